@@ -1,0 +1,233 @@
+"""Images: import, images, build, tag, rmi, history."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pylab_container.cli import tables
+from pylab_container.cli.command import Command, each, open_engine
+from pylab_container.errors import BuildFailed, LabError
+from pylab_container.formats import events
+from pylab_container.formats.reference import parse
+from pylab_container.formats.sizes import human
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.images import Image
+
+_NONE = "<none>"
+
+
+@click.command(cls=Command)
+@click.argument("file")
+@click.argument("name", metavar="[NAME[:TAG]]", required=False)
+@click.option("-m", "--message", default="", help="A comment in the image's history.")
+def import_image(file: str, name: str | None, message: str) -> None:
+    """Make a base image from a tar of a root file system; FILE is a path, or - for standard input."""
+    engine = open_engine()
+    with _progress(engine, file):
+        image = engine.images.import_(file, name, message=message)
+    click.echo(image.id)
+
+
+@contextlib.contextmanager
+def _progress(engine: Engine, file: str) -> Iterator[None]:
+    """A progress bar on standard error, where a person sees it."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from tqdm import tqdm
+
+    size = os.path.getsize(file) if os.path.isfile(file) else None
+    with tqdm(total=size, unit="B", unit_scale=True, desc="Importing", leave=False, file=sys.stderr) as bar:
+
+        def advance(event: events.Event) -> None:
+            if isinstance(event, events.Progress):
+                # A compressed file gives more bytes than it has.
+                bar.total = max(bar.total, event.done) if bar.total else None
+                bar.update(event.done - bar.n)
+
+        with engine.events.subscribed(advance):
+            yield
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="[REPOSITORY[:TAG]]", required=False)
+@click.option("-a", "--all", "show_all", is_flag=True, help="Also the intermediate images of builds.")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("--no-trunc", "full", is_flag=True, help="Do not shorten ids.")
+def list_images(name: str | None, show_all: bool, quiet: bool, full: bool) -> None:  # noqa: FBT001 (click calls it)
+    """List images."""
+    rows = []
+    for image in open_engine().images.list(name, all=show_all):
+        image_id = image.id if full else tables.short_id(image.id)
+        age, size = tables.created(image.config.created), human(image.size)
+        rows += [(*repository_and_tag, image_id, age, size) for repository_and_tag in _names(image, name)]
+    if quiet:
+        click.echo("".join(f"{row[2]}\n" for row in rows), nl=False)
+    else:
+        click.echo(tables.render(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], rows))
+
+
+def _names(image: Image, wanted: str | None) -> list[tuple[str, str]]:
+    """(repository, tag) of every line that the image has in a listing of wanted."""
+    references = [parse(tag) for tag in image.tags]
+    if wanted is not None:
+        target = parse(wanted)
+        tagged = wanted.endswith(f":{target.tag}")
+        references = [
+            reference
+            for reference in references
+            if reference.repository == target.repository and (not tagged or reference.tag == target.tag)
+        ]
+    return [(reference.repository, reference.tag or _NONE) for reference in references] or [(_NONE, _NONE)]
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@click.argument("target")
+def tag(source: str, target: str) -> None:
+    """Give the image SOURCE one more name, TARGET."""
+    open_engine().images.tag(source, target)
+
+
+@click.command(cls=Command)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Also with several names, or used by stopped containers.")
+@click.option("--no-prune", is_flag=True, help="Leave untagged parents.")
+def remove_images(images: tuple[str, ...], force: bool, no_prune: bool) -> int:  # noqa: FBT001
+    """Remove names of images, and with their last name the images."""
+    engine = open_engine()
+
+    def remove(name: str) -> str:
+        removals = engine.images.remove(name, force=force, noprune=no_prune)
+        return "\n".join(f"{removal.action}: {removal.name}" for removal in removals)
+
+    return each(images, remove)
+
+
+@click.command(cls=Command)
+@click.argument("image")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("--no-trunc", "full", is_flag=True, help="Do not shorten anything.")
+def history(image: str, quiet: bool, full: bool) -> None:  # noqa: FBT001
+    """Show how an image came about, the newest step first."""
+    rows = [
+        (
+            entry.id if full else tables.short_id(entry.id),
+            tables.created(entry.created),
+            _step(entry.created_by, full=full),
+            human(entry.size),
+            entry.comment,
+        )
+        for entry in open_engine().images.history(image)
+    ]
+    if quiet:
+        click.echo("\n".join(row[0] for row in rows))
+    else:
+        click.echo(tables.render(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows))
+
+
+def _step(created_by: str, *, full: bool) -> str:
+    text = created_by.replace("\t", " ")
+    return text if full else tables.shortened(text, 45)
+
+
+# ---- build -------------------------------------------------------------------------------------
+
+
+class BuildCommand(Command):
+    """Its exit status is that of the RUN step that failed."""
+
+    def status(self, error: LabError) -> int:
+        return error.status if isinstance(error, BuildFailed) else 1
+
+
+@click.command(cls=BuildCommand)
+@click.argument("context", metavar="PATH|-")
+@click.option("-t", "--tag", "tag_", metavar="NAME[:TAG]", help="The new image's name.")
+@click.option("-f", "--file", "dockerfile", metavar="FILE", help="The Dockerfile.  [default: PATH/Dockerfile]")
+@click.option("--build-arg", "arguments", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label on the image.")
+@click.option("--no-cache", is_flag=True, help="Carry out every step again.")
+@click.option("-q", "--quiet", is_flag=True, help="Only the image's id.")
+def build(
+    context: str,
+    tag_: str | None,
+    dockerfile: str | None,
+    arguments: tuple[str, ...],
+    labels: tuple[str, ...],
+    no_cache: bool,  # noqa: FBT001
+    quiet: bool,  # noqa: FBT001
+) -> None:
+    """Build an image from the Dockerfile in the directory PATH, or from a Dockerfile on standard input."""
+    engine = open_engine()
+    listener = events.ignore if quiet else show_build
+    with engine.events.subscribed(listener), _context(context) as directory:
+        image = engine.images.build(
+            directory,
+            tag=tag_,
+            dockerfile=dockerfile,
+            buildargs=_build_arguments(arguments),
+            nocache=no_cache,
+            labels=dict(_pair(label) for label in labels),
+        )
+    if quiet:
+        click.echo(image.id)
+        return
+    click.echo(f"Successfully built {tables.short_id(image.id)}")
+    if tag_:
+        click.echo(f"Successfully tagged {parse(tag_).familiar}")
+
+
+@contextlib.contextmanager
+def _context(path: str) -> Iterator[str]:
+    """The build context: the directory named, or for - one that holds nothing but the Dockerfile from standard input."""
+    if path != "-":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="labctr-build-") as directory:
+        (Path(directory) / "Dockerfile").write_bytes(sys.stdin.buffer.read())
+        yield directory
+
+
+def show_build(event: events.Event) -> None:
+    """Tell one event of a build as docker's classic builder did."""
+    match event:
+        case events.BuildStepStarted():
+            click.echo(f"Step {event.number}/{event.of} : {event.instruction}")
+        case events.ContainerChanged(action="started"):
+            click.echo(f" ---> Running in {event.container_id[:12]}")
+        case events.ContainerChanged(action="removed"):
+            click.echo(f"Removing intermediate container {event.container_id[:12]}")
+        case events.BuildOutput():
+            click.echo(event.text, nl=False)
+        case events.BuildStep():
+            if event.cache == "hit":
+                click.echo(" ---> Using cache")
+            click.echo(f" ---> {tables.short_id(event.image_id)}")
+
+
+def _build_arguments(entries: tuple[str, ...]) -> Mapping[str, str]:
+    """NAME=VALUE as it stands; NAME alone takes the value from the environment, and counts only if it is there."""
+    values = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if equals:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return values
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value

@@ -1,0 +1,175 @@
+"""run, attach and exec: the commands that connect a terminal with a container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from pylab_container.cli import terminal
+from pylab_container.cli.command import Command, EngineCommand, open_engine
+from pylab_container.cli.options import Creation, creation_options, environment_of
+from pylab_container.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    ContainerNotFound,
+    ImageNotFound,
+    InvalidInput,
+    LabError,
+)
+
+if TYPE_CHECKING:
+    from pylab_container.engine.container import Container
+
+
+@click.command(cls=EngineCommand, context_settings={"allow_interspersed_args": False})
+@creation_options
+@click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's id.")
+@click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
+def run(creation: Creation, detach: bool, remove: bool) -> int:  # noqa: FBT001 (click calls it)
+    """Create a container from IMAGE and run COMMAND in it."""
+    if not detach:
+        require_terminal(stdin=creation.stdin, tty=creation.tty)
+    engine = open_engine()
+    try:
+        container = creation.create(engine, attached=not detach, remove=remove)
+    except ImageNotFound as error:
+        raise ImageNotFound(f"Unable to find image '{creation.familiar_image}' locally", hint=error.hint) from None
+    if detach:
+        click.echo(engine.containers.started(container, remove=remove).id)
+        return 0
+    return start_in_foreground(container, stdin=creation.stdin, remove=remove)
+
+
+def start_in_foreground(container: Container, *, stdin: bool, remove: bool = False) -> int:
+    """Start a container, connect the caller's streams, and wait; its exit status, 0 after a detach.
+
+    remove  what did not start, or lost its reader, goes at once
+    """
+    try:
+        with container.start_attached() as streams:
+            ended = _connect(container, streams, stdin=stdin)
+        return _last_status(container) if ended else 0
+    except (LabError, KeyboardInterrupt, BrokenPipeError):
+        if remove:
+            with contextlib.suppress(ContainerNotFound):
+                container.remove(force=True, v=True)
+        raise
+
+
+@click.command(cls=Command)
+@click.argument("container")
+@click.option("--no-stdin", is_flag=True, help="Do not pass standard input on.")
+def attach(container: str, no_stdin: bool) -> int:  # noqa: FBT001
+    """Connect to a running container; ctrl-p ctrl-q leaves it again."""
+    found = open_engine().containers.get(container)
+    config = found.record.config
+    stdin = bool(config.get("OpenStdin")) and not no_stdin
+    require_terminal(stdin=stdin, tty=bool(config.get("Tty")))
+    try:
+        streams = found.attach()
+    except Conflict as error:
+        raise Conflict("You cannot attach to a stopped container, start it first", hint=error.hint) from None
+    with streams:
+        _resize(found, terminal.size(terminal.STDIN))
+        ended = _connect(found, streams, stdin=stdin)
+    return _last_status(found) if ended else 0
+
+
+class ExecCommand(Command):
+    """126 and 127 where the program could not be started, as a shell reports it."""
+
+    def status(self, error: LabError) -> int:
+        return error.exit_code if isinstance(error, CommandNotFound | CommandNotExecutable) else 1
+
+
+@click.command(cls=ExecCommand, context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
+@click.argument("container")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("-i", "--interactive", "stdin", is_flag=True, help="Pass standard input on.")
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for it.")
+@click.option("-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable.")
+@click.option("-w", "--workdir", default="", metavar="DIR", help="Its working directory.")
+@click.option("-u", "--user", default="", metavar="NAME|UID[:GROUP|GID]", help="Who it runs as.")
+def execute(
+    container: str,
+    command: tuple[str, ...],
+    stdin: bool,  # noqa: FBT001
+    tty: bool,  # noqa: FBT001
+    detach: bool,  # noqa: FBT001
+    environment: tuple[str, ...],
+    workdir: str,
+    user: str,
+) -> int:
+    """Run one more COMMAND in a running container."""
+    found = open_engine().containers.get(container)
+    if detach:
+        found.exec_detached(command, user=user, workdir=workdir)
+        return 0
+    require_terminal(stdin=tty, tty=tty)
+    with _without_interrupts():
+        return found.exec_interactive(
+            command, tty=tty, stdin=stdin, user=user, environment=environment_of(environment), workdir=workdir
+        )
+
+
+def require_terminal(*, stdin: bool, tty: bool) -> None:
+    """Raises InvalidInput where a terminal is to be passed on and there is none."""
+    if stdin and tty and not terminal.is_terminal(terminal.STDIN):
+        error = InvalidInput("the input device is not a TTY", hint="leave -t out, or run it in a terminal")
+        error.exit_code = 1  # docker's own: nothing was asked of the engine yet
+        raise error
+
+
+def _connect(container: Container, streams: terminal.Streams, *, stdin: bool) -> bool:
+    sys.stdout.flush()
+
+    def forward(number: int) -> None:
+        with contextlib.suppress(LabError):
+            container.kill(number)
+
+    def resize(size: tuple[int, int]) -> None:
+        _resize(container, size)
+
+    tty = bool(container.record.config.get("Tty"))
+    ended = terminal.connect(streams, stdin=stdin, terminal=tty, resize=resize, forward=forward)
+    if not ended:
+        click.echo("\nread escape sequence", err=True)
+    return ended
+
+
+def _resize(container: Container, size: tuple[int, int]) -> None:
+    """Pass the size of a terminal on; a container that has ended, or has none, does not need it."""
+    if any(size):
+        with contextlib.suppress(LabError):
+            container.resize(rows=size[0], columns=size[1])
+
+
+def _last_status(container: Container) -> int:
+    with _without_interrupts():
+        return container.wait()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C is somebody else's affair while the block runs.
+
+    A handler that does nothing, not SIG_IGN: that one would be inherited by programs.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def close_stdout() -> None:
+    """Nobody reads standard output any more: keep Python from complaining about it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.STDOUT)

@@ -1,0 +1,189 @@
+"""A person's terminal, connected to a container's streams.
+
+With a terminal on both sides, the outer one is switched to raw mode: every key, Ctrl-C
+too, travels as a byte to the inner one, whose line discipline gives it its meaning.
+Without, the streams are copied as they are and signals are passed on as signals.
+Sources: termios(3), tty(4), signal(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import termios
+import tty
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_PIECE = 1 << 13
+_CTRL_P, _CTRL_Q = b"\x10", b"\x11"
+
+
+class Streams(Protocol):
+    """A container's streams: what engine's container.attach() and start_attached() return."""
+
+    def fileno(self) -> int: ...
+    def receive(self) -> tuple[Literal["stdout", "stderr"], bytes] | None: ...
+    def send(self, data: bytes) -> None: ...
+    def close_stdin(self) -> None: ...
+
+
+class DetachKeys:
+    """Recognises ctrl-p ctrl-q in what a person types."""
+
+    def __init__(self) -> None:
+        self._held = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """(what goes to the container, whether the person wants to leave). A ctrl-p waits for what follows it."""
+        text = (_CTRL_P if self._held else b"") + data
+        before, keys, _ = text.partition(_CTRL_P + _CTRL_Q)
+        self._held = not keys and before.endswith(_CTRL_P)
+        return (before[:-1] if self._held else before), bool(keys)
+
+
+def is_terminal(fd: int) -> bool:
+    """isatty(3); a closed descriptor is none."""
+    return os.isatty(fd)
+
+
+def size(fd: int) -> tuple[int, int]:
+    """(rows, columns) of a terminal, (0, 0) where there is none."""
+    try:
+        columns, rows = os.get_terminal_size(fd)
+    except OSError:
+        return (0, 0)
+    return rows, columns
+
+
+@contextlib.contextmanager
+def raw(fd: int) -> Iterator[None]:
+    """Switch a terminal to raw mode while the block runs (cfmakeraw in termios(3))."""
+    before = termios.tcgetattr(fd)
+    tty.setraw(fd)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def signals(numbers: tuple[signal.Signals, ...]) -> Iterator[int]:
+    """A descriptor from which each of these signals can be read as one byte while the block runs.
+
+    Nothing else happens in the handler: it may interrupt code that holds a lock.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def note(number: int, _frame: object) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(writing, bytes([number]))
+
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield reading
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def connect(
+    streams: Streams,
+    *,
+    stdin: bool,
+    terminal: bool,
+    resize: Callable[[tuple[int, int]], None],
+    forward: Callable[[int], None],
+) -> bool:
+    """Copy until the container's output ends; False when the person left before (ctrl-p ctrl-q).
+
+    stdin     read the caller's standard input for the container
+    terminal  the container has a terminal: the caller's, if it is one, becomes raw
+    resize    called with (rows, columns) when the caller's terminal has changed
+    forward   called with each signal that this process gets
+    """
+    interactive = stdin and terminal and is_terminal(STDIN)
+    with contextlib.ExitStack() as stack:
+        noted = stack.enter_context(signals((*_FORWARDED, *([signal.SIGWINCH] if terminal else []))))
+        if interactive:
+            stack.enter_context(raw(STDIN))
+        return _copy(streams, noted, _Input(stdin=stdin, keys=DetachKeys() if interactive else None), resize, forward)
+
+
+class _Input:
+    """The caller's standard input, read only as fast as the container takes it."""
+
+    def __init__(self, *, stdin: bool, keys: DetachKeys | None) -> None:
+        self.open = stdin
+        self.pending = b""
+        self.detached = False
+        self._keys = keys
+
+    def read(self) -> None:
+        """Take one piece; at its end, open becomes False."""
+        try:
+            data = os.read(STDIN, _PIECE)
+        except OSError:
+            data = b""  # a terminal that hung up
+        self.open = bool(data)
+        self.pending = data
+        if self._keys and data:
+            self.pending, self.detached = self._keys.feed(data)
+
+
+def _copy(
+    streams: Streams,
+    noted: int,
+    source: _Input,
+    resize: Callable[[tuple[int, int]], None],
+    forward: Callable[[int], None],
+) -> bool:
+    while not source.detached:
+        poll = select.poll()
+        poll.register(noted, select.POLLIN)
+        # A container that does not read must not keep us from taking its output: poll before sending.
+        poll.register(streams.fileno(), select.POLLIN | (select.POLLOUT if source.pending else 0))
+        if source.open and not source.pending:
+            poll.register(STDIN, select.POLLIN)
+        ready = dict(poll.poll())
+        if noted in ready:
+            for number in os.read(noted, 64):
+                resize(size(STDIN)) if number == signal.SIGWINCH else forward(number)
+        events = ready.get(streams.fileno(), 0)
+        if events & ~select.POLLOUT and not _pass_output(streams):
+            return True
+        if events & select.POLLOUT and source.pending:
+            _send(streams, source)
+        if STDIN in ready:
+            source.read()
+            if not source.open:
+                streams.close_stdin()
+    return False
+
+
+def _send(streams: Streams, source: _Input) -> None:
+    data, source.pending = source.pending, b""
+    # The container may have closed its end; what it printed before is still to come.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        streams.send(data)
+
+
+def _pass_output(streams: Streams) -> bool:
+    packet = streams.receive()
+    if packet is None:
+        return False
+    write(STDOUT if packet[0] == "stdout" else STDERR, packet[1])
+    return True
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write everything, past Python's buffers. Raises BrokenPipeError when nobody reads any more."""
+    while data:
+        data = data[os.write(fd, data) :]

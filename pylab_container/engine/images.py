@@ -1,0 +1,470 @@
+"""Images: import, list, find, tag, remove, look into.
+
+`ImageCollection` and `Image` carry docker-py's names, so what a student learns here
+works with the real Docker.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import difflib
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pylab_container.errors import Conflict, ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
+from pylab_container.formats import reference as references
+from pylab_container.formats.events import ImageChanged
+from pylab_container.formats.image import ImageConfig, Json, first_config
+from pylab_container.formats.timestamps import NEVER
+from pylab_container.host.files import locked
+from pylab_container.store import compression
+from pylab_container.store.layers import Layer
+from pylab_container.store.layertar import TarReader
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.builder import BuildReport
+
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
+
+DOCKER_VERSION = "20.10.24"
+"""The moby whose image format ours follows; image configs say so in `docker_version`."""
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One line of `docker history`. `id` is "<missing>" for steps whose image is not here."""
+
+    id: str
+    created: str
+    created_by: str
+    size: int
+    comment: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that removing an image did: `action` is "Untagged" or "Deleted"."""
+
+    action: str
+    name: str
+
+
+class Image:
+    """One image of one engine. Cheap: everything is read when asked for."""
+
+    def __init__(self, engine: Engine, image_id: str, build_report: BuildReport | None = None) -> None:
+        self._engine = engine
+        self.id = image_id
+        self.build_report = build_report
+
+    @property
+    def short_id(self) -> str:
+        """ "sha256:" and twelve digits, as docker-py gives it."""
+        return self.id[:19]
+
+    @property
+    def config(self) -> ImageConfig:
+        """The image's config document. Raises ImageNotFound once the image is gone."""
+        return self._engine.images.config(self.id)
+
+    @property
+    def tags(self) -> list[str]:
+        """The names that point to this image, sorted."""
+        return [tag.reference.familiar for tag in self._engine.image_store.tags() if tag.image_id == self.id]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The config's labels."""
+        return dict(self.config.config.get("Labels") or {})
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, the lowest first."""
+        return self._engine.layers.chain(self.config.chain_id)[::-1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of file content in all layers together."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def attrs(self) -> Json:
+        """What `docker inspect` shows."""
+        return _inspect(self)
+
+    def history(self) -> list[HistoryEntry]:
+        """How the image came about, the newest step first."""
+        return _history(self)
+
+    def tag(self, name: str) -> Image:
+        """Give the image one more name. A name that another image had moves here."""
+        self._engine.images.tag(self, name)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        tags = ", ".join(f"'{tag}'" for tag in self.tags)
+        return f"<Image: {tags}>" if tags else f"<Image: {self.short_id}>"
+
+
+class ImageCollection:
+    """All images of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # ---- import ----
+
+    def import_(self, source: str | Path | BinaryIO, name: str | None = None, *, message: str = "") -> Image:
+        """Make a base image from a tar of a root file system.
+
+        source   a path, an open binary stream, or "-" for standard input; plain or
+                 compressed with gzip, bzip2, xz or zstd
+        name     what to call the image; without one it has only its id
+        message  the comment in the image's history
+
+        The stream is read once: hashed, extracted and recorded in the same pass. Raises
+        InvalidArchive, InvalidReference, InvalidInput; then nothing is left of the attempt.
+        """
+        target = references.parse_tag(name) if name else None
+        with _opened(source) as (stream, origin):
+            layer = self._engine.layers.register(TarReader(compression.decompressed(stream)), "")
+        config = first_config(
+            diff_id=layer.diff_id,
+            created=self._engine.now(),
+            comment=message or f"Imported from {origin}",
+            architecture=machine_architecture(),
+            version=DOCKER_VERSION,
+        )
+        return self.add(config, target, action="imported")
+
+    def add(
+        self, config: ImageConfig, name: references.Reference | None = None, *, parent: str = "", action: str = "added"
+    ) -> Image:
+        """Make an image out of a config whose layers are registered, and name it.
+
+        Raises Conflict where the layers were removed meanwhile.
+        """
+        with self.commit_lock():
+            if config.chain_id and not self._engine.layers.exists(config.chain_id):
+                raise Conflict("the image's layers were removed meanwhile", hint="do it again")
+            image_id = self._engine.image_store.add(config, parent=parent)
+            if name:
+                self._engine.image_store.tag(name, image_id)
+                self._engine.image_store.touch(image_id, self._engine.now())
+        self._engine.events.emit(ImageChanged(action, image_id, name.familiar if name else ""))
+        return Image(self._engine, image_id)
+
+    # ---- build ----
+
+    def build(
+        self,
+        context: str | Path,
+        *,
+        tag: str | None = None,
+        dockerfile: str | None = None,
+        buildargs: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        nocache: bool = False,
+    ) -> Image:
+        """Make an image as a Dockerfile says.
+
+        context     the folder whose files COPY and ADD may use
+        tag         what to call the image
+        dockerfile  another file than the context's Dockerfile
+        buildargs   values for ARG
+        nocache     carry out every step anew
+
+        Raises DockerfileError, ImageNotFound, BuildFailed.
+        """
+        from pylab_container.engine.builder import Builder, dockerfile_path
+        from pylab_container.engine.context import BuildContext
+
+        name = references.parse_tag(tag) if tag else None
+        opened = BuildContext(context)
+        builder = Builder(
+            self._engine,
+            opened,
+            source=dockerfile_path(opened, dockerfile),
+            buildargs=buildargs or {},
+            labels=labels or {},
+            nocache=nocache,
+        )
+        return builder.build(name)
+
+    # ---- find ----
+
+    def get(self, name: str) -> Image:
+        """The image with this name, id or beginning of an id. Raises ImageNotFound."""
+        found = self._find(name)
+        if found is None:
+            hint = "labctr images lists what there is"
+            if (near := self._nearest(name)) is not None:
+                hint = f'did you mean "{near}"?'
+            raise ImageNotFound(f"No such image: {name}", hint=hint)
+        return Image(self._engine, found)
+
+    def list(self, name: str | None = None, *, all: bool = False) -> builtins.list[Image]:
+        """The images, the newest first.
+
+        name  only those of this repository, or with this very name
+        all   also the intermediate images that a build made on its way
+        """
+        tagged = {tag.image_id for tag in self._engine.image_store.tags()}
+        ids = set(self._engine.image_store.all())
+        if name is not None:
+            ids = {tag.image_id for tag in self._matching(name)}
+        elif not all:
+            parents = {self._engine.image_store.parent(image_id) for image_id in ids}
+            ids = {image_id for image_id in ids if image_id in tagged or image_id not in parents}
+        images = [Image(self._engine, image_id) for image_id in ids]
+        return sorted(images, key=lambda image: (image.config.created, image.id), reverse=True)
+
+    def config(self, image_id: str) -> ImageConfig:
+        """The config of the image with this full id. Raises ImageNotFound."""
+        try:
+            return self._engine.image_store.get(image_id)
+        except KeyError:
+            raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists what there is") from None
+
+    # ---- name and remove ----
+
+    def tag(self, image: Image | str, name: str) -> None:
+        """Give an image one more name. Raises ImageNotFound, InvalidReference."""
+        target = references.parse_tag(name)
+        found = image if isinstance(image, Image) else self.get(image)
+        with self.commit_lock():
+            self.config(found.id)
+            self._engine.image_store.tag(target, found.id)
+            self._engine.image_store.touch(found.id, self._engine.now())
+        self._engine.events.emit(ImageChanged("tagged", found.id, target.familiar))
+
+    def remove(self, name: str | Image, *, force: bool = False, noprune: bool = False) -> builtins.list[Removal]:
+        """Take a name away, and with the last name the image and what only it needed.
+
+        force    also remove an image with several names, or one that stopped containers use
+        noprune  leave untagged parents
+
+        Raises ImageNotFound, and InUse with the reason where somebody needs the image.
+        """
+        with self.commit_lock():
+            text = name.id if isinstance(name, Image) else name
+            image = self.get(text)
+            names = [tag.reference for tag in self._engine.image_store.tags() if tag.image_id == image.id]
+            by_id = not any(reference.familiar == _familiar(text) for reference in names)
+            if not by_id and len(names) > 1:
+                return [self._untag(references.parse(text), image.id)]
+            if by_id and len({reference.repository for reference in names}) > 1 and not force:
+                raise InUse(
+                    f"conflict: unable to delete {image.id[7:19]} (must be forced) - "
+                    "image is referenced in multiple repositories",
+                    hint="remove it by name, or with -f",
+                )
+            self._check_unused(image, force=force)
+            untagged = [self._untag(reference, image.id) for reference in names]
+            return untagged + self._delete(image, prune=not noprune)
+
+    def history(self, name: str) -> Sequence[HistoryEntry]:
+        """How the named image came about, the newest step first."""
+        return self.get(name).history()
+
+    # ---- how ----
+
+    def commit_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Held while an image appears or vanishes, so that no image loses a layer in between."""
+        return locked(self._engine.image_store.root / "images.lock")
+
+    def _find(self, name: str) -> str | None:
+        with contextlib.suppress(InvalidReference):
+            if found := self._engine.image_store.resolve(references.parse(name)):
+                return found
+        match = _ID.match(name)
+        if match is None:
+            return None
+        ids = [image_id for image_id in self._engine.image_store.all() if image_id[7:].startswith(match[1])]
+        if len(ids) > 1:
+            raise InvalidInput(f'"{name}" is the beginning of {len(ids)} image ids', hint="write more digits")
+        return ids[0] if ids else None
+
+    def _nearest(self, name: str) -> str | None:
+        names = [tag.reference.familiar for tag in self._engine.image_store.tags()]
+        return next(iter(difflib.get_close_matches(name, names, 1)), None)
+
+    def _matching(self, name: str) -> builtins.list[Any]:
+        wanted = references.parse(name)
+        explicit = name.endswith(f":{wanted.tag}") or wanted.digest
+        return [
+            tag
+            for tag in self._engine.image_store.tags()
+            if tag.reference.repository == wanted.repository and (not explicit or tag.reference == wanted)
+        ]
+
+    def _untag(self, reference: references.Reference, image_id: str) -> Removal:
+        self._engine.image_store.untag(reference)
+        self._engine.events.emit(ImageChanged("untagged", image_id, reference.familiar))
+        return Removal("Untagged", reference.familiar)
+
+    def _check_unused(self, image: Image, *, force: bool) -> None:
+        if not force and self._children(image.id):
+            raise InUse(
+                f"conflict: unable to delete {image.id[7:19]} (cannot be forced) - image has dependent child images",
+                hint="remove the images that were made from it first: labctr images -a",
+            )
+        for record in self._engine.records.all():
+            if record.image != image.id:
+                continue
+            running = record.pid != 0
+            if running or not force:
+                raise InUse(
+                    f"conflict: unable to remove image {image.id[7:19]} "
+                    f"({'cannot' if running else 'must'} be forced) - container {record.short_id} "
+                    f"({record.name}) is using it{' and running' if running else ''}",
+                    hint=f"labctr rm -f {record.name}" if running else f"labctr rm {record.name}, or remove it with -f",
+                )
+
+    def _children(self, image_id: str) -> builtins.list[str]:
+        store = self._engine.image_store
+        return [child for child in store.all() if store.parent(child) == image_id]
+
+    def _delete(self, image: Image, *, prune: bool) -> builtins.list[Removal]:
+        """Delete an image without names, its layers that nobody else needs, and untagged parents."""
+        if self._children(image.id) or self._used(image.id):
+            return []  # forced: the names are gone, the image stays for those who need it
+        store = self._engine.image_store
+        config, parent = image.config, store.parent(image.id)
+        store.remove(image.id)
+        self._engine.events.emit(ImageChanged("deleted", image.id))
+        removals = [Removal("Deleted", image.id)]
+        needed = {store.get(other).chain_id for other in store.all()}
+        layers = self._engine.layers.release(config.chain_id, needed)
+        removals += [Removal("Deleted", layer.chain_id) for layer in layers]
+        tagged = {tag.image_id for tag in store.tags()}
+        if prune and parent and parent in set(store.all()) and parent not in tagged:
+            removals += self._delete(Image(self._engine, parent), prune=True)
+        return removals
+
+    def _used(self, image_id: str) -> bool:
+        return any(record.image == image_id for record in self._engine.records.all())
+
+
+def machine_architecture() -> str:
+    """This machine's architecture as Go and the OCI name it."""
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}.get(machine, machine)
+
+
+def _familiar(name: str) -> str:
+    try:
+        return references.parse(name).familiar
+    except InvalidReference:
+        return name
+
+
+@contextlib.contextmanager
+def _opened(source: str | Path | BinaryIO) -> Any:
+    """The stream to import, and what to call it in the image's history."""
+    if source == "-":
+        yield sys.stdin.buffer, "-"
+    elif isinstance(source, str | Path):
+        try:
+            stream = Path(source).open("rb", buffering=0)  # noqa: SIM115 (closed by the with below)
+        except FileNotFoundError:
+            raise InvalidInput(
+                f"no such file: {source}", hint="give the path of a tar archive, or - for standard input"
+            ) from None
+        except OSError as error:
+            raise InvalidInput(f"cannot read {source}: {error.strerror}", hint="is it a file?") from error
+        with stream:
+            yield stream, Path(source).name
+    else:
+        yield source, "-"
+
+
+def _history(image: Image) -> list[HistoryEntry]:
+    engine, config = image._engine, image.config
+    layers = iter(image.layers)
+    entries = []
+    for step in config.history:
+        size = 0
+        if not step.get("empty_layer"):
+            layer = next(layers, None)
+            if layer is None:
+                raise InvalidArchive(f"the history of image {image.id[7:19]} has more layers than the image")
+            size = layer.size
+        entries.append((step, size))
+    entries.reverse()
+    ids = _ancestors(image, len(entries))
+    tags: dict[str, list[str]] = {}
+    for tag in engine.image_store.tags():
+        tags.setdefault(tag.image_id, []).append(tag.reference.familiar)
+    return [
+        HistoryEntry(
+            id=image_id,
+            created=step.get("created", NEVER),
+            created_by=step.get("created_by", ""),
+            size=size,
+            comment=step.get("comment", ""),
+            tags=tuple(tags.get(image_id, ())),
+        )
+        for (step, size), image_id in zip(entries, ids, strict=True)
+    ]
+
+
+def _ancestors(image: Image, count: int) -> list[str]:
+    """The ids of the images after each step, the newest first; "<missing>" where nobody kept one."""
+    ids, current = [], image.id
+    for _ in range(count):
+        ids.append(current or "<missing>")
+        current = image._engine.image_store.parent(current) if current else ""
+    return ids
+
+
+def _inspect(image: Image) -> Json:
+    engine, config = image._engine, image.config
+    document = config.document
+    size = image.size
+    return {
+        "Id": image.id,
+        "RepoTags": image.tags,
+        "RepoDigests": [],
+        "Parent": engine.image_store.parent(image.id),
+        "Comment": document.get("comment", ""),
+        "Created": config.created,
+        "Container": document.get("container", ""),
+        "ContainerConfig": document.get("container_config"),
+        "DockerVersion": document.get("docker_version", ""),
+        "Author": config.author,
+        "Config": config.config,
+        "Architecture": config.architecture,
+        "Os": document.get("os", "linux"),
+        "Size": size,
+        "VirtualSize": size,
+        "GraphDriver": {"Data": _graph_data(image), "Name": engine.driver.name},
+        "RootFS": {"Type": "layers", "Layers": list(config.diff_ids)},
+        "Metadata": {"LastTagTime": engine.image_store.last_tagged(image.id) or NEVER},
+    }
+
+
+def _graph_data(image: Image) -> dict[str, str]:
+    driver = image._engine.driver
+    layers = image.layers[::-1]
+    if not layers:
+        return {}
+    top = driver.root / layers[0].cache_id
+    data = {"MergedDir": str(top / "merged"), "UpperDir": str(top / "diff"), "WorkDir": str(top / "work")}
+    if len(layers) > 1:
+        data["LowerDir"] = ":".join(str(driver.diff_path(layer.cache_id)) for layer in layers[1:])
+    return dict(sorted(data.items()))

@@ -1,0 +1,89 @@
+"""What `docker info` tells: the engine, its storage, the machine under it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pylab_container import __version__
+from pylab_container.formats.lifecycle import State
+from pylab_container.host import linux
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+
+# Docker calls the family of file systems by its oldest member.
+_BACKING_NAMES = {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs"}
+
+
+@dataclass(frozen=True)
+class Info:
+    """One engine at one moment. Field for field what the docker command prints."""
+
+    containers: int
+    running: int
+    paused: int
+    stopped: int
+    images: int
+    server_version: str
+    storage_driver: str
+    backing_filesystem: str
+    supports_d_type: bool
+    native_overlay_diff: bool
+    logging_driver: str
+    cgroup_driver: str
+    cgroup_version: str
+    runtime: str
+    kernel_version: str
+    operating_system: str
+    architecture: str
+    cpus: int
+    memory: int
+    name: str
+    root_dir: str
+
+
+def describe(engine: Engine) -> Info:
+    """Look at the engine's store and at the machine."""
+    states = [container.record.state for container in engine.containers.list(all=True)]
+    backing = linux.filesystem_type(engine.data_root)
+    machine = os.uname()
+    return Info(
+        containers=len(states),
+        running=states.count(State.RUNNING),
+        paused=states.count(State.PAUSED),
+        stopped=states.count(State.EXITED) + states.count(State.CREATED),
+        images=len(engine.images.list(all=True)),
+        server_version=__version__,
+        storage_driver=engine.driver.name,
+        backing_filesystem=_BACKING_NAMES.get(backing, backing),
+        supports_d_type=linux.supports_d_type(engine.data_root),
+        # Our mounts switch off what would make upper directories incomplete (store/overlay2.py).
+        native_overlay_diff=True,
+        logging_driver="k8s-file",
+        cgroup_driver="cgroupfs",
+        cgroup_version=cgroup_version(),
+        runtime="runc",
+        kernel_version=machine.release,
+        operating_system=_pretty_name(),
+        architecture=machine.machine,
+        cpus=os.cpu_count() or 1,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        name=platform.node(),
+        root_dir=str(engine.data_root),
+    )
+
+
+def cgroup_version() -> str:
+    """ "2" where the unified hierarchy is the only one, else "1" (cgroups(7))."""
+    return "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1"
+
+
+def _pretty_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

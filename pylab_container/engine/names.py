@@ -1,0 +1,29 @@
+"""Names for containers that nobody named: a mood and somebody who moved science or computing on."""
+
+from __future__ import annotations
+
+import secrets
+
+MOODS = (
+    "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
+    "fervent focused friendly funny gallant gentle gifted happy hopeful humble jolly keen kind lively "
+    "loving lucid modest nice nimble optimistic patient peaceful practical proud quiet quirky relaxed "
+    "serene sharp silly steady stoic sweet tender thirsty trusting upbeat vibrant vigilant vigorous wise "
+    "witty wonderful youthful zealous zen"
+).split()
+
+PEOPLE = (
+    "albattani archimedes aryabhata babbage banach bardeen bartik bell bohr boole brahmagupta cannon "
+    "carson chandrasekhar curie darwin dijkstra einstein elion engelbart euclid euler faraday fermat "
+    "fermi feynman franklin galileo galois gauss germain goldberg goodall hamilton hawking hellman hertz "
+    "hoover hopper hypatia jemison jennings johnson joliot kalam kare keller kepler khayyam khorana kilby "
+    "knuth lamarr leakey leavitt liskov lovelace mccarthy mcclintock meitner mendel mendeleev mirzakhani "
+    "moore morse napier newton nightingale nobel noether pascal pasteur payne perlman pike planck "
+    "poincare ptolemy raman ramanujan ride ritchie rubin sammet shannon shockley sinoussi snyder stallman "
+    "swartz tesla thompson torvalds turing villani volhard wing wozniak wright wu yalow yonath"
+).split()
+
+
+def generate() -> str:
+    """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
+    return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"

@@ -1,0 +1,162 @@
+"""Every error of the kit, as one tree.
+
+    LabError                          exit  http
+    ├── InvalidInput                   125   400   a name, an option or a value makes no sense
+    │   ├── InvalidReference           125   400   an image name that cannot be one
+    │   ├── InvalidArchive             125   400   a tar that is cut off, hostile or not a tar
+    │   └── DockerfileError            125   400   file, line, column and a caret
+    ├── NotFound                       125   404   the thing named does not exist
+    │   ├── ImageNotFound              125   404
+    │   └── ContainerNotFound          125   404
+    ├── Conflict                       125   409   the thing exists, but its state forbids this
+    │   └── InUse                      125   409   somebody still needs it
+    ├── ContainerFailed                  1   500   a container ended with a status other than 0
+    │   └── BuildFailed                  1   500   and it was a RUN step
+    ├── CorruptStore                   125   500   what is on disk contradicts itself
+    └── RuntimeFailed                  125   500   the machine or a program on it refused
+        ├── CommandNotFound            127   400   the image has no such program
+        ├── CommandNotExecutable       126   400   it has, but it cannot be executed
+        ├── MissingProgram             125   500   a Debian package is not installed
+        └── NotRoot                    125   403   the kernel wants root for this
+
+Each error says *what* failed and on *what* (`message`) and what to do now (`hint`).
+The exit codes are those of the docker command: 125 for the engine itself, 126 and 127
+as in POSIX shells, 1 for anything a program inside decided. Which code and status a
+class carries is part of its contract: the command line and the HTTP face read them here.
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Something the kit cannot do, told so that a student knows what to do next.
+
+    message  one sentence without a final full stop: what failed, on what
+    hint     one sentence: the next thing to try; may be empty
+    """
+
+    exit_code = 125
+    http_status = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+class InvalidInput(LabError):
+    """A name, an option or a value that cannot mean anything."""
+
+    http_status = 400
+
+
+class InvalidReference(InvalidInput):
+    """An image name that the grammar of references does not allow."""
+
+
+class InvalidArchive(InvalidInput):
+    """A tar stream that is cut off, is no tar at all, or reaches outside its layer."""
+
+
+class DockerfileError(InvalidInput):
+    """A mistake in a Dockerfile, pointed at.
+
+    source  the file's name as the user knows it
+    line    counted from 1
+    column  counted from 1; where the caret goes
+    text    the source line itself
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", source: str, line: int, column: int = 1, text: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
+        self.line = line
+        self.column = column
+        self.text = text
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}:{self.column}: {self.message}"
+        # Tabs before the caret stay tabs, so that it lands under the right character.
+        margin = "".join("\t" if c == "\t" else " " for c in self.text[: self.column - 1])
+        pointed = f"{place}\n    {self.text}\n    {margin}^" if self.text else place
+        return f"{pointed}\nHint: {self.hint}" if self.hint else pointed
+
+
+class NotFound(LabError):
+    """The thing named does not exist."""
+
+    http_status = 404
+
+
+class ImageNotFound(NotFound):
+    """No image has this name or id. The words "No such image" are what Docker's clients look for."""
+
+
+class ContainerNotFound(NotFound):
+    """No container has this name or id."""
+
+
+class Conflict(LabError):
+    """The thing exists, but its present state forbids the operation."""
+
+    http_status = 409
+
+
+class InUse(Conflict):
+    """Something else still needs it: a container its image, an image its layer."""
+
+
+class ContainerFailed(LabError):
+    """A container that was waited for ended with a status other than zero.
+
+    status  its exit status
+    output  what it printed
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", status: int, output: bytes = b"") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.output = output
+
+
+class BuildFailed(ContainerFailed):
+    """A RUN step ended with a status other than zero."""
+
+
+class CorruptStore(LabError):
+    """Two files of the data root contradict each other, or one cannot be read."""
+
+
+class RuntimeFailed(LabError):
+    """The kernel or a program that the kit drives refused."""
+
+
+class CommandNotFound(RuntimeFailed):
+    """The image has no program of this name in its PATH."""
+
+    exit_code = 127
+    http_status = 400
+
+
+class CommandNotExecutable(RuntimeFailed):
+    """The file is there but cannot be executed: no x bit, a directory, a foreign format."""
+
+    exit_code = 126
+    http_status = 400
+
+
+class MissingProgram(RuntimeFailed):
+    """A program that the kit drives is not installed."""
+
+
+class NotRoot(RuntimeFailed):
+    """The kernel wants root for mounts, devices and namespaces."""
+
+    http_status = 403

@@ -1,0 +1,186 @@
+"""The patterns of a .dockerignore file: which files stay out of the build context.
+
+The rules are those of Docker's own matcher (moby/patternmatcher):
+
+    *       any characters except /          ?     one character except /
+    **      any number of directories        [a-z] one of these; [^a-z] none of these
+    \\x      the character x itself           !p    files that p matches come back
+    # …     a comment, at the start of a line
+
+Patterns start at the root of the context, with or without a leading slash. What
+matches a directory also matches everything below it. The last pattern that matches
+a file decides about it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from pylab_container.errors import InvalidInput
+
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One line of the file, cleaned: "./a//b/" and "/a/b" are "a/b"."""
+
+    text: str
+    is_exception: bool
+
+    @cached_property
+    def matches(self) -> Callable[[str], bool]:
+        """Whether the pattern names exactly this path; says nothing about its parents."""
+        if self.text.startswith("**") and not _has_special(self.text[2:]):
+            return self._ends_like
+        expression = re.compile(_expression(self.text))
+        return lambda path: expression.fullmatch(path) is not None
+
+    def _ends_like(self, path: str) -> bool:
+        # Docker reads "**name" as "ends in name", also inside a file name; "**/name" wants a whole name.
+        ending = self.text[2:]
+        return path.endswith(ending) or (ending.startswith("/") and path == ending[1:])
+
+    def may_match_below(self, directory: str) -> bool:
+        """Whether some path under `directory` could match. True where that is hard to tell."""
+        names = directory.split("/")
+        for wanted, name in zip(self.text.split("/"), names, strict=False):
+            if "**" in wanted or "[^" in wanted:  # both can match a slash
+                return True
+            if not re.fullmatch(_expression(wanted), name):
+                return False
+        return True
+
+
+class IgnorePatterns:
+    """All patterns of one file, in their order."""
+
+    def __init__(self, patterns: tuple[Pattern, ...]) -> None:
+        self.patterns = patterns
+
+    @classmethod
+    def parse(cls, text: str) -> IgnorePatterns:
+        """The patterns of the text of a .dockerignore file.
+
+        Raises InvalidInput with the line's number for a pattern that cannot match anything by its syntax.
+        """
+        patterns = []
+        for number, line in enumerate(text.removeprefix(_BYTE_ORDER_MARK).split("\n"), start=1):
+            if line.startswith("#") or not line.strip():
+                continue
+            try:
+                patterns.append(_pattern(line.strip()))
+            except InvalidInput as error:
+                raise InvalidInput(f".dockerignore line {number}: {error.message}", hint=error.hint) from None
+        return cls(tuple(patterns))
+
+    def excludes(self, path: str) -> bool:
+        """Whether the file stays out. `path` is relative to the context and "/"-separated.
+
+        The context itself is never excluded.
+        """
+        path = _clean(path)
+        if path == ".":
+            return False
+        lineage = [path, *_parents(path)]
+        excluded = False
+        for pattern in self.patterns:
+            if pattern.is_exception == excluded and any(pattern.matches(each) for each in lineage):
+                excluded = not excluded
+        return excluded
+
+    def may_contain_exceptions(self, directory: str) -> bool:
+        """Whether a walk must enter the excluded `directory` because a `!` pattern may bring back something below it.
+
+        May say True too often, never False wrongly.
+        """
+        directory = _clean(directory)
+        exceptions = [pattern for pattern in self.patterns if pattern.is_exception]
+        return any(directory == "." or pattern.may_match_below(directory) for pattern in exceptions)
+
+
+def _pattern(line: str) -> Pattern:
+    is_exception = line.startswith("!")
+    text = line.removeprefix("!").strip()
+    if not text:
+        raise InvalidInput('"!" alone is no pattern', hint="write the pattern of the files to keep after the !")
+    text = _clean(text)
+    if len(text) > 1:
+        text = text.removeprefix("/")
+    _expression(text)
+    return Pattern(text, is_exception)
+
+
+def _clean(path: str) -> str:
+    """Without doubled slashes, "." and "..", as Go's path.Clean. POSIX lets two leading slashes be; Go does not."""
+    return re.sub("^//+", "/", posixpath.normpath(path))
+
+
+def _parents(path: str) -> list[str]:
+    """The directories above, from the top: "a/b/c" has "a" and "a/b"."""
+    return [path[: slash.start()] for slash in re.finditer("/", path)]
+
+
+def _has_special(text: str) -> bool:
+    return any(character in text for character in "*?[]\\")
+
+
+_TOKEN = re.compile(
+    r"""(?P<anywhere>\*\*/?)
+      | (?P<any>\*)
+      | (?P<one>\?)
+      | \[(?P<negated>\^?)(?P<ranges>(?:\\.|[^\]\\])+)\]
+      | \\(?P<escaped>.)
+      | (?P<literal>[^\[\\])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _expression(pattern: str) -> str:
+    """The regular expression of a pattern. Raises InvalidInput where its syntax is wrong."""
+    expression, position = "", 0
+    while position < len(pattern):
+        token = _TOKEN.match(pattern, position)
+        if token is None:
+            what = "\\ at its end" if pattern[position] == "\\" else "[ without a ] that closes it"
+            raise InvalidInput(
+                f'the pattern "{pattern}" has a {what}', hint="put a \\ before a character that is meant literally"
+            )
+        position = token.end()
+        expression += _token_expression(token, pattern)
+    return expression
+
+
+def _token_expression(token: re.Match[str], pattern: str) -> str:
+    kind = token.lastgroup
+    if kind == "anywhere":
+        return "(.*/)?" if token.end() < len(pattern) else ".*"
+    if kind == "any":
+        return "[^/]*"
+    if kind == "one":
+        return "[^/]"
+    if kind == "ranges":
+        return f"[{token['negated']}{_ranges(token['ranges'], pattern)}]"
+    return re.escape(token[kind or 0])
+
+
+def _ranges(text: str, pattern: str) -> str:
+    """What stands in brackets: characters and ranges of them, each one escaped for re."""
+    character = r"(?:\\(.)|([^\\\-]))"
+    expression, position = "", 0
+    while position < len(text):
+        token = re.compile(f"{character}(?:-{character})?", re.DOTALL).match(text, position)
+        first = token and (token[1] or token[2])
+        last = token and (token[3] or token[4] or first)
+        if not token or not first or not last or last < first:
+            raise InvalidInput(
+                f'the pattern "{pattern}" has a wrong range in [ ]', hint="a range is written [a-z], a literal - is \\-"
+            )
+        expression += f"{re.escape(first)}-{re.escape(last)}"
+        position = token.end()
+    return expression

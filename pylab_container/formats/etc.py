@@ -1,0 +1,57 @@
+"""The files of /etc that the engine writes for a container: hosts and resolv.conf."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+
+def hosts_file(hostname: str, address: str | None, *, extra: Iterable[tuple[str, str]] = ()) -> str:
+    """/etc/hosts as Docker writes it (hosts(5)).
+
+    address  the container's own; None without a network
+    extra    (name, address) pairs of --add-host
+    """
+    lines = [
+        ("127.0.0.1", "localhost"),
+        ("::1", "localhost ip6-localhost ip6-loopback"),
+        ("fe00::0", "ip6-localnet"),
+        ("ff00::0", "ip6-mcastprefix"),
+        ("ff02::1", "ip6-allnodes"),
+        ("ff02::2", "ip6-allrouters"),
+        *((other, name) for name, other in extra),
+        *([(address, hostname)] if address is not None else []),
+    ]
+    return "".join(f"{number}\t{names}\n" for number, names in lines)
+
+
+def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
+    """The host's /etc/resolv.conf (resolv.conf(5)), fit for a container.
+
+    A nameserver on the host's loopback does not exist in the container's network, so it is
+    left out. If none remains, the fallback's are taken: with systemd-resolved that is the text
+    of /run/systemd/resolve/resolv.conf, which names the real servers. Docker would end at a
+    public server of its own choice; we leave a comment that says what to do.
+    """
+    for text in (host_text, fallback):
+        kept = [line for line in text.splitlines() if not _is_loopback_nameserver(line)]
+        if nameservers("\n".join(kept)):
+            return "\n".join(kept) + "\n"
+    remaining = [line for line in host_text.splitlines() if not _is_loopback_nameserver(line)]
+    hint = "# The host names no server that a container can reach. Give one with --dns."
+    return "\n".join([*remaining, hint]) + "\n"
+
+
+def nameservers(text: str) -> tuple[str, ...]:
+    """The addresses on the nameserver lines of a resolv.conf, in order."""
+    return tuple(words[1] for line in text.splitlines() if len(words := line.split()) > 1 and words[0] == "nameserver")
+
+
+def _is_loopback_nameserver(line: str) -> bool:
+    for address in nameservers(line):
+        try:
+            # An IPv6 address may carry a zone: fe80::1%eth0.
+            return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
+    return False

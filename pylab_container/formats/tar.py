@@ -1,0 +1,270 @@
+"""The headers of a tar archive: bytes to values and back.
+
+A tar is a row of members; each is a 512-byte header, the content, and zeros up to the
+next multiple of 512. What does not fit a header (long names, large numbers, extended
+attributes) precedes it in extra members: "x" and "g" (pax), "L" and "K" (GNU). Sources:
+POSIX pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format". Owners are
+written as numbers only: names would depend on the machine that writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pylab_container.errors import InvalidArchive
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""Two blocks of zeros end an archive."""
+
+FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "0123456"
+GNU_LONG_NAME, GNU_LONG_LINK, PAX, PAX_GLOBAL = "LKxg"
+EXTENSIONS = (GNU_LONG_NAME, GNU_LONG_LINK, PAX, PAX_GLOBAL)
+XATTR_RECORD = "SCHILY.xattr."
+
+LONGEST_EXTENSION = 1 << 20
+"""No honest name or attribute set is longer; a hostile one would fill the memory."""
+
+_EMPTY_KINDS = (LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)
+
+
+@dataclass(slots=True)
+class Header:
+    """One member of an archive.
+
+    name, link  text; bytes that are no UTF-8 are surrogates, as os.fsdecode makes them
+    kind        one of the type flags above
+    mode        permission, set-id and sticky bits
+    size        bytes of content that follow
+    mtime       nanoseconds since the epoch
+    xattrs      extended attributes by full name
+    """
+
+    name: str
+    kind: str = FILE
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    link: str = ""
+    major: int = 0
+    minor: int = 0
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+
+
+def padding(size: int) -> int:
+    """How many zeros follow a content of this size."""
+    return -size % BLOCK
+
+
+# ---- reading -------------------------------------------------------------------------
+
+
+def parse_header(block: bytes) -> Header:
+    """Read one 512-byte header. Raises InvalidArchive where it is none."""
+    if _number(block, 148, 8, "checksum") not in _checksums(block):
+        raise InvalidArchive("not a tar archive: a header's checksum is wrong", hint="is the file damaged, or no tar?")
+    kind = chr(block[156])
+    name = _text(block[0:100])
+    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    if kind in "\0007":  # pre-POSIX files and "contiguous" files are plain files
+        kind = DIRECTORY if name.endswith("/") else FILE
+    header = Header(
+        name=f"{prefix}/{name}" if prefix else name,
+        kind=kind,
+        mode=_number(block, 100, 8, "mode") & 0o7777,
+        uid=_number(block, 108, 8, "uid"),
+        gid=_number(block, 116, 8, "gid"),
+        size=_number(block, 124, 12, "size"),
+        mtime=_number(block, 136, 12, "mtime") * 10**9,
+        link=_text(block[157:257]),
+    )
+    if kind in (CHARACTER, BLOCK_DEVICE):
+        header.major = _number(block, 329, 8, "devmajor")
+        header.minor = _number(block, 337, 8, "devminor")
+    if header.size < 0:
+        raise InvalidArchive(
+            f'the member "{header.name}" has a negative size', hint="the archive is damaged or hostile"
+        )
+    if kind in _EMPTY_KINDS:
+        header.size = 0  # links and directories carry no content, whatever the field says
+    return header
+
+
+def parse_pax(content: bytes) -> dict[str, str]:
+    """The records of a pax member: "<length> <keyword>=<value>\\n" each. Raises InvalidArchive."""
+    records = {}
+    position = 0
+    while position < len(content):
+        space = content.find(b" ", position)
+        length = content[position:space]
+        if space < 0 or not (length.isdigit() and len(length) < 8 and 5 <= int(length) <= len(content) - position):
+            raise InvalidArchive("a pax header record has no valid length", hint="the archive is damaged or hostile")
+        record = content[space + 1 : position + int(length)]
+        keyword, equals, value = record.partition(b"=")
+        if not equals or not value.endswith(b"\n"):
+            raise InvalidArchive("a pax header record is not keyword=value", hint="the archive is damaged or hostile")
+        records[os.fsdecode(keyword)] = os.fsdecode(value[:-1])
+        position += int(length)
+    return records
+
+
+def apply_pax(header: Header, records: Mapping[str, str]) -> None:
+    """Let pax records override a header's fields, as the pax specification orders it."""
+    for keyword, value in records.items():
+        if keyword.startswith(XATTR_RECORD):
+            header.xattrs[keyword[len(XATTR_RECORD) :]] = os.fsencode(value)
+        elif keyword.startswith("GNU.sparse."):
+            raise InvalidArchive(f'"{header.name}" is a sparse file', hint="make the archive without tar's --sparse")
+        elif not value:
+            continue  # an empty value takes a record back; the header's own field counts
+        elif keyword == "path":
+            header.name = value
+        elif keyword == "linkpath":
+            header.link = value
+        elif keyword in ("uid", "gid", "size"):
+            if keyword != "size" or header.kind == FILE:
+                setattr(header, keyword, _decimal(keyword, value))
+        elif keyword == "mtime":
+            header.mtime = _nanoseconds(value)
+
+
+def _decimal(keyword: str, value: str) -> int:
+    if not value.isdecimal() or len(value) > 19:
+        raise InvalidArchive(
+            f'the pax record {keyword}="{value}" is no number', hint="the archive is damaged or hostile"
+        )
+    return int(value)
+
+
+def _nanoseconds(value: str) -> int:
+    # Not float(): a double holds no nanoseconds of this century.
+    seconds, _, fraction = value.partition(".")
+    sign = -1 if seconds.startswith("-") else 1
+    digits = seconds.removeprefix("-")
+    if not digits.isdecimal() or len(digits) > 12 or (fraction and not fraction.isdecimal()):
+        raise InvalidArchive(f'the pax record mtime="{value}" is no time', hint="the archive is damaged or hostile")
+    return sign * (int(digits) * 10**9 + int(fraction[:9].ljust(9, "0") or 0))
+
+
+def _text(raw: bytes) -> str:
+    return os.fsdecode(raw.partition(b"\0")[0])
+
+
+def _number(block: bytes, start: int, length: int, what: str) -> int:
+    raw = block[start : start + length]
+    if raw[0] & 0x80:  # GNU: base 256, two's complement in all bits but the first
+        value = int.from_bytes(raw, "big") & ((1 << (8 * length - 1)) - 1)
+        return value - (1 << (8 * length - 1)) if raw[0] & 0x40 else value
+    digits = raw.strip(b" \0").partition(b"\0")[0].rstrip()
+    if not digits:
+        return 0
+    try:
+        return int(digits, 8)
+    except ValueError:
+        raise InvalidArchive(
+            f"a tar header's {what} is no octal number", hint="is the file damaged, or no tar?"
+        ) from None
+
+
+def _checksums(block: bytes) -> tuple[int, int]:
+    # The field itself counts as eight spaces. Old tars summed signed characters (GNU tar manual, "Checksumming Problems").
+    unsigned = sum(block) - sum(block[148:156]) + 8 * 0x20
+    return unsigned, unsigned - 0x100 * sum(byte >= 0x80 for byte in block[:148] + block[156:])
+
+
+# ---- writing -------------------------------------------------------------------------
+
+
+def build_header(header: Header) -> bytes:
+    """The blocks that announce a member: a pax member first where the plain header is too small."""
+    records: dict[str, bytes] = {}
+    name = os.fsencode(header.name)
+    prefix, short = _split_name(name)
+    if short is None:
+        records["path"] = name
+        prefix, short = b"", _ascii(name)[:100]
+    link = os.fsencode(header.link)
+    if len(link) > 100 or not link.isascii():
+        records["linkpath"] = link
+    for keyword, value in (("uid", header.uid), ("gid", header.gid)):
+        if value > 0o7777777:
+            records[keyword] = str(value).encode()
+    if header.size > 0o77777777777:
+        records["size"] = str(header.size).encode()
+    seconds, fraction = divmod(header.mtime, 10**9)
+    if fraction or not 0 <= seconds <= 0o77777777777:
+        records["mtime"] = _pax_time(header.mtime).encode()
+    for attribute, content in header.xattrs.items():
+        records[XATTR_RECORD + attribute] = content
+    block = _block(header, prefix, short, _ascii(link)[:100], max(0, seconds))
+    return (_pax_member(name, records) if records else b"") + block
+
+
+def _block(header: Header, prefix: bytes, name: bytes, link: bytes, seconds: int) -> bytes:
+    block = bytearray(BLOCK)
+
+    def put(offset: int, value: bytes) -> None:
+        block[offset : offset + len(value)] = value
+
+    put(0, name)
+    put(100, _octal(header.mode, 8))
+    put(108, _octal(header.uid, 8))
+    put(116, _octal(header.gid, 8))
+    put(124, _octal(header.size, 12))
+    put(136, _octal(seconds, 12))
+    put(148, b" " * 8)
+    put(156, header.kind.encode())
+    put(157, link)
+    put(257, b"ustar\x0000")
+    put(329, _octal(header.major, 8))
+    put(337, _octal(header.minor, 8))
+    put(345, prefix)
+    put(148, b"%06o\0 " % sum(block))
+    return bytes(block)
+
+
+def _pax_member(name: bytes, records: Mapping[str, bytes]) -> bytes:
+    content = b"".join(_pax_record(keyword, records[keyword]) for keyword in sorted(records))
+    directory, _, base = name.rstrip(b"/").rpartition(b"/")
+    path = _ascii(b"/".join(part for part in (directory, b"PaxHeaders.0", base) if part))[:100]
+    block = _block(Header("", kind=PAX, mode=0, size=len(content)), b"", path, b"", 0)
+    return block + content + bytes(padding(len(content)))
+
+
+def _pax_record(keyword: str, value: bytes) -> bytes:
+    # The length counts its own digits too.
+    body = b" " + keyword.encode() + b"=" + value + b"\n"
+    length = len(body) + len(str(len(body)))
+    length = len(body) + len(str(length))
+    return str(length).encode() + body
+
+
+def _pax_time(nanoseconds: int) -> str:
+    seconds, fraction = divmod(abs(nanoseconds), 10**9)
+    sign = "-" if nanoseconds < 0 else ""
+    return f"{sign}{seconds}.{fraction:09d}".rstrip("0").rstrip(".")
+
+
+def _octal(value: int, width: int) -> bytes:
+    digits = b"%0*o" % (width - 1, value)
+    return (digits if len(digits) < width else b"0" * (width - 1)) + b"\0"
+
+
+def _split_name(name: bytes) -> tuple[bytes, bytes | None]:
+    """A long name's prefix and rest at a slash, (b"", None) where ustar cannot hold it."""
+    if not name.isascii():
+        return b"", None
+    if len(name) <= 100:
+        return b"", name
+    cut = name.rfind(b"/", 0, min(156, len(name) - 1))
+    if cut <= 0 or len(name) - cut - 1 > 100:
+        return b"", None
+    return name[:cut], name[cut + 1 :]
+
+
+def _ascii(name: bytes) -> bytes:
+    return bytes(byte for byte in name if byte < 0x80)

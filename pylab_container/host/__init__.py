@@ -1,0 +1,1 @@
+"""The operating system: system calls, files, other programs."""

@@ -1,0 +1,58 @@
+"""Files written whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pylab_container.host import programs
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace path by a file that holds data, in one step for every other process.
+
+    A crash leaves the old content or the new one, never part of it: write a neighbour,
+    fsync it, rename it over. What a crash leaves behind is named `.tmp-…`, as moby's
+    ioutils.AtomicFileWriter names it, and is never read.
+    """
+    temporary = path.with_name(f".tmp-{path.name}{secrets.randbelow(10**9)}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def remove_tree(path: str | Path) -> None:
+    """Delete a directory with all in it, however deep; no link is followed. Raises FileNotFoundError."""
+    try:
+        shutil.rmtree(path)
+    except RecursionError:  # a tree may be deeper than Python's stack; rm(1) has none
+        programs.run(["rm", "-rf", "--", str(path)])
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold an exclusive (or shared) flock(2) on path while the block runs.
+
+    The kernel drops the lock when the process dies, however it dies. The file itself
+    stays: removing a lock file would let two processes hold locks on two files of one name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,132 @@
+"""The system calls that Python does not wrap, under the kernel's own names.
+
+The only module that imports ctypes. Each function raises OSError with the call's errno,
+exactly as the functions of `os` do. Sources: the man-pages project, sections 2 and 5,
+and the kernel's include/uapi/linux headers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# mount(2), umount2(2): linux/mount.h
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+# setns(2), unshare(2): linux/sched.h
+CLONE_FS = 0x00000200
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+
+# openat2(2): linux/openat2.h
+RESOLVE_IN_ROOT = 0x10
+RESOLVE_BENEATH = 0x08
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_NO_MAGICLINKS = 0x02
+
+_SYS_OPENAT2 = 437  # the same number on every architecture, as for all calls since 5.1
+
+
+def _check(result: int, path: str = "") -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path or None)
+    return result
+
+
+def mount(source: str, target: str, filesystem: str, flags: int = 0, options: str = "") -> None:
+    """mount(2). Relative paths in target and options start at the calling thread's directory."""
+    _check(
+        _libc.mount(
+            os.fsencode(source),
+            os.fsencode(target),
+            filesystem.encode(),
+            ctypes.c_ulong(flags),
+            os.fsencode(options) if options else None,
+        ),
+        target,
+    )
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): the calling *thread* leaves the namespaces or the shared directory named."""
+    _check(_libc.unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2): the calling *thread* enters the namespace behind fd."""
+    _check(_libc.setns(fd, kind))
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): everything written to this file system so far is on the disk."""
+    _check(_libc.syncfs(fd))
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2): open with the kernel itself guarding the way.
+
+    With RESOLVE_IN_ROOT the directory is the root for this one call: an absolute
+    symbolic link or a ".." leads to it and never out of it, as after chroot(2).
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    name = os.fsencode(path)
+    return _check(
+        _libc.syscall(ctypes.c_long(_SYS_OPENAT2), directory, name, ctypes.byref(how), ctypes.sizeof(how)),
+        os.fsdecode(name),
+    )
+
+
+def filesystem_type(path: Path) -> str:
+    """The type of the file system that holds path, as /proc/self/mountinfo names it (proc(5))."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    found = ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if fields.split()[2] == wanted:
+            found = rest.split()[0]
+    return found
+
+
+class _Dirent(ctypes.Structure):
+    _fields_ = (
+        ("d_ino", ctypes.c_uint64),
+        ("d_off", ctypes.c_int64),
+        ("d_reclen", ctypes.c_ushort),
+        ("d_type", ctypes.c_ubyte),
+        ("d_name", ctypes.c_char * 256),
+    )
+
+
+def supports_d_type(directory: Path) -> bool:
+    """Whether readdir(3) tells each entry's type: overlayfs needs that to recognise whiteouts."""
+    _libc.opendir.restype = ctypes.c_void_p
+    _libc.readdir.restype = ctypes.POINTER(_Dirent)
+    stream = ctypes.c_void_p(_libc.opendir(os.fsencode(directory)))
+    if not stream:
+        _check(-1, str(directory))
+    try:
+        entry = _libc.readdir(stream)
+        return bool(entry) and entry.contents.d_type != 0  # DT_UNKNOWN
+    finally:
+        _libc.closedir(stream)

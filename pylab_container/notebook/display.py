@@ -1,0 +1,191 @@
+"""How the engine's objects and events look in a notebook: as text and as HTML.
+
+The text is what nbval compares and what a terminal shows; the HTML says the same. Neither
+holds a path of the machine: data roots are written $LABCTR_ROOT, a lab's directory $LAB,
+and the lab sets both variables for the shell, so what is shown can be typed.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pylab_container.engine.containers import Container
+from pylab_container.engine.images import HistoryEntry, Image
+from pylab_container.errors import DockerfileError, LabError
+from pylab_container.formats import sizes
+from pylab_container.formats.events import BuildOutput, Event, Progress
+from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
+from pylab_container.notebook.trees import shortened
+
+_LEFT = 'style="text-align: left; white-space: pre-wrap; overflow-wrap: anywhere"'
+_COLOURS = {"ok": "#1a6b2a", "no": "#a40000", "open": "#6b5900"}
+
+
+def portable(text: str) -> str:
+    """The text with directories of this machine as variables, and long ids cut to twelve digits."""
+    for variable in ("LAB", "LABCTR_ROOT"):
+        if directory := os.environ.get(variable):
+            text = re.sub(re.escape(directory) + r"(?![\w.-])", f"${variable}", text)
+    return shortened(text)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows, aligned like the docker command's tables."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def __repr__(self) -> str:
+        lines = [self.headings, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.headings))]
+        return "\n".join("   ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th {_LEFT}>{html.escape(cell)}</th>" for cell in self.headings)
+        body = "".join(
+            "<tr>" + "".join(f"<td {_LEFT}>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence or two with a mark in front: ok ✔, no ✘ or open ○."""
+
+    kind: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"{ {'ok': '✔', 'no': '✘', 'open': '○'}[self.kind] } {self.text}"
+
+    def _repr_html_(self) -> str:
+        colour = _COLOURS[self.kind]
+        style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; white-space: pre-wrap"
+        return f'<pre style="{style}">{html.escape(repr(self))}</pre>'
+
+
+@dataclass(frozen=True)
+class ErrorCard:
+    """An error as a student should read it: its class, what failed, what to do now. No traceback."""
+
+    error: BaseException
+
+    def __repr__(self) -> str:
+        return f"{type(self.error).__name__}: {portable(str(self.error))}"
+
+    def _repr_html_(self) -> str:
+        # A Dockerfile error points with a caret, so the text keeps its columns.
+        style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {_COLOURS['no']}; white-space: pre-wrap"
+        return f'<pre style="{style}">{html.escape(repr(self))}</pre>'
+
+
+# -- tables of engine objects ------------------------------------------------------------------
+
+
+def image_table(images: Iterable[Image]) -> Table:
+    """The columns of `docker images`, and how many layers each image has."""
+    rows = []
+    for image in images:
+        layers = image.layers
+        size = sizes.human(sum(layer.size for layer in layers))
+        for tag in image.tags or ["<none>:<none>"]:
+            repository, _, name = tag.rpartition(":")
+            rows.append((repository, name, image.id[7:19], _age(image.config.created), size, str(len(layers))))
+    return Table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "LAYERS"), tuple(rows))
+
+
+def container_table(containers: Iterable[Container]) -> Table:
+    """Which containers there are, what they run, and where they are reached."""
+    rows = []
+    for container in containers:
+        record = container.record
+        image = str(record.config.get("Image") or record.image[7:19])
+        command = " ".join([record.path, *record.args])
+        rows.append((record.short_id, record.name, image, command, str(record.state), container.address))
+    return Table(("CONTAINER ID", "NAME", "IMAGE", "COMMAND", "STATUS", "ADDRESS"), tuple(rows))
+
+
+def history_table(entries: Iterable[HistoryEntry]) -> Table:
+    """The columns of `docker history`; the step is not cut off."""
+    rows = [
+        (entry.id[7:19] if entry.id.startswith("sha256:") else entry.id, _age(entry.created), entry.created_by)
+        + (sizes.human(entry.size), entry.comment)
+        for entry in entries
+    ]
+    return Table(("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"), tuple(rows))
+
+
+def event_table(events: Iterable[Event], kinds: tuple[type[Event], ...] = ()) -> Table:
+    """What just happened, a line an event; only those of the kinds, where any are given."""
+    told = [
+        event for event in events if isinstance(event, kinds or Event) and not isinstance(event, Progress | BuildOutput)
+    ]
+    return Table(("WHAT", "IN DETAIL"), tuple((_kind(event), portable(event.sentence())) for event in told))
+
+
+def _kind(event: Event) -> str:
+    """ "OverlayMounted" as "overlay mounted"."""
+    return re.sub(r"(?<!^)([A-Z])", r" \1", type(event).__name__).lower()
+
+
+def _age(created: str) -> str:
+    if created in ("", NEVER):
+        return "N/A"
+    return f"{ago(time.time_ns() - parse_rfc3339(created))} ago"
+
+
+# -- what IPython asks -------------------------------------------------------------------------
+
+
+def listed(items: Sequence[object]) -> Table | None:
+    """The table for a list of engine objects of one kind; None for every other list."""
+    tables: list[tuple[type, Callable[[Any], Table]]] = [
+        (Image, image_table),
+        (Container, container_table),
+        (HistoryEntry, history_table),
+    ]
+    for kind, table in tables:
+        if items and all(isinstance(item, kind) for item in items):
+            return table(items)
+    return None
+
+
+def install(shell: Any) -> None:
+    """Make the shell show engine objects as tables and errors of the kit without a traceback."""
+    as_text = shell.display_formatter.formatters["text/plain"]
+    as_html = shell.display_formatter.formatters["text/html"]
+    ordinary = as_text.for_type(list)
+
+    def list_text(items: list[object], printer: Any, cycle: bool) -> None:
+        table = None if cycle else listed(items)
+        if table is None:
+            ordinary(items, printer, cycle)
+        else:
+            printer.text(repr(table))
+
+    def list_html(items: list[object]) -> str | None:
+        table = listed(items)
+        return table._repr_html_() if table else None
+
+    as_text.for_type(list, list_text)
+    as_html.for_type(list, list_html)
+    as_html.for_type(Image, lambda image: image_table([image])._repr_html_())
+    as_html.for_type(Container, lambda container: container_table([container])._repr_html_())
+    shell.set_custom_exc((LabError,), _show_error)
+
+
+def _show_error(
+    shell: Any, kind: type[LabError], error: LabError, traceback: Any, tb_offset: int | None = None
+) -> list[str]:
+    """Instead of a traceback: the engine's own lines help nobody who mistyped a name."""
+    name = "Dockerfile" if isinstance(error, DockerfileError) else kind.__name__
+    lines = [f"\x1b[31m{name}\x1b[0m: {portable(str(error))}"]
+    shell._showtraceback(kind, error, lines)
+    return lines

@@ -1,0 +1,211 @@
+"""The labs' exercises: for each a hint, and a check that tells right from wrong at once.
+
+    lab.check(1, answer, image)      in lab 01 looks up EXERCISES["01", 1]
+
+A check gets the answer and the subject of the exercise: the image, container or directory
+that it is about. It looks at the real thing (the store, the container's files), so no
+solution is written down here that could be wrong on another machine.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pylab_container.engine.containers import Container
+from pylab_container.engine.images import Image
+from pylab_container.errors import ImageNotFound
+from pylab_container.notebook.display import Note
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """check gets the answer and the subject and says what is wrong: "" where nothing is."""
+
+    check: Callable[[Any, Any], str]
+    praise: str
+    hint: str
+
+    def judge(self, answer: object, subject: object) -> Note:
+        """The note to show. An answer of None is nobody's mistake: it gets the hint only."""
+        if answer is None:
+            return Note("open", f"not solved yet. Hint: {self.hint}")
+        wrong = self.check(answer, subject)
+        return Note("no", f"not yet: {wrong}\n  Hint: {self.hint}") if wrong else Note("ok", self.praise)
+
+
+# -- lab 01 ------------------------------------------------------------------------------------
+
+
+def _number_of_layers(answer: object, image: Image) -> str:
+    return "" if answer == len(image.layers) else f"{answer!r} is not the number of its layers"
+
+
+def _layer_directory(answer: object, image: Image) -> str:
+    wanted = image._engine.driver.diff_path(image.layers[-1].cache_id)
+    path = _path(answer)
+    if not path.is_dir():
+        return f"there is no directory {answer}"
+    return "" if path.resolve() == wanted.resolve() else "that directory does not hold the image's files"
+
+
+def _same_tar_twice(answer: object, image: Image) -> str:
+    """The answer is the second image."""
+    if not isinstance(answer, Image):
+        return "the answer is what engine.images.import_ returned"
+    if answer.id == image.id:
+        return "that is the first image itself"
+    shared = answer.layers == image.layers
+    return "" if shared else "its layer is another one: import the very same tar"
+
+
+# -- lab 02 ------------------------------------------------------------------------------------
+
+
+def _copied_up(answer: object, container: Container) -> str:
+    """The answer is a path inside the container of a file that is in the image too."""
+    name = str(answer).lstrip("/")
+    if not (container.upper / name).is_file():
+        return f"the upper directory has no file /{name}"
+    layers = container.image.layers
+    below = any((container._engine.driver.diff_path(layer.cache_id) / name).is_file() for layer in layers)
+    return "" if below else f"/{name} is new: the image has no such file"
+
+
+def _starts_by_itself(answer: object, image: Image) -> str:
+    """The answer is the name of an image with image's files and a command that stays in the foreground."""
+    try:
+        found = image._engine.images.get(str(answer))
+    except ImageNotFound:
+        return f"there is no image {answer}"
+    command = " ".join(found.config.config.get("Cmd") or [])
+    if found.layers[: len(image.layers) - 1] != image.layers[:-1]:
+        return "it is not made on the same base image"
+    return "" if "FOREGROUND" in command.upper() else f"its command is {command or 'empty'}"
+
+
+# -- lab 03 ------------------------------------------------------------------------------------
+
+
+def _layers_added(answer: object, image: Image) -> str:
+    added = sum(1 for step in image.config.history if not step.get("empty_layer")) - 1
+    return "" if answer == added else f"{answer!r} is not the number of layers on top of the base image"
+
+
+def _fewer_layers(answer: object, image: Image) -> str:
+    """The answer is the second image, which does the same in fewer layers."""
+    if not isinstance(answer, Image):
+        return "the answer is what engine.images.build returned"
+    if answer.config.config.get("Cmd") != image.config.config.get("Cmd"):
+        return "it does not start the same command"
+    fewer = len(answer.layers) < len(image.layers)
+    return "" if fewer else f"it has {len(answer.layers)} layers, the first has {len(image.layers)}"
+
+
+# -- lab 04 ------------------------------------------------------------------------------------
+
+
+def _first_process(answer: object, container: Container) -> str:
+    if not container.pid:
+        return "the container does not run"
+    name = Path(f"/proc/{container.pid}/comm").read_text().strip()
+    return "" if str(answer).rpartition("/")[2] == name else f"{answer!r} is not process 1"
+
+
+def _foreground_command(answer: object, image: Image) -> str:
+    """The answer is a command in exec form that keeps nginx in the foreground without its file changed."""
+    if not isinstance(answer, list | tuple):
+        return "exec form is a list of words"
+    words = [str(word) for word in answer]
+    if not words or words[0].rpartition("/")[2] != "nginx":
+        return "the first word is the program, nginx"
+    directives = [words[number + 1] for number, word in enumerate(words[:-1]) if word == "-g"]
+    return "" if any("daemon off;" in text for text in directives) else "nothing in it switches the daemon off"
+
+
+# -- lab 05 ------------------------------------------------------------------------------------
+
+
+def _whiteout(answer: object, upper: Path) -> str:
+    path = _path(answer)
+    if not path.is_absolute():
+        path = upper / path
+    if not os.path.lexists(path):
+        return f"there is no {answer}"
+    if upper.resolve() not in path.parent.resolve().parents and path.parent.resolve() != upper.resolve():
+        return "it is not in the upper directory"
+    found = path.lstat()
+    is_whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+    return "" if is_whiteout else "it is no character device 0:0"
+
+
+def _number_of_lowers(answer: object, container: Container) -> str:
+    lower = (container.upper.parent / "lower").read_text()
+    return "" if answer == len(lower.split(":")) else f"{answer!r} is not how many directories lie below"
+
+
+def _path(answer: object) -> Path:
+    return Path(os.path.expandvars(str(answer)))
+
+
+EXERCISES = {
+    ("01", 1): Exercise(
+        _number_of_layers,
+        "right: one tar, one layer. Every image starts with one.",
+        "image.layers is a list",
+    ),
+    ("01", 2): Exercise(
+        _layer_directory,
+        "right: an image's files are ordinary files in an ordinary directory.",
+        "image.layers[0].cache_id names a directory in $LABCTR_ROOT/overlay2",
+    ),
+    ("01", 3): Exercise(
+        _same_tar_twice,
+        "right: two images, two ids, but the layer is on disk once.",
+        "call engine.images.import_ with the same tar and another name",
+    ),
+    ("02", 1): Exercise(
+        _copied_up,
+        "right: the image has the file too, and keeps its own version.",
+        "what does apt write down about every package it installs? Look below /var/lib/dpkg",
+    ),
+    ("02", 2): Exercise(
+        _starts_by_itself,
+        "right: docker run needs no command now.",
+        'container.commit("…:v2", changes={"Cmd": ["apachectl", "-D", "FOREGROUND"]})',
+    ),
+    ("03", 1): Exercise(
+        _layers_added,
+        "right: only RUN, ADD and COPY add a layer; the others change the config.",
+        "in image.history() the steps that only change the config have size 0",
+    ),
+    ("03", 2): Exercise(
+        _fewer_layers,
+        "right: one RUN, one layer.",
+        "join the RUN instructions with &&",
+    ),
+    ("04", 1): Exercise(
+        _first_process,
+        "right: nginx itself is process 1, so it gets the signals of docker stop.",
+        'read /proc/1/comm in the container: container.exec_run("cat /proc/1/comm")',
+    ),
+    ("04", 2): Exercise(
+        _foreground_command,
+        "right: the same directive, but on the command line instead of in a file.",
+        "nginx -g takes a directive, which ends with a semicolon",
+    ),
+    ("05", 1): Exercise(
+        _whiteout,
+        "right: a character device 0:0 hides the name below it.",
+        "the file is in container.upper, under the path of the file that was deleted",
+    ),
+    ("05", 2): Exercise(
+        _number_of_lowers,
+        "right: the image's layers and the container's init layer.",
+        "the file lower separates them with colons",
+    ),
+}

@@ -1,0 +1,250 @@
+"""One lab: its engine, its directory, what it needs from other labs, and its helpers.
+
+from pylab_container.notebook.lab import Lab
+
+lab = Lab("02")
+engine = lab.engine
+
+<data root>/labs/
+├── 01/             what lab 01 makes outside the engine: a base system and its tar
+├── 02/  …          each lab's directory is lab.directory, in the shell $LAB
+└── 05/root/        a data root that only lab 05 uses
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from IPython.display import display
+
+from pylab_container.engine import DEFAULT_ROOT, Engine
+from pylab_container.engine.images import Image
+from pylab_container.errors import ImageNotFound, InvalidInput, LabError, RuntimeFailed
+from pylab_container.formats.events import Event
+from pylab_container.host import programs
+from pylab_container.notebook import trees
+from pylab_container.notebook.display import ErrorCard, Note, event_table, portable
+from pylab_container.notebook.exercises import EXERCISES
+from pylab_container.notebook.widgets import Notice
+
+# What the base system has besides Debian's essential packages: `ip` for lab 01, curl for the web servers.
+PACKAGES = "iproute2,curl,ca-certificates"
+
+MAKE_SYSTEM = (
+    "mmdebstrap --variant=minbase --include={packages} {distribution} $LAB/{distribution} $LAB/{distribution}.list"
+)
+PACK_SYSTEM = (
+    "chroot $LAB/{distribution} tar --numeric-owner --exclude=/proc --exclude=/sys -cf - / > $LAB/{distribution}.tar"
+)
+
+
+class Lab:
+    """What a notebook needs besides the engine.
+
+    number    "01" to "05"
+    own_root  with a data root that no other lab uses, made when the engine is first asked for
+
+    Sets $LABCTR_ROOT and $LAB for the shell commands and magics of the notebook.
+    """
+
+    def __init__(self, number: str, *, own_root: bool = False) -> None:
+        self.number = number
+        shared = _shared_root()
+        self.labs = shared / "labs"
+        self.directory = self.labs / number
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.own_root = own_root
+        self.data_root = self.directory / "root" if own_root else shared
+        os.environ["LABCTR_ROOT"] = str(self.data_root)
+        os.environ["LAB"] = str(self.directory)
+        self._order = trees.Order()
+        self._stage: trees.Tree | None = None
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of this lab."""
+        return Engine(self.data_root)
+
+    # ---- beginning and end ----
+
+    def reset(self, *images: str) -> None:
+        """Remove what an earlier run left: these images, all images made from them, their containers.
+
+        A lab with a data root of its own loses the whole data root.
+        """
+        if self.own_root:
+            self._reset_root()
+        for name in images:
+            with contextlib.suppress(ImageNotFound):
+                _remove_family(self.engine, self.engine.images.get(name))
+
+    def require(self, number: str, *, image: str, distribution: str = "bookworm") -> Image:
+        """The image that another lab delivers; it is made now if it is missing.
+
+        Only lab 01 delivers something that others need: the base image.
+        """
+        if number != "01":
+            raise InvalidInput(f"no lab needs anything of lab {number}", hint='lab.require("01", …)')
+        notice = Notice(f"✔ {image} is here (lab 01)")
+        notice.show()
+        try:
+            found = self.engine.images.get(image)
+        except ImageNotFound:
+            notice.say(f"lab 01 has not run here: making {image}, about half a minute …")
+            found = self.engine.images.import_(self._base_tar(distribution), image)
+        notice.done()
+        return found
+
+    def base_tar(self, distribution: str) -> Path:
+        """The tar of lab 01, made now if it is missing; saying so."""
+        notice = Notice(f"✔ {distribution}.tar is here (lab 01)")
+        notice.show()
+        if not (self.labs / "01" / f"{distribution}.tar").exists():
+            notice.say("lab 01 has not run here: making the base system, about half a minute …")
+        tar = self._base_tar(distribution)
+        notice.done()
+        return tar
+
+    # ---- doing ----
+
+    def shell(self, command: str) -> None:
+        """Run a shell command and show what it prints, with $LAB and $LABCTR_ROOT for their directories."""
+        done = programs.run(["bash", "-c", command], check=False)
+        sys.stdout.write(portable(done.output + done.errors))
+        if done.status != 0:
+            sys.stdout.write(f"[status {done.status}]\n")
+
+    def once(self, command: str, *, makes: str) -> None:
+        """Show a shell command, and run it unless what it makes is there already.
+
+        makes  a path that the shell expands: "$LAB/bookworm"
+
+        Raises RuntimeFailed with the command's last words; then nothing half-made is left.
+        """
+        notice = Notice(f"$ {command}")
+        notice.show()
+        notice.say(f"$ {command}   … running")
+        _run_once(command, Path(os.path.expandvars(makes)))
+        notice.done()
+
+    def apt_sources(self, distribution: str) -> Path:
+        """Write $LAB/<distribution>.list: the machine's own Debian mirrors, for this distribution."""
+        target = self.directory / f"{distribution}.list"
+        _write_sources(distribution, target)
+        return target
+
+    @contextlib.contextmanager
+    def watch(self, *kinds: type[Event]) -> Iterator[None]:
+        """Afterwards, show what the engine did in the block; only events of the kinds, where any are given."""
+        with self.engine.events.collected() as events:
+            yield
+        display(event_table(events, kinds))  # type: ignore[no-untyped-call]
+
+    @contextlib.contextmanager
+    def expect(self, error: type[Exception]) -> Iterator[None]:
+        """Show the error that the block is meant to raise. Raises InvalidInput where it does not."""
+        try:
+            yield
+        except error as raised:
+            display(ErrorCard(raised))  # type: ignore[no-untyped-call]
+            return
+        raise InvalidInput(f"expected {error.__name__}, but nothing went wrong", hint="was the cell changed?")
+
+    # ---- looking ----
+
+    def tree(self, path: str | Path, *, depth: int = 3) -> trees.Tree:
+        """A directory tree, ids cut short and in the order in which this notebook met them."""
+        place = Path(os.path.expandvars(str(path)))
+        return trees.read(place, depth=depth, order=self._order, title=portable(str(place)))
+
+    def stage(self, title: str, *, depth: int = 5) -> trees.Tree:
+        """The data root's tree now, compared with the stage before."""
+        now = trees.read(self.data_root, depth=depth, order=self._order, title=f"$LABCTR_ROOT {title}")
+        before, self._stage = self._stage, now
+        return trees.Tree(now.title, now.entries, before)
+
+    # ---- exercises ----
+
+    def check(self, number: int, answer: object, subject: object = None) -> Note:
+        """Whether the answer to an exercise is right, or what to look at next. None means: not tried yet."""
+        exercise = EXERCISES.get((self.number, number))
+        if exercise is None:
+            count = sum(1 for lab, _ in EXERCISES if lab == self.number)
+            raise InvalidInput(f"lab {self.number} has no exercise {number}", hint=f"they are 1 to {count}")
+        note = exercise.judge(answer, subject)
+        return Note(note.kind, f"exercise {number}: {note.text}")
+
+    # ---- how ----
+
+    def _reset_root(self) -> None:
+        if not self.data_root.exists():
+            return
+        for container in Engine(self.data_root).containers.list(all=True):
+            container.remove(force=True)
+        shutil.rmtree(self.data_root)
+
+    def _base_tar(self, distribution: str) -> Path:
+        """What lab 01 does before it imports, in lab 01's directory."""
+        directory = self.labs / "01"
+        tar = directory / f"{distribution}.tar"
+        if tar.exists():
+            return tar
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_sources(distribution, directory / f"{distribution}.list")
+        for command, made in ((MAKE_SYSTEM, directory / distribution), (PACK_SYSTEM, tar)):
+            text = command.format(packages=PACKAGES, distribution=distribution)
+            _run_once(f"LAB={shlex.quote(str(directory))}\n{text}", made)
+        return tar
+
+
+def _shared_root() -> Path:
+    """The data root that labs share, also where a notebook's own root is set already."""
+    root = Path(os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
+    own = root.name == "root" and root.parent.parent.name == "labs"
+    return root.parents[2] if own else root
+
+
+def _run_once(command: str, target: Path) -> None:
+    if target.exists():
+        return
+    done = programs.run(["bash", "-c", command], check=False)
+    if done.status != 0:
+        shutil.rmtree(target, ignore_errors=True)
+        target.unlink(missing_ok=True)
+        words = "\n".join(done.errors.strip().splitlines()[-5:])
+        raise RuntimeFailed(f"{command} failed: {words}", hint="is there a network? try apt-get update first")
+
+
+def _write_sources(distribution: str, target: Path) -> None:
+    """The mirrors that apt of this machine uses for Debian, as lines of a sources.list."""
+    fields = "$(REPO_URI) $(CODENAME) $(COMPONENT)"
+    known = programs.run(
+        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages", "Origin: Debian"]
+    ).output
+    repositories = [line.split() for line in sorted(set(known.splitlines()))]
+    suites = {distribution, f"{distribution}-updates", f"{distribution}-security"}
+    wanted = [repository for repository in repositories if repository[1] in suites]
+    if not wanted:  # another distribution than the machine's: same mirror, its main suite
+        wanted = [[uri, distribution, component] for uri, suite, component in repositories if "-" not in suite]
+    if not wanted:
+        raise RuntimeFailed("apt knows no Debian mirror", hint="apt-get update, then run the cell again")
+    target.write_text("".join(f"deb {' '.join(repository)}\n" for repository in wanted))
+
+
+def _remove_family(engine: Engine, image: Image) -> None:
+    """Remove the image's containers, the images made from it, and then itself."""
+    for child in engine.images.list(all=True):
+        if child.attrs["Parent"] == image.id:
+            _remove_family(engine, child)
+    for container in engine.containers.list(all=True):
+        if container.image == image:
+            container.remove(force=True)
+    with contextlib.suppress(ImageNotFound):  # gone with its last child
+        engine.images.remove(image, force=True)

@@ -1,0 +1,319 @@
+"""Run the labs with papermill and report: the command behind scripts/labs.
+
+    build/labs/01_base_image.ipynb   the notebook as it ran, with papermill's times
+    build/labs/01_base_image.html    the same as a page
+    build/labs/report.{md,html}      one line for each lab
+    build/labs/data-root/            what the engine of the labs stored
+
+Labs run in order and share one data root, because a later lab uses images of an earlier
+one. A lab that fails does not stop the others: the report shows every failure at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import html
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillException
+from tqdm import tqdm
+from traitlets.config import Config
+
+from pylab_container.errors import InvalidInput, LabError
+
+# A random model id and no more; the text/plain beside it tells what the widget was. nbval skips it too.
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+# How one lab can fail without the others being in doubt: a cell raised, was too slow or killed
+# the kernel, there is no kernel, or the file is no notebook (ValueError covers JSON and schema).
+LAB_FAILURES = (PapermillException, CellControlSignal, DeadKernelError, NoSuchKernel, ValueError)
+
+# Unix sockets instead of TCP ports on the loopback device: the kernels of the labs are root.
+KERNELS = Config({"KernelManager": {"transport": "ipc"}})
+
+Parameter = int | float | bool | str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one lab went.
+
+    cells    code cells that have something to run
+    ran      how many of them ended, with or without an error
+    seconds  wall-clock time, the start of the kernel included
+    error    first line of what went wrong; empty where nothing did
+    """
+
+    lab: str
+    cells: int
+    ran: int
+    seconds: float
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error and self.ran == self.cells
+
+    @property
+    def result(self) -> str:
+        return "ok" if self.ok else f"failed: {self.error or 'not every cell ran'}"
+
+
+# -- running -----------------------------------------------------------------------------------
+
+
+def run_lab(
+    lab: Path, output: Path, parameters: Mapping[str, Parameter], *, cell_done: Callable[[], None]
+) -> tuple[Outcome, nbformat.NotebookNode | None]:
+    """Execute one lab in its own directory and kernel, and write the result to output.
+
+    Returns how it went and, where every cell ran, the executed notebook.
+    """
+    started = time.monotonic()
+    error, executed = "", None
+    try:
+        executed = papermill.execute_notebook(
+            lab,
+            output,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=lab.parent,
+            progress_bar=False,
+            coalesce_streams=True,  # how the kernel cuts its output into messages is chance
+            config=KERNELS,
+            on_cell_executed=lambda cell, **_: None if is_injected(cell) else cell_done(),
+        )
+    except LAB_FAILURES as failure:
+        error = first_line(failure)
+    seconds = time.monotonic() - started
+    cells = code_cells(lab)
+    # The injected cell runs too but is none of the lab's.
+    ran = sum(1 for cell in code_cells(output) if cell.execution_count and not is_injected(cell)) if cells else 0
+    return Outcome(lab.stem, len(cells), ran, seconds, error), executed
+
+
+def first_line(failure: Exception) -> str:
+    """The exception in one line, as Python's last traceback line names it."""
+    name = getattr(failure, "ename", type(failure).__name__)
+    text = str(getattr(failure, "evalue", failure)).strip()
+    return f"{name}: {text.splitlines()[0]}" if text else str(name)
+
+
+def code_cells(notebook: Path) -> list[nbformat.NotebookNode]:
+    """The cells that have something to run; none where the file is missing or no notebook."""
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except (OSError, ValueError):
+        return []
+    return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def is_injected(cell: nbformat.NotebookNode) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+@contextlib.contextmanager
+def data_root(path: Path) -> Iterator[None]:
+    """Kernels started while the block runs see path as LABCTR_ROOT; the caller's own root stays untouched."""
+    before = os.environ.get("LABCTR_ROOT")
+    os.environ["LABCTR_ROOT"] = str(path)
+    try:
+        yield
+    finally:
+        os.environ.pop("LABCTR_ROOT")
+        if before is not None:
+            os.environ["LABCTR_ROOT"] = before
+
+
+def run_labs(labs: Sequence[Path], output: Path, parameters: Mapping[str, Parameter], *, write: bool) -> list[Outcome]:
+    """Run the labs in order under one progress bar; with write, renew the reference of each that ran."""
+    outcomes = []
+    known = {lab: known_parameters(lab) for lab in labs} if parameters else {}
+    cells = sum(len(code_cells(lab)) for lab in labs)
+    with data_root(output / "data-root"), tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
+        for lab in labs:
+            bar.set_description(lab.stem)
+            wanted = {name: value for name, value in parameters.items() if name in known[lab]}
+            outcome, executed = run_lab(lab, output / lab.name, wanted, cell_done=bar.update)
+            outcomes.append(outcome)
+            write_page(output / lab.name)
+            if write and outcome.ok and executed is not None:
+                write_reference(lab, executed)
+    return outcomes
+
+
+# -- the committed reference -------------------------------------------------------------------
+
+
+def write_reference(lab: Path, executed: nbformat.NotebookNode) -> None:
+    """Put the outputs of executed into the lab itself, and nothing else.
+
+    Cell ids, metadata and text stay as the author wrote them, so papermill's times and
+    paths cannot get in: a second run that printed the same leaves the same bytes.
+    """
+    notebook = nbformat.read(lab, as_version=4)
+    ours = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    theirs = [cell for cell in executed.cells if cell.cell_type == "code"]
+    for cell, ran in zip(ours, theirs, strict=True):
+        cell.execution_count = ran.execution_count
+        cell.outputs = [lasting(output) for output in ran.outputs]
+    nbformat.write(notebook, lab)
+
+
+def lasting(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The output without what differs from run to run. Applying it twice changes nothing more."""
+    kept: nbformat.NotebookNode = nbformat.from_dict(output)
+    if "data" in kept:
+        kept.data.pop(WIDGET_VIEW, None)
+    return kept
+
+
+# -- the report --------------------------------------------------------------------------------
+
+
+def write_page(notebook: Path) -> None:
+    """An HTML page beside the notebook, where there is one to show."""
+    if notebook.exists():
+        page, _ = HTMLExporter().from_filename(str(notebook))
+        notebook.with_suffix(".html").write_text(page)
+
+
+def report_text(outcomes: Sequence[Outcome]) -> str:
+    """The report as a Markdown table, which reads well in a terminal too."""
+    rows = [("lab", "cells", "seconds", "result")]
+    rows += [(o.lab, f"{o.ran}/{o.cells}", f"{o.seconds:.1f}", o.result.replace("|", "\\|")) for o in outcomes]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = ["| " + " | ".join([*map(str.ljust, row, widths), row[3]]) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|--------|"
+    return "\n".join([lines[0], rule, *lines[1:], "", summary(outcomes)]) + "\n"
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    good = sum(1 for outcome in outcomes if outcome.ok)
+    return f"{good} of {len(outcomes)} labs ok, {sum(outcome.seconds for outcome in outcomes):.1f} s"
+
+
+def report_page(outcomes: Sequence[Outcome]) -> str:
+    """The report as one HTML page that links to the page of each lab."""
+    rows = "\n".join(
+        f'<tr class="{"ok" if o.ok else "failed"}">'
+        f'<td><a href="{html.escape(o.lab)}.html">{html.escape(o.lab)}</a></td>'
+        f"<td>{o.ran}/{o.cells}</td><td>{o.seconds:.1f}</td><td>{html.escape(o.result)}</td></tr>"
+        for o in outcomes
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Labs: {summary(outcomes)}</title>
+<style>
+body {{ font-family: sans-serif; margin: 2em; }}
+td, th {{ padding: .3em 1em; text-align: left; }}
+.ok td:last-child {{ color: #1a6b2a; }}
+.failed td:last-child {{ color: #a40000; }}
+</style>
+<h1>Labs</h1>
+<p>{summary(outcomes)}</p>
+<table>
+<tr><th>lab</th><th>cells</th><th>seconds</th><th>result</th></tr>
+{rows}
+</table>
+</html>
+"""
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/labs", description="Run the labs and report.")
+    parser.add_argument("labs", nargs="*", metavar="LAB", help="01, 01_base_image or its path; all labs by default")
+    parser.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="set a parameter in every lab that has it",
+    )  # fmt: skip
+    parser.add_argument("--write", action="store_true", help="make the outputs the committed reference")
+    parser.add_argument("--directory", type=Path, default=Path("labs"), help="where the labs are (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("build/labs"), help="where the results go (%(default)s)")
+    return parser.parse_intermixed_args(argv)
+
+
+def choose(directory: Path, names: Sequence[str]) -> list[Path]:
+    """The labs meant by names, in the labs' order; all where none is named. Raises InvalidInput."""
+    labs = sorted(directory.resolve().glob("[0-9]*.ipynb"))
+    there = "there are " + ", ".join(lab.stem for lab in labs) if labs else f"{directory} holds no labs"
+    for name in names:
+        if not any(is_called(lab, name) for lab in labs):
+            raise InvalidInput(f"no lab is called {name}", hint=there)
+    if not labs:
+        raise InvalidInput("there is no lab to run", hint=there)
+    return [lab for lab in labs if not names or any(is_called(lab, name) for name in names)]
+
+
+def is_called(lab: Path, name: str) -> bool:
+    stem = Path(name).name.removesuffix(".ipynb")
+    return stem in (lab.stem, lab.stem.split("_")[0])
+
+
+def known_parameters(lab: Path) -> set[str]:
+    """The names that the lab's cell tagged `parameters` defines. Raises InvalidInput where papermill cannot tell."""
+    try:
+        return set(papermill.inspect_notebook(lab))
+    except ValueError as error:
+        hint = "open it in JupyterLab, choose the Python 3 kernel and save it"
+        raise InvalidInput(f"cannot read the parameters of {lab.name}: {error}", hint=hint) from error
+
+
+def check_parameters(labs: Sequence[Path], parameters: Mapping[str, Parameter]) -> None:
+    """Raise InvalidInput for a name that no lab has: papermill alone would only log it."""
+    known = set().union(*(known_parameters(lab) for lab in labs)) if parameters else set()
+    for name in parameters:
+        if name not in known:
+            hint = "the parameters are " + ", ".join(sorted(known)) if known else "these labs have no parameters"
+            raise InvalidInput(f"no lab has a parameter {name}", hint=hint)
+
+
+def typed(text: str) -> Parameter:
+    """The value that text stands for, by the rules of papermill's -p."""
+    words: dict[str, Parameter] = {"True": True, "False": False, "None": None}
+    if text in words:
+        return words[text]
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, report and return the exit status: 0 where every cell of every lab ran, 1 where not, 2 for bad arguments."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    parameters = {name: typed(value) for name, value in options.parameters}
+    try:
+        if options.write and parameters:
+            raise InvalidInput("--write and -p exclude each other", hint="the reference has the labs' own parameters")
+        labs = choose(options.directory, options.labs)
+        check_parameters(labs, parameters)
+    except LabError as error:
+        print(f"scripts/labs: {error}", file=sys.stderr)
+        return 2
+    output = options.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    outcomes = run_labs(labs, output, parameters, write=options.write)
+    (output / "report.md").write_text(report_text(outcomes))
+    (output / "report.html").write_text(report_page(outcomes))
+    print(report_text(outcomes), end="")
+    return 0 if all(outcome.ok for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

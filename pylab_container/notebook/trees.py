@@ -1,0 +1,159 @@
+"""Directory trees as text, and one tree as a difference from another.
+
+Ids in a data root are random, so sorting by name would shuffle a tree at every run. Here
+names that are ids come after all others, in the order in which they were first seen.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_ID = re.compile(r"([0-9a-f]{64})(-init)?\Z")
+_SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")
+_LONG_IDS = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+
+_COLOURS = {"+": "#1a6b2a", "-": "#a40000", " ": "inherit"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a tree.
+
+    path  its names from the tree's top down
+    note  what stands behind its name: "/" for a directory, " -> …" for a link, how many
+          entries a directory has that is not opened
+    """
+
+    path: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def label(self) -> str:
+        return shortened(self.path[-1]) + self.note
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What was below a directory at one moment. Displays itself as tree(1) does.
+
+    before  the tree to compare with: each line then starts with +, - or a space
+    """
+
+    title: str
+    entries: tuple[Entry, ...]
+    before: Tree | None = None
+
+    def lines(self) -> list[str]:
+        """The title, then one line an entry."""
+        if self.before is None:
+            return [self.title, *(branches + entry.label for branches, entry in _drawn(self.entries))]
+        old, new = set(self.before.entries), set(self.entries)
+        drawn = _drawn(_merged(self.before.entries, self.entries))
+        marks = [(" " if entry in old and entry in new else "+" if entry in new else "-") for _, entry in drawn]
+        return [
+            f"  {self.title}",
+            *(f"{mark} {branches}{entry.label}" for mark, (branches, entry) in zip(marks, drawn, strict=True)),
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="line-height: 1.3">{"<br>".join(map(self._html_line, self.lines()))}</pre>'
+
+    def _html_line(self, line: str) -> str:
+        text = html.escape(line)
+        mark = line[0] if self.before is not None else " "
+        return text if mark == " " else f'<span style="color: {_COLOURS[mark]}">{text}</span>'
+
+
+@dataclass
+class Order:
+    """Remembers ids in the order in which they were first seen."""
+
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def key(self, name: str, target: str) -> tuple[int, int, str]:
+        """Sorts ordinary names by name, then ids and links to ids by first sight."""
+        match = _ID.match(name) or (_SHORT_NAME.match(name) and _ID.search(os.path.dirname(target)))
+        if not match:
+            return (0, 0, name)
+        rank = self.seen.setdefault(match[1], len(self.seen))
+        return (1, rank, match[0])
+
+
+def read(path: Path, *, depth: int, order: Order | None = None, title: str = "") -> Tree:
+    """The tree below path, directories opened depth levels down. A path that does not exist gives an empty tree."""
+    order = order or Order()
+    entries = tuple(_walk(path, (), depth, order)) if path.is_dir() else ()
+    return Tree(title or path.name, entries)
+
+
+def shortened(text: str) -> str:
+    """The text with every 64-digit id cut to the 12 digits that Docker's listings show."""
+    return _LONG_IDS.sub(r"\1…", text)
+
+
+def _walk(directory: Path, above: tuple[str, ...], depth: int, order: Order) -> Iterator[Entry]:
+    with os.scandir(directory) as found:
+        targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in found}
+    for name in sorted(targets, key=lambda name: order.key(name, targets[name])):
+        here, path = directory / name, (*above, name)
+        if targets[name]:
+            yield Entry(path, f" -> {shortened(targets[name])}")
+        elif not here.is_dir():
+            yield Entry(path)
+        elif len(path) < depth:
+            yield Entry(path, "/")
+            yield from _walk(here, path, depth, order)
+        else:
+            yield Entry(path, f"/{_count(here)}")
+
+
+def _count(directory: Path) -> str:
+    number = len(os.listdir(directory))
+    return f"  [{number} {'entry' if number == 1 else 'entries'}]" if number else ""
+
+
+def _merged(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
+    """All entries of both trees, each below its directory; what is gone comes before what came."""
+    known = {entry.path for entry in new}
+    merged = list(new)
+    for entry in old:
+        if entry in new:
+            continue
+        if entry.path in known:  # the same file with another note
+            merged.insert(next(i for i, other in enumerate(merged) if other.path == entry.path), entry)
+        else:
+            above = entry.path[:-1]
+            places = [i for i, other in enumerate(merged) if other.path[: len(above)] == above]
+            merged.insert(places[-1] + 1 if places else 0, entry)
+    return merged
+
+
+def _drawn(entries: Sequence[Entry]) -> list[tuple[str, Entry]]:
+    """Each entry with the lines that join it to its directory."""
+    return [(_branches(entries, index), entry) for index, entry in enumerate(entries)]
+
+
+def _branches(entries: Sequence[Entry], index: int) -> str:
+    path = entries[index].path
+    stems = ["│   " if _goes_on(entries, index, level) else "    " for level in range(1, len(path))]
+    return "".join(stems) + ("├── " if _goes_on(entries, index, len(path)) else "└── ")
+
+
+def _goes_on(entries: Sequence[Entry], index: int, level: int) -> bool:
+    """Whether the ancestor of this entry at this level has a later sibling."""
+    above = entries[index].path[: level - 1]
+    own = entries[index].path[:level]
+    for other in entries[index + 1 :]:
+        if other.path[: level - 1] != above:
+            return False
+        if len(other.path) == level and (level == len(entries[index].path) or other.path != own):
+            return True
+    return False

@@ -1,0 +1,124 @@
+"""Progress that is live in JupyterLab and leaves a notebook's saved output alone.
+
+A widget's state lives in the browser; a saved notebook has only the text beside it. So
+each widget is shown together with a text of its own that is the same at every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import ipywidgets
+from IPython.display import display
+
+from pylab_container.engine import Engine
+from pylab_container.engine.images import Image
+from pylab_container.formats import sizes
+from pylab_container.formats.events import BuildStep, Event, Progress
+
+# Redrawing more often than an eye can follow only slows the work down (seconds).
+_REDRAW = 0.1
+
+
+def show(widget: ipywidgets.Widget, text: str) -> None:
+    """Display a widget; text is what stands in the saved notebook in its place."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    display({"text/plain": text, "application/vnd.jupyter.widget-view+json": view}, raw=True)  # type: ignore[no-untyped-call]
+
+
+class ProgressBar:
+    """A bar fed by the engine's events: bytes while a layer is read, steps while an image is built."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.bar = ipywidgets.FloatProgress(min=0, max=1, value=0)
+        self.label = ipywidgets.Label(title)
+        self._redrawn = 0.0
+
+    def show(self) -> None:
+        """Display the bar; the saved notebook keeps its title."""
+        show(ipywidgets.HBox([self.bar, self.label]), self.title)
+
+    def update(self, event: Event) -> None:
+        """Take notice of one event. The engine calls this, so it is quick and does not raise."""
+        if isinstance(event, BuildStep):
+            self._draw(event.number / event.of, f"step {event.number} of {event.of}")
+        elif isinstance(event, Progress) and time.monotonic() - self._redrawn > _REDRAW:
+            share = event.done / event.total if event.total else self.bar.value
+            self._draw(share, f"{event.activity} {sizes.human(event.done)}")
+
+    def _draw(self, share: float, text: str) -> None:
+        self._redrawn = time.monotonic()
+        self.bar.value = min(share, 1.0)
+        self.label.value = f"{self.title}: {text}"
+
+    def finish(self, *, failed: bool = False) -> None:
+        """Full and green, or red where it stopped."""
+        self.bar.bar_style = "danger" if failed else "success"
+        if not failed:
+            self.bar.value = 1.0
+            self.label.value = f"{self.title}: done"
+
+
+@contextlib.contextmanager
+def progress(engine: Engine, title: str) -> Iterator[None]:
+    """A progress bar for whatever the engine does in the block."""
+    bar = ProgressBar(title)
+    bar.show()
+    failed = True
+    try:
+        with engine.events.subscribed(bar.update):
+            yield
+        failed = False
+    finally:
+        bar.finish(failed=failed)
+
+
+class Notice:
+    """One line that can change while a cell runs; the saved notebook has only its last state.
+
+    text  what it says in the end, and in a saved notebook at once
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.label = ipywidgets.Label(text)
+
+    def show(self) -> None:
+        show(self.label, self.text)
+
+    def say(self, text: str) -> None:
+        """Something that is only true for the moment."""
+        self.label.value = text
+
+    def done(self) -> None:
+        self.label.value = self.text
+
+
+def layer_explorer(image: Image) -> None:
+    """The image's layers as a stack to click through, the topmost first.
+
+    Each shows its ids and what its own directory holds.
+    """
+    layers = image.layers[::-1]
+    driver = image._engine.driver
+    pages = []
+    for layer in layers:
+        names = sorted(path.name for path in driver.diff_path(layer.cache_id).iterdir())
+        facts = {
+            "diff id": layer.diff_id[7:19],
+            "chain id": layer.chain_id[7:19],
+            "directory": f"overlay2/{layer.cache_id[:12]}…/diff",
+            "size": sizes.human(layer.size),
+            "holds": " ".join(names),
+        }
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in facts.items()
+        )
+        pages.append(ipywidgets.HTML(f"<table>{rows}</table>"))
+    stack = ipywidgets.Accordion(children=pages, selected_index=0)
+    for number in range(len(layers)):
+        stack.set_title(number, f"layer {len(layers) - number} of {len(layers)}")
+    show(stack, f"{len(layers)} layers to click through: open this notebook in JupyterLab")

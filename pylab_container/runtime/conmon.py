@@ -1,0 +1,334 @@
+"""The monitor: conmon, one small process per container that outlives whoever started it.
+
+It is the parent of the container's first process, so it alone learns the exit status. It
+also holds the other ends of the container's streams: it writes the log and serves whoever
+attaches. Sources: conmon(8), and conmon's src/conn_sock.c, ctrl.c and ctr_logging.c for
+the socket, the control pipe and the log format, which have no other description.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pylab_container.errors import Conflict, RuntimeFailed
+from pylab_container.formats.events import Emit, ProgramRan, ignore
+from pylab_container.host import programs
+from pylab_container.runtime.runc import Runc, runtime_error
+
+UNKNOWN_STATUS = 255
+"""The exit status when nobody saw the end: the machine went down, or the monitor was killed. Docker's number."""
+
+Stream = Literal["stdout", "stderr"]
+
+# What one packet on the attach socket starts with (conmon: STDIN_PIPE 1, STDOUT_PIPE 2, STDERR_PIPE 3).
+_STREAMS: dict[int, Stream] = {2: "stdout", 3: "stderr"}
+_PACKET_SIZE = 1 << 15
+
+# What conmon and the runtime leave in a bundle.
+_BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "conmon.pid", "container.pid")
+
+
+class Conmon:
+    """Starts monitors. One monitor's files are all in its container's bundle directory:
+
+    <bundle>/config.json      written by the caller (formats/bundle.py)
+             conmon.pid       the monitor's pid
+             container.pid    the pid of the container's first process
+             attach           socket: who connects sees and feeds the container's streams
+             ctl, winsz       named pipes: the terminal's size
+    <exit_directory>/<id>     the exit status in decimal, written when the container has ended
+    """
+
+    def __init__(self, runc: Runc, *, emit: Emit = ignore) -> None:
+        self._runc = runc
+        self._emit = emit
+
+    def create(
+        self,
+        container_id: str,
+        *,
+        bundle: Path,
+        log: Path,
+        terminal: bool = False,
+        stdin_open: bool = False,
+        stdin_once: bool = False,
+        exit_directory: Path,
+        exit_command: Sequence[str] | None = None,
+    ) -> Monitor:
+        """Start a monitor and let it create the container, whose own process waits for Runc.start().
+
+        terminal      as in config.json, where it must say the same
+        stdin_open    the container's stdin is a pipe to whoever attaches, else /dev/null
+        stdin_once    the first one who attaches and leaves closes the stdin for good
+        exit_command  run by the monitor after the container's end; its first word is an absolute path
+
+        Raises Conflict when the runtime knows this id already (Runc.delete() first, to run it
+        again); CommandNotFound, CommandNotExecutable or RuntimeFailed when the container
+        cannot be created; then no process, cgroup or file of the attempt is left.
+        """
+        monitor = Monitor(container_id, bundle=bundle, exit_directory=exit_directory)
+        if monitor.alive() or self._runc.state(container_id) is not None:
+            raise Conflict(
+                f"container {container_id[:12]} has been created already", hint="stop it and delete it first"
+            )
+        monitor.remove_files()  # of an earlier run: its exit status would be taken for this one's
+        exit_directory.mkdir(parents=True, exist_ok=True)
+        options = [
+            *(["--terminal"] if terminal else []),
+            *(["--stdin"] if stdin_open else []),
+            *([] if stdin_once else ["--leave-stdin-open"]),
+            *_exit_options(exit_command),
+        ]
+        try:
+            command = self._command(container_id, bundle.absolute(), log.absolute(), exit_directory.absolute(), options)
+            self._launch(command, bundle)
+        except BaseException:
+            self._clear(monitor)
+            raise
+        return monitor
+
+    def _command(
+        self, container_id: str, bundle: Path, log: Path, exit_directory: Path, options: Sequence[str]
+    ) -> list[str]:
+        runtime, *runtime_options = self._runc.command()
+        return [
+            "conmon",
+            *("--api-version", "1", "--cid", container_id, "--cuuid", container_id, "--name", container_id),
+            *("--runtime", programs.find(runtime), "--bundle", str(bundle)),
+            *(f"--runtime-arg={option}" for option in runtime_options),
+            *("--log-path", f"k8s-file:{log}", "--log-level", "error"),
+            *("--conmon-pidfile", str(bundle / "conmon.pid"), "--container-pidfile", str(bundle / "container.pid")),
+            # The attach socket is bound in the bundle through /proc/self/fd, so that its path may
+            # be longer than the 107 bytes of a sockaddr_un.
+            *("--exit-dir", str(exit_directory), "--full-attach"),
+            # An fsync of the log at the end of every container would cost more than the rest of it.
+            "--no-sync-log",
+            *options,
+        ]
+
+    def _launch(self, command: Sequence[str], bundle: Path) -> None:
+        """Run conmon, which forks and goes on in the background, and wait for its report.
+
+        The report comes through the pipe named by _OCI_SYNCPIPE, as one line of JSON: `data` is
+        the container's pid, or negative with a `message`. End of file instead: conmon is gone.
+        """
+        started = time.monotonic()
+        reading, writing = os.pipe()
+        with open(reading, "rb") as report:
+            try:
+                # The monitor may live for months. Of our environment it gets next to nothing, and it stands
+                # in the bundle, where it may put a file "oom". UTC lets log stamps sort as text.
+                environment = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC", "_OCI_SYNCPIPE": str(writing)}
+                process = programs.spawn(
+                    command,
+                    stderr=programs.PIPE,
+                    environment=environment,
+                    directory=str(bundle),
+                    pass_fds=(writing,),
+                    new_session=True,
+                )
+            finally:
+                os.close(writing)
+            with process:
+                complaints = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            line = report.readline()
+        self._emit(ProgramRan(shlex.join(command), time.monotonic() - started, process.returncode))
+        if not line:
+            raise RuntimeFailed(f"conmon ended without a report: {complaints.strip() or process.returncode}")
+        answer = json.loads(line)
+        if answer["data"] < 0:
+            raise runtime_error(answer.get("message", ""))
+
+    def _clear(self, monitor: Monitor) -> None:
+        """Undo a create that failed half-way."""
+        with contextlib.suppress(ProcessLookupError):
+            if monitor.alive():
+                os.kill(monitor.conmon_pid, signal.SIGTERM)
+        self._runc.delete(monitor.container_id, force=True)
+        monitor.remove_files()
+
+
+def _exit_options(command: Sequence[str] | None) -> list[str]:
+    if not command:
+        return []
+    return ["--exit-command", command[0], *(f"--exit-command-arg={argument}" for argument in command[1:])]
+
+
+class Monitor:
+    """One container's monitor, as any process can see it; a value that holds no resources."""
+
+    def __init__(self, container_id: str, *, bundle: Path, exit_directory: Path) -> None:
+        self.container_id = container_id
+        self.bundle = bundle
+        self.exit_file = exit_directory / container_id
+
+    @property
+    def conmon_pid(self) -> int:
+        """The monitor's pid, 0 if there never was one. It may be gone: see alive()."""
+        return _read_number(self.bundle / "conmon.pid") or 0
+
+    @property
+    def container_pid(self) -> int:
+        """The pid of the container's first process, 0 if there never was one; true only while alive()."""
+        return _read_number(self.bundle / "container.pid") or 0
+
+    def alive(self) -> bool:
+        """Whether the monitor still runs. It ends right after its container does.
+
+        A pid alone proves nothing: it may be somebody else's by now, or a zombie that pid 1
+        has not reaped yet. The command line tells: a monitor's names its container, a
+        zombie's is empty.
+        """
+        try:
+            command = Path(f"/proc/{self.conmon_pid}/cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return b"--cid" in command and self.container_id.encode() in command
+
+    def exit_status(self) -> int | None:
+        """The container's exit status, 128 + n after signal n; None while it runs.
+
+        UNKNOWN_STATUS when the monitor is gone and has left none.
+        """
+        # The order matters: the status is written before the monitor ends.
+        alive = self.alive()
+        status = _read_number(self.exit_file)
+        if status is None and not alive:
+            return UNKNOWN_STATUS
+        return status
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed a process of the container for its memory limit (conmon then leaves a file)."""
+        return (self.bundle / "oom").exists()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the container's end, and return exit_status().
+
+        By then the log is complete and the exit command has run. Raises TimeoutError after
+        timeout seconds.
+        """
+        with contextlib.suppress(ProcessLookupError), _pidfd(self.conmon_pid) as pidfd:
+            # alive() is asked with the pidfd open: from here on the pid cannot change hands.
+            if self.alive() and not _readable(pidfd, timeout):
+                raise TimeoutError(f"container {self.container_id[:12]} still runs after {timeout} seconds")
+        status = self.exit_status()
+        return UNKNOWN_STATUS if status is None else status
+
+    def runs_after(self, seconds: float) -> bool:
+        """Whether the container still runs after so long; returns early when it ends."""
+        try:
+            self.wait(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    def attach(self) -> Attachment:
+        """Connect to the container's streams. Before Runc.start() nothing of the output is missed.
+
+        Raises Conflict when the container has ended.
+        """
+        return Attachment(self)
+
+    def resize(self, *, rows: int, columns: int) -> None:
+        """Tell a container with a terminal how large the terminal is now."""
+        try:
+            # O_NONBLOCK: without a reader the open fails with ENXIO, where it would wait for ever.
+            fd = os.open(self.bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._gone() from error
+        try:
+            os.write(fd, b"1 %d %d\n" % (rows, columns))
+        finally:
+            os.close(fd)
+
+    def remove_files(self) -> None:
+        """Remove what the monitor left in the bundle, and the exit file. config.json stays."""
+        for path in (*(self.bundle / name for name in _BUNDLE_FILES), self.exit_file):
+            path.unlink(missing_ok=True)
+
+    def _gone(self) -> Conflict:
+        return Conflict(f"container {self.container_id[:12]} is not running", hint="start it first")
+
+
+class Attachment:
+    """A connection to the streams of a running container. Close it, or use it in a with statement."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # The way around the length limit of socket paths, as conmon itself goes.
+            directory = os.open(monitor.bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._socket.connect(f"/proc/self/fd/{directory}/attach")
+            finally:
+                os.close(directory)
+        except OSError as error:
+            self._socket.close()
+            raise monitor._gone() from error
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """For select(2) and poll(2)."""
+        return self._socket.fileno()
+
+    def receive(self) -> tuple[Stream, bytes] | None:
+        """The next piece of output; None at the end. With a terminal, everything is stdout."""
+        try:
+            packet = self._socket.recv(_PACKET_SIZE)
+        except ConnectionResetError:
+            return None
+        return (_STREAMS[packet[0]], packet[1:]) if packet else None
+
+    def send(self, data: bytes) -> None:
+        """Feed the container's stdin."""
+        for start in range(0, len(data), _PACKET_SIZE // 4):
+            self._socket.send(data[start : start + _PACKET_SIZE // 4])
+
+    def close_stdin(self) -> None:
+        """End of input for the container, if it was created with stdin_once; output goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Leave. The container goes on."""
+        self._socket.close()
+
+
+def _read_number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    """pidfd_open(2). Raises ProcessLookupError when there is no such process."""
+    if pid <= 0:
+        raise ProcessLookupError
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _readable(fd: int, timeout: float | None) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else max(0, timeout) * 1000))

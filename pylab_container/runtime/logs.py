@@ -1,0 +1,107 @@
+"""A container's log, as conmon writes it (format "k8s-file", the CRI logging format).
+
+One line per line of output, or part of one:
+
+    2026-11-24T08:29:28.845919897+00:00 stdout F a whole line
+    2026-11-24T08:29:28.845919897+00:00 stderr P the first part of a long one …
+
+The tag F (full) ends a line of output, P (partial) does not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line that a container printed.
+
+    time    when its first part was read, RFC 3339 with nanoseconds, UTC: "2026-11-24T08:29:28.845919897Z"
+    data    the bytes, with the newline; without it where the output ended in the middle of a line
+    """
+
+    time: str
+    stream: Literal["stdout", "stderr"]
+    data: bytes
+
+
+def read_log(
+    path: Path,
+    *,
+    follow: Callable[[], bool] | None = None,
+    tail: int | None = None,
+    since: float | None = None,
+    until: float | None = None,
+) -> Iterator[LogLine]:
+    """The lines of a log, oldest first. A log that does not exist is empty.
+
+    follow        called whenever everything was read: it waits a little and says whether more may
+                  come (Monitor.runs_after(0.05) is made for it). None: stop at the end
+    tail          only the last so many lines of what is there now
+    since, until  seconds since 1970: only the lines not older, not newer
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for line in _join(_tail_then_follow(file, follow=follow, tail=tail)):
+            if since is not None and _seconds(line.time) < since:
+                continue
+            if until is not None and _seconds(line.time) > until:
+                return
+            yield line
+
+
+def _tail_then_follow(file: BinaryIO, *, follow: Callable[[], bool] | None, tail: int | None) -> Iterator[LogLine]:
+    present = _entries(file)
+    if tail is not None:
+        # Whole lines are counted, so what is there is joined first; an unfinished one comes last.
+        present = iter(deque(_join(present), maxlen=tail))
+    yield from present
+    while follow is not None:
+        more = follow()
+        # Read once more even after the end: the last lines came while follow() waited.
+        yield from _entries(file)
+        if not more:
+            return
+
+
+def _entries(file: BinaryIO) -> Iterator[LogLine]:
+    """What can be read now, part by part. Half of an entry is left for the next time."""
+    while entry := file.readline():
+        if not entry.endswith(b"\n"):
+            file.seek(-len(entry), 1)
+            return
+        time, stream, tag, data = entry.split(b" ", 3)
+        end = b"\n" if tag.startswith(b"F") else b""
+        yield LogLine(
+            _utc(time.decode()), "stderr" if stream == b"stderr" else "stdout", data.removesuffix(b"\n") + end
+        )
+
+
+def _join(parts: Iterator[LogLine]) -> Iterator[LogLine]:
+    """Parts → lines. The streams are joined each for itself: their parts may alternate."""
+    unfinished: dict[str, LogLine] = {}
+    for part in parts:
+        first = unfinished.pop(part.stream, None)
+        line = part if first is None else replace(first, data=first.data + part.data)
+        if line.data.endswith(b"\n"):
+            yield line
+        else:
+            unfinished[part.stream] = line
+    yield from unfinished.values()
+
+
+def _utc(time: str) -> str:
+    return time.removesuffix("+00:00").removesuffix("Z") + "Z"
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()

@@ -1,0 +1,214 @@
+"""The OCI runtime: runc, driven through its command line.
+
+Source: runc(8) and its sub-pages, and the OCI Runtime Specification 1.0.2, runtime.md
+(the operations state, create, start, kill and delete). Creating is the monitor's
+affair (conmon.py): it must be the parent of what runc starts, to learn how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pylab_container.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    ContainerNotFound,
+    LabError,
+    RuntimeFailed,
+)
+from pylab_container.formats import bundle
+from pylab_container.formats.events import Emit, ignore
+from pylab_container.host import programs
+
+# What runc says when it refuses. It has no other channel than text: its exit status is
+# 1 or 255 for everything. Looked up in this order, in the text that follows `exec: "…":` …
+_EXEC_FAILURES: tuple[tuple[str, type[LabError], str], ...] = (
+    (
+        "executable file not found in $PATH",
+        CommandNotFound,
+        "check the spelling, and that the image has the package with this program",
+    ),
+    ("no such file or directory", CommandNotFound, "look for it in the image: the path starts at the container's root"),
+    ("permission denied", CommandNotExecutable, "it must be a regular file with the x bit: chmod +x in the image"),
+    ("is a directory", CommandNotExecutable, "name the program inside the directory"),
+    ("exec format error", CommandNotExecutable, "it is for another processor, or a script without a #! line"),
+)
+# … and these anywhere in the message.
+_STATE_FAILURES: tuple[tuple[str, type[LabError], str], ...] = (
+    ("container does not exist", ContainerNotFound, ""),
+    ("container not running", Conflict, "start it first"),
+    ("container that has stopped", Conflict, "start it first"),
+    ("stopped container", Conflict, "start it first"),
+    ("already running container", Conflict, ""),
+    ("paused container", Conflict, "unpause it first"),
+    ("paused state", Conflict, "unpause it first"),
+    ("container not paused", Conflict, ""),
+    ("that is not stopped", Conflict, "stop it first, or force its removal"),
+)
+_EXEC_MESSAGE = re.compile(r'exec: "(?:[^"\\]|\\.)*": .*')
+
+
+def runtime_error(text: str) -> LabError:
+    """What runc said, as the error that it means. A text that is not in the tables is a RuntimeFailed."""
+    message = text.strip().replace("\n", "; ") or "runc failed without saying why"
+    command = _EXEC_MESSAGE.search(message)
+    if command is not None:
+        for words, kind, hint in _EXEC_FAILURES:
+            if words in command[0]:
+                return kind(command[0], hint=hint)
+    for words, kind, hint in _STATE_FAILURES:
+        if words in message:
+            return kind(message, hint=hint)
+    return RuntimeFailed(message)
+
+
+class Runc:
+    """Operations on containers that exist already.
+
+        <state_root>/<id>/state.json      runc's own record of a container; a tmpfs is its place,
+                                          since after a reboot nothing in it is true
+
+    An operation on an unknown id raises ContainerNotFound, one that the container's state
+    forbids raises Conflict, anything else that runc refuses RuntimeFailed.
+    """
+
+    def __init__(self, state_root: Path, *, emit: Emit = ignore) -> None:
+        self.state_root = state_root.absolute()
+        self._emit = emit
+
+    def state(self, container_id: str) -> dict[str, Any] | None:
+        """The container's state (runtime.md, "State": status, pid, bundle), or None if runc has no such container."""
+        if not (self.state_root / container_id).is_dir():
+            return None
+        return cast(dict[str, Any], json.loads(self._run("state", container_id)))
+
+    def start(self, container_id: str) -> None:
+        """Let a created container's own process go."""
+        self._run("start", container_id)
+
+    def kill(self, container_id: str, signal_number: int, *, all: bool = False) -> None:
+        """Send a signal to the container's first process, or to all its processes."""
+        self._run("kill", *(["--all"] if all else []), container_id, str(signal_number))
+
+    def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Forget a stopped container and remove its cgroup. With force: kill it first; an unknown id is no error."""
+        self._run("delete", *(["--force"] if force else []), container_id)
+
+    def pause(self, container_id: str) -> None:
+        """Freeze all processes (the freezer cgroup)."""
+        self._run("pause", container_id)
+
+    def resume(self, container_id: str) -> None:
+        """Thaw all processes."""
+        self._run("resume", container_id)
+
+    def processes(self, container_id: str) -> list[int]:
+        """The pids of the container's processes, as the host numbers them."""
+        return cast(list[int], json.loads(self._run("ps", "--format", "json", container_id)) or [])
+
+    def statistics(self, container_id: str) -> dict[str, Any]:
+        """The counters of the container's cgroup: cpu in nanoseconds, memory in bytes, pids (runc-events(8))."""
+        return cast(dict[str, Any], json.loads(self._run("events", "--stats", container_id))["data"])
+
+    def exec(
+        self,
+        container_id: str,
+        process: bundle.Process,
+        *,
+        stdin: int | None = programs.DEVNULL,
+        stdout: int | None = programs.DEVNULL,
+        stderr: int | None = programs.DEVNULL,
+    ) -> Execution:
+        """Start one more process in a running container; streams as in subprocess.Popen, None inherits.
+
+        With process.terminal, stdin must be a terminal: runc gives the process a pseudo-terminal
+        of its own and copies between the two. Whoever has none makes one with os.openpty().
+        That the process cannot be started shows in Execution.wait().
+        """
+        return Execution(self, container_id, process, streams=(stdin, stdout, stderr), detach=False)
+
+    def exec_detached(self, container_id: str, process: bundle.Process) -> None:
+        """Start one more process and leave it. Nobody will know its exit status.
+
+        Its parent is then the host's pid 1. One that is slow to reap zombies also delays the
+        container's end, which waits for every process of the pid namespace (pid_namespaces(7)).
+        Raises CommandNotFound or CommandNotExecutable when it cannot be started.
+        """
+        nowhere = (programs.DEVNULL, programs.DEVNULL, programs.DEVNULL)
+        Execution(self, container_id, process, streams=nowhere, detach=True).wait()
+
+    def command(self, *arguments: str, log: str = "/dev/null") -> list[str]:
+        """The command line of one operation.
+
+        Without a log file runc wraps what it says on stderr in its own log format; with one,
+        stderr is the bare message.
+        """
+        return ["runc", "--root", str(self.state_root), "--log", log, *arguments]
+
+    def _run(self, *arguments: str) -> str:
+        done = programs.run(self.command(*arguments), check=False, emit=self._emit)
+        if done.status != 0:
+            raise runtime_error(done.errors)
+        return done.output
+
+
+class Execution:
+    """A process that `runc exec` started. Wait for it once; its streams are those asked for."""
+
+    def __init__(
+        self,
+        runc: Runc,
+        container_id: str,
+        process: bundle.Process,
+        *,
+        streams: Sequence[int | None],
+        detach: bool,
+    ) -> None:
+        # Two files that live only in memory: what to run, and what runc has to say about it. The
+        # process's own stderr cannot carry the latter, nor the exit status, which may be anything.
+        specification = os.memfd_create("process.json")
+        self._log = os.memfd_create("runc.log")
+        try:
+            os.write(specification, json.dumps(bundle.process_config(process)).encode())
+            arguments = ["--process", f"/proc/self/fd/{specification}", *(["--detach"] if detach else []), container_id]
+            self.process = programs.spawn(
+                runc.command("exec", *arguments, log=f"/proc/self/fd/{self._log}"),
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
+                pass_fds=(specification, self._log),
+            )
+        except BaseException:
+            os.close(self._log)
+            raise
+        finally:
+            os.close(specification)
+
+    def wait(self) -> int:
+        """Wait for the end; the exit status, 128 + n after signal n.
+
+        Raises CommandNotFound, CommandNotExecutable, Conflict or RuntimeFailed when the
+        process was never started. (runc then wrote the same message to the stderr given.)
+        """
+        status = self.process.wait()
+        try:
+            said = os.pread(self._log, 1 << 20, 0)
+        finally:
+            os.close(self._log)
+        problems = [line for line in said.splitlines() if b"level=error" in line]
+        if status != 0 and problems:
+            raise runtime_error(_log_message(problems[-1].decode(errors="replace")))
+        # Negative: runc itself was killed, and took the process along.
+        return status if status >= 0 else 128 - status
+
+
+def _log_message(line: str) -> str:
+    """The message of one line of runc's log, whose values are quoted as in Go: msg="exec: \\"x\\" …"."""
+    found = re.search(r'msg="((?:[^"\\]|\\.)*)"', line)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else line

@@ -1,0 +1,580 @@
+"""A layer as a tar, a layer as a directory, and the way between them.
+
+A layer is a *change*: files added or replaced, and files hidden. The two forms write
+"hidden" differently:
+
+    in a tar                     in an overlay directory           meaning
+    dir/.wh.name                 dir/name: character device 0:0    whiteout: lower name is hidden
+    dir/.wh..wh..opq             dir: xattr trusted.overlay.opaque=y   opaque: all of lower dir is
+
+Sources: OCI image-spec layer.md; kernel Documentation/filesystems/overlayfs.rst.
+
+Both forms are read as a `MemberSource`, one member after the other. So an import is
+`store(TarReader(stream), Extractor(directory))`, a commit that copies is
+`store(TreeReader(upper), Extractor(directory))`, and a commit that may keep the directory
+is `store(TreeReader(upper), None)`.
+
+Whatever a tar says, nothing is written, deleted or followed outside the directory: the
+kernel itself resolves every path with the directory as root (openat2(2), RESOLVE_IN_ROOT).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import posixpath
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol
+
+from fastcrc import crc64
+
+from pylab_container.errors import InvalidArchive, RuntimeFailed
+from pylab_container.formats import tar
+from pylab_container.host import linux
+from pylab_container.host.files import remove_tree
+from pylab_container.store.tarsplit import TarSplitWriter
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+OPAQUE_XATTR = "trusted.overlay.opaque"
+_CHUNK = 1 << 20
+
+
+class MemberSource(Protocol):
+    """A layer's members in order.
+
+    raw        the tar's bytes between the content before and this member's content
+    content()  this member's content in pieces, header.size bytes in all
+    trailer()  after the last member: the tar's remaining bytes in pieces
+    """
+
+    raw: bytes
+
+    def __iter__(self) -> Iterator[tar.Header]: ...
+
+    def content(self) -> Iterator[bytes]: ...
+
+    def trailer(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """diff_id: digest of the uncompressed tar. size: bytes of content, a symbolic link's target included."""
+
+    diff_id: str
+    size: int
+
+
+def store(
+    members: MemberSource,
+    extractor: Extractor | None,
+    tar_split: TarSplitWriter,
+    progress: Callable[[int], None] = lambda done: None,
+) -> StoredLayer:
+    """Read a layer once: hash it, record its tar-split, and extract it (None: it lies there already).
+
+    progress is called with the bytes of tar so far. Raises InvalidArchive.
+    """
+    digest = hashlib.sha256()
+    done = size = 0
+    for header in members:
+        digest.update(members.raw)
+        tar_split.segment(members.raw)
+        checksum = 0
+        writer = extractor.create(header) if extractor else None
+        for chunk in members.content():
+            digest.update(chunk)
+            checksum = crc64.go_iso(chunk, checksum)
+            if writer is not None:
+                write(writer, chunk)
+        if extractor:
+            extractor.complete(header)
+        tar_split.file(header.name, header.size, checksum)
+        size += len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size
+        done += len(members.raw) + header.size
+        progress(done)
+    for chunk in members.trailer():
+        digest.update(chunk)
+        tar_split.segment(chunk)
+    if extractor:
+        extractor.finish()
+    return StoredLayer("sha256:" + digest.hexdigest(), size)
+
+
+def write(fd: int, chunk: bytes) -> None:
+    """write(2) until everything is written."""
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+# ---- from a tar ----------------------------------------------------------------------
+
+
+class TarReader:
+    """The members of a tar stream, read once from front to back, never held in memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.raw = b""
+        self._stream = stream
+        self._buffer = b""
+        self._position = 0
+        self._left = 0
+        self._padding = 0
+        self._name = ""
+
+    def __iter__(self) -> Iterator[tar.Header]:
+        while (header := self._next()) is not None:
+            self._left = header.size
+            self._padding = tar.padding(header.size)
+            self._name = header.name
+            yield header
+            for _ in self.content():
+                pass
+
+    def content(self) -> Iterator[bytes]:
+        while self._left:
+            if self._position == len(self._buffer) and not self._fill():
+                raise _cut_off(self._name)
+            chunk = self._buffer[self._position : self._position + self._left]
+            self._position += len(chunk)
+            self._left -= len(chunk)
+            yield chunk
+
+    def trailer(self) -> Iterator[bytes]:
+        yield self.raw
+        while self._position < len(self._buffer) or self._fill():
+            chunk = self._buffer[self._position :]
+            self._position = len(self._buffer)
+            yield chunk
+
+    def _next(self) -> tar.Header | None:
+        """The next member's header with its extensions applied; None at the end of the archive."""
+        self.raw = self._take(self._padding)
+        records: dict[str, str] = {}
+        while True:
+            block = self._take(tar.BLOCK, may_end=not records)
+            self.raw += block
+            if not block.strip(b"\0"):
+                return None
+            header = tar.parse_header(block)
+            if header.kind not in tar.EXTENSIONS:
+                tar.apply_pax(header, records)
+                return header
+            content = self._extension(header)
+            if header.kind == tar.PAX:
+                records.update(tar.parse_pax(content))
+            elif header.kind != tar.PAX_GLOBAL:  # global records are comments; Docker's reader skips them too
+                keyword = "path" if header.kind == tar.GNU_LONG_NAME else "linkpath"
+                records[keyword] = os.fsdecode(content.partition(b"\0")[0])
+
+    def _extension(self, header: tar.Header) -> bytes:
+        if header.size > tar.LONGEST_EXTENSION:
+            raise InvalidArchive(
+                f"a tar header extension of {header.size} bytes",
+                hint="no honest one is so long; do not trust this file",
+            )
+        content = self._take(header.size)
+        self.raw += content + self._take(tar.padding(header.size))
+        return content
+
+    def _take(self, size: int, *, may_end: bool = False) -> bytes:
+        while len(self._buffer) - self._position < size:
+            if not self._fill():
+                if may_end and self._position == len(self._buffer):
+                    return b""
+                raise _cut_off(self._name)
+        taken = self._buffer[self._position : self._position + size]
+        self._position += size
+        return taken
+
+    def _fill(self) -> bool:
+        chunk = self._stream.read(_CHUNK)
+        self._buffer = self._buffer[self._position :] + chunk
+        self._position = 0
+        return bool(chunk)
+
+
+def _cut_off(name: str) -> InvalidArchive:
+    where = f'in or after "{name}"' if name else "in its first header"
+    return InvalidArchive(f"the tar archive is cut off {where}", hint="copy or make the file again; is the disk full?")
+
+
+class Extractor:
+    """Writes members into a directory as chroot(2) would, with whiteouts in overlay's spelling.
+
+    Use as a context manager. Owners, modes with set-id bits, xattrs, devices and times
+    are kept. The directory must belong to this process alone while it works.
+
+    whiteouts  False: a name that starts with .wh. is a name like any other, as in an
+               archive that a Dockerfile ADDs
+    """
+
+    def __init__(self, directory: Path, *, whiteouts: bool = True) -> None:
+        self._whiteouts = whiteouts
+        self._root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Open parents by name: a layer's members come directory by directory.
+        self._parents: OrderedDict[str, int] = OrderedDict()
+        self._directories: list[tuple[str, int]] = []
+        self._place: tuple[int, str] | None = None
+        self._writer: int | None = None
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            os.close(self._writer)
+        self._forget_parents()
+        os.close(self._root)
+
+    def create(self, header: tar.Header) -> int | None:
+        """Make the member and return a descriptor for its content, None where it has none.
+
+        Raises InvalidArchive for a name that leads out of the layer or cannot exist in it.
+        """
+        self._place = None
+        path = inside(header.name)
+        if header.size and (path == "" or posixpath.basename(path).startswith(WHITEOUT)):
+            raise InvalidArchive(
+                f'the member "{header.name}" has content that no file can hold', hint="the archive is damaged or hostile"
+            )
+        if path == "":
+            return None  # the layer's own root: its mode is the driver's affair, as in Docker
+        try:
+            self._writer = self._create(header, path)
+        except (OSError, ValueError, OverflowError) as error:
+            raise _refused(header.name, error) from error
+        return self._writer
+
+    def complete(self, header: tar.Header) -> None:
+        """Give the member that was just created its owner, attributes, mode and times."""
+        if self._place is None:
+            return
+        parent, name = self._place
+        try:
+            if self._writer is not None:
+                _finish_file(self._writer, header)
+                os.close(self._writer)
+                self._writer = None
+            else:
+                _finish_other(parent, name, header)
+        except (OSError, ValueError, OverflowError) as error:
+            raise _refused(header.name, error) from error
+
+    def finish(self) -> None:
+        """Set the directories' times: making a file inside would have changed them earlier."""
+        for path, mtime in reversed(self._directories):
+            with contextlib.suppress(OSError):  # replaced by a later member
+                parent, name = self._locate(path, create=False)
+                os.utime(name, ns=(mtime, mtime), dir_fd=parent, follow_symlinks=False)
+
+    def _create(self, header: tar.Header, path: str) -> int | None:
+        base = posixpath.basename(path)
+        if self._whiteouts and base.startswith(WHITEOUT):
+            self._hide(posixpath.dirname(path), base, header)
+            return None
+        parent, name = self._locate(path)
+        try:
+            writer = self._make(header, parent, name)
+        except FileExistsError:
+            if self._replace(header, parent, name):
+                parent, name = self._locate(path)
+                writer = self._make(header, parent, name)
+            else:
+                writer = None
+        if header.kind == tar.DIRECTORY:
+            self._directories.append((path, header.mtime))
+        if header.kind != tar.LINK:
+            self._place = (parent, name)
+        return writer
+
+    def _make(self, header: tar.Header, parent: int, name: str) -> int | None:
+        if header.kind == tar.FILE:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.open(name, flags, 0o600, dir_fd=parent)
+        if header.kind == tar.DIRECTORY:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        elif header.kind == tar.SYMLINK:
+            os.symlink(header.link, name, dir_fd=parent)
+        elif header.kind == tar.LINK:
+            self._link(header, parent, name)
+        elif header.kind == tar.FIFO:
+            os.mkfifo(name, 0o600, dir_fd=parent)
+        elif header.kind in (tar.CHARACTER, tar.BLOCK_DEVICE):
+            kind = stat.S_IFCHR if header.kind == tar.CHARACTER else stat.S_IFBLK
+            os.mknod(name, kind | 0o600, os.makedev(header.major, header.minor), dir_fd=parent)
+        else:
+            raise InvalidArchive(
+                f'the member "{header.name}" is of a kind "{header.kind}" that layers cannot hold',
+                hint="make the archive with GNU tar's --format=posix",
+            )
+        return None
+
+    def _link(self, header: tar.Header, parent: int, name: str) -> None:
+        target = inside(header.link)
+        source, target_name = self._locate(target, create=False)
+        os.link(target_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+
+    def _replace(self, header: tar.Header, parent: int, name: str) -> bool:
+        """Clear the way for a member whose name is taken. False: a directory stays a directory."""
+        is_directory = stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+        if is_directory and header.kind == tar.DIRECTORY:
+            return False
+        if is_directory:
+            remove_tree(f"/proc/self/fd/{parent}/{name}")
+        else:
+            os.unlink(name, dir_fd=parent)
+        self._forget_parents()
+        return True
+
+    def _hide(self, directory: str, base: str, header: tar.Header) -> None:
+        if base == OPAQUE:
+            fd = self._parent(directory)
+            os.setxattr(f"/proc/self/fd/{fd}", OPAQUE_XATTR, b"y")
+            return
+        hidden = base.removeprefix(WHITEOUT)
+        if hidden.startswith(WHITEOUT):
+            return  # .wh..wh.plnk and the like: notes that aufs made for itself
+        if hidden in ("", ".", ".."):
+            raise InvalidArchive(
+                f'the whiteout "{header.name}" hides nothing that can exist', hint="do not trust this file"
+            )
+        parent = self._parent(directory)
+        try:
+            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+        except FileExistsError:
+            return  # a whiteout hides what lies below; the layer's own file stands (layer.md, "Whiteouts")
+        os.chown(hidden, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
+
+    def _locate(self, path: str, *, create: bool = True) -> tuple[int, str]:
+        directory, name = posixpath.split(path)
+        return self._parent(directory, create=create), name
+
+    def _parent(self, path: str, *, create: bool = True) -> int:
+        """A descriptor of the directory path inside the root, made if missing."""
+        if path == "":
+            return self._root
+        if (known := self._parents.get(path)) is not None:
+            self._parents.move_to_end(path)  # a hard link holds two at once: the one in use must not be closed
+            return known
+        try:
+            fd = self._open(path)
+        except FileNotFoundError:
+            if not create:
+                raise
+            fd = self._make_parents(path)
+        self._parents[path] = fd
+        if len(self._parents) > 200:
+            os.close(self._parents.popitem(last=False)[1])
+        return fd
+
+    def _open(self, path: str) -> int:
+        return linux.openat2(self._root, path, os.O_PATH | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
+
+    def _make_parents(self, path: str) -> int:
+        """Make the directories of path that are missing. A loop: a hostile path is deeper than Python's stack."""
+        fd = os.dup(self._root)
+        above = ""
+        for name in path.split("/"):
+            above = posixpath.join(above, name)
+            try:
+                below = self._open(above)
+            except FileNotFoundError:
+                os.mkdir(name, 0o755, dir_fd=fd)
+                os.chmod(name, 0o755, dir_fd=fd)
+                below = self._open(above)
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def _forget_parents(self) -> None:
+        for fd in self._parents.values():
+            os.close(fd)
+        self._parents.clear()
+
+
+def inside(name: str) -> str:
+    """A member's name relative to the layer's root, "" for the root. Raises InvalidArchive if it climbs out."""
+    path = posixpath.normpath(name.lstrip("/") or ".")
+    if path == ".." or path.startswith("../"):
+        raise InvalidArchive(
+            f'the member "{name}" would land outside the layer', hint="the archive is hostile or was made with tar -P"
+        )
+    return "" if path == "." else path
+
+
+def _finish_file(fd: int, header: tar.Header) -> None:
+    # In this order: chown(2) clears set-id bits and file capabilities.
+    os.fchown(fd, header.uid, header.gid)
+    for attribute, value in header.xattrs.items():
+        _set_xattr(fd, attribute, value)
+    os.fchmod(fd, header.mode)
+    os.utime(fd, ns=(header.mtime, header.mtime))
+
+
+def _finish_other(parent: int, name: str, header: tar.Header) -> None:
+    os.chown(name, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
+    for attribute, value in header.xattrs.items():
+        _set_xattr(f"/proc/self/fd/{parent}/{name}", attribute, value)
+    if header.kind != tar.SYMLINK:  # a symbolic link's mode means nothing on Linux
+        os.chmod(name, header.mode, dir_fd=parent)
+    os.utime(name, ns=(header.mtime, header.mtime), dir_fd=parent, follow_symlinks=False)
+
+
+def _set_xattr(path: int | str, attribute: str, value: bytes) -> None:
+    if attribute.startswith("trusted.overlay."):
+        return  # a layer must not forge overlay's own bookkeeping
+    try:
+        if isinstance(path, int):
+            os.setxattr(path, attribute, value)
+        else:
+            os.setxattr(path, attribute, value, follow_symlinks=False)
+    except OSError as error:
+        # The file system or the kind of file cannot hold it; Docker goes on as well.
+        if error.errno not in (errno.ENOTSUP, errno.EPERM):
+            raise
+
+
+def _refused(name: str, error: Exception) -> InvalidArchive | RuntimeFailed:
+    shown = name if len(name) < 200 else name[:200] + "…"
+    if not isinstance(error, OSError):  # a zero in a name; a number that no system call takes
+        return InvalidArchive(f'the member "{shown}" cannot exist: {error}', hint="the archive is damaged or hostile")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RuntimeFailed(
+            f'no space left on the disk while writing "{shown}"', hint="labctr system df shows what is used"
+        )
+    reasons = {
+        errno.ENOTDIR: "lies below something that is no directory",
+        errno.ELOOP: "lies behind a loop of symbolic links",
+        errno.ENAMETOOLONG: "has a name longer than the kernel allows",
+        errno.ENOENT: "points to something that the archive does not hold",
+        errno.EPERM: "is a link to a directory or may not be made",
+        errno.EEXIST: "lies behind a symbolic link to nowhere",
+    }
+    reason = reasons.get(error.errno or 0, f"cannot be made: {error.strerror}")
+    return InvalidArchive(f'the member "{shown}" {reason}', hint="the archive is damaged or hostile; nothing was kept")
+
+
+# ---- from a directory ----------------------------------------------------------------
+
+
+class TreeReader:
+    """The members of an overlay upper directory, in sorted order: a layer's tar in the making.
+
+    Equal trees give equal bytes: names sorted, owners as numbers, whole seconds (as
+    `docker commit`), no access times.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.raw = b""
+        self._directory = os.fsencode(directory)
+        self._path = b""
+        self._left = 0
+        self._padding = 0
+        self._linked: dict[tuple[int, int], str] = {}
+
+    def __iter__(self) -> Iterator[tar.Header]:
+        for header, path in self._walk(self._directory, ""):
+            self._announce(header, path)
+            yield header
+        self.raw = bytes(self._padding)
+
+    def content(self) -> Iterator[bytes]:
+        if not self._left:
+            return
+        with open(self._path, "rb", buffering=0) as file:
+            while self._left:
+                chunk = file.read(min(self._left, _CHUNK))
+                if not chunk:
+                    name = os.fsdecode(self._path)
+                    raise RuntimeFailed(f'"{name}" shrank while it was read', hint="commit with the container paused")
+                self._left -= len(chunk)
+                yield chunk
+
+    def trailer(self) -> Iterator[bytes]:
+        yield self.raw + tar.END
+
+    def _announce(self, header: tar.Header, path: bytes) -> None:
+        self._path = path
+        self.raw = bytes(self._padding) + tar.build_header(header)
+        self._left = header.size
+        self._padding = tar.padding(header.size)
+
+    def _walk(self, directory: bytes, inside: str) -> Iterator[tuple[tar.Header, bytes]]:
+        # A stack of our own: trees may be deeper than Python's.
+        waiting = [(inside, entry) for entry in _sorted_backwards(directory)]
+        while waiting:
+            inside, entry = waiting.pop()
+            name = inside + os.fsdecode(entry.name)
+            header = self._header(name, entry.path, entry.stat(follow_symlinks=False))
+            if header is None:
+                continue
+            yield header, entry.path
+            if header.kind == tar.DIRECTORY:
+                if _is_opaque(entry.path):
+                    yield tar.Header(f"{name}/{OPAQUE}", mode=0o600), entry.path
+                waiting += [(name + "/", below) for below in _sorted_backwards(entry.path)]
+
+    def _header(self, name: str, path: bytes, status: os.stat_result) -> tar.Header | None:
+        header = tar.Header(
+            name=name,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            mtime=status.st_mtime_ns // 10**9 * 10**9,
+        )
+        if stat.S_ISREG(status.st_mode):
+            self._file(header, path, status)
+        elif stat.S_ISDIR(status.st_mode):
+            header.kind, header.name = tar.DIRECTORY, name + "/"
+        elif stat.S_ISLNK(status.st_mode):
+            header.kind, header.link = tar.SYMLINK, os.fsdecode(os.readlink(path))
+        elif stat.S_ISFIFO(status.st_mode):
+            header.kind = tar.FIFO
+        elif stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            directory, slash, base = name.rpartition("/")
+            header.name, header.mode = f"{directory}{slash}{WHITEOUT}{base}", 0o600
+        elif stat.S_ISSOCK(status.st_mode):
+            return None  # a socket without its process is nothing; tar has no kind for it
+        else:
+            header.kind = tar.CHARACTER if stat.S_ISCHR(status.st_mode) else tar.BLOCK_DEVICE
+            header.major, header.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        if header.kind != tar.LINK:
+            header.xattrs = _xattrs(path)
+        return header
+
+    def _file(self, header: tar.Header, path: bytes, status: os.stat_result) -> None:
+        header.size = status.st_size
+        if status.st_nlink > 1:
+            first = self._linked.setdefault((status.st_dev, status.st_ino), header.name)
+            if first != header.name:
+                header.kind, header.link, header.size = tar.LINK, first, 0
+
+
+def _sorted_backwards(directory: bytes) -> list[os.DirEntry[bytes]]:
+    with os.scandir(directory) as entries:
+        return sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+
+def _xattrs(path: bytes) -> dict[str, bytes]:
+    names = os.listxattr(path, follow_symlinks=False)
+    kept = (name for name in names if name == "security.capability" or name.startswith("user."))
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(kept)}
+
+
+def _is_opaque(path: bytes) -> bool:
+    try:
+        return os.getxattr(path, OPAQUE_XATTR, follow_symlinks=False) == b"y"
+    except OSError:
+        return False

@@ -1,0 +1,186 @@
+"""What the engine remembers of each container.
+
+    containers/<container id>/
+    ├── config.v2.json      what it is and how it was last seen
+    ├── hostconfig.json     what of the host it may use
+    ├── hostname, hosts, resolv.conf      mounted into it
+    └── container.log       what it printed, as its monitor writes it
+
+A container exists once config.v2.json does. Whoever changes a container holds its lock,
+locks/<container id>; a new name is chosen under the lock of all names, locks/names.
+Field names are Docker's (moby container/container.go, 20.10).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pylab_container.errors import CorruptStore
+from pylab_container.formats.image import Json
+from pylab_container.formats.lifecycle import State
+from pylab_container.formats.timestamps import NEVER
+from pylab_container.host.files import locked, write_atomic
+
+
+@dataclass(frozen=True)
+class ContainerRecord:
+    """One container as it was last written down.
+
+    id          64 hexadecimal digits
+    name        without Docker's leading slash
+    image       the image's id
+    path, args  the program and its arguments
+    config      Docker's Config: Env, Cmd, User, Tty, …
+    host_config Docker's HostConfig: Binds, Memory, NetworkMode, …
+    network     Docker's NetworkSettings, filled while it runs
+    mounts      Docker's Mounts: one entry a bind or volume
+    pid         of its first process in the host's numbering, 0 when it does not run
+    """
+
+    id: str
+    name: str
+    created: str
+    image: str
+    path: str
+    args: tuple[str, ...]
+    config: Json
+    host_config: Json
+    network: Json = field(default_factory=dict)
+    mounts: tuple[Json, ...] = ()
+    driver: str = "overlay2"
+    state: State = State.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: str = NEVER
+    finished_at: str = NEVER
+
+    @property
+    def short_id(self) -> str:
+        """The twelve digits that listings show."""
+        return self.id[:12]
+
+    def state_document(self) -> Json:
+        """Docker's State object."""
+        return {
+            "Status": str(self.state),
+            "Running": self.state in (State.RUNNING, State.PAUSED),
+            "Paused": self.state is State.PAUSED,
+            "Restarting": False,
+            "OOMKilled": self.oom_killed,
+            "Dead": False,
+            "Pid": self.pid,
+            "ExitCode": self.exit_code,
+            "Error": self.error,
+            "StartedAt": self.started_at,
+            "FinishedAt": self.finished_at,
+        }
+
+    def document(self) -> Json:
+        """config.v2.json."""
+        return {
+            "State": self.state_document(),
+            "ID": self.id,
+            "Created": self.created,
+            "Path": self.path,
+            "Args": list(self.args),
+            "Config": self.config,
+            "Image": self.image,
+            "NetworkSettings": self.network,
+            "Name": f"/{self.name}",
+            "Driver": self.driver,
+            "OS": "linux",
+            "Mounts": list(self.mounts),
+        }
+
+    @classmethod
+    def from_documents(cls, document: Json, host_config: Json) -> ContainerRecord:
+        """The inverse. Raises KeyError or TypeError for a document of another shape."""
+        state: dict[str, Any] = document["State"]
+        return cls(
+            id=document["ID"],
+            name=document["Name"].removeprefix("/"),
+            created=document["Created"],
+            image=document["Image"],
+            path=document["Path"],
+            args=tuple(document["Args"] or ()),
+            config=document["Config"],
+            host_config=host_config,
+            network=document.get("NetworkSettings") or {},
+            mounts=tuple(document.get("Mounts") or ()),
+            driver=document.get("Driver", "overlay2"),
+            state=State(state["Status"]),
+            pid=state["Pid"],
+            exit_code=state["ExitCode"],
+            error=state["Error"],
+            oom_killed=state["OOMKilled"],
+            started_at=state["StartedAt"],
+            finished_at=state["FinishedAt"],
+        )
+
+
+class ContainerStore:
+    """Owns containers/ and locks/."""
+
+    def __init__(self, root: Path, locks: Path) -> None:
+        self.root = root
+        self._locks = locks
+        root.mkdir(parents=True, exist_ok=True, mode=0o710)
+
+    def directory(self, container_id: str) -> Path:
+        """Where the container's own files lie."""
+        return self.root / container_id
+
+    def save(self, record: ContainerRecord) -> ContainerRecord:
+        """Write a record down; a container whose record is new exists from now on."""
+        directory = self.directory(record.id)
+        directory.mkdir(mode=0o710, exist_ok=True)
+        write_atomic(directory / "hostconfig.json", json.dumps(record.host_config).encode())
+        write_atomic(directory / "config.v2.json", json.dumps(record.document()).encode(), mode=0o600)
+        return record
+
+    def update(self, record: ContainerRecord, **changes: Any) -> ContainerRecord:
+        """Write a record down with some fields changed, and return it."""
+        return self.save(replace(record, **changes))
+
+    def load(self, container_id: str) -> ContainerRecord | None:
+        """The record, None where there is no such container. Raises CorruptStore for an unreadable one."""
+        directory = self.directory(container_id)
+        try:
+            document = json.loads((directory / "config.v2.json").read_bytes())
+            host_config = json.loads((directory / "hostconfig.json").read_bytes())
+            return ContainerRecord.from_documents(document, host_config)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptStore(f"the record of container {container_id[:12]} cannot be read: {error}") from error
+
+    def all(self) -> Iterator[ContainerRecord]:
+        """Every container, in no order."""
+        for entry in self.root.iterdir():
+            if entry.is_dir() and (record := self.load(entry.name)):
+                yield record
+
+    def remove(self, container_id: str) -> None:
+        """Forget a container and delete its files."""
+        directory = self.directory(container_id)
+        # The record first: half a directory must not look like a container.
+        (directory / "config.v2.json").unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+        # Whoever waits for the old lock file finds no record afterwards, so it may go.
+        (self._locks / container_id).unlink(missing_ok=True)
+
+    def lock(self, container_id: str) -> contextlib.AbstractContextManager[None]:
+        """Held by whoever changes this container."""
+        return locked(self._locks / container_id)
+
+    def lock_names(self) -> contextlib.AbstractContextManager[None]:
+        """Held while a name is chosen and written down."""
+        return locked(self._locks / "names")

@@ -1,0 +1,353 @@
+"""runtime/network.py: bridges, addresses and NAT in the real kernel, looked at with ip and nft."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
+from pylab_container.formats.events import Event, NetworkChanged
+from pylab_container.host import linux
+from pylab_container.runtime.network import Bridge, loopback_only_up
+
+NAME = "labctr_test"
+SUBNET = "10.213.0.0/24"
+Result = TypeVar("Result")
+
+
+def command(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def ip(*words: str) -> Any:
+    return json.loads(command("ip", "-json", "-details", *words) or "[]")
+
+
+def ip_inside(pid: int, *words: str) -> Any:
+    return json.loads(command("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-json", *words) or "[]")
+
+
+def inside(pid: int, work: Callable[[], Result]) -> Result:
+    """Run work in the network namespace of a process; a socket made there stays there."""
+
+    def enter() -> Result:
+        with open(f"/proc/{pid}/ns/net") as namespace:
+            linux.setns(namespace.fileno(), linux.CLONE_NEWNET)
+        return work()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(enter).result()
+
+
+class Containers:
+    """Processes that have a network namespace of their own and do nothing."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, subprocess.Popen[str]] = {}
+
+    def start(self) -> int:
+        # cat ends when its stdin does; the line says that unshare is done.
+        process = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo ready; exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        self.processes[process.pid] = process
+        return process.pid
+
+    def stop(self, pid: int) -> None:
+        self.processes.pop(pid).communicate()
+
+
+@pytest.fixture
+def containers() -> Iterator[Containers]:
+    made = Containers()
+    yield made
+    for pid in list(made.processes):
+        made.stop(pid)
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+def remains() -> list[str]:
+    """What the tests of this file have in the kernel: interfaces and nft tables."""
+    links = [link["ifname"] for link in ip("link") if f"{link['ifname']} {link.get('ifalias', '')}".count("labctr_")]
+    return links + [line for line in command("nft", "list", "tables").splitlines() if "labctr_" in line]
+
+
+@pytest.fixture
+def bridge(tmp_path: Path, events: list[Event], containers: Containers) -> Iterator[Bridge]:
+    assert remains() == []
+    made = Bridge(NAME, run_root=tmp_path, subnet=SUBNET, emit=events.append)
+    yield made
+    for endpoint in made.endpoints():
+        made.disconnect(endpoint.container_id)
+    made.remove()
+    assert remains() == []
+
+
+# -- what a container sees ----------------------------------------------------------------------
+
+
+def test_a_container_gets_an_interface_an_address_and_a_way_out(bridge: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+    endpoint = bridge.connect("c" * 64, pid)
+    assert (endpoint.address, endpoint.prefix_length, endpoint.gateway) == ("10.213.0.2", 24, "10.213.0.1")
+    lo, eth0 = ip_inside(pid, "address")
+    assert (lo["ifname"], eth0["ifname"], eth0["operstate"]) == ("lo", "eth0", "UP")
+    assert "UP" in lo["flags"]
+    assert eth0["address"] == endpoint.mac == "02:42:0a:d5:00:02"
+    # One address each: IPv6 is off, as in a container of Docker.
+    assert [(a["local"], a["prefixlen"], a.get("broadcast")) for a in eth0["addr_info"]] == [
+        ("10.213.0.2", 24, "10.213.0.255")
+    ]
+    assert [route.get("gateway") for route in ip_inside(pid, "route") if route["dst"] == "default"] == ["10.213.0.1"]
+
+
+def test_the_host_sees_a_veth_on_the_bridge_that_says_whose_it_is(bridge: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+    endpoint = bridge.connect("abc", pid)
+    (link,) = ip("link", "show", endpoint.host_interface)
+    (own,) = ip("address", "show", NAME)
+    assert (link["master"], link["ifalias"]) == (NAME, f"{NAME} abc 10.213.0.2 eth0")
+    assert (own["linkinfo"]["info_kind"], own["addr_info"][0]["local"]) == ("bridge", "10.213.0.1")
+    assert link["mtu"] == own["mtu"] == ip_inside(pid, "link", "show", "eth0")[0]["mtu"]
+    assert bridge.endpoints() == [endpoint]
+
+
+def test_the_mtu_is_that_of_the_way_out(bridge: Bridge, containers: Containers) -> None:
+    ways_out = [route["dev"] for route in ip("route", "show", "default")]
+    expected = min((ip("link", "show", device)[0]["mtu"] for device in ways_out), default=1500)
+    bridge.connect("abc", containers.start())
+    assert ip("link", "show", NAME)[0]["mtu"] == expected
+
+
+def test_containers_reach_each_other_and_the_host(bridge: Bridge, containers: Containers) -> None:
+    first, second = containers.start(), containers.start()
+    bridge.connect("first", first)
+    endpoint = bridge.connect("second", second)
+    with (
+        inside(second, lambda: socket.create_server((endpoint.address, 8000))),
+        socket.create_server((endpoint.gateway, 8000)),
+    ):
+        inside(first, lambda: socket.create_connection((endpoint.address, 8000), timeout=5)).close()
+        inside(first, lambda: socket.create_connection((endpoint.gateway, 8000), timeout=5)).close()
+
+
+def test_the_world_sees_the_hosts_address(bridge: Bridge, containers: Containers) -> None:
+    world, pid = containers.start(), containers.start()
+    command("ip", "link", "add", "labctr_world", "type", "veth", "peer", "name", "eth0", "netns", str(world))
+    try:
+        command("ip", "address", "add", "10.214.0.1/24", "dev", "labctr_world")
+        command("ip", "link", "set", "labctr_world", "up")
+        enter = ("nsenter", f"--net=/proc/{world}/ns/net", "ip")
+        command(*enter, "address", "add", "10.214.0.2/24", "dev", "eth0")
+        command(*enter, "link", "set", "eth0", "up")
+        bridge.connect("abc", pid)
+        with inside(world, lambda: socket.create_server(("10.214.0.2", 8000))) as server:
+            server.settimeout(5)
+            with inside(pid, lambda: socket.create_connection(("10.214.0.2", 8000), timeout=5)):
+                connection, peer = server.accept()
+                connection.close()
+        assert peer[0] == "10.214.0.1"
+    finally:
+        command("ip", "link", "del", "labctr_world")
+
+
+def test_without_a_network_lo_still_works(containers: Containers) -> None:
+    pid = containers.start()
+    loopback_only_up(pid)
+    (lo,) = ip_inside(pid, "address")
+    assert [address["local"] for address in lo["addr_info"] if address["family"] == "inet"] == ["127.0.0.1"]
+
+
+def test_an_event_loop_may_run_in_the_callers_thread(bridge: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+
+    async def cell() -> str:
+        return bridge.connect("abc", pid).address
+
+    assert asyncio.run(cell()) == "10.213.0.2"
+
+
+# -- addresses ----------------------------------------------------------------------------------
+
+
+def test_the_lowest_free_address_is_given(bridge: Bridge, containers: Containers) -> None:
+    for name in ("a", "b", "c"):
+        bridge.connect(name, containers.start())
+    bridge.disconnect("b")
+    assert [endpoint.container_id for endpoint in bridge.endpoints()] == ["a", "c"]
+    assert bridge.connect("d", containers.start()).address == "10.213.0.3"
+
+
+def test_a_container_that_is_gone_has_freed_its_address(bridge: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+    bridge.connect("a", pid)
+    containers.stop(pid)
+    bridge.disconnect("a")  # whether the kernel was first or not
+    assert bridge.endpoints() == []
+    assert bridge.connect("b", containers.start()).address == "10.213.0.2"
+
+
+def test_a_wanted_address_is_given_or_refused(bridge: Bridge, containers: Containers) -> None:
+    assert bridge.connect("a", containers.start(), address="10.213.0.99").address == "10.213.0.99"
+    pid = containers.start()
+    for address in ("10.213.0.99", "10.213.0.1"):
+        with pytest.raises(Conflict):
+            bridge.connect("b", pid, address=address)
+    for address in ("10.213.0.0", "10.213.0.255", "192.0.2.9", "nonsense", "::1"):
+        with pytest.raises(InvalidInput):
+            bridge.connect("b", pid, address=address)
+    assert len(bridge.endpoints()) == 1
+
+
+def test_many_at_once_get_different_addresses(bridge: Bridge, tmp_path: Path, containers: Containers) -> None:
+    pids = [containers.start() for _ in range(12)]
+
+    def connect(pid: int) -> str:
+        # Each with an object of its own, as processes of their own would have.
+        return Bridge(NAME, run_root=tmp_path, subnet=SUBNET).connect(f"c{pid}", pid).address
+
+    with ThreadPoolExecutor(6) as threads:
+        addresses = list(threads.map(connect, pids))
+    assert sorted(addresses) == sorted(f"10.213.0.{number}" for number in range(2, 14))
+
+
+def test_a_full_subnet_is_told(tmp_path: Path, bridge: Bridge, containers: Containers) -> None:
+    small = Bridge(NAME, run_root=tmp_path, subnet="10.213.0.0/30")
+    assert small.connect("a", containers.start()).address == "10.213.0.2"
+    with pytest.raises(Conflict, match="no address is free"):
+        small.connect("b", containers.start())
+
+
+# -- the bridge ---------------------------------------------------------------------------------
+
+
+def test_a_subnet_that_the_host_has_a_route_into_is_not_taken(tmp_path: Path, containers: Containers) -> None:
+    pid = containers.start()
+    automatic = Bridge(NAME, run_root=tmp_path)
+    command("ip", "link", "add", "labctr_other", "type", "bridge")
+    try:
+        command("ip", "link", "set", "labctr_other", "up")
+        command("ip", "route", "add", "172.17.128.0/24", "dev", "labctr_other")
+        address = automatic.connect("a", pid).address
+        assert address.startswith("172.")
+        assert not address.startswith("172.17.")
+        with pytest.raises(Conflict, match="route"):
+            Bridge("labctr_test2", run_root=tmp_path, subnet="172.17.0.0/16").connect("b", containers.start())
+    finally:
+        automatic.disconnect("a")
+        automatic.remove()
+        command("ip", "link", "del", "labctr_other")
+    assert remains() == []
+
+
+def test_a_bridge_is_not_removed_under_its_containers(bridge: Bridge, containers: Containers) -> None:
+    bridge.connect("a", containers.start())
+    with pytest.raises(InUse):
+        bridge.remove()
+    bridge.disconnect("a")
+    bridge.remove()
+    assert bridge.endpoints() == []
+    bridge.remove()
+
+
+def test_flushed_rules_come_back_with_the_next_container(bridge: Bridge, containers: Containers) -> None:
+    bridge.connect("a", containers.start())
+    command("nft", "delete", "table", "ip", NAME)
+    bridge.connect("b", containers.start())
+    assert command("nft", "list", "table", "ip", NAME).count("masquerade") == 1
+
+
+def test_a_bridge_that_a_crash_left_half_made_is_finished(bridge: Bridge, containers: Containers) -> None:
+    command("ip", "link", "add", NAME, "type", "bridge")
+    assert bridge.endpoints() == []
+    assert bridge.connect("a", containers.start()).address == "10.213.0.2"
+
+
+def test_the_subnet_of_an_existing_bridge_counts(bridge: Bridge, tmp_path: Path, containers: Containers) -> None:
+    bridge.connect("a", containers.start())
+    assert Bridge(NAME, run_root=tmp_path).connect("b", containers.start()).address == "10.213.0.3"
+    with pytest.raises(Conflict, match="exists with the subnet"):
+        Bridge(NAME, run_root=tmp_path, subnet="10.99.0.0/24").connect("c", containers.start())
+
+
+def test_an_interface_of_the_same_name_is_left_alone(bridge: Bridge, containers: Containers) -> None:
+    command("ip", "link", "add", NAME, "type", "veth", "peer", "name", "labctr_peer")
+    try:
+        with pytest.raises(Conflict, match="no bridge"):
+            bridge.connect("a", containers.start())
+    finally:
+        command("ip", "link", "del", NAME)
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "with space", "a" * 16, "semi;colon", "../up"])
+def test_a_name_that_no_interface_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        Bridge(name, run_root=tmp_path)
+
+
+@pytest.mark.parametrize("subnet", ["", "10.0.0.1/8", "10.0.0.0/31", "fd00::/64", "10.0.0.0/99"])
+def test_a_subnet_that_cannot_be_one_is_refused(tmp_path: Path, subnet: str) -> None:
+    with pytest.raises(InvalidInput):
+        Bridge(NAME, run_root=tmp_path, subnet=subnet)
+
+
+# -- failures and events ------------------------------------------------------------------------
+
+
+def test_a_failed_connect_leaves_no_veth(bridge: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+    bridge.connect("a", pid)
+    before = len(ip("link"))
+    with pytest.raises(RuntimeFailed, match="File exists"):
+        bridge.connect("b", pid)
+    # The link is made but cannot be configured: the route to the gateway exists already.
+    with pytest.raises(RuntimeFailed, match="route add default"):
+        bridge.connect("b", pid, interface="eth1")
+    assert len(ip("link")) == before
+
+
+def test_a_process_that_is_gone_is_a_conflict(bridge: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+    containers.stop(pid)
+    with pytest.raises(Conflict, match="gone"):
+        bridge.connect("a", pid)
+    with pytest.raises(Conflict, match="gone"):
+        loopback_only_up(pid)
+
+
+def test_the_commands_told_make_the_same_network_by_hand(
+    bridge: Bridge, containers: Containers, events: list[Event]
+) -> None:
+    pid = containers.start()
+    bridge.connect("a", pid)
+    made = ip_inside(pid, "address"), ip_inside(pid, "route"), command("nft", "list", "table", "ip", NAME)
+    told = [event.command for event in events if isinstance(event, NetworkChanged)]
+    bridge.disconnect("a")
+    bridge.remove()
+    for line in told:
+        command(*shlex.split(line))
+    again = ip_inside(pid, "address"), ip_inside(pid, "route"), command("nft", "list", "table", "ip", NAME)
+    for addresses in (made[0], again[0]):
+        for link in addresses:
+            link.pop("ifindex")
+            link.pop("link_index", None)
+    assert again == made
+    assert [endpoint.container_id for endpoint in bridge.endpoints()] == ["a"]

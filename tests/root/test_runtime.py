@@ -1,0 +1,538 @@
+"""runtime/: runc and conmon with a root file system of one static program."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylab_container.errors import CommandNotExecutable, CommandNotFound, Conflict, ContainerNotFound, RuntimeFailed
+from pylab_container.formats.bundle import (
+    DEFAULT_CAPABILITIES,
+    Limits,
+    Process,
+    User,
+    runtime_config,
+    seccomp_profile,
+)
+from pylab_container.host import programs
+from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, Monitor
+from pylab_container.runtime.logs import read_log
+from pylab_container.runtime.runc import Runc
+
+# One parent for all cgroups of this process: two runs of these tests do not disturb each other.
+CGROUP = f"labctr-test-{os.getpid()}"
+APPLETS = ("sh", "true", "sleep", "cat", "echo", "stty", "id", "ls", "grep", "mount", "wc")
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system with busybox and some files that cannot be executed."""
+    top = tmp_path_factory.mktemp("rootfs")
+    top.chmod(0o755)  # others than root look for programs here too
+    binaries = top / "bin"
+    binaries.mkdir()
+    (binaries / "busybox").write_bytes(Path(programs.find("busybox")).read_bytes())
+    (binaries / "busybox").chmod(0o755)
+    for applet in APPLETS:
+        (binaries / applet).symlink_to("busybox")
+    (binaries / "plain").write_text("no x bit")
+    (top / "bin" / "directory").mkdir()
+    return top
+
+
+class Machine:
+    """Makes containers in one scratch directory, and removes them all."""
+
+    def __init__(self, scratch: Path, rootfs: Path) -> None:
+        self.scratch = scratch
+        self.rootfs = rootfs
+        self.runc = Runc(scratch / "runc")
+        self.conmon = Conmon(self.runc)
+        self.made: list[Monitor] = []
+
+    def bundle(self, container_id: str) -> Path:
+        return self.scratch / "run" / container_id
+
+    def log(self, container_id: str) -> Path:
+        return self.bundle(container_id) / "container.log"
+
+    def create(
+        self,
+        container_id: str,
+        *argv: str,
+        terminal: bool = False,
+        config: dict[str, Any] | None = None,
+        process: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Monitor:
+        bundle = self.bundle(container_id)
+        bundle.mkdir(parents=True)
+        made = runtime_config(
+            Process(argv=argv, environment=("PATH=/bin", "MARK=x"), terminal=terminal, **(process or {})),
+            root=str(self.rootfs),
+            hostname="lab",
+            cgroups_path=f"/{CGROUP}/{container_id}",
+            seccomp=default_seccomp(),
+            **(config or {}),
+        )
+        (bundle / "config.json").write_text(json.dumps(made))
+        monitor = self.conmon.create(
+            container_id,
+            bundle=bundle,
+            log=self.log(container_id),
+            terminal=terminal,
+            exit_directory=self.scratch / "exits",
+            **options,
+        )
+        self.made.append(monitor)
+        return monitor
+
+    def run(self, container_id: str, *argv: str, **options: Any) -> tuple[int, str]:
+        """Create, start and wait; the exit status and what was printed."""
+        monitor = self.create(container_id, *argv, **options)
+        self.runc.start(container_id)
+        status = monitor.wait(20)
+        return status, "".join(line.data.decode() for line in read_log(self.log(container_id)))
+
+    def remove_all(self) -> None:
+        for monitor in self.made:
+            self.runc.delete(monitor.container_id, force=True)
+            monitor.wait(20)
+
+
+def default_seccomp() -> dict[str, Any]:
+    document = json.loads(Path("/usr/share/containers/seccomp.json").read_text())
+    return seccomp_profile(
+        document, capabilities=DEFAULT_CAPABILITIES, architecture=platform.machine(), kernel=platform.release()
+    )
+
+
+def monitors(scratch: Path) -> list[str]:
+    """The command lines of all processes that have to do with a scratch directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(scratch).encode() in command:
+            found.append(command.decode())
+    return found
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether something comes true within five seconds: the kernel and pid 1 clean up when they like."""
+    end = time.monotonic() + 5
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, rootfs: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path, rootfs)
+    yield made
+    made.remove_all()
+    assert not list((tmp_path / "runc").glob("*"))
+    assert eventually(lambda: not monitors(tmp_path))
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/{CGROUP}/*/cgroup.procs"))
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cgroup_parent() -> Iterator[None]:
+    """runc makes the parent cgroup and leaves it: remove it when the module's tests are done."""
+    yield
+    for directory in Path("/sys/fs/cgroup").glob(f"**/{CGROUP}"):
+        directory.rmdir()
+
+
+# -- life ---------------------------------------------------------------------------------------
+
+
+def test_a_container_runs_to_its_end_and_its_output_is_in_the_log(machine: Machine) -> None:
+    monitor = machine.create("c1", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert monitor.alive()
+    assert monitor.exit_status() is None
+    machine.runc.start("c1")
+    assert monitor.wait(20) == 3
+    assert not monitor.alive()
+    assert monitor.exit_status() == 3
+    lines = {line.stream: line for line in read_log(machine.log("c1"))}
+    assert lines["stdout"].data == b"out\n"
+    assert lines["stderr"].data == b"err\n"
+    assert lines["stdout"].time.endswith("Z")
+
+
+def test_created_means_nothing_of_the_command_has_run(machine: Machine) -> None:
+    monitor = machine.create("c1", "sleep", "100")
+    state = machine.runc.state("c1")
+    assert state is not None
+    assert state["status"] == "created"
+    assert state["pid"] == monitor.container_pid
+    assert not machine.log("c1").read_bytes()
+
+
+def test_another_process_finds_the_monitor_by_its_directory(machine: Machine) -> None:
+    first = machine.create("c1", "sleep", "100")
+    machine.runc.start("c1")
+    found = Monitor("c1", bundle=first.bundle, exit_directory=first.exit_file.parent)
+    assert found.alive()
+    machine.runc.kill("c1", signal.SIGKILL)
+    assert found.wait(20) == 128 + signal.SIGKILL
+
+
+def test_a_container_can_be_run_again(machine: Machine) -> None:
+    machine.run("c1", "sh", "-c", "exit 3")
+    first = machine.made[0]
+    options: dict[str, Any] = {
+        "bundle": first.bundle,
+        "log": machine.log("c1"),
+        "exit_directory": first.exit_file.parent,
+    }
+    with pytest.raises(Conflict):
+        machine.conmon.create("c1", **options)
+    machine.runc.delete("c1")
+    again = machine.conmon.create("c1", **options)
+    assert again.exit_status() is None
+    machine.runc.start("c1")
+    assert again.wait(20) == 3
+
+
+def test_a_second_create_does_not_harm_the_running_container(machine: Machine) -> None:
+    monitor = machine.create("c1", "sleep", "100")
+    machine.runc.start("c1")
+    with pytest.raises(Conflict):
+        machine.conmon.create(
+            "c1", bundle=monitor.bundle, log=machine.log("c1"), exit_directory=monitor.exit_file.parent
+        )
+    assert monitor.alive()
+    assert monitor.exit_status() is None
+
+
+def test_waiting_has_an_end(machine: Machine) -> None:
+    monitor = machine.create("c1", "sleep", "100")
+    machine.runc.start("c1")
+    with pytest.raises(TimeoutError):
+        monitor.wait(0.01)
+    assert monitor.runs_after(0.01)
+
+
+def test_the_exit_command_has_run_when_wait_returns(machine: Machine) -> None:
+    told = machine.scratch / "told"
+    machine.run("c1", "true", exit_command=["/bin/sh", "-c", 'echo "$0" >"$1"', "gone", str(told)])
+    assert told.read_text() == "gone\n"
+
+
+def test_a_monitor_that_was_killed_leaves_an_unknown_status(machine: Machine) -> None:
+    monitor = machine.create("c1", "sleep", "100")
+    machine.runc.start("c1")
+    os.kill(monitor.conmon_pid, signal.SIGKILL)
+    assert monitor.wait(20) == UNKNOWN_STATUS
+    assert not monitor.alive()
+
+
+def test_a_recycled_pid_is_not_taken_for_the_monitor(machine: Machine) -> None:
+    monitor = machine.create("c1", "sleep", "100")
+    conmon_pid = monitor.conmon_pid
+    (monitor.bundle / "conmon.pid").write_text(str(os.getpid()))
+    assert not monitor.alive()
+    assert monitor.wait(20) == UNKNOWN_STATUS
+    (monitor.bundle / "conmon.pid").write_text(str(conmon_pid))
+    assert monitor.alive()
+
+
+def test_a_data_root_may_have_a_path_longer_than_a_socket_address(tmp_path: Path, rootfs: Path) -> None:
+    deep = Machine(tmp_path / ("d" * 120), rootfs)
+    try:
+        monitor = deep.create("c1", "cat", stdin_open=True, stdin_once=True)
+        with monitor.attach() as attachment:
+            deep.runc.start("c1")
+            attachment.send(b"through a long path\n")
+            attachment.close_stdin()
+            assert attachment.receive() == ("stdout", b"through a long path\n")
+    finally:
+        deep.remove_all()
+
+
+def test_the_container_has_the_limits_the_namespaces_and_the_user_asked_for(machine: Machine) -> None:
+    script = "id -u; id -G; grep -c . /proc/net/dev; cat /proc/sys/kernel/hostname; echo $MARK"
+    status, output = machine.run(
+        "c1",
+        "sh",
+        "-c",
+        script,
+        process={"user": User(uid=1000, gid=100, additional_gids=(100, 7))},
+        config={"limits": Limits(memory=64 << 20, cpus=0.5, pids=20), "readonly_root": True},
+    )
+    # Three lines of /proc/net/dev: two of headings, and lo.
+    assert (status, output.split("\n")[:5]) == (0, ["1000", "100 7", "3", "lab", "x"])
+
+
+def test_a_pids_limit_stops_a_fork_bomb(machine: Machine) -> None:
+    status, output = machine.run("c1", "sh", "-c", "sleep 9 & sleep 9", config={"limits": Limits(pids=1)})
+    assert status != 0
+    assert "can't fork" in output
+
+
+def test_a_privileged_container_sees_all_of_proc(machine: Machine) -> None:
+    script = "wc -c </proc/timer_list; mount -t tmpfs none /sys/firmware && echo mounted"
+    _, hidden = machine.run("c1", "sh", "-c", script)
+    available = (*DEFAULT_CAPABILITIES, "CAP_SYS_ADMIN", "CAP_SYSLOG")
+    _, seen = machine.run("c2", "sh", "-c", script, process={"capabilities": available}, config={"privileged": True})
+    assert hidden.splitlines()[0] == "0"
+    assert int(seen.splitlines()[0]) > 0
+    assert ("mounted" in hidden, "mounted" in seen) == (False, True)
+
+
+# -- what cannot be started ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "error", "status"),
+    [
+        (("nonsense",), CommandNotFound, 127),
+        (("/no/such/file",), CommandNotFound, 127),
+        (("/bin/plain",), CommandNotExecutable, 126),
+        (("/bin/directory",), CommandNotExecutable, 126),
+    ],
+)
+def test_a_command_that_cannot_run_is_told_and_leaves_nothing(
+    machine: Machine, argv: tuple[str, ...], error: type[RuntimeFailed], status: int
+) -> None:
+    with pytest.raises(error) as caught:
+        machine.create("c1", *argv)
+    assert caught.value.message.startswith(f'exec: "{argv[0]}": ')
+    assert caught.value.hint
+    assert caught.value.exit_code == status
+    assert machine.runc.state("c1") is None
+    assert {path.name for path in machine.bundle("c1").iterdir()} <= {"config.json", "container.log"}
+
+
+def test_a_bundle_that_the_runtime_refuses_is_told(machine: Machine) -> None:
+    with pytest.raises(RuntimeFailed, match="memory"):
+        machine.create("c1", "true", config={"limits": Limits(memory=1000)})
+
+
+def test_a_monitor_that_cannot_start_is_told(machine: Machine) -> None:
+    with pytest.raises(RuntimeFailed):
+        machine.conmon.create(
+            "c1", bundle=machine.scratch / "missing", log=machine.log("c1"), exit_directory=machine.scratch / "exits"
+        )
+
+
+# -- operations ---------------------------------------------------------------------------------
+
+
+def test_an_unknown_container_is_not_found(machine: Machine) -> None:
+    assert machine.runc.state("nobody") is None
+    with pytest.raises(ContainerNotFound):
+        machine.runc.start("nobody")
+    machine.runc.delete("nobody", force=True)
+
+
+def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
+    runc = machine.runc
+    monitor = machine.create("c1", "sleep", "100")
+    with pytest.raises(Conflict):
+        runc.resume("c1")
+    runc.start("c1")
+    with pytest.raises(Conflict):
+        runc.start("c1")
+    with pytest.raises(Conflict):
+        runc.delete("c1")
+    runc.kill("c1", signal.SIGKILL)
+    monitor.wait(20)
+    with pytest.raises(Conflict):
+        runc.kill("c1", signal.SIGTERM)
+    with pytest.raises(Conflict):
+        runc.exec_detached("c1", Process(argv=("true",)))
+
+
+def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -> None:
+    runc = machine.runc
+    machine.create("c1", "sleep", "100")
+    runc.start("c1")
+    runc.pause("c1")
+    with pytest.raises(Conflict, match="paused"):
+        runc.exec_detached("c1", Process(argv=("/bin/true",)))
+    runc.resume("c1")
+    runc.exec_detached("c1", Process(argv=("/bin/true",)))
+
+
+def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None:
+    monitor = machine.create("c1", "sleep", "100")
+    machine.runc.start("c1")
+    assert machine.runc.processes("c1") == [monitor.container_pid]
+    assert machine.runc.statistics("c1")["pids"]["current"] == 1
+
+
+# -- exec ---------------------------------------------------------------------------------------
+
+
+def inside(*argv: str, **options: Any) -> Process:
+    return Process(argv=argv, environment=("PATH=/bin",), **options)
+
+
+@pytest.fixture
+def running(machine: Machine) -> Machine:
+    machine.create("c1", "sleep", "100")
+    machine.runc.start("c1")
+    return machine
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 255", 255), ("kill -9 $$", 137)])
+def test_exec_returns_the_commands_own_status(running: Machine, script: str, status: int) -> None:
+    assert running.runc.exec("c1", inside("sh", "-c", script)).wait() == status
+
+
+def test_exec_passes_streams_through(running: Machine) -> None:
+    execution = running.runc.exec(
+        "c1", inside("sh", "-c", "cat; echo err >&2"), stdin=programs.PIPE, stdout=programs.PIPE, stderr=programs.PIPE
+    )
+    assert execution.process.communicate(b"in") == (b"in", b"err\n")
+    assert execution.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "error"), [(("nope",), CommandNotFound), (("/nope",), CommandNotFound), (("plain",), CommandNotFound)]
+)
+def test_exec_of_what_is_not_there_is_told(running: Machine, argv: tuple[str, ...], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        running.runc.exec("c1", inside(*argv)).wait()
+    with pytest.raises(error):
+        running.runc.exec_detached("c1", inside(*argv))
+
+
+def test_exec_of_a_file_without_x_bit_is_told(running: Machine) -> None:
+    with pytest.raises(CommandNotExecutable):
+        running.runc.exec("c1", inside("/bin/plain")).wait()
+
+
+def test_a_program_that_talks_like_the_runtime_is_not_believed(running: Machine) -> None:
+    script = 'echo "level=error msg=\\"container does not exist\\"" >&2; exit 1'
+    assert running.runc.exec("c1", inside("sh", "-c", script)).wait() == 1
+
+
+def test_exec_on_a_terminal_gives_the_command_a_terminal(running: Machine) -> None:
+    ours, theirs = os.openpty()
+    try:
+        execution = running.runc.exec(
+            "c1", inside("sh", "-c", "stty -a >/dev/null && echo tty", terminal=True), stdin=theirs, stdout=theirs
+        )
+        assert execution.wait() == 0
+        assert b"tty" in os.read(ours, 1000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+# -- attach -------------------------------------------------------------------------------------
+
+
+def everything(attachment: Any) -> dict[str, bytes]:
+    found = {"stdout": b"", "stderr": b""}
+    while piece := attachment.receive():
+        found[piece[0]] += piece[1]
+    return found
+
+
+def test_who_attaches_before_the_start_misses_nothing(machine: Machine) -> None:
+    monitor = machine.create("c1", "sh", "-c", "echo out; echo err >&2")
+    with monitor.attach() as first, monitor.attach() as second:
+        machine.runc.start("c1")
+        assert everything(first) == everything(second) == {"stdout": b"out\n", "stderr": b"err\n"}
+
+
+def test_input_of_any_size_comes_back_whole(machine: Machine) -> None:
+    monitor = machine.create("c1", "cat", stdin_open=True, stdin_once=True)
+    sent = bytes(range(256)) * 200
+    with monitor.attach() as attachment:
+        machine.runc.start("c1")
+        attachment.send(sent)
+        attachment.close_stdin()
+        assert everything(attachment)["stdout"] == sent
+    assert monitor.wait(20) == 0
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_stdin_survives_who_leaves_unless_it_is_for_once(machine: Machine, *, terminal: bool) -> None:
+    monitor = machine.create("c1", "sh", stdin_open=True, terminal=terminal)
+    machine.runc.start("c1")
+    with monitor.attach() as attachment:
+        attachment.send(b"first=1\n")
+    with monitor.attach() as attachment:
+        attachment.send(b"exit $((first + 4))\n")
+        assert monitor.wait(20) == 5
+
+
+def test_a_terminal_has_the_size_that_it_was_given(machine: Machine) -> None:
+    monitor = machine.create("c1", "sh", terminal=True, stdin_open=True)
+    with monitor.attach() as attachment:
+        machine.runc.start("c1")
+        monitor.resize(rows=33, columns=77)
+        attachment.send(b"stty size; exit\n")
+        assert b"33 77\r\n" in everything(attachment)["stdout"]
+
+
+def test_nobody_attaches_to_a_container_that_has_ended(machine: Machine) -> None:
+    monitor = machine.create("c1", "true")
+    machine.runc.start("c1")
+    monitor.wait(20)
+    with pytest.raises(Conflict):
+        monitor.attach()
+    with pytest.raises(Conflict):
+        monitor.resize(rows=1, columns=1)
+
+
+# -- log ----------------------------------------------------------------------------------------
+
+
+def test_a_log_is_followed_to_the_containers_end(machine: Machine) -> None:
+    monitor = machine.create("c1", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done; echo -n end")
+    machine.runc.start("c1")
+    lines = list(read_log(machine.log("c1"), follow=lambda: monitor.runs_after(0.05)))
+    assert [line.data for line in lines] == [b"1\n", b"2\n", b"3\n", b"end"]
+
+
+def test_a_long_line_is_one_line(machine: Machine) -> None:
+    machine.run("c1", "sh", "-c", "x=0123456789; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do x=$x$x; done; echo $x; echo y")
+    first, second = read_log(machine.log("c1"))
+    assert (len(first.data), second.data) == (10 * 2**12 + 1, b"y\n")
+
+
+LOG = b"""2026-11-24T08:00:00.000000001+00:00 stdout F one
+2026-11-24T08:00:01.000000001+00:00 stdout P tw
+2026-11-24T08:00:01.500000001+00:00 stderr F error line
+2026-11-24T08:00:02.000000001+00:00 stdout F o
+2026-11-24T08:00:03.000000001+00:00 stdout F \n2026-11-24T08:00:04.000000001+00:00 stdout P cut"""
+
+
+def test_parts_are_joined_stream_by_stream_and_half_an_entry_waits(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(LOG)
+    assert [line.data for line in read_log(path)] == [b"one\n", b"error line\n", b"two\n", b"\n"]
+    path.write_bytes(LOG + b"\n")
+    assert [line.data for line in read_log(path)][-1] == b"cut"
+
+
+def test_tail_since_and_until_choose_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(LOG)
+    start = 1795507200  # 2026-11-24T08:00:00Z
+    assert [line.data for line in read_log(path, tail=2)] == [b"two\n", b"\n"]
+    assert [line.data for line in read_log(path, tail=0)] == []
+    assert [line.data for line in read_log(path, since=start + 1.2)] == [b"error line\n", b"\n"]
+    assert [line.data for line in read_log(path, until=start + 0.5)] == [b"one\n"]
+
+
+def test_a_container_that_never_ran_has_an_empty_log(tmp_path: Path) -> None:
+    assert list(read_log(tmp_path / "missing")) == []

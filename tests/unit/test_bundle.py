@@ -1,0 +1,289 @@
+"""formats/bundle.py and formats/etc.py: what the runtime is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylab_container.errors import InvalidInput
+from pylab_container.formats.bundle import (
+    DEFAULT_CAPABILITIES,
+    Limits,
+    Mount,
+    Process,
+    User,
+    capabilities_of,
+    choose_capabilities,
+    find_user,
+    process_config,
+    runtime_config,
+    seccomp_profile,
+)
+from pylab_container.formats.etc import container_resolv_conf, hosts_file, nameservers
+
+PASSWD = """root:x:0:0:root:/root:/bin/bash
+# a comment
+broken:x:12
+www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+777:x:1777:1000:a name that looks like a number:/home/seven:/bin/sh
+homeless:x:50:50:::
+"""
+GROUP = """root:x:0:
+adm:x:4:www-data,other
+www-data:x:33:
+staff:x:50:other,www-data
+broken
+"""
+
+
+def config(*, process: Process | None = None, **options: Any) -> dict[str, Any]:
+    return runtime_config(
+        process or Process(argv=("true",)), root="/merged", hostname="h", cgroups_path="/labctr/x", **options
+    )
+
+
+def destinations(made: dict[str, Any]) -> list[str]:
+    return [mount["destination"] for mount in made["mounts"]]
+
+
+# -- config.json -------------------------------------------------------------------------------
+
+
+def test_a_config_is_json_and_says_what_to_run_where() -> None:
+    process = Process(argv=("sh", "-c", "true"), environment=("A=b",), cwd="/srv", user=User(uid=7, gid=8))
+    made = json.loads(json.dumps(config(process=process, annotations={"k": "v"})))
+    assert made["ociVersion"] == "1.0.2"
+    assert made["root"] == {"path": "/merged", "readonly": False}
+    assert made["process"]["args"] == ["sh", "-c", "true"]
+    assert made["process"]["env"] == ["A=b"]
+    assert made["process"]["user"] == {"uid": 7, "gid": 8, "additionalGids": []}
+    assert made["annotations"] == {"k": "v"}
+
+
+def test_the_default_capabilities_are_dockers_fourteen() -> None:
+    capabilities = process_config(Process(argv=("true",)))["capabilities"]
+    assert len(capabilities["bounding"]) == 14
+    assert "CAP_SYS_ADMIN" not in capabilities["bounding"]
+    assert set(capabilities) == {"bounding", "effective", "permitted"}
+
+
+@pytest.mark.parametrize("process", [Process(argv=()), Process(argv=("true",), cwd="srv")])
+def test_no_command_and_a_relative_directory_are_refused(process: Process) -> None:
+    with pytest.raises(InvalidInput):
+        process_config(process)
+
+
+def test_a_mount_of_the_user_replaces_the_default_one() -> None:
+    mine = Mount(source="tmpfs", destination="/dev/shm", type="tmpfs", options=("size=1m",))
+    made = config(mounts=[mine])
+    assert destinations(made).count("/dev/shm") == 1
+    assert next(m for m in made["mounts"] if m["destination"] == "/dev/shm")["options"] == ["size=1m"]
+
+
+def test_parents_are_mounted_before_what_is_below_them() -> None:
+    bind = [Mount(source="/s", destination=path, type="bind", options=("rbind",)) for path in ("/a/b/c", "/a", "/a/b")]
+    order = destinations(config(mounts=bind))
+    assert order.index("/a") < order.index("/a/b") < order.index("/a/b/c")
+    assert order.index("/dev") < order.index("/dev/pts")
+
+
+def test_a_relative_mount_destination_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        config(mounts=[Mount(source="/s", destination="data", type="bind")])
+
+
+def test_limits_become_cgroup_settings() -> None:
+    resources = config(limits=Limits(memory=64 << 20, cpus=1.5, pids=10))["linux"]["resources"]
+    assert resources["memory"] == {"limit": 64 << 20}
+    assert resources["cpu"] == {"quota": 150_000, "period": 100_000}
+    assert resources["pids"] == {"limit": 10}
+
+
+def test_without_limits_only_the_device_rules_are_set() -> None:
+    assert set(config()["linux"]["resources"]) == {"devices"}
+
+
+@pytest.mark.parametrize("limits", [Limits(memory=0), Limits(cpus=-0.5), Limits(pids=0)])
+def test_a_limit_that_is_not_positive_is_refused(limits: Limits) -> None:
+    with pytest.raises(InvalidInput):
+        config(limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("", [{"type": "network"}]),
+        ("/proc/7/ns/net", [{"type": "network", "path": "/proc/7/ns/net"}]),
+        (None, []),
+    ],
+)
+def test_the_network_namespace_is_new_joined_or_the_hosts(network: str | None, expected: list[Any]) -> None:
+    linux = config(network_namespace=network)["linux"]
+    assert [n for n in linux["namespaces"] if n["type"] == "network"] == expected
+    assert ("sysctl" in linux) == (network is not None)
+
+
+def test_the_cgroup_namespace_is_made_on_request() -> None:
+    kinds = [{n["type"] for n in config(cgroup_namespace=wanted)["linux"]["namespaces"]} for wanted in (False, True)]
+    assert kinds[1] - kinds[0] == {"cgroup"}
+
+
+def test_privileged_hides_nothing_and_filters_nothing() -> None:
+    made = config(privileged=True, seccomp={"defaultAction": "SCMP_ACT_ERRNO"})
+    linux = made["linux"]
+    assert linux["maskedPaths"] == linux["readonlyPaths"] == []
+    assert linux["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
+    assert "seccomp" not in linux
+    assert "ro" not in next(m for m in made["mounts"] if m["destination"] == "/sys")["options"]
+
+
+# -- capabilities ------------------------------------------------------------------------------
+
+
+def test_capabilities_are_added_and_dropped_by_any_spelling() -> None:
+    chosen = choose_capabilities(add=["net_admin", "CAP_SYS_PTRACE"], drop=["Chown"])
+    assert set(chosen) == set(DEFAULT_CAPABILITIES) - {"CAP_CHOWN"} | {"CAP_NET_ADMIN", "CAP_SYS_PTRACE"}
+
+
+def test_all_means_what_the_machine_has() -> None:
+    available = ("CAP_CHOWN", "CAP_SYS_ADMIN")
+    assert choose_capabilities(add=["ALL"], available=available) == available
+    assert choose_capabilities(drop=["all"], add=["kill"]) == ("CAP_KILL",)
+    assert choose_capabilities(add=["all"], drop=["chown"], available=available) == ("CAP_SYS_ADMIN",)
+
+
+def test_an_unknown_capability_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        choose_capabilities(add=["FLY"])
+
+
+def test_a_mask_is_read_bit_by_bit() -> None:
+    assert capabilities_of(0b1001) == ("CAP_CHOWN", "CAP_FOWNER")
+    assert len(capabilities_of((1 << 64) - 1)) == 41
+
+
+# -- users -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("user", "uid", "gid", "additional", "home"),
+    [
+        ("", 0, 0, (0,), "/root"),
+        ("root", 0, 0, (0,), "/root"),
+        ("www-data", 33, 33, (33, 4, 50), "/var/www"),
+        ("33", 33, 33, (33, 4, 50), "/var/www"),
+        ("www-data:adm", 33, 4, (4,), "/var/www"),
+        ("www-data:9", 33, 9, (9,), "/var/www"),
+        ("www-data:", 33, 33, (33, 4, 50), "/var/www"),
+        ("1000", 1000, 0, (0,), "/"),
+        ("1000:1000", 1000, 1000, (1000,), "/"),
+        ("777", 1777, 1000, (1000,), "/home/seven"),
+        ("homeless", 50, 50, (50,), "/"),
+    ],
+)
+def test_user_is_found_as_docker_finds_it(
+    user: str, uid: int, gid: int, additional: tuple[int, ...], home: str
+) -> None:
+    assert find_user(user, passwd=PASSWD, group=GROUP) == (User(uid=uid, gid=gid, additional_gids=additional), home)
+
+
+def test_an_image_without_passwd_knows_numbers_only() -> None:
+    assert find_user("", passwd="", group="") == (User(additional_gids=(0,)), "/")
+    with pytest.raises(InvalidInput, match="unable to find user root") as caught:
+        find_user("root", passwd="", group="")
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "user", ["nobody", "broken", "www-data:nogroup", "-1", "2147483648", "0:4294967296", "٣", ":x"]
+)
+def test_a_user_or_group_without_an_entry_is_refused(user: str) -> None:
+    with pytest.raises(InvalidInput):
+        find_user(user, passwd=PASSWD, group=GROUP)
+
+
+# -- seccomp -----------------------------------------------------------------------------------
+
+DOCUMENT: dict[str, Any] = {
+    "defaultAction": "SCMP_ACT_ERRNO",
+    "defaultErrnoRet": 38,
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+    "syscalls": [
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [], "includes": {}, "excludes": {}},
+        {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["arch_prctl"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["amd64"]}},
+        {"names": ["new"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "5.10"}},
+        {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
+    ],
+}
+
+
+def rules(**changed: Any) -> dict[str, str]:
+    options = {"capabilities": DEFAULT_CAPABILITIES, "architecture": "x86_64", "kernel": "6.1.0-18-amd64"} | changed
+    made = seccomp_profile(DOCUMENT, **options)
+    return {rule["names"][0]: rule["action"] for rule in made["syscalls"]}
+
+
+def test_rules_hold_for_the_capabilities_that_the_container_has() -> None:
+    assert rules()["mount"] == "SCMP_ACT_ERRNO"
+    assert rules(capabilities=("CAP_SYS_ADMIN",))["mount"] == "SCMP_ACT_ALLOW"
+
+
+def test_rules_hold_for_the_architecture_and_kernel() -> None:
+    assert {"arch_prctl", "new"} <= set(rules())
+    assert "arch_prctl" not in rules(architecture="aarch64")
+    assert "new" not in rules(kernel="5.9.16")
+    assert "new" in rules(kernel="5.10-rc1")
+
+
+def test_a_profile_has_only_what_the_runtime_specification_knows() -> None:
+    made = seccomp_profile(DOCUMENT, capabilities=(), architecture="x86_64", kernel="6.1")
+    assert made["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
+    assert made["defaultErrnoRet"] == 38
+    assert {key for rule in made["syscalls"] for key in rule} == {"names", "action", "args", "errnoRet"}
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        rules(architecture="pdp11")
+
+
+def test_the_profile_of_the_distribution_converts() -> None:
+    document = json.loads(Path("/usr/share/containers/seccomp.json").read_text())
+    made = seccomp_profile(document, capabilities=DEFAULT_CAPABILITIES, architecture="x86_64", kernel="6.1.0")
+    allowed = {n for rule in made["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for n in rule["names"]}
+    assert {"read", "execve", "chroot"} <= allowed
+    assert not {"bpf", "init_module", "kexec_load"} & allowed
+
+
+# -- /etc --------------------------------------------------------------------------------------
+
+
+def test_hosts_names_the_container_last() -> None:
+    lines = hosts_file("web", "172.17.0.2", extra=[("db", "10.0.0.7")]).splitlines()
+    assert lines[0] == "127.0.0.1\tlocalhost"
+    assert lines[-2:] == ["10.0.0.7\tdb", "172.17.0.2\tweb"]
+    assert "web" not in hosts_file("web", None)
+
+
+def test_nameservers_on_the_hosts_loopback_are_left_out() -> None:
+    text = "search lab\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.2\nnameserver fe80::1%eth0\n"
+    made = container_resolv_conf(text)
+    assert nameservers(made) == ("10.0.0.2", "fe80::1%eth0")
+    assert "search lab" in made
+
+
+def test_the_fallback_serves_when_only_loopback_is_left() -> None:
+    made = container_resolv_conf("nameserver 127.0.0.53\n", fallback="nameserver 192.168.1.1\nsearch home\n")
+    assert made == "nameserver 192.168.1.1\nsearch home\n"
+
+
+@pytest.mark.parametrize("text", ["", "nameserver 127.0.0.53\nsearch lab\n", "nameserver\n"])
+def test_a_host_without_reachable_nameservers_gets_a_hint_in_the_file(text: str) -> None:
+    made = container_resolv_conf(text, fallback="nameserver ::1\n")
+    assert nameservers(made) == ()
+    assert "--dns" in made

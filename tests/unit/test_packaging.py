@@ -1,0 +1,50 @@
+"""Lists that could drift apart, compared."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pylab_container.host.programs import PACKAGES
+
+
+def debian_packages(repository: Path, section: str) -> list[str]:
+    """The packages that a section of scripts/packages.txt names."""
+    sections = re.split(r"^\[(\w+)\]$", (repository / "scripts/packages.txt").read_text(), flags=re.MULTILINE)
+    lines = sections[sections.index(section) + 1].splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+def test_binder_installs_what_setup_installs(repository: Path) -> None:
+    assert (repository / "binder/apt.txt").read_text().split() == debian_packages(repository, "run")
+
+
+@pytest.mark.parametrize("section", ["run", "dev"])
+def test_every_package_says_why_it_is_needed_and_the_section_is_sorted(repository: Path, section: str) -> None:
+    packages = debian_packages(repository, section)
+    assert packages == sorted(set(packages))
+    for package in packages:
+        assert re.search(
+            rf"^{re.escape(package)} +# \S", (repository / "scripts/packages.txt").read_text(), re.MULTILINE
+        )
+
+
+def test_no_package_is_in_both_sections(repository: Path) -> None:
+    assert not set(debian_packages(repository, "run")) & set(debian_packages(repository, "dev"))
+
+
+def test_the_hint_for_a_missing_program_names_a_package_that_setup_installs(repository: Path) -> None:
+    # tar is essential in Debian: always there, never listed.
+    assert set(PACKAGES.values()) - {"tar"} <= set(debian_packages(repository, "run"))
+
+
+@pytest.mark.parametrize(
+    "script", ["scripts/setup", "scripts/test", "scripts/labs", "scripts/jupyter", "scripts/bench", "scripts/leftovers"]
+)
+def test_a_script_is_executable_and_stops_at_the_first_error(repository: Path, script: str) -> None:
+    path = repository / script
+    assert os.access(path, os.X_OK)
+    assert "\nset -euo pipefail\n" in path.read_text()
