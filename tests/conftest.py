@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# On a busy machine an example may take long; a failure is shown with its example, so none is kept on disk.
+settings.register_profile("lab", deadline=None, database=None)
+settings.load_profile("lab")
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pylab_container.errors import LabError
+from pylab_container.errors import DockerfileError, LabError
 
 if TYPE_CHECKING:
     from pylab_container import Engine
@@ -31,38 +32,54 @@ class Command(click.Command):
             return self.status(error)
 
 
-class EngineCommand(Command):
-    """`run` and its like: 125 when the engine failed, so that 1 can come from the program inside."""
-
-    usage_status = 125
-
-    def status(self, error: LabError) -> int:
-        return error.exit_code
-
-
 class Group(click.Group):
-    """A word that other words follow. Alone it explains itself."""
+    """A word that other words follow. Alone it explains itself.
+
+    places    command → "module:name" in this package; imported when the command is given
+    commands  groups in this one
+    """
 
     usage_status = 1
-    command_class = Command
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"invoke_without_command": True, **options})
+    def __init__(
+        self,
+        name: str,
+        *,
+        help: str,
+        places: Mapping[str, str],
+        commands: Sequence[click.Command] = (),
+        params: list[click.Parameter] | None = None,
+    ) -> None:
+        super().__init__(name, list(commands), help=help, params=params, callback=_explain, invoke_without_command=True)
+        self._places = places
 
-    def invoke(self, ctx: click.Context) -> Any:
-        if not ctx._protected_args and not ctx.args:
-            click.echo(ctx.get_help())
-            return 0
-        return super().invoke(ctx)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self._places, *super().list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = self._places.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = place.partition(":")
+        found: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        return found
+
+
+@click.pass_context
+def _explain(context: click.Context, root: str | None = None) -> None:
+    if root is not None:
+        context.obj = root
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def report(error: LabError) -> None:
     """Show an error on standard error."""
-    from pylab_container.errors import DockerfileError
-
-    text = str(error) if isinstance(error, DockerfileError) else error.message
-    click.echo(f"Error: {text}", err=True)
-    if error.hint and not isinstance(error, DockerfileError):
+    if isinstance(error, DockerfileError):
+        click.echo(f"Error: {error}", err=True)  # with the line, a caret, and the hint
+        return
+    click.echo(f"Error: {error.message}", err=True)
+    if error.hint:
         click.echo(f"Hint: {error.hint}", err=True)
 
 
@@ -74,15 +91,17 @@ def open_engine() -> Engine:
 
 
 def each(names: Iterable[str], act: Callable[[str], str | None]) -> int:
-    """Do something to everything named, print what act returns, and go on after an error; the exit status."""
+    """Do something to everything named, and go on after an error. Returns the exit status.
+
+    act's answer is printed; None stands for the name itself.
+    """
     status = 0
     for name in names:
         try:
-            done = act(name)
+            answer = act(name)
         except LabError as error:
             report(error)
             status = 1
         else:
-            if done is not None:
-                click.echo(done)
+            click.echo(name if answer is None else answer)
     return status

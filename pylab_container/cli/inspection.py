@@ -59,8 +59,8 @@ def _inspect(names: tuple[str, ...], template: str | None, kinds: list[Kind]) ->
     else:
         for document in found:
             click.echo(fill(template, document))
-    for error in errors:
-        report(error)
+    for problem in errors:
+        report(problem)
     return 1 if errors else 0
 
 
@@ -69,10 +69,9 @@ def _find(name: str, kinds: list[Kind]) -> Any:
     for kind in kinds:
         try:
             return engine.containers.get(name).attrs if kind == "container" else engine.images.get(name).attrs
-        except (ContainerNotFound, ImageNotFound) as error:
-            missing: LabError = error
-    if len(kinds) == 1:
-        raise missing
+        except (ContainerNotFound, ImageNotFound):
+            if len(kinds) == 1:
+                raise
     raise NotFound(f"No such object: {name}", hint="labctr ps -a and labctr images list what there is")
 
 

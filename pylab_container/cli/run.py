@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from pylab_container.cli import terminal
-from pylab_container.cli.command import Command, EngineCommand, open_engine
+from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.options import Creation, creation_options, environment_of
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -28,7 +26,16 @@ if TYPE_CHECKING:
     from pylab_container.engine.container import Container
 
 
-@click.command(cls=EngineCommand, context_settings={"allow_interspersed_args": False})
+class RunCommand(Command):
+    """125 when the engine failed, 126 and 127 as in a shell, so that all else comes from the program inside."""
+
+    usage_status = 125
+
+    def status(self, error: LabError) -> int:
+        return error.exit_code
+
+
+@click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
 @creation_options
 @click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's id.")
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
@@ -44,23 +51,27 @@ def run(creation: Creation, detach: bool, remove: bool) -> int:  # noqa: FBT001 
     if detach:
         click.echo(engine.containers.started(container, remove=remove).id)
         return 0
-    return start_in_foreground(container, stdin=creation.stdin, remove=remove)
+    return start_in_foreground(container, stdin=creation.stdin, tty=creation.tty, remove=remove)
 
 
-def start_in_foreground(container: Container, *, stdin: bool, remove: bool = False) -> int:
+def start_in_foreground(container: Container, *, stdin: bool, tty: bool, remove: bool = False) -> int:
     """Start a container, connect the caller's streams, and wait; its exit status, 0 after a detach.
 
-    remove  what did not start, or lost its reader, goes at once
+    remove  remove it in the end, also one that did not start; after a detach, when it has ended
     """
     try:
         with container.start_attached() as streams:
-            ended = _connect(container, streams, stdin=stdin)
-        return _last_status(container) if ended else 0
-    except (LabError, KeyboardInterrupt, BrokenPipeError):
+            ended = _connect(container, streams, stdin=stdin, tty=tty)
+        status = _last_status(container) if ended else 0
+    except BaseException:
         if remove:
-            with contextlib.suppress(ContainerNotFound):
-                container.remove(force=True, v=True)
+            _remove(container)
         raise
+    if remove and ended:
+        _remove(container)
+    elif remove:
+        container.remove_at_end()
+    return status
 
 
 @click.command(cls=Command)
@@ -70,15 +81,15 @@ def attach(container: str, no_stdin: bool) -> int:  # noqa: FBT001
     """Connect to a running container; ctrl-p ctrl-q leaves it again."""
     found = open_engine().containers.get(container)
     config = found.record.config
-    stdin = bool(config.get("OpenStdin")) and not no_stdin
-    require_terminal(stdin=stdin, tty=bool(config.get("Tty")))
+    stdin, tty = bool(config.get("OpenStdin")) and not no_stdin, bool(config.get("Tty"))
+    require_terminal(stdin=stdin, tty=tty)
     try:
         streams = found.attach()
     except Conflict as error:
         raise Conflict("You cannot attach to a stopped container, start it first", hint=error.hint) from None
     with streams:
         _resize(found, terminal.size(terminal.STDIN))
-        ended = _connect(found, streams, stdin=stdin)
+        ended = _connect(found, streams, stdin=stdin, tty=tty)
     return _last_status(found) if ended else 0
 
 
@@ -89,7 +100,7 @@ class ExecCommand(Command):
         return error.exit_code if isinstance(error, CommandNotFound | CommandNotExecutable) else 1
 
 
-@click.command(cls=ExecCommand, context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False})
+@click.command(cls=ExecCommand, context_settings={"allow_interspersed_args": False})
 @click.argument("container")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("-i", "--interactive", "stdin", is_flag=True, help="Pass standard input on.")
@@ -128,8 +139,8 @@ def require_terminal(*, stdin: bool, tty: bool) -> None:
         raise error
 
 
-def _connect(container: Container, streams: terminal.Streams, *, stdin: bool) -> bool:
-    sys.stdout.flush()
+def _connect(container: Container, streams: terminal.Streams, *, stdin: bool, tty: bool) -> bool:
+    """terminal.connect() for this container; says so when the person left."""
 
     def forward(number: int) -> None:
         with contextlib.suppress(LabError):
@@ -138,7 +149,6 @@ def _connect(container: Container, streams: terminal.Streams, *, stdin: bool) ->
     def resize(size: tuple[int, int]) -> None:
         _resize(container, size)
 
-    tty = bool(container.record.config.get("Tty"))
     ended = terminal.connect(streams, stdin=stdin, terminal=tty, resize=resize, forward=forward)
     if not ended:
         click.echo("\nread escape sequence", err=True)
@@ -152,9 +162,17 @@ def _resize(container: Container, size: tuple[int, int]) -> None:
             container.resize(rows=size[0], columns=size[1])
 
 
+def _remove(container: Container) -> None:
+    with contextlib.suppress(ContainerNotFound):
+        container.remove(force=True, v=True)
+
+
 def _last_status(container: Container) -> int:
-    with _without_interrupts():
-        return container.wait()
+    try:
+        with _without_interrupts():
+            return container.wait()
+    except ContainerNotFound:
+        return 128 + signal.SIGKILL  # somebody removed it by force
 
 
 @contextlib.contextmanager
@@ -168,8 +186,3 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def close_stdout() -> None:
-    """Nobody reads standard output any more: keep Python from complaining about it at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.STDOUT)

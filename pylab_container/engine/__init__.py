@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from functools import cached_property
 from pathlib import Path
@@ -79,10 +80,13 @@ class Engine:
     @cached_property
     def bridge(self) -> Bridge:
         """The network that containers share; made when the first one needs it."""
-        # pyroute2 takes 100 ms to import: only whoever touches the network pays.
         from pylab_container.runtime.network import Bridge
 
         return Bridge(run_root=RUN_ROOT, emit=self.events.emit)
+
+    def prepare_network(self) -> None:
+        """Begin to make `bridge` in the background: importing pyroute2 takes as long as runc takes to create."""
+        threading.Thread(target=lambda: self.bridge, daemon=True).start()
 
     def info(self) -> Info:
         """What this engine is and has: `docker info`."""

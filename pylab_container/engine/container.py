@@ -186,6 +186,12 @@ class Container:
             after(record.state, Event.REMOVE, container=record.name)
             self._remove(record, volumes=v)
 
+    def remove_at_end(self) -> None:
+        """Let it be removed as soon as its end is noticed: nobody waits for it any more."""
+        with self._engine.records.lock(self.id):
+            record = self._read()
+            self._engine.records.update(record, host_config={**record.host_config, "AutoRemove": True})
+
     def exec_run(
         self,
         cmd: str | Sequence[str],
@@ -307,6 +313,8 @@ class Container:
             record = self._settle(self._read())
             after(record.state, Event.START, container=record.name)
             attachment = None
+            if _network_mode(record) == "bridge":
+                engine.prepare_network()
             try:
                 root = engine.driver.mount(engine.layers.writable(self.id).mount_id)
                 launch.write_network_files(engine, record, None)
@@ -353,13 +361,10 @@ class Container:
 
     def _connect(self, record: ContainerRecord, pid: int) -> Json:
         """Give the container its network; returns Docker's NetworkSettings."""
-        mode = record.host_config.get("NetworkMode") or "bridge"
+        mode = _network_mode(record)
         if mode == "host":
             return {"Networks": {"host": {}}, "IPAddress": ""}
-        if mode == "none":
-            from pylab_container.runtime.network import loopback_only_up
-
-            loopback_only_up(pid, emit=self._engine.events.emit)
+        if mode == "none":  # runc itself brings a new namespace's loopback up
             return {"Networks": {"none": {}}, "IPAddress": ""}
         endpoint = self._engine.bridge.connect(self.id, pid)
         launch.write_network_files(self._engine, record, endpoint.address)
@@ -415,7 +420,7 @@ class Container:
         engine = self._engine
         engine.runc.delete(self.id, force=True)
         record = engine.records.load(self.id)
-        if record is not None and (record.host_config.get("NetworkMode") or "bridge") == "bridge":
+        if record is not None and _network_mode(record) == "bridge":
             engine.bridge.disconnect(self.id)
         engine.driver.unmount(engine.layers.writable(self.id).mount_id)
         self._monitor().remove_files()
@@ -483,6 +488,10 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<Container: {self.short_id}>"
+
+
+def _network_mode(record: ContainerRecord) -> str:
+    return record.host_config.get("NetworkMode") or "bridge"
 
 
 def no_such_container(name: str) -> ContainerNotFound:

@@ -115,8 +115,7 @@ def container_table(containers: Iterable[Container]) -> Table:
 def history_table(entries: Iterable[HistoryEntry]) -> Table:
     """The columns of `docker history`; the step is not cut off."""
     rows = [
-        (entry.id[7:19] if entry.id.startswith("sha256:") else entry.id, _age(entry.created), entry.created_by)
-        + (sizes.human(entry.size), entry.comment)
+        (_short(entry.id), _age(entry.created), entry.created_by, sizes.human(entry.size), entry.comment)
         for entry in entries
     ]
     return Table(("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"), tuple(rows))
@@ -128,6 +127,10 @@ def event_table(events: Iterable[Event], kinds: tuple[type[Event], ...] = ()) ->
         event for event in events if isinstance(event, kinds or Event) and not isinstance(event, Progress | BuildOutput)
     ]
     return Table(("WHAT", "IN DETAIL"), tuple((_kind(event), portable(event.sentence())) for event in told))
+
+
+def _short(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:12]
 
 
 def _kind(event: Event) -> str:
@@ -163,7 +166,7 @@ def install(shell: Any) -> None:
     as_html = shell.display_formatter.formatters["text/html"]
     ordinary = as_text.for_type(list)
 
-    def list_text(items: list[object], printer: Any, cycle: bool) -> None:
+    def list_text(items: list[object], printer: Any, cycle: bool) -> None:  # noqa: FBT001 (IPython calls it so)
         table = None if cycle else listed(items)
         if table is None:
             ordinary(items, printer, cycle)

@@ -18,7 +18,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from IPython.display import display
 
 from pylab_container.engine import DEFAULT_ROOT, Engine
 from pylab_container.engine.images import Image
-from pylab_container.errors import ImageNotFound, InvalidInput, LabError, RuntimeFailed
+from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event
 from pylab_container.host import programs
 from pylab_container.notebook import trees
@@ -74,13 +74,16 @@ class Lab:
 
     # ---- beginning and end ----
 
-    def reset(self, *images: str) -> None:
-        """Remove what an earlier run left: these images, all images made from them, their containers.
+    def reset(self, *images: str, containers: Sequence[str] = ()) -> None:
+        """Remove what an earlier run left: these containers; these images and all made from them, with their containers.
 
         A lab with a data root of its own loses the whole data root.
         """
         if self.own_root:
             self._reset_root()
+        for name in containers:
+            with contextlib.suppress(ContainerNotFound):
+                self.engine.containers.get(name).remove(force=True)
         for name in images:
             with contextlib.suppress(ImageNotFound):
                 _remove_family(self.engine, self.engine.images.get(name))
@@ -134,18 +137,22 @@ class Lab:
         _run_once(command, Path(os.path.expandvars(makes)))
         notice.done()
 
-    def apt_sources(self, distribution: str) -> Path:
+    def write(self, name: str, text: str) -> None:
+        """Write a file in the lab's directory; directories on the way are made."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def apt_sources(self, distribution: str) -> None:
         """Write $LAB/<distribution>.list: the machine's own Debian mirrors, for this distribution."""
-        target = self.directory / f"{distribution}.list"
-        _write_sources(distribution, target)
-        return target
+        _write_sources(distribution, self.directory / f"{distribution}.list")
 
     @contextlib.contextmanager
     def watch(self, *kinds: type[Event]) -> Iterator[None]:
         """Afterwards, show what the engine did in the block; only events of the kinds, where any are given."""
         with self.engine.events.collected() as events:
             yield
-        display(event_table(events, kinds))  # type: ignore[no-untyped-call]
+        display(event_table(events, kinds))
 
     @contextlib.contextmanager
     def expect(self, error: type[Exception]) -> Iterator[None]:
@@ -153,7 +160,7 @@ class Lab:
         try:
             yield
         except error as raised:
-            display(ErrorCard(raised))  # type: ignore[no-untyped-call]
+            display(ErrorCard(raised))
             return
         raise InvalidInput(f"expected {error.__name__}, but nothing went wrong", hint="was the cell changed?")
 
@@ -164,9 +171,15 @@ class Lab:
         place = Path(os.path.expandvars(str(path)))
         return trees.read(place, depth=depth, order=self._order, title=portable(str(place)))
 
-    def stage(self, title: str, *, depth: int = 5) -> trees.Tree:
-        """The data root's tree now, compared with the stage before."""
-        now = trees.read(self.data_root, depth=depth, order=self._order, title=f"$LABCTR_ROOT {title}")
+    def stage(self, title: str, *, depth: int = 6) -> trees.Tree:
+        """The data root's tree now, compared with the stage before; the files of layers are only counted."""
+        now = trees.read(
+            self.data_root,
+            depth=depth,
+            closed=("diff", "merged", "work"),
+            order=self._order,
+            title=f"$LABCTR_ROOT   {title}",
+        )
         before, self._stage = self._stage, now
         return trees.Tree(now.title, now.entries, before)
 
@@ -212,14 +225,25 @@ def _shared_root() -> Path:
 
 
 def _run_once(command: str, target: Path) -> None:
+    # The marker outlives a kernel that is killed meanwhile: what lies there then is half-made.
+    marker = target.with_name(f".{target.name}.unfinished")
+    if marker.exists():
+        _delete(target)
     if target.exists():
         return
+    marker.touch()
     done = programs.run(["bash", "-c", command], check=False)
     if done.status != 0:
-        shutil.rmtree(target, ignore_errors=True)
-        target.unlink(missing_ok=True)
+        _delete(target)
+    marker.unlink()
+    if done.status != 0:
         words = "\n".join(done.errors.strip().splitlines()[-5:])
         raise RuntimeFailed(f"{command} failed: {words}", hint="is there a network? try apt-get update first")
+
+
+def _delete(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.unlink(missing_ok=True)
 
 
 def _write_sources(distribution: str, target: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +50,8 @@ class Tree:
 
     def lines(self) -> list[str]:
         """The title, then one line an entry."""
+        if not self.entries and not (self.before and self.before.entries):
+            return [self.title, "(nothing there)"]
         if self.before is None:
             return [self.title, *(branches + entry.label for branches, entry in _drawn(self.entries))]
         old, new = set(self.before.entries), set(self.entries)
@@ -87,11 +89,17 @@ class Order:
         return (1, rank, match[0])
 
 
-def read(path: Path, *, depth: int, order: Order | None = None, title: str = "") -> Tree:
-    """The tree below path, directories opened depth levels down. A path that does not exist gives an empty tree."""
-    order = order or Order()
-    entries = tuple(_walk(path, (), depth, order)) if path.is_dir() else ()
-    return Tree(title or path.name, entries)
+def read(path: Path, *, depth: int, closed: Collection[str] = (), order: Order | None = None, title: str = "") -> Tree:
+    """The tree below path.
+
+    depth   how many levels down directories are opened
+    closed  names of directories that are not opened at any level
+    order   what earlier trees have shown of ids
+
+    A path that does not exist gives an empty tree.
+    """
+    walk = _Walk(depth, closed, order or Order())
+    return Tree(title or path.name, tuple(walk.below(path, ())) if path.is_dir() else ())
 
 
 def shortened(text: str) -> str:
@@ -99,20 +107,26 @@ def shortened(text: str) -> str:
     return _LONG_IDS.sub(r"\1…", text)
 
 
-def _walk(directory: Path, above: tuple[str, ...], depth: int, order: Order) -> Iterator[Entry]:
-    with os.scandir(directory) as found:
-        targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in found}
-    for name in sorted(targets, key=lambda name: order.key(name, targets[name])):
-        here, path = directory / name, (*above, name)
-        if targets[name]:
-            yield Entry(path, f" -> {shortened(targets[name])}")
-        elif not here.is_dir():
-            yield Entry(path)
-        elif len(path) < depth:
-            yield Entry(path, "/")
-            yield from _walk(here, path, depth, order)
-        else:
-            yield Entry(path, f"/{_count(here)}")
+@dataclass(frozen=True)
+class _Walk:
+    depth: int
+    closed: Collection[str]
+    order: Order
+
+    def below(self, directory: Path, above: tuple[str, ...]) -> Iterator[Entry]:
+        with os.scandir(directory) as found:
+            targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in found}
+        for name in sorted(targets, key=lambda name: self.order.key(name, targets[name])):
+            here, path = directory / name, (*above, name)
+            if targets[name]:
+                yield Entry(path, f" -> {shortened(targets[name])}")
+            elif not here.is_dir():
+                yield Entry(path)
+            elif len(path) < self.depth and name not in self.closed:
+                yield Entry(path, "/")
+                yield from self.below(here, path)
+            else:
+                yield Entry(path, f"/{_count(here)}")
 
 
 def _count(directory: Path) -> str:

@@ -25,7 +25,7 @@ _REDRAW = 0.1
 def show(widget: ipywidgets.Widget, text: str) -> None:
     """Display a widget; text is what stands in the saved notebook in its place."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    display({"text/plain": text, "application/vnd.jupyter.widget-view+json": view}, raw=True)  # type: ignore[no-untyped-call]
+    display({"text/plain": text, "application/vnd.jupyter.widget-view+json": view}, raw=True)
 
 
 class ProgressBar:

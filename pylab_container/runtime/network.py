@@ -318,15 +318,6 @@ class Bridge:
         return _changing(command, self._emit)
 
 
-def loopback_only_up(pid: int, *, emit: Emit = ignore) -> None:
-    """Network "none": process pid's network namespace has lo and nothing else; lo works.
-
-    Raises Conflict when the process is gone.
-    """
-    with _network_namespace(pid) as namespace:
-        _netlink(lambda inner: _loopback_up(inner, emit, pid), namespace=namespace)
-
-
 class _NoSuchDevice(RuntimeFailed):
     """The interface does not exist."""
 

@@ -17,7 +17,7 @@ import pytest
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event, NetworkChanged
 from pylab_container.host import linux
-from pylab_container.runtime.network import Bridge, loopback_only_up
+from pylab_container.runtime.network import Bridge
 
 NAME = "labctr_test"
 SUBNET = "10.213.0.0/24"
@@ -167,13 +167,6 @@ def test_the_world_sees_the_hosts_address(bridge: Bridge, containers: Containers
         assert peer[0] == "10.214.0.1"
     finally:
         command("ip", "link", "del", "labctr_world")
-
-
-def test_without_a_network_lo_still_works(containers: Containers) -> None:
-    pid = containers.start()
-    loopback_only_up(pid)
-    (lo,) = ip_inside(pid, "address")
-    assert [address["local"] for address in lo["addr_info"] if address["family"] == "inet"] == ["127.0.0.1"]
 
 
 def test_an_event_loop_may_run_in_the_callers_thread(bridge: Bridge, containers: Containers) -> None:
@@ -329,8 +322,6 @@ def test_a_process_that_is_gone_is_a_conflict(bridge: Bridge, containers: Contai
     containers.stop(pid)
     with pytest.raises(Conflict, match="gone"):
         bridge.connect("a", pid)
-    with pytest.raises(Conflict, match="gone"):
-        loopback_only_up(pid)
 
 
 def test_the_commands_told_make_the_same_network_by_hand(
