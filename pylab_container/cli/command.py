@@ -11,7 +11,7 @@ import click
 from pylab_container.errors import DockerfileError, LabError
 
 if TYPE_CHECKING:
-    from pylab_container import Engine
+    from pylab_container.engine import Engine
 
 
 class Command(click.Command):

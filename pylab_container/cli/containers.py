@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,8 @@ from pylab_container.cli import tables
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.options import Creation, creation_options
 from pylab_container.cli.run import require_terminal, start_in_foreground
-from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+from pylab_container.formats.lifecycle import State
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -34,7 +36,7 @@ def start(containers: tuple[str, ...], attach: bool, stdin: bool) -> int:  # noq
     """Start containers."""
     engine = open_engine()
     if not attach and not stdin:
-        return each(containers, lambda name: engine.containers.get(name).start())
+        return each(containers, lambda name: _start(engine.containers.get(name)))
     if len(containers) > 1:
         raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one")
     container = engine.containers.get(containers[0])
@@ -42,6 +44,12 @@ def start(containers: tuple[str, ...], attach: bool, stdin: bool) -> int:  # noq
     tty, connected = bool(config.get("Tty")), stdin and bool(config.get("OpenStdin"))
     require_terminal(stdin=connected, tty=tty)
     return start_in_foreground(container, stdin=connected, tty=tty)
+
+
+def _start(container: Container) -> None:
+    """Docker's start is content with a container that runs already."""
+    if container.record.state is not State.RUNNING:
+        container.start()
 
 
 @click.command(cls=Command)
@@ -129,7 +137,10 @@ def list_containers(show_all: bool, quiet: bool, latest: bool, last: int, full: 
     engine = open_engine()
     count = 1 if latest else last
     found = engine.containers.list(all=show_all or count >= 0)
-    rows = [_row(engine, container, full=full) for container in (found[:count] if count >= 0 else found)]
+    rows = []
+    for container in found[:count] if count >= 0 else found:
+        with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
+            rows.append(_row(engine, container, full=full))
     if quiet:
         click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
     else:

@@ -122,7 +122,7 @@ def execute(
     """Run one more COMMAND in a running container."""
     found = open_engine().containers.get(container)
     if detach:
-        found.exec_detached(command, user=user, workdir=workdir)
+        found.exec_detached(command, user=user, environment=environment_of(environment), workdir=workdir)
         return 0
     require_terminal(stdin=tty, tty=tty)
     with _without_interrupts():

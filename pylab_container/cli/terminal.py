@@ -65,7 +65,7 @@ def size(fd: int) -> tuple[int, int]:
 def raw(fd: int) -> Iterator[None]:
     """Switch a terminal to raw mode while the block runs (cfmakeraw in termios(3))."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSANOW)  # not TCSAFLUSH: what was typed ahead is meant for the container
     try:
         yield
     finally:
@@ -165,6 +165,7 @@ def _copy(
             source.read()
             if not source.open:
                 streams.close_stdin()
+    _send(streams, source)  # what was typed before the keys that ended the loop
     return False
 
 

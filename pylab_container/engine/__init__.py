@@ -92,6 +92,12 @@ class Engine:
         """What this engine is and has: `docker info`."""
         return describe(self)
 
+    def scratch(self) -> Path:
+        """A directory for what is only needed during one operation, on the data root's own disk."""
+        directory = self.data_root / "tmp"
+        directory.mkdir(exist_ok=True, mode=0o700)
+        return directory
+
     def now(self) -> str:
         """The time that goes into what is made, RFC 3339; SOURCE_DATE_EPOCH (seconds) overrides the clock."""
         epoch = os.environ.get("SOURCE_DATE_EPOCH")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import copying, launch
+from pylab_container.engine import copying, launch, names
 from pylab_container.engine.context import BuildContext, Source
 from pylab_container.engine.images import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
@@ -276,7 +276,7 @@ class Builder:
     def _run_container(self, stage: _Stage, words: list[str], environment: list[str]) -> Layer | None:
         """Run the words in a temporary container and keep what they changed."""
         engine = self._engine
-        container_id = secrets.token_hex(32)
+        container_id = names.generate_id()
         config = {**stage.config, "Cmd": words, "Entrypoint": None, "Hostname": container_id[:12]}
         config["Env"] = launch.merge_environment(config["Env"] or (), environment)
         mounts = tuple(engine.containers.mounts_for((), config.get("Volumes") or {}))

@@ -8,6 +8,7 @@ launch.py. Names and meanings are docker-py's.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -15,9 +16,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from pylab_container.engine import launch
+from pylab_container.engine import filesystem, launch
 from pylab_container.engine.images import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import (
     Conflict,
@@ -230,11 +231,17 @@ class Container:
             self.id, process, stdin=None if stdin or tty else programs.DEVNULL, stdout=None, stderr=None
         ).wait()
 
-    def exec_detached(self, cmd: str | Sequence[str], *, user: str = "", workdir: str = "") -> None:
+    def exec_detached(
+        self,
+        cmd: str | Sequence[str],
+        *,
+        user: str = "",
+        environment: Mapping[str, str] | Sequence[str] | None = None,
+        workdir: str = "",
+    ) -> None:
         """Run one more command in it and do not wait."""
-        self._engine.runc.exec_detached(
-            self.id, self._exec_process(cmd, user=user, environment=None, workdir=workdir, tty=False)
-        )
+        process = self._exec_process(cmd, user=user, environment=environment, workdir=workdir, tty=False)
+        self._engine.runc.exec_detached(self.id, process)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
@@ -295,6 +302,27 @@ class Container:
         )
         return self._engine.images.add(image, name, parent=record.image, action="committed")
 
+    # ---- its files ----
+
+    def diff(self) -> list[filesystem.Change]:
+        """What it has changed, sorted by path."""
+        return filesystem.changes(self._engine, self)
+
+    def export(self) -> Iterator[bytes]:
+        """Its whole file system as a tar, in pieces."""
+        self._read()
+        return filesystem.export(self._engine, self)
+
+    def get_archive(self, path: str) -> tuple[Iterator[bytes], filesystem.PathStatus]:
+        """A file or directory of it as a tar, in pieces, and what is there. Raises NotFound."""
+        self._read()
+        return filesystem.get_archive(self._engine, self, path)
+
+    def put_archive(self, path: str, data: bytes | BinaryIO) -> None:
+        """Extract a tar into a directory of it. Raises NotFound, InvalidInput, InvalidArchive."""
+        self._read()
+        filesystem.put_archive(self._engine, self, path, io.BytesIO(data) if isinstance(data, bytes) else data)
+
     # ---- how ----
 
     def _read(self) -> ContainerRecord:
@@ -303,8 +331,12 @@ class Container:
             raise no_such_container(self.short_id)
         return record
 
+    @property
+    def _bundle(self) -> Path:
+        return self._engine.run_root / self.id
+
     def _monitor(self) -> Monitor:
-        return Monitor(self.id, bundle=self._engine.run_root / self.id, exit_directory=self._engine.run_root / "exits")
+        return Monitor(self.id, bundle=self._bundle, exit_directory=self._engine.run_root / "exits")
 
     def _start(self, *, exit_hook: bool) -> Attachment | None:
         """mount the layers → write the bundle → create → connect → start, or all of it undone."""
@@ -383,7 +415,8 @@ class Container:
 
     def _settled(self, record: ContainerRecord) -> ContainerRecord:
         """The record, corrected if its process has ended since it was written."""
-        if record.state not in (State.RUNNING, State.PAUSED) or self._monitor().exit_status() is None:
+        runs = record.state in (State.RUNNING, State.PAUSED)
+        if self._monitor().exit_status() is None if runs else not self._bundle.exists():
             return record
         with self._engine.records.lock(self.id):
             return self._settle(self._read())
@@ -394,6 +427,8 @@ class Container:
         Raises ContainerNotFound where the container wanted to be removed then.
         """
         if record.state not in (State.RUNNING, State.PAUSED):
+            if self._monitor().bundle.exists():  # whoever started it was killed half-way
+                self._release()
             return record
         status = self._monitor().exit_status()
         if status is None:
@@ -424,7 +459,7 @@ class Container:
             engine.bridge.disconnect(self.id)
         engine.driver.unmount(engine.layers.writable(self.id).mount_id)
         self._monitor().remove_files()
-        shutil.rmtree(engine.run_root / self.id, ignore_errors=True)
+        shutil.rmtree(self._bundle, ignore_errors=True)
 
     def _remove(self, record: ContainerRecord, *, volumes: bool) -> None:
         self._engine.layers.remove_writable(self.id)

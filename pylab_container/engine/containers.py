@@ -85,7 +85,7 @@ class ContainerCollection:
         found = image if isinstance(image, Image) else engine.images.get(image)
         if network_mode not in _NETWORKS:
             raise InvalidInput(f"network {network_mode} not found", hint=f"there are {', '.join(_NETWORKS)}")
-        container_id = secrets.token_hex(32)
+        container_id = names.generate_id()
         config = _container_config(
             found,
             launch.arguments(command),

@@ -12,7 +12,8 @@ import difflib
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -120,6 +121,26 @@ class Image:
         return f"<Image: {tags}>" if tags else f"<Image: {self.short_id}>"
 
 
+@contextlib.contextmanager
+def _opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
+    """The stream to import, and what to call it in the image's history."""
+    if source == "-":
+        yield sys.stdin.buffer, "-"
+    elif isinstance(source, str | Path):
+        try:
+            stream = Path(source).open("rb", buffering=0)  # noqa: SIM115 (closed by the with below)
+        except FileNotFoundError:
+            raise InvalidInput(
+                f"no such file: {source}", hint="give the path of a tar archive, or - for standard input"
+            ) from None
+        except OSError as error:
+            raise InvalidInput(f"cannot read {source}: {error.strerror}", hint="is it a file?") from error
+        with stream:
+            yield stream, Path(source).name
+    else:
+        yield source, "-"
+
+
 class ImageCollection:
     """All images of one engine."""
 
@@ -140,7 +161,7 @@ class ImageCollection:
         InvalidArchive, InvalidReference, InvalidInput; then nothing is left of the attempt.
         """
         target = references.parse_tag(name) if name else None
-        with _opened(source) as (stream, origin):
+        with self.opened(source) as (stream, origin):
             layer = self._engine.layers.register(TarReader(compression.decompressed(stream)), "")
         config = first_config(
             diff_id=layer.diff_id,
@@ -167,6 +188,51 @@ class ImageCollection:
                 self._engine.image_store.touch(image_id, self._engine.now())
         self._engine.events.emit(ImageChanged(action, image_id, name.familiar if name else ""))
         return Image(self._engine, image_id)
+
+    # ---- save and load ----
+
+    def save(
+        self,
+        names: str | Sequence[str],
+        output: str | Path | BinaryIO,
+        *,
+        format: str = "docker-archive",
+        compress: str = "",
+    ) -> None:
+        """Write images with their layers and names into one archive.
+
+        names     names or ids; a repository's name stands for all its tags
+        output    a path, or an open binary stream
+        format    "docker-archive" (a tar that is an OCI image layout too) or "oci-dir" (a directory)
+        compress  "gzip" or "zstd" packs the layers; docker reads such archives, but ids of
+                  blobs then say nothing about diff ids
+
+        Raises ImageNotFound, InvalidInput; a file that was begun is then removed.
+        """
+        from pylab_container.engine import archives
+
+        wanted = [names] if isinstance(names, str) else list(names)
+        with tempfile.TemporaryDirectory(dir=self._engine.scratch()) as scratch:
+            files = archives.blobs(self._engine, wanted, compress, Path(scratch))
+            if format == "oci-dir" and isinstance(output, str | Path):
+                archives.write_directory(files, Path(output))
+            elif format == "docker-archive":
+                _write(archives.archive(files), output)
+            else:
+                raise InvalidInput(f'unknown format "{format}"', hint="use docker-archive, or oci-dir with a directory")
+
+    def load(self, source: str | Path | BinaryIO) -> builtins.list[Image]:
+        """Store the images of an archive that `save`, docker, podman or skopeo wrote, and give them their names.
+
+        source  a path of a tar (compressed or not) or of an OCI image layout, an open binary
+                stream, or "-" for standard input
+
+        Every digest is verified before a layer is registered. Raises InvalidArchive; then
+        nothing is left of the image in question.
+        """
+        from pylab_container.engine import archives
+
+        return archives.load(self._engine, source)
 
     # ---- build ----
 
@@ -283,6 +349,18 @@ class ImageCollection:
 
     # ---- how ----
 
+    opened = staticmethod(_opened)
+    """The binary stream behind a path, an open stream or "-", and what to call it."""
+
+    def release(self, chain: str) -> builtins.list[Layer]:
+        """Delete the layers from chain down that no image, container or other layer needs."""
+        with self.commit_lock():
+            return self._release(chain)
+
+    def _release(self, chain: str) -> builtins.list[Layer]:
+        store = self._engine.image_store
+        return self._engine.layers.release(chain, {store.get(image_id).chain_id for image_id in store.all()})
+
     def commit_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while an image appears or vanishes, so that no image loses a layer in between."""
         return locked(self._engine.image_store.root / "images.lock")
@@ -348,9 +426,7 @@ class ImageCollection:
         store.remove(image.id)
         self._engine.events.emit(ImageChanged("deleted", image.id))
         removals = [Removal("Deleted", image.id)]
-        needed = {store.get(other).chain_id for other in store.all()}
-        layers = self._engine.layers.release(config.chain_id, needed)
-        removals += [Removal("Deleted", layer.chain_id) for layer in layers]
+        removals += [Removal("Deleted", layer.chain_id) for layer in self._release(config.chain_id)]
         tagged = {tag.image_id for tag in store.tags()}
         if prune and parent and parent in set(store.all()) and parent not in tagged:
             removals += self._delete(Image(self._engine, parent), prune=True)
@@ -366,31 +442,31 @@ def machine_architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}.get(machine, machine)
 
 
+def _write(chunks: Iterable[bytes], output: str | Path | BinaryIO) -> None:
+    """Write pieces to a stream, or to a file that is there whole or not at all."""
+    if not isinstance(output, str | Path):
+        for chunk in chunks:
+            output.write(chunk)
+        return
+    path = Path(output)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.writelines(chunks)
+        partial.rename(path)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write {path}: {error.strerror}", hint="is there such a directory, and space?"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def _familiar(name: str) -> str:
     try:
         return references.parse(name).familiar
     except InvalidReference:
         return name
-
-
-@contextlib.contextmanager
-def _opened(source: str | Path | BinaryIO) -> Any:
-    """The stream to import, and what to call it in the image's history."""
-    if source == "-":
-        yield sys.stdin.buffer, "-"
-    elif isinstance(source, str | Path):
-        try:
-            stream = Path(source).open("rb", buffering=0)  # noqa: SIM115 (closed by the with below)
-        except FileNotFoundError:
-            raise InvalidInput(
-                f"no such file: {source}", hint="give the path of a tar archive, or - for standard input"
-            ) from None
-        except OSError as error:
-            raise InvalidInput(f"cannot read {source}: {error.strerror}", hint="is it a file?") from error
-        with stream:
-            yield stream, Path(source).name
-    else:
-        yield source, "-"
 
 
 def _history(image: Image) -> list[HistoryEntry]:
@@ -441,7 +517,7 @@ def _inspect(image: Image) -> Json:
         "RepoTags": image.tags,
         "RepoDigests": [],
         "Parent": engine.image_store.parent(image.id),
-        "Comment": document.get("comment", ""),
+        "Comment": document.get("comment") or (config.history[-1].get("comment", "") if config.history else ""),
         "Created": config.created,
         "Container": document.get("container", ""),
         "ContainerConfig": document.get("container_config"),

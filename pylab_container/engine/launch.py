@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SECCOMP_FILE = Path("/usr/share/containers/seccomp.json")
+_VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 _SECCOMP_PACKAGE = "golang-github-containers-common"
 
 # What the kernel or the engine mounts over: (path, kind or target of a link). moby's setupInitLayer.
@@ -190,6 +192,11 @@ def parse_volume(text: str) -> dict[str, Any]:
         )
     mode = parts[2] if len(parts) == 3 else ""
     source, destination = ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    if source and not source.startswith("/") and not re.fullmatch(_VOLUME_NAME, source):
+        raise InvalidInput(
+            f'"{source}" includes invalid characters for a volume name, only {_VOLUME_NAME} are allowed',
+            hint="a directory of the host is written with its whole path: /…",
+        )
     if not set(mode.split(",")) <= {"", "ro", "rw"}:
         raise InvalidInput(f'invalid mode "{mode}" in volume specification "{text}"', hint="use ro or rw")
     if not destination.startswith("/"):

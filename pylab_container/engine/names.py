@@ -27,3 +27,14 @@ PEOPLE = (
 def generate() -> str:
     """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
+
+
+def generate_id() -> str:
+    """A container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
+
+    They are never all decimal: apache, among others, takes such a host name for an address
+    and cannot find it. moby's GenerateRandomID avoids them for the same reason.
+    """
+    while (container_id := secrets.token_hex(32))[:12].isdecimal():
+        pass
+    return container_id

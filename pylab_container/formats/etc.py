@@ -1,4 +1,4 @@
-"""The files of /etc that the engine writes for a container: hosts and resolv.conf."""
+"""Files of /etc: hosts and resolv.conf, which the engine writes for a container; passwd and group, which it reads."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
     remaining = [line for line in host_text.splitlines() if not _is_loopback_nameserver(line)]
     hint = "# The host names no server that a container can reach. Give one with --dns."
     return "\n".join([*remaining, hint]) + "\n"
+
+
+def names_by_id(text: str) -> dict[int, str]:
+    """The names in a passwd(5) or group(5) file by their numbers; the first entry of a number counts."""
+    names: dict[int, str] = {}
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) > 2 and fields[2].isascii() and fields[2].isdigit():
+            names.setdefault(int(fields[2]), fields[0])
+    return names
 
 
 def nameservers(text: str) -> tuple[str, ...]:

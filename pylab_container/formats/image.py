@@ -223,7 +223,7 @@ def child_config(
     document: Json = dict(parent.document) if parent else {"os": "linux", "architecture": architecture}
     for name in ("author", "comment", "container"):
         document.pop(name, None)
-    named = {"author": author, "comment": comment, "container": container}
+    named = {"author": author, "container": container}  # the comment is the history's alone, as in moby
     document.update({name: value for name, value in named.items() if value})
     document.update(
         config=ordered_config(config),

@@ -3,8 +3,7 @@
 A tar is a row of members; each is a 512-byte header, the content, and zeros up to the
 next multiple of 512. What does not fit a header (long names, large numbers, extended
 attributes) precedes it in extra members: "x" and "g" (pax), "L" and "K" (GNU). Sources:
-POSIX pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format". Owners are
-written as numbers only: names would depend on the machine that writes.
+POSIX pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ class Header:
     size        bytes of content that follow
     mtime       nanoseconds since the epoch
     xattrs      extended attributes by full name
+    user, group names of the owners; only written, never read: names mean something on one machine
     """
 
     name: str
@@ -53,6 +53,8 @@ class Header:
     major: int = 0
     minor: int = 0
     xattrs: dict[str, bytes] = field(default_factory=dict)
+    user: str = ""
+    group: str = ""
 
 
 def padding(size: int) -> int:
@@ -171,7 +173,8 @@ def _number(block: bytes, start: int, length: int, what: str) -> int:
 
 
 def _checksums(block: bytes) -> tuple[int, int]:
-    # The field itself counts as eight spaces. Old tars summed signed characters (GNU tar manual, "Checksumming Problems").
+    # The field itself counts as eight spaces. Old tars summed signed characters
+    # (GNU tar manual, "Checksumming Problems").
     unsigned = sum(block) - sum(block[148:156]) + 8 * 0x20
     return unsigned, unsigned - 0x100 * sum(byte >= 0x80 for byte in block[:148] + block[156:])
 
@@ -220,6 +223,8 @@ def _block(header: Header, prefix: bytes, name: bytes, link: bytes, seconds: int
     put(156, header.kind.encode())
     put(157, link)
     put(257, b"ustar\x0000")
+    put(265, os.fsencode(header.user)[:31])
+    put(297, os.fsencode(header.group)[:31])
     put(329, _octal(header.major, 8))
     put(337, _octal(header.minor, 8))
     put(345, prefix)

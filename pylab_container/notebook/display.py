@@ -15,23 +15,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pylab_container.engine.builder import BuildReport
 from pylab_container.engine.containers import Container
 from pylab_container.engine.images import HistoryEntry, Image
 from pylab_container.errors import DockerfileError, LabError
 from pylab_container.formats import sizes
-from pylab_container.formats.events import BuildOutput, Event, Progress
+from pylab_container.formats.events import BuildOutput, BuildStepStarted, Event, Progress
 from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
-from pylab_container.notebook.trees import shortened
+from pylab_container.notebook.trees import MONOSPACE, shortened
 
-_LEFT = 'style="text-align: left; white-space: pre-wrap; overflow-wrap: anywhere"'
+_WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
+# Longer cells may wrap; shorter ones must not be squeezed by them.
+_SHORT = 30
+# Told while something lasts; what came of it is an event of its own.
+_RUNNING_COMMENTARY = (Progress, BuildOutput, BuildStepStarted)
 _COLOURS = {"ok": "#1a6b2a", "no": "#a40000", "open": "#6b5900"}
 
 
 def portable(text: str) -> str:
     """The text with directories of this machine as variables, and long ids cut to twelve digits."""
-    for variable in ("LAB", "LABCTR_ROOT"):
-        if directory := os.environ.get(variable):
-            text = re.sub(re.escape(directory) + r"(?![\w.-])", f"${variable}", text)
+    directories = {os.environ.get(name): name for name in ("LAB", "LABCTR_ROOT")}
+    # The longer path first: one of the two may lie in the other.
+    for directory in sorted(filter(None, directories), key=len, reverse=True):
+        text = re.sub(re.escape(directory) + r"(?![\w.-])", f"${directories[directory]}", text)
     return shortened(text)
 
 
@@ -48,11 +54,20 @@ class Table:
         return "\n".join("   ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th {_LEFT}>{html.escape(cell)}</th>" for cell in self.headings)
-        body = "".join(
-            "<tr>" + "".join(f"<td {_LEFT}>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows
-        )
+        head = "".join(_cell("th", text) for text in self.headings)
+        body = "".join(f"<tr>{''.join(_cell('td', text) for text in row)}</tr>" for row in self.rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(tag: str, text: str) -> str:
+    wrap = "white-space: pre" if len(text) <= _SHORT else _WRAPPED
+    return f'<{tag} style="text-align: left; {wrap}">{html.escape(text)}</{tag}>'
+
+
+def _framed(text: str, colour: str) -> str:
+    """The text in fixed columns behind a coloured bar."""
+    style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; {_WRAPPED}; {MONOSPACE}"
+    return f'<pre style="{style}">{html.escape(text)}</pre>'
 
 
 @dataclass(frozen=True)
@@ -66,9 +81,7 @@ class Note:
         return f"{ {'ok': '✔', 'no': '✘', 'open': '○'}[self.kind] } {self.text}"
 
     def _repr_html_(self) -> str:
-        colour = _COLOURS[self.kind]
-        style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; white-space: pre-wrap"
-        return f'<pre style="{style}">{html.escape(repr(self))}</pre>'
+        return _framed(repr(self), _COLOURS[self.kind])
 
 
 @dataclass(frozen=True)
@@ -81,9 +94,7 @@ class ErrorCard:
         return f"{type(self.error).__name__}: {portable(str(self.error))}"
 
     def _repr_html_(self) -> str:
-        # A Dockerfile error points with a caret, so the text keeps its columns.
-        style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {_COLOURS['no']}; white-space: pre-wrap"
-        return f'<pre style="{style}">{html.escape(repr(self))}</pre>'
+        return _framed(repr(self), _COLOURS["no"])
 
 
 # -- tables of engine objects ------------------------------------------------------------------
@@ -115,16 +126,25 @@ def container_table(containers: Iterable[Container]) -> Table:
 def history_table(entries: Iterable[HistoryEntry]) -> Table:
     """The columns of `docker history`; the step is not cut off."""
     rows = [
-        (_short(entry.id), _age(entry.created), entry.created_by, sizes.human(entry.size), entry.comment)
+        (_short(entry.id), _age(entry.created), shortened(entry.created_by), sizes.human(entry.size), entry.comment)
         for entry in entries
     ]
     return Table(("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"), tuple(rows))
 
 
+def build_table(report: BuildReport) -> Table:
+    """A build, a line an instruction: what it made, whether the cache had it, how long it took."""
+    rows = [
+        (f"{step.number}/{step.of}", step.instruction, _short(step.image_id), step.cache, f"{step.seconds:.1f} s")
+        for step in report.steps
+    ]
+    return Table(("STEP", "INSTRUCTION", "IMAGE", "CACHE", "TIME"), tuple(rows))
+
+
 def event_table(events: Iterable[Event], kinds: tuple[type[Event], ...] = ()) -> Table:
     """What just happened, a line an event; only those of the kinds, where any are given."""
     told = [
-        event for event in events if isinstance(event, kinds or Event) and not isinstance(event, Progress | BuildOutput)
+        event for event in events if isinstance(event, kinds or Event) and not isinstance(event, _RUNNING_COMMENTARY)
     ]
     return Table(("WHAT", "IN DETAIL"), tuple((_kind(event), portable(event.sentence())) for event in told))
 
@@ -179,6 +199,8 @@ def install(shell: Any) -> None:
 
     as_text.for_type(list, list_text)
     as_html.for_type(list, list_html)
+    as_text.for_type(BuildReport, lambda report, printer, _: printer.text(repr(build_table(report))))
+    as_html.for_type(BuildReport, lambda report: build_table(report)._repr_html_())
     as_html.for_type(Image, lambda image: image_table([image])._repr_html_())
     as_html.for_type(Container, lambda container: container_table([container])._repr_html_())
     shell.set_custom_exc((LabError,), _show_error)

@@ -75,7 +75,7 @@ class Lab:
     # ---- beginning and end ----
 
     def reset(self, *images: str, containers: Sequence[str] = ()) -> None:
-        """Remove what an earlier run left: these containers; these images and all made from them, with their containers.
+        """Remove what an earlier run left: these containers, and these images with all that is made from them.
 
         A lab with a data root of its own loses the whole data root.
         """
@@ -85,8 +85,9 @@ class Lab:
             with contextlib.suppress(ContainerNotFound):
                 self.engine.containers.get(name).remove(force=True)
         for name in images:
-            with contextlib.suppress(ImageNotFound):
-                _remove_family(self.engine, self.engine.images.get(name))
+            for image in self.engine.images.list(name):
+                for first in _same_start(self.engine, _first_step(self.engine, image)):
+                    _remove_family(self.engine, first)
 
     def require(self, number: str, *, image: str, distribution: str = "bookworm") -> Image:
         """The image that another lab delivers; it is made now if it is missing.
@@ -262,6 +263,24 @@ def _write_sources(distribution: str, target: Path) -> None:
     target.write_text("".join(f"deb {' '.join(repository)}\n" for repository in wanted))
 
 
+def _first_step(engine: Engine, image: Image) -> Image:
+    """The image of the build's first instruction: the uppermost ancestor that no name keeps from it.
+
+    From there also the steps of earlier builds are found, whose name has moved on.
+    """
+    while (parent := image.attrs["Parent"]) and not (above := engine.images.get(parent)).tags:
+        image = above
+    return image
+
+
+def _same_start(engine: Engine, image: Image) -> list[Image]:
+    """The image, and if it is a base image also every other import of the same tar."""
+    if image.attrs["Parent"]:
+        return [image]
+    others = [other for other in engine.images.list(all=True) if not other.attrs["Parent"]]
+    return [other for other in others if other.config.diff_ids == image.config.diff_ids]
+
+
 def _remove_family(engine: Engine, image: Image) -> None:
     """Remove the image's containers, the images made from it, and then itself."""
     for child in engine.images.list(all=True):
@@ -270,5 +289,5 @@ def _remove_family(engine: Engine, image: Image) -> None:
     for container in engine.containers.list(all=True):
         if container.image == image:
             container.remove(force=True)
-    with contextlib.suppress(ImageNotFound):  # gone with its last child
-        engine.images.remove(image, force=True)
+    # Without pruning: the parents are still to be visited by whoever called this.
+    engine.images.remove(image, force=True, noprune=True)

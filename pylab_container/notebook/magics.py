@@ -27,11 +27,19 @@ def register(shell: Any) -> None:
     """Give an IPython shell the magics and the displays of display.py."""
 
     def labctr(line: str) -> None:
-        run(shlex.split(line))
+        run(words(line))
 
     for name in ("labctr", "docker"):
         shell.register_magic_function(labctr, "line", name)
     display.install(shell)
+
+
+def words(line: str) -> list[str]:
+    """The line as a shell splits it. Raises InvalidInput."""
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise InvalidInput(f"{error}: {line}", hint="every quotation mark needs a second one") from error
 
 
 def run(arguments: list[str]) -> None:
@@ -46,14 +54,20 @@ def run(arguments: list[str]) -> None:
             hint="leave -it out and give the whole command, or open File > New > Terminal and use labctr there",
         )
     done = programs.run([sys.executable, "-m", "pylab_container", *arguments], check=False)
-    sys.stdout.write(display.portable(done.output))
-    if done.status == 0:
-        sys.stdout.write(display.portable(done.errors))
-        return
-    message, _, hint = done.errors.strip().partition("\nHint: ")
-    if done.status >= 125 and message:
-        raise LabError(message.removeprefix("labctr: "), hint=hint)
-    raise ContainerFailed(f"the command ended with status {done.status}", hint=done.errors.strip(), status=done.status)
+    printed, failed, complaint = _last_error(done.errors)
+    if not printed.startswith("Usage: "):
+        sys.stdout.write(display.portable(done.output + printed))
+    if failed:
+        message, _, hint = complaint.strip().partition("\nHint: ")
+        raise LabError(message, hint=hint)
+    if done.status:
+        raise ContainerFailed(f"the command ended with status {done.status}", status=done.status)
+
+
+def _last_error(errors: str) -> tuple[str, str, str]:
+    """What was printed before labctr's own error, the mark of that error, and the error; two empty without one."""
+    before, mark, error = f"\n{errors}".rpartition("\nError: ")
+    return (before[1:], mark, error) if mark else (errors, "", "")
 
 
 def wants_terminal(arguments: list[str]) -> bool:

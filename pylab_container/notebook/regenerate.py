@@ -183,10 +183,15 @@ def lasting(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_page(notebook: Path) -> None:
-    """An HTML page beside the notebook, where there is one to show."""
-    if notebook.exists():
-        page, _ = HTMLExporter().from_filename(str(notebook))
-        notebook.with_suffix(".html").write_text(page)
+    """An HTML page beside the notebook, where there is one to show. Widgets appear as the text beside them."""
+    if not notebook.exists():
+        return
+    shown = nbformat.read(notebook, as_version=4)
+    for cell in shown.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [lasting(output) for output in cell.outputs]
+    page, _ = HTMLExporter().from_notebook_node(shown, resources={"metadata": {"name": notebook.stem}})
+    notebook.with_suffix(".html").write_text(page)
 
 
 def report_text(outcomes: Sequence[Outcome]) -> str:

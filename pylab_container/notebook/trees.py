@@ -17,6 +17,9 @@ _ID = re.compile(r"([0-9a-f]{64})(-init)?\Z")
 _SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")
 _LONG_IDS = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
+# A page that nbconvert makes has no font of its own for <pre>.
+MONOSPACE = "font-family: var(--jp-code-font-family, monospace); font-size: var(--jp-code-font-size, 13px)"
+
 _COLOURS = {"+": "#1a6b2a", "-": "#a40000", " ": "inherit"}
 
 
@@ -66,7 +69,8 @@ class Tree:
         return "\n".join(self.lines())
 
     def _repr_html_(self) -> str:
-        return f'<pre style="line-height: 1.3">{"<br>".join(map(self._html_line, self.lines()))}</pre>'
+        lines = "<br>".join(map(self._html_line, self.lines()))
+        return f'<pre style="line-height: 1.3; {MONOSPACE}">{lines}</pre>'
 
     def _html_line(self, line: str) -> str:
         text = html.escape(line)

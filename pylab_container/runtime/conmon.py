@@ -214,15 +214,22 @@ class Monitor:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the container's end, and return exit_status().
 
-        By then the log is complete and the exit command has run. Raises TimeoutError after
-        timeout seconds.
+        By then the log is complete; the exit command may still run. Raises TimeoutError
+        after timeout seconds.
         """
-        with contextlib.suppress(ProcessLookupError), _pidfd(self.conmon_pid) as pidfd:
-            # alive() is asked with the pidfd open: from here on the pid cannot change hands.
-            if self.alive() and not _readable(pidfd, timeout):
+        with (
+            contextlib.suppress(ProcessLookupError),
+            _pidfd(self.conmon_pid) as monitor,
+            _pidfd(self.container_pid) as container,
+        ):
+            # These are asked with the pidfds open: from here on the pids cannot change hands.
+            runs = self.alive() and _parent(self.container_pid) == self.conmon_pid
+            if runs and not _any_readable((monitor, container), timeout):
                 raise TimeoutError(f"container {self.container_id[:12]} still runs after {timeout} seconds")
-        status = self.exit_status()
-        return UNKNOWN_STATUS if status is None else status
+        # The monitor reads the last output, then writes the status: a matter of milliseconds.
+        while (status := self.exit_status()) is None:
+            time.sleep(0.001)
+        return status
 
     def runs_after(self, seconds: float) -> bool:
         """Whether the container still runs after so long; returns early when it ends."""
@@ -291,7 +298,8 @@ class Attachment:
         try:
             packet = self._socket.recv(_PACKET_SIZE)
         except ConnectionResetError:
-            return None
+            # The monitor ended with input unread. The kernel tells that once, ahead of the output that still waits.
+            packet = self._socket.recv(_PACKET_SIZE)
         return (_STREAMS[packet[0]], packet[1:]) if packet else None
 
     def send(self, data: bytes) -> None:
@@ -316,6 +324,15 @@ def _read_number(path: Path) -> int | None:
         return None
 
 
+def _parent(pid: int) -> int:
+    """The parent of a process, 0 if there is no such process (proc(5), /proc/pid/stat)."""
+    try:
+        # The second field is the program's name in parentheses, which may hold anything.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 @contextlib.contextmanager
 def _pidfd(pid: int) -> Iterator[int]:
     """pidfd_open(2). Raises ProcessLookupError when there is no such process."""
@@ -328,7 +345,8 @@ def _pidfd(pid: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _readable(fd: int, timeout: float | None) -> bool:
+def _any_readable(fds: Sequence[int], timeout: float | None) -> bool:
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
     return bool(poll.poll(None if timeout is None else max(0, timeout) * 1000))

@@ -13,32 +13,45 @@ The kernel is the only database. The bridge's address says which subnet it serve
 host-side veth says in its alias whose it is. A container that is gone took its veth along, so
 its address is free again, whatever crashed. Sources: rtnetlink(7), veth(4), ip-link(8), nft(8).
 
-The only module that imports pyroute2, which takes about 100 ms: import this one late.
+The only module that imports pyroute2, which takes tens of milliseconds: import this one late.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import ipaddress
 import os
 import re
 import secrets
 import shlex
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyroute2 import IPRoute, NetlinkDumpInterrupted, NetlinkError, NFTSocket
-from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETTABLE, nft_table_msg
-
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Emit, NetworkChanged, ignore
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked
+
+# Importing pyroute2 itself imports all of the library and doubles the time; we need two of
+# its sockets. A package that was found but not executed still finds its own modules.
+_package = importlib.util.find_spec("pyroute2")
+_is_whole = _package is None or "pyroute2" in sys.modules
+if _package is not None and not _is_whole:
+    sys.modules["pyroute2"] = importlib.util.module_from_spec(_package)
+
+from pyroute2.iproute.linux import IPRoute  # noqa: E402
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError  # noqa: E402
+from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETTABLE, NFTSocket, nft_table_msg  # noqa: E402
+
+if not _is_whole:
+    del sys.modules["pyroute2"]  # whoever wants the whole library gets it
 
 # Docker's own choice and order: 172.17.0.0/16 to 172.31.0.0/16, then pieces of 192.168.0.0/16.
 _SUBNETS = tuple(ipaddress.IPv4Network(f"172.{second}.0.0/16") for second in range(17, 32)) + tuple(
@@ -174,11 +187,12 @@ class Bridge:
         if _link_named(links, self.name) is None:
             # With a MAC of its own the bridge keeps it, else it would change with the first veth.
             mac = _mac(own.ip)
-            with self._changing(f"ip link add {self.name} address {mac} mtu {mtu} type bridge"):
-                netlink.link("add", ifname=self.name, kind="bridge", address=mac, mtu=mtu)
+            with self._changing(f"ip link add {self.name} address {mac} type bridge"):
+                netlink.link("add", ifname=self.name, kind="bridge", address=mac)
         index = _index(netlink, self.name)
-        with self._changing(f"ip link set {self.name} up"):
-            netlink.link("set", index=index, state="up")
+        # An MTU that was *set* stays; one given at creation follows the ports, and is 1500 without any.
+        with self._changing(f"ip link set {self.name} mtu {mtu} up"):
+            netlink.link("set", index=index, mtu=mtu, state="up")
         with self._changing(f"ip addr add {own} dev {self.name}"):
             netlink.addr("add", index=index, address=str(own.ip), prefixlen=subnet.prefixlen)
         return _BridgeLink(index=index, mtu=mtu, own=own)

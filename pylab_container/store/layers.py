@@ -70,8 +70,12 @@ class LayerStore:
 
     # ---- read-only layers ----
 
-    def register(self, members: layertar.MemberSource, parent: str) -> Layer:
+    def register(
+        self, members: layertar.MemberSource, parent: str, *, check: Callable[[str], None] = lambda diff_id: None
+    ) -> Layer:
         """Store a layer on top of the chain parent ("": at the bottom) in one pass over its members.
+
+        check  is called with the diff id before anything is registered, and may raise
 
         A layer that is there already is found, not stored twice. Raises InvalidArchive;
         then nothing is left of the attempt.
@@ -80,7 +84,9 @@ class LayerStore:
         def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
             directory = self.driver.create(cache_id, self._cache_id(parent))
             with layertar.Extractor(directory) as extractor:
-                return layertar.store(members, extractor, record, self._progress)
+                stored = layertar.store(members, extractor, record, self._progress)
+            check(stored.diff_id)
+            return stored
 
         return self._register(parent, fill)
 
@@ -128,6 +134,11 @@ class LayerStore:
                 hint="remove the image that names it, and import or build it again",
             ) from error
 
+    def find(self, parent: str, diff_id: str) -> Layer | None:
+        """The layer with this content on top of the chain parent, None if it is not here."""
+        chain = chain_id([parent, diff_id]) if parent else diff_id
+        return self.get(chain) if self.exists(chain) else None
+
     def exists(self, chain: str) -> bool:
         """Whether a layer with this chain id is complete."""
         return (self._directory(chain) / "cache-id").exists()
@@ -148,6 +159,10 @@ class LayerStore:
         """The layer's own tar, byte for byte as it came."""
         layer = self.get(chain)
         return tarsplit.assemble(self._directory(chain) / "tar-split.json.gz", self.driver.diff_path(layer.cache_id))
+
+    def tar_size(self, chain: str) -> int:
+        """How many bytes the layer's own tar has."""
+        return tarsplit.size(self._directory(chain) / "tar-split.json.gz")
 
     def release(self, top: str, needed: Collection[str]) -> list[Layer]:
         """Delete top and the layers below it, down to the first that somebody still needs.

@@ -27,7 +27,7 @@ import os
 import posixpath
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -244,9 +244,11 @@ class Extractor:
         """
         self._place = None
         path = inside(header.name)
-        if header.size and (path == "" or posixpath.basename(path).startswith(WHITEOUT)):
+        is_whiteout = self._whiteouts and posixpath.basename(path).startswith(WHITEOUT)
+        if header.size and (path == "" or is_whiteout):
             raise InvalidArchive(
-                f'the member "{header.name}" has content that no file can hold', hint="the archive is damaged or hostile"
+                f'the member "{header.name}" has content that no file can hold',
+                hint="the archive is damaged or hostile",
             )
         if path == "":
             return None  # the layer's own root: its mode is the driver's affair, as in Docker
@@ -474,10 +476,23 @@ class TreeReader:
 
     Equal trees give equal bytes: names sorted, owners as numbers, whole seconds (as
     `docker commit`), no access times.
+
+    name           what the directory (or file) itself is called in the tar; "": only its content is in it
+    users, groups  names of owners by number, for a tar that people look at
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        name: str = "",
+        users: Mapping[int, str] | None = None,
+        groups: Mapping[int, str] | None = None,
+    ) -> None:
         self.raw = b""
+        self._name = name
+        self._users = users or {}
+        self._groups = groups or {}
         self._directory = os.fsencode(directory)
         self._path = b""
         self._left = 0
@@ -485,7 +500,8 @@ class TreeReader:
         self._linked: dict[tuple[int, int], str] = {}
 
     def __iter__(self) -> Iterator[tar.Header]:
-        for header, path in self._walk(self._directory, ""):
+        for header, path in self._members():
+            header.user, header.group = self._users.get(header.uid, ""), self._groups.get(header.gid, "")
             self._announce(header, path)
             yield header
         self.raw = bytes(self._padding)
@@ -511,6 +527,16 @@ class TreeReader:
         self._left = header.size
         self._padding = tar.padding(header.size)
 
+    def _members(self) -> Iterator[tuple[tar.Header, bytes]]:
+        if not self._name:
+            yield from self._walk(self._directory, "")
+            return
+        header = self._header(self._name, self._directory, os.lstat(self._directory))
+        if header is not None:
+            yield header, self._directory
+            if header.kind == tar.DIRECTORY:
+                yield from self._walk(self._directory, self._name + "/")
+
     def _walk(self, directory: bytes, inside: str) -> Iterator[tuple[tar.Header, bytes]]:
         # A stack of our own: trees may be deeper than Python's.
         waiting = [(inside, entry) for entry in _sorted_backwards(directory)]
@@ -522,7 +548,7 @@ class TreeReader:
                 continue
             yield header, entry.path
             if header.kind == tar.DIRECTORY:
-                if _is_opaque(entry.path):
+                if is_opaque(entry.path):
                     yield tar.Header(f"{name}/{OPAQUE}", mode=0o600), entry.path
                 waiting += [(name + "/", below) for below in _sorted_backwards(entry.path)]
 
@@ -542,7 +568,7 @@ class TreeReader:
             header.kind, header.link = tar.SYMLINK, os.fsdecode(os.readlink(path))
         elif stat.S_ISFIFO(status.st_mode):
             header.kind = tar.FIFO
-        elif stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        elif is_whiteout(status):
             directory, slash, base = name.rpartition("/")
             header.name, header.mode = f"{directory}{slash}{WHITEOUT}{base}", 0o600
         elif stat.S_ISSOCK(status.st_mode):
@@ -573,7 +599,13 @@ def _xattrs(path: bytes) -> dict[str, bytes]:
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(kept)}
 
 
-def _is_opaque(path: bytes) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether this is overlayfs's way to say that the name below is hidden."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def is_opaque(path: bytes | str) -> bool:
+    """Whether a directory of an upper layer hides all of the one below."""
     try:
         return os.getxattr(path, OPAQUE_XATTR, follow_symlinks=False) == b"y"
     except OSError:

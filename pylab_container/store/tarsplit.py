@@ -110,6 +110,16 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
         os.close(root)
 
 
+def size(tar_split: Path) -> int:
+    """The length in bytes of the tar that assemble() would give."""
+    total = 0
+    with igzip.open(tar_split, "rb") as lines:
+        for line in lines:
+            entry = json.loads(line)
+            total += len(binascii.a2b_base64(entry["payload"])) if entry["type"] == SEGMENT else entry.get("size", 0)
+    return total
+
+
 def _content(root: int, entry: dict[str, str]) -> Iterator[bytes]:
     name = os.fsdecode(binascii.a2b_base64(entry["name_raw"])) if "name_raw" in entry else entry["name"]
     checksum, left = 0, int(entry["size"])

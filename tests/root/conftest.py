@@ -107,7 +107,8 @@ def _files(directory: Path) -> list[str]:
 
 def _ownerless() -> set[str]:
     """Cgroups without a process and veths without a monitor, of any engine on this machine."""
-    cgroups = {str(path) for path in Path("/sys/fs/cgroup").glob("**/labctr/*") if path.is_dir()}
+    top = Path("/sys/fs/cgroup")  # one hierarchy, or with cgroup v1 one below it for each controller
+    cgroups = {str(path) for path in [*top.glob("labctr/*"), *top.glob("*/labctr/*")] if path.is_dir()}
     empty = {cgroup for cgroup in cgroups if not _populated(Path(cgroup))}
     commands = list(_commands())
     return empty | {name for name, owner in _veths() if not any(owner in command for command in commands)}

@@ -66,7 +66,9 @@ def snapshot(directory: Path, *, times: int = 1) -> dict[bytes, tuple[Any, ...]]
                 content = Path(os.fsdecode(path)).read_bytes()
             elif stat.S_ISLNK(status.st_mode):
                 content = os.readlink(path)
-            xattrs = {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
+            xattrs = {
+                key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)
+            }
             links = status.st_nlink if stat.S_ISREG(status.st_mode) else 0
             time = status.st_mtime_ns // times if times else 0
             owner = (status.st_uid, status.st_gid)
@@ -213,14 +215,16 @@ def test_a_real_archive_is_extracted_with_everything_and_rebuilt_byte_for_byte(
 
 def test_the_size_of_a_layer_counts_contents_and_link_targets_once(store: Store, tree: Path) -> None:
     layer = store.register(gnu_tar(tree, "--format=ustar"))
-    files = {(status.st_ino): status.st_size for path in tree.rglob("*") if stat.S_ISREG((status := path.lstat()).st_mode)}
+    files = {
+        (status.st_ino): status.st_size for path in tree.rglob("*") if stat.S_ISREG((status := path.lstat()).st_mode)
+    }
     links = sum(len(os.readlink(path)) for path in tree.rglob("*") if path.is_symlink())
     assert layer.size == sum(files.values()) + links
 
 
 def test_an_archive_without_its_end_blocks_or_with_bytes_after_them_is_rebuilt(store: Store) -> None:
     whole = archive_of(file("a", b"x" * 700), file("b", b"y"))
-    for archive in (whole.rstrip(b"\0").ljust(3072, b"\0"), whole + b"trailing bytes", whole[:-9000]):
+    for archive in (whole[:2560], whole + b"trailing bytes", whole[:3072]):
         assert store.rebuilt(store.register(archive)) == archive
 
 
@@ -254,7 +258,9 @@ def test_hard_links_are_made_however_many_directories_lie_between(store: Store) 
 
 
 def test_a_link_in_the_path_leads_inside_the_layer_and_the_archive_is_rebuilt_through_it(store: Store) -> None:
-    archive = archive_of(symlink("var", str(store.outside)), file(f"{store.outside}/x"[1:], b"1"), file("var/canary", b"fake"))
+    archive = archive_of(
+        symlink("var", str(store.outside)), file(f"{store.outside}/x"[1:], b"1"), file("var/canary", b"fake")
+    )
     layer = store.register(archive)
     assert (store.diff(layer) / str(store.outside)[1:] / "canary").read_bytes() == b"fake"
     assert (store.outside / "canary").read_text() == "alive"
@@ -404,7 +410,16 @@ def raw(kind: bytes = b"0", **fields: bytes) -> bytes:
     return bytes(block)
 
 
-OUTSIDE_NAMES = ["../x", "../../outside/canary", "a/../../x", "a/../../../outside/canary", "..", "/..", "/../x", "./../x"]
+OUTSIDE_NAMES = [
+    "../x",
+    "../../outside/canary",
+    "a/../../x",
+    "a/../../../outside/canary",
+    "..",
+    "/..",
+    "/../x",
+    "./../x",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE_NAMES)
@@ -425,7 +440,10 @@ def hostile_but_harmless(outside: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "hard link to outside", [hardlink("l", str(outside / "canary"))]
     yield "hard link that climbs out", [hardlink("l", up + str(outside / "canary"))]
     yield "hard link through a link", [symlink("s", str(outside)), hardlink("l", "s/canary"), file("l", b"evil")]
-    yield "hard link to a link, then written", [symlink("s", str(outside / "canary")), hardlink("l", "s"), file("l", b"x")]
+    yield (
+        "hard link to a link, then written",
+        [symlink("s", str(outside / "canary")), hardlink("l", "s"), file("l", b"x")],
+    )
     yield "whiteout through a link", [symlink("l", str(outside)), file("l/.wh.canary")]
     yield "opaque through a link", [symlink("l", str(outside)), file("l/.wh..wh..opq")]
     yield "mode through a link", [symlink("l", str(outside)), file("l/directory", type=tarfile.DIRTYPE, mode=0o000)]
@@ -433,7 +451,10 @@ def hostile_but_harmless(outside: Path) -> Iterator[tuple[str, list[Any]]]:
     yield "replace a directory by a link", [directory("d"), symlink("d", str(outside)), file("d/canary", b"evil")]
     yield "whiteout of a link", [symlink("l", str(outside)), file(".wh.l")]
     yield "time through a link", [directory("d"), directory("d/directory"), symlink("d", str(outside))]
-    yield "device through a link", [symlink("l", str(outside)), file("l/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)]
+    yield (
+        "device through a link",
+        [symlink("l", str(outside)), file("l/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)],
+    )
     yield "link through proc", [symlink("l", "/proc/self/root"), file("l" + str(outside / "canary"), b"evil")]
     yield "link through cwd", [symlink("l", "/proc/self/cwd"), file("l/canary", b"evil")]
 

@@ -135,6 +135,8 @@ def test_the_mtu_is_that_of_the_way_out(bridge: Bridge, containers: Containers) 
     expected = min((ip("link", "show", device)[0]["mtu"] for device in ways_out), default=1500)
     bridge.connect("abc", containers.start())
     assert ip("link", "show", NAME)[0]["mtu"] == expected
+    bridge.disconnect("abc")
+    assert ip("link", "show", NAME)[0]["mtu"] == expected  # also with nobody on it
 
 
 def test_containers_reach_each_other_and_the_host(bridge: Bridge, containers: Containers) -> None:

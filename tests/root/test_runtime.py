@@ -226,9 +226,16 @@ def test_waiting_has_an_end(machine: Machine) -> None:
     assert monitor.runs_after(0.01)
 
 
-def test_the_exit_command_has_run_when_wait_returns(machine: Machine) -> None:
+def test_the_exit_command_runs_after_the_end_and_nobody_waits_for_it(machine: Machine) -> None:
     told = machine.scratch / "told"
-    machine.run("c1", "true", exit_command=["/bin/sh", "-c", 'echo "$0" >"$1"', "gone", str(told)])
+    monitor = machine.create(
+        "c1", "true", exit_command=["/bin/sh", "-c", 'sleep 0.3; echo "$0" >"$1"', "gone", str(told)]
+    )
+    machine.runc.start("c1")
+    assert monitor.wait(20) == 0
+    assert not told.exists()
+    while monitor.alive():
+        time.sleep(0.01)
     assert told.read_text() == "gone\n"
 
 
@@ -323,9 +330,11 @@ def test_a_bundle_that_the_runtime_refuses_is_told(machine: Machine) -> None:
 
 
 def test_a_monitor_that_cannot_start_is_told(machine: Machine) -> None:
+    bundle = machine.scratch / "bundle"
+    bundle.mkdir()
     with pytest.raises(RuntimeFailed):
         machine.conmon.create(
-            "c1", bundle=machine.scratch / "missing", log=machine.log("c1"), exit_directory=machine.scratch / "exits"
+            "c1", bundle=bundle, log=machine.scratch / "missing" / "log", exit_directory=machine.scratch / "exits"
         )
 
 

@@ -1,4 +1,4 @@
-"""Image names, against the behaviour that the distribution project publishes in reference_test.go and normalize_test.go."""
+"""Image names, against the behaviour that the distribution project publishes in its own tests."""
 
 from __future__ import annotations
 

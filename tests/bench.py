@@ -1,0 +1,224 @@
+"""How fast is it? Our engine and dockerd, in turn, on one machine.
+
+    scripts/bench                       everything, five pairs each
+    scripts/bench run --pairs 20        only this, more often
+
+Each benchmark runs in pairs, ours and Docker's, the first of a pair changing places; what is
+reported are medians, and the median of the ratios within the pairs: what slows the machine down
+for a while slows down both. dockerd runs in a network namespace of its own, so its bridge and its
+iptables rules vanish with it. The table is printed and written to build/bench/report.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRATCH = REPOSITORY / "build/bench"
+# About 190 MB in 9000 files.
+BASE = ("mmdebstrap", "--variant=minbase", "--include=iproute2", "--quiet", "bookworm")
+
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One thing to do, by us and by Docker; both return seconds or bytes."""
+
+    name: str
+    unit: str
+    ours: Measure
+    theirs: Measure
+
+
+class Lab:
+    """The commands that run our engine, and their data root."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        installed = Path(sys.executable).with_name("labctr")
+        command = [str(installed)] if installed.exists() else [sys.executable, "-m", "pylab_container"]
+        self.command = [*command, "--root", str(scratch / "labctr")]
+        self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+class Docker:
+    """The docker command, and the dockerd that it talks to."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.command = ["docker", "--host", f"unix://{scratch}/socket"]
+        self.environment = dict(os.environ)
+        options = [f"--data-root={scratch}/docker", f"--exec-root={scratch}/exec", f"--pidfile={scratch}/pid"]
+        daemon = ["unshare", "--net", "dockerd", *options, f"--host=unix://{scratch}/socket", "--bip=172.31.99.1/24"]
+        with open(scratch / "log", "wb") as log:
+            self.daemon = subprocess.Popen(daemon, stdout=log, stderr=log)
+        while subprocess.run([*self.command, "version"], capture_output=True).returncode:
+            if self.daemon.poll() is not None:
+                raise SystemExit((scratch / "log").read_text())
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        self.daemon.terminate()
+        self.daemon.wait(60)
+
+
+Side = Lab | Docker
+
+
+def timed(side: Side, *arguments: str) -> float:
+    """Seconds that a command takes from the shell's point of view."""
+    started = time.perf_counter()
+    subprocess.run([*side.command, *arguments], env=side.environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
+class Fresh:
+    """Tars that nobody has seen: the base and one small file more, each time another.
+
+    Importing one tar again and again would measure deletion: the layer is there, so the new
+    copy goes at once, and for a minute ext4 walks around each inode that was just freed
+    (ext4_new_inode, recently_deleted): a single import then takes six times as long.
+    """
+
+    def __init__(self, base: Path, scratch: Path) -> None:
+        self._base = base
+        self._tar = scratch / "fresh.tar"
+        self._count = 0
+
+    def tar(self) -> Path:
+        """The next one, in the place of the last."""
+        self._count += 1
+        shutil.copyfile(self._base, self._tar)
+        member = tarfile.TarInfo(f"./bench-{self._count}")
+        with tarfile.open(self._tar, "a") as archive:
+            archive.addfile(member)
+        os.sync()  # what is left to write must not count
+        return self._tar
+
+
+def timed_import(side: Side, fresh: Fresh) -> float:
+    tar = fresh.tar()
+    return timed(side, "import", str(tar), "bench:import")
+
+
+def our_import_memory(lab: Lab, tar: Path) -> float:
+    """The process's largest resident set: one process does it all."""
+    process = subprocess.Popen(
+        [*lab.command, "import", str(tar), "bench:import"], env=lab.environment, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    timed(lab, "rmi", "bench:import")
+    return usage.ru_maxrss * 1024.0
+
+
+def their_import_memory(docker: Docker, tar: Path) -> float:
+    """dockerd's largest resident set meanwhile (proc(5): clear_refs 5 resets VmHWM)."""
+    process = Path(f"/proc/{docker.daemon.pid}")
+    (process / "clear_refs").write_text("5")
+    timed(docker, "import", str(tar), "bench:import")
+    (peak,) = [line.split()[1] for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM")]
+    timed(docker, "rmi", "bench:import")
+    return float(peak) * 1024
+
+
+def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchmark]:
+    run, alone = ("run", "--rm", "bench:base", "true"), ("run", "--rm", "--network", "none", "bench:base", "true")
+    return [
+        Benchmark("import", "s", lambda: timed_import(lab, fresh), lambda: timed_import(docker, fresh)),
+        Benchmark("memory", "MB", lambda: our_import_memory(lab, tar), lambda: their_import_memory(docker, tar)),
+        Benchmark("run", "s", lambda: timed(lab, *run), lambda: timed(docker, *run)),
+        Benchmark("run-without-network", "s", lambda: timed(lab, *alone), lambda: timed(docker, *alone)),
+    ]
+
+
+NAMES = ("import", "memory", "run", "run-without-network")
+
+
+def pairs(benchmark: Benchmark, count: int) -> list[tuple[float, float]]:
+    """`count` pairs (ours, theirs), after one that only warms up."""
+    measured = []
+    for number in range(count + 1):
+        if number % 2:
+            ours = benchmark.ours()
+            theirs = benchmark.theirs()
+        else:
+            theirs = benchmark.theirs()
+            ours = benchmark.ours()
+        measured.append((ours, theirs))
+    return measured[1:]
+
+
+def row(benchmark: Benchmark, measured: Sequence[tuple[float, float]]) -> str:
+    scale = 1e6 if benchmark.unit == "MB" else 1.0
+    ours, theirs = (statistics.median(side) / scale for side in zip(*measured, strict=True))
+    ratios = sorted(mine / other for mine, other in measured)
+    spread = f"{ratios[0]:.2f}–{ratios[-1]:.2f}"
+    numbers = (
+        f"{ours:.3g} {benchmark.unit} | {theirs:.3g} {benchmark.unit} | {statistics.median(ratios):.2f} | {spread}"
+    )
+    return f"| {benchmark.name} | {numbers} | {len(measured)} |"
+
+
+def base_tar() -> Path:
+    """A Debian base system, made once."""
+    path = SCRATCH / "base.tar"
+    if not path.exists():
+        SCRATCH.mkdir(parents=True, exist_ok=True)
+        subprocess.run([*BASE, str(path.with_suffix(".new.tar"))], check=True)
+        path.with_suffix(".new.tar").rename(path)
+    return path
+
+
+@contextlib.contextmanager
+def both(tar: Path) -> Iterator[tuple[Lab, Docker]]:
+    """Both engines on empty data roots with the image bench:base; nothing is left of them afterwards."""
+    # Next to the report, on the same disk; the sockets in it want a short path.
+    scratch = Path(tempfile.mkdtemp(prefix="labctr-bench-"))
+    docker = Docker(scratch)
+    try:
+        lab = Lab(scratch)
+        for side in (lab, docker):
+            timed(side, "import", str(tar), "bench:base")
+        yield lab, docker
+    finally:
+        docker.stop()
+        subprocess.run(["umount", "--lazy", "--quiet", "--recursive", str(scratch / "exec/netns/default")], check=False)
+        shutil.rmtree(scratch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure our engine against dockerd, in pairs.")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--pairs", type=int, default=5, help="how many pairs of each (default 5)")
+    chosen = parser.parse_args()
+    tar = base_tar()
+    lines = [
+        f"Base: {tar.stat().st_size / 1e6:.0f} MB. Kernel {os.uname().release}, {os.cpu_count()} processors.\n",
+        "| benchmark | ours | dockerd | ours / dockerd | range | pairs |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    print(*lines, sep="\n", flush=True)
+    with both(tar) as (lab, docker):
+        for benchmark in benchmarks(lab, docker, tar, Fresh(tar, lab.scratch)):
+            if not chosen.names or benchmark.name in chosen.names:
+                lines.append(row(benchmark, pairs(benchmark, chosen.pairs)))
+                print(lines[-1], flush=True)
+    (SCRATCH / "report.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

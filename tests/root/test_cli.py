@@ -1,0 +1,476 @@
+"""The labctr command as a person or a script meets it: real processes, pipes and terminals."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+
+ID = re.compile(r"[0-9a-f]{64}\n")
+CTRL_C, CTRL_P, CTRL_Q = b"\x03", b"\x10", b"\x11"
+
+Labctr = Callable[..., "subprocess.CompletedProcess[str]"]
+
+pytestmark = pytest.mark.usefixtures("image")
+
+
+@pytest.fixture
+def command(engine: Engine) -> list[str]:
+    """The beginning of every command line."""
+    return [sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)]
+
+
+@pytest.fixture
+def labctr(command: list[str], repository: Path) -> Labctr:
+    """Run a command to its end; check: it must succeed."""
+
+    def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*command, *arguments], input=input, capture_output=True, text=True, timeout=30, cwd=repository, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+class Terminal:
+    """A person's terminal with one command running in it."""
+
+    def __init__(self, command: list[str], *, rows: int = 24, columns: int = 80, cwd: Path) -> None:
+        self.master, self._slave = os.openpty()
+        self.resize(rows, columns)
+        self.mode = termios.tcgetattr(self._slave)
+        self.output = b""
+        self.process = subprocess.Popen(command, cwd=cwd, preexec_fn=lambda: os.login_tty(os.dup(self._slave)))
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def expect(self, text: str, seconds: float = 10) -> None:
+        """Read until the text has appeared since the last time."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.output:
+            ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
+            assert ready, f"{text!r} did not appear in {self.output!r}"
+            self.output += os.read(self.master, 1 << 16)
+        self.output = self.output.partition(text.encode())[2]
+
+    def wait(self) -> int:
+        """The exit status; by then the terminal must be as it was."""
+        status = self.process.wait(15)
+        assert termios.tcgetattr(self._slave) == self.mode
+        return status
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+        os.close(self._slave)
+
+
+@pytest.fixture
+def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Terminal]]:
+    """Start a command in a terminal of its own."""
+    opened: list[Terminal] = []
+
+    def start(*arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
+        opened.append(Terminal([*command, *arguments], rows=rows, columns=columns, cwd=repository))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+# -- start-up and errors -----------------------------------------------------------------------
+
+
+def test_version_imports_nothing_heavy(repository: Path) -> None:
+    program = (
+        "import sys; from pylab_container.cli import main; assert main(['version']) == 0;"
+        "print([name for name in ('pylab_container.engine', 'pyroute2', 'rich', 'tqdm', 'zstandard', 'IPython')"
+        " if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=repository, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.startswith("labctr:\n Version: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["run", "--nonsense", "busybox:1"], 125, "No such option"),
+        (["run"], 125, "Missing argument"),
+        (["run", "nosuch"], 125, "Unable to find image 'nosuch:latest' locally"),
+        (["run", "Busybox"], 125, "repository names are lower-case"),
+        (["run", "--rm", "busybox:1", "nosuch"], 127, 'exec: "nosuch": executable file not found in $PATH'),
+        (["run", "--rm", "busybox:1", "/bin/plain"], 126, "permission denied"),
+        (["run", "--rm", "--network", "moon", "busybox:1", "true"], 125, "network moon not found"),
+        (["run", "-m", "much", "busybox:1", "true"], 125, 'invalid size: "much"'),
+        (["run", "--env-file", "/nosuch", "busybox:1", "true"], 125, "open /nosuch: No such file or directory"),
+        (["run", "--name", "-", "busybox:1", "true"], 125, "Invalid container name (-)"),
+        (["run", "busybox:1"], 125, "No command specified"),
+        (["run", "-it", "busybox:1", "sh"], 1, "the input device is not a TTY"),
+        (["ps", "--nonsense"], 1, "No such option"),
+        (["nonsense"], 1, "No such command"),
+        (["rm", "nosuch"], 1, "No such container: nosuch"),
+        (["exec", "nosuch", "true"], 1, "No such container: nosuch"),
+        (["rmi", "nosuch"], 1, "No such image: nosuch"),
+        (["inspect", "nosuch"], 1, "No such object: nosuch"),
+        (["import", "/nosuch"], 1, "no such file: /nosuch"),
+        (["logs", "--since", "noon", "nosuch"], 1, "No such container"),
+    ],
+)
+def test_a_mistake_has_dockers_exit_code_and_one_sentence(
+    labctr: Labctr, arguments: list[str], status: int, message: str
+) -> None:
+    done = labctr(*arguments, check=False)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_an_error_comes_with_a_hint(labctr: Labctr) -> None:
+    assert labctr("rmi", "busibox:1", check=False).stderr == (
+        'Error: No such image: busibox:1\nHint: did you mean "busybox:1"?\n'
+    )
+
+
+def test_a_group_alone_explains_itself(labctr: Labctr) -> None:
+    assert "Commands:" in labctr("container").stdout
+    assert "settle" not in labctr("container", "--help").stdout
+
+
+# -- images ------------------------------------------------------------------------------------
+
+
+def test_import_prints_the_id_that_images_lists(labctr: Labctr, busybox_tar: Path) -> None:
+    image_id = labctr("import", "-m", "by hand", str(busybox_tar), "base:2").stdout.strip()
+    assert re.fullmatch("sha256:[0-9a-f]{64}", image_id)
+    lines = labctr("images", "base").stdout.splitlines()
+    assert lines[0].split("  ")[0] == "REPOSITORY"
+    assert re.fullmatch(rf"base         2         {image_id[7:19]}   .* ago   [\d.]+MB", lines[1])
+    assert labctr("image", "ls", "-q", "--no-trunc", "base:2").stdout == f"{image_id}\n"
+    assert "by hand" in labctr("history", "base:2").stdout
+
+
+def test_import_reads_standard_input(command: list[str], repository: Path, busybox_tar: Path) -> None:
+    with busybox_tar.open("rb") as file:
+        done = subprocess.run([*command, "import", "-"], stdin=file, capture_output=True, cwd=repository, check=True)
+    assert done.stdout.startswith(b"sha256:")
+    assert done.stderr == b""
+
+
+def test_import_shows_a_progress_bar_to_a_person(terminal: Callable[..., Terminal], busybox_tar: Path) -> None:
+    screen = terminal("import", str(busybox_tar), "base:3")
+    screen.expect("Importing:")
+    screen.expect("sha256:")
+    assert screen.wait() == 0
+
+
+def test_tag_and_rmi_print_what_they_take_away(labctr: Labctr) -> None:
+    labctr("tag", "busybox:1", "other")
+    assert labctr("rmi", "other").stdout == "Untagged: other:latest\n"
+    done = labctr("rmi", "nosuch", "busybox:1", check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"Untagged: busybox:1\nDeleted: sha256:.{64}\nDeleted: sha256:.{64}\n", done.stdout)
+
+
+def test_build_tells_its_steps_and_uses_the_cache(labctr: Labctr, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM busybox:1\nRUN echo made > /made && echo said\n")
+    built = labctr("build", "-t", "made:1", str(context)).stdout
+    number = "[0-9a-f]{12}"
+    assert re.fullmatch(
+        rf"Step 1/2 : FROM busybox:1\n ---> {number}\nStep 2/2 : RUN echo made > /made && echo said\n"
+        rf" ---> Running in {number}\nsaid\nRemoving intermediate container {number}\n ---> {number}\n"
+        rf"Successfully built {number}\nSuccessfully tagged made:1\n",
+        built,
+    )
+    again = labctr("build", "-t", "made:1", str(context)).stdout
+    assert " ---> Using cache\n" in again
+    assert labctr("build", "-q", str(context)).stdout.startswith("sha256:")
+    assert labctr("run", "--rm", "made:1", "cat", "/made").stdout == "made\n"
+
+
+def test_build_ends_with_the_failed_steps_status(labctr: Labctr) -> None:
+    done = labctr("build", "-", input="FROM busybox:1\nRUN exit 7\n", check=False)
+    assert done.returncode == 7
+    assert "Error: The command '/bin/sh -c exit 7' returned a non-zero code: 7" in done.stderr
+
+
+def test_a_mistake_in_a_dockerfile_is_pointed_at(labctr: Labctr) -> None:
+    done = labctr("build", "-", input="FROM busybox:1\nRUNN x\n", check=False)
+    assert done.returncode == 1
+    assert "Dockerfile:2:1: unknown instruction: RUNN\n    RUNN x\n    ^\nHint: did you mean RUN?" in done.stderr
+
+
+# -- run ---------------------------------------------------------------------------------------
+
+
+def test_run_keeps_output_and_errors_apart_and_rm_leaves_nothing(labctr: Labctr) -> None:
+    done = labctr("run", "--rm", "busybox:1", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_run_feeds_standard_input_and_its_end(labctr: Labctr) -> None:
+    text = "".join(f"line {number}\n" for number in range(100_000))  # more than any buffer on the way holds
+    assert labctr("run", "-i", "--rm", "busybox:1", "cat", input=text).stdout == text
+
+
+def test_without_i_standard_input_is_not_read(labctr: Labctr) -> None:
+    assert labctr("run", "--rm", "busybox:1", "cat", input="unread").stdout == ""
+
+
+@pytest.mark.parametrize("script", ["head -n1", "sleep 0.3; echo x"])
+def test_the_output_of_a_program_that_leaves_input_unread_is_complete(labctr: Labctr, script: str) -> None:
+    done = labctr("run", "-i", "--rm", "busybox:1", "sh", "-c", script, input="x\n" * 1_000_000)
+    assert done.stdout == "x\n"
+
+
+def test_a_reader_that_goes_away_ends_run_quietly(labctr: Labctr, command: list[str], repository: Path) -> None:
+    line = [*command, "run", "--rm", "busybox:1", "yes"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=repository) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_everything_after_the_image_belongs_to_the_command(labctr: Labctr) -> None:
+    assert labctr("run", "--rm", "busybox:1", "echo", "-it", "--rm", "--name").stdout == "-it --rm --name\n"
+
+
+def test_run_options_reach_the_container(labctr: Labctr, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "file").write_text("shared\n")
+    (tmp_path / "variables").write_text("# comment\nA=file\nB=file\n\n")
+    options = ["-e", "A=option", "--env-file", str(tmp_path / "variables"), "-w", "/tmp", "-u", "student", "-h", "lab"]
+    script = "pwd; id -un; hostname; echo $A $B; cat /shared/file"
+    done = labctr("run", "--rm", *options, "-v", f"{tmp_path}/shared:/shared:ro", "busybox:1", "sh", "-c", script)
+    assert done.stdout == "/tmp\nstudent\nlab\noption file\nshared\n"
+
+
+def test_limits_and_labels_are_written_down(labctr: Labctr) -> None:
+    options = ["-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "-l", "a=b", "--entrypoint", "echo"]
+    container_id = labctr("create", "--name", "limited", *options, "busybox:1", "word").stdout.strip()
+    [document] = json.loads(labctr("inspect", "limited").stdout)
+    assert document["Id"] == container_id
+    assert (document["Path"], document["Args"]) == ("echo", ["word"])
+    host = document["HostConfig"]
+    assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 20)
+    assert labctr("inspect", "-f", "{{.Name}} {{json .Config.Labels}}", "limited").stdout == '/limited {"a":"b"}\n'
+    assert labctr("start", "-a", "limited").stdout == "word\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_passed_on(command: list[str], repository: Path, number: int) -> None:
+    script = "trap 'exit 4' INT TERM; echo ready; while :; do sleep 0.1; done"
+    line = [*command, "run", "--rm", "busybox:1", "sh", "-c", script]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, cwd=repository) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.wait(15) == 4
+
+
+# -- run in a terminal -------------------------------------------------------------------------
+
+
+def test_a_terminal_has_the_callers_size_from_the_start(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal("run", "-it", "--rm", "busybox:1", "stty", "size", rows=33, columns=101)
+    screen.expect("33 101\r\n")
+    assert screen.wait() == 0
+
+
+def test_a_terminal_follows_the_callers_size(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal("run", "-it", "--rm", "busybox:1", "sh", "-c", "trap 'stty size; exit 9' WINCH; echo up; read x")
+    screen.expect("up")
+    screen.resize(40, 120)
+    screen.expect("40 120")
+    assert screen.wait() == 9
+
+
+def test_ctrl_c_goes_to_the_program_inside(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal(
+        "run",
+        "-it",
+        "--rm",
+        "busybox:1",
+        "sh",
+        "-c",
+        "trap 'echo caught; exit 5' INT; echo up; while :; do sleep 0.1; done",
+    )
+    screen.expect("up")
+    screen.type(CTRL_C)
+    screen.expect("caught")
+    assert screen.wait() == 5
+
+
+def test_a_shell_in_a_terminal_ends_with_its_own_status(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
+    screen = terminal("run", "-it", "--rm", "busybox:1", "sh")
+    screen.expect("# ")
+    screen.type(b"echo $((6*7))\r")
+    screen.expect("\r\n42\r\n")
+    screen.type(b"exit 9\r")
+    assert screen.wait() == 9
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_ctrl_p_ctrl_q_leaves_and_attach_comes_back(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
+    first = terminal("run", "-it", "--rm", "--name", "web", "busybox:1", "sh")
+    first.expect("# ")
+    first.type(b"echo typed > /typed\r" + CTRL_P + CTRL_Q)
+    first.expect("read escape sequence")
+    assert first.wait() == 0
+    assert labctr("inspect", "-f", "{{.State.Status}}", "web").stdout == "running\n"
+    second = terminal("attach", "web", rows=30, columns=90)
+    second.type(b"cat /typed; stty size; exit 6\r")
+    second.expect("typed\r\n30 90")
+    assert second.wait() == 6
+    assert labctr("ps", "-aq").stdout == ""  # --rm still holds
+
+
+def test_exec_in_a_terminal_has_a_terminal(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
+    labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "100")
+    screen = terminal("exec", "-it", "web", "sh", rows=31, columns=91)
+    screen.expect("# ")
+    screen.type(b"stty size; exit 8\r")
+    screen.expect("31 91")
+    assert screen.wait() == 8
+
+
+# -- running containers ------------------------------------------------------------------------
+
+
+def test_the_life_of_a_container(labctr: Labctr) -> None:
+    container_id = labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "1000").stdout
+    assert ID.fullmatch(container_id)
+    heading, row = labctr("ps").stdout.splitlines()
+    assert re.split(r"\s{2,}", heading) == ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    assert re.fullmatch(rf'{container_id[:12]}   busybox:1   "sleep 1000"   .* ago   Up .* +web', row)
+    assert labctr("rm", "web", check=False).returncode == 1
+    assert labctr("stop", "-t", "0", container_id[:4]).stdout == f"{container_id[:4]}\n"
+    assert labctr("ps", "-q").stdout == ""
+    assert "Exited (137) " in labctr("ps", "-a").stdout
+    assert labctr("wait", "web").stdout == "137\n"
+    assert labctr("start", "web").stdout == "web\n"
+    assert labctr("kill", "-s", "KILL", "web").stdout == "web\n"
+    assert labctr("container", "rm", "web").stdout == "web\n"
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_ps_shows_the_last_ones(labctr: Labctr) -> None:
+    ids = [labctr("create", "busybox:1", "true").stdout.strip() for _ in range(3)]
+    assert labctr("ps", "-q").stdout == ""
+    assert labctr("ps", "-lq", "--no-trunc").stdout.split() == ids[2:]
+    assert labctr("ps", "-n", "2", "-q", "--no-trunc").stdout.split() == ids[:0:-1]
+    assert "   Created   " in labctr("ps", "-a").stdout
+
+
+def test_exec_runs_one_more_command(labctr: Labctr) -> None:
+    labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "1000")
+    done = labctr(
+        "exec", "-e", "A=b", "-w", "/tmp", "-u", "1000", "web", "sh", "-c", "pwd; id -u; echo $A; exit 3", check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "/tmp\n1000\nb\n")
+    assert labctr("exec", "-i", "web", "cat", input="hi\n").stdout == "hi\n"
+    assert labctr("exec", "web", "nosuch", check=False).returncode == 127
+    assert labctr("exec", "-t", "web", "sh", check=False).stderr.startswith("Error: the input device is not a TTY")
+    assert labctr("exec", "-d", "web", "touch", "/made").stdout == ""
+
+
+def test_logs_show_what_was_printed(labctr: Labctr) -> None:
+    labctr("run", "--name", "web", "busybox:1", "sh", "-c", "echo one; echo two >&2; sleep 0.2; echo three")
+    done = labctr("logs", "web")
+    assert (done.stdout, done.stderr) == ("one\nthree\n", "two\n")
+    assert labctr("logs", "-n", "1", "web").stdout == "three\n"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z three\n", labctr("logs", "-t", "--tail", "1", "web").stdout)
+    assert labctr("logs", "--since", "1h", "-f", "web").stdout == "one\nthree\n"
+    assert labctr("logs", "--until", "1h", "web").stdout == ""
+    assert "invalid time" in labctr("logs", "--since", "noon", "web", check=False).stderr
+
+
+def test_commit_makes_an_image(labctr: Labctr) -> None:
+    labctr("run", "--name", "web", "busybox:1", "sh", "-c", "echo changed > /new")
+    image_id = labctr("commit", "-a", "me", "-m", "a file", "web", "changed:v1").stdout.strip()
+    [document] = json.loads(labctr("image", "inspect", "changed:v1").stdout)
+    assert (document["Id"], document["Author"], document["Comment"]) == (image_id, "me", "a file")
+    assert labctr("run", "--rm", "changed:v1", "cat", "/new").stdout == "changed\n"
+
+
+def test_inspect_looks_up_containers_first_and_then_images(labctr: Labctr) -> None:
+    labctr("create", "--name", "web", "busybox:1", "true")
+    done = labctr("inspect", "nosuch", "web", "busybox:1", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("[\n    {\n        ")
+    assert [document.get("Name", "image") for document in json.loads(done.stdout)] == ["/web", "image"]
+    assert "only {{.A.B}}" in labctr("inspect", "-f", "{{range .X}}", "web", check=False).stderr
+
+
+def test_info_counts(labctr: Labctr, engine: Engine) -> None:
+    labctr("create", "busybox:1", "true")
+    told = labctr("info").stdout
+    assert told.startswith("Containers: 1\n Running: 0\n Paused: 0\n Stopped: 1\nImages: 1\n")
+    assert "\nStorage Driver: overlay2\n Backing Filesystem: " in told
+    assert f"\nRoot Dir: {engine.data_root}\n" in told
+
+
+def test_a_detached_container_with_rm_goes_by_itself(labctr: Labctr, engine: Engine) -> None:
+    container_id = labctr("run", "-d", "--rm", "busybox:1", "true").stdout.strip()
+    directory = engine.data_root / "containers" / container_id
+    deadline = time.monotonic() + 10
+    while directory.exists() and time.monotonic() < deadline:  # nobody but its monitor looks after it
+        time.sleep(0.05)
+    assert not directory.exists()
+
+
+def test_start_attached_feeds_and_shows_a_created_container(labctr: Labctr) -> None:
+    labctr("create", "-i", "--name", "web", "busybox:1", "sh", "-c", "read word; echo got $word; exit 3")
+    done = labctr("start", "-ai", "web", input="it\n", check=False)
+    assert (done.returncode, done.stdout) == (3, "got it\n")
+
+
+def test_start_is_content_with_what_runs_already(labctr: Labctr) -> None:
+    labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "1000")
+    assert labctr("start", "web").stdout == "web\n"
+    assert labctr("restart", "-t", "0", "web").stdout == "web\n"
+    assert labctr("inspect", "-f", "{{.State.Running}}", "web").stdout == "true\n"
+
+
+def test_attach_wants_a_running_container(labctr: Labctr) -> None:
+    labctr("create", "--name", "web", "busybox:1", "true")
+    done = labctr("attach", "web", check=False)
+    assert done.returncode == 1
+    assert "You cannot attach to a stopped container, start it first" in done.stderr
+
+
+def test_system_down_refuses_while_a_container_is_connected(labctr: Labctr) -> None:
+    labctr("run", "-d", "busybox:1", "sleep", "1000")
+    done = labctr("system", "down", check=False)
+    assert done.returncode == 1
+    assert "has connected containers" in done.stderr

@@ -1,0 +1,554 @@
+"""Containers: what a student does with them, and what the kernel makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.images import Image
+from pylab_container.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    ContainerFailed,
+    ContainerNotFound,
+    ImageNotFound,
+    InvalidInput,
+)
+from pylab_container.formats.events import ContainerChanged, OverlayMounted
+
+
+def run(engine: Engine, image: Image, script: str, **options: object) -> str:
+    output: bytes = engine.containers.run(image, ["sh", "-c", script], remove=True, network_mode="none", **options)  # type: ignore[arg-type]
+    return output.decode()
+
+
+def engine_files(engine: Engine) -> list[str]:
+    """What the store holds; locks stay, and so does the mark of an image's layer that it has had a child."""
+    paths = (path for path in engine.data_root.rglob("*") if "locks" not in path.parts)
+    return sorted(str(path) for path in paths if path.suffix != ".lock" and path.name != "committed")
+
+
+# -- run ---------------------------------------------------------------------------------------
+
+
+def test_a_command_runs_and_its_output_comes_back(engine: Engine, image: Image) -> None:
+    before = engine_files(engine)
+    assert engine.containers.run(image, ["echo", "hello"], remove=True) == b"hello\n"
+    assert engine.containers.list(all=True) == []
+    assert engine_files(engine) == before
+
+
+def test_a_command_may_be_one_string(engine: Engine, image: Image) -> None:
+    assert engine.containers.run("busybox:1", "echo 'a  b' c", remove=True, network_mode="none") == b"a  b c\n"
+
+
+def test_output_of_any_size_and_bytes_comes_back_whole(engine: Engine, image: Image) -> None:
+    assert len(run(engine, image, "yes | head -c 3000000")) == 3_000_000
+    output = engine.containers.run(image, ["printf", r"\377\000\n"], remove=True, network_mode="none")
+    assert output == b"\xff\0\n"
+
+
+def test_a_command_that_fails_is_an_error_with_status_and_output(engine: Engine, image: Image) -> None:
+    with pytest.raises(ContainerFailed, match="status 3") as caught:
+        run(engine, image, "echo out; echo err >&2; exit 3")
+    assert caught.value.status == 3
+    assert b"out" in caught.value.output
+    assert b"err" in caught.value.output
+    assert engine.containers.list(all=True) == []
+
+
+def test_a_command_killed_by_a_signal_has_128_more_than_its_number(engine: Engine, image: Image) -> None:
+    with pytest.raises(ContainerFailed) as caught:
+        run(engine, image, "sleep 9 & kill -9 $!; wait $!")
+    assert caught.value.status == 137
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "exit_code"),
+    [
+        (["nothing"], CommandNotFound, 127),
+        (["/no/such/file"], CommandNotFound, 127),
+        (["./nothing"], CommandNotFound, 127),
+        (["/bin/plain"], CommandNotExecutable, 126),
+        (["/etc"], CommandNotExecutable, 126),
+    ],
+)
+def test_a_command_that_cannot_start_leaves_nothing_half_made(
+    engine: Engine, image: Image, command: list[str], error: type[Exception], exit_code: int
+) -> None:
+    before = engine_files(engine)
+    for detach in (False, True):
+        with pytest.raises(error) as caught:
+            engine.containers.run(image, command, remove=True, detach=detach)
+        assert caught.value.exit_code == exit_code  # type: ignore[attr-defined]
+    assert engine_files(engine) == before
+    container = engine.containers.create(image, command, name="kept")
+    with pytest.raises(error):
+        container.start()
+    assert container.status == "created"
+    assert container.attrs["State"]["ExitCode"] == exit_code
+    assert not engine.driver.is_mounted(engine.layers.writable(container.id).mount_id)
+    with pytest.raises(error):
+        container.start()
+    container.remove()
+    assert engine_files(engine) == before
+
+
+def test_an_image_without_a_command_needs_one(engine: Engine, image: Image) -> None:
+    with pytest.raises(InvalidInput, match="No command specified"):
+        engine.containers.run(image)
+    with pytest.raises(CommandNotFound):
+        engine.containers.run(image, [""])
+    assert engine.containers.list(all=True) == []
+
+
+def test_an_unknown_image_is_not_found(engine: Engine) -> None:
+    with pytest.raises(ImageNotFound):
+        engine.containers.run("nothing:1", ["true"])
+
+
+def test_environment_directory_user_and_hostname_are_those_asked_for(engine: Engine, image: Image) -> None:
+    script = 'echo "$A|$B|$HOME|$HOSTNAME|$(hostname)|$(pwd)|$(id -u):$(id -g)"'
+    output = run(
+        engine,
+        image,
+        script,
+        environment={"A": "1", "B": "x=y z"},
+        working_dir="/tmp/new",
+        user="student",
+        hostname="lab",
+    )
+    assert output.strip() == "1|x=y z|/home/student|lab|lab|/tmp/new|1000:1000"
+    assert run(engine, image, "id -u; id -g", user="7:8").split() == ["7", "8"]
+
+
+def test_an_unknown_user_or_network_is_refused_and_nothing_is_left(engine: Engine, image: Image) -> None:
+    before = engine_files(engine)
+    with pytest.raises(InvalidInput):
+        run(engine, image, "true", user="nobody-knows")
+    with pytest.raises(InvalidInput, match="network"):
+        engine.containers.run(image, ["true"], network_mode="moon")
+    assert engine_files(engine) == before
+
+
+def test_the_entrypoint_comes_before_the_command(engine: Engine, image: Image) -> None:
+    assert (
+        engine.containers.run(image, ["a", "b"], entrypoint=["echo", "-n"], remove=True, network_mode="none") == b"a b"
+    )
+
+
+# -- names and lists ---------------------------------------------------------------------------
+
+
+def test_a_name_that_is_taken_is_a_conflict_and_nothing_is_made(engine: Engine, image: Image) -> None:
+    first = engine.containers.create(image, ["true"], name="web")
+    before = engine_files(engine)
+    with pytest.raises(Conflict, match=f'"/web" is already in use by container "{first.id}"'):
+        engine.containers.create(image, ["true"], name="web")
+    assert engine_files(engine) == before
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "-x", "x/y", "x\n", "é"])
+def test_a_bad_name_is_refused(engine: Engine, image: Image, name: str) -> None:
+    with pytest.raises(InvalidInput, match="Invalid container name"):
+        engine.containers.create(image, ["true"], name=name)
+
+
+def test_a_container_is_found_by_name_id_and_beginning_of_its_id(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, ["true"], name="web")
+    for spelling in ("web", "/web", container.id, container.short_id, container.id[:5]):
+        assert engine.containers.get(spelling) == container
+    for spelling in ("", "we", "x" * 12):
+        with pytest.raises(ContainerNotFound, match="No such container"):
+            engine.containers.get(spelling)
+
+
+def test_only_running_containers_are_listed_unless_all_are_asked_for(engine: Engine, image: Image) -> None:
+    created = engine.containers.create(image, ["true"])
+    running = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    assert engine.containers.list() == [running]
+    assert engine.containers.list(all=True) == [running, created]
+    assert created.name != running.name
+
+
+# -- life --------------------------------------------------------------------------------------
+
+
+def test_a_container_goes_through_its_states(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, ["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.1; done"])
+    assert container.status == "created"
+    container.start()
+    assert container.status == "running"
+    assert Path(f"/proc/{container.pid}").exists()
+    with pytest.raises(Conflict, match="running"):
+        container.start()
+    with pytest.raises(Conflict, match="running"):
+        container.remove()
+    container.stop()
+    assert (container.status, container.pid, container.wait()) == ("exited", 0, 5)
+    container.stop()
+    with pytest.raises(Conflict, match="not running"):
+        container.kill()
+    container.start()
+    container.kill()
+    assert container.wait() == 137
+    container.remove()
+    with pytest.raises(ContainerNotFound):
+        _ = container.status
+
+
+def test_a_container_deaf_to_sigterm_is_killed_in_the_end(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sh", "-c", "trap '' TERM; sleep 100"], detach=True, network_mode="none")
+    time.sleep(0.2)
+    container.stop(timeout=0.3)
+    assert container.wait() == 137
+
+
+@pytest.mark.parametrize("name", ["USR1", "SIGUSR1", 10, "10"])
+def test_a_signal_arrives_however_it_is_called(engine: Engine, image: Image, name: str | int) -> None:
+    script = "trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"
+    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    while not container.logs():
+        time.sleep(0.01)
+    container.kill(name)
+    assert container.wait(5) == 9
+
+
+def test_an_unknown_signal_changes_nothing(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    for name in ("NOTHING", "0", "-1", "99"):
+        with pytest.raises(InvalidInput, match="signal"):
+            container.kill(name)
+    assert container.status == "running"
+
+
+def test_waiting_may_have_a_limit(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    with pytest.raises(TimeoutError):
+        container.wait(0.1)
+
+
+def test_what_was_written_stays_over_a_restart_and_goes_with_the_container(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(
+        image, ["sh", "-c", "cat /note || echo first > /note"], detach=True, network_mode="none"
+    )
+    container.wait()
+    assert (container.upper / "note").read_text() == "first\n"
+    container.start()
+    container.wait()
+    assert container.logs().endswith(b"first\n")
+    upper = container.upper
+    container.remove()
+    assert not upper.exists()
+
+
+def test_logs_tell_streams_apart(engine: Engine, image: Image) -> None:
+    script = "echo one; echo two >&2; echo three; printf four"
+    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container.wait()
+    assert container.logs(stderr=False) == b"one\nthree\nfour"
+    assert container.logs(stdout=False) == b"two\n"
+    assert len(container.logs(timestamps=True).splitlines()) == 4
+    assert container.logs(tail=1) == b"four"
+
+
+def test_a_container_with_auto_remove_goes_by_itself(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "0.2"], detach=True, remove=True, network_mode="none")
+    container.wait()
+    with pytest.raises(ContainerNotFound):
+        _ = container.status
+
+
+# -- exec --------------------------------------------------------------------------------------
+
+
+def test_exec_joins_the_container(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True, environment={"A": "1"}, network_mode="none")
+    script = 'echo "$A$B $(pwd) $(id -u)"; cat /proc/1/cmdline | tr "\\0" " "; exit 4'
+    result = container.exec_run(["sh", "-c", script], environment={"B": "2"}, workdir="/tmp", user="student")
+    assert result == (4, b"12 /tmp 1000\nsleep 100 ")
+    assert container.exec_run("echo a b").output == b"a b\n"
+
+
+def test_exec_of_nothing_is_refused_and_the_container_lives(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    with pytest.raises(CommandNotFound):
+        container.exec_run(["nothing"])
+    with pytest.raises(CommandNotExecutable):
+        container.exec_run(["/bin/plain"])
+    with pytest.raises(InvalidInput):
+        container.exec_run([])
+    assert container.status == "running"
+    container.kill()
+    with pytest.raises(Conflict, match="not running"):
+        container.exec_run(["true"])
+
+
+# -- commit ------------------------------------------------------------------------------------
+
+
+def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(engine: Engine, image: Image) -> None:
+    script = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 4755 /etc/group"
+    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container.wait()
+    child = container.commit("lab", "v1", message="changed", author="student", changes={"Cmd": ["cat", "/new"]})
+    assert child.tags == ["lab:v1"]
+    assert child.config.config["Cmd"] == ["cat", "/new"]
+    assert engine.containers.run(child, remove=True, network_mode="none") == b"new\n"
+    check = "ls /home | wc -l; test -e /bin/plain || echo gone; stat -c %a /etc/group"
+    assert run(engine, child, check).split() == ["0", "gone", "4755"]
+    diff = engine.driver.diff_path(child.layers[-1].cache_id)
+    files = sorted(str(path.relative_to(diff)) for path in diff.rglob("*"))
+    assert files == ["bin", "bin/plain", "etc", "etc/group", "home", "new"]
+    assert child.attrs["Parent"] == image.id
+    assert child.attrs["Container"] == container.id
+
+
+def test_a_running_container_is_committed_frozen_and_goes_on(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sh", "-c", "echo x > /x; sleep 100"], detach=True, network_mode="none")
+    while not (container.upper / "x").exists():
+        time.sleep(0.01)
+    child = container.commit()
+    assert (engine.driver.diff_path(child.layers[-1].cache_id) / "x").exists()
+    assert container.exec_run("echo alive").output == b"alive\n"
+
+
+# -- volumes -----------------------------------------------------------------------------------
+
+
+def test_a_bind_shows_the_host_s_directory_to_read_and_write(engine: Engine, image: Image, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/in").write_text("from the host")
+    output = run(engine, image, "cat /data/in; echo out > /data/out", volumes=[f"{tmp_path}/shared:/data"])
+    assert output == "from the host"
+    assert (tmp_path / "shared/out").read_text() == "out\n"
+
+
+def test_a_read_only_bind_cannot_be_written(engine: Engine, image: Image, tmp_path: Path) -> None:
+    with pytest.raises(ContainerFailed, match="Read-only file system"):
+        run(engine, image, "echo x > /data/x", volumes=[f"{tmp_path}:/data:ro"])
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_single_file_may_be_bound_over_one_of_the_image(engine: Engine, image: Image, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("bound\n")
+    assert run(engine, image, "cat /etc/passwd", volumes=[f"{tmp_path}/passwd:/etc/passwd:ro"]) == "bound\n"
+
+
+def test_a_volume_keeps_its_data_and_starts_with_the_image_s(engine: Engine, image: Image) -> None:
+    run(engine, image, "echo x > /etc/more", volumes=["data:/etc"])
+    assert {"group", "more", "passwd"} <= set(run(engine, image, "ls /v", volumes=["data:/v:ro"]).split())
+    assert (engine.data_root / "volumes/data/_data/more").read_text() == "x\n"
+
+
+def test_a_volume_without_a_name_goes_with_its_container(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["true"], detach=True, volumes=["/data"], network_mode="none")
+    container.wait()
+    (mount,) = container.attrs["Mounts"]
+    assert Path(mount["Source"]).is_dir()
+    container.remove(v=True)
+    assert not Path(mount["Source"]).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "/a:", ":/b", "/a:b", "/a:/", "/a:/b:rx", "/a:/b:ro:x", "../x:/b", "a/b:/c", ".:/b", "..:/b", "-x:/b"],
+)
+def test_a_bad_volume_is_refused_and_nothing_is_left(engine: Engine, image: Image, text: str) -> None:
+    before = engine_files(engine)
+    with pytest.raises(InvalidInput):
+        run(engine, image, "true", volumes=[text])
+    assert engine_files(engine) == before
+
+
+# -- what the kernel sees ----------------------------------------------------------------------
+
+
+def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(
+        image,
+        ["sleep", "100"],
+        detach=True,
+        mem_limit=64 << 20,
+        nano_cpus=500_000_000,
+        pids_limit=20,
+        network_mode="none",
+    )
+    found = {}
+    for name in ("memory.limit_in_bytes", "memory.max", "cpu.cfs_quota_us", "cpu.max", "pids.max"):
+        for path in Path("/sys/fs/cgroup").glob(f"**/labctr/{container.id}/{name}"):
+            found[name] = path.read_text().split()[0]
+    memory = found.get("memory.max") or found["memory.limit_in_bytes"]
+    assert memory == str(64 << 20)
+    assert (found.get("cpu.max") or found["cpu.cfs_quota_us"]) == "50000"
+    assert found["pids.max"] == "20"
+    crowd = container.exec_run(["sh", "-c", "for i in $(seq 40); do sleep 0.5 & done"])
+    assert b"fork" in crowd.output
+
+
+def test_a_container_that_takes_too_much_memory_is_killed(engine: Engine, image: Image) -> None:
+    with pytest.raises(ContainerFailed) as caught:
+        run(engine, image, "head -c 200m /dev/zero | tail", mem_limit=16 << 20)
+    assert caught.value.status in (137, 1)
+
+
+def test_the_first_process_has_docker_s_fences(engine: Engine, image: Image) -> None:
+    status = dict(
+        line.split(":\t", 1) for line in run(engine, image, "cat /proc/self/status").splitlines() if ":\t" in line
+    )
+    assert status["CapEff"] == status["CapBnd"] == "00000000a80425fb", "Docker's fourteen capabilities"
+    assert status["CapAmb"].strip("0") == ""
+    assert status["Seccomp"] == "2"
+    unprivileged = run(engine, image, "grep CapEff /proc/self/status", user="student")
+    assert unprivileged.split()[1].strip("0") == ""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mount -t tmpfs tmpfs /tmp",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo b > /proc/sysrq-trigger",
+        "test -s /proc/kcore",
+        "test -s /proc/keys",
+        "ls /sys/firmware/* ",
+        "mknod /dev/sda b 8 0 && cat /dev/sda",
+        "hostname other",
+        "chroot / mount --bind /proc /tmp",
+        "echo x > /sys/x",
+    ],
+)
+def test_the_dangerous_is_refused_inside(engine: Engine, image: Image, script: str) -> None:
+    with pytest.raises(ContainerFailed):
+        run(engine, image, script)
+
+
+def test_a_container_sees_its_own_processes_network_and_mounts_only(engine: Engine, image: Image) -> None:
+    assert run(engine, image, "ls /proc | grep -c '^[0-9]'").strip() in ("2", "3", "4")
+    assert run(engine, image, "ls /sys/class/net").split() == ["lo"]
+    assert str(engine.data_root) not in run(engine, image, "cat /proc/self/mountinfo | cut -d' ' -f5")
+
+
+def test_hostname_hosts_and_resolv_conf_are_the_engine_s(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True)
+    assert container.exec_run("cat /etc/hostname").output.decode().strip() == container.short_id
+    hosts = container.exec_run("cat /etc/hosts").output.decode()
+    assert "127.0.0.1\tlocalhost" in hosts
+    assert f"{container.address}\t{container.short_id}" in hosts
+    resolv_conf = container.exec_run("cat /etc/resolv.conf").output.decode()
+    assert "nameserver" in resolv_conf
+    assert "nameserver 127." not in resolv_conf
+    container.exec_run(["sh", "-c", "echo 1.2.3.4 lab >> /etc/hosts"])
+    assert "1.2.3.4 lab" in container.exec_run("cat /etc/hosts").output.decode()
+    container.kill()
+    assert list(container.upper.iterdir()) == [], "mounted files are no change of the container"
+
+
+def test_the_events_tell_what_happened(engine: Engine, image: Image) -> None:
+    with engine.events.collected() as events:
+        run(engine, image, "true")
+    actions = [event.action for event in events if isinstance(event, ContainerChanged)]
+    assert actions == ["created", "started", "exited", "removed"]
+    assert any(isinstance(event, OverlayMounted) for event in events)
+
+
+# -- many processes ----------------------------------------------------------------------------
+
+PRELUDE = "import sys, os; from pylab_container import Engine; e = Engine(sys.argv[1]);"
+
+
+def start_other(engine: Engine, script: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PRELUDE + script, str(engine.data_root)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return output
+
+
+def test_a_container_outlives_the_process_that_started_it(engine: Engine, image: Image) -> None:
+    command = "['sh', '-c', 'echo hello; sleep 100']"
+    script = f"print(e.containers.run('busybox:1', {command}, detach=True, name='long').id)"
+    container_id = finished(start_other(engine, script)).strip()
+    container = engine.containers.get("long")
+    assert (container.id, container.status) == (container_id, "running")
+    assert container.exec_run("echo still here").output == b"still here\n"
+    assert container.logs() == b"hello\n"
+    stop = "e.containers.get('long').stop(1)"
+    finished(start_other(engine, stop))
+    assert container.status == "exited"
+
+
+def test_a_container_survives_the_kill_of_its_starter(engine: Engine, image: Image) -> None:
+    script = (
+        "e.containers.run('busybox:1', ['sh', '-c', 'sleep 1; echo done'], detach=True, name='orphan');"
+        "os.kill(os.getpid(), 9)"
+    )
+    other = start_other(engine, script)
+    other.communicate(timeout=60)
+    assert other.returncode == -signal.SIGKILL
+    container = engine.containers.get("orphan")
+    assert container.status == "running"
+    assert container.wait(10) == 0
+    assert container.logs() == b"done\n"
+    assert container.attrs["State"]["FinishedAt"] > container.attrs["State"]["StartedAt"]
+
+
+def test_one_of_many_gets_the_name(engine: Engine, image: Image) -> None:
+    script = (
+        "from pylab_container.errors import Conflict\n"
+        "try: e.containers.create('busybox:1', ['true'], name='wanted'); print('mine')\n"
+        "except Conflict: print('taken')"
+    )
+    others = [start_other(engine, "\n" + script) for _ in range(4)]
+    assert sorted(finished(other).strip() for other in others) == ["mine", "taken", "taken", "taken"]
+    assert [container.name for container in engine.containers.list(all=True)] == ["wanted"]
+    assert len(list((engine.data_root / "image/overlay2/layerdb/mounts").iterdir())) == 1
+
+
+def test_one_of_many_imports_stores_the_layer(engine: Engine, busybox_tar: Path) -> None:
+    others = [start_other(engine, f"print(e.images.import_({str(busybox_tar)!r}, 'x:{n}').id)") for n in range(4)]
+    for other in others:
+        finished(other)
+    assert len(engine.images.list()) == len({image.id for image in engine.images.list()})
+    assert len(engine.layers.all()) == 1
+    assert sorted(tag.reference.tag or "" for tag in engine.image_store.tags()) == ["0", "1", "2", "3"]
+
+
+def test_two_stop_one_container_at_once(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True)
+    others = [start_other(engine, f"e.containers.get({container.id!r}).kill()") for _ in range(3)]
+    results = [other.communicate(timeout=60)[1] for other in others]
+    assert container.status == "exited"
+    assert all(not errors or "is not running" in errors for errors in results)
+
+
+def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(engine: Engine, image: Image) -> None:
+    loop = "print('go', flush=True)\nfor _ in range(9): e.containers.run('busybox:1', ['true'], remove=True)"
+    for number in range(12):
+        other = start_other(engine, loop)
+        assert other.stdout
+        other.stdout.readline()
+        time.sleep(0.05 + number * 0.04)
+        os.kill(other.pid, signal.SIGKILL)
+        other.communicate(timeout=60)
+    assert run(engine, image, "echo works") == "works\n"
+    assert engine.images.list() == [image]
+    for number, container in enumerate(engine.containers.list(all=True)):
+        if number % 2:
+            container.start()
+        container.remove(force=True)
+    assert engine.containers.list(all=True) == []
+    assert not list((engine.run_root / "runc").iterdir())
+    for merged in (engine.data_root / "overlay2").glob("*-init/merged"):  # no container names it: work for fsck
+        engine.driver.unmount(merged.parent.name)
