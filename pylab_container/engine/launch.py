@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.info import cgroup_version
-from pylab_container.errors import CommandNotFound, InvalidInput, MissingProgram
+from pylab_container.errors import CommandNotFound, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.formats import bundle
 from pylab_container.formats.etc import container_resolv_conf, hosts_file
 from pylab_container.host import linux, programs
@@ -281,8 +281,20 @@ def _text(path: Path) -> str:
 # ---- the bundle ----------------------------------------------------------------------
 
 
+def refuse_chroot() -> None:
+    """Raises RuntimeFailed in a chroot(2).
+
+    runc's exec enters the container's mount namespace, whose root then lies outside of the
+    chroot: a command meant for the container would run on the machine itself.
+    """
+    if linux.is_chrooted():
+        hint = "use a machine, a VM or pivot_root(8) instead of chroot(8)"
+        raise RuntimeFailed("containers cannot be started from inside a chroot", hint=hint)
+
+
 def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
     """Write config.json for a container whose file system is mounted at root; returns the bundle directory."""
+    refuse_chroot()
     first = process(record, root)
     host = record.host_config
     network = host.get("NetworkMode") or "bridge"

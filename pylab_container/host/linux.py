@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -71,6 +72,30 @@ def unshare(flags: int) -> None:
 def setns(fd: int, kind: int) -> None:
     """setns(2): the calling *thread* enters the namespace behind fd."""
     _check(_libc.setns(fd, kind))
+
+
+def is_chrooted() -> bool:
+    """Whether this process sees another / than its mount namespace has: the mark of chroot(2).
+
+    Entering the namespace anew, which it is in already, gives a thread of its own the namespace's root.
+    """
+    roots: list[tuple[int, int]] = []
+
+    def look() -> None:
+        unshare(CLONE_FS)
+        with open("/proc/self/ns/mnt", "rb") as namespace:
+            setns(namespace.fileno(), CLONE_NEWNS)
+        roots.append(_identity("/"))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return roots != [_identity("/")]
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def syncfs(fd: int) -> None:

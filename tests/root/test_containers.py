@@ -552,3 +552,15 @@ def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(engine: Engine
     assert not list((engine.run_root / "runc").iterdir())
     for merged in (engine.data_root / "overlay2").glob("*-init/merged"):  # no container names it: work for fsck
         engine.driver.unmount(merged.parent.name)
+
+
+def test_nothing_is_started_from_inside_a_chroot(repository: Path) -> None:
+    """Not even by accident: runc's exec would then run its command on the machine itself."""
+    script = (
+        "import os; from pylab_container.engine import launch\n"
+        f"launch.refuse_chroot(); os.chroot({str(repository)!r})\n"
+        "try: launch.refuse_chroot()\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("RuntimeFailed containers cannot be started from inside a chroot\nHint: ")
