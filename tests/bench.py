@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import shutil
 import statistics
@@ -46,11 +47,11 @@ class Benchmark:
 class Lab:
     """The commands that run our engine, and their data root."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, *, root: str = "labctr") -> None:
         self.scratch = scratch
         installed = Path(sys.executable).with_name("labctr")
         command = [str(installed)] if installed.exists() else [sys.executable, "-m", "pylab_container"]
-        self.command = [*command, "--root", str(scratch / "labctr")]
+        self.command = [*command, "--root", str(scratch / root)]
         self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
@@ -93,6 +94,7 @@ class Fresh:
     """
 
     def __init__(self, base: Path, scratch: Path) -> None:
+        self.scratch = scratch
         self._base = base
         self._tar = scratch / "fresh.tar"
         self._count = 0
@@ -111,6 +113,31 @@ class Fresh:
 def timed_import(side: Side, fresh: Fresh) -> float:
     tar = fresh.tar()
     return timed(side, "import", str(tar), "bench:import")
+
+
+def timed_commit(side: Side, number: Iterator[int]) -> float:
+    """Commit a container that wrote about 190 MB in some thousand files."""
+    name = f"bench-{next(number)}"
+    timed(side, "run", "--name", name, "--network", "none", "bench:base", "sh", "-c", f"cp -a /usr /{name}")
+    os.sync()
+    seconds = timed(side, "commit", name, f"bench:{name}")
+    timed(side, "rm", name)
+    return seconds
+
+
+def timed_save(side: Side) -> float:
+    with tempfile.TemporaryDirectory() as scratch:
+        os.sync()
+        return timed(side, "save", "-o", f"{scratch}/saved.tar", "bench:base")
+
+
+def timed_load(side: Side, maker: Lab, fresh: Fresh) -> float:
+    """Load an archive with a layer that nobody has seen; a third engine makes it."""
+    timed(maker, "import", str(fresh.tar()), "bench:load")
+    saved = fresh.scratch / "load.tar"
+    timed(maker, "save", "-o", str(saved), "bench:load")
+    os.sync()
+    return timed(side, "load", "-q", "-i", str(saved))
 
 
 def our_import_memory(lab: Lab, tar: Path) -> float:
@@ -136,16 +163,20 @@ def their_import_memory(docker: Docker, tar: Path) -> float:
 
 
 def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchmark]:
+    number, maker = itertools.count(), Lab(lab.scratch, root="maker")
     run, alone = ("run", "--rm", "bench:base", "true"), ("run", "--rm", "--network", "none", "bench:base", "true")
     return [
         Benchmark("import", "s", lambda: timed_import(lab, fresh), lambda: timed_import(docker, fresh)),
+        Benchmark("commit", "s", lambda: timed_commit(lab, number), lambda: timed_commit(docker, number)),
+        Benchmark("save", "s", lambda: timed_save(lab), lambda: timed_save(docker)),
+        Benchmark("load", "s", lambda: timed_load(lab, maker, fresh), lambda: timed_load(docker, maker, fresh)),
         Benchmark("memory", "MB", lambda: our_import_memory(lab, tar), lambda: their_import_memory(docker, tar)),
         Benchmark("run", "s", lambda: timed(lab, *run), lambda: timed(docker, *run)),
         Benchmark("run-without-network", "s", lambda: timed(lab, *alone), lambda: timed(docker, *alone)),
     ]
 
 
-NAMES = ("import", "memory", "run", "run-without-network")
+NAMES = ("import", "commit", "save", "load", "memory", "run", "run-without-network")
 
 
 def pairs(benchmark: Benchmark, count: int) -> list[tuple[float, float]]:

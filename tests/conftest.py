@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,32 @@ from hypothesis import settings
 # On a busy machine an example may take long; a failure is shown with its example, so none is kept on disk.
 settings.register_profile("lab", deadline=None, database=None)
 settings.load_profile("lab")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--stress", action="store_true", help="kill 200 times instead of 20, and compete for a minute")
+    parser.addoption(
+        "--seed", type=int, default=None, help="of the random moments at which tests kill, to repeat a run"
+    )
+
+
+@pytest.fixture(scope="session")
+def kills(pytestconfig: pytest.Config) -> int:
+    """How often each operation is killed."""
+    return 200 if pytestconfig.getoption("--stress") else 20
+
+
+@pytest.fixture(scope="session")
+def competing_seconds(pytestconfig: pytest.Config) -> int:
+    """How long processes compete for one data root."""
+    return 60 if pytestconfig.getoption("--stress") else 10
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """Where chance starts in this run; a failing test shows it."""
+    given = pytestconfig.getoption("--seed")
+    return secrets.randbelow(10**6) if given is None else int(given)
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,16 @@
     __init__.py     main(), and where each command is
     command.py      what all commands share: errors, exit codes, the engine
     images.py       import, images, tag, rmi, history
+    archives.py     save, load, export
     building.py     build
     containers.py   create, start, stop, ps, commit, rm, …
     run.py          run, attach, exec: the commands that connect the terminal
     output.py       logs
+    files.py        cp, diff
+    pruning.py      what takes space, and freeing it: system df, the prunes
     options.py      the options that run and create share
     inspection.py   inspect and its templates
-    system.py       info, version, system down
+    system.py       info, version, system down, system fsck
     tables.py       columns and cells
     terminal.py     a person's terminal connected to a container's streams
 
@@ -33,8 +36,11 @@ INTERRUPTED = 130
 _ON_CONTAINERS = {
     "attach": "run:attach",
     "commit": "containers:commit",
+    "cp": "files:cp",
     "create": "containers:create",
+    "diff": "files:diff",
     "exec": "run:execute",
+    "export": "archives:export",
     "kill": "containers:kill",
     "logs": "output:logs",
     "restart": "containers:restart",
@@ -48,6 +54,8 @@ _ON_IMAGES = {
     "build": "building:build",
     "history": "images:history",
     "import": "images:import_image",
+    "load": "archives:load",
+    "save": "archives:save",
     "tag": "images:tag",
 }
 
@@ -58,6 +66,7 @@ container_group = Group(
         **_ON_CONTAINERS,
         "inspect": "inspection:inspect_container",
         "ls": "containers:list_containers",
+        "prune": "pruning:prune_containers",
         "settle": "containers:settle",
     },
 )
@@ -68,10 +77,21 @@ image_group = Group(
         **_ON_IMAGES,
         "inspect": "inspection:inspect_image",
         "ls": "images:list_images",
+        "prune": "pruning:prune_images",
         "rm": "images:remove_images",
     },
 )
-system_group = Group("system", help="Manage the engine.", places={"down": "system:down", "info": "system:info"})
+system_group = Group(
+    "system",
+    help="Manage the engine.",
+    places={
+        "df": "pruning:df",
+        "down": "system:down",
+        "fsck": "system:fsck",
+        "info": "system:info",
+        "prune": "pruning:prune_system",
+    },
+)
 
 labctr = Group(
     "labctr",
@@ -79,7 +99,12 @@ labctr = Group(
     params=[
         click.Option(
             ["--root"], metavar="DIR", help="The data root.  [default: $LABCTR_ROOT, else /var/lib/pylab-container]"
-        )
+        ),
+        click.Option(
+            ["--storage-driver"],
+            metavar="NAME",
+            help="overlay2, overlay or vfs.  [default: $LABCTR_DRIVER, else the one used before, else overlay2]",
+        ),
     ],
     # docker's first words had no groups, and people still type those.
     places={

@@ -13,6 +13,9 @@ from pylab_container.errors import DockerfileError, LabError
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
 
+_STORAGE_DRIVER = f"{__package__}.storage_driver"
+"""Where a context, and those below it, keep the name that --storage-driver gave."""
+
 
 class Command(click.Command):
     """A command whose failures are those of the docker command: one sentence, a hint, and status 1."""
@@ -66,9 +69,11 @@ class Group(click.Group):
 
 
 @click.pass_context
-def _explain(context: click.Context, root: str | None = None) -> None:
+def _explain(context: click.Context, root: str | None = None, storage_driver: str | None = None) -> None:
     if root is not None:
         context.obj = root
+    if storage_driver is not None:
+        context.meta[_STORAGE_DRIVER] = storage_driver
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -83,11 +88,12 @@ def report(error: LabError) -> None:
         click.echo(f"Hint: {error.hint}", err=True)
 
 
-def open_engine() -> Engine:
-    """The engine on the data root that the command line names."""
+def open_engine(*, recover: bool = True) -> Engine:
+    """The engine on the data root that the command line names; recover as Engine has it."""
     from pylab_container.engine import Engine
 
-    return Engine(click.get_current_context().find_object(str))
+    context = click.get_current_context()
+    return Engine(context.find_object(str), storage_driver=context.meta.get(_STORAGE_DRIVER), recover=recover)
 
 
 def each(names: Iterable[str], act: Callable[[str], str | None]) -> int:

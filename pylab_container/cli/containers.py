@@ -115,12 +115,20 @@ def settle(container: str) -> None:
 @click.argument("container")
 @click.argument("name", metavar="[REPOSITORY[:TAG]]", required=False)
 @click.option("-a", "--author", default="", metavar="NAME", help="Who made the image.")
+@click.option("-c", "--change", "changes", multiple=True, metavar="TEXT", help="A Dockerfile instruction: 'CMD sh'.")
 @click.option("-m", "--message", default="", metavar="TEXT", help="A comment in the image's history.")
 @click.option("-p", "--pause/--no-pause", default=True, help="Freeze the container meanwhile.  [default: --pause]")
-def commit(container: str, name: str | None, author: str, message: str, pause: bool) -> None:  # noqa: FBT001
+def commit(
+    container: str,
+    name: str | None,
+    author: str,
+    changes: tuple[str, ...],
+    message: str,
+    pause: bool,  # noqa: FBT001
+) -> None:
     """Make an image out of a container: its image, and what it has changed since."""
-    image = open_engine().containers.get(container).commit(name, message=message, author=author, pause=pause)
-    click.echo(image.id)
+    committed = open_engine().containers.get(container)
+    click.echo(committed.commit(name, message=message, author=author, changes=changes, pause=pause).id)
 
 
 # ---- ps ----------------------------------------------------------------------------------------

@@ -26,25 +26,26 @@ _NONE = "<none>"
 @click.command(cls=Command)
 @click.argument("file")
 @click.argument("name", metavar="[NAME[:TAG]]", required=False)
+@click.option("-c", "--change", "changes", multiple=True, metavar="TEXT", help="A Dockerfile instruction: 'CMD sh'.")
 @click.option("-m", "--message", default="", help="A comment in the image's history.")
-def import_image(file: str, name: str | None, message: str) -> None:
+def import_image(file: str, name: str | None, changes: tuple[str, ...], message: str) -> None:
     """Make a base image from a tar of a root file system; FILE is a path, or - for standard input."""
     engine = open_engine()
-    with _progress(engine, file):
-        image = engine.images.import_(file, name, message=message)
+    with progress(engine, file, "Importing"):
+        image = engine.images.import_(file, name, message=message, changes=changes)
     click.echo(image.id)
 
 
 @contextlib.contextmanager
-def _progress(engine: Engine, file: str) -> Iterator[None]:
+def progress(engine: Engine, file: str, what: str, *, wanted: bool = True) -> Iterator[None]:
     """A progress bar on standard error, where a person sees it."""
-    if not sys.stderr.isatty():
+    if not (wanted and sys.stderr.isatty()):
         yield
         return
     from tqdm import tqdm
 
     size = os.path.getsize(file) if os.path.isfile(file) else None
-    with tqdm(total=size, unit="B", unit_scale=True, desc="Importing", leave=False, file=sys.stderr) as bar:
+    with tqdm(total=size, unit="B", unit_scale=True, desc=what, leave=False, file=sys.stderr) as bar:
 
         def advance(event: events.Event) -> None:
             if isinstance(event, events.Progress):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import click
 
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
-from pylab_container.errors import InvalidInput
-from pylab_container.formats.timestamps import parse_rfc3339
+from pylab_container.formats import timestamps
 
 
 @click.command(cls=Command)
@@ -50,19 +48,6 @@ def _line_count(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s))+\Z")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
-_SECONDS = {"h": 3600, "m": 60, "s": 1}
-
-
 def moment(text: str, *, now: float | None = None) -> float:
-    """Seconds since 1970: from an RFC 3339 time, such seconds, or a span before now, "1h30m". Raises InvalidInput."""
-    if _SPAN.match(text):
-        span = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-        return (time.time() if now is None else now) - span
-    try:
-        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_rfc3339(text) / 10**9
-    except ValueError:
-        raise InvalidInput(
-            f'invalid time: "{text}"', hint="write 2026-11-24T08:00:00Z, or 10m for ten minutes ago"
-        ) from None
+    """As formats/timestamps.py has it, now by the clock."""
+    return timestamps.moment(text, now=time.time() if now is None else now)

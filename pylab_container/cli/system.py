@@ -1,4 +1,4 @@
-"""The engine as a whole: info, version, system down."""
+"""The engine as a whole: info, version, system down and fsck."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def info() -> None:
         f"Images: {told.images}",
         f"Server Version: {told.server_version}",
         f"Storage Driver: {told.storage_driver}",
-        f" Backing Filesystem: {told.backing_filesystem}",
-        f" Supports d_type: {str(told.supports_d_type).lower()}",
-        f" Native Overlay Diff: {str(told.native_overlay_diff).lower()}",
+        *(f" {name}: {value}" for name, value in told.driver_status),
         f"Logging Driver: {told.logging_driver}",
         f"Cgroup Driver: {told.cgroup_driver}",
         f"Cgroup Version: {told.cgroup_version}",
@@ -58,3 +56,16 @@ def info() -> None:
 def down() -> None:
     """Remove the bridge and its NAT rules, while no container uses them."""
     open_engine().bridge.remove()
+
+
+@click.command(cls=Command)
+@click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
+@click.option("--deep", is_flag=True, help="Rebuild every layer and compare its digest, too.")
+def fsck(*, repair: bool, deep: bool) -> int:
+    """Check that everything in the data root agrees. Exit status 1 if something is wrong and not repaired."""
+    findings = open_engine(recover=False).fsck(repair=repair, deep=deep)
+    for finding in findings:
+        click.echo(f"{'repaired' if finding.repaired else 'found'}: {finding.sentence}\n  {finding.path}")
+    left = sum(not finding.repaired for finding in findings)
+    click.echo(f"{len(findings)} found, {left} left" if findings else "nothing found")
+    return 1 if left else 0

@@ -1,8 +1,11 @@
 """The engine: the one place where store, runtime and network meet.
 
     Engine
-    ├── images       ImageCollection: import_, build, list, get, tag, remove, history
-    ├── containers   ContainerCollection: create, run, list, get
+    ├── images       ImageCollection: import_, build, save, load, list, get, tag, remove, prune, history
+    ├── containers   ContainerCollection: create, run, list, get, prune
+    ├── volumes      VolumeCollection: list, prune
+    ├── df()         what takes how much space
+    ├── fsck()       what is wrong with the data root, and its repair
     ├── info()       what the tutorial looks at in `docker info`
     └── events       the stream of everything that the engine does
 
@@ -12,10 +15,15 @@ same root. Locks on disk keep them apart; containers outlive all of them.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +32,21 @@ from pylab_container.engine.containers import ContainerCollection
 from pylab_container.engine.events import EventStream
 from pylab_container.engine.images import ImageCollection
 from pylab_container.engine.info import Info, describe
-from pylab_container.errors import NotRoot
+from pylab_container.engine.recovery import clear_abandoned
+from pylab_container.engine.storage import open_driver
+from pylab_container.engine.volumes import VolumeCollection
+from pylab_container.errors import InvalidInput, NotRoot
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host.files import locked
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
 from pylab_container.store.images import ImageStore
 from pylab_container.store.layers import LayerStore
-from pylab_container.store.overlay2 import Overlay2
 from pylab_container.store.records import ContainerStore
 
 if TYPE_CHECKING:
+    from pylab_container.engine.fsck.report import Finding
+    from pylab_container.engine.usage import DiskUsage
     from pylab_container.runtime.network import Bridge
 
 DEFAULT_ROOT = "/var/lib/pylab-container"
@@ -43,21 +56,28 @@ RUN_ROOT = Path("/run/pylab-container")
 class Engine:
     """Images and containers in one data root.
 
-    data_root  where everything durable lies; default $LABCTR_ROOT, else
-               /var/lib/pylab-container. It is created if missing. The layout is Docker's:
+    data_root       where everything durable lies; default $LABCTR_ROOT, else
+                    /var/lib/pylab-container. It is created if missing. The layout is Docker's:
 
         <data root>/
-        ├── image/overlay2/   imagedb, layerdb, repositories.json   (store/images.py, store/layers.py)
-        ├── overlay2/         one directory a layer                 (store/overlay2.py)
+        ├── image/<driver>/   imagedb, layerdb, repositories.json   (store/images.py, store/layers.py)
+        ├── <driver>/         one directory a layer                 (store/overlay2.py, overlay.py, vfs.py)
         ├── containers/       one directory a container             (store/records.py)
         ├── volumes/          data that outlives containers
         └── locks/
 
     What only makes sense until the next reboot (bundles, pids, sockets) is in
-    /run/pylab-container/<digest of the data root's path>/. Raises NotRoot.
+    /run/pylab-container/<digest of the data root's path>/.
+
+    storage_driver  how layers are kept: "overlay2", "overlay" or "vfs"; default as engine/storage.py tells
+
+    Raises NotRoot, and InvalidInput or Conflict for the driver.
     """
 
-    def __init__(self, data_root: str | Path | None = None) -> None:
+    def __init__(
+        self, data_root: str | Path | None = None, *, storage_driver: str | None = None, recover: bool = True
+    ) -> None:
+        """recover: clear what killed operations left. Only who wants to see that first says no."""
         self.data_root = Path(data_root or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
         if os.geteuid() != 0:
             raise NotRoot(
@@ -67,15 +87,18 @@ class Engine:
         self.run_root = RUN_ROOT / hashlib.sha256(os.fsencode(self.data_root)).hexdigest()[:12]
         self.events = EventStream()
         emit = self.events.emit
-        self.driver = Overlay2(self.data_root / "overlay2", emit=emit)
+        self.driver = open_driver(self.data_root, storage_driver, emit=emit)
         image_root = self.data_root / "image" / self.driver.name
         self.image_store = ImageStore(image_root)
         self.layers = LayerStore(image_root / "layerdb", self.driver, emit=emit)
-        self.records = ContainerStore(self.data_root / "containers", self.data_root / "locks")
+        self.records = ContainerStore(self.data_root / "containers", self.data_root / "locks", driver=self.driver.name)
         self.runc = Runc(self.run_root / "runc", emit=emit)
         self.conmon = Conmon(self.runc, emit=emit)
         self.images = ImageCollection(self)
         self.containers = ContainerCollection(self)
+        self.volumes = VolumeCollection(self)
+        if recover:
+            clear_abandoned(self)
 
     @cached_property
     def bridge(self) -> Bridge:
@@ -92,16 +115,63 @@ class Engine:
         """What this engine is and has: `docker info`."""
         return describe(self)
 
-    def scratch(self) -> Path:
-        """A directory for what is only needed during one operation, on the data root's own disk."""
-        directory = self.data_root / "tmp"
-        directory.mkdir(exist_ok=True, mode=0o700)
-        return directory
+    def df(self) -> DiskUsage:
+        """What takes how much space: `docker system df`."""
+        from pylab_container.engine import usage
+
+        return usage.disk_usage(self)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory for what is only needed during one operation, on the data root's own disk.
+
+        It is locked while the block runs: one without a lock is a killed operation's.
+        """
+        top = self.data_root / "tmp"
+        top.mkdir(exist_ok=True, mode=0o700)
+        with self.scratch_lock():
+            directory = tempfile.mkdtemp(dir=top)
+            lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield Path(directory)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)
+
+    def scratch_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Held while a scratch directory gets its own lock."""
+        return locked(self.data_root / "locks" / "scratch")
+
+    def fsck(self, *, repair: bool = False, deep: bool = False) -> list[Finding]:
+        """What is wrong with the data root; engine/fsck/ says what is looked at.
+
+        repair  mend it where nothing is lost by that
+        deep    also rebuild every layer's tar and compare its digest
+        """
+        from pylab_container.engine.fsck import check
+
+        return check(self, repair=repair, deep=deep)
 
     def now(self) -> str:
         """The time that goes into what is made, RFC 3339; SOURCE_DATE_EPOCH (seconds) overrides the clock."""
+        epoch = self.source_date_epoch
+        return rfc3339(time.time_ns() if epoch is None else epoch)
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in nanoseconds, None where it is not set: nothing that is made tells a later time.
+
+        Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification". Raises InvalidInput.
+        """
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        return rfc3339(int(epoch) * 10**9 if epoch else time.time_ns())
+        if not epoch:
+            return None
+        if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 12):
+            raise InvalidInput(
+                f'SOURCE_DATE_EPOCH="{epoch}" is no time', hint="it is a number of seconds since 1970: date +%s"
+            )
+        return int(epoch) * 10**9
 
     def __repr__(self) -> str:
         return f"<Engine {self.data_root}>"

@@ -12,6 +12,8 @@ import hashlib
 import io
 import os
 import posixpath
+import shutil
+import stat
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
+from pylab_container.engine import recovery
 from pylab_container.engine.images import Image, machine_architecture
 from pylab_container.errors import InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.formats import manifest as manifests
@@ -30,6 +33,7 @@ from pylab_container.host import linux
 from pylab_container.store import compression
 from pylab_container.store.layers import Layer
 from pylab_container.store.layertar import TarReader
+from pylab_container.store.leases import Lease
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -37,6 +41,13 @@ if TYPE_CHECKING:
 _LONGEST_DOCUMENT = 16 << 20
 """No honest manifest or config is longer (bytes)."""
 _CHUNK = 1 << 20
+_DEEPEST_INDEX = 4
+"""An index may list indexes; honest ones do so once (image-spec image-index.md)."""
+_MOST_FILES = 100_000
+"""No honest archive has more members: some for each layer of each image."""
+_MOST_LINKS = 40
+"""As the kernel follows them (path_resolution(7))."""
+FORMATS = ("docker-archive", "oci-archive", "oci-dir")
 
 
 # ---- save ----------------------------------------------------------------------------
@@ -51,13 +62,48 @@ class _Blob:
     content: Callable[[], Iterable[bytes]]
 
 
-def blobs(engine: Engine, names: Sequence[str], compress: str, scratch: Path) -> Iterator[_Blob]:
+def save(engine: Engine, names: Sequence[str], output: str | Path | BinaryIO, *, format: str, compress: str) -> None:
+    """Write images to a place; see ImageCollection.save."""
+    if format not in FORMATS:
+        raise InvalidInput(f'unknown format "{format}"', hint=f"use one of {', '.join(FORMATS)}")
+    with engine.scratch() as scratch:
+        files = blobs(engine, names, compress, scratch, docker=format == "docker-archive")
+        if format != "oci-dir":
+            write(archive(files), output)
+        elif isinstance(output, str | Path):
+            write_directory(files, Path(output))
+        else:
+            raise InvalidInput("an OCI image layout is a directory, not a stream", hint="use oci-archive")
+
+
+def stream(engine: Engine, names: Sequence[str]) -> Iterator[bytes]:
+    """Images as an archive, in pieces."""
+    with engine.scratch() as scratch:
+        yield from archive(blobs(engine, names, "", scratch, docker=True))
+
+
+def blobs(engine: Engine, names: Sequence[str], compress: str, scratch: Path, *, docker: bool) -> Iterator[_Blob]:
     """The files of an archive of the named images, layers first. A name given as an id brings no tags along.
 
     compress  "" leaves layers as they are; "gzip" or "zstd" packs each into scratch first,
               since an archive must say a file's size before its content
+    docker    also write the files that docker and older tools read
     """
     chosen = _chosen(engine, names)
+    with recovery.making(engine) as lease:  # the layers stay while they are read
+        for image, _ in chosen:
+            engine.images.held(image.id, lease)
+        yield from _blobs(engine, chosen, compress, scratch, docker=docker)
+
+
+def _blobs(
+    engine: Engine,
+    chosen: Sequence[tuple[Image, Sequence[references.Reference]]],
+    compress: str,
+    scratch: Path,
+    *,
+    docker: bool,
+) -> Iterator[_Blob]:
     written: dict[str, Descriptor] = {}
     archived, indexed, repositories = [], [], _repositories(chosen)
     for image, tags in chosen:
@@ -77,8 +123,9 @@ def blobs(engine: Engine, names: Sequence[str], compress: str, scratch: Path) ->
         indexed += [replace(described, annotations=_annotations(tag)) for tag in tags] or [described]
     yield _document("oci-layout", manifests.LAYOUT)
     yield _document("index.json", manifests.index(indexed))
-    yield _document("manifest.json", manifests.docker_manifest(archived))
-    if repositories:
+    if docker:
+        yield _document("manifest.json", manifests.docker_manifest(archived))
+    if docker and repositories:
         yield _document("repositories", go_json(repositories))
 
 
@@ -100,15 +147,49 @@ def archive(files: Iterable[_Blob]) -> Iterator[bytes]:
 
 
 def write_directory(files: Iterable[_Blob], directory: Path) -> None:
-    """Files as an OCI image layout in a directory, which must be new or empty. Raises InvalidInput."""
-    directory.mkdir(parents=True, exist_ok=True)
-    if any(directory.iterdir()):
-        raise InvalidInput(f"{directory} is not empty", hint="name a new directory")
-    for file in files:
-        path = directory / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as output:
-            output.writelines(file.content())
+    """Files as an OCI image layout in a directory, which must be new or empty. Raises InvalidInput.
+
+    It is there whole or not at all.
+    """
+    target = Path(os.path.realpath(directory))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InvalidInput(f"{directory} is not an empty directory", hint="name a new directory")
+        for file in files:
+            path = partial / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as output:
+                output.writelines(file.content())
+        partial.rename(target)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write(chunks: Iterable[bytes], output: str | Path | BinaryIO) -> None:
+    """Write pieces to a stream, or to a file that is there whole or not at all."""
+    if not isinstance(output, str | Path):
+        for chunk in chunks:
+            output.write(chunk)
+        return
+    path = Path(os.path.realpath(output))
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f'invalid output path: "{output}" must be a regular file', hint="name a file")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.writelines(chunks)
+        partial.rename(path)
+    except OSError as error:
+        raise _unwritable(Path(output), error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"cannot write {path}: {error.strerror}", hint="is there such a directory, and space?")
 
 
 def _chosen(engine: Engine, names: Sequence[str]) -> list[tuple[Image, list[references.Reference]]]:
@@ -209,43 +290,45 @@ class _Wanted:
     tags: tuple[references.Reference, ...]
 
 
-def load(engine: Engine, source: str | Path | BinaryIO) -> list[Image]:
+def load(engine: Engine, source: str | Path | BinaryIO, max_size: int | None) -> list[Image]:
     """Store every image of an archive; see ImageCollection.load."""
-    with _opened(engine, source) as files:
+    limit = compression.Limit(max_size, engine.data_root)
+    with _opened(engine, source, max_size) as files:
         wanted = list(_wanted(files))
         if not wanted:
             raise InvalidArchive("the archive holds no image", hint="name the images when saving")
-        return [_load_image(engine, files, image) for image in wanted]
+        return [_load_image(engine, files, image, limit) for image in wanted]
 
 
-def _load_image(engine: Engine, files: _Files, wanted: _Wanted) -> Image:
+def _load_image(engine: Engine, files: _Files, wanted: _Wanted, limit: compression.Limit) -> Image:
     config = ImageConfig.parse(wanted.config)
     if len(config.diff_ids) != len(wanted.layers):
         raise InvalidArchive(
             f"the image's config lists {len(config.diff_ids)} layers, the archive {len(wanted.layers)}",
             hint="the archive is damaged",
         )
-    chain, registered = "", []
-    try:
+    with recovery.making(engine) as lease:
+        chain = ""
         for position, diff_id in enumerate(config.diff_ids):
-            known = engine.layers.find(chain, diff_id)
-            if known is None:
-                known = _load_layer(engine, files, wanted, position, chain, diff_id)
-                registered.append(known)
-            chain = known.chain_id
+            known = engine.layers.find(chain, diff_id, lease)
+            chain = (known or _load_layer(engine, files, wanted, position, chain, lease, limit)).chain_id
         image = engine.images.add(config, action="loaded")
-    except BaseException:
-        # Layers of an image that never came to be would be nobody's.
-        if registered:
-            engine.images.release(registered[-1].chain_id)
-        raise
     for tag in wanted.tags:
         engine.images.tag(image, tag.familiar)
     return image
 
 
-def _load_layer(engine: Engine, files: _Files, wanted: _Wanted, position: int, parent: str, diff_id: str) -> Layer:
+def _load_layer(
+    engine: Engine,
+    files: _Files,
+    wanted: _Wanted,
+    position: int,
+    parent: str,
+    lease: Lease,
+    limit: compression.Limit,
+) -> Layer:
     name, blob = wanted.layers[position], wanted.blobs[position]
+    diff_id = ImageConfig.parse(wanted.config).diff_ids[position]
     with files.open(name) as file:
         hashed = _Hashed(file) if blob else None
         stream = compression.decompressed(cast(BinaryIO, hashed or file))
@@ -259,7 +342,7 @@ def _load_layer(engine: Engine, files: _Files, wanted: _Wanted, position: int, p
             if hashed and hashed.digest() != blob:
                 raise InvalidArchive(f"the blob {name} does not have its own digest", hint="the archive is damaged")
 
-        return engine.layers.register(TarReader(stream), parent, check=check)
+        return engine.layers.register(TarReader(limit.stream(stream)), parent, lease, check=check)
 
 
 def _wanted(files: _Files) -> Iterator[_Wanted]:
@@ -282,9 +365,12 @@ def _indexed(files: _Files, descriptors: Sequence[Descriptor]) -> Iterator[_Want
     for descriptor in descriptors:
         tags.setdefault(descriptor.digest, []).extend(_annotated(descriptor))
     for descriptor in {each.digest: each for each in descriptors}.values():
-        chosen = descriptor
-        if manifests.is_index(descriptor):
-            listed = manifests.parse_index(_blob(files, descriptor))
+        chosen, depth = descriptor, 0
+        while manifests.is_index(chosen):
+            depth += 1
+            if depth > _DEEPEST_INDEX:
+                raise InvalidArchive("the archive's indexes list indexes without end", hint="do not trust this archive")
+            listed = manifests.parse_index(_blob(files, chosen))
             chosen = manifests.choose_platform(listed, architecture=machine_architecture())
         manifest = manifests.parse_manifest(_blob(files, chosen))
         yield _Wanted(
@@ -350,7 +436,11 @@ class _TarFiles:
     def __init__(self, stream: BinaryIO) -> None:
         try:
             self._tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 (the stream is the caller's)
-            self._members = {posixpath.normpath(member.name): member for member in self._tar}
+            self._members: dict[str, tarfile.TarInfo] = {}
+            for member in self._tar:
+                self._members[posixpath.normpath(member.name)] = member
+                if len(self._members) > _MOST_FILES:
+                    raise InvalidArchive("the archive has too many files", hint="is it a root file system? import it")
         except (tarfile.TarError, EOFError, ValueError, OSError) as error:
             raise InvalidArchive(
                 f"not an image archive: {error}", hint="give a tar made by labctr save or docker save"
@@ -361,16 +451,24 @@ class _TarFiles:
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        try:
-            file = self._tar.extractfile(self._members[posixpath.normpath(name)])
-        except KeyError:
-            file = None
+        member = self._followed(posixpath.normpath(name))
+        file = self._tar.extractfile(member) if member is not None and member.isfile() else None
         if file is None:
             raise InvalidArchive(
                 f'the archive has no file "{name}", which it names', hint="the archive is cut off or hostile"
             )
         with file:
             yield cast(BinaryIO, file)
+
+    def _followed(self, name: str) -> tarfile.TarInfo | None:
+        """The member that a name leads to through links: docker 20.10 writes some. None for a loop or a missing one."""
+        for _ in range(_MOST_LINKS):
+            member = self._members.get(name)
+            if member is None or not (member.issym() or member.islnk()):
+                return member
+            directory = posixpath.dirname(name) if member.issym() else ""
+            name = posixpath.normpath(posixpath.join(directory, member.linkname))
+        return None
 
 
 class _DirectoryFiles:
@@ -386,7 +484,8 @@ class _DirectoryFiles:
     def open(self, name: str) -> Iterator[BinaryIO]:
         base = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fd = linux.openat2(base, name, os.O_RDONLY, resolve=linux.RESOLVE_BENEATH)
+            # Not blocking: a fifo in the place of a blob would hold us for ever.
+            fd = linux.openat2(base, name, os.O_RDONLY | os.O_NONBLOCK, resolve=linux.RESOLVE_BENEATH)
         except OSError as error:
             raise InvalidArchive(
                 f'the image layout has no file "{name}", which it names: {error.strerror}',
@@ -395,11 +494,13 @@ class _DirectoryFiles:
         finally:
             os.close(base)
         with open(fd, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise InvalidArchive(f'"{name}" in the image layout is no file', hint="do not trust this directory")
             yield cast(BinaryIO, file)
 
 
 @contextlib.contextmanager
-def _opened(engine: Engine, source: str | Path | BinaryIO) -> Iterator[_Files]:
+def _opened(engine: Engine, source: str | Path | BinaryIO, max_size: int | None) -> Iterator[_Files]:
     """An archive's files. What is compressed or cannot be read at any place is put into a temporary file first."""
     if isinstance(source, str | Path) and Path(source).is_dir():
         yield _DirectoryFiles(Path(source))
@@ -408,8 +509,8 @@ def _opened(engine: Engine, source: str | Path | BinaryIO) -> Iterator[_Files]:
         if _is_plain(stream):
             yield _TarFiles(stream)
             return
-        with tempfile.TemporaryFile(dir=engine.scratch()) as spool:
-            plain = compression.decompressed(stream)
+        with engine.scratch() as scratch, tempfile.TemporaryFile(dir=scratch) as spool:
+            plain = compression.Limit(max_size, scratch).stream(compression.decompressed(stream))
             while chunk := plain.read(_CHUNK):
                 spool.write(chunk)
             spool.seek(0)

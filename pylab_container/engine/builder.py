@@ -9,32 +9,32 @@ same, and the histories are equal).
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import copying, launch, names
+from pylab_container.engine import configuration, copying, launch, names, recovery
+from pylab_container.engine.configuration import Configuration
 from pylab_container.engine.context import BuildContext, Source
 from pylab_container.engine.images import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
 from pylab_container.formats import dockerfile, expansion
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import BuildOutput, BuildStep, BuildStepStarted
-from pylab_container.formats.image import EMPTY_CONFIG, ImageConfig, Json, child_config
-from pylab_container.formats.instructions import Instruction, exposed_ports, fault
+from pylab_container.formats.image import EMPTY_CONFIG, ImageConfig, child_config
+from pylab_container.formats.instructions import Instruction, fault
 from pylab_container.store.layers import Layer
+from pylab_container.store.leases import Lease
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
 
-DEFAULT_SHELL = ("/bin/sh", "-c")
 _LAST_LINES = 20
 # Known to every build without ARG, and kept out of histories: they say where a build ran, not what it is.
 _PROXY_ARGUMENTS = tuple(
@@ -66,36 +66,16 @@ class BuildReport:
 
 
 @dataclass
-class _Stage:
+class _Stage(Configuration):
     """What the instructions so far have made.
 
     image_id, image  the last image; "" and None for FROM scratch
     config           its container configuration, as the next image will have it
-    arguments        the values of ARG, None for a declared one without value
     """
 
-    image_id: str
-    image: ImageConfig | None
-    config: Json
+    image_id: str = ""
+    image: ImageConfig | None = None
     author: str = ""
-    arguments: dict[str, str | None] = field(default_factory=dict)
-    has_command: bool = False
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """ENV as a mapping."""
-        return dict(entry.partition("=")[::2] for entry in self.config.get("Env") or ())
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """What $NAME means now: ENV, and ARG where no ENV has the name."""
-        given = {name: value for name, value in self.arguments.items() if value is not None}
-        return {**given, **self.environment}
-
-    @property
-    def shell(self) -> list[str]:
-        """What runs the shell forms."""
-        return list(self.config.get("Shell") or DEFAULT_SHELL)
 
 
 class Builder:
@@ -122,6 +102,7 @@ class Builder:
         self._globals: dict[str, str | None] = {}
         self._stage: _Stage | None = None
         self._done: list[BuildStep] = []
+        self._lease: Lease
 
     def build(self, name: references.Reference | None = None) -> Image:
         """Carry out all instructions and name the last image.
@@ -129,6 +110,10 @@ class Builder:
         Raises DockerfileError, ImageNotFound, BuildFailed with the failed command's last
         lines. The images of the steps before stay, as the cache of the next attempt.
         """
+        with recovery.making(self._engine) as self._lease:
+            return self._build(name)
+
+    def _build(self, name: references.Reference | None) -> Image:
         started = time.monotonic()
         instructions = self._file.instructions
         total = len(instructions) + bool(self._labels)
@@ -136,7 +121,9 @@ class Builder:
             self._carry_out(instruction, number, total)
         stage = self._current(instructions[-1])
         if self._labels:
-            self._step(total, total, _label_text(self._labels), lambda: self._add_labels(stage, self._labels))
+            self._step(
+                total, total, configuration.label_text(self._labels), lambda: self._add_labels(stage, self._labels)
+            )
         if not stage.image_id:
             raise fault(
                 instructions[-1],
@@ -205,7 +192,7 @@ class Builder:
                 "no image was made from the one above with these words",
             )
         if found:
-            stage.image_id, stage.image = found, self._engine.images.config(found)
+            stage.image_id, stage.image = found, self._engine.images.held(found, self._lease)
             return "hit", ""
         layer = step.action() if step.action else None
         config = {**stage.config, "Image": parent}
@@ -242,7 +229,7 @@ class Builder:
         if self._stage is not None or instruction.flags:
             raise fault(instruction, "a second stage is not supported yet", source=self._source, hint="use one FROM")
         if name == "scratch":
-            return _Stage("", None, {**EMPTY_CONFIG, "Env": [launch.DEFAULT_PATH]})
+            return _Stage({**EMPTY_CONFIG, "Env": [launch.DEFAULT_PATH]})
         if not name:
             raise fault(
                 instruction,
@@ -252,15 +239,16 @@ class Builder:
             )
         try:
             image = self._engine.images.get(name)
+            base = self._engine.images.held(image.id, self._lease)
         except ImageNotFound as error:
             raise ImageNotFound(f"{self._source}:{instruction.line}: {error.message}", hint=error.hint) from error
-        config = {**EMPTY_CONFIG, **image.config.config}
+        config = {**EMPTY_CONFIG, **base.config}
         if not any(entry.startswith("PATH=") for entry in config["Env"] or ()):
             config["Env"] = [*(config["Env"] or ()), launch.DEFAULT_PATH]
-        return _Stage(image.id, image.config, config, author=image.config.author)
+        return _Stage(config, image_id=image.id, image=base, author=base.author)
 
     def _run(self, stage: _Stage, instruction: Instruction) -> Step:
-        words = self._command(stage, instruction)
+        words = stage.command(instruction)
         environment = [f"{name}={value}" for name, value in sorted(self._run_arguments(stage).items())]
         visible = [entry for entry in environment if entry.partition("=")[0] not in _PROXY_ARGUMENTS]
         recorded = (f"|{len(visible)}", *visible, *words) if visible else tuple(words)
@@ -277,6 +265,7 @@ class Builder:
         """Run the words in a temporary container and keep what they changed."""
         engine = self._engine
         container_id = names.generate_id()
+        self._lease.claim("container", container_id)
         config = {**stage.config, "Cmd": words, "Entrypoint": None, "Hostname": container_id[:12]}
         config["Env"] = launch.merge_environment(config["Env"] or (), environment)
         mounts = tuple(engine.containers.mounts_for((), config.get("Volumes") or {}))
@@ -295,12 +284,14 @@ class Builder:
                     status=status,
                     output=b"".join(last),
                 )
-            return engine.layers.adopt(engine.layers.writable(container_id))
+            return engine.layers.adopt(
+                engine.layers.writable(container_id), self._lease, newest=engine.source_date_epoch
+            )
         finally:
             container.remove(force=True, v=True)
 
     def _copy(self, stage: _Stage, instruction: Instruction) -> Step:
-        *patterns, last = (self._expand(stage, word, instruction) for word in instruction.arguments)
+        *patterns, last = (stage.expand(word, instruction) for word in instruction.arguments)
         sources = [source for pattern in patterns for source in self._context.find(pattern)]
         destination = _absolute(stage, last)
         if len(sources) > 1 and not destination.endswith("/"):
@@ -314,7 +305,7 @@ class Builder:
             )
         unpack = instruction.keyword == "ADD"
         digest = self._context.digest(sources)
-        words = (*stage.shell, f"#(nop) {instruction.keyword} {digest} in {destination} ")
+        words = (*stage.shell, f"#(nop) {instruction.keyword} {digest} in {last} ")
         return Step(words, lambda: self._copy_layer(stage, sources, destination, unpack=unpack))
 
     def _copy_layer(self, stage: _Stage, sources: list[Source], destination: str, *, unpack: bool) -> Layer | None:
@@ -324,108 +315,43 @@ class Builder:
         return self._changed(stage, change)
 
     def _workdir(self, stage: _Stage, instruction: Instruction) -> Step:
-        path = self._expand(stage, instruction.arguments[0], instruction)
-        stage.config["WorkingDir"] = posixpath.normpath(posixpath.join(stage.config.get("WorkingDir") or "/", path))
+        words = (*stage.shell, f"#(nop) {configuration.INSTRUCTIONS['WORKDIR'](stage, instruction)}")
         directory = stage.config["WorkingDir"]
-        words = (*stage.shell, f"#(nop) WORKDIR {directory}")
         return Step(words, lambda: self._changed(stage, lambda root: copying.make_directory(root, directory)))
 
     def _changed(self, stage: _Stage, change: Callable[[Path], None]) -> Layer | None:
         """Mount a writable layer on the stage's image, let change write to it, and keep it as a layer."""
         layers = self._engine.layers
         container_id = secrets.token_hex(32)
+        self._lease.claim("container", container_id)
         with self._engine.images.commit_lock():
             writable = layers.create_writable(container_id, stage.image.chain_id if stage.image else "")
         try:
             change(layers.driver.mount(writable.mount_id))
-            return layers.adopt(writable)
+            return layers.adopt(writable, self._lease, newest=self._engine.source_date_epoch)
         finally:
             layers.remove_writable(container_id)
 
-    def _env(self, stage: _Stage, instruction: Instruction) -> Step:
-        # All values are expanded before any of them counts (Dockerfile reference, "Environment replacement").
-        pairs = self._pairs(stage, instruction)
-        new = [f"{name}={value}" for name, value in pairs]
-        stage.config["Env"] = launch.merge_environment(stage.config["Env"] or (), new)
-        return _note(stage, f"ENV {' '.join(new)}")
-
-    def _label(self, stage: _Stage, instruction: Instruction) -> Step:
-        return self._add_labels(stage, dict(self._pairs(stage, instruction)))
+    def _configure(self, stage: _Stage, instruction: Instruction) -> Step:
+        text = configuration.INSTRUCTIONS[instruction.keyword](stage, instruction)
+        return _note(stage.shell, text)  # SHELL is told by the shell that it names
 
     def _add_labels(self, stage: _Stage, labels: Mapping[str, str]) -> Step:
-        stage.config["Labels"] = {**(stage.config.get("Labels") or {}), **labels}
-        return _note(stage, _label_text(labels))
+        return _note(stage.shell, configuration.add_labels(stage, labels))
 
     def _arg(self, stage: _Stage, instruction: Instruction) -> Step:
         told = []
         for name, default in instruction.pairs():
-            value = None if default is None else self._expand(stage, default, instruction)
+            value = None if default is None else stage.expand(default, instruction)
             if value is None:
                 value = self._globals.get(name)
             stage.arguments[name] = self._buildargs.get(name, value)
             told.append(name if default is None else f"{name}={value}")
-        return _note(stage, f"ARG {' '.join(told)}")
+        return _note(stage.shell, f"ARG {' '.join(told)}")
 
     def _maintainer(self, stage: _Stage, instruction: Instruction) -> Step:
         stage.author = instruction.arguments[0]
-        return _note(stage, f"MAINTAINER {stage.author}")
-
-    def _cmd(self, stage: _Stage, instruction: Instruction) -> Step:
-        stage.config["Cmd"] = self._command(stage, instruction)
-        stage.has_command = True
-        return _note(stage, f"CMD {_quoted(stage.config['Cmd'])}")
-
-    def _entrypoint(self, stage: _Stage, instruction: Instruction) -> Step:
-        stage.config["Entrypoint"] = self._command(stage, instruction)
-        if not stage.has_command:
-            stage.config["Cmd"] = None  # the base image's CMD was meant for its own ENTRYPOINT
-        return _note(stage, f"ENTRYPOINT {_quoted(stage.config['Entrypoint'])}")
-
-    def _user(self, stage: _Stage, instruction: Instruction) -> Step:
-        stage.config["User"] = self._expand(stage, instruction.arguments[0], instruction)
-        return _note(stage, f"USER {stage.config['User']}")
-
-    def _expose(self, stage: _Stage, instruction: Instruction) -> Step:
-        words = [
-            word for argument in instruction.arguments for word in self._expand_words(stage, argument, instruction)
-        ]
-        ports: Json = {port: {} for word in words for port in exposed_ports(word)}
-        stage.config["ExposedPorts"] = {**(stage.config.get("ExposedPorts") or {}), **ports}
-        return _note(stage, f"EXPOSE {' '.join(sorted(words))}")
-
-    def _volume(self, stage: _Stage, instruction: Instruction) -> Step:
-        paths = [self._expand(stage, word, instruction).strip() for word in instruction.arguments]
-        stage.config["Volumes"] = {**(stage.config.get("Volumes") or {}), **{path: {} for path in paths}}
-        return _note(stage, f"VOLUME [{' '.join(paths)}]")
-
-    def _stopsignal(self, stage: _Stage, instruction: Instruction) -> Step:
-        stage.config["StopSignal"] = self._expand(stage, instruction.arguments[0], instruction)
-        return _note(stage, f"STOPSIGNAL {stage.config['StopSignal']}")
-
-    def _shell(self, stage: _Stage, instruction: Instruction) -> Step:
-        note = _note(stage, f"SHELL {_quoted(instruction.arguments)}")
-        stage.config["Shell"] = list(instruction.arguments)
-        return note
-
-    # ---- words ----
-
-    def _command(self, stage: _Stage, instruction: Instruction) -> list[str]:
-        """The words of RUN, CMD or ENTRYPOINT: as they are in exec form, else one text for the shell."""
-        if instruction.exec_form:
-            return list(instruction.arguments)
-        return [*stage.shell, instruction.arguments[0]]
-
-    def _pairs(self, stage: _Stage, instruction: Instruction) -> list[tuple[str, str]]:
-        return [
-            (self._expand(stage, name, instruction), self._expand(stage, value or "", instruction))
-            for name, value in instruction.pairs()
-        ]
-
-    def _expand(self, stage: _Stage, word: str, instruction: Instruction) -> str:
-        return expansion.expand(word, stage.variables, escape=instruction.escape)
-
-    def _expand_words(self, stage: _Stage, word: str, instruction: Instruction) -> list[str]:
-        return expansion.expand_words(word, stage.variables, escape=instruction.escape)
+        return _note(stage.shell, f"MAINTAINER {stage.author}")
 
     def _expand_global(self, word: str | None) -> str | None:
         known = {name: value for name, value in self._globals.items() if value is not None}
@@ -437,17 +363,11 @@ _HANDLERS: Mapping[str, Callable[[Builder, _Stage, Instruction], Step]] = {
     "COPY": Builder._copy,
     "ADD": Builder._copy,
     "WORKDIR": Builder._workdir,
-    "ENV": Builder._env,
-    "LABEL": Builder._label,
     "ARG": Builder._arg,
     "MAINTAINER": Builder._maintainer,
-    "CMD": Builder._cmd,
-    "ENTRYPOINT": Builder._entrypoint,
-    "USER": Builder._user,
-    "EXPOSE": Builder._expose,
-    "VOLUME": Builder._volume,
-    "STOPSIGNAL": Builder._stopsignal,
-    "SHELL": Builder._shell,
+    **dict.fromkeys(
+        ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "SHELL", "STOPSIGNAL", "USER", "VOLUME"), Builder._configure
+    ),
 }
 
 
@@ -464,25 +384,19 @@ class _Children:
         """The newest image that was made from parent by these words, None if there is none."""
         newest, when = None, ""
         for image_id in self._by_parent.get(parent, ()):
-            config = self._engine.images.config(image_id)
+            try:
+                config = self._engine.images.config(image_id)
+            except ImageNotFound:
+                continue  # removed meanwhile
             made_by = (config.document.get("container_config") or {}).get("Cmd") or ()
             if tuple(made_by) == words and config.created >= when:
                 newest, when = image_id, config.created
         return newest
 
 
-def _note(stage: _Stage, text: str) -> Step:
+def _note(shell: Sequence[str], text: str) -> Step:
     """The step of an instruction that only changes the config."""
-    return Step((*stage.shell, "#(nop) ", text))
-
-
-def _label_text(labels: Mapping[str, str]) -> str:
-    return "LABEL " + " ".join(f"{name}={value}" for name, value in labels.items())
-
-
-def _quoted(words: list[str] | tuple[str, ...]) -> str:
-    """Words as Go prints a list of quoted strings, which is how histories show the exec form."""
-    return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in words) + "]"
+    return Step((*shell, "#(nop) ", text))
 
 
 def _absolute(stage: _Stage, path: str) -> str:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from pylab_container.engine import filesystem, launch
+from pylab_container.engine import configuration, filesystem, launch, recovery
 from pylab_container.engine.images import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import (
     Conflict,
@@ -29,12 +29,14 @@ from pylab_container.errors import (
 from pylab_container.formats import bundle
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import ContainerChanged
-from pylab_container.formats.image import Json, child_config, ordered_config
+from pylab_container.formats.image import Json, child_config
 from pylab_container.formats.lifecycle import Event, State, after
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import Attachment, Monitor
 from pylab_container.runtime.logs import LogLine, read_log
+from pylab_container.store.layers import Layer
+from pylab_container.store.leases import Lease
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
@@ -99,13 +101,13 @@ class Container:
 
     @property
     def upper(self) -> Path:
-        """The directory of its writable layer: what it has changed so far."""
+        """The directory of its writable layer: what it has changed so far; with vfs all that it has."""
         return self._engine.driver.diff_path(self._engine.layers.writable(self.id).mount_id)
 
     @property
     def merged(self) -> Path:
         """Where its whole file system is mounted while it runs."""
-        return self._engine.driver.root / self._engine.layers.writable(self.id).mount_id / "merged"
+        return self._engine.driver.merged_path(self._engine.layers.writable(self.id).mount_id)
 
     # ---- what can be done with it ----
 
@@ -272,35 +274,50 @@ class Container:
         *,
         message: str = "",
         author: str = "",
-        changes: Mapping[str, Any] | None = None,
+        changes: str | Sequence[str] = (),
+        conf: Mapping[str, Any] | None = None,
         pause: bool = True,
     ) -> Image:
         """Make an image out of its image and what it has changed since.
 
         repository, tag  the new image's name; a tag may also stand in repository
-        changes          fields of the image's config to replace: {"Cmd": ["httpd"]}
+        changes          Dockerfile instructions for the image's config: 'CMD ["httpd"]', "EXPOSE 80"
+        conf             fields of the image's config to replace: {"Cmd": ["httpd"]}
         pause            freeze a running container while its layer is read
         """
         name = references.parse_tag(f"{repository}:{tag}" if tag else repository) if repository else None
-        with self._engine.records.lock(self.id):
-            record = self._settle(self._read())
-            with self._frozen(record, pause=pause):
-                layer = self._engine.layers.copy(self._engine.layers.writable(self.id))
-        config = ordered_config({**record.config, **(changes or {})})
-        image = child_config(
-            self._engine.images.config(record.image),
-            config=config,
-            container_config=record.config,
-            container=self.id,
-            created=self._engine.now(),
-            created_by=" ".join([record.path, *record.args]),
-            diff_id=layer.diff_id if layer else None,
-            author=author,
-            comment=message,
-            architecture=machine_architecture(),
-            version=DOCKER_VERSION,
-        )
-        return self._engine.images.add(image, name, parent=record.image, action="committed")
+        record = self.record
+        own = self._reproducible(record.config)
+        config = configuration.apply({**own, **(conf or {})}, changes)
+        with recovery.making(self._engine) as lease:
+            layer = self._copy_layer(lease, pause=pause)
+            image = child_config(
+                self._engine.images.config(record.image),
+                config=config,
+                container_config=own,
+                container=self.id if self._engine.source_date_epoch is None else "",
+                created=self._engine.now(),
+                created_by=" ".join([record.path, *record.args]),
+                diff_id=layer.diff_id if layer else None,
+                author=author,
+                comment=message,
+                architecture=machine_architecture(),
+                version=DOCKER_VERSION,
+            )
+            return self._engine.images.add(image, name, parent=record.image, action="committed")
+
+    def _copy_layer(self, lease: Lease, *, pause: bool) -> Layer | None:
+        engine = self._engine
+        with engine.records.lock(self.id):
+            self._settle(self._read())
+            with self.frozen() if pause else contextlib.nullcontext():
+                return engine.layers.copy(engine.layers.writable(self.id), lease, newest=engine.source_date_epoch)
+
+    def _reproducible(self, config: Json) -> Json:
+        """Its configuration as an image may have it: with SOURCE_DATE_EPOCH set, nothing in it is this container's."""
+        if self._engine.source_date_epoch is None or config.get("Hostname") != self.short_id:
+            return config
+        return {**config, "Hostname": ""}
 
     # ---- its files ----
 
@@ -322,6 +339,24 @@ class Container:
         """Extract a tar into a directory of it. Raises NotFound, InvalidInput, InvalidArchive."""
         self._read()
         filesystem.put_archive(self._engine, self, path, io.BytesIO(data) if isinstance(data, bytes) else data)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Its processes stand still while the block runs, if they run."""
+        if self._read().state is not State.RUNNING:
+            yield
+            return
+        try:
+            self._engine.runc.pause(self.id)
+        except LabError:
+            if self._monitor().exit_status() is None:
+                raise
+            yield  # it has just ended
+            return
+        try:
+            yield
+        finally:
+            self._engine.runc.resume(self.id)
 
     # ---- how ----
 
@@ -427,7 +462,8 @@ class Container:
         Raises ContainerNotFound where the container wanted to be removed then.
         """
         if record.state not in (State.RUNNING, State.PAUSED):
-            if self._monitor().bundle.exists():  # whoever started it was killed half-way
+            if self._bundle.exists():  # whoever started it was killed half-way
+                self._engine.conmon.abandon(self._monitor())
                 self._release()
             return record
         status = self._monitor().exit_status()
@@ -462,11 +498,13 @@ class Container:
         shutil.rmtree(self._bundle, ignore_errors=True)
 
     def _remove(self, record: ContainerRecord, *, volumes: bool) -> None:
-        self._engine.layers.remove_writable(self.id)
         if volumes:
             for mount in record.mounts:
                 if mount["Type"] == "volume" and mount.get("Anonymous"):
                     shutil.rmtree(Path(mount["Source"]).parent, ignore_errors=True)
+        # First of all it is no container any more: half of one must not look like a whole one.
+        self._engine.records.forget(self.id)
+        self._engine.layers.remove_writable(self.id)
         self._engine.records.remove(self.id)
         self._tell("removed", record)
 
@@ -474,17 +512,6 @@ class Container:
         # It may end by itself at any moment; then there is nobody to signal.
         with contextlib.suppress(Conflict, ContainerNotFound):
             self._engine.runc.kill(self.id, number)
-
-    @contextlib.contextmanager
-    def _frozen(self, record: ContainerRecord, *, pause: bool) -> Iterator[None]:
-        if not (pause and record.state is State.RUNNING):
-            yield
-            return
-        self._engine.runc.pause(self.id)
-        try:
-            yield
-        finally:
-            self._engine.runc.resume(self.id)
 
     def _exec_process(
         self,
@@ -547,7 +574,6 @@ def _signal_number(name: str | int) -> int:
 def _inspect(engine: Engine, record: ContainerRecord) -> Json:
     directory = engine.records.directory(record.id)
     driver, writable = engine.driver, engine.layers.writable(record.id)
-    own = driver.root / writable.mount_id
     return {
         "Id": record.id,
         "Created": record.created,
@@ -564,17 +590,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "Driver": record.driver,
         "Platform": "linux",
         "HostConfig": record.host_config,
-        "GraphDriver": {
-            "Data": {
-                "LowerDir": ":".join(
-                    os.path.realpath(driver.root / lower) for lower in driver.lowers(writable.mount_id)
-                ),
-                "MergedDir": str(own / "merged"),
-                "UpperDir": str(own / "diff"),
-                "WorkDir": str(own / "work"),
-            },
-            "Name": driver.name,
-        },
+        "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
         "Mounts": [{k: v for k, v in mount.items() if k != "Anonymous"} for mount in record.mounts],
         "Config": record.config,
         "NetworkSettings": {"Bridge": "", "IPAddress": "", "Gateway": "", "Networks": {}, **record.network},

@@ -34,6 +34,7 @@ from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
+    from pylab_container.engine.pruning import Filters, Pruned
 
 __all__ = ["Container", "ContainerCollection", "ExecResult"]
 
@@ -232,10 +233,28 @@ class ContainerCollection:
         wanted = [pair for pair in listed if all or pair[0].state in (State.RUNNING, State.PAUSED)]
         return [container for _, container in sorted(wanted, key=lambda pair: pair[0].created, reverse=True)]
 
+    def prune(self, filters: Filters | None = None) -> Pruned:
+        """Remove the containers that do not run.
+
+        filters  until ("24h", or a moment), label, label! ("name" or "name=value")
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import pruning
+
+        return pruning.prune_containers(self._engine, filters or {})
+
+    def discard(self, container_id: str) -> None:
+        """Remove a temporary container, running or not, or a writable layer that never became a container."""
+        with contextlib.suppress(ContainerNotFound):
+            Container(self._engine, container_id).remove(force=True, v=True)
+        self._engine.layers.remove_writable(container_id)
+
     def exit_command(self, container_id: str) -> builtins.list[str]:
         """What a monitor runs when its container has ended: `labctr` itself, to note it down."""
-        root = str(self._engine.data_root)
-        return [sys.executable, "-m", "pylab_container", "--root", root, "container", "settle", container_id]
+        engine = self._engine
+        place = ["--root", str(engine.data_root), "--storage-driver", engine.driver.name]
+        return [sys.executable, "-m", "pylab_container", *place, "container", "settle", container_id]
 
     def settle(self, container_id: str) -> None:
         """Note the end of a container's process, if it has ended; the exit command calls this."""
@@ -245,12 +264,12 @@ class ContainerCollection:
     def _add(self, record: ContainerRecord) -> Container:
         engine = self._engine
         container = Container(engine, record.id)
-        chain = engine.images.config(record.image).chain_id if record.image else ""
         with engine.records.lock_names():
             taken = {known.name: known for known in engine.records.all()}
             record = replace(record, name=self._choose_name(record.name, taken))
             try:
                 with engine.images.commit_lock():
+                    chain = engine.images.config(record.image).chain_id if record.image else ""
                     engine.layers.create_writable(record.id, chain, launch.fill_init_layer)
                     for mount in record.mounts:
                         # Docker also makes a bind's directory on the host, for -v.

@@ -13,7 +13,7 @@ from pylab_container.errors import InvalidArchive, InvalidInput
 from pylab_container.formats import tar
 from pylab_container.host import linux
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader, inside, write
+from pylab_container.store.layertar import Extractor, TarReader, inside
 
 
 def copy(
@@ -87,10 +87,9 @@ def _unpack(extractor: Extractor, archive: TarReader, target: str) -> None:
         header.name = posixpath.join(target, name)
         if header.kind == tar.LINK:
             header.link = posixpath.join(target, inside(header.link))
-        writer = extractor.create(header)
+        extractor.create(header)
         for chunk in archive.content():
-            if writer is not None:
-                write(writer, chunk)
+            extractor.write(chunk)
         extractor.complete(header)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,13 +21,12 @@ from pylab_container.formats import tar
 from pylab_container.formats.etc import names_by_id
 from pylab_container.host import linux
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader, TreeReader, inside, is_opaque, is_whiteout, write
+from pylab_container.store.changes import MODIFIED
+from pylab_container.store.layertar import Extractor, MemberSource, TarReader, TreeReader, inside
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container
-
-MODIFIED, ADDED, DELETED = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -59,70 +58,13 @@ class PathStatus:
 
 def changes(engine: Engine, container: Container) -> list[Change]:
     """What a container changed, sorted by path; every directory above a change counts as modified."""
-    driver = engine.driver
     writable = engine.layers.writable(container.id)
-    lowers = [driver.root / lower for lower in driver.lowers(writable.mount_id)]
-    found: dict[str, int] = {}
-    _compare(driver.diff_path(writable.mount_id), lowers, "", found)
+    found = engine.driver.changes(writable.mount_id, writable.init_id)
     for path in list(found):
         for parent in Path(path).parents:
             if parent != Path("/"):
                 found.setdefault(str(parent), MODIFIED)
     return [Change(path, kind) for path, kind in sorted(found.items())]
-
-
-def _compare(upper: Path, lowers: list[Path], directory: str, found: dict[str, int]) -> None:
-    """Compare what an upper layer has in a directory with what lies below it."""
-    for entry in os.scandir(upper / directory):
-        path = posixpath.join(directory, entry.name)
-        status, below = entry.stat(follow_symlinks=False), _below(lowers, path)
-        if is_whiteout(status):
-            if below is not None:
-                found[f"/{path}"] = DELETED
-            continue
-        if below is None:
-            found[f"/{path}"] = ADDED
-        elif _differs(status, below):
-            found[f"/{path}"] = MODIFIED
-        is_directory = stat.S_ISDIR(status.st_mode)
-        if below is not None and stat.S_ISDIR(below.st_mode) and (not is_directory or is_opaque(entry.path)):
-            hidden = _names_below(lowers, path) - (set(os.listdir(entry.path)) if is_directory else set())
-            found.update({f"/{path}/{name}": DELETED for name in hidden})
-        if is_directory:
-            _compare(upper, lowers, path, found)
-
-
-def _below(lowers: list[Path], path: str) -> os.stat_result | None:
-    """What the image has at a path, None where it has nothing."""
-    for lower in lowers:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            status = os.lstat(lower / path)
-            return None if is_whiteout(status) else status
-    return None
-
-
-def _names_below(lowers: list[Path], directory: str) -> set[str]:
-    """What the image has in a directory: the layers' entries, up to the first layer that hides those under it."""
-    names: set[str] = set()
-    for lower in lowers:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            names |= set(os.listdir(lower / directory))
-            if is_opaque(str(lower / directory)):
-                break
-    return {name for name in names if _below(lowers, posixpath.join(directory, name)) is not None}
-
-
-def _differs(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether a path changed itself; a directory's time does not count, it tells of what is inside."""
-    same = (one.st_mode, one.st_uid, one.st_gid, one.st_rdev) == (
-        other.st_mode,
-        other.st_uid,
-        other.st_gid,
-        other.st_rdev,
-    )
-    if same and not stat.S_ISDIR(one.st_mode):
-        return (one.st_mtime_ns, one.st_size) != (other.st_mtime_ns, other.st_size)
-    return not same
 
 
 # ---- whole and single files ----------------------------------------------------------
@@ -144,14 +86,20 @@ def get_archive(engine: Engine, container: Container, path: str) -> tuple[Iterat
 
     A symbolic link at the end of the path is not followed, unless the path ends with a slash.
     """
-    with mounted(engine, container) as root, _opened(root, path) as fd:
-        status = _status(path, fd)
-    return _members(engine, container, path), status
+    return _archive(engine, container, path), path_status(engine, container, path)
+
+
+def _archive(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
+    with members_of(engine, container, path) as members:
+        for _ in members:
+            yield members.raw
+            yield from members.content()
+        yield from members.trailer()
 
 
 def path_status(engine: Engine, container: Container, path: str) -> PathStatus:
     """What is at a path of a container. Raises NotFound."""
-    with mounted(engine, container) as root, _opened(root, path) as fd:
+    with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
         return _status(path, fd)
 
 
@@ -160,52 +108,97 @@ def put_archive(engine: Engine, container: Container, path: str, archive: Binary
 
     Raises NotFound, InvalidInput where path is no directory, InvalidArchive.
     """
-    with mounted(engine, container) as root, Extractor(root, whiteouts=False) as extractor:
-        with _opened(root, posixpath.join(path, "")) as fd:
+    put_members(engine, container, path, TarReader(compression.decompressed(archive)))
+
+
+@contextlib.contextmanager
+def members_of(engine: Engine, container: Container, path: str, name: str = "") -> Iterator[TreeReader]:
+    """A file or directory of a container as members that start with name, by default its own. Raises NotFound."""
+    with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
+        where = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        yield TreeReader(where, name=name or posixpath.basename(path.rstrip("/")) or ".")
+
+
+def put_members(
+    engine: Engine, container: Container, path: str, members: MemberSource, *, keep_directories: bool = False
+) -> int:
+    """Extract members into a directory of a container; returns the bytes of tar. Errors as for put_archive.
+
+    keep_directories  refuse to put a directory in the place of something else, or the other way
+    """
+    with _located(engine, container, path, write=True) as (root, inner):
+        with _opened(root, posixpath.join(inner, "")) as fd:
             if not stat.S_ISDIR(os.fstat(fd).st_mode):
                 raise InvalidInput(
                     f"{path} in the container is not a directory", hint="name the directory to extract into"
                 )
-        members = TarReader(compression.decompressed(archive))
-        for header in members:
-            name = inside(header.name)
-            if not name:
-                continue
-            header.name = posixpath.join(path.strip("/"), name)
-            if header.kind == tar.LINK:
-                header.link = posixpath.join(path.strip("/"), inside(header.link))
-            writer = extractor.create(header)
-            for chunk in members.content():
-                if writer is not None:
-                    write(writer, chunk)
-            extractor.complete(header)
-        extractor.finish()
+        with Extractor(root, whiteouts=False, keep_directories=keep_directories) as extractor:
+            return extract(members, extractor, inner.strip("/"))
+
+
+def extract(
+    members: MemberSource, extractor: Extractor, directory: str = "", change: Callable[[tar.Header], None] | None = None
+) -> int:
+    """Extract members below a directory of the extractor's root; returns the bytes of tar.
+
+    change  may alter each header before its file is made
+    """
+    total = 0
+    for header in members:
+        total += len(members.raw) + header.size
+        name = inside(header.name)
+        if not name:
+            continue
+        header.name = posixpath.join(directory, name)
+        if header.kind == tar.LINK:
+            header.link = posixpath.join(directory, inside(header.link))
+        if change:
+            change(header)
+        extractor.create(header)
+        for chunk in members.content():
+            extractor.write(chunk)
+        extractor.complete(header)
+    extractor.finish()
+    return total + len(members.raw) + len(tar.END)
 
 
 @contextlib.contextmanager
 def mounted(engine: Engine, container: Container) -> Iterator[Path]:
-    """A container's root: where it is mounted while it runs, else mounted for this block."""
+    """A container's root: where it is mounted while it runs, else mounted for this block.
+
+    One that runs is frozen meanwhile: nobody in it can put a link in the place of a directory
+    between a look at the path and its use.
+    """
     writable = engine.layers.writable(container.id)
-    with engine.records.lock(container.id):
-        runs = engine.driver.is_mounted(writable.mount_id)
-        root = engine.driver.mount(writable.mount_id)
-        if not runs:
-            try:
-                yield root
-            finally:
-                engine.driver.unmount(writable.mount_id)
+    with contextlib.ExitStack() as stack:
+        with engine.records.lock(container.id):
+            runs = engine.driver.is_mounted(writable.mount_id)
+            root = engine.driver.mount(writable.mount_id)
+            if not runs:
+                try:
+                    yield root
+                finally:
+                    engine.driver.unmount(writable.mount_id)
+                return
+        stack.enter_context(container.frozen())
+        yield root
+
+
+@contextlib.contextmanager
+def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[Path, str]]:
+    """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own."""
+    wanted = posixpath.normpath("/" + path.lstrip("/"))
+    mounts = sorted(container.record.mounts, key=lambda mount: len(mount["Destination"]), reverse=True)
+    for mount in mounts:
+        if Path(wanted).is_relative_to(mount["Destination"]) and os.path.isdir(mount["Source"]):
+            if write and not mount.get("RW", True):
+                raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
+            with container.frozen():
+                ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
+                yield Path(mount["Source"]), posixpath.relpath(wanted, mount["Destination"]) + ending
             return
-    yield root
-
-
-def _members(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
-    with mounted(engine, container) as root, _opened(root, path) as fd:
-        where = Path(os.readlink(f"/proc/self/fd/{fd}"))
-        members = TreeReader(where, name=posixpath.basename(path.rstrip("/")) or ".")
-        for _ in members:
-            yield members.raw
-            yield from members.content()
-        yield from members.trailer()
+    with mounted(engine, container) as root:
+        yield root, path
 
 
 @contextlib.contextmanager

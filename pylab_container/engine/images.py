@@ -12,13 +12,21 @@ import difflib
 import platform
 import re
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pylab_container.errors import Conflict, ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
+from pylab_container.engine import configuration, recovery
+from pylab_container.errors import (
+    Conflict,
+    CorruptStore,
+    ImageNotFound,
+    InUse,
+    InvalidArchive,
+    InvalidInput,
+    InvalidReference,
+)
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import ImageChanged
 from pylab_container.formats.image import ImageConfig, Json, first_config
@@ -27,10 +35,12 @@ from pylab_container.host.files import locked
 from pylab_container.store import compression
 from pylab_container.store.layers import Layer
 from pylab_container.store.layertar import TarReader
+from pylab_container.store.leases import Lease
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.builder import BuildReport
+    from pylab_container.engine.pruning import Filters, Pruned
 
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
 
@@ -105,6 +115,16 @@ class Image:
         """How the image came about, the newest step first."""
         return _history(self)
 
+    def save(self, *, named: bool | str = False) -> Iterator[bytes]:
+        """The image as an archive that `load` takes, in pieces.
+
+        named  with its first name, or with this one of its names; without any if False
+        """
+        from pylab_container.engine import archives
+
+        name = (self.tags[:1] or [self.id])[0] if named is True else named or self.id
+        return archives.stream(self._engine, [name])
+
     def tag(self, name: str) -> Image:
         """Give the image one more name. A name that another image had moves here."""
         self._engine.images.tag(self, name)
@@ -149,39 +169,56 @@ class ImageCollection:
 
     # ---- import ----
 
-    def import_(self, source: str | Path | BinaryIO, name: str | None = None, *, message: str = "") -> Image:
+    def import_(
+        self,
+        source: str | Path | BinaryIO,
+        name: str | None = None,
+        *,
+        message: str = "",
+        changes: str | Sequence[str] = (),
+        max_size: int | None = None,
+    ) -> Image:
         """Make a base image from a tar of a root file system.
 
         source   a path, an open binary stream, or "-" for standard input; plain or
                  compressed with gzip, bzip2, xz or zstd
         name     what to call the image; without one it has only its id
         message  the comment in the image's history
+        changes  Dockerfile instructions for the image's config: 'CMD ["sh"]', "ENV A=1"
+        max_size bytes that the archive may unpack to; by default what the disk has free, but for a twentieth
 
         The stream is read once: hashed, extracted and recorded in the same pass. Raises
         InvalidArchive, InvalidReference, InvalidInput; then nothing is left of the attempt.
         """
         target = references.parse_tag(name) if name else None
-        with self.opened(source) as (stream, origin):
-            layer = self._engine.layers.register(TarReader(compression.decompressed(stream)), "")
-        config = first_config(
-            diff_id=layer.diff_id,
-            created=self._engine.now(),
-            comment=message or f"Imported from {origin}",
-            architecture=machine_architecture(),
-            version=DOCKER_VERSION,
-        )
-        return self.add(config, target, action="imported")
+        config = configuration.apply({}, changes)
+        limit = compression.Limit(max_size, self._engine.data_root)
+        with recovery.making(self._engine) as lease:
+            with self.opened(source) as (stream, origin):
+                members = TarReader(limit.stream(compression.decompressed(stream)))
+                layer = self._engine.layers.register(members, "", lease)
+            imported = first_config(
+                diff_id=layer.diff_id,
+                created=self._engine.now(),
+                comment=message or f"Imported from {origin}",
+                architecture=machine_architecture(),
+                version=DOCKER_VERSION,
+                config=config,
+            )
+            return self.add(imported, target, action="imported")
 
     def add(
         self, config: ImageConfig, name: references.Reference | None = None, *, parent: str = "", action: str = "added"
     ) -> Image:
         """Make an image out of a config whose layers are registered, and name it.
 
-        Raises Conflict where the layers were removed meanwhile.
+        Raises Conflict where the layers or the parent were removed meanwhile.
         """
         with self.commit_lock():
             if config.chain_id and not self._engine.layers.exists(config.chain_id):
                 raise Conflict("the image's layers were removed meanwhile", hint="do it again")
+            if parent and not self._engine.image_store.exists(parent):
+                raise Conflict("the image below was removed meanwhile", hint="do it again")
             image_id = self._engine.image_store.add(config, parent=parent)
             if name:
                 self._engine.image_store.tag(name, image_id)
@@ -203,36 +240,42 @@ class ImageCollection:
 
         names     names or ids; a repository's name stands for all its tags
         output    a path, or an open binary stream
-        format    "docker-archive" (a tar that is an OCI image layout too) or "oci-dir" (a directory)
-        compress  "gzip" or "zstd" packs the layers; docker reads such archives, but ids of
-                  blobs then say nothing about diff ids
+        format    "docker-archive" (a tar that is an OCI image layout too), "oci-archive" (a tar
+                  that is nothing but that) or "oci-dir" (the layout as a directory)
+        compress  "gzip" or "zstd" packs the layers; docker reads gzip, and both are OCI's, but ids
+                  of blobs then say nothing about diff ids
 
         Raises ImageNotFound, InvalidInput; a file that was begun is then removed.
         """
         from pylab_container.engine import archives
 
         wanted = [names] if isinstance(names, str) else list(names)
-        with tempfile.TemporaryDirectory(dir=self._engine.scratch()) as scratch:
-            files = archives.blobs(self._engine, wanted, compress, Path(scratch))
-            if format == "oci-dir" and isinstance(output, str | Path):
-                archives.write_directory(files, Path(output))
-            elif format == "docker-archive":
-                _write(archives.archive(files), output)
-            else:
-                raise InvalidInput(f'unknown format "{format}"', hint="use docker-archive, or oci-dir with a directory")
+        archives.save(self._engine, wanted, output, format=format, compress=compress)
 
-    def load(self, source: str | Path | BinaryIO) -> builtins.list[Image]:
+    def load(self, source: str | Path | BinaryIO, *, max_size: int | None = None) -> builtins.list[Image]:
         """Store the images of an archive that `save`, docker, podman or skopeo wrote, and give them their names.
 
-        source  a path of a tar (compressed or not) or of an OCI image layout, an open binary
-                stream, or "-" for standard input
+        source    a path of a tar (compressed or not) or of an OCI image layout, an open binary
+                  stream, or "-" for standard input
+        max_size  as for import_
 
         Every digest is verified before a layer is registered. Raises InvalidArchive; then
         nothing is left of the image in question.
         """
         from pylab_container.engine import archives
 
-        return archives.load(self._engine, source)
+        return archives.load(self._engine, source, max_size)
+
+    def prune(self, filters: Filters | None = None) -> Pruned:
+        """Remove the images that nobody needs: those without a name, and with dangling=False all without a container.
+
+        filters  dangling, until ("24h", or a moment), label, label! ("name" or "name=value")
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import pruning
+
+        return pruning.prune_images(self._engine, filters or {})
 
     # ---- build ----
 
@@ -296,8 +339,11 @@ class ImageCollection:
         elif not all:
             parents = {self._engine.image_store.parent(image_id) for image_id in ids}
             ids = {image_id for image_id in ids if image_id in tagged or image_id not in parents}
-        images = [Image(self._engine, image_id) for image_id in ids]
-        return sorted(images, key=lambda image: (image.config.created, image.id), reverse=True)
+        images = []
+        for image_id in ids:
+            with contextlib.suppress(ImageNotFound):  # removed meanwhile
+                images.append((self.config(image_id).created, image_id))
+        return [Image(self._engine, image_id) for _, image_id in sorted(images, reverse=True)]
 
     def config(self, image_id: str) -> ImageConfig:
         """The config of the image with this full id. Raises ImageNotFound."""
@@ -305,6 +351,14 @@ class ImageCollection:
             return self._engine.image_store.get(image_id)
         except KeyError:
             raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists what there is") from None
+
+    def held(self, image_id: str, lease: Lease) -> ImageConfig:
+        """The same, and lease claims the image's layers: they stay, even if the image is removed."""
+        with self.commit_lock():
+            config = self.config(image_id)
+            if config.chain_id:
+                lease.claim("layer", config.chain_id)
+        return config
 
     # ---- name and remove ----
 
@@ -326,7 +380,7 @@ class ImageCollection:
 
         Raises ImageNotFound, and InUse with the reason where somebody needs the image.
         """
-        with self.commit_lock():
+        with recovery.making(self._engine) as lease, self.commit_lock():
             text = name.id if isinstance(name, Image) else name
             image = self.get(text)
             names = [tag.reference for tag in self._engine.image_store.tags() if tag.image_id == image.id]
@@ -341,7 +395,7 @@ class ImageCollection:
                 )
             self._check_unused(image, force=force)
             untagged = [self._untag(reference, image.id) for reference in names]
-            return untagged + self._delete(image, prune=not noprune)
+            return untagged + self._delete(image, lease, prune=not noprune)
 
     def history(self, name: str) -> Sequence[HistoryEntry]:
         """How the named image came about, the newest step first."""
@@ -352,14 +406,23 @@ class ImageCollection:
     opened = staticmethod(_opened)
     """The binary stream behind a path, an open stream or "-", and what to call it."""
 
-    def release(self, chain: str) -> builtins.list[Layer]:
-        """Delete the layers from chain down that no image, container or other layer needs."""
-        with self.commit_lock():
-            return self._release(chain)
+    def release(self, lease: Lease) -> None:
+        """End a lease, and delete the layers that it claims and no image, container, other lease or layer needs."""
+        if chains := lease.claimed("layer"):
+            # In one step: of two leases on a layer, the one that ends last must see that it is the last.
+            with self.commit_lock():
+                self._release(chains, lease)
+                lease.end()
+        else:
+            lease.end()
 
-    def _release(self, chain: str) -> builtins.list[Layer]:
+    def _release(self, chains: builtins.list[str], lease: Lease) -> builtins.list[Layer]:
         store = self._engine.image_store
-        return self._engine.layers.release(chain, {store.get(image_id).chain_id for image_id in store.all()})
+        try:
+            needed = {store.get(image_id).chain_id for image_id in store.all()}
+        except CorruptStore:
+            return []  # nobody knows which layers the damaged image needs; once it is gone, `fsck` finds the rest
+        return self._engine.layers.release(chains, needed, lease)
 
     def commit_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while an image appears or vanishes, so that no image loses a layer in between."""
@@ -417,19 +480,22 @@ class ImageCollection:
         store = self._engine.image_store
         return [child for child in store.all() if store.parent(child) == image_id]
 
-    def _delete(self, image: Image, *, prune: bool) -> builtins.list[Removal]:
+    def _delete(self, image: Image, lease: Lease, *, prune: bool) -> builtins.list[Removal]:
         """Delete an image without names, its layers that nobody else needs, and untagged parents."""
         if self._children(image.id) or self._used(image.id):
             return []  # forced: the names are gone, the image stays for those who need it
         store = self._engine.image_store
-        config, parent = image.config, store.parent(image.id)
+        parent, chains = store.parent(image.id), []
+        with contextlib.suppress(CorruptStore):  # a damaged image can be removed, too
+            chains = [image.config.chain_id]
+            lease.claim("layer", chains[0])  # killed between here and the release, somebody must still know of it
         store.remove(image.id)
         self._engine.events.emit(ImageChanged("deleted", image.id))
         removals = [Removal("Deleted", image.id)]
-        removals += [Removal("Deleted", layer.chain_id) for layer in self._release(config.chain_id)]
+        removals += [Removal("Deleted", layer.chain_id) for layer in self._release(chains, lease)]
         tagged = {tag.image_id for tag in store.tags()}
         if prune and parent and parent in set(store.all()) and parent not in tagged:
-            removals += self._delete(Image(self._engine, parent), prune=True)
+            removals += self._delete(Image(self._engine, parent), lease, prune=True)
         return removals
 
     def _used(self, image_id: str) -> bool:
@@ -440,26 +506,6 @@ def machine_architecture() -> str:
     """This machine's architecture as Go and the OCI name it."""
     machine = platform.machine()
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}.get(machine, machine)
-
-
-def _write(chunks: Iterable[bytes], output: str | Path | BinaryIO) -> None:
-    """Write pieces to a stream, or to a file that is there whole or not at all."""
-    if not isinstance(output, str | Path):
-        for chunk in chunks:
-            output.write(chunk)
-        return
-    path = Path(output)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.writelines(chunks)
-        partial.rename(path)
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot write {path}: {error.strerror}", hint="is there such a directory, and space?"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _familiar(name: str) -> str:
@@ -534,13 +580,6 @@ def _inspect(image: Image) -> Json:
     }
 
 
-def _graph_data(image: Image) -> dict[str, str]:
-    driver = image._engine.driver
-    layers = image.layers[::-1]
-    if not layers:
-        return {}
-    top = driver.root / layers[0].cache_id
-    data = {"MergedDir": str(top / "merged"), "UpperDir": str(top / "diff"), "WorkDir": str(top / "work")}
-    if len(layers) > 1:
-        data["LowerDir"] = ":".join(str(driver.diff_path(layer.cache_id)) for layer in layers[1:])
-    return dict(sorted(data.items()))
+def _graph_data(image: Image) -> dict[str, str] | None:
+    layers = image.layers
+    return image._engine.driver.graph_data(layers[-1].cache_id) if layers else {}

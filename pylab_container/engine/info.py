@@ -33,6 +33,7 @@ class Info:
     backing_filesystem: str
     supports_d_type: bool
     native_overlay_diff: bool
+    driver_status: tuple[tuple[str, str], ...]
     logging_driver: str
     cgroup_driver: str
     cgroup_version: str
@@ -50,6 +51,7 @@ def describe(engine: Engine) -> Info:
     """Look at the engine's store and at the machine."""
     states = [container.record.state for container in engine.containers.list(all=True)]
     backing = linux.filesystem_type(engine.data_root)
+    d_type = linux.supports_d_type(engine.data_root)
     machine = os.uname()
     return Info(
         containers=len(states),
@@ -60,9 +62,10 @@ def describe(engine: Engine) -> Info:
         server_version=__version__,
         storage_driver=engine.driver.name,
         backing_filesystem=_BACKING_NAMES.get(backing, backing),
-        supports_d_type=linux.supports_d_type(engine.data_root),
-        # Our mounts switch off what would make upper directories incomplete (store/overlay2.py).
-        native_overlay_diff=True,
+        supports_d_type=d_type,
+        # Our mounts switch off what would make upper directories incomplete (store/overlayfs.py).
+        native_overlay_diff=engine.driver.name == "overlay2",
+        driver_status=_driver_status(engine.driver.name, _BACKING_NAMES.get(backing, backing), d_type=d_type),
         logging_driver="k8s-file",
         cgroup_driver="cgroupfs",
         cgroup_version=cgroup_version(),
@@ -75,6 +78,14 @@ def describe(engine: Engine) -> Info:
         name=platform.node(),
         root_dir=str(engine.data_root),
     )
+
+
+def _driver_status(name: str, backing: str, *, d_type: bool) -> tuple[tuple[str, str], ...]:
+    """What Docker says below the storage driver's name: of vfs there is nothing to say."""
+    if name == "vfs":
+        return ()
+    status = (("Backing Filesystem", backing), ("Supports d_type", str(d_type).lower()))
+    return (*status, ("Native Overlay Diff", "true")) if name == "overlay2" else status
 
 
 def cgroup_version() -> str:

@@ -45,11 +45,12 @@ class LayerRegistered(Event):
     diff_id: str
     cache_id: str
     size: int
+    driver: str = "overlay2"
 
     def sentence(self) -> str:
         return (
             f"layer {self.diff_id[7:19]} registered as chain {self.chain_id[7:19]}, "
-            f"{self.size} bytes in overlay2/{self.cache_id[:12]}"
+            f"{self.size} bytes in {self.driver}/{self.cache_id[:12]}"
         )
 
 
@@ -59,9 +60,10 @@ class LayerRemoved(Event):
 
     chain_id: str
     cache_id: str
+    driver: str = "overlay2"
 
     def sentence(self) -> str:
-        return f"layer {self.chain_id[7:19]} removed with overlay2/{self.cache_id[:12]}"
+        return f"layer {self.chain_id[7:19]} removed with {self.driver}/{self.cache_id[:12]}"
 
 
 @dataclass(frozen=True)

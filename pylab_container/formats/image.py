@@ -105,7 +105,7 @@ class ImageConfig:
             layers = config.document["rootfs"]["diff_ids"] or []
             valid = all(isinstance(layer, str) for layer in layers) and isinstance(config.config, dict)
             valid = valid and all(isinstance(step, dict) for step in config.history)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, CorruptStore):
             valid = False
         if not valid:
             raise InvalidArchive("not an image config: it lacks rootfs.diff_ids", hint="is this a docker or OCI image?")

@@ -27,6 +27,8 @@ REFERENCE_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
+_NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of the wrong shape raises; the last where it is nested without end."""
 _HINT = "was it made by docker save, or is it an OCI image layout?"
 
 
@@ -109,7 +111,7 @@ def parse_docker_manifest(raw: bytes) -> list[ArchivedImage]:
             ArchivedImage(_text(entry["Config"]), _texts(entry["Layers"]), _texts(entry.get("RepoTags") or []))
             for entry in entries
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NONSENSE as error:
         raise InvalidArchive(f"manifest.json cannot be understood: {error!r}", hint=_HINT) from error
     return images
 
@@ -118,7 +120,7 @@ def parse_index(raw: bytes) -> list[Descriptor]:
     """The manifests that an index lists. Raises InvalidArchive."""
     try:
         return [_descriptor(entry) for entry in json.loads(raw)["manifests"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NONSENSE as error:
         raise InvalidArchive(f"the image index cannot be understood: {error!r}", hint=_HINT) from error
 
 
@@ -127,7 +129,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     try:
         document = json.loads(raw)
         return Manifest(_descriptor(document["config"]), tuple(_descriptor(entry) for entry in document["layers"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NONSENSE as error:
         raise InvalidArchive(f"the image manifest cannot be understood: {error!r}", hint=_HINT) from error
 
 

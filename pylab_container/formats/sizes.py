@@ -18,6 +18,15 @@ def human(count: float) -> str:
     return f"{count:.3g}{units[0]}" if count < 999.5 or len(units) == 1 else f"1{units[1]}"
 
 
+def human_precise(count: float) -> str:
+    """Bytes with a decimal unit and four significant digits, as `docker system df` shows them: "180.9MB"."""
+    units = ["B", "kB", "MB", "GB", "TB", "PB"]
+    while count >= 1000 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    return f"{count:.4g}{units[0]}"
+
+
 def human_binary(count: float) -> str:
     """Bytes with a binary unit and four significant digits, as `docker info` shows memory: "7.654GiB"."""
     units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]

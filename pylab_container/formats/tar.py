@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pylab_container.errors import InvalidArchive
+from pylab_container.formats import sparse
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -20,6 +21,7 @@ END = bytes(2 * BLOCK)
 
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = "0123456"
 GNU_LONG_NAME, GNU_LONG_LINK, PAX, PAX_GLOBAL = "LKxg"
+GNU_SPARSE = "S"
 EXTENSIONS = (GNU_LONG_NAME, GNU_LONG_LINK, PAX, PAX_GLOBAL)
 XATTR_RECORD = "SCHILY.xattr."
 
@@ -37,6 +39,8 @@ class Header:
     kind        one of the type flags above
     mode        permission, set-id and sticky bits
     size        bytes of content that follow
+    pieces      of a sparse file: where its content belongs, (offset, length) each; None for other members
+    real_size   of a sparse file: its size with the holes
     mtime       nanoseconds since the epoch
     xattrs      extended attributes by full name
     user, group names of the owners; only written, never read: names mean something on one machine
@@ -55,6 +59,13 @@ class Header:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     user: str = ""
     group: str = ""
+    pieces: tuple[sparse.Piece, ...] | None = None
+    real_size: int = 0
+
+    @property
+    def file_size(self) -> int:
+        """How large the file is on the disk."""
+        return self.size if self.pieces is None else self.real_size
 
 
 def padding(size: int) -> int:
@@ -67,7 +78,7 @@ def padding(size: int) -> int:
 
 def parse_header(block: bytes) -> Header:
     """Read one 512-byte header. Raises InvalidArchive where it is none."""
-    if _number(block, 148, 8, "checksum") not in _checksums(block):
+    if not _has_checksum(block, _number(block, 148, 8, "checksum")):
         raise InvalidArchive("not a tar archive: a header's checksum is wrong", hint="is the file damaged, or no tar?")
     kind = chr(block[156])
     name = _text(block[0:100])
@@ -98,7 +109,7 @@ def parse_header(block: bytes) -> Header:
 
 def parse_pax(content: bytes) -> dict[str, str]:
     """The records of a pax member: "<length> <keyword>=<value>\\n" each. Raises InvalidArchive."""
-    records = {}
+    records: dict[str, str] = {}
     position = 0
     while position < len(content):
         space = content.find(b" ", position)
@@ -109,7 +120,11 @@ def parse_pax(content: bytes) -> dict[str, str]:
         keyword, equals, value = record.partition(b"=")
         if not equals or not value.endswith(b"\n"):
             raise InvalidArchive("a pax header record is not keyword=value", hint="the archive is damaged or hostile")
-        records[os.fsdecode(keyword)] = os.fsdecode(value[:-1])
+        name, text = os.fsdecode(keyword), os.fsdecode(value[:-1])
+        if name in sparse.MAP_PARTS:  # the one record that may come again: gathered as version 0.1 has it
+            before = records.get(sparse.MAP)
+            name, text = sparse.MAP, text if before is None else f"{before},{text}"
+        records[name] = text
         position += int(length)
     return records
 
@@ -119,8 +134,6 @@ def apply_pax(header: Header, records: Mapping[str, str]) -> None:
     for keyword, value in records.items():
         if keyword.startswith(XATTR_RECORD):
             header.xattrs[keyword[len(XATTR_RECORD) :]] = os.fsencode(value)
-        elif keyword.startswith("GNU.sparse."):
-            raise InvalidArchive(f'"{header.name}" is a sparse file', hint="make the archive without tar's --sparse")
         elif not value:
             continue  # an empty value takes a record back; the header's own field counts
         elif keyword == "path":
@@ -132,6 +145,15 @@ def apply_pax(header: Header, records: Mapping[str, str]) -> None:
                 setattr(header, keyword, _decimal(keyword, value))
         elif keyword == "mtime":
             header.mtime = _nanoseconds(value)
+    if any(keyword.startswith(sparse.RECORDS) for keyword in records):
+        _apply_sparse(header, records)
+
+
+def _apply_sparse(header: Header, records: Mapping[str, str]) -> None:
+    header.name = records.get("GNU.sparse.name") or header.name
+    header.real_size = _decimal("size", records.get("GNU.sparse.realsize", records.get("GNU.sparse.size", "0")))
+    if sparse.MAP in records and header.kind == FILE:
+        header.pieces = tuple(sparse.pax_pieces(records[sparse.MAP]))
 
 
 def _decimal(keyword: str, value: str) -> int:
@@ -172,11 +194,11 @@ def _number(block: bytes, start: int, length: int, what: str) -> int:
         ) from None
 
 
-def _checksums(block: bytes) -> tuple[int, int]:
+def _has_checksum(block: bytes, told: int) -> bool:
     # The field itself counts as eight spaces. Old tars summed signed characters
     # (GNU tar manual, "Checksumming Problems").
     unsigned = sum(block) - sum(block[148:156]) + 8 * 0x20
-    return unsigned, unsigned - 0x100 * sum(byte >= 0x80 for byte in block[:148] + block[156:])
+    return told == unsigned or told == unsigned - 0x100 * sum(byte >= 0x80 for byte in block[:148] + block[156:])
 
 
 # ---- writing -------------------------------------------------------------------------

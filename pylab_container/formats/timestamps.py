@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from pylab_container.errors import InvalidInput
+
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time: how Docker writes "has not happened"."""
 
@@ -26,6 +28,23 @@ def parse_rfc3339(text: str) -> int:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
     moment = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
     return int(moment.timestamp()) * 10**9 + int((match[2] or "0").ljust(9, "0"))
+
+
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s))+\Z")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
+
+
+def moment(text: str, *, now: float) -> float:
+    """Seconds since 1970: from an RFC 3339 time, such seconds, or a span before now, "1h30m". Raises InvalidInput."""
+    if _SPAN.match(text):
+        return now - sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    try:
+        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_rfc3339(text) / 10**9
+    except ValueError:
+        raise InvalidInput(
+            f'invalid time: "{text}"', hint="write 2026-11-24T08:00:00Z, or 10m for ten minutes ago"
+        ) from None
 
 
 def ago(nanoseconds: int) -> str:

@@ -43,6 +43,24 @@ def remove_tree(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Try for an exclusive flock(2) on path, which must exist; yields whether nobody else holds one.
+
+    Where it does, the lock is held while the block runs. Raises FileNotFoundError.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an exclusive (or shared) flock(2) on path while the block runs.
 

@@ -176,7 +176,7 @@ EXERCISES = {
     ("02", 2): Exercise(
         _starts_by_itself,
         "right: docker run needs no command now.",
-        'container.commit("…:v2", changes={"Cmd": ["apachectl", "-D", "FOREGROUND"]})',
+        'container.commit("…:v2", conf={"Cmd": ["apachectl", "-D", "FOREGROUND"]})',
     ),
     ("03", 1): Exercise(
         _layers_added,

@@ -97,6 +97,19 @@ class Conmon:
             raise
         return monitor
 
+    def abandon(self, monitor: Monitor, timeout: float = 5) -> None:
+        """End a container whose starter was killed before it could be used; how far it had come is not known.
+
+        A monitor that is creating it comes to an end first: stopped in the middle, runc would
+        leave processes and cgroups that no record names. timeout in seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while not monitor.container_pid and _runs(monitor.container_id) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._runc.delete(monitor.container_id, force=True)
+        while _runs(monitor.container_id) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
     def _command(
         self, container_id: str, bundle: Path, log: Path, exit_directory: Path, options: Sequence[str]
     ) -> list[str]:
@@ -315,6 +328,16 @@ class Attachment:
     def close(self) -> None:
         """Leave. The container goes on."""
         self._socket.close()
+
+
+def _runs(container_id: str) -> bool:
+    """Whether any process is this container's monitor, or is about to become it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            if b"--cid" in arguments and container_id.encode() in arguments:
+                return True
+    return False
 
 
 def _read_number(path: Path) -> int | None:

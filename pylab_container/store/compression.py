@@ -8,8 +8,10 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 import zstandard
@@ -68,6 +70,46 @@ def compressed(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
         if piece := compressor.compress(chunk):
             yield piece
     yield compressor.flush()
+
+
+class Limit:
+    """How many bytes several streams may unpack to, all together: a small archive may hold a large disk's worth.
+
+    most       bytes; None: what the disk with the directory has free, but for a twentieth
+    directory  where the bytes go
+    """
+
+    def __init__(self, most: int | None, directory: Path) -> None:
+        disk = os.statvfs(directory)
+        self._told = most is not None
+        self._left = self._most = disk.f_bavail * disk.f_frsize * 19 // 20 if most is None else most
+
+    def stream(self, stream: BinaryIO) -> BinaryIO:
+        """The same stream, whose reads count. They raise InvalidArchive when it becomes too much."""
+        return cast(BinaryIO, _Counted(stream, self._count))
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            reason = "as allowed" if self._told else "which is what the disk has to spare"
+            raise InvalidArchive(
+                f"the archive unpacks to more than {self._most} bytes, {reason}",
+                hint="make space, or allow more with max_size if you trust this file",
+            )
+
+
+class _Counted(io.RawIOBase):
+    def __init__(self, stream: BinaryIO, count: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._count = count
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._count(len(data))
+        return data
 
 
 class _Compressor(Protocol):

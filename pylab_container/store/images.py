@@ -1,6 +1,6 @@
 """The image database: configs by their digest, and the names that point to them.
 
-    image/overlay2/
+    image/<driver>/
     ├── imagedb/
     │   ├── content/sha256/<image id>          the config's exact bytes
     │   └── metadata/sha256/<image id>/
@@ -55,7 +55,7 @@ class ImageStore:
 
     def add(self, config: ImageConfig, *, parent: str = "") -> str:
         """Store a config; its layers must be registered. Returns the image id. Idempotent."""
-        content = self._content / _hex(config.id)
+        content = self.content_path(config.id)
         if parent:
             self._set(config.id, "parent", parent)
         if not content.exists():
@@ -65,7 +65,7 @@ class ImageStore:
     def get(self, image_id: str) -> ImageConfig:
         """The config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
         try:
-            raw = (self._content / _hex(image_id)).read_bytes()
+            raw = self.content_path(image_id).read_bytes()
         except FileNotFoundError:
             raise KeyError(image_id) from None
         if sha256(raw) != image_id:
@@ -77,11 +77,23 @@ class ImageStore:
         except InvalidArchive as error:
             raise CorruptStore(f"the config of image {image_id[7:19]} cannot be read", hint=error.hint) from error
 
+    def exists(self, image_id: str) -> bool:
+        """Whether there is an image with this id."""
+        return self.content_path(image_id).exists()
+
     def all(self) -> Iterator[str]:
         """Every image's id, in no order."""
         for entry in self._content.iterdir():
             if not entry.name.startswith("."):
                 yield f"sha256:{entry.name}"
+
+    def content_path(self, image_id: str) -> Path:
+        """The file with an image's config."""
+        return self._content / _hex(image_id)
+
+    def metadata_directories(self) -> list[Path]:
+        """The directories with what is known of images beside their configs."""
+        return sorted(self._metadata.iterdir())
 
     def parent(self, image_id: str) -> str:
         """The image that this one was made from here; "" where it came from outside or from nothing."""
@@ -91,7 +103,7 @@ class ImageStore:
 
     def remove(self, image_id: str) -> None:
         """Forget an image. Its layers are released by whoever knows who else needs them."""
-        (self._content / _hex(image_id)).unlink(missing_ok=True)
+        self.content_path(image_id).unlink(missing_ok=True)
         shutil.rmtree(self._metadata / _hex(image_id), ignore_errors=True)
 
     def touch(self, image_id: str, when: str) -> None:
@@ -143,6 +155,14 @@ class ImageStore:
             if image_id:
                 self._write(names)
         return image_id
+
+    def reset_names(self) -> Path:
+        """Start anew without names; the old file is kept under the path that is returned."""
+        kept = self._names.with_name("repositories.json.damaged")
+        with self._lock():
+            self._names.replace(kept)
+            self._write({})
+        return kept
 
     def _read(self) -> _Names:
         try:

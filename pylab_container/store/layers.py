@@ -1,21 +1,24 @@
 """The layer database: which layers there are, on what they lie, and what they are made of.
 
-    image/overlay2/layerdb/
+    image/<driver>/layerdb/
     ├── sha256/<chain id>/         one read-only layer
     │   ├── diff                   its diff id, "sha256:…": the digest of its tar
     │   ├── parent                 the chain id below; the lowest layer has none
-    │   ├── cache-id               its directory in overlay2/
+    │   ├── cache-id               its directory with the driver
     │   ├── size                   bytes of file content
     │   └── tar-split.json.gz      how to rebuild the tar
     ├── mounts/<container id>/     one writable layer
-    │   ├── mount-id, init-id      its directories in overlay2/
+    │   ├── mount-id, init-id      its directories with the driver
     │   └── parent                 the chain id below
-    └── tmp/write-set-…/           a layer in the making; locked by its maker
+    └── tmp/
+        ├── write-set-…/           a layer in the making, or one that is being deleted; locked by who does it
+        ├── mount-…/               the record of a writable layer in the making
+        └── lease-…                who makes an image out of which layers (leases.py)
 
 A layer appears by the rename of a complete write-set, so a crash leaves either a whole
 layer or a write-set without a lock, which says in `cache-id` what else it left. Nobody
-keeps reference counts on disk: a layer is needed while an image, a child or a container
-names it. Format: moby layer/ (20.10).
+keeps reference counts on disk: a layer is needed while an image, a child, a container or
+a lease names it. Format: moby layer/ (20.10).
 """
 
 from __future__ import annotations
@@ -23,18 +26,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pylab_container.errors import Conflict, CorruptStore
 from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, ignore
 from pylab_container.formats.image import chain_id
-from pylab_container.host.files import locked
+from pylab_container.host.files import locked, try_locked
 from pylab_container.store import layertar, tarsplit
-from pylab_container.store.overlay2 import Overlay2
+from pylab_container.store.driver import Driver
+from pylab_container.store.leases import Lease, Leases
+
+CACHE_ID = re.compile(r"[0-9a-f]{64}(?:-init)?")
+"""What the directories of layers are called in overlay2/."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +67,29 @@ class WritableLayer:
 
 
 class LayerStore:
-    """Owns layerdb/ and, through the driver, overlay2/."""
+    """Owns layerdb/ and, through the driver, the layers' directories."""
 
-    def __init__(self, root: Path, driver: Overlay2, *, emit: Emit = ignore) -> None:
+    def __init__(self, root: Path, driver: Driver, *, emit: Emit = ignore) -> None:
         self.root = root
         self.driver = driver
         self._emit = emit
+        self.leases = Leases(root / "tmp")
         for name in ("sha256", "mounts", "tmp"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
     # ---- read-only layers ----
 
     def register(
-        self, members: layertar.MemberSource, parent: str, *, check: Callable[[str], None] = lambda diff_id: None
+        self,
+        members: layertar.MemberSource,
+        parent: str,
+        lease: Lease | None = None,
+        *,
+        check: Callable[[str], None] = lambda diff_id: None,
     ) -> Layer:
         """Store a layer on top of the chain parent ("": at the bottom) in one pass over its members.
 
+        lease  claims the layer from the moment it is there; without one it may vanish at once
         check  is called with the diff id before anything is registered, and may raise
 
         A layer that is there already is found, not stored twice. Raises InvalidArchive;
@@ -82,39 +97,48 @@ class LayerStore:
         """
 
         def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
-            directory = self.driver.create(cache_id, self._cache_id(parent))
-            with layertar.Extractor(directory) as extractor:
+            self.driver.create(cache_id, self._cache_id(parent))
+            with self.driver.extractor(cache_id) as extractor:
                 stored = layertar.store(members, extractor, record, self._progress)
             check(stored.diff_id)
             return stored
 
-        return self._register(parent, fill)
+        return self._register(parent, lease, fill)
 
-    def adopt(self, writable: WritableLayer) -> Layer | None:
+    def adopt(self, writable: WritableLayer, lease: Lease, *, newest: int | None = None) -> Layer | None:
         """Turn a writable layer's files into a read-only layer by renaming their directory.
 
         For containers that nobody needs afterwards: the files are read once, to know
-        their digest, and never copied. The writable layer is empty afterwards. None where
-        it holds no change.
+        their digest, and never copied. Where the driver cannot do that, they are. None
+        where the layer holds no change.
+
+        newest  nanoseconds since the epoch; files with later times get this one
         """
+        if self.driver.keeps_trees:
+            return self.copy(writable, lease, newest=newest)
 
         def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
             self.driver.create(cache_id, self._cache_id(writable.parent))
             self.driver.unmount(writable.mount_id)
-            members = layertar.TreeReader(self.driver.diff_path(writable.mount_id))
-            stored = layertar.store(members, None, record, self._progress)
+            if newest is not None:
+                layertar.limit_times(self.driver.diff_path(writable.mount_id), newest)
+            with self._members(writable) as members:
+                stored = layertar.store(members, None, record, self._progress)
             self.driver.adopt(cache_id, writable.mount_id)
             return stored
 
-        return None if self._unchanged(writable) else self._register(writable.parent, fill)
+        return None if self._unchanged(writable) else self._register(writable.parent, lease, fill)
 
-    def copy(self, writable: WritableLayer) -> Layer | None:
+    def copy(self, writable: WritableLayer, lease: Lease, *, newest: int | None = None) -> Layer | None:
         """Store what a writable layer holds now as a read-only layer; the container keeps its own.
 
-        None where it holds no change.
+        None where it holds no change. newest as for adopt().
         """
-        members = layertar.TreeReader(self.driver.diff_path(writable.mount_id))
-        return None if self._unchanged(writable) else self.register(members, writable.parent)
+        if self._unchanged(writable):
+            return None
+        with self._members(writable) as members:
+            members.newest = newest
+            return self.register(members, writable.parent, lease)
 
     def get(self, chain: str) -> Layer:
         """The layer with this chain id. Raises CorruptStore where the files are missing."""
@@ -134,10 +158,14 @@ class LayerStore:
                 hint="remove the image that names it, and import or build it again",
             ) from error
 
-    def find(self, parent: str, diff_id: str) -> Layer | None:
-        """The layer with this content on top of the chain parent, None if it is not here."""
+    def find(self, parent: str, diff_id: str, lease: Lease) -> Layer | None:
+        """The layer with this content on top of the chain parent, claimed by lease; None if it is not here."""
         chain = chain_id([parent, diff_id]) if parent else diff_id
-        return self.get(chain) if self.exists(chain) else None
+        with self.lock():
+            if not self.exists(chain):
+                return None
+            lease.claim("layer", chain)
+            return self.get(chain)
 
     def exists(self, chain: str) -> bool:
         """Whether a layer with this chain id is complete."""
@@ -153,7 +181,14 @@ class LayerStore:
 
     def all(self) -> list[Layer]:
         """Every read-only layer, in no order."""
-        return [self.get(f"sha256:{entry.name}") for entry in (self.root / "sha256").iterdir()]
+        found = []
+        for entry in (self.root / "sha256").iterdir():
+            try:
+                found.append(self.get(f"sha256:{entry.name}"))
+            except CorruptStore:
+                if entry.exists():  # else it was deleted meanwhile
+                    raise
+        return found
 
     def tar_stream(self, chain: str) -> Iterator[bytes]:
         """The layer's own tar, byte for byte as it came."""
@@ -164,26 +199,34 @@ class LayerStore:
         """How many bytes the layer's own tar has."""
         return tarsplit.size(self._directory(chain) / "tar-split.json.gz")
 
-    def release(self, top: str, needed: Collection[str]) -> list[Layer]:
-        """Delete top and the layers below it, down to the first that somebody still needs.
+    def release(self, tops: Iterable[str], needed: Collection[str], lease: Lease | None = None) -> list[Layer]:
+        """Delete each of tops and the layers below it, down to the first that somebody still needs.
 
-        needed holds the chain ids that images name. Children and containers are looked
-        up here. Returns what was deleted.
+        needed holds the chain ids that images name. Children, containers and leases are
+        looked up here; those of lease do not count. Returns what was deleted.
         """
-        removed = []
-        with self._lock():
-            kept = set(needed) | {writable.parent for writable in self.writable_layers()}
-            parents = [layer.parent for layer in self.all()]
-            while top and top not in kept and top not in parents and self.exists(top):
-                layer = self.get(top)
-                self._delete(layer)
-                parents.remove(layer.parent)
-                removed.append(layer)
-                top = layer.parent
-        for layer in removed:
-            self.driver.remove(layer.cache_id)
-            self._emit(LayerRemoved(layer.chain_id, layer.cache_id))
+        with contextlib.ExitStack() as hidden:
+            with self.lock():
+                removed = list(self._hide_unneeded(tops, needed, lease, hidden))
+            for layer in removed:
+                self._remove_directory(layer.cache_id)
+                self._emit(LayerRemoved(layer.chain_id, layer.cache_id, self.driver.name))
         return removed
+
+    def _hide_unneeded(
+        self, tops: Iterable[str], needed: Collection[str], lease: Lease | None, hidden: contextlib.ExitStack
+    ) -> Iterator[Layer]:
+        """Rename layers to write-sets, which are deleted when hidden is closed: after their directories."""
+        kept = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
+        unneeded = [top for top in tops if top not in kept]
+        parents = [_text(entry / "parent") for entry in (self.root / "sha256").iterdir()] if unneeded else []
+        for top in unneeded:
+            while top and top not in kept and top not in parents and self._directory(top).exists():
+                layer = self._remains(top)
+                hidden.enter_context(self._hidden(layer))
+                parents.remove(layer.parent)
+                yield layer
+                top = layer.parent
 
     # ---- writable layers ----
 
@@ -198,12 +241,13 @@ class LayerStore:
         writable = WritableLayer(container_id, mount_id, f"{mount_id}-init", parent)
         directory = self.root / "mounts" / container_id
         try:
+            # The record first: after a crash it tells what else there is.
+            self._record(writable, directory)
             self.driver.create(writable.init_id, self._cache_id(parent))
             if fill_init:
                 fill_init(self.driver.mount(writable.init_id))
                 self.driver.unmount(writable.init_id)
             self.driver.create(mount_id, writable.init_id)
-            self._record(writable, directory)
         except BaseException:
             self._discard(writable, directory)
             raise
@@ -226,17 +270,29 @@ class LayerStore:
             ) from error
 
     def writable_layers(self) -> list[WritableLayer]:
-        """Every container's layer."""
-        return [self.writable(entry.name) for entry in (self.root / "mounts").iterdir()]
+        """Every container's layer, in no order."""
+        found = []
+        for entry in (self.root / "mounts").iterdir():
+            with contextlib.suppress(CorruptStore):  # it is being removed, or `fsck` says what is wrong with it
+                found.append(self.writable(entry.name))
+        return found
 
     def remove_writable(self, container_id: str) -> None:
         """Delete a container's layer with all that it wrote. Unmounts it first."""
-        with contextlib.suppress(CorruptStore):
-            self._discard(self.writable(container_id), self.root / "mounts" / container_id)
+        directory = self.root / "mounts" / container_id
+        try:
+            writable = self.writable(container_id)
+        except CorruptStore:  # a removal or a creation that was killed: what the record named is gone or never was
+            shutil.rmtree(directory, ignore_errors=True)
+            shutil.rmtree(self.root / "tmp" / f"mount-{container_id}", ignore_errors=True)
+        else:
+            self._discard(writable, directory)
 
     # ---- how ----
 
-    def _register(self, parent: str, fill: Callable[[str, tarsplit.TarSplitWriter], layertar.StoredLayer]) -> Layer:
+    def _register(
+        self, parent: str, lease: Lease | None, fill: Callable[[str, tarsplit.TarSplitWriter], layertar.StoredLayer]
+    ) -> Layer:
         """One transaction: a write-set is filled, then renamed into place under the lock."""
         cache_id = secrets.token_hex(32)
         with self._write_set(cache_id) as staging:
@@ -251,15 +307,17 @@ class LayerStore:
             _write_synced(staging / "diff", stored.diff_id)
             if parent:
                 _write_synced(staging / "parent", parent)
-            with self._lock():
+            with self.lock():
                 if parent and not self.exists(parent):
                     raise Conflict(
                         "the image below was removed while this layer was made", hint="import or build it again"
                     )
+                if lease:
+                    lease.claim("layer", chain)
                 if not self.exists(chain):
                     staging.rename(self._directory(chain))
                     layer = Layer(chain, stored.diff_id, parent, cache_id, stored.size)
-                    self._emit(LayerRegistered(chain, layer.diff_id, cache_id, layer.size))
+                    self._emit(LayerRegistered(chain, layer.diff_id, cache_id, layer.size, self.driver.name))
                     return layer
             self.driver.remove(cache_id)
             return self.get(chain)
@@ -267,11 +325,12 @@ class LayerStore:
     @contextlib.contextmanager
     def _write_set(self, cache_id: str) -> Iterator[Path]:
         """A locked directory in tmp/ that names its layer directory; both are gone after a failure."""
-        staging = self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
-        staging.mkdir()
-        lock = os.open(staging, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with self.lock():  # whoever looks for write-sets without a lock must not find this one
+            staging = self._write_set_path()
+            staging.mkdir()
+            lock = os.open(staging, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
             _write_synced(staging / "cache-id", cache_id)
             yield staging
         except BaseException:
@@ -281,11 +340,50 @@ class LayerStore:
             shutil.rmtree(staging, ignore_errors=True)
             os.close(lock)
 
-    def _delete(self, layer: Layer) -> None:
-        # First out of sight, then gone: a crash between leaves a write-set that fsck knows.
-        hidden = self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
+    @contextlib.contextmanager
+    def _hidden(self, layer: Layer) -> Iterator[None]:
+        """Out of sight first: a crash in the block leaves a write-set, as one in the making does."""
+        lock = os.open(self._directory(layer.chain_id), os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        hidden = self._write_set_path()
         self._directory(layer.chain_id).rename(hidden)
-        shutil.rmtree(hidden)
+        try:
+            yield
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+            os.close(lock)
+
+    def abandoned_write_sets(self) -> Iterator[tuple[Path, str]]:
+        """The write-sets of makers that are dead, and the cache id of each ("": nothing else is left of it)."""
+        with self.lock():
+            for path in sorted((self.root / "tmp").glob("write-set-*")):
+                with contextlib.suppress(FileNotFoundError), try_locked(path) as free:
+                    if free:
+                        yield path, _text(path / "cache-id").strip()
+
+    def clear_write_set(self, path: Path, cache_id: str) -> None:
+        """Delete a write-set of a dead maker with its layer directory, unless a layer has that."""
+        if cache_id not in {_text(entry / "cache-id").strip() for entry in (self.root / "sha256").iterdir()}:
+            self._remove_directory(cache_id)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def _remains(self, chain: str) -> Layer:
+        """A layer that is to go; its record may be damaged."""
+        try:
+            return self.get(chain)
+        except CorruptStore:
+            directory = self._directory(chain)
+            return Layer(chain, "", _text(directory / "parent"), _text(directory / "cache-id").strip(), 0)
+
+    def _remove_directory(self, cache_id: str) -> None:
+        if CACHE_ID.fullmatch(cache_id):  # a damaged record names nothing, or anything
+            self.driver.remove(cache_id)
+
+    def _write_set_path(self) -> Path:
+        return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
+
+    def _writable_parents(self) -> set[str]:
+        return {_text(entry / "parent") for entry in (self.root / "mounts").iterdir()}
 
     def _record(self, writable: WritableLayer, directory: Path) -> None:
         staging = self.root / "tmp" / f"mount-{writable.container_id}"
@@ -297,14 +395,17 @@ class LayerStore:
         staging.rename(directory)
 
     def _discard(self, writable: WritableLayer, directory: Path) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.rmtree(self.root / "tmp" / f"mount-{writable.container_id}", ignore_errors=True)
         self.driver.remove(writable.mount_id)
-        self.driver.unmount(writable.init_id)
         self.driver.remove(writable.init_id)
+        shutil.rmtree(self.root / "tmp" / f"mount-{writable.container_id}", ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
     def _unchanged(self, writable: WritableLayer) -> bool:
-        return not any(self.driver.diff_path(writable.mount_id).iterdir())
+        with self._members(writable) as members:
+            return next(iter(members), None) is None
+
+    def _members(self, writable: WritableLayer) -> contextlib.AbstractContextManager[layertar.TreeReader]:
+        return self.driver.members(writable.mount_id, writable.init_id)
 
     def _cache_id(self, chain: str) -> str | None:
         return self.get(chain).cache_id if chain else None
@@ -315,9 +416,17 @@ class LayerStore:
     def _progress(self, done: int) -> None:
         self._emit(Progress("layer", done))
 
-    def _lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while layers appear or vanish; never while content is written."""
         return locked(self.root.parent / "layerdb.lock")
+
+
+def _text(path: Path) -> str:
+    """A small file's content, "" where there is none."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -36,7 +36,7 @@ from typing import BinaryIO, Protocol
 from fastcrc import crc64
 
 from pylab_container.errors import InvalidArchive, RuntimeFailed
-from pylab_container.formats import tar
+from pylab_container.formats import sparse, tar
 from pylab_container.host import linux
 from pylab_container.host.files import remove_tree
 from pylab_container.store.tarsplit import TarSplitWriter
@@ -87,17 +87,21 @@ def store(
     for header in members:
         digest.update(members.raw)
         tar_split.segment(members.raw)
-        checksum = 0
-        writer = extractor.create(header) if extractor else None
+        checksum, is_sparse = 0, header.pieces is not None
+        if extractor:
+            extractor.create(header)
         for chunk in members.content():
             digest.update(chunk)
-            checksum = crc64.go_iso(chunk, checksum)
-            if writer is not None:
-                write(writer, chunk)
+            if is_sparse:  # the file on disk does not say which zeros were holes: keep what the tar has
+                tar_split.segment(chunk)
+            else:
+                checksum = crc64.go_iso(chunk, checksum)
+            if extractor:
+                extractor.write(chunk)
         if extractor:
             extractor.complete(header)
-        tar_split.file(header.name, header.size, checksum)
-        size += len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size
+        tar_split.file(header.name, 0 if is_sparse else header.size, checksum)
+        size += len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.file_size
         done += len(members.raw) + header.size
         progress(done)
     for chunk in members.trailer():
@@ -106,13 +110,6 @@ def store(
     if extractor:
         extractor.finish()
     return StoredLayer("sha256:" + digest.hexdigest(), size)
-
-
-def write(fd: int, chunk: bytes) -> None:
-    """write(2) until everything is written."""
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 # ---- from a tar ----------------------------------------------------------------------
@@ -166,7 +163,10 @@ class TarReader:
                 return None
             header = tar.parse_header(block)
             if header.kind not in tar.EXTENSIONS:
+                if header.kind == tar.GNU_SPARSE:
+                    self._old_gnu_map(header, block)
                 tar.apply_pax(header, records)
+                self._sparse(header, records)
                 return header
             content = self._extension(header)
             if header.kind == tar.PAX:
@@ -175,15 +175,47 @@ class TarReader:
                 keyword = "path" if header.kind == tar.GNU_LONG_NAME else "linkpath"
                 records[keyword] = os.fsdecode(content.partition(b"\0")[0])
 
+    def _old_gnu_map(self, header: tar.Header, block: bytes) -> None:
+        """Read the pieces of a sparse file that its header and the blocks after it list."""
+        header.kind, header.real_size = tar.FILE, sparse.old_gnu_size(block)
+        pieces, more = sparse.old_gnu_pieces(block, extension=False)
+        while more:
+            block = self._take(tar.BLOCK)
+            self.raw += block
+            self._limit_extension(len(pieces) * 24)
+            listed, more = sparse.old_gnu_pieces(block, extension=True)
+            pieces += listed
+        header.pieces = tuple(pieces)
+
+    def _sparse(self, header: tar.Header, records: Mapping[str, str]) -> None:
+        """Read the map before a sparse file's content, where it is there, and check it."""
+        if header.kind == tar.FILE and sparse.map_in_content(records):
+            content, numbers = b"", None
+            while numbers is None:
+                if len(content) + tar.BLOCK > header.size:
+                    raise InvalidArchive(
+                        f'the map of the sparse file "{header.name}" is cut off', hint="the archive is damaged"
+                    )
+                self._limit_extension(len(content))
+                content += self._take(tar.BLOCK)
+                numbers = sparse.map_numbers(content)
+            self.raw += content
+            header.size -= len(content)
+            header.pieces = tuple(sparse.map_pieces(numbers))
+        if header.pieces is not None:
+            sparse.check(header.pieces, stored=header.size, size=header.real_size, name=header.name)
+
     def _extension(self, header: tar.Header) -> bytes:
-        if header.size > tar.LONGEST_EXTENSION:
-            raise InvalidArchive(
-                f"a tar header extension of {header.size} bytes",
-                hint="no honest one is so long; do not trust this file",
-            )
+        self._limit_extension(header.size)
         content = self._take(header.size)
         self.raw += content + self._take(tar.padding(header.size))
         return content
+
+    def _limit_extension(self, size: int) -> None:
+        if size > tar.LONGEST_EXTENSION:
+            raise InvalidArchive(
+                f"a tar header extension of {size} bytes", hint="no honest one is so long; do not trust this file"
+            )
 
     def _take(self, size: int, *, may_end: bool = False) -> bytes:
         while len(self._buffer) - self._position < size:
@@ -213,18 +245,22 @@ class Extractor:
     Use as a context manager. Owners, modes with set-id bits, xattrs, devices and times
     are kept. The directory must belong to this process alone while it works.
 
-    whiteouts  False: a name that starts with .wh. is a name like any other, as in an
-               archive that a Dockerfile ADDs
+    whiteouts         False: a name that starts with .wh. is a name like any other, as in an
+                      archive that a Dockerfile ADDs
+    keep_directories  refuse to put a directory in the place of something else, or the other way
     """
 
-    def __init__(self, directory: Path, *, whiteouts: bool = True) -> None:
+    def __init__(self, directory: Path, *, whiteouts: bool = True, keep_directories: bool = False) -> None:
         self._whiteouts = whiteouts
+        self._keep_directories = keep_directories
         self._root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # Open parents by name: a layer's members come directory by directory.
         self._parents: OrderedDict[str, int] = OrderedDict()
         self._directories: list[tuple[str, int]] = []
         self._place: tuple[int, str] | None = None
         self._writer: int | None = None
+        self._header = tar.Header("")
+        self._pieces: list[sparse.Piece] = []
 
     def __enter__(self) -> Extractor:
         return self
@@ -242,7 +278,8 @@ class Extractor:
 
         Raises InvalidArchive for a name that leads out of the layer or cannot exist in it.
         """
-        self._place = None
+        self._place, self._header = None, header
+        self._pieces = list(reversed(header.pieces or ()))
         path = inside(header.name)
         is_whiteout = self._whiteouts and posixpath.basename(path).startswith(WHITEOUT)
         if header.size and (path == "" or is_whiteout):
@@ -258,6 +295,25 @@ class Extractor:
             raise _refused(header.name, error) from error
         return self._writer
 
+    def write(self, chunk: bytes) -> None:
+        """Write more content of the member that was just created; a sparse file's pieces go where they belong."""
+        if self._writer is None:
+            return
+        view = memoryview(chunk)
+        try:
+            while view:
+                view = view[self._write_piece(view) if self._pieces else os.write(self._writer, view) :]
+        except (OSError, OverflowError) as error:
+            raise _refused(self._header.name, error) from error
+
+    def _write_piece(self, view: memoryview) -> int:
+        assert self._writer is not None
+        offset, length = self._pieces.pop()
+        written = os.pwrite(self._writer, view[:length], offset) if length else 0
+        if written < length:
+            self._pieces.append((offset + written, length - written))
+        return written
+
     def complete(self, header: tar.Header) -> None:
         """Give the member that was just created its owner, attributes, mode and times."""
         if self._place is None:
@@ -265,6 +321,8 @@ class Extractor:
         parent, name = self._place
         try:
             if self._writer is not None:
+                if header.pieces is not None:
+                    os.ftruncate(self._writer, header.real_size)  # a hole at the end
                 _finish_file(self._writer, header)
                 os.close(self._writer)
                 self._writer = None
@@ -332,6 +390,11 @@ class Extractor:
         is_directory = stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
         if is_directory and header.kind == tar.DIRECTORY:
             return False
+        if self._keep_directories and is_directory != (header.kind == tar.DIRECTORY):
+            kinds = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
+            raise InvalidArchive(
+                f'cannot overwrite {kinds[0]} "{header.name}" with {kinds[1]}', hint="move away what is there"
+            )
         if is_directory:
             remove_tree(f"/proc/self/fd/{parent}/{name}")
         else:
@@ -341,8 +404,7 @@ class Extractor:
 
     def _hide(self, directory: str, base: str, header: tar.Header) -> None:
         if base == OPAQUE:
-            fd = self._parent(directory)
-            os.setxattr(f"/proc/self/fd/{fd}", OPAQUE_XATTR, b"y")
+            self._hide_all(directory)
             return
         hidden = base.removeprefix(WHITEOUT)
         if hidden.startswith(WHITEOUT):
@@ -351,12 +413,20 @@ class Extractor:
             raise InvalidArchive(
                 f'the whiteout "{header.name}" hides nothing that can exist', hint="do not trust this file"
             )
+        self._hide_name(directory, hidden, header)
+
+    def _hide_all(self, directory: str) -> None:
+        """Hide what lower layers have in a directory."""
+        os.setxattr(f"/proc/self/fd/{self._parent(directory)}", OPAQUE_XATTR, b"y")
+
+    def _hide_name(self, directory: str, name: str, header: tar.Header) -> None:
+        """Hide what lower layers have at a name."""
         parent = self._parent(directory)
         try:
-            os.mknod(hidden, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent)
         except FileExistsError:
             return  # a whiteout hides what lies below; the layer's own file stands (layer.md, "Whiteouts")
-        os.chown(hidden, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
+        os.chown(name, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
 
     def _locate(self, path: str, *, create: bool = True) -> tuple[int, str]:
         directory, name = posixpath.split(path)
@@ -479,6 +549,7 @@ class TreeReader:
 
     name           what the directory (or file) itself is called in the tar; "": only its content is in it
     users, groups  names of owners by number, for a tar that people look at
+    newest         may be set before reading: later times are told as this one, nanoseconds since the epoch
     """
 
     def __init__(
@@ -490,6 +561,7 @@ class TreeReader:
         groups: Mapping[int, str] | None = None,
     ) -> None:
         self.raw = b""
+        self.newest: int | None = None
         self._name = name
         self._users = users or {}
         self._groups = groups or {}
@@ -502,6 +574,8 @@ class TreeReader:
     def __iter__(self) -> Iterator[tar.Header]:
         for header, path in self._members():
             header.user, header.group = self._users.get(header.uid, ""), self._groups.get(header.gid, "")
+            if self.newest is not None:
+                header.mtime = min(header.mtime, self.newest)
             self._announce(header, path)
             yield header
         self.raw = bytes(self._padding)
@@ -577,7 +651,7 @@ class TreeReader:
             header.kind = tar.CHARACTER if stat.S_ISCHR(status.st_mode) else tar.BLOCK_DEVICE
             header.major, header.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
         if header.kind != tar.LINK:
-            header.xattrs = _xattrs(path)
+            header.xattrs = xattrs(path)
         return header
 
     def _file(self, header: tar.Header, path: bytes, status: os.stat_result) -> None:
@@ -588,12 +662,22 @@ class TreeReader:
                 header.kind, header.link, header.size = tar.LINK, first, 0
 
 
+def limit_times(directory: Path, newest: int) -> None:
+    """Give what was changed after newest (nanoseconds since the epoch) in a tree that time instead."""
+    for parent, directories, files in os.walk(os.fsencode(directory), topdown=False):
+        for name in directories + files:
+            path = os.path.join(parent, name)
+            if os.lstat(path).st_mtime_ns > newest:
+                os.utime(path, ns=(newest, newest), follow_symlinks=False)
+
+
 def _sorted_backwards(directory: bytes) -> list[os.DirEntry[bytes]]:
     with os.scandir(directory) as entries:
         return sorted(entries, key=lambda entry: entry.name, reverse=True)
 
 
-def _xattrs(path: bytes) -> dict[str, bytes]:
+def xattrs(path: bytes) -> dict[str, bytes]:
+    """The extended attributes that layers keep."""
     names = os.listxattr(path, follow_symlinks=False)
     kept = (name for name in names if name == "security.capability" or name.startswith("user."))
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(kept)}

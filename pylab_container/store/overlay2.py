@@ -21,22 +21,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import os
+import posixpath
 import secrets
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from pylab_container.errors import CorruptStore, InvalidInput, NotRoot, RuntimeFailed
+from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
-from pylab_container.host import linux
 from pylab_container.host.files import remove_tree
+from pylab_container.store import overlayfs
+from pylab_container.store.changes import overlay_changes
+from pylab_container.store.layertar import Extractor, TreeReader
 
 MOST_LAYERS = 128
 """As in moby: lower links of this many layers still fit in one page of mount options."""
-
-_PARAMETERS = Path("/sys/module/overlay/parameters")
 
 
 class Overlay2:
@@ -46,6 +45,7 @@ class Overlay2:
     """
 
     name = "overlay2"
+    keeps_trees = False
 
     def __init__(self, root: Path, *, emit: Emit = ignore) -> None:
         self.root = root
@@ -69,17 +69,34 @@ class Overlay2:
         (directory / "diff").mkdir(mode=0o755)
         (directory / "diff").chmod(0o755)
         link = base64.b32encode(secrets.token_bytes(17)).decode()[:26]
+        (directory / "link").write_text(link)  # before the link itself: remove() finds that by this name
         (self.root / "l" / link).symlink_to(f"../{cache_id}/diff")
-        (directory / "link").write_text(link)
         if parent is not None:
             (directory / "work").mkdir(mode=0o700)
             (self.root / parent / "committed").touch(mode=0o600)
             (directory / "lower").write_text(":".join(lowers))
         return directory / "diff"
 
+    def extractor(self, cache_id: str) -> Extractor:
+        """Writes a tar's members into a layer that was just created, whiteouts in overlayfs's spelling."""
+        return Extractor(self.diff_path(cache_id))
+
+    @contextlib.contextmanager
+    def members(self, cache_id: str, parent: str) -> Iterator[TreeReader]:
+        """The layer as a tar's members; its directory says all, so that nothing is compared with parent."""
+        yield TreeReader(self.diff_path(cache_id))
+
+    def changes(self, cache_id: str, parent: str) -> dict[str, int]:
+        """What differs from the layers below, by path (store/changes.py)."""
+        return overlay_changes(self.diff_path(cache_id), self._lower_paths(cache_id))
+
     def diff_path(self, cache_id: str) -> Path:
         """The directory with what the layer itself adds, changes and hides."""
         return self.root / cache_id / "diff"
+
+    def merged_path(self, cache_id: str) -> Path:
+        """Where mount() shows a layer that lies on another one."""
+        return self.root / cache_id / "merged"
 
     def lowers(self, cache_id: str) -> list[str]:
         """The layers below as "l/<link>", the uppermost first."""
@@ -97,32 +114,30 @@ class Overlay2:
         lowers = self.lowers(cache_id)
         if not lowers:
             return directory / "diff"  # nothing below: the layer is its own view
-        merged = directory / "merged"
+        merged = self.merged_path(cache_id)
         merged.mkdir(exist_ok=True, mode=0o700)
         if os.path.ismount(merged):
             return merged
-        options = self._options(cache_id, lowers, str(self.root) + "/")
-        if len(options) < os.sysconf("SC_PAGE_SIZE"):
-            self._mount(str(merged), options)
-        else:
-            options = self._options(cache_id, lowers, "")
-            _in_directory(self.root, lambda: self._mount(f"{cache_id}/merged", options))
+        own = cache_id
+        options = overlayfs.mount(self.root, f"{own}/merged", lowers=lowers, upper=f"{own}/diff", work=f"{own}/work")
         self._emit(OverlayMounted(cache_id, str(merged), options))
         return merged
 
     def unmount(self, cache_id: str) -> None:
         """Take the merged view away. Unmounting what is not mounted changes nothing."""
-        merged = self.root / cache_id / "merged"
-        if os.path.ismount(merged):
-            # Lazily: a shell of the student's that stands in merged/ must not block the rest.
-            linux.umount(str(merged), linux.MNT_DETACH)
+        merged = self.merged_path(cache_id)
+        if overlayfs.unmount(merged):
             self._emit(OverlayUnmounted(cache_id, str(merged)))
         with contextlib.suppress(FileNotFoundError):
             merged.rmdir()
 
     def is_mounted(self, cache_id: str) -> bool:
         """Whether somebody looks at the merged view now."""
-        return os.path.ismount(self.root / cache_id / "merged")
+        return os.path.ismount(self.merged_path(cache_id))
+
+    def cache_ids(self) -> list[str]:
+        """The layers that have a directory, whole or not, in no order."""
+        return [name for name in os.listdir(self.root) if name != "l"]
 
     def remove(self, cache_id: str) -> None:
         """Delete a layer that nothing lies on. Deleting what is not there changes nothing."""
@@ -143,67 +158,27 @@ class Overlay2:
         origin.rename(target)
         origin.mkdir(mode=0o755)
 
+    def graph_data(self, cache_id: str) -> dict[str, str]:
+        """What `docker inspect` shows as GraphDriver.Data."""
+        own, lowers = self.root / cache_id, self._lower_paths(cache_id)
+        data = {"LowerDir": ":".join(map(str, lowers))} if lowers else {}
+        return data | {
+            "MergedDir": str(own / "merged"),
+            "UpperDir": str(own / "diff"),
+            "WorkDir": str(own / "work"),
+        }
+
+    def _lower_paths(self, cache_id: str) -> list[Path]:
+        """The diff directories below, the uppermost first."""
+        return [self.root / posixpath.normpath(f"l/{os.readlink(self.root / link)}") for link in self.lowers(cache_id)]
+
     def _link(self, cache_id: str) -> str:
         try:
-            return (self.root / cache_id / "link").read_text()
-        except FileNotFoundError as error:
-            raise CorruptStore(f"the layer directory overlay2/{cache_id} is missing or has no link") from error
-
-    def _options(self, cache_id: str, lowers: list[str], prefix: str) -> str:
-        below = ":".join(prefix + lower for lower in lowers)
-        own = f"{prefix}{cache_id}"
-        return f"{_switched_off()}lowerdir={below},upperdir={own}/diff,workdir={own}/work"
-
-    def _mount(self, target: str, options: str) -> None:
-        try:
-            linux.mount("overlay", target, "overlay", 0, options)
-        except OSError as error:
-            raise _explain(error, target, options) from error
-
-
-def _switched_off() -> str:
-    """Options that turn off what a kernel may do by default and image layers cannot express.
-
-    index and metacopy put their own bookkeeping into upper directories, redirect_dir
-    renames directories without copying them: a layer's diff would no longer tell the whole story.
-    """
-    wanted = ""
-    for name in ("index", "metacopy", "redirect_dir"):
-        with contextlib.suppress(OSError):
-            if (_PARAMETERS / name).read_text().strip() in ("Y", "on"):
-                wanted += f"{name}=off,"
-    return wanted
-
-
-def _explain(error: OSError, target: str, options: str) -> RuntimeFailed:
-    if error.errno == errno.EPERM:
-        return NotRoot(
-            f"the kernel does not let this process mount {target}", hint="run as root, on a kernel of your own"
-        )
-    if error.errno == errno.ENODEV:
-        return RuntimeFailed("this kernel has no overlay file system", hint="modprobe overlay")
-    hint = "an upper directory cannot lie on overlay, NFS or a folder shared into a VM; choose another data root"
-    return RuntimeFailed(f"mount -t overlay -o {options} overlay {target}: {error.strerror}", hint=hint)
-
-
-def _in_directory(directory: Path, action: Callable[[], None]) -> None:
-    """Run action with directory as the current one, for this action only.
-
-    The current directory belongs to the process, and Jupyter has many threads; a thread
-    that unshares CLONE_FS has one of its own and dies with it.
-    """
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            linux.unshare(linux.CLONE_FS)
-            os.chdir(directory)
-            action()
-        except BaseException as error:  # noqa: BLE001 (raised again below, in the caller's thread)
-            failure.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+            link = (self.root / cache_id / "link").read_text()
+        except FileNotFoundError:
+            link = ""
+        if not link.isalnum():  # a killed create() may leave an empty file
+            raise CorruptStore(
+                f"the layer directory overlay2/{cache_id} is missing or has no link", hint="labctr system fsck --repair"
+            )
+        return link

@@ -25,7 +25,7 @@ from pylab_container.errors import CorruptStore
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import State
 from pylab_container.formats.timestamps import NEVER
-from pylab_container.host.files import locked, write_atomic
+from pylab_container.host.files import locked, try_locked, write_atomic
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,14 @@ class ContainerRecord:
 
 
 class ContainerStore:
-    """Owns containers/ and locks/."""
+    """Owns containers/ and locks/.
 
-    def __init__(self, root: Path, locks: Path) -> None:
+    driver  the storage driver: containers on another one's layers lie in the same directory and are left alone
+    """
+
+    def __init__(self, root: Path, locks: Path, *, driver: str = "overlay2") -> None:
         self.root = root
+        self._driver = driver
         self._locks = locks
         root.mkdir(parents=True, exist_ok=True, mode=0o710)
 
@@ -163,23 +167,47 @@ class ContainerStore:
             raise CorruptStore(f"the record of container {container_id[:12]} cannot be read: {error}") from error
 
     def all(self) -> Iterator[ContainerRecord]:
-        """Every container, in no order."""
+        """Every container on this driver, in no order."""
         for entry in self.root.iterdir():
-            if entry.is_dir() and (record := self.load(entry.name)):
+            if entry.is_dir() and (record := self.load(entry.name)) and record.driver == self._driver:
                 yield record
+
+    def exists(self, container_id: str) -> bool:
+        """Whether there is a container with this id."""
+        return self._document(container_id).exists()
+
+    def forget(self, container_id: str) -> None:
+        """The container does not exist any more; its files are still there."""
+        self._document(container_id).unlink(missing_ok=True)
 
     def remove(self, container_id: str) -> None:
         """Forget a container and delete its files."""
-        directory = self.directory(container_id)
-        # The record first: half a directory must not look like a container.
-        (directory / "config.v2.json").unlink(missing_ok=True)
-        shutil.rmtree(directory, ignore_errors=True)
+        self.forget(container_id)  # first: half a directory must not look like a container
+        shutil.rmtree(self.directory(container_id), ignore_errors=True)
         # Whoever waits for the old lock file finds no record afterwards, so it may go.
         (self._locks / container_id).unlink(missing_ok=True)
 
-    def lock(self, container_id: str) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self, container_id: str) -> Iterator[None]:
         """Held by whoever changes this container."""
-        return locked(self._locks / container_id)
+        with locked(self._locks / container_id):
+            yield
+            if not self.exists(container_id):
+                self.remove(container_id)  # it went while we waited: the lock file is nobody's
+
+    @contextlib.contextmanager
+    def try_lock(self, container_id: str) -> Iterator[bool]:
+        """The same without waiting: yields whether nobody changes this container; then nobody can meanwhile."""
+        path = self._locks / container_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        with try_locked(path) as free:
+            yield free
+            if free and not self.exists(container_id):
+                path.unlink(missing_ok=True)
+
+    def _document(self, container_id: str) -> Path:
+        return self.directory(container_id) / "config.v2.json"
 
     def lock_names(self) -> contextlib.AbstractContextManager[None]:
         """Held while a name is chosen and written down."""

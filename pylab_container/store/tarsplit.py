@@ -8,6 +8,11 @@ project, which Docker and containers/storage use:
     {"type":2,"payload":"<base64>","position":0}                      bytes as they are
     {"type":1,"name":"etc/hosts","size":9,"payload":"<crc>",…}        the content of a file
 
+A sparse file's content in the tar is only its pieces, and the file on disk does not say where
+the archiver saw holes. So these pieces are kept as bytes as they are, and the file as one
+without content: it takes some space twice, and always comes back exact. (Docker records the
+file with its holes filled, and cannot rebuild such a layer.)
+
 A file's payload is the CRC-64 (ISO polynomial, as Go computes it) of its content, eight
 bytes big-endian, so that a file changed behind our back is noticed.
 """
@@ -19,16 +24,18 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from fastcrc import crc64
-from isal import igzip
+from isal import igzip, igzip_lib
 
 from pylab_container.errors import CorruptStore, InvalidArchive
 from pylab_container.host import linux
 
 FILE, SEGMENT = 1, 2
 _CHUNK = 1 << 20
+_ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, _ISAL_ERROR)
 
 
 class Sink(Protocol):
@@ -99,13 +106,11 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
     """
     root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with igzip.open(tar_split, "rb") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                if entry["type"] == SEGMENT:
-                    yield binascii.a2b_base64(entry["payload"])
-                elif entry.get("size"):
-                    yield from _content(root, entry)
+        for entry in _entries(tar_split):
+            if entry["type"] == SEGMENT:
+                yield binascii.a2b_base64(entry["payload"])
+            elif entry.get("size"):
+                yield from _content(root, entry)
     finally:
         os.close(root)
 
@@ -113,14 +118,27 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
 def size(tar_split: Path) -> int:
     """The length in bytes of the tar that assemble() would give."""
     total = 0
-    with igzip.open(tar_split, "rb") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            total += len(binascii.a2b_base64(entry["payload"])) if entry["type"] == SEGMENT else entry.get("size", 0)
+    for entry in _entries(tar_split):
+        total += len(binascii.a2b_base64(entry["payload"])) if entry["type"] == SEGMENT else entry.get("size", 0)
     return total
 
 
-def _content(root: int, entry: dict[str, str]) -> Iterator[bytes]:
+def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with igzip.open(tar_split, "rb") as lines:
+            for line in lines:
+                entry: dict[str, Any] = json.loads(line)
+                if entry["type"] not in (FILE, SEGMENT):
+                    raise ValueError(f"unknown type {entry['type']}")
+                yield entry
+    except _UNREADABLE as error:
+        raise CorruptStore(
+            f"the layer's tar-split.json.gz cannot be read: {error}",
+            hint="remove the image and import or build it again",
+        ) from error
+
+
+def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
     name = os.fsdecode(binascii.a2b_base64(entry["name_raw"])) if "name_raw" in entry else entry["name"]
     checksum, left = 0, int(entry["size"])
     try:

@@ -54,18 +54,18 @@ class Docker:
 
 
 @pytest.fixture(scope="session")
-def dockerd() -> Callable[[Path], AbstractContextManager[Docker]]:
+def dockerd() -> Callable[..., AbstractContextManager[Docker]]:
     """Runs dockerd on a data root for the length of a with statement."""
     return run_dockerd
 
 
 @contextlib.contextmanager
-def run_dockerd(data_root: Path) -> Iterator[Docker]:
+def run_dockerd(data_root: Path, storage_driver: str = "overlay2") -> Iterator[Docker]:
     """dockerd without a bridge. In the end it is gone, and all that it mounted."""
     # A folder with a short path: containerd's socket in it may have 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="labctr-dockerd-"))
     docker = Docker(data_root, scratch / "socket")
-    options = ["--bridge=none", "--iptables=false", "--storage-driver=overlay2", f"--data-root={data_root}"]
+    options = ["--bridge=none", "--iptables=false", f"--storage-driver={storage_driver}", f"--data-root={data_root}"]
     options += [f"--exec-root={scratch}/exec", f"--pidfile={scratch}/pid", f"--host=unix://{scratch}/socket"]
     with open(scratch / "log", "wb") as log:
         process = programs.spawn(["dockerd", *options], stdout=log.fileno(), stderr=log.fileno())

@@ -58,7 +58,7 @@ def changed(engine: Engine, image: Image) -> Image:
     """A committed image with a whiteout, an opaque directory, a hard link and a set-uid file."""
     container = engine.containers.run(image, ["sh", "-c", CHANGES], detach=True, network_mode="none")
     container.wait()
-    child = container.commit("lab/changed:v1", message="changes", author="student", changes={"Env": ["A=1 & 2"]})
+    child = container.commit("lab/changed:v1", message="changes", author="student", conf={"Env": ["A=1 & 2"]})
     container.remove()
     return child
 

@@ -474,3 +474,176 @@ def test_system_down_refuses_while_a_container_is_connected(labctr: Labctr) -> N
     done = labctr("system", "down", check=False)
     assert done.returncode == 1
     assert "has connected containers" in done.stderr
+
+
+# -- archives and files ------------------------------------------------------------------------
+
+
+def test_save_and_load_pass_images_on_through_a_pipe(
+    engine: Engine, labctr: Labctr, command: list[str], tmp_path: Path
+) -> None:
+    other = ["--root", str(tmp_path / "other")]
+    save = subprocess.Popen([*command, "save", "busybox:1", "busybox"], stdout=subprocess.PIPE)
+    load = subprocess.run(
+        [*command[:-2], *other, "load", "-q"], stdin=save.stdout, capture_output=True, text=True, check=True
+    )
+    assert save.stdout
+    save.stdout.close()
+    assert save.wait() == 0
+    assert load.stdout == "Loaded image: busybox:1\n"
+    image_id = engine.images.get("busybox:1").id
+    labctr("image", "save", "-o", str(tmp_path / "file"), image_id)
+    assert labctr("image", "load", "-i", str(tmp_path / "file")).stdout == f"Loaded image ID: {image_id}\n"
+    loaded = Engine(tmp_path / "other")
+    assert loaded.images.get("busybox:1").id == image_id
+
+
+@pytest.mark.parametrize("arguments", [["save", "busybox:1"], ["export", "box"], ["cp", "box:/etc", "-"]])
+def test_an_archive_is_not_written_to_a_terminal(
+    labctr: Labctr, terminal: Callable[..., Terminal], arguments: list[str]
+) -> None:
+    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    opened = terminal(*arguments)
+    opened.expect("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    assert opened.wait() == 1
+
+
+def test_load_does_not_wait_for_a_person_to_type_an_archive(terminal: Callable[..., Terminal]) -> None:
+    opened = terminal("load")
+    opened.expect("requested load from stdin, but stdin is empty")
+    assert opened.wait() == 1
+
+
+def test_save_writes_every_format(labctr: Labctr, tmp_path: Path) -> None:
+    for format, compress in (("oci-archive", "gzip"), ("oci-dir", "zstd"), ("docker-archive", "gzip")):
+        output = str(tmp_path / format)
+        labctr("save", "--format", format, "--compress", compress, "-o", output, "busybox:1")
+        labctr("load", "-i", output)
+    assert (tmp_path / "oci-dir/index.json").exists()
+    failed = labctr("save", "--format", "oci-dir", "busybox:1", check=False)
+    assert (failed.returncode, "is a directory, not a stream" in failed.stderr) == (1, True)
+    failed = labctr("save", "-o", "/nowhere/x", "busybox:1", check=False)
+    assert (failed.returncode, failed.stderr.splitlines()[0]) == (
+        1,
+        "Error: cannot write /nowhere/x: No such file or directory",
+    )
+
+
+def test_import_and_commit_change_the_config_with_instructions(
+    engine: Engine, labctr: Labctr, busybox_tar: Path
+) -> None:
+    changes = ["-c", 'CMD ["sh", "-c"]', "--change", "ENV A=1 B=$PATH", "-c", "EXPOSE 80 90-91/udp"]
+    labctr("import", "-m", "hello", *changes, str(busybox_tar), "changed:1")
+    image = engine.images.get("changed:1")
+    assert image.history()[0].comment == "hello"
+    assert (image.config.config["Cmd"], image.config.config["Env"]) == (["sh", "-c"], ["A=1", "B="])
+    assert list(image.config.config["ExposedPorts"]) == ["80/tcp", "90/udp", "91/udp"]
+    labctr("create", "--name", "box", "--network", "none", "changed:1", "true")
+    more = ["WORKDIR srv", "USER 7", "LABEL a=b", "VOLUME /v", "ONBUILD RUN echo  x", 'ENTRYPOINT ["e"]']
+    labctr("commit", *(word for change in more for word in ("-c", change)), "box", "changed:2")
+    config = engine.images.get("changed:2").config.config
+    assert (config["WorkingDir"], config["User"], config["Labels"]) == ("/srv", "7", {"a": "b"})
+    assert (config["Volumes"], config["OnBuild"]) == ({"/v": {}}, ["RUN echo  x"])
+    assert (config["Entrypoint"], config["Cmd"]) == (["e"], None)
+    assert config["Env"] == ["A=1", "B="]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("RUN x", "run is not a valid change command"),
+        ("FROM x", "from is not a valid change command"),
+        ("STOPSIGNAL 9", "stopsignal is not a valid change command"),
+        ("NONSENSE x", "NONSENSE"),
+        ("EXPOSE x", "x"),
+        ("ENV", "ENV"),
+    ],
+)
+def test_a_change_that_there_is_not_makes_no_image(
+    engine: Engine, labctr: Labctr, busybox_tar: Path, change: str, reason: str
+) -> None:
+    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    for arguments in (["import", "-c", change, str(busybox_tar), "x:1"], ["commit", "-c", change, "box", "x:1"]):
+        failed = labctr(*arguments, check=False)
+        assert failed.returncode == 1
+        assert reason in failed.stderr
+    assert [image.tags for image in engine.images.list()] == [["busybox:1"]]
+
+
+def test_cp_diff_and_export_show_a_container_s_files(labctr: Labctr, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x" * 2000)
+    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    assert labctr("cp", str(tmp_path / "a"), "box:/tmp").stderr == "Successfully copied 3.58kB to box:/tmp\n"
+    assert labctr("cp", "-q", "box:/tmp/a", str(tmp_path / "b")).stderr == ""
+    assert (tmp_path / "b").read_text() == "x" * 2000
+    labctr("container", "cp", "box:/etc/passwd", str(tmp_path))
+    assert labctr("diff", "box").stdout == "C /tmp\nA /tmp/a\n"
+    labctr("export", "-o", str(tmp_path / "tree.tar"), "box")
+    names = subprocess.run(["tar", "-tf", tmp_path / "tree.tar"], capture_output=True, text=True, check=True).stdout
+    assert {"etc/passwd", "tmp/a"} <= set(names.splitlines())
+    for arguments, reason in (
+        (["cp", "box:/a", "box:/b"], "copying between containers is not supported"),
+        (["cp", "a", "b"], "must specify at least one container source"),
+        (["cp", "-", "-"], "must specify at least one container source"),
+        (["cp", "box:/nowhere", "x"], "Could not find the file /nowhere in the container"),
+        (["cp", "nobox:/x", "x"], "No such container: nobox"),
+        (["export", "nobox"], "No such container: nobox"),
+        (["diff", "nobox"], "No such container: nobox"),
+    ):
+        failed = labctr(*arguments, check=False)
+        assert (failed.returncode, reason in failed.stderr) == (1, True), failed.stderr
+
+
+def test_cp_of_a_dash_is_a_tar_on_the_streams(command: list[str], labctr: Labctr, tmp_path: Path) -> None:
+    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    archive = subprocess.run([*command, "cp", "box:/etc/passwd", "-"], capture_output=True, check=True).stdout
+    subprocess.run([*command, "cp", "-", "box:/tmp"], input=archive, check=True)
+    labctr("cp", "box:/tmp/passwd", str(tmp_path / "p"))
+    assert (tmp_path / "p").read_text().startswith("root:")
+    failed = subprocess.run([*command, "cp", "-", "box:/etc/passwd"], input=archive, capture_output=True)
+    assert failed.returncode == 1
+
+
+# -- space -------------------------------------------------------------------------------------
+
+
+def test_prunes_ask_first_and_tell_what_they_freed(engine: Engine, labctr: Labctr) -> None:
+    asked = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] "
+    container_id = labctr("create", "--network", "none", "busybox:1", "true").stdout.strip()
+    for answer in ("", "n\n", "no\n"):
+        assert labctr("container", "prune", input=answer).stdout == asked
+    told = labctr("container", "prune", input="y\n").stdout
+    assert told == f"{asked}Deleted Containers:\n{container_id}\n\nTotal reclaimed space: 0B\n"
+    assert labctr("image", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
+    image = engine.images.get("busybox:1")
+    size, chain = f"{image.size / 1e6:.4g}MB", image.config.chain_id
+    assert labctr("image", "prune", "-a", "--force").stdout == (
+        f"Deleted Images:\nuntagged: busybox:1\ndeleted: {image.id}\ndeleted: {chain}\n\n"
+        f"Total reclaimed space: {size}\n"
+    )
+
+
+def test_system_prune_and_df_look_at_everything(labctr: Labctr) -> None:
+    labctr("run", "--network", "none", "-v", "/data", "busybox:1", "sh", "-c", "printf 123 >/data/x; printf 45 >/y")
+    lines = [line.split() for line in labctr("system", "df").stdout.splitlines()]
+    assert lines[0] == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    assert lines[1][:3] == ["Images", "1", "1"]
+    assert lines[2] == ["Containers", "1", "0", "2B", "2B", "(100%)"]
+    assert lines[3] == ["Local", "Volumes", "1", "1", "3B", "0B", "(0%)"]
+    detailed = labctr("system", "df", "-v").stdout
+    assert [line for line in detailed.splitlines() if line.endswith("usage:")] == [
+        "Images space usage:",
+        "Containers space usage:",
+        "Local Volumes space usage:",
+    ]
+    asked = labctr("system", "prune", "--volumes", input="n\n").stdout
+    assert asked == (
+        "WARNING! This will remove:\n  - all stopped containers\n"
+        "  - all anonymous volumes not used by at least one container\n  - all dangling images\n\n"
+        "Are you sure you want to continue? [y/N] "
+    )
+    told = labctr("system", "prune", "-a", "-f", "--volumes").stdout
+    assert ("Deleted Volumes:" in told, "untagged: busybox:1" in told) == (True, True)
+    assert labctr("system", "df").stdout.splitlines()[1].split()[1:] == ["0", "0", "0B", "0B"]
+    for arguments in (["--filter", "bogus=1"], ["--filter", "until"], ["--volumes", "--filter", "until=1h"]):
+        assert labctr("system", "prune", "-f", *arguments, check=False).returncode == 1

@@ -299,7 +299,7 @@ def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(eng
     script = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 4755 /etc/group"
     container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
     container.wait()
-    child = container.commit("lab", "v1", message="changed", author="student", changes={"Cmd": ["cat", "/new"]})
+    child = container.commit("lab", "v1", message="changed", author="student", conf={"Cmd": ["cat", "/new"]})
     assert child.tags == ["lab:v1"]
     assert child.config.config["Cmd"] == ["cat", "/new"]
     assert engine.containers.run(child, remove=True, network_mode="none") == b"new\n"

@@ -62,7 +62,7 @@ def test_lab_02_1_wants_a_file_of_the_image_that_the_container_changed(image: Im
 def test_lab_02_2_wants_an_image_that_starts_its_server(image: Image, engine: Engine) -> None:
     container = engine.containers.create(image, SLEEP)
     first = container.commit("httpd:v1")
-    container.commit("httpd:v2", changes={"Cmd": ["apachectl", "-D", "FOREGROUND"]})
+    container.commit("httpd:v2", conf={"Cmd": ["apachectl", "-D", "FOREGROUND"]})
     assert kinds("02", 2, first, "httpd:v2", "httpd:v1", "httpd:v3", "") == ["ok", "no", "no", "no"]
 
 

@@ -228,7 +228,9 @@ def test_times_have_nanoseconds(text: str, nanoseconds: int) -> None:
         {"size": "-1"},
         {"size": "9" * 20},
         {"gid": "0x10"},
-        {"GNU.sparse.major": "1", "GNU.sparse.name": "x"},
+        {"GNU.sparse.realsize": "-1"},
+        {"GNU.sparse.map": "1,2,3"},
+        {"GNU.sparse.map": "1,x"},
     ],
 )
 def test_a_senseless_record_is_refused(records: dict[str, str]) -> None:

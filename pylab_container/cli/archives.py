@@ -1,0 +1,78 @@
+"""Images and file systems as archives: save, load, export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import click
+
+from pylab_container.cli.command import Command, open_engine
+from pylab_container.errors import InvalidInput
+from pylab_container.formats import events
+
+_TO_TERMINAL = InvalidInput(
+    "cowardly refusing to save to a terminal. Use the -o flag or redirect", hint="-o FILE, or > FILE"
+)
+
+
+@click.command(cls=Command)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["docker-archive", "oci-archive", "oci-dir"]),
+    default="docker-archive",
+    help="A tar for docker, a tar of an OCI image layout, or that as a directory.  [default: docker-archive]",
+)
+@click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Pack the layers.")
+def save(images: tuple[str, ...], output: str | None, format_: str, compress: str | None) -> None:
+    """Write images with their layers and names into one archive."""
+    engine = open_engine()
+    engine.images.save(images, output or _standard_output(), format=format_, compress=compress or "")
+
+
+@click.command(cls=Command)
+@click.argument("container")
+@click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
+def export(container: str, output: str | None) -> None:
+    """Write a container's whole file system as a tar, which import takes."""
+    exported = open_engine().containers.get(container)
+    write(exported.export(), output)
+
+
+@click.command(cls=Command)
+@click.option("-i", "--input", "source", metavar="FILE", help="Read a file or directory.  [default: standard input]")
+@click.option("-q", "--quiet", is_flag=True, help="Only the names, no progress.")
+def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls it)
+    """Store the images of an archive that save, docker, podman or skopeo wrote."""
+    from pylab_container.cli.images import progress
+
+    if source is None and sys.stdin.isatty():
+        raise InvalidInput("requested load from stdin, but stdin is empty", hint="-i FILE, or < FILE")
+    engine, names = open_engine(), dict[str, list[str]]()
+
+    def note(event: events.Event) -> None:
+        if isinstance(event, events.ImageChanged):
+            names.setdefault(event.image_id, []).extend([event.reference] if event.action == "tagged" else [])
+
+    with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(note):
+        engine.images.load(source or "-")
+    for image_id, given in names.items():
+        click.echo("\n".join(f"Loaded image: {name}" for name in given) or f"Loaded image ID: {image_id}")
+
+
+def write(chunks: Iterable[bytes], output: str | None) -> None:
+    """Write an archive in pieces to a file, which is there whole or not at all, or to standard output."""
+    from pylab_container.engine.archives import write as write_archive
+
+    write_archive(chunks, output or _standard_output())
+
+
+def _standard_output() -> BinaryIO:
+    if os.isatty(sys.stdout.fileno()):
+        raise _TO_TERMINAL
+    return sys.stdout.buffer

@@ -1,0 +1,62 @@
+"""Files of containers: cp, diff."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pylab_container.cli.archives import write
+from pylab_container.cli.command import Command, open_engine
+from pylab_container.errors import InvalidInput
+from pylab_container.formats.sizes import human
+
+_USAGE = "labctr cp CONTAINER:SRC TARGET, or labctr cp SRC CONTAINER:TARGET"
+
+
+@click.command(cls=Command, context_settings={"ignore_unknown_options": False})
+@click.argument("source", metavar="[CONTAINER:]SRC|-")
+@click.argument("target", metavar="[CONTAINER:]TARGET|-")
+@click.option("-a", "--archive", is_flag=True, help="Keep owners and set-id bits of what comes from a container.")
+@click.option("-L", "--follow-link", is_flag=True, help="Copy what a symbolic link SRC points to.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) -> None:  # noqa: FBT001
+    """Copy files from or to a container; - stands for a tar on standard input or output."""
+    from pylab_container.engine import transfer
+
+    (source_name, source), (target_name, target) = _split(source), _split(target)
+    if source_name and target_name:
+        raise InvalidInput("copying between containers is not supported", hint="labctr cp A:/x - | labctr cp - B:/")
+    if not source_name and not target_name:
+        raise InvalidInput("must specify at least one container source", hint=_USAGE)
+    engine = open_engine()
+    container = engine.containers.get(source_name or target_name)
+    if target == "-" and source_name:
+        write(container.get_archive(source)[0], None)
+        return
+    if source == "-" and target_name:
+        container.put_archive(target, sys.stdin.buffer)
+        return
+    if source_name:
+        size = transfer.to_host(engine, container, source, target, keep_owners=archive, follow_link=follow_link)
+    else:
+        size = transfer.to_container(engine, container, source, target, follow_link=follow_link)
+        target = f"{target_name}:{target}"
+    if not quiet:
+        click.echo(f"Successfully copied {human(size)} to {target}", err=True)
+
+
+def _split(argument: str) -> tuple[str, str]:
+    """The container's name, "" for the host, and the path. A path with a colon starts with / or a dot."""
+    name, colon, path = argument.partition(":")
+    if not colon or argument.startswith(("/", ".")):
+        return "", argument
+    return name, path
+
+
+@click.command(cls=Command)
+@click.argument("container")
+def diff(container: str) -> None:
+    """List what a container has changed: A added, C changed, D deleted."""
+    for change in open_engine().containers.get(container).diff():
+        click.echo(f"{change.letter} {change.path}")

@@ -1,0 +1,52 @@
+"""What a check found, and how it gets repaired on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pylab_container.errors import LabError
+
+Kind = Literal["name", "image", "layer", "directory", "container", "leftover"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    kind      name, image, layer, directory (of a layer), container, or leftover of a killed command
+    sentence  what is wrong, and where nothing can repair it, what to do
+    path      where on disk
+    repaired  whether it is right now
+    """
+
+    kind: Kind
+    sentence: str
+    path: Path
+    repaired: bool = False
+
+
+class Report:
+    """Collects findings; with repair, mends each as it comes, so that later checks see the mended store."""
+
+    def __init__(self, *, repair: bool) -> None:
+        self.repair = repair
+        self.findings: list[Finding] = []
+
+    @property
+    def misses_layers(self) -> bool:
+        """Whether an image or a layer lacks something: then what seems to be nobody's may be what it lacks."""
+        return any(finding.kind in ("image", "layer") and not finding.repaired for finding in self.findings)
+
+    def add(self, kind: Kind, sentence: str, path: Path, fix: Callable[[], object] | None = None) -> None:
+        """Note a finding. fix mends it; without one nothing can."""
+        repaired = False
+        if self.repair and fix:
+            try:
+                fix()
+                repaired = True
+            except (LabError, OSError) as error:
+                sentence = f"{sentence} (the repair failed: {error})"
+        self.findings.append(Finding(kind, sentence, path, repaired))

@@ -1,0 +1,49 @@
+"""What an operation leaves when it dies half-way, and how the next start clears it.
+
+Everything that is made in several steps is claimed in a lease first (store/leases.py). An
+operation that ends clears its own lease: what nobody came to need goes. One that was killed
+leaves its lease without a lock, and the next engine on the data root clears that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pylab_container.errors import LabError
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.store.leases import Lease
+
+
+@contextlib.contextmanager
+def making(engine: Engine) -> Iterator[Lease]:
+    """A lease for what the block makes; in the end, what no image or container needs of it is deleted."""
+    lease = engine.layers.leases.open()
+    try:
+        yield lease
+    finally:
+        clear(engine, lease)
+
+
+def clear(engine: Engine, lease: Lease) -> None:
+    """Delete what a lease claims and nobody needs, then end it."""
+    try:
+        for container_id in lease.claimed("container"):
+            engine.containers.discard(container_id)
+        engine.images.release(lease)
+    except BaseException:
+        lease.leave()
+        raise
+
+
+def clear_abandoned(engine: Engine) -> None:
+    """Clear what dead makers left; an engine does so when it starts. What cannot be cleared stays for `fsck`."""
+    for lease in engine.layers.leases.abandoned():
+        with contextlib.suppress(LabError, OSError):
+            clear(engine, lease)
+    for path, cache_id in engine.layers.abandoned_write_sets():
+        with contextlib.suppress(LabError, OSError):
+            engine.layers.clear_write_set(path, cache_id)

@@ -1,0 +1,128 @@
+"""Mounting the kernel's overlay file system, as Docker does it.
+
+Kernel side: Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pylab_container.errors import NotRoot, RuntimeFailed
+from pylab_container.host import linux
+
+VIEW = "view-"
+"""How the names of directories begin that view() mounts on for a moment."""
+
+_PARAMETERS = Path("/sys/module/overlay/parameters")
+
+
+def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: str) -> str:
+    """Join directories at target, and return the options that the kernel got.
+
+    All paths are relative to base; lowers go from the uppermost down. The kernel takes one
+    page of options: if absolute paths do not fit, it gets the relative ones.
+    Raises NotRoot, RuntimeFailed.
+    """
+    options = _options(f"{base}/", lowers, upper, work)
+    if len(options) < os.sysconf("SC_PAGE_SIZE"):
+        _mount(str(base / target), options)
+        return options
+    short = _options("", lowers, upper, work)
+    _in_directory(base, lambda: _mount(target, short))
+    return short
+
+
+def unmount(target: Path) -> bool:
+    """Unmount target; False if nothing is mounted there."""
+    if not os.path.ismount(target):
+        return False
+    # Lazily: a shell of the student's that stands in merged/ must not block the rest.
+    linux.umount(str(target), linux.MNT_DETACH)
+    return True
+
+
+@contextlib.contextmanager
+def view(base: Path, lowers: Sequence[Path]) -> Iterator[Path]:
+    """Two or more directories joined to read from, the uppermost first; nobody else sees the mount.
+
+    It is taken out of the tree as soon as it is open, so that it dies with this process.
+    """
+    point = tempfile.mkdtemp(prefix=VIEW, dir=base)
+    try:
+        _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
+        try:
+            fd = os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            linux.umount(point, linux.MNT_DETACH)
+    finally:
+        os.rmdir(point)
+    try:
+        yield Path(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _options(prefix: str, lowers: Sequence[str], upper: str, work: str) -> str:
+    below = ":".join(prefix + lower for lower in lowers)
+    return f"{_switched_off()}lowerdir={below},upperdir={prefix}{upper},workdir={prefix}{work}"
+
+
+def _mount(target: str, options: str, flags: int = 0) -> None:
+    try:
+        linux.mount("overlay", target, "overlay", flags, options)
+    except OSError as error:
+        raise _explain(error, target, options) from error
+
+
+def _switched_off() -> str:
+    """Options that turn off what a kernel may do by default and image layers cannot express.
+
+    index and metacopy put their own bookkeeping into upper directories, redirect_dir
+    renames directories without copying them: a layer's diff would no longer tell the whole story.
+    """
+    wanted = ""
+    for name in ("index", "metacopy", "redirect_dir"):
+        with contextlib.suppress(OSError):
+            if (_PARAMETERS / name).read_text().strip() in ("Y", "on"):
+                wanted += f"{name}=off,"
+    return wanted
+
+
+def _explain(error: OSError, target: str, options: str) -> RuntimeFailed:
+    if error.errno == errno.EPERM:
+        return NotRoot(
+            f"the kernel does not let this process mount {target}", hint="run as root, on a kernel of your own"
+        )
+    if error.errno == errno.ENODEV:
+        return RuntimeFailed("this kernel has no overlay file system", hint="modprobe overlay")
+    hint = "an upper directory cannot lie on overlay, NFS or a folder shared into a VM; choose another data root"
+    return RuntimeFailed(f"mount -t overlay -o {options} overlay {target}: {error.strerror}", hint=hint)
+
+
+def _in_directory(directory: Path, action: Callable[[], None]) -> None:
+    """Run action with directory as the current one, for this action only.
+
+    The current directory belongs to the process, and Jupyter has many threads; a thread
+    that unshares CLONE_FS has one of its own and dies with it.
+    """
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            linux.unshare(linux.CLONE_FS)
+            os.chdir(directory)
+            action()
+        except BaseException as error:  # noqa: BLE001 (raised again below, in the caller's thread)
+            failure.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]

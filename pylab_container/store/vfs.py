@@ -1,0 +1,81 @@
+"""The vfs driver: every layer is a copy of the one below with its change applied.
+
+    vfs/
+    └── dir/<cache id>/     the whole tree
+
+It needs nothing of the kernel and works on every file system, at a price: an image of ten
+layers is on the disk ten times, and each container once more (and once for its init layer).
+Format: moby daemon/graphdriver/vfs (20.10).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pylab_container.errors import CorruptStore, InvalidInput
+from pylab_container.formats.events import Emit, ignore
+from pylab_container.host.files import remove_tree
+from pylab_container.store.layertar import TreeReader
+from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
+
+
+class Vfs:
+    """The driver for one vfs/ directory, which it creates. It has no mounts to tell about."""
+
+    name = "vfs"
+    keeps_trees = True
+
+    def __init__(self, root: Path, *, emit: Emit = ignore) -> None:
+        self.root = root
+        (root / "dir").mkdir(parents=True, exist_ok=True, mode=0o710)
+
+    def create(self, cache_id: str, parent: str | None) -> Path:
+        if parent is not None and not self.diff_path(parent).is_dir():
+            raise CorruptStore(f"the layer directory vfs/dir/{parent} is missing")
+        directory = self.diff_path(cache_id)
+        directory.mkdir()
+        directory.chmod(0o755)
+        if parent is not None:
+            copy_tree(self.diff_path(parent), directory)
+        return directory
+
+    def extractor(self, cache_id: str) -> TreeExtractor:
+        return TreeExtractor(self.diff_path(cache_id))
+
+    @contextlib.contextmanager
+    def members(self, cache_id: str, parent: str) -> Iterator[TreeReader]:
+        yield ChangeReader(self.diff_path(cache_id), self.diff_path(parent))
+
+    def changes(self, cache_id: str, parent: str) -> dict[str, int]:
+        return ChangeReader(self.diff_path(cache_id), self.diff_path(parent)).changes()
+
+    def diff_path(self, cache_id: str) -> Path:
+        return self.root / "dir" / cache_id
+
+    def merged_path(self, cache_id: str) -> Path:
+        return self.diff_path(cache_id)
+
+    def mount(self, cache_id: str) -> Path:
+        return self.diff_path(cache_id)
+
+    def unmount(self, cache_id: str) -> None:
+        pass
+
+    def is_mounted(self, cache_id: str) -> bool:
+        return False
+
+    def cache_ids(self) -> list[str]:
+        return os.listdir(self.root / "dir")
+
+    def remove(self, cache_id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            remove_tree(self.diff_path(cache_id))
+
+    def adopt(self, cache_id: str, source: str) -> None:
+        raise InvalidInput("vfs cannot tell a change from the tree that it was made to")
+
+    def graph_data(self, cache_id: str) -> None:
+        return None

@@ -1,0 +1,149 @@
+"""SIGKILL at any moment leaves a store that opens, with all that was complete, and whose debris fsck clears.
+
+A child process does one operation over and over and is killed after a random time. The
+seed is printed with a failure; --seed repeats it, --stress kills 200 times instead of 20.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.images import Image
+from pylab_container.errors import ImageNotFound
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+KEPT = ("busybox:1", "kept:1")
+DOCKERFILE = "FROM busybox:1\nRUN echo run > /run-file\nCOPY file /copied\nWORKDIR /work\n"
+
+
+class Bench:
+    """One data root with two images that must survive, and operations to kill."""
+
+    def __init__(self, engine: Engine, archives: Path, busybox_tar: Path) -> None:
+        self.engine = engine
+        self.archives = archives
+        self.busybox_tar = busybox_tar
+        self.base = engine.images.get("busybox:1")
+        container = engine.containers.create(self.base, ["sh", "-c", "echo kept > /kept"], network_mode="none")
+        container.start()
+        container.wait()
+        container.commit("kept:1")
+        self.container_id = container.id
+        (archives / "context").mkdir()
+        (archives / "context/Dockerfile").write_text(DOCKERFILE)
+        (archives / "context/file").write_text("content\n")
+        (archives / "loaded").mkdir()
+        (archives / "loaded/Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /first\nCOPY Dockerfile /second\n")
+        engine.images.build(archives / "loaded", tag="loaded:1")
+        engine.images.save("loaded:1", archives / "loaded.tar")
+        engine.images.remove("loaded:1")
+        self.ids = {name: engine.images.get(name).id for name in KEPT}
+
+    def clean(self, engine: Engine) -> None:
+        """Take away what the operations make, so that the next one does everything again."""
+        for name in ("imported:1", "committed:1", "loaded:1", "built:1", "removed:1"):
+            with contextlib.suppress(ImageNotFound):
+                engine.images.remove(name, force=True)
+        for image in engine.images.list(all=True):
+            if image.id not in self.ids.values():
+                with contextlib.suppress(ImageNotFound):
+                    engine.images.remove(image.id, force=True)
+
+    def import_(self, engine: Engine) -> Image:
+        return engine.images.import_(self.archives / "other.tar", "imported:1")
+
+    def commit(self, engine: Engine) -> Image:
+        return engine.containers.get(self.container_id).commit("committed:1")
+
+    def load(self, engine: Engine) -> Image:
+        return engine.images.load(self.archives / "loaded.tar")[0]
+
+    def build(self, engine: Engine) -> Image:
+        return engine.images.build(self.archives / "context", tag="built:1", nocache=True)
+
+    def remove(self, engine: Engine) -> Image:
+        image = engine.images.load(self.archives / "loaded.tar")[0]
+        engine.images.tag(image, "removed:1")
+        engine.images.remove("loaded:1")
+        engine.images.remove("removed:1")
+        return self.base
+
+
+@pytest.fixture
+def bench(engine: Engine, image: Image, busybox_tar: Path, tmp_path: Path) -> Bench:
+    archives = tmp_path / "archives"
+    archives.mkdir()
+    # Another tar than busybox:1 was made of: equal ones would share the layer.
+    data = busybox_tar.read_bytes()
+    (archives / "other.tar").write_bytes(data + bytes(10240))
+    return Bench(engine, archives, busybox_tar)
+
+
+@pytest.mark.parametrize("name", ["import_", "commit", "load", "build", "remove"])
+def test_an_operation_may_be_killed_at_any_moment(bench: Bench, name: str, seed: int, kills: int) -> None:
+    sys.stdout.write(f"--seed {seed}\n")
+    chance = random.Random(f"{seed} {name}")
+    operation: Callable[[Engine], Image] = getattr(bench, name)
+    operation(bench.engine)
+    bench.clean(bench.engine)
+    started = time.monotonic()
+    operation(bench.engine)
+    duration = time.monotonic() - started
+    for number in range(kills):
+        bench.clean(Engine(bench.engine.data_root))
+        delay = chance.uniform(0, duration * 1.2)
+        sys.stdout.write(f"kill {number} after {delay:.4f} s of about {duration:.4f}\n")
+        _kill(bench, operation, delay)
+        _check(bench, operation, recover=chance.random() < 0.5)
+
+
+def _kill(bench: Bench, operation: Callable[[Engine], Image], delay: float) -> None:
+    """Let a child do the operation over and over, and kill it after a time."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            engine = Engine(bench.engine.data_root)
+            os.write(writing, b".")
+            while True:
+                operation(engine)
+                bench.clean(engine)
+        except BaseException:  # noqa: BLE001 (the parent tells it)
+            os.write(writing, traceback.format_exc().encode())
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with open(reading, "rb", buffering=0) as pipe:
+        assert pipe.read(1) == b"."
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.set_blocking(pipe.fileno(), False)
+        assert not (failure := pipe.read()), failure.decode()
+
+
+def _check(bench: Bench, operation: Callable[[Engine], Image], *, recover: bool) -> None:
+    engine = Engine(bench.engine.data_root, recover=recover)
+    if recover:  # of all that a killed operation can leave, an engine's start leaves half-written files
+        serious = [finding for finding in engine.fsck(deep=True) if finding.kind != "leftover"]
+        assert serious == []
+        assert [container.id for container in engine.containers.list(all=True)] == [bench.container_id]
+    assert {name: engine.images.get(name).id for name in KEPT} == bench.ids
+    findings = engine.fsck(repair=True, deep=True)
+    assert [finding.sentence for finding in findings if not finding.repaired] == []
+    assert engine.fsck(deep=True) == []
+    assert {name: engine.images.get(name).id for name in KEPT} == bench.ids
+    operation(engine)
+    assert engine.fsck() == []
