@@ -21,7 +21,7 @@ FROM busybox:1
 LABEL kit=lab
 COPY tree /srv
 RUN echo made > /made; mkdir -p /a/b; ln /made /a/b/hard; ln -s made /soft; rm /bin/plain; date > /dev/null
-WORKDIR /work/here
+WORKDIR /deep/here
 ENV A=1
 CMD ["cat", "/made"]
 """
@@ -90,7 +90,7 @@ def test_no_time_on_disk_is_later_and_earlier_ones_stay(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(EPOCH))
     engine = engines[0]
     image = build(engine, busybox_tar)
-    script = "stat -c '%Y %n' /made /a/b /soft /srv/sub/file /srv/old /work"
+    script = "stat -c '%Y %n' /made /a/b /soft /srv/sub/file /srv/old /deep"
     output: bytes = engine.containers.run(image, ["sh", "-c", script], remove=True, network_mode="none")
     assert output.decode().splitlines() == [
         f"{EPOCH} /made",
@@ -98,7 +98,7 @@ def test_no_time_on_disk_is_later_and_earlier_ones_stay(
         f"{EPOCH} /soft",
         f"{EPOCH} /srv/sub/file",
         f"{EPOCH - 1000} /srv/old",
-        f"{EPOCH} /work",
+        f"{EPOCH} /deep",
     ]
 
 
