@@ -16,6 +16,7 @@ from pylab_container.errors import CommandNotFound, InvalidInput, MissingProgram
 from pylab_container.formats import bundle
 from pylab_container.formats.etc import container_resolv_conf, hosts_file
 from pylab_container.host import linux, programs
+from pylab_container.runtime.runc import cgroup_path
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -304,7 +305,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         hostname=record.config.get("Hostname") or record.short_id,
         mounts=mounts(engine, record),
         limits=limits(host),
-        cgroups_path=f"/labctr/{record.id}",
+        cgroups_path=cgroup_path(record.id),
         seccomp=_seccomp(first),
         network_namespace=None if network == "host" else "",
         cgroup_namespace=cgroup_version() == "2",

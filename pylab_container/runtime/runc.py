@@ -7,9 +7,11 @@ affair (conmon.py): it must be the parent of what runc starts, to learn how it e
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -51,6 +53,7 @@ _STATE_FAILURES: tuple[tuple[str, type[LabError], str], ...] = (
     ("container not paused", Conflict, ""),
     ("that is not stopped", Conflict, "stop it first, or force its removal"),
 )
+CGROUP_PARENT = "labctr"
 _EXEC_MESSAGE = re.compile(r'exec: "(?:[^"\\]|\\.)*": .*')
 
 
@@ -99,6 +102,8 @@ class Runc:
     def delete(self, container_id: str, *, force: bool = False) -> None:
         """Forget a stopped container and remove its cgroup. With force: kill it first; an unknown id is no error."""
         self._run("delete", *(["--force"] if force else []), container_id)
+        if force:
+            _remove_cgroup(container_id)
 
     def pause(self, container_id: str) -> None:
         """Freeze all processes (the freezer cgroup)."""
@@ -206,6 +211,24 @@ class Execution:
             raise runtime_error(_log_message(problems[-1].decode(errors="replace")))
         # Negative: runc itself was killed, and took the process along.
         return status if status >= 0 else 128 - status
+
+
+def cgroup_path(container_id: str) -> str:
+    """A container's cgroup, as a path in each hierarchy."""
+    return f"/{CGROUP_PARENT}/{container_id}"
+
+
+def _remove_cgroup(container_id: str) -> None:
+    """Remove the cgroup that a killed `runc create` left: runc itself does not know of it. What runs in it is ours.
+
+    In every hierarchy of cgroup v1, and in the one of v2 (cgroups(7)).
+    """
+    root = Path("/sys/fs/cgroup")
+    for directory in [*root.glob(f"*{cgroup_path(container_id)}"), root / cgroup_path(container_id)[1:]]:
+        with contextlib.suppress(OSError):
+            for pid in (directory / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+            directory.rmdir()
 
 
 def _log_message(line: str) -> str:

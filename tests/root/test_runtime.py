@@ -545,3 +545,16 @@ def test_tail_since_and_until_choose_lines(tmp_path: Path) -> None:
 
 def test_a_container_that_never_ran_has_an_empty_log(tmp_path: Path) -> None:
     assert list(read_log(tmp_path / "missing")) == []
+
+
+def test_a_forced_delete_takes_a_cgroup_away_that_runc_does_not_know(machine: Machine) -> None:
+    directories = [
+        Path(f"{root}/labctr/left")
+        for root in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")
+        if Path(root, "cgroup.procs").exists()
+    ]
+    for directory in directories:
+        directory.mkdir(parents=True)
+    machine.runc.delete("left", force=True)
+    assert directories
+    assert not any(directory.exists() for directory in directories)
