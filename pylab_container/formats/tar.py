@@ -230,28 +230,31 @@ def build_header(header: Header) -> bytes:
 
 
 def _block(header: Header, prefix: bytes, name: bytes, link: bytes, seconds: int) -> bytes:
-    block = bytearray(BLOCK)
-
-    def put(offset: int, value: bytes) -> None:
-        block[offset : offset + len(value)] = value
-
-    put(0, name)
-    put(100, _octal(header.mode, 8))
-    put(108, _octal(header.uid, 8))
-    put(116, _octal(header.gid, 8))
-    put(124, _octal(header.size, 12))
-    put(136, _octal(seconds, 12))
-    put(148, b" " * 8)
-    put(156, header.kind.encode())
-    put(157, link)
-    put(257, b"ustar\x0000")
-    put(265, os.fsencode(header.user)[:31])
-    put(297, os.fsencode(header.group)[:31])
-    put(329, _octal(header.major, 8))
-    put(337, _octal(header.minor, 8))
-    put(345, prefix)
-    put(148, b"%06o\0 " % sum(block))
-    return bytes(block)
+    """The 512 bytes, field after field in the order of the format; the checksum counts itself as spaces."""
+    before = b"".join(
+        (
+            name.ljust(100, b"\0"),
+            _octal(header.mode, 8),
+            _octal(header.uid, 8),
+            _octal(header.gid, 8),
+            _octal(header.size, 12),
+            _octal(seconds, 12),
+        )
+    )
+    after = b"".join(
+        (
+            header.kind.encode(),
+            link.ljust(100, b"\0"),
+            b"ustar\x0000",
+            os.fsencode(header.user)[:31].ljust(32, b"\0"),
+            os.fsencode(header.group)[:31].ljust(32, b"\0"),
+            _octal(header.major, 8),
+            _octal(header.minor, 8),
+            prefix.ljust(155, b"\0"),
+            bytes(12),
+        )
+    )
+    return before + b"%06o\0 " % (sum(before) + 8 * 0x20 + sum(after)) + after
 
 
 def _pax_member(name: bytes, records: Mapping[str, bytes]) -> bytes:
