@@ -6,34 +6,36 @@ import re
 
 from pylab_container.errors import InvalidInput
 
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def human(count: float) -> str:
     """Bytes with a decimal unit and three significant digits, as `docker images` shows them: "187MB"."""
-    units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    while count >= 1000 and len(units) > 1:
-        count /= 1000
-        units.pop(0)
-    return f"{count:.3g}{units[0]}" if count < 999.5 or len(units) == 1 else f"1{units[1]}"
+    number, unit, larger = _scaled(count, 1000, _DECIMAL)
+    return f"{number:.3g}{unit}" if number < 999.5 or not larger else f"1{larger}"
 
 
 def human_precise(count: float) -> str:
     """Bytes with a decimal unit and four significant digits, as `docker system df` shows them: "180.9MB"."""
-    units = ["B", "kB", "MB", "GB", "TB", "PB"]
-    while count >= 1000 and len(units) > 1:
-        count /= 1000
-        units.pop(0)
-    return f"{count:.4g}{units[0]}"
+    number, unit, _ = _scaled(count, 1000, _DECIMAL)
+    return f"{number:.4g}{unit}"
 
 
 def human_binary(count: float) -> str:
     """Bytes with a binary unit and four significant digits, as `docker info` shows memory: "7.654GiB"."""
-    units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while count >= 1024 and len(units) > 1:
-        count /= 1024
-        units.pop(0)
-    return f"{count:.4g}{units[0]}"
+    number, unit, _ = _scaled(count, 1024, _BINARY)
+    return f"{number:.4g}{unit}"
+
+
+def _scaled(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str, str]:
+    """The number in the largest unit that leaves it at 1 or more, that unit, and the next one ("" after the last)."""
+    position = 0
+    while count >= base and position < len(units) - 1:
+        count /= base
+        position += 1
+    return count, units[position], "".join(units[position + 1 : position + 2])
 
 
 def parse(text: str) -> int:
