@@ -18,7 +18,7 @@ from pylab_container.formats.sizes import human
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.images import Image
+    from pylab_container.engine.image import Image
 
 _NONE = "<none>"
 

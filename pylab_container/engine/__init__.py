@@ -64,7 +64,7 @@ class Engine:
         ├── <driver>/         one directory a layer                 (store/overlay2.py, overlay.py, vfs.py)
         ├── containers/       one directory a container             (store/records.py)
         ├── volumes/          data that outlives containers
-        └── locks/
+        └── locks/           what processes hold between them; Docker has one process, and none
 
     What only makes sense until the next reboot (bundles, pids, sockets) is in
     /run/pylab-container/<digest of the data root's path>/.
@@ -88,10 +88,10 @@ class Engine:
         self.events = EventStream()
         emit = self.events.emit
         self.driver = open_driver(self.data_root, storage_driver, emit=emit)
-        image_root = self.data_root / "image" / self.driver.name
-        self.image_store = ImageStore(image_root)
-        self.layers = LayerStore(image_root / "layerdb", self.driver, emit=emit)
-        self.records = ContainerStore(self.data_root / "containers", self.data_root / "locks", driver=self.driver.name)
+        image_root, self.locks = self.data_root / "image" / self.driver.name, self.data_root / "locks"
+        self.image_store = ImageStore(image_root, self.locks)
+        self.layers = LayerStore(image_root / "layerdb", self.locks, self.driver, emit=emit)
+        self.records = ContainerStore(self.data_root / "containers", self.locks, driver=self.driver.name)
         self.runc = Runc(self.run_root / "runc", emit=emit)
         self.conmon = Conmon(self.runc, emit=emit)
         self.images = ImageCollection(self)
@@ -141,7 +141,7 @@ class Engine:
 
     def scratch_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while a scratch directory gets its own lock."""
-        return locked(self.data_root / "locks" / "scratch")
+        return locked(self.locks / "scratch")
 
     def fsck(self, *, repair: bool = False, deep: bool = False) -> list[Finding]:
         """What is wrong with the data root; engine/fsck/ says what is looked at.

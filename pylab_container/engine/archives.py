@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from pylab_container.engine import recovery
-from pylab_container.engine.images import Image, machine_architecture
+from pylab_container.engine.image import Image, machine_architecture
 from pylab_container.errors import InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats import reference as references

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from pylab_container.engine import configuration, copying, launch, names, recovery
 from pylab_container.engine.configuration import Configuration
 from pylab_container.engine.context import BuildContext, Source
-from pylab_container.engine.images import DOCKER_VERSION, Image, machine_architecture
+from pylab_container.engine.image import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
 from pylab_container.formats import dockerfile, expansion
 from pylab_container.formats import reference as references

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from pylab_container.engine import configuration, filesystem, launch, recovery
-from pylab_container.engine.images import DOCKER_VERSION, Image, machine_architecture
+from pylab_container.engine.image import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import (
     Conflict,
     ContainerNotFound,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine import launch, names
 from pylab_container.engine.container import Container, ExecResult, no_such_container
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.errors import (
     Conflict,
     ContainerFailed,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pylab_container.engine import usage
-from pylab_container.engine.images import Image, Removal
+from pylab_container.engine.image import Image
+from pylab_container.engine.images import Removal
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.formats import timestamps
 from pylab_container.formats.lifecycle import State

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.engine.volumes import Volume
 from pylab_container.errors import NotFound
 from pylab_container.formats import tar

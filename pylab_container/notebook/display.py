@@ -17,7 +17,7 @@ from typing import Any
 
 from pylab_container.engine.builder import BuildReport
 from pylab_container.engine.containers import Container
-from pylab_container.engine.images import HistoryEntry, Image
+from pylab_container.engine.image import HistoryEntry, Image
 from pylab_container.errors import DockerfileError, LabError
 from pylab_container.formats import sizes
 from pylab_container.formats.events import BuildOutput, BuildStepStarted, Event, Progress

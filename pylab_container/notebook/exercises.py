@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pylab_container.engine.containers import Container
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.errors import ImageNotFound
 from pylab_container.notebook.display import Note
 

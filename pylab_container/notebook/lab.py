@@ -25,7 +25,7 @@ from pathlib import Path
 from IPython.display import display
 
 from pylab_container.engine import DEFAULT_ROOT, Engine
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event
 from pylab_container.host import programs

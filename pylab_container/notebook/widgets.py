@@ -14,7 +14,7 @@ import ipywidgets
 from IPython.display import display
 
 from pylab_container.engine import Engine
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.formats import sizes
 from pylab_container.formats.events import BuildStep, Event, Progress
 

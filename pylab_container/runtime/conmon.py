@@ -260,12 +260,13 @@ class Monitor:
         return Attachment(self)
 
     def resize(self, *, rows: int, columns: int) -> None:
-        """Tell a container with a terminal how large the terminal is now."""
+        """Tell a container with a terminal how large the terminal is now. Raises Conflict when it has ended."""
+        self.refuse_ended()
         try:
             # O_NONBLOCK: without a reader the open fails with ENXIO, where it would wait for ever.
             fd = os.open(self.bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise self._gone() from error
+            raise self.gone() from error
         try:
             os.write(fd, b"1 %d %d\n" % (rows, columns))
         finally:
@@ -276,7 +277,13 @@ class Monitor:
         for path in (*(self.bundle / name for name in _BUNDLE_FILES), self.exit_file):
             path.unlink(missing_ok=True)
 
-    def _gone(self) -> Conflict:
+    def refuse_ended(self) -> None:
+        """Raises Conflict once the exit status is written; the monitor's socket and pipe live a moment longer."""
+        if self.exit_status() is not None:
+            raise self.gone()
+
+    def gone(self) -> Conflict:
+        """The error of who wants something from a container that does not run."""
         return Conflict(f"container {self.container_id[:12]} is not running", hint="start it first")
 
 
@@ -284,6 +291,7 @@ class Attachment:
     """A connection to the streams of a running container. Close it, or use it in a with statement."""
 
     def __init__(self, monitor: Monitor) -> None:
+        monitor.refuse_ended()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # The way around the length limit of socket paths, as conmon itself goes.
@@ -294,7 +302,7 @@ class Attachment:
                 os.close(directory)
         except OSError as error:
             self._socket.close()
-            raise monitor._gone() from error
+            raise monitor.gone() from error
 
     def __enter__(self) -> Attachment:
         return self

@@ -40,8 +40,9 @@ class Tag:
 class ImageStore:
     """Owns imagedb/ and repositories.json."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, locks: Path) -> None:
         self.root = root
+        self._locks = locks
         self._content = root / "imagedb/content/sha256"
         self._metadata = root / "imagedb/metadata/sha256"
         self._names = root / "repositories.json"
@@ -178,7 +179,7 @@ class ImageStore:
         write_atomic(self._names, go_json({"Repositories": ordered}), mode=0o600)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
-        return locked(self.root / "repositories.lock")
+        return locked(self._locks / "repositories")
 
 
 def _hex(image_id: str) -> str:

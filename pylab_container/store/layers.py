@@ -69,9 +69,10 @@ class WritableLayer:
 class LayerStore:
     """Owns layerdb/ and, through the driver, the layers' directories."""
 
-    def __init__(self, root: Path, driver: Driver, *, emit: Emit = ignore) -> None:
+    def __init__(self, root: Path, locks: Path, driver: Driver, *, emit: Emit = ignore) -> None:
         self.root = root
         self.driver = driver
+        self._locks = locks
         self._emit = emit
         self.leases = Leases(root / "tmp")
         for name in ("sha256", "mounts", "tmp"):
@@ -418,7 +419,7 @@ class LayerStore:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while layers appear or vanish; never while content is written."""
-        return locked(self.root.parent / "layerdb.lock")
+        return locked(self._locks / "layers")
 
 
 def _text(path: Path) -> str:

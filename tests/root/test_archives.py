@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from pylab_container import Engine
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput
 from pylab_container.formats import events
 from pylab_container.host import programs
@@ -79,7 +79,7 @@ def contents(engine: Engine) -> dict[str, bytes]:
     found = {}
     for path in sorted(engine.data_root.rglob("*")):
         name = str(path.relative_to(engine.data_root))
-        if path.suffix != ".lock" and not name.startswith("locks") and name != "tmp":
+        if not name.startswith("locks") and name != "tmp":
             found[name] = path.read_bytes() if path.is_file() and name.startswith("image/") else b""
     return found
 

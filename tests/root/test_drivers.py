@@ -38,7 +38,7 @@ class Store:
 
     def __init__(self, top: Path, name: str) -> None:
         self.driver = open_driver(top, name, emit=ignore)
-        self.layers = LayerStore(top / "image" / name / "layerdb", self.driver)
+        self.layers = LayerStore(top / "image" / name / "layerdb", top / "locks", self.driver)
 
     def register(self, archive: bytes, parent: str = "") -> Layer:
         return self.layers.register(layertar.TarReader(io.BytesIO(archive)), parent)

@@ -15,7 +15,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine import transfer
 from pylab_container.engine.container import Container
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.errors import InvalidArchive, InvalidInput, LabError, NotFound
 
 CHANGES = (

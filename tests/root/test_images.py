@@ -18,7 +18,8 @@ import pytest
 import zstandard
 
 from pylab_container import Engine
-from pylab_container.engine.images import Image, Removal
+from pylab_container.engine.image import Image
+from pylab_container.engine.images import Removal
 from pylab_container.errors import ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.formats.events import ImageChanged, LayerRegistered
 from pylab_container.formats.timestamps import parse_rfc3339

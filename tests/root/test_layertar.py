@@ -28,7 +28,9 @@ class Store:
 
     def __init__(self, scratch: Path) -> None:
         self.data_root = scratch / "root"
-        self.layers = LayerStore(self.data_root / "layerdb", Overlay2(self.data_root / "overlay2"))
+        self.layers = LayerStore(
+            self.data_root / "layerdb", self.data_root / "locks", Overlay2(self.data_root / "overlay2")
+        )
         self.outside = scratch / "outside"
         self.outside.mkdir()
         (self.outside / "canary").write_text("alive")

@@ -11,7 +11,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.container import Container
-from pylab_container.engine.images import Image
+from pylab_container.engine.image import Image
 from pylab_container.errors import InvalidInput
 
 

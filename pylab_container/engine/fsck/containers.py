@@ -28,7 +28,7 @@ _ID = re.compile(r"[0-9a-f]{64}")
 def check_halves(engine: Engine, report: Report) -> None:
     """Layers, files and locks of what is no container: it was killed while it came or went."""
     claimed = engine.layers.leases.claimed("container")
-    places = [engine.layers.root / "mounts", engine.records.root, engine.data_root / "locks", engine.run_root]
+    places = [engine.layers.root / "mounts", engine.records.root, engine.locks, engine.run_root]
     places += [engine.run_root / "runc", engine.run_root / "exits"]
     for path in [path for place in places if place.is_dir() for path in place.iterdir() if _ID.fullmatch(path.name)]:
         container_id = path.name
