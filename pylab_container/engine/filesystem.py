@@ -22,7 +22,8 @@ from pylab_container.formats.etc import names_by_id
 from pylab_container.host import linux
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
-from pylab_container.store.layertar import Extractor, MemberSource, TarReader, TreeReader, inside
+from pylab_container.store.layertar import Extractor, MemberSource, TarReader, inside
+from pylab_container.store.treetar import TreeReader
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -74,7 +75,7 @@ def export(engine: Engine, container: Container) -> Iterator[bytes]:
     """A container's whole file system as a tar, in pieces: what `import_` takes."""
     with mounted(engine, container) as root:
         users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
-        members = TreeReader(root, users=users, groups=groups)
+        members = TreeReader(root, users=users, groups=groups, whiteouts=False)
         for _ in members:
             yield members.raw
             yield from members.content()
@@ -116,7 +117,7 @@ def members_of(engine: Engine, container: Container, path: str, name: str = "") 
     """A file or directory of a container as members that start with name, by default its own. Raises NotFound."""
     with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
         where = Path(os.readlink(f"/proc/self/fd/{fd}"))
-        yield TreeReader(where, name=name or posixpath.basename(path.rstrip("/")) or ".")
+        yield TreeReader(where, name=name or posixpath.basename(path.rstrip("/")) or ".", whiteouts=False)
 
 
 def put_members(

@@ -275,6 +275,12 @@ class ImageCollection:
                 lease.claim("layer", config.chain_id)
         return config
 
+    def ancestors(self, image_id: str) -> Iterator[str]:
+        """The image itself, and those that it was built on, as far as they are known here."""
+        while image_id:
+            yield image_id
+            image_id = self._engine.image_store.parent(image_id)
+
     # ---- name and remove ----
 
     def tag(self, image: Image | str, name: str) -> None:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from pylab_container.engine import filesystem
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.formats import tar
-from pylab_container.store.layertar import Extractor, TreeReader
+from pylab_container.store.layertar import Extractor
+from pylab_container.store.treetar import TreeReader
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -122,7 +123,7 @@ def to_container(engine: Engine, container: Container, source: str, target: str,
         source, is_directory=stat.S_ISDIR(status.st_mode)
     )
     where = os.path.realpath(source) if follow_link or source.endswith(("/", "/.")) else source
-    members = TreeReader(Path(where), name=name)
+    members = TreeReader(Path(where), name=name, whiteouts=False)
     return filesystem.put_members(engine, container, directory, members, keep_directories=True)
 
 

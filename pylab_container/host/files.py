@@ -62,13 +62,14 @@ def try_locked(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold an exclusive (or shared) flock(2) on path while the block runs.
+    """Hold an exclusive (or shared) flock(2) on path while the block runs; path is a directory or a lock file.
 
     The kernel drops the lock when the process dies, however it dies. The file itself
     stays: removing a lock file would let two processes hold locks on two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from pylab_container.store.layertar import is_opaque, is_whiteout
+from pylab_container.store.whiteouts import is_opaque, is_whiteout
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 """As the Engine API counts them (GET /containers/{id}/changes)."""
@@ -35,7 +35,7 @@ def _compare(
 ) -> None:
     """Compare an entry of the upper directory with what the lower ones have at its path."""
     status, below = entry.stat(follow_symlinks=False), _below(lowers, path)
-    if is_whiteout(status):
+    if is_whiteout(entry.path, status):
         if below is not None:
             found[f"/{path}"] = DELETED
         return
@@ -54,7 +54,7 @@ def _below(lowers: Sequence[Path], path: str) -> os.stat_result | None:
     for lower in lowers:
         with contextlib.suppress(FileNotFoundError):
             status = os.lstat(lower / path)
-            return None if is_whiteout(status) else status
+            return None if is_whiteout(str(lower / path), status) else status
     return None
 
 

@@ -16,7 +16,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from pylab_container.store.layertar import Extractor, TreeReader
+from pylab_container.store.layertar import Extractor
+from pylab_container.store.treetar import TreeReader
 
 
 class Driver(Protocol):

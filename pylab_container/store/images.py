@@ -102,6 +102,24 @@ class ImageStore:
             return (self._metadata / _hex(image_id) / "parent").read_text()
         return ""
 
+    def set_parent(self, image_id: str, parent: str) -> None:
+        """Note which image this one was built on; "" takes the note away."""
+        if parent:
+            self._set(image_id, "parent", parent)
+        else:
+            (self._metadata / _hex(image_id) / "parent").unlink(missing_ok=True)
+
+    def metadata(self, image_id: str, key: str) -> str:
+        """What was noted beside an image under a key, "" where nothing was."""
+        try:
+            return (self._metadata / _hex(image_id) / key).read_text(errors="surrogateescape")
+        except FileNotFoundError:
+            return ""
+
+    def set_metadata(self, image_id: str, key: str, value: str) -> None:
+        """Note something beside an image; it goes with the image."""
+        self._set(image_id, key, value)
+
     def remove(self, image_id: str) -> None:
         """Forget an image. Its layers are released by whoever knows who else needs them."""
         self.content_path(image_id).unlink(missing_ok=True)

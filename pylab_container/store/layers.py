@@ -37,7 +37,8 @@ from pylab_container.errors import Conflict, CorruptStore
 from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, ignore
 from pylab_container.formats.image import chain_id
 from pylab_container.host.files import locked, try_locked
-from pylab_container.store import layertar, tarsplit
+from pylab_container.store import layertar, tarsplit, treetar
+from pylab_container.store.changes import overlay_changes
 from pylab_container.store.driver import Driver
 from pylab_container.store.leases import Lease, Leases
 
@@ -122,7 +123,7 @@ class LayerStore:
             self.driver.create(cache_id, self._cache_id(writable.parent))
             self.driver.unmount(writable.mount_id)
             if newest is not None:
-                layertar.limit_times(self.driver.diff_path(writable.mount_id), newest)
+                treetar.limit_times(self.driver.diff_path(writable.mount_id), newest)
             with self._members(writable) as members:
                 stored = layertar.store(members, None, record, self._progress)
             self.driver.adopt(cache_id, writable.mount_id)
@@ -190,6 +191,13 @@ class LayerStore:
                 if entry.exists():  # else it was deleted meanwhile
                     raise
         return found
+
+    def changes(self, layer: Layer) -> dict[str, int]:
+        """What a layer does to the files below it: absolute paths and kinds (store/changes.py)."""
+        below = self._cache_id(layer.parent)
+        if below is None:
+            return overlay_changes(self.driver.diff_path(layer.cache_id), ())
+        return self.driver.changes(layer.cache_id, below)
 
     def tar_stream(self, chain: str) -> Iterator[bytes]:
         """The layer's own tar, byte for byte as it came."""
@@ -405,7 +413,7 @@ class LayerStore:
         with self._members(writable) as members:
             return next(iter(members), None) is None
 
-    def _members(self, writable: WritableLayer) -> contextlib.AbstractContextManager[layertar.TreeReader]:
+    def _members(self, writable: WritableLayer) -> contextlib.AbstractContextManager[treetar.TreeReader]:
         return self.driver.members(writable.mount_id, writable.init_id)
 
     def _cache_id(self, chain: str) -> str | None:

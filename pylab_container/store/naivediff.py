@@ -20,7 +20,9 @@ from pylab_container.formats import tar
 from pylab_container.host import programs
 from pylab_container.host.files import remove_tree
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED, differs
-from pylab_container.store.layertar import WHITEOUT, Extractor, TreeReader, inside, xattrs
+from pylab_container.store.layertar import Extractor, inside
+from pylab_container.store.treetar import TreeReader, xattrs
+from pylab_container.store.whiteouts import WHITEOUT
 
 
 def copy_tree(source: Path, target: Path, *, share_files: bool = False) -> None:
@@ -96,7 +98,7 @@ class ChangeReader(TreeReader):
     """
 
     def __init__(self, new: Path, old: Path) -> None:
-        super().__init__(new)
+        super().__init__(new, whiteouts=False)
         self._old = os.fsencode(old)
 
     def _members(self) -> Iterator[tuple[tar.Header, bytes]]:

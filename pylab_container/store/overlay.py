@@ -26,8 +26,9 @@ from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.host.files import remove_tree
 from pylab_container.store import overlayfs
-from pylab_container.store.layertar import Extractor, TreeReader
+from pylab_container.store.layertar import Extractor
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
+from pylab_container.store.treetar import TreeReader
 
 _FOR_CONTAINERS = ("upper", "work", "merged")
 

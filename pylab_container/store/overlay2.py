@@ -23,6 +23,7 @@ import base64
 import contextlib
 import os
 import posixpath
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,10 +33,24 @@ from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounte
 from pylab_container.host.files import remove_tree
 from pylab_container.store import overlayfs
 from pylab_container.store.changes import overlay_changes
-from pylab_container.store.layertar import Extractor, TreeReader
+from pylab_container.store.layertar import Extractor
+from pylab_container.store.treetar import TreeReader
 
 MOST_LAYERS = 128
 """As in moby: lower links of this many layers still fit in one page of mount options."""
+
+LINK = re.compile("[A-Z2-7]{26}")
+"""A short name: 26 letters and digits of base 32."""
+
+
+def new_link() -> str:
+    """A short name that nothing has."""
+    return base64.b32encode(secrets.token_bytes(17)).decode()[:26]
+
+
+def link_target(cache_id: str) -> str:
+    """What the link l/<short name> of a layer says."""
+    return f"../{cache_id}/diff"
 
 
 class Overlay2:
@@ -68,9 +83,9 @@ class Overlay2:
         directory.mkdir(mode=0o710)
         (directory / "diff").mkdir(mode=0o755)
         (directory / "diff").chmod(0o755)
-        link = base64.b32encode(secrets.token_bytes(17)).decode()[:26]
+        link = new_link()
         (directory / "link").write_text(link)  # before the link itself: remove() finds that by this name
-        (self.root / "l" / link).symlink_to(f"../{cache_id}/diff")
+        (self.root / "l" / link).symlink_to(link_target(cache_id))
         if parent is not None:
             (directory / "work").mkdir(mode=0o700)
             (self.root / parent / "committed").touch(mode=0o600)

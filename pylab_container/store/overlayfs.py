@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pylab_container.errors import NotRoot, RuntimeFailed
 from pylab_container.host import linux
+from pylab_container.host.files import locked
 
 VIEW = "view-"
 """How the names of directories begin that view() mounts on for a moment."""
@@ -53,19 +54,37 @@ def view(base: Path, lowers: Sequence[Path]) -> Iterator[Path]:
 
     It is taken out of the tree as soon as it is open, so that it dies with this process.
     """
-    point = tempfile.mkdtemp(prefix=VIEW, dir=base)
-    try:
-        _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
-        try:
-            fd = os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        finally:
-            linux.umount(point, linux.MNT_DETACH)
-    finally:
-        os.rmdir(point)
+    with locked(base, shared=True):  # as long as something is in the tree: abandoned_views()
+        fd = _open_view(base, lowers)
     try:
         yield Path(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
+
+
+def _open_view(base: Path, lowers: Sequence[Path]) -> int:
+    point = tempfile.mkdtemp(prefix=VIEW, dir=base)
+    try:
+        _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
+        try:
+            return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            linux.umount(point, linux.MNT_DETACH)
+    finally:
+        os.rmdir(point)
+
+
+@contextlib.contextmanager
+def abandoned_views(base: Path) -> Iterator[list[Path]]:
+    """What processes that were killed in view() left, mounted or not; while the block runs nobody makes another."""
+    with locked(base):
+        yield sorted(base.glob(f"{VIEW}*"))
+
+
+def remove_view(point: Path) -> None:
+    """Take away one of abandoned_views(). Raises OSError where something lies in it."""
+    unmount(point)
+    point.rmdir()
 
 
 def _options(prefix: str, lowers: Sequence[str], upper: str, work: str) -> str:

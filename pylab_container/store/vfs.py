@@ -18,8 +18,8 @@ from pathlib import Path
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, ignore
 from pylab_container.host.files import remove_tree
-from pylab_container.store.layertar import TreeReader
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
+from pylab_container.store.treetar import TreeReader
 
 
 class Vfs:

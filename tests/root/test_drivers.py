@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from pylab_container.engine.storage import DRIVERS, open_driver
 from pylab_container.errors import Conflict, CorruptStore, InvalidArchive, InvalidInput, LabError
 from pylab_container.formats.events import ignore
 from pylab_container.host import programs
-from pylab_container.store import layertar
+from pylab_container.host.files import locked
+from pylab_container.store import layertar, overlayfs
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 from pylab_container.store.driver import Driver
 from pylab_container.store.layers import Layer, LayerStore, WritableLayer
+from pylab_container.store.whiteouts import OPAQUE
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
 LONG_AGO = 1_600_000_000
@@ -76,7 +79,7 @@ class Store:
     def names(self, layer: Layer) -> list[str]:
         """The members of its tar, without marks on new directories: only overlayfs makes those."""
         with tarfile.open(fileobj=io.BytesIO(self.rebuilt(layer))) as archive:
-            return [name for name in archive.getnames() if not name.endswith(layertar.OPAQUE)]
+            return [name for name in archive.getnames() if not name.endswith(OPAQUE)]
 
 
 def fill_init(root: Path) -> None:
@@ -679,6 +682,49 @@ def test_fsck_finds_nothing_wrong_and_removes_what_is_nobodys(chosen: Engine, na
     assert f"{name}/abab" in finding.sentence
     assert not nobodys.exists()
     assert chosen.fsck(deep=True) == []
+
+
+@pytest.mark.parametrize("mounted", [False, True])
+def test_the_view_of_a_killed_commit_is_named_and_goes(engine: Engine, *, mounted: bool) -> None:
+    chosen = Engine(engine.data_root, storage_driver="overlay")
+    below = chosen.driver.create("ab" * 32, None)
+    upper = chosen.driver.create("cd" * 32, "ab" * 32)
+    point = chosen.driver.root / f"{overlayfs.VIEW}abcd1234"
+    point.mkdir()
+    if mounted:
+        programs.run(["mount", "-t", "overlay", "-o", f"lowerdir={upper}:{below}", "overlay", str(point)])
+    for cache_id in ("cd" * 32, "ab" * 32):
+        chosen.driver.remove(cache_id)
+    sentence = f"a killed command left a view of layers: overlay/{point.name}"
+    assert [finding.sentence for finding in chosen.fsck()] == [sentence]
+    (finding,) = chosen.fsck(repair=True)
+    assert (finding.sentence, finding.kind, finding.repaired) == (sentence, "leftover", True)
+    assert not point.exists()
+    assert chosen.fsck(deep=True) == []
+
+
+def test_a_view_that_holds_files_is_no_view_and_stays(engine: Engine) -> None:
+    chosen = Engine(engine.data_root, storage_driver="overlay")
+    file = chosen.driver.root / f"{overlayfs.VIEW}abcd1234/precious"
+    file.parent.mkdir()
+    file.touch()
+    (finding,) = chosen.fsck(repair=True)
+    assert not finding.repaired
+    assert "the repair failed" in finding.sentence
+    assert file.exists()
+
+
+def test_fsck_waits_for_a_view_that_is_being_made(engine: Engine) -> None:
+    chosen = Engine(engine.data_root, storage_driver="overlay")
+    point = chosen.driver.root / f"{overlayfs.VIEW}abcd1234"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(chosen.driver.root, shared=True):
+            point.mkdir()
+            checking = pool.submit(chosen.fsck, repair=True)
+            with pytest.raises(TimeoutError):
+                checking.result(timeout=0.3)
+            point.rmdir()
+        assert checking.result(timeout=10) == []
 
 
 # -- which driver a data root has --------------------------------------------------------------

@@ -9,7 +9,7 @@
                     in both directions; lower follows from the parents; no directory is nobody's
     containers.py   every container has a record that can be read and a writable layer, and the other
                     way round; nothing is mounted or prepared for one that does not run
-    leftovers.py    what killed commands leave: leases, write-sets, half-written files
+    leftovers.py    what killed commands leave: leases, write-sets, half-written files, views of layers
 
 Repair deletes only what nothing reaches, and only what no live process is making: locks tell
 (store/leases.py, store/layers.py). What was lost stays a finding, with the advice what to do.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +14,10 @@ from pylab_container.engine.fsck.report import Report
 from pylab_container.errors import CorruptStore
 from pylab_container.store.driver import Driver
 from pylab_container.store.layers import CACHE_ID, WritableLayer
+from pylab_container.store.overlay2 import LINK, link_target, new_link
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-
-_LINK = re.compile(r"[A-Z2-7]{26}")
 
 
 @dataclass(frozen=True)
@@ -105,10 +101,11 @@ class _Links:
     def target(self, link: str) -> str:
         """The cache id that a short name leads to; "" for one that is missing or of another form."""
         try:
-            match = re.fullmatch(r"\.\./([^/]+)/diff", os.readlink(self.directory / link))
+            text = os.readlink(self.directory / link)
         except OSError:
             return ""
-        return match[1] if match else ""
+        cache_id = text.removeprefix("../").removesuffix("/diff")
+        return cache_id if text == link_target(cache_id) and "/" not in cache_id else ""
 
     def of(self, cache_id: str) -> list[str]:
         """The short names that lead to a directory."""
@@ -118,11 +115,11 @@ class _Links:
         """Make file and link agree: by the link, else by the file, else by a new name."""
         directory = self.root / cache_id
         link = next(iter(self.of(cache_id)), _text(directory / "link"))
-        if not _LINK.fullmatch(link) or self.target(link) not in ("", cache_id):
-            link = base64.b32encode(secrets.token_bytes(17)).decode()[:26]
+        if not LINK.fullmatch(link) or self.target(link) not in ("", cache_id):
+            link = new_link()
         if self.target(link) != cache_id:
             (self.directory / link).unlink(missing_ok=True)
-            (self.directory / link).symlink_to(f"../{cache_id}/diff")
+            (self.directory / link).symlink_to(link_target(cache_id))
         (directory / "link").write_text(link)
 
 

@@ -1,4 +1,4 @@
-"""What killed commands leave: leases and write-sets without a lock, half-written files, scratch directories."""
+"""What killed commands leave: leases and write-sets without a lock, half-written files, scratch directories, views."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pylab_container.engine import recovery
 from pylab_container.engine.fsck.report import Report
 from pylab_container.host.files import try_locked
+from pylab_container.store import overlayfs
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -41,6 +42,10 @@ def check_files(engine: Engine, report: Report) -> None:
         for path in _scratch(engine):
             sentence = f"a killed command left its scratch directory: tmp/{path.name}"
             report.add("leftover", sentence, path, partial(shutil.rmtree, path))
+    with overlayfs.abandoned_views(engine.driver.root) as views:
+        for path in views:
+            sentence = f"a killed command left a view of layers: {engine.driver.name}/{path.name}"
+            report.add("leftover", sentence, path, partial(overlayfs.remove_view, path))
 
 
 def _half_written(engine: Engine) -> Iterator[Path]:
