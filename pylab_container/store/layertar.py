@@ -34,7 +34,6 @@ from pylab_container.formats import sparse, tar
 from pylab_container.host import linux
 from pylab_container.host.files import remove_tree
 from pylab_container.store.tarsplit import TarSplitWriter
-from pylab_container.store.treetar import TreeReader as TreeReader  # until store/layers.py names treetar
 from pylab_container.store.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_bookkeeping
 
 _CHUNK = 1 << 20
