@@ -127,7 +127,30 @@ class ContainerFailed(LabError):
 
 
 class BuildFailed(ContainerFailed):
-    """A RUN step ended with a status other than zero."""
+    """A RUN step ended with a status other than zero.
+
+    output    its last lines
+    image_id  an image without a name with the root as the step left it; the next prune takes it
+    place     where the step stands: "Dockerfile:3: RUN make"
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        status: int,
+        output: bytes = b"",
+        image_id: str = "",
+        place: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint, status=status, output=output)
+        self.image_id = image_id
+        self.place = place
+
+    def __str__(self) -> str:
+        pointed = f"{self.message}\n    {self.place}" if self.place else self.message
+        return f"{pointed}\nHint: {self.hint}" if self.hint else pointed
 
 
 class CorruptStore(LabError):

@@ -1,9 +1,9 @@
-"""How fast is it? Our engine and dockerd, in turn, on one machine.
+"""How fast is it? Our engine and dockerd (or buildah), in turn, on one machine.
 
     scripts/bench                       everything, five pairs each
     scripts/bench run --pairs 20        only this, more often
 
-Each benchmark runs in pairs, ours and Docker's, the first of a pair changing places; what is
+Each benchmark runs in pairs, ours and the peer's, the first of a pair changing places; what is
 reported are medians, and the median of the ratios within the pairs: what slows the machine down
 for a while slows down both. dockerd runs in a network namespace of its own, so its bridge and its
 iptables rules vanish with it. The table is printed and written to build/bench/report.md.
@@ -36,12 +36,13 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One thing to do, by us and by Docker; both return seconds or bytes."""
+    """One thing to do, by us and by a peer; both return seconds or bytes."""
 
     name: str
     unit: str
     ours: Measure
     theirs: Measure
+    peer: str = "dockerd"
 
 
 class Lab:
@@ -75,7 +76,32 @@ class Docker:
         self.daemon.wait(60)
 
 
-Side = Lab | Docker
+class Buildah:
+    """buildah on a storage of its own; its steps run in runc, as ours and Docker's do."""
+
+    def __init__(self, scratch: Path, tar: Path) -> None:
+        self.command = ["buildah", f"--root={scratch}/buildah", f"--runroot={scratch}/buildah-run"]
+        self.environment = {**os.environ, "STORAGE_DRIVER": "overlay"}
+        self._scratch = scratch
+        self._tar = tar
+
+    def prepare(self) -> None:
+        """Make the base image, the first time that somebody asks."""
+        if (self._scratch / "buildah").exists():
+            return
+        container = self._output("from", "scratch")
+        self._output("add", container, str(self._tar), "/")
+        self._output("commit", container, "bench:base")
+        self._output("rm", container)
+
+    def _output(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*self.command, *arguments], env=self.environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+
+Side = Lab | Docker | Buildah
 
 
 def timed(side: Side, *arguments: str) -> float:
@@ -138,6 +164,45 @@ def timed_load(side: Side, maker: Lab, fresh: Fresh) -> float:
     return timed(side, "load", "-q", "-i", str(saved))
 
 
+SEVEN_STEPS = """FROM bench:base
+ENV GREETING=hello
+RUN mkdir /srv/site && echo "$GREETING" > /srv/site/index.html
+COPY page /srv/site/
+RUN cat /srv/site/page >> /srv/site/index.html
+EXPOSE 80
+CMD ["sh"]
+"""
+
+
+def context_of(scratch: Path, name: str, dockerfile: str, files: int) -> Path:
+    """A build context with so many files of 1 kB in directories of a hundred."""
+    directory = scratch / name
+    if not directory.exists():
+        directory.mkdir()
+        (directory / "Dockerfile").write_text(dockerfile)
+        (directory / "page").write_text("a page\n")
+        for number in range(files):
+            path = directory / f"tree/{number // 100}/{number}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{number}\n" * (1024 // (len(str(number)) + 1)))
+    return directory
+
+
+def timed_build(side: Side, context: Path, *options: str) -> float:
+    side.environment["DOCKER_BUILDKIT"] = "0"  # the classic builder
+    if isinstance(side, Buildah):
+        side.prepare()
+        return timed(side, "build", "--quiet", "--runtime=runc", *options, str(context))
+    return timed(side, "build", "--quiet", *options, str(context))
+
+
+def timed_addition(side: Side, context: Path, number: Iterator[int]) -> float:
+    """Copy ten thousand files that nobody has seen: one is changed, so the cache has nothing."""
+    (context / "tree/new").write_text(str(next(number)))
+    os.sync()
+    return timed_build(side, context)
+
+
 def our_import_memory(lab: Lab, tar: Path) -> float:
     """The process's largest resident set: one process does it all."""
     process = subprocess.Popen(
@@ -161,7 +226,10 @@ def their_import_memory(docker: Docker, tar: Path) -> float:
 
 
 def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchmark]:
-    number, maker = itertools.count(), Lab(lab.scratch, root="maker")
+    number, maker, buildah = itertools.count(), Lab(lab.scratch, root="maker"), Buildah(lab.scratch, tar)
+    seven = context_of(lab.scratch, "seven", SEVEN_STEPS, 0)
+    many = context_of(lab.scratch, "many", "FROM bench:base\nCOPY tree /tree\n", 10_000)
+    new = (seven, "--no-cache")
     run, alone = ("run", "--rm", "bench:base", "true"), ("run", "--rm", "--network", "none", "bench:base", "true")
     return [
         Benchmark("import", "s", lambda: timed_import(lab, fresh), lambda: timed_import(docker, fresh)),
@@ -171,10 +239,20 @@ def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchm
         Benchmark("memory", "MB", lambda: our_import_memory(lab, tar), lambda: their_import_memory(docker, tar)),
         Benchmark("run", "s", lambda: timed(lab, *run), lambda: timed(docker, *run)),
         Benchmark("run-without-network", "s", lambda: timed(lab, *alone), lambda: timed(docker, *alone)),
+        Benchmark("build", "s", lambda: timed_build(lab, *new), lambda: timed_build(docker, *new)),
+        Benchmark("build-buildah", "s", lambda: timed_build(lab, *new), lambda: timed_build(buildah, *new), "buildah"),
+        Benchmark("build-cached", "s", lambda: timed_build(lab, seven), lambda: timed_build(docker, seven)),
+        Benchmark(
+            "build-10000-files",
+            "s",
+            lambda: timed_addition(lab, many, number),
+            lambda: timed_addition(docker, many, number),
+        ),
     ]
 
 
 NAMES = ("import", "commit", "save", "load", "memory", "run", "run-without-network")
+NAMES += ("build", "build-buildah", "build-cached", "build-10000-files")
 
 
 def pairs(benchmark: Benchmark, count: int) -> list[tuple[float, float]]:
@@ -199,7 +277,7 @@ def row(benchmark: Benchmark, measured: Sequence[tuple[float, float]]) -> str:
     numbers = (
         f"{ours:.3g} {benchmark.unit} | {theirs:.3g} {benchmark.unit} | {statistics.median(ratios):.2f} | {spread}"
     )
-    return f"| {benchmark.name} | {numbers} | {len(measured)} |"
+    return f"| {benchmark.name} | {benchmark.peer} | {numbers} | {len(measured)} |"
 
 
 def base_tar() -> Path:
@@ -237,8 +315,8 @@ def main() -> None:
     tar = base_tar()
     lines = [
         f"Base: {tar.stat().st_size / 1e6:.0f} MB. Kernel {os.uname().release}, {os.cpu_count()} processors.\n",
-        "| benchmark | ours | dockerd | ours / dockerd | range | pairs |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| benchmark | peer | ours | the peer's | ours / the peer's | range | pairs |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     print(*lines, sep="\n", flush=True)
     with both(tar) as (lab, docker):

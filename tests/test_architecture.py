@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "__init__": {"errors", "engine", "notebook"},
 }
 
-# Which modules may import a library, as path prefixes. HTTP clients have no door yet.
+# Which modules may import a library, as path prefixes. A build that ADDs a URL is what speaks HTTP.
 DOORS: dict[str, tuple[str, ...]] = {
     "ctypes": ("host/linux.py",),
     "subprocess": ("host/programs.py",),
@@ -52,8 +52,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "IPython": ("notebook/",),
     "ipywidgets": ("notebook/",),
     "requests": (),
-    "urllib.request": (),
-    "http.client": (),
+    "urllib.request": ("engine/build/download.py",),
+    "http.client": ("engine/build/download.py",),
     "aiohttp": (),
     "httpx": (),
 }

@@ -4,12 +4,12 @@
     command.py      what all commands share: errors, exit codes, the engine
     images.py       import, images, tag, rmi, history
     archives.py     save, load, export
-    building.py     build
+    building.py     build, and build_output.py what it prints
     containers.py   create, start, stop, ps, commit, rm, …
     run.py          run, attach, exec: the commands that connect the terminal
     output.py       logs
     files.py        cp, diff
-    pruning.py      what takes space, and freeing it: system df, the prunes
+    pruning.py      what takes space, and freeing it: system df, the prunes, builder prune
     options.py      the options that run and create share
     inspection.py   inspect and its templates
     system.py       info, version, system down, system fsck
@@ -81,6 +81,11 @@ image_group = Group(
         "rm": "images:remove_images",
     },
 )
+builder_group = Group(
+    "builder",
+    help="Manage builds.",
+    places={"build": "building:build", "prune": "pruning:prune_builder"},
+)
 system_group = Group(
     "system",
     help="Manage the engine.",
@@ -117,7 +122,7 @@ labctr = Group(
         "rmi": "images:remove_images",
         "version": "system:version",
     },
-    commands=[container_group, image_group, system_group],
+    commands=[builder_group, container_group, image_group, system_group],
 )
 
 

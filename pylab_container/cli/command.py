@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pylab_container.errors import DockerfileError, LabError
+from pylab_container.errors import LabError
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -80,12 +80,8 @@ def _explain(context: click.Context, root: str | None = None, storage_driver: st
 
 def report(error: LabError) -> None:
     """Show an error on standard error."""
-    if isinstance(error, DockerfileError):
-        click.echo(f"Error: {error}", err=True)  # with the line, a caret, and the hint
-        return
-    click.echo(f"Error: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"Hint: {error.hint}", err=True)
+    text = f"Error: {error}"  # with its hint; a mistake in a Dockerfile also with the line and a caret
+    click.echo(text.encode(errors="surrogateescape"), err=True)
 
 
 def open_engine(*, recover: bool = True) -> Engine:

@@ -1,4 +1,4 @@
-"""What takes space, and freeing it: system df, system prune, image prune, container prune."""
+"""What takes space, and freeing it: system df, and the prunes of system, image, container and builder."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ _CONTAINERS = "all stopped containers"
 _VOLUMES = "all anonymous volumes not used by at least one container"
 _DANGLING = "all dangling images"
 _ALL_IMAGES = "all images without at least one container associated to them"
+_DANGLING_CACHE = "all dangling build cache"
+_CACHE = "all build cache"
+_DELETED_CACHE = "Deleted build cache objects"
 
 
 def _pruning(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,16 +64,36 @@ def prune_containers(force: bool, filters: Mapping[str, Sequence[str]]) -> None:
 
 
 @click.command(cls=Command)
+@click.option("-a", "--all", "every", is_flag=True, help="Also the steps on the way to images with a name.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("--filter", "conditions", multiple=True, metavar="NAME=VALUE", help="until=24h")
+def prune_builder(every: bool, force: bool, conditions: tuple[str, ...]) -> None:  # noqa: FBT001
+    """Remove the build cache.
+
+    These are the steps that lead to no image with a name and to no container, the roots of steps that failed, and the
+    files of RUN --mount=type=cache, unless a build is using them. With -a the steps on the way to images with a name
+    go, too: the images stay whole, but the next build begins from nothing.
+    """
+    filters = _filters(conditions)
+    if force or _confirmed(f"This will remove {_CACHE if every else _DANGLING_CACHE}."):
+        pruned = open_engine().prune_builds(all=every, filters=filters)
+        _show(_DELETED_CACHE, [removal.name for removal in pruned.deleted])
+        _total(pruned)
+
+
+@click.command(cls=Command)
 @click.option("-a", "--all", "every", is_flag=True, help="Also images with a name that no container uses.")
 @click.option("--volumes", is_flag=True, help="Also volumes without a name that no container uses.")
 @_pruning
 def prune_system(every: bool, volumes: bool, force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
-    """Remove everything that nobody needs."""
+    """Remove everything that nobody needs: containers, images, build cache."""
     if volumes and "until" in filters:
         raise InvalidInput(
             'The "until" filter is not supported with "--volumes"', hint="volumes have no time; prune them on their own"
         )
     kinds = [_CONTAINERS, *([_VOLUMES] if volumes else []), _ALL_IMAGES if every else _DANGLING]
+    with_cache = filters.keys() <= {"until"}  # build cache has no labels
+    kinds += [_CACHE if every else _DANGLING_CACHE] if with_cache else []
     if not force and not _confirmed("This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds)):
         return
     engine = open_engine()
@@ -81,6 +104,9 @@ def prune_system(every: bool, volumes: bool, force: bool, filters: Mapping[str, 
         _show("Deleted Volumes", [removal.name for removal in done[1].deleted])
     done.append(engine.images.prune({"dangling": not every, **filters}))
     _show("Deleted Images", _image_lines(done[-1]))
+    if with_cache:
+        done.append(engine.prune_builds(all=every, filters=filters))
+        _show(_DELETED_CACHE, [removal.name for removal in done[-1].deleted])
     _total(*done)
 
 
@@ -146,6 +172,13 @@ def df(verbose: bool) -> None:  # noqa: FBT001
             usage.volumes_size,
             usage.reclaimable_volumes,
         ),
+        _row(
+            "Build Cache",
+            len(usage.build_cache),
+            sum(cache.active for cache in usage.build_cache),
+            usage.build_cache_size,
+            usage.reclaimable_build_cache,
+        ),
     ]
     click.echo(tables.render(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], rows))
 
@@ -172,6 +205,19 @@ def _details(usage: DiskUsage) -> None:
     click.echo("\nLocal Volumes space usage:\n")
     volumes = [(one.volume.name, str(one.links), human_precise(one.size)) for one in usage.volumes]
     click.echo(tables.render(["VOLUME NAME", "LINKS", "SIZE"], volumes))
+    click.echo(f"\nBuild cache usage: {human_precise(usage.build_cache_size)}\n")
+    cache = [
+        (
+            tables.short_id(one.id),
+            one.kind,
+            human_precise(one.size),
+            tables.created(one.when),
+            str(one.active).lower(),
+            str(one.shared).lower(),
+        )
+        for one in usage.build_cache
+    ]
+    click.echo(tables.render(["CACHE ID", "CACHE TYPE", "SIZE", "LAST USED", "ACTIVE", "SHARED"], cache))
 
 
 def _container_row(record: Any, size: int) -> tuple[str, ...]:

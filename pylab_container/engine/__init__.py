@@ -5,6 +5,7 @@
     ├── containers   ContainerCollection: create, run, list, get, prune
     ├── volumes      VolumeCollection: list, prune
     ├── df()         what takes how much space
+    ├── prune_builds()   removes the build cache
     ├── fsck()       what is wrong with the data root, and its repair
     ├── info()       what the tutorial looks at in `docker info`
     └── events       the stream of everything that the engine does
@@ -19,6 +20,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import tempfile
 import threading
@@ -46,6 +48,7 @@ from pylab_container.store.records import ContainerStore
 
 if TYPE_CHECKING:
     from pylab_container.engine.fsck.report import Finding
+    from pylab_container.engine.pruning import Filters, Pruned
     from pylab_container.engine.usage import DiskUsage
     from pylab_container.runtime.network import Bridge
 
@@ -121,6 +124,23 @@ class Engine:
 
         return usage.disk_usage(self)
 
+    def prune_builds(self, *, all: bool = False, filters: Filters | None = None) -> Pruned:
+        """Remove the build cache; engine/pruning.py tells what of it.
+
+        all      also the steps on the way to images with names, which stay whole
+        filters  until ("24h", or a moment)
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import pruning
+
+        return pruning.prune_builds(self, filters or {}, all=all)
+
+    def command_line(self, *words: str) -> str:
+        """What to type so that labctr does this on the same data root; $LABCTR_ROOT need not be set there."""
+        root = () if self.data_root == Path(DEFAULT_ROOT) else ("--root", str(self.data_root))
+        return shlex.join(["labctr", *root, *words])
+
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """A directory for what is only needed during one operation, on the data root's own disk.
@@ -138,6 +158,10 @@ class Engine:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
             os.close(lock)
+
+    def secrets_directory(self, container_id: str) -> Path:
+        """Where the secrets of a build step lie while its container runs: in memory, like all of /run."""
+        return self.run_root / "secrets" / container_id
 
     def scratch_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while a scratch directory gets its own lock."""

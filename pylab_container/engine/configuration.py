@@ -6,21 +6,20 @@ The builder carries these out between its RUNs and COPYs; `commit --change` and
 
 from __future__ import annotations
 
-import json
 import posixpath
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pylab_container.engine import launch
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import dockerfile, expansion
+from pylab_container.formats import dockerfile, expansion, golang
 from pylab_container.formats.image import EMPTY_CONFIG, Json
-from pylab_container.formats.instructions import Instruction, exposed_ports
+from pylab_container.formats.instructions import Instruction, duration, exposed_ports
+from pylab_container.formats.signals import signal_number
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
-CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR")
+CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR")
 """The instructions that --change takes, as in moby's builder/dockerfile."""
 
 
@@ -30,12 +29,14 @@ class Configuration:
 
     config       Docker's Config: Env, Cmd, User, …
     arguments    the values of ARG, None for a declared one without value
+    given        arguments that are known without ARG: proxies
     has_command  one of the instructions was CMD
     """
 
     config: Json
     arguments: dict[str, str | None] = field(default_factory=dict)
     has_command: bool = False
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,8 +46,8 @@ class Configuration:
     @property
     def variables(self) -> dict[str, str]:
         """What $NAME means now: ENV, and ARG where no ENV has the name."""
-        given = {name: value for name, value in self.arguments.items() if value is not None}
-        return {**given, **self.environment}
+        declared = {name: value for name, value in self.arguments.items() if value is not None}
+        return {**self.given, **declared, **self.environment}
 
     @property
     def shell(self) -> list[str]:
@@ -57,7 +58,7 @@ class Configuration:
         """The words of RUN, CMD or ENTRYPOINT: as they are in exec form, else one text for the shell."""
         if instruction.exec_form:
             return list(instruction.arguments)
-        return [*self.shell, instruction.arguments[0]]
+        return [*self.shell, *instruction.arguments[:1]]
 
     def expand(self, word: str, instruction: Instruction) -> str:
         """A word with its variables replaced and without its quotes."""
@@ -117,14 +118,14 @@ def label_text(labels: Mapping[str, str]) -> str:
 def _cmd(target: Configuration, instruction: Instruction) -> str:
     target.config["Cmd"] = target.command(instruction)
     target.has_command = True
-    return f"CMD {_quoted(target.config['Cmd'])}"
+    return f"CMD {golang.quoted_words(target.config['Cmd'])}"
 
 
 def _entrypoint(target: Configuration, instruction: Instruction) -> str:
-    target.config["Entrypoint"] = target.command(instruction)
+    target.config["Entrypoint"] = target.command(instruction) if instruction.arguments else None
     if not target.has_command:
         target.config["Cmd"] = None  # the base image's CMD was meant for its own ENTRYPOINT
-    return f"ENTRYPOINT {_quoted(target.config['Entrypoint'])}"
+    return f"ENTRYPOINT {golang.quoted_words(target.config['Entrypoint'] or ())}"
 
 
 def _user(target: Configuration, instruction: Instruction) -> str:
@@ -156,6 +157,7 @@ def _volume(target: Configuration, instruction: Instruction) -> str:
 
 def _stopsignal(target: Configuration, instruction: Instruction) -> str:
     target.config["StopSignal"] = target.expand(instruction.arguments[0], instruction)
+    signal_number(target.config["StopSignal"])
     return f"STOPSIGNAL {target.config['StopSignal']}"
 
 
@@ -165,9 +167,36 @@ def _shell(target: Configuration, instruction: Instruction) -> str:
 
 
 def _onbuild(target: Configuration, instruction: Instruction) -> str:
-    trigger = re.sub(r"(?i)^\s*ONBUILD\s*", "", instruction.original)
+    trigger = instruction.trigger_text
     target.config["OnBuild"] = [*(target.config.get("OnBuild") or ()), trigger]
     return f"ONBUILD {trigger}"
+
+
+def _healthcheck(target: Configuration, instruction: Instruction) -> str:
+    kind, *words = instruction.arguments
+    flags = {name: value or "" for name, value in instruction.flags}
+    check: Json = {"Test": ["NONE"]}
+    if kind.upper() == "CMD":
+        check = {"Test": ["CMD", *words] if instruction.exec_form else ["CMD-SHELL", *words]}
+        durations = {
+            "Interval": "interval",
+            "Timeout": "timeout",
+            "StartPeriod": "start-period",
+            "StartInterval": "start-interval",
+        }
+        check.update({field: duration(flags[flag]) for field, flag in durations.items() if flags.get(flag)})
+        check.update({"Retries": int(flags["retries"])} if flags.get("retries") else {})
+    # moby merges with the last one: what this one leaves out stays.
+    target.config["Healthcheck"] = {**(target.config.get("Healthcheck") or {}), **check}
+    return f"HEALTHCHECK {_go_healthcheck(check)}"
+
+
+def _go_healthcheck(check: Json) -> str:
+    """A health check as Go's %q prints the structure, which is how histories show it."""
+    durations = [f'"{golang.duration(check.get(name, 0))}"' for name in ("Interval", "Timeout", "StartPeriod")]
+    return (
+        f"&{{{golang.quoted_words(check['Test'])} {' '.join(durations)} {golang.quoted_rune(check.get('Retries', 0))}}}"
+    )
 
 
 INSTRUCTIONS: Mapping[str, Callable[[Configuration, Instruction], str]] = {
@@ -175,6 +204,7 @@ INSTRUCTIONS: Mapping[str, Callable[[Configuration, Instruction], str]] = {
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
     "ONBUILD": _onbuild,
     "SHELL": _shell,
@@ -190,8 +220,3 @@ def _pairs(target: Configuration, instruction: Instruction) -> list[tuple[str, s
         (target.expand(name, instruction), target.expand(value or "", instruction))
         for name, value in instruction.pairs()
     ]
-
-
-def _quoted(words: Sequence[str]) -> str:
-    """Words as Go prints a list of quoted strings, which is how histories show the exec form."""
-    return "[" + " ".join(json.dumps(word, ensure_ascii=False) for word in words) + "]"

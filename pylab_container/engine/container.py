@@ -31,6 +31,7 @@ from pylab_container.formats import reference as references
 from pylab_container.formats.events import ContainerChanged
 from pylab_container.formats.image import Json, child_config
 from pylab_container.formats.lifecycle import Event, State, after
+from pylab_container.formats.signals import signal_number
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import Attachment, Monitor
@@ -154,7 +155,7 @@ class Container:
         record = self.record
         if record.state is not State.RUNNING:
             return
-        self._signal(_signal_number(str(record.config.get("StopSignal") or "SIGTERM")))
+        self._signal(signal_number(str(record.config.get("StopSignal") or "SIGTERM")))
         try:
             self.wait(timeout)
         except TimeoutError:
@@ -169,7 +170,7 @@ class Container:
             raise Conflict(
                 f"Cannot kill container: {record.name}: Container {self.short_id} is not running", hint="labctr ps"
             )
-        number = _signal_number(signal)
+        number = signal_number(signal)
         self._signal(number)
         if number == 9:
             self.wait()
@@ -558,17 +559,6 @@ def _network_mode(record: ContainerRecord) -> str:
 
 def no_such_container(name: str) -> ContainerNotFound:
     return ContainerNotFound(f"No such container: {name}", hint="labctr ps -a lists what there is")
-
-
-def _signal_number(name: str | int) -> int:
-    """A signal by number or name, with or without SIG. Raises InvalidInput."""
-    text = str(name).upper()
-    if text.isdigit() and 1 <= int(text) <= signal.SIGRTMAX:
-        return int(text)
-    try:
-        return signal.Signals[text if text.startswith("SIG") else f"SIG{text}"]
-    except KeyError:
-        raise InvalidInput(f"Invalid signal: {name}", hint="man 7 signal lists them") from None
 
 
 def _inspect(engine: Engine, record: ContainerRecord) -> Json:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -249,6 +250,7 @@ class ContainerCollection:
         with contextlib.suppress(ContainerNotFound):
             Container(self._engine, container_id).remove(force=True, v=True)
         self._engine.layers.remove_writable(container_id)
+        shutil.rmtree(self._engine.secrets_directory(container_id), ignore_errors=True)
 
     def exit_command(self, container_id: str) -> builtins.list[str]:
         """What a monitor runs when its container has ended: `labctr` itself, to note it down."""

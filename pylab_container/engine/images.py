@@ -196,38 +196,54 @@ class ImageCollection:
 
     def build(
         self,
-        context: str | Path,
+        context: str | Path | BinaryIO,
         *,
-        tag: str | None = None,
-        dockerfile: str | None = None,
+        tag: str | Sequence[str] | None = None,
+        dockerfile: str | Path | BinaryIO | None = None,
         buildargs: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        target: str = "",
         nocache: bool = False,
+        cache_from: Sequence[str] = (),
+        network_mode: str = "",
+        extra_hosts: Mapping[str, str] | None = None,
+        platform: str = "",
+        secrets: Mapping[str, str | Path | bytes] | None = None,
     ) -> Image:
-        """Make an image as a Dockerfile says.
+        """Make an image as a Dockerfile says; what was done is in its `build_report`.
 
-        context     the folder whose files COPY and ADD may use
-        tag         what to call the image
-        dockerfile  another file than the context's Dockerfile
-        buildargs   values for ARG
-        nocache     carry out every step anew
+        context       the folder whose files COPY and ADD may use; or a stream, or "-" for standard
+                      input: a tar of the folder, or a Dockerfile alone
+        tag           what to call the image; several names if it is a list
+        dockerfile    another file than the context's Dockerfile, inside the context or not; "-" or a stream
+        buildargs     values for ARG
+        target        the stage to make, by name or number; the last one by default
+        nocache       carry out every step anew
+        cache_from    the only images that steps may be taken from
+        network_mode  of RUN: "bridge", "none" or "host"
+        extra_hosts   addresses by name, for RUN
+        platform      "linux/amd64": what the automatic arguments say of the target
+        secrets       what RUN --mount=type=secret shows, by id: a path, or the bytes themselves
 
         Raises DockerfileError, ImageNotFound, BuildFailed.
         """
-        from pylab_container.engine.builder import Builder, dockerfile_path
-        from pylab_container.engine.context import BuildContext
+        from pylab_container.engine.build import BuildOptions, build
 
-        name = references.parse_tag(tag) if tag else None
-        opened = BuildContext(context)
-        builder = Builder(
-            self._engine,
-            opened,
-            source=dockerfile_path(opened, dockerfile),
-            buildargs=buildargs or {},
-            labels=labels or {},
+        names = (tag,) if isinstance(tag, str) else tuple(tag or ())
+        options = BuildOptions(
+            names=tuple(references.parse_tag(name) for name in names),
+            dockerfile=dockerfile,
+            buildargs=dict(buildargs or {}),
+            labels=dict(labels or {}),
+            target=target,
             nocache=nocache,
+            cache_from=tuple(cache_from),
+            network=network_mode,
+            extra_hosts=tuple(f"{name}:{address}" for name, address in (extra_hosts or {}).items()),
+            platform=platform,
+            secrets=dict(secrets or {}),
         )
-        return builder.build(name)
+        return build(self._engine, context, options)
 
     # ---- find ----
 

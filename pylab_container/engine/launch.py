@@ -225,16 +225,15 @@ def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
         )
         for name in ("resolv.conf", "hostname", "hosts")
     ]
-    wanted = [
-        bundle.Mount(
-            source=mount["Source"],
-            destination=mount["Destination"],
-            type="bind",
-            options=("rbind", "rprivate", "rw" if mount["RW"] else "ro"),
-        )
-        for mount in record.mounts
-    ]
-    return own + wanted
+    return own + [_mount(mount) for mount in record.mounts]
+
+
+def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
+    if mount["Type"] == "tmpfs":
+        options = ("nosuid", "nodev", *([mount["Mode"]] if mount["Mode"] else []))
+        return bundle.Mount(source="tmpfs", destination=mount["Destination"], type="tmpfs", options=options)
+    options = ("rbind", "rprivate", "rw" if mount["RW"] else "ro")
+    return bundle.Mount(source=mount["Source"], destination=mount["Destination"], type="bind", options=options)
 
 
 def fill_volumes(record: ContainerRecord, root: Path) -> None:
@@ -266,10 +265,16 @@ def write_network_files(engine: Engine, record: ContainerRecord, address: str | 
     directory = engine.records.directory(record.id)
     hostname = record.config.get("Hostname") or record.short_id
     (directory / "hostname").write_text(f"{hostname}\n")
-    (directory / "hosts").write_text(hosts_file(hostname, address))
+    (directory / "hosts").write_text(hosts_file(hostname, address, extra=_extra_hosts(record)))
     (directory / "resolv.conf").write_text(
         container_resolv_conf(_text(Path("/etc/resolv.conf")), fallback=_text(Path("/run/systemd/resolve/resolv.conf")))
     )
+
+
+def _extra_hosts(record: ContainerRecord) -> list[tuple[str, str]]:
+    """--add-host: (name, address) out of "name:address", where an address may hold colons itself."""
+    entries = record.host_config.get("ExtraHosts") or ()
+    return [(name, address.strip("[]")) for name, _, address in (entry.partition(":") for entry in entries)]
 
 
 def _text(path: Path) -> str:

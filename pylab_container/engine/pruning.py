@@ -1,23 +1,27 @@
 """prune: remove what nobody needs, and say how much that freed.
 
 What counts as needed is moby's: a container while it runs, an image while it has a name
-or a container or a child, a volume while a container mounts it.
+or a container or a child, a volume while a container mounts it. Of the build cache that is what
+leads to such an image; and nothing is taken from a build that runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import usage
+from pylab_container.engine import recovery, usage
+from pylab_container.engine.build.mounts import cache_root
 from pylab_container.engine.image import Image
 from pylab_container.engine.images import Removal
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.formats import timestamps
+from pylab_container.formats.events import ImageChanged
 from pylab_container.formats.lifecycle import State
+from pylab_container.host.files import remove_tree, try_locked
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -60,8 +64,12 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
     dangling, criteria = _dangling(filters), _criteria(filters, "dangling")
     sizes = {layer.chain_id: layer.size for layer in engine.layers.all()}
     deleted: list[Removal] = []
-    for image in engine.images.list():
+    images = engine.images.list()
+    being_built = engine.layers.leases.claimed("layer")
+    for image in images:
         with contextlib.suppress(NotFound):  # removed by somebody else meanwhile
+            if image.config.chain_id in being_built and not image.tags:
+                continue
             if criteria.matches(image.config.created or timestamps.NEVER, image.labels):
                 deleted += _remove_image(engine, image, dangling=dangling)
     freed = sum(sizes.get(removal.name, 0) for removal in deleted if removal.action == "Deleted")
@@ -92,6 +100,75 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
                 deleted.append(Removal("Deleted", container.id))
                 freed += size
     return Pruned(tuple(deleted), freed)
+
+
+def prune_builds(engine: Engine, filters: Filters, *, all: bool) -> Pruned:
+    """Remove the build cache that nothing needs; see Engine.prune_builds.
+
+    It is the steps that lead to no image with a name and to no container, the roots of failed steps,
+    and the directories of cache mounts that no build is using. With all, the steps on the way to
+    other images go, too: those images are whole without them, and forget what they were made from.
+    """
+    for name in filters:
+        if name != "until":
+            raise InvalidInput(f"Invalid filter '{name}'", hint="the build cache has until=TIME")
+    criteria = _criteria(filters)
+    steps = _remove_steps(engine, criteria, all=all)
+    freed = sum(layer.size for step in steps for layer in step.layers if not engine.layers.exists(layer.chain_id))
+    mounts = [mount for mount in usage.cache_mounts(engine) if criteria.matches(mount.when, {})]
+    mounts = [mount for mount in mounts if _remove_cache_mount(engine, mount.id)]
+    deleted = tuple(Removal("Deleted", one.id) for one in (*steps, *mounts))
+    return Pruned(deleted, freed + sum(mount.size for mount in mounts))
+
+
+def _remove_steps(engine: Engine, criteria: _Criteria, *, all: bool) -> list[usage.CacheUsage]:
+    store = engine.image_store
+    with recovery.making(engine) as lease:  # at its end the layers go
+        with engine.images.commit_lock():
+            steps = usage.cache_steps(engine)
+            going = {step.id for step in steps if criteria.matches(step.when or timestamps.NEVER, {})}
+            going -= _needed(engine, steps, without=going, all=all)
+            children = _children(engine)
+            removed = [step for step in steps if step.id in going]
+            for step in removed:
+                if chain := engine.images.config(step.id).chain_id:
+                    lease.claim("layer", chain)
+                for child in children.get(step.id, ()):
+                    if child not in going:
+                        store.set_parent(child, "")
+                store.remove(step.id)
+        for step in removed:
+            engine.events.emit(ImageChanged("deleted", step.id))
+    return removed
+
+
+def _needed(engine: Engine, steps: Iterable[usage.CacheUsage], *, without: set[str], all: bool) -> set[str]:
+    """Those that running builds stand on, and unless all may go, what images that stay were made from."""
+    claimed = engine.layers.leases.claimed("layer")
+    needed = {step.id for step in steps if engine.images.config(step.id).chain_id in claimed}
+    if all:
+        return needed
+    staying = {image_id for image_id in engine.image_store.all() if image_id not in without} | needed
+    return {ancestor for image_id in staying for ancestor in engine.images.ancestors(image_id)}
+
+
+def _children(engine: Engine) -> dict[str, list[str]]:
+    children: dict[str, list[str]] = {}
+    for image_id in engine.image_store.all():
+        children.setdefault(engine.image_store.parent(image_id), []).append(image_id)
+    return children
+
+
+def _remove_cache_mount(engine: Engine, name: str) -> bool:
+    """Remove a cache mount's directory unless a build uses it. It goes in one step: half of it would be a trap."""
+    with try_locked(usage.cache_lock(engine, name)) as free, engine.scratch() as scratch:
+        if not free:
+            return False
+        with contextlib.suppress(FileNotFoundError):  # somebody else prunes, too
+            (cache_root(engine) / name).rename(scratch / name)
+            remove_tree(scratch / name)
+            return True
+    return False
 
 
 def _criteria(filters: Filters, *others: str) -> _Criteria:

@@ -2,6 +2,9 @@
 
 Sizes are bytes of file content, as the store counts them; layers that several images
 share count once in the whole.
+
+The steps of builds are images, too. One that has no name and no container is build cache, be it on
+the way to an image with a name or not; it counts there, and not among the images.
 """
 
 from __future__ import annotations
@@ -10,13 +13,19 @@ import contextlib
 import os
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pylab_container.engine.build.cache import STEP_MARK
+from pylab_container.engine.build.mounts import cache_root
 from pylab_container.engine.image import Image
 from pylab_container.engine.volumes import Volume
-from pylab_container.errors import NotFound
+from pylab_container.errors import CorruptStore, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.lifecycle import State
+from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host.files import try_locked
+from pylab_container.store.layers import Layer
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -52,6 +61,28 @@ class VolumeUsage:
 
 
 @dataclass(frozen=True)
+class CacheUsage:
+    """One thing of the build cache: a step of a build, or the directory of a RUN --mount=type=cache.
+
+    id      the image's, or the directory's name
+    kind    as docker names them: "regular" or "exec.cachemount"
+    when    RFC 3339: when the step was made, when the directory was last used
+    size    of the directory, or of the layers that no image needs and no newer step has
+    active  an image with a name or a container was made from it, or a build needs it now
+    shared  other images have its topmost layer, too
+    layers  those of `size`
+    """
+
+    id: str
+    kind: str
+    when: str
+    size: int
+    active: bool
+    shared: bool = False
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True)
 class DiskUsage:
     """Everything in a data root that takes space. layers_size: all images together."""
 
@@ -59,6 +90,7 @@ class DiskUsage:
     images: tuple[ImageUsage, ...]
     containers: tuple[ContainerUsage, ...]
     volumes: tuple[VolumeUsage, ...]
+    build_cache: tuple[CacheUsage, ...] = ()
 
     @property
     def reclaimable_images(self) -> int:
@@ -85,10 +117,21 @@ class DiskUsage:
         """Those that no container mounts."""
         return sum(usage.size for usage in self.volumes if not usage.links)
 
+    @property
+    def build_cache_size(self) -> int:
+        """All of the build cache, but what images have, too."""
+        return sum(usage.size for usage in self.build_cache)
+
+    @property
+    def reclaimable_build_cache(self) -> int:
+        """What `builder prune` would free."""
+        return sum(usage.size for usage in self.build_cache if not usage.active)
+
 
 def disk_usage(engine: Engine) -> DiskUsage:
     """Look at everything once."""
-    images = engine.images.list()
+    steps = cache_steps(engine)
+    images = _images(engine, without={step.id for step in steps})
     layers = {image.id: image.layers for image in images}
     references = Counter(layer.chain_id for chain in layers.values() for layer in chain)
     sizes = {layer.chain_id: layer.size for chain in layers.values() for layer in chain}
@@ -109,7 +152,70 @@ def disk_usage(engine: Engine) -> DiskUsage:
             VolumeUsage(volume, directory_size(str(volume.path)), len(engine.volumes.users(volume)))
             for volume in engine.volumes.list()
         ),
+        build_cache=(*steps, *cache_mounts(engine)),
     )
+
+
+def _images(engine: Engine, *, without: set[str]) -> list[Image]:
+    """As ImageCollection.list, were it not for the images of a build cache."""
+    images = [image for image in engine.images.list(all=True) if image.id not in without]
+    tagged = {tag.image_id for tag in engine.image_store.tags()}
+    parents = {engine.image_store.parent(image.id) for image in images}
+    return [image for image in images if image.id in tagged or image.id not in parents]
+
+
+def cache_steps(engine: Engine) -> list[CacheUsage]:
+    """The steps of builds that have no name and no container, the newest first."""
+    store = engine.image_store
+    kept = {tag.image_id for tag in store.tags()} | {record.image for record in engine.records.all()}
+    steps, chains = {}, set()
+    for image_id in store.all():
+        with contextlib.suppress(NotFound, CorruptStore):
+            config = engine.images.config(image_id)
+            if image_id not in kept and store.marked(image_id, STEP_MARK):
+                steps[image_id] = config
+            else:
+                kept.add(image_id)
+                chains.add(config.chain_id)
+    claimed = engine.layers.leases.claimed("layer")
+    needed = {ancestor for image_id in kept for ancestor in engine.images.ancestors(image_id)}
+    of_images = {layer.chain_id for chain in chains for layer in engine.layers.chain(chain)}
+    seen = set(of_images)
+    found = []
+    for image_id, config in sorted(steps.items(), key=lambda step: step[1].created):
+        layers = [layer for layer in engine.layers.chain(config.chain_id) if layer.chain_id not in seen]
+        seen.update(layer.chain_id for layer in layers)
+        found.append(
+            CacheUsage(
+                image_id,
+                kind="regular",
+                when=config.created,
+                size=sum(layer.size for layer in layers),
+                active=image_id in needed or config.chain_id in claimed,
+                shared=config.chain_id in of_images,
+                layers=tuple(layers),
+            )
+        )
+    return found[::-1]
+
+
+def cache_mounts(engine: Engine) -> list[CacheUsage]:
+    """The directories of RUN --mount=type=cache, sorted by name."""
+    found = []
+    for path in sorted(cache_root(engine).glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            when = rfc3339(path.stat().st_mtime_ns)
+            with try_locked(cache_lock(engine, path.name)) as free:
+                size = directory_size(str(path))
+            found.append(CacheUsage(path.name, kind="exec.cachemount", when=when, size=size, active=not free))
+    return found
+
+
+def cache_lock(engine: Engine, name: str) -> Path:
+    """The file that a build holds a lock on while it uses such a directory."""
+    path = engine.locks / f"cache-{name}"
+    path.touch(mode=0o600)
+    return path
 
 
 def _containers(engine: Engine) -> list[ContainerUsage]:

@@ -66,8 +66,8 @@ def parse(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
 
     name  of the file, for errors
 
-    Whether the file begins with FROM, and whether its stages exist, is left to the builder: the triggers of ONBUILD
-    are parsed here too. Raises DockerfileError with line, column and a hint.
+    Whether the file begins with FROM, and whether its stages exist, is left to the builder, as is what a trigger of
+    ONBUILD says: it is checked where it is carried out. Raises DockerfileError with line, column and a hint.
     """
     dockerfile = parse_syntax(source, name=name)
     for instruction in dockerfile.instructions:

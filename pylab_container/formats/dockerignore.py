@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,8 +37,8 @@ class Pattern:
         """Whether the pattern names exactly this path; says nothing about its parents."""
         if self.text.startswith("**") and not _has_special(self.text[2:]):
             return self._ends_like
-        expression = re.compile(_expression(self.text))
-        return lambda path: expression.fullmatch(path) is not None
+        compiled = re.compile(expression(self.text))
+        return lambda path: compiled.fullmatch(path) is not None
 
     def _ends_like(self, path: str) -> bool:
         # Docker reads "**name" as "ends in name", also inside a file name; "**/name" wants a whole name.
@@ -51,9 +51,13 @@ class Pattern:
         for wanted, name in zip(self.text.split("/"), names, strict=False):
             if "**" in wanted or "[^" in wanted:  # both can match a slash
                 return True
-            if not re.fullmatch(_expression(wanted), name):
+            if not re.fullmatch(expression(wanted), name):
                 return False
         return True
+
+
+Matches = tuple[bool, ...]
+"""For each pattern, whether it names a path or a directory above it."""
 
 
 class IgnorePatterns:
@@ -78,6 +82,11 @@ class IgnorePatterns:
                 raise InvalidInput(f".dockerignore line {number}: {error.message}", hint=error.hint) from None
         return cls(tuple(patterns))
 
+    @classmethod
+    def of(cls, patterns: Iterable[str]) -> IgnorePatterns:
+        """Patterns that come one by one, as those of COPY --exclude. Raises InvalidInput."""
+        return cls(tuple(_pattern(pattern) for pattern in patterns))
+
     def excludes(self, path: str) -> bool:
         """Whether the file stays out. `path` is relative to the context and "/"-separated.
 
@@ -86,12 +95,31 @@ class IgnorePatterns:
         path = _clean(path)
         if path == ".":
             return False
-        lineage = [path, *_parents(path)]
-        excluded = False
-        for pattern in self.patterns:
-            if pattern.is_exception == excluded and any(pattern.matches(each) for each in lineage):
-                excluded = not excluded
-        return excluded
+        matches: Matches = ()
+        for each in [*_parents(path), path]:
+            matches = self.matches(each, matches)
+        return self.covers(matches)
+
+    def matches(self, path: str, above: Matches = ()) -> Matches:
+        """What each pattern says of a path, given what it said of the directory above: a walk asks but once."""
+        known = above or (False,) * len(self.patterns)
+        return tuple([seen or pattern.matches(path) for seen, pattern in zip(known, self.patterns, strict=True)])
+
+    def covers(self, matches: Matches) -> bool:
+        """Whether a path with these matches stays out: the last pattern that names it decides."""
+        covered = False
+        for pattern, match in zip(self.patterns, matches, strict=True):
+            if match and pattern.is_exception == covered:
+                covered = not covered
+        return covered
+
+    def may_enter(self, directory: str) -> bool:
+        """Whether the docker command looks into an excluded `directory` for what a `!` pattern brings back.
+
+        It does where a `!` pattern begins with the directory's own name; a wildcard is not tried.
+        """
+        start = _clean(directory) + "/"
+        return any(f"{pattern.text}/".startswith(start) for pattern in self.patterns if pattern.is_exception)
 
     def may_contain_exceptions(self, directory: str) -> bool:
         """Whether a walk must enter the excluded `directory` because a `!` pattern may bring back something below it.
@@ -111,7 +139,7 @@ def _pattern(line: str) -> Pattern:
     text = _clean(text)
     if len(text) > 1:
         text = text.removeprefix("/")
-    _expression(text)
+    expression(text)
     return Pattern(text, is_exception)
 
 
@@ -141,9 +169,9 @@ _TOKEN = re.compile(
 )
 
 
-def _expression(pattern: str) -> str:
-    """The regular expression of a pattern. Raises InvalidInput where its syntax is wrong."""
-    expression, position = "", 0
+def expression(pattern: str) -> str:
+    """The regular expression that a path must match as a whole. Raises InvalidInput where the syntax is wrong."""
+    built, position = "", 0
     while position < len(pattern):
         token = _TOKEN.match(pattern, position)
         if token is None:
@@ -152,8 +180,8 @@ def _expression(pattern: str) -> str:
                 f'the pattern "{pattern}" has a {what}', hint="put a \\ before a character that is meant literally"
             )
         position = token.end()
-        expression += _token_expression(token, pattern)
-    return expression
+        built += _token_expression(token, pattern)
+    return built
 
 
 def _token_expression(token: re.Match[str], pattern: str) -> str:

@@ -144,6 +144,7 @@ class BuildStepStarted(Event):
     number: int
     of: int
     instruction: str
+    stage: str = ""
 
     def sentence(self) -> str:
         return f"step {self.number}/{self.of} {self.instruction}"
@@ -156,6 +157,8 @@ class BuildStep(Event):
     number, of  counted from 1
     cache       "hit", "miss" or "" where the cache has no say
     reason      on a miss, why
+    stage       what the stage is called
+    triggers    after a FROM, how many ONBUILD instructions of its image follow under the same number
     """
 
     number: int
@@ -165,6 +168,8 @@ class BuildStep(Event):
     cache: str
     seconds: float
     reason: str = ""
+    stage: str = ""
+    triggers: int = 0
 
     def sentence(self) -> str:
         cached = f" ({self.cache})" if self.cache else ""
@@ -172,13 +177,35 @@ class BuildStep(Event):
 
 
 @dataclass(frozen=True)
+class BuildContainer(Event):
+    """The command of a build step starts in this temporary container."""
+
+    container_id: str
+    number: int
+
+    def sentence(self) -> str:
+        return f"step {self.number} runs in container {self.container_id[:12]}"
+
+
+@dataclass(frozen=True)
 class BuildOutput(Event):
-    """A line or part of one that a build step printed."""
+    """A line or part of one that a build step printed; number says which step."""
+
+    text: str
+    number: int = 0
+
+    def sentence(self) -> str:
+        return self.text.rstrip("\n")
+
+
+@dataclass(frozen=True)
+class BuildWarning(Event):
+    """Something that a build does, or does not do, and that may not be what was meant."""
 
     text: str
 
     def sentence(self) -> str:
-        return self.text.rstrip("\n")
+        return self.text
 
 
 Emit = Callable[[Event], None]

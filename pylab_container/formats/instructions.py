@@ -304,8 +304,6 @@ def check(instruction: Instruction, *, source: str) -> None:
         raise
     except InvalidInput as error:
         raise fault(instruction, error.message, source=source, hint=error.hint) from None
-    if instruction.trigger:
-        check(instruction.trigger, source=source)
 
 
 def _unknown_instruction(instruction: Instruction, source: str) -> DockerfileError:

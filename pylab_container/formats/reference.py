@@ -109,6 +109,7 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
         hint = "a repository name is lower-case letters, digits and single . _ - between them"
         if path != path.lower():
             hint = f'repository names are lower-case: try "{text.lower()}"'
+            raise InvalidReference(f"invalid reference format: repository name ({text}) must be lowercase", hint=hint)
         raise InvalidReference(f'invalid reference format: "{text}"', hint=hint)
     if not _DOMAIN.match(domain):
         raise InvalidReference(f'invalid registry host "{domain}" in "{text}"', hint="write host or host:port")

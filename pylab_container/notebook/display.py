@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pylab_container.engine.builder import BuildReport
 from pylab_container.engine.containers import Container
 from pylab_container.engine.image import HistoryEntry, Image
 from pylab_container.errors import DockerfileError, LabError
@@ -27,6 +26,7 @@ from pylab_container.notebook.trees import MONOSPACE, shortened
 _WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
 # Longer cells may wrap; shorter ones must not be squeezed by them.
 _SHORT = 30
+_LONG = 90
 # Told while something lasts; what came of it is an event of its own.
 _RUNNING_COMMENTARY = (Progress, BuildOutput, BuildStepStarted)
 _COLOURS = {"ok": "#1a6b2a", "no": "#a40000", "open": "#6b5900"}
@@ -39,6 +39,12 @@ def portable(text: str) -> str:
     for directory in sorted(filter(None, directories), key=len, reverse=True):
         text = re.sub(re.escape(directory) + r"(?![\w.-])", f"${directories[directory]}", text)
     return shortened(text)
+
+
+def in_one_line(text: str) -> str:
+    """The text with single spaces in place of line ends, cut where it gets too long for a table."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONG else f"{line[: _LONG - 1]}…"
 
 
 @dataclass(frozen=True)
@@ -132,15 +138,6 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
     return Table(("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"), tuple(rows))
 
 
-def build_table(report: BuildReport) -> Table:
-    """A build, a line an instruction: what it made, whether the cache had it, how long it took."""
-    rows = [
-        (f"{step.number}/{step.of}", step.instruction, _short(step.image_id), step.cache, f"{step.seconds:.1f} s")
-        for step in report.steps
-    ]
-    return Table(("STEP", "INSTRUCTION", "IMAGE", "CACHE", "TIME"), tuple(rows))
-
-
 def event_table(events: Iterable[Event], kinds: tuple[type[Event], ...] = ()) -> Table:
     """What just happened, a line an event; only those of the kinds, where any are given."""
     told = [
@@ -199,8 +196,6 @@ def install(shell: Any) -> None:
 
     as_text.for_type(list, list_text)
     as_html.for_type(list, list_html)
-    as_text.for_type(BuildReport, lambda report, printer, _: printer.text(repr(build_table(report))))
-    as_html.for_type(BuildReport, lambda report: build_table(report)._repr_html_())
     as_html.for_type(Image, lambda image: image_table([image])._repr_html_())
     as_html.for_type(Container, lambda container: container_table([container])._repr_html_())
     shell.set_custom_exc((LabError,), _show_error)

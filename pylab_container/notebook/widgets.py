@@ -7,6 +7,7 @@ each widget is shown together with a text of its own that is the same at every r
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,7 +17,8 @@ from IPython.display import display
 from pylab_container.engine import Engine
 from pylab_container.engine.image import Image
 from pylab_container.formats import sizes
-from pylab_container.formats.events import BuildStep, Event, Progress
+from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Event, Progress
+from pylab_container.notebook.display import in_one_line
 
 # Redrawing more often than an eye can follow only slows the work down (seconds).
 _REDRAW = 0.1
@@ -29,25 +31,47 @@ def show(widget: ipywidgets.Widget, text: str) -> None:
 
 
 class ProgressBar:
-    """A bar fed by the engine's events: bytes while a layer is read, steps while an image is built."""
+    """A bar fed by the engine's events: bytes while a layer is read, steps while an image is built.
+
+    What a build warns about stands beside it in the end.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.bar = ipywidgets.FloatProgress(min=0, max=1, value=0)
         self.label = ipywidgets.Label(title)
         self._redrawn = 0.0
+        self._steps_done = 0
+        self._warnings: list[str] = []
+        self._lock = threading.Lock()
 
     def show(self) -> None:
         """Display the bar; the saved notebook keeps its title."""
         show(ipywidgets.HBox([self.bar, self.label]), self.title)
 
     def update(self, event: Event) -> None:
-        """Take notice of one event. The engine calls this, so it is quick and does not raise."""
-        if isinstance(event, BuildStep):
-            self._draw(event.number / event.of, f"step {event.number} of {event.of}")
-        elif isinstance(event, Progress) and time.monotonic() - self._redrawn > _REDRAW:
-            share = event.done / event.total if event.total else self.bar.value
-            self._draw(share, f"{event.activity} {sizes.human(event.done)}")
+        """Take notice of one event. The engine calls this, so it is quick and does not raise.
+
+        The stages of a build call it each from a thread of its own. A widget belongs to the cell
+        that displayed it, whichever thread changes it; a print would end up in another cell's output.
+        """
+        with self._lock:
+            match event:
+                case BuildStep():
+                    self._steps_done += 1
+                    self._draw(self._steps_done / event.of, f"{self._steps_done} of {event.of} steps")
+                case BuildOutput():
+                    self._comment(self.bar.value, f"step {event.number}: {_last_line(event.text)}")
+                case Progress():
+                    share = event.done / event.total if event.total else self.bar.value
+                    self._comment(share, f"{event.activity} {sizes.human(event.done)}")
+                case BuildWarning():
+                    self._warnings.append(event.text)
+
+    def _comment(self, share: float, text: str) -> None:
+        """Draw what is soon followed by more of its kind, unless that was done just now."""
+        if time.monotonic() - self._redrawn > _REDRAW:
+            self._draw(share, text)
 
     def _draw(self, share: float, text: str) -> None:
         self._redrawn = time.monotonic()
@@ -56,10 +80,16 @@ class ProgressBar:
 
     def finish(self, *, failed: bool = False) -> None:
         """Full and green, or red where it stopped."""
-        self.bar.bar_style = "danger" if failed else "success"
-        if not failed:
-            self.bar.value = 1.0
-            self.label.value = f"{self.title}: done"
+        with self._lock:
+            self.bar.bar_style = "danger" if failed else "success"
+            if not failed:
+                self._draw(1.0, "; ".join(["done", *self._warnings]))
+
+
+def _last_line(output: str) -> str:
+    """What a terminal would show last: programs draw their own progress over and over with \\r."""
+    lines = output.replace("\r", "\n").split("\n")
+    return in_one_line(next((line for line in reversed(lines) if line.strip()), ""))
 
 
 @contextlib.contextmanager

@@ -120,6 +120,16 @@ class ImageStore:
         """Note something beside an image; it goes with the image."""
         self._set(image_id, key, value)
 
+    def mark(self, image_id: str, key: str) -> None:
+        """Note that something holds of an image; it goes with the image. A power failure may undo it."""
+        directory = self._metadata / _hex(image_id)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        (directory / key).touch(mode=0o600)
+
+    def marked(self, image_id: str, key: str) -> bool:
+        """Whether that was noted."""
+        return (self._metadata / _hex(image_id) / key).exists()
+
     def remove(self, image_id: str) -> None:
         """Forget an image. Its layers are released by whoever knows who else needs them."""
         self.content_path(image_id).unlink(missing_ok=True)

@@ -232,6 +232,8 @@ class LayerStore:
         for top in unneeded:
             while top and top not in kept and top not in parents and self._directory(top).exists():
                 layer = self._remains(top)
+                if lease and layer.parent:  # killed after this one, somebody must still know of the next
+                    lease.claim("layer", layer.parent)
                 hidden.enter_context(self._hidden(layer))
                 parents.remove(layer.parent)
                 yield layer

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.image import Image
 from pylab_container.host import programs
+from tests.root.commands import Labctr, Terminal
+from tests.root.contexts import Context, write_context
 
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nstudent:x:1000:1000::/home/student:/bin/sh\n",
@@ -69,6 +74,50 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 def image(engine: Engine, busybox_tar: Path) -> Image:
     """The image busybox:1 in that engine."""
     return engine.images.import_(busybox_tar, "busybox:1")
+
+
+@pytest.fixture
+def context(tmp_path: Path, image: Image) -> Context:
+    """Writes a build context whose base image is there; see contexts.py."""
+    return partial(write_context, tmp_path / "context")
+
+
+# -- the command line -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(engine: Engine) -> list[str]:
+    """The beginning of every command line."""
+    return [sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)]
+
+
+@pytest.fixture
+def labctr(command: list[str], repository: Path) -> Labctr:
+    """Run a command to its end; check: it must succeed."""
+
+    def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*command, *arguments], input=input, capture_output=True, text=True, timeout=30, cwd=repository, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Terminal]]:
+    """Start a command in a terminal of its own."""
+    opened: list[Terminal] = []
+
+    def start(*arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
+        opened.append(Terminal([*command, *arguments], rows=rows, columns=columns, cwd=repository))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
 
 
 # -- what could be left behind -----------------------------------------------------------------

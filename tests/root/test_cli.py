@@ -2,104 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pylab_container import Engine
+from tests.root.commands import Labctr, Terminal
 
 ID = re.compile(r"[0-9a-f]{64}\n")
 CTRL_C, CTRL_P, CTRL_Q = b"\x03", b"\x10", b"\x11"
 
-Labctr = Callable[..., "subprocess.CompletedProcess[str]"]
-
 pytestmark = pytest.mark.usefixtures("image")
-
-
-@pytest.fixture
-def command(engine: Engine) -> list[str]:
-    """The beginning of every command line."""
-    return [sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)]
-
-
-@pytest.fixture
-def labctr(command: list[str], repository: Path) -> Labctr:
-    """Run a command to its end; check: it must succeed."""
-
-    def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*command, *arguments], input=input, capture_output=True, text=True, timeout=30, cwd=repository, check=False
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        assert not check or done.returncode == 0, done.stderr
-        return done
-
-    return run
-
-
-class Terminal:
-    """A person's terminal with one command running in it."""
-
-    def __init__(self, command: list[str], *, rows: int = 24, columns: int = 80, cwd: Path) -> None:
-        self.master, self._slave = os.openpty()
-        self.resize(rows, columns)
-        self.mode = termios.tcgetattr(self._slave)
-        self.output = b""
-        self.process = subprocess.Popen(command, cwd=cwd, preexec_fn=lambda: os.login_tty(os.dup(self._slave)))
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.master, keys)
-
-    def expect(self, text: str, seconds: float = 10) -> None:
-        """Read until the text has appeared since the last time."""
-        deadline = time.monotonic() + seconds
-        while text.encode() not in self.output:
-            ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"{text!r} did not appear in {self.output!r}"
-            self.output += os.read(self.master, 1 << 16)
-        self.output = self.output.partition(text.encode())[2]
-
-    def wait(self) -> int:
-        """The exit status; by then the terminal must be as it was."""
-        status = self.process.wait(15)
-        assert termios.tcgetattr(self._slave) == self.mode
-        return status
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-        os.close(self._slave)
-
-
-@pytest.fixture
-def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Terminal]]:
-    """Start a command in a terminal of its own."""
-    opened: list[Terminal] = []
-
-    def start(*arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
-        opened.append(Terminal([*command, *arguments], rows=rows, columns=columns, cwd=repository))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 # -- start-up and errors -----------------------------------------------------------------------
@@ -194,36 +114,6 @@ def test_tag_and_rmi_print_what_they_take_away(labctr: Labctr) -> None:
     done = labctr("rmi", "nosuch", "busybox:1", check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"Untagged: busybox:1\nDeleted: sha256:.{64}\nDeleted: sha256:.{64}\n", done.stdout)
-
-
-def test_build_tells_its_steps_and_uses_the_cache(labctr: Labctr, tmp_path: Path) -> None:
-    context = tmp_path / "context"
-    context.mkdir()
-    (context / "Dockerfile").write_text("FROM busybox:1\nRUN echo made > /made && echo said\n")
-    built = labctr("build", "-t", "made:1", str(context)).stdout
-    number = "[0-9a-f]{12}"
-    assert re.fullmatch(
-        rf"Step 1/2 : FROM busybox:1\n ---> {number}\nStep 2/2 : RUN echo made > /made && echo said\n"
-        rf" ---> Running in {number}\nsaid\nRemoving intermediate container {number}\n ---> {number}\n"
-        rf"Successfully built {number}\nSuccessfully tagged made:1\n",
-        built,
-    )
-    again = labctr("build", "-t", "made:1", str(context)).stdout
-    assert " ---> Using cache\n" in again
-    assert labctr("build", "-q", str(context)).stdout.startswith("sha256:")
-    assert labctr("run", "--rm", "made:1", "cat", "/made").stdout == "made\n"
-
-
-def test_build_ends_with_the_failed_steps_status(labctr: Labctr) -> None:
-    done = labctr("build", "-", input="FROM busybox:1\nRUN exit 7\n", check=False)
-    assert done.returncode == 7
-    assert "Error: The command '/bin/sh -c exit 7' returned a non-zero code: 7" in done.stderr
-
-
-def test_a_mistake_in_a_dockerfile_is_pointed_at(labctr: Labctr) -> None:
-    done = labctr("build", "-", input="FROM busybox:1\nRUNN x\n", check=False)
-    assert done.returncode == 1
-    assert "Dockerfile:2:1: unknown instruction: RUNN\n    RUNN x\n    ^\nHint: did you mean RUN?" in done.stderr
 
 
 # -- run ---------------------------------------------------------------------------------------

@@ -80,6 +80,11 @@ class Bench:
         engine.images.remove("removed:1")
         return self.base
 
+    def prune(self, engine: Engine) -> Image:
+        engine.images.build(self.archives / "context", tag="built:1", nocache=True)
+        engine.prune_builds(all=True)
+        return self.base
+
 
 @pytest.fixture
 def bench(engine: Engine, image: Image, busybox_tar: Path, tmp_path: Path) -> Bench:
@@ -91,7 +96,7 @@ def bench(engine: Engine, image: Image, busybox_tar: Path, tmp_path: Path) -> Be
     return Bench(engine, archives, busybox_tar)
 
 
-@pytest.mark.parametrize("name", ["import_", "commit", "load", "build", "remove"])
+@pytest.mark.parametrize("name", ["import_", "commit", "load", "build", "remove", "prune"])
 def test_an_operation_may_be_killed_at_any_moment(bench: Bench, name: str, seed: int, kills: int) -> None:
     sys.stdout.write(f"--seed {seed}\n")
     chance = random.Random(f"{seed} {name}")

@@ -280,6 +280,16 @@ def test_a_program_that_fails_is_told_apart_from_a_command_that_does(
     assert capsys.readouterr().out == "before\n"
 
 
+def test_what_a_check_finds_is_no_error_of_the_cell(
+    image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox:1\nWORKDIR srv\n")
+    magics.run(magics.words(f"build --check {tmp_path}"))
+    shown = capsys.readouterr().out
+    assert "WorkdirRelativePath" in shown
+    assert shown.endswith("[status 1]\n")
+
+
 def test_a_line_with_an_open_quotation_is_refused() -> None:
     with pytest.raises(InvalidInput, match="No closing quotation"):
         magics.words("ps 'x")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.container import Container
 from pylab_container.engine.image import Image
-from pylab_container.errors import InvalidInput
+from pylab_container.engine.pruning import Pruned
+from pylab_container.errors import BuildFailed, InvalidInput
+from pylab_container.host.files import locked
+from tests.root.contexts import Context, caches, run
 
 
 def layer(size: int, name: str = "file") -> bytes:
@@ -159,3 +164,109 @@ def test_what_prune_says_is_what_the_disk_gets_back(engine: Engine, imported: Ca
     pruned = engine.images.prune()
     assert pruned.space_reclaimed == 5_000_000
     assert before - used() >= 5_000_000
+
+
+# -- the build cache ---------------------------------------------------------------------------
+
+
+def names(pruned: Pruned) -> set[str]:
+    return {removal.name for removal in pruned.deleted}
+
+
+def ids(engine: Engine) -> set[str]:
+    return {each.id for each in engine.images.list(all=True)}
+
+
+def test_steps_that_lead_to_nothing_go_and_those_of_an_image_with_a_name_stay(
+    engine: Engine, context: Context, imported: Callable[..., Image]
+) -> None:
+    nameless = imported(10)
+    named = engine.images.build(context("COPY a /a\nENV A=1\n", {"a": "1234"}), tag="named:1")
+    engine.images.build(context("COPY a /a\nENV A=1\nCOPY b /b\nENV B=1\n", {"a": "1234", "b": "123"}))
+    assert len(ids(engine)) == 6
+    assert (engine.df().build_cache_size, engine.df().reclaimable_build_cache) == (3, 3)
+    pruned = engine.prune_builds()
+    assert (len(pruned.deleted), pruned.space_reclaimed) == (2, 3)
+    assert nameless.id in ids(engine)  # nobody built it
+    assert [step.id for step in named.history()][:3] == [named.id, *engine.images.ancestors(named.id)][1:4]
+    assert caches(engine.images.build(context("COPY a /a\nENV A=1\n", {"a": "1234"}))) == ["hit", "hit"]
+    assert engine.prune_builds().deleted == ()
+    assert engine.fsck(deep=True) == []
+
+
+def test_with_all_the_steps_below_an_image_go_and_it_stays_whole(engine: Engine, context: Context) -> None:
+    named = engine.images.build(
+        context("COPY a /a\nENV A=1\nCOPY b /b\nENV B=1\n", {"a": "A", "b": "B"}), tag="named:1"
+    )
+    base = engine.images.get("busybox:1")
+    pruned = engine.prune_builds(all=True)
+    assert (len(pruned.deleted), pruned.space_reclaimed) == (3, 0)
+    assert ids(engine) == {named.id, base.id}
+    assert run(engine, named, "cat /a /b; echo $A$B") == "AB11\n"
+    assert [step.id for step in named.history()] == [named.id, *["<missing>"] * 4]
+    assert engine.df().build_cache == ()
+    assert engine.fsck(deep=True) == []
+
+
+def test_an_image_with_a_container_or_a_committed_child_is_no_cache(engine: Engine, context: Context) -> None:
+    built = engine.images.build(context("COPY a /a\n", {"a": "1234"}))
+    container = create(engine, built)
+    assert engine.prune_builds(all=True).deleted == ()
+    child = container.commit()
+    container.remove()
+    assert engine.prune_builds().deleted == ()
+    assert names(engine.prune_builds(all=True)) == {built.id}
+    assert run(engine, child, "cat /a") == "1234"
+
+
+def test_the_root_of_a_failed_step_goes(engine: Engine, context: Context) -> None:
+    with pytest.raises(BuildFailed) as caught:
+        engine.images.build(context("RUN echo 12345 > /x; exit 1\n"), network_mode="none")
+    failed = engine.images.get(caught.value.image_id)
+    assert run(engine, failed, "cat /x") == "12345\n"
+    pruned = engine.prune_builds()
+    assert (names(pruned), pruned.space_reclaimed) == ({failed.id}, 6)
+    assert ids(engine) == {engine.images.get("busybox:1").id}
+
+
+def test_until_spares_what_is_younger_and_what_that_was_made_from(engine: Engine, context: Context) -> None:
+    engine.images.build(context("ENV A=1\nRUN --mount=type=cache,target=/c touch /c/f\n"), network_mode="none")
+    assert engine.prune_builds(filters={"until": "1h"}).deleted == ()
+    middle = engine.images.list()[0].config.created
+    engine.images.build(context("ENV A=1\nENV B=1\n"))
+    pruned = engine.prune_builds(filters={"until": middle})
+    assert [step.config.config["Env"][1:] for step in engine.images.list(all=True)] == [["A=1", "B=1"], ["A=1"], []]
+    assert len(pruned.deleted) == 2  # the RUN, and its mount
+
+
+def test_a_cache_mount_goes_unless_a_build_uses_it(engine: Engine, context: Context) -> None:
+    folder = context("RUN --mount=type=cache,target=/c echo 1234 > /c/file\n")
+    engine.images.build(folder, network_mode="none")
+    (mount,) = [one for one in engine.df().build_cache if one.kind == "exec.cachemount"]
+    assert (mount.size, mount.active) == (5, False)
+    for shared in (True, False):
+        with locked(engine.locks / f"cache-{mount.id}", shared=shared):
+            assert [one.active for one in engine.df().build_cache if one.kind == "exec.cachemount"] == [True]
+            assert mount.id not in names(engine.prune_builds())
+    pruned = engine.prune_builds(all=True)
+    assert (names(pruned), pruned.space_reclaimed) == ({mount.id}, 5)
+    assert list((engine.data_root / "builder/cache").iterdir()) == []
+    engine.images.build(folder, network_mode="none")
+
+
+def test_nothing_is_pruned_from_under_a_build_that_runs(engine: Engine, context: Context) -> None:
+    folder = context("COPY a /a\nENV A=1\nRUN sleep 2\nRUN cat /a\n", {"a": "1"})
+    with ThreadPoolExecutor() as thread, engine.events.collected() as events:
+        built = thread.submit(Engine(engine.data_root).images.build, folder, network_mode="none")
+        while not engine.containers.list():
+            assert not built.done(), built.result()
+            time.sleep(0.01)
+        assert engine.prune_builds(all=True).deleted == ()
+        assert engine.images.prune().deleted == ()
+        assert built.result().config.config["Env"][1:] == ["A=1"]
+    assert events == []
+
+
+def test_a_filter_that_the_build_cache_lacks_is_refused(engine: Engine) -> None:
+    with pytest.raises(InvalidInput, match="Invalid filter 'label'"):
+        engine.prune_builds(filters={"label": "x"})

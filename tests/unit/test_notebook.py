@@ -9,9 +9,11 @@ from statistics import median
 import nbformat
 import pytest
 
+from pylab_container.engine.build.report import BuildReport, StepReport
 from pylab_container.errors import DockerfileError, ImageNotFound
 from pylab_container.formats.events import BuildOutput, ImageChanged, LayerRemoved, OverlayUnmounted, Progress
 from pylab_container.notebook import trees
+from pylab_container.notebook.builds import report_view
 from pylab_container.notebook.display import ErrorCard, Note, Table, event_table, listed, portable
 from pylab_container.notebook.exercises import EXERCISES
 from pylab_container.notebook.magics import wants_terminal
@@ -291,6 +293,15 @@ def test_two_runs_of_a_listing_are_equal_once_sanitized() -> None:
     first = "IMAGE ID       CREATED                  SIZE\n9223c5786c4c   Less than a second ago   187MB\n"
     second = "IMAGE ID       CREATED         SIZE\n7bc399ab72aa   3 seconds ago   1.67GB\n"
     assert sanitized(first) == sanitized(second)
+
+
+def test_two_runs_of_a_build_are_equal_once_sanitized() -> None:
+    def shown(seconds: float) -> str:
+        step = StepReport(1, 1, "0", "RUN x", "", "miss", "", seconds / 2, seconds / 2)
+        return report_view(BuildReport((step,), seconds))._repr_html_()
+
+    assert shown(0.02) != shown(17.5)
+    assert sanitized(shown(0.02)) == sanitized(shown(17.5))
 
 
 def test_a_listing_of_another_image_is_still_another_one() -> None:

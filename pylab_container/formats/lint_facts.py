@@ -1,0 +1,273 @@
+"""What the linter's rules may look at: a Dockerfile, and what each instruction meets.
+
+A rule about `COPY $SOURCE /` has to know which variables there are when the COPY's turn
+comes. So the instructions are gone through as a build would, but nothing is done: only
+variables, and whether SHELL and WORKDIR were used, are kept track of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pylab_container.errors import DockerfileError, InvalidInput
+from pylab_container.formats.dockerfile import Dockerfile, parse_syntax
+from pylab_container.formats.dockerignore import IgnorePatterns
+from pylab_container.formats.expansion import expand, expand_heredoc
+from pylab_container.formats.instructions import Heredoc, Instruction
+from pylab_container.formats.stages import Stage, Stages, find_base
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PREDEFINED = {
+    *(f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")),
+    "TARGETSTAGE",
+}
+# They are settings for BuildKit's inventory of software, never variables of the file.
+_SETTINGS = {"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """What rules want to know about an image that a FROM names.
+
+    environment  its ENV
+    own_shell    whether it chose a shell with SHELL
+    triggers     its ONBUILD instructions
+    platform     as "linux/amd64"; "" where that is not known
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    own_shell: bool = False
+    triggers: tuple[str, ...] = ()
+    platform: str = ""
+
+
+@dataclass
+class State:
+    """What the instructions of a stage have brought about so far.
+
+    environment  the variables with a value, of ARG and ENV
+    declared     the names of ARGs, also of those without a value
+    own_shell    SHELL was used
+    workdir      WORKDIR was used
+    """
+
+    environment: dict[str, str]
+    declared: set[str]
+    own_shell: bool = False
+    workdir: bool = False
+
+    def copy(self) -> State:
+        """One that can change alone."""
+        return State(dict(self.environment), set(self.declared), self.own_shell, self.workdir)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An instruction and the state that it meets. An ARG with several names is as many steps.
+
+    image  the image that the stage begins with, at the end of all FROMs
+    """
+
+    instruction: Instruction
+    stage: Stage
+    image: str
+    state: State
+
+    def expanded(self, word: str) -> str | None:
+        """The word with its variables replaced; None where that fails."""
+        return expanded(word, self.state.environment, self.instruction.escape)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a rule may look at.
+
+    lines       of the file
+    directives  how many of them are directives, at the top
+    origins     every FROM
+    arguments   the variables that FROM knows: predefined ones and ARGs above the first FROM
+    defaults    their values without any --build-arg
+    declared    their names, also of those without a value
+    steps       the instructions of the stages that are built; none where the stages make no sense
+    reached     these stages
+    ignored     the patterns of .dockerignore; None where there is no such file
+    """
+
+    lines: Sequence[str]
+    directives: int
+    instructions: tuple[Instruction, ...]
+    origins: tuple[Instruction, ...]
+    arguments: Mapping[str, str]
+    defaults: Mapping[str, str]
+    declared: frozenset[str]
+    steps: tuple[Step, ...]
+    reached: tuple[Stage, ...]
+    buildargs: Mapping[str, str]
+    ignored: IgnorePatterns | None
+    images: Mapping[str, BaseImage]
+    platform: Mapping[str, str]
+
+    @property
+    def from_on(self) -> tuple[Instruction, ...]:
+        """The instructions from the first FROM on."""
+        first = self.instructions.index(self.origins[0]) if self.origins else len(self.instructions)
+        return self.instructions[first:]
+
+
+def collect(
+    dockerfile: Dockerfile,
+    lines: Sequence[str],
+    *,
+    source: str,
+    buildargs: Mapping[str, str],
+    target: str | None,
+    ignored: IgnorePatterns | None,
+    images: Mapping[str, BaseImage],
+    platform: Mapping[str, str],
+) -> Facts:
+    """The facts of a file; see linter.lint() for the arguments. Raises InvalidInput for an unknown target."""
+    origins = tuple(each for each in dockerfile.instructions if each.keyword == "FROM")
+    first = dockerfile.instructions.index(origins[0]) if origins else 0
+    above = [each for each in dockerfile.instructions[:first] if each.keyword == "ARG"]
+    arguments = _arguments(above, buildargs, platform)
+    stages = _stages(dockerfile, source, buildargs, platform)
+    reached: tuple[Stage, ...] = ()
+    if stages:
+        reached = stages.stages if target is None else stages.needed(stages.target(target))
+    return Facts(
+        lines=lines,
+        directives=len(dockerfile.directives),
+        instructions=dockerfile.instructions,
+        origins=origins,
+        arguments=arguments,
+        defaults=_arguments(above, {}, platform),
+        declared=frozenset({*arguments, *_PREDEFINED, *(name for each in above for name, _ in each.pairs())}),
+        steps=tuple(_walk(stages, reached, arguments, buildargs, images)) if stages else (),
+        reached=reached,
+        buildargs=buildargs,
+        ignored=ignored,
+        images=images,
+        platform=platform,
+    )
+
+
+def _stages(
+    dockerfile: Dockerfile, source: str, buildargs: Mapping[str, str], platform: Mapping[str, str]
+) -> Stages | None:
+    """None where the build will say what is wrong with the stages; the rules go on without."""
+    if any(len(each.arguments) not in (1, 3) for each in dockerfile.instructions if each.keyword == "FROM"):
+        return None
+    try:
+        return Stages.of(dockerfile, source=source, buildargs=buildargs, platform=platform)
+    except InvalidInput:
+        return None
+
+
+def _arguments(
+    instructions: Iterable[Instruction], buildargs: Mapping[str, str], platform: Mapping[str, str]
+) -> dict[str, str]:
+    arguments = dict(platform)
+    for instruction in instructions:
+        for name, default in instruction.pairs():
+            value = default if default is None else expanded(default, arguments, instruction.escape)
+            value = buildargs.get(name, value)
+            if value is not None:
+                arguments[name] = value
+    return arguments
+
+
+def _walk(
+    stages: Stages,
+    reached: Sequence[Stage],
+    arguments: Mapping[str, str],
+    buildargs: Mapping[str, str],
+    images: Mapping[str, BaseImage],
+) -> Iterator[Step]:
+    """Each instruction with what is known when its turn comes. A stage comes after the one that it begins with."""
+    ended: dict[int, tuple[State, str]] = {}
+    for stage in reached:
+        image = images.get(stage.base, BaseImage())
+        parent = find_base(stage.base, stages.stages[: stage.index])
+        state, name = (_first_state(image), stage.base) if parent is None else ended[parent]
+        state = state.copy()
+        triggers = image.triggers if parent is None else ()
+        inherited = () if parent is None else stages.stages[parent].instructions
+        for trigger_or_own in (*_triggers(stage, triggers, inherited), *stage.instructions):
+            for instruction in _one_argument_each(trigger_or_own):
+                step = Step(instruction, stage, name, state.copy())
+                yield step
+                _apply(step, state, arguments, buildargs)
+        ended[stage.index] = state, name
+
+
+def _first_state(image: BaseImage) -> State:
+    return State({"PATH": _DEFAULT_PATH, **image.environment}, set(_SETTINGS), own_shell=image.own_shell)
+
+
+def _triggers(stage: Stage, texts: Iterable[str], inherited: Iterable[Instruction]) -> Iterator[Instruction]:
+    """The ONBUILD instructions of what the stage begins with. They run at its FROM, so that is their place."""
+    found = [trigger for text in texts for trigger in _parsed(text)]
+    found += [instruction.trigger for instruction in inherited if instruction.trigger]
+    for trigger in found:
+        yield dataclasses.replace(trigger, line=stage.origin.line, end_line=stage.origin.end_line)
+
+
+def _parsed(text: str) -> tuple[Instruction, ...]:
+    try:
+        return parse_syntax(text).instructions
+    except DockerfileError:
+        return ()
+
+
+def _one_argument_each(instruction: Instruction) -> Iterator[Instruction]:
+    """In `ARG A=1 B=$A` the second sees the first; in ENV it does not."""
+    if instruction.keyword != "ARG":
+        yield instruction
+        return
+    for argument in instruction.arguments:
+        yield dataclasses.replace(instruction, arguments=(argument,))
+
+
+def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Mapping[str, str]) -> None:
+    instruction = step.instruction
+    if instruction.keyword == "SHELL":
+        state.own_shell = True
+    elif instruction.keyword == "WORKDIR":
+        state.workdir = True
+    elif instruction.keyword == "ENV":
+        pairs = [(step.expanded(key), step.expanded(value or "")) for key, value in instruction.pairs()]
+        state.environment.update({key: value for key, value in pairs if key and value is not None})
+    elif instruction.keyword == "ARG":
+        for name, default in instruction.pairs():
+            state.declared.add(name)
+            value = arguments.get(name) if default is None else step.expanded(default)
+            value = buildargs.get(name, value)
+            if value is not None:
+                state.environment[name] = value
+
+
+def expanded(word: str, variables: Mapping[str, str], escape: str) -> str | None:
+    """The word with its variables replaced; None where that fails."""
+    try:
+        return expand(word, variables, escape=escape)
+    except InvalidInput:
+        return None
+
+
+def used_names(word: str, escape: str) -> set[str]:
+    """The variables that a word uses."""
+    names: set[str] = set()
+    with contextlib.suppress(InvalidInput):  # ${V:?text} fails for want of a V, but has named it by then
+        expand(word, {}, escape=escape, unset=names)
+    return names
+
+
+def used_names_in_heredoc(heredoc: Heredoc) -> set[str]:
+    """The variables that a here-document uses; none where its delimiter was quoted."""
+    names: set[str] = set()
+    with contextlib.suppress(InvalidInput):
+        expand_heredoc(heredoc.content if heredoc.expand else "", {}, unset=names)
+    return names

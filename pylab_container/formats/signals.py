@@ -1,0 +1,26 @@
+"""Signals by number and by name, as STOPSIGNAL and kill take them. Source: signal(7)."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from pylab_container.errors import InvalidInput
+
+_HINT = "man 7 signal lists them"
+
+
+def signal_number(name: str | int) -> int:
+    """A signal by number or name, with or without SIG, as SIGRTMIN+3 also. Raises InvalidInput."""
+    text = str(name).upper().removeprefix("SIG")
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= signal.SIGRTMAX:
+        return int(text)
+    if match := re.fullmatch(r"(RTMIN|RTMAX)(?:([+-])(\d{1,2}))?", text, re.ASCII):
+        offset = int(f"{match[2] or '+'}{match[3] or 0}")
+        number = (signal.SIGRTMIN if match[1] == "RTMIN" else signal.SIGRTMAX) + offset
+        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+            return number
+    try:
+        return signal.Signals[f"SIG{text}"]
+    except KeyError:
+        raise InvalidInput(f"Invalid signal: {name}", hint=_HINT) from None

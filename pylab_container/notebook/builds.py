@@ -1,0 +1,130 @@
+"""How a build looks in a notebook: a table of its steps, a timeline, and the warnings about its Dockerfile.
+
+nbval compares tables, once tests/nbval_sanitize.cfg has taken times and sizes out of them. The
+timeline is nothing but times, so a rule there passes over the whole drawing, which is one line.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pylab_container.engine.build.report import BuildPlan, BuildReport, FileCounts, PlannedStep, StepReport
+from pylab_container.errors import LabError
+from pylab_container.formats import sizes
+from pylab_container.formats.linter import LintWarning
+from pylab_container.notebook.display import Table, in_one_line
+from pylab_container.notebook.timeline import Timeline
+
+
+def install(shell: Any) -> None:
+    """Make the shell show build reports and plans."""
+    as_text = shell.display_formatter.formatters["text/plain"]
+    as_html = shell.display_formatter.formatters["text/html"]
+    for kind, view in ((BuildReport, report_view), (BuildPlan, plan_view)):
+        as_text.for_type(kind, lambda shown, printer, _, view=view: printer.text(repr(view(shown))))
+        as_html.for_type(kind, lambda shown, view=view: view(shown)._repr_html_())
+
+
+@dataclass(frozen=True)
+class View:
+    """A build as a notebook shows it, from top to bottom."""
+
+    table: Table
+    timeline: Timeline | None
+    notes: tuple[str, ...]
+    warnings: Sequence[LintWarning]
+
+    def __repr__(self) -> str:
+        return "\n".join([repr(self.table), *self.notes, *map(_warning_text, self.warnings)])
+
+    def _repr_html_(self) -> str:
+        drawing = self.timeline._repr_html_() if self.timeline else ""
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        items = "".join(map(_warning_html, self.warnings))
+        return self.table._repr_html_() + drawing + notes + (f"<ul>{items}</ul>" if items else "")
+
+
+def report_view(report: BuildReport) -> View:
+    """What was done, and when."""
+    return View(build_table(report), Timeline(report) if report.steps else None, (), report.warnings)
+
+
+def plan_view(plan: BuildPlan) -> View:
+    """What would be done, and which stages would not."""
+    notes = (f"not needed for {plan.target}: {', '.join(plan.left_out)}",) if plan.left_out else ()
+    return View(plan_table(plan), None, notes, plan.warnings)
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def build_table(report: BuildReport) -> Table:
+    """A build, a line an instruction: whether the cache had it and if not why, how long it took, what it changed.
+
+    FILES counts what the instruction added (+), changed (~) and removed (-).
+    """
+    rows = [
+        (*_words(step), f"{step.seconds:.1f} s", sizes.human(step.bytes) if step.layer else "", _files_text(step))
+        for step in report.steps
+    ]
+    return _telling(Table((*_HEADINGS, "TIME", "SIZE", "FILES"), tuple(rows)))
+
+
+def plan_table(plan: BuildPlan) -> Table:
+    """A build that has not been done, a line an instruction: whether the cache has it, and if not why."""
+    return _telling(Table(_HEADINGS, tuple(map(_words, plan.steps))))
+
+
+_HEADINGS = ("STEP", "STAGE", "INSTRUCTION", "CACHE", "WHY")
+
+
+def _words(step: StepReport | PlannedStep) -> tuple[str, ...]:
+    return (f"{step.number}/{step.of}", step.stage, in_one_line(step.instruction), step.cache, step.reason)
+
+
+def _telling(table: Table) -> Table:
+    """The table without the columns for stages and reasons where they say the same in every line."""
+    kept = [
+        column
+        for column, heading in enumerate(table.headings)
+        if heading not in ("STAGE", "WHY") or len({row[column] for row in table.rows}) > 1
+    ]
+    first, *rows = (tuple(line[column] for column in kept) for line in (table.headings, *table.rows))
+    return Table(first, tuple(rows))
+
+
+def _files_text(step: StepReport) -> str:
+    if step.layer is None:
+        return ""
+    counts = _files(step)
+    return f"+{counts.added} ~{counts.changed} -{counts.removed}" if counts else "gone"
+
+
+def _files(step: StepReport) -> FileCounts | None:
+    """None where the layer was deleted since: a report can be older than the last prune."""
+    try:
+        return step.files
+    except (LabError, OSError):
+        return None
+
+
+# -- warnings ----------------------------------------------------------------------------------
+
+
+def _warning_text(warning: LintWarning) -> str:
+    return f"⚠ {_sentence(warning)} See {warning.lab}"
+
+
+def _warning_html(warning: LintWarning) -> str:
+    # A lab's name begins with labs/, which is the directory that the notebook itself is in.
+    link = html.escape(warning.lab.removeprefix("labs/"))
+    heading = html.escape(warning.lab.partition("#")[2].replace("-", " "))
+    return f'<li>⚠ {html.escape(_sentence(warning))} See <a href="{link}">{heading}</a></li>'
+
+
+def _sentence(warning: LintWarning) -> str:
+    hint = f"; {warning.hint}" if warning.hint else ""
+    return f"{warning.source}:{warning.line}: {warning.message}{hint} ({warning.rule})."

@@ -1,0 +1,180 @@
+"""When each step of a build began and how long it took, drawn as SVG: a lane a stage, a bar a step."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pylab_container.engine.build.report import BuildReport, StepReport
+from pylab_container.notebook.display import in_one_line
+
+# In pixels, as long as the notebook is wide enough.
+_WIDTH = 720
+_MARGIN = 12
+_TEXT = 16
+_BAR = 20
+_NARROWEST = 4
+_DIGIT = 7
+
+_FULL = "#2a6fb0"  # tells from a white and from a black background, and white text from it
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A step in the drawing: where it begins and how wide it is, in pixels."""
+
+    step: StepReport
+    x: float
+    width: float
+
+    @property
+    def text(self) -> str:
+        """As much of "4 RUN" as there is room for."""
+        keyword = self.step.instruction.partition(" ")[0].upper()
+        texts = (f"{self.step.number} {keyword}", str(self.step.number))
+        return next((text for text in texts if _DIGIT * len(text) + 4 <= self.width), "")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When each step of a build began and how long it took: a lane a stage, as SVG.
+
+    A full bar was made anew, a hollow one came from the cache or makes nothing. Its text tells no times,
+    so that a saved notebook changes little.
+    """
+
+    report: BuildReport
+
+    def __repr__(self) -> str:
+        stages = len(self.report.stages)
+        return f"timeline: {len(self.report.steps)} steps in {stages} stage{'s'[: stages != 1]}"
+
+    def _repr_html_(self) -> str:
+        # JupyterLab takes SVG, but not its words, out of a notebook that nobody has run yet: they get no size.
+        return f'<div style="font-size: 0; margin-top: 8px">{self._svg()}</div>'
+
+    def _svg(self) -> str:
+        scale = _Scale(max([self.report.seconds, *(step.started + step.seconds for step in self.report.steps)]))
+        lanes = [self._lane(number, stage, scale) for number, stage in enumerate(self.report.stages)]
+        bottom = self._lane_height * len(lanes)
+        height = bottom + 2 * _TEXT + 8
+        described = f"{self!r}, {self.report.seconds:.1f} s in all. The table has the same numbers."
+        return (
+            f'<svg class="build-timeline" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
+            f'role="img" aria-label="Timeline of the build" fill="currentColor" font-size="11" '
+            f'font-family="sans-serif" style="max-width: 100%; height: auto">'
+            f"<title>Timeline of the build</title><desc>{described}</desc>"
+            f"{scale.drawn(bottom)}{''.join(lanes)}{_legend(self.report.steps, height - 5)}</svg>"
+        )
+
+    @property
+    def _lane_height(self) -> int:
+        return _BAR + 8 + (_TEXT if len(self.report.stages) > 1 else 0)
+
+    def _lane(self, number: int, stage: str, scale: _Scale) -> str:
+        """The bars of a stage below its name; a stage alone needs none."""
+        top = number * self._lane_height + 1  # half of a bar's outline is outside it
+        name = ""
+        if len(self.report.stages) > 1:
+            name = f'<text x="{_MARGIN}" y="{top + 12}">{html.escape(in_one_line(stage))}</text>'
+            top += _TEXT
+        steps = [step for step in self.report.steps if step.stage == stage]
+        return name + "".join(_bar(bar, top) for bar in scale.bars(steps))
+
+
+class _Scale:
+    """From seconds to pixels."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = max(seconds, 0.001)
+        self._pixels = (_WIDTH - 2 * _MARGIN) / self.seconds
+
+    def x(self, seconds: float) -> float:
+        return _MARGIN + seconds * self._pixels
+
+    def bars(self, steps: Sequence[StepReport]) -> list[Bar]:
+        """The bars of one lane. Each can be seen and none hides another, if need be some pixels from its place."""
+        narrowest = min(_NARROWEST, (_WIDTH - 2 * _MARGIN) / (len(steps) or 1) - 1)
+        bars: list[Bar] = []
+        end = float(_MARGIN)
+        for step in sorted(steps, key=lambda step: (step.started, step.number)):
+            x = max(self.x(step.started), end)
+            bars.append(Bar(step, x, max(self.x(step.started + step.seconds) - x - 1, narrowest)))
+            end = x + bars[-1].width + 1
+        return _pushed_left(bars, narrowest)
+
+    def drawn(self, bottom: int) -> str:
+        """Lines at round seconds, with their numbers below."""
+        unit = round_step(self.seconds)
+        parts = []
+        for number in range(int(self.seconds / unit) + 1):
+            x = f"{self.x(number * unit):.1f}"
+            parts.append(
+                f'<line x1="{x}" x2="{x}" y1="0" y2="{bottom}" stroke="currentColor" stroke-opacity="0.25"/>'
+                f'<text x="{x}" y="{bottom + 12}" text-anchor="{_anchor(float(x))}">{number * unit:g} s</text>'
+            )
+        return "".join(parts)
+
+
+def _anchor(x: float) -> str:
+    """Where a text must begin so that it does not stick out."""
+    room = min(x, _WIDTH - x)
+    return "middle" if room > 2 * _MARGIN else "start" if x < _WIDTH / 2 else "end"
+
+
+def _pushed_left(bars: Sequence[Bar], narrowest: float) -> list[Bar]:
+    """The bars, with those that narrow ones pushed over the right edge pushed back."""
+    placed: list[Bar] = []
+    limit = float(_WIDTH - _MARGIN)
+    for bar in reversed(bars):
+        x = min(bar.x, limit - narrowest)
+        placed.append(Bar(bar.step, x, min(bar.width, limit - x)))
+        limit = x - 1
+    return placed[::-1]
+
+
+def round_step(seconds: float, most: int = 8) -> float:
+    """The smallest of … 0.1, 0.2, 0.5, 1, 2, 5 … seconds that fits at most `most` times."""
+    power = 10.0 ** math.floor(math.log10(seconds / most))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= seconds)
+
+
+_MADE = f'fill="{_FULL}" stroke="{_FULL}"'
+_FOUND = 'fill="none" stroke="currentColor"'
+_NOTHING = 'fill="none" stroke="currentColor" stroke-dasharray="2 2"'
+_KINDS = {
+    "miss": (_MADE, "made anew (miss)"),
+    "hit": (_FOUND, "from the cache (hit)"),
+    "": (_NOTHING, "nothing to make"),
+}
+
+
+def _bar(bar: Bar, top: int) -> str:
+    step = bar.step
+    look, meaning = _KINDS[step.cache]
+    told = f"{step.number}/{step.of} {in_one_line(step.instruction)}: {step.seconds:.2f} s, {meaning}"
+    text = ""
+    if bar.text:
+        colour = ' fill="white"' if step.cache == "miss" else ""
+        middle = f"{bar.x + bar.width / 2:.1f}"
+        text = f'<text x="{middle}" y="{top + 14}" text-anchor="middle"{colour}>{html.escape(bar.text)}</text>'
+    return (
+        f"<g><title>{html.escape(told)}</title>"
+        f'<rect x="{bar.x:.1f}" y="{top}" width="{bar.width:.1f}" height="{_BAR}" rx="2" {look}'
+        # Also the inside of a hollow bar answers the mouse.
+        f' pointer-events="all"/>{text}</g>'
+    )
+
+
+def _legend(steps: Iterable[StepReport], bottom: int) -> str:
+    """What full and hollow mean, as far as the drawing has both."""
+    parts, x = [], _MARGIN
+    used = {step.cache for step in steps}
+    for kind, (look, meaning) in _KINDS.items():
+        if kind in used:
+            parts.append(f'<rect x="{x}" y="{bottom - 10}" width="14" height="10" rx="2" {look}/>')
+            parts.append(f'<text x="{x + 20}" y="{bottom - 1}">{meaning}</text>')
+            x += 150
+    return "".join(parts)

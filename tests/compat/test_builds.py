@@ -1,0 +1,319 @@
+"""Every case of build_cases, built by us and by a peer: the same config, history and files.
+
+The peer is docker's classic builder; for what that does not know it is buildah, and for
+what neither knows the Dockerfile reference, whose facts stand in the case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylab_container import Engine, errors
+from pylab_container.host import linux
+from tests.compat.build_cases import CASES
+from tests.compat.build_context import SECOND, Case, base_archive, write
+from tests.compat.copy_cases import SITE
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build made: "/path", "config.<field>", "history.<step>" or "author", and what is there."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a builder made no image, in its words."""
+
+    words: str
+
+
+Outcome = Built | Refused
+
+# A time from here on is "now": none that was kept. Some tools round down, and the clock of files lags a little.
+STARTED = time.time() - 2
+BUILDAH_LEAVES = ("/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run")
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.claim for case in CASES])
+def test_builds_are_the_peer_s(case: Case, ours: Ours, expected: Mapping[str, Future[Outcome]]) -> None:
+    theirs = expected[case.claim].result() if case.claim in expected else promised(case)
+    if case.refused is not None:
+        assert_refused(theirs, case.refused, by=case.peer)
+        assert_refused(ours.build(case), case.refused, by="us")
+    else:
+        assert isinstance(theirs, Built), f"{case.peer}: {theirs.words}"
+        built = ours.build(case)
+        assert isinstance(built, Built), built.words
+        found = list(differences(theirs.facts, built.facts, peer=case.peer))
+        assert not found, "\n".join(found)
+
+
+def promised(case: Case) -> Outcome:
+    """What the Dockerfile reference says of a case that no peer knows."""
+    return Built(case.facts) if case.refused is None else Refused(case.refused)
+
+
+def assert_refused(outcome: Outcome, words: str, *, by: str) -> None:
+    assert isinstance(outcome, Refused), f"{by} built it"
+    assert words.lower() in outcome.words.lower(), f"{by}: {outcome.words}"
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, peer: str) -> Iterator[str]:
+    """One line for each fact that is not the same.
+
+    Of buildah only files are compared, for its configs have fields of their own, and not those
+    that its RUN leaves. The reference says something about some facts, and nothing about times.
+    """
+    for name in sorted(theirs if peer == "reference" else {*theirs, *ours}):
+        if peer == "buildah" and (not name.startswith("/") or name == "/" or name in BUILDAH_LEAVES):
+            continue
+        expected, got = theirs.get(name, "nothing"), ours.get(name, "nothing")
+        if peer == "reference" and name.startswith("/"):
+            got = re.sub(r"^(\S+ \S+) \S+", r"\1", got)
+        if expected != got:
+            yield f"{name}: expected {expected}, got {got}"
+
+
+# -- ours --------------------------------------------------------------------------------------
+
+
+class Ours:
+    """Our engine with the base image."""
+
+    def __init__(self, engine: Engine, scratch: Path, site: str) -> None:
+        self.engine, self.scratch, self.site = engine, scratch, site
+
+    def build(self, case: Case) -> Outcome:
+        with tempfile.TemporaryDirectory(dir=self.scratch) as directory:
+            for name, text in case.images.items():
+                write(Case("", text, {}), Path(directory, name))
+                self.engine.images.build(Path(directory, name), tag=name)
+            context = Path(directory, "context")
+            write(case, context)
+            target = {"target": case.target} if case.target else {}
+            try:
+                image = self.engine.images.build(
+                    context,
+                    dockerfile=str(context / case.path),
+                    buildargs=arguments(case, self.site),
+                    labels=case.labels,
+                    nocache=True,
+                    **target,  # type: ignore[arg-type]
+                )
+            except errors.LabError as error:
+                return Refused(str(error))
+            with mounted(image.attrs["GraphDriver"]["Data"]) as root:
+                return Built({**image_facts(image.config.document), **listing(root)})
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Ours]:
+    directory = tmp_path_factory.mktemp("ours")
+    engine = Engine(directory / "root")
+    (directory / "base.tar").write_bytes(base_archive())
+    engine.images.import_(directory / "base.tar", "base")
+    yield Ours(engine, directory, site)
+    for container in engine.containers.list(all=True):
+        container.remove(force=True, v=True)
+    shutil.rmtree(engine.run_root, ignore_errors=True)
+
+
+# -- theirs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def expected(
+    request: pytest.FixtureRequest, dockerd: Any, tmp_path_factory: pytest.TempPathFactory, site: str
+) -> Iterator[Mapping[str, Future[Outcome]]]:
+    """What the peers make of the cases of this run: they build ahead while we build."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    cases = [value for item in items for value in item.callspec.params.values() if isinstance(value, Case)]
+    directory = tmp_path_factory.mktemp("theirs")
+    (directory / "base.tar").write_bytes(base_archive())
+    with contextlib.ExitStack() as stack:
+        peers: dict[str, Any] = {}
+        if any(case.peer == "docker" for case in cases):
+            docker = stack.enter_context(dockerd(directory / "docker"))
+            docker.run("import", directory / "base.tar", "base")
+            peers["docker"] = lambda case: docker_builds(docker, case, directory, site)
+        if any(case.peer == "buildah" for case in cases):
+            buildah = Buildah(directory)
+            stack.callback(buildah.close)
+            peers["buildah"] = buildah.build
+        pool = stack.enter_context(ThreadPoolExecutor(4))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        yield {case.claim: pool.submit(peers[case.peer], case) for case in cases if case.peer in peers}
+
+
+def docker_builds(docker: Any, case: Case, scratch: Path, site: str) -> Outcome:
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        for name, text in case.images.items():
+            write(Case("", text, {}), Path(directory, name))
+            docker.run("build", "--quiet", "--network=none", f"--tag={name}", Path(directory, name))
+        context = Path(directory, "context")
+        write(case, context)
+        options = ["--quiet", "--no-cache", "--network=none", f"--file={context / case.path}"]
+        options += [f"--build-arg={name}={value}" for name, value in arguments(case, site).items()]
+        options += [f"--label={name}={value}" for name, value in case.labels.items()]
+        options += [f"--target={case.target}"] if case.target else []
+        done = subprocess.run(
+            ["docker", "build", *options, context], capture_output=True, text=True, env=docker.environment
+        )
+        if done.returncode:
+            return Refused(done.stderr.strip().splitlines()[-1])
+        (image,) = docker.json("inspect", done.stdout.strip())
+        with mounted(image["GraphDriver"]["Data"]) as root:
+            return Built({**image_facts(docker.config(image["Id"])), **listing(root)})
+
+
+class Buildah:
+    """buildah on a storage of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._scratch = directory
+        self._storage = [f"--root={directory}/buildah", f"--runroot={directory}/run", "--storage-driver=overlay"]
+        container = self._run("from", "scratch")
+        self._run("add", container, directory / "base.tar", "/")
+        self._run("commit", container, "base")
+        self._run("rm", container)
+
+    def build(self, case: Case) -> Outcome:
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
+            context = Path(directory, "context")
+            write(case, context)
+            options = ["--quiet", "--no-cache", "--layers=false", "--isolation=chroot", f"--file={context / case.path}"]
+            options += [f"--build-arg={name}={value}" for name, value in case.buildargs.items()]
+            options += [f"--target={case.target}"] if case.target else []
+            try:
+                image = self._run("build", *options, context)
+            except subprocess.CalledProcessError as error:
+                return Refused(error.stderr)
+            container = self._run("from", image)
+            try:
+                return Built(listing(Path(self._run("mount", container))))
+            finally:
+                self._run("rm", container)
+
+    def close(self) -> None:
+        self._run("rm", "--all")
+
+    def _run(self, *words: str | Path) -> str:
+        command = ["buildah", *self._storage, *map(str, words)]
+        # What RUN --mount=type=cache keeps would stay in /var/tmp.
+        environment = {**os.environ, "TMPDIR": str(self._scratch)}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+
+
+# -- what is compared --------------------------------------------------------------------------
+
+
+def arguments(case: Case, site: str) -> dict[str, str]:
+    """The build arguments; where one says SITE, the address of our HTTP server."""
+    return {name: value.replace("SITE", site) for name, value in case.buildargs.items()}
+
+
+def image_facts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An image config without ids and times, field by field."""
+    fields = {f"config.{name}": value for name, value in document["config"].items() if name != "Image"}
+    history = {f"history.{number}": step_facts(step) for number, step in enumerate(document["history"])}
+    return {**fields, **history, "author": document.get("author", "")}
+
+
+def step_facts(step: Mapping[str, Any]) -> str:
+    text = re.sub(r"(file|dir|multi):[0-9a-f]{64}", r"\1:…", step.get("created_by", ""))
+    text = re.sub(r"127.0.0.1:\d+", "SITE", text)
+    comment = re.sub("Imported from .*", "Imported from …", step.get("comment", ""))
+    marks = [comment, step.get("author", ""), "empty" if step.get("empty_layer") else ""]
+    return " | ".join([text, *filter(None, marks)])
+
+
+@contextlib.contextmanager
+def mounted(data: Mapping[str, str] | None) -> Iterator[Path]:
+    """The layers of an image as one tree, read-only; data is GraphDriver.Data of inspect, None of an image without."""
+    layers = [data[name] for name in ("UpperDir", "LowerDir") if name in data] if data else []
+    with tempfile.TemporaryDirectory() as directory:
+        root, nothing, void = (Path(directory, name) for name in ("root", "nothing", "void"))
+        for path in (root, nothing, void):  # overlayfs wants two directories at least
+            path.mkdir()
+        lower = ":".join([*layers, str(nothing), str(void)])
+        linux.mount("overlay", str(root), "overlay", linux.MS_RDONLY, f"lowerdir={lower}")
+        try:
+            yield root
+        finally:
+            linux.umount(str(root), linux.MNT_DETACH)  # a program that another thread starts may hold a file of it
+
+
+def listing(root: Path) -> dict[str, str]:
+    """path: mode, owner, time, content, another name, extended attributes of everything."""
+    first: dict[int, str] = {}
+    facts = {}
+    for directory, names, others in os.walk(root):
+        for name in [".", *names, *others] if directory == str(root) else [*names, *others]:
+            path = os.path.join(directory, name)
+            shown = "/" if name == "." else "/" + os.path.relpath(path, root)
+            facts[shown] = _fact(path, shown, first)
+    return facts
+
+
+def _fact(path: str, shown: str, first: dict[int, str]) -> str:
+    status = os.lstat(path)
+    seconds, rest = divmod(status.st_mtime_ns, SECOND)
+    when = "now" if seconds >= STARTED else f"{seconds}" + f".{rest:09}" * (rest != 0)
+    parts = [stat.filemode(status.st_mode), f"{status.st_uid}:{status.st_gid}", when]
+    if stat.S_ISREG(status.st_mode):
+        parts.append(_content(Path(path)))
+        if status.st_nlink > 1 and (same := first.setdefault(status.st_ino, shown)) != shown:
+            parts.append(f"= {same}")
+    elif stat.S_ISLNK(status.st_mode):
+        parts.append(f"-> {os.readlink(path)}")
+    elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+        parts.append(f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}")
+    attributes = os.listxattr(path, follow_symlinks=False)
+    parts += [f"{name}={os.getxattr(path, name, follow_symlinks=False).hex()}" for name in sorted(attributes)]
+    return " ".join(parts)
+
+
+def _content(path: Path) -> str:
+    content = path.read_bytes()
+    return repr(content)[1:] if len(content) <= 200 else hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """An HTTP server with the files of SITE, for ADD."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content, headers = SITE.get(self.path.partition("?")[0], (None, {}))
+            self.send_response(404 if content is None else 200)
+            for name, value in {**headers, "Content-Length": str(len(content or b""))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

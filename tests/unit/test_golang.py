@@ -1,0 +1,47 @@
+"""Values as Go prints them. The expected texts are what Go's own fmt and time print."""
+
+from __future__ import annotations
+
+import pytest
+
+from pylab_container.formats import golang
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (500_000_000, "500ms"),
+        (1_000_000_000, "1s"),
+        (1_500_000_000, "1.5s"),
+        (60_000_000_000, "1m0s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (-2_000_000, "-2ms"),
+    ],
+)
+def test_durations_read_as_in_go(nanoseconds: int, text: str) -> None:
+    assert golang.duration(nanoseconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, r"'\x00'"), (3, r"'\x03'"), (10, r"'\n'"), (39, r"'\''"), (65, "'A'")]
+)
+def test_an_integer_is_quoted_as_a_character(number: int, text: str) -> None:
+    assert golang.quoted_rune(number) == text
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("a b", '"a b"'),
+        ('say "x"', r'"say \"x\""'),
+        ("\x01\t\\", r'"\x01\t\\"'),
+        ("ü€", '"ü€"'),
+        ("\u200b", r'"\u200b"'),
+    ],
+)
+def test_strings_are_quoted_as_in_go(word: str, text: str) -> None:
+    assert golang.quoted(word) == text
