@@ -52,8 +52,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "IPython": ("notebook/",),
     "ipywidgets": ("notebook/",),
     "requests": (),
-    "urllib.request": ("engine/build/download.py",),
-    "http.client": ("engine/build/download.py",),
+    "urllib.request": ("engine/builder/download.py",),
+    "http.client": ("engine/builder/download.py",),
     "aiohttp": (),
     "httpx": (),
 }

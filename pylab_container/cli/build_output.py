@@ -13,7 +13,7 @@ from pylab_container.formats import events, linter
 from pylab_container.formats.sizes import human
 
 if TYPE_CHECKING:
-    from pylab_container.engine.build.report import BuildPlan, BuildReport, StepReport
+    from pylab_container.engine.builder.report import BuildPlan, BuildReport, StepReport
     from pylab_container.formats.linter import LintWarning
 
 _INSTRUCTION_WIDTH = 40

@@ -23,7 +23,7 @@ from pylab_container.formats.reference import parse_tag
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.build import BuildOptions
+    from pylab_container.engine.builder import BuildOptions
     from pylab_container.engine.image import Image
 
 _LARGEST_SECRET = 500 * 1024  # BuildKit's limit
@@ -48,7 +48,7 @@ class Request:
 
     def options(self) -> BuildOptions:
         """The same for the engine. Raises InvalidInput."""
-        from pylab_container.engine.build import BuildOptions
+        from pylab_container.engine.builder import BuildOptions
 
         return BuildOptions(
             names=tuple(parse_tag(tag) for tag in self.tags),
@@ -158,7 +158,7 @@ def build(
 
 
 def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
-    from pylab_container.engine.build import build as make
+    from pylab_container.engine.builder import build as make
 
     kept = io.BytesIO()
     presenter = build_output.Presenter((lambda text: _keep(kept, text)) if quiet else _print)
@@ -188,14 +188,14 @@ def _tell(request: Request, image: Image, *, quiet: bool, explain: bool) -> None
 
 
 def _plan(engine: Engine, request: Request) -> int:
-    from pylab_container.engine.build import plan
+    from pylab_container.engine.builder import plan
 
     click.echo(build_output.plan(plan(engine, request.context, request.options())))
     return 0
 
 
 def _check(engine: Engine, request: Request) -> int:
-    from pylab_container.engine.build import check
+    from pylab_container.engine.builder import check
 
     warnings = check(engine, request.context, request.options())
     click.echo(build_output.checked(warnings), nl=False)

@@ -17,7 +17,7 @@ from pylab_container.store.layers import Layer
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.build.report import BuildReport
+    from pylab_container.engine.builder.report import BuildReport
 
 DOCKER_VERSION = "20.10.24"
 """The moby whose image format ours follows; image configs say so in `docker_version`."""

@@ -227,7 +227,7 @@ class ImageCollection:
 
         Raises DockerfileError, ImageNotFound, BuildFailed.
         """
-        from pylab_container.engine.build import BuildOptions, build
+        from pylab_container.engine.builder import BuildOptions, build
 
         names = (tag,) if isinstance(tag, str) else tuple(tag or ())
         options = BuildOptions(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pylab_container.engine import recovery, usage
-from pylab_container.engine.build.mounts import cache_root
+from pylab_container.engine.builder.mounts import cache_root
 from pylab_container.engine.image import Image
 from pylab_container.engine.images import Removal
 from pylab_container.errors import Conflict, InvalidInput, NotFound
@@ -134,7 +134,7 @@ def _remove_steps(engine: Engine, criteria: _Criteria, *, all: bool) -> list[usa
                 if chain := engine.images.config(step.id).chain_id:
                     lease.claim("layer", chain)
                 for child in children.get(step.id, ()):
-                    if child not in going:
+                    if store.exists(child):
                         store.set_parent(child, "")
                 store.remove(step.id)
         for step in removed:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine.build.cache import STEP_MARK
-from pylab_container.engine.build.mounts import cache_root
+from pylab_container.engine.builder.cache import STEP_MARK
+from pylab_container.engine.builder.mounts import cache_root
 from pylab_container.engine.image import Image
 from pylab_container.engine.volumes import Volume
 from pylab_container.errors import CorruptStore, NotFound

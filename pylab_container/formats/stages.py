@@ -98,7 +98,9 @@ class Stages:
         index = find_stage(name, self.stages)
         if index is None:
             names = [stage.name for stage in self.stages if stage.name]
-            hint = nearest(name, names, otherwise=f"the stages are {', '.join(names) or 'without names'}")
+            hint = nearest(name, names, otherwise=f"the stages are {', '.join(names)}")
+            if not names:
+                hint = f"no stage has a name (FROM … AS name); their numbers go from 0 to {len(self.stages) - 1}"
             raise InvalidInput(f"failed to reach build target {name} in {self.source}", hint=hint)
         return self.stages[index]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pylab_container.engine.build.report import BuildPlan, BuildReport, FileCounts, PlannedStep, StepReport
+from pylab_container.engine.builder.report import BuildPlan, BuildReport, FileCounts, PlannedStep, StepReport
 from pylab_container.errors import LabError
 from pylab_container.formats import sizes
 from pylab_container.formats.linter import LintWarning

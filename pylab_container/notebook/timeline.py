@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pylab_container.engine.build.report import BuildReport, StepReport
+from pylab_container.engine.builder.report import BuildReport, StepReport
 from pylab_container.notebook.display import in_one_line
 
 # In pixels, as long as the notebook is wide enough.

@@ -120,3 +120,9 @@ def test_a_build_tells_what_a_careful_reader_would(engine: Engine, context: Cont
 def test_a_dockerfile_alone_is_read_from_a_stream(engine: Engine, image: object) -> None:
     built = engine.images.build(io.BytesIO(b"FROM busybox:1\nENV A=1\n"))
     assert "A=1" in built.config.config["Env"]
+
+
+def test_a_cache_of_missing_images_is_no_cache(engine: Engine, context: Context) -> None:
+    directory = context("RUN true\n")
+    engine.images.build(directory)
+    assert caches(engine.images.build(directory, cache_from=["nobody:1"])) == ["miss"]

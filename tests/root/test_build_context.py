@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pylab_container.engine.build.context import BuildContext, OpenedContext, Scratch, open_context
-from pylab_container.engine.build.copying import CopyOptions, Sources, gather
+from pylab_container.engine.builder.context import BuildContext, OpenedContext, Scratch, open_context
+from pylab_container.engine.builder.copying import CopyOptions, Sources, gather
 from pylab_container.errors import InvalidArchive, InvalidInput
 from pylab_container.formats.dockerignore import IgnorePatterns
 
@@ -146,9 +146,9 @@ def test_a_stream_with_a_dockerfile_has_an_empty_context(scratch: Scratch) -> No
 def test_a_stream_that_comes_in_small_pieces_is_read_to_its_end(scratch: Scratch) -> None:
     reading, writing = os.pipe()
     text = b"FROM scratch\n" + b"# comment\n" * 500
-    with open(writing, "wb") as pipe:
-        pipe.write(text)
     with open(writing, "wb") as sender:
+        sender.write(text)
+    with open(reading, "rb", buffering=0) as pipe, open_context(pipe, scratch) as opened:
         assert opened.dockerfile == text
 
 

@@ -194,6 +194,7 @@ def test_a_failing_command_ends_the_build_with_its_last_words(engine: Engine, co
         ("ENV A=1\nEXPOSE 80 # the web\n", 3, "starts no comment"),
         ("ADD Dockerfile /x # no comment\n", 2, "starts no comment"),
         ("COPY a b c /not-a-folder\n", 2, "end with a /"),
+        ("COPY http://127.0.0.1/a /b\n", 2, "source can't be a URL for COPY"),
         ("EXPOSE $NOTHING/x\n", 2, "no port"),
     ],
 )

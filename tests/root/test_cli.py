@@ -520,6 +520,7 @@ def test_system_prune_and_df_look_at_everything(labctr: Labctr) -> None:
     assert lines[1][:3] == ["Images", "1", "1"]
     assert lines[2] == ["Containers", "1", "0", "2B", "2B", "(100%)"]
     assert lines[3] == ["Local", "Volumes", "1", "1", "3B", "0B", "(0%)"]
+    assert lines[4] == ["Build", "Cache", "0", "0", "0B", "0B"]
     detailed = labctr("system", "df", "-v").stdout
     assert [line for line in detailed.splitlines() if line.endswith("usage:")] == [
         "Images space usage:",
@@ -529,7 +530,8 @@ def test_system_prune_and_df_look_at_everything(labctr: Labctr) -> None:
     asked = labctr("system", "prune", "--volumes", input="n\n").stdout
     assert asked == (
         "WARNING! This will remove:\n  - all stopped containers\n"
-        "  - all anonymous volumes not used by at least one container\n  - all dangling images\n\n"
+        "  - all anonymous volumes not used by at least one container\n  - all dangling images\n"
+        "  - all dangling build cache\n\n"
         "Are you sure you want to continue? [y/N] "
     )
     told = labctr("system", "prune", "-a", "-f", "--volumes").stdout

@@ -188,6 +188,13 @@ def test_triggers_are_told_as_docker_tells_them(labctr: Labctr, context: Context
     )
 
 
+def test_a_trigger_that_fails_is_named(labctr: Labctr, context: Context) -> None:
+    labctr("build", "-t", "parent", str(context("ONBUILD RUN exit 6\n")))
+    done = labctr("build", "--network", "none", str(context("FROM parent\n")), check=False)
+    assert done.returncode == 6
+    assert "\n    ONBUILD of parent: RUN exit 6\nHint: " in done.stderr
+
+
 def test_a_quiet_build_that_fails_tells_everything(labctr: Labctr, context: Context) -> None:
     for option in ("-q", "--progress=quiet"):
         done = labctr("build", option, "--network", "none", str(context("RUN echo before; exit 3\n")), check=False)

@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from pylab_container.cli.build_output import Presenter, checked, explanation, plan, warned
-from pylab_container.engine.build.report import BuildPlan, BuildReport, PlannedStep, StepReport
+from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.formats.events import (
     BuildContainer,
     BuildOutput,

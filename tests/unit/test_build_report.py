@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pylab_container.engine.build.report import BuildPlan, BuildReport, PlannedStep, StepReport
+from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Progress
 from pylab_container.formats.linter import LintWarning
 from pylab_container.notebook.builds import build_table, plan_view, report_view

@@ -9,7 +9,7 @@ from statistics import median
 import nbformat
 import pytest
 
-from pylab_container.engine.build.report import BuildReport, StepReport
+from pylab_container.engine.builder.report import BuildReport, StepReport
 from pylab_container.errors import DockerfileError, ImageNotFound
 from pylab_container.formats.events import BuildOutput, ImageChanged, LayerRemoved, OverlayUnmounted, Progress
 from pylab_container.notebook import trees

@@ -1,0 +1,411 @@
+"""From a Dockerfile to an image.
+
+    context.py   the files that it may copy          stage.py     one stage, instruction by instruction
+    copying.py   COPY and ADD                        running.py   RUN, and mounts.py what it sees besides the image
+    cache.py     what was made before, and why not   report.py    what was done
+
+formats/dockerfile.py reads the file, formats/stages.py tells which stages the target needs. Each
+instruction becomes an image on top of the last, with the words that made it: that is the history,
+and the build cache. Stages that do not need each other are made at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from pylab_container.engine import recovery
+from pylab_container.engine.builder import platforms
+from pylab_container.engine.builder.cache import Cache
+from pylab_container.engine.builder.context import BuildContext, open_context
+from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
+from pylab_container.engine.builder.running import PROXY_ARGUMENTS
+from pylab_container.engine.builder.stage import StageBuilder
+from pylab_container.engine.builder.step import NotMade, StageImage, Stopped
+from pylab_container.engine.image import Image
+from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, LabError
+from pylab_container.formats import dockerfile, linter
+from pylab_container.formats import reference as references
+from pylab_container.formats.dockerignore import IgnorePatterns
+from pylab_container.formats.events import BuildWarning, Event
+from pylab_container.formats.image import ImageConfig
+from pylab_container.formats.instructions import Instruction, fault
+from pylab_container.formats.linter import LintWarning
+from pylab_container.formats.stages import Stage, Stages, find_base, find_stage
+from pylab_container.store.layers import WritableLayer
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from pylab_container.engine import Engine
+    from pylab_container.engine.container import Container
+    from pylab_container.store.leases import Lease
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the user asks of a build; ImageCollection.build() says what each means."""
+
+    names: tuple[references.Reference, ...] = ()
+    dockerfile: str | Path | BinaryIO | None = None
+    buildargs: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    nocache: bool = False
+    cache_from: tuple[str, ...] = ()
+    network: str = ""
+    extra_hosts: tuple[str, ...] = ()
+    platform: str = ""
+    secrets: Mapping[str, str | Path | bytes] = field(default_factory=dict)
+
+
+def build(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Image:
+    """Carry out what the target needs, and name its image.
+
+    Raises DockerfileError, ImageNotFound, BuildFailed with the failed command's last lines.
+    The images of the steps before stay, as the cache of the next attempt.
+    """
+    with _opened(engine, source, options) as build:
+        made = build.run()
+        if not made.image_id:
+            hint = "FROM scratch alone is nothing: COPY a file"
+            raise fault(build.target.origin, "no image was generated", source=build.source, hint=hint)
+        for name in options.names:
+            engine.images.tag(Image(engine, made.image_id), name.familiar)
+        return Image(engine, made.image_id, build.report())
+
+
+def plan(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> BuildPlan:
+    """What build() would do; nothing is made. A step behind the first miss of its stage counts as a miss."""
+    with _opened(engine, source, options) as build:
+        build.only_planned = True
+        build.run()
+        return build.plan()
+
+
+def check(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> tuple[LintWarning, ...]:
+    """What a careful reader would say about a Dockerfile, as `docker build --check`. Raises DockerfileError."""
+    with open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name):
+        file = dockerfile.parse(text, name=name)
+        platform = platforms.requested(options.platform, options.buildargs)
+        return _lint(engine, file, text, name, options, context.ignored, platform, target=options.target or None)
+
+
+def _lint(
+    engine: Engine,
+    file: dockerfile.Dockerfile,
+    text: bytes,
+    name: str,
+    options: BuildOptions,
+    ignored: IgnorePatterns,
+    platform: Mapping[str, str],
+    *,
+    target: str | None,
+) -> tuple[LintWarning, ...]:
+    """The warnings of a Dockerfile."""
+    return linter.lint(
+        file,
+        text=text,
+        source=name,
+        buildargs=options.buildargs,
+        target=target,
+        ignored=ignored,
+        images=_base_images(engine, file, name, options, platform),
+        platform=platform,
+    )
+
+
+def _refuse(
+    warnings: Sequence[LintWarning], file: dockerfile.Dockerfile, text: bytes, name: str, options: BuildOptions
+) -> None:
+    """Raises DockerfileError where there are warnings, and the Dockerfile says that they are errors."""
+    if warnings and linter.check_options(file, text=text, source=name, buildargs=options.buildargs).error:
+        rules = ", ".join(dict.fromkeys(warning.rule for warning in warnings))
+        first = warnings[0]
+        raise DockerfileError(
+            f"lint violation found for rules: {rules}",
+            hint=f"{first.rule}: {first.message}; {first.hint}",
+            source=name,
+            line=first.line,
+            text=first.text,
+        )
+
+
+def _base_images(
+    engine: Engine, file: dockerfile.Dockerfile, name: str, options: BuildOptions, platform: Mapping[str, str]
+) -> dict[str, linter.BaseImage]:
+    """What the linter wants to know of the images that are here."""
+    found = {}
+    with contextlib.suppress(DockerfileError):
+        for stage in Stages.of(file, source=name, buildargs=options.buildargs, platform=platform).stages:
+            with contextlib.suppress(LabError):
+                config = engine.images.get(stage.base).config
+                found[stage.base] = linter.BaseImage(
+                    environment=dict(entry.partition("=")[::2] for entry in config.config.get("Env") or ()),
+                    own_shell=bool(config.config.get("Shell")),
+                    triggers=tuple(config.config.get("OnBuild") or ()),
+                    platform=f"{config.document.get('os') or 'linux'}/{config.architecture}",
+                )
+    return found
+
+
+@contextlib.contextmanager
+def _opened(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[Build]:
+    with (
+        recovery.making(engine) as lease,
+        open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name),
+    ):
+        yield Build(engine, context, text, name, options, lease)
+
+
+class Build:
+    """One build: what its stages share."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        context: BuildContext,
+        text: bytes,
+        source: str,
+        options: BuildOptions,
+        lease: Lease,
+    ) -> None:
+        """text is the Dockerfile, source its name, for errors. Raises DockerfileError, InvalidInput."""
+        self.engine = engine
+        self.source = source
+        self.options = options
+        self.lease = lease
+        self.only_planned = False
+        self.started = time.monotonic()
+        file = dockerfile.parse(text, name=source)
+        self.platform_arguments = platforms.requested(options.platform, options.buildargs)
+        self.stages = Stages.of(file, source=source, buildargs=options.buildargs, platform=self.platform_arguments)
+        self.target = self.stages.target(options.target)
+        self.warnings = _lint(
+            engine, file, text, source, options, context.ignored, self.platform_arguments, target=options.target
+        )
+        _refuse(self.warnings, file, text, source, options)
+        self.cache = Cache(engine, asked=not options.nocache, sources=self._cache_sources())
+        self._context = context
+        self._needed = self.stages.needed(self.target)
+        self._numbers = self._count()
+        self._results: dict[int, Future[StageImage]] = {}
+        self._extra: dict[int, StageImage] = {}
+        self._missed: dict[int, int] = {}
+        self._running: set[Container] = set()
+        self._done: list[StepReport] = []
+        self._used_arguments: set[str] = set(self.stages.arguments)
+        self._lock = threading.RLock()
+        self._stopped = False
+
+    @property
+    def total(self) -> int:
+        """How many steps there are."""
+        return len(self._numbers) + len(self.options.labels)
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        """The values given for arguments that every stage knows without ARG."""
+        return {name: self.options.buildargs[name] for name in PROXY_ARGUMENTS if name in self.options.buildargs}
+
+    def run(self) -> StageImage:
+        """Make the target and the stages that it needs; returns the target's image."""
+        made = self._run_alone() if len(self._needed) == 1 else self._run_together()
+        known = {*self._used_arguments, *PROXY_ARGUMENTS, *self.platform_arguments, linter.CHECK_ARGUMENT}
+        unused = sorted(set(self.options.buildargs) - known)
+        if unused:
+            self.emit(BuildWarning(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed"))
+        return made
+
+    def report(self) -> BuildReport:
+        """What was done."""
+        steps = sorted(self._done, key=lambda step: step.number)
+        return BuildReport(tuple(steps), time.monotonic() - self.started, self.warnings)
+
+    def plan(self) -> BuildPlan:
+        """What would be done, after a run() with only_planned."""
+        steps = tuple(
+            PlannedStep(step.number, step.of, step.stage, step.instruction, step.cache, step.reason)
+            for step in sorted(self._done, key=lambda step: step.number)
+        )
+        labels = {stage.index: stage.label for stage in self.stages.stages}
+        return BuildPlan(
+            target=self.target.label,
+            steps=steps,
+            needs={stage.label: tuple(labels[index] for index in stage.needs) for stage in self._needed},
+            left_out=tuple(stage.label for stage in self.stages.stages if stage not in self._needed),
+            warnings=self.warnings,
+        )
+
+    # ---- stages, one after the other or together ----
+
+    def _run_alone(self) -> StageImage:
+        return StageBuilder(self, self.target).run()
+
+    def _run_together(self) -> StageImage:
+        """A thread a stage; one that needs another's result waits for it. Those begin first that others may need."""
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait  # most builds have one stage
+
+        with ThreadPoolExecutor(max_workers=len(self._needed), thread_name_prefix="stage") as threads:
+            with self._lock:
+                for stage in self._needed:
+                    self._results[stage.index] = threads.submit(StageBuilder(self, stage).run)
+            try:
+                wait(self._results.values(), return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop()
+        errors = [error for future in self._results.values() if (error := future.exception())]
+        for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+            raise error
+        return self._results[self.target.index].result()
+
+    def result(self, index: int) -> StageImage:
+        """What another stage has made; waits for its end."""
+        with self._lock:
+            future = self._results.get(index)
+            if future is None:  # only a trigger of the base image asks for it
+                made = self._extra.get(index) or StageBuilder(self, self.stages.stages[index]).run()
+                self._extra[index] = made
+                return made
+        return future.result()
+
+    def _stop(self) -> None:
+        """Let no stage begin another step, and end the commands that run."""
+        with self._lock:
+            self._stopped = True
+            for container in self._running:
+                with contextlib.suppress(LabError):
+                    container.kill()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether another stage has failed, or the user has had enough."""
+        return self._stopped
+
+    def check_stopped(self) -> None:
+        """Raises Stopped where another stage has failed."""
+        if self._stopped:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def running(self, container: Container) -> Iterator[None]:
+        """Note that a container runs, so that the failure of another stage ends it."""
+        with self._lock:
+            self.check_stopped()
+            self._running.add(container)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.discard(container)
+
+    # ---- what the stages ask ----
+
+    def number_of(self, stage: Stage, instruction: Instruction) -> int:
+        """The number of a step, from 1; a trigger of the base image counts as its FROM."""
+        return self._numbers.get(id(instruction), self._numbers.get(id(stage.origin), 0))
+
+    def base_of(self, stage: Stage) -> int | None:
+        """The index of the earlier stage that FROM names, None for an image."""
+        return find_base(stage.base, self.stages.stages[: stage.index])
+
+    def files_of(self, name: str, scope: contextlib.ExitStack, stage: Stage) -> BuildContext:
+        """Where COPY or a mount takes its files from: the context, or a stage or image, mounted until scope closes."""
+        if not name:
+            return self._context
+        index = find_stage(name, self.stages.stages[: stage.index])
+        if index is None and name.isascii() and name.isdigit():
+            hint = f"stages are counted from 0, and only those above count: here {stage.index}"
+            raise InvalidInput(f"invalid from flag value {name}: there is no such stage", hint=hint)
+        if index is None:
+            image: ImageConfig | None = self.engine.images.held(self._image_named(name).id, self.lease)
+        else:
+            made = self.result(index)
+            if made.unknown:
+                raise NotMade
+            image = made.image
+        writable = scope.enter_context(self.writable(image))
+        return BuildContext.of_root(self.engine.layers.driver.mount(writable.mount_id))
+
+    def _image_named(self, name: str) -> Image:
+        try:
+            return self.engine.images.get(name)
+        except (ImageNotFound, InvalidInput) as error:
+            hint = f"no earlier stage has this name either; {error.hint}"
+            raise type(error)(f"invalid from flag value {name}: {error.message}", hint=hint) from error
+
+    @contextlib.contextmanager
+    def writable(self, image: ImageConfig | None) -> Iterator[WritableLayer]:
+        """A writable layer on top of an image, for as long as the block runs."""
+        container_id = secrets.token_hex(32)
+        self.lease.claim("container", container_id)
+        with self.engine.images.commit_lock():
+            writable = self.engine.layers.create_writable(container_id, image.chain_id if image else "")
+        try:
+            yield writable
+        finally:
+            self.engine.layers.remove_writable(container_id)
+
+    def argument(self, name: str, default: str | None) -> str | None:
+        """The value of an ARG: the command line's, else its default."""
+        self._used_arguments.add(name)
+        return self.options.buildargs.get(name, default)
+
+    def secret(self, name: str) -> bytes | None:
+        """The content of a secret, None where nobody gave it."""
+        value = self.options.secrets.get(name)
+        if value is None or isinstance(value, bytes):
+            return value
+        try:
+            return Path(value).read_bytes()
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot read secret {name} from {value}: {error.strerror}", hint="check --secret"
+            ) from error
+
+    # ---- what the stages tell ----
+
+    def emit(self, event: Event) -> None:
+        """Tell everybody; a plan tells nobody."""
+        if not self.only_planned:
+            self.engine.events.emit(event)
+
+    def done(self, step: StepReport) -> None:
+        """Note what a step did."""
+        with self._lock:
+            self._done.append(step)
+
+    def missed(self, stage: Stage, number: int) -> None:
+        """Note that a step was not in the cache: those above it cannot be."""
+        with self._lock:
+            self._missed.setdefault(stage.index, number)
+
+    def reason(self, stage: Stage) -> str:
+        """Why a step cannot be in the cache, because of what came before it; "" where that is no reason."""
+        base = self.base_of(stage)
+        number = self._missed.get(stage.index) or (0 if base is None else self._missed.get(base, 0))
+        return f"step {number} was made anew" if number and not self.options.nocache else ""
+
+    # ---- how ----
+
+    def _count(self) -> dict[int, int]:
+        """The number of each step, counted over the needed stages."""
+        instructions = [instruction for stage in self._needed for instruction in (stage.origin, *stage.instructions)]
+        return {id(instruction): number for number, instruction in enumerate(instructions, 1)}
+
+    def _cache_sources(self) -> Sequence[str] | None:
+        if not self.options.cache_from:
+            return None
+        found = []
+        for name in self.options.cache_from:
+            try:
+                found.append(self.engine.images.get(name).id)
+            except ImageNotFound:
+                self.engine.events.emit(BuildWarning(f"{name} is not here: --cache-from goes without it"))
+        return found
