@@ -246,6 +246,8 @@ def test_files_of_a_root_keep_owner_set_id_bit_and_capabilities(context: Path, r
     assert told(root / "x/one") == "-rwsr-xr-x 1000:1000 one"
     assert told(root / "x/sub") == "drwxr-xr-x 1000:1000"
     assert os.getxattr(root / "x/sub/two", "security.capability") == CAPABILITY
+    copy(other, "/d/sub/two", "/alone", root)  # not a file alone: so it is in the classic builder
+    assert os.listxattr(root / "alone") == []
     copy(other, "/d", "/y", root, CopyOptions(owner="1:2"))
     assert told(root / "y/one") == "-rwxr-xr-x 1:2 one"
     assert os.listxattr(root / "y/sub/two") == []

@@ -15,7 +15,7 @@ import posixpath
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -154,7 +154,8 @@ class _Copy:
                 target = posixpath.join(target, self._name(source))
             self._tree.make_directories(posixpath.dirname(target), self._owner or ROOT)
             with self._tree.opened(posixpath.dirname(target)) as parent:
-                self._write(parent, posixpath.basename(target), source.entry)
+                # Docker's way for a file alone loses its capabilities; in a directory they stay.
+                self._write(parent, posixpath.basename(target), replace(source.entry, xattrs={}))
 
     def _name(self, source: Source) -> str:
         if not source.name and self._destination.endswith("/"):

@@ -65,7 +65,7 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
 @contextlib.contextmanager
 def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
     try:
-        # Without a proxy for what needs none; the environment says so, as for curl (no_proxy).
+        # Through a proxy where the environment names one, as for curl: http_proxy, https_proxy, no_proxy.
         request = urllib.request.Request(_quoted(url), headers={"User-Agent": "labctr", "Accept-Encoding": "identity"})
         with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
             yield response
