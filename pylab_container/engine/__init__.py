@@ -21,7 +21,6 @@ import fcntl
 import hashlib
 import os
 import shlex
-import shutil
 import tempfile
 import threading
 import time
@@ -39,7 +38,7 @@ from pylab_container.engine.storage import open_driver
 from pylab_container.engine.volumes import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
 from pylab_container.formats.timestamps import rfc3339
-from pylab_container.host.files import locked
+from pylab_container.host.files import locked, remove_tree
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
 from pylab_container.store.images import ImageStore
@@ -156,7 +155,8 @@ class Engine:
         try:
             yield Path(directory)
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                remove_tree(directory)
             os.close(lock)
 
     def secrets_directory(self, container_id: str) -> Path:

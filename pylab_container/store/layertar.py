@@ -323,7 +323,8 @@ class Extractor:
                 os.close(self._writer)
                 self._writer = None
             else:
-                _finish_other(parent, name, header)
+                finish = _finish_link if header.kind == tar.LINK else _finish_other
+                finish(parent, name, header)
         except (OSError, ValueError, OverflowError) as error:
             raise _refused(header.name, error) from error
 
@@ -350,8 +351,7 @@ class Extractor:
                 writer = None
         if header.kind == tar.DIRECTORY:
             self._directories.append((path, header.mtime))
-        if header.kind != tar.LINK:
-            self._place = (parent, name)
+        self._place = (parent, name)
         return writer
 
     def _make(self, header: tar.Header, parent: int, name: str) -> int | None:
@@ -496,6 +496,16 @@ def _finish_other(parent: int, name: str, header: tar.Header) -> None:
     for attribute, value in header.xattrs.items():
         _set_xattr(f"/proc/self/fd/{parent}/{name}", attribute, value)
     if header.kind != tar.SYMLINK:  # a symbolic link's mode means nothing on Linux
+        os.chmod(name, header.mode, dir_fd=parent)
+    os.utime(name, ns=(header.mtime, header.mtime), dir_fd=parent, follow_symlinks=False)
+
+
+def _finish_link(parent: int, name: str, header: tar.Header) -> None:
+    """What a header says of another name of a file holds for the file, as in moby; most say what is so already."""
+    status = os.lstat(name, dir_fd=parent)
+    if (status.st_uid, status.st_gid) != (header.uid, header.gid):  # else file capabilities would go
+        os.chown(name, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
+    if not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) != header.mode:
         os.chmod(name, header.mode, dir_fd=parent)
     os.utime(name, ns=(header.mtime, header.mtime), dir_fd=parent, follow_symlinks=False)
 

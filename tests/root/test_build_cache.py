@@ -126,3 +126,15 @@ def test_a_cache_of_missing_images_is_no_cache(engine: Engine, context: Context)
     directory = context("RUN true\n")
     engine.images.build(directory)
     assert caches(engine.images.build(directory, cache_from=["nobody:1"])) == ["miss"]
+
+
+def test_what_a_flag_does_is_part_of_what_the_cache_knows(engine: Engine, context: Context) -> None:
+    files = {"d/a": "A"}
+    for flags in ("", "--link ", "--parents ", "--chmod=600 ", "--chown=1 ", "--exclude=b "):
+        built = engine.images.build(context(f"COPY {flags}d /new/\n", files))
+        assert caches(built) == (["hit"] if flags == "--exclude=b " else ["miss"])
+
+
+def test_a_linked_copy_knows_the_users_of_the_image(engine: Engine, context: Context) -> None:
+    built = engine.images.build(context("COPY --link --chown=student a /new/\n", {"a": ""}))
+    assert run(engine, built, "stat -c %u:%g /new/a") == "1000:1000\n"

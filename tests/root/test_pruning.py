@@ -16,6 +16,7 @@ from pylab_container.engine.container import Container
 from pylab_container.engine.image import Image
 from pylab_container.engine.pruning import Pruned
 from pylab_container.errors import BuildFailed, InvalidInput
+from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host.files import locked
 from tests.root.contexts import Context, caches, run
 
@@ -232,7 +233,8 @@ def test_the_root_of_a_failed_step_goes(engine: Engine, context: Context) -> Non
 def test_until_spares_what_is_younger_and_what_that_was_made_from(engine: Engine, context: Context) -> None:
     engine.images.build(context("ENV A=1\nRUN --mount=type=cache,target=/c touch /c/f\n"), network_mode="none")
     assert engine.prune_builds(filters={"until": "1h"}).deleted == ()
-    middle = engine.images.list()[0].config.created
+    middle = rfc3339(time.time_ns() + 10**6)
+    time.sleep(0.01)
     engine.images.build(context("ENV A=1\nENV B=1\n"))
     pruned = engine.prune_builds(filters={"until": middle})
     added = [(step.config.config["Env"] or [])[1:] for step in engine.images.list(all=True)]

@@ -369,18 +369,6 @@ def _extract(extractor: Extractor, archive: TarReader, header: tar.Header, top: 
     for chunk in archive.content():
         extractor.write(chunk)
     extractor.complete(header)
-    if header.kind == tar.LINK:
-        with _inside(top, header.name) as fd:
-            _finish_link(fd, header)
-
-
-def _finish_link(fd: int, header: tar.Header) -> None:
-    """What a header says of another name of a file holds for the file: so it is in Docker."""
-    path = f"/proc/self/fd/{fd}"
-    os.chown(path, header.uid, header.gid)
-    if not stat.S_ISLNK(os.fstat(fd).st_mode):
-        os.chmod(path, header.mode)
-        os.utime(path, ns=(header.mtime, header.mtime))
 
 
 @contextlib.contextmanager

@@ -222,6 +222,10 @@ class StageBuilder:
         if instruction.keyword == "COPY" and any(is_url(pattern) for pattern in patterns):
             raise InvalidInput("source can't be a URL for COPY", hint="write ADD")
         options = self._copy_options(instruction)
+        if options.link and options.owner:  # the image's users are not in the tree that a linked copy sees
+            with self._build.writable(made.image) as layer:
+                owner = copying.find_owner(options.owner, self._engine.layers.driver.mount(layer.mount_id))
+                options = replace(options, owner=f"{owner.uid}:{owner.gid}")
         sources = copying.gather(
             self._build.files_of(instruction.flag("from") or "", self._open, self._stage),
             [pattern for pattern, document in zip(patterns, documents, strict=True) if document is None],
@@ -235,7 +239,10 @@ class StageBuilder:
                 "the destination must be a directory and end with a /",
                 hint=f"write {last}/",
             )
-        words = (*made.shell, f"#(nop) {instruction.keyword} {_told(options)}{sources.digest} in {last} ")
+        words = (
+            *made.shell,
+            f"#(nop) {instruction.keyword} {_told(instruction.keyword, options)}{sources.digest} in {last} ",
+        )
 
         def change(root: Path) -> None:
             copying.copy(sources, destination, root, options)
@@ -325,11 +332,13 @@ _HANDLERS: Mapping[str, Callable[[StageBuilder, Instruction], Step]] = {
 }
 
 
-def _told(options: copying.CopyOptions) -> str:
+def _told(keyword: str, options: copying.CopyOptions) -> str:
     """The flags that the history tells, for the digest does not: no space after --chown, as with docker."""
     chmod = f"--chmod={options.mode} " if options.mode else ""
-    parents = "--parents " if options.parents else ""
-    return chmod + parents + (f"--chown={options.owner}" if options.owner else "")
+    marks = {"--parents ": options.parents, "--link ": options.link, "--unpack ": options.unpack_downloads}
+    marks["--unpack=false "] = keyword == "ADD" and not options.unpack
+    told = chmod + "".join(text for text, given in marks.items() if given)
+    return told + (f"--chown={options.owner}" if options.owner else "")
 
 
 def _absolute(made: StageImage, path: str) -> str:
