@@ -20,8 +20,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shlex
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING
 from pylab_container.engine.containers import ContainerCollection
 from pylab_container.engine.events import EventStream
 from pylab_container.engine.images import ImageCollection
-from pylab_container.engine.info import Info, describe
 from pylab_container.engine.recovery import clear_abandoned
 from pylab_container.engine.storage import open_driver
 from pylab_container.engine.volumes import VolumeCollection
@@ -47,6 +46,7 @@ from pylab_container.store.records import ContainerStore
 
 if TYPE_CHECKING:
     from pylab_container.engine.fsck.report import Finding
+    from pylab_container.engine.info import Info
     from pylab_container.engine.pruning import Filters, Pruned
     from pylab_container.engine.usage import DiskUsage
     from pylab_container.runtime.network import Bridge
@@ -115,6 +115,8 @@ class Engine:
 
     def info(self) -> Info:
         """What this engine is and has: `docker info`."""
+        from pylab_container.engine.info import describe
+
         return describe(self)
 
     def df(self) -> DiskUsage:
@@ -149,7 +151,8 @@ class Engine:
         top = self.data_root / "tmp"
         top.mkdir(exist_ok=True, mode=0o700)
         with self.scratch_lock():
-            directory = tempfile.mkdtemp(dir=top)
+            directory = top / secrets.token_hex(8)
+            directory.mkdir(mode=0o700)
             lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
         try:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from pylab_container.engine import configuration, filesystem, launch, recovery
+from pylab_container.engine import launch, recovery
 from pylab_container.engine.image import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.errors import (
     Conflict,
@@ -41,7 +41,7 @@ from pylab_container.store.leases import Lease
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+    from pylab_container.engine import Engine, filesystem
 
 
 class ExecResult(NamedTuple):
@@ -289,6 +289,8 @@ class Container:
         name = references.parse_tag(f"{repository}:{tag}" if tag else repository) if repository else None
         record = self.record
         own = self._reproducible(record.config)
+        from pylab_container.engine import configuration
+
         config = configuration.apply({**own, **(conf or {})}, changes)
         with recovery.making(self._engine) as lease:
             layer = self._copy_layer(lease, pause=pause)
@@ -324,21 +326,29 @@ class Container:
 
     def diff(self) -> list[filesystem.Change]:
         """What it has changed, sorted by path."""
+        from pylab_container.engine import filesystem
+
         return filesystem.changes(self._engine, self)
 
     def export(self) -> Iterator[bytes]:
         """Its whole file system as a tar, in pieces."""
         self._read()
+        from pylab_container.engine import filesystem
+
         return filesystem.export(self._engine, self)
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], filesystem.PathStatus]:
         """A file or directory of it as a tar, in pieces, and what is there. Raises NotFound."""
         self._read()
+        from pylab_container.engine import filesystem
+
         return filesystem.get_archive(self._engine, self, path)
 
     def put_archive(self, path: str, data: bytes | BinaryIO) -> None:
         """Extract a tar into a directory of it. Raises NotFound, InvalidInput, InvalidArchive."""
         self._read()
+        from pylab_container.engine import filesystem
+
         filesystem.put_archive(self._engine, self, path, io.BytesIO(data) if isinstance(data, bytes) else data)
 
     @contextlib.contextmanager

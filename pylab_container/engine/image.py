@@ -5,7 +5,7 @@ It carries docker-py's names, so what a student learns here works with the real 
 
 from __future__ import annotations
 
-import platform
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -178,5 +178,5 @@ def _graph_data(image: Image) -> dict[str, str] | None:
 
 def machine_architecture() -> str:
     """This machine's architecture as Go and the OCI name it."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}.get(machine, machine)

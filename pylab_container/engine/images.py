@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import difflib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pylab_container.engine import configuration, recovery
+from pylab_container.engine import recovery
 from pylab_container.engine.image import DOCKER_VERSION, HistoryEntry, Image, machine_architecture
 from pylab_container.errors import (
     Conflict,
@@ -30,9 +29,7 @@ from pylab_container.formats import reference as references
 from pylab_container.formats.events import ImageChanged
 from pylab_container.formats.image import ImageConfig, first_config
 from pylab_container.host.files import locked
-from pylab_container.store import compression
 from pylab_container.store.layers import Layer
-from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
 
 if TYPE_CHECKING:
@@ -99,6 +96,10 @@ class ImageCollection:
         The stream is read once: hashed, extracted and recorded in the same pass. Raises
         InvalidArchive, InvalidReference, InvalidInput; then nothing is left of the attempt.
         """
+        from pylab_container.engine import configuration
+        from pylab_container.store import compression
+        from pylab_container.store.layertar import TarReader
+
         target = references.parse_tag(name) if name else None
         config = configuration.apply({}, changes)
         limit = compression.Limit(max_size, self._engine.data_root)
@@ -378,6 +379,8 @@ class ImageCollection:
         return ids[0] if ids else None
 
     def _nearest(self, name: str) -> str | None:
+        import difflib
+
         names = [tag.reference.familiar for tag in self._engine.image_store.tags()]
         return next(iter(difflib.get_close_matches(name, names, 1)), None)
 

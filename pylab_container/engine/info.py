@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container import __version__
 from pylab_container.formats.lifecycle import State
 from pylab_container.host import linux
+from pylab_container.runtime.runc import cgroup_version
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -86,11 +86,6 @@ def _driver_status(name: str, backing: str, *, d_type: bool) -> tuple[tuple[str,
         return ()
     status = (("Backing Filesystem", backing), ("Supports d_type", str(d_type).lower()))
     return (*status, ("Native Overlay Diff", "true")) if name == "overlay2" else status
-
-
-def cgroup_version() -> str:
-    """ "2" where the unified hierarchy is the only one, else "1" (cgroups(7))."""
-    return "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1"
 
 
 def _pretty_name() -> str:

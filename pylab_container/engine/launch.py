@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pylab_container.engine.info import cgroup_version
 from pylab_container.errors import CommandNotFound, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.formats import bundle
 from pylab_container.formats.etc import container_resolv_conf, hosts_file
 from pylab_container.host import linux, programs
-from pylab_container.runtime.runc import cgroup_path
+from pylab_container.runtime.runc import cgroup_path, cgroup_version
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine

@@ -7,7 +7,6 @@ frontend/dockerfile/instructions).
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -245,6 +244,8 @@ def _inline_comment_offset(instruction: Instruction) -> int | None:
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
     """A hint with the known word most like `word`."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else otherwise
 

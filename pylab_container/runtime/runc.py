@@ -213,6 +213,11 @@ class Execution:
         return status if status >= 0 else 128 - status
 
 
+def cgroup_version() -> str:
+    """ "2" where the unified hierarchy is the only one, else "1" (cgroups(7))."""
+    return "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1"
+
+
 def cgroup_path(container_id: str) -> str:
     """A container's cgroup, as a path in each hierarchy."""
     return f"/{CGROUP_PARENT}/{container_id}"

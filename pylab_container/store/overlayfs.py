@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -63,7 +63,8 @@ def view(base: Path, lowers: Sequence[Path]) -> Iterator[Path]:
 
 
 def _open_view(base: Path, lowers: Sequence[Path]) -> int:
-    point = tempfile.mkdtemp(prefix=VIEW, dir=base)
+    point = f"{base}/{VIEW}{secrets.token_hex(8)}"
+    os.mkdir(point, 0o700)
     try:
         _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
         try:

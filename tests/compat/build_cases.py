@@ -202,7 +202,7 @@ STAGES = [
     Case("COPY from an unknown image is refused", "COPY --from=missing.invalid/x /a /b", refused="missing.invalid"),
     Case(
         "COPY from a stage that is not before is refused",
-        "FROM base AS one\nCOPY --from=1 /a /b\nFROM base",
+        "FROM base AS one\nCOPY --from=1 /a /b\nFROM one",
         refused="invalid from flag value",
     ),
     Case(
