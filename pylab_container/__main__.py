@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from pylab_container.cli import main
+from pylab_container.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

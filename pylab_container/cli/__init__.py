@@ -1,6 +1,6 @@
 """`labctr`: the docker command's words, options, columns and exit codes, on this package's engine.
 
-    __init__.py     main(), and where each command is
+    __init__.py     entry() and main(), and where each command is
     command.py      what all commands share: errors, exit codes, the engine
     images.py       import, images, tag, rmi, history
     archives.py     save, load, export
@@ -23,8 +23,13 @@ when a command asks for it: importing it takes longer than most commands.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import gc
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -126,6 +131,20 @@ labctr = Group(
 )
 
 
+def entry() -> NoReturn:
+    """`labctr` as a process: run the command that its arguments name, and end with its status.
+
+    A short life: what is thrown away is not worth collecting while modules load, and taking the
+    interpreter apart in the end would cost a tenth of `labctr run`.
+    """
+    gc.set_threshold(100_000)
+    status = main()
+    with contextlib.suppress(OSError, ValueError):  # who does not listen any more has been told by main()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; arguments as in sys.argv[1:]. Returns its exit status."""
     try:
@@ -137,4 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return getattr(context.command, "usage_status", 1) if context else 1
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        if error.errno == errno.ENOSPC:  # the reader of a pipe that went away knows it
+            click.echo(
+                f"Error: {error.strerror}\nHint: free some space where the output goes, or the data root is", err=True
+            )
+        return 1
     return status if isinstance(status, int) else 0
