@@ -8,6 +8,7 @@ POSIX pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -231,30 +232,39 @@ def build_header(header: Header) -> bytes:
 
 def _block(header: Header, prefix: bytes, name: bytes, link: bytes, seconds: int) -> bytes:
     """The 512 bytes, field after field in the order of the format; the checksum counts itself as spaces."""
-    before = b"".join(
-        (
-            name.ljust(100, b"\0"),
-            _octal(header.mode, 8),
-            _octal(header.uid, 8),
-            _octal(header.gid, 8),
-            _octal(header.size, 12),
-            _octal(seconds, 12),
-        )
+    before = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (
+        name.ljust(100, b"\0"),
+        header.mode,
+        _fitting(header.uid, 7),
+        _fitting(header.gid, 7),
+        _fitting(header.size, 11),
+        _fitting(seconds, 11),
     )
-    after = b"".join(
-        (
-            header.kind.encode(),
-            link.ljust(100, b"\0"),
-            b"ustar\x0000",
-            os.fsencode(header.user)[:31].ljust(32, b"\0"),
-            os.fsencode(header.group)[:31].ljust(32, b"\0"),
-            _octal(header.major, 8),
-            _octal(header.minor, 8),
-            prefix.ljust(155, b"\0"),
-            bytes(12),
-        )
+    after, total = _after(header.kind, link, header.user, header.group, header.major, header.minor, prefix)
+    return before + b"%06o\0 " % (sum(before) + 8 * 0x20 + total) + after
+
+
+@functools.lru_cache(maxsize=64)  # most members of a layer differ only in what comes before
+def _after(kind: str, link: bytes, user: str, group: str, major: int, minor: int, prefix: bytes) -> tuple[bytes, int]:
+    """The fields behind the checksum, and the sum of their bytes."""
+    names = [os.fsencode(each)[:31].ljust(32, b"\0") for each in (user, group)]
+    device = b"%07o\0%07o\0" % (_fitting(major, 7), _fitting(minor, 7))
+    fields = (
+        kind.encode(),
+        link.ljust(100, b"\0"),
+        b"ustar\x0000",
+        *names,
+        device,
+        prefix.ljust(155, b"\0"),
+        bytes(12),
     )
-    return before + b"%06o\0 " % (sum(before) + 8 * 0x20 + sum(after)) + after
+    after = b"".join(fields)
+    return after, sum(after)
+
+
+def _fitting(number: int, digits: int) -> int:
+    """A number, or 0 where it has too many octal digits for its field; a pax record then tells it."""
+    return number if number < 1 << 3 * digits else 0
 
 
 def _pax_member(name: bytes, records: Mapping[str, bytes]) -> bytes:
@@ -277,11 +287,6 @@ def _pax_time(nanoseconds: int) -> str:
     seconds, fraction = divmod(abs(nanoseconds), 10**9)
     sign = "-" if nanoseconds < 0 else ""
     return f"{sign}{seconds}.{fraction:09d}".rstrip("0").rstrip(".")
-
-
-def _octal(value: int, width: int) -> bytes:
-    digits = b"%0*o" % (width - 1, value)
-    return (digits if len(digits) < width else b"0" * (width - 1)) + b"\0"
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes | None]:

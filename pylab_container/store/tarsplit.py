@@ -38,6 +38,10 @@ _ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, _ISAL_ERROR)
 
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+"""A text as JSON; json.dumps() would make such an encoder for each."""
+
+
 class Sink(Protocol):
     """Where the gzipped lines go."""
 
@@ -73,7 +77,7 @@ class TarSplitWriter:
         self._seen.add(path)
         try:
             name.encode()
-            told = f'"name":{json.dumps(name, ensure_ascii=False)}'
+            told = f'"name":{_quoted(name)}'
         except UnicodeEncodeError:
             told = f'"name_raw":"{binascii.b2a_base64(os.fsencode(name), newline=False).decode()}"'
         if size:
