@@ -26,6 +26,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 KEPT = ("busybox:1", "kept:1")
 DOCKERFILE = "FROM busybox:1\nRUN echo run > /run-file\nCOPY file /copied\nWORKDIR /work\n"
+STAGES = """FROM busybox:1 AS one
+RUN --mount=type=cache,target=/cache date > /cache/now && cat /cache/now > /one
+FROM busybox:1 AS two
+RUN --mount=type=secret,id=token --mount=target=/context cat /context/file /run/secrets/token > /two
+FROM busybox:1
+COPY --from=one /one /
+COPY --link --from=two /two /
+"""
 
 
 class Bench:
@@ -44,6 +52,7 @@ class Bench:
         (archives / "context").mkdir()
         (archives / "context/Dockerfile").write_text(DOCKERFILE)
         (archives / "context/file").write_text("content\n")
+        (archives / "context/stages").write_text(STAGES)
         (archives / "loaded").mkdir()
         (archives / "loaded/Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /first\nCOPY Dockerfile /second\n")
         engine.images.build(archives / "loaded", tag="loaded:1")
@@ -73,6 +82,10 @@ class Bench:
     def build(self, engine: Engine) -> Image:
         return engine.images.build(self.archives / "context", tag="built:1", nocache=True)
 
+    def stages(self, engine: Engine) -> Image:
+        context, file = self.archives / "context", self.archives / "context/stages"
+        return engine.images.build(context, dockerfile=file, tag="built:1", nocache=True, secrets={"token": b"secret"})
+
     def remove(self, engine: Engine) -> Image:
         image = engine.images.load(self.archives / "loaded.tar")[0]
         engine.images.tag(image, "removed:1")
@@ -96,7 +109,7 @@ def bench(engine: Engine, image: Image, busybox_tar: Path, tmp_path: Path) -> Be
     return Bench(engine, archives, busybox_tar)
 
 
-@pytest.mark.parametrize("name", ["import_", "commit", "load", "build", "remove", "prune"])
+@pytest.mark.parametrize("name", ["import_", "commit", "load", "build", "stages", "remove", "prune"])
 def test_an_operation_may_be_killed_at_any_moment(bench: Bench, name: str, seed: int, kills: int) -> None:
     sys.stdout.write(f"--seed {seed}\n")
     chance = random.Random(f"{seed} {name}")
