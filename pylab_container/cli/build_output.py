@@ -174,7 +174,7 @@ def plan(planned: BuildPlan) -> str:
     ]
     left_out = [f"Left out, for {planned.target} does not need it: {stage}" for stage in planned.left_out]
     caches = [step.cache for step in planned.steps]
-    total = f"Nothing was made. {caches.count('hit')} steps are in the cache, {caches.count('miss')} are not."
+    total = f"Nothing was made. In the cache: {caches.count('hit')}; to be made: {caches.count('miss')}."
     return "\n".join([_table(["STAGE", "NEEDS"], stages), *left_out, "", _table(headings, steps), "", total])
 
 

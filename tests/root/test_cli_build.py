@@ -280,7 +280,7 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(labctr: Labctr, con
     assert re.search(r"^2/7 +slow +RUN sleep 1; echo slow +miss +\w+", planned, re.MULTILINE)
     labctr("build", "-q", "--network", "none", str(folder))
     again = labctr("build", "--dry-run", str(folder)).stdout
-    assert again.endswith("Nothing was made. 4 steps are in the cache, 0 are not.\n")
+    assert again.endswith("Nothing was made. In the cache: 4; to be made: 0.\n")
 
 
 def test_a_person_sees_a_step_while_it_runs(terminal: Callable[..., Terminal], context: Context) -> None:

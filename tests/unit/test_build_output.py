@@ -147,7 +147,7 @@ def test_a_plan_names_the_stages_what_they_need_and_what_is_left_out() -> None:
     text = plan(BuildPlan("b", steps, needs={"a": (), "b": ("a",)}, left_out=("test",)))
     assert [line.split() for line in text.splitlines()[:3]] == [["STAGE", "NEEDS"], ["a", "-"], ["b", "a"]]
     assert "Left out, for b does not need it: test" in text
-    assert text.splitlines()[-1] == "Nothing was made. 0 steps are in the cache, 1 are not."
+    assert text.splitlines()[-1] == "Nothing was made. In the cache: 0; to be made: 1."
 
 
 # -- warnings ----------------------------------------------------------------------------------
