@@ -56,7 +56,10 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
     engine, names = open_engine(), dict[str, list[str]]()
 
     def note(event: events.Event) -> None:
-        if isinstance(event, events.ImageChanged):
+        if isinstance(event, events.ImageChanged) and event.action == "untagged":
+            old = f"The image {event.reference} already exists, renaming the old one with ID {event.image_id}"
+            click.echo(f"{old} to empty string")
+        elif isinstance(event, events.ImageChanged):
             names.setdefault(event.image_id, []).extend([event.reference] if event.action == "tagged" else [])
 
     with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(note):

@@ -306,8 +306,10 @@ class ImageCollection:
         found = image if isinstance(image, Image) else self.get(image)
         with self.commit_lock():
             self.config(found.id)
-            self._engine.image_store.tag(target, found.id)
+            before = self._engine.image_store.tag(target, found.id)
             self._engine.image_store.touch(found.id, self._engine.now())
+        if before:
+            self._engine.events.emit(ImageChanged("untagged", before, target.familiar))
         self._engine.events.emit(ImageChanged("tagged", found.id, target.familiar))
 
     def remove(self, name: str | Image, *, force: bool = False, noprune: bool = False) -> builtins.list[Removal]:

@@ -513,3 +513,13 @@ def test_without_a_limit_the_disk_sets_it(tmp_path: Path) -> None:
 def test_there_are_as_many_hostile_archives_as_promised() -> None:
     """The layers among them are in test_layertar.py, with 21 that are harmless and more than 40 that are refused."""
     assert len(HOSTILE) + len(HOSTILE_DIRECTORIES) >= 70
+
+
+def test_a_name_that_an_archive_takes_away_is_told(engine: Engine, image: Image, tmp_path: Path) -> None:
+    engine.images.save("busybox:1", tmp_path / "saved.tar")
+    engine.images.remove("busybox:1")
+    other = engine.images.import_(io.BytesIO(bytes(10240)), "busybox:1")
+    with engine.events.collected() as heard:
+        engine.images.load(tmp_path / "saved.tar")
+    told = [(event.action, event.image_id) for event in heard if isinstance(event, events.ImageChanged)]
+    assert told == [("loaded", image.id), ("untagged", other.id), ("tagged", image.id)]
