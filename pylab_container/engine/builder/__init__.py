@@ -1,5 +1,6 @@
 """From a Dockerfile to an image.
 
+    recipe.py    what is asked for, and checking.py what a careful reader would say about it
     context.py   the files that it may copy          stage.py     one stage, instruction by instruction
     copying.py   COPY and ADD                        running.py   RUN, and mounts.py what it sees besides the image
     cache.py     what was made before, and why not   report.py    what was done
@@ -15,29 +16,28 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pylab_container.engine import recovery
-from pylab_container.engine.builder import platforms
+from pylab_container.engine.builder import checking
 from pylab_container.engine.builder.cache import Cache
 from pylab_container.engine.builder.context import BuildContext, open_context
+from pylab_container.engine.builder.recipe import BuildOptions as BuildOptions
+from pylab_container.engine.builder.recipe import Recipe
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.engine.builder.running import PROXY_ARGUMENTS
 from pylab_container.engine.builder.stage import StageBuilder
 from pylab_container.engine.builder.step import NotMade, StageImage, Stopped
 from pylab_container.engine.image import Image
-from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, LabError
-from pylab_container.formats import dockerfile, linter
-from pylab_container.formats import reference as references
-from pylab_container.formats.dockerignore import IgnorePatterns
+from pylab_container.errors import ImageNotFound, InvalidInput, LabError
+from pylab_container.formats import linter
 from pylab_container.formats.events import BuildWarning, Event
 from pylab_container.formats.image import ImageConfig
 from pylab_container.formats.instructions import Instruction, fault
 from pylab_container.formats.linter import LintWarning
-from pylab_container.formats.stages import Stage, Stages, find_base, find_stage
+from pylab_container.formats.stages import Stage, find_base, find_stage
 from pylab_container.store.layers import WritableLayer
 
 if TYPE_CHECKING:
@@ -46,23 +46,6 @@ if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container
     from pylab_container.store.leases import Lease
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What the user asks of a build; ImageCollection.build() says what each means."""
-
-    names: tuple[references.Reference, ...] = ()
-    dockerfile: str | Path | BinaryIO | None = None
-    buildargs: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    target: str = ""
-    nocache: bool = False
-    cache_from: tuple[str, ...] = ()
-    network: str = ""
-    extra_hosts: tuple[str, ...] = ()
-    platform: str = ""
-    secrets: Mapping[str, str | Path | bytes] = field(default_factory=dict)
 
 
 def build(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Image:
@@ -92,67 +75,7 @@ def plan(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -
 def check(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> tuple[LintWarning, ...]:
     """What a careful reader would say about a Dockerfile, as `docker build --check`. Raises DockerfileError."""
     with open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name):
-        file = dockerfile.parse(text, name=name)
-        platform = platforms.requested(options.platform, options.buildargs)
-        return _lint(engine, file, text, name, options, context.ignored, platform, target=options.target or None)
-
-
-def _lint(
-    engine: Engine,
-    file: dockerfile.Dockerfile,
-    text: bytes,
-    name: str,
-    options: BuildOptions,
-    ignored: IgnorePatterns,
-    platform: Mapping[str, str],
-    *,
-    target: str | None,
-) -> tuple[LintWarning, ...]:
-    """The warnings of a Dockerfile."""
-    return linter.lint(
-        file,
-        text=text,
-        source=name,
-        buildargs=options.buildargs,
-        target=target,
-        ignored=ignored,
-        images=_base_images(engine, file, name, options, platform),
-        platform=platform,
-    )
-
-
-def _refuse(
-    warnings: Sequence[LintWarning], file: dockerfile.Dockerfile, text: bytes, name: str, options: BuildOptions
-) -> None:
-    """Raises DockerfileError where there are warnings, and the Dockerfile says that they are errors."""
-    if warnings and linter.check_options(file, text=text, source=name, buildargs=options.buildargs).error:
-        rules = ", ".join(dict.fromkeys(warning.rule for warning in warnings))
-        first = warnings[0]
-        raise DockerfileError(
-            f"lint violation found for rules: {rules}",
-            hint=f"{first.rule}: {first.message}; {first.hint}",
-            source=name,
-            line=first.line,
-            text=first.text,
-        )
-
-
-def _base_images(
-    engine: Engine, file: dockerfile.Dockerfile, name: str, options: BuildOptions, platform: Mapping[str, str]
-) -> dict[str, linter.BaseImage]:
-    """What the linter wants to know of the images that are here."""
-    found = {}
-    with contextlib.suppress(DockerfileError):
-        for stage in Stages.of(file, source=name, buildargs=options.buildargs, platform=platform).stages:
-            with contextlib.suppress(LabError):
-                config = engine.images.get(stage.base).config
-                found[stage.base] = linter.BaseImage(
-                    environment=dict(entry.partition("=")[::2] for entry in config.config.get("Env") or ()),
-                    own_shell=bool(config.config.get("Shell")),
-                    triggers=tuple(config.config.get("OnBuild") or ()),
-                    platform=f"{config.document.get('os') or 'linux'}/{config.architecture}",
-                )
-    return found
+        return checking.warnings(engine, Recipe.read(context, text, name, options), options.target or None)
 
 
 @contextlib.contextmanager
@@ -161,38 +84,27 @@ def _opened(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions
         recovery.making(engine) as lease,
         open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name),
     ):
-        yield Build(engine, context, text, name, options, lease)
+        yield Build(engine, Recipe.read(context, text, name, options), lease)
 
 
 class Build:
     """One build: what its stages share."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        context: BuildContext,
-        text: bytes,
-        source: str,
-        options: BuildOptions,
-        lease: Lease,
-    ) -> None:
-        """text is the Dockerfile, source its name, for errors. Raises DockerfileError, InvalidInput."""
+    def __init__(self, engine: Engine, recipe: Recipe, lease: Lease) -> None:
+        """Raises DockerfileError, InvalidInput."""
         self.engine = engine
-        self.source = source
-        self.options = options
+        self.source = recipe.name
+        self.options = recipe.options
+        self.platform_arguments = recipe.platform
         self.lease = lease
         self.only_planned = False
         self.started = time.monotonic()
-        file = dockerfile.parse(text, name=source)
-        self.platform_arguments = platforms.requested(options.platform, options.buildargs)
-        self.stages = Stages.of(file, source=source, buildargs=options.buildargs, platform=self.platform_arguments)
-        self.target = self.stages.target(options.target)
-        self.warnings = _lint(
-            engine, file, text, source, options, context.ignored, self.platform_arguments, target=options.target
-        )
-        _refuse(self.warnings, file, text, source, options)
-        self.cache = Cache(engine, asked=not options.nocache, sources=self._cache_sources())
-        self._context = context
+        self.stages = recipe.stages()
+        self.target = self.stages.target(self.options.target)
+        self.warnings = checking.warnings(engine, recipe, self.options.target)
+        checking.refuse(recipe, self.warnings)
+        self.cache = Cache(engine, asked=not self.options.nocache, sources=self._cache_sources())
+        self._context = recipe.context
         self._needed = self.stages.needed(self.target)
         self._numbers = self._count()
         self._results: dict[int, Future[StageImage]] = {}
