@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -24,7 +25,11 @@ class Terminal:
         self.resize(rows, columns)
         self.mode = termios.tcgetattr(self._slave)
         self.output = b""
-        self.process = subprocess.Popen(command, cwd=cwd, preexec_fn=lambda: os.login_tty(os.dup(self._slave)))
+        self.process = subprocess.Popen(command, cwd=cwd, preexec_fn=self._enter)
+
+    def _enter(self) -> None:
+        os.login_tty(os.dup(self._slave))
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and so would we
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
