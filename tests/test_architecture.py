@@ -48,7 +48,7 @@ MAY_IMPORT = {
 DOORS: dict[str, tuple[str, ...]] = {
     "ctypes": ("host/linux.py",),
     "subprocess": ("host/programs.py",),
-    "pyroute2": ("runtime/network.py",),
+    "pyroute2": ("runtime/network/netlink.py",),
     "IPython": ("notebook/",),
     "ipywidgets": ("notebook/",),
     "requests": (),

@@ -5,15 +5,25 @@
     images.py       import, images, tag, rmi, history
     archives.py     save, load, export
     building.py     build, and build_output.py what it prints
-    containers.py   create, start, stop, ps, commit, rm, …
+    containers.py   create, start, stop, restart, kill, pause, wait, rename, rm, commit
     run.py          run, attach, exec: the commands that connect the terminal
+    ps.py           ps
+    running.py      port, top, update
+    stats.py        stats
+    events.py       events
     output.py       logs
     files.py        cp, diff
+    volumes.py      volume create, ls, rm, prune
+    networks.py     network create, ls, connect, disconnect, rm, prune
+    inspection.py   inspect of all of them
     pruning.py      what takes space, and freeing it: system df, the prunes, builder prune
-    options.py      the options that run and create share
-    inspection.py   inspect and its templates
-    system.py       info, version, system down, system fsck
+    system.py       info, version, system check, system down, system fsck
+
+    options.py      the options that run and create share; creation.py, mounting.py and
+                    entries.py put them into the engine's words
+    listing.py      listings: --format, --filter, -q
     tables.py       columns and cells
+    confirming.py   the question before a prune, and its answer
     terminal.py     a person's terminal connected to a container's streams
 
 A face translates and decides nothing: options into arguments of the engine, its answers
@@ -38,6 +48,9 @@ from pylab_container.cli.command import Group
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
+BAD_OPTION = 125
+"""docker's exit status after an option that there is not, or whose value makes no sense."""
+
 _ON_CONTAINERS = {
     "attach": "run:attach",
     "commit": "containers:commit",
@@ -48,11 +61,19 @@ _ON_CONTAINERS = {
     "export": "archives:export",
     "kill": "containers:kill",
     "logs": "output:logs",
+    "pause": "containers:pause",
+    "port": "running:port",
+    "ps": "ps:list_containers",
+    "rename": "containers:rename",
     "restart": "containers:restart",
     "rm": "containers:remove_containers",
     "run": "run:run",
     "start": "containers:start",
+    "stats": "stats:stats",
     "stop": "containers:stop",
+    "top": "running:top",
+    "unpause": "containers:unpause",
+    "update": "running:update",
     "wait": "containers:wait",
 }
 _ON_IMAGES = {
@@ -70,9 +91,11 @@ container_group = Group(
     places={
         **_ON_CONTAINERS,
         "inspect": "inspection:inspect_container",
-        "ls": "containers:list_containers",
+        "list": "ps:list_containers",
+        "ls": "ps:list_containers",
         "prune": "pruning:prune_containers",
         "settle": "containers:settle",
+        "watch-health": "containers:watch_health",
     },
 )
 image_group = Group(
@@ -81,9 +104,36 @@ image_group = Group(
     places={
         **_ON_IMAGES,
         "inspect": "inspection:inspect_image",
+        "list": "images:list_images",
         "ls": "images:list_images",
         "prune": "pruning:prune_images",
         "rm": "images:remove_images",
+    },
+)
+volume_group = Group(
+    "volume",
+    help="Manage volumes.",
+    places={
+        "create": "volumes:create_volume",
+        "inspect": "inspection:inspect_volume",
+        "list": "volumes:list_volumes",
+        "ls": "volumes:list_volumes",
+        "prune": "volumes:prune_volumes",
+        "rm": "volumes:remove_volumes",
+    },
+)
+network_group = Group(
+    "network",
+    help="Manage networks.",
+    places={
+        "connect": "networks:connect",
+        "create": "networks:create_network",
+        "disconnect": "networks:disconnect",
+        "inspect": "inspection:inspect_network",
+        "list": "networks:list_networks",
+        "ls": "networks:list_networks",
+        "prune": "networks:prune_networks",
+        "rm": "networks:remove_networks",
     },
 )
 builder_group = Group(
@@ -96,7 +146,9 @@ system_group = Group(
     help="Manage the engine.",
     places={
         "df": "pruning:df",
+        "check": "system:check",
         "down": "system:down",
+        "events": "events:events",
         "fsck": "system:fsck",
         "info": "system:info",
         "prune": "pruning:prune_system",
@@ -120,14 +172,14 @@ labctr = Group(
     places={
         **_ON_CONTAINERS,
         **_ON_IMAGES,
+        "events": "events:events",
         "images": "images:list_images",
         "info": "system:info",
         "inspect": "inspection:inspect",
-        "ps": "containers:list_containers",
         "rmi": "images:remove_images",
         "version": "system:version",
     },
-    commands=[builder_group, container_group, image_group, system_group],
+    commands=[builder_group, container_group, image_group, network_group, system_group, volume_group],
 )
 
 
@@ -152,8 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        return getattr(context.command, "usage_status", 1) if context else 1
+        return BAD_OPTION if _is_about_an_option(error) else 1
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except OSError as error:
@@ -165,3 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _is_about_an_option(error: click.ClickException) -> bool:
+    """Rather than about arguments that are missing, or too many, or a command that there is not."""
+    if isinstance(error, click.NoSuchOption | click.BadOptionUsage):
+        return True
+    return isinstance(error, click.BadParameter) and isinstance(error.param, click.Option)

@@ -17,7 +17,7 @@ import click
 
 from pylab_container.cli import build_output, tables
 from pylab_container.cli.command import Command, open_engine
-from pylab_container.cli.options import pair
+from pylab_container.cli.entries import pair
 from pylab_container.errors import BuildFailed, InvalidInput, LabError
 from pylab_container.formats.reference import parse_tag
 
@@ -103,8 +103,6 @@ def _request_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 class BuildCommand(Command):
     """Its exit status is that of the RUN step that failed."""
-
-    usage_status = 125
 
     def status(self, error: LabError) -> int:
         return error.status if isinstance(error, BuildFailed) else 1

@@ -20,12 +20,12 @@ _STORAGE_DRIVER = f"{__package__}.storage_driver"
 class Command(click.Command):
     """A command whose failures are those of the docker command: one sentence, a hint, and status 1."""
 
-    usage_status = 1
-    """Exit status after a mistake in the options; main() reads it."""
-
     def status(self, error: LabError) -> int:
         """The exit status after error."""
         return 1
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _plain_flags(self, ctx, args))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -35,14 +35,48 @@ class Command(click.Command):
             return self.status(error)
 
 
+_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
+
+
+def _plain_flags(command: click.Command, ctx: click.Context, arguments: list[str]) -> list[str]:
+    """Flags as Go's programs take them, --sig-proxy=false, in click's words: --no-sig-proxy."""
+    options = {name: option for option in command.params if isinstance(option, click.Option) for name in option.opts}
+    left, plain = list(arguments), list[str]()
+    while left:
+        argument = left.pop(0)
+        name, equals, value = argument.partition("=")
+        option = options.get(name)
+        if argument == "--" or (not argument.startswith("-") and not ctx.allow_interspersed_args):
+            return [*plain, argument, *left]  # from here on it is somebody else's command line
+        if option and option.is_flag and equals and value.lower() in (*_TRUE, *_FALSE):
+            plain += [name] if value.lower() in _TRUE else [no for no in option.secondary_opts if no.startswith("--")]
+            continue
+        plain.append(argument)
+        if left and not equals and _wants_value(argument, options):
+            plain.append(left.pop(0))
+    return plain
+
+
+def _wants_value(argument: str, options: Mapping[str, click.Option]) -> bool:
+    """Whether the next word is this one's value: of --name NAME, and of the last letter of -itp PORT."""
+    if argument.startswith("--"):
+        option = options.get(argument)
+        return option is not None and not option.is_flag
+    for position, letter in enumerate(argument[1:], 2):
+        option = options.get(f"-{letter}")
+        if option is None:
+            return False
+        if not option.is_flag:
+            return position == len(argument)
+    return False
+
+
 class Group(click.Group):
     """A word that other words follow. Alone it explains itself.
 
     places    command → "module:name" in this package; imported when the command is given
     commands  groups in this one
     """
-
-    usage_status = 1
 
     def __init__(
         self,
@@ -92,10 +126,11 @@ def open_engine(*, recover: bool = True) -> Engine:
     return Engine(context.find_object(str), storage_driver=context.meta.get(_STORAGE_DRIVER), recover=recover)
 
 
-def each(names: Iterable[str], act: Callable[[str], str | None]) -> int:
+def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: type[LabError] | None = None) -> int:
     """Do something to everything named, and go on after an error. Returns the exit status.
 
-    act's answer is printed; None stands for the name itself.
+    act's answer is printed; None stands for the name itself, and "" for nothing.
+    forgive  an error of this kind is told, and is no failure
     """
     status = 0
     for name in names:
@@ -103,7 +138,8 @@ def each(names: Iterable[str], act: Callable[[str], str | None]) -> int:
             answer = act(name)
         except LabError as error:
             report(error)
-            status = 1
+            status = status if forgive and isinstance(error, forgive) else 1
         else:
-            click.echo(name if answer is None else answer)
+            if answer != "":
+                click.echo(name if answer is None else answer)
     return status

@@ -1,38 +1,55 @@
-"""Containers: create, start, stop, kill, wait, ps, commit, rm."""
+"""Containers and their lives: create, start, stop, restart, kill, pause, unpause, wait, rename, rm, commit."""
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from pylab_container.cli import tables
 from pylab_container.cli.command import Command, each, open_engine
-from pylab_container.cli.options import Creation, creation_options
-from pylab_container.cli.run import require_terminal, start_in_foreground
-from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+from pylab_container.cli.creation import Creation
+from pylab_container.cli.options import creation_options
+from pylab_container.cli.run import connection, require_terminal, start_in_foreground
+from pylab_container.errors import ContainerNotFound, InvalidInput
 from pylab_container.formats.lifecycle import State
 
 if TYPE_CHECKING:
-    from pylab_container.engine import Engine
     from pylab_container.engine.container import Container
 
 _NAMES = click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
+_SECONDS = click.option(
+    "-t",
+    "--timeout",
+    "--time",
+    "seconds",
+    type=int,
+    metavar="SECONDS",
+    help="Then kill it; -1: never.  [default: its own, else 10]",
+)
 
 
 @click.command(cls=Command, context_settings={"allow_interspersed_args": False})
 @creation_options
-def create(creation: Creation) -> None:
+@click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
+def create(*, creation: Creation, remove: bool) -> None:
     """Create a container from IMAGE without starting it."""
-    click.echo(creation.create(open_engine(), attached=creation.stdin, remove=False).id)
+    attached = bool(creation.given["stdin_open"])
+    container = creation.create(open_engine(), attached=attached, remove=remove)
+    if remove and attached:
+        container.remove_at_end()
+    click.echo(container.id)
 
 
 @click.command(cls=Command)
 @_NAMES
 @click.option("-a", "--attach", is_flag=True, help="Show its output and wait for its end.")
 @click.option("-i", "--interactive", "stdin", is_flag=True, help="Pass standard input on, too.")
-def start(containers: tuple[str, ...], attach: bool, stdin: bool) -> int:  # noqa: FBT001 (click calls it)
+@click.option("--detach-keys", metavar="KEYS", help="What to type to leave it running.  [default: ctrl-p,ctrl-q]")
+@click.option(
+    "--sig-proxy/--no-sig-proxy", "proxy", default=True, help="Pass signals on to it.  [default: --sig-proxy]"
+)
+def start(*, containers: tuple[str, ...], attach: bool, stdin: bool, detach_keys: str | None, proxy: bool) -> int:
     """Start containers."""
     engine = open_engine()
     if not attach and not stdin:
@@ -43,7 +60,7 @@ def start(containers: tuple[str, ...], attach: bool, stdin: bool) -> int:  # noq
     config = container.record.config
     tty, connected = bool(config.get("Tty")), stdin and bool(config.get("OpenStdin"))
     require_terminal(stdin=connected, tty=tty)
-    return start_in_foreground(container, stdin=connected, tty=tty)
+    return start_in_foreground(container, connection(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
 
 
 def _start(container: Container) -> None:
@@ -54,54 +71,83 @@ def _start(container: Container) -> None:
 
 @click.command(cls=Command)
 @_NAMES
-@click.option("-t", "--time", "seconds", type=float, default=10, metavar="SECONDS", help="Then kill it.  [default: 10]")
-def stop(containers: tuple[str, ...], seconds: float) -> int:
+@_SECONDS
+@click.option("-s", "--signal", "signal_", metavar="SIGNAL", help="What asks it.  [default: its STOPSIGNAL]")
+def stop(*, containers: tuple[str, ...], seconds: int | None, signal_: str | None) -> int:
     """Stop containers: ask, and after a while kill."""
-    engine = open_engine()
-    return each(containers, lambda name: engine.containers.get(name).stop(seconds))
+    return _on_each(containers, lambda container: container.stop(seconds, signal=signal_))
 
 
 @click.command(cls=Command)
 @_NAMES
-@click.option("-t", "--time", "seconds", type=float, default=10, metavar="SECONDS", help="Then kill it.  [default: 10]")
-def restart(containers: tuple[str, ...], seconds: float) -> int:
+@_SECONDS
+@click.option("-s", "--signal", "signal_", metavar="SIGNAL", help="What asks it.  [default: its STOPSIGNAL]")
+def restart(*, containers: tuple[str, ...], seconds: int | None, signal_: str | None) -> int:
     """Stop containers and start them again."""
-    engine = open_engine()
-
-    def act(name: str) -> str:
-        container = engine.containers.get(name)
-        container.stop(seconds)
-        container.start()
-        return name
-
-    return each(containers, act)
+    return _on_each(containers, lambda container: container.restart(seconds, signal=signal_))
 
 
 @click.command(cls=Command)
 @_NAMES
 @click.option("-s", "--signal", "signal_", default="KILL", metavar="SIGNAL", help="[default: KILL]")
-def kill(containers: tuple[str, ...], signal_: str) -> int:
+def kill(*, containers: tuple[str, ...], signal_: str) -> int:
     """Send a signal to containers."""
-    engine = open_engine()
-    return each(containers, lambda name: engine.containers.get(name).kill(signal_))
+    return _on_each(containers, lambda container: container.kill(signal_))
 
 
 @click.command(cls=Command)
 @_NAMES
-def wait(containers: tuple[str, ...]) -> int:
+def pause(*, containers: tuple[str, ...]) -> int:
+    """Freeze all processes of containers."""
+    return _on_each(containers, lambda container: container.pause())
+
+
+@click.command(cls=Command)
+@_NAMES
+def unpause(*, containers: tuple[str, ...]) -> int:
+    """Let the processes of paused containers go on."""
+    return _on_each(containers, lambda container: container.unpause())
+
+
+@click.command(cls=Command)
+@_NAMES
+def wait(*, containers: tuple[str, ...]) -> int:
     """Wait until containers end, and print their exit statuses."""
     engine = open_engine()
     return each(containers, lambda name: str(engine.containers.get(name).wait()))
 
 
 @click.command(cls=Command)
+@click.argument("container")
+@click.argument("name")
+def rename(*, container: str, name: str) -> None:
+    """Give CONTAINER another NAME."""
+    open_engine().containers.get(container).rename(name)
+
+
+@click.command(cls=Command)
 @_NAMES
-@click.option("-f", "--force", is_flag=True, help="Kill what runs.")
+@click.option("-f", "--force", is_flag=True, help="Kill what runs; one that is not there is no failure.")
 @click.option("-v", "--volumes", is_flag=True, help="Also remove their unnamed volumes.")
-def remove_containers(containers: tuple[str, ...], force: bool, volumes: bool) -> int:  # noqa: FBT001
+def remove_containers(*, containers: tuple[str, ...], force: bool, volumes: bool) -> int:
     """Remove containers."""
     engine = open_engine()
-    return each(containers, lambda name: engine.containers.get(name).remove(force=force, v=volumes))
+
+    def remove(name: str) -> None:
+        engine.containers.get(name).remove(force=force, v=volumes)
+
+    return each(containers, remove, forgive=ContainerNotFound if force else None)
+
+
+def _on_each(names: tuple[str, ...], act: Callable[[Container], object]) -> int:
+    """Do something to every container named, and print the names of those it worked on; the exit status."""
+    engine = open_engine()
+
+    def on_one(name: str) -> str:
+        act(engine.containers.get(name))
+        return name
+
+    return each(names, on_one)
 
 
 @click.command(cls=Command, hidden=True)
@@ -109,6 +155,14 @@ def remove_containers(containers: tuple[str, ...], force: bool, volumes: bool) -
 def settle(container: str) -> None:
     """Note down that a container has ended; its monitor calls this."""
     open_engine().containers.settle(container)
+
+
+@click.command(cls=Command, hidden=True)
+@click.argument("container")
+@click.argument("started_at")
+def watch_health(container: str, started_at: str) -> None:
+    """Do a container's health checks until the run that began at STARTED_AT ends; its start leaves this behind."""
+    open_engine().containers.watch_health(container, started_at)
 
 
 @click.command(cls=Command)
@@ -119,67 +173,8 @@ def settle(container: str) -> None:
 @click.option("-m", "--message", default="", metavar="TEXT", help="A comment in the image's history.")
 @click.option("-p", "--pause/--no-pause", default=True, help="Freeze the container meanwhile.  [default: --pause]")
 def commit(
-    container: str,
-    name: str | None,
-    author: str,
-    changes: tuple[str, ...],
-    message: str,
-    pause: bool,  # noqa: FBT001
+    *, container: str, name: str | None, author: str, changes: tuple[str, ...], message: str, pause: bool
 ) -> None:
     """Make an image out of a container: its image, and what it has changed since."""
     committed = open_engine().containers.get(container)
     click.echo(committed.commit(name, message=message, author=author, changes=changes, pause=pause).id)
-
-
-# ---- ps ----------------------------------------------------------------------------------------
-
-
-@click.command(cls=Command)
-@click.option("-a", "--all", "show_all", is_flag=True, help="Also those that do not run.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("-l", "--latest", is_flag=True, help="The one created last, whatever its state.")
-@click.option("-n", "--last", type=int, default=-1, metavar="N", help="The N created last, whatever their state.")
-@click.option("--no-trunc", "full", is_flag=True, help="Do not shorten anything.")
-def list_containers(show_all: bool, quiet: bool, latest: bool, last: int, full: bool) -> None:  # noqa: FBT001
-    """List containers."""
-    engine = open_engine()
-    count = 1 if latest else last
-    found = engine.containers.list(all=show_all or count >= 0)
-    rows = []
-    for container in found[:count] if count >= 0 else found:
-        with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
-            rows.append(_row(engine, container, full=full))
-    if quiet:
-        click.echo("".join(f"{row[0]}\n" for row in rows), nl=False)
-    else:
-        click.echo(tables.render(["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"], rows))
-
-
-def _row(engine: Engine, container: Container, *, full: bool) -> tuple[str, ...]:
-    record = container.record
-    exposed = record.config.get("ExposedPorts") or {} if record.network.get("IPAddress") else {}
-    return (
-        record.id if full else record.short_id,
-        _image(engine, str(record.config.get("Image")), record.image, full=full),
-        tables.command([record.path, *record.args], full=full),
-        tables.created(record.created),
-        tables.status(
-            record.state,
-            exit_code=record.exit_code,
-            started_at=record.started_at,
-            finished_at=record.finished_at,
-        ),
-        tables.ports(exposed),
-        record.name,
-    )
-
-
-def _image(engine: Engine, name: str, image_id: str, *, full: bool) -> str:
-    """The image's name as it was given, or its id where the name is another image's by now."""
-    try:
-        known = engine.images.get(name).id == image_id
-    except (NotFound, InvalidInput):
-        known = False
-    if known and not name.startswith("sha256:"):
-        return name
-    return image_id if full else tables.short_id(image_id)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pylab_container.cli import tables
+from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, each, open_engine
+from pylab_container.cli.ps import moment_text
 from pylab_container.formats import events
 from pylab_container.formats.reference import parse
 from pylab_container.formats.sizes import human
+from pylab_container.formats.template_values import Row
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -57,22 +59,66 @@ def progress(engine: Engine, file: str, what: str, *, wanted: bool = True) -> It
             yield
 
 
+_HEADINGS = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+    "Containers": "CONTAINERS",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+    "VirtualSize": "SIZE",
+}
+_COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
+_UNKNOWN = "N/A"  # docker's own, for what only `system df` counts
+
+
 @click.command(cls=Command)
 @click.argument("name", metavar="[REPOSITORY[:TAG]]", required=False)
 @click.option("-a", "--all", "show_all", is_flag=True, help="Also the intermediate images of builds.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("--no-trunc", "full", is_flag=True, help="Do not shorten ids.")
-def list_images(name: str | None, show_all: bool, quiet: bool, full: bool) -> None:  # noqa: FBT001 (click calls it)
-    """List images."""
-    rows = []
-    for image in open_engine().images.list(name, all=show_all):
-        image_id = image.id if full else tables.short_id(image.id)
-        age, size = tables.created(image.config.created), human(image.size)
-        rows += [(*repository_and_tag, image_id, age, size) for repository_and_tag in _names(image, name)]
-    if quiet:
-        click.echo("".join(f"{row[2]}\n" for row in rows), nl=False)
-    else:
-        click.echo(tables.render(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"], rows))
+@click.option("--digests", is_flag=True, help="Also the digest that a registry knows it by.")
+@listing.filter_option
+@listing.format_option
+@listing.full_option
+@listing.quiet_option
+def list_images(
+    *,
+    name: str | None,
+    show_all: bool,
+    digests: bool,
+    conditions: tuple[str, ...],
+    format_: str | None,
+    full: bool,
+    quiet: bool,
+) -> None:
+    """List images. Filters: dangling, label, reference, before, since."""
+    from pylab_container.engine import filters
+
+    engine = open_engine()
+    found = filters.images(engine, engine.images.list(name, all=show_all), listing.filters(conditions))
+    rows = [_row(image, names, full=full) for image in found for names in _names(image, name)]
+    columns = (*_COLUMNS[:2], "Digest", *_COLUMNS[2:]) if digests else _COLUMNS
+    listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
+
+
+def _row(image: Image, names: tuple[str, str], *, full: bool) -> Row:
+    created, size = image.config.created, human(image.size)
+    return Row(
+        {
+            **dict.fromkeys(("Containers", "SharedSize", "UniqueSize"), _UNKNOWN),
+            "Repository": names[0],
+            "Tag": names[1],
+            "Digest": _NONE,
+            "ID": image.id if full else tables.short_id(image.id),
+            "CreatedSince": tables.created(created),
+            "CreatedAt": moment_text(created) if created else _UNKNOWN,
+            "Size": size,
+            "VirtualSize": size,
+        }
+    )
 
 
 def _names(image: Image, wanted: str | None) -> list[tuple[str, str]]:

@@ -1,114 +1,128 @@
-"""inspect: everything about a container or an image as JSON, or one field of it."""
+"""inspect: everything about containers, images, volumes and networks as JSON, or through a template."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from pylab_container.cli.command import Command, open_engine, report
-from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, LabError, NotFound
+from pylab_container.errors import LabError, NotFound
+from pylab_container.formats.template import Template, TemplateError
 
-Kind = Literal["container", "image"]
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.formats.image import Json
 
-_ACTION = re.compile(r"\{\{\s*(.*?)\s*\}\}")
-_FIELD = re.compile(r"(json\s+)?\.([\w.]*)\Z")
+Kind = Literal["container", "image", "volume", "network"]
+
+# docker looks for a name in this order.
+_KINDS: tuple[Kind, ...] = ("container", "image", "network", "volume")
+
+
+class InspectCommand(Command):
+    """A template that cannot be read has an exit status of its own."""
+
+    def status(self, error: LabError) -> int:
+        return error.exit_code if isinstance(error, TemplateError) and error.exit_code != LabError.exit_code else 1
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option("-f", "--format", "template", help="A Go template, as far as {{.A.B}} and {{json .A}} go.")(
-        function
-    )
+    function = click.option(
+        "-f", "--format", "template", help="A Go template: {{.State.Status}}, {{json .Config}}; or json, on one line."
+    )(function)
     return click.argument("names", metavar="NAME...", nargs=-1, required=True)(function)
 
 
-@click.command(cls=Command)
-@_options
-@click.option("--type", "kind", type=click.Choice(["container", "image"]), help="Look only among these.")
-def inspect(names: tuple[str, ...], template: str | None, kind: Kind | None) -> int:
-    """Show everything about containers or images, as JSON."""
-    return _inspect(names, template, [kind] if kind else ["container", "image"])
+_size = click.option("-s", "--size", is_flag=True, help="Also how much a container has written.")
 
 
-@click.command(cls=Command)
+@click.command(cls=InspectCommand)
 @_options
-def inspect_container(names: tuple[str, ...], template: str | None) -> int:
+@_size
+@click.option("--type", "kind", type=click.Choice(_KINDS), help="Look only among these.")
+def inspect(*, names: tuple[str, ...], template: str | None, size: bool, kind: Kind | None) -> int:
+    """Show everything about containers, images, networks or volumes, as JSON."""
+    return show(names, template, [kind] if kind else _KINDS, size=size)
+
+
+@click.command(cls=InspectCommand)
+@_options
+@_size
+def inspect_container(*, names: tuple[str, ...], template: str | None, size: bool) -> int:
     """Show everything about containers, as JSON."""
-    return _inspect(names, template, ["container"])
+    return show(names, template, ["container"], size=size)
 
 
-@click.command(cls=Command)
+@click.command(cls=InspectCommand)
 @_options
-def inspect_image(names: tuple[str, ...], template: str | None) -> int:
+def inspect_image(*, names: tuple[str, ...], template: str | None) -> int:
     """Show everything about images, as JSON."""
-    return _inspect(names, template, ["image"])
+    return show(names, template, ["image"])
 
 
-def _inspect(names: tuple[str, ...], template: str | None, kinds: list[Kind]) -> int:
+@click.command(cls=InspectCommand)
+@_options
+def inspect_volume(*, names: tuple[str, ...], template: str | None) -> int:
+    """Show everything about volumes, as JSON."""
+    return show(names, template, ["volume"])
+
+
+@click.command(cls=InspectCommand)
+@_options
+def inspect_network(*, names: tuple[str, ...], template: str | None) -> int:
+    """Show everything about networks, as JSON."""
+    return show(names, template, ["network"])
+
+
+def show(names: Sequence[str], template: str | None, kinds: Sequence[Kind], *, size: bool = False) -> int:
+    """Print what was found, then the errors; the exit status."""
+    parsed = Template(template) if template and template != "json" else None  # first: nothing is printed if it is wrong
+    engine = open_engine()
     found, errors = [], []
     for name in names:
         try:
-            found.append(_find(name, kinds))
+            found.append(_find(engine, name, kinds, size=size))
         except LabError as error:
             errors.append(error)
-    if template is None:
+    if template == "json":
+        click.echo("".join(f"{json.dumps(document, separators=(',', ':'))}\n" for document in found), nl=False)
+    elif parsed is None:
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))
     else:
         for document in found:
-            click.echo(fill(template, document))
+            click.echo(parsed.render(document))
     for problem in errors:
         report(problem)
     return 1 if errors else 0
 
 
-def _find(name: str, kinds: list[Kind]) -> Any:
-    engine = open_engine()
+def _find(engine: Engine, name: str, kinds: Sequence[Kind], *, size: bool) -> Json:
     for kind in kinds:
         try:
-            return engine.containers.get(name).attrs if kind == "container" else engine.images.get(name).attrs
-        except (ContainerNotFound, ImageNotFound):
+            return _document(engine, kind, name, size=size)
+        except NotFound:
             if len(kinds) == 1:
                 raise
     raise NotFound(f"No such object: {name}", hint="labctr ps -a and labctr images list what there is")
 
 
-def fill(template: str, document: Any) -> str:
-    """The template with its fields filled in. Raises InvalidInput for what is not {{.A.B}} or {{json .A}}."""
-
-    def field(match: re.Match[str]) -> str:
-        action = _FIELD.match(match[1])
-        if action is None:
-            raise InvalidInput(
-                f"template: {match[0]} is not understood", hint="only {{.A.B}} and {{json .A}} are; jq can do the rest"
-            )
-        value = _look_up(document, action[2])
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if action[1] else go_text(value)
-
-    return _ACTION.sub(field, template)
+def _document(engine: Engine, kind: Kind, name: str, *, size: bool) -> Json:
+    if kind == "image":
+        return engine.images.get(name).attrs
+    if kind == "volume":
+        return engine.volumes.get(name).attrs
+    if kind == "network":
+        return engine.networks.get(name).attrs
+    container = engine.containers.get(name)
+    return {**container.attrs, **(_sizes(engine, name) if size else {})}
 
 
-def _look_up(document: Any, path: str) -> Any:
-    value = document
-    for name in filter(None, path.split(".")):
-        if not isinstance(value, dict) or name not in value:
-            raise InvalidInput(
-                f'template: there is no field "{name}" in .{path}', hint="inspect without -f shows the fields"
-            )
-        value = value[name]
-    return value
+def _sizes(engine: Engine, name: str) -> Json:
+    from pylab_container.engine import usage
 
-
-def go_text(value: Any) -> str:
-    """A value as Go's text/template prints it: true, [a b], map[a:1 b:2]."""
-    if value is None:
-        return "<no value>"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{' '.join(map(go_text, value))}]"
-    if isinstance(value, dict):
-        return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
-    return str(value)
+    container = engine.containers.get(name)
+    written = usage.writable_size(engine, container)
+    return {"SizeRw": written, "SizeRootFs": written + (container.image.size if container.record.image else 0)}

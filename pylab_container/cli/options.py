@@ -1,109 +1,122 @@
-"""The options that `run` and `create` have in common, and what they mean to the engine."""
+"""The options that `run` and `create` have in common, and what they mean to the engine.
+
+Most go to the engine as they stand, under docker-py's names, which their variables here have;
+creation.py reads those that have a grammar of their own.
+"""
 
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from pylab_container.cli import terminal
-from pylab_container.errors import InvalidInput
-from pylab_container.formats import sizes
-from pylab_container.formats.reference import parse
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
+from pylab_container.cli.creation import Creation
 
 
-@dataclass(frozen=True)
-class Creation:
-    """A container as the command line describes it."""
+def _flag(*names: str, help: str) -> Callable[..., Any]:
+    return click.option(*names, is_flag=True, help=help)
 
-    image: str
-    command: tuple[str, ...]
-    stdin: bool
-    tty: bool
-    name: str | None
-    volumes: tuple[str, ...]
-    environment: tuple[str, ...]
-    environment_files: tuple[str, ...]
-    workdir: str
-    user: str
-    hostname: str
-    entrypoint: str | None
-    network: str
-    memory: str | None
-    cpus: float | None
-    pids_limit: int | None
-    labels: tuple[str, ...]
 
-    @property
-    def familiar_image(self) -> str:
-        """The image's name with its tag."""
-        return parse(self.image).familiar
+def _list(*names: str, metavar: str, help: str) -> Callable[..., Any]:
+    return click.option(*names, multiple=True, metavar=metavar, help=f"{help} Repeatable.")
 
-    def create(self, engine: Engine, *, attached: bool, remove: bool) -> Container:
-        """Make the container.
 
-        attached  somebody will be connected from its start on, and wait for its end
-        remove    it goes when it has ended; whoever is attached sees to that himself
-        """
-        return engine.containers.create(
-            self.image,
-            list(self.command) or None,
-            name=self.name,
-            entrypoint=None if self.entrypoint is None else list(filter(None, [self.entrypoint])),
-            environment=[*_from_files(self.environment_files), *environment_of(self.environment)],
-            working_dir=self.workdir,
-            user=self.user,
-            hostname=self.hostname,
-            volumes=[_absolute_source(volume) for volume in self.volumes],
-            labels=dict(pair(label) for label in self.labels),
-            tty=self.tty,
-            stdin_open=self.stdin,
-            stdin_once=attached,
-            console_size=terminal.size(terminal.STDIN) if self.tty and attached else None,
-            network_mode=self.network,
-            mem_limit=sizes.parse(self.memory) if self.memory else None,
-            nano_cpus=round(self.cpus * 10**9) if self.cpus else None,
-            pids_limit=self.pids_limit,
-            auto_remove=remove and not attached,
-        )
+def _text(*names: str, metavar: str, help: str) -> Callable[..., Any]:
+    return click.option(*names, metavar=metavar, help=help)
+
+
+def _number(*names: str, help: str) -> Callable[..., Any]:
+    return click.option(*names, type=int, metavar="N", help=help)
 
 
 _OPTIONS = (
     click.argument("image"),
     click.argument("command", nargs=-1, type=click.UNPROCESSED),
-    click.option("-i", "--interactive", "stdin", is_flag=True, help="Pass standard input on."),
-    click.option("-t", "--tty", is_flag=True, help="Give it a terminal."),
-    click.option("--name", metavar="NAME", help="Its name."),
-    click.option("-v", "--volume", "volumes", multiple=True, metavar="[SOURCE:]DIR[:ro]", help="Mount SOURCE at DIR."),
-    click.option("-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable."),
-    click.option("--env-file", "environment_files", multiple=True, metavar="FILE", help="Variables, one a line."),
-    click.option("-w", "--workdir", default="", metavar="DIR", help="The working directory in the container."),
-    click.option("-u", "--user", default="", metavar="NAME|UID[:GROUP|GID]", help="Who the command runs as."),
-    click.option("-h", "--hostname", default="", metavar="NAME", help="The host name in the container."),
-    click.option("--entrypoint", metavar="PROGRAM", help="Replaces the image's ENTRYPOINT."),
-    click.option("--network", "--net", default="bridge", metavar="bridge|none|host", help="[default: bridge]"),
-    click.option("-m", "--memory", metavar="BYTES", help="At most so much memory: 512m, 2g."),
+    # what it is called, and what it runs
+    _text("--name", metavar="NAME", help="Its name."),
+    _flag("-i", "--interactive", "stdin_open", help="Pass standard input on."),
+    _flag("-t", "--tty", help="Give it a terminal."),
+    _list("-a", "--attach", "attach", metavar="STREAM", help="Connect only stdin, stdout or stderr."),
+    _text("--entrypoint", metavar="PROGRAM", help="Replaces the image's ENTRYPOINT."),
+    _list("-e", "--env", "environment", metavar="NAME[=VALUE]", help="A variable."),
+    _list("--env-file", "environment_files", metavar="FILE", help="Variables, one a line."),
+    _text("-w", "--workdir", "working_dir", metavar="DIR", help="The working directory in the container."),
+    _text("-u", "--user", metavar="NAME|UID[:GROUP|GID]", help="Who the command runs as."),
+    _list("--group-add", metavar="GROUP", help="One more group of its user."),
+    _list("-l", "--label", "labels", metavar="NAME[=VALUE]", help="A label."),
+    _list("--label-file", "label_files", metavar="FILE", help="Labels, one a line."),
+    _text("--cidfile", metavar="FILE", help="Write its id into FILE."),
+    _text("--pull", metavar="missing|never|always", help="When to fetch the image.  [default: missing]"),
+    _flag("--init", help="An init as first process, which reaps zombies and passes signals on."),
+    # its life
+    _text("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped.  [default: no]"),
+    _text("--stop-signal", metavar="SIGNAL", help="What asks it to end."),
+    _number("--stop-timeout", help="Seconds from being asked to being killed."),
+    _text("--health-cmd", metavar="COMMAND", help="A shell command that succeeds while it is well."),
+    _text("--health-interval", metavar="TIME", help="Between two checks: 30s."),
+    _text("--health-timeout", metavar="TIME", help="How long one may take: 30s."),
+    _text("--health-start-period", metavar="TIME", help="Failures until then do not count: 1m."),
+    _number("--health-retries", help="So many failures in a row make it unhealthy."),
+    _flag("--no-healthcheck", help="Do not do the image's check."),
+    _text("--log-driver", metavar="NAME", help="json-file or none."),
+    _list("--log-opt", "log_options", metavar="NAME=VALUE", help="max-size=10m."),
+    # files
+    _list("-v", "--volume", "volumes", metavar="[SOURCE:]DIR[:ro]", help="Mount SOURCE at DIR."),
+    _list("--mount", "mounts", metavar="type=…,source=…,target=…", help="Mount a bind, volume or tmpfs."),
+    _list("--tmpfs", metavar="DIR[:OPTIONS]", help="Memory as a directory."),
+    _list("--volumes-from", metavar="CONTAINER[:ro]", help="Mount what CONTAINER mounts."),
+    _flag("--read-only", help="Nothing of its root can be written."),
+    _list("--device", "devices", metavar="DEVICE[:PATH][:rwm]", help="A device of the host."),
+    _text("--shm-size", metavar="BYTES", help="The size of /dev/shm.  [default: 64m]"),
+    # network
+    _list("--network", "--net", "networks", metavar="NAME", help="bridge, none, host, container:NAME or a network."),
+    _list("--network-alias", "--net-alias", "network_aliases", metavar="NAME", help="One more name in its network."),
+    _text("--ip", "ipv4_address", metavar="ADDRESS", help="Its IPv4 address."),
+    _text("--ip6", "ipv6_address", metavar="ADDRESS", help="Its IPv6 address."),
+    _text("--mac-address", metavar="ADDRESS", help="Of its interface."),
+    _list("-p", "--publish", "publish", metavar="[[ADDRESS:]PORT:]PORT[/udp]", help="Publish a port on the host."),
+    _flag("-P", "--publish-all", "publish_all_ports", help="Publish all exposed ports."),
+    _list("--expose", metavar="PORT[/udp]", help="A port that it serves."),
+    _text("-h", "--hostname", metavar="NAME", help="The host name in the container."),
+    _text("--domainname", metavar="NAME", help="The domain name in the container."),
+    _list("--add-host", "extra_hosts", metavar="NAME:ADDRESS", help="A line of its /etc/hosts."),
+    _list("--dns", metavar="ADDRESS", help="A name server."),
+    _list("--dns-search", metavar="DOMAIN", help="A domain in which names are looked up."),
+    _list("--dns-option", "--dns-opt", "dns_opt", metavar="OPTION", help="An option of resolv.conf(5)."),
+    # limits
+    _text("-m", "--memory", "mem_limit", metavar="BYTES", help="At most so much memory: 512m, 2g."),
+    _text("--memory-swap", "memswap_limit", metavar="BYTES", help="Memory and swap together; -1: no limit."),
+    _text("--memory-reservation", "mem_reservation", metavar="BYTES", help="What it keeps when memory is short."),
     click.option("--cpus", type=float, metavar="N", help="At most so many processors: 1.5."),
-    click.option("--pids-limit", type=int, metavar="N", help="At most so many tasks."),
-    click.option("-l", "--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label."),
+    _number("-c", "--cpu-shares", help="Its weight against others.  [default: 1024]"),
+    _text("--cpuset-cpus", metavar="0-3,5", help="On which processors."),
+    _text("--cpuset-mems", metavar="0,1", help="On which memory nodes."),
+    _number("--pids-limit", help="At most so many tasks."),
+    _list("--ulimit", "ulimits", metavar="NAME=SOFT[:HARD]", help="nofile=1024:2048."),
+    _number("--oom-score-adj", help="How soon it is killed when memory is short, -1000 to 1000."),
+    _list("--sysctl", "sysctls", metavar="NAME=VALUE", help="A kernel setting of its namespaces."),
+    # security and namespaces
+    _flag("--privileged", help="All capabilities and devices: as root on the host."),
+    _list("--cap-add", metavar="NAME", help="A capability more."),
+    _list("--cap-drop", metavar="NAME", help="A capability less."),
+    _list("--security-opt", metavar="OPTION", help="no-new-privileges, seccomp=unconfined, …"),
+    _text("--pid", "pid_mode", metavar="host|container:NAME", help="Whose processes it sees."),
+    _text("--ipc", "ipc_mode", metavar="MODE", help="private, shareable, none, host or container:NAME."),
+    _text("--uts", "uts_mode", metavar="host", help="Share the host's name."),
+    _text("--userns", "userns_mode", metavar="host|remap", help="Map its users to others."),
 )
 
 
 def creation_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command these options; it gets them as one Creation."""
+    names = [parameter.name for parameter in _parameters() if parameter.name]
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> Any:
-        given = {field.name: values.pop(field.name) for field in fields(Creation)}
-        return function(Creation(**given), **values)
+        given = {name: values.pop(name) for name in names}
+        return function(creation=Creation(given.pop("image"), given.pop("command"), given), **values)
 
     decorated: Callable[..., Any] = wrapper
     for option in reversed(_OPTIONS):
@@ -111,36 +124,10 @@ def creation_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def environment_of(entries: Iterable[str]) -> list[str]:
-    """NAME=VALUE as it stands; NAME alone takes the caller's value, and counts only if there is one."""
-    return [entry if "=" in entry else f"{entry}={os.environ[entry]}" for entry in entries if _is_given(entry)]
+def _parameters() -> list[click.Parameter]:
+    def nothing() -> None: ...
 
-
-def _is_given(entry: str) -> bool:
-    return "=" in entry or entry in os.environ
-
-
-def _from_files(paths: Iterable[str]) -> list[str]:
-    """The entries of --env-file: one a line; empty lines and those that start with # do not count."""
-    lines: list[str] = []
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8") as file:
-                lines += [line.lstrip().rstrip("\n") for line in file]
-        except OSError as error:
-            raise InvalidInput(f"open {path}: {error.strerror}", hint="give the path of a text file") from error
-        except UnicodeDecodeError:
-            raise InvalidInput(f"{path} is not UTF-8 text", hint="write NAME=value, one a line") from None
-    return environment_of(line for line in lines if line and not line.startswith("#"))
-
-
-def _absolute_source(volume: str) -> str:
-    """-v ./here:/there means the caller's directory; the engine does not know that one."""
-    source, colon, rest = volume.partition(":")
-    return f"{os.path.abspath(source)}:{rest}" if colon and source.startswith(".") else volume
-
-
-def pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE; NAME alone has an empty value."""
-    name, _, value = text.partition("=")
-    return name, value
+    for option in _OPTIONS:
+        option(nothing)
+    found: list[click.Parameter] = nothing.__click_params__  # type: ignore[attr-defined]
+    return found

@@ -20,15 +20,18 @@ from pylab_container.formats import timestamps
     "--since", metavar="TIME", help="Only lines from then on: 2026-11-24T08:00:00Z, or 10m for ten minutes ago."
 )
 @click.option("--until", metavar="TIME", help="Only lines up to then.")
+@click.option("--details", is_flag=True, help="Put extra attributes before each line; there are none.")
 def logs(
+    *,
     container: str,
-    follow: bool,  # noqa: FBT001
-    timestamps: bool,  # noqa: FBT001
+    follow: bool,
+    timestamps: bool,
     tail: str,
     since: str | None,
     until: str | None,
+    details: bool,
 ) -> None:
-    """Show what a container has printed."""
+    """Show what a container has printed, standard output and standard error each on its own."""
     lines = (
         open_engine()
         .containers.get(container)
@@ -40,8 +43,15 @@ def logs(
         )
     )
     for line in lines:
-        stamp = f"{line.time} ".encode() if timestamps else b""
+        stamp = f"{_fixed(line.time)} ".encode() if timestamps else b""
+        stamp += b" " if details else b""
         terminal.write(terminal.STDOUT if line.stream == "stdout" else terminal.STDERR, stamp + line.data)
+
+
+def _fixed(time: str) -> str:
+    """With all nine digits of the fraction, so that lines are aligned."""
+    seconds, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction:0<9}Z"
 
 
 def _line_count(text: str) -> int | None:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pylab_container.cli import tables
+from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.confirming import confirmed, show_deleted, show_total
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.reference import parse
 from pylab_container.formats.sizes import human, human_precise
+from pylab_container.formats.template_values import Row
 
 if TYPE_CHECKING:
     from pylab_container.engine.pruning import Pruned
     from pylab_container.engine.usage import DiskUsage
 
 _CONTAINERS = "all stopped containers"
+_NETWORKS = "all networks not used by at least one container"
 _VOLUMES = "all anonymous volumes not used by at least one container"
 _DANGLING = "all dangling images"
 _ALL_IMAGES = "all images without at least one container associated to them"
@@ -33,7 +35,7 @@ def _pruning(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*, conditions: tuple[str, ...], **values: Any) -> Any:
-        return function(filters=_filters(conditions), **values)
+        return function(filters=listing.filters(conditions), **values)
 
     decorated: Callable[..., Any] = wrapper
     decorated = click.option(
@@ -47,20 +49,20 @@ def _pruning(function: Callable[..., Any]) -> Callable[..., Any]:
 @_pruning
 def prune_images(every: bool, force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
     """Remove images that nobody needs."""
-    if force or _confirmed(f"This will remove {_ALL_IMAGES if every else _DANGLING}."):
+    if force or confirmed(f"This will remove {_ALL_IMAGES if every else _DANGLING}."):
         pruned = open_engine().images.prune({"dangling": not every, **filters})
-        _show("Deleted Images", _image_lines(pruned))
-        _total(pruned)
+        show_deleted("Deleted Images", _image_lines(pruned))
+        show_total(pruned)
 
 
 @click.command(cls=Command)
 @_pruning
 def prune_containers(force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
     """Remove containers that do not run."""
-    if force or _confirmed(f"This will remove {_CONTAINERS}."):
+    if force or confirmed(f"This will remove {_CONTAINERS}."):
         pruned = open_engine().containers.prune(filters)
-        _show("Deleted Containers", [removal.name for removal in pruned.deleted])
-        _total(pruned)
+        show_deleted("Deleted Containers", [removal.name for removal in pruned.deleted])
+        show_total(pruned)
 
 
 @click.command(cls=Command)
@@ -74,11 +76,11 @@ def prune_builder(every: bool, force: bool, conditions: tuple[str, ...]) -> None
     files of RUN --mount=type=cache, unless a build is using them. With -a the steps on the way to images with a name
     go, too: the images stay whole, but the next build begins from nothing.
     """
-    filters = _filters(conditions)
-    if force or _confirmed(f"This will remove {_CACHE if every else _DANGLING_CACHE}."):
+    filters = listing.filters(conditions)
+    if force or confirmed(f"This will remove {_CACHE if every else _DANGLING_CACHE}."):
         pruned = open_engine().prune_builds(all=every, filters=filters)
-        _show(_DELETED_CACHE, [removal.name for removal in pruned.deleted])
-        _total(pruned)
+        show_deleted(_DELETED_CACHE, [removal.name for removal in pruned.deleted])
+        show_total(pruned)
 
 
 @click.command(cls=Command)
@@ -86,66 +88,55 @@ def prune_builder(every: bool, force: bool, conditions: tuple[str, ...]) -> None
 @click.option("--volumes", is_flag=True, help="Also volumes without a name that no container uses.")
 @_pruning
 def prune_system(every: bool, volumes: bool, force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
-    """Remove everything that nobody needs: containers, images, build cache."""
+    """Remove everything that nobody needs: containers, networks, images, build cache."""
     if volumes and "until" in filters:
         raise InvalidInput(
             'The "until" filter is not supported with "--volumes"', hint="volumes have no time; prune them on their own"
         )
-    kinds = [_CONTAINERS, *([_VOLUMES] if volumes else []), _ALL_IMAGES if every else _DANGLING]
+    kinds = [_CONTAINERS, _NETWORKS, *([_VOLUMES] if volumes else []), _ALL_IMAGES if every else _DANGLING]
     with_cache = filters.keys() <= {"until"}  # build cache has no labels
     kinds += [_CACHE if every else _DANGLING_CACHE] if with_cache else []
-    if not force and not _confirmed("This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds)):
+    if not force and not confirmed("This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds)):
         return
     engine = open_engine()
     done = [engine.containers.prune(filters)]
-    _show("Deleted Containers", [removal.name for removal in done[0].deleted])
+    show_deleted("Deleted Containers", [removal.name for removal in done[0].deleted])
+    done.append(engine.networks.prune(filters))
+    show_deleted("Deleted Networks", [removal.name for removal in done[-1].deleted])
     if volumes:
         done.append(engine.volumes.prune())
-        _show("Deleted Volumes", [removal.name for removal in done[1].deleted])
+        show_deleted("Deleted Volumes", [removal.name for removal in done[-1].deleted])
     done.append(engine.images.prune({"dangling": not every, **filters}))
-    _show("Deleted Images", _image_lines(done[-1]))
+    show_deleted("Deleted Images", _image_lines(done[-1]))
     if with_cache:
         done.append(engine.prune_builds(all=every, filters=filters))
-        _show(_DELETED_CACHE, [removal.name for removal in done[-1].deleted])
-    _total(*done)
-
-
-def _confirmed(warning: str) -> bool:
-    click.echo(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", nl=False)
-    answer = sys.stdin.readline()
-    return answer.strip().lower() in ("y", "yes")
-
-
-def _filters(conditions: tuple[str, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for condition in conditions:
-        name, equals, value = condition.partition("=")
-        if not equals:
-            raise InvalidInput(f"invalid argument {condition!r}: bad format of filter", hint="write NAME=VALUE")
-        found.setdefault(name, []).append(value)
-    return found
+        show_deleted(_DELETED_CACHE, [removal.name for removal in done[-1].deleted])
+    show_total(*done)
 
 
 def _image_lines(pruned: Pruned) -> list[str]:
     return [f"{removal.action.lower()}: {removal.name}" for removal in pruned.deleted]
 
 
-def _show(heading: str, lines: Sequence[str]) -> None:
-    if lines:
-        click.echo(f"{heading}:\n" + "".join(f"{line}\n" for line in lines))
-
-
-def _total(*pruned: Pruned) -> None:
-    click.echo(f"Total reclaimed space: {human_precise(sum(one.space_reclaimed for one in pruned))}")
-
-
 # ---- df ----------------------------------------------------------------------------------------
+
+_DF_HEADINGS = {
+    "Type": "TYPE",
+    "TotalCount": "TOTAL",
+    "Active": "ACTIVE",
+    "Size": "SIZE",
+    "Reclaimable": "RECLAIMABLE",
+}
+_DF = listing.Listing(_DF_HEADINGS, tuple(_DF_HEADINGS), "Type")
 
 
 @click.command(cls=Command)
 @click.option("-v", "--verbose", is_flag=True, help="Each image, container and volume.")
-def df(verbose: bool) -> None:  # noqa: FBT001
+@listing.format_option
+def df(*, verbose: bool, format_: str | None) -> None:
     """Show what takes how much space."""
+    if verbose and format_:
+        raise InvalidInput("the verbose and the format options conflict", hint="give one of them")
     usage = open_engine().df()
     if verbose:
         _details(usage)
@@ -180,7 +171,7 @@ def df(verbose: bool) -> None:  # noqa: FBT001
             usage.reclaimable_build_cache,
         ),
     ]
-    click.echo(tables.render(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], rows))
+    _DF.show([Row(dict(zip(_DF.headings, row, strict=True))) for row in rows], format_)
 
 
 def _row(kind: str, total: int, active: int, size: int, reclaimable: int) -> tuple[str, ...]:
@@ -221,9 +212,7 @@ def _details(usage: DiskUsage) -> None:
 
 
 def _container_row(record: Any, size: int) -> tuple[str, ...]:
-    status = tables.status(
-        record.state, exit_code=record.exit_code, started_at=record.started_at, finished_at=record.finished_at
-    )
+    status = tables.status(record.state_document())
     return (
         record.short_id,
         str(record.config.get("Image")),

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
-from pylab_container.cli.options import Creation, creation_options, environment_of
+from pylab_container.cli.creation import Creation
+from pylab_container.cli.entries import environment_of, lines_of
+from pylab_container.cli.options import creation_options
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
     Conflict,
     ContainerNotFound,
-    ImageNotFound,
     InvalidInput,
     LabError,
 )
@@ -29,39 +31,71 @@ if TYPE_CHECKING:
 class RunCommand(Command):
     """125 when the engine failed, 126 and 127 as in a shell, so that all else comes from the program inside."""
 
-    usage_status = 125
-
     def status(self, error: LabError) -> int:
         return error.exit_code
+
+
+_DETACH_KEYS = click.option(
+    "--detach-keys", metavar="KEYS", help="What to type to leave it running.  [default: ctrl-p,ctrl-q]"
+)
+_SIGNALS = click.option(
+    "--sig-proxy/--no-sig-proxy", "proxy", default=True, help="Pass signals on to it.  [default: --sig-proxy]"
+)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How the caller's terminal is connected.
+
+    stdin, tty  pass standard input on; the container has a terminal
+    keys        what is typed to leave
+    proxy       pass signals on
+    shown       the output streams that are copied
+    """
+
+    stdin: bool
+    tty: bool
+    keys: bytes = terminal.DEFAULT_KEYS
+    proxy: bool = True
+    shown: frozenset[str] = frozenset(("stdout", "stderr"))
+
+
+def connection(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> Connection:
+    """The same from options. Raises InvalidInput."""
+    parsed = terminal.parse_keys(keys) if keys else terminal.DEFAULT_KEYS
+    return Connection(stdin=stdin, tty=tty, keys=parsed, proxy=proxy)
 
 
 @click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
 @creation_options
 @click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's id.")
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
-def run(creation: Creation, detach: bool, remove: bool) -> int:  # noqa: FBT001 (click calls it)
+@_DETACH_KEYS
+@_SIGNALS
+def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | None, proxy: bool) -> int:
     """Create a container from IMAGE and run COMMAND in it."""
+    if detach and creation.given["attach"]:
+        raise InvalidInput("conflicting options: cannot specify both --attach and --detach", hint="leave one out")
+    stdin = "stdin" in creation.streams
+    plan = connection(stdin=stdin, tty=creation.tty, keys=detach_keys, proxy=proxy)
     if not detach:
-        require_terminal(stdin=creation.stdin, tty=creation.tty)
+        require_terminal(stdin=stdin, tty=creation.tty)
     engine = open_engine()
-    try:
-        container = creation.create(engine, attached=not detach, remove=remove)
-    except ImageNotFound as error:
-        raise ImageNotFound(f"Unable to find image '{creation.familiar_image}' locally", hint=error.hint) from None
+    container = creation.create(engine, attached=not detach, remove=remove)
     if detach:
         click.echo(engine.containers.started(container, remove=remove).id)
         return 0
-    return start_in_foreground(container, stdin=creation.stdin, tty=creation.tty, remove=remove)
+    return start_in_foreground(container, replace(plan, shown=creation.streams), remove=remove)
 
 
-def start_in_foreground(container: Container, *, stdin: bool, tty: bool, remove: bool = False) -> int:
+def start_in_foreground(container: Container, plan: Connection, *, remove: bool = False) -> int:
     """Start a container, connect the caller's streams, and wait; its exit status, 0 after a detach.
 
     remove  remove it in the end, also one that did not start; after a detach, when it has ended
     """
     try:
         with container.start_attached() as streams:
-            ended = _connect(container, streams, stdin=stdin, tty=tty)
+            ended = _connect(container, streams, plan)
         status = _last_status(container) if ended else 0
     except BaseException:
         if remove:
@@ -77,11 +111,16 @@ def start_in_foreground(container: Container, *, stdin: bool, tty: bool, remove:
 @click.command(cls=Command)
 @click.argument("container")
 @click.option("--no-stdin", is_flag=True, help="Do not pass standard input on.")
-def attach(container: str, no_stdin: bool) -> int:  # noqa: FBT001
+@_DETACH_KEYS
+@_SIGNALS
+def attach(*, container: str, no_stdin: bool, detach_keys: str | None, proxy: bool) -> int:
     """Connect to a running container; ctrl-p ctrl-q leaves it again."""
     found = open_engine().containers.get(container)
-    config = found.record.config
-    stdin, tty = bool(config.get("OpenStdin")) and not no_stdin, bool(config.get("Tty"))
+    record = found.record
+    if record.state_document()["Status"] == "paused":
+        raise Conflict("You cannot attach to a paused container, unpause it first", hint=f"labctr unpause {container}")
+    stdin, tty = bool(record.config.get("OpenStdin")) and not no_stdin, bool(record.config.get("Tty"))
+    plan = connection(stdin=stdin, tty=tty, keys=detach_keys, proxy=proxy)
     require_terminal(stdin=stdin, tty=tty)
     try:
         streams = found.attach()
@@ -89,7 +128,7 @@ def attach(container: str, no_stdin: bool) -> int:  # noqa: FBT001
         raise Conflict("You cannot attach to a stopped container, start it first", hint=error.hint) from None
     with streams:
         _resize(found, terminal.size(terminal.STDIN))
-        ended = _connect(found, streams, stdin=stdin, tty=tty)
+        ended = _connect(found, streams, plan)
     return _last_status(found) if ended else 0
 
 
@@ -107,27 +146,39 @@ class ExecCommand(Command):
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait for it.")
 @click.option("-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable.")
+@click.option("--env-file", "environment_files", multiple=True, metavar="FILE", help="Variables, one a line.")
 @click.option("-w", "--workdir", default="", metavar="DIR", help="Its working directory.")
 @click.option("-u", "--user", default="", metavar="NAME|UID[:GROUP|GID]", help="Who it runs as.")
+@click.option("--privileged", is_flag=True, help="With all capabilities.")
 def execute(
+    *,
     container: str,
     command: tuple[str, ...],
-    stdin: bool,  # noqa: FBT001
-    tty: bool,  # noqa: FBT001
-    detach: bool,  # noqa: FBT001
+    stdin: bool,
+    tty: bool,
+    detach: bool,
     environment: tuple[str, ...],
+    environment_files: tuple[str, ...],
     workdir: str,
     user: str,
+    privileged: bool,
 ) -> int:
     """Run one more COMMAND in a running container."""
     found = open_engine().containers.get(container)
+    variables = environment_of([*lines_of(environment_files), *environment])
     if detach:
-        found.exec_detached(command, user=user, environment=environment_of(environment), workdir=workdir)
+        found.exec_detached(command, user=user, environment=variables, workdir=workdir, privileged=privileged)
         return 0
     require_terminal(stdin=tty, tty=tty)
     with _without_interrupts():
         return found.exec_interactive(
-            command, tty=tty, stdin=stdin, user=user, environment=environment_of(environment), workdir=workdir
+            command,
+            tty=tty,
+            stdin=stdin,
+            user=user,
+            environment=variables,
+            workdir=workdir,
+            privileged=privileged,
         )
 
 
@@ -139,7 +190,7 @@ def require_terminal(*, stdin: bool, tty: bool) -> None:
         raise error
 
 
-def _connect(container: Container, streams: terminal.Streams, *, stdin: bool, tty: bool) -> bool:
+def _connect(container: Container, streams: terminal.Streams, plan: Connection) -> bool:
     """terminal.connect() for this container; says so when the person left."""
 
     def forward(number: int) -> None:
@@ -149,7 +200,15 @@ def _connect(container: Container, streams: terminal.Streams, *, stdin: bool, tt
     def resize(size: tuple[int, int]) -> None:
         _resize(container, size)
 
-    ended = terminal.connect(streams, stdin=stdin, terminal=tty, resize=resize, forward=forward)
+    ended = terminal.connect(
+        streams,
+        stdin=plan.stdin,
+        terminal=plan.tty,
+        resize=resize,
+        forward=forward if plan.proxy else None,
+        keys=plan.keys,
+        shown=plan.shown,
+    )
     if not ended:
         click.echo("\nread escape sequence", err=True)
     return ended

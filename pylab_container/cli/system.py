@@ -4,28 +4,53 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pylab_container import __version__
 from pylab_container.cli.command import Command, open_engine
 
+if TYPE_CHECKING:
+    from pylab_container.engine.info import Info
+
+
+_FORMAT = click.option("-f", "--format", "format_", metavar="TEMPLATE", help="A Go template, or json.")
+
+
+def _show(document: dict[str, Any], format_: str) -> None:
+    from pylab_container.formats.template import Template
+    from pylab_container.formats.template_values import json_of
+
+    click.echo(json_of(document) if format_ == "json" else Template(format_).render(document))
+
 
 @click.command(cls=Command)
-def version() -> None:
+@_FORMAT
+def version(*, format_: str | None) -> None:
     """Show the version."""
     machine = os.uname()
+    system, python = machine.sysname.lower(), platform.python_version()
+    if format_:
+        own = {"Version": __version__, "PythonVersion": python, "Os": system, "Arch": machine.machine}
+        # There is no server: client and engine are one process, and one version.
+        _show({"Client": own, "Server": own}, format_)
+        return
     click.echo(f"labctr:\n Version:          {__version__}")
-    click.echo(f" Python version:   {platform.python_version()}")
-    click.echo(f" OS/Arch:          {machine.sysname.lower()}/{machine.machine}")
+    click.echo(f" Python version:   {python}")
+    click.echo(f" OS/Arch:          {system}/{machine.machine}")
 
 
 @click.command(cls=Command)
-def info() -> None:
+@_FORMAT
+def info(*, format_: str | None) -> None:
     """Show what the engine has, and the machine under it."""
     from pylab_container.formats.sizes import human_binary
 
     told = open_engine().info()
+    if format_:
+        _show(_info_document(told), format_)
+        return
     lines = [
         f"Containers: {told.containers}",
         f" Running: {told.running}",
@@ -52,10 +77,37 @@ def info() -> None:
     click.echo("\n".join(lines))
 
 
+def _info_document(told: Info) -> dict[str, Any]:
+    """The same under the field names of Docker's `GET /info`."""
+    return {
+        "Containers": told.containers,
+        "ContainersRunning": told.running,
+        "ContainersPaused": told.paused,
+        "ContainersStopped": told.stopped,
+        "Images": told.images,
+        "Driver": told.storage_driver,
+        "DriverStatus": [list(pair) for pair in told.driver_status],
+        "LoggingDriver": told.logging_driver,
+        "CgroupDriver": told.cgroup_driver,
+        "CgroupVersion": told.cgroup_version,
+        "KernelVersion": told.kernel_version,
+        "OperatingSystem": told.operating_system,
+        "OSType": "linux",
+        "Architecture": told.architecture,
+        "NCPU": told.cpus,
+        "MemTotal": told.memory,
+        "DockerRootDir": told.root_dir,
+        "Name": told.name,
+        "ServerVersion": told.server_version,
+        "DefaultRuntime": told.runtime,
+        "Runtimes": {told.runtime: {"path": told.runtime}},
+    }
+
+
 @click.command(cls=Command)
 def down() -> None:
-    """Remove the bridge and its NAT rules, while no container uses them."""
-    open_engine().bridge.remove()
+    """Remove the bridges and their rules, while no container uses them."""
+    open_engine().networks.down()
 
 
 @click.command(cls=Command)
@@ -69,3 +121,16 @@ def fsck(*, repair: bool, deep: bool) -> int:
     left = sum(not finding.repaired for finding in findings)
     click.echo(f"{len(findings)} found, {left} left" if findings else "nothing found")
     return 1 if left else 0
+
+
+@click.command(cls=Command)
+def check() -> int:
+    """Show what this machine can do, and what to do about the rest. Exit status 1 if the engine lacks something."""
+    checks = open_engine(recover=False).check()
+    width = max(len(one.name) for one in checks)
+    for one in checks:
+        state = "ok" if one.ok else "missing" if one.needed else "optional"
+        click.echo(f"{one.name:{width}}  {state:8}  {one.found}")
+        if one.remedy:
+            click.echo(f"{'':{width}}            {one.remedy}")
+    return 1 if any(one.needed and not one.ok for one in checks) else 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from pylab_container.formats.lifecycle import State
 from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
 
 _NARROWEST = 10
@@ -22,6 +22,16 @@ def render(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(_NARROWEST, _PADDING + max(map(len, column))) for column in zip(*lines, strict=True)]
     widths[-1] = 0
     return "\n".join("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text, each with its newline: columns as render() makes them; lines may have fewer cells."""
+    widths: dict[int, int] = {}
+    for line in lines:
+        for column, cell in enumerate(line[:-1]):  # the last one comes as it is
+            widths[column] = max(widths.get(column, _NARROWEST), len(cell) + _PADDING)
+    padded = ([cell.ljust(widths[column]) for column, cell in enumerate(line[:-1])] + [line[-1]] for line in lines)
+    return "".join("".join(line) + "\n" for line in padded)
 
 
 def shortened(text: str, length: int) -> str:
@@ -45,17 +55,23 @@ def created(moment: str, *, now: float | None = None) -> str:
     return f"{since(moment, now=now)} ago" if moment and moment != NEVER else "N/A"
 
 
-def status(
-    state: State, *, exit_code: int = 0, started_at: str = NEVER, finished_at: str = NEVER, now: float | None = None
-) -> str:
-    """The STATUS column: "Up 8 seconds", "Exited (0) 3 minutes ago", "Created"."""
-    if state is State.RUNNING:
-        return f"Up {since(started_at, now=now)}"
-    if state is State.PAUSED:
-        return f"Up {since(started_at, now=now)} (Paused)"
-    if state is State.EXITED:
-        return f"Exited ({exit_code}) {since(finished_at, now=now)} ago"
-    return str(state).capitalize()
+def status(state: Mapping[str, Any], *, now: float | None = None) -> str:
+    """The STATUS column, from Docker's State: "Up 8 seconds (healthy)", "Exited (0) 3 minutes ago", "Created"."""
+    kind = state.get("Status")
+    if kind == "restarting":
+        return f"Restarting ({state['ExitCode']}) {since(state['FinishedAt'], now=now)} ago"
+    if kind == "paused":
+        return f"Up {since(state['StartedAt'], now=now)} (Paused)"
+    if kind == "running":
+        return f"Up {since(state['StartedAt'], now=now)}{_health(state)}"
+    if kind == "exited":
+        return f"Exited ({state['ExitCode']}) {since(state['FinishedAt'], now=now)} ago"
+    return str(kind).capitalize()
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    health = (state.get("Health") or {}).get("Status") or "none"
+    return {"none": "", "starting": " (health: starting)"}.get(health, f" ({health})")
 
 
 def command(words: Sequence[str], *, full: bool = False) -> str:
@@ -65,14 +81,37 @@ def command(words: Sequence[str], *, full: bool = False) -> str:
     return json.dumps(text if full else shortened(text, 20), ensure_ascii=False)
 
 
-def ports(exposed: Iterable[str]) -> str:
-    """The PORTS column of what an image EXPOSEs: "22/tcp, 80-81/tcp", neighbours joined."""
-    runs: list[tuple[int, int, str]] = []
-    for number, protocol in sorted((int(port.partition("/")[0]), port.partition("/")[2] or "tcp") for port in exposed):
-        for index, (first, last, known) in enumerate(runs):
-            if known == protocol and last == number - 1:
-                runs[index] = (first, number, protocol)
-                break
+def ports(document: Mapping[str, Any]) -> str:
+    """The PORTS column of NetworkSettings.Ports: "22/tcp, 0.0.0.0:8080->80/tcp"; neighbours are joined.
+
+    A port that the host has under its own number can be joined with its neighbours; one under
+    another number stands alone, and last.
+    """
+    found = []
+    for name, bindings in document.items():
+        number, _, protocol = name.partition("/")
+        for binding in bindings or [{}]:
+            address, outer = str(binding.get("HostIp") or ""), int(binding.get("HostPort") or 0)
+            found.append((int(number), address, outer, protocol or "tcp"))
+    runs: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    single, broken = [], []
+    for inner, address, outer, protocol in sorted(found):
+        if address and outer != inner:
+            single.append(f"{_host(address)}:{outer}->{inner}/{protocol}")
+            continue
+        known = runs.setdefault((address, protocol), [])
+        if known and known[-1][1] == inner - 1:
+            known[-1] = (known[-1][0], inner)
         else:
-            runs.append((number, number, protocol))
-    return ", ".join(f"{first}/{kind}" if first == last else f"{first}-{last}/{kind}" for first, last, kind in runs)
+            broken += [_run(address, protocol, known.pop())] if known else []
+            known.append((inner, inner))
+    return ", ".join([*broken, *(_run(*key, run) for key, known in runs.items() for run in known), *single])
+
+
+def _run(address: str, protocol: str, run: tuple[int, int]) -> str:
+    numbers = str(run[0]) if run[0] == run[1] else f"{run[0]}-{run[1]}"
+    return f"{_host(address)}:{numbers}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

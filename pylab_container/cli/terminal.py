@@ -14,14 +14,17 @@ import select
 import signal
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal, Protocol
+
+from pylab_container.errors import InvalidInput
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _PIECE = 1 << 13
-_CTRL_P, _CTRL_Q = b"\x10", b"\x11"
+DEFAULT_KEYS = b"\x10\x11"
+"""ctrl-p ctrl-q"""
 
 
 class Streams(Protocol):
@@ -34,17 +37,37 @@ class Streams(Protocol):
 
 
 class DetachKeys:
-    """Recognises ctrl-p ctrl-q in what a person types."""
+    """Recognises the keys that leave a container in what a person types: ctrl-p ctrl-q, if nothing else is said."""
 
-    def __init__(self) -> None:
-        self._held = False
+    def __init__(self, keys: bytes = DEFAULT_KEYS) -> None:
+        self._keys = keys
+        self._held = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """(what goes to the container, whether the person wants to leave). A ctrl-p waits for what follows it."""
-        text = (_CTRL_P if self._held else b"") + data
-        before, keys, _ = text.partition(_CTRL_P + _CTRL_Q)
-        self._held = not keys and before.endswith(_CTRL_P)
-        return (before[:-1] if self._held else before), bool(keys)
+        """(what goes to the container, whether the person wants to leave). The first keys wait for what follows."""
+        before, found, _ = (self._held + data).partition(self._keys)
+        self._held = b""
+        if not found:
+            longest = min(len(before), len(self._keys) - 1)
+            held = next((n for n in range(longest, 0, -1) if before.endswith(self._keys[:n])), 0)
+            before, self._held = before[: len(before) - held], before[len(before) - held :]
+        return before, bool(found)
+
+
+def parse_keys(text: str) -> bytes:
+    """--detach-keys: "ctrl-p,ctrl-q" or letters, with commas between them. Raises InvalidInput."""
+    keys = bytearray()
+    for key in text.split(","):
+        name = key.removeprefix("ctrl-")
+        if len(name) != 1 or not name.isascii():
+            raise InvalidInput(f"invalid detach keys ({text}): unknown key {key!r}", hint="write ctrl-x or ctrl-x,q")
+        if name == key:
+            keys += name.encode()
+        elif name.isalpha() or name in "@[\\]^_":
+            keys.append(ord(name.upper()) & 0x1F)  # what the terminal sends: ascii(7)
+        else:
+            raise InvalidInput(f"invalid detach keys ({text}): unknown key {key!r}", hint="write ctrl-x or ctrl-x,q")
+    return bytes(keys)
 
 
 def is_terminal(fd: int) -> bool:
@@ -100,21 +123,27 @@ def connect(
     stdin: bool,
     terminal: bool,
     resize: Callable[[tuple[int, int]], None],
-    forward: Callable[[int], None],
+    forward: Callable[[int], None] | None,
+    keys: bytes = DEFAULT_KEYS,
+    shown: Collection[str] = ("stdout", "stderr"),
 ) -> bool:
-    """Copy until the container's output ends; False when the person left before (ctrl-p ctrl-q).
+    """Copy until the container's output ends; False when the person left before, with the detach keys.
 
     stdin     read the caller's standard input for the container
     terminal  the container has a terminal: the caller's, if it is one, becomes raw
     resize    called with (rows, columns) when the caller's terminal has changed
-    forward   called with each signal that this process gets
+    forward   called with each signal that this process gets; None: they do what they always do
+    keys      those that leave
+    shown     of which streams the output is copied
     """
     interactive = stdin and terminal and is_terminal(STDIN)
     with contextlib.ExitStack() as stack:
-        noted = stack.enter_context(signals((*_FORWARDED, *([signal.SIGWINCH] if terminal else []))))
+        taken = (*(_FORWARDED if forward else ()), *([signal.SIGWINCH] if terminal else []))
+        noted = stack.enter_context(signals(taken))
         if interactive:
             stack.enter_context(raw(STDIN))
-        return _copy(streams, noted, _Input(stdin=stdin, keys=DetachKeys() if interactive else None), resize, forward)
+        source = _Input(stdin=stdin, keys=DetachKeys(keys) if interactive else None)
+        return _copy(streams, noted, source, resize, forward, shown)
 
 
 class _Input:
@@ -143,7 +172,8 @@ def _copy(
     noted: int,
     source: _Input,
     resize: Callable[[tuple[int, int]], None],
-    forward: Callable[[int], None],
+    forward: Callable[[int], None] | None,
+    shown: Collection[str],
 ) -> bool:
     while not source.detached:
         poll = select.poll()
@@ -154,10 +184,9 @@ def _copy(
             poll.register(STDIN, select.POLLIN)
         ready = dict(poll.poll())
         if noted in ready:
-            for number in os.read(noted, 64):
-                resize(size(STDIN)) if number == signal.SIGWINCH else forward(number)
+            _act_on(os.read(noted, 64), resize, forward)
         events = ready.get(streams.fileno(), 0)
-        if events & ~select.POLLOUT and not _pass_output(streams):
+        if events & ~select.POLLOUT and not _pass_output(streams, shown):
             return True
         if events & select.POLLOUT and source.pending:
             _send(streams, source)
@@ -169,6 +198,15 @@ def _copy(
     return False
 
 
+def _act_on(numbers: bytes, resize: Callable[[tuple[int, int]], None], forward: Callable[[int], None] | None) -> None:
+    """What signals ask for."""
+    for number in numbers:
+        if number == signal.SIGWINCH:
+            resize(size(STDIN))
+        elif forward:
+            forward(number)
+
+
 def _send(streams: Streams, source: _Input) -> None:
     data, source.pending = source.pending, b""
     # The container may have closed its end; what it printed before is still to come.
@@ -176,11 +214,12 @@ def _send(streams: Streams, source: _Input) -> None:
         streams.send(data)
 
 
-def _pass_output(streams: Streams) -> bool:
+def _pass_output(streams: Streams, shown: Collection[str]) -> bool:
     packet = streams.receive()
     if packet is None:
         return False
-    write(STDOUT if packet[0] == "stdout" else STDERR, packet[1])
+    if packet[0] in shown:
+        write(STDOUT if packet[0] == "stdout" else STDERR, packet[1])
     return True
 
 

@@ -6,9 +6,11 @@
     ├── volumes      VolumeCollection: list, prune
     ├── df()         what takes how much space
     ├── prune_builds()   removes the build cache
+    ├── check()      what this machine can do
     ├── fsck()       what is wrong with the data root, and its repair
     ├── info()       what the tutorial looks at in `docker info`
-    └── events       the stream of everything that the engine does
+    ├── events       the stream of everything that this engine does
+    └── event_log    what all engines on the data root did to containers, images, volumes and networks
 
 An engine is a view of a data root, not a server: many processes may each have one on the
 same root. Locks on disk keep them apart; containers outlive all of them.
@@ -30,8 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.engine.containers import ContainerCollection
+from pylab_container.engine.event_log import EventLog
 from pylab_container.engine.events import EventStream
 from pylab_container.engine.images import ImageCollection
+from pylab_container.engine.networks import NetworkCollection
 from pylab_container.engine.recovery import clear_abandoned
 from pylab_container.engine.storage import open_driver
 from pylab_container.engine.volumes import VolumeCollection
@@ -42,9 +46,11 @@ from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
 from pylab_container.store.images import ImageStore
 from pylab_container.store.layers import LayerStore
+from pylab_container.store.networks import NetworkStore
 from pylab_container.store.records import ContainerStore
 
 if TYPE_CHECKING:
+    from pylab_container.engine.check import Check
     from pylab_container.engine.fsck.report import Finding
     from pylab_container.engine.info import Info
     from pylab_container.engine.pruning import Filters, Pruned
@@ -66,6 +72,8 @@ class Engine:
         ├── <driver>/         one directory a layer                 (store/overlay2.py, overlay.py, vfs.py)
         ├── containers/       one directory a container             (store/records.py)
         ├── volumes/          data that outlives containers
+        ├── events.log        what happened, for who looks                 (event_log.py)
+        ├── networks/         one file a network of a user         (store/networks.py)
         └── locks/           what processes hold between them; Docker has one process, and none
 
     What only makes sense until the next reboot (bundles, pids, sockets) is in
@@ -87,18 +95,21 @@ class Engine:
             )
         self.data_root.mkdir(parents=True, exist_ok=True, mode=0o710)
         self.run_root = RUN_ROOT / hashlib.sha256(os.fsencode(self.data_root)).hexdigest()[:12]
-        self.events = EventStream()
+        self.event_log = EventLog(self.data_root)
+        self.events = EventStream(self.event_log.append)
         emit = self.events.emit
         self.driver = open_driver(self.data_root, storage_driver, emit=emit)
         image_root, self.locks = self.data_root / "image" / self.driver.name, self.data_root / "locks"
         self.image_store = ImageStore(image_root, self.locks)
         self.layers = LayerStore(image_root / "layerdb", self.locks, self.driver, emit=emit)
         self.records = ContainerStore(self.data_root / "containers", self.locks, driver=self.driver.name)
+        self.network_store = NetworkStore(self.data_root / "networks", self.locks)
         self.runc = Runc(self.run_root / "runc", emit=emit)
         self.conmon = Conmon(self.runc, emit=emit)
         self.images = ImageCollection(self)
         self.containers = ContainerCollection(self)
         self.volumes = VolumeCollection(self)
+        self.networks = NetworkCollection(self)
         if recover:
             clear_abandoned(self)
 
@@ -169,6 +180,12 @@ class Engine:
     def scratch_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while a scratch directory gets its own lock."""
         return locked(self.locks / "scratch")
+
+    def check(self) -> list[Check]:
+        """What this machine can do, and what to do about what it cannot; engine/check.py says what is looked at."""
+        from pylab_container.engine.check import check
+
+        return check(self.data_root)
 
     def fsck(self, *, repair: bool = False, deep: bool = False) -> list[Finding]:
         """What is wrong with the data root; engine/fsck/ says what is looked at.

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pylab_container.engine import launch
+from pylab_container.engine.options import merge_environment
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import dockerfile, expansion, golang
 from pylab_container.formats.image import EMPTY_CONFIG, Json
@@ -96,7 +96,7 @@ def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
 def _env(target: Configuration, instruction: Instruction) -> str:
     # All values are expanded before any of them counts (Dockerfile reference, "Environment replacement").
     new = [f"{name}={value}" for name, value in _pairs(target, instruction)]
-    target.config["Env"] = launch.merge_environment(target.config["Env"] or (), new)
+    target.config["Env"] = merge_environment(target.config["Env"] or (), new)
     return f"ENV {' '.join(new)}"
 
 

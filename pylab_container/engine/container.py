@@ -1,8 +1,8 @@
 """One container: what it is, and what can be done with it.
 
 A container is an image plus one writable layer plus, while it runs, a process that sees
-both as its root. Its states are in formats/lifecycle.py; how a process comes about is in
-launch.py. Names and meanings are docker-py's.
+both as its root. Its states are in formats/lifecycle.py; how a process comes about, and how
+its end is noticed, is in lifetime.py. Names and meanings are docker-py's.
 """
 
 from __future__ import annotations
@@ -10,29 +10,22 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Unpack
 
-from pylab_container.engine import launch, recovery
+from pylab_container.engine import launch, lifetime, recovery
 from pylab_container.engine.image import DOCKER_VERSION, Image, machine_architecture
-from pylab_container.errors import (
-    Conflict,
-    ContainerNotFound,
-    InvalidInput,
-    LabError,
-)
+from pylab_container.engine.lifetime import no_such_container as no_such_container
+from pylab_container.engine.options import UpdateOptions, arguments, environment_list, merge_environment
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats import bundle
 from pylab_container.formats import reference as references
-from pylab_container.formats.events import ContainerChanged
 from pylab_container.formats.image import Json, child_config
-from pylab_container.formats.lifecycle import Event, State, after
+from pylab_container.formats.lifecycle import ALIVE, Event, State, after
 from pylab_container.formats.signals import signal_number
-from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import Attachment, Monitor
 from pylab_container.runtime.logs import LogLine, read_log
@@ -63,7 +56,7 @@ class Container:
     @property
     def record(self) -> ContainerRecord:
         """The record as it is true now. Raises ContainerNotFound once the container is gone."""
-        return self._settled(self._read())
+        return lifetime.settled(self._engine, self._read())
 
     @property
     def short_id(self) -> str:
@@ -77,8 +70,18 @@ class Container:
 
     @property
     def status(self) -> str:
-        """created, running, paused or exited."""
+        """created, running, paused, restarting or exited."""
         return str(self.record.state)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return dict(self._read().config.get("Labels") or {})
+
+    @property
+    def health(self) -> str:
+        """starting, healthy or unhealthy; "unknown" where nothing is checked."""
+        return str((self.record.health or {}).get("Status") or "unknown")
 
     @property
     def image(self) -> Image:
@@ -87,8 +90,14 @@ class Container:
 
     @property
     def address(self) -> str:
-        """Its IPv4 address on the bridge, "" while it has none."""
-        return str(self.record.network.get("IPAddress") or "")
+        """Its IPv4 address on its first network, "" while it has none."""
+        networks = self.record.network.get("Networks") or {}
+        return next((str(one["IPAddress"]) for one in networks.values() if (one or {}).get("IPAddress")), "")
+
+    @property
+    def ports(self) -> Json:
+        """Its exposed ports and where the host has them: {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}."""
+        return dict(self.record.network.get("Ports") or {})
 
     @property
     def pid(self) -> int:
@@ -118,14 +127,14 @@ class Container:
         Raises Conflict while it runs, CommandNotFound or CommandNotExecutable where the
         image has no such program; the container is then as it was before.
         """
-        self._start(exit_hook=True)
+        lifetime.start(self._engine, self.id, exit_hook=True)
 
     def start_attached(self) -> Attachment:
         """Start its process with its streams connected, so that no output is missed.
 
-        Whoever attaches also calls wait() in the end; no exit hook is left behind.
+        Whoever attaches also calls wait() in the end; no exit hook is left behind, unless a restart policy needs it.
         """
-        attachment = self._start(exit_hook=False)
+        attachment = lifetime.start(self._engine, self.id, exit_hook=False)
         assert attachment is not None
         return attachment
 
@@ -140,55 +149,142 @@ class Container:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; the exit status, 128 + n after signal n. Raises TimeoutError (seconds).
 
-        A container that asked for it (auto_remove) is removed then.
+        The end is the last one where a restart policy starts it again. A container that asked
+        for it (auto_remove) is removed then.
         """
         record = self._read()
-        if record.state in (State.RUNNING, State.PAUSED):
+        if record.state in ALIVE:
             status = self._monitor().wait(timeout)
             with contextlib.suppress(ContainerNotFound):
-                self._settled(self._read())
-            return status
+                record = self.record
+        else:
+            status = record.exit_code
+        if record.state is State.RESTARTING:
+            return self._wait_for_policy(timeout)
+        return status
+
+    def _wait_for_policy(self, timeout: float | None) -> int:
+        """Wait while its policy goes on starting it. The status is the last one."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (record := self.record).state in (State.RESTARTING, *ALIVE):
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"container {self.short_id} still runs after {timeout} seconds")
+            time.sleep(0.05)
         return record.exit_code
 
-    def stop(self, timeout: float = 10) -> None:
-        """Ask its first process to end (STOPSIGNAL, else SIGTERM), and kill it after timeout seconds."""
-        record = self.record
-        if record.state is not State.RUNNING:
+    def pause(self) -> None:
+        """Freeze all its processes. Raises Conflict while it does not run."""
+        with self._engine.records.lock(self.id):
+            record = lifetime.settle(self._engine, self._read())
+            state = self._after(record, Event.PAUSE)
+            self._engine.runc.pause(self.id)
+            self._engine.records.update(record, state=state)
+        lifetime.tell(self._engine, "paused", record)
+
+    def unpause(self) -> None:
+        """Let its frozen processes go on. Raises Conflict where they are not frozen."""
+        with self._engine.records.lock(self.id):
+            record = lifetime.settle(self._engine, self._read())
+            state = self._after(record, Event.UNPAUSE)
+            self._engine.runc.resume(self.id)
+            self._engine.records.update(record, state=state)
+        lifetime.tell(self._engine, "unpaused", record)
+
+    def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
+        """Ask its first process to end (STOPSIGNAL, else SIGTERM), and kill it after timeout seconds.
+
+        timeout  default: the container's own stop_timeout, else 10; negative waits for ever
+        signal   asks instead of its STOPSIGNAL
+
+        It ends the restart policy. No error where it does not run.
+        """
+        number = signal_number(signal or str(self._read().config.get("StopSignal") or "SIGTERM"))
+        record = self._ask(Event.STOP, manually=True)
+        if record.state not in ALIVE:
             return
-        self._signal(signal_number(str(record.config.get("StopSignal") or "SIGTERM")))
+        chosen = timeout if timeout is not None else record.config.get("StopTimeout")
+        seconds = float(10 if chosen is None else chosen)
+        lifetime.send_signal(self._engine, record, number)
         try:
-            self.wait(timeout)
+            self._monitor().wait(None if seconds < 0 else seconds)
         except TimeoutError:
-            self._signal(signal.SIGKILL)
-            self.wait()
-        self._tell("stopped", record)
+            lifetime.end_by_force(self._engine, record)
+        self.wait()
+        lifetime.tell(self._engine, "stopped", record)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        """Send a signal to its first process. Raises Conflict while it does not run."""
-        record = self.record
-        if record.state is not State.RUNNING:
-            raise Conflict(
-                f"Cannot kill container: {record.name}: Container {self.short_id} is not running", hint="labctr ps"
-            )
+        """Send a signal to its first process. Raises Conflict while it does not run.
+
+        SIGKILL and the container's own stop signal also end the restart policy.
+        """
         number = signal_number(signal)
-        self._signal(number)
+        config = self._read().config
+        deadly = number in (9, signal_number(str(config.get("StopSignal") or "SIGTERM")))
+        record = self._ask(Event.KILL, manually=deadly)
+        if record.state in ALIVE:
+            lifetime.send_signal(self._engine, record, number)
         if number == 9:
             self.wait()
-        self._tell("killed", record, f"signal {number}")
+        lifetime.tell(self._engine, "killed", record, f"signal {number}")
+
+    def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
+        """Stop it, if it runs, and start it again; timeout and signal as in stop()."""
+        self.stop(timeout, signal=signal)
+        self.start()
+        lifetime.tell(self._engine, "restarted", self._read())
+
+    def _ask(self, event: Event, *, manually: bool) -> ContainerRecord:
+        """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
+
+        A process that is frozen, or only waits to be started again, is so no more.
+        """
+        with self._engine.records.lock(self.id):
+            record = lifetime.settle(self._engine, self._read())
+            state = self._after(record, event)
+            thawed = State.RUNNING if record.state is State.PAUSED and manually else state
+            if manually and record.state in (*ALIVE, State.RESTARTING):
+                self._engine.records.update(record, state=thawed, manually_stopped=True)
+            return record if record.state is not State.RESTARTING else replace(record, state=state)
+
+    def _after(self, record: ContainerRecord, event: Event) -> State:
+        return after(record.state, event, container=record.name, container_id=record.id)
+
+    def rename(self, name: str) -> None:
+        """Give it another name. Raises Conflict where another container has it, InvalidInput."""
+        if not name.removeprefix("/"):
+            raise InvalidInput("Neither old nor new names may be empty", hint="labctr rename OLD NEW")
+        records = self._engine.records
+        with records.lock_names(), records.lock(self.id):
+            record = self._read()
+            if record.name == name.removeprefix("/"):
+                raise InvalidInput("Renaming a container with the same name as its current name", hint="choose another")
+            taken = {known.name: known for known in records.all()}
+            self._after(record, Event.RENAME)
+            renamed = records.update(record, name=self._engine.containers.choose_name(name.removeprefix("/"), taken))
+        lifetime.tell(self._engine, "renamed", renamed, f"was {record.name}")
+
+    def update(self, **options: Unpack[UpdateOptions]) -> None:
+        """Change its limits or its restart policy, also while it runs. Raises InvalidInput, Conflict."""
+        from pylab_container.engine import update
+
+        update.apply(self._engine, self, options)
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
         """Remove it with its writable layer. force kills it first; v also removes its unnamed volumes."""
-        record = self.record
-        if force and record.state in (State.RUNNING, State.PAUSED):
-            self._signal(signal.SIGKILL)
-            self.wait()
+        try:
+            record = self.record
+            if force and record.state in (*ALIVE, State.RESTARTING):
+                lifetime.end_by_force(self._engine, record)
+        except ContainerNotFound:
+            if self._engine.records.load(self.id) is None and not force:
+                raise
         with self._engine.records.lock(self.id):
             try:
-                record = self._settle(self._read())
+                record = lifetime.settle(self._engine, self._read())
             except ContainerNotFound:
                 return  # it went by itself (auto_remove)
-            after(record.state, Event.REMOVE, container=record.name)
-            self._remove(record, volumes=v)
+            self._after(record, Event.REMOVE)
+            lifetime.remove(self._engine, record, volumes=v)
 
     def remove_at_end(self) -> None:
         """Let it be removed as soon as its end is noticed: nobody waits for it any more."""
@@ -203,12 +299,13 @@ class Container:
         user: str = "",
         environment: Mapping[str, str] | Sequence[str] | None = None,
         workdir: str = "",
+        privileged: bool = False,
     ) -> ExecResult:
         """Run one more command in it and wait: exit status and everything it printed.
 
         Raises Conflict while the container does not run, CommandNotFound, CommandNotExecutable.
         """
-        process = self._exec_process(cmd, user=user, environment=environment, workdir=workdir, tty=False)
+        process = self.exec_process(cmd, user=user, environment=environment, workdir=workdir, privileged=privileged)
         reading, writing = os.pipe()
         with open(reading, "rb") as output:
             try:
@@ -227,12 +324,24 @@ class Container:
         user: str = "",
         environment: Mapping[str, str] | Sequence[str] | None = None,
         workdir: str = "",
+        privileged: bool = False,
     ) -> int:
         """Run one more command in it on this process's own streams; returns its exit status."""
-        process = self._exec_process(cmd, user=user, environment=environment, workdir=workdir, tty=tty)
-        return self._engine.runc.exec(
-            self.id, process, stdin=None if stdin or tty else programs.DEVNULL, stdout=None, stderr=None
-        ).wait()
+        process = self.exec_process(
+            cmd, user=user, environment=environment, workdir=workdir, tty=tty, privileged=privileged
+        )
+        source = None if stdin or tty else programs.DEVNULL
+        if tty:
+            return self._engine.runc.exec(self.id, process, stdin=source, stdout=None, stderr=None).wait()
+        reading, writing = os.pipe()
+        try:
+            try:
+                execution = self._engine.runc.exec(self.id, process, stdin=source, stdout=None, stderr=writing)
+            finally:
+                os.close(writing)
+            return execution.wait_copying_errors(reading, 2)
+        finally:
+            os.close(reading)
 
     def exec_detached(
         self,
@@ -241,10 +350,27 @@ class Container:
         user: str = "",
         environment: Mapping[str, str] | Sequence[str] | None = None,
         workdir: str = "",
+        privileged: bool = False,
     ) -> None:
         """Run one more command in it and do not wait."""
-        process = self._exec_process(cmd, user=user, environment=environment, workdir=workdir, tty=False)
+        process = self.exec_process(cmd, user=user, environment=environment, workdir=workdir, privileged=privileged)
         self._engine.runc.exec_detached(self.id, process)
+
+    def top(self, ps_args: str = "") -> Json:
+        """Its processes as ps(1) on the host shows them, by default `ps -ef`: {"Titles": […], "Processes": [[…]]}.
+
+        Raises Conflict while it does not run, InvalidInput for options that ps refuses.
+        """
+        from pylab_container.engine import processes
+
+        titles, rows = processes.top(self._engine, self, ps_args.split())
+        return {"Titles": titles, "Processes": rows}
+
+    def stats(self, *, stream: bool = True) -> Any:
+        """What it uses, as Docker's document (engine/stats.py): one a second for ever, or with stream=False one."""
+        from pylab_container.engine import stats
+
+        return stats.stream(self._engine, self.id) if stream else stats.snapshot(self._engine, self.id)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
@@ -258,8 +384,13 @@ class Container:
         self, *, follow: bool = False, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> Iterator[LogLine]:
         """What it prints, line by line with time and stream; follow goes on until its end."""
+        record = self.record
+        if (record.host_config.get("LogConfig") or {}).get("Type") == "none":
+            raise Conflict(
+                "configured logging driver does not support reading", hint="it was made with --log-driver none"
+            )
         follower = None
-        if follow and self.record.state in (State.RUNNING, State.PAUSED):
+        if follow and record.state in (State.RUNNING, State.PAUSED):
             monitor = self._monitor()
 
             def follower() -> bool:
@@ -312,7 +443,7 @@ class Container:
     def _copy_layer(self, lease: Lease, *, pause: bool) -> Layer | None:
         engine = self._engine
         with engine.records.lock(self.id):
-            self._settle(self._read())
+            lifetime.settle(self._engine, self._read())
             with self.frozen() if pause else contextlib.nullcontext():
                 return engine.layers.copy(engine.layers.writable(self.id), lease, newest=engine.source_date_epoch)
 
@@ -372,186 +503,41 @@ class Container:
     # ---- how ----
 
     def _read(self) -> ContainerRecord:
-        record = self._engine.records.load(self.id)
-        if record is None:
-            raise no_such_container(self.short_id)
-        return record
-
-    @property
-    def _bundle(self) -> Path:
-        return self._engine.run_root / self.id
+        return lifetime.read(self._engine, self.id)
 
     def _monitor(self) -> Monitor:
-        return Monitor(self.id, bundle=self._bundle, exit_directory=self._engine.run_root / "exits")
+        return lifetime.monitor(self._engine, self.id)
 
-    def _start(self, *, exit_hook: bool) -> Attachment | None:
-        """mount the layers → write the bundle → create → connect → start, or all of it undone."""
-        engine = self._engine
-        with engine.records.lock(self.id):
-            record = self._settle(self._read())
-            after(record.state, Event.START, container=record.name)
-            attachment = None
-            if _network_mode(record) == "bridge":
-                engine.prepare_network()
-            try:
-                root = engine.driver.mount(engine.layers.writable(self.id).mount_id)
-                launch.write_network_files(engine, record, None)
-                launch.fill_volumes(record, root)
-                monitor = self._create_process(record, root, exit_hook=exit_hook)
-                network = self._connect(record, monitor.container_pid)
-                attachment = None if exit_hook else monitor.attach()
-                engine.runc.start(self.id)
-            except BaseException as error:
-                if attachment:
-                    attachment.close()
-                self._release()
-                if isinstance(error, LabError):
-                    engine.records.update(record, error=error.message, exit_code=error.exit_code)
-                raise
-            engine.records.update(
-                record,
-                state=State.RUNNING,
-                pid=monitor.container_pid,
-                network=network,
-                error="",
-                exit_code=0,
-                oom_killed=False,
-                started_at=rfc3339(time.time_ns()),
-            )
-        self._tell("started", record)
-        return attachment
-
-    def _create_process(self, record: ContainerRecord, root: Path, *, exit_hook: bool) -> Monitor:
-        engine = self._engine
-        log = engine.records.directory(self.id) / "container.log"
-        log.unlink(missing_ok=True)
-        return engine.conmon.create(
-            self.id,
-            bundle=launch.write_bundle(engine, record, root),
-            log=log,
-            terminal=bool(record.config.get("Tty")),
-            stdin_open=bool(record.config.get("OpenStdin")),
-            # Closing a terminal's input would close its output too, so that one stays open.
-            stdin_once=bool(record.config.get("StdinOnce")) and not record.config.get("Tty"),
-            exit_directory=engine.run_root / "exits",
-            exit_command=engine.containers.exit_command(self.id) if exit_hook else None,
-        )
-
-    def _connect(self, record: ContainerRecord, pid: int) -> Json:
-        """Give the container its network; returns Docker's NetworkSettings."""
-        mode = _network_mode(record)
-        if mode == "host":
-            return {"Networks": {"host": {}}, "IPAddress": ""}
-        if mode == "none":  # runc itself brings a new namespace's loopback up
-            return {"Networks": {"none": {}}, "IPAddress": ""}
-        endpoint = self._engine.bridge.connect(self.id, pid)
-        launch.write_network_files(self._engine, record, endpoint.address)
-        settings = {
-            "Gateway": endpoint.gateway,
-            "IPAddress": endpoint.address,
-            "IPPrefixLen": endpoint.prefix_length,
-            "MacAddress": endpoint.mac,
-        }
-        return {
-            "Bridge": endpoint.bridge,
-            "SandboxKey": f"/proc/{pid}/ns/net",
-            **settings,
-            "Networks": {"bridge": settings},
-        }
-
-    def _settled(self, record: ContainerRecord) -> ContainerRecord:
-        """The record, corrected if its process has ended since it was written."""
-        runs = record.state in (State.RUNNING, State.PAUSED)
-        if self._monitor().exit_status() is None if runs else not self._bundle.exists():
-            return record
-        with self._engine.records.lock(self.id):
-            return self._settle(self._read())
-
-    def _settle(self, record: ContainerRecord) -> ContainerRecord:
-        """Under the lock: note the end of a process, and give back what it used.
-
-        Raises ContainerNotFound where the container wanted to be removed then.
-        """
-        if record.state not in (State.RUNNING, State.PAUSED):
-            if self._bundle.exists():  # whoever started it was killed half-way
-                self._engine.conmon.abandon(self._monitor())
-                self._release()
-            return record
-        status = self._monitor().exit_status()
-        if status is None:
-            return record
-        out_of_memory = self._monitor().out_of_memory()
-        self._release()
-        ended = self._engine.records.update(
-            record,
-            state=after(record.state, Event.EXIT, container=record.name),
-            pid=0,
-            network={},
-            exit_code=status,
-            oom_killed=out_of_memory,
-            finished_at=rfc3339(time.time_ns()),
-        )
-        self._tell("exited", record, f"status {status}")
-        if record.host_config.get("AutoRemove"):
-            self._remove(ended, volumes=True)
-            raise no_such_container(self.short_id)
-        return ended
-
-    def _release(self) -> None:
-        """Give back cgroup, address, mount and bundle of a container that does not run."""
-        engine = self._engine
-        engine.runc.delete(self.id, force=True)
-        record = engine.records.load(self.id)
-        if record is not None and _network_mode(record) == "bridge":
-            engine.bridge.disconnect(self.id)
-        engine.driver.unmount(engine.layers.writable(self.id).mount_id)
-        self._monitor().remove_files()
-        shutil.rmtree(self._bundle, ignore_errors=True)
-
-    def _remove(self, record: ContainerRecord, *, volumes: bool) -> None:
-        if volumes:
-            for mount in record.mounts:
-                if mount["Type"] == "volume" and mount.get("Anonymous"):
-                    shutil.rmtree(Path(mount["Source"]).parent, ignore_errors=True)
-        # First of all it is no container any more: half of one must not look like a whole one.
-        self._engine.records.forget(self.id)
-        self._engine.layers.remove_writable(self.id)
-        self._engine.records.remove(self.id)
-        self._tell("removed", record)
-
-    def _signal(self, number: int) -> None:
-        # It may end by itself at any moment; then there is nobody to signal.
-        with contextlib.suppress(Conflict, ContainerNotFound):
-            self._engine.runc.kill(self.id, number)
-
-    def _exec_process(
+    def exec_process(
         self,
         cmd: str | Sequence[str],
         *,
-        user: str,
-        environment: Mapping[str, str] | Sequence[str] | None,
-        workdir: str,
-        tty: bool,
+        user: str = "",
+        environment: Mapping[str, str] | Sequence[str] | None = None,
+        workdir: str = "",
+        tty: bool = False,
+        privileged: bool = False,
     ) -> bundle.Process:
+        """One more process as the container would have it: its environment, its user, its rights. Raises Conflict.
+
+        privileged  with all capabilities that there are
+        """
         record = self.record
-        if record.state is not State.RUNNING:
-            raise Conflict(
-                f"Container {self.short_id} is {record.state}, not running", hint=f"labctr start {record.name}"
-            )
-        words = launch.arguments(cmd)
+        self._after(record, Event.EXEC)
+        words = arguments(cmd)
         if not words:
             raise InvalidInput("No exec command specified", hint="labctr exec CONTAINER COMMAND")
         config = {
             **record.config,
             "User": user or record.config.get("User"),
-            "Env": launch.merge_environment(record.config.get("Env") or (), launch.environment_list(environment)),
+            "Env": merge_environment(record.config.get("Env") or (), environment_list(environment)),
             "WorkingDir": workdir or record.config.get("WorkingDir"),
             "Tty": tty,
         }
-        return launch.process(replace(record, path=words[0], args=tuple(words[1:]), config=config), self.merged)
-
-    def _tell(self, action: str, record: ContainerRecord, detail: str = "") -> None:
-        self._engine.events.emit(ContainerChanged(action, self.id, record.name, detail))
+        rights = {**record.host_config, **({"Privileged": True, "CapDrop": None} if privileged else {})}
+        return launch.process(
+            replace(record, path=words[0], args=tuple(words[1:]), config=config, host_config=rights), self.merged
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Container) and other.id == self.id
@@ -561,14 +547,6 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<Container: {self.short_id}>"
-
-
-def _network_mode(record: ContainerRecord) -> str:
-    return record.host_config.get("NetworkMode") or "bridge"
-
-
-def no_such_container(name: str) -> ContainerNotFound:
-    return ContainerNotFound(f"No such container: {name}", hint="labctr ps -a lists what there is")
 
 
 def _inspect(engine: Engine, record: ContainerRecord) -> Json:
@@ -586,12 +564,19 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "HostsPath": str(directory / "hosts"),
         "LogPath": str(directory / "container.log"),
         "Name": f"/{record.name}",
-        "RestartCount": 0,
+        "RestartCount": record.restart_count,
         "Driver": record.driver,
         "Platform": "linux",
         "HostConfig": record.host_config,
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
-        "Mounts": [{k: v for k, v in mount.items() if k != "Anonymous"} for mount in record.mounts],
+        "Mounts": [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")],
         "Config": record.config,
         "NetworkSettings": {"Bridge": "", "IPAddress": "", "Gateway": "", "Networks": {}, **record.network},
     }
+
+
+def _mount_point(mount: Mapping[str, Any]) -> Json:
+    """One of Docker's Mounts; only a volume has a name and a driver."""
+    fields = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
+    named = mount["Type"] == "volume"
+    return {name: mount.get(name, "") for name in fields if named or name not in ("Name", "Driver")}

@@ -13,14 +13,15 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pylab_container.engine import launch, names
+from pylab_container.engine import launch, lifetime, names, recovery, sandbox
 from pylab_container.engine.container import Container, ExecResult, no_such_container
 from pylab_container.engine.image import Image
+from pylab_container.engine.options import ContainerOptions, Host, command_line, documents, refuse_unknown
 from pylab_container.errors import (
     Conflict,
     ContainerFailed,
@@ -28,8 +29,10 @@ from pylab_container.errors import (
     InvalidInput,
     LabError,
 )
-from pylab_container.formats.image import EMPTY_CONFIG, Json, ordered_config
+from pylab_container.formats.hostconfig import DEFAULTS, NETWORK_MODES
+from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import State
+from pylab_container.formats.mounts import borrow, parse_volume
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.store.records import ContainerRecord
 
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Container", "ContainerCollection", "ExecResult"]
 
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
-_NETWORKS = ("bridge", "none", "host")
 
 
 class ContainerCollection:
@@ -50,69 +52,60 @@ class ContainerCollection:
         self._engine = engine
 
     def create(
-        self,
-        image: Image | str,
-        command: str | Sequence[str] | None = None,
-        *,
-        name: str | None = None,
-        entrypoint: str | Sequence[str] | None = None,
-        environment: Mapping[str, str] | Sequence[str] | None = None,
-        working_dir: str = "",
-        user: str = "",
-        hostname: str = "",
-        volumes: Sequence[str] = (),
-        labels: Mapping[str, str] | None = None,
-        tty: bool = False,
-        stdin_open: bool = False,
-        stdin_once: bool = True,
-        console_size: tuple[int, int] | None = None,
-        network_mode: str = "bridge",
-        mem_limit: int | None = None,
-        nano_cpus: int | None = None,
-        pids_limit: int | None = None,
-        auto_remove: bool = False,
+        self, image: Image | str, command: str | Sequence[str] | None = None, **options: Unpack[ContainerOptions]
     ) -> Container:
         """Make a container of an image without starting it.
 
-        command       replaces the image's CMD; entrypoint its ENTRYPOINT (and then also its CMD)
-        volumes       as -v takes them: "/on/the/host:/in/the/container[:ro]"
-        stdin_once    with stdin_open: its input ends when the first one who attached leaves
-        console_size  (rows, columns) of its terminal at the start
-        network_mode  "bridge", "none" or "host"
-        mem_limit     bytes; nano_cpus: processors times 10⁹; pids_limit: tasks
+        command  replaces the image's CMD
+        options  engine/options.py says what there is
 
-        Raises ImageNotFound, InvalidInput, Conflict for a name that is taken.
+        Raises ImageNotFound, ContainerNotFound or NotFound for what an option names, InvalidInput for
+        what cannot be, Conflict for a name that is taken, TypeError for an unknown keyword.
         """
+        refuse_unknown(options)
         engine = self._engine
         found = image if isinstance(image, Image) else engine.images.get(image)
-        if network_mode not in _NETWORKS:
-            raise InvalidInput(f"network {network_mode} not found", hint=f"there are {', '.join(_NETWORKS)}")
         container_id = names.generate_id()
-        config = _container_config(
-            found,
-            launch.arguments(command),
-            launch.arguments(entrypoint),
-            Hostname=hostname or (os.uname().nodename if network_mode == "host" else container_id[:12]),
-            User=user,
-            Env=launch.environment_list(environment),
-            WorkingDir=working_dir,
-            Labels=dict(labels or {}),
-            Tty=tty,
-            OpenStdin=stdin_open,
-            StdinOnce=stdin_open and stdin_once,
-            Image=image if isinstance(image, str) else (found.tags or [found.id])[0],
+        made = documents(
+            container_id,
+            found.config.config,
+            command,
+            options,
+            image_name=image if isinstance(image, str) else (found.tags or [found.id])[0],
+            host=Host(os.uname().nodename, os.cpu_count() or 1),
+            borrowed=self._borrowed(options.get("volumes_from") or ()),
         )
-        host_config = {
-            "Binds": list(volumes) or None,
-            "NetworkMode": network_mode,
-            "ConsoleSize": list(console_size or (0, 0)),
-            "AutoRemove": auto_remove,
-            "Memory": mem_limit or 0,
-            "NanoCpus": nano_cpus or 0,
-            "PidsLimit": pids_limit,
-        }
-        mounts = tuple(self.mounts_for(volumes, config.get("Volumes") or {}))
-        return self.add(container_id, found.id, config, host_config, name=name, mounts=mounts)
+        return self.add(
+            container_id,
+            found.id,
+            made.config,
+            self._resolved(made.host_config),
+            name=options.get("name"),
+            mounts=tuple(self._placed(made.mounts)),
+            networks=made.networks,
+        )
+
+    def _resolved(self, host_config: Json) -> Json:
+        """A HostConfig that holds what it names: ids of containers, a network that exists, the text of a profile."""
+        if host_config.get("UsernsMode"):
+            from pylab_container.engine import remap
+
+            remap.refuse(host_config)
+        resolved = sandbox.resolve(self._engine, host_config)
+        if options := resolved.get("SecurityOpt"):
+            resolved["SecurityOpt"] = [sandbox.with_profile(option) for option in options]
+        mode = str(resolved["NetworkMode"])
+        if mode not in NETWORK_MODES and not mode.startswith("container:"):
+            self._engine.networks.get(mode)
+        return resolved
+
+    def _borrowed(self, sources: Sequence[str]) -> builtins.list[Json]:
+        """The mounts of the containers that --volumes-from names."""
+        taken: builtins.list[Json] = []
+        for text in sources:
+            name, _, mode = text.partition(":")
+            taken += borrow(self.get(name).record.mounts, mode)
+        return taken
 
     def add(
         self,
@@ -123,18 +116,13 @@ class ContainerCollection:
         *,
         name: str | None = None,
         mounts: tuple[Json, ...] = (),
+        networks: Json | None = None,
     ) -> Container:
         """Make a container out of finished documents, as create() and the builder do.
 
         image_id "" is the empty image, FROM scratch. Raises InvalidInput, Conflict.
         """
-        path, *arguments = launch.command_line(config)
-        defaults = {
-            "NetworkMode": "bridge",
-            "AutoRemove": False,
-            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-            "LogConfig": {"Type": "k8s-file", "Config": {}},
-        }
+        path, *arguments = command_line(config)
         record = ContainerRecord(
             id=container_id,
             name=name or "",
@@ -143,7 +131,8 @@ class ContainerCollection:
             path=path,
             args=tuple(arguments),
             config=config,
-            host_config={**defaults, **host_config},
+            host_config={**DEFAULTS, **host_config},
+            network={"Networks": networks} if networks else {},
             mounts=mounts,
             driver=self._engine.driver.name,
         )
@@ -156,43 +145,21 @@ class ContainerCollection:
         *,
         detach: bool = False,
         remove: bool = False,
-        name: str | None = None,
-        entrypoint: str | Sequence[str] | None = None,
-        environment: Mapping[str, str] | Sequence[str] | None = None,
-        working_dir: str = "",
-        user: str = "",
-        hostname: str = "",
-        volumes: Sequence[str] = (),
-        labels: Mapping[str, str] | None = None,
-        network_mode: str = "bridge",
-        mem_limit: int | None = None,
-        nano_cpus: int | None = None,
-        pids_limit: int | None = None,
+        **options: Unpack[ContainerOptions],
     ) -> Any:
         """Make a container, start it, and wait for its end; its output, as bytes.
 
-        detach  do not wait: returns the running Container instead
-        remove  remove the container when it has ended
+        detach   do not wait: returns the running Container instead
+        remove   remove the container when it has ended
+        options  as create() takes them
 
         Raises ContainerFailed with its output where it ends with a status other than 0.
         """
-        container = self.create(
-            image,
-            command,
-            name=name,
-            entrypoint=entrypoint,
-            environment=environment,
-            working_dir=working_dir,
-            user=user,
-            hostname=hostname,
-            volumes=volumes,
-            labels=labels,
-            network_mode=network_mode,
-            mem_limit=mem_limit,
-            nano_cpus=nano_cpus,
-            pids_limit=pids_limit,
-            auto_remove=remove and detach,
-        )
+        if remove and (options.get("restart_policy") or {}).get("Name", "no") != "no":
+            raise InvalidInput("Conflicting options: --restart and --rm", hint="leave one of them out")
+        if remove and detach:
+            options["auto_remove"] = True
+        container = self.create(image, command, **options)
         if detach:
             self.started(container, remove=remove)
             return container
@@ -224,15 +191,20 @@ class ContainerCollection:
             raise InvalidInput(f'"{name}" is the beginning of {len(found)} container ids', hint="write more digits")
         return Container(self._engine, found[0].id)
 
-    def list(self, *, all: bool = False) -> builtins.list[Container]:
-        """The running containers, or all of them, the newest first."""
-        listed = []
-        for record in self._engine.records.all():
-            container = Container(self._engine, record.id)
-            with contextlib.suppress(ContainerNotFound):
-                listed.append((container.record, container))
-        wanted = [pair for pair in listed if all or pair[0].state in (State.RUNNING, State.PAUSED)]
-        return [container for _, container in sorted(wanted, key=lambda pair: pair[0].created, reverse=True)]
+    def list(
+        self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> builtins.list[Container]:
+        """The running containers, or all of them, the newest first.
+
+        filters  id, name, label, status, exited, health, ancestor, volume, network, before, since,
+                 expose, publish: a value, or a list of them (engine/filters.py)
+        limit    the so many created last, whatever their state
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import filters as listing
+
+        return listing.containers(self._engine, all=all, filters=filters or {}, limit=limit)
 
     def prune(self, filters: Filters | None = None) -> Pruned:
         """Remove the containers that do not run.
@@ -259,33 +231,61 @@ class ContainerCollection:
         return [sys.executable, "-m", "pylab_container", *place, "container", "settle", container_id]
 
     def settle(self, container_id: str) -> None:
-        """Note the end of a container's process, if it has ended; the exit command calls this."""
-        with contextlib.suppress(ContainerNotFound):
-            _ = Container(self._engine, container_id).record
+        """Note the end of a container's process, and start it again where its policy says so; the exit command."""
+        with contextlib.suppress(LabError):
+            if Container(self._engine, container_id).record.state is State.RESTARTING:
+                lifetime.restart_when_due(self._engine, container_id)
+
+    def health_command(self, record: ContainerRecord) -> builtins.list[str]:
+        """What runs beside a container with a health check, from its start to its end."""
+        engine = self._engine
+        place = ["--root", str(engine.data_root), "--storage-driver", engine.driver.name]
+        return [
+            *(sys.executable, "-m", "pylab_container", *place, "container", "watch-health"),
+            *(record.id, record.started_at),
+        ]
+
+    def watch_health(self, container_id: str, started_at: str) -> None:
+        """Check a container's health as long as the run lasts that began at started_at (engine/health.py)."""
+        from pylab_container.engine import health
+
+        health.watch(self._engine, container_id, started_at)
 
     def _add(self, record: ContainerRecord) -> Container:
         engine = self._engine
         container = Container(engine, record.id)
         with engine.records.lock_names():
             taken = {known.name: known for known in engine.records.all()}
-            record = replace(record, name=self._choose_name(record.name, taken))
+            record = replace(record, name=self.choose_name(record.name, taken))
             try:
-                with engine.images.commit_lock():
+                with recovery.changing(engine, record.id), engine.images.commit_lock():
                     chain = engine.images.config(record.image).chain_id if record.image else ""
                     engine.layers.create_writable(record.id, chain, launch.fill_init_layer)
-                    for mount in record.mounts:
-                        # Docker also makes a bind's directory on the host, for -v.
-                        if not Path(mount["Source"]).exists():
-                            Path(mount["Source"]).mkdir(parents=True)
-                    engine.records.save(record)
+                    with engine.volumes.lock():
+                        self._make_sources(record)
+                        engine.records.save(record)
             except BaseException:
-                container._remove(record, volumes=True)
+                lifetime.remove(engine, record, volumes=True)
                 raise
-        container._tell("created", record)
+        lifetime.tell(engine, "created", record)
         return container
 
+    def _make_sources(self, record: ContainerRecord) -> None:
+        for mount in record.mounts:
+            source = Path(mount["Source"])
+            if mount["Type"] == "volume":
+                self._engine.volumes.ensure(mount["Name"], mount.get("Labels"))
+            elif mount.get("MustExist") and not source.exists():
+                raise InvalidInput(
+                    f'invalid mount config for type "bind": bind source path does not exist: {source}',
+                    hint="make it first; -v makes a missing directory by itself",
+                )
+            elif mount["Type"] == "bind" and not source.exists():
+                source.mkdir(parents=True)  # as Docker does it, for -v
+
     @staticmethod
-    def _choose_name(wanted: str, taken: Mapping[str, ContainerRecord]) -> str:
+    def choose_name(wanted: str, taken: Mapping[str, ContainerRecord]) -> str:
+        """The wanted name, or one that is made up where it is "". Raises InvalidInput; Conflict where it is taken."""
         if not wanted:
             return next(name for name in iter(names.generate, None) if name not in taken)
         if not re.fullmatch(_NAME, wanted):
@@ -294,40 +294,28 @@ class ContainerCollection:
             )
         if wanted in taken:
             raise Conflict(
-                f'Conflict. The container name "/{wanted}" is already in use by container "{taken[wanted].id}"',
+                f'Conflict. The container name "/{wanted}" is already in use by container "{taken[wanted].id}". '
+                "You have to remove (or rename) that container to be able to reuse that name.",
                 hint=f"remove it (labctr rm {wanted}) or choose another name",
             )
         return wanted
 
     def mounts_for(self, volumes: Sequence[str], declared: Mapping[str, Any]) -> Iterator[Json]:
         """Docker's Mounts entries for -v options and for the image's VOLUMEs that none of them covers."""
-        entries = [launch.parse_volume(text) for text in volumes]
+        entries = [parse_volume(text) for text in volumes]
         covered = {entry["Destination"] for entry in entries}
-        entries += [launch.parse_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
+        entries += [parse_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
+        yield from self._placed(entries)
+
+    def _placed(self, entries: Iterable[Json]) -> Iterator[Json]:
+        """Mounts entries whose volumes have names and places on the disk."""
         for entry in entries:
-            if entry["Type"] == "volume":
+            if entry["Type"] == "volume" and "Driver" not in entry:
                 entry["Anonymous"] = not entry["Name"]
                 entry["Name"] = entry["Name"] or secrets.token_hex(32)
                 entry["Source"] = str(self._engine.data_root / "volumes" / entry["Name"] / "_data")
                 entry["Driver"] = "local"
             yield entry
-
-
-def _container_config(
-    image: Image, command: Sequence[str] | None, entrypoint: Sequence[str] | None, **given: Any
-) -> Json:
-    """The image's config with what the user gave on top, as `docker run` merges them."""
-    base = {**EMPTY_CONFIG, **image.config.config}
-    merged = {**base, **{name: value for name, value in given.items() if value or name not in base or not base[name]}}
-    merged["Env"] = launch.merge_environment(base.get("Env") or (), given["Env"])
-    merged["Labels"] = {**(base.get("Labels") or {}), **given["Labels"]}
-    merged["Image"] = given["Image"]
-    if entrypoint is not None:
-        merged["Entrypoint"] = list(entrypoint) or None
-        merged["Cmd"] = None
-    if command:
-        merged["Cmd"] = list(command)
-    return ordered_config(merged)
 
 
 def _output(container: Container) -> bytes:

@@ -15,8 +15,9 @@ from pylab_container.formats.events import Emit, Event
 class EventStream:
     """Passes each event to every subscriber, in the thread that caused it."""
 
-    def __init__(self) -> None:
-        self._subscribers: tuple[Emit, ...] = ()
+    def __init__(self, *subscribers: Emit) -> None:
+        """subscribers: those that are always told."""
+        self._subscribers = subscribers
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:

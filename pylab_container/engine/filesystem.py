@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from pylab_container.engine import remap
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.etc import names_by_id
@@ -75,7 +76,8 @@ def export(engine: Engine, container: Container) -> Iterator[bytes]:
     """A container's whole file system as a tar, in pieces: what `import_` takes."""
     with mounted(engine, container) as root:
         users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
-        members = TreeReader(root, users=users, groups=groups, whiteouts=False)
+        ids = remap.first_ids(container.record)
+        members = TreeReader(root, users=users, groups=groups, whiteouts=False, first_ids=ids)
         for _ in members:
             yield members.raw
             yield from members.content()
@@ -117,7 +119,8 @@ def members_of(engine: Engine, container: Container, path: str, name: str = "") 
     """A file or directory of a container as members that start with name, by default its own. Raises NotFound."""
     with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
         where = Path(os.readlink(f"/proc/self/fd/{fd}"))
-        yield TreeReader(where, name=name or posixpath.basename(path.rstrip("/")) or ".", whiteouts=False)
+        name = name or posixpath.basename(path.rstrip("/")) or "."
+        yield TreeReader(where, name=name, whiteouts=False, first_ids=_first_ids(container, root))
 
 
 def put_members(
@@ -133,8 +136,18 @@ def put_members(
                 raise InvalidInput(
                     f"{path} in the container is not a directory", hint="name the directory to extract into"
                 )
+        ids = _first_ids(container, root)
+
+        def change(header: tar.Header) -> None:
+            header.uid, header.gid = header.uid + ids[0], header.gid + ids[1]
+
         with Extractor(root, whiteouts=False, keep_directories=keep_directories) as extractor:
-            return extract(members, extractor, inner.strip("/"))
+            return remap.as_root_of(ids, lambda: extract(members, extractor, inner.strip("/"), change))
+
+
+def _first_ids(container: Container, root: Path) -> tuple[int, int]:
+    """Who the container's root is in a root that _located() gave: a volume's files are not mapped there."""
+    return remap.first_ids(container.record) if root == container.merged else (0, 0)
 
 
 def extract(
@@ -194,12 +207,29 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
         if Path(wanted).is_relative_to(mount["Destination"]) and os.path.isdir(mount["Source"]):
             if write and not mount.get("RW", True):
                 raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
-            with container.frozen():
+            with _sharers_frozen(engine, mount["Source"]):
                 ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
                 yield Path(mount["Source"]), posixpath.relpath(wanted, mount["Destination"]) + ending
             return
     with mounted(engine, container) as root:
         yield root, path
+
+
+@contextlib.contextmanager
+def _sharers_frozen(engine: Engine, source: str) -> Iterator[None]:
+    """All containers that see a directory of the host stand still while the block runs."""
+    with contextlib.ExitStack() as stack:
+        for container in engine.containers.list():
+            shown = (str(mount["Source"]) for mount in container.record.mounts)
+            if any(_overlap(source, other) for other in shown):
+                stack.enter_context(container.frozen())
+        yield
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two directories is the other, or in it, whatever links lead to them."""
+    first, second = Path(one).resolve(), Path(other).resolve()
+    return first.is_relative_to(second) or second.is_relative_to(first)
 
 
 @contextlib.contextmanager

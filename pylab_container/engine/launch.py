@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-import re
-import shlex
+import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pylab_container.errors import CommandNotFound, InvalidInput, MissingProgram, RuntimeFailed
+from pylab_container.engine import remap, sandbox
+from pylab_container.engine.options import merge_environment
+from pylab_container.errors import InvalidInput, RuntimeFailed
 from pylab_container.formats import bundle
-from pylab_container.formats.etc import container_resolv_conf, hosts_file
+from pylab_container.formats.etc import container_resolv_conf, hosts_file, with_dns
+from pylab_container.formats.hostconfig import DEFAULT_SHM_SIZE
+from pylab_container.formats.timestamps import NEVER
 from pylab_container.host import linux, programs
+from pylab_container.host.files import remove_tree
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
 
 if TYPE_CHECKING:
@@ -22,9 +29,6 @@ if TYPE_CHECKING:
     from pylab_container.store.records import ContainerRecord
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SECCOMP_FILE = Path("/usr/share/containers/seccomp.json")
-_VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
-_SECCOMP_PACKAGE = "golang-github-containers-common"
 
 # What the kernel or the engine mounts over: (path, kind or target of a link). moby's setupInitLayer.
 _INIT_FILES = (
@@ -89,52 +93,12 @@ def _make_directory(parent: int, name: str) -> None:
     os.mkdir(name, 0o755, dir_fd=parent)
 
 
-# ---- configuration -------------------------------------------------------------------
-
-
-def arguments(command: str | Sequence[str] | None) -> list[str] | None:
-    """A command as a list of words; a string is split as a shell would."""
-    if command is None:
-        return None
-    return shlex.split(command) if isinstance(command, str) else list(command)
-
-
-def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> list[str]:
-    """An environment as "NAME=value" entries. Raises InvalidInput for an entry without a name."""
-    if isinstance(environment, Mapping):
-        entries = [f"{name}={value}" for name, value in environment.items()]
-    else:
-        entries = list(environment or ())
-    for entry in entries:
-        if not entry.partition("=")[0]:
-            raise InvalidInput(f'invalid environment variable: "{entry}"', hint="write NAME=value")
-    return entries
-
-
-def merge_environment(*lists: Sequence[str]) -> list[str]:
-    """Environments on top of each other; a later value replaces an earlier one in its place."""
-    merged: dict[str, str] = {}
-    for entries in lists:
-        for entry in entries:
-            merged[entry.partition("=")[0]] = entry
-    return list(merged.values())
-
-
-def command_line(config: Mapping[str, Any]) -> list[str]:
-    """ENTRYPOINT and CMD joined. Raises InvalidInput where both are empty."""
-    words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
-    if not words:
-        raise InvalidInput(
-            "No command specified", hint="give a command after the image's name: labctr run IMAGE /bin/bash"
-        )
-    if not words[0]:
-        raise CommandNotFound('exec: "": the command is empty', hint="give a program's name or path")
-    return words
+# ---- the first process -----------------------------------------------------------------
 
 
 def process(record: ContainerRecord, root: Path) -> bundle.Process:
     """The container's first process. root is its mounted file system, asked for users and groups."""
-    user, home = find_user(str(record.config.get("User") or ""), root)
+    user, home = find_user(str(record.config.get("User") or ""), root, record.host_config.get("GroupAdd") or ())
     config = record.config
     terminal = bool(config.get("Tty"))
     base = [DEFAULT_PATH, f"HOSTNAME={config.get('Hostname') or record.short_id}"]
@@ -143,7 +107,7 @@ def process(record: ContainerRecord, root: Path) -> bundle.Process:
     environment = merge_environment(base, config.get("Env") or ())
     if not any(entry.startswith("HOME=") for entry in environment):
         environment.append(f"HOME={home}")
-    return bundle.Process(
+    plain = bundle.Process(
         argv=(record.path, *record.args),
         environment=tuple(environment),
         cwd=config.get("WorkingDir") or "/",
@@ -151,6 +115,7 @@ def process(record: ContainerRecord, root: Path) -> bundle.Process:
         terminal=terminal,
         console_size=_console_size(record.host_config),
     )
+    return sandbox.with_rights(plain, record)
 
 
 def _console_size(host_config: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -158,88 +123,139 @@ def _console_size(host_config: Mapping[str, Any]) -> tuple[int, int] | None:
     return (rows, columns) if rows and columns else None
 
 
-def find_user(user: str, root: Path) -> tuple[bundle.User, str]:
-    """Who user is in the container whose file system is root, and its home directory."""
-    return bundle.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=_read_inside(root, "etc/group"))
+def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[bundle.User, str]:
+    """Who user is in the container whose file system is root, and its home directory.
+
+    more_groups  names or numbers of groups that the user is in besides (--group-add)
+    """
+    group = _read_inside(root, "etc/group")
+    found, home = bundle.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
+    more = [bundle.find_group(name, group) for name in more_groups]
+    return replace(found, additional_gids=tuple(dict.fromkeys([*found.additional_gids, *more]))), home
 
 
 def _read_inside(root: Path, path: str) -> str:
-    """A text file of a container, "" where it has none; its links lead no further than its root."""
+    """A text file of a container, "" where it has none; its links lead no further than its root.
+
+    Raises InvalidInput where something else than a file has its name: the runtime reads it too, and a
+    FIFO would make it wait for ever.
+    """
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = linux.openat2(base, path, os.O_RDONLY | os.O_NONBLOCK, resolve=linux.RESOLVE_IN_ROOT)
-    except OSError:
+        return linux.read_regular(base, path, 1 << 20).decode(errors="replace")
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise InvalidInput(f"/{path} in the container is not a file", hint="put a text file there") from error
         return ""
     finally:
         os.close(base)
-    with open(fd, errors="replace") as file:
-        return file.read(1 << 20)
 
 
 # ---- mounts --------------------------------------------------------------------------
 
 
-def parse_volume(text: str) -> dict[str, Any]:
-    """`-v SOURCE:DESTINATION[:ro]` or `-v DESTINATION` as one of Docker's Mounts entries.
-
-    A source that starts with / is a directory or file of the host, another one names a
-    volume, and none asks for a volume without a name. Raises InvalidInput.
-    """
-    parts = text.split(":")
-    if not 1 <= len(parts) <= 3 or not all(parts):
-        raise InvalidInput(
-            f'invalid volume specification: "{text}"', hint="write -v /on/the/host:/in/the/container[:ro]"
-        )
-    mode = parts[2] if len(parts) == 3 else ""
-    source, destination = ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-    if source and not source.startswith("/") and not re.fullmatch(_VOLUME_NAME, source):
-        raise InvalidInput(
-            f'"{source}" includes invalid characters for a volume name, only {_VOLUME_NAME} are allowed',
-            hint="a directory of the host is written with its whole path: /…",
-        )
-    if not set(mode.split(",")) <= {"", "ro", "rw"}:
-        raise InvalidInput(f'invalid mode "{mode}" in volume specification "{text}"', hint="use ro or rw")
-    if not destination.startswith("/"):
-        raise InvalidInput(f'invalid volume specification: "{text}": the path in the container is not absolute')
-    destination = os.path.normpath(destination)
-    if destination == "/":
-        raise InvalidInput(f'invalid volume specification: "{text}": the destination cannot be /')
-    return {
-        "Type": "bind" if source.startswith("/") else "volume",
-        "Name": "" if source.startswith("/") else source,
-        "Source": source,
-        "Destination": destination,
-        "Mode": mode,
-        "RW": "ro" not in mode.split(","),
-        "Propagation": "rprivate" if source.startswith("/") else "",
-    }
-
-
 def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
     """All that is mounted into a container on top of Docker's defaults."""
-    directory = engine.records.directory(record.id)
+    directory = engine.records.directory(_files_of(record))
+    options = ("rbind", "rprivate", *(["ro"] if record.host_config.get("ReadonlyRootfs") else []))
     own = [
-        bundle.Mount(
-            source=str(directory / name), destination=f"/etc/{name}", type="bind", options=("rbind", "rprivate")
-        )
+        bundle.Mount(source=str(directory / name), destination=f"/etc/{name}", type="bind", options=options)
         for name in ("resolv.conf", "hostname", "hosts")
     ]
-    return own + [_mount(mount) for mount in record.mounts]
+    given = [_mount(mount) for mount in record.mounts]
+    taken = {mount.destination for mount in given}
+    defaults = [*own, *_shared_memory(engine, record), *sandbox.init_mount(record)]
+    return [mount for mount in defaults if mount.destination not in taken] + given
+
+
+def _files_of(record: ContainerRecord) -> str:
+    """Whose hosts, hostname and resolv.conf the container has: with the network of another one, that one's."""
+    mode = str(record.host_config.get("NetworkMode") or "")
+    return mode.removeprefix("container:") if mode.startswith("container:") else record.id
+
+
+def _shared_memory(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
+    """/dev/shm: its own, the host's, or one that containers share as they share an IPC namespace."""
+    mode, size = str(record.host_config.get("IpcMode") or "private"), record.host_config.get("ShmSize")
+    bind = ("rbind", "rprivate", "nosuid", "noexec", "nodev")
+    if mode == "host":
+        return [bundle.Mount(source="/dev/shm", destination="/dev/shm", type="bind", options=bind)]
+    if mode == "shareable" or mode.startswith("container:"):
+        owner = sandbox.joined(engine, "ipc", mode) if mode.startswith("container:") else record
+        source = "/dev/shm" if owner.host_config.get("IpcMode") == "host" else str(shared_memory(engine, owner.id))
+        return [bundle.Mount(source=source, destination="/dev/shm", type="bind", options=bind)]
+    options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size or DEFAULT_SHM_SIZE}")
+    return [bundle.Mount(source="shm", destination="/dev/shm", type="tmpfs", options=options)] if size else []
+
+
+def shared_memory(engine: Engine, container_id: str) -> Path:
+    """Where the /dev/shm of a container with --ipc shareable is mounted on the host while it runs."""
+    return engine.run_root / container_id / "shm"
+
+
+def mount_shared_memory(engine: Engine, record: ContainerRecord) -> None:
+    """Mount the /dev/shm that other containers may join; unmount_shared_memory() takes it away."""
+    if record.host_config.get("IpcMode") != "shareable":
+        return
+    directory = shared_memory(engine, record.id)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    size = record.host_config.get("ShmSize") or DEFAULT_SHM_SIZE
+    linux.mount("shm", str(directory), "tmpfs", flags, f"mode=1777,size={size}")
+
+
+def unmount_shared_memory(engine: Engine, container_id: str) -> None:
+    """Take the shared /dev/shm away; a container that joined it keeps it as long as it runs."""
+    directory = shared_memory(engine, container_id)
+    if directory.is_dir():
+        with contextlib.suppress(OSError):  # it was not mounted any more
+            linux.umount(str(directory), linux.MNT_DETACH)
 
 
 def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
     if mount["Type"] == "tmpfs":
-        options = ("nosuid", "nodev", *([mount["Mode"]] if mount["Mode"] else []))
+        words = [mount["Mode"]] if mount["Mode"] else []
+        options = _tmpfs_options(mount["Options"]) if "Options" in mount else ("nosuid", "nodev", *words)
         return bundle.Mount(source="tmpfs", destination=mount["Destination"], type="tmpfs", options=options)
-    options = ("rbind", "rprivate", "rw" if mount["RW"] else "ro")
+    propagation = mount.get("Propagation") or "rprivate"
+    if propagation.removeprefix("r") in ("shared", "slave"):
+        _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
+    options = ("rbind", propagation, "rw" if mount["RW"] else "ro")
     return bundle.Mount(source=mount["Source"], destination=mount["Destination"], type="bind", options=options)
 
 
+def _tmpfs_options(text: str) -> tuple[str, ...]:
+    """Docker's options of a tmpfs with the user's on top: exec takes noexec away."""
+    chosen: dict[str, str] = {}
+    for word in ("noexec", "nosuid", "nodev", *filter(None, text.split(","))):
+        key = word.partition("=")[0]
+        opposite = {"rw": "ro", "ro": "ro"}.get(key, key.removeprefix("no"))
+        chosen[opposite] = word
+    chosen.pop("defaults", None)
+    return tuple(chosen.values())
+
+
+def _refuse_private_source(source: str, wanted: str) -> None:
+    """Mounts travel over a bind only where they travel on the host already (mount_namespaces(7))."""
+    point, fields = "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split()
+        inside = source == words[4] or source.startswith(words[4].rstrip("/") + "/")
+        if inside and len(words[4]) >= len(point):
+            point, fields = words[4], line.partition(" - ")[0]
+    if "shared:" not in fields and (wanted == "shared" or "master:" not in fields):
+        raise InvalidInput(
+            f"path {source} is mounted on {point} but it is not a {wanted} mount", hint=f"mount --make-shared {point}"
+        )
+
+
 def fill_volumes(record: ContainerRecord, root: Path) -> None:
-    """Copy what the image has at a volume's place into the volume while that is empty."""
+    """Copy what the image has at a volume's place into the volume, if that is empty; at the first start only."""
+    if record.started_at != NEVER:
+        return
     for mount in record.mounts:
         source = Path(mount["Source"])
-        if mount["Type"] != "volume" or any(source.iterdir()):
+        if mount["Type"] != "volume" or mount.get("NoCopy") or any(source.iterdir()):
             continue
         base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -251,29 +267,68 @@ def fill_volumes(record: ContainerRecord, root: Path) -> None:
         finally:
             os.close(base)
         try:
-            programs.run(["cp", "-a", "--", f"/proc/self/fd/{inside}/.", str(source)], pass_fds=(inside,))
-            status = os.fstat(inside)
-            os.chown(source, status.st_uid, status.st_gid)
-            os.chmod(source, status.st_mode & 0o7777)
+            _fill_volume(source, inside)
         finally:
             os.close(inside)
 
 
-def write_network_files(engine: Engine, record: ContainerRecord, address: str | None) -> None:
-    """Write hostname, hosts and resolv.conf. In place: they are mounted by their inode."""
-    directory = engine.records.directory(record.id)
+def _fill_volume(volume: Path, inside: int) -> None:
+    """Copy the directory behind a descriptor into an empty volume, beside it first.
+
+    A container that has the volume already could put a link in the way of a copy. A rename(2) within two
+    directories follows none.
+    """
+    staging = volume.parent / f"filling-{secrets.token_hex(8)}"
+    staging.mkdir(mode=0o700)
+    try:
+        programs.run(["cp", "-a", "--", f"/proc/self/fd/{inside}/.", str(staging)], pass_fds=(inside,))
+        for name in os.listdir(staging):
+            with contextlib.suppress(FileExistsError, IsADirectoryError, NotADirectoryError):
+                os.rename(staging / name, volume / name)
+        status = os.fstat(inside)
+        os.chown(volume, status.st_uid, status.st_gid)
+        os.chmod(volume, status.st_mode & 0o7777)
+    finally:
+        remove_tree(staging)
+
+
+def write_network_files(engine: Engine, record: ContainerRecord, address: str | None, *, gateway: str = "") -> None:
+    """Write hostname, hosts and resolv.conf. In place: they are mounted by their inode.
+
+    address  the container's own, None as long as it has none; gateway is what host-gateway stands for
+    """
+    directory, host = engine.records.directory(record.id), record.host_config
     hostname = record.config.get("Hostname") or record.short_id
     (directory / "hostname").write_text(f"{hostname}\n")
-    (directory / "hosts").write_text(hosts_file(hostname, address, extra=_extra_hosts(record)))
+    hosts = hosts_file(hostname, address, extra=_extra_hosts(record, gateway))
+    if host.get("NetworkMode") == "host":  # as in Docker: its names are the host's, too
+        extra = "".join(f"{number}\t{name}\n" for name, number in _extra_hosts(record, "127.0.0.1"))
+        hosts = _text(Path("/etc/hosts")) + extra
+    (directory / "hosts").write_text(hosts)
     (directory / "resolv.conf").write_text(
-        container_resolv_conf(_text(Path("/etc/resolv.conf")), fallback=_text(Path("/run/systemd/resolve/resolv.conf")))
+        with_dns(
+            _resolv_conf(host),
+            servers=host.get("Dns") or (),
+            search=host.get("DnsSearch") or (),
+            options=host.get("DnsOptions") or (),
+        )
     )
 
 
-def _extra_hosts(record: ContainerRecord) -> list[tuple[str, str]]:
+def _resolv_conf(host_config: Mapping[str, Any]) -> str:
+    """The host's, as far as a container can use it; with the host's network all of it."""
+    text = _text(Path("/etc/resolv.conf"))
+    if host_config.get("NetworkMode") == "host":
+        return text
+    return container_resolv_conf(text, fallback=_text(Path("/run/systemd/resolve/resolv.conf")))
+
+
+def _extra_hosts(record: ContainerRecord, gateway: str) -> list[tuple[str, str]]:
     """--add-host: (name, address) out of "name:address", where an address may hold colons itself."""
     entries = record.host_config.get("ExtraHosts") or ()
-    return [(name, address.strip("[]")) for name, _, address in (entry.partition(":") for entry in entries)]
+    pairs = [(name, address.strip("[]")) for name, _, address in (entry.partition(":") for entry in entries)]
+    known = [(name, gateway if address == "host-gateway" else address) for name, address in pairs]
+    return [(name, address) for name, address in known if address]
 
 
 def _text(path: Path) -> str:
@@ -301,42 +356,30 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
     """Write config.json for a container whose file system is mounted at root; returns the bundle directory."""
     refuse_chroot()
     first = process(record, root)
-    host = record.host_config
-    network = host.get("NetworkMode") or "bridge"
+    spaces = sandbox.namespaces(engine, record)
+    mount_shared_memory(engine, record)
     config = bundle.runtime_config(
-        first,
+        sandbox.init_command(record, first),
         root=str(root),
         hostname=record.config.get("Hostname") or record.short_id,
+        domainname=record.config.get("Domainname") or "",
         mounts=mounts(engine, record),
-        limits=limits(host),
+        limits=sandbox.limits(record.host_config),
+        devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id),
-        seccomp=_seccomp(first),
-        network_namespace=None if network == "host" else "",
+        seccomp=sandbox.seccomp_profile(record, first),
+        network_namespace=spaces.network,
+        pid_namespace=spaces.pid,
+        ipc_namespace=spaces.ipc,
+        uts_namespace=spaces.uts,
         cgroup_namespace=cgroup_version() == "2",
+        readonly_root=bool(record.host_config.get("ReadonlyRootfs")),
+        privileged=sandbox.privileged(record),
+        unmasked=sandbox.security_options(record).unmasked,
+        sysctls=record.host_config.get("Sysctls"),
     )
+    remap.apply(engine, record, config)
     directory = engine.run_root / record.id
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     (directory / "config.json").write_text(json.dumps(config))
     return directory
-
-
-def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
-    """The cgroup limits that a HostConfig asks for; 0 and null mean none."""
-    return bundle.Limits(
-        memory=host_config.get("Memory") or None,
-        cpus=host_config["NanoCpus"] / 10**9 if host_config.get("NanoCpus") else None,
-        pids=host_config.get("PidsLimit") or None,
-    )
-
-
-def _seccomp(first: bundle.Process) -> dict[str, Any]:
-    try:
-        document = json.loads(SECCOMP_FILE.read_bytes())
-    except FileNotFoundError:
-        raise MissingProgram(
-            f"the seccomp profile {SECCOMP_FILE} is not installed", hint=f"apt-get install {_SECCOMP_PACKAGE}"
-        ) from None
-    machine = os.uname()
-    return bundle.seccomp_profile(
-        document, capabilities=first.capabilities, architecture=machine.machine, kernel=machine.release
-    )

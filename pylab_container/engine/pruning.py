@@ -202,3 +202,16 @@ def _has_all(labels: Mapping[str, str], wanted: Sequence[str]) -> bool:
     """Whether labels have every "name" or "name=value"."""
     pairs = (text.partition("=") for text in wanted)
     return all(name in labels and (not equals or labels[name] == value) for name, equals, value in pairs)
+
+
+def prune_networks(engine: Engine, filters: Filters) -> Pruned:
+    """Remove the users' networks that no container is on; see NetworkCollection.prune."""
+    criteria = _criteria(filters)
+    deleted = []
+    for network in engine.networks.list():
+        document = network.document
+        if not network.is_predefined and criteria.matches(document["Created"], document["Labels"]):
+            with contextlib.suppress(Conflict, NotFound):  # a container is on it
+                network.remove()
+                deleted.append(Removal("Deleted", network.name))
+    return Pruned(tuple(deleted), 0)

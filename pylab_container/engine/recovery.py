@@ -28,11 +28,26 @@ def making(engine: Engine) -> Iterator[Lease]:
         clear(engine, lease)
 
 
+@contextlib.contextmanager
+def changing(engine: Engine, container_id: str) -> Iterator[None]:
+    """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all."""
+    lease = engine.layers.leases.open()
+    lease.claim("writable", container_id)
+    try:
+        yield
+    finally:
+        lease.end()
+
+
 def clear(engine: Engine, lease: Lease) -> None:
     """Delete what a lease claims and nobody needs, then end it."""
     try:
         for container_id in lease.claimed("container"):
             engine.containers.discard(container_id)
+        for container_id in lease.claimed("writable"):
+            if not engine.records.exists(container_id):
+                engine.layers.remove_writable(container_id)
+                engine.records.remove(container_id)
         engine.images.release(lease)
     except BaseException:
         lease.leave()

@@ -8,6 +8,8 @@ device rules) are those of Docker 20.10, as its own bundles show them.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +77,10 @@ _CPU_PERIOD = 100_000  # microseconds; the kernel's default and Docker's
 _MAXIMUM_ID = 2**31 - 1
 
 
+# /proc/<pid>/fd/<n> and the like (proc(5)): links that lead out of every root.
+_PROCESS_LINK = re.compile(r"/proc/(self|thread-self|[0-9]+)/(.+/)?(fd|cwd|root)(/|$)")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mount:
     """One line of the container's mount table. Options as mount(8) spells them ("ro", "rbind", …)."""
@@ -87,11 +93,34 @@ class Mount:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the cgroup allows: memory in bytes, cpus as a number of processors, pids as tasks."""
+    """What the cgroup allows: memory in bytes, cpus as a number of processors, pids as tasks.
+
+    memory_swap  memory and swap together, -1 for no limit; memory_reservation: aimed at when memory is short
+    cpu_shares   weight against others, 1024 is usual; cpuset: which processors and memory nodes, "0-2,4"
+    """
 
     memory: int | None = None
+    memory_swap: int | None = None
+    memory_reservation: int | None = None
     cpus: float | None = None
+    cpu_shares: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
     pids: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A device file in the container: kind "c" or "b", access of "r", "w" and "m"."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    access: str = "rwm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +137,7 @@ class Process:
     """A process to start in a container. Each entry of environment is "NAME=value".
 
     console_size  (rows, columns) of its terminal from its first moment on; None: nobody knows yet
+    rlimits       (name as getrlimit(2) has it, small and without RLIMIT_, soft, hard); -1 is no limit
     """
 
     argv: tuple[str, ...]
@@ -118,19 +148,25 @@ class Process:
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
     no_new_privileges: bool = False
     console_size: tuple[int, int] | None = None
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    oom_score_adj: int = 0
 
 
 def process_config(process: Process) -> dict[str, Any]:
     """The `process` object of config.json, which is also what `runc exec --process` reads.
 
-    No rlimits and no oomScoreAdj: raising the one or lowering the other needs
+    rlimits and oomScoreAdj only where asked for: raising the one or lowering the other needs
     CAP_SYS_RESOURCE, which a lab machine may lack. No inheritable and no ambient
-    capabilities either (CVE-2022-24769), so a user other than root has none after execve(2).
+    capabilities (CVE-2022-24769), so a user other than root has none after execve(2).
     """
     if not process.argv:
         raise InvalidInput("no command specified", hint="give a command, or use an image that has a CMD")
     if not process.cwd.startswith("/"):
         raise InvalidInput(f"the working directory {process.cwd!r} is not an absolute path")
+    parts = process.cwd.split("/")
+    if any(_PROCESS_LINK.match(posixpath.normpath("/".join(parts[:end]) or "/")) for end in range(1, len(parts) + 1)):
+        # The runtime would change to it while it still holds descriptors of the host (CVE-2024-21626).
+        raise InvalidInput(f"the working directory {process.cwd!r} is what a process has open", hint="name a directory")
     capabilities = list(process.capabilities)
     size = process.console_size if process.terminal else None
     return {
@@ -146,6 +182,17 @@ def process_config(process: Process) -> dict[str, Any]:
         "cwd": process.cwd,
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         "noNewPrivileges": process.no_new_privileges,
+        **({"rlimits": [_rlimit(*limit) for limit in process.rlimits]} if process.rlimits else {}),
+        **({"oomScoreAdj": process.oom_score_adj} if process.oom_score_adj else {}),
+    }
+
+
+def _rlimit(name: str, soft: int, hard: int) -> dict[str, Any]:
+    unlimited = 2**64 - 1  # RLIM_INFINITY
+    return {
+        "type": f"RLIMIT_{name.upper()}",
+        "soft": unlimited if soft == -1 else soft,
+        "hard": unlimited if hard == -1 else hard,
     }
 
 
@@ -154,77 +201,155 @@ def runtime_config(
     *,
     root: str,
     hostname: str,
+    domainname: str = "",
     mounts: Sequence[Mount] = (),
     limits: Limits | None = None,
+    devices: Sequence[Device] = (),
     cgroups_path: str,
     seccomp: dict[str, Any] | None = None,
     network_namespace: str | None = "",
+    pid_namespace: str | None = "",
+    ipc_namespace: str | None = "",
+    uts_namespace: str | None = "",
     cgroup_namespace: bool = False,
     readonly_root: bool = False,
     privileged: bool = False,
+    unmasked: bool = False,
+    sysctls: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole config.json of one container.
 
     root               absolute path of the merged file system
     mounts             on top of Docker's default mounts; one with the same destination replaces the default
+    devices            on top of the default ones
     cgroups_path       the container's cgroup, as an absolute path in each hierarchy: "/labctr/<id>"
-    seccomp            a profile as seccomp_profile() makes it; None, and whenever privileged, no filter
-    network_namespace  "" makes a new one, a path joins that one, None stays in the host's
+    seccomp            a profile as seccomp.resolve() makes it; None, and whenever privileged, no filter
+    …_namespace        "" makes a new one, a path joins that one, None stays in the host's
     cgroup_namespace   Docker makes one exactly where the host uses cgroup v2 alone
     privileged         nothing hidden, nothing read-only, every device; the capabilities stay the process's own
+    unmasked           the kernel's files are neither hidden nor read-only
+    sysctls            settings of the container's own namespaces
     """
+    owned = {"network": network_namespace, "pid": pid_namespace, "ipc": ipc_namespace, "uts": uts_namespace}
+    settings = _sysctls(owned, domainname, sysctls or {})
     linux: dict[str, Any] = {
         "cgroupsPath": cgroups_path,
-        "namespaces": _namespaces(network_namespace, cgroup_namespace=cgroup_namespace),
-        "resources": _resources(limits or Limits(), privileged=privileged),
-        "maskedPaths": [] if privileged else list(MASKED_PATHS),
-        "readonlyPaths": [] if privileged else list(READONLY_PATHS),
+        "namespaces": _namespaces(owned, cgroup_namespace=cgroup_namespace),
+        "resources": _resources(limits or Limits(), devices, privileged=privileged),
+        "maskedPaths": [] if privileged or unmasked else list(MASKED_PATHS),
+        "readonlyPaths": [] if privileged or unmasked else list(READONLY_PATHS),
+        **({"sysctl": settings} if settings else {}),
+        **({"devices": [_device_config(device) for device in devices]} if devices else {}),
+        **_root_propagation(mounts),
     }
-    if network_namespace is not None:
-        # Both are settings of a network namespace: nobody needs root for port 80 or ping in it.
-        linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
     if seccomp is not None and not privileged:
         linux["seccomp"] = seccomp
     return {
         "ociVersion": OCI_VERSION,
         "process": process_config(process),
         "root": {"path": root, "readonly": readonly_root},
-        "hostname": hostname,
+        # A name can be given to a new namespace alone: another one has a name already.
+        **({"hostname": hostname} if uts_namespace == "" else {}),
         "mounts": [_mount_config(mount) for mount in _all_mounts(mounts, privileged=privileged)],
         "annotations": dict(annotations or {}),
         "linux": linux,
     }
 
 
-def _namespaces(network: str | None, *, cgroup_namespace: bool) -> list[dict[str, str]]:
-    namespaces = [{"type": kind} for kind in ("mount", "uts", "pid", "ipc")]
-    if network is not None:
-        namespaces.append({"type": "network", "path": network} if network else {"type": "network"})
+def map_users(config: dict[str, Any], *, uid: int, gid: int, size: int) -> None:
+    """Put a config.json's container into a user namespace whose users 0 to size - 1 are uid … on the machine."""
+    settings = config["linux"]
+    settings["namespaces"].append({"type": "user"})
+    settings["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": size}]
+    settings["gidMappings"] = [{"containerID": 0, "hostID": gid, "size": size}]
+    # Its range has groups that the namespace does not; the kernel refuses to set it.
+    settings.get("sysctl", {}).pop("net.ipv4.ping_group_range", None)
+
+
+def _namespaces(owned: Mapping[str, str | None], *, cgroup_namespace: bool) -> list[dict[str, str]]:
+    namespaces = [{"type": "mount"}]
+    chosen = ((kind, owned[kind]) for kind in ("uts", "pid", "ipc", "network"))
+    namespaces += [{"type": kind, **({"path": path} if path else {})} for kind, path in chosen if path is not None]
     if cgroup_namespace:
         namespaces.append({"type": "cgroup"})
     return namespaces
 
 
-def _resources(limits: Limits, *, privileged: bool) -> dict[str, Any]:
-    resources: dict[str, Any] = {"devices": _device_rules(privileged=privileged)}
+def _sysctls(owned: Mapping[str, str | None], domainname: str, wanted: Mapping[str, str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    if owned["network"] is not None:
+        # Both are settings of a network namespace: nobody needs root for port 80 or ping in it.
+        settings = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    if domainname and owned["uts"] == "":
+        settings["kernel.domainname"] = domainname
+    for name in wanted:
+        kind = "network" if name.startswith("net.") else "ipc"
+        if owned[kind] is None:
+            raise InvalidInput(
+                f"sysctl {name!r} is not allowed in the host's {kind} namespace",
+                hint="it would change the whole machine",
+            )
+    return {**settings, **wanted}
+
+
+def _root_propagation(mounts: Iterable[Mount]) -> dict[str, str]:
+    """How far later mounts travel: a bind that shares them needs a root that does, too (mount_namespaces(7))."""
+    words = {word.removeprefix("r") for mount in mounts for word in mount.options}
+    for kind in ("shared", "slave"):
+        if kind in words:
+            return {"rootfsPropagation": kind}
+    return {}
+
+
+def _device_config(device: Device) -> dict[str, Any]:
+    return {
+        "path": device.path,
+        "type": device.kind,
+        "major": device.major,
+        "minor": device.minor,
+        "fileMode": device.mode,
+        "uid": device.uid,
+        "gid": device.gid,
+    }
+
+
+def _resources(limits: Limits, devices: Sequence[Device], *, privileged: bool) -> dict[str, Any]:
     for name, value in (("memory", limits.memory), ("cpus", limits.cpus), ("pids", limits.pids)):
         if value is not None and value <= 0:
             raise InvalidInput(f"the {name} limit {value} is not a positive number")
-    if limits.memory is not None:
-        resources["memory"] = {"limit": limits.memory}
-    if limits.cpus is not None:
-        resources["cpu"] = {"quota": round(limits.cpus * _CPU_PERIOD), "period": _CPU_PERIOD}
-    if limits.pids is not None:
-        resources["pids"] = {"limit": limits.pids}
-    return resources
+    return {"devices": _device_rules(devices, privileged=privileged), **cgroup_limits(limits)}
 
 
-def _device_rules(*, privileged: bool) -> list[dict[str, Any]]:
+def cgroup_limits(limits: Limits) -> dict[str, Any]:
+    """Limits as `linux.resources` has them, which is also what `runc update --resources` reads."""
+    quota = round(limits.cpus * _CPU_PERIOD) if limits.cpus is not None else None
+    resources: dict[str, dict[str, Any]] = {
+        "memory": {"limit": limits.memory, "swap": limits.memory_swap, "reservation": limits.memory_reservation},
+        "cpu": {
+            "quota": quota,
+            "period": _CPU_PERIOD if quota is not None else None,
+            "shares": limits.cpu_shares,
+            "cpus": limits.cpuset_cpus or None,
+            "mems": limits.cpuset_mems or None,
+        },
+        "pids": {"limit": limits.pids},
+    }
+    given = {
+        kind: {name: value for name, value in part.items() if value is not None} for kind, part in resources.items()
+    }
+    return {kind: part for kind, part in given.items() if part}
+
+
+def _device_rules(devices: Sequence[Device], *, privileged: bool) -> list[dict[str, Any]]:
     if privileged:
         return [{"allow": True, "access": "rwm"}]
     allowed = [
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in _DEVICES
+    ]
+    allowed += [
+        {"allow": True, "type": device.kind, "major": device.major, "minor": device.minor, "access": device.access}
+        for device in devices
     ]
     return [{"allow": False, "access": "rwm"}, *allowed]
 
@@ -331,7 +456,7 @@ def find_user(user: str, *, passwd: str, group: str) -> tuple[User, str]:
     else:
         uid, gid, home = _number(name or "0", kind="user", file="/etc/passwd"), 0, "/"
     if group_name:
-        gid, supplementary = _find_group(group_name, group), []
+        gid, supplementary = find_group(group_name, group), []
     else:
         supplementary = _groups_of(entry[0], group) if entry is not None else []
     # Docker lists the group itself too: without it a process could shed a group that a
@@ -355,7 +480,8 @@ def _entries(text: str, *, columns: int) -> list[list[str]]:
     ]
 
 
-def _find_group(name: str, text: str) -> int:
+def find_group(name: str, text: str) -> int:
+    """The number of a group: its name or number in the text of a group(5) file. Raises InvalidInput."""
     entry = _find_entry(name, text, columns=4)
     return int(entry[2]) if entry is not None else _number(name, kind="group", file="/etc/group")
 
@@ -373,88 +499,3 @@ def _number(text: str, *, kind: str, file: str) -> int:
     if int(text) > _MAXIMUM_ID:
         raise InvalidInput(f"the {kind} id {text} is not in the range 0 to {_MAXIMUM_ID}")
     return int(text)
-
-
-# uname(2)'s machine → Go's name, as the profile's conditions spell it, and libseccomp's.
-_ARCHITECTURES = {
-    "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
-    "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
-    "armv7l": ("arm", "SCMP_ARCH_ARM"),
-    "i686": ("386", "SCMP_ARCH_X86"),
-    "ppc64le": ("ppc64le", "SCMP_ARCH_PPC64LE"),
-    "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
-    "s390x": ("s390x", "SCMP_ARCH_S390X"),
-}
-
-
-def seccomp_profile(
-    document: Mapping[str, Any], *, capabilities: Sequence[str], architecture: str, kernel: str
-) -> dict[str, Any]:
-    """A profile with conditions (containers-common's seccomp.json) → linux.seccomp of config.json.
-
-    Docker, Podman and we share that format: each rule may *include* or *exclude* itself by
-    capability, architecture and kernel version, and only the rules that hold here
-    are handed to the runtime.
-
-    architecture  uname -m;  kernel  uname -r
-
-    Raises InvalidInput for an architecture that the profile format has no name for.
-    """
-    if architecture not in _ARCHITECTURES:
-        raise InvalidInput(
-            f"no seccomp architecture is known for {architecture!r}", hint="run without a seccomp profile"
-        )
-    go_name, scmp_name = _ARCHITECTURES[architecture]
-    rules = [
-        _seccomp_rule(rule)
-        for rule in document.get("syscalls", ())
-        if _rule_holds(rule, capabilities=capabilities, architecture=go_name, kernel=kernel)
-    ]
-    profile = {
-        "defaultAction": document["defaultAction"],
-        "architectures": _seccomp_architectures(document, scmp_name),
-        "syscalls": rules,
-    }
-    if document.get("defaultErrnoRet") is not None:
-        profile["defaultErrnoRet"] = document["defaultErrnoRet"]
-    return profile
-
-
-def _seccomp_architectures(document: Mapping[str, Any], name: str) -> list[str]:
-    """The machine's own architecture and those whose programs it can run as well."""
-    for entry in document.get("archMap") or ():
-        if entry["architecture"] == name:
-            return [name, *(entry.get("subArchitectures") or ())]
-    return [name]
-
-
-def _rule_holds(rule: Mapping[str, Any], *, capabilities: Sequence[str], architecture: str, kernel: str) -> bool:
-    includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
-    if includes.get("arches") and architecture not in includes["arches"]:
-        return False
-    if architecture in (excludes.get("arches") or ()):
-        return False
-    if not set(includes.get("caps") or ()) <= set(capabilities):
-        return False
-    if set(excludes.get("caps") or ()) & set(capabilities):
-        return False
-    if includes.get("minKernel") and _version(kernel) < _version(includes["minKernel"]):
-        return False
-    return not (excludes.get("minKernel") and _version(kernel) >= _version(excludes["minKernel"]))
-
-
-def _version(text: str) -> tuple[int, int]:
-    """Major and minor of a kernel release: "6.1.0-18-amd64" is (6, 1)."""
-    major, _, rest = text.partition(".")
-    minor = rest.partition(".")[0].partition("-")[0]
-    return int(major), int(minor or 0)
-
-
-def _seccomp_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    names = rule.get("names") or [rule["name"]]
-    converted: dict[str, Any] = {"names": list(names), "action": rule["action"]}
-    if rule.get("args"):
-        converted["args"] = [dict(argument) for argument in rule["args"]]
-    if rule.get("errnoRet") is not None:
-        converted["errnoRet"] = rule["errnoRet"]
-    return converted

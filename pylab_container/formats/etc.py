@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def hosts_file(hostname: str, address: str | None, *, extra: Iterable[tuple[str, str]] = ()) -> str:
@@ -24,6 +24,28 @@ def hosts_file(hostname: str, address: str | None, *, extra: Iterable[tuple[str,
     return "".join(f"{number}\t{names}\n" for number, names in lines)
 
 
+def with_network(text: str, network: str, lines: Iterable[tuple[str, str]]) -> str:
+    """A hosts file with other lines about one network, (address, names) pairs; without any there is no word of it.
+
+    All other lines stay as they are: somebody in the container may have added some.
+    """
+    begin, end = f"# {network}: the containers on it, kept by labctr", f"# {network}: end"
+    kept, inside = [], False
+    for line in text.splitlines():
+        inside = inside or line == begin
+        if not inside:
+            kept.append(line)
+        inside = inside and line != end
+    block = [f"{address}\t{names}" for address, names in lines]
+    return "".join(f"{line}\n" for line in [*kept, *([begin, *block, end] if block else [])])
+
+
+def without_address(text: str, address: str) -> str:
+    """A hosts file without the lines of one address."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if line.split()[:1] != [address])
+
+
 def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
     """The host's /etc/resolv.conf (resolv.conf(5)), fit for a container.
 
@@ -39,6 +61,20 @@ def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
     remaining = [line for line in host_text.splitlines() if not _is_loopback_nameserver(line)]
     hint = "# The host names no server that a container can reach. Give one with --dns."
     return "\n".join([*remaining, hint]) + "\n"
+
+
+def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
+    """A resolv.conf with other servers, search domains or options (--dns, --dns-search, --dns-opt).
+
+    What is not given stays as it is. The search domain "." means none.
+    """
+    given = {"nameserver": servers, "search": search, "options": options}
+    replaced = {word for word, values in given.items() if values} | ({"domain"} if search else set())
+    kept = [line for line in text.splitlines() if line.split()[:1] not in [[word] for word in replaced]]
+    own = [f"nameserver {server}" for server in servers]
+    own += [f"search {' '.join(search)}"] if search and list(search) != ["."] else []
+    own += [f"options {' '.join(options)}"] if options else []
+    return "".join(f"{line}\n" for line in [*kept, *own])
 
 
 def names_by_id(text: str) -> dict[int, str]:

@@ -104,12 +104,19 @@ class ImageChanged(Event):
 
 @dataclass(frozen=True)
 class ContainerChanged(Event):
-    """A container was created, started, stopped, removed … (`action`)."""
+    """A container was created, started, stopped, removed … (`action`).
+
+    detail  "status 3" of one that exited, "signal 9" of one that was killed
+    image   the name of its image
+    labels  its own
+    """
 
     action: str
     container_id: str
     name: str
     detail: str = ""
+    image: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
     def sentence(self) -> str:
         return f"container {self.action} {self.container_id[:12]} ({self.name}) {self.detail}".rstrip()
@@ -123,6 +130,32 @@ class NetworkChanged(Event):
 
     def sentence(self) -> str:
         return self.command
+
+
+@dataclass(frozen=True)
+class VolumeAction(Event):
+    """A volume was made or removed ("create", "destroy")."""
+
+    action: str
+    name: str
+    driver: str = "local"
+
+    def sentence(self) -> str:
+        return f"volume {self.action} {self.name}"
+
+
+@dataclass(frozen=True)
+class NetworkAction(Event):
+    """A network was made or removed ("create", "destroy"), a container put on or off it ("connect", "disconnect")."""
+
+    action: str
+    network_id: str
+    name: str
+    driver: str
+    container_id: str = ""
+
+    def sentence(self) -> str:
+        return f"network {self.action} {self.network_id[:12]} ({self.name}) {self.container_id[:12]}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ from pylab_container.formats.events import Emit, ProgramRan, ignore
 # Which Debian package brings a program, for the hint of MissingProgram.
 PACKAGES = {
     "conmon": "conmon",
+    "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
     "runc": "runc",
     "tar": "tar",
     "tree": "tree",
+    "unshare": "util-linux",
     "xz": "xz-utils",
 }
 

@@ -58,7 +58,8 @@ class Conmon:
         container_id: str,
         *,
         bundle: Path,
-        log: Path,
+        log: Path | None,
+        log_size: int | None = None,
         terminal: bool = False,
         stdin_open: bool = False,
         stdin_once: bool = False,
@@ -67,6 +68,8 @@ class Conmon:
     ) -> Monitor:
         """Start a monitor and let it create the container, whose own process waits for Runc.start().
 
+        log           None: its output goes to whoever is attached, and nowhere else
+        log_size      bytes after which the log is begun anew; what was in it is gone then
         terminal      as in config.json, where it must say the same
         stdin_open    the container's stdin is a pipe to whoever attaches, else /dev/null
         stdin_once    the first one who attaches and leaves closes the stdin for good
@@ -84,13 +87,15 @@ class Conmon:
         monitor.remove_files()  # of an earlier run: its exit status would be taken for this one's
         exit_directory.mkdir(parents=True, exist_ok=True)
         options = [
+            *("--log-path", f"k8s-file:{log.absolute()}" if log else "none"),
+            *(["--log-size-max", str(log_size)] if log_size else []),
             *(["--terminal"] if terminal else []),
             *(["--stdin"] if stdin_open else []),
             *([] if stdin_once else ["--leave-stdin-open"]),
             *_exit_options(exit_command),
         ]
         try:
-            command = self._command(container_id, bundle.absolute(), log.absolute(), exit_directory.absolute(), options)
+            command = self._command(container_id, bundle.absolute(), exit_directory.absolute(), options)
             self._launch(command, bundle)
         except BaseException:
             self._clear(monitor)
@@ -107,19 +112,18 @@ class Conmon:
         while not monitor.container_pid and _runs(monitor.container_id) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._runc.delete(monitor.container_id, force=True)
-        while _runs(monitor.container_id) and time.monotonic() < deadline:
+        # With the status written it does no more harm; it may stay until its exit command has got a lock of ours.
+        while _runs(monitor.container_id) and not monitor.exit_file.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def _command(
-        self, container_id: str, bundle: Path, log: Path, exit_directory: Path, options: Sequence[str]
-    ) -> list[str]:
+    def _command(self, container_id: str, bundle: Path, exit_directory: Path, options: Sequence[str]) -> list[str]:
         runtime, *runtime_options = self._runc.command()
         return [
             "conmon",
             *("--api-version", "1", "--cid", container_id, "--cuuid", container_id, "--name", container_id),
             *("--runtime", programs.find(runtime), "--bundle", str(bundle)),
             *(f"--runtime-arg={option}" for option in runtime_options),
-            *("--log-path", f"k8s-file:{log}", "--log-level", "error"),
+            *("--log-level", "error"),
             *("--conmon-pidfile", str(bundle / "conmon.pid"), "--container-pidfile", str(bundle / "container.pid")),
             # The attach socket is bound in the bundle through /proc/self/fd, so that its path may
             # be longer than the 107 bytes of a sockaddr_un.
@@ -230,6 +234,8 @@ class Monitor:
         By then the log is complete; the exit command may still run. Raises TimeoutError
         after timeout seconds.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        still_runs = TimeoutError(f"container {self.container_id[:12]} still runs after {timeout} seconds")
         with (
             contextlib.suppress(ProcessLookupError),
             _pidfd(self.conmon_pid) as monitor,
@@ -238,9 +244,11 @@ class Monitor:
             # These are asked with the pidfds open: from here on the pids cannot change hands.
             runs = self.alive() and _parent(self.container_pid) == self.conmon_pid
             if runs and not _any_readable((monitor, container), timeout):
-                raise TimeoutError(f"container {self.container_id[:12]} still runs after {timeout} seconds")
+                raise still_runs
         # The monitor reads the last output, then writes the status: a matter of milliseconds.
         while (status := self.exit_status()) is None:
+            if deadline is not None and time.monotonic() > deadline + 1:
+                raise still_runs  # the monitor does not answer: somebody has stopped it
             time.sleep(0.001)
         return status
 

@@ -5,17 +5,22 @@ One line per line of output, or part of one:
     2026-11-24T08:29:28.845919897+00:00 stdout F a whole line
     2026-11-24T08:29:28.845919897+00:00 stderr P the first part of a long one …
 
-The tag F (full) ends a line of output, P (partial) does not.
+The tag F (full) ends a line of output, P (partial) does not. A log with a largest size is begun anew when
+it is full: conmon renames a new file over the old one, and what was in that is gone. Who follows
+the log holds the old file open, reads it to its end, and goes on with the new one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from pylab_container.formats.timestamps import parse_rfc3339
 
 
 @dataclass(frozen=True)
@@ -46,31 +51,51 @@ def read_log(
     tail          only the last so many lines of what is there now
     since, until  seconds since 1970: only the lines not older, not newer
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for line in _join(_tail_then_follow(file, follow=follow, tail=tail)):
-            if since is not None and _seconds(line.time) < since:
-                continue
-            if until is not None and _seconds(line.time) > until:
-                return
-            yield line
-
-
-def _tail_then_follow(file: BinaryIO, *, follow: Callable[[], bool] | None, tail: int | None) -> Iterator[LogLine]:
-    present = _entries(file)
-    if tail is not None:
-        # Whole lines are counted, so what is there is joined first; an unfinished one comes last.
-        present = iter(deque(_join(present), maxlen=tail))
-    yield from present
-    while follow is not None:
-        more = follow()
-        # Read once more even after the end: the last lines came while follow() waited.
-        yield from _entries(file)
-        if not more:
+    for line in _join(_tail_then_follow(path, follow=follow, tail=tail)):
+        if since is not None and _seconds(line.time) < since:
+            continue
+        if until is not None and _seconds(line.time) > until:
             return
+        yield line
+
+
+def _tail_then_follow(path: Path, *, follow: Callable[[], bool] | None, tail: int | None) -> Iterator[LogLine]:
+    with contextlib.ExitStack() as stack:
+        file = _open(path, stack)
+        present = _entries(file) if file else iter(())
+        if tail is not None:
+            # Whole lines are counted, so what is there is joined first; an unfinished one comes last.
+            present = iter(deque(_join(present), maxlen=tail))
+        yield from present
+        while follow is not None:
+            more = follow()
+            # Read once more even after the end: the last lines came while follow() waited.
+            if file:
+                yield from _entries(file)
+            if file is None or _replaced(file, path):
+                file = _open(path, stack)
+                if file:
+                    yield from _entries(file)
+            if not more:
+                return
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
+    """The log as it is now, None while there is none; the one before is closed."""
+    stack.close()
+    try:
+        return stack.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        return None
+
+
+def _replaced(file: BinaryIO, path: Path) -> bool:
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    before = os.fstat(file.fileno())
+    return (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino)
 
 
 def _entries(file: BinaryIO) -> Iterator[LogLine]:
@@ -104,4 +129,5 @@ def _utc(time: str) -> str:
 
 
 def _seconds(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp()
+    # As who asks computes it: a line's own time must be neither older nor newer than itself.
+    return parse_rfc3339(time) / 10**9

@@ -113,6 +113,17 @@ class Runc:
         """Thaw all processes."""
         self._run("resume", container_id)
 
+    def update(self, container_id: str, resources: dict[str, Any]) -> None:
+        """Change the limits of the container's cgroup; `linux.resources` of config.json, the devices left out."""
+        done = programs.run(
+            self.command("update", "--resources", "-", container_id),
+            input=json.dumps(resources).encode(),
+            check=False,
+            emit=self._emit,
+        )
+        if done.status != 0:
+            raise runtime_error(done.errors)
+
     def processes(self, container_id: str) -> list[int]:
         """The pids of the container's processes, as the host numbers them."""
         return cast(list[int], json.loads(self._run("ps", "--format", "json", container_id)) or [])
@@ -195,6 +206,21 @@ class Execution:
         finally:
             os.close(specification)
 
+    def wait_copying_errors(self, reading: int, target: int) -> int:
+        """wait(), and meanwhile copy what arrives at reading, the other end of the stderr given, to target.
+
+        What runc itself has to say of a process that it could not start is left out: wait() raises it.
+        """
+        while data := os.read(reading, 1 << 16):
+            while data and not self._refusal():
+                data = data[os.write(target, data) :]
+        return self.wait()
+
+    def _refusal(self) -> str:
+        """The last error in runc's log, "" where there is none. runc writes it there before it tells stderr."""
+        lines = [line for line in os.pread(self._log, 1 << 20, 0).splitlines() if b"level=error" in line]
+        return lines[-1].decode(errors="replace") if lines else ""
+
     def wait(self) -> int:
         """Wait for the end; the exit status, 128 + n after signal n.
 
@@ -203,12 +229,11 @@ class Execution:
         """
         status = self.process.wait()
         try:
-            said = os.pread(self._log, 1 << 20, 0)
+            refusal = self._refusal()
         finally:
             os.close(self._log)
-        problems = [line for line in said.splitlines() if b"level=error" in line]
-        if status != 0 and problems:
-            raise runtime_error(_log_message(problems[-1].decode(errors="replace")))
+        if status != 0 and refusal:
+            raise runtime_error(_log_message(refusal))
         # Negative: runc itself was killed, and took the process along.
         return status if status >= 0 else 128 - status
 

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from pylab_container.host.idmap import IdMap
 from pylab_container.store.layertar import Extractor
 from pylab_container.store.treetar import TreeReader
 
@@ -66,8 +67,10 @@ class Driver(Protocol):
     def merged_path(self, cache_id: str) -> Path:
         """Where mount() shows a layer that lies on another one."""
 
-    def mount(self, cache_id: str) -> Path:
+    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
         """Make the layer with all below it visible as one directory, and return that.
+
+        ids  whose files are whose, seen through it; only overlay2 can map them
 
         Mounting what is mounted changes nothing. Raises NotRoot, RuntimeFailed.
         """

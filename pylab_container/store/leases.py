@@ -1,7 +1,8 @@
 """Leases: what is in the making, so that a crash leaves nothing that belongs to nobody.
 
     layerdb/tmp/lease-<random>     locked by its maker; "maker <pid>", and one line a thing that it
-                                   makes: "layer sha256:…", "container <id>"
+                                   makes: "layer sha256:…", "container <id>", or "writable <id>" for a
+                                   container that is to stay
 
 A new layer is nobody's until an image names it, and a build's temporary container only serves
 the build. While the maker lives, what its lease names is needed. When it dies, however it
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["layer", "container"]
+Kind = Literal["layer", "container", "writable"]
 
 _LONGEST_EXEC = 2.0
 

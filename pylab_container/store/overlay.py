@@ -25,6 +25,7 @@ from pathlib import Path
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.host.files import remove_tree
+from pylab_container.host.idmap import IdMap
 from pylab_container.store import overlayfs
 from pylab_container.store.layertar import Extractor
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
@@ -91,7 +92,9 @@ class Overlay:
     def merged_path(self, cache_id: str) -> Path:
         return self.root / cache_id / "merged"
 
-    def mount(self, cache_id: str) -> Path:
+    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
+        if ids:
+            raise InvalidInput(f"the storage driver {self.name} cannot map owners", hint="use overlay2")
         if self._is_tree(cache_id):
             return self.root / cache_id / "root"
         merged = self.merged_path(cache_id)

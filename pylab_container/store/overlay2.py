@@ -31,6 +31,7 @@ from pathlib import Path
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.host.files import remove_tree
+from pylab_container.host.idmap import IdMap
 from pylab_container.store import overlayfs
 from pylab_container.store.changes import overlay_changes
 from pylab_container.store.layertar import Extractor
@@ -120,8 +121,8 @@ class Overlay2:
         except FileNotFoundError:
             return []
 
-    def mount(self, cache_id: str) -> Path:
-        """Join the layer with all below it and return the merged directory.
+    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
+        """Join the layer with all below it and return the merged directory, its owners mapped as ids say.
 
         Mounting what is mounted changes nothing. Raises NotRoot, RuntimeFailed.
         """
@@ -134,7 +135,9 @@ class Overlay2:
         if os.path.ismount(merged):
             return merged
         own = cache_id
-        options = overlayfs.mount(self.root, f"{own}/merged", lowers=lowers, upper=f"{own}/diff", work=f"{own}/work")
+        options = overlayfs.mount(
+            self.root, f"{own}/merged", lowers=lowers, upper=f"{own}/diff", work=f"{own}/work", ids=ids
+        )
         self._emit(OverlayMounted(cache_id, str(merged), options))
         return merged
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from pylab_container.errors import NotRoot, RuntimeFailed
 from pylab_container.host import linux
 from pylab_container.host.files import locked
+from pylab_container.host.idmap import IdMap, mapped_tree
 
 VIEW = "view-"
 """How the names of directories begin that view() mounts on for a moment."""
@@ -23,13 +24,16 @@ VIEW = "view-"
 _PARAMETERS = Path("/sys/module/overlay/parameters")
 
 
-def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: str) -> str:
+def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: str, ids: IdMap | None = None) -> str:
     """Join directories at target, and return the options that the kernel got.
 
     All paths are relative to base; lowers go from the uppermost down. The kernel takes one
     page of options: if absolute paths do not fit, it gets the relative ones.
+    ids: the layers' owners are seen mapped.
     Raises NotRoot, RuntimeFailed.
     """
+    if ids:
+        return _mount_mapped(base, target, _options("", lowers, upper, work), ids)
     options = _options(f"{base}/", lowers, upper, work)
     if len(options) < os.sysconf("SC_PAGE_SIZE"):
         _mount(str(base / target), options)
@@ -37,6 +41,21 @@ def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: s
     short = _options("", lowers, upper, work)
     _in_directory(base, lambda: _mount(target, short))
     return short
+
+
+def _mount_mapped(base: Path, target: str, options: str, ids: IdMap) -> str:
+    """The same over layers with mapped owners, which stand nowhere: relative to a descriptor.
+
+    overlayfs makes files of its own as whoever mounts it, who therefore has to be somebody in the mapping.
+    """
+    with mapped_tree(base, ids) as layers:
+
+        def action() -> None:
+            linux.set_filesystem_ids(ids.uid, ids.gid)
+            _mount(str(base / target), options)
+
+        _in_directory(layers, action)
+    return options
 
 
 def unmount(target: Path) -> bool:
@@ -125,7 +144,7 @@ def _explain(error: OSError, target: str, options: str) -> RuntimeFailed:
     return RuntimeFailed(f"mount -t overlay -o {options} overlay {target}: {error.strerror}", hint=hint)
 
 
-def _in_directory(directory: Path, action: Callable[[], None]) -> None:
+def _in_directory(directory: Path | int, action: Callable[[], None]) -> None:
     """Run action with directory as the current one, for this action only.
 
     The current directory belongs to the process, and Jupyter has many threads; a thread

@@ -23,7 +23,7 @@ from typing import Any
 
 from pylab_container.errors import CorruptStore
 from pylab_container.formats.image import Json
-from pylab_container.formats.lifecycle import State
+from pylab_container.formats.lifecycle import ALIVE, State
 from pylab_container.formats.timestamps import NEVER
 from pylab_container.host.files import locked, try_locked, write_atomic
 
@@ -41,6 +41,9 @@ class ContainerRecord:
     network     Docker's NetworkSettings, filled while it runs
     mounts      Docker's Mounts: one entry a bind or volume
     pid         of its first process in the host's numbering, 0 when it does not run
+    health      Docker's Health, None where nothing is checked
+    restart_…   how often its policy has started it, and how many seconds it waits or waited before that
+    manually_stopped  whether somebody wanted its end, which ends the policy, too
     """
 
     id: str
@@ -61,6 +64,10 @@ class ContainerRecord:
     oom_killed: bool = False
     started_at: str = NEVER
     finished_at: str = NEVER
+    health: Json | None = None
+    restart_count: int = 0
+    restart_delay: float = 0
+    manually_stopped: bool = False
 
     @property
     def short_id(self) -> str:
@@ -71,9 +78,10 @@ class ContainerRecord:
         """Docker's State object."""
         return {
             "Status": str(self.state),
-            "Running": self.state in (State.RUNNING, State.PAUSED),
+            # As in moby, one that is about to be started again counts as running.
+            "Running": self.state in (*ALIVE, State.RESTARTING),
             "Paused": self.state is State.PAUSED,
-            "Restarting": False,
+            "Restarting": self.state is State.RESTARTING,
             "OOMKilled": self.oom_killed,
             "Dead": False,
             "Pid": self.pid,
@@ -81,6 +89,7 @@ class ContainerRecord:
             "Error": self.error,
             "StartedAt": self.started_at,
             "FinishedAt": self.finished_at,
+            **({"Health": self.health} if self.health is not None else {}),
         }
 
     def document(self) -> Json:
@@ -98,6 +107,9 @@ class ContainerRecord:
             "Driver": self.driver,
             "OS": "linux",
             "Mounts": list(self.mounts),
+            "RestartCount": self.restart_count,
+            "RestartDelay": self.restart_delay,
+            "HasBeenManuallyStopped": self.manually_stopped,
         }
 
     @classmethod
@@ -123,6 +135,10 @@ class ContainerRecord:
             oom_killed=state["OOMKilled"],
             started_at=state["StartedAt"],
             finished_at=state["FinishedAt"],
+            health=state.get("Health"),
+            restart_count=document.get("RestartCount", 0),
+            restart_delay=document.get("RestartDelay", 0),
+            manually_stopped=document.get("HasBeenManuallyStopped", False),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -9,9 +11,11 @@ from pathlib import Path
 
 from pylab_container.errors import RuntimeFailed
 from pylab_container.formats import tar
+from pylab_container.host import linux
 from pylab_container.store.whiteouts import OPAQUE, WHITEOUT, is_bookkeeping, is_opaque, is_whiteout
 
 _CHUNK = 1 << 20
+_FROZEN = "commit with the container paused"
 
 
 class TreeReader:
@@ -23,6 +27,7 @@ class TreeReader:
     name           what the directory (or file) itself is called in the tar; "": only its content is in it
     users, groups  names of owners by number, for a tar that people look at
     whiteouts      False: what looks like a whiteout is a file like any other, as in a container's whole tree
+    first_ids      the owner and group that are told as 0, and so on from there
     newest         may be set before reading: later times are told as this one, nanoseconds since the epoch
     """
 
@@ -34,6 +39,7 @@ class TreeReader:
         users: Mapping[int, str] | None = None,
         groups: Mapping[int, str] | None = None,
         whiteouts: bool = True,
+        first_ids: tuple[int, int] = (0, 0),
     ) -> None:
         self.raw = b""
         self.newest: int | None = None
@@ -41,6 +47,7 @@ class TreeReader:
         self._users = users or {}
         self._groups = groups or {}
         self._whiteouts = whiteouts
+        self._first_ids = first_ids
         self._directory = os.fsencode(directory)
         self._path = b""
         self._left = 0
@@ -48,6 +55,13 @@ class TreeReader:
         self._linked: dict[tuple[int, int], str] = {}
 
     def __iter__(self) -> Iterator[tar.Header]:
+        self._root = os.open(self._directory, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if self._name else 0))
+        try:
+            yield from self._read()
+        finally:
+            os.close(self._root)
+
+    def _read(self) -> Iterator[tar.Header]:
         for header, path in self._members():
             header.user, header.group = self._users.get(header.uid, ""), self._groups.get(header.gid, "")
             if self.newest is not None:
@@ -59,12 +73,16 @@ class TreeReader:
     def content(self) -> Iterator[bytes]:
         if not self._left:
             return
-        with open(self._path, "rb", buffering=0) as file:
+        name = os.fsdecode(self._path)
+        try:
+            fd = self._open(self._path, os.O_RDONLY)
+        except OSError as error:
+            raise RuntimeFailed(f'"{name}" changed while it was read: {error.strerror}', hint=_FROZEN) from error
+        with open(fd, "rb", buffering=0) as file:
             while self._left:
                 chunk = file.read(min(self._left, _CHUNK))
                 if not chunk:
-                    name = os.fsdecode(self._path)
-                    raise RuntimeFailed(f'"{name}" shrank while it was read', hint="commit with the container paused")
+                    raise RuntimeFailed(f'"{name}" shrank while it was read', hint=_FROZEN)
                 self._left -= len(chunk)
                 yield chunk
 
@@ -76,6 +94,17 @@ class TreeReader:
         self.raw = bytes(self._padding) + tar.build_header(header)
         self._left = header.size
         self._padding = tar.padding(header.size)
+
+    def _open(self, path: bytes, flags: int) -> int:
+        """Open what is below the directory, through no symbolic link.
+
+        A container that is not frozen may put one in the place of what was listed a moment ago: it
+        would lead to files of the host.
+        """
+        if path == self._directory:
+            return os.open(f"/proc/self/fd/{self._root}", flags | os.O_CLOEXEC)
+        below = path[len(self._directory) :].lstrip(b"/")
+        return linux.openat2(self._root, below, flags, resolve=linux.RESOLVE_NO_SYMLINKS)
 
     def _members(self) -> Iterator[tuple[tar.Header, bytes]]:
         if not self._name:
@@ -89,25 +118,48 @@ class TreeReader:
 
     def _walk(self, directory: bytes, inside: str) -> Iterator[tuple[tar.Header, bytes]]:
         # A stack of our own: trees may be deeper than Python's.
-        waiting = [(inside, entry) for entry in _sorted_backwards(directory)]
+        waiting = self._entries(directory, inside)
         while waiting:
-            inside, entry = waiting.pop()
-            name = inside + os.fsdecode(entry.name)
-            header = self._header(name, entry.path, entry.stat(follow_symlinks=False))
+            name, path, status = waiting.pop()
+            try:
+                header = self._header(name, path, status)
+            except FileNotFoundError:
+                continue  # it went meanwhile
             if header is None:
                 continue
-            yield header, entry.path
+            yield header, path
             if header.kind == tar.DIRECTORY:
-                if self._whiteouts and is_opaque(entry.path):
-                    yield tar.Header(f"{name}/{OPAQUE}", mode=0o600), entry.path
-                waiting += [(name + "/", below) for below in _sorted_backwards(entry.path)]
+                if self._whiteouts and is_opaque(path):
+                    yield tar.Header(f"{name}/{OPAQUE}", mode=0o600), path
+                waiting += self._entries(path, name + "/")
+
+    def _entries(self, directory: bytes, inside: str) -> list[tuple[str, bytes, os.stat_result]]:
+        """What is in a directory, the last name first: name in the tar, path, status. Nothing, if it went meanwhile."""
+        try:
+            fd = self._open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return []
+            raise
+        found = []
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        path = b"%b/%b" % (directory, os.fsencode(entry.name))
+                        found.append((inside + entry.name, path, entry.stat(follow_symlinks=False)))
+        finally:
+            os.close(fd)
+        return sorted(found, key=lambda one: one[1], reverse=True)
 
     def _header(self, name: str, path: bytes, status: os.stat_result) -> tar.Header | None:
         header = tar.Header(
             name=name,
             mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
+            uid=_told(status.st_uid, self._first_ids[0]),
+            gid=_told(status.st_gid, self._first_ids[1]),
             mtime=status.st_mtime_ns // 10**9 * 10**9,
         )
         if self._whiteouts and is_whiteout(path, status):
@@ -148,9 +200,8 @@ def limit_times(directory: Path, newest: int) -> None:
                 os.utime(path, ns=(newest, newest), follow_symlinks=False)
 
 
-def _sorted_backwards(directory: bytes) -> list[os.DirEntry[bytes]]:
-    with os.scandir(directory) as entries:
-        return sorted(entries, key=lambda entry: entry.name, reverse=True)
+def _told(number: int, first: int) -> int:
+    return number - first if number >= first else number  # what has no mapping is nobody: 65534
 
 
 def xattrs(path: bytes) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, ignore
 from pylab_container.host.files import remove_tree
+from pylab_container.host.idmap import IdMap
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
 from pylab_container.store.treetar import TreeReader
 
@@ -58,7 +59,9 @@ class Vfs:
     def merged_path(self, cache_id: str) -> Path:
         return self.diff_path(cache_id)
 
-    def mount(self, cache_id: str) -> Path:
+    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
+        if ids:
+            raise InvalidInput(f"the storage driver {self.name} cannot map owners", hint="use overlay2")
         return self.diff_path(cache_id)
 
     def unmount(self, cache_id: str) -> None:

@@ -26,6 +26,7 @@ assert _spec.loader
 _root = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_root)
 busybox_tar, engine, image = _root.busybox_tar, _root.engine, _root.image
+command, labctr = _root.command, _root.labctr
 
 
 class Docker:

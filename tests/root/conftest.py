@@ -63,6 +63,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     yield engine
     for container in engine.containers.list(all=True):
         container.remove(force=True, v=True)
+    for network in engine.networks.list({"type": "custom"}):
+        network.remove()
     try:
         assert not _soon_empty(lambda: [*_mounts(engine), *_monitors(engine), *_files(engine.run_root)])
         assert not _soon_empty(lambda: sorted(_ownerless() - before))

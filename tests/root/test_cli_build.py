@@ -124,7 +124,7 @@ def test_the_id_file_holds_the_id_and_never_an_old_one(labctr: Labctr, context: 
         (["--nonsense", "."], 125, "No such option"),
         (["--memory", "1g", "."], 125, "No such option"),
         (["--progress", "tty", "."], 125, "'tty' is not one of"),
-        ([], 125, "Missing argument"),
+        ([], 1, "Missing argument"),
         (["nosuch"], 1, "'nosuch'"),
         (["-t", "Upper", "."], 1, "repository names are lower-case"),
         (["--pull", "."], 1, "no registry to pull from"),

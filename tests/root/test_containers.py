@@ -21,6 +21,7 @@ from pylab_container.errors import (
     ContainerNotFound,
     ImageNotFound,
     InvalidInput,
+    NotFound,
 )
 from pylab_container.formats.events import ContainerChanged, OverlayMounted
 
@@ -134,7 +135,7 @@ def test_an_unknown_user_or_network_is_refused_and_nothing_is_left(engine: Engin
     before = engine_files(engine)
     with pytest.raises(InvalidInput):
         run(engine, image, "true", user="nobody-knows")
-    with pytest.raises(InvalidInput, match="network"):
+    with pytest.raises(NotFound, match="network"):
         engine.containers.run(image, ["true"], network_mode="moon")
     assert engine_files(engine) == before
 

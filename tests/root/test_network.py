@@ -7,6 +7,8 @@ import json
 import shlex
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +50,15 @@ def inside(pid: int, work: Callable[[], Result]) -> Result:
         return thread.submit(enter).result()
 
 
+def addresses_inside(pid: int) -> Any:
+    """`ip address` in a namespace, once eth0 is up: the kernel notes its carrier in the background."""
+    deadline = time.monotonic() + 5
+    while (links := ip_inside(pid, "address"))[1]["operstate"] != "UP":
+        assert time.monotonic() < deadline, links
+        time.sleep(0.01)
+    return links
+
+
 class Containers:
     """Processes that have a network namespace of their own and do nothing."""
 
@@ -87,7 +98,8 @@ def events() -> list[Event]:
 def remains() -> list[str]:
     """What the tests of this file have in the kernel: interfaces and nft tables."""
     links = [link["ifname"] for link in ip("link") if f"{link['ifname']} {link.get('ifalias', '')}".count("labctr_")]
-    return links + [line for line in command("nft", "list", "tables").splitlines() if "labctr_" in line]
+    tables = command("nft", "list", "tables").splitlines()
+    return links + [line for line in tables if "labctr_" in line and "labctr_ports_" not in line]
 
 
 @pytest.fixture
@@ -108,7 +120,7 @@ def test_a_container_gets_an_interface_an_address_and_a_way_out(bridge: Bridge, 
     pid = containers.start()
     endpoint = bridge.connect("c" * 64, pid)
     assert (endpoint.address, endpoint.prefix_length, endpoint.gateway) == ("10.213.0.2", 24, "10.213.0.1")
-    lo, eth0 = ip_inside(pid, "address")
+    lo, eth0 = addresses_inside(pid)
     assert (lo["ifname"], eth0["ifname"], eth0["operstate"]) == ("lo", "eth0", "UP")
     assert "UP" in lo["flags"]
     assert eth0["address"] == endpoint.mac == "02:42:0a:d5:00:02"
@@ -265,9 +277,9 @@ def test_a_bridge_is_not_removed_under_its_containers(bridge: Bridge, containers
 
 def test_flushed_rules_come_back_with_the_next_container(bridge: Bridge, containers: Containers) -> None:
     bridge.connect("a", containers.start())
-    command("nft", "delete", "table", "ip", NAME)
+    command("nft", "delete", "table", "inet", NAME)
     bridge.connect("b", containers.start())
-    assert command("nft", "list", "table", "ip", NAME).count("masquerade") == 1
+    assert command("nft", "list", "table", "inet", NAME).count("masquerade") == 3
 
 
 def test_a_bridge_that_a_crash_left_half_made_is_finished(bridge: Bridge, containers: Containers) -> None:
@@ -331,16 +343,30 @@ def test_the_commands_told_make_the_same_network_by_hand(
 ) -> None:
     pid = containers.start()
     bridge.connect("a", pid)
-    made = ip_inside(pid, "address"), ip_inside(pid, "route"), command("nft", "list", "table", "ip", NAME)
+    made = addresses_inside(pid), ip_inside(pid, "route"), command("nft", "list", "table", "inet", NAME)
     told = [event.command for event in events if isinstance(event, NetworkChanged)]
     bridge.disconnect("a")
     bridge.remove()
     for line in told:
         command(*shlex.split(line))
-    again = ip_inside(pid, "address"), ip_inside(pid, "route"), command("nft", "list", "table", "ip", NAME)
+    again = addresses_inside(pid), ip_inside(pid, "route"), command("nft", "list", "table", "inet", NAME)
     for addresses in (made[0], again[0]):
         for link in addresses:
             link.pop("ifindex")
             link.pop("link_index", None)
     assert again == made
     assert [endpoint.container_id for endpoint in bridge.endpoints()] == ["a"]
+
+
+# -- rules of others ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "found"), [("drop", ["ip filter FORWARD"]), ("accept", [])])
+def test_a_chain_of_others_that_forwards_nothing_is_found(policy: str, found: list[str]) -> None:
+    chain = f"add chain ip filter FORWARD {{ type filter hook forward priority 0; policy {policy}; }}"
+    script = "from pylab_container.runtime.network.foreign import chains_that_drop as c; print(c())"
+    told = command(
+        *("unshare", "--net", "sh", "-c", 'nft "$1" && exec "$2" -c "$3"', "sh"),
+        *(f"add table ip filter; {chain}", sys.executable, script),
+    )
+    assert told.strip() == str(found)

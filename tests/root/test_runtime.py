@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import CommandNotExecutable, CommandNotFound, Conflict, ContainerNotFound, RuntimeFailed
+from pylab_container.formats import seccomp
 from pylab_container.formats.bundle import (
     DEFAULT_CAPABILITIES,
     Limits,
     Process,
     User,
     runtime_config,
-    seccomp_profile,
 )
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, Monitor
@@ -109,9 +109,11 @@ class Machine:
 
 
 def default_seccomp() -> dict[str, Any]:
-    document = json.loads(Path("/usr/share/containers/seccomp.json").read_text())
-    return seccomp_profile(
-        document, capabilities=DEFAULT_CAPABILITIES, architecture=platform.machine(), kernel=platform.release()
+    return seccomp.resolve(
+        seccomp.default_profile(),
+        capabilities=DEFAULT_CAPABILITIES,
+        architecture=platform.machine(),
+        kernel=platform.release(),
     )
 
 

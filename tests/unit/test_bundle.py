@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from pylab_container.formats.bundle import (
     find_user,
     process_config,
     runtime_config,
-    seccomp_profile,
 )
 from pylab_container.formats.etc import container_resolv_conf, hosts_file, nameservers
 
@@ -205,59 +203,12 @@ def test_a_user_or_group_without_an_entry_is_refused(user: str) -> None:
         find_user(user, passwd=PASSWD, group=GROUP)
 
 
-# -- seccomp -----------------------------------------------------------------------------------
-
-DOCUMENT: dict[str, Any] = {
-    "defaultAction": "SCMP_ACT_ERRNO",
-    "defaultErrnoRet": 38,
-    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
-    "syscalls": [
-        {"names": ["read"], "action": "SCMP_ACT_ALLOW", "args": [], "includes": {}, "excludes": {}},
-        {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
-        {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
-        {"names": ["arch_prctl"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["amd64"]}},
-        {"names": ["new"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "5.10"}},
-        {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}]},
-    ],
-}
-
-
-def rules(**changed: Any) -> dict[str, str]:
-    options = {"capabilities": DEFAULT_CAPABILITIES, "architecture": "x86_64", "kernel": "6.1.0-18-amd64"} | changed
-    made = seccomp_profile(DOCUMENT, **options)
-    return {rule["names"][0]: rule["action"] for rule in made["syscalls"]}
-
-
-def test_rules_hold_for_the_capabilities_that_the_container_has() -> None:
-    assert rules()["mount"] == "SCMP_ACT_ERRNO"
-    assert rules(capabilities=("CAP_SYS_ADMIN",))["mount"] == "SCMP_ACT_ALLOW"
-
-
-def test_rules_hold_for_the_architecture_and_kernel() -> None:
-    assert {"arch_prctl", "new"} <= set(rules())
-    assert "arch_prctl" not in rules(architecture="aarch64")
-    assert "new" not in rules(kernel="5.9.16")
-    assert "new" in rules(kernel="5.10-rc1")
-
-
-def test_a_profile_has_only_what_the_runtime_specification_knows() -> None:
-    made = seccomp_profile(DOCUMENT, capabilities=(), architecture="x86_64", kernel="6.1")
-    assert made["architectures"] == ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]
-    assert made["defaultErrnoRet"] == 38
-    assert {key for rule in made["syscalls"] for key in rule} == {"names", "action", "args", "errnoRet"}
-
-
-def test_an_unknown_architecture_is_refused() -> None:
+@pytest.mark.parametrize(
+    "cwd", ["/proc/self/fd/7", "/proc/1/fd", "/x/../proc/self/fd/7/../..", "/proc/self/task/1/fd/3", "/proc/9/root/etc"]
+)
+def test_a_working_directory_that_is_what_a_process_has_open_is_refused(cwd: str) -> None:
     with pytest.raises(InvalidInput):
-        rules(architecture="pdp11")
-
-
-def test_the_profile_of_the_distribution_converts() -> None:
-    document = json.loads(Path("/usr/share/containers/seccomp.json").read_text())
-    made = seccomp_profile(document, capabilities=DEFAULT_CAPABILITIES, architecture="x86_64", kernel="6.1.0")
-    allowed = {n for rule in made["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for n in rule["names"]}
-    assert {"read", "execve", "chroot"} <= allowed
-    assert not {"bpf", "init_module", "kexec_load"} & allowed
+        process_config(Process(argv=("true",), cwd=cwd))
 
 
 # -- /etc --------------------------------------------------------------------------------------

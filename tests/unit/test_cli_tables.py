@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from pylab_container.cli import main, tables
-from pylab_container.cli.inspection import fill
-from pylab_container.cli.options import environment_of
+from pylab_container.cli.entries import environment_of
 from pylab_container.cli.output import moment
 from pylab_container.cli.terminal import DetachKeys
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.lifecycle import State
 from pylab_container.formats.sizes import human, human_binary, parse
 from pylab_container.formats.timestamps import NEVER, ago
 
@@ -54,11 +52,40 @@ def test_a_full_command_is_not_cut() -> None:
     assert tables.command(["sh", "-c", "x" * 40], full=True) == f'"sh -c {"x" * 40}"'
 
 
-def test_status_says_how_long_it_has_been_so() -> None:
-    assert tables.status(State.RUNNING, started_at=BEFORE, now=NOW) == "Up 8 seconds"
-    assert tables.status(State.PAUSED, started_at=BEFORE, now=NOW) == "Up 8 seconds (Paused)"
-    assert tables.status(State.EXITED, exit_code=137, finished_at=BEFORE, now=NOW) == "Exited (137) 8 seconds ago"
-    assert tables.status(State.CREATED) == "Created"
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ({"Status": "running", "StartedAt": BEFORE}, "Up 8 seconds"),
+        ({"Status": "running", "StartedAt": BEFORE, "Health": {"Status": "healthy"}}, "Up 8 seconds (healthy)"),
+        (
+            {"Status": "running", "StartedAt": BEFORE, "Health": {"Status": "starting"}},
+            "Up 8 seconds (health: starting)",
+        ),
+        ({"Status": "running", "StartedAt": BEFORE, "Health": {"Status": "none"}}, "Up 8 seconds"),
+        ({"Status": "paused", "StartedAt": BEFORE}, "Up 8 seconds (Paused)"),
+        ({"Status": "restarting", "ExitCode": 1, "FinishedAt": BEFORE}, "Restarting (1) 8 seconds ago"),
+        ({"Status": "exited", "ExitCode": 137, "FinishedAt": BEFORE}, "Exited (137) 8 seconds ago"),
+        ({"Status": "created"}, "Created"),
+    ],
+)
+def test_status_says_how_long_it_has_been_so(state: dict[str, object], shown: str) -> None:
+    assert tables.status(state, now=NOW) == shown
+
+
+def test_published_ports_are_shown_as_docker_shows_them() -> None:
+    both = ("0.0.0.0", "::")
+    document = {
+        "22/tcp": None,
+        "80/tcp": [{"HostIp": address, "HostPort": "8080"} for address in both],
+        **{
+            f"{port}/udp": [{"HostIp": address, "HostPort": str(port)} for address in both]
+            for port in (9000, 9001, 9002)
+        },
+    }
+    assert tables.ports(document) == (
+        "22/tcp, 0.0.0.0:9000-9002->9000-9002/udp, [::]:9000-9002->9000-9002/udp, "
+        "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+    )
 
 
 def test_an_unknown_creation_time_is_shown_as_such() -> None:
@@ -77,7 +104,7 @@ def test_an_unknown_creation_time_is_shown_as_such() -> None:
     ],
 )
 def test_neighbouring_ports_are_joined(exposed: list[str], shown: str) -> None:
-    assert tables.ports(exposed) == shown
+    assert tables.ports(dict.fromkeys(exposed)) == shown
 
 
 @pytest.mark.parametrize(
@@ -133,31 +160,6 @@ def test_memory_is_counted_in_powers_of_1024() -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="invalid size"):
         parse(text)
-
-
-DOCUMENT = {"Id": "ab", "State": {"Pid": 7, "Dead": False, "None": None}, "Args": ["a", "b"], "Labels": {"k": "v"}}
-
-
-@pytest.mark.parametrize(
-    ("template", "shown"),
-    [
-        ("{{.Id}}", "ab"),
-        ("id={{ .Id }} pid={{.State.Pid}}", "id=ab pid=7"),
-        ("{{.State.Dead}} {{.State.None}}", "false <no value>"),
-        ("{{.Args}} {{.Labels}}", "[a b] map[k:v]"),
-        ("{{json .Args}} {{json .State}}", '["a","b"] {"Pid":7,"Dead":false,"None":null}'),
-        ("plain", "plain"),
-    ],
-)
-def test_templates_are_filled_as_go_fills_them(template: str, shown: str) -> None:
-    assert fill(template, DOCUMENT) == shown
-
-
-@pytest.mark.parametrize("template", ["{{range .Args}}", "{{.Nosuch}}", "{{.Id.More}}", "{{len .Args}}"])
-def test_other_templates_are_refused_with_a_hint(template: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        fill(template, DOCUMENT)
-    assert caught.value.hint
 
 
 def test_ctrl_p_ctrl_q_is_recognised_in_one_piece_and_in_two() -> None:

@@ -1,4 +1,4 @@
-"""The table of a container's states."""
+"""The table of a container's states, and the rule of restarts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,47 @@ from itertools import product
 import pytest
 
 from pylab_container.errors import Conflict
-from pylab_container.formats.lifecycle import TRANSITIONS, Event, State, after
+from pylab_container.formats.lifecycle import TRANSITIONS, Event, State, after, restart_delay
 
 LEGAL = {
     ("created", "start"): "running",
     ("created", "remove"): "removed",
     ("running", "exit"): "exited",
+    ("running", "retry"): "restarting",
     ("running", "pause"): "paused",
+    ("running", "stop"): "running",
+    ("running", "kill"): "running",
+    ("running", "exec"): "running",
     ("paused", "unpause"): "running",
+    ("paused", "stop"): "paused",
+    ("paused", "kill"): "paused",
     ("paused", "exit"): "exited",
+    ("paused", "retry"): "restarting",
+    ("restarting", "start"): "running",
+    ("restarting", "stop"): "exited",
+    ("restarting", "kill"): "exited",
+    ("restarting", "exit"): "exited",
     ("exited", "start"): "running",
+    ("exited", "stop"): "exited",
+    ("created", "stop"): "created",
     ("exited", "remove"): "removed",
+    **{
+        (state, event): state for state in State if state is not State.REMOVED for event in (Event.RENAME, Event.UPDATE)
+    },
+}
+
+WORDS = {
+    ("running", "remove"): "You cannot remove a running container 12ab. Stop the container before attempting removal",
+    ("paused", "remove"): "You cannot remove a paused container 12ab. Unpause and then stop the container",
+    ("restarting", "remove"): "You cannot remove a restarting container 12ab. Stop the container before",
+    ("paused", "pause"): "Container 12ab is already paused",
+    ("paused", "start"): "cannot start a paused container, try unpause instead",
+    ("paused", "exec"): "Container 12ab is paused, unpause the container before exec",
+    ("running", "unpause"): "Container 12ab is not paused",
+    ("created", "kill"): "Cannot kill container: web: Container 12ab is not running",
+    ("exited", "exec"): "Container 12ab is not running",
+    ("exited", "pause"): "Container 12ab is not running",
+    ("restarting", "pause"): "Container 12ab is restarting, wait until the container is running",
 }
 
 
@@ -29,14 +59,54 @@ def test_a_legal_move_leads_where_the_table_says(state: str, event: str) -> None
 @pytest.mark.parametrize(
     ("state", "event"), sorted(set(product(State, Event)) - {(State(s), Event(e)) for s, e in LEGAL})
 )
-def test_every_other_move_is_a_conflict_that_names_the_container(state: State, event: Event) -> None:
+def test_every_other_move_is_a_conflict_that_says_what_to_do(state: State, event: Event) -> None:
     before = dict(TRANSITIONS)
-    with pytest.raises(Conflict, match=f"cannot {event} container web: it is {state}") as caught:
-        after(state, event, container="web")
+    with pytest.raises(Conflict) as caught:
+        after(state, event, container="web", container_id="12ab")
+    assert "12ab" in caught.value.message or "web" in caught.value.message or "unpause" in caught.value.message
     assert caught.value.hint
+    assert "{" not in str(caught.value)
     assert before == TRANSITIONS
+
+
+@pytest.mark.parametrize(("state", "event"), WORDS)
+def test_the_words_of_a_refusal_are_dockers(state: str, event: str) -> None:
+    with pytest.raises(Conflict) as caught:
+        after(State(state), Event(event), container="web", container_id="12ab")
+    assert caught.value.message.startswith(WORDS[state, event])
 
 
 def test_nothing_leads_out_of_removed_and_every_state_is_reached() -> None:
     assert State.REMOVED not in {state for state, _ in TRANSITIONS}
     assert set(TRANSITIONS.values()) | {State.CREATED} == set(State)
+
+
+def delay(
+    name: str, *, most: int = 0, exit_code: int = 1, count: int = 0, stopped: bool = False, **more: float
+) -> object:
+    policy = {"Name": name, "MaximumRetryCount": most}
+    times = {"ran": 0.0, "last_delay": 0.0, **more}
+    return restart_delay(policy, exit_code=exit_code, restart_count=count, manually_stopped=stopped, **times)
+
+
+def test_each_policy_decides_by_its_own_rule() -> None:
+    assert delay("no") is None
+    assert delay("always", exit_code=0) == 0.1
+    assert delay("unless-stopped", exit_code=0) == 0.1
+    assert delay("on-failure", exit_code=0) is None
+    assert delay("on-failure", count=99) == 0.1
+    assert delay("on-failure", most=3, count=2) == 0.1
+    assert delay("on-failure", most=3, count=3) is None
+
+
+@pytest.mark.parametrize("name", ["always", "unless-stopped", "on-failure"])
+def test_a_manual_stop_ends_every_policy(name: str) -> None:
+    assert delay(name, stopped=True) is None
+
+
+def test_the_delay_doubles_up_to_a_minute_and_begins_anew_after_ten_seconds_of_life() -> None:
+    assert delay("always", last_delay=0.1) == 0.2
+    assert delay("always", last_delay=51.2) == 60
+    assert delay("always", last_delay=60) == 60
+    assert delay("always", last_delay=51.2, ran=10) == 0.1
+    assert delay("always", last_delay=51.2, ran=9.9) == 60

@@ -117,11 +117,9 @@ def _read_inside(root: Path, path: str) -> str:
     """A text file of an image, "" where it has none; its links lead no further than its root."""
     with _Tree(root) as tree:
         try:
-            fd = linux.openat2(tree.root, path, os.O_RDONLY | os.O_NONBLOCK, resolve=linux.RESOLVE_IN_ROOT)
+            return linux.read_regular(tree.root, path, 16 << 20).decode(errors="surrogateescape")
         except OSError:
             return ""
-    with open(fd, errors="surrogateescape") as file:
-        return file.read(16 << 20)
 
 
 # ---- one source ----------------------------------------------------------------------

@@ -9,11 +9,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import launch, names
+from pylab_container.engine import names
 from pylab_container.engine.builder.cache import STEP_MARK
 from pylab_container.engine.builder.mounts import MountPoints, Mounts, described
 from pylab_container.engine.builder.step import NotMade, StageImage, Step
 from pylab_container.engine.image import DOCKER_VERSION, machine_architecture
+from pylab_container.engine.options import merge_environment
 from pylab_container.errors import BuildFailed, InvalidInput
 from pylab_container.formats.events import BuildContainer, BuildOutput
 from pylab_container.formats.image import child_config
@@ -150,7 +151,7 @@ class _Execution:
         if script := self._run.script:
             entries.append(self._mounts.script(script.name, script.text, posixpath.join(_SCRIPTS, script.name)))
         config = {**self._made.config, "Cmd": self._run.words, "Entrypoint": None, "Hostname": self._id[:12]}
-        config["Env"] = launch.merge_environment(config["Env"] or (), self._run.environment, self._mounts.environment)
+        config["Env"] = merge_environment(config["Env"] or (), self._run.environment, self._mounts.environment)
         volumes = self._engine.containers.mounts_for((), config.get("Volumes") or {})
         wanted = [entry for entry in entries if entry is not None]
         taken = {entry["Destination"] for entry in wanted}
@@ -206,7 +207,7 @@ class _Execution:
     def _kept_root(self) -> str:
         """The image of a failed step. It has no name and no child: the next prune takes it."""
         layer, made = self._adopted(), self._made
-        environment = launch.merge_environment(made.config["Env"] or (), self._run.environment)
+        environment = merge_environment(made.config["Env"] or (), self._run.environment)
         config = {**made.config, "Env": environment, "Entrypoint": None}  # a shell shall run, not the image's program
         words = ["#(failed)", *self._run.words]
         image = child_config(

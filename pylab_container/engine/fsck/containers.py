@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import launch
+from pylab_container.engine import endpoints, launch
 from pylab_container.engine.container import Container
 from pylab_container.engine.fsck.report import Report
 from pylab_container.errors import CorruptStore
@@ -55,7 +55,7 @@ def _clear(engine: Engine, container_id: str) -> None:
     monitor = Monitor(container_id, bundle=engine.run_root / container_id, exit_directory=engine.run_root / "exits")
     if monitor.bundle.exists() or (engine.run_root / "runc" / container_id).exists():
         engine.conmon.abandon(monitor)
-        engine.bridge.disconnect(container_id)
+        endpoints.disconnect_unknown(engine, container_id)
         shutil.rmtree(monitor.bundle, ignore_errors=True)
     monitor.remove_files()
     engine.layers.remove_writable(container_id)

@@ -1,0 +1,31 @@
+"""What all prunes say: the question before, and what went."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from pylab_container.formats.sizes import human_precise
+
+if TYPE_CHECKING:
+    from pylab_container.engine.pruning import Pruned
+
+
+def confirmed(warning: str) -> bool:
+    """Whether the person, asked on standard input, says yes."""
+    click.echo(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def show_deleted(heading: str, lines: Sequence[str]) -> None:
+    """What was deleted, if anything was."""
+    if lines:
+        click.echo(f"{heading}:\n" + "".join(f"{line}\n" for line in lines))
+
+
+def show_total(*pruned: Pruned) -> None:
+    """How much that freed."""
+    click.echo(f"Total reclaimed space: {human_precise(sum(one.space_reclaimed for one in pruned))}")

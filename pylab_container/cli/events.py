@@ -1,0 +1,73 @@
+"""events: what happens, as it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from pylab_container.cli import listing
+from pylab_container.cli.command import Command, open_engine
+from pylab_container.formats.template import Template
+from pylab_container.formats.template_values import Row
+from pylab_container.formats.timestamps import moment
+
+
+@click.command(cls=Command)
+@listing.filter_option
+@click.option("--format", "format_", metavar="TEMPLATE", help="A Go template, or json.")
+@click.option("--since", metavar="TIME", help="From then on: 2026-11-24T08:00:00Z, or 10m for ten minutes ago.")
+@click.option("--until", metavar="TIME", help="Up to then, and do not wait for more.")
+def events(*, conditions: tuple[str, ...], format_: str | None, since: str | None, until: str | None) -> None:
+    """Show what happens to containers, images, volumes and networks, until Ctrl-C.
+
+    Filters: container, event, image, label, network, type, volume.
+    """
+    now = time.time()
+    wanted = (format_ or "").strip()
+    as_json = wanted in ("json", "{{json .}}")
+    template = Template(wanted) if wanted and not as_json else None
+    told = open_engine().event_log.read(
+        since=moment(since, now=now) if since else None,
+        until=moment(until, now=now) if until else None,
+        filters=listing.filters(conditions),
+    )
+    for document in told:
+        if as_json:
+            line = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+        else:
+            line = template.render(_row(document)) if template else _line(document)
+        click.echo(line)
+
+
+def _line(document: dict[str, Any]) -> str:
+    """2026-11-24T13:12:37.978050628Z container start 73ff… (image=busybox:1, name=hc)"""
+    actor = document["Actor"]
+    attributes = ", ".join(f"{name}={actor['Attributes'][name]}" for name in sorted(actor["Attributes"]))
+    words = (_time(document["timeNano"]), document["Type"], document["Action"], actor["ID"])
+    return " ".join(words) + (f" ({attributes})" if attributes else "")
+
+
+def _time(nanoseconds: int) -> str:
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _row(document: dict[str, Any]) -> Row:
+    actor = document["Actor"]
+    return Row(
+        {
+            "Type": document["Type"],
+            "Action": document["Action"],
+            "Actor": actor,
+            "Status": document.get("status", ""),
+            "ID": document.get("id", ""),
+            "From": document.get("from", ""),
+            "Scope": document["scope"],
+            "Time": document["time"],
+            "TimeNano": document["timeNano"],
+        }
+    )

@@ -1,0 +1,68 @@
+"""--mount: fields with commas, put into the Engine API's Mount documents."""
+
+from __future__ import annotations
+
+import csv
+import os
+from typing import Any
+
+from pylab_container.errors import InvalidInput
+from pylab_container.formats import sizes
+
+_HINT = "write --mount type=bind,source=/host,target=/there[,readonly]"
+_TRUE, _FALSE = ("true", "1", ""), ("false", "0")
+# One field has several names.
+_NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+
+
+def mount_document(text: str) -> dict[str, Any]:
+    """One --mount as docker-py's types.Mount makes it. Raises InvalidInput."""
+    document: dict[str, Any] = {"Type": "volume"}
+    options: dict[str, dict[str, Any]] = {}
+    for field in next(csv.reader([text]), []):
+        name, equals, value = field.partition("=")
+        name = _NAMES.get(name.strip().lower(), name.strip().lower())
+        if not equals and name not in ("readonly", "volume-nocopy"):
+            raise InvalidInput(f"invalid field '{field}' must be a key=value pair", hint=_HINT)
+        _put(document, options, name, value, field)
+    if document["Type"] == "bind" and str(document.get("Source", "")).startswith("."):
+        document["Source"] = os.path.abspath(document["Source"])
+    return {**document, **options}
+
+
+def _put(document: dict[str, Any], options: dict[str, dict[str, Any]], name: str, value: str, field: str) -> None:
+    match name:
+        case "type":
+            document["Type"] = value.lower()
+        case "source" | "target":
+            document[name.capitalize()] = value
+        case "readonly":
+            document["ReadOnly"] = _truth(name, value)
+        case "consistency":
+            document["Consistency"] = value
+        case "bind-propagation":
+            options.setdefault("BindOptions", {})["Propagation"] = value
+        case "volume-nocopy":
+            options.setdefault("VolumeOptions", {})["NoCopy"] = _truth(name, value)
+        case "volume-label":
+            label, _, content = value.partition("=")
+            options.setdefault("VolumeOptions", {}).setdefault("Labels", {})[label] = content
+        case "tmpfs-size":
+            options.setdefault("TmpfsOptions", {})["SizeBytes"] = sizes.parse(value)
+        case "tmpfs-mode":
+            options.setdefault("TmpfsOptions", {})["Mode"] = _octal(value)
+        case _:
+            raise InvalidInput(f"unexpected key '{name}' in '{field}'", hint=_HINT)
+
+
+def _truth(name: str, value: str) -> bool:
+    if value.lower() not in (*_TRUE, *_FALSE):
+        raise InvalidInput(f"invalid value for {name}: {value}", hint="write true or false")
+    return value.lower() in _TRUE
+
+
+def _octal(value: str) -> int:
+    try:
+        return int(value, 8)
+    except ValueError:
+        raise InvalidInput(f"invalid value for tmpfs-mode: {value}", hint="write it as for chmod: 1777") from None

@@ -1,0 +1,160 @@
+"""Networks: create, ls, connect, disconnect, rm, prune."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pylab_container.cli import listing, tables
+from pylab_container.cli.command import Command, each, open_engine
+from pylab_container.cli.confirming import confirmed, show_deleted
+from pylab_container.cli.entries import pair
+from pylab_container.cli.ps import moment_text
+from pylab_container.formats.template_values import Row
+
+if TYPE_CHECKING:
+    from pylab_container.engine.networks import Network
+
+_HEADINGS = {
+    "ID": "NETWORK ID",
+    "Name": "NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "IPv4": "IPV4",
+    "IPv6": "IPV6",
+    "Internal": "INTERNAL",
+    "Labels": "LABELS",
+    "CreatedAt": "CREATED AT",
+}
+_LISTING = listing.Listing(_HEADINGS, ("ID", "Name", "Driver", "Scope"), "ID")
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="NETWORK")
+@click.option("-d", "--driver", default="bridge", metavar="NAME", help="[default: bridge]")
+@click.option("--subnet", multiple=True, metavar="CIDR", help="Its addresses: 10.1.0.0/24.")
+@click.option("--gateway", multiple=True, metavar="ADDRESS", help="The bridge's own address.")
+@click.option("--ip-range", multiple=True, metavar="CIDR", help="What containers get addresses from.")
+@click.option("--internal", is_flag=True, help="Nothing leaves it.")
+@click.option("--attachable", is_flag=True, help="Recorded; it is one in any case.")
+@click.option("--ipv6", is_flag=True, help="With IPv6, too.")
+@click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label. Repeatable.")
+@click.option("-o", "--opt", "options", multiple=True, metavar="NAME=VALUE", help="com.docker.network.driver.mtu=1400")
+def create_network(
+    *,
+    name: str,
+    driver: str,
+    subnet: tuple[str, ...],
+    gateway: tuple[str, ...],
+    ip_range: tuple[str, ...],
+    internal: bool,
+    attachable: bool,
+    ipv6: bool,
+    labels: tuple[str, ...],
+    options: tuple[str, ...],
+) -> None:
+    """Make a network on which containers find each other by name."""
+    network = open_engine().networks.create(
+        name,
+        driver,
+        subnet=subnet,
+        gateway=gateway,
+        ip_range=ip_range,
+        internal=internal,
+        attachable=attachable,
+        enable_ipv6=ipv6,
+        labels=dict(pair(label) for label in labels),
+        options=dict(pair(option) for option in options),
+    )
+    click.echo(network.id)
+
+
+@click.command(cls=Command)
+@listing.filter_option
+@listing.format_option
+@listing.full_option
+@listing.quiet_option
+def list_networks(*, conditions: tuple[str, ...], format_: str | None, full: bool, quiet: bool) -> None:
+    """List networks. Filters: id, name, driver, label, scope, type, dangling."""
+    from pylab_container.engine import filters
+
+    engine = open_engine()
+    networks = filters.networks(engine, listing.filters(conditions))
+    _LISTING.show([_row(network, full=full) for network in networks], format_, quiet=quiet)
+
+
+def _row(network: Network, *, full: bool) -> Row:
+    document = network.document
+    labels = document.get("Labels") or {}
+    columns = {
+        "ID": network.id if full else tables.short_id(network.id),
+        "Name": network.name,
+        "Driver": network.driver,
+        "Scope": document["Scope"],
+        "IPv4": str(network.driver == "bridge").lower(),
+        "IPv6": str(bool(document.get("EnableIPv6"))).lower(),
+        "Internal": str(network.internal).lower(),
+        "Labels": listing.labels_text(labels),
+        "CreatedAt": moment_text(document["Created"]),
+    }
+    return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
+
+
+@click.command(cls=Command)
+@click.argument("network")
+@click.argument("container")
+@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there. Repeatable.")
+@click.option("--ip", "ipv4_address", default="", metavar="ADDRESS", help="Its IPv4 address there.")
+@click.option("--ip6", "ipv6_address", default="", metavar="ADDRESS", help="Its IPv6 address there.")
+def connect(*, network: str, container: str, aliases: tuple[str, ...], ipv4_address: str, ipv6_address: str) -> None:
+    """Put CONTAINER on NETWORK, too."""
+    engine = open_engine()
+    found = engine.networks.get(network)
+    found.connect(
+        engine.containers.get(container), aliases=aliases, ipv4_address=ipv4_address, ipv6_address=ipv6_address
+    )
+
+
+@click.command(cls=Command)
+@click.argument("network")
+@click.argument("container")
+@click.option("-f", "--force", is_flag=True, help="No error where it is not on it.")
+def disconnect(*, network: str, container: str, force: bool) -> None:
+    """Take CONTAINER off NETWORK."""
+    engine = open_engine()
+    engine.networks.get(network).disconnect(engine.containers.get(container), force=force)
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="One that is not there is no error.")
+def remove_networks(*, names: tuple[str, ...], force: bool) -> int:
+    """Remove networks that no container is on."""
+    from pylab_container.errors import NotFound
+
+    engine = open_engine()
+
+    def remove(name: str) -> str:
+        try:
+            engine.networks.get(name).remove()
+        except NotFound:
+            if not force:
+                raise
+            return ""
+        return name
+
+    return each(names, remove)
+
+
+@click.command(cls=Command)
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option(
+    "--filter", "conditions", multiple=True, metavar="NAME=VALUE", help="until=24h, label=NAME[=VALUE], label!=…"
+)
+def prune_networks(*, force: bool, conditions: tuple[str, ...]) -> None:
+    """Remove networks that no container uses."""
+    filters = listing.filters(conditions)
+    if force or confirmed("This will remove all custom networks not used by at least one container."):
+        pruned = open_engine().networks.prune(filters)
+        show_deleted("Deleted Networks", [removal.name for removal in pruned.deleted])

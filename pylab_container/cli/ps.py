@@ -1,0 +1,146 @@
+"""ps: the listing of containers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pylab_container.cli import listing, tables
+from pylab_container.cli.command import Command, open_engine
+from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+from pylab_container.formats import sizes
+from pylab_container.formats.template_values import Row
+from pylab_container.formats.timestamps import parse_rfc3339
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.container import Container
+
+_HEADINGS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "Ports": "PORTS",
+    "State": "STATE",
+    "Status": "STATUS",
+    "Size": "SIZE",
+    "Names": "NAMES",
+    "Labels": "LABELS",
+    "Mounts": "MOUNTS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Networks": "NETWORKS",
+    "Platform": "PLATFORM",
+}
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+
+
+@click.command(cls=Command)
+@click.option("-a", "--all", "show_all", is_flag=True, help="Also those that do not run.")
+@listing.filter_option
+@listing.format_option
+@click.option("-n", "--last", type=int, default=-1, metavar="N", help="The N created last, whatever their state.")
+@click.option("-l", "--latest", is_flag=True, help="The one created last, whatever its state.")
+@listing.full_option
+@listing.quiet_option
+@click.option("-s", "--size", is_flag=True, help="Also how much each has written.")
+def list_containers(
+    *,
+    show_all: bool,
+    conditions: tuple[str, ...],
+    format_: str | None,
+    last: int,
+    latest: bool,
+    full: bool,
+    quiet: bool,
+    size: bool,
+) -> None:
+    """List containers.
+
+    Filters: id, name, label, status, exited, health, ancestor, volume, network, before, since, expose, publish.
+    """
+    engine = open_engine()
+    filters = listing.filters(conditions)
+    count = 1 if latest else last
+    found = engine.containers.list(all=show_all, filters=filters, limit=count if count > 0 else None)
+    with_size = size or listing.mentions(format_, "Size")
+    rows = _rows(engine, found, full=full, with_size=with_size)
+    columns = (*_COLUMNS, "Size") if size else _COLUMNS
+    listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
+
+
+def _rows(engine: Engine, containers: list[Container], *, full: bool, with_size: bool) -> Iterator[Row]:
+    for container in containers:
+        with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
+            yield _row(engine, container, full=full, with_size=with_size)
+
+
+def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -> Row:
+    record = container.record
+    labels = record.config.get("Labels") or {}
+    state = record.state_document()
+    columns = {
+        "ID": record.id if full else record.short_id,
+        "Image": lambda: _image(engine, str(record.config.get("Image")), record.image, full=full),
+        "Command": tables.command([record.path, *record.args], full=full),
+        "CreatedAt": moment_text(record.created),
+        "RunningFor": tables.created(record.created),
+        "Ports": tables.ports(published_ports(container)),
+        "State": state["Status"],
+        "Status": tables.status(state),
+        "Size": lambda: _size(engine, container) if with_size else "0B",
+        "Names": record.name,
+        "Labels": listing.labels_text(labels),
+        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts),
+        "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in record.mounts)),
+        "Networks": ",".join(sorted(record.network.get("Networks") or [record.host_config.get("NetworkMode") or ""])),
+        "Platform": "linux",
+    }
+    return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
+
+
+def moment_text(moment: str) -> str:
+    """A point in time as Go prints one: "2026-11-24 12:58:34 +0000 UTC"."""
+    seconds = parse_rfc3339(moment) // 10**9
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+
+
+def published_ports(container: Container) -> Mapping[str, Any]:
+    """NetworkSettings.Ports of a running container."""
+    record = container.record
+    if record.state_document()["Status"] not in ("running", "paused"):
+        return {}
+    if "Ports" in record.network:
+        return dict(record.network["Ports"] or {})
+    # Without a network of its own a container has no ports to list.
+    exposed = record.config.get("ExposedPorts") or {} if record.network.get("IPAddress") else {}
+    return dict.fromkeys(exposed)
+
+
+def _mount(mount: Mapping[str, Any], *, full: bool) -> str:
+    text = str(mount.get("Name") or mount.get("Source") or "")
+    return text if full else tables.shortened(text, 15)
+
+
+def _size(engine: Engine, container: Container) -> str:
+    from pylab_container.engine import usage
+
+    written = usage.writable_size(engine, container)
+    image = container.image.size if container.record.image else 0
+    return f"{sizes.human(written)} (virtual {sizes.human(written + image)})"
+
+
+def _image(engine: Engine, name: str, image_id: str, *, full: bool) -> str:
+    """The image's name as it was given, or its id where the name is another image's by now."""
+    try:
+        known = engine.images.get(name).id == image_id
+    except (NotFound, InvalidInput):
+        known = False
+    if known and not name.startswith("sha256:"):
+        return name
+    return image_id if full else tables.short_id(image_id)

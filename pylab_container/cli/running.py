@@ -1,0 +1,106 @@
+"""A running container looked at and changed: port, top, update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pylab_container.cli.command import Command, each, open_engine
+from pylab_container.cli.ps import published_ports
+from pylab_container.errors import InvalidInput, NotFound
+
+_NARROWEST_OF_TOP = 20  # docker's own, for top alone
+_GAP = 3
+
+
+@click.command(cls=Command)
+@click.argument("container")
+@click.argument("wanted", metavar="[PORT[/PROTOCOL]]", required=False)
+def port(*, container: str, wanted: str | None) -> None:
+    """Show where the ports of CONTAINER are on the host, or where one of them is."""
+    published = {name: places for name, places in _published(container).items() if places}
+    if wanted is None:
+        lines = sorted(f"{name} -> {_place(place)}" for name, places in published.items() for place in places)
+        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        return
+    number, _, protocol = wanted.partition("/")
+    places = published.get(f"{number}/{protocol.lower() or 'tcp'}")
+    if not places:
+        raise NotFound(f"No public port '{wanted}' published for {container}", hint=f"labctr port {container}")
+    click.echo("\n".join(map(_place, places)))
+
+
+def _published(container: str) -> Mapping[str, Any]:
+    return published_ports(open_engine().containers.get(container))
+
+
+def _place(binding: Mapping[str, str]) -> str:
+    address = binding["HostIp"]
+    return f"[{address}]:{binding['HostPort']}" if ":" in address else f"{address}:{binding['HostPort']}"
+
+
+@click.command(cls=Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("container")
+@click.argument("arguments", metavar="[OPTIONS OF PS]", nargs=-1, type=click.UNPROCESSED)
+def top(*, container: str, arguments: tuple[str, ...]) -> None:
+    """Show the processes of a running container, as ps shows them on the host."""
+    from pylab_container.engine import processes
+
+    engine = open_engine()
+    titles, rows = processes.top(engine, engine.containers.get(container), list(arguments))
+    lines = [titles, *rows]
+    widths = [max(_NARROWEST_OF_TOP, _GAP + max(map(len, column))) for column in zip(*lines, strict=True)]
+    widths[-1] = 0
+    for line in lines:
+        click.echo("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+@click.command(cls=Command)
+@click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
+@click.option("-m", "--memory", "mem_limit", metavar="BYTES", help="At most so much memory: 512m, 2g.")
+@click.option("--memory-swap", "memswap_limit", metavar="BYTES", help="Memory and swap together; -1: no limit.")
+@click.option("--memory-reservation", "mem_reservation", metavar="BYTES", help="What it keeps when memory is short.")
+@click.option("--cpus", type=float, metavar="N", help="At most so many processors: 1.5.")
+@click.option("-c", "--cpu-shares", type=int, metavar="N", help="Its weight against others.")
+@click.option("--cpuset-cpus", metavar="0-3,5", help="On which processors.")
+@click.option("--cpuset-mems", metavar="0,1", help="On which memory nodes.")
+@click.option("--pids-limit", type=int, metavar="N", help="At most so many tasks; -1: no limit.")
+@click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped.")
+def update(
+    *,
+    containers: tuple[str, ...],
+    mem_limit: str | None,
+    memswap_limit: str | None,
+    mem_reservation: str | None,
+    cpus: float | None,
+    cpu_shares: int | None,
+    cpuset_cpus: str | None,
+    cpuset_mems: str | None,
+    pids_limit: int | None,
+    restart: str | None,
+) -> int:
+    """Change the limits or the restart policy of containers, running or not."""
+    from pylab_container.formats.hostconfig import parse_restart_policy
+
+    given = {
+        "mem_limit": mem_limit,
+        "memswap_limit": memswap_limit,
+        "mem_reservation": mem_reservation,
+        "nano_cpus": round(cpus * 10**9) if cpus else None,
+        "cpu_shares": cpu_shares,
+        "cpuset_cpus": cpuset_cpus,
+        "cpuset_mems": cpuset_mems,
+        "pids_limit": pids_limit,
+        "restart_policy": parse_restart_policy(restart) if restart else None,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise InvalidInput("you must provide one or more flags when using this command", hint="labctr update --help")
+    engine = open_engine()
+
+    def change(name: str) -> None:
+        engine.containers.get(name).update(**changes)
+
+    return each(containers, change)

@@ -1,0 +1,104 @@
+"""stats: what running containers use."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pylab_container.cli import listing, tables
+from pylab_container.cli.command import Command, open_engine
+from pylab_container.errors import ContainerNotFound
+from pylab_container.formats.sizes import human, human_binary
+from pylab_container.formats.template_values import Row
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+
+_HEADINGS = {
+    "ID": "CONTAINER ID",
+    "Container": "CONTAINER",
+    "Name": "NAME",
+    "CPUPerc": "CPU %",
+    "MemUsage": "MEM USAGE / LIMIT",
+    "MemPerc": "MEM %",
+    "NetIO": "NET I/O",
+    "BlockIO": "BLOCK I/O",
+    "PIDs": "PIDS",
+}
+_COLUMNS = ("ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs")
+_HOME_AND_CLEAR = "\x1b[H\x1b[J"
+_FIRST, _BETWEEN = 0.5, 1.0  # seconds between two samples
+
+
+@click.command(cls=Command)
+@click.argument("containers", metavar="[CONTAINER]...", nargs=-1)
+@click.option("-a", "--all", "show_all", is_flag=True, help="Also those that do not run.")
+@listing.format_option
+@click.option("--no-stream", "once", is_flag=True, help="Show it once and end.")
+@listing.full_option
+def stats(*, containers: tuple[str, ...], show_all: bool, format_: str | None, once: bool, full: bool) -> None:
+    """Show what containers use, every second until Ctrl-C."""
+    engine = open_engine()
+    for name in containers:
+        engine.containers.get(name)  # a mistake is told before anything is shown
+    shown = listing.Listing(_HEADINGS, _COLUMNS, "ID")
+    before = _samples(engine, containers, show_all=show_all)
+    time.sleep(_FIRST)
+    while True:
+        now = _samples(engine, containers, show_all=show_all)
+        text = shown.text(_rows(before, now, full=full), format_)
+        clear = not once and not format_ and sys.stdout.isatty()
+        click.echo((_HOME_AND_CLEAR if clear else "") + text, nl=False)
+        if once:
+            return
+        before = now
+        time.sleep(_BETWEEN)
+
+
+def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[str, dict[str, Any]]:
+    """Container id → sample; one that has gone meanwhile is left out."""
+    from pylab_container.engine import stats as statistics
+
+    found = {}
+    containers = [] if names else [(c.id, c.id) for c in engine.containers.list(all=show_all)]
+    for name in names:
+        with contextlib.suppress(ContainerNotFound):
+            containers.append((engine.containers.get(name).id, name))
+    for container_id, name in containers:
+        with contextlib.suppress(ContainerNotFound):
+            found[container_id] = {**statistics.sample(engine, container_id), "asked": name}
+    return found
+
+
+def _rows(before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]], *, full: bool) -> list[Row]:
+    from pylab_container.engine import stats as statistics
+
+    return [_row(statistics.following(before.get(key, sample), sample), full=full) for key, sample in now.items()]
+
+
+def _row(document: dict[str, Any], *, full: bool) -> Row:
+    from pylab_container.engine import stats as statistics
+
+    used, limit = statistics.memory_usage(document), int(document["memory_stats"].get("limit", 0))
+    received, sent = statistics.network_bytes(document)
+    read, written = statistics.block_bytes(document)
+    asked = document["asked"]
+    container_id = document["id"]
+    return Row(
+        {
+            "ID": container_id if full else tables.short_id(container_id),
+            "Container": tables.short_id(asked) if asked == container_id and not full else asked,
+            "Name": document["name"].removeprefix("/"),
+            "CPUPerc": f"{statistics.cpu_percent(document):.2f}%",
+            "MemUsage": f"{human_binary(used)} / {human_binary(limit)}",
+            "MemPerc": f"{used * 100 / limit if limit else 0:.2f}%",
+            "NetIO": f"{human(received)} / {human(sent)}",
+            "BlockIO": f"{human(read)} / {human(written)}",
+            "PIDs": str(document["pids_stats"].get("current", 0)),
+        }
+    )

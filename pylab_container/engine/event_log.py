@@ -1,0 +1,224 @@
+"""What happened, for every process that looks: the file behind `labctr events`.
+
+    <data root>/events.log      one JSON document a line, Docker's (Engine API 1.41, "SystemEvents")
+    <data root>/events.log.1    the older ones
+
+There is no daemon that could keep the latest events in its memory and hand them out. A file to which
+everybody appends needs neither a process nor a lock: a short write(2) with O_APPEND is one piece.
+It lies in the data root, which all processes of an engine have in common, and it outlives a
+reboot, as the containers do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pylab_container.engine.filters import Filters, has_labels, refuse_unknown, values
+from pylab_container.formats.events import ContainerChanged, Event, ImageChanged, NetworkAction, VolumeAction
+
+Json = dict[str, Any]
+
+_LARGEST = 1 << 20
+"""Bytes after which a file is full; there are two of them."""
+_LOOK = 0.05  # seconds between two looks for something new
+
+# Our actions → Docker's.
+_CONTAINER = {
+    "created": "create",
+    "started": "start",
+    "exited": "die",
+    "killed": "kill",
+    "stopped": "stop",
+    "restarted": "restart",
+    "paused": "pause",
+    "unpaused": "unpause",
+    "renamed": "rename",
+    "updated": "update",
+    "removed": "destroy",
+    "committed": "commit",
+}
+_IMAGE = {"imported": "import", "tagged": "tag", "untagged": "untag", "deleted": "delete", "loaded": "load"}
+_DETAILS = {"status": "exitCode", "signal": "signal"}
+FILTERS = ("container", "event", "image", "label", "network", "type", "volume")
+
+
+def document(event: Event, nanoseconds: int) -> Json | None:
+    """Docker's document of an event; None for one that Docker does not tell. nanoseconds since 1970."""
+    match event:
+        case ContainerChanged():
+            return _container(event, nanoseconds)
+        case ImageChanged() if event.action in _IMAGE:
+            attributes = {"name": event.reference or event.image_id}
+            return _document("image", _IMAGE[event.action], event.image_id, attributes, nanoseconds)
+        case VolumeAction():
+            return _document("volume", event.action, event.name, {"driver": event.driver}, nanoseconds)
+        case NetworkAction():
+            attributes = {"name": event.name, "type": event.driver}
+            attributes |= {"container": event.container_id} if event.container_id else {}
+            return _document("network", event.action, event.network_id, attributes, nanoseconds)
+    return None
+
+
+def _container(event: ContainerChanged, nanoseconds: int) -> Json:
+    attributes = {**dict(event.labels), "image": event.image, "name": event.name}
+    name, _, value = event.detail.partition(" ")
+    if name in _DETAILS:
+        attributes[_DETAILS[name]] = value
+    action = _CONTAINER.get(event.action, event.action)
+    if action == "health_status":
+        action = f"{action}: {event.detail}"
+    told = _document("container", action, event.container_id, attributes, nanoseconds)
+    return {"status": action, "id": event.container_id, "from": event.image, **told}
+
+
+def _document(kind: str, action: str, actor: str, attributes: Mapping[str, str], nanoseconds: int) -> Json:
+    return {
+        "Type": kind,
+        "Action": action,
+        "Actor": {"ID": actor, "Attributes": dict(attributes)},
+        "scope": "local",
+        "time": nanoseconds // 10**9,
+        "timeNano": nanoseconds,
+    }
+
+
+class EventLog:
+    """Owns the two files. append() is made to be subscribed to an engine's stream of events."""
+
+    def __init__(self, data_root: Path) -> None:
+        self.path = data_root / "events.log"
+        self._older = data_root / "events.log.1"
+
+    def append(self, event: Event) -> None:
+        """Write an event down, if it is one of Docker's. What cannot be written is lost: nothing may fail for it."""
+        told = document(event, time.time_ns())
+        if told is None:
+            return
+        line = json.dumps(told, separators=(",", ":")).encode() + b"\n"
+        with contextlib.suppress(OSError):
+            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                os.write(fd, line)
+                if os.fstat(fd).st_size > _LARGEST:
+                    os.rename(self.path, self._older)
+            finally:
+                os.close(fd)
+
+    def read(
+        self, *, since: float | None = None, until: float | None = None, filters: Filters | None = None
+    ) -> Iterator[Json]:
+        """Events in their order, and those that come.
+
+        since    seconds since 1970; None: only what comes from now on
+        until    when to stop, None: never
+        filters  container, event, image, label, network, type, volume
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        wanted = filters or {}
+        refuse_unknown(wanted, FILTERS)
+        first = time.time() if since is None else since
+        for told in self._all(until):
+            moment = told["timeNano"] / 10**9
+            if until is not None and moment > until:
+                return
+            if moment >= first and matches(told, wanted):
+                yield told
+
+    def _all(self, until: float | None) -> Iterator[Json]:
+        """Every event, old and coming, until the clock says so."""
+        yield from _documents_of(self._older)
+        with contextlib.ExitStack() as stack:
+            file = self._open(stack)
+            while True:
+                late = until is not None and time.time() >= until
+                if file is not None:
+                    yield from _documents(file)
+                if file is None or self._rotated(file):
+                    if file is not None:
+                        yield from _documents(file)  # what came between the two looks
+                    file = self._open(stack)
+                    if file is not None:
+                        yield from _documents(file)
+                if late:
+                    return
+                time.sleep(_LOOK)
+
+    def _open(self, stack: contextlib.ExitStack) -> BinaryIO | None:
+        """The file as it is now, None while there is none; the one before is closed."""
+        stack.close()
+        try:
+            return stack.enter_context(self.path.open("rb"))
+        except FileNotFoundError:
+            return None
+
+    def _rotated(self, file: BinaryIO) -> bool:
+        try:
+            return os.fstat(file.fileno()).st_ino != self.path.stat().st_ino
+        except FileNotFoundError:
+            return True
+
+
+def _documents_of(path: Path) -> Iterator[Json]:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        yield from _documents(file)
+
+
+def _documents(file: BinaryIO) -> Iterator[Json]:
+    """What can be read now; half of a line is left for the next time, a broken one is passed over."""
+    while line := file.readline():
+        if not line.endswith(b"\n"):
+            file.seek(-len(line), os.SEEK_CUR)
+            return
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def matches(told: Json, filters: Filters) -> bool:
+    """Whether an event passes all filters; several values of one are alternatives, but for labels."""
+    return all(_TESTS[name](told, values(filters, name)) for name in filters)
+
+
+def _names(told: Json, kind: str) -> list[str]:
+    """What the thing of this kind is called that an event tells of: its id and its name."""
+    attributes = told["Actor"]["Attributes"]
+    if told["Type"] == kind:
+        return [told["Actor"]["ID"], str(attributes.get("name", ""))]
+    return [str(attributes[kind])] if kind in attributes else []
+
+
+def _of(kind: str) -> Callable[[Json, Sequence[str]], bool]:
+    def test(told: Json, wanted: Sequence[str]) -> bool:
+        names = _names(told, kind)
+        return any(name == text or (len(text) >= 4 and name.startswith(text)) for name in names for text in wanted)
+
+    return test
+
+
+def _of_image(told: Json, wanted: Sequence[str]) -> bool:
+    """By its name, with the tag or without."""
+    names = _names(told, "image")
+    return any(name == text or name.rpartition(":")[0] == text for name in names for text in wanted)
+
+
+def _of_event(told: Json, wanted: Sequence[str]) -> bool:
+    """By the action, of which "exec_start: sh" or "health_status: healthy" may be given by its first word."""
+    action = str(told["Action"])
+    return action in wanted or action.partition(":")[0] in wanted
+
+
+_TESTS: Mapping[str, Callable[[Json, Sequence[str]], bool]] = {
+    "container": _of("container"),
+    "event": _of_event,
+    "image": _of_image,
+    "label": lambda told, wanted: has_labels(told["Actor"]["Attributes"], wanted),
+    "network": _of("network"),
+    "type": lambda told, wanted: told["Type"] in wanted,
+    "volume": _of("volume"),
+}

@@ -1,0 +1,278 @@
+"""Which containers a listing shows: the filters of `docker ps`.
+
+Several values of one filter are alternatives, except labels, which must all be there; several
+filters must all hold. Source: moby daemon/list.go, 20.10.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.container import Container
+    from pylab_container.engine.image import Image
+    from pylab_container.engine.networks import Network
+    from pylab_container.store.records import ContainerRecord
+
+Filters = Mapping[str, str | bool | Sequence[str]]
+
+STATES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+_HEALTH = ("starting", "healthy", "unhealthy", "none")
+
+Test = Callable[["ContainerRecord"], bool]
+
+
+def values(filters: Filters, name: str) -> tuple[str, ...]:
+    """The values of one filter, as text."""
+    given = filters.get(name, ())
+    if isinstance(given, bool):
+        return (str(given).lower(),)
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def refuse_unknown(filters: Filters, known: Collection[str]) -> None:
+    """Raises InvalidInput for a filter that there is not."""
+    for name in filters:
+        if name not in known:
+            raise InvalidInput(f"Invalid filter '{name}'", hint=f"there are {', '.join(known)}")
+
+
+def matches_text(text: str, wanted: Iterable[str]) -> bool:
+    """Whether a name or id is one of wanted, or a regular expression among them is found in it. Raises InvalidInput."""
+    for pattern in wanted:
+        try:
+            if pattern == text or re.search(pattern, text):
+                return True
+        except re.error as error:
+            raise InvalidInput(f"invalid filter value {pattern!r}: {error}", hint="write a name, or a part") from None
+    return False
+
+
+def _checked(wanted: Sequence[str]) -> Sequence[str]:
+    """The same, or InvalidInput where one is no regular expression; with nothing to list it would go unseen."""
+    matches_text("", wanted)
+    return wanted
+
+
+def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
+    """Whether all of "name" or "name=value" are there."""
+    pairs = (text.partition("=") for text in wanted)
+    return all(name in labels and (not equals or labels[name] == value) for name, equals, value in pairs)
+
+
+def container_tests(engine: Engine, filters: Filters) -> list[Test]:
+    """What a container's record must pass. Raises InvalidInput, ContainerNotFound for before and since."""
+    refuse_unknown(filters, (*_TESTS, "label!"))
+    tests = [_TESTS[name](engine, values(filters, name)) for name in filters if name in _TESTS]
+    without = values(filters, "label!")
+    if without:
+        tests.append(lambda record: not has_labels(_labels(record), without))
+    return tests
+
+
+def _labels(record: ContainerRecord) -> Mapping[str, str]:
+    return record.config.get("Labels") or {}
+
+
+def _by_id(engine: Engine, wanted: Sequence[str]) -> Test:
+    wanted = _checked(wanted)
+    return lambda record: matches_text(record.id, wanted)
+
+
+def _by_name(engine: Engine, wanted: Sequence[str]) -> Test:
+    wanted = _checked(wanted)
+    return lambda record: matches_text(record.name, wanted) or matches_text(f"/{record.name}", wanted)
+
+
+def _by_label(engine: Engine, wanted: Sequence[str]) -> Test:
+    return lambda record: has_labels(_labels(record), wanted)
+
+
+def _by_status(engine: Engine, wanted: Sequence[str]) -> Test:
+    for value in wanted:
+        if value not in STATES:
+            raise InvalidInput(f"Invalid filter 'status={value}'", hint=f"there are {', '.join(STATES)}")
+    return lambda record: record.state_document()["Status"] in wanted
+
+
+def _by_exit_code(engine: Engine, wanted: Sequence[str]) -> Test:
+    try:
+        codes = [int(value) for value in wanted]
+    except ValueError:
+        raise InvalidInput(f"Invalid filter 'exited={wanted[-1]}'", hint="write exited=1") from None
+    return lambda record: record.state_document()["Status"] == "exited" and record.exit_code in codes
+
+
+def _by_health(engine: Engine, wanted: Sequence[str]) -> Test:
+    for value in wanted:
+        if value not in _HEALTH:
+            raise InvalidInput(f"Unrecognised filter value for health: {value}", hint=f"there are {', '.join(_HEALTH)}")
+    return lambda record: ((record.state_document().get("Health") or {}).get("Status") or "none") in wanted
+
+
+def _by_ancestor(engine: Engine, wanted: Sequence[str]) -> Test:
+    """The image itself, or one that was built on it. An image that there is not has no containers."""
+    ids = set()
+    for name in wanted:
+        try:
+            ids.add(engine.images.get(name).id)
+        except (NotFound, InvalidInput):
+            continue
+    return lambda record: bool(ids & {record.image, *(engine.images.ancestors(record.image) if record.image else ())})
+
+
+def _by_volume(engine: Engine, wanted: Sequence[str]) -> Test:
+    def test(record: ContainerRecord) -> bool:
+        known = {str(mount.get(field) or "") for mount in record.mounts for field in ("Name", "Source", "Destination")}
+        return bool(known & set(wanted))
+
+    return test
+
+
+def _by_network(engine: Engine, wanted: Sequence[str]) -> Test:
+    def test(record: ContainerRecord) -> bool:
+        networks: Mapping[str, Any] = record.network.get("Networks") or {}
+        known = {*networks, str(record.host_config.get("NetworkMode") or "bridge")}
+        ids = [str((settings or {}).get("NetworkID") or "") for settings in networks.values()]
+        return bool(known & set(wanted)) or any(one.startswith(text) for one in ids for text in wanted if text)
+
+    return test
+
+
+def _created(engine: Engine, name: str) -> str:
+    return engine.containers.get(name).record.created
+
+
+def _by_before(engine: Engine, wanted: Sequence[str]) -> Test:
+    moments = [_created(engine, name) for name in wanted]
+    return lambda record: all(record.created < moment for moment in moments)
+
+
+def _by_since(engine: Engine, wanted: Sequence[str]) -> Test:
+    moments = [_created(engine, name) for name in wanted]
+    return lambda record: all(record.created > moment for moment in moments)
+
+
+def _ports(wanted: Sequence[str]) -> set[str]:
+    from pylab_container.formats.ports import parse_expose  # it imports ipaddress, which takes milliseconds
+
+    return set(parse_expose(wanted))
+
+
+def _by_exposed(engine: Engine, wanted: Sequence[str]) -> Test:
+    ports = _ports(wanted)
+    return lambda record: bool(ports & set(record.config.get("ExposedPorts") or ()))
+
+
+def _by_published(engine: Engine, wanted: Sequence[str]) -> Test:
+    ports = _ports(wanted)
+
+    def test(record: ContainerRecord) -> bool:
+        published = record.network.get("Ports") or {}
+        return bool(ports & {name for name, bindings in published.items() if bindings})
+
+    return test
+
+
+_TESTS: Mapping[str, Callable[[Engine, Sequence[str]], Test]] = {
+    "ancestor": _by_ancestor,
+    "before": _by_before,
+    "exited": _by_exit_code,
+    "expose": _by_exposed,
+    "health": _by_health,
+    "id": _by_id,
+    "label": _by_label,
+    "name": _by_name,
+    "network": _by_network,
+    "publish": _by_published,
+    "since": _by_since,
+    "status": _by_status,
+    "volume": _by_volume,
+}
+
+
+def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None) -> list[Container]:
+    """What ContainerCollection.list() gives."""
+    from pylab_container.engine.container import Container
+
+    tests = container_tests(engine, filters)
+    shown = all or limit is not None or bool(values(filters, "status"))
+    listed = []
+    for written in engine.records.all():
+        container = Container(engine, written.id)
+        with contextlib.suppress(ContainerNotFound):
+            record = container.record
+            runs = record.state_document()["Running"]
+            if (shown or runs) and builtins.all(test(record) for test in tests):
+                listed.append((record.created, container))
+    newest = [container for _, container in sorted(listed, key=lambda pair: pair[0], reverse=True)]
+    return newest if limit is None else newest[:limit]
+
+
+_NETWORKS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+
+
+def networks(engine: Engine, filters: Filters) -> list[Network]:
+    """The networks that pass all filters: dangling, driver, id, label, name, scope, type (builtin or custom).
+
+    Raises InvalidInput for a filter that there is not.
+    """
+    refuse_unknown(filters, _NETWORKS)
+    return [one for one in engine.networks.list() if builtins.all(_network_passes(one, filters, n) for n in filters)]
+
+
+def _network_passes(network: Network, filters: Filters, name: str) -> bool:
+    wanted = values(filters, name)
+    match name:
+        case "driver":
+            return network.driver in wanted
+        case "scope":
+            return "local" in wanted
+        case "id":
+            return builtins.any(network.id.startswith(text) for text in wanted)
+        case "name":
+            return matches_text(network.name, wanted)
+        case "label":
+            return has_labels(network.document.get("Labels") or {}, wanted)
+        case "type":
+            return ("builtin" if network.is_predefined else "custom") in wanted
+    unused = not network.is_predefined and not network.attrs["Containers"]
+    return ("true" if unused else "false") in ["true" if text in ("1", "true") else "false" for text in wanted]
+
+
+_IMAGES = ("before", "dangling", "label", "reference", "since")
+
+
+def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Image]:
+    """Those of the images that pass all filters: before, dangling, label, reference, since.
+
+    Raises InvalidInput for a filter that there is not, ImageNotFound for before and since.
+    """
+    refuse_unknown(filters, _IMAGES)
+    before = [engine.images.get(name).config.created for name in values(filters, "before")]
+    since = [engine.images.get(name).config.created for name in values(filters, "since")]
+    labels, dangling = values(filters, "label"), [text in ("1", "true") for text in values(filters, "dangling")]
+    patterns = values(filters, "reference")
+    return [
+        image
+        for image in found
+        if builtins.all(image.config.created < moment for moment in before)
+        and builtins.all(image.config.created > moment for moment in since)
+        and has_labels(image.config.config.get("Labels") or {}, labels)
+        and (not dangling or (not image.tags) in dangling)
+        and (not patterns or builtins.any(_has_reference(image, pattern) for pattern in patterns))
+    ]
+
+
+def _has_reference(image: Image, pattern: str) -> bool:
+    """Whether a name matches, with its tag or without: "deb*", "debian:12"."""
+    names = [name for tag in image.tags for name in (tag, tag.rpartition(":")[0])]
+    return builtins.any(fnmatch.fnmatchcase(name, pattern) for name in names)

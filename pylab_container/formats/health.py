@@ -1,0 +1,97 @@
+"""Health checks: the document that asks for one, and what its results make of a container's health.
+
+    starting ──success──▶ healthy ◀──success── unhealthy
+        └──── Retries failures after StartPeriod ────▶ unhealthy ◀── Retries failures in a row ── healthy
+
+Source: the Dockerfile reference, HEALTHCHECK; Engine API 1.41, HealthConfig and Health; moby
+daemon/health.go, 20.10, for the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pylab_container.errors import InvalidInput
+
+Json = dict[str, Any]
+
+_FIELDS = ("Test", "Interval", "Timeout", "StartPeriod", "Retries")
+_DEFAULTS = {"Interval": 30 * 10**9, "Timeout": 30 * 10**9, "StartPeriod": 0, "Retries": 3}
+_MILLISECOND = 10**6
+_KEPT_RESULTS = 5
+
+
+def merge(image: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> Json | None:
+    """The image's Healthcheck with what the user gave on top; None: no check. Raises InvalidInput.
+
+    given  docker-py's mapping: test, interval, timeout, start_period (nanoseconds), retries
+    """
+    wanted = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
+    if "Test" in wanted:
+        wanted["Test"] = _test(wanted["Test"])
+        if wanted["Test"] == ["NONE"]:
+            return {"Test": ["NONE"]}
+    for name, value in wanted.items():
+        _check_number(name, value)
+    merged = {**(image or {}), **wanted}
+    return {name: merged[name] for name in _FIELDS if name in merged} if merged else None
+
+
+def _field(name: str) -> str:
+    field = "".join(word.capitalize() for word in name.split("_")) if name.islower() else name
+    if field not in _FIELDS:
+        raise InvalidInput(f"unknown field {name} in a health check", hint=f"there are {', '.join(_FIELDS)}")
+    return field
+
+
+def _test(test: Any) -> list[str]:
+    words = ["CMD-SHELL", test] if isinstance(test, str) else list(test)
+    if (words[:1] in (["CMD"], ["CMD-SHELL"]) and len(words) > 1) or words == ["NONE"]:
+        return words
+    raise InvalidInput(
+        f"Unknown type '{words[0]}' in HEALTHCHECK (try CMD)", hint='write ["CMD", "program"], or ["NONE"] for no check'
+    )
+
+
+def _check_number(name: str, value: Any) -> None:
+    if name == "Retries" and (not isinstance(value, int) or value < 0):
+        raise InvalidInput("Retries in Healthcheck cannot be negative", hint="write --health-retries 3")
+    if name in ("Interval", "Timeout", "StartPeriod") and int(value) < _MILLISECOND:
+        raise InvalidInput(f"{name} in Healthcheck cannot be less than 1ms", hint="write 30s")
+
+
+def effective(check: Mapping[str, Any] | None) -> Json | None:
+    """A check with its defaults filled in, times in nanoseconds; None where nothing is to be checked."""
+    if not check or not check.get("Test") or check["Test"][0] == "NONE":
+        return None
+    given = {name: value for name, value in check.items() if value}
+    return {**_DEFAULTS, **given}
+
+
+def command(check: Mapping[str, Any], shell: list[str]) -> list[str]:
+    """What to run in the container; shell is the image's SHELL."""
+    kind, *words = check["Test"]
+    return words if kind == "CMD" else [*shell, words[0]]
+
+
+def starting() -> Json:
+    """The health of a container that has just been started."""
+    return {"Status": "starting", "FailingStreak": 0, "Log": []}
+
+
+def stopped(health: Json | None) -> Json | None:
+    """The health of a container that has ended: what nobody looks at is not healthy (as in moby)."""
+    return None if health is None else {**health, "Status": "unhealthy"}
+
+
+def after(health: Json, result: Json, check: Mapping[str, Any], *, in_start_period: bool) -> Json:
+    """The health after one more result ({Start, End, ExitCode, Output}); check as effective() gives it."""
+    log = [*health["Log"], result][-_KEPT_RESULTS:]
+    if result["ExitCode"] == 0:
+        return {"Status": "healthy", "FailingStreak": 0, "Log": log}
+    if in_start_period and health["Status"] == "starting":
+        return {**health, "Log": log}
+    streak = health["FailingStreak"] + 1
+    status = "unhealthy" if streak >= check["Retries"] else health["Status"]
+    return {"Status": status, "FailingStreak": streak, "Log": log}

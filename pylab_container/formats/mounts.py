@@ -1,0 +1,209 @@
+"""What a user asks to be mounted into a container, as Docker's Mounts entries.
+
+Three spellings lead to the same entries: `-v SOURCE:DESTINATION:MODE`, the documents of
+`--mount` (docker-py's types.Mount), and `--tmpfs DESTINATION:OPTIONS`. Sources: the docker
+command's reference, "docker run"; moby volume/mounts, 20.10, for what is refused and how.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pylab_container.errors import InvalidInput
+
+Json = dict[str, Any]
+
+VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
+_PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+# z and Z relabel for SELinux, and the last three are for file sharing into a VM: here none of them has work to do.
+_NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
+
+# tmpfs(5), and what mount(8) says of every file system.
+_TMPFS_FLAGS = frozenset(
+    "rw ro exec noexec dev nodev suid nosuid sync async dirsync atime noatime diratime nodiratime "
+    "relatime norelatime strictatime nostrictatime defaults".split()
+)
+_TMPFS_VALUES = frozenset("size mode uid gid nr_blocks nr_inodes mpol huge".split())
+_VOLUME_HINT = "write -v /on/the/host:/in/the/container[:ro] or -v NAME:/in/the/container[:ro]"
+
+
+def parse_volume(text: str) -> Json:
+    """`-v SOURCE:DESTINATION[:MODE]` or `-v DESTINATION`.
+
+    A source that starts with / is a directory or file of the host, another one names a
+    volume, and none asks for a volume without a name. MODE is a list of ro or rw, nocopy and a
+    propagation. Raises InvalidInput.
+    """
+    parts = text.split(":")
+    if not 1 <= len(parts) <= 3 or not all(parts):
+        raise InvalidInput(f"invalid volume specification: '{text}'", hint=_VOLUME_HINT)
+    mode = parts[2] if len(parts) == 3 else ""
+    source, destination = ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    kind = "bind" if source.startswith("/") else "volume"
+    words = _mode_words(mode, kind, text)
+    propagation = next((word for word in words if word in _PROPAGATIONS), "rprivate" if kind == "bind" else "")
+    entry = _entry(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
+    entry["Propagation"] = propagation
+    if kind == "volume":
+        entry["NoCopy"] = "nocopy" in words
+    return entry
+
+
+def _mode_words(mode: str, kind: str, text: str) -> list[str]:
+    words = mode.split(",") if mode else []
+    allowed = {"ro", "rw", *_NO_EFFECT, *(_PROPAGATIONS if kind == "bind" else ("nocopy",))}
+    exclusive = (("ro", "rw"), _PROPAGATIONS, ("z", "Z"))
+    contradicts = any(len([word for word in words if word in group]) > 1 for group in exclusive)
+    if not set(words) <= allowed or contradicts:
+        raise InvalidInput(
+            f"invalid mode: {mode}",
+            hint=f'in "{text}": use ro or rw, nocopy with a volume, and rshared, rslave or rprivate with a bind',
+        )
+    return words
+
+
+def parse_volumes(volumes: Sequence[str] | Mapping[str, Mapping[str, str]]) -> list[str]:
+    """docker-py's `volumes`, which may be a mapping {source: {"bind": destination, "mode": "ro"}}, as -v texts."""
+    if not isinstance(volumes, Mapping):
+        return list(volumes)
+    texts = []
+    for source, where in volumes.items():
+        if not isinstance(where, Mapping) or "bind" not in where or set(where) - {"bind", "mode", "propagation"}:
+            raise InvalidInput(
+                f"invalid volume: {where!r}", hint='write {"/source": {"bind": "/destination", "mode": "ro"}}'
+            )
+        mode = ",".join(filter(None, (where.get("mode"), where.get("propagation"))))
+        texts.append(":".join(filter(None, (source, where["bind"], mode))))
+    return texts
+
+
+def parse_mount(document: Mapping[str, Any]) -> Json:
+    """One of HostConfig.Mounts (`--mount`), under the Engine API's field names. Raises InvalidInput."""
+    kind = str(document.get("Type") or "volume")
+    text = ",".join(f"{name.lower()}={value}" for name, value in document.items() if value)
+    _refuse_fields(document, kind)
+    source, target = str(document.get("Source") or ""), str(document.get("Target") or "")
+    if not target:
+        raise _invalid_mount(kind, "field Target must not be empty")
+    if kind == "bind" and not source:
+        raise _invalid_mount(kind, "field Source must not be empty")
+    if kind == "bind" and not source.startswith("/"):
+        raise _invalid_mount(kind, f"invalid mount path: '{source}' mount path must be absolute")
+    if kind == "tmpfs" and source:
+        raise _invalid_mount(kind, "field Source must not be specified")
+    entry = _entry(kind, source, target, text=text, mode="", writable=not document.get("ReadOnly"))
+    if kind == "bind":
+        entry["Propagation"] = _propagation(document)
+        entry["MustExist"] = True
+    elif kind == "volume":
+        entry["Mode"] = "z"  # moby's own choice, whatever it means without SELinux
+        entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
+        entry["Labels"] = dict((document.get("VolumeOptions") or {}).get("Labels") or {})
+    else:
+        entry["Options"] = _tmpfs_of_mount(document)
+    return entry
+
+
+def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
+    options = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
+    if kind not in options:
+        raise InvalidInput(f"mount type unknown: '{kind}'", hint="there are bind, volume and tmpfs")
+    for name, value in document.items():
+        if name in options.values() and name != options[kind] and value:
+            raise _invalid_mount(kind, f"exactly one of {options[kind]} may be specified")
+        if name not in ("Type", "Source", "Target", "ReadOnly", "Consistency", *options.values()):
+            raise _invalid_mount(kind, f"unknown field {name}")
+    fields = {"bind": {"Propagation"}, "volume": {"NoCopy", "Labels"}, "tmpfs": {"SizeBytes", "Mode"}}[kind]
+    for name, value in (document.get(options[kind]) or {}).items():
+        if name not in fields and value:
+            raise _invalid_mount(kind, f"{options[kind]}.{name} is not supported")
+
+
+def _propagation(document: Mapping[str, Any]) -> str:
+    propagation = (document.get("BindOptions") or {}).get("Propagation") or "rprivate"
+    if propagation not in _PROPAGATIONS:
+        raise _invalid_mount("bind", f"invalid propagation mode: {propagation}")
+    return str(propagation)
+
+
+def _tmpfs_of_mount(document: Mapping[str, Any]) -> str:
+    options = document.get("TmpfsOptions") or {}
+    words = ["ro"] if document.get("ReadOnly") else []
+    if options.get("SizeBytes"):
+        words.append(f"size={int(options['SizeBytes'])}")
+    if options.get("Mode"):
+        words.append(f"mode={int(options['Mode']):o}")
+    return ",".join(words)
+
+
+def _invalid_mount(kind: str, problem: str) -> InvalidInput:
+    return InvalidInput(
+        f'invalid mount config for type "{kind}": {problem}', hint="write --mount type=bind,source=/host,target=/there"
+    )
+
+
+def parse_tmpfs(destination: str, options: str) -> Json:
+    """`--tmpfs DESTINATION[:OPTIONS]`; options as mount(8) takes them for a tmpfs. Raises InvalidInput."""
+    for word in filter(None, options.split(",")):
+        name, equals, _ = word.partition("=")
+        if name not in (_TMPFS_VALUES if equals else _TMPFS_FLAGS):
+            raise InvalidInput(f'Invalid tmpfs option "{word}"', hint="such as size=64m,mode=1777,uid=0,exec,ro")
+    entry = _entry("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
+    entry["Options"] = options
+    entry["Hidden"] = True  # inspect shows it in HostConfig.Tmpfs, not among the Mounts
+    return entry
+
+
+def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> Json:
+    if kind == "volume" and source and not re.fullmatch(VOLUME_NAME, source):
+        raise InvalidInput(
+            f'"{source}" includes invalid characters for a local volume name, only "{VOLUME_NAME}" are allowed. '
+            "If you intended to pass a host directory, use absolute path",
+            hint="a directory of the host is written with its whole path: /…",
+        )
+    if not destination.startswith("/"):
+        raise InvalidInput(
+            f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "
+            f"invalid mount path: '{destination}' mount path must be absolute",
+            hint=_VOLUME_HINT,
+        )
+    # normpath keeps two leading slashes, as POSIX allows; the kernel knows one root only.
+    normal = "/" + posixpath.normpath(destination).lstrip("/")
+    if normal == "/":
+        raise InvalidInput(
+            f"invalid volume specification: '{text}': invalid specification: destination can't be '/'",
+            hint="mount it at a directory below /",
+        )
+    return {
+        "Type": kind,
+        "Name": source if kind == "volume" else "",
+        "Source": "/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
+        "Destination": normal,
+        "Mode": mode,
+        "RW": writable,
+        "Propagation": "",
+    }
+
+
+def refuse_duplicates(entries: Iterable[Mapping[str, Any]]) -> None:
+    """Raises InvalidInput where two mounts have one destination."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry["Destination"] in seen:
+            raise InvalidInput(
+                f"Duplicate mount point: {entry['Destination']}", hint="one mount hides the other: leave one out"
+            )
+        seen.add(entry["Destination"])
+
+
+def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
+    """The binds and volumes of another container, as --volumes-from CONTAINER[:ro|rw] takes them over."""
+    if mode not in ("", "ro", "rw", "z", "Z"):
+        raise InvalidInput(f"invalid mode for volumes-from: {mode}", hint="use ro or rw")
+    taken = [dict(mount) for mount in mounts if mount["Type"] in ("bind", "volume")]
+    for mount in taken:
+        mount["RW"] = mount["RW"] and mode != "ro"
+    return taken

@@ -1,0 +1,449 @@
+"""One bridge of the host, and the veth pairs of the containers on it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import secrets
+import shlex
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pylab_container.errors import Conflict, InUse, InvalidInput
+from pylab_container.formats.events import Emit, NetworkChanged, ignore
+from pylab_container.host import programs
+from pylab_container.host.files import locked
+from pylab_container.runtime.network import addresses, netlink, rules
+from pylab_container.runtime.network.netlink import Change, Link, Netlink, NoSuchDevice
+from pylab_container.runtime.network.ports import PortPublisher
+
+_DEFAULT_MTU = 1500
+
+# What the kernel takes as an interface name (15 bytes) and nft as a table name.
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,14}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a container is connected. `mac` is the container's side; `host_interface` the other end of its veth.
+
+    address6, gateway6  "" on a network without IPv6
+    """
+
+    container_id: str
+    address: str
+    prefix_length: int
+    gateway: str
+    mac: str
+    interface: str
+    bridge: str
+    host_interface: str
+    address6: str = ""
+    prefix_length6: int = 0
+    gateway6: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BridgeLink:
+    """The bridge as the kernel has it. `own` is its address with its subnet; own6 None without IPv6."""
+
+    index: int
+    mtu: int
+    own: ipaddress.IPv4Interface
+    own6: ipaddress.IPv6Interface | None = None
+
+
+class Bridge:
+    """One bridge of the host and its rules (an nft table with the bridge's name).
+
+    All processes that use one bridge must give the same run_root: the lock for handing out
+    addresses is there. Every change is told to emit as a NetworkChanged.
+    """
+
+    def __init__(
+        self,
+        name: str = "labctr0",
+        *,
+        run_root: Path,
+        subnet: str | None = None,
+        gateway: str = "",
+        ip_range: str = "",
+        subnet6: str = "",
+        gateway6: str = "",
+        internal: bool = False,
+        mtu: int | None = None,
+        emit: Emit = ignore,
+    ) -> None:
+        """Nothing is created yet.
+
+        subnet    as "10.1.0.0/24"; None takes the first one of Docker's list that the host has no route into
+        gateway   the bridge's own address, "" the first of the subnet; gateway6 the same for subnet6
+        ip_range  the part of the subnet from which addresses are given, "" all of it
+        subnet6   "" without IPv6
+        internal  no way out of it
+        mtu       None takes that of the host's way out
+
+        Raises InvalidInput for a name, a subnet or an address that cannot be one.
+        """
+        if not _NAME.fullmatch(name):
+            raise InvalidInput(
+                f"{name!r} cannot be a bridge's name", hint="use up to 15 lowercase letters, digits and _"
+            )
+        self.name = name
+        self.internal = internal
+        self._subnet = None if subnet is None else addresses.parse_subnet(subnet)
+        self._subnet6 = addresses.parse_subnet6(subnet6) if subnet6 else None
+        self._pool = addresses.parse_range(ip_range, self._subnet) if ip_range and self._subnet else None
+        self._gateway = (
+            gateway and str(addresses.parse_member(gateway, self._subnet, what="gateway")) if self._subnet else ""
+        )
+        self._gateway6 = gateway6
+        self._mtu = mtu
+        self._lock = run_root / f"{name}.lock"
+        self._emit = emit
+        self.ports = PortPublisher(run_root, emit=emit, is_connected=connected_containers)
+
+    def ensure(self) -> ipaddress.IPv4Network:
+        """Make the bridge and its rules, as far as they are missing; returns its subnet. Raises Conflict."""
+        with locked(self._lock), Netlink() as kernel:
+            return self._ensure(kernel, netlink.tables()).own.network
+
+    def subnet(self) -> str:
+        """The subnet that the bridge has in the kernel, "" while there is none."""
+        with Netlink() as kernel:
+            bridge = self._find(kernel)
+        return str(bridge.own.network) if bridge else ""
+
+    def connect(
+        self,
+        container_id: str,
+        pid: int,
+        *,
+        interface: str = "eth0",
+        address: str | None = None,
+        address6: str | None = None,
+        mac: str = "",
+        default_route: bool = True,
+    ) -> Endpoint:
+        """Give the network namespace of process pid an interface on the bridge, an address and a default route.
+
+        The bridge and its rules are made if they are missing. Without an address, the lowest
+        free one is taken. Raises Conflict when the process is gone, the address is taken, or no
+        subnet or address is free; InvalidInput when the address is not in the subnet;
+        RuntimeFailed when the kernel refuses. A failed attempt leaves no veth.
+        """
+        with network_namespace(pid) as namespace, Netlink() as kernel:
+            with locked(self._lock):
+                tables = netlink.tables()
+                bridge = self._ensure(kernel, tables)
+                self.ports.clear(tables)
+                endpoint = self._choose(kernel, bridge, container_id, interface, address, address6)
+                endpoint = replace(endpoint, mac=mac or endpoint.mac)
+                self._add_pair(kernel, endpoint, bridge, namespace, pid)
+            leads_out = default_route and not self.internal
+            try:
+                netlink.in_namespace(namespace, lambda: self._configure(endpoint, pid, leads_out=leads_out))
+            except BaseException:
+                self._delete_link(kernel, endpoint.host_interface)
+                raise
+        return endpoint
+
+    def disconnect(self, container_id: str) -> None:
+        """Take the container off the bridge; its addresses are free when this returns. No error if it is not on it."""
+        with Netlink() as kernel:
+            for link in self._ports_of(kernel):
+                if _words(link)[1] == container_id:
+                    self._delete_link(kernel, link.name)
+
+    def endpoints(self) -> list[Endpoint]:
+        """Who is connected now, lowest address first."""
+        with Netlink() as kernel:
+            bridge = self._find(kernel)
+            found = [self._endpoint(link, bridge) for link in self._ports_of(kernel)] if bridge else []
+        return sorted(found, key=lambda endpoint: ipaddress.IPv4Address(endpoint.address))
+
+    def lead_out(self, endpoint: Endpoint, pid: int) -> None:
+        """Make this endpoint's gateway the way out of process pid's network namespace."""
+        enter = f"nsenter --net=/proc/{pid}/ns/net "
+
+        def work() -> None:
+            with Netlink() as kernel:
+                for gateway in filter(None, (endpoint.gateway, endpoint.gateway6)):
+                    kernel.apply([netlink.default_route(gateway, inside=enter)], self._emit)
+
+        with network_namespace(pid) as namespace:
+            netlink.in_namespace(namespace, work)
+
+    def let_reach_itself(self, endpoint: Endpoint) -> None:
+        """Let a container reach its own published ports.
+
+        With br_netfilter the bridge itself sends the packet to where DNAT leads it, and a bridge sends nothing
+        back through the port that it came from, unless the port is in hairpin mode (bridge(8)).
+        """
+        with contextlib.suppress(OSError):  # it has ended
+            Path(f"/sys/class/net/{endpoint.host_interface}/brport/hairpin_mode").write_text("1")
+            self._emit(NetworkChanged(f"bridge link set dev {endpoint.host_interface} hairpin on"))
+
+    def remove(self) -> None:
+        """Remove the bridge and its rules, as far as they exist. Raises InUse while a container is connected."""
+        with locked(self._lock), Netlink() as kernel:
+            if names := [_words(link)[1][:12] for link in self._ports_of(kernel)]:
+                raise InUse(f"network {self.name} has connected containers: {', '.join(names)}", hint="stop them first")
+            if kernel.link(self.name) is not None:
+                self._delete_link(kernel, self.name)
+            tables = netlink.tables()
+            if self.name in tables:
+                self._nft(f"delete table inet {self.name}")
+            self.ports.clear(tables)
+
+    def forget(self) -> None:
+        """Delete the lock file. Only whoever knows that nobody will ever use this bridge again may do so."""
+        self._lock.unlink(missing_ok=True)
+
+    # The bridge
+
+    def _ensure(self, kernel: Netlink, tables: set[str]) -> _BridgeLink:
+        """The bridge with its address, up, with forwarding and rules. Finishes what a crash left half done."""
+        bridge = self._find(kernel)
+        if bridge is None:
+            bridge = self._create(kernel)
+        elif self._subnet is not None and bridge.own.network != self._subnet:
+            raise Conflict(
+                f"network {self.name} exists with the subnet {bridge.own.network}, not {self._subnet}",
+                hint="remove it first, or use its subnet",
+            )
+        if self.name not in tables:
+            # Also where somebody flushed the host's rules: restarting the nftables service does.
+            self._add_rules(bridge)
+        if not self.internal:
+            self._ensure_forwarding()
+        return bridge
+
+    def _find(self, kernel: Netlink) -> _BridgeLink | None:
+        """The bridge, or None if it is missing or lacks its address, which _create() gives it last."""
+        link = kernel.link(self.name)
+        if link is None:
+            return None
+        if link.kind != "bridge":
+            raise Conflict(
+                f"the host has an interface {self.name} that is no bridge", hint="give the network another name"
+            )
+        found = kernel.addresses(link.index, socket.AF_INET)
+        found6 = self._subnet6 and [
+            address
+            for address in map(ipaddress.IPv6Interface, kernel.addresses(link.index, socket.AF_INET6))
+            if address.network == self._subnet6
+        ]
+        if not found or (self._subnet6 and not found6):
+            return None
+        own = ipaddress.IPv4Interface(found[0])
+        return _BridgeLink(index=link.index, mtu=link.mtu, own=own, own6=found6[0] if found6 else None)
+
+    def _create(self, kernel: Netlink) -> _BridgeLink:
+        """A new bridge, or the rest of one."""
+        routes = kernel.routes(socket.AF_INET)
+        link = kernel.link(self.name)
+        elsewhere = [network for network, index in routes if network and (link is None or index != link.index)]
+        subnet = addresses.free_subnet(self._subnet, elsewhere)
+        own = ipaddress.IPv4Interface(f"{self._gateway or subnet.network_address + 1}/{subnet.prefixlen}")
+        mtu = self._mtu or _default_mtu(kernel, routes)
+        if link is None:
+            # With a MAC of its own the bridge keeps it, else it would change with the first veth.
+            kernel.apply([netlink.add_bridge(self.name, mac=addresses.mac(str(own.ip)))], self._emit)
+            link = kernel.link(self.name)
+            assert link is not None
+        if self._subnet6 is None:
+            self._set(f"ipv6/conf/{self.name}/disable_ipv6", "1")
+        # An MTU that was *set* stays; one given at creation follows the ports, and is 1500 without any.
+        kernel.apply([netlink.set_up(self.name, mtu=mtu)], self._emit)
+        # What 127.0.0.1:PORT on the host needs; rules.py tells what keeps it harmless.
+        self._set(f"ipv4/conf/{self.name}/route_localnet", "1")
+        own6 = self._own6()
+        added = [own6] if own6 and str(own6) not in kernel.addresses(link.index, socket.AF_INET6) else []
+        changes = [self._own_address(link.index, interface) for interface in added]
+        if str(own) not in kernel.addresses(link.index, socket.AF_INET):
+            changes.append(self._own_address(link.index, own))
+        kernel.apply(changes, self._emit)
+        return _BridgeLink(index=link.index, mtu=mtu, own=own, own6=own6)
+
+    def _own6(self) -> ipaddress.IPv6Interface | None:
+        if self._subnet6 is None:
+            return None
+        return ipaddress.IPv6Interface(
+            f"{self._gateway6 or self._subnet6.network_address + 1}/{self._subnet6.prefixlen}"
+        )
+
+    def _own_address(self, index: int, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Change:
+        return netlink.add_address(index, self.name, str(own.ip), own.network.prefixlen)
+
+    def _add_rules(self, bridge: _BridgeLink) -> None:
+        subnet6 = str(self._subnet6 or "")
+        self._nft(rules.bridge_table(self.name, str(bridge.own.network), subnet6, internal=self.internal))
+
+    def _nft(self, statements: str) -> None:
+        programs.run(["nft", statements])
+        self._emit(NetworkChanged(shlex.join(["nft", statements])))
+
+    def _ensure_forwarding(self) -> None:
+        self._set("ipv4/ip_forward", "1")
+        if self._subnet6 is not None and not _is_set("ipv6/conf/all/forwarding", "1"):
+            # A host that forwards listens to no router any more, unless it is told to (2): it would lose its way out.
+            for interface in os.listdir("/proc/sys/net/ipv6/conf"):
+                setting = f"ipv6/conf/{interface}/accept_ra"
+                with contextlib.suppress(FileNotFoundError):  # it has just gone
+                    if _is_set(setting, "1"):
+                        self._set(setting, "2")
+            self._set("ipv6/conf/all/forwarding", "1")
+
+    def _set(self, setting: str, value: str, *, inside: str = "") -> None:
+        """Set a sysctl(8) of the network that this thread is in, unless it is so.
+
+        A kernel without IPv6 has none of its settings.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if not _is_set(setting, value):
+                Path("/proc/sys/net", setting).write_text(value)
+                self._emit(NetworkChanged(f"{inside}sysctl -w net/{setting}={value}"))
+
+    # Endpoints
+
+    def _choose(
+        self,
+        kernel: Netlink,
+        bridge: _BridgeLink,
+        container_id: str,
+        interface: str,
+        address: str | None,
+        address6: str | None,
+    ) -> Endpoint:
+        """Addresses and names for a new endpoint, none of which another one has."""
+        words = [_words(link) for link in self._ports_of(kernel)]
+        taken = [str(bridge.own.ip), *(one[2] for one in words)]
+        chosen = addresses.choose(address, bridge.own.network, self._pool or bridge.own.network, taken)
+        chosen6 = ""
+        if bridge.own6 is not None:
+            subnet6 = bridge.own6.network
+            taken6 = [str(bridge.own6.ip), *(one[4] for one in words if len(one) > 4)]
+            chosen6 = addresses.choose(address6, subnet6, subnet6, taken6)
+        elif address6:
+            raise InvalidInput(
+                f"network {self.name} has no IPv6 subnet", hint="labctr network create --ipv6 --subnet …"
+            )
+        alias = " ".join(filter(None, (self.name, container_id, chosen, interface, chosen6)))
+        host_interface = f"veth{secrets.token_hex(4)[:7]}"
+        link = Link(index=0, name=host_interface, kind="veth", mtu=bridge.mtu, alias=alias, master=bridge.index)
+        return self._endpoint(link, bridge)
+
+    def _ports_of(self, kernel: Netlink) -> list[Link]:
+        """The bridge's ports whose alias says that they are ours."""
+        link = kernel.link(self.name)
+        ports = kernel.links(master=link.index) if link is not None else []
+        return [port for port in ports if _words(port)[:1] == [self.name]]
+
+    def _endpoint(self, link: Link, bridge: _BridgeLink) -> Endpoint:
+        name, container_id, address, interface, *rest = _words(link)
+        six = bridge.own6 if rest else None
+        return Endpoint(
+            container_id=container_id,
+            address=address,
+            prefix_length=bridge.own.network.prefixlen,
+            gateway=str(bridge.own.ip),
+            mac=addresses.mac(address),
+            interface=interface,
+            bridge=name,
+            host_interface=link.name,
+            address6=rest[0] if rest else "",
+            prefix_length6=six.network.prefixlen if six else 0,
+            gateway6=str(six.ip) if six else "",
+        )
+
+    def _add_pair(self, kernel: Netlink, endpoint: Endpoint, bridge: _BridgeLink, namespace: int, pid: int) -> None:
+        host = endpoint.host_interface
+        words = (self.name, endpoint.container_id, endpoint.address, endpoint.interface, endpoint.address6)
+        alias = " ".join(filter(None, words))
+        told = f"alias {shlex.quote(alias)} master {self.name}"
+        pair = netlink.add_pair(
+            host, mtu=bridge.mtu, peer=endpoint.interface, mac=endpoint.mac, namespace=namespace, pid=pid
+        )
+        try:
+            joined = netlink.join_bridge(host, alias=alias, bridge=bridge.index, told=told)
+            kernel.apply([pair, joined], self._emit)
+        except BaseException:
+            self._delete_link(kernel, host)
+            raise
+
+    def _configure(self, endpoint: Endpoint, pid: int, *, leads_out: bool) -> None:
+        """Inside the container's network namespace: addresses, links up, the way out."""
+        interface = endpoint.interface
+        # Docker too has no IPv6 on a network without an IPv6 subnet, nor ::1 in a container without a network
+        # that has one.
+        enter = f"nsenter --net=/proc/{pid}/ns/net "
+        for name in (interface, "lo") if endpoint.address6 or interface == "eth0" else (interface,):
+            self._set(f"ipv6/conf/{name}/disable_ipv6", "0" if endpoint.address6 else "1", inside=enter)
+        subnet = ipaddress.IPv4Interface(f"{endpoint.address}/{endpoint.prefix_length}").network
+        index = socket.if_nametoindex(interface)
+        changes = [
+            netlink.set_up("lo", inside=enter),
+            netlink.add_address(
+                index,
+                interface,
+                endpoint.address,
+                endpoint.prefix_length,
+                broadcast=str(subnet.broadcast_address),
+                inside=enter,
+            ),
+            netlink.set_up(interface, inside=enter),
+        ]
+        if endpoint.address6:
+            changes.append(
+                netlink.add_address(index, interface, endpoint.address6, endpoint.prefix_length6, inside=enter)
+            )
+        if leads_out:
+            gateways = filter(None, (endpoint.gateway, endpoint.gateway6))
+            changes += [netlink.default_route(gateway, inside=enter) for gateway in gateways]
+        with Netlink() as kernel:
+            kernel.apply(changes, self._emit)
+
+    def _delete_link(self, kernel: Netlink, name: str) -> None:
+        """Remove an interface, a veth with its other end; one that is gone already is no error."""
+        with contextlib.suppress(NoSuchDevice):
+            kernel.apply([netlink.delete_link(name)], self._emit)
+
+
+def connected_containers() -> set[str]:
+    """The first twelve digits of the ids of all containers that are on any of our bridges."""
+    with Netlink() as kernel:
+        words = [_words(link) for link in kernel.links() if link.kind == "veth" and link.alias]
+    return {one[1][:12] for one in words if len(one) > 3}
+
+
+@contextlib.contextmanager
+def network_namespace(pid: int) -> Iterator[int]:
+    """An open file of process pid's network namespace: it stays the right one even when the pid is recycled."""
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise Conflict(f"process {pid} is gone: the container has ended") from error
+    try:
+        yield namespace
+    finally:
+        os.close(namespace)
+
+
+def _words(link: Link) -> list[str]:
+    """A host-side veth's alias: bridge, container id, address, interface, and with IPv6 that address."""
+    return link.alias.split()
+
+
+def _default_mtu(kernel: Netlink, routes: Sequence[tuple[str, int]]) -> int:
+    """The MTU of the way out: larger packets of a container would be lost there."""
+    ways_out = {index for network, index in routes if not network}
+    return min((link.mtu for link in kernel.links() if link.index in ways_out), default=_DEFAULT_MTU)
+
+
+def _is_set(setting: str, value: str) -> bool:
+    return Path("/proc/sys/net", setting).read_text().strip() == value

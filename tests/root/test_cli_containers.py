@@ -1,0 +1,346 @@
+"""run's options, ps, inspect and the commands on containers, in docker's words: real processes, one engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.root.commands import Labctr, Terminal
+
+pytestmark = pytest.mark.usefixtures("image")
+
+SLEEP = ("busybox:1", "sleep", "1000")
+
+
+@pytest.fixture
+def web(labctr: Labctr) -> str:
+    """A running container with labels, a variable and a published port; its id."""
+    options = ["-l", "a=b", "-l", "c=d", "-e", "A=1", "--expose", "22", "-p", "127.0.0.1::80"]
+    return labctr("run", "-d", "--name", "web", *options, *SLEEP).stdout.strip()
+
+
+def test_mistakes_in_options_have_dockers_words_and_status(labctr: Labctr) -> None:
+    cases = {
+        ("--restart", "foo"): "invalid restart policy",
+        ("--rm", "--restart", "always"): "conflicting options: cannot specify both --restart and --rm",
+        ("--pull", "always"): "there is no registry to pull from yet",
+        ("--pull", "foo"): 'invalid pull option: \'foo\': must be one of "always", "missing" or "never"',
+        ("-d", "-a", "stdout"): "conflicting options: cannot specify both --attach and --detach",
+        ("-a", "foo"): "valid streams are STDIN, STDOUT and STDERR",
+        ("--mount", "foo"): "invalid field 'foo' must be a key=value pair",
+        ("--mount", "type=bind,source=/nosuch,target=/x"): "bind source path does not exist: /nosuch",
+        ("--mount", "type=tmpfs,target=/x,tmpfs-mode=9"): "invalid value for tmpfs-mode: 9",
+        ("--mount", "type=tmpfs,target=/x,color=red"): "unexpected key 'color'",
+        ("--detach-keys", "ctrl-pp"): "invalid detach keys",
+        ("--health-interval", "x"): 'time: invalid duration "x"',
+        ("--health-cmd", "true", "--no-healthcheck"): "--no-healthcheck conflicts with --health-* options",
+        ("--label-file", "/nosuch"): "open /nosuch: No such file or directory",
+        ("-m", "1k"): "Minimum memory limit allowed is 6MB",
+        ("--ulimit", "foo"): "invalid ulimit argument: foo",
+        ("--add-host", "foo"): 'bad format for add-host: "foo"',
+        ("-p", "x:y"): "Invalid containerPort: y",
+        ("-w", "relative"): "it needs to be an absolute path",
+        ("--network", "nosuch"): "network nosuch not found",
+        ("--network", "name=bridge,color=red"): "invalid field 'color' in --network",
+    }
+    for options, words in cases.items():
+        done = labctr("run", *options, "busybox:1", "true", check=False)
+        assert (done.returncode, words in done.stderr) == (125, True), (options, done.stderr)
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_every_option_is_recorded_under_dockers_field_name(labctr: Labctr, tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("# comment\nfrom=file\n")
+    options = {
+        ("--label-file", str(tmp_path / "labels")): ("Config.Labels", '{"from":"file"}'),
+        ("--domainname", "lab"): ("Config.Domainname", '"lab"'),
+        ("--stop-signal", "SIGINT", "--stop-timeout", "3"): ("Config.StopTimeout", "3"),
+        ("--restart", "on-failure:2"): (
+            "HostConfig.RestartPolicy",
+            '{"Name":"on-failure","MaximumRetryCount":2}',
+        ),
+        ("--log-opt", "max-size=10m"): ("HostConfig.LogConfig.Config", '{"max-size":"10m"}'),
+        ("--tmpfs", "/run:size=1m"): ("HostConfig.Tmpfs", '{"/run":"size=1m"}'),
+        ("--read-only",): ("HostConfig.ReadonlyRootfs", "true"),
+        ("--shm-size", "1m"): ("HostConfig.ShmSize", "1048576"),
+        ("--cap-add", "NET_ADMIN", "--cap-drop", "KILL"): ("HostConfig.CapDrop", '["KILL"]'),
+        ("--dns", "10.0.0.1", "--dns-search", "lab"): ("HostConfig.Dns", '["10.0.0.1"]'),
+        ("--add-host", "db:10.0.0.2"): ("HostConfig.ExtraHosts", '["db:10.0.0.2"]'),
+        ("--oom-score-adj", "500"): ("HostConfig.OomScoreAdj", "500"),
+        ("--sysctl", "net.ipv4.ip_forward=1"): ("HostConfig.Sysctls", '{"net.ipv4.ip_forward":"1"}'),
+        ("--cpuset-cpus", "0", "-c", "512"): ("HostConfig.CpuShares", "512"),
+        ("--memory", "64m", "--memory-swap", "128m"): ("HostConfig.MemorySwap", "134217728"),
+        ("--pid", "host", "--ipc", "host", "--uts", "host"): ("HostConfig.PidMode", '"host"'),
+        ("--init", "--privileged"): ("HostConfig.Init", "true"),
+        ("--ulimit", "nofile=64:128"): ("HostConfig.Ulimits", '[{"Name":"nofile","Hard":128,"Soft":64}]'),
+        ("-p", "127.0.0.1:8080:80/udp"): (
+            "HostConfig.PortBindings",
+            '{"80/udp":[{"HostIp":"127.0.0.1","HostPort":"8080"}]}',
+        ),
+        ("--health-cmd", "true", "--health-interval", "1m30s", "--health-retries", "2"): (
+            "Config.Healthcheck",
+            '{"Test":["CMD-SHELL","true"],"Interval":90000000000,"Retries":2}',
+        ),
+    }
+    for given, (field, value) in options.items():
+        container_id = labctr("create", *given, "busybox:1", "true").stdout.strip()
+        assert labctr("inspect", "-f", f"{{{{json .{field}}}}}", container_id).stdout.strip() == value
+
+
+def test_mounts_of_all_kinds_are_there(labctr: Labctr, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("bound\n")
+    options = [
+        *("--mount", f"type=bind,src={tmp_path},dst=/bind,readonly"),
+        *("--mount", "type=volume,source=data,target=/data"),
+        *("--mount", "type=tmpfs,target=/memory,tmpfs-size=1m"),
+        *("--tmpfs", "/more"),
+    ]
+    script = "cat /bind/file; touch /bind/x 2>/dev/null || echo read-only; stat -f -c %T /memory /more; touch /data/x"
+    done = labctr("run", "--rm", *options, "busybox:1", "sh", "-c", script)
+    assert done.stdout == "bound\nread-only\ntmpfs\ntmpfs\n"
+    assert labctr("run", "--rm", "-v", "data:/d", "busybox:1", "ls", "/d").stdout == "x\n"
+
+
+def test_cidfile_holds_the_id_and_is_never_overwritten(labctr: Labctr, tmp_path: Path) -> None:
+    path = tmp_path / "cid"
+    container_id = labctr("run", "-d", "--cidfile", str(path), *SLEEP).stdout.strip()
+    assert path.read_text() == container_id
+    done = labctr("run", "--cidfile", str(path), *SLEEP, check=False)
+    assert done.returncode == 125
+    assert "container ID file found" in done.stderr
+    assert labctr("run", "--cidfile", str(tmp_path / "new"), "nosuch", check=False).returncode == 125
+    assert not (tmp_path / "new").exists()
+
+
+def test_go_flags_take_a_value_with_an_equals_sign(labctr: Labctr) -> None:
+    done = labctr("run", "--rm=true", "--init=false", "-e", "--rm=false", "busybox:1", "echo", "--rm=true")
+    assert done.stdout == "--rm=true\n"
+    assert labctr("ps", "-aq").stdout == ""
+
+
+def test_attach_chooses_streams(labctr: Labctr) -> None:
+    done = labctr("run", "--rm", "-a", "stdout", "busybox:1", "sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr) == ("out\n", "")
+
+
+def test_never_pulling_says_so(labctr: Labctr) -> None:
+    assert labctr("run", "--rm", "--pull", "never", "busybox:1", "echo", "x").stdout == "x\n"
+    done = labctr("run", "--pull", "never", "nosuch", check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (125, "Error: No such image: nosuch:latest")
+
+
+# -- ps ----------------------------------------------------------------------------------------
+
+
+def test_ps_has_formats(labctr: Labctr, web: str) -> None:
+    assert labctr("ps", "--format", '{{.ID}} {{.Names}} {{.State}} {{.Labels}} {{.Label "a"}}').stdout == (
+        f"{web[:12]} web running a=b,c=d b\n"
+    )
+    assert labctr("ps", "--format", r"table {{.Names}}\t{{.Image}}").stdout == "NAMES     IMAGE\nweb       busybox:1\n"
+    document = json.loads(labctr("ps", "--format", "json").stdout)
+    assert document["Command"] == '"sleep 1000"'
+    assert re.fullmatch(r"22/tcp, 127\.0\.0\.1:\d+->80/tcp", document["Ports"])
+    done = labctr("ps", "--format", "{{.Nope}}", check=False)
+    assert (done.returncode, "can't evaluate field Nope" in done.stderr) == (1, True)
+    assert re.search(r"\n.* web +\d+B \(virtual 1\.\d+MB\)\n", labctr("ps", "-s").stdout)
+    assert "SIZE" in labctr("ps", "-s").stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "found"),
+    [
+        (["name=web"], ["web"]),
+        (["name=^/w"], ["web"]),
+        (["name=e"], ["web"]),
+        (["status=exited"], ["old"]),
+        (["status=exited", "status=running"], ["old", "web"]),
+        (["exited=3"], ["old"]),
+        (["exited=0"], []),
+        (["label=a"], ["web"]),
+        (["label=a=b", "label=c=x"], []),
+        (["ancestor=busybox:1"], ["old", "web"]),
+        (["ancestor=nosuch"], []),
+        (["volume=data"], ["old"]),
+        (["volume=/d"], ["old"]),
+        (["network=bridge"], ["old", "web"]),
+        (["network=none"], []),
+        (["before=old"], ["web"]),
+        (["since=web"], ["old"]),
+        (["health=none"], ["old", "web"]),
+        (["health=healthy"], []),
+        (["expose=22"], ["web"]),
+        (["publish=80"], ["web"]),
+        (["publish=22"], []),
+    ],
+)
+def test_ps_filters_as_docker_does(labctr: Labctr, web: str, conditions: list[str], found: list[str]) -> None:
+    labctr("run", "--name", "old", "-v", "data:/d", "busybox:1", "sh", "-c", "exit 3", check=False)
+    options = [word for condition in conditions for word in ("--filter", condition)]
+    assert labctr("ps", "-a", "--format", "{{.Names}}", *options).stdout.split() == found
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("foo=bar", "Invalid filter 'foo'"),
+        ("name", "bad format of filter (expected name=value)"),
+        ("status=bogus", "Invalid filter 'status=bogus'"),
+        ("health=bogus", "Unrecognised filter value for health: bogus"),
+        ("exited=x", "Invalid filter 'exited=x'"),
+        ("before=nosuch", "No such container: nosuch"),
+        ("name=[", "invalid filter value"),
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused(labctr: Labctr, condition: str, words: str) -> None:
+    done = labctr("ps", "--filter", condition, check=False)
+    assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+
+
+# -- one after the other -----------------------------------------------------------------------
+
+
+def test_several_containers_do_what_they_can(labctr: Labctr, web: str) -> None:
+    done = labctr("stop", "-t", "0", "nosuch", "web", "other", check=False)
+    assert (done.returncode, done.stdout) == (1, "web\n")
+    assert done.stderr.count("Error: No such container: ") == 2
+    done = labctr("start", "nosuch", "web", check=False)
+    assert (done.returncode, done.stdout) == (1, "web\n")
+    done = labctr("rm", "nosuch", "web", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"You cannot remove a running container {web}" in done.stderr
+    assert labctr("rm", "-f", "nosuch").returncode == 0
+
+
+def test_pausing_and_its_refusals(labctr: Labctr, web: str) -> None:
+    assert labctr("pause", "web").stdout == "web\n"
+    assert labctr("ps", "--format", "{{.State}}").stdout == "paused\n"
+    assert labctr("ps", "--format", "{{.Status}}").stdout.endswith(" (Paused)\n")
+    assert f"Container {web} is already paused" in labctr("pause", "web", check=False).stderr
+    assert "is paused" in labctr("exec", "web", "true", check=False).stderr
+    assert labctr("unpause", "web").stdout == "web\n"
+    assert f"Container {web} is not paused" in labctr("unpause", "web", check=False).stderr
+
+
+def test_rename_keeps_names_apart(labctr: Labctr, web: str) -> None:
+    labctr("create", "--name", "other", *SLEEP)
+    assert labctr("rename", "web", "new").stdout == ""
+    assert labctr("inspect", "-f", "{{.Name}}", "new").stdout == "/new\n"
+    assert 'The container name "/other" is already in use' in labctr("rename", "new", "other", check=False).stderr
+    assert labctr("rename", "new", "new", check=False).returncode == 1
+    assert labctr("rename", "nosuch", "x", check=False).returncode == 1
+
+
+def test_port_and_top(labctr: Labctr, web: str) -> None:
+    shown = labctr("port", "web").stdout
+    assert re.fullmatch(r"80/tcp -> 127\.0\.0\.1:\d+\n", shown)
+    assert labctr("port", "web", "80").stdout == shown.partition(" -> ")[2]
+    done = labctr("port", "web", "99", check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "Error: No public port '99' published for web")
+    heading, row = labctr("top", "web").stdout.splitlines()
+    assert heading.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    assert row.endswith("sleep 1000")
+    assert re.fullmatch(r"PID +COMMAND\n\d+ +sleep\n", labctr("top", "web", "-eo", "pid,comm").stdout)
+    assert "Couldn't find PID" in labctr("top", "web", "-eo", "comm", check=False).stderr
+    labctr("stop", "-t", "0", "web")
+    assert f"Container {web} is not running" in labctr("top", "web", check=False).stderr
+    assert labctr("port", "web").stdout == ""
+
+
+def test_update_changes_limits(labctr: Labctr, web: str) -> None:
+    assert labctr("update", "-m", "64m", "--memory-swap", "64m", "--restart", "always", "web").stdout == "web\n"
+    assert labctr("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "web").stdout == (
+        "67108864 always\n"
+    )
+    assert "you must provide one or more flags" in labctr("update", "web", check=False).stderr
+
+
+def test_restart_gives_a_new_process(labctr: Labctr, web: str) -> None:
+    before = labctr("inspect", "-f", "{{.State.Pid}}", "web").stdout
+    assert labctr("restart", "-t", "0", "web").stdout == "web\n"
+    assert labctr("inspect", "-f", "{{.State.Pid}}", "web").stdout not in (before, "0\n")
+
+
+def test_inspect_looks_at_several_kinds_of_things(labctr: Labctr, web: str) -> None:
+    labctr("volume", "create", "data")
+    done = labctr("inspect", "web", "busybox:1", "data", "bridge", "nosuch", check=False)
+    assert done.returncode == 1
+    assert len(json.loads(done.stdout)) == 4
+    assert done.stderr.startswith("Error: No such object: nosuch")
+    assert labctr("inspect", "--type", "image", "web", check=False).returncode == 1
+    assert labctr("inspect", "-s", "-f", "{{.SizeRw}} {{if .SizeRootFs}}yes{{end}}", "web").stdout == "0 yes\n"
+    assert labctr("inspect", "-f", '{{index .Config.Labels "a"}} {{join .Config.Env ","}}', "web").stdout.startswith(
+        "b "
+    )
+    assert json.loads(labctr("inspect", "-f", "json", "web").stdout)["Id"] == web
+
+
+# -- exec and attach ---------------------------------------------------------------------------
+
+
+def test_exec_tells_a_missing_program_once(labctr: Labctr, web: str) -> None:
+    done = labctr("exec", "web", "nosuch", check=False)
+    assert done.returncode == 127
+    assert done.stderr.count("executable file not found") == 1
+    assert done.stderr.startswith('Error: exec: "nosuch": executable file not found in $PATH\nHint: ')
+
+
+def test_exec_keeps_streams_apart_and_leaves_what_is_in_the_background(labctr: Labctr, web: str) -> None:
+    done = labctr("exec", "web", "sh", "-c", "echo out; echo err >&2; exit 3", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+    assert labctr("exec", "web", "sh", "-c", "sleep 30 >/dev/null 2>&1 & echo x").stdout == "x\n"
+
+
+def test_exec_takes_files_of_variables_and_privileges(labctr: Labctr, web: str, tmp_path: Path) -> None:
+    (tmp_path / "variables").write_text("A=file\nB=file\n")
+    done = labctr("exec", "--env-file", str(tmp_path / "variables"), "-e", "A=given", "web", "sh", "-c", "echo $A $B")
+    assert done.stdout == "given file\n"
+    script = "grep CapEff /proc/self/status"
+    plain, privileged = (labctr("exec", *more, "web", "sh", "-c", script).stdout for more in ((), ("--privileged",)))
+    assert int(plain.split()[1], 16) < int(privileged.split()[1], 16)
+
+
+def test_other_keys_may_leave_a_container(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
+    screen = terminal("run", "-it", "--name", "shell", "--detach-keys", "ctrl-x,q", "busybox:1", "sh")
+    screen.expect("# ")
+    screen.type(b"echo $((6*7))\r")
+    screen.expect("42")
+    screen.type(b"\x18q")
+    screen.expect("read escape sequence")
+    assert screen.wait() == 0
+    assert labctr("ps", "--format", "{{.Names}}").stdout == "shell\n"
+
+
+def test_without_sig_proxy_a_signal_ends_only_the_command(command: list[str], repository: Path, labctr: Labctr) -> None:
+    labctr("run", "-d", "--name", "web", "busybox:1", "sh", "-c", "while :; do echo up; sleep 0.1; done")
+    line = [*command, "attach", "--sig-proxy=false", "web"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, cwd=repository) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.terminate()
+        process.wait(15)
+    assert labctr("inspect", "-f", "{{.State.Status}}", "web").stdout == "running\n"
+
+
+def test_attach_refuses_what_does_not_run(labctr: Labctr, web: str) -> None:
+    labctr("pause", "web")
+    assert "You cannot attach to a paused container" in labctr("attach", "web", check=False).stderr
+    labctr("unpause", "web")
+    labctr("stop", "-t", "0", "web")
+    assert "You cannot attach to a stopped container" in labctr("attach", "web", check=False).stderr
+
+
+# -- images and the engine, through templates --------------------------------------------------
+
+
+def test_other_listings_take_templates_too(labctr: Labctr) -> None:
+    assert labctr("images", "--format", "{{.Repository}}:{{.Tag}}").stdout == "busybox:1\n"
+    assert labctr("images", "-q", "-f", "dangling=true").stdout == ""
+    assert labctr("images", "-f", "reference=busy*", "--format", "{{.Tag}}").stdout == "1\n"
+    assert labctr("info", "-f", "{{.Driver}}").stdout == "overlay2\n"
+    assert labctr("version", "--format", "{{.Server.Version}}").stdout
+    assert labctr("system", "df", "--format", "{{.Type}}={{.TotalCount}}").stdout.startswith("Images=1\n")

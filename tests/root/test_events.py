@@ -1,0 +1,190 @@
+"""events: what all processes on a data root did, for who looks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine import event_log
+from pylab_container.engine.event_log import EventLog
+from pylab_container.errors import InvalidInput
+from pylab_container.formats.events import (
+    ContainerChanged,
+    Event,
+    ImageChanged,
+    NetworkAction,
+    Progress,
+    VolumeAction,
+)
+from tests.root.commands import Labctr
+
+
+def actions(told: Iterator[dict[str, Any]]) -> list[str]:
+    return [f"{one['Type']} {one['Action']}" for one in told]
+
+
+# -- the file ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "action", "attributes"),
+    [
+        (
+            ContainerChanged("exited", "ab", "web", "status 3", image="busybox:1", labels=(("a", "b"),)),
+            "container",
+            "die",
+            {"a": "b", "image": "busybox:1", "name": "web", "exitCode": "3"},
+        ),
+        (
+            ContainerChanged("killed", "ab", "web", "signal 9"),
+            "container",
+            "kill",
+            {"image": "", "name": "web", "signal": "9"},
+        ),
+        (
+            ContainerChanged("health_status", "ab", "web", "healthy"),
+            "container",
+            "health_status: healthy",
+            {"image": "", "name": "web"},
+        ),
+        (ImageChanged("tagged", "sha256:ab", "busybox:1"), "image", "tag", {"name": "busybox:1"}),
+        (ImageChanged("deleted", "sha256:ab"), "image", "delete", {"name": "sha256:ab"}),
+        (VolumeAction("create", "data"), "volume", "create", {"driver": "local"}),
+        (
+            NetworkAction("connect", "cd", "net", "bridge", "ab"),
+            "network",
+            "connect",
+            {"name": "net", "type": "bridge", "container": "ab"},
+        ),
+    ],
+)
+def test_events_are_dockers(event: Event, kind: str, action: str, attributes: dict[str, str]) -> None:
+    document = event_log.document(event, 1_500_000_000)
+    assert document is not None
+    assert (document["Type"], document["Action"], document["Actor"]["Attributes"]) == (kind, action, attributes)
+    assert (document["time"], document["timeNano"], document["scope"]) == (1, 1_500_000_000, "local")
+
+
+def test_what_docker_does_not_tell_is_not_written(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append(Progress("hashing", 1))
+    assert not log.path.exists()
+
+
+def test_a_full_file_gives_way_and_its_events_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "_LARGEST", 1000)
+    log = EventLog(tmp_path)
+    for number in range(9):
+        log.append(VolumeAction("create", f"v{number}"))
+    assert (tmp_path / "events.log.1").exists()
+    assert [one["Actor"]["ID"] for one in log.read(since=0, until=time.time())][-6:] == [f"v{n}" for n in range(3, 9)]
+
+
+def test_a_reader_sees_what_comes_across_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_log, "_LARGEST", 300)
+    log = EventLog(tmp_path)
+    log.append(VolumeAction("create", "before"))
+    told = log.read(since=0)
+    seen = [next(told)["Actor"]["ID"]]
+    for number in range(3):
+        log.append(VolumeAction("create", f"v{number}"))
+        seen.append(next(told)["Actor"]["ID"])
+    assert seen == ["before", "v0", "v1", "v2"]
+
+
+def test_broken_lines_are_passed_over(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append(VolumeAction("create", "one"))
+    with log.path.open("a") as file:
+        file.write('{"half\n')
+    log.append(VolumeAction("create", "two"))
+    assert [one["Actor"]["ID"] for one in log.read(since=0, until=time.time())] == ["one", "two"]
+
+
+def test_filters_choose(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.append(ContainerChanged("started", "abcdef", "web", image="busybox:1", labels=(("a", "b"),)))
+    log.append(ContainerChanged("health_status", "abcdef", "web", "healthy", image="busybox:1"))
+    log.append(VolumeAction("create", "data"))
+    log.append(NetworkAction("connect", "fedcba", "net", "bridge", "abcdef"))
+    log.append(ImageChanged("tagged", "sha256:ab", "busybox:1"))
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"type": "volume"}, ["volume create"]),
+        ({"type": ["volume", "network"]}, ["volume create", "network connect"]),
+        ({"event": "start"}, ["container start"]),
+        ({"event": "health_status"}, ["container health_status: healthy"]),
+        ({"container": "web", "event": "start"}, ["container start"]),
+        ({"container": "abcd", "type": "container"}, ["container start", "container health_status: healthy"]),
+        ({"container": "abcdef", "type": "network"}, ["network connect"]),
+        ({"network": "net"}, ["network connect"]),
+        ({"volume": "data"}, ["volume create"]),
+        ({"image": "busybox", "event": "start"}, ["container start"]),
+        ({"image": "busybox:1", "type": "image"}, ["image tag"]),
+        ({"label": "a=b"}, ["container start"]),
+    ]
+    for filters, expected in cases:
+        assert actions(log.read(since=0, until=time.time(), filters=filters)) == expected, filters
+    with pytest.raises(InvalidInput, match="Invalid filter 'foo'"):
+        next(log.read(since=0, filters={"foo": "bar"}))
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("image")
+def test_the_life_of_a_container_is_told_as_docker_tells_it(labctr: Labctr) -> None:
+    container_id = labctr("run", "-d", "--name", "web", "-l", "a=b", "busybox:1", "sleep", "100").stdout.strip()
+    labctr("pause", "web")
+    labctr("unpause", "web")
+    labctr("stop", "-t", "0", "web")
+    labctr("rm", "web")
+    told = labctr("events", "--since", "5m", "--until", "0s", "--filter", "container=web").stdout.splitlines()
+    found = [re.fullmatch(rf"\S+Z container (\S+) {container_id} \((.*)\)", line) for line in told]
+    words = [match[1] for match in found if match]
+    assert [word for word in words if word != "kill"] == [
+        *("create", "start", "pause", "unpause", "die", "stop", "destroy")
+    ]
+    assert found[0]
+    assert found[0][2] == "a=b, image=busybox:1, name=web"
+    line = labctr(
+        "events",
+        "--since",
+        "5m",
+        "--until",
+        "0s",
+        "-f",
+        "event=die",
+        "--format",
+        "{{.Status}} {{.Actor.Attributes.name}}",
+    )
+    assert line.stdout == "die web\n"
+    document = json.loads(
+        labctr("events", "--since", "5m", "--until", "0s", "-f", "event=create", "--format", "json").stdout
+    )
+    assert document["Actor"]["ID"] == container_id
+
+
+@pytest.mark.usefixtures("image")
+def test_another_process_sees_it_at_once(labctr: Labctr, command: list[str], repository: Path, engine: Engine) -> None:
+    line = [*command, "events", "--filter", "type=volume"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=repository) as watching:
+        assert watching.stdout is not None
+        time.sleep(0.7)
+        engine.volumes.create("data")
+        assert "volume create data (driver=local)" in watching.stdout.readline()
+        engine.volumes.remove("data")
+        assert "volume destroy data (driver=local)" in watching.stdout.readline()
+        watching.terminate()
+
+
+def test_a_mistake_is_told(labctr: Labctr) -> None:
+    assert "Invalid filter 'foo'" in labctr("events", "--filter", "foo=bar", check=False).stderr
+    assert "invalid time" in labctr("events", "--since", "noon", check=False).stderr

@@ -1,0 +1,452 @@
+"""What can happen to a container, on the real kernel: states, restart policies, health, and sudden deaths."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine import lifetime
+from pylab_container.engine.container import Container
+from pylab_container.engine.image import Image
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput
+from pylab_container.formats.lifecycle import State
+from pylab_container.runtime.conmon import UNKNOWN_STATUS
+
+FOREVER = ["sleep", "1000"]
+OBEDIENT = ["sh", "-c", "trap 'exit 7' TERM USR1; while :; do sleep 0.1; done"]
+
+
+def start(engine: Engine, image: Image, command: list[str] | None = None, **options: object) -> Container:
+    container: Container = engine.containers.run(
+        image,
+        command or OBEDIENT,
+        detach=True,
+        **{"network_mode": "none", **options},  # type: ignore[arg-type]
+    )
+    return container
+
+
+def soon(holds: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+# -- pause, stop, kill, restart ----------------------------------------------------------------
+
+
+def test_a_paused_container_stands_still_and_goes_on(engine: Engine, image: Image) -> None:
+    container = start(engine, image, ["sh", "-c", "while :; do echo x; sleep 0.02; done"])
+    container.pause()
+    state = container.attrs["State"]
+    assert (state["Status"], state["Running"], state["Paused"]) == ("paused", True, True)
+    time.sleep(0.1)
+    before = container.logs()
+    time.sleep(0.2)
+    assert container.logs() == before
+    for attempt in (container.pause, container.start, lambda: container.exec_run(["true"]), container.remove):
+        with pytest.raises(Conflict):
+            attempt()
+    container.unpause()
+    assert container.status == "running"
+    soon(lambda: container.logs() != before)
+    with pytest.raises(Conflict, match="is not paused"):
+        container.unpause()
+
+
+def test_a_paused_container_can_be_stopped_killed_and_removed(engine: Engine, image: Image) -> None:
+    stopped, killed, removed = (start(engine, image) for _ in range(3))
+    for container in (stopped, killed, removed):
+        container.pause()
+    stopped.stop()
+    assert stopped.attrs["State"]["ExitCode"] == 7
+    killed.kill()
+    assert killed.attrs["State"]["ExitCode"] == 137
+    removed.remove(force=True)
+    with pytest.raises(ContainerNotFound):
+        _ = removed.status
+
+
+def test_stop_sends_the_stop_signal_and_kills_after_the_containers_own_time(engine: Engine, image: Image) -> None:
+    polite = start(engine, image, stop_signal="SIGUSR1")
+    assert polite.attrs["Config"]["StopSignal"] == "SIGUSR1"
+    polite.stop()
+    assert polite.wait() == 7
+    deaf = start(engine, image, FOREVER, stop_timeout=1)
+    assert deaf.attrs["Config"]["StopTimeout"] == 1
+    before = time.monotonic()
+    deaf.stop()
+    assert 0.9 < time.monotonic() - before < 5
+    assert deaf.wait() == 137
+    deaf.stop()  # no error: it does not run
+
+
+def test_kill_of_what_does_not_run_has_dockers_words(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, FOREVER, name="still", network_mode="none")
+    with pytest.raises(Conflict, match=f"Cannot kill container: still: Container {container.id} is not running"):
+        container.kill()
+
+
+def test_a_signal_that_is_handled_leaves_the_container_running(engine: Engine, image: Image) -> None:
+    container = start(engine, image, ["sh", "-c", "trap 'echo hup' HUP; while :; do sleep 0.05; done"])
+    time.sleep(0.2)
+    container.kill("HUP")
+    soon(lambda: container.logs() == b"hup\n")
+    assert container.status == "running"
+
+
+def test_restart_starts_what_runs_and_what_does_not(engine: Engine, image: Image) -> None:
+    container = start(engine, image)
+    first = container.pid
+    container.restart()
+    assert container.status == "running"
+    assert container.pid != first
+    container.stop()
+    container.restart()
+    assert container.status == "running"
+    assert container.attrs["RestartCount"] == 0
+
+
+def test_the_log_goes_on_when_a_container_is_started_again(engine: Engine, image: Image) -> None:
+    container = start(engine, image, ["echo", "once"])
+    container.wait()
+    container.start()
+    container.wait()
+    assert container.logs() == b"once\nonce\n"
+
+
+# -- rename, update, remove --------------------------------------------------------------------
+
+
+def test_rename_gives_the_old_name_free(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, FOREVER, name="old", network_mode="none")
+    other = engine.containers.create(image, FOREVER, name="other", network_mode="none")
+    container.rename("new")
+    assert engine.containers.get("new").id == container.id
+    assert container.attrs["Name"] == "/new"
+    engine.containers.create(image, FOREVER, name="old", network_mode="none")
+    with pytest.raises(Conflict, match=f'name "/new" is already in use by container "{container.id}"'):
+        other.rename("new")
+    with pytest.raises(InvalidInput, match="same name as its current name"):
+        other.rename("other")
+    with pytest.raises(InvalidInput, match="Invalid container name"):
+        other.rename("a/b")
+    with pytest.raises(InvalidInput, match="may be empty"):
+        other.rename("")
+
+
+def cgroup_value(container: Container, controller: str, name: str) -> str:
+    return Path(f"/sys/fs/cgroup/{controller}/labctr/{container.id}/{name}").read_text().strip()
+
+
+def test_update_changes_the_limits_of_what_runs(engine: Engine, image: Image) -> None:
+    container = start(engine, image, mem_limit="64m", pids_limit=20)
+    container.update(mem_limit="32m", memswap_limit="64m", nano_cpus=500_000_000, cpu_shares=512, pids_limit=30)
+    host = container.attrs["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (32 << 20, 64 << 20, 500_000_000)
+    assert (host["CpuShares"], host["PidsLimit"]) == (512, 30)
+    assert container.exec_run(["cat", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]).output == b"%d\n" % (32 << 20)
+    assert cgroup_value(container, "pids", "pids.max") == "30"
+    assert cgroup_value(container, "cpu", "cpu.shares") == "512"
+    assert cgroup_value(container, "cpu", "cpu.cfs_quota_us") == "50000"
+    container.update(pids_limit=-1)
+    assert cgroup_value(container, "pids", "pids.max") == "max"
+    with pytest.raises(InvalidInput, match="smaller than already set memoryswap"):
+        container.update(mem_limit="128m")
+    with pytest.raises(TypeError):
+        container.update(colour="red")  # type: ignore[call-arg]
+
+
+def test_update_of_what_does_not_run_holds_at_its_next_start(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, FOREVER, network_mode="none")
+    container.update(pids_limit=17, restart_policy={"Name": "always"})
+    assert container.attrs["HostConfig"]["RestartPolicy"] == {"Name": "always", "MaximumRetryCount": 0}
+    container.start()
+    assert cgroup_value(container, "pids", "pids.max") == "17"
+    container.update(restart_policy={"Name": "no"})
+
+
+def test_only_force_removes_what_runs(engine: Engine, image: Image) -> None:
+    container = start(engine, image)
+    with pytest.raises(Conflict, match=f"You cannot remove a running container {container.id}"):
+        container.remove()
+    container.remove(force=True)
+    assert engine.containers.list(all=True) == []
+
+
+# -- restart policies --------------------------------------------------------------------------
+
+
+def test_on_failure_tries_so_many_times_and_tells_how_many(engine: Engine, image: Image) -> None:
+    container = start(
+        engine, image, ["sh", "-c", "echo x; exit 3"], restart_policy={"Name": "on-failure", "MaximumRetryCount": 2}
+    )
+    assert container.wait(20) == 3
+    attrs = container.attrs
+    assert (attrs["RestartCount"], attrs["State"]["Status"], attrs["State"]["ExitCode"]) == (2, "exited", 3)
+    assert container.logs() == b"x\n" * 3
+
+
+def test_on_failure_is_content_with_success(engine: Engine, image: Image) -> None:
+    container = start(engine, image, ["true"], restart_policy={"Name": "on-failure"})
+    assert container.wait(20) == 0
+    assert container.attrs["RestartCount"] == 0
+
+
+def test_always_starts_again_until_somebody_stops_it(engine: Engine, image: Image) -> None:
+    container = start(engine, image, ["sh", "-c", "echo x; exit 0"], restart_policy={"Name": "always"})
+    soon(lambda: container.attrs["RestartCount"] >= 2)
+    soon(lambda: container.status == "restarting")
+    state = container.attrs["State"]
+    assert (state["Restarting"], state["Running"], state["Pid"]) == (True, True, 0)
+    with pytest.raises(Conflict, match="is restarting, wait until the container is running"):
+        container.exec_run(["true"])
+    container.stop()
+    count = container.attrs["RestartCount"]
+    time.sleep(1)
+    assert container.status == "exited"
+    assert container.attrs["RestartCount"] == count
+    container.start()
+    soon(lambda: container.attrs["RestartCount"] >= 1)
+
+
+def test_a_container_that_restarts_can_be_removed_at_any_moment(engine: Engine, image: Image) -> None:
+    for moment in (0.0, 0.15, 0.35):
+        container = start(engine, image, ["false"], restart_policy={"Name": "always"})
+        time.sleep(moment)
+        container.remove(force=True)
+        assert engine.containers.list(all=True) == []
+
+
+def test_kill_ends_a_policy_and_a_crash_does_not(engine: Engine, image: Image) -> None:
+    container = start(engine, image, FOREVER, restart_policy={"Name": "unless-stopped"})
+    first = container.pid
+    os.kill(first, signal.SIGKILL)
+    soon(lambda: container.pid not in (0, first))
+    assert container.attrs["RestartCount"] == 1
+    container.kill()
+    time.sleep(0.5)
+    assert container.status == "exited"
+
+
+def test_a_killed_monitor_does_not_end_a_policy(engine: Engine, image: Image) -> None:
+    container = start(engine, image, FOREVER, restart_policy={"Name": "always"})
+    os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
+    soon(lambda: container.attrs["RestartCount"] == 1 and container.status == "running")
+
+
+def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = start(engine, image, FOREVER)
+    container.kill()
+    record = container.record
+    engine.records.update(
+        record,
+        state=State.RESTARTING,
+        restart_delay=0.1,
+        finished_at="2020-01-01T00:00:00Z",
+        host_config={**record.host_config, "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}},
+    )
+    assert container.status == "restarting"
+    soon(lambda: container.status == "running")
+
+
+def test_a_policy_and_auto_remove_exclude_each_other(engine: Engine, image: Image) -> None:
+    with pytest.raises(InvalidInput, match="can't create 'AutoRemove' container with restart policy"):
+        engine.containers.create(image, FOREVER, auto_remove=True, restart_policy={"Name": "always"})
+    with pytest.raises(InvalidInput, match="--restart and --rm"):
+        engine.containers.run(image, FOREVER, remove=True, restart_policy={"Name": "always"})
+
+
+# -- health ------------------------------------------------------------------------------------
+
+SECOND = 10**9
+
+
+def check(test: object, **more: object) -> dict[str, object]:
+    return {"test": test, "interval": SECOND // 5, "timeout": SECOND, "retries": 2, **more}
+
+
+def test_a_container_becomes_healthy_unhealthy_and_healthy_again(engine: Engine, image: Image) -> None:
+    container = start(engine, image, FOREVER, healthcheck=check("echo checked; test -e /ok"))
+    assert container.health == "starting"
+    soon(lambda: container.health == "unhealthy")
+    log = container.attrs["State"]["Health"]["Log"]
+    assert (log[-1]["ExitCode"], log[-1]["Output"]) == (1, "checked\n")
+    assert container.attrs["State"]["Health"]["FailingStreak"] >= 2
+    container.exec_run(["touch", "/ok"])
+    soon(lambda: container.health == "healthy")
+    assert container.attrs["State"]["Health"]["FailingStreak"] == 0
+    soon(lambda: len(container.attrs["State"]["Health"]["Log"]) == 5)
+    container.stop(timeout=0)
+    assert container.attrs["State"]["Health"]["Status"] == "unhealthy"
+
+
+def test_a_check_that_hangs_is_killed_and_failures_do_not_count_at_the_start(engine: Engine, image: Image) -> None:
+    hanging = start(engine, image, FOREVER, healthcheck=check(["CMD", "sleep", "99"], timeout=SECOND // 5))
+    slow = start(engine, image, FOREVER, healthcheck=check("false", start_period=30 * SECOND))
+    soon(lambda: hanging.health == "unhealthy")
+    last = hanging.attrs["State"]["Health"]["Log"][-1]
+    assert (last["ExitCode"], last["Output"]) == (-1, "Health check exceeded timeout (200ms)")
+    assert b"sleep 99" not in hanging.exec_run(["ps"]).output
+    soon(lambda: len(slow.attrs["State"]["Health"]["Log"]) >= 3)
+    assert slow.health == "starting"
+
+
+def test_an_images_check_holds_and_can_be_switched_off(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, FOREVER, network_mode="none")
+    checked = container.commit("checked", changes=['HEALTHCHECK --interval=1s CMD ["true"]'])
+    watched = start(engine, checked, FOREVER)
+    assert watched.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "true"]
+    soon(lambda: watched.health == "healthy")
+    unwatched = start(engine, checked, FOREVER, healthcheck={"test": ["NONE"]})
+    assert "Health" not in unwatched.attrs["State"]
+
+
+def test_the_process_that_checks_ends_with_the_container(engine: Engine, image: Image) -> None:
+    container = start(engine, image, FOREVER, healthcheck=check("true"))
+    soon(lambda: container.health == "healthy")
+
+    def watchers() -> str:
+        return subprocess.run(
+            ["pgrep", "-f", f"watch-health {container.id}"], capture_output=True, text=True, check=False
+        ).stdout
+
+    assert watchers()
+    container.remove(force=True)
+    soon(lambda: not watchers())
+
+
+@pytest.mark.parametrize(
+    ("healthcheck", "words"),
+    [
+        ({"test": ["RUN", "x"]}, "Unknown type 'RUN'"),
+        ({"test": "true", "interval": 1000}, "Interval in Healthcheck cannot be less than 1ms"),
+        ({"test": "true", "retries": -1}, "Retries in Healthcheck cannot be negative"),
+        ({"test": "true", "colour": "red"}, "unknown field colour"),
+    ],
+)
+def test_a_check_that_makes_no_sense_is_refused(
+    engine: Engine, image: Image, healthcheck: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        engine.containers.create(image, FOREVER, healthcheck=healthcheck)
+
+
+# -- sudden deaths -----------------------------------------------------------------------------
+
+
+def test_a_container_whose_monitor_was_killed_is_told_as_ended(engine: Engine, image: Image) -> None:
+    container = start(engine, image, FOREVER, network_mode="bridge")
+    pid = container.pid
+    os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
+    soon(lambda: container.status == "exited")
+    assert container.attrs["State"]["ExitCode"] == UNKNOWN_STATUS
+    soon(lambda: not Path(f"/proc/{pid}").exists())
+    container.start()
+    assert container.status == "running"
+
+
+def test_a_container_whose_process_was_killed_has_137(engine: Engine, image: Image) -> None:
+    container = start(engine, image, FOREVER)
+    os.kill(container.pid, signal.SIGKILL)
+    soon(lambda: container.status == "exited")
+    assert container.attrs["State"]["ExitCode"] == 137
+
+
+def test_a_starter_killed_after_the_start_leaves_a_running_container(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = engine.containers.create(image, FOREVER, healthcheck=check("true"))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.records, "save", die)  # the moment between `runc start` and the record
+        with pytest.raises(Killed):
+            container.start()
+    assert container.status == "running"
+    assert container.address
+    assert container.exec_run(["echo", "hi"]).output == b"hi\n"
+    container.kill()
+    assert container.attrs["State"]["ExitCode"] == 137
+
+
+def test_a_starter_killed_before_the_start_leaves_a_created_container(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = engine.containers.create(image, FOREVER, network_mode="none")
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.runc, "start", die)
+        patch.setattr(lifetime, "_undo", lambda *_: None)
+        with pytest.raises(Killed):
+            container.start()
+    assert container.status == "created"
+    container.start()
+    assert container.status == "running"
+
+
+def test_removal_by_force_does_not_need_the_monitor(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetime, "_GRACE", 0.5)
+    container = start(engine, image, FOREVER, network_mode="bridge")
+    os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGSTOP)
+    container.remove(force=True)
+    assert engine.containers.list(all=True) == []
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all below it, as far as they have not left it."""
+    found = [pid]
+    for one in found:
+        try:
+            for thread in Path(f"/proc/{one}/task").iterdir():
+                found += [int(child) for child in (thread / "children").read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("victim", ["engine", "anything"])
+def test_a_start_killed_at_any_moment_is_told_truthfully_and_removed(
+    engine: Engine, image: Image, command: list[str], kills: int, seed: int, victim: str
+) -> None:
+    chance = random.Random(seed)
+    for _ in range(kills):
+        starter = subprocess.Popen(
+            [*command, "run", "-d", "busybox:1", *FOREVER], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(0.1, 0.5))
+        targets = [starter.pid] if victim == "engine" else descendants(starter.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(targets), signal.SIGKILL)
+        starter.wait()
+        for container in engine.containers.list(all=True):
+            state = container.attrs["State"]
+            assert state["Running"] == (state["Pid"] != 0), seed
+            assert not state["Pid"] or Path(f"/proc/{state['Pid']}/cmdline").read_bytes() == b"sleep\x001000\0", seed
+            container.remove(force=True)
+    Engine(engine.data_root)  # whoever comes next clears what killed ones left
+    assert engine.containers.list(all=True) == []
+    assert engine.fsck() == []

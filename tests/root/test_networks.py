@@ -1,0 +1,403 @@
+"""engine/networks.py and endpoints.py: networks of users, on real bridges with real traffic."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.containers import Container
+from pylab_container.engine.image import Image
+from pylab_container.engine.networks import Network
+from pylab_container.errors import Conflict, InUse, InvalidInput, NotFound
+from tests.root.test_ports import free_port, get, kill_everything
+
+Start = Callable[..., Container]
+SERVER = ["sh", "-c", "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www"]
+
+
+@pytest.fixture
+def clean(engine: Engine) -> Iterator[None]:
+    """Networks of the test go at its end, with all that belongs to them."""
+    yield
+    containers, networks = engine.containers.list(all=True), engine.networks.list({"type": "custom"})
+    names = [*(f"labctr_ports_{one.short_id}" for one in containers), *(one.bridge.name for one in networks)]
+    for container in containers:
+        container.remove(force=True)
+    for network in networks:
+        network.remove()
+    tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+    assert not [name for name in names if name in tables or Path("/sys/class/net", name).exists()]
+
+
+@pytest.fixture
+def start(engine: Engine, image: Image, clean: None) -> Start:
+    """Start a container that sleeps, or does what it is told."""
+
+    def run(command: list[str] | None = None, **options: Any) -> Container:
+        container: Container = engine.containers.run(image, command or ["sleep", "600"], detach=True, **options)
+        return container
+
+    return run
+
+
+@pytest.fixture
+def web(engine: Engine, clean: None) -> Network:
+    return engine.networks.create("web")
+
+
+def reaches(container: Container, name: str) -> bool:
+    return container.exec_run(["ping", "-c", "1", "-W", "1", name]).exit_code == 0
+
+
+def hosts(container: Container) -> str:
+    return container.exec_run(["cat", "/etc/hosts"]).output.decode()
+
+
+def endpoint(container: Container, network: str) -> dict[str, Any]:
+    settings: dict[str, Any] = container.attrs["NetworkSettings"]["Networks"][network]
+    return settings
+
+
+def fetch(container: Container, address: str) -> str:
+    """The page, as soon as the server is up."""
+    for _ in range(50):
+        if text := container.exec_run(["timeout", "2", "wget", "-qO-", f"http://{address}/"]).output.strip():
+            return text.decode()
+        time.sleep(0.05)
+    return ""
+
+
+# -- networks -----------------------------------------------------------------------------------
+
+
+def test_there_are_three_before_anybody_makes_one(engine: Engine) -> None:
+    assert [(one.name, one.driver) for one in engine.networks.list()] == [
+        ("bridge", "bridge"),
+        ("host", "host"),
+        ("none", "null"),
+    ]
+    assert engine.networks.get("bridge").id == engine.networks.get("bridge").id
+
+
+def test_a_network_is_recorded_in_dockers_words(engine: Engine, web: Network) -> None:
+    document = web.attrs
+    assert list(document) == (
+        "Name Id Created Scope Driver EnableIPv6 IPAM Internal Attachable Ingress ConfigFrom ConfigOnly "
+        "Containers Options Labels".split()
+    )
+    (pool,) = document["IPAM"]["Config"]
+    assert pool["Gateway"] == pool["Subnet"].replace(".0.0/16", ".0.1")
+    again = Engine(engine.data_root).networks
+    assert again.get("web") == again.get(web.id) == again.get(web.short_id) == web
+
+
+def test_its_subnet_is_nobody_elses(engine: Engine, web: Network) -> None:
+    other = engine.networks.create("other")
+    routes = json.loads(subprocess.run(["ip", "-j", "route"], check=True, capture_output=True).stdout)
+    ours = [one.attrs["IPAM"]["Config"][0]["Subnet"] for one in (web, other)]
+    assert ours[0] != ours[1]
+    assert [route["dev"] for route in routes if route["dst"] == ours[0]] == [web.bridge.name]
+    with pytest.raises(Conflict, match="Pool overlaps"):
+        engine.networks.create("third", subnet=ours[0])
+
+
+def test_subnet_gateway_and_range_are_the_users(engine: Engine, start: Start) -> None:
+    made = engine.networks.create("own", subnet="10.213.0.0/24", gateway="10.213.0.254", ip_range="10.213.0.64/28")
+    assert made.attrs["IPAM"]["Config"] == [
+        {"Subnet": "10.213.0.0/24", "Gateway": "10.213.0.254", "IPRange": "10.213.0.64/28"}
+    ]
+    first, second = start(network="own"), start(network="own", ipv4_address="10.213.0.9")
+    assert (first.address, second.address) == ("10.213.0.64", "10.213.0.9")
+    assert endpoint(first, "own")["Gateway"] == "10.213.0.254"
+    assert reaches(first, "10.213.0.254")
+    with pytest.raises(Conflict, match="Address already in use"):
+        start(network="own", ipv4_address="10.213.0.9")
+    with pytest.raises(InvalidInput):
+        start(network="own", ipv4_address="10.214.0.9")
+
+
+def test_docker_pys_ipam_is_understood(engine: Engine, clean: None) -> None:
+    ipam = {"Driver": "default", "Config": [{"Subnet": "10.213.0.0/24", "Gateway": None, "IPRange": None}]}
+    assert engine.networks.create("own", ipam=ipam).attrs["IPAM"]["Config"][0]["Gateway"] == "10.213.0.1"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"driver": "overlay"},
+        {"subnet": "10.213.0.1/24"},
+        {"subnet": "10.213.0.0/31"},
+        {"subnet": "nonsense"},
+        {"gateway": "10.213.0.1"},
+        {"subnet": "10.213.0.0/24", "gateway": "10.214.0.1"},
+        {"subnet": "10.213.0.0/24", "gateway": "10.213.0.255"},
+        {"subnet": "10.213.0.0/24", "ip_range": "10.214.0.0/25"},
+        {"subnet": ("10.213.0.0/24", "10.214.0.0/24")},
+        {"subnet": "fd00:213::/64"},
+        {"enable_ipv6": True},
+        {"options": {"com.example.unknown": "1"}},
+        {"options": {"com.docker.network.driver.mtu": "big"}},
+        {"options": {"com.docker.network.bridge.name": "../up"}},
+        {"ipam": {"Driver": "dhcp"}},
+        {"ipam": {"Config": [{"Subnet": "10.213.0.0/24", "AuxiliaryAddresses": {"a": "10.213.0.5"}}]}},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(engine: Engine, clean: None, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        engine.networks.create("bad", **options)
+    assert engine.networks.list({"type": "custom"}) == []
+
+
+def test_names_that_are_taken_or_cannot_be_are_refused(engine: Engine, web: Network) -> None:
+    with pytest.raises(Conflict, match="already exists"):
+        engine.networks.create("web")
+    for name in ("bridge", "host", "none"):
+        with pytest.raises(Conflict, match="predefined"):
+            engine.networks.create(name)
+        with pytest.raises(Conflict, match="pre-defined"):
+            engine.networks.get(name).remove()
+    for name in ("", "a b", "../up", "-x"):
+        with pytest.raises(InvalidInput):
+            engine.networks.create(name)
+    with pytest.raises(NotFound):
+        engine.networks.get("nobody")
+
+
+def test_a_network_goes_when_nobody_is_on_it(engine: Engine, web: Network, start: Start) -> None:
+    container = start(network="web", name="member")
+    assert [one.name for one in web.containers] == ["member"]
+    assert web.attrs["Containers"][container.id]["IPv4Address"] == f"{container.address}/16"
+    with pytest.raises(InUse, match="active endpoints"):
+        web.remove()
+    container.stop(timeout=0)
+    web.remove()
+    assert not Path("/sys/class/net", web.bridge.name).exists()
+    with pytest.raises(NotFound, match="web"):
+        container.start()
+
+
+def test_prune_takes_what_nobody_is_on(engine: Engine, web: Network, start: Start) -> None:
+    start(network="web")
+    engine.networks.create("spare", labels={"keep": "no"})
+    engine.networks.create("kept", labels={"keep": "yes"})
+    assert [one.name for one in engine.networks.prune({"label!": "keep=yes"}).deleted] == ["spare"]
+    assert [one.name for one in engine.networks.list({"type": "custom"})] == ["kept", "web"]
+    assert [one.name for one in engine.networks.list({"dangling": "true"})] == ["kept"]
+    assert [one.name for one in engine.networks.list({"name": "e", "driver": "bridge"})] == ["bridge", "kept", "web"]
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+def test_containers_find_each_other_by_name_id_and_alias(web: Network, start: Start) -> None:
+    server = start(SERVER, network="web", name="server", network_aliases=["www", "shop"])
+    client = start(network="web", name="client")
+    for name in ("server", server.short_id, "www", "shop"):
+        assert fetch(client, name) == server.short_id
+    assert reaches(server, "client")
+    assert reaches(client, "client")
+    assert endpoint(server, "web")["Aliases"] == ["www", "shop", server.short_id]
+
+
+def test_a_name_goes_with_its_container(web: Network, start: Start) -> None:
+    client, server = start(network="web", name="client"), start(network="web", name="server")
+    assert "server" in hosts(client)
+    server.stop(timeout=0)
+    assert "server" not in hosts(client)
+    server.start()
+    assert "server" in hosts(client)
+    server.remove(force=True)
+    assert "server" not in hosts(client)
+
+
+def test_the_name_of_a_crashed_container_goes_with_the_next_change(engine: Engine, web: Network, start: Start) -> None:
+    client, server = start(network="web", name="client"), start(network="web", name="server")
+    address = server.address
+    kill_everything(engine, server)
+    for _ in range(300):
+        if server.id not in [one.container_id for one in web.bridge.endpoints()]:
+            break
+        time.sleep(0.01)
+    third = start(network="web", name="third")
+    assert third.address == address  # it is free again
+    assert "server" not in hosts(client)
+    assert "third" in hosts(client)
+
+
+def test_what_the_container_wrote_into_hosts_stays(web: Network, start: Start) -> None:
+    client = start(network="web", name="client")
+    client.exec_run(["sh", "-c", "echo '10.9.8.7 mine' >> /etc/hosts"])
+    start(network="web", name="server")
+    assert "10.9.8.7 mine" in hosts(client)
+    assert "server" in hosts(client)
+
+
+def test_the_default_bridge_knows_no_names(start: Start) -> None:
+    start(name="server")
+    assert not reaches(start(), "server")
+
+
+# -- apart --------------------------------------------------------------------------------------
+
+
+def test_networks_do_not_reach_each_other(engine: Engine, web: Network, start: Start) -> None:
+    engine.networks.create("other")
+    server, other, default = start(network="web"), start(network="other"), start()
+    for stranger in (other, default):
+        assert not reaches(stranger, server.address)
+        assert not reaches(server, stranger.address)
+    assert reaches(start(network="web"), server.address)
+
+
+def test_who_is_on_both_reaches_both(engine: Engine, web: Network, start: Start) -> None:
+    other = engine.networks.create("other")
+    first, second, both = start(network="web"), start(network="other"), start(network="web", name="both")
+    other.connect(both, aliases=["middle"])
+    assert reaches(both, first.address)
+    assert reaches(both, second.address)
+    assert reaches(second, "middle")
+    assert not reaches(first, second.address)
+    assert "eth1" in both.exec_run(["ls", "/sys/class/net"]).output.decode()
+    other.disconnect(both)
+    assert not reaches(both, second.address)
+    assert "middle" not in hosts(second)
+    assert "eth1" not in both.exec_run(["ls", "/sys/class/net"]).output.decode()
+    assert list(both.attrs["NetworkSettings"]["Networks"]) == ["web"]
+
+
+def test_an_internal_network_has_no_way_out(engine: Engine, start: Start) -> None:
+    engine.networks.create("inner", internal=True)
+    first, second = start(network="inner", name="first"), start(network="inner", name="second")
+    assert reaches(first, "second")
+    assert b"default" not in first.exec_run(["ip", "route"]).output
+    outside = start()
+    first.exec_run(["ip", "route", "add", "default", "via", endpoint(second, "inner")["IPAddress"]])
+    assert not reaches(outside, first.address)
+
+
+def test_none_has_only_loopback_and_host_has_all(engine: Engine, image: Image, clean: None) -> None:
+    inside = engine.containers.run(image, ["ls", "/sys/class/net"], network_mode="none", remove=True)
+    assert inside.split() == [b"lo"]
+    names = engine.containers.run(image, ["ls", "/sys/class/net"], network_mode="host", remove=True).split()
+    assert {b"lo", b"labctr0"} <= set(names)
+
+
+def test_two_containers_may_share_one_network(start: Start) -> None:
+    server = start(SERVER, name="server")
+    client = start(network_mode="container:server")
+    assert fetch(client, "127.0.0.1") == server.short_id
+
+
+# -- connect and disconnect ---------------------------------------------------------------------
+
+
+def test_a_container_that_does_not_run_joins_at_its_start(engine: Engine, image: Image, web: Network) -> None:
+    container = engine.containers.create(image, ["sleep", "600"])
+    web.connect(container, aliases=["later"])
+    container.start()
+    assert sorted(container.attrs["NetworkSettings"]["Networks"]) == ["bridge", "web"]
+    assert "later" in endpoint(container, "web")["Aliases"]
+    assert container.exec_run(["ls", "/sys/class/net"]).output.split() == [b"eth0", b"eth1", b"lo"]
+    container.restart(timeout=0)
+    assert container.exec_run(["ls", "/sys/class/net"]).output.split() == [b"eth0", b"eth1", b"lo"]
+
+
+def test_what_makes_no_sense_is_refused(engine: Engine, web: Network, start: Start) -> None:
+    member, alone, hosted = start(network="web"), start(network_mode="none"), start(network_mode="host")
+    with pytest.raises(Conflict, match="already exists in network web"):
+        web.connect(member)
+    with pytest.raises(Conflict, match="none"):
+        web.connect(alone)
+    with pytest.raises(Conflict, match="host"):
+        web.connect(hosted)
+    with pytest.raises(Conflict, match="is not connected to network bridge"):
+        engine.networks.get("bridge").disconnect(member)
+    engine.networks.get("bridge").disconnect(member, force=True)
+    with pytest.raises(InvalidInput):
+        engine.networks.get("bridge").connect(member, aliases=["x"])
+    with pytest.raises(NotFound):
+        engine.containers.create(engine.images.get("busybox:1"), ["true"], network="nobody")
+
+
+def test_the_way_out_and_the_ports_move_when_their_network_goes(engine: Engine, web: Network, start: Start) -> None:
+    port = free_port()
+    container = start(SERVER, network="web", ports={"80/tcp": port})
+    other = engine.networks.create("other")
+    other.connect(container)
+    assert get(f"127.0.0.1:{port}") == container.short_id
+    web.disconnect(container)
+    assert get(f"127.0.0.1:{port}") == container.short_id
+    gateway = endpoint(container, "other")["Gateway"]
+    assert f"default via {gateway}" in container.exec_run(["ip", "route"]).output.decode()
+
+
+# -- IPv6 ---------------------------------------------------------------------------------------
+
+
+def test_a_network_with_ipv6_gives_addresses_and_publishes(engine: Engine, start: Start) -> None:
+    engine.networks.create("six", enable_ipv6=True, subnet="fd00:213::/64")
+    port = free_port()
+    server = start(SERVER, network="six", name="server", ports={"80/tcp": port})
+    client = start(network="six", name="client")
+    settings = endpoint(server, "six")
+    assert (settings["GlobalIPv6Address"], settings["GlobalIPv6PrefixLen"]) == ("fd00:213::2", 64)
+    assert settings["IPv6Gateway"] == "fd00:213::1"
+    assert client.exec_run(["ping", "-6", "-c", "1", "-W", "2", "fd00:213::2"]).exit_code == 0
+    assert [one["HostIp"] for one in server.ports["80/tcp"]] == ["0.0.0.0", "::"]
+    assert get(f"127.0.0.1:{port}") == server.short_id
+    assert get(f"[fd00:213::1]:{port}") == server.short_id
+    assert get(f"localhost:{port}") == server.short_id
+    with pytest.raises(InvalidInput, match="::1"):
+        start(network="six", ports={"80/tcp": ("::1", free_port())})
+    assert "fd00:213::2\tserver" in hosts(client)
+
+
+# -- many at once -------------------------------------------------------------------------------
+
+
+def test_eight_processes_start_fifty_with_addresses_and_ports_of_their_own(
+    engine: Engine, image: Image, web: Network, command: list[str], repository: Path
+) -> None:
+    script = (
+        "import sys; from pylab_container import Engine; e = Engine(sys.argv[1])\n"
+        "for _ in range(int(sys.argv[2])): e.containers.run('busybox:1', ['sleep', '600'], detach=True, "
+        "network='web', ports={'80/tcp': None})\n"
+    )
+    counts = [7, 7, 6, 6, 6, 6, 6, 6]
+    processes = [
+        subprocess.Popen([command[0], "-c", script, str(engine.data_root), str(count)], cwd=repository)
+        for count in counts
+    ]
+    assert [process.wait(180) for process in processes] == [0] * 8
+    containers = engine.containers.list()
+    assert len(containers) == len({one.address for one in containers}) == 50
+    assert len({one.ports["80/tcp"][0]["HostPort"] for one in containers}) == 50
+    assert len(web.attrs["Containers"]) == 50
+    lines = hosts(containers[0])
+    assert all(f"{one.address}\t{one.name} {one.short_id}" in lines for one in containers)
+
+
+# -- /etc ---------------------------------------------------------------------------------------
+
+
+def test_host_gateway_and_dns_are_as_they_were_asked_for(engine: Engine, image: Image, web: Network) -> None:
+    text = engine.containers.run(
+        image,
+        ["cat", "/etc/hosts", "/etc/resolv.conf"],
+        network="web",
+        extra_hosts={"machine": "host-gateway", "other": "192.0.2.9"},
+        dns=["192.0.2.53"],
+        dns_search=["lab.example"],
+        remove=True,
+    ).decode()
+    gateway = web.attrs["IPAM"]["Config"][0]["Gateway"]
+    for line in (f"{gateway}\tmachine", "192.0.2.9\tother", "nameserver 192.0.2.53", "search lab.example"):
+        assert line in text.splitlines()

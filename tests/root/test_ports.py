@@ -1,0 +1,269 @@
+"""Published ports, on real sockets: who reaches them, who is in the way, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.containers import Container
+from pylab_container.engine.image import Image
+from pylab_container.engine.networks import Network
+from pylab_container.errors import Conflict, RuntimeFailed
+from pylab_container.runtime.conmon import Monitor
+from tests.root.test_network import inside, ip
+
+SERVER = ["sh", "-c", "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www"]
+
+Serve = Callable[..., Container]
+
+
+@pytest.fixture
+def serve(engine: Engine, image: Image) -> Serve:
+    """Start a web server that answers with its host name."""
+
+    def start(port: object = None, **options: object) -> Container:
+        container: Container = engine.containers.run(image, SERVER, detach=True, ports={"80/tcp": port}, **options)
+        return container
+
+    return start
+
+
+@pytest.fixture
+def network(engine: Engine) -> Iterator[Network]:
+    made = engine.networks.create("web")
+    yield made
+    for container in engine.containers.list(all=True):
+        container.remove(force=True)
+    made.remove()
+
+
+def free_port() -> int:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def get(address: str, seconds: float = 5) -> str:
+    """The page at http://address/, as soon as there is one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
+                return str(answer.read().decode().strip())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def get_inside(container: Container, address: str) -> str:
+    return container.exec_run(["timeout", "3", "wget", "-qO-", f"http://{address}/"]).output.decode().strip()
+
+
+def has_rules(container: Container) -> bool:
+    listed = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+    return f"labctr_ports_{container.short_id}" in listed
+
+
+def host_address() -> str:
+    """An address of the host that is not on its loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # which sends nothing
+        return str(probe.getsockname()[0])
+
+
+# -- who reaches it -----------------------------------------------------------------------------
+
+
+def test_the_host_reaches_it_on_loopback_and_on_its_address(serve: Serve) -> None:
+    port = free_port()
+    container = serve(port)
+    for host in ("127.0.0.1", "localhost", host_address(), "172.17.0.1"):
+        assert get(f"{host}:{port}") == container.short_id
+    assert container.ports == {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}]}
+
+
+def test_containers_reach_it_on_the_hosts_address_wherever_they_are(
+    engine: Engine, image: Image, serve: Serve, network: Network
+) -> None:
+    port = free_port()
+    server = serve(port, network="web")
+    get(f"127.0.0.1:{port}")
+    for elsewhere in ("bridge", "web"):
+        other = engine.containers.run(image, ["sleep", "60"], detach=True, network=elsewhere)
+        assert get_inside(other, f"{host_address()}:{port}") == server.short_id
+    assert get_inside(server, f"{host_address()}:{port}") == server.short_id  # also itself
+
+
+def test_one_address_of_the_host_is_not_the_others(serve: Serve) -> None:
+    port = free_port()
+    container = serve(("127.0.0.1", port))
+    assert get(f"127.0.0.1:{port}") == container.short_id
+    with pytest.raises(urllib.error.URLError):
+        get(f"{host_address()}:{port}", seconds=0.2)
+    assert container.ports["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+
+
+def test_what_is_published_on_loopback_no_container_reaches(engine: Engine, image: Image, serve: Serve) -> None:
+    port = free_port()
+    serve(("127.0.0.1", port))
+    get(f"127.0.0.1:{port}")
+    other = engine.containers.run(image, ["sleep", "60"], detach=True)
+    assert "refused" in get_inside(other, f"172.17.0.1:{port}")
+
+
+def test_udp_is_published_too(engine: Engine, image: Image) -> None:
+    port = free_port()
+    container = engine.containers.run(image, ["sleep", "60"], detach=True, ports={"53/udp": port})
+    server = inside(container.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        server.bind(("0.0.0.0", 53))
+        for one in (server, client):
+            one.settimeout(5)
+        client.connect(("127.0.0.1", port))
+        client.send(b"hello")
+        text, asker = server.recvfrom(100)
+        server.sendto(text.upper(), asker)
+        assert client.recv(100) == b"HELLO"
+    assert container.ports == {"53/udp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}]}
+
+
+def test_an_address_that_the_host_lacks_is_told(serve: Serve) -> None:
+    with pytest.raises(RuntimeFailed, match=r"203\.0\.113\.9"):
+        serve(("203.0.113.9", free_port()))
+
+
+def test_the_machine_chooses_where_nobody_does(serve: Serve) -> None:
+    first, second = serve(), serve()
+    ports = [int(one.ports["80/tcp"][0]["HostPort"]) for one in (first, second)]
+    assert ports[0] != ports[1]
+    assert [get(f"127.0.0.1:{port}") for port in ports] == [first.short_id, second.short_id]
+
+
+def test_publish_all_takes_the_exposed_ports(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(
+        image, SERVER, detach=True, exposed_ports=["80/tcp", "53/udp"], publish_all_ports=True
+    )
+    assert sorted(container.ports) == ["53/udp", "80/tcp"]
+    assert get(f"127.0.0.1:{container.ports['80/tcp'][0]['HostPort']}") == container.short_id
+
+
+def test_a_port_that_is_only_exposed_is_not_published(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, SERVER, detach=True, exposed_ports=["80/tcp"])
+    assert container.ports == {"80/tcp": None}
+    assert not has_rules(container)
+
+
+# -- who is in the way --------------------------------------------------------------------------
+
+
+def test_a_port_of_another_container_is_taken(engine: Engine, serve: Serve) -> None:
+    port = free_port()
+    first = serve(port)
+    with pytest.raises(Conflict, match=rf"Bind for 0\.0\.0\.0:{port} failed: port is already allocated"):
+        serve(port, name="second")
+    with pytest.raises(Conflict, match=rf"Bind for 127\.0\.0\.1:{port} failed"):
+        serve(("127.0.0.1", port))
+    second = engine.containers.get("second")
+    assert (second.status, second.address) == ("created", "")
+    first.remove(force=True)
+    second.start()
+    assert get(f"127.0.0.1:{port}") == second.short_id
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_of_a_program_of_the_host_is_taken(serve: Serve, address: str) -> None:
+    with socket.create_server((address, 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Conflict, match=rf"Bind for 0\.0\.0\.0:{port} failed: port is already allocated"):
+            serve(port)
+    container = serve(port)
+    assert get(f"127.0.0.1:{port}") == container.short_id
+
+
+def test_tcp_and_udp_and_other_addresses_do_not_meet(engine: Engine, image: Image, serve: Serve) -> None:
+    port = free_port()
+    serve(("127.0.0.1", port))
+    serve(("127.0.0.2", port))
+    engine.containers.run(image, ["sleep", "60"], detach=True, ports={"53/udp": port})
+
+
+def test_a_range_gives_the_first_free_one(engine: Engine, image: Image) -> None:
+    first = next(port for port in range(20000, 30000, 7) if _all_free(port, 3))
+    bindings = {"80/tcp": [{"HostIp": "", "HostPort": f"{first}-{first + 1}"}]}
+    got = []
+    for _ in range(2):
+        container = engine.containers.run(image, SERVER, detach=True, ports=bindings)
+        got.append(int(container.ports["80/tcp"][0]["HostPort"]))
+    assert got == [first, first + 1]
+    with pytest.raises(Conflict, match="all ports are allocated"):
+        engine.containers.run(image, SERVER, detach=True, ports=bindings)
+
+
+def _all_free(first: int, count: int) -> bool:
+    for port in range(first, first + count):
+        try:
+            socket.create_server(("0.0.0.0", port)).close()
+        except OSError:
+            return False
+    return True
+
+
+# -- what is left -------------------------------------------------------------------------------
+
+
+def test_the_rules_go_with_the_container(serve: Serve) -> None:
+    port = free_port()
+    container = serve(port)
+    assert has_rules(container)
+    container.stop(timeout=0)
+    assert not has_rules(container)
+    assert container.ports == {}
+    container.start()
+    assert get(f"127.0.0.1:{port}") == container.short_id
+    container.remove(force=True)
+    assert not has_rules(container)
+
+
+def kill_everything(engine: Engine, container: Container) -> None:
+    """Kill the container's process and its monitor, so that nobody notes the end."""
+    monitor = Monitor(container.id, bundle=engine.run_root / container.id, exit_directory=engine.run_root / "exits")
+    for pid in (monitor.conmon_pid, container.pid):
+        os.kill(pid, signal.SIGKILL)
+    while monitor.alive():
+        time.sleep(0.01)
+
+
+def wait_for_veth_to_go(container: Container) -> None:
+    for _ in range(300):
+        if not any(container.id in link.get("ifalias", "") for link in ip("link")):
+            return
+        time.sleep(0.01)
+    pytest.fail("the veth is still there")
+
+
+def test_after_a_crash_the_next_container_removes_the_rules(engine: Engine, image: Image, serve: Serve) -> None:
+    container = serve(free_port())
+    kill_everything(engine, container)
+    wait_for_veth_to_go(container)
+    assert has_rules(container)
+    engine.containers.run(image, ["true"])
+    assert not has_rules(container)
+
+
+def test_after_a_crash_rm_removes_the_rules_and_the_port_is_free(engine: Engine, serve: Serve) -> None:
+    port = free_port()
+    container = serve(port)
+    kill_everything(engine, container)
+    container.remove(force=True)
+    assert not has_rules(container)
+    container = serve(port)
+    assert get(f"127.0.0.1:{port}") == container.short_id
