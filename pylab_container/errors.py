@@ -9,10 +9,15 @@
     │   ├── ImageNotFound              125   404
     │   └── ContainerNotFound          125   404
     ├── Conflict                       125   409   the thing exists, but its state forbids this
-    │   └── InUse                      125   409   somebody still needs it
+    │   ├── InUse                      125   409   somebody still needs it
+    │   └── Forbidden                  125   403   no state of it allows this, or no other one's either
     ├── ContainerFailed                  1   500   a container ended with a status other than 0
     │   └── BuildFailed                  1   500   and it was a RUN step
     ├── CorruptStore                   125   500   what is on disk contradicts itself
+    ├── RegistryFailed                 125   500   a registry refused, or could not be understood
+    │   ├── Unauthorized               125   401   it wants other credentials, or some
+    │   └── Unreachable                125   500   nobody answered there
+    ├── Unavailable                    125   503   a part of Docker that this engine does not have
     └── RuntimeFailed                  125   500   the machine or a program on it refused
         ├── CommandNotFound            127   400   the image has no such program
         ├── CommandNotExecutable       126   400   it has, but it cannot be executed
@@ -111,6 +116,12 @@ class InUse(Conflict):
     """Something else still needs it: a container its image, an image its layer."""
 
 
+class Forbidden(Conflict):
+    """What Docker's API answers with 403, as its networks do: what is built in stays, what is there is there."""
+
+    http_status = 403
+
+
 class ContainerFailed(LabError):
     """A container that was waited for ended with a status other than zero.
 
@@ -155,6 +166,33 @@ class BuildFailed(ContainerFailed):
 
 class CorruptStore(LabError):
     """Two files of the data root contradict each other, or one cannot be read."""
+
+
+class RegistryFailed(LabError):
+    """A registry refused, broke off for good, or sent what cannot be understood.
+
+    code  the registry's own, of the first error that it told: "DENIED" (distribution-spec, "Error Codes"); or ""
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class Unauthorized(RegistryFailed):
+    """The registry wants credentials, or does not accept those that it got."""
+
+    http_status = 401
+
+
+class Unreachable(RegistryFailed):
+    """Nobody answers where the registry should be."""
+
+
+class Unavailable(LabError):
+    """Something that Docker has and this engine has not, as a swarm."""
+
+    http_status = 503
 
 
 class RuntimeFailed(LabError):

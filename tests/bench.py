@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import statistics
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRATCH = REPOSITORY / "build/bench"
@@ -52,7 +54,9 @@ class Lab:
         self.scratch = scratch
         installed = Path(sys.executable).with_name("labctr")
         command = [str(installed)] if installed.exists() else [sys.executable, "-m", "pylab_container"]
-        self.command = [*command, "--root", str(scratch / root)]
+        self.root = scratch / root
+        self.command = [*command, "--root", str(self.root)]
+        self.engine: Any = None
         self.environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
@@ -111,6 +115,17 @@ def timed(side: Side, *arguments: str) -> float:
     return time.perf_counter() - started
 
 
+def timed_here(lab: Lab) -> float:
+    """Seconds that the same run takes in a process that has the engine already, as a notebook has."""
+    from pylab_container import Engine
+
+    if lab.engine is None:
+        lab.engine = Engine(lab.root)
+    started = time.perf_counter()
+    lab.engine.containers.run("bench:base", "true", remove=True)
+    return time.perf_counter() - started
+
+
 class Fresh:
     """Tars that nobody has seen: the base and one small file more, each time another.
 
@@ -162,6 +177,76 @@ def timed_load(side: Side, maker: Lab, fresh: Fresh) -> float:
     timed(maker, "save", "-o", str(saved), "bench:load")
     os.sync()
     return timed(side, "load", "-q", "-i", str(saved))
+
+
+class Registry:
+    """Debian's docker-registry, which one side pulls from and pushes to.
+
+    inside  the command before each program that speaks to it: dockerd's network is its own
+    """
+
+    def __init__(self, scratch: Path, inside: Sequence[str] = ()) -> None:
+        self.host = "127.0.0.1:5999"
+        self.inside = inside
+        scratch.mkdir()
+        config = {
+            "version": "0.1",
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": str(scratch / "data")}},
+            "http": {"addr": self.host},
+        }
+        (scratch / "config.yml").write_text(json.dumps(config))
+        with open(scratch / "log", "wb") as log:
+            command = [*inside, "docker-registry", "serve", str(scratch / "config.yml")]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        time.sleep(1)
+        if self.process.poll() is not None:
+            raise SystemExit((scratch / "log").read_text())
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
+@dataclass
+class Registries:
+    """A registry for each of the two, and an engine that fills them."""
+
+    maker: Lab
+    fresh: Fresh
+    of: dict[int, Registry]
+    number: Iterator[int]
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, lab: Lab, docker: Docker, maker: Lab, fresh: Fresh) -> Iterator[Registries]:
+        inside = ["nsenter", f"--net=/proc/{docker.daemon.pid}/ns/net"]
+        subprocess.run([*inside, "ip", "link", "set", "lo", "up"], check=True)
+        ours, theirs = Registry(lab.scratch / "ours"), Registry(lab.scratch / "theirs", inside)
+        try:
+            yield cls(maker, fresh, {id(lab): ours, id(docker): theirs}, itertools.count())
+        finally:
+            ours.stop()
+            theirs.stop()
+
+
+def timed_pull(side: Side, registries: Registries) -> float:
+    """Pull an image with one layer that nobody has seen."""
+    registry = registries.of[id(side)]
+    name = f"{registry.host}/pull-{next(registries.number)}:1"
+    timed(registries.maker, "import", str(registries.fresh.tar()), name)
+    push = [*registry.inside, *registries.maker.command, "push", "--quiet", name]
+    subprocess.run(push, env=registries.maker.environment, stdout=subprocess.DEVNULL, check=True)
+    os.sync()
+    return timed(side, "pull", "--quiet", name)
+
+
+def timed_push(side: Side, registries: Registries) -> float:
+    """Push an image with one layer that the registry has not seen."""
+    name = f"{registries.of[id(side)].host}/push-{next(registries.number)}:1"
+    timed(side, "import", str(registries.fresh.tar()), name)
+    os.sync()
+    return timed(side, "push", "--quiet", name)
 
 
 SEVEN_STEPS = """FROM bench:base
@@ -225,8 +310,10 @@ def their_import_memory(docker: Docker, tar: Path) -> float:
     return float(peak) * 1024
 
 
-def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchmark]:
-    number, maker, buildah = itertools.count(), Lab(lab.scratch, root="maker"), Buildah(lab.scratch, tar)
+def benchmarks(
+    lab: Lab, docker: Docker, tar: Path, fresh: Fresh, maker: Lab, registries: Registries
+) -> list[Benchmark]:
+    number, buildah = itertools.count(), Buildah(lab.scratch, tar)
     seven = context_of(lab.scratch, "seven", SEVEN_STEPS, 0)
     many = context_of(lab.scratch, "many", "FROM bench:base\nCOPY tree /tree\n", 10_000)
     new = (seven, "--no-cache")
@@ -236,8 +323,11 @@ def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchm
         Benchmark("commit", "s", lambda: timed_commit(lab, number), lambda: timed_commit(docker, number)),
         Benchmark("save", "s", lambda: timed_save(lab), lambda: timed_save(docker)),
         Benchmark("load", "s", lambda: timed_load(lab, maker, fresh), lambda: timed_load(docker, maker, fresh)),
+        Benchmark("pull", "s", lambda: timed_pull(lab, registries), lambda: timed_pull(docker, registries)),
+        Benchmark("push", "s", lambda: timed_push(lab, registries), lambda: timed_push(docker, registries)),
         Benchmark("memory", "MB", lambda: our_import_memory(lab, tar), lambda: their_import_memory(docker, tar)),
         Benchmark("run", "s", lambda: timed(lab, *run), lambda: timed(docker, *run)),
+        Benchmark("run-from-notebook", "s", lambda: timed_here(lab), lambda: timed(docker, *run)),
         Benchmark("run-without-network", "s", lambda: timed(lab, *alone), lambda: timed(docker, *alone)),
         Benchmark("build", "s", lambda: timed_build(lab, *new), lambda: timed_build(docker, *new)),
         Benchmark("build-buildah", "s", lambda: timed_build(lab, *new), lambda: timed_build(buildah, *new), "buildah"),
@@ -251,7 +341,8 @@ def benchmarks(lab: Lab, docker: Docker, tar: Path, fresh: Fresh) -> list[Benchm
     ]
 
 
-NAMES = ("import", "commit", "save", "load", "memory", "run", "run-without-network")
+NAMES = ("import", "commit", "save", "load", "pull", "push", "memory")
+NAMES += ("run", "run-from-notebook", "run-without-network")
 NAMES += ("build", "build-buildah", "build-cached", "build-10000-files")
 
 
@@ -320,10 +411,12 @@ def main() -> None:
     ]
     print(*lines, sep="\n", flush=True)
     with both(tar) as (lab, docker):
-        for benchmark in benchmarks(lab, docker, tar, Fresh(tar, lab.scratch)):
-            if not chosen.names or benchmark.name in chosen.names:
-                lines.append(row(benchmark, pairs(benchmark, chosen.pairs)))
-                print(lines[-1], flush=True)
+        fresh, maker = Fresh(tar, lab.scratch), Lab(lab.scratch, root="maker")
+        with Registries.running(lab, docker, maker, fresh) as registries:
+            for benchmark in benchmarks(lab, docker, tar, fresh, maker, registries):
+                if not chosen.names or benchmark.name in chosen.names:
+                    lines.append(row(benchmark, pairs(benchmark, chosen.pairs)))
+                    print(lines[-1], flush=True)
     (SCRATCH / "report.md").write_text("\n".join(lines) + "\n")
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# No test speaks to a registry of the world: what asks for one finds a proxy that is not there. Loopback needs none.
+os.environ["HTTPS_PROXY"] = os.environ["https_proxy"] = "http://127.0.0.1:9"
 
 # On a busy machine an example may take long; a failure is shown with its example, so none is kept on disk.
 settings.register_profile("lab", deadline=None, database=None)

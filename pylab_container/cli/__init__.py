@@ -4,6 +4,7 @@
     command.py      what all commands share: errors, exit codes, the engine
     images.py       import, images, tag, rmi, history
     archives.py     save, load, export
+    registries.py   pull, push, login, logout, search, registry serve, and transfer_output.py how they look
     building.py     build, and build_output.py what it prints
     containers.py   create, start, stop, restart, kill, pause, wait, rename, rm, commit
     run.py          run, attach, exec: the commands that connect the terminal
@@ -17,6 +18,7 @@
     networks.py     network create, ls, connect, disconnect, rm, prune
     inspection.py   inspect of all of them
     pruning.py      what takes space, and freeing it: system df, the prunes, builder prune
+    daemon.py       daemon
     system.py       info, version, system check, system down, system fsck
 
     options.py      the options that run and create share; creation.py, mounting.py and
@@ -81,6 +83,8 @@ _ON_IMAGES = {
     "history": "images:history",
     "import": "images:import_image",
     "load": "archives:load",
+    "pull": "registries:pull",
+    "push": "registries:push",
     "save": "archives:save",
     "tag": "images:tag",
 }
@@ -141,6 +145,11 @@ builder_group = Group(
     help="Manage builds.",
     places={"build": "building:build", "prune": "pruning:prune_builder"},
 )
+registry_group = Group(
+    "registry",
+    help="Be a registry for others.",
+    places={"serve": "registries:serve"},
+)
 system_group = Group(
     "system",
     help="Manage the engine.",
@@ -167,19 +176,35 @@ labctr = Group(
             metavar="NAME",
             help="overlay2, overlay or vfs.  [default: $LABCTR_DRIVER, else the one used before, else overlay2]",
         ),
+        click.Option(
+            ["--registry-mirror", "registry_mirrors"],
+            multiple=True,
+            metavar="URL",
+            help="Ask here first for images of Docker's registry.  [default: $LABCTR_REGISTRY_MIRRORS] Repeatable.",
+        ),
+        click.Option(
+            ["--insecure-registry", "insecure_registries"],
+            multiple=True,
+            metavar="HOST[:PORT]|NETWORK",
+            help="Plain http will do there.  [default: $LABCTR_INSECURE_REGISTRIES] Repeatable.",
+        ),
     ],
     # docker's first words had no groups, and people still type those.
     places={
         **_ON_CONTAINERS,
         **_ON_IMAGES,
+        "daemon": "daemon:daemon",
         "events": "events:events",
         "images": "images:list_images",
         "info": "system:info",
         "inspect": "inspection:inspect",
+        "login": "registries:login",
+        "logout": "registries:logout",
         "rmi": "images:remove_images",
+        "search": "registries:search",
         "version": "system:version",
     },
-    commands=[builder_group, container_group, image_group, network_group, system_group, volume_group],
+    commands=[builder_group, container_group, image_group, network_group, registry_group, system_group, volume_group],
 )
 
 

@@ -56,11 +56,11 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
     engine, names = open_engine(), dict[str, list[str]]()
 
     def note(event: events.Event) -> None:
-        if isinstance(event, events.ImageChanged) and event.action == "untagged":
+        if isinstance(event, events.ImageChanged) and event.action == "unnamed":
             old = f"The image {event.reference} already exists, renaming the old one with ID {event.image_id}"
             click.echo(f"{old} to empty string")
         elif isinstance(event, events.ImageChanged):
-            names.setdefault(event.image_id, []).extend([event.reference] if event.action == "tagged" else [])
+            names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
 
     with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(note):
         engine.images.load(source or "-")
@@ -70,7 +70,7 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:
     """Write an archive in pieces to a file, which is there whole or not at all, or to standard output."""
-    from pylab_container.engine.archives import write as write_archive
+    from pylab_container.engine.images.archives import write as write_archive
 
     write_archive(chunks, output or _standard_output())
 

@@ -8,29 +8,31 @@ import functools
 import io
 import ipaddress
 import os
+import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from pylab_container.cli import build_output, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.entries import pair
+from pylab_container.cli.transfer_output import Display
 from pylab_container.errors import BuildFailed, InvalidInput, LabError
+from pylab_container.formats.events import ignore
 from pylab_container.formats.reference import parse_tag
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.builder import BuildOptions
-    from pylab_container.engine.image import Image
+    from pylab_container.engine.images.image import Image
 
 _LARGEST_SECRET = 500 * 1024  # BuildKit's limit
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """A build as the command line describes it."""
 
     context: str
@@ -45,6 +47,7 @@ class Request:
     hosts: tuple[str, ...]
     platform: str
     secrets: tuple[str, ...]
+    pull: bool
 
     def options(self) -> BuildOptions:
         """The same for the engine. Raises InvalidInput."""
@@ -62,6 +65,7 @@ class Request:
             extra_hosts=tuple(_host(text) for text in self.hosts),
             platform=self.platform,
             secrets=dict(_secret(text) for text in self.secrets),
+            pull=self.pull,
         )
 
 
@@ -84,6 +88,7 @@ _OPTIONS = (
         metavar="id=ID[,src=FILE|,env=NAME]",
         help="What RUN --mount=type=secret,id=ID sees, and no layer keeps.",
     ),
+    click.option("--pull", is_flag=True, help="Ask registries for newer base images."),
 )
 
 
@@ -92,7 +97,7 @@ def _request_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> Any:
-        given = {field.name: values.pop(field.name) for field in fields(Request)}
+        given = {name: values.pop(name) for name in Request.__struct_fields__}
         return function(Request(**given), **values)
 
     decorated: Callable[..., Any] = wrapper
@@ -118,7 +123,6 @@ class BuildCommand(Command):
 @click.option("--check", is_flag=True, help="Only look for mistakes that build; exit status 1 if there are any.")
 @click.option("--call", type=click.Choice(["build", "check"]), help="check is --check.")
 @click.option("--rm", "--force-rm", "_remove", is_flag=True, help="No effect: RUN's containers are always removed.")
-@click.option("--pull", is_flag=True, help="Refused: there is no registry to pull from.")
 def build(
     request: Request,
     id_file: str | None,
@@ -129,7 +133,6 @@ def build(
     check: bool,  # noqa: FBT001
     call: str | None,
     _remove: bool,  # noqa: FBT001
-    pull: bool,  # noqa: FBT001
 ) -> int:
     """Build an image from a Dockerfile.
 
@@ -138,8 +141,6 @@ def build(
 
     A RUN that fails gives its exit status.
     """
-    if pull:
-        raise InvalidInput("--pull: there is no registry to pull from", hint="labctr import or load brings images here")
     engine = open_engine()
     if check or call == "check":
         return _check(engine, request)
@@ -157,11 +158,12 @@ def build(
 
 def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
     from pylab_container.engine.builder import build as make
+    from pylab_container.engine.builder.presenter import Presenter
 
     kept = io.BytesIO()
-    presenter = build_output.Presenter((lambda text: _keep(kept, text)) if quiet else _print)
+    presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print)
     try:
-        with engine.events.subscribed(presenter):
+        with engine.events.subscribed(presenter), engine.events.subscribed(ignore if quiet else Display(sys.stdout)):
             return make(engine, request.context, request.options())
     except LabError:
         presenter.close()

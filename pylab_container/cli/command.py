@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _STORAGE_DRIVER = f"{__package__}.storage_driver"
 """Where a context, and those below it, keep the name that --storage-driver gave."""
+_REGISTRIES = f"{__package__}.registries"
+"""The same for what --registry-mirror and --insecure-registry gave."""
 
 
 class Command(click.Command):
@@ -103,11 +105,19 @@ class Group(click.Group):
 
 
 @click.pass_context
-def _explain(context: click.Context, root: str | None = None, storage_driver: str | None = None) -> None:
+def _explain(
+    context: click.Context,
+    root: str | None = None,
+    storage_driver: str | None = None,
+    registry_mirrors: tuple[str, ...] = (),
+    insecure_registries: tuple[str, ...] = (),
+) -> None:
     if root is not None:
         context.obj = root
     if storage_driver is not None:
         context.meta[_STORAGE_DRIVER] = storage_driver
+    if registry_mirrors or insecure_registries:
+        context.meta[_REGISTRIES] = (registry_mirrors or None, insecure_registries or None)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -123,7 +133,14 @@ def open_engine(*, recover: bool = True) -> Engine:
     from pylab_container.engine import Engine
 
     context = click.get_current_context()
-    return Engine(context.find_object(str), storage_driver=context.meta.get(_STORAGE_DRIVER), recover=recover)
+    mirrors, insecure = context.meta.get(_REGISTRIES, (None, None))
+    return Engine(
+        context.find_object(str),
+        storage_driver=context.meta.get(_STORAGE_DRIVER),
+        registry_mirrors=mirrors,
+        insecure_registries=insecure,
+        recover=recover,
+    )
 
 
 def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: type[LabError] | None = None) -> int:

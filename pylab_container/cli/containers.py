@@ -15,7 +15,7 @@ from pylab_container.errors import ContainerNotFound, InvalidInput
 from pylab_container.formats.lifecycle import State
 
 if TYPE_CHECKING:
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
 
 _NAMES = click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
 _SECONDS = click.option(
@@ -34,11 +34,7 @@ _SECONDS = click.option(
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
 def create(*, creation: Creation, remove: bool) -> None:
     """Create a container from IMAGE without starting it."""
-    attached = bool(creation.given["stdin_open"])
-    container = creation.create(open_engine(), attached=attached, remove=remove)
-    if remove and attached:
-        container.remove_at_end()
-    click.echo(container.id)
+    click.echo(creation.create(open_engine(), attached=True, remove=remove).id)
 
 
 @click.command(cls=Command)
@@ -129,11 +125,15 @@ def rename(*, container: str, name: str) -> None:
 @_NAMES
 @click.option("-f", "--force", is_flag=True, help="Kill what runs; one that is not there is no failure.")
 @click.option("-v", "--volumes", is_flag=True, help="Also remove their unnamed volumes.")
-def remove_containers(*, containers: tuple[str, ...], force: bool, volumes: bool) -> int:
+@click.option("-l", "--link", is_flag=True, help="Remove only the link CONTAINER/ALIAS.")
+def remove_containers(*, containers: tuple[str, ...], force: bool, volumes: bool, link: bool) -> int:
     """Remove containers."""
     engine = open_engine()
 
     def remove(name: str) -> None:
+        if link:
+            engine.containers.remove_link(name)
+            return
         engine.containers.get(name).remove(force=force, v=volumes)
 
     return each(containers, remove, forgive=ContainerNotFound if force else None)

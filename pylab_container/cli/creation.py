@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from pylab_container.cli import terminal
 from pylab_container.cli.entries import environment_of, lines_of, pair
@@ -15,22 +17,20 @@ from pylab_container.formats.reference import parse
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
-    from pylab_container.engine.options import ContainerOptions
+    from pylab_container.engine.containers.container import Container
+    from pylab_container.engine.containers.options import ContainerOptions
 
 _STREAMS = ("stdin", "stdout", "stderr")
-_PULL = ("missing", "never", "always")
 
 # Options that are read here; all others are the engine's own keywords.
 _READ_HERE = frozenset(
     "attach cidfile cpus entrypoint environment environment_files expose health_cmd health_interval health_retries "
     "health_start_period health_timeout label_files labels log_driver log_options mounts networks no_healthcheck "
-    "publish pull restart sysctls tmpfs volumes".split()
+    "platform publish pull quiet restart sysctls tmpfs volumes".split()
 )
 
 
-@dataclass(frozen=True)
-class Creation:
+class Creation(Struct, frozen=True):
     """What `run` and `create` were asked for. given: the options by the names that options.py gives them."""
 
     image: str
@@ -64,46 +64,57 @@ class Creation:
     def create(self, engine: Engine, *, attached: bool, remove: bool) -> Container:
         """Make the container, and write its id where --cidfile says.
 
-        attached  somebody will be connected from its start on, and wait for its end
-        remove    it goes when it has ended; whoever is attached sees to that himself
+        attached  somebody is to be connected from its start on, and to wait for its end
+        remove    it goes when it has ended
         """
         if remove and self.restarts:
             raise InvalidInput("conflicting options: cannot specify both --restart and --rm", hint="leave one out")
-        self._refuse_pull()
+        pull = self._pull_policy()
         options = self._options()
+        options["attach"] = sorted(self.streams) if attached else []
         options["stdin_once"] = attached
-        options["auto_remove"] = remove and not attached
+        options["auto_remove"] = remove
         if self.tty and attached:
             options["console_size"] = terminal.size(terminal.STDIN)
         with _id_file(self.given["cidfile"]) as write_id:
+            container = self._made(engine, pull, options)
             try:
-                container = engine.containers.create(self.image, list(self.command) or None, **options)
-            except ImageNotFound as error:
-                raise self._not_there(error) from None
-            try:
-                for name in _more_networks(self.given["networks"]):
-                    engine.networks.get(name).connect(container.id)
+                for text in self.given["networks"][1:]:
+                    _connect(engine, container, _network(text, ()))
                 write_id(container.id)
             except BaseException:
                 container.remove(force=True, v=True)
                 raise
         return container
 
-    def _refuse_pull(self) -> None:
-        pull = self.given["pull"] or "missing"
-        if pull not in _PULL:
-            raise InvalidInput(
-                f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"',
-                hint="missing is what happens without --pull",
-            )
-        if pull == "always":
-            raise InvalidInput("there is no registry to pull from yet", hint="leave --pull out, or use labctr load")
+    def _pull_policy(self) -> Literal["missing", "never", "always"]:
+        """Raises InvalidInput."""
+        match self.given["pull"] or "missing":
+            case "missing" | "never" | "always" as policy:
+                return policy
+            case pull:
+                raise InvalidInput(
+                    f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"',
+                    hint="missing is what happens without --pull",
+                )
 
-    def _not_there(self, error: ImageNotFound) -> ImageNotFound:
-        name = parse(self.image).familiar
-        never = self.given["pull"] == "never"
-        words = f"No such image: {name}" if never else f"Unable to find image '{name}' locally"
-        return ImageNotFound(words, hint=error.hint)
+    def _made(
+        self, engine: Engine, pull: Literal["missing", "never", "always"], options: ContainerOptions
+    ) -> Container:
+        """The container; its image is fetched first if that is asked for."""
+        command = list(self.command) or None
+        if pull != "always":
+            try:
+                return engine.containers.create(self.image, command, **options)
+            except ImageNotFound as error:
+                if pull == "never":
+                    name = parse(self.image).familiar
+                    raise ImageNotFound(f"No such image: {name}", hint=error.hint) from None
+        from pylab_container.cli.transfer_output import Display
+
+        progress = None if self.given["quiet"] else Display(sys.stderr)
+        engine.images.obtain(self.image, pull=pull, platform=self.given["platform"] or "", progress=progress)
+        return engine.containers.create(self.image, command, **options)
 
     def _options(self) -> ContainerOptions:
         options = {name: value for name, value in self.given.items() if name not in _READ_HERE and _is_given(value)}
@@ -114,7 +125,7 @@ class Creation:
         if given["entrypoint"] is not None:
             options["entrypoint"] = list(filter(None, [given["entrypoint"]]))
         if given["environment"] or given["environment_files"]:
-            options["environment"] = environment_of([*lines_of(given["environment_files"]), *given["environment"]])
+            options["environment"] = environment_of(given["environment"], given["environment_files"])
         if given["labels"] or given["label_files"]:
             options["labels"] = dict(pair(text) for text in [*lines_of(given["label_files"]), *given["labels"]])
         if given["cpus"]:
@@ -130,9 +141,8 @@ class Creation:
 
             options["restart_policy"] = parse_restart_policy(given["restart"])
         if given["log_driver"] or given["log_options"]:
-            # What Docker calls json-file is the file that `logs` reads; ours is in conmon's format.
-            driver = {"json-file": "k8s-file"}.get(given["log_driver"] or "json-file", given["log_driver"])
-            options["log_config"] = {"Type": driver, "Config": dict(pair(text) for text in given["log_options"])}
+            config = dict(pair(text) for text in given["log_options"])
+            options["log_config"] = {"Type": given["log_driver"] or "json-file", "Config": config}
         if check := _health(given):
             options["healthcheck"] = check
         return options  # type: ignore[return-value]
@@ -170,22 +180,30 @@ def _network(text: str, aliases: tuple[str, ...]) -> dict[str, Any]:
     if "=" not in text:
         return {"network": text}
     names = {"name": "network", "ip": "ipv4_address", "ip6": "ipv6_address", "mac-address": "mac_address"}
-    options: dict[str, Any] = {}
-    more: list[str] = []
+    lists = {"alias": "network_aliases", "link-local-ip": "link_local_ips"}
+    options: dict[str, Any] = {"network_aliases": list(aliases)} if aliases else {}
     for field in text.split(","):
         name, _, value = field.partition("=")
-        if name == "alias":
-            more.append(value)
+        if name in lists:
+            options.setdefault(lists[name], []).append(value)
         elif name in names:
             options[names[name]] = value
         else:
-            raise InvalidInput(f"invalid field '{name}' in --network", hint="there are name, alias, ip and ip6")
-    return {**options, "network_aliases": [*aliases, *more]} if more else options
+            hint = f"there are {', '.join([*names, *lists])}"
+            raise InvalidInput(f"invalid field '{name}' in --network", hint=hint)
+    return options
 
 
-def _more_networks(texts: tuple[str, ...]) -> Iterable[str]:
+def _connect(engine: Engine, container: Container, wanted: Mapping[str, Any]) -> None:
     """Every --network after the first is connected on its own."""
-    return [_network(text, ())["network"] for text in texts[1:]]
+    engine.networks.get(wanted["network"]).connect(
+        container.id,
+        aliases=wanted.get("network_aliases", ()),
+        ipv4_address=wanted.get("ipv4_address", ""),
+        ipv6_address=wanted.get("ipv6_address", ""),
+        link_local_ips=wanted.get("link_local_ips", ()),
+        mac_address=wanted.get("mac_address", ""),
+    )
 
 
 def _health(given: Mapping[str, Any]) -> dict[str, Any]:

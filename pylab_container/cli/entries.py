@@ -8,13 +8,17 @@ from collections.abc import Iterable
 from pylab_container.errors import InvalidInput
 
 
-def environment_of(entries: Iterable[str]) -> list[str]:
-    """NAME=VALUE as it stands; NAME alone takes the caller's value, and counts only if there is one."""
-    return [entry if "=" in entry else f"{entry}={os.environ[entry]}" for entry in entries if _is_given(entry)]
+def environment_of(entries: Iterable[str], files: Iterable[str] = ()) -> list[str]:
+    """NAME=VALUE as it stands; NAME alone takes the caller's value.
+
+    Where there is none, an entry takes the image's variable away, and a line of --env-file does not count.
+    """
+    found = [_with_value(line) for line in lines_of(files)]
+    return [line for line in found if "=" in line] + [_with_value(entry) for entry in entries]
 
 
-def _is_given(entry: str) -> bool:
-    return "=" in entry or entry in os.environ
+def _with_value(entry: str) -> str:
+    return f"{entry}={os.environ[entry]}" if "=" not in entry and entry in os.environ else entry
 
 
 def lines_of(paths: Iterable[str]) -> list[str]:

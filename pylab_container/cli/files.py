@@ -22,7 +22,7 @@ _USAGE = "labctr cp CONTAINER:SRC TARGET, or labctr cp SRC CONTAINER:TARGET"
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) -> None:  # noqa: FBT001
     """Copy files from or to a container; - stands for a tar on standard input or output."""
-    from pylab_container.engine import transfer
+    from pylab_container.engine.containers import cp
 
     (source_name, source), (target_name, target) = _split(source), _split(target)
     if source_name and target_name:
@@ -38,9 +38,9 @@ def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) 
         container.put_archive(target, sys.stdin.buffer)
         return
     if source_name:
-        size = transfer.to_host(engine, container, source, target, keep_owners=archive, follow_link=follow_link)
+        size = cp.to_host(engine, container, source, target, keep_owners=archive, follow_link=follow_link)
     else:
-        size = transfer.to_container(engine, container, source, target, follow_link=follow_link)
+        size = cp.to_container(engine, container, source, target, follow_link=follow_link)
         target = f"{target_name}:{target}"
     if not quiet:
         click.echo(f"Successfully copied {human(size)} to {target}", err=True)

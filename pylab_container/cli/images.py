@@ -13,14 +13,14 @@ import click
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.ps import moment_text
-from pylab_container.formats import events
+from pylab_container.formats import events, sizes
 from pylab_container.formats.reference import parse
-from pylab_container.formats.sizes import human
 from pylab_container.formats.template_values import Row
+from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.image import Image
+    from pylab_container.engine.images.image import HistoryEntry, Image
 
 _NONE = "<none>"
 
@@ -104,35 +104,43 @@ def list_images(
     listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
 
 
-def _row(image: Image, names: tuple[str, str], *, full: bool) -> Row:
-    created, size = image.config.created, human(image.size)
+def _row(image: Image, names: tuple[str, str, str], *, full: bool) -> Row:
+    created = image.config.created
     return Row(
         {
             **dict.fromkeys(("Containers", "SharedSize", "UniqueSize"), _UNKNOWN),
             "Repository": names[0],
             "Tag": names[1],
-            "Digest": _NONE,
+            "Digest": names[2],
             "ID": image.id if full else tables.short_id(image.id),
             "CreatedSince": tables.created(created),
             "CreatedAt": moment_text(created) if created else _UNKNOWN,
-            "Size": size,
-            "VirtualSize": size,
+            "Size": sizes.human(image.size),
+            "VirtualSize": sizes.human_precise(image.size),
         }
     )
 
 
-def _names(image: Image, wanted: str | None) -> list[tuple[str, str]]:
-    """(repository, tag) of every line that the image has in a listing of wanted."""
-    references = [parse(tag) for tag in image.tags]
+def _names(image: Image, wanted: str | None) -> list[tuple[str, str, str]]:
+    """(repository, tag, digest) of every line that the image has in a listing of wanted."""
+    references, digests = [parse(tag) for tag in image.tags], [parse(name) for name in image.digests]
+    known = {reference.repository: reference.digest or "" for reference in digests}
+    tagged = {reference.repository for reference in references}
+    references += [reference for reference in digests if reference.repository not in tagged]
     if wanted is not None:
         target = parse(wanted)
-        tagged = wanted.endswith(f":{target.tag}")
+        explicit = wanted.endswith(f":{target.tag}") or target.digest
         references = [
             reference
             for reference in references
-            if reference.repository == target.repository and (not tagged or reference.tag == target.tag)
+            if reference.repository == target.repository
+            and (not explicit or reference.tag == target.tag or known.get(reference.repository) == target.digest)
         ]
-    return [(reference.repository, reference.tag or _NONE) for reference in references] or [(_NONE, _NONE)]
+    rows = [
+        (reference.repository, reference.tag or _NONE, known.get(reference.repository, _NONE))
+        for reference in references
+    ]
+    return rows or [(_NONE, _NONE, _NONE)]
 
 
 @click.command(cls=Command)
@@ -158,28 +166,38 @@ def remove_images(images: tuple[str, ...], force: bool, no_prune: bool) -> int: 
     return each(images, remove)
 
 
+_HISTORY_HEADINGS = {
+    "ID": "IMAGE",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
+
+
 @click.command(cls=Command)
 @click.argument("image")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.option("--no-trunc", "full", is_flag=True, help="Do not shorten anything.")
-def history(image: str, quiet: bool, full: bool) -> None:  # noqa: FBT001
+@listing.format_option
+@click.option("-H", "--human/--no-human", default=True, help="Ages and sizes for people, not dates and bytes.")
+@listing.full_option
+@listing.quiet_option
+def history(*, image: str, format_: str | None, human: bool, full: bool, quiet: bool) -> None:
     """Show how an image came about, the newest step first."""
-    rows = [
-        (
-            entry.id if full else tables.short_id(entry.id),
-            tables.created(entry.created),
-            _step(entry.created_by, full=full),
-            human(entry.size),
-            entry.comment,
-        )
-        for entry in open_engine().images.history(image)
-    ]
-    if quiet:
-        click.echo("\n".join(row[0] for row in rows))
-    else:
-        click.echo(tables.render(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows))
+    columns = ("ID", "CreatedSince" if human else "CreatedAt", "CreatedBy", "Size", "Comment")
+    rows = [_history_row(entry, human=human, full=full) for entry in open_engine().images.history(image)]
+    listing.Listing(_HISTORY_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
 
 
-def _step(created_by: str, *, full: bool) -> str:
-    text = created_by.replace("\t", " ")
-    return text if full else tables.shortened(text, 45)
+def _history_row(entry: HistoryEntry, *, human: bool, full: bool) -> Row:
+    created_by = entry.created_by.replace("\t", " ")
+    return Row(
+        {
+            "ID": entry.id if full else tables.short_id(entry.id),
+            "CreatedSince": tables.created(entry.created),
+            "CreatedAt": rfc3339(parse_rfc3339(entry.created) // 10**9 * 10**9) if entry.created else "",
+            "CreatedBy": created_by if full else tables.shortened(created_by, 45),
+            "Size": sizes.human(entry.size) if human else str(entry.size),
+            "Comment": entry.comment,
+        }
+    )

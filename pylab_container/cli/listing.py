@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from pylab_container.cli import tables
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.template import Template, TemplateError
-from pylab_container.formats.template_values import Row
+from pylab_container.formats.template_values import Headings, Row
 
 _WORD = "table"
 _QUIET_AND_FORMAT = "WARNING: Ignoring custom format, because both --format and --quiet are set."
@@ -24,8 +24,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Only ids or nam
 full_option = click.option("--no-trunc", "full", is_flag=True, help="Do not shorten anything.")
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """What a command lists.
 
     headings  column → what stands above it
@@ -58,15 +57,15 @@ class Listing:
         columns = wanted.removeprefix(_WORD).strip() or r"\t".join(f"{{{{.{name}}}}}" for name in self.default)
         template = _template(columns)
         methods: dict[str, Callable[[str], str]] = {"Label": lambda name: name}
-        lines = [_filled(template, row).split("\t") for row in (Row(self.headings, methods), *rows)]
+        lines = [_filled(template, row).split("\t") for row in (Headings(self.headings, methods), *rows)]
         if wanted.endswith("{{json .}}"):
             lines[0] = [""]
         return tables.aligned(lines)
 
 
 def mentions(format_: str | None, column: str) -> bool:
-    """Whether a template asks for a column, which may be costly to compute."""
-    return f".{column}" in (format_ or "")
+    """Whether a template asks for a column, which may be costly to compute, or for all of them."""
+    return f".{column}" in (format_ or "") or "{{json .}}" in (format_ or "")
 
 
 def filters(conditions: Iterable[str]) -> dict[str, list[str]]:

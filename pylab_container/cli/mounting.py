@@ -42,17 +42,27 @@ def _put(document: dict[str, Any], options: dict[str, dict[str, Any]], name: str
             document["Consistency"] = value
         case "bind-propagation":
             options.setdefault("BindOptions", {})["Propagation"] = value
-        case "volume-nocopy":
-            options.setdefault("VolumeOptions", {})["NoCopy"] = _truth(name, value)
-        case "volume-label":
-            label, _, content = value.partition("=")
-            options.setdefault("VolumeOptions", {}).setdefault("Labels", {})[label] = content
+        case "volume-nocopy" | "volume-label" | "volume-driver" | "volume-opt":
+            _put_volume(options.setdefault("VolumeOptions", {}), name, value)
         case "tmpfs-size":
             options.setdefault("TmpfsOptions", {})["SizeBytes"] = sizes.parse(value)
         case "tmpfs-mode":
             options.setdefault("TmpfsOptions", {})["Mode"] = _octal(value)
         case _:
             raise InvalidInput(f"unexpected key '{name}' in '{field}'", hint=_HINT)
+
+
+def _put_volume(options: dict[str, Any], name: str, value: str) -> None:
+    key, _, content = value.partition("=")
+    match name:
+        case "volume-nocopy":
+            options["NoCopy"] = _truth(name, value)
+        case "volume-label":
+            options.setdefault("Labels", {})[key] = content
+        case "volume-driver":
+            options.setdefault("DriverConfig", {})["Name"] = value
+        case "volume-opt":
+            options.setdefault("DriverConfig", {}).setdefault("Options", {})[key] = content
 
 
 def _truth(name: str, value: str) -> bool:

@@ -14,7 +14,7 @@ from pylab_container.cli.ps import moment_text
 from pylab_container.formats.template_values import Row
 
 if TYPE_CHECKING:
-    from pylab_container.engine.networks import Network
+    from pylab_container.engine.networks.collection import Network
 
 _HEADINGS = {
     "ID": "NETWORK ID",
@@ -36,6 +36,9 @@ _LISTING = listing.Listing(_HEADINGS, ("ID", "Name", "Driver", "Scope"), "ID")
 @click.option("--subnet", multiple=True, metavar="CIDR", help="Its addresses: 10.1.0.0/24.")
 @click.option("--gateway", multiple=True, metavar="ADDRESS", help="The bridge's own address.")
 @click.option("--ip-range", multiple=True, metavar="CIDR", help="What containers get addresses from.")
+@click.option("--aux-address", multiple=True, metavar="NAME=ADDRESS", help="An address that no container gets.")
+@click.option("--ipam-driver", default="default", hidden=True)
+@click.option("--ipam-opt", multiple=True, metavar="NAME=VALUE", help="Recorded: the driver default knows none.")
 @click.option("--internal", is_flag=True, help="Nothing leaves it.")
 @click.option("--attachable", is_flag=True, help="Recorded; it is one in any case.")
 @click.option("--ipv6", is_flag=True, help="With IPv6, too.")
@@ -48,6 +51,9 @@ def create_network(
     subnet: tuple[str, ...],
     gateway: tuple[str, ...],
     ip_range: tuple[str, ...],
+    aux_address: tuple[str, ...],
+    ipam_driver: str,
+    ipam_opt: tuple[str, ...],
     internal: bool,
     attachable: bool,
     ipv6: bool,
@@ -61,6 +67,8 @@ def create_network(
         subnet=subnet,
         gateway=gateway,
         ip_range=ip_range,
+        aux_addresses=dict(pair(text) for text in aux_address),
+        ipam={"Driver": ipam_driver, "Options": dict(pair(text) for text in ipam_opt)},
         internal=internal,
         attachable=attachable,
         enable_ipv6=ipv6,
@@ -96,7 +104,7 @@ def _row(network: Network, *, full: bool) -> Row:
         "IPv6": str(bool(document.get("EnableIPv6"))).lower(),
         "Internal": str(network.internal).lower(),
         "Labels": listing.labels_text(labels),
-        "CreatedAt": moment_text(document["Created"]),
+        "CreatedAt": moment_text(document["Created"], exact=True),
     }
     return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
 
@@ -107,12 +115,31 @@ def _row(network: Network, *, full: bool) -> Row:
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there. Repeatable.")
 @click.option("--ip", "ipv4_address", default="", metavar="ADDRESS", help="Its IPv4 address there.")
 @click.option("--ip6", "ipv6_address", default="", metavar="ADDRESS", help="Its IPv6 address there.")
-def connect(*, network: str, container: str, aliases: tuple[str, ...], ipv4_address: str, ipv6_address: str) -> None:
+@click.option("--link", "links", multiple=True, metavar="CONTAINER[:ALIAS]", help="A name for CONTAINER. Repeatable.")
+@click.option("--link-local-ip", "link_local_ips", multiple=True, metavar="ADDRESS", help="One more address.")
+@click.option("--driver-opt", multiple=True, metavar="NAME=VALUE", help="Recorded: the driver bridge knows none.")
+def connect(
+    *,
+    network: str,
+    container: str,
+    aliases: tuple[str, ...],
+    ipv4_address: str,
+    ipv6_address: str,
+    links: tuple[str, ...],
+    link_local_ips: tuple[str, ...],
+    driver_opt: tuple[str, ...],
+) -> None:
     """Put CONTAINER on NETWORK, too."""
     engine = open_engine()
     found = engine.networks.get(network)
     found.connect(
-        engine.containers.get(container), aliases=aliases, ipv4_address=ipv4_address, ipv6_address=ipv6_address
+        engine.containers.get(container),
+        aliases=aliases,
+        ipv4_address=ipv4_address,
+        ipv6_address=ipv6_address,
+        links=links,
+        link_local_ips=link_local_ips,
+        driver_opt=dict(pair(text) for text in driver_opt),
     )
 
 

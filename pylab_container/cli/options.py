@@ -31,6 +31,48 @@ def _number(*names: str, help: str) -> Callable[..., Any]:
     return click.option(*names, type=int, metavar="N", help=help)
 
 
+REFUSED = {
+    "--annotation": "annotations are for other runtimes",
+    "--blkio-weight": "disks are not limited",
+    "--blkio-weight-device": "disks are not limited",
+    "--cgroup-parent": "all cgroups are below labctr",
+    "--cpu-count": "it is for Windows: write --cpus",
+    "--cpu-percent": "it is for Windows: write --cpus",
+    "--cpu-rt-period": "real-time groups are not supported by this kernel's cgroups",
+    "--cpu-rt-runtime": "real-time groups are not supported by this kernel's cgroups",
+    "--device-read-bps": "disks are not limited",
+    "--device-read-iops": "disks are not limited",
+    "--device-write-bps": "disks are not limited",
+    "--device-write-iops": "disks are not limited",
+    "--gpus": "no device plugins: write --device",
+    "--health-start-interval": "checks have one interval: write --health-interval",
+    "--io-maxbandwidth": "it is for Windows",
+    "--io-maxiops": "it is for Windows",
+    "--kernel-memory": "the kernel has done away with it: write --memory",
+    "--oom-kill-disable": "cgroup v2 has no such switch: write --oom-score-adj -1000",
+    "--storage-opt": "the size of a container's layer is not limited: overlay2 needs xfs with quotas for that",
+    "--use-api-socket": "mount the socket: -v /run/labctr.sock:/var/run/docker.sock",
+}
+"""Options of `docker run` that are refused, and why. A limit that is not put into effect is worse than none."""
+
+
+ONLY = {"--isolation": "default", "--runtime": "runc", "--volume-driver": "local"}
+"""Options with one value that says what happens anyway."""
+
+_SWITCHES = ("--oom-kill-disable", "--use-api-socket")
+
+
+def _refused(name: str, reason: str, *, but: str = "") -> Callable[..., Any]:
+    """An option that may not be given; or only with one value."""
+
+    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value and value != but:
+            raise click.UsageError(f"{name} {value if but else ''}".rstrip() + f" is not supported: {reason}")
+
+    switch = name in _SWITCHES
+    return click.option(name, hidden=True, expose_value=False, callback=refuse, is_flag=switch, default=None)
+
+
 _OPTIONS = (
     click.argument("image"),
     click.argument("command", nargs=-1, type=click.UNPROCESSED),
@@ -49,6 +91,8 @@ _OPTIONS = (
     _list("--label-file", "label_files", metavar="FILE", help="Labels, one a line."),
     _text("--cidfile", metavar="FILE", help="Write its id into FILE."),
     _text("--pull", metavar="missing|never|always", help="When to fetch the image.  [default: missing]"),
+    _text("--platform", metavar="OS/ARCH", help="Of the image that is fetched."),
+    _flag("-q", "--quiet", help="Do not show how the image is fetched."),
     _flag("--init", help="An init as first process, which reaps zombies and passes signals on."),
     # its life
     _text("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped.  [default: no]"),
@@ -69,12 +113,15 @@ _OPTIONS = (
     _list("--volumes-from", metavar="CONTAINER[:ro]", help="Mount what CONTAINER mounts."),
     _flag("--read-only", help="Nothing of its root can be written."),
     _list("--device", "devices", metavar="DEVICE[:PATH][:rwm]", help="A device of the host."),
+    _list("--device-cgroup-rule", "device_cgroup_rules", metavar="RULE", help="Devices it may use: 'c 10:200 rwm'."),
     _text("--shm-size", metavar="BYTES", help="The size of /dev/shm.  [default: 64m]"),
     # network
     _list("--network", "--net", "networks", metavar="NAME", help="bridge, none, host, container:NAME or a network."),
     _list("--network-alias", "--net-alias", "network_aliases", metavar="NAME", help="One more name in its network."),
     _text("--ip", "ipv4_address", metavar="ADDRESS", help="Its IPv4 address."),
     _text("--ip6", "ipv6_address", metavar="ADDRESS", help="Its IPv6 address."),
+    _list("--link-local-ip", "link_local_ips", metavar="ADDRESS", help="One more address: 169.254.1.2, fe80::2."),
+    _list("--link", "links", metavar="CONTAINER[:ALIAS]", help="A name for CONTAINER, and variables about it."),
     _text("--mac-address", metavar="ADDRESS", help="Of its interface."),
     _list("-p", "--publish", "publish", metavar="[[ADDRESS:]PORT:]PORT[/udp]", help="Publish a port on the host."),
     _flag("-P", "--publish-all", "publish_all_ports", help="Publish all exposed ports."),
@@ -90,10 +137,13 @@ _OPTIONS = (
     _text("--memory-swap", "memswap_limit", metavar="BYTES", help="Memory and swap together; -1: no limit."),
     _text("--memory-reservation", "mem_reservation", metavar="BYTES", help="What it keeps when memory is short."),
     click.option("--cpus", type=float, metavar="N", help="At most so many processors: 1.5."),
+    _number("--cpu-period", help="Microseconds of a period of --cpu-quota.  [default: 100000]"),
+    _number("--cpu-quota", help="Microseconds of all processors in each period."),
     _number("-c", "--cpu-shares", help="Its weight against others.  [default: 1024]"),
     _text("--cpuset-cpus", metavar="0-3,5", help="On which processors."),
     _text("--cpuset-mems", metavar="0,1", help="On which memory nodes."),
     _number("--pids-limit", help="At most so many tasks."),
+    _number("--memory-swappiness", "mem_swappiness", help="How readily its memory is swapped out, 0 to 100."),
     _list("--ulimit", "ulimits", metavar="NAME=SOFT[:HARD]", help="nofile=1024:2048."),
     _number("--oom-score-adj", help="How soon it is killed when memory is short, -1000 to 1000."),
     _list("--sysctl", "sysctls", metavar="NAME=VALUE", help="A kernel setting of its namespaces."),
@@ -105,13 +155,18 @@ _OPTIONS = (
     _text("--pid", "pid_mode", metavar="host|container:NAME", help="Whose processes it sees."),
     _text("--ipc", "ipc_mode", metavar="MODE", help="private, shareable, none, host or container:NAME."),
     _text("--uts", "uts_mode", metavar="host", help="Share the host's name."),
+    _text("--cgroupns", metavar="host|private", help="Which cgroups it sees."),
     _text("--userns", "userns_mode", metavar="host|remap", help="Map its users to others."),
+    # what docker knows and this engine does not do: see below
+    *(_refused(name, reason) for name, reason in REFUSED.items()),
+    *(_refused(name, f"there is {value}", but=value) for name, value in ONLY.items()),
+    click.option("--disable-content-trust", is_flag=True, default=True, hidden=True, expose_value=False),
 )
 
 
 def creation_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command these options; it gets them as one Creation."""
-    names = [parameter.name for parameter in _parameters() if parameter.name]
+    names = [parameter.name for parameter in _parameters() if parameter.name and parameter.expose_value]
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> Any:

@@ -18,7 +18,7 @@ from pylab_container.formats.timestamps import parse_rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
 
 _HEADINGS = {
     "ID": "CONTAINER ID",
@@ -96,7 +96,7 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
         "Size": lambda: _size(engine, container) if with_size else "0B",
         "Names": record.name,
         "Labels": listing.labels_text(labels),
-        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts),
+        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount["Type"] != "tmpfs"),
         "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in record.mounts)),
         "Networks": ",".join(sorted(record.network.get("Networks") or [record.host_config.get("NetworkMode") or ""])),
         "Platform": "linux",
@@ -104,10 +104,11 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
     return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
 
 
-def moment_text(moment: str) -> str:
-    """A point in time as Go prints one: "2026-11-24 12:58:34 +0000 UTC"."""
-    seconds = parse_rfc3339(moment) // 10**9
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+def moment_text(moment: str, *, exact: bool = False) -> str:
+    """A point in time as Go prints one: "2026-11-24 12:58:34 +0000 UTC"; exact: with the fraction of the second."""
+    seconds, nanoseconds = divmod(parse_rfc3339(moment), 10**9)
+    fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".") if exact else ""
+    return datetime.fromtimestamp(seconds, UTC).strftime(f"%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")
 
 
 def published_ports(container: Container) -> Mapping[str, Any]:

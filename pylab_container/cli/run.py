@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.creation import Creation
-from pylab_container.cli.entries import environment_of, lines_of
+from pylab_container.cli.entries import environment_of
 from pylab_container.cli.options import creation_options
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -23,9 +24,11 @@ from pylab_container.errors import (
     InvalidInput,
     LabError,
 )
+from pylab_container.formats.keys import DEFAULT_KEYS, parse_keys
 
 if TYPE_CHECKING:
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
+    from pylab_container.engine.containers.execution import Exec
 
 
 class RunCommand(Command):
@@ -43,8 +46,7 @@ _SIGNALS = click.option(
 )
 
 
-@dataclass(frozen=True)
-class Connection:
+class Connection(Struct, frozen=True):
     """How the caller's terminal is connected.
 
     stdin, tty  pass standard input on; the container has a terminal
@@ -55,14 +57,14 @@ class Connection:
 
     stdin: bool
     tty: bool
-    keys: bytes = terminal.DEFAULT_KEYS
+    keys: bytes = DEFAULT_KEYS
     proxy: bool = True
     shown: frozenset[str] = frozenset(("stdout", "stderr"))
 
 
 def connection(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> Connection:
     """The same from options. Raises InvalidInput."""
-    parsed = terminal.parse_keys(keys) if keys else terminal.DEFAULT_KEYS
+    parsed = parse_keys(keys) if keys else DEFAULT_KEYS
     return Connection(stdin=stdin, tty=tty, keys=parsed, proxy=proxy)
 
 
@@ -91,7 +93,7 @@ def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | No
 def start_in_foreground(container: Container, plan: Connection, *, remove: bool = False) -> int:
     """Start a container, connect the caller's streams, and wait; its exit status, 0 after a detach.
 
-    remove  remove it in the end, also one that did not start; after a detach, when it has ended
+    remove  remove it in the end, also one that did not start; after a detach its exit command does
     """
     try:
         with container.start_attached() as streams:
@@ -103,8 +105,6 @@ def start_in_foreground(container: Container, plan: Connection, *, remove: bool 
         raise
     if remove and ended:
         _remove(container)
-    elif remove:
-        container.remove_at_end()
     return status
 
 
@@ -150,6 +150,7 @@ class ExecCommand(Command):
 @click.option("-w", "--workdir", default="", metavar="DIR", help="Its working directory.")
 @click.option("-u", "--user", default="", metavar="NAME|UID[:GROUP|GID]", help="Who it runs as.")
 @click.option("--privileged", is_flag=True, help="With all capabilities.")
+@_DETACH_KEYS
 def execute(
     *,
     container: str,
@@ -162,24 +163,52 @@ def execute(
     workdir: str,
     user: str,
     privileged: bool,
+    detach_keys: str | None,
 ) -> int:
     """Run one more COMMAND in a running container."""
+    if not detach:
+        require_terminal(stdin=stdin, tty=tty)
     found = open_engine().containers.get(container)
-    variables = environment_of([*lines_of(environment_files), *environment])
+    variables = environment_of(environment, environment_files)
+    made = found.exec_create(
+        command,
+        tty=tty,
+        stdin=stdin,
+        user=user,
+        environment=variables,
+        workdir=workdir,
+        privileged=privileged,
+        detach_keys=detach_keys or "",
+    )
     if detach:
-        found.exec_detached(command, user=user, environment=variables, workdir=workdir, privileged=privileged)
+        made.start_detached()
         return 0
-    require_terminal(stdin=tty, tty=tty)
-    with _without_interrupts():
-        return found.exec_interactive(
-            command,
-            tty=tty,
-            stdin=stdin,
-            user=user,
-            environment=variables,
-            workdir=workdir,
-            privileged=privileged,
+    return _in_foreground(made)
+
+
+def _in_foreground(made: Exec) -> int:
+    """Start a command with the caller's streams, and wait; its exit status, 0 after a detach."""
+    options = made.options
+    size = terminal.size(terminal.STDIN) if options.tty else (0, 0)
+
+    def resize(size: tuple[int, int]) -> None:
+        with contextlib.suppress(LabError):
+            made.resize(rows=size[0], columns=size[1])
+
+    with made.start(console_size=size if any(size) else None) as streams:
+        ended = terminal.connect(
+            streams,
+            stdin=options.stdin,
+            terminal=options.tty,
+            resize=resize,
+            forward=None,
+            keys=parse_keys(options.detach_keys) if options.detach_keys else DEFAULT_KEYS,
         )
+        if not ended:
+            made.detached()
+            click.echo("\nread escape sequence", err=True)
+            return 0
+        return made.wait()
 
 
 def require_terminal(*, stdin: bool, tty: bool) -> None:
@@ -210,6 +239,7 @@ def _connect(container: Container, streams: terminal.Streams, plan: Connection) 
         shown=plan.shown,
     )
     if not ended:
+        container.detached()
         click.echo("\nread escape sequence", err=True)
     return ended
 

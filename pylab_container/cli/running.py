@@ -46,7 +46,7 @@ def _place(binding: Mapping[str, str]) -> str:
 @click.argument("arguments", metavar="[OPTIONS OF PS]", nargs=-1, type=click.UNPROCESSED)
 def top(*, container: str, arguments: tuple[str, ...]) -> None:
     """Show the processes of a running container, as ps shows them on the host."""
-    from pylab_container.engine import processes
+    from pylab_container.engine.containers import processes
 
     engine = open_engine()
     titles, rows = processes.top(engine, engine.containers.get(container), list(arguments))

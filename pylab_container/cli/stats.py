@@ -62,7 +62,7 @@ def stats(*, containers: tuple[str, ...], show_all: bool, format_: str | None, o
 
 def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[str, dict[str, Any]]:
     """Container id → sample; one that has gone meanwhile is left out."""
-    from pylab_container.engine import stats as statistics
+    from pylab_container.engine.containers import stats as statistics
 
     found = {}
     containers = [] if names else [(c.id, c.id) for c in engine.containers.list(all=show_all)]
@@ -76,13 +76,13 @@ def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[st
 
 
 def _rows(before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]], *, full: bool) -> list[Row]:
-    from pylab_container.engine import stats as statistics
+    from pylab_container.engine.containers import stats as statistics
 
     return [_row(statistics.following(before.get(key, sample), sample), full=full) for key, sample in now.items()]
 
 
 def _row(document: dict[str, Any], *, full: bool) -> Row:
-    from pylab_container.engine import stats as statistics
+    from pylab_container.engine.containers import stats as statistics
 
     used, limit = statistics.memory_usage(document), int(document["memory_stats"].get("limit", 0))
     received, sent = statistics.network_bytes(document)

@@ -32,7 +32,9 @@ def version(*, format_: str | None) -> None:
     machine = os.uname()
     system, python = machine.sysname.lower(), platform.python_version()
     if format_:
-        own = {"Version": __version__, "PythonVersion": python, "Os": system, "Arch": machine.machine}
+        from pylab_container.engine.images.image import machine_architecture
+
+        own = {"Version": __version__, "PythonVersion": python, "Os": system, "Arch": machine_architecture()}
         # There is no server: client and engine are one process, and one version.
         _show({"Client": own, "Server": own}, format_)
         return

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pylab_container.formats import status as states
 from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
 
 _NARROWEST = 10
@@ -56,22 +57,8 @@ def created(moment: str, *, now: float | None = None) -> str:
 
 
 def status(state: Mapping[str, Any], *, now: float | None = None) -> str:
-    """The STATUS column, from Docker's State: "Up 8 seconds (healthy)", "Exited (0) 3 minutes ago", "Created"."""
-    kind = state.get("Status")
-    if kind == "restarting":
-        return f"Restarting ({state['ExitCode']}) {since(state['FinishedAt'], now=now)} ago"
-    if kind == "paused":
-        return f"Up {since(state['StartedAt'], now=now)} (Paused)"
-    if kind == "running":
-        return f"Up {since(state['StartedAt'], now=now)}{_health(state)}"
-    if kind == "exited":
-        return f"Exited ({state['ExitCode']}) {since(state['FinishedAt'], now=now)} ago"
-    return str(kind).capitalize()
-
-
-def _health(state: Mapping[str, Any]) -> str:
-    health = (state.get("Health") or {}).get("Status") or "none"
-    return {"none": "", "starting": " (health: starting)"}.get(health, f" ({health})")
+    """The STATUS column, from Docker's State: "Up 8 seconds (healthy)". now: seconds since 1970, else the clock's."""
+    return states.status(state, now=time.time() if now is None else now)
 
 
 def command(words: Sequence[str], *, full: bool = False) -> str:

@@ -13,7 +13,7 @@ from pylab_container.cli.entries import pair
 from pylab_container.formats.template_values import Row
 
 if TYPE_CHECKING:
-    from pylab_container.engine.volumes import Volume
+    from pylab_container.engine.volumes.collection import Volume
 
 _HEADINGS = {
     "Driver": "DRIVER",
@@ -41,7 +41,7 @@ _UNKNOWN = "N/A"  # docker's own, for what only `system df` measures
     "options",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Refused: a volume is a directory, and has none.",
+    help="A file system to mount there while it is used: type=tmpfs, device=tmpfs, o=size=64m. Repeatable.",
 )
 def create_volume(*, name: str | None, driver: str, labels: tuple[str, ...], options: tuple[str, ...]) -> None:
     """Make a volume, with a name of 64 digits if none is given."""

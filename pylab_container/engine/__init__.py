@@ -1,9 +1,11 @@
 """The engine: the one place where store, runtime and network meet.
 
     Engine
-    ├── images       ImageCollection: import_, build, save, load, list, get, tag, remove, prune, history
+    ├── images       ImageCollection: pull, push, import_, build, save, load, list, get, tag, remove, prune, history
     ├── containers   ContainerCollection: create, run, list, get, prune
     ├── volumes      VolumeCollection: list, prune
+    ├── executions   ExecutionCollection: the commands run in containers besides
+    ├── login()      who we are at a registry
     ├── df()         what takes how much space
     ├── prune_builds()   removes the build cache
     ├── check()      what this machine can do
@@ -26,24 +28,26 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine.containers import ContainerCollection
+from pylab_container.engine.containers.collection import ContainerCollection
+from pylab_container.engine.containers.execution import ExecutionCollection
 from pylab_container.engine.event_log import EventLog
 from pylab_container.engine.events import EventStream
-from pylab_container.engine.images import ImageCollection
-from pylab_container.engine.networks import NetworkCollection
+from pylab_container.engine.images.collection import ImageCollection
+from pylab_container.engine.networks.collection import NetworkCollection
 from pylab_container.engine.recovery import clear_abandoned
 from pylab_container.engine.storage import open_driver
-from pylab_container.engine.volumes import VolumeCollection
+from pylab_container.engine.volumes.collection import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host.files import locked, remove_tree
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
+from pylab_container.store.distribution import DistributionStore
 from pylab_container.store.images import ImageStore
 from pylab_container.store.layers import LayerStore
 from pylab_container.store.networks import NetworkStore
@@ -51,10 +55,12 @@ from pylab_container.store.records import ContainerStore
 
 if TYPE_CHECKING:
     from pylab_container.engine.check import Check
+    from pylab_container.engine.filters import Filters
     from pylab_container.engine.fsck.report import Finding
     from pylab_container.engine.info import Info
-    from pylab_container.engine.pruning import Filters, Pruned
+    from pylab_container.engine.pruning import Pruned
     from pylab_container.engine.usage import DiskUsage
+    from pylab_container.registry.settings import RegistrySettings
     from pylab_container.runtime.network import Bridge
 
 DEFAULT_ROOT = "/var/lib/pylab-container"
@@ -79,13 +85,22 @@ class Engine:
     What only makes sense until the next reboot (bundles, pids, sockets) is in
     /run/pylab-container/<digest of the data root's path>/.
 
-    storage_driver  how layers are kept: "overlay2", "overlay" or "vfs"; default as engine/storage.py tells
+    storage_driver       how layers are kept: "overlay2", "overlay" or "vfs"; default as engine/storage.py tells
+    registry_mirrors     addresses that are asked before Docker's own registry: "http://10.0.0.5:5000"
+    insecure_registries  hosts and networks where plain http will do: "10.0.0.5:5000", "10.1.0.0/16"; both by
+                         default as registry/settings.py reads them
 
     Raises NotRoot, and InvalidInput or Conflict for the driver.
     """
 
     def __init__(
-        self, data_root: str | Path | None = None, *, storage_driver: str | None = None, recover: bool = True
+        self,
+        data_root: str | Path | None = None,
+        *,
+        storage_driver: str | None = None,
+        registry_mirrors: Sequence[str] | None = None,
+        insecure_registries: Sequence[str] | None = None,
+        recover: bool = True,
     ) -> None:
         """recover: clear what killed operations left. Only who wants to see that first says no."""
         self.data_root = Path(data_root or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
@@ -93,6 +108,7 @@ class Engine:
             raise NotRoot(
                 "the engine needs root: mounts and namespaces are the kernel's business", hint="sudo labctr …"
             )
+        self._mirrors, self._insecure = registry_mirrors, insecure_registries
         self.data_root.mkdir(parents=True, exist_ok=True, mode=0o710)
         self.run_root = RUN_ROOT / hashlib.sha256(os.fsencode(self.data_root)).hexdigest()[:12]
         self.event_log = EventLog(self.data_root)
@@ -101,6 +117,7 @@ class Engine:
         self.driver = open_driver(self.data_root, storage_driver, emit=emit)
         image_root, self.locks = self.data_root / "image" / self.driver.name, self.data_root / "locks"
         self.image_store = ImageStore(image_root, self.locks)
+        self.distribution = DistributionStore(image_root / "distribution", self.locks)
         self.layers = LayerStore(image_root / "layerdb", self.locks, self.driver, emit=emit)
         self.records = ContainerStore(self.data_root / "containers", self.locks, driver=self.driver.name)
         self.network_store = NetworkStore(self.data_root / "networks", self.locks)
@@ -108,6 +125,7 @@ class Engine:
         self.conmon = Conmon(self.runc, emit=emit)
         self.images = ImageCollection(self)
         self.containers = ContainerCollection(self)
+        self.executions = ExecutionCollection(self)
         self.volumes = VolumeCollection(self)
         self.networks = NetworkCollection(self)
         if recover:
@@ -119,6 +137,32 @@ class Engine:
         from pylab_container.runtime.network import Bridge
 
         return Bridge(run_root=RUN_ROOT, emit=self.events.emit)
+
+    @cached_property
+    def registries(self) -> RegistrySettings:
+        """Which registries are asked, by which way, and how long."""
+        from pylab_container.registry.settings import RegistrySettings
+
+        return RegistrySettings.read(mirrors=self._mirrors, insecure=self._insecure)
+
+    def login(self, username: str, password: str, registry: str = "", *, save: bool = True) -> None:
+        """Prove to a registry who we are; "" is Docker's own.
+
+        save  note it in docker's config.json, so that pull and push know it
+
+        Raises Unauthorized, Unreachable.
+        """
+        from pylab_container.engine.images import login
+        from pylab_container.formats.credentials import host_of
+
+        login.login(self, username, password, host_of(registry), save=save)
+
+    def logout(self, registry: str = "") -> bool:
+        """Forget who we are at a registry; False where that was not known."""
+        from pylab_container.engine.images import login
+        from pylab_container.formats.credentials import host_of
+
+        return login.logout(self, host_of(registry))
 
     def prepare_network(self) -> None:
         """Begin to make `bridge` in the background: importing pyroute2 takes as long as runc takes to create."""

@@ -12,11 +12,12 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pylab_container.errors import LabError, MissingProgram, RuntimeFailed
+from msgspec import Struct, field
+
+from pylab_container.errors import LabError
 from pylab_container.formats.bundle import ALL_CAPABILITIES, capabilities_of
 from pylab_container.host import idmap, linux, programs
 from pylab_container.runtime.runc import cgroup_version
@@ -41,8 +42,7 @@ _NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
 _CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_MKNOD", "CAP_SYS_CHROOT", "CAP_SETFCAP", "CAP_DAC_OVERRIDE")
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Struct, frozen=True):
     """One line of the report.
 
     found   what is there: a version, a list, the kernel's own words
@@ -57,8 +57,7 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """What look() found. An empty text means that there was nothing, or that a trial went well.
 
     overlay, idmapping, network  the reason why one could not be made
@@ -84,16 +83,6 @@ class Machine:
 def check(data_root: Path) -> list[Check]:
     """Every check, for an engine with this data root, which must exist."""
     return judge(look(data_root))
-
-
-def explain(error: BaseException, data_root: Path) -> None:
-    """Tell in the hint of a failure what the machine lacks, if the machine is what failed."""
-    if type(error) not in (RuntimeFailed, MissingProgram) or not isinstance(error, LabError):
-        return
-    if error.hint and not isinstance(error, MissingProgram):
-        return  # whoever raised it knows better
-    lacking = [f"{one.name}: {one.remedy}" for one in check(data_root) if one.needed and not one.ok]
-    error.hint = "; ".join(filter(None, [error.hint, *lacking])) or "labctr system check finds nothing missing"
 
 
 # ---- what is needed --------------------------------------------------------------------------

@@ -14,13 +14,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pylab_container.engine.filters import Filters, has_labels, refuse_unknown, values
-from pylab_container.formats.events import ContainerChanged, Event, ImageChanged, NetworkAction, VolumeAction
+from pylab_container.formats.events import (
+    ContainerChanged,
+    Event,
+    ImageChanged,
+    NetworkAction,
+    PruneDone,
+    VolumeAction,
+    VolumeMounted,
+    VolumeUnmounted,
+)
 
 Json = dict[str, Any]
 
@@ -28,50 +38,98 @@ _LARGEST = 1 << 20
 """Bytes after which a file is full; there are two of them."""
 _LOOK = 0.05  # seconds between two looks for something new
 
-# Our actions → Docker's.
+# Our actions → Docker's; those of containers that are not here have the same name.
 _CONTAINER = {
-    "created": "create",
-    "started": "start",
-    "exited": "die",
-    "killed": "kill",
-    "stopped": "stop",
-    "restarted": "restart",
-    "paused": "pause",
-    "unpaused": "unpause",
-    "renamed": "rename",
-    "updated": "update",
-    "removed": "destroy",
+    "attached": "attach",
     "committed": "commit",
+    "created": "create",
+    "detached": "detach",
+    "exited": "die",
+    "exported": "export",
+    "killed": "kill",
+    "paused": "pause",
+    "removed": "destroy",
+    "renamed": "rename",
+    "resized": "resize",
+    "restarted": "restart",
+    "started": "start",
+    "stopped": "stop",
+    "unpaused": "unpause",
+    "updated": "update",
 }
-_IMAGE = {"imported": "import", "tagged": "tag", "untagged": "untag", "deleted": "delete", "loaded": "load"}
+_IMAGE = {
+    "deleted": "delete",
+    "imported": "import",
+    "loaded": "load",
+    "pulled": "pull",
+    "pushed": "push",
+    "saved": "save",
+    "tagged": "tag",
+    "untagged": "untag",
+}
+_WITH_DETAIL = ("exec_create", "exec_start", "health_status")
 _DETAILS = {"status": "exitCode", "signal": "signal"}
 FILTERS = ("container", "event", "image", "label", "network", "type", "volume")
 
 
-def document(event: Event, nanoseconds: int) -> Json | None:
-    """Docker's document of an event; None for one that Docker does not tell. nanoseconds since 1970."""
+def documents(event: Event, nanoseconds: int) -> list[Json]:
+    """Docker's documents of an event; none for one that Docker does not tell. nanoseconds since 1970."""
     match event:
         case ContainerChanged():
-            return _container(event, nanoseconds)
-        case ImageChanged() if event.action in _IMAGE:
-            attributes = {"name": event.reference or event.image_id}
-            return _document("image", _IMAGE[event.action], event.image_id, attributes, nanoseconds)
+            return [_container(event, nanoseconds)]
+        case ImageChanged():
+            return _image(event, nanoseconds)
         case VolumeAction():
-            return _document("volume", event.action, event.name, {"driver": event.driver}, nanoseconds)
+            return [_document("volume", event.action, event.name, {"driver": event.driver}, nanoseconds)]
+        case VolumeMounted():
+            attributes = {
+                "container": event.container_id,
+                "destination": event.destination,
+                "driver": event.driver,
+                "propagation": event.propagation,
+                "read/write": "true" if event.writable else "false",
+            }
+            return [_document("volume", "mount", event.name, attributes, nanoseconds)]
+        case VolumeUnmounted():
+            attributes = {"container": event.container_id, "driver": event.driver}
+            return [_document("volume", "unmount", event.name, attributes, nanoseconds)]
         case NetworkAction():
             attributes = {"name": event.name, "type": event.driver}
             attributes |= {"container": event.container_id} if event.container_id else {}
-            return _document("network", event.action, event.network_id, attributes, nanoseconds)
-    return None
+            return [_document("network", event.action, event.network_id, attributes, nanoseconds)]
+        case PruneDone():
+            return [_document(event.kind, "prune", "", {"reclaimed": str(event.reclaimed)}, nanoseconds)]
+    return []
+
+
+def _image(event: ImageChanged, nanoseconds: int) -> list[Json]:
+    """Of a new image Docker tells its name first. Only of a name that is given does it tell which."""
+    told = []
+    if event.action in ("imported", "committed") and event.reference:
+        told.append(_image_document(event, "tag", event.image_id, event.reference, nanoseconds))
+    if event.action in ("pulled", "pushed"):
+        repository = event.reference.partition("@")[0]
+        if ":" in repository.rpartition("/")[2]:
+            repository = repository.rpartition(":")[0]
+        told.append(_image_document(event, _IMAGE[event.action], event.reference, repository, nanoseconds))
+    elif event.action in _IMAGE:
+        name = event.reference if event.action == "tagged" else event.image_id
+        told.append(_image_document(event, _IMAGE[event.action], event.image_id, name, nanoseconds))
+    return told
+
+
+def _image_document(event: ImageChanged, action: str, actor: str, name: str, nanoseconds: int) -> Json:
+    told = _document("image", action, actor, {**dict(event.labels), "name": name}, nanoseconds)
+    return {"status": action, "id": actor, **told}
 
 
 def _container(event: ContainerChanged, nanoseconds: int) -> Json:
-    attributes = {**dict(event.labels), "image": event.image, "name": event.name}
+    attributes = {**dict(event.labels), "image": event.image, "name": event.name, **dict(event.attributes)}
     name, _, value = event.detail.partition(" ")
     if name in _DETAILS:
         attributes[_DETAILS[name]] = value
     action = _CONTAINER.get(event.action, event.action)
-    if action == "health_status":
+    if action in _WITH_DETAIL:
         action = f"{action}: {event.detail}"
     told = _document("container", action, event.container_id, attributes, nanoseconds)
     return {"status": action, "id": event.container_id, "from": event.image, **told}
@@ -97,10 +155,10 @@ class EventLog:
 
     def append(self, event: Event) -> None:
         """Write an event down, if it is one of Docker's. What cannot be written is lost: nothing may fail for it."""
-        told = document(event, time.time_ns())
-        if told is None:
+        told = documents(event, time.time_ns())
+        if not told:
             return
-        line = json.dumps(told, separators=(",", ":")).encode() + b"\n"
+        line = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in told)
         with contextlib.suppress(OSError):
             fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
@@ -111,27 +169,33 @@ class EventLog:
                 os.close(fd)
 
     def read(
-        self, *, since: float | None = None, until: float | None = None, filters: Filters | None = None
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        filters: Filters | None = None,
+        stop: threading.Event | None = None,
     ) -> Iterator[Json]:
         """Events in their order, and those that come.
 
         since    seconds since 1970; None: only what comes from now on
         until    when to stop, None: never
         filters  container, event, image, label, network, type, volume
+        stop     set by another thread: nothing more comes
 
         Raises InvalidInput for a filter that there is not.
         """
         wanted = filters or {}
         refuse_unknown(wanted, FILTERS)
         first = time.time() if since is None else since
-        for told in self._all(until):
+        for told in self._all(until, stop or threading.Event()):
             moment = told["timeNano"] / 10**9
             if until is not None and moment > until:
                 return
             if moment >= first and matches(told, wanted):
                 yield told
 
-    def _all(self, until: float | None) -> Iterator[Json]:
+    def _all(self, until: float | None, stop: threading.Event) -> Iterator[Json]:
         """Every event, old and coming, until the clock says so."""
         yield from _documents_of(self._older)
         with contextlib.ExitStack() as stack:
@@ -146,9 +210,8 @@ class EventLog:
                     file = self._open(stack)
                     if file is not None:
                         yield from _documents(file)
-                if late:
+                if late or stop.wait(_LOOK):
                     return
-                time.sleep(_LOOK)
 
     def _open(self, stack: contextlib.ExitStack) -> BinaryIO | None:
         """The file as it is now, None while there is none; the one before is closed."""

@@ -13,13 +13,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pylab_container.engine.networks import links
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
-    from pylab_container.engine.image import Image
-    from pylab_container.engine.networks import Network
+    from pylab_container.engine.containers.container import Container
+    from pylab_container.engine.images.image import Image
+    from pylab_container.engine.networks.collection import Network
     from pylab_container.store.records import ContainerRecord
 
 Filters = Mapping[str, str | bool | Sequence[str]]
@@ -43,6 +44,13 @@ def refuse_unknown(filters: Filters, known: Collection[str]) -> None:
     for name in filters:
         if name not in known:
             raise InvalidInput(f"Invalid filter '{name}'", hint=f"there are {', '.join(known)}")
+
+
+def truth(name: str, text: str) -> bool:
+    """What the value of a filter that is true or false says. Raises InvalidInput."""
+    if text.lower() not in ("1", "true", "0", "false"):
+        raise InvalidInput(f"Invalid filter '{name}={text}'", hint="write true or false")
+    return text.lower() in ("1", "true")
 
 
 def matches_text(text: str, wanted: Iterable[str]) -> bool:
@@ -89,7 +97,13 @@ def _by_id(engine: Engine, wanted: Sequence[str]) -> Test:
 
 def _by_name(engine: Engine, wanted: Sequence[str]) -> Test:
     wanted = _checked(wanted)
-    return lambda record: matches_text(record.name, wanted) or matches_text(f"/{record.name}", wanted)
+    called = links.names(engine.records.all())
+
+    def test(record: ContainerRecord) -> bool:
+        names = (record.name, f"/{record.name}", *called.get(record.id, ()))
+        return any(matches_text(name, wanted) for name in names)
+
+    return test
 
 
 def _by_label(engine: Engine, wanted: Sequence[str]) -> Test:
@@ -182,6 +196,17 @@ def _by_published(engine: Engine, wanted: Sequence[str]) -> Test:
     return test
 
 
+def _by_isolation(engine: Engine, wanted: Sequence[str]) -> Test:
+    """Linux knows one kind."""
+    return lambda record: bool({"", "default"} & set(wanted))
+
+
+def _by_task(engine: Engine, wanted: Sequence[str]) -> Test:
+    """Nothing here is a task of a swarm."""
+    wishes = [truth("is-task", text) for text in wanted]
+    return lambda record: False in wishes
+
+
 _TESTS: Mapping[str, Callable[[Engine, Sequence[str]], Test]] = {
     "ancestor": _by_ancestor,
     "before": _by_before,
@@ -189,6 +214,8 @@ _TESTS: Mapping[str, Callable[[Engine, Sequence[str]], Test]] = {
     "expose": _by_exposed,
     "health": _by_health,
     "id": _by_id,
+    "is-task": _by_task,
+    "isolation": _by_isolation,
     "label": _by_label,
     "name": _by_name,
     "network": _by_network,
@@ -201,7 +228,7 @@ _TESTS: Mapping[str, Callable[[Engine, Sequence[str]], Test]] = {
 
 def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None) -> list[Container]:
     """What ContainerCollection.list() gives."""
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
 
     tests = container_tests(engine, filters)
     shown = all or limit is not None or bool(values(filters, "status"))
@@ -225,8 +252,18 @@ def networks(engine: Engine, filters: Filters) -> list[Network]:
 
     Raises InvalidInput for a filter that there is not.
     """
+    check_network_filters(filters)
+    return [one for one in engine.networks.list() if all(_network_passes(one, filters, n) for n in filters)]
+
+
+def check_network_filters(filters: Filters) -> None:
+    """Raises InvalidInput for a filter that there is not, and for values that mean nothing."""
     refuse_unknown(filters, _NETWORKS)
-    return [one for one in engine.networks.list() if builtins.all(_network_passes(one, filters, n) for n in filters)]
+    for text in values(filters, "dangling"):
+        truth("dangling", text)
+    for text in values(filters, "type"):
+        if text not in ("builtin", "custom"):
+            raise InvalidInput(f"invalid filter: 'type'='{text}'", hint="there are builtin and custom")
 
 
 def _network_passes(network: Network, filters: Filters, name: str) -> bool:
@@ -237,7 +274,7 @@ def _network_passes(network: Network, filters: Filters, name: str) -> bool:
         case "scope":
             return "local" in wanted
         case "id":
-            return builtins.any(network.id.startswith(text) for text in wanted)
+            return any(network.id.startswith(text) for text in wanted)
         case "name":
             return matches_text(network.name, wanted)
         case "label":
@@ -245,7 +282,7 @@ def _network_passes(network: Network, filters: Filters, name: str) -> bool:
         case "type":
             return ("builtin" if network.is_predefined else "custom") in wanted
     unused = not network.is_predefined and not network.attrs["Containers"]
-    return ("true" if unused else "false") in ["true" if text in ("1", "true") else "false" for text in wanted]
+    return unused in [truth("dangling", text) for text in wanted]
 
 
 _IMAGES = ("before", "dangling", "label", "reference", "since")
@@ -259,20 +296,22 @@ def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Ima
     refuse_unknown(filters, _IMAGES)
     before = [engine.images.get(name).config.created for name in values(filters, "before")]
     since = [engine.images.get(name).config.created for name in values(filters, "since")]
-    labels, dangling = values(filters, "label"), [text in ("1", "true") for text in values(filters, "dangling")]
+    labels, dangling = values(filters, "label"), [truth("dangling", text) for text in values(filters, "dangling")]
+    if True in dangling:  # as in dockerd, where "true" is looked for first
+        dangling = [True]
     patterns = values(filters, "reference")
     return [
         image
         for image in found
-        if builtins.all(image.config.created < moment for moment in before)
-        and builtins.all(image.config.created > moment for moment in since)
+        if all(image.config.created < moment for moment in before)
+        and all(image.config.created > moment for moment in since)
         and has_labels(image.config.config.get("Labels") or {}, labels)
         and (not dangling or (not image.tags) in dangling)
-        and (not patterns or builtins.any(_has_reference(image, pattern) for pattern in patterns))
+        and (not patterns or any(_has_reference(image, pattern) for pattern in patterns))
     ]
 
 
 def _has_reference(image: Image, pattern: str) -> bool:
     """Whether a name matches, with its tag or without: "deb*", "debian:12"."""
     names = [name for tag in image.tags for name in (tag, tag.rpartition(":")[0])]
-    return builtins.any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)

@@ -10,36 +10,33 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pylab_container.engine import recovery, usage
 from pylab_container.engine.builder.mounts import cache_root
-from pylab_container.engine.image import Image
-from pylab_container.engine.images import Removal
+from pylab_container.engine.filters import Filters, has_labels, refuse_unknown, truth, values
+from pylab_container.engine.images.collection import Removal
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.formats import timestamps
-from pylab_container.formats.events import ImageChanged
+from pylab_container.formats.events import ImageChanged, PruneDone
 from pylab_container.formats.lifecycle import State
 from pylab_container.host.files import remove_tree, try_locked
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
 
-Filters = Mapping[str, bool | str | Sequence[str]]
-"""name → value or values; dangling alone may be true or false."""
 
-
-@dataclass(frozen=True)
-class Pruned:
+class Pruned(Struct, frozen=True):
     """What went, in order, and the bytes of file content that it freed."""
 
     deleted: tuple[Removal, ...]
     space_reclaimed: int
 
 
-@dataclass(frozen=True)
-class _Criteria:
+class _Criteria(Struct, frozen=True):
     """Which of the unneeded things may go.
 
     until           only what was created before, seconds since 1970
@@ -54,9 +51,9 @@ class _Criteria:
     def matches(self, created: str, labels: Mapping[str, str]) -> bool:
         if self.until is not None and timestamps.parse_rfc3339(created) > self.until * 10**9:
             return False
-        if self.without_labels and _has_all(labels, self.without_labels):
+        if self.without_labels and has_labels(labels, self.without_labels):
             return False
-        return _has_all(labels, self.labels)
+        return has_labels(labels, self.labels)
 
 
 def prune_images(engine: Engine, filters: Filters) -> Pruned:
@@ -73,7 +70,7 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
             if criteria.matches(image.config.created or timestamps.NEVER, image.labels):
                 deleted += _remove_image(engine, image, dangling=dangling)
     freed = sum(sizes.get(removal.name, 0) for removal in deleted if removal.action == "Deleted")
-    return Pruned(tuple(deleted), freed)
+    return _done(engine, "image", deleted, freed)
 
 
 def _remove_image(engine: Engine, image: Image, *, dangling: bool) -> Iterator[Removal]:
@@ -99,7 +96,7 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
                 container.remove()
                 deleted.append(Removal("Deleted", container.id))
                 freed += size
-    return Pruned(tuple(deleted), freed)
+    return _done(engine, "container", deleted, freed)
 
 
 def prune_builds(engine: Engine, filters: Filters, *, all: bool) -> Pruned:
@@ -109,16 +106,19 @@ def prune_builds(engine: Engine, filters: Filters, *, all: bool) -> Pruned:
     and the directories of cache mounts that no build is using. With all, the steps on the way to
     other images go, too: those images are whole without them, and forget what they were made from.
     """
-    for name in filters:
-        if name != "until":
-            raise InvalidInput(f"Invalid filter '{name}'", hint="the build cache has until=TIME")
+    refuse_unknown(filters, ("until",))
     criteria = _criteria(filters)
     steps = _remove_steps(engine, criteria, all=all)
     freed = sum(layer.size for step in steps for layer in step.layers if not engine.layers.exists(layer.chain_id))
     mounts = [mount for mount in usage.cache_mounts(engine) if criteria.matches(mount.when, {})]
     mounts = [mount for mount in mounts if _remove_cache_mount(engine, mount.id)]
-    deleted = tuple(Removal("Deleted", one.id) for one in (*steps, *mounts))
-    return Pruned(deleted, freed + sum(mount.size for mount in mounts))
+    deleted = [Removal("Deleted", one.id) for one in (*steps, *mounts)]
+    return _done(engine, "builder", deleted, freed + sum(mount.size for mount in mounts))
+
+
+def _done(engine: Engine, kind: str, deleted: Sequence[Removal], freed: int) -> Pruned:
+    engine.events.emit(PruneDone(kind, freed))
+    return Pruned(tuple(deleted), freed)
 
 
 def _remove_steps(engine: Engine, criteria: _Criteria, *, all: bool) -> list[usage.CacheUsage]:
@@ -173,9 +173,7 @@ def _remove_cache_mount(engine: Engine, name: str) -> bool:
 
 def _criteria(filters: Filters, *others: str) -> _Criteria:
     """What filters say; others are those that the caller reads himself. Raises InvalidInput."""
-    for name in filters:
-        if name not in ("until", "label", "label!", *others):
-            raise InvalidInput(f"Invalid filter '{name}'", hint="there are until=TIME, label=NAME and label!=NAME")
+    refuse_unknown(filters, ("until", "label", "label!", *others))
     moments = _texts(filters, "until")
     if len(moments) > 1:
         raise InvalidInput("more than one until filter specified", hint="give one")
@@ -184,29 +182,22 @@ def _criteria(filters: Filters, *others: str) -> _Criteria:
 
 
 def _texts(filters: Filters, name: str) -> tuple[str, ...]:
-    value = filters.get(name, ())
-    if isinstance(value, bool):
-        raise InvalidInput(f"Invalid filter '{name}={value}'", hint="its value is text")
-    return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(filters.get(name), bool):
+        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="its value is text")
+    return values(filters, name)
 
 
 def _dangling(filters: Filters) -> bool:
-    value = filters.get("dangling", True)
-    text = str(value).lower() if isinstance(value, bool | str) else "".join(value)
-    if text not in ("true", "1", "false", "0"):
-        raise InvalidInput(f"Invalid filter 'dangling={text}'", hint="write dangling=true or dangling=false")
-    return text in ("true", "1")
-
-
-def _has_all(labels: Mapping[str, str], wanted: Sequence[str]) -> bool:
-    """Whether labels have every "name" or "name=value"."""
-    pairs = (text.partition("=") for text in wanted)
-    return all(name in labels and (not equals or labels[name] == value) for name, equals, value in pairs)
+    """Whether only images without a name may go; so it is if nothing is said."""
+    return all(truth("dangling", text) for text in values(filters, "dangling"))
 
 
 def prune_networks(engine: Engine, filters: Filters) -> Pruned:
     """Remove the users' networks that no container is on; see NetworkCollection.prune."""
+    from pylab_container.engine.networks import orphans
+
     criteria = _criteria(filters)
+    orphans.clear()
     deleted = []
     for network in engine.networks.list():
         document = network.document
@@ -214,4 +205,4 @@ def prune_networks(engine: Engine, filters: Filters) -> Pruned:
             with contextlib.suppress(Conflict, NotFound):  # a container is on it
                 network.remove()
                 deleted.append(Removal("Deleted", network.name))
-    return Pruned(tuple(deleted), 0)
+    return _done(engine, "network", deleted, 0)

@@ -8,10 +8,13 @@ leaves its lease without a lock, and the next engine on the data root clears tha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import LabError
+from pylab_container.formats.image import Json
+from pylab_container.host.files import remove_tree, try_locked
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -29,10 +32,16 @@ def making(engine: Engine) -> Iterator[Lease]:
 
 
 @contextlib.contextmanager
-def changing(engine: Engine, container_id: str) -> Iterator[None]:
-    """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all."""
+def changing(engine: Engine, container_id: str, mounts: Iterable[Json] = ()) -> Iterator[None]:
+    """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all.
+
+    mounts  its Mounts entries: their unnamed volumes come and go with it
+    """
     lease = engine.layers.leases.open()
     lease.claim("writable", container_id)
+    for mount in mounts:
+        if mount["Type"] == "volume" and mount.get("Anonymous"):
+            lease.claim("volume", mount["Name"])
     try:
         yield
     finally:
@@ -48,6 +57,9 @@ def clear(engine: Engine, lease: Lease) -> None:
             if not engine.records.exists(container_id):
                 engine.layers.remove_writable(container_id)
                 engine.records.remove(container_id)
+        unnamed = [{"Type": "volume", "Name": name, "Anonymous": True} for name in lease.claimed("volume")]
+        if unnamed:
+            engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
         engine.images.release(lease)
     except BaseException:
         lease.leave()
@@ -62,3 +74,15 @@ def clear_abandoned(engine: Engine) -> None:
     for path, cache_id in engine.layers.abandoned_write_sets():
         with contextlib.suppress(LabError, OSError):
             engine.layers.clear_write_set(path, cache_id)
+    with engine.scratch_lock():
+        for path in abandoned_scratch(engine):
+            with contextlib.suppress(OSError):
+                remove_tree(path)
+
+
+def abandoned_scratch(engine: Engine) -> Iterator[Path]:
+    """The scratch directories of operations that are dead; the caller holds the scratch lock."""
+    for path in (engine.data_root / "tmp").glob("*"):
+        with try_locked(path) as free:
+            if free:
+                yield path

@@ -9,9 +9,7 @@ from pathlib import Path
 from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.formats.events import Emit
 from pylab_container.store.driver import Driver
-from pylab_container.store.overlay import Overlay
 from pylab_container.store.overlay2 import Overlay2
-from pylab_container.store.vfs import Vfs
 
 DRIVERS = ("overlay2", "overlay", "vfs")
 """The first is the default."""
@@ -30,10 +28,22 @@ def open_driver(data_root: Path, name: str | None, *, emit: Emit) -> Driver:
     return make(data_root / name, emit)
 
 
+def _overlay(root: Path, emit: Emit) -> Driver:
+    from pylab_container.store.overlay import Overlay
+
+    return Overlay(root, emit=emit)
+
+
+def _vfs(root: Path, emit: Emit) -> Driver:
+    from pylab_container.store.vfs import Vfs
+
+    return Vfs(root, emit=emit)
+
+
 _MAKERS: dict[str, Callable[[Path, Emit], Driver]] = {
     "overlay2": lambda root, emit: Overlay2(root, emit=emit),
-    "overlay": lambda root, emit: Overlay(root, emit=emit),
-    "vfs": lambda root, emit: Vfs(root, emit=emit),
+    "overlay": _overlay,
+    "vfs": _vfs,
 }
 
 

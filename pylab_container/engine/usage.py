@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from pylab_container.engine.builder.cache import STEP_MARK
 from pylab_container.engine.builder.mounts import cache_root
-from pylab_container.engine.image import Image
-from pylab_container.engine.volumes import Volume
+from pylab_container.engine.images.image import Image
+from pylab_container.engine.volumes.collection import Volume
 from pylab_container.errors import CorruptStore, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.lifecycle import State
@@ -29,11 +30,10 @@ from pylab_container.store.layers import Layer
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
 
 
-@dataclass(frozen=True)
-class ImageUsage:
+class ImageUsage(Struct, frozen=True):
     """size: of all its layers; shared: of those that other images have too; containers: how many use it."""
 
     image: Image
@@ -42,8 +42,7 @@ class ImageUsage:
     containers: int
 
 
-@dataclass(frozen=True)
-class ContainerUsage:
+class ContainerUsage(Struct, frozen=True):
     """size: of what it wrote into its own layer."""
 
     container: Container
@@ -51,8 +50,7 @@ class ContainerUsage:
     active: bool
 
 
-@dataclass(frozen=True)
-class VolumeUsage:
+class VolumeUsage(Struct, frozen=True):
     """links: how many containers mount it."""
 
     volume: Volume
@@ -60,8 +58,7 @@ class VolumeUsage:
     links: int
 
 
-@dataclass(frozen=True)
-class CacheUsage:
+class CacheUsage(Struct, frozen=True):
     """One thing of the build cache: a step of a build, or the directory of a RUN --mount=type=cache.
 
     id      the image's, or the directory's name
@@ -82,8 +79,7 @@ class CacheUsage:
     layers: tuple[Layer, ...] = ()
 
 
-@dataclass(frozen=True)
-class DiskUsage:
+class DiskUsage(Struct, frozen=True):
     """Everything in a data root that takes space. layers_size: all images together."""
 
     layers_size: int
@@ -159,7 +155,7 @@ def disk_usage(engine: Engine) -> DiskUsage:
 def _images(engine: Engine, *, without: set[str]) -> list[Image]:
     """As ImageCollection.list, were it not for the images of a build cache."""
     images = [image for image in engine.images.list(all=True) if image.id not in without]
-    tagged = {tag.image_id for tag in engine.image_store.tags()}
+    tagged = {name.image_id for name in engine.image_store.names()}
     parents = {engine.image_store.parent(image.id) for image in images}
     return [image for image in images if image.id in tagged or image.id not in parents]
 
@@ -167,7 +163,7 @@ def _images(engine: Engine, *, without: set[str]) -> list[Image]:
 def cache_steps(engine: Engine) -> list[CacheUsage]:
     """The steps of builds that have no name and no container, the newest first."""
     store = engine.image_store
-    kept = {tag.image_id for tag in store.tags()} | {record.image for record in engine.records.all()}
+    kept = {name.image_id for name in store.names()} | {record.image for record in engine.records.all()}
     steps, chains = {}, set()
     for image_id in store.all():
         with contextlib.suppress(NotFound, CorruptStore):

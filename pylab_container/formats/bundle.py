@@ -11,8 +11,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 
@@ -81,8 +82,7 @@ _MAXIMUM_ID = 2**31 - 1
 _PROCESS_LINK = re.compile(r"/proc/(self|thread-self|[0-9]+)/(.+/)?(fd|cwd|root)(/|$)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """One line of the container's mount table. Options as mount(8) spells them ("ro", "rbind", …)."""
 
     source: str
@@ -91,26 +91,29 @@ class Mount:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What the cgroup allows: memory in bytes, cpus as a number of processors, pids as tasks.
 
     memory_swap  memory and swap together, -1 for no limit; memory_reservation: aimed at when memory is short
+    cpu_period, cpu_quota  microseconds, instead of cpus
+    swappiness   0 to 100, cgroup v1 alone
     cpu_shares   weight against others, 1024 is usual; cpuset: which processors and memory nodes, "0-2,4"
     """
 
     memory: int | None = None
     memory_swap: int | None = None
     memory_reservation: int | None = None
+    swappiness: int | None = None
     cpus: float | None = None
+    cpu_period: int | None = None
+    cpu_quota: int | None = None
     cpu_shares: int | None = None
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Device:
+class Device(Struct, frozen=True, kw_only=True):
     """A device file in the container: kind "c" or "b", access of "r", "w" and "m"."""
 
     path: str
@@ -123,8 +126,7 @@ class Device:
     access: str = "rwm"
 
 
-@dataclass(frozen=True, kw_only=True)
-class User:
+class User(Struct, frozen=True, kw_only=True):
     """Numbers only: names mean something inside the container's /etc/passwd alone."""
 
     uid: int = 0
@@ -132,8 +134,7 @@ class User:
     additional_gids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Process:
+class Process(Struct, frozen=True, kw_only=True):
     """A process to start in a container. Each entry of environment is "NAME=value".
 
     console_size  (rows, columns) of its terminal from its first moment on; None: nobody knows yet
@@ -216,6 +217,7 @@ def runtime_config(
     privileged: bool = False,
     unmasked: bool = False,
     sysctls: Mapping[str, str] | None = None,
+    device_rules: Sequence[str] = (),
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole config.json of one container.
@@ -230,13 +232,14 @@ def runtime_config(
     privileged         nothing hidden, nothing read-only, every device; the capabilities stay the process's own
     unmasked           the kernel's files are neither hidden nor read-only
     sysctls            settings of the container's own namespaces
+    device_rules       kinds of devices that it may also use: "c 10:200 rwm", * for any number
     """
     owned = {"network": network_namespace, "pid": pid_namespace, "ipc": ipc_namespace, "uts": uts_namespace}
     settings = _sysctls(owned, domainname, sysctls or {})
     linux: dict[str, Any] = {
         "cgroupsPath": cgroups_path,
         "namespaces": _namespaces(owned, cgroup_namespace=cgroup_namespace),
-        "resources": _resources(limits or Limits(), devices, privileged=privileged),
+        "resources": _resources(limits or Limits(), devices, device_rules, privileged=privileged),
         "maskedPaths": [] if privileged or unmasked else list(MASKED_PATHS),
         "readonlyPaths": [] if privileged or unmasked else list(READONLY_PATHS),
         **({"sysctl": settings} if settings else {}),
@@ -314,21 +317,31 @@ def _device_config(device: Device) -> dict[str, Any]:
     }
 
 
-def _resources(limits: Limits, devices: Sequence[Device], *, privileged: bool) -> dict[str, Any]:
+def _resources(
+    limits: Limits, devices: Sequence[Device], device_rules: Sequence[str], *, privileged: bool
+) -> dict[str, Any]:
     for name, value in (("memory", limits.memory), ("cpus", limits.cpus), ("pids", limits.pids)):
-        if value is not None and value <= 0:
+        if value is not None and value <= 0 and (name, value) != ("pids", -1):  # -1: no limit any more
             raise InvalidInput(f"the {name} limit {value} is not a positive number")
-    return {"devices": _device_rules(devices, privileged=privileged), **cgroup_limits(limits)}
+    rules = [*_device_rules(devices, privileged=privileged), *map(_parsed_rule, device_rules)]
+    return {"devices": rules, **cgroup_limits(limits)}
 
 
 def cgroup_limits(limits: Limits) -> dict[str, Any]:
     """Limits as `linux.resources` has them, which is also what `runc update --resources` reads."""
-    quota = round(limits.cpus * _CPU_PERIOD) if limits.cpus is not None else None
+    quota, period = limits.cpu_quota, limits.cpu_period
+    if limits.cpus is not None:
+        quota, period = round(limits.cpus * _CPU_PERIOD), _CPU_PERIOD
     resources: dict[str, dict[str, Any]] = {
-        "memory": {"limit": limits.memory, "swap": limits.memory_swap, "reservation": limits.memory_reservation},
+        "memory": {
+            "limit": limits.memory,
+            "swap": limits.memory_swap,
+            "reservation": limits.memory_reservation,
+            "swappiness": limits.swappiness,
+        },
         "cpu": {
             "quota": quota,
-            "period": _CPU_PERIOD if quota is not None else None,
+            "period": period,
             "shares": limits.cpu_shares,
             "cpus": limits.cpuset_cpus or None,
             "mems": limits.cpuset_mems or None,
@@ -339,6 +352,13 @@ def cgroup_limits(limits: Limits) -> dict[str, Any]:
         kind: {name: value for name, value in part.items() if value is not None} for kind, part in resources.items()
     }
     return {kind: part for kind, part in given.items() if part}
+
+
+def _parsed_rule(text: str) -> dict[str, Any]:
+    kind, numbers, access = text.split(" ")
+    major, minor = numbers.split(":")
+    given = {name: int(number) for name, number in (("major", major), ("minor", minor)) if number != "*"}
+    return {"allow": True, "type": kind, **given, "access": access}
 
 
 def _device_rules(devices: Sequence[Device], *, privileged: bool) -> list[dict[str, Any]]:
@@ -418,7 +438,7 @@ def choose_capabilities(
     What is dropped by name wins over what is added. Raises InvalidInput for a name
     that is no capability.
     """
-    added, dropped = _capability_names(add), _capability_names(drop)
+    added, dropped = set(capability_names(add)), set(capability_names(drop))
     if "ALL" in added:
         chosen = set(available)
     elif "ALL" in dropped:
@@ -428,14 +448,15 @@ def choose_capabilities(
     return tuple(name for name in ALL_CAPABILITIES if name in chosen - dropped and name in available)
 
 
-def _capability_names(names: Iterable[str]) -> set[str]:
-    found = set()
+def capability_names(names: Iterable[str]) -> list[str]:
+    """Names as the kernel has them, CAP_CHOWN, or ALL; a word may lack CAP_, in any case. Raises InvalidInput."""
+    found = []
     for name in names:
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
         if full != "ALL" and full not in ALL_CAPABILITIES:
             raise InvalidInput(f"unknown capability {name!r}", hint="man 7 capabilities lists them")
-        found.add(full)
+        found.append(full)
     return found
 
 
@@ -493,7 +514,7 @@ def _groups_of(user_name: str, text: str) -> list[int]:
 def _number(text: str, *, kind: str, file: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise InvalidInput(
-            f"unable to find {kind} {text}: no matching entries in the container's {file}",
+            f"unable to find {kind} {text}: no matching entries in {file.rpartition('/')[2]} file",
             hint=f"create it in the image (RUN {kind}add {text}), or use a number",
         )
     if int(text) > _MAXIMUM_ID:

@@ -21,11 +21,12 @@ instruction is carried out, for only then their values are known.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.formats.expansion import WHITESPACE, literal_words
@@ -48,8 +49,7 @@ _KNOWN_DIRECTIVES = ("syntax", "escape", "check")
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
-@dataclass(frozen=True)
-class Dockerfile:
+class Dockerfile(Struct, frozen=True):
     """All instructions of a file.
 
     escape      the character that continues lines and escapes others: a backslash or a backtick
@@ -192,10 +192,8 @@ class _Reader:
         )
         instruction = _instruction(draft, self.name)
         documents = self.read_heredocs(instruction) if _takes_heredocs(instruction) and "<<" in joined else ()
-        trigger = instruction.trigger and dataclasses.replace(
-            instruction.trigger, heredocs=documents, end_line=self.position
-        )
-        return dataclasses.replace(
+        trigger = instruction.trigger and replace(instruction.trigger, heredocs=documents, end_line=self.position)
+        return replace(
             instruction,
             heredocs=documents,
             trigger=trigger,
@@ -223,7 +221,7 @@ class _Reader:
             line = self.lines[index].rstrip("\r\n")
             if (line.lstrip("\t") if heredoc.chomp else line) == heredoc.name:
                 self.position = index + 1
-                return dataclasses.replace(heredoc, content="".join(self.lines[start:index]))
+                return replace(heredoc, content="".join(self.lines[start:index]))
         hint = f"end it with a line that holds nothing but {heredoc.name}"
         raise fault(instruction, "unterminated heredoc", source=self.name, hint=hint, at="<<")
 
@@ -243,22 +241,22 @@ def _instruction(draft: Instruction, name: str) -> Instruction:
     written, rest = _first_word(draft.original)
     flags, rest = _split_flags(rest)
     rest = rest.strip(WHITESPACE)
-    draft = dataclasses.replace(draft, keyword=written.upper(), written_keyword=written, flags=flags)
+    draft = replace(draft, keyword=written.upper(), written_keyword=written, flags=flags)
     if draft.keyword == "ONBUILD":
         return _onbuild(draft, rest, name)
     try:
         arguments, exec_form = _ARGUMENTS.get(draft.keyword, _blank_separated)(rest, draft)
     except InvalidInput as error:
         raise fault(draft, error.message, source=name, hint=error.hint, at=rest) from None
-    return dataclasses.replace(draft, arguments=tuple(arguments), exec_form=exec_form)
+    return replace(draft, arguments=tuple(arguments), exec_form=exec_form)
 
 
 def _onbuild(draft: Instruction, rest: str, name: str) -> Instruction:
     if not rest:
         return draft
     origins = _shifted(draft.origins, len(draft.original) - len(rest))
-    trigger = _instruction(dataclasses.replace(draft, flags=(), original=rest, origins=origins), name)
-    return dataclasses.replace(draft, arguments=(trigger.written_keyword, *trigger.arguments), trigger=trigger)
+    trigger = _instruction(replace(draft, flags=(), original=rest, origins=origins), name)
+    return replace(draft, arguments=(trigger.written_keyword, *trigger.arguments), trigger=trigger)
 
 
 def _first_word(text: str) -> tuple[str, str]:

@@ -17,16 +17,16 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Struct, frozen=True, dict=True):
     """One line of the file, cleaned: "./a//b/" and "/a/b" are "a/b"."""
 
     text: str

@@ -46,6 +46,18 @@ def without_address(text: str, address: str) -> str:
     return "".join(line for line in lines if line.split()[:1] != [address])
 
 
+def with_address_of(text: str, name: str, address: str) -> str:
+    """A hosts file in which the lines that begin with a name have another address; "" takes them away."""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        words = line.split()
+        if words[1:2] != [name] or (":" in words[0]) != (":" in (address or words[0])):
+            lines.append(line)
+        elif address:
+            lines.append("\t".join([address, " ".join(words[1:])]) + "\n")
+    return "".join(lines)
+
+
 def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
     """The host's /etc/resolv.conf (resolv.conf(5)), fit for a container.
 

@@ -8,19 +8,19 @@ Progress bars, the notebook's "what just happened" table, `labctr events` and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from urllib.parse import unquote
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """One thing that happened. `sentence()` tells it to a person in one line."""
 
     def sentence(self) -> str:
         return type(self).__name__
 
 
-@dataclass(frozen=True)
-class Progress(Event):
+class Progress(Event, frozen=True):
     """Part of a long operation is done.
 
     activity  what is being done, as a noun phrase: "extracting", "hashing"
@@ -37,8 +37,7 @@ class Progress(Event):
         return f"{self.activity}: {self.done}{of}"
 
 
-@dataclass(frozen=True)
-class LayerRegistered(Event):
+class LayerRegistered(Event, frozen=True):
     """A layer is complete on disk and known by its chain id."""
 
     chain_id: str
@@ -54,8 +53,7 @@ class LayerRegistered(Event):
         )
 
 
-@dataclass(frozen=True)
-class LayerRemoved(Event):
+class LayerRemoved(Event, frozen=True):
     """Nobody needed the layer any more and its directory is gone."""
 
     chain_id: str
@@ -66,8 +64,7 @@ class LayerRemoved(Event):
         return f"layer {self.chain_id[7:19]} removed with {self.driver}/{self.cache_id[:12]}"
 
 
-@dataclass(frozen=True)
-class OverlayMounted(Event):
+class OverlayMounted(Event, frozen=True):
     """mount(2) joined the layers; `options` is the string that the kernel got."""
 
     cache_id: str
@@ -78,8 +75,7 @@ class OverlayMounted(Event):
         return f"mount -t overlay -o {self.options} overlay {self.target}"
 
 
-@dataclass(frozen=True)
-class OverlayUnmounted(Event):
+class OverlayUnmounted(Event, frozen=True):
     """The merged view is gone; the layers are as they were."""
 
     cache_id: str
@@ -89,26 +85,29 @@ class OverlayUnmounted(Event):
         return f"umount {self.target}"
 
 
-@dataclass(frozen=True)
-class ImageChanged(Event):
-    """An image was imported, committed, tagged, untagged or deleted (`action`)."""
+class ImageChanged(Event, frozen=True):
+    """An image was imported, committed, tagged, untagged or deleted (`action`).
+
+    "named" and "unnamed" tell of the names in an archive that is loaded; Docker has no event for them.
+    """
 
     action: str
     image_id: str
     reference: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
     def sentence(self) -> str:
         name = f" as {self.reference}" if self.reference else ""
         return f"image {self.action} {self.image_id[7:19]}{name}"
 
 
-@dataclass(frozen=True)
-class ContainerChanged(Event):
+class ContainerChanged(Event, frozen=True):
     """A container was created, started, stopped, removed … (`action`).
 
-    detail  "status 3" of one that exited, "signal 9" of one that was killed
-    image   the name of its image
-    labels  its own
+    detail      "status 3" of one that exited, "signal 9" of one that was killed
+    image       the name of its image
+    labels      its own
+    attributes  what else Docker's event of this action has: execID, oldName …
     """
 
     action: str
@@ -117,13 +116,13 @@ class ContainerChanged(Event):
     detail: str = ""
     image: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
 
     def sentence(self) -> str:
         return f"container {self.action} {self.container_id[:12]} ({self.name}) {self.detail}".rstrip()
 
 
-@dataclass(frozen=True)
-class NetworkChanged(Event):
+class NetworkChanged(Event, frozen=True):
     """The kernel's network was changed; `command` is the equivalent ip or nft command."""
 
     command: str
@@ -132,8 +131,68 @@ class NetworkChanged(Event):
         return self.command
 
 
-@dataclass(frozen=True)
-class VolumeAction(Event):
+class LayerTransfer(Event, frozen=True):
+    """How far one layer of a pull or push is, in docker's words (formats/progress.py).
+
+    status          "Downloading", "Pull complete", "Layer already exists", …
+    layer           the first twelve digits of its digest (pull) or diff id (push)
+    current, total  bytes, 0 where there is nothing to count
+    """
+
+    status: str
+    layer: str
+    current: int = 0
+    total: int = 0
+
+    def sentence(self) -> str:
+        amount = f" {self.current} of {self.total}" if self.total else ""
+        return f"{self.layer}: {self.status}{amount}"
+
+
+class TransferMessage(Event, frozen=True):
+    """What a pull or push says besides: "Digest: sha256:…"; name is a tag, or ""."""
+
+    status: str
+    name: str = ""
+
+    def sentence(self) -> str:
+        return f"{self.name}: {self.status}" if self.name else self.status
+
+
+class PushResult(Event, frozen=True):
+    """A registry has an image now: under this tag, and with a manifest of this digest and size in bytes."""
+
+    tag: str
+    digest: str
+    size: int
+
+    def sentence(self) -> str:
+        return f"{self.tag} pushed as {self.digest}"
+
+
+class RegistryRequest(Event, frozen=True):
+    """A registry was asked something, and answered.
+
+    status  of HTTP, 0 where no answer came
+    sent    bytes of the request's body
+    bytes   of the answer's body, as its header tells
+    """
+
+    method: str
+    host: str
+    path: str
+    status: int
+    sent: int
+    bytes: int
+    seconds: float
+
+    def sentence(self) -> str:
+        amount = f"{self.sent} bytes sent" if self.sent else f"{self.bytes} bytes"
+        told = f"{self.host}: {self.status}, {amount}, {self.seconds * 1000:.0f} ms"
+        return f"{self.method} {unquote(self.path)}  ({told})"
+
+
+class VolumeAction(Event, frozen=True):
     """A volume was made or removed ("create", "destroy")."""
 
     action: str
@@ -144,8 +203,46 @@ class VolumeAction(Event):
         return f"volume {self.action} {self.name}"
 
 
-@dataclass(frozen=True)
-class NetworkAction(Event):
+class VolumeMounted(Event, frozen=True):
+    """A container starts with this volume."""
+
+    name: str
+    container_id: str
+    destination: str
+    writable: bool
+    propagation: str = ""
+    driver: str = "local"
+
+    def sentence(self) -> str:
+        return f"volume {self.name} mounted at {self.destination} of {self.container_id[:12]}"
+
+
+class VolumeUnmounted(Event, frozen=True):
+    """A container with this volume has ended."""
+
+    name: str
+    container_id: str
+    driver: str = "local"
+
+    def sentence(self) -> str:
+        return f"volume {self.name} unmounted of {self.container_id[:12]}"
+
+
+class PruneDone(Event, frozen=True):
+    """What nobody needed of one kind is gone.
+
+    kind       "container", "image", "network", "volume" or "builder"
+    reclaimed  bytes
+    """
+
+    kind: str
+    reclaimed: int
+
+    def sentence(self) -> str:
+        return f"{self.kind} prune: {self.reclaimed} bytes"
+
+
+class NetworkAction(Event, frozen=True):
     """A network was made or removed ("create", "destroy"), a container put on or off it ("connect", "disconnect")."""
 
     action: str
@@ -158,8 +255,7 @@ class NetworkAction(Event):
         return f"network {self.action} {self.network_id[:12]} ({self.name}) {self.container_id[:12]}".rstrip()
 
 
-@dataclass(frozen=True)
-class ProgramRan(Event):
+class ProgramRan(Event, frozen=True):
     """Another program was run; `command` can be pasted into a shell."""
 
     command: str
@@ -170,8 +266,7 @@ class ProgramRan(Event):
         return f"{self.command}  (status {self.status}, {self.seconds * 1000:.0f} ms)"
 
 
-@dataclass(frozen=True)
-class BuildStepStarted(Event):
+class BuildStepStarted(Event, frozen=True):
     """One instruction of a Dockerfile is about to be carried out; number, of: counted from 1."""
 
     number: int
@@ -183,8 +278,7 @@ class BuildStepStarted(Event):
         return f"step {self.number}/{self.of} {self.instruction}"
 
 
-@dataclass(frozen=True)
-class BuildStep(Event):
+class BuildStep(Event, frozen=True):
     """One instruction of a Dockerfile ended.
 
     number, of  counted from 1
@@ -209,8 +303,7 @@ class BuildStep(Event):
         return f"step {self.number}/{self.of} {self.instruction} -> {self.image_id[7:19]}{cached}"
 
 
-@dataclass(frozen=True)
-class BuildContainer(Event):
+class BuildContainer(Event, frozen=True):
     """The command of a build step starts in this temporary container."""
 
     container_id: str
@@ -220,19 +313,18 @@ class BuildContainer(Event):
         return f"step {self.number} runs in container {self.container_id[:12]}"
 
 
-@dataclass(frozen=True)
-class BuildOutput(Event):
-    """A line or part of one that a build step printed; number says which step."""
+class BuildOutput(Event, frozen=True):
+    """A line or part of one that a build step printed; number says which step, stream "stdout" or "stderr"."""
 
     text: str
     number: int = 0
+    stream: str = "stdout"
 
     def sentence(self) -> str:
         return self.text.rstrip("\n")
 
 
-@dataclass(frozen=True)
-class BuildWarning(Event):
+class BuildWarning(Event, frozen=True):
     """Something that a build does, or does not do, and that may not be what was meant."""
 
     text: str

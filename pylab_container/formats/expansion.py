@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from pylab_container.errors import InvalidInput
 
@@ -71,8 +72,7 @@ def literal_words(text: str, *, keep_quotes: bool = True, keep_escapes: bool = T
     return _Lexer(text, {}, keep_unset=True, keep_quotes=keep_quotes, keep_escapes=keep_escapes).run()[1]
 
 
-@dataclass
-class _Words:
+class _Words(Struct):
     """Collects characters into words."""
 
     done: list[str] = field(default_factory=list)

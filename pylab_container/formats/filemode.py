@@ -8,7 +8,8 @@ takes its set-id bit away, from directories too, and the sticky bit goes and com
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 
@@ -19,8 +20,7 @@ _CLAUSE = re.compile(r"(?P<who>[ugoa]*)(?P<changes>(?:[+=-](?:[ugo]|[rwxXst]*))+
 _CHANGE = re.compile(r"([+=-])([ugo]|[rwxXst]*)")
 
 
-@dataclass(frozen=True)
-class FileMode:
+class FileMode(Struct, frozen=True):
     """A mode to set, or changes to make to a mode.
 
     octal    the mode itself; None for a symbolic one

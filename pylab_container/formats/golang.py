@@ -1,10 +1,11 @@
 """Values as Go prints them: docker writes its histories with Go's `%q`, and ours read the same.
 
-Source: Go's documentation of the packages strconv (Quote, QuoteRune), fmt and time (Duration.String).
+Source: Go's documentation of the packages strconv (Quote, QuoteRune), fmt, time (Duration.String) and io/fs.
 """
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 
 _ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\"}
@@ -39,6 +40,13 @@ def _escaped(character: str) -> str:
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
+def truth(text: str) -> bool | None:
+    """What strconv.ParseBool makes of a text; None where it is neither true nor false."""
+    if text in ("1", "t", "T", "true", "TRUE", "True"):
+        return True
+    return False if text in ("0", "f", "F", "false", "FALSE", "False") else None
+
+
 def duration(nanoseconds: int) -> str:
     """A length of time: 1m30s, 1.5s, 500ms, 0s."""
     if nanoseconds == 0:
@@ -53,6 +61,24 @@ def duration(nanoseconds: int) -> str:
     if hours:
         return f"{sign}{hours}h{minutes}m{seconds}"
     return f"{sign}{minutes}m{seconds}" if minutes else sign + seconds
+
+
+# Bits of Go's fs.FileMode, which lie elsewhere than those of stat(2); permissions are the same.
+_FILE_KINDS = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: (1 << 26) | (1 << 21),
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+_FILE_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
+
+
+def file_mode(mode: int) -> int:
+    """A st_mode as the number that Go writes for a file's mode (package io/fs, FileMode)."""
+    bits = sum(there for here, there in _FILE_BITS.items() if mode & here)
+    return _FILE_KINDS.get(stat.S_IFMT(mode), 0) | bits | (mode & 0o777)
 
 
 def _decimal(number: int, scale: int) -> str:

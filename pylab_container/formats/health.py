@@ -30,8 +30,6 @@ def merge(image: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> J
     wanted = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
     if "Test" in wanted:
         wanted["Test"] = _test(wanted["Test"])
-        if wanted["Test"] == ["NONE"]:
-            return {"Test": ["NONE"]}
     for name, value in wanted.items():
         _check_number(name, value)
     merged = {**(image or {}), **wanted}

@@ -14,7 +14,7 @@ from typing import Any
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import sizes
-from pylab_container.formats.bundle import choose_capabilities
+from pylab_container.formats.bundle import MASKED_PATHS, READONLY_PATHS, capability_names
 from pylab_container.formats.mounts import parse_mount, parse_tmpfs, parse_volumes
 
 Json = dict[str, Any]
@@ -39,7 +39,7 @@ _SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
 DEFAULTS: Mapping[str, Any] = {
     "Binds": None,
     "ContainerIDFile": "",
-    "LogConfig": {"Type": "k8s-file", "Config": {}},
+    "LogConfig": {"Type": "json-file", "Config": {}},
     "NetworkMode": "bridge",
     "PortBindings": {},
     "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
@@ -73,38 +73,58 @@ DEFAULTS: Mapping[str, Any] = {
     "Memory": 0,
     "NanoCpus": 0,
     "CgroupParent": "",
+    "BlkioWeight": 0,
+    "BlkioWeightDevice": [],
+    "BlkioDeviceReadBps": [],
+    "BlkioDeviceWriteBps": [],
+    "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteIOps": [],
     "CpuPeriod": 0,
     "CpuQuota": 0,
+    "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0,
     "CpusetCpus": "",
     "CpusetMems": "",
     "Devices": [],
     "DeviceCgroupRules": None,
+    "DeviceRequests": None,
+    "KernelMemory": 0,
+    "KernelMemoryTCP": 0,
     "MemoryReservation": 0,
     "MemorySwap": 0,
     "MemorySwappiness": None,
     "OomKillDisable": False,
     "PidsLimit": None,
     "Ulimits": None,
+    "CpuCount": 0,
+    "CpuPercent": 0,
+    "IOMaximumIOps": 0,
+    "IOMaximumBandwidth": 0,
+    "MaskedPaths": list(MASKED_PATHS),
+    "ReadonlyPaths": list(READONLY_PATHS),
 }
 
 
 def host_config(options: Options, *, processors: int) -> Json:
     """HostConfig out of docker-py's keywords; processors: how many the host has. Raises InvalidInput."""
     given = {
-        "Binds": parse_volumes(options.get("volumes") or ()) or None,
+        "Binds": [text for text in parse_volumes(options.get("volumes") or ()) if ":" in text] or None,
         "LogConfig": log_config(options.get("log_config") or {}),
         "NetworkMode": network_mode(options),
         "PortBindings": port_bindings(options),
         "RestartPolicy": restart_policy(options.get("restart_policy") or {}),
         "AutoRemove": bool(options.get("auto_remove")),
         "VolumesFrom": list(options.get("volumes_from") or ()) or None,
-        "CapAdd": list(options.get("cap_add") or ()) or None,
-        "CapDrop": list(options.get("cap_drop") or ()) or None,
+        "CapAdd": capability_names(options.get("cap_add") or ()) or None,
+        "CapDrop": capability_names(options.get("cap_drop") or ()) or None,
+        "CgroupnsMode": _mode("CGROUP", options.get("cgroupns"), ("host", "private"), container=False) or "host",
+        "DeviceCgroupRules": [_device_rule(text) for text in options.get("device_cgroup_rules") or ()] or None,
         "Dns": [_address(text, "dns") for text in options.get("dns") or ()],
         "DnsOptions": list(options.get("dns_opt") or ()),
         "DnsSearch": list(options.get("dns_search") or ()),
         "ExtraHosts": extra_hosts(options.get("extra_hosts") or ()) or None,
         "GroupAdd": [str(group) for group in options.get("group_add") or ()] or None,
+        "Links": _links(options),
         "IpcMode": _mode("IPC", options.get("ipc_mode"), ("none", "private", "shareable", "host")) or "private",
         "PidMode": _mode("PID", options.get("pid_mode"), ("host",)),
         "UTSMode": _mode("UTS", options.get("uts_mode"), ("host",), container=False),
@@ -122,9 +142,12 @@ def host_config(options: Options, *, processors: int) -> Json:
         **_where_given(options),
     }
     _refuse_contradictions(options, given)
-    if given["CapAdd"] or given["CapDrop"]:
-        choose_capabilities(add=given["CapAdd"] or (), drop=given["CapDrop"] or ())  # refuses what is none
     return {**DEFAULTS, **given}
+
+
+def anonymous_volumes(options: Options) -> Json:
+    """Config.Volumes of the -v texts that name a destination alone, as those of an image's VOLUME."""
+    return {text: {} for text in parse_volumes(options.get("volumes") or ()) if ":" not in text}
 
 
 def _where_given(options: Options) -> Json:
@@ -134,6 +157,8 @@ def _where_given(options: Options) -> Json:
         for document in options["mounts"]:
             parse_mount(document)
         fields["Mounts"] = [dict(document) for document in options["mounts"]]
+    if options.get("privileged") or "systempaths=unconfined" in (options.get("security_opt") or ()):
+        fields |= {"MaskedPaths": None, "ReadonlyPaths": None}
     if options.get("tmpfs"):
         fields["Tmpfs"] = dict(options["tmpfs"])
         for destination, words in fields["Tmpfs"].items():
@@ -162,6 +187,9 @@ def resources(options: Options, *, processors: int) -> Json:
         fields["MemorySwap"] = _bytes(options["memswap_limit"], unlimited=True)
     if options.get("cpu_shares"):
         fields["CpuShares"] = min(max(int(options["cpu_shares"]), _SHARES[0]), _SHARES[1])
+    if options.get("mem_swappiness") is not None:
+        fields["MemorySwappiness"] = _swappiness(int(options["mem_swappiness"]))
+    fields |= _cpu_quota(options)
     if options.get("nano_cpus"):
         fields["NanoCpus"] = _nano_cpus(int(options["nano_cpus"]), processors)
     for name, field in (("cpuset_cpus", "CpusetCpus"), ("cpuset_mems", "CpusetMems")):
@@ -202,6 +230,31 @@ def _bytes(value: int | str, *, unlimited: bool = False) -> int:
     if number < (-1 if unlimited else 0):
         raise InvalidInput(f'invalid size: "{value}"', hint="write a number and a unit: 512m, 2g")
     return number
+
+
+def _swappiness(value: int) -> int | None:
+    """-1: as the machine has it."""
+    if not -1 <= value <= 100:
+        raise InvalidInput(f"invalid value: {value}, valid memory swappiness range is 0-100", hint="60 is usual")
+    return None if value == -1 else value
+
+
+def _cpu_quota(options: Options) -> Json:
+    """CpuPeriod and CpuQuota as far as they are given; 0 is none. Source: moby daemon/daemon_unix.go, 20.10."""
+    period, quota = int(options.get("cpu_period") or 0), int(options.get("cpu_quota") or 0)
+    if period and not 1000 <= period <= 1_000_000:
+        raise InvalidInput(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+            hint="100000 is usual",
+        )
+    if 0 < quota < 1000:
+        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)", hint="microseconds in each period")
+    if options.get("nano_cpus") and (period or quota):
+        what = "Period" if period else "Quota"
+        raise InvalidInput(
+            f"Conflicting options: Nano CPUs and CPU {what} cannot both be set.", hint="leave one of them out"
+        )
+    return {name: value for name, value in (("CpuPeriod", period), ("CpuQuota", quota)) if value}
 
 
 def _nano_cpus(wanted: int, processors: int) -> int:
@@ -301,6 +354,13 @@ def parse_device(text: str) -> Json:
     }
 
 
+def _device_rule(text: str) -> str:
+    """`--device-cgroup-rule 'c 10:200 rwm'`, a line of the cgroup's devices.allow. Raises InvalidInput."""
+    if not re.fullmatch(r"[acb] (\d{1,9}|\*):(\d{1,9}|\*) [rwm]{1,3}", text, re.ASCII):
+        raise InvalidInput(f"invalid device cgroup rule format: '{text}'", hint="write 'c 10:200 rwm'")
+    return text
+
+
 def _is_access(text: str) -> bool:
     return 0 < len(text) <= 3 and set(text) <= set("rwm") and len(set(text)) == len(text)
 
@@ -338,6 +398,32 @@ def extra_hosts(entries: Mapping[str, str] | Sequence[str]) -> list[str]:
         if address != "host-gateway":
             _address(address.strip("[]"), "add-host")
     return texts
+
+
+def _links(options: Options) -> list[str] | None:
+    """Those of the default bridge; on a network of users they are the endpoint's."""
+    if not options.get("links") or network_mode(options) not in NETWORK_MODES:
+        return None
+    from pylab_container.formats.links import link_pairs  # seldom needed
+
+    return [":".join(pair) for pair in link_pairs(options["links"])]
+
+
+def parse_address(text: str) -> str:
+    """An IPv4 or IPv6 address. Raises InvalidInput."""
+    import ipaddress  # slow to import, and seldom needed
+
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise InvalidInput(f"invalid IP address: {text}", hint="such as 10.0.0.1") from None
+
+
+def parse_mac(text: str) -> str:
+    """A hardware address of six bytes. Raises InvalidInput."""
+    if not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text):
+        raise InvalidInput(f"{text} is not a valid mac address", hint="write it as 02:42:ac:11:00:02")
+    return text
 
 
 def _address(text: str, option: str) -> str:
@@ -416,13 +502,17 @@ def parse_restart_policy(text: str) -> Json:
 
 
 def log_config(config: Mapping[str, Any]) -> Json:
-    """LogConfig. The log is conmon's, whatever its name: max-size bounds it. Raises InvalidInput."""
-    kind = config.get("Type") or config.get("type") or "k8s-file"
+    """LogConfig, which bounds the log: see log_size(). Raises InvalidInput.
+
+    json-file is Docker's name for the file that `logs` reads. Ours is in conmon's format, k8s-file; either name
+    will do.
+    """
+    kind = config.get("Type") or config.get("type") or "json-file"
     options = dict(config.get("Config") or config.get("config") or {})
     if kind not in ("k8s-file", "json-file", "none"):
         raise InvalidInput(
             f"logger: no log driver named '{kind}' is registered",
-            hint="there are k8s-file, json-file (the same) and none",
+            hint="there are json-file, k8s-file (the same) and none",
         )
     for name in options:
         if name not in ("max-size", "max-file") or kind == "none":
@@ -434,11 +524,17 @@ def log_config(config: Mapping[str, Any]) -> Json:
     files = str(options.get("max-file", "1"))
     if not (files.isascii() and files.isdigit() and int(files)):
         raise InvalidInput("max-file cannot be less than 1", hint="write --log-opt max-file=1")
-    if int(files) > 1:
-        raise InvalidInput(
-            "max-file cannot be more than 1", hint="conmon keeps one file: a full one is begun anew; raise max-size"
-        )
     return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+
+
+def log_size(log_config: Json) -> int | None:
+    """How many bytes the log may have, None for any number.
+
+    Docker keeps max-file files of max-size bytes. conmon writes one and begins it anew when it is full, so ours may
+    be as large as all of Docker's together: as much on the disk, and as much to read on the average.
+    """
+    options = log_config.get("Config") or {}
+    return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
 
 
 # ---- what does not go together ---------------------------------------------------------------
@@ -451,6 +547,7 @@ def _refuse_contradictions(options: Options, config: Json) -> None:
         )
     mode = config["NetworkMode"]
     shared = mode.startswith("container:")
+    undefined = ". This would result in undefined behavior"
     for holds, what in (
         (shared and options.get("hostname"), "hostname and the network mode"),
         (shared and config["Dns"], "dns and the network mode"),
@@ -461,6 +558,8 @@ def _refuse_contradictions(options: Options, config: Json) -> None:
             "port publishing and the container type network mode",
         ),
         (shared and options.get("exposed_ports"), "port exposing and the container type network mode"),
+        (mode == "host" and config["Links"], "host type networking can't be used with links" + undefined),
+        (shared and options.get("links"), "container type network can't be used with links" + undefined),
         (config["UTSMode"] == "host" and options.get("hostname"), "hostname and the UTS mode"),
     ):
         if holds:

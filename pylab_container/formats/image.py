@@ -12,9 +12,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from pylab_container.errors import CorruptStore, InvalidArchive
 
@@ -91,8 +92,7 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
     return known | {name: value for name, value in config.items() if name not in known}
 
 
-@dataclass(frozen=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True, dict=True):
     """One image config: its exact bytes, and a reading of them."""
 
     raw: bytes

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.formats.expansion import literal_words
@@ -71,8 +72,7 @@ _HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]*)", re.ASCII)
 _SHORTEST_INTERVAL = 1_000_000  # ns; the engine's own limit
 
 
-@dataclass(frozen=True)
-class Heredoc:
+class Heredoc(Struct, frozen=True):
     """A here-document: `<<EOF` in an instruction, and the lines up to EOF.
 
     name             the delimiter, without quotes
@@ -130,8 +130,7 @@ class Origin(NamedTuple):
     column: int
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(Struct, frozen=True):
     """One instruction.
 
     keyword          in capitals: "RUN"

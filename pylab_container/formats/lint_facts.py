@@ -8,9 +8,10 @@ variables, and whether SHELL and WORKDIR were used, are kept track of.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.formats.dockerfile import Dockerfile, parse_syntax
@@ -28,8 +29,7 @@ _PREDEFINED = {
 _SETTINGS = {"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
 
 
-@dataclass(frozen=True)
-class BaseImage:
+class BaseImage(Struct, frozen=True):
     """What rules want to know about an image that a FROM names.
 
     environment  its ENV
@@ -44,8 +44,7 @@ class BaseImage:
     platform: str = ""
 
 
-@dataclass
-class State:
+class State(Struct):
     """What the instructions of a stage have brought about so far.
 
     environment  the variables with a value, of ARG and ENV
@@ -64,8 +63,7 @@ class State:
         return State(dict(self.environment), set(self.declared), self.own_shell, self.workdir)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """An instruction and the state that it meets. An ARG with several names is as many steps.
 
     image  the image that the stage begins with, at the end of all FROMs
@@ -81,8 +79,7 @@ class Step:
         return expanded(word, self.state.environment, self.instruction.escape)
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """All that a rule may look at.
 
     lines       of the file
@@ -212,7 +209,7 @@ def _triggers(stage: Stage, texts: Iterable[str], inherited: Iterable[Instructio
     found = [trigger for text in texts for trigger in _parsed(text)]
     found += [instruction.trigger for instruction in inherited if instruction.trigger]
     for trigger in found:
-        yield dataclasses.replace(trigger, line=stage.origin.line, end_line=stage.origin.end_line)
+        yield replace(trigger, line=stage.origin.line, end_line=stage.origin.end_line)
 
 
 def _parsed(text: str) -> tuple[Instruction, ...]:
@@ -228,7 +225,7 @@ def _one_argument_each(instruction: Instruction) -> Iterator[Instruction]:
         yield instruction
         return
     for argument in instruction.arguments:
-        yield dataclasses.replace(instruction, arguments=(argument,))
+        yield replace(instruction, arguments=(argument,))
 
 
 def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Mapping[str, str]) -> None:

@@ -13,8 +13,9 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import reference
@@ -408,8 +409,7 @@ def _distance(one: str, other: str) -> int:
     return row[-1]
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """A row of the table: BuildKit's name, the function, the section of a lab that explains it.
 
     experimental  says nothing unless `# check=experimental=` asks it

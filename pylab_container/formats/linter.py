@@ -19,10 +19,11 @@ checks" in Docker's documentation); the words are ours.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.formats.dockerfile import Dockerfile
@@ -45,8 +46,7 @@ CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 """The build argument that takes the place of a file's `# check=`."""
 
 
-@dataclass(frozen=True)
-class LintWarning:
+class LintWarning(Struct, frozen=True):
     """One finding of one rule.
 
     rule            BuildKit's name of the rule: what `# check=skip=` takes
@@ -69,8 +69,7 @@ class LintWarning:
     excerpt: str
 
 
-@dataclass(frozen=True)
-class CheckOptions:
+class CheckOptions(Struct, frozen=True):
     """The value of `# check=`.
 
     skip, skip_all                  rules that say nothing
@@ -170,7 +169,7 @@ def parse_check_options(text: str) -> CheckOptions:
         else:
             hint = "write skip=RuleA,RuleB or skip=all, error=true, experimental=RuleC, with ; between them"
             raise InvalidInput(f'invalid check option "{part.strip()}"', hint=hint)
-        options = dataclasses.replace(options, **change)
+        options = replace(options, **change)
     return options
 
 

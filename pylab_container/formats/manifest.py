@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.formats.image import Json, go_json
+from pylab_container.formats.platform import Platform
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -23,17 +25,25 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 LAYER_KINDS = {"": LAYER, "gzip": f"{LAYER}+gzip", "zstd": f"{LAYER}+zstd"}
 DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+INDEXES = (INDEX, DOCKER_MANIFEST_LIST)
+ACCEPTED = (DOCKER_MANIFEST, MANIFEST, *INDEXES)
+"""The kinds of manifest that a registry may answer with."""
 REFERENCE_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
+_LAYERS = (LAYER, "application/vnd.docker.image.rootfs.diff.tar", "application/octet-stream")
+_UNSAID = 9
+"""How well a manifest suits that does not say its platform: worse than any that does."""
 _NONSENSE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading JSON of the wrong shape raises; the last where it is nested without end."""
 _HINT = "was it made by docker save, or is it an OCI image layout?"
 
 
-@dataclass(frozen=True)
-class Descriptor:
+class Descriptor(Struct, frozen=True):
     """One blob: what kind, which digest ("sha256:…"), how many bytes."""
 
     media_type: str
@@ -58,8 +68,7 @@ class Descriptor:
         return document
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One image's blobs, the lowest layer first."""
 
     config: Descriptor
@@ -77,8 +86,7 @@ class Manifest:
         )
 
 
-@dataclass(frozen=True)
-class ArchivedImage:
+class ArchivedImage(Struct, frozen=True):
     """One image in an archive made by `docker save`: paths inside it, and the names to give."""
 
     config: str
@@ -135,18 +143,83 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 def is_index(descriptor: Descriptor) -> bool:
     """Whether a descriptor names an index, which lists manifests, rather than a manifest."""
-    return descriptor.media_type in (INDEX, DOCKER_MANIFEST_LIST)
+    return descriptor.media_type in INDEXES
 
 
 def choose_platform(manifests: Sequence[Descriptor], *, architecture: str) -> Descriptor:
     """The manifest for this machine. Raises InvalidArchive where there is none."""
+    found = choose(manifests, Platform("linux", architecture))
+    if found is None:
+        raise InvalidArchive(
+            f"no image for linux/{architecture} in this archive", hint="get the image for this machine's architecture"
+        )
+    return found
+
+
+def schema2(manifest: Manifest) -> bytes:
+    """A manifest as Docker writes it for a registry: image manifest version 2, schema 2, to the letter."""
+
+    def described(blob: Descriptor) -> Json:
+        return {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
+
+    document = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_MANIFEST,
+        "config": described(manifest.config),
+        "layers": [described(layer) for layer in manifest.layers],
+    }
+    return json.dumps(document, indent=3).encode()
+
+
+def kind_of(raw: bytes, said: str = "") -> str:
+    """The media type of a manifest or index: what its text says, else what the registry said, else what it looks like.
+
+    Raises InvalidArchive where raw is none of either.
+    """
+    try:
+        document = json.loads(raw)
+        if not isinstance(document, dict):
+            raise TypeError("no object")
+        if document.get("schemaVersion") == 1:
+            raise InvalidArchive(
+                "the image has a manifest of schema 1, which nobody writes any more", hint="push the image anew"
+            )
+        looks = INDEX if "manifests" in document else MANIFEST
+        found = _text(document.get("mediaType") or "")
+    except _NONSENSE as error:
+        raise InvalidArchive(
+            f"the registry's manifest cannot be understood: {error!r}", hint="is this the address of a registry?"
+        ) from error
+    kind = found or (said if said in ACCEPTED else looks)
+    if kind not in ACCEPTED or (kind in INDEXES) != (looks == INDEX):
+        raise InvalidArchive(f'a manifest of an unknown kind "{kind}"', hint="is it an image?")
+    return kind
+
+
+def check_layers(manifest: Manifest) -> None:
+    """Raises InvalidArchive for a manifest of something else than an image, or of one whose layers are elsewhere."""
+    if manifest.config.media_type not in ("", CONFIG, DOCKER_CONFIG, "application/octet-stream"):
+        raise InvalidArchive(
+            f'the config is of the kind "{manifest.config.media_type}": this is no image', hint="pull an image"
+        )
+    for layer in manifest.layers:
+        kind = layer.media_type
+        if "foreign" in kind or "nondistributable" in kind:
+            raise InvalidArchive(
+                f"the layer {layer.digest} is of the kind {kind}: no registry has it", hint="it is an image for Windows"
+            )
+        if kind.endswith("+encrypted") or not any(kind.startswith(known) for known in _LAYERS):
+            raise InvalidArchive(f'the layer {layer.digest} is of an unknown kind "{kind}"', hint="is it an image?")
+
+
+def choose(manifests: Sequence[Descriptor], wanted: Platform) -> Descriptor | None:
+    """The manifest of an index that suits a platform best; None where none does."""
+    ranked = []
     for manifest in manifests:
-        platform = manifest.platform
-        if not platform or (platform.get("os", "linux"), platform.get("architecture")) == ("linux", architecture):
-            return manifest
-    raise InvalidArchive(
-        f"no image for linux/{architecture} in this archive", hint="get the image for this machine's architecture"
-    )
+        rank = Platform.of(manifest.platform).rank(wanted) if manifest.platform else _UNSAID
+        if rank is not None:
+            ranked.append((rank, manifest))
+    return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
 
 def _descriptor(entry: Any) -> Descriptor:

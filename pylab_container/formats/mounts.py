@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pylab_container.errors import InvalidInput
+from pylab_container.errors import InvalidInput, NotFound
 
 Json = dict[str, Any]
 
@@ -20,6 +20,8 @@ VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 # z and Z relabel for SELinux, and the last three are for file sharing into a VM: here none of them has work to do.
 _NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
+
+_DEFAULT_MODE = "z"  # moby's own choice for a volume, whatever it means without SELinux
 
 # tmpfs(5), and what mount(8) says of every file system.
 _TMPFS_FLAGS = frozenset(
@@ -49,6 +51,7 @@ def parse_volume(text: str) -> Json:
     entry["Propagation"] = propagation
     if kind == "volume":
         entry["NoCopy"] = "nocopy" in words
+        entry["Mode"] = mode or (_DEFAULT_MODE if source else "")
     return entry
 
 
@@ -81,7 +84,7 @@ def parse_volumes(volumes: Sequence[str] | Mapping[str, Mapping[str, str]]) -> l
 
 
 def parse_mount(document: Mapping[str, Any]) -> Json:
-    """One of HostConfig.Mounts (`--mount`), under the Engine API's field names. Raises InvalidInput."""
+    """One of HostConfig.Mounts (`--mount`), under the Engine API's field names. Raises InvalidInput, NotFound."""
     kind = str(document.get("Type") or "volume")
     text = ",".join(f"{name.lower()}={value}" for name, value in document.items() if value)
     _refuse_fields(document, kind)
@@ -99,9 +102,11 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
         entry["Propagation"] = _propagation(document)
         entry["MustExist"] = True
     elif kind == "volume":
-        entry["Mode"] = "z"  # moby's own choice, whatever it means without SELinux
+        entry["Mode"] = _DEFAULT_MODE
         entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
         entry["Labels"] = dict((document.get("VolumeOptions") or {}).get("Labels") or {})
+        if options := ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Options"):
+            entry["DriverOpts"] = dict(options)
     else:
         entry["Options"] = _tmpfs_of_mount(document)
     return entry
@@ -116,10 +121,15 @@ def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
             raise _invalid_mount(kind, f"exactly one of {options[kind]} may be specified")
         if name not in ("Type", "Source", "Target", "ReadOnly", "Consistency", *options.values()):
             raise _invalid_mount(kind, f"unknown field {name}")
-    fields = {"bind": {"Propagation"}, "volume": {"NoCopy", "Labels"}, "tmpfs": {"SizeBytes", "Mode"}}[kind]
+    fields = {"bind": {"Propagation"}, "volume": {"NoCopy", "Labels", "DriverConfig"}, "tmpfs": {"SizeBytes", "Mode"}}[
+        kind
+    ]
     for name, value in (document.get(options[kind]) or {}).items():
         if name not in fields and value:
             raise _invalid_mount(kind, f"{options[kind]}.{name} is not supported")
+    driver = ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Name") or "local"
+    if driver != "local":
+        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found', hint="use local")
 
 
 def _propagation(document: Mapping[str, Any]) -> str:
@@ -206,4 +216,5 @@ def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
     taken = [dict(mount) for mount in mounts if mount["Type"] in ("bind", "volume")]
     for mount in taken:
         mount["RW"] = mount["RW"] and mode != "ro"
+        mount["Mode"] = ""  # as in moby: what is borrowed has none
     return taken

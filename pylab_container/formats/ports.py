@@ -16,8 +16,9 @@ ExposedPorts, `{"80/tcp": {}}`, and PortBindings, `{"80/tcp": [{"HostIp": "", "H
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 
@@ -28,8 +29,7 @@ _PROTOCOLS = ("tcp", "udp")
 _HINT = "write [[ADDRESS:][HOST PORT]:]CONTAINER PORT[/tcp|/udp]"
 
 
-@dataclass(frozen=True, order=True)
-class PortRange:
+class PortRange(Struct, frozen=True, order=True):
     """Ports from first to last, both included."""
 
     first: int
@@ -39,8 +39,7 @@ class PortRange:
         return self.last - self.first + 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class PortRequest:
+class PortRequest(Struct, frozen=True, kw_only=True):
     """One port of a container that somebody wants published.
 
     host_ip     "" is every address of the host
@@ -53,8 +52,7 @@ class PortRequest:
     host_ports: PortRange | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishedPort:
+class PublishedPort(Struct, frozen=True, kw_only=True):
     """One port of the host that leads to a port of a container."""
 
     host_ip: str

@@ -12,7 +12,9 @@ write the first, stores compare the last.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.errors import InvalidReference
 
@@ -29,8 +31,7 @@ _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f
 _LONGEST_NAME = 255
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """An image's name in full: every part that people leave out is filled in.
 
     domain  "docker.io" or a registry's host[:port]
@@ -132,7 +133,13 @@ def parse_tag(text: str) -> Reference:
     """Read a name to *give* to an image: a digest cannot be given, it follows from the content."""
     reference = parse(text)
     if reference.digest:
-        raise InvalidReference(f'cannot tag an image "{text}": a digest is not chosen', hint="use NAME:TAG")
+        raise InvalidReference(
+            f'refusing to create a tag with a digest reference: "{text}"', hint="a digest follows: use NAME:TAG"
+        )
+    if reference.familiar.startswith("sha256:"):
+        raise InvalidReference(
+            "refusing to create an ambiguous tag using digest algorithm as name", hint="choose another name"
+        )
     if re.fullmatch(r"[0-9a-f]{64}", reference.repository):
         raise InvalidReference(f'"{text}" could be mistaken for an image id', hint="choose another name")
     return reference

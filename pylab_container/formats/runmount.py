@@ -15,8 +15,9 @@ import csv
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, cast, get_args
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import sizes
@@ -33,8 +34,7 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class RunMount:
+class RunMount(Struct, frozen=True):
     """One --mount.
 
     target   absolute, or relative to the working directory; "" for a secret that is only a variable

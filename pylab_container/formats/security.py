@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 
 
-@dataclass(frozen=True, kw_only=True)
-class SecurityOptions:
+class SecurityOptions(Struct, frozen=True, kw_only=True):
     """seccomp: None for the default profile, {} for no filter, else a profile with conditions.
 
     unmasked: the kernel's own files are neither hidden nor read-only

@@ -14,7 +14,8 @@ a needed stage's does. Stages that do not need each other can be made at the sam
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import expansion
@@ -23,8 +24,7 @@ from pylab_container.formats.instructions import Instruction, fault, nearest
 from pylab_container.formats.runmount import stage_of
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Struct, frozen=True):
     """One FROM and what follows up to the next.
 
     name      what AS calls it, in small letters; "" without
@@ -47,8 +47,7 @@ class Stage:
         return self.name or f"stage-{self.index}"
 
 
-@dataclass(frozen=True)
-class Stages:
+class Stages(Struct, frozen=True):
     """All stages of a file.
 
     arguments  the ARGs before the first FROM: what they are worth to FROM, and to an ARG of a stage that names them

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.formats import sparse
@@ -32,8 +33,7 @@ LONGEST_EXTENSION = 1 << 20
 _EMPTY_KINDS = (LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)
 
 
-@dataclass(slots=True)
-class Header:
+class Header(Struct):
     """One member of an archive.
 
     name, link  text; bytes that are no UTF-8 are surrogates, as os.fsdecode makes them

@@ -1,23 +1,24 @@
-"""Values inside a Go template: how they print, which count as true, and the functions on them.
+"""What a Go template works on: documents as Go's structs, maps and lists, how they print, and which count as true.
 
-A document is what JSON has: dict, list, str, int, float, bool, None. Docker's own values are Go
-structs and maps. JSON does not tell the two apart; the names of the fields that are maps and lists
-do (moby api/types). That matters for a missing key, and for how an empty one prints.
+A document is what JSON has: dict, list, str, int, float, bool, None. Behind it stand Go's structs and maps, which
+JSON does not tell apart, and which print in different ways; so a value takes along the name of the field that it
+was found in, and the tables here say what Docker has under that name (moby api/types). A dict without a name
+is a map, as JSON alone would have it.
 
-Source: Go's documentation of text/template ("Functions") and fmt, and docker/cli's templates.
+Source: Go's documentation of text/template and fmt.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pylab_container.formats.golang import quoted
+from pylab_container.formats.golang import duration
 
 MAPS = frozenset(
     "Labels Ports PortBindings ExposedPorts Networks Volumes Options DriverOpts Sysctls Tmpfs StorageOpt Annotations "
-    "Data Containers Attributes Status UsageData".split()
+    "Data Containers Attributes Status AuxiliaryAddresses".split()
 )
 """Fields of Docker's documents that are maps: a key that is missing there is no mistake."""
 
@@ -29,8 +30,68 @@ LISTS = frozenset(
 )
 """Fields that are lists: null there is an empty one."""
 
-OPTIONAL = frozenset({"Health", "SizeRw", "SizeRootFs"})
-"""Fields that Docker leaves out while there is nothing to tell; asked for, they are null."""
+PORT_MAPS = frozenset({"Ports", "PortBindings", "ExposedPorts"})
+"""Maps whose keys are of a type of their own ("80/tcp"), so that no text is an index for them."""
+
+_MAPS_OF_LISTS = frozenset({"Ports", "PortBindings"})
+_RENAMED = {("LogConfig", "Config"): "Options", ("IPAM", "Config"): "Pools"}
+"""Fields whose name means something else there: what it is like, or what it is called here."""
+
+LEFT_OUT: Mapping[str, Any] = {
+    **dict.fromkeys(("Health", "Init", "SizeRw", "SizeRootFs", "StopTimeout", "UsageData")),
+    **dict.fromkeys(("DNSNames", "Status", "Tmpfs", "Sysctls", "Annotations", "AuxiliaryAddresses")),
+    **dict.fromkeys(("Name", "Driver", "MountLabel", "ProcessLabel", "AppArmorProfile", "IPRange"), ""),
+    **dict.fromkeys(("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"), 0),
+}
+"""Fields that Docker leaves out of its documents while there is nothing to tell, and what they are then."""
+
+ONLY_IN_JSON = frozenset(
+    "Id HostIp Dns DnsOptions DnsSearch NanoCpus CpuShares CpuPeriod CpuQuota CpuCount CpuPercent".split()
+)
+"""Fields that Go's structs call otherwise (ID, HostIP, DNS, …)."""
+
+_STRUCTS = {
+    "Mounts": "Type Name Source Destination Driver Mode RW Propagation",
+    "State": "Status Running Paused Restarting OOMKilled Dead Pid ExitCode Error StartedAt FinishedAt Health",
+    "Healthcheck": "Test Interval Timeout StartPeriod StartInterval Retries",
+    "Pools": "Subnet IPRange Gateway AuxiliaryAddresses",
+}
+"""Structs of which parts may be left out, with all their fields in Go's order."""
+_DURATIONS = frozenset({"Interval", "Timeout", "StartPeriod", "StartInterval"})
+
+
+class Fields(dict[str, Any]):
+    """A struct; name: the field that it was found in, "" for a whole document."""
+
+    def __init__(self, document: Mapping[str, Any], name: str = "") -> None:
+        super().__init__(document)
+        self.name = name
+
+    def field(self, name: str) -> Any:
+        """One of its fields. Raises KeyError for one that Docker's struct has not, by that name."""
+        if name in ONLY_IN_JSON:
+            raise KeyError(name)
+        return _named(self[name] if name in self else LEFT_OUT[name], name, self.name)
+
+
+class Map(dict[str, Any]):
+    """A map from texts, which was found in a field of this name."""
+
+    def __init__(self, entries: Mapping[str, Any], name: str) -> None:
+        super().__init__({key: _element(value, name) for key, value in entries.items()})
+        self.name = name
+
+
+class Nil(list[Any]):
+    """A list or map that is not there: it prints and counts as an empty one, and is null in JSON."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+class Duration(int):
+    """Nanoseconds, which print as "1m30s"."""
 
 
 class Missing:
@@ -63,217 +124,86 @@ class Row(dict[str, Any]):
         return {name: self.column(name) for name in sorted(self)}
 
 
-class EvaluationError(Exception):
-    """A function or operator cannot be applied to its values. The template adds the place."""
+class Headings(Row):
+    """The line above the others; functions that change a text leave it as it is."""
+
+
+def _named(value: Any, name: str, holder: str) -> Any:
+    """The value of a field as Go has it; holder: the name of the struct's own field."""
+    name = _RENAMED.get((holder, name), name)
+    if value is None and name in LISTS:
+        return Nil("[]")
+    if name in MAPS and isinstance(value, Mapping | None):
+        return Nil("map[]") if value is None else Map(value, name)
+    if name in _DURATIONS and isinstance(value, int):
+        return Duration(value)
+    return [_element(item, name) for item in value] if isinstance(value, list) else _element(value, name)
+
+
+def _element(value: Any, name: str) -> Any:
+    """One of a map or list that was found in a field of this name, or what is no map or list."""
+    if isinstance(value, Mapping):
+        return Fields(value, name)
+    if value is None and name in _MAPS_OF_LISTS:  # a port that is exposed and not published
+        return Nil("[]")
+    return [_element(item, name) for item in value] if isinstance(value, list) else value
 
 
 # ---- printing --------------------------------------------------------------------------
 
 
-def text_of(value: Any, *, name: str = "") -> str:
-    """A value as Go prints it with %v: true, [a b], map[a:1 b:2], {one two} for a struct. name: the field's."""
+def text_of(value: Any) -> str:
+    """A value as Go prints it with %v: true, [a b], map[a:1 b:2], {one two} for a struct."""
     if value is None:
-        return "[]" if name in LISTS else "map[]" if name in MAPS else "<nil>"
+        return "<nil>"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, Row):
-        value = value.document()
+    if isinstance(value, Nil):
+        return value.text
+    if isinstance(value, Duration):
+        return duration(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Fields) and value.name == "Ulimits":
+        return f"{value['Name']}={value['Soft']}:{value['Hard']}"
+    if isinstance(value, Fields):
+        names = _STRUCTS[value.name].split() if value.name in _STRUCTS else [*value]
+        return (
+            "{"
+            + " ".join(text_of(_named(value.get(name, LEFT_OUT.get(name)), name, value.name)) for name in names)
+            + "}"
+        )
     if isinstance(value, Mapping):
-        if name in MAPS:
-            inner = " ".join(f"{key}:{text_of(value[key], name=_element(name))}" for key in sorted(value))
-            return f"map[{inner}]"
-        return "{" + " ".join(_inside(value[key], key) for key in value) + "}"
+        entries = value.document() if isinstance(value, Row) else value
+        return "map[" + " ".join(f"{key}:{text_of(entries[key])}" for key in sorted(entries)) + "]"
     if isinstance(value, list | tuple):
-        return "[" + " ".join(text_of(item) for item in value) + "]"
+        return "[" + " ".join(map(text_of, value)) + "]"
     return str(value)
 
 
-def _element(map_name: str) -> str:
-    """What a null in a map of lists stands for: of a port that is exposed and not published."""
-    return "Binds" if map_name in ("Ports", "PortBindings") else ""
-
-
-def _inside(value: Any, name: str) -> str:
-    return text_of(value, name=name)
-
-
 def json_of(value: Any) -> str:
-    """A value as encoding/json writes it: no spaces; <, > and & escaped, as for HTML."""
+    """A value as docker's `json` writes it: no spaces. In a whole row, what HTML would read is escaped."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    document = value.document() if isinstance(value, Row) else value
+    absent = value is MISSING or isinstance(value, Nil)
+    text = json.dumps(None if absent else document, ensure_ascii=False, separators=(",", ":"))
     if isinstance(value, Row):
-        value = value.document()
-    text = json.dumps(None if value is MISSING else value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return text
 
 
 def is_true(value: Any) -> bool:
-    """False, 0, null, and what is empty count as false."""
-    return value is not MISSING and bool(value)
-
-
-# ---- functions -------------------------------------------------------------------------
-
-
-def index(value: Any, *keys: Any) -> Any:
-    """{{index .Labels "a"}}, {{index .Args 0}}; several keys go deeper and deeper."""
-    for key in keys:
-        if value is None or value is MISSING:
-            raise EvaluationError("error calling index: index of untyped nil")
-        if isinstance(value, Mapping):
-            value = value.get(key, "")
-        elif isinstance(value, list | tuple | str):
-            if not isinstance(key, int) or isinstance(key, bool):
-                raise EvaluationError(f"error calling index: cannot index slice/array with {text_of(key)}")
-            if not 0 <= key < len(value):
-                raise EvaluationError(f"error calling index: index out of range: {key}")
-            value = value[key]
-        else:
-            raise EvaluationError(f"error calling index: can't index item of type {type_name(value)}")
-    return value
-
-
-def _slice(value: Any, start: Any = 0, end: Any = None) -> Any:
-    length = _length(value)
-    end = length if end is None else end
-    if not (isinstance(start, int) and isinstance(end, int) and 0 <= start <= end <= length):
-        raise EvaluationError("error calling slice: index out of range")
-    return value[start:end]
-
-
-def _length(value: Any) -> int:
-    if isinstance(value, str | list | tuple | Mapping):
-        return len(value)
-    if value is None:
-        return 0
-    raise EvaluationError(f"error calling len: len of type {type_name(value)}")
-
-
-def _join(items: Any, separator: str) -> str:
-    if items is not None and not isinstance(items, list | tuple):
-        raise EvaluationError(f"error calling join: expected a list; found {type_name(items)}")
-    return separator.join(text_of(item) for item in items or ())
-
-
-def _pad(text: str, before: int, after: int) -> str:
-    """Docker leaves an empty text empty."""
-    return " " * before + text + " " * after if text else text
-
-
-def _print(*values: Any) -> str:
-    """fmt.Sprint: a space only between two values that are no strings."""
-    pieces: list[str] = []
-    for position, value in enumerate(values):
-        if position and not isinstance(value, str) and not isinstance(values[position - 1], str):
-            pieces.append(" ")
-        pieces.append(text_of(value))
-    return "".join(pieces)
-
-
-def _println(*values: Any) -> str:
-    return " ".join(map(text_of, values)) + "\n"
-
-
-def _compare(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    def apply(left: Any, right: Any) -> bool:
-        if type(left) is not type(right):
-            raise EvaluationError("error calling comparison: incompatible types for comparison")
-        return test(left, right)
-
-    return apply
-
-
-def _equal(left: Any, *others: Any) -> bool:
-    """{{eq .A 1 2}}: whether the first is one of the others."""
-    if not others:
-        raise EvaluationError("error calling eq: missing argument for comparison")
-    return any(_compare(lambda a, b: bool(a == b))(left, other) for other in others)
-
-
-def _and(*values: Any) -> Any:
-    return next((value for value in values if not is_true(value)), values[-1])
-
-
-def _or(*values: Any) -> Any:
-    return next((value for value in values if is_true(value)), values[-1])
-
-
-def _title(text: str) -> str:
-    """The first letter of each word in upper case, the others as they are."""
-    return "".join(
-        letter.upper() if position == 0 or text[position - 1].isspace() else letter
-        for position, letter in enumerate(text)
-    )
-
-
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "and": _and,
-    "eq": _equal,
-    "ge": _compare(lambda a, b: bool(a >= b)),
-    "gt": _compare(lambda a, b: bool(a > b)),
-    "index": index,
-    "join": _join,
-    "json": json_of,
-    "le": _compare(lambda a, b: bool(a <= b)),
-    "len": _length,
-    "lower": str.lower,
-    "lt": _compare(lambda a, b: bool(a < b)),
-    "ne": _compare(lambda a, b: bool(a != b)),
-    "not": lambda value: not is_true(value),
-    "or": _or,
-    "pad": _pad,
-    "print": _print,
-    "printf": lambda form, *values: printf(form, values),
-    "println": _println,
-    "slice": _slice,
-    "split": lambda text, separator: text.split(separator),
-    "title": _title,
-    "truncate": lambda text, length: text[:length],
-    "upper": str.upper,
-}
-
-
-def printf(form: str, values: Sequence[Any]) -> str:
-    """fmt.Sprintf with %s %v %d %q %t and %%, and a width: %-10s."""
-    left = list(values)
-    pieces: list[str] = []
-    for literal, specifier, verb in _directives(form):
-        pieces.append(literal)
-        if verb == "%":
-            pieces.append("%")
-        elif verb:
-            pieces.append(_directive(specifier, verb, left))
-    if left:
-        raise EvaluationError(f'error calling printf: "{form}" has fewer directives than values')
-    return "".join(pieces)
-
-
-def _directives(form: str) -> Iterable[tuple[str, str, str]]:
-    """(text before, flags, verb) of each directive; the rest with an empty verb."""
-    while True:
-        before, percent, rest = form.partition("%")
-        if not percent:
-            yield before, "", ""
-            return
-        flags = rest[: len(rest) - len(rest.lstrip("-+ 0123456789."))]
-        yield before, flags, rest[len(flags) : len(flags) + 1] or "?"
-        form = rest[len(flags) + 1 :]
-
-
-def _directive(flags: str, verb: str, left: list[Any]) -> str:
-    if not left:
-        raise EvaluationError(f"error calling printf: no value for %{flags}{verb}")
-    value = left.pop(0)
-    if verb in ("s", "v", "t"):
-        return f"%{flags}s" % text_of(value)
-    if verb == "q":
-        return f"%{flags}s" % quoted(text_of(value))
-    if verb == "d" and isinstance(value, int):
-        return f"%{flags}d" % value
-    raise EvaluationError(f"error calling printf: %{flags}{verb} does not fit {type_name(value)}")
+    """False, 0, null, and what is empty count as false; a struct never does."""
+    return value is not MISSING and (bool(value) or isinstance(value, Fields))
 
 
 def type_name(value: Any) -> str:
     """Go's name of a value's type, for messages."""
     if value is None or value is MISSING:
         return "untyped nil"
-    names = ((bool, "bool"), (int, "int"), (float, "float64"), (str, "string"), (Mapping, "map[string]interface {}"))
-    return next((name for kind, name in names if isinstance(value, kind)), "[]interface {}")
+    names = (
+        *((bool, "bool"), (int, "int"), (float, "float64"), (str, "string"), (Nil, "[]string")),
+        *((Mapping, "map[string]interface {}"), (Sequence, "[]interface {}")),
+    )
+    return next(name for kind, name in names if isinstance(value, kind))

@@ -30,21 +30,47 @@ def parse_rfc3339(text: str) -> int:
     return int(moment.timestamp()) * 10**9 + int((match[2] or "0").ljust(9, "0"))
 
 
-_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s))+\Z")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
-_SECONDS = {"h": 3600, "m": 60, "s": 1}
+# A span of time as Go's time.ParseDuration reads it.
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_SPAN = re.compile(rf"([-+]?)((?:{_PART.pattern})+)\Z")
+_SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
+# RFC 3339 of which parts may be left out from behind: a date, an hour, a zone.
+_MOMENT = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)"
+    r"(?:T(?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?)?)?"
+    r"(?P<zone>[Zz]|[+-]\d\d:\d\d)?\Z"
+)
 
 
 def moment(text: str, *, now: float) -> float:
-    """Seconds since 1970: from an RFC 3339 time, such seconds, or a span before now, "1h30m". Raises InvalidInput."""
-    if _SPAN.match(text):
-        return now - sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    """Seconds since 1970, from what docker's --since and --until take. Raises InvalidInput for anything else.
+
+    It is a span before now ("1h30m", "1.5s"), such seconds with or without a fraction, or RFC 3339 with fewer
+    parts: "2026-11-24T08:00:00.5+01:00", "2026-11-24T08:00", "2026-11-24"; in local time where no zone is given.
+    Source: moby, api/types/time/timestamp.go.
+    """
+    if span := _SPAN.match(text):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(span[2]))
+        return now + seconds if span[1] == "-" else now - seconds
+    if re.fullmatch(r"\d+(\.\d*)?", text):
+        return float(text)
     try:
-        return float(text) if re.fullmatch(r"\d+(\.\d+)?", text) else parse_rfc3339(text) / 10**9
-    except ValueError:
+        return _calendar(text)
+    except (ValueError, OverflowError):
         raise InvalidInput(
             f'invalid time: "{text}"', hint="write 2026-11-24T08:00:00Z, or 10m for ten minutes ago"
         ) from None
+
+
+def _calendar(text: str) -> float:
+    """Raises ValueError."""
+    match = _MOMENT.match(text)
+    if match is None:
+        raise ValueError(f"not a time: {text!r}")
+    parts = [match[name] or "00" for name in ("hour", "minute", "second")]
+    zone = (match["zone"] or "").upper().replace("Z", "+00:00")
+    whole = datetime.fromisoformat(f"{match['date']}T{':'.join(parts)}{zone}").timestamp()
+    return whole + float(f"0.{match['fraction'] or 0}")
 
 
 def ago(nanoseconds: int) -> str:

@@ -60,6 +60,13 @@ def try_locked(path: Path) -> Iterator[bool]:
         os.close(fd)
 
 
+def rewrite(path: Path, text: str) -> None:
+    """Write a file in place, where it is mounted by its inode. It is at no moment empty."""
+    with open(path, "r+b") as file:
+        file.write(text.encode())
+        file.truncate()
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold an exclusive (or shared) flock(2) on path while the block runs; path is a directory or a lock file.

@@ -10,8 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from pylab_container.errors import RuntimeFailed
 from pylab_container.host import linux, programs
@@ -22,8 +23,7 @@ OWNER = "labctr"
 _DEFAULT_START, _SIZE = 100_000, 65_536
 
 
-@dataclass(frozen=True)
-class IdMap:
+class IdMap(Struct, frozen=True):
     """Users 0 to size - 1 of a container are uid to uid + size - 1 of the machine; so it is with gid and groups."""
 
     uid: int

@@ -127,12 +127,14 @@ def idmapped_tree(path: str, user_namespace: int) -> int:
     """A directory as a mount of its own that stands nowhere yet, its owners mapped as a user namespace has it.
 
     Whoever is 0 on the disk is, seen through the descriptor, the namespace's root. Since Linux 5.12, below
-    overlayfs 5.19. Sources: open_tree(2), mount_setattr(2), "ID-mapped mounts".
+    overlayfs 5.19. It is private: where "/" is shared, as under systemd, what is mounted below the directory
+    would otherwise show up here as well, and unmounting it here would unmount it there.
+    Sources: open_tree(2), mount_setattr(2), "ID-mapped mounts".
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _check(_libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), _AT_FDCWD, os.fsencode(path), flags), path)
     try:
-        wanted = _MountAttributes(attr_set=_MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
+        wanted = _MountAttributes(attr_set=_MOUNT_ATTR_IDMAP, propagation=MS_PRIVATE, userns_fd=user_namespace)
         arguments = (tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted)))
         _check(_libc.syscall(ctypes.c_long(_SYS_MOUNT_SETATTR), *arguments), path)
     except BaseException:

@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pylab_container.errors import MissingProgram, RuntimeFailed
 from pylab_container.formats.events import Emit, ProgramRan, ignore
@@ -23,6 +24,7 @@ PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
     "runc": "runc",
+    "setpriv": "util-linux",
     "tar": "tar",
     "tree": "tree",
     "unshare": "util-linux",
@@ -34,8 +36,7 @@ PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """How a program ended. `output` and `errors` are its standard streams, decoded."""
 
     status: int

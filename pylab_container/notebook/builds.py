@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, FileCounts, PlannedStep, StepReport
 from pylab_container.errors import LabError
@@ -28,8 +29,7 @@ def install(shell: Any) -> None:
         as_html.for_type(kind, lambda shown, view=view: view(shown)._repr_html_())
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct, frozen=True):
     """A build as a notebook shows it, from top to bottom."""
 
     table: Table

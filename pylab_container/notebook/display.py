@@ -12,11 +12,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pylab_container.engine.containers import Container
-from pylab_container.engine.image import HistoryEntry, Image
+from msgspec import Struct
+
+from pylab_container.engine.containers.collection import Container
+from pylab_container.engine.images.image import HistoryEntry, Image
 from pylab_container.errors import DockerfileError, LabError
 from pylab_container.formats import sizes
 from pylab_container.formats.events import BuildOutput, BuildStepStarted, Event, Progress
@@ -47,8 +48,7 @@ def in_one_line(text: str) -> str:
     return line if len(line) <= _LONG else f"{line[: _LONG - 1]}…"
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """Headings and rows, aligned like the docker command's tables."""
 
     headings: tuple[str, ...]
@@ -76,8 +76,7 @@ def _framed(text: str, colour: str) -> str:
     return f'<pre style="{style}">{html.escape(text)}</pre>'
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(Struct, frozen=True):
     """A sentence or two with a mark in front: ok ✔, no ✘ or open ○."""
 
     kind: str
@@ -90,8 +89,7 @@ class Note:
         return _framed(repr(self), _COLOURS[self.kind])
 
 
-@dataclass(frozen=True)
-class ErrorCard:
+class ErrorCard(Struct, frozen=True):
     """An error as a student should read it: its class, what failed, what to do now. No traceback."""
 
     error: BaseException

@@ -10,20 +10,23 @@ solution is written down here that could be wrong on another machine.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pylab_container.engine.containers import Container
-from pylab_container.engine.image import Image
+from msgspec import Struct
+
+from pylab_container.engine import Engine
+from pylab_container.engine.containers.collection import Container
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
+from pylab_container.formats.events import RegistryRequest
 from pylab_container.notebook.display import Note
 
 
-@dataclass(frozen=True)
-class Exercise:
+class Exercise(Struct, frozen=True):
     """check gets the answer and the subject and says what is wrong: "" where nothing is."""
 
     check: Callable[[Any, Any], str]
@@ -36,6 +39,30 @@ class Exercise:
             return Note("open", f"not solved yet. Hint: {self.hint}")
         wrong = self.check(answer, subject)
         return Note("no", f"not yet: {wrong}\n  Hint: {self.hint}") if wrong else Note("ok", self.praise)
+
+
+# -- lab 00 ------------------------------------------------------------------------------------
+
+
+def _lists_running(answer: object, _subject: object) -> str:
+    words = re.sub(r"/v1\.\d+/", "/", str(answer).split("?")[0]).split()
+    return "" if words == ["GET", "/containers/json"] else f"{answer!r} does something else"
+
+
+def _blobs_fetched(answer: object, subject: tuple[Engine, str]) -> str:
+    """The answer is how many blobs a pull fetches now."""
+    engine, name = subject
+    with engine.events.collected() as events:
+        engine.images.pull(name)
+    asked = [event.path for event in events if isinstance(event, RegistryRequest) and event.method == "GET"]
+    fetched = sum("/blobs/" in path for path in asked)
+    return "" if answer == fetched and answer is not False else f"the pull did not fetch {answer!r} blobs"
+
+
+def _manifest_digest(answer: object, subject: tuple[Engine, str]) -> str:
+    engine, name = subject
+    known = [digest.rpartition("@")[2] for digest in engine.images.get(name).attrs["RepoDigests"]]
+    return "" if str(answer).rpartition("@")[2] in known else "the registry has no manifest of this digest"
 
 
 # -- lab 01 ------------------------------------------------------------------------------------
@@ -153,6 +180,21 @@ def _path(answer: object) -> Path:
 
 
 EXERCISES = {
+    ("00", 1): Exercise(
+        _lists_running,
+        "right: with ?all=1 it lists the others, too.",
+        'daemon.docker("ps") shows what it asks',
+    ),
+    ("00", 2): Exercise(
+        _blobs_fetched,
+        "right: the manifest's digest is the one that is known here, so nothing else is asked for.",
+        "with lab.watch(RegistryRequest): engine.images.pull(name)",
+    ),
+    ("00", 3): Exercise(
+        _manifest_digest,
+        "right: name@digest names this very image for ever.",
+        "pulled.attrs tells what the image is called, by tag and by digest",
+    ),
     ("01", 1): Exercise(
         _number_of_layers,
         "right: one tar, one layer. Every image starts with one.",

@@ -25,7 +25,7 @@ from pathlib import Path
 from IPython.display import display
 
 from pylab_container.engine import DEFAULT_ROOT, Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event
 from pylab_container.host import programs
@@ -48,7 +48,7 @@ PACK_SYSTEM = (
 class Lab:
     """What a notebook needs besides the engine.
 
-    number    "01" to "05"
+    number    "00" to "05"
     own_root  with a data root that no other lab uses, made when the engine is first asked for
 
     Sets $LABCTR_ROOT and $LAB for the shell commands and magics of the notebook.

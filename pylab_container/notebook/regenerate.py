@@ -18,12 +18,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
+from msgspec import Struct
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillException
@@ -45,8 +45,7 @@ KERNELS = Config({"KernelManager": {"transport": "ipc"}})
 Parameter = int | float | bool | str | None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How one lab went.
 
     cells    code cells that have something to run
@@ -147,7 +146,7 @@ def run_labs(labs: Sequence[Path], output: Path, parameters: Mapping[str, Parame
             wanted = {name: value for name, value in parameters.items() if name in known[lab]}
             outcome, executed = run_lab(lab, output / lab.name, wanted, cell_done=bar.update)
             outcomes.append(outcome)
-            write_page(output / lab.name)
+            write_page(output / lab.name, images=lab.parent)
             if write and outcome.ok and executed is not None:
                 write_reference(lab, executed)
     return outcomes
@@ -182,15 +181,19 @@ def lasting(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 # -- the report --------------------------------------------------------------------------------
 
 
-def write_page(notebook: Path) -> None:
-    """An HTML page beside the notebook, where there is one to show. Widgets appear as the text beside them."""
+def write_page(notebook: Path, *, images: Path) -> None:
+    """An HTML page beside the notebook, where there is one to show. Widgets appear as the text beside them.
+
+    images  the directory that paths of pictures start from; they become part of the page
+    """
     if not notebook.exists():
         return
     shown = nbformat.read(notebook, as_version=4)
     for cell in shown.cells:
         if cell.cell_type == "code":
             cell.outputs = [lasting(output) for output in cell.outputs]
-    page, _ = HTMLExporter().from_notebook_node(shown, resources={"metadata": {"name": notebook.stem}})
+    resources = {"metadata": {"name": notebook.stem, "path": str(images)}}
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(shown, resources=resources)
     notebook.with_suffix(".html").write_text(page)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pylab_container.engine.builder.report import BuildReport, StepReport
 from pylab_container.notebook.display import in_one_line
@@ -21,8 +22,7 @@ _DIGIT = 7
 _FULL = "#2a6fb0"  # tells from a white and from a black background, and white text from it
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(Struct, frozen=True):
     """A step in the drawing: where it begins and how wide it is, in pixels."""
 
     step: StepReport
@@ -37,8 +37,7 @@ class Bar:
         return next((text for text in texts if _DIGIT * len(text) + 4 <= self.width), "")
 
 
-@dataclass(frozen=True)
-class Timeline:
+class Timeline(Struct, frozen=True):
     """When each step of a build began and how long it took: a lane a stage, as SVG.
 
     A full bar was made anew, a hollow one came from the cache or makes nothing. Its text tells no times,

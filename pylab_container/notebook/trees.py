@@ -10,8 +10,9 @@ import html
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 _ID = re.compile(r"([0-9a-f]{64})(-init)?\Z")
 _SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")
@@ -23,8 +24,7 @@ MONOSPACE = "font-family: var(--jp-code-font-family, monospace); font-size: var(
 _COLOURS = {"+": "#1a6b2a", "-": "#a40000", " ": "inherit"}
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One file of a tree.
 
     path  its names from the tree's top down
@@ -40,8 +40,7 @@ class Entry:
         return shortened(self.path[-1]) + self.note
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """What was below a directory at one moment. Displays itself as tree(1) does.
 
     before  the tree to compare with: each line then starts with +, - or a space
@@ -78,8 +77,7 @@ class Tree:
         return text if mark == " " else f'<span style="color: {_COLOURS[mark]}">{text}</span>'
 
 
-@dataclass
-class Order:
+class Order(Struct):
     """Remembers ids in the order in which they were first seen."""
 
     seen: dict[str, int] = field(default_factory=dict)
@@ -111,8 +109,7 @@ def shortened(text: str) -> str:
     return _LONG_IDS.sub(r"\1…", text)
 
 
-@dataclass(frozen=True)
-class _Walk:
+class _Walk(Struct, frozen=True):
     depth: int
     closed: Collection[str]
     order: Order

@@ -15,9 +15,9 @@ import ipywidgets
 from IPython.display import display
 
 from pylab_container.engine import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.formats import sizes
-from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Event, Progress
+from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Event, LayerTransfer, Progress
 from pylab_container.notebook.display import in_one_line
 
 # Redrawing more often than an eye can follow only slows the work down (seconds).
@@ -65,6 +65,9 @@ class ProgressBar:
                 case Progress():
                     share = event.done / event.total if event.total else self.bar.value
                     self._comment(share, f"{event.activity} {sizes.human(event.done)}")
+                case LayerTransfer():
+                    share = event.current / event.total if event.total else self.bar.value
+                    self._comment(share, f"{event.layer}: {event.status}")
                 case BuildWarning():
                     self._warnings.append(event.text)
 

@@ -13,14 +13,16 @@ import json
 import os
 import select
 import shlex
+import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from pylab_container.errors import Conflict, RuntimeFailed
+from pylab_container.formats.bundle import Process, process_config
 from pylab_container.formats.events import Emit, ProgramRan, ignore
 from pylab_container.host import programs
 from pylab_container.runtime.runc import Runc, runtime_error
@@ -33,6 +35,7 @@ Stream = Literal["stdout", "stderr"]
 # What one packet on the attach socket starts with (conmon: STDIN_PIPE 1, STDOUT_PIPE 2, STDERR_PIPE 3).
 _STREAMS: dict[int, Stream] = {2: "stdout", 3: "stderr"}
 _PACKET_SIZE = 1 << 15
+_SILENCE = 0.5  # seconds without a report after which the runtime is looked for
 
 # What conmon and the runtime leave in a bundle.
 _BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "conmon.pid", "container.pid")
@@ -96,11 +99,70 @@ class Conmon:
         ]
         try:
             command = self._command(container_id, bundle.absolute(), exit_directory.absolute(), options)
-            self._launch(command, bundle)
+            report, its_report = _pipe()
+            with report:
+                complaints = self._launch(command, bundle, {"_OCI_SYNCPIPE": its_report})
+                monitor.await_report(report)
+                _read_report(report, complaints)
         except BaseException:
             self._clear(monitor)
             raise
         return monitor
+
+    def execute(self, container_id: str, process: Process, *, directory: Path, stdin_open: bool) -> ExecSession:
+        """Run one more process in a running container, under a monitor of its own, its streams connected.
+
+        directory   what a bundle is for a container; it is empty, and the monitor removes it after the end
+        stdin_open  the process's stdin is a pipe to whoever attaches, else /dev/null
+
+        Raises CommandNotFound, CommandNotExecutable, Conflict or RuntimeFailed when it cannot be started.
+        """
+        directory = directory.absolute()
+        options = [
+            *("--exec", "--exec-attach", "--exec-process-spec", str(directory / "process.json")),
+            *("--log-path", "none"),
+            # Closing a terminal's input would close its output too.
+            *(["--terminal", "--leave-stdin-open"] if process.terminal else []),
+            *(["--stdin"] if stdin_open else []),
+            *_exit_options([programs.find("rm"), "-rf", str(directory)]),
+        ]
+        command = self._command(container_id, directory, directory, options)
+        try:
+            (directory / "process.json").write_text(json.dumps(process_config(process)))
+            report, its_report = _pipe()
+            try:
+                return self._execute(ExecSession(container_id, directory, report), command, its_report)
+            except BaseException:
+                report.close()
+                raise
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+
+    def _execute(self, session: ExecSession, command: Sequence[str], its_report: int) -> ExecSession:
+        """Start conmon and connect, and only then let it start the process: so that no output is missed.
+
+        Two more pipes are there for that: conmon says on _OCI_ATTACHPIPE that its socket is ready, and reads
+        _OCI_STARTPIPE twice, before it goes to the background and before it calls the runtime.
+        """
+        attached, its_attached = _pipe()
+        its_start, start = os.pipe()
+        with attached:
+            try:
+                os.write(start, b"1")
+                pipes = {"_OCI_SYNCPIPE": its_report, "_OCI_ATTACHPIPE": its_attached, "_OCI_STARTPIPE": its_start}
+                complaints = self._launch(command, session.bundle, pipes)
+                _read_report(attached, complaints)
+                streams = session.attach()
+                os.write(start, b"2")
+            finally:
+                os.close(start)
+        try:
+            session.started(streams)
+        except BaseException:
+            streams.close()
+            raise
+        return session
 
     def abandon(self, monitor: Monitor, timeout: float = 5) -> None:
         """End a container whose starter was killed before it could be used; how far it had come is not known.
@@ -133,38 +195,31 @@ class Conmon:
             *options,
         ]
 
-    def _launch(self, command: Sequence[str], bundle: Path) -> None:
-        """Run conmon, which forks and goes on in the background, and wait for its report.
+    def _launch(self, command: Sequence[str], directory: Path, pipes: Mapping[str, int]) -> str:
+        """Run conmon, which forks and goes on in the background; what it complained about before.
 
-        The report comes through the pipe named by _OCI_SYNCPIPE, as one line of JSON: `data` is
-        the container's pid, or negative with a `message`. End of file instead: conmon is gone.
+        pipes  which variables tell it which ends of pipes; they are closed here
         """
         started = time.monotonic()
-        reading, writing = os.pipe()
-        with open(reading, "rb") as report:
-            try:
-                # The monitor may live for months. Of our environment it gets next to nothing, and it stands
-                # in the bundle, where it may put a file "oom". UTC lets log stamps sort as text.
-                environment = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC", "_OCI_SYNCPIPE": str(writing)}
-                process = programs.spawn(
-                    command,
-                    stderr=programs.PIPE,
-                    environment=environment,
-                    directory=str(bundle),
-                    pass_fds=(writing,),
-                    new_session=True,
-                )
-            finally:
-                os.close(writing)
-            with process:
-                complaints = process.stderr.read().decode(errors="replace") if process.stderr else ""
-            line = report.readline()
+        try:
+            # The monitor may live for months. Of our environment it gets next to nothing, and it stands
+            # in the bundle, where it may put a file "oom". UTC lets log stamps sort as text.
+            environment = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}
+            process = programs.spawn(
+                command,
+                stderr=programs.PIPE,
+                environment=environment | {name: str(fd) for name, fd in pipes.items()},
+                directory=str(directory),
+                pass_fds=tuple(pipes.values()),
+                new_session=True,
+            )
+        finally:
+            for fd in pipes.values():
+                os.close(fd)
+        with process:
+            complaints = process.stderr.read().decode(errors="replace") if process.stderr else ""
         self._emit(ProgramRan(shlex.join(command), time.monotonic() - started, process.returncode))
-        if not line:
-            raise RuntimeFailed(f"conmon ended without a report: {complaints.strip() or process.returncode}")
-        answer = json.loads(line)
-        if answer["data"] < 0:
-            raise runtime_error(answer.get("message", ""))
+        return complaints.strip() or str(process.returncode)
 
     def _clear(self, monitor: Monitor) -> None:
         """Undo a create that failed half-way."""
@@ -173,6 +228,26 @@ class Conmon:
                 os.kill(monitor.conmon_pid, signal.SIGTERM)
         self._runc.delete(monitor.container_id, force=True)
         monitor.remove_files()
+
+
+def _pipe() -> tuple[BinaryIO, int]:
+    """A pipe on which conmon reports: our end and its own. Unbuffered, so that poll(2) tells of every report."""
+    reading, writing = os.pipe()
+    return cast(BinaryIO, open(reading, "rb", buffering=0)), writing
+
+
+def _read_report(pipe: BinaryIO, complaints: str) -> int:
+    """One report, a line of JSON: `data` is a pid or a status, or negative with a `message`, which is raised.
+
+    End of file instead: conmon is gone.
+    """
+    line = pipe.readline()
+    if not line:
+        raise RuntimeFailed(f"conmon ended without a report: {complaints}")
+    answer: dict[str, Any] = json.loads(line)
+    if answer["data"] < 0:
+        raise runtime_error(answer.get("message", ""))
+    return int(answer["data"])
 
 
 def _exit_options(command: Sequence[str] | None) -> list[str]:
@@ -207,10 +282,38 @@ class Monitor:
         zombie's is empty.
         """
         try:
-            command = Path(f"/proc/{self.conmon_pid}/cmdline").read_bytes().split(b"\0")
+            with open(f"/proc/{self.conmon_pid}/cmdline", "rb") as file:
+                command = file.read().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
             return False
         return b"--cid" in command and self.container_id.encode() in command
+
+    def children(self) -> list[int]:
+        """The pids of its child processes: the runtime while that works, then what it has started (proc(5))."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            listed = Path(f"/proc/{self.conmon_pid}/task/{self.conmon_pid}/children").read_text()
+            return [int(pid) for pid in listed.split()]
+        return []
+
+    def await_report(self, report: BinaryIO) -> None:
+        """Return once there is a report to read. Raises RuntimeFailed where there never will be one.
+
+        When somebody kills the runtime, the monitor wants to read its last words before it reports. What the runtime has
+        started holds that pipe open, and waits itself: all three would wait for ever.
+        """
+        silent = 0
+        while not _any_readable((report.fileno(),), _SILENCE):
+            silent = 0 if not self.alive() or self._runtime_works() else silent + 1
+            if silent == 2:  # once may be the moment between the runtime's end and the report
+                raise RuntimeFailed("the runtime was killed", hint="try it again")
+
+    def _runtime_works(self) -> bool:
+        """Whether a child is the runtime itself: of what it starts, none has the options that we give it."""
+        for child in self.children():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if b"--root" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                    return True
+        return False
 
     def exit_status(self) -> int | None:
         """The container's exit status, 128 + n after signal n; None while it runs.
@@ -292,7 +395,53 @@ class Monitor:
 
     def gone(self) -> Conflict:
         """The error of who wants something from a container that does not run."""
-        return Conflict(f"container {self.container_id[:12]} is not running", hint="start it first")
+        return Conflict(f"Container {self.container_id} is not running", hint="start it first")
+
+
+class ExecSession(Monitor):
+    """One more process in a container, seen by whoever started it.
+
+    streams  the connection to its streams; close it, and the process goes on
+    pid      the process, as the host numbers it
+    """
+
+    streams: Attachment
+    pid = 0
+
+    def __init__(self, container_id: str, directory: Path, report: BinaryIO) -> None:
+        super().__init__(container_id, bundle=directory, exit_directory=directory)
+        self._report = report
+
+    def started(self, streams: Attachment) -> None:
+        """Learn from the monitor that the process runs, or raise why it does not."""
+        try:
+            self.await_report(self._report)
+        except BaseException:
+            for child in self.children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            raise
+        self.pid = _read_report(self._report, "the runtime was killed")
+        self.streams = streams
+
+    def fileno(self) -> int:
+        """For poll(2): readable once the process has ended."""
+        return self._report.fileno()
+
+    def take_status(self) -> int:
+        """Wait for the end; the exit status, 128 + n after signal n, UNKNOWN_STATUS when the monitor was killed.
+
+        To be called once; by then all output is in the streams.
+        """
+        with self._report as report:
+            line = report.readline()
+        return int(json.loads(line)["data"]) if line else UNKNOWN_STATUS
+
+    def kill(self) -> None:
+        """End the process by force; nothing happens when it has ended."""
+        with contextlib.suppress(ProcessLookupError), _pidfd(self.pid) as process:
+            if _parent(self.pid) == self.conmon_pid:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 class Attachment:
@@ -324,12 +473,26 @@ class Attachment:
 
     def receive(self) -> tuple[Stream, bytes] | None:
         """The next piece of output; None at the end. With a terminal, everything is stdout."""
+        return self._receive(0)
+
+    def receive_now(self) -> tuple[Stream, bytes] | None:
+        """receive() without waiting. Raises BlockingIOError where there is no output at the moment."""
+        return self._receive(socket.MSG_DONTWAIT)
+
+    def _receive(self, flags: int) -> tuple[Stream, bytes] | None:
         try:
-            packet = self._socket.recv(_PACKET_SIZE)
+            packet = self._socket.recv(_PACKET_SIZE, flags)
         except ConnectionResetError:
             # The monitor ended with input unread. The kernel tells that once, ahead of the output that still waits.
-            packet = self._socket.recv(_PACKET_SIZE)
+            packet = self._socket.recv(_PACKET_SIZE, flags)
         return (_STREAMS[packet[0]], packet[1:]) if packet else None
+
+    def send_now(self, data: bytes) -> int:
+        """How many bytes of data the container's stdin took without waiting.
+
+        Raises BlockingIOError where it takes none at the moment, BrokenPipeError or ConnectionResetError after its end.
+        """
+        return self._socket.send(data[: _PACKET_SIZE // 4], socket.MSG_DONTWAIT)
 
     def send(self, data: bytes) -> None:
         """Feed the container's stdin."""
@@ -358,7 +521,8 @@ def _runs(container_id: str) -> bool:
 
 def _read_number(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        with open(path, "rb") as file:
+            return int(file.read())
     except (FileNotFoundError, ValueError):
         return None
 

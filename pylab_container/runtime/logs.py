@@ -16,15 +16,16 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.formats.timestamps import parse_rfc3339
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(Struct, frozen=True):
     """One line that a container printed.
 
     time    when its first part was read, RFC 3339 with nanoseconds, UTC: "2026-11-24T08:29:28.845919897Z"

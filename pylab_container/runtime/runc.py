@@ -1,7 +1,7 @@
 """The OCI runtime: runc, driven through its command line.
 
 Source: runc(8) and its sub-pages, and the OCI Runtime Specification 1.0.2, runtime.md
-(the operations state, create, start, kill and delete). Creating is the monitor's
+(the operations state, create, start, kill and delete). To create and to exec are the monitor's
 affair (conmon.py): it must be the parent of what runc starts, to learn how it ended.
 """
 
@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,6 @@ from pylab_container.errors import (
     LabError,
     RuntimeFailed,
 )
-from pylab_container.formats import bundle
 from pylab_container.formats.events import Emit, ignore
 from pylab_container.host import programs
 
@@ -132,110 +130,19 @@ class Runc:
         """The counters of the container's cgroup: cpu in nanoseconds, memory in bytes, pids (runc-events(8))."""
         return cast(dict[str, Any], json.loads(self._run("events", "--stats", container_id))["data"])
 
-    def exec(
-        self,
-        container_id: str,
-        process: bundle.Process,
-        *,
-        stdin: int | None = programs.DEVNULL,
-        stdout: int | None = programs.DEVNULL,
-        stderr: int | None = programs.DEVNULL,
-    ) -> Execution:
-        """Start one more process in a running container; streams as in subprocess.Popen, None inherits.
-
-        With process.terminal, stdin must be a terminal: runc gives the process a pseudo-terminal
-        of its own and copies between the two. Whoever has none makes one with os.openpty().
-        That the process cannot be started shows in Execution.wait().
-        """
-        return Execution(self, container_id, process, streams=(stdin, stdout, stderr), detach=False)
-
-    def exec_detached(self, container_id: str, process: bundle.Process) -> None:
-        """Start one more process and leave it. Nobody will know its exit status.
-
-        Its parent is then the host's pid 1. One that is slow to reap zombies also delays the
-        container's end, which waits for every process of the pid namespace (pid_namespaces(7)).
-        Raises CommandNotFound or CommandNotExecutable when it cannot be started.
-        """
-        nowhere = (programs.DEVNULL, programs.DEVNULL, programs.DEVNULL)
-        Execution(self, container_id, process, streams=nowhere, detach=True).wait()
-
-    def command(self, *arguments: str, log: str = "/dev/null") -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         """The command line of one operation.
 
-        Without a log file runc wraps what it says on stderr in its own log format; with one,
-        stderr is the bare message.
+        Without a log file runc wraps what it says on stderr in its own log format; with one, be it
+        /dev/null, stderr is the bare message.
         """
-        return ["runc", "--root", str(self.state_root), "--log", log, *arguments]
+        return ["runc", "--root", str(self.state_root), "--log", "/dev/null", *arguments]
 
     def _run(self, *arguments: str) -> str:
         done = programs.run(self.command(*arguments), check=False, emit=self._emit)
         if done.status != 0:
             raise runtime_error(done.errors)
         return done.output
-
-
-class Execution:
-    """A process that `runc exec` started. Wait for it once; its streams are those asked for."""
-
-    def __init__(
-        self,
-        runc: Runc,
-        container_id: str,
-        process: bundle.Process,
-        *,
-        streams: Sequence[int | None],
-        detach: bool,
-    ) -> None:
-        # Two files that live only in memory: what to run, and what runc has to say about it. The
-        # process's own stderr cannot carry the latter, nor the exit status, which may be anything.
-        specification = os.memfd_create("process.json")
-        self._log = os.memfd_create("runc.log")
-        try:
-            os.write(specification, json.dumps(bundle.process_config(process)).encode())
-            arguments = ["--process", f"/proc/self/fd/{specification}", *(["--detach"] if detach else []), container_id]
-            self.process = programs.spawn(
-                runc.command("exec", *arguments, log=f"/proc/self/fd/{self._log}"),
-                stdin=streams[0],
-                stdout=streams[1],
-                stderr=streams[2],
-                pass_fds=(specification, self._log),
-            )
-        except BaseException:
-            os.close(self._log)
-            raise
-        finally:
-            os.close(specification)
-
-    def wait_copying_errors(self, reading: int, target: int) -> int:
-        """wait(), and meanwhile copy what arrives at reading, the other end of the stderr given, to target.
-
-        What runc itself has to say of a process that it could not start is left out: wait() raises it.
-        """
-        while data := os.read(reading, 1 << 16):
-            while data and not self._refusal():
-                data = data[os.write(target, data) :]
-        return self.wait()
-
-    def _refusal(self) -> str:
-        """The last error in runc's log, "" where there is none. runc writes it there before it tells stderr."""
-        lines = [line for line in os.pread(self._log, 1 << 20, 0).splitlines() if b"level=error" in line]
-        return lines[-1].decode(errors="replace") if lines else ""
-
-    def wait(self) -> int:
-        """Wait for the end; the exit status, 128 + n after signal n.
-
-        Raises CommandNotFound, CommandNotExecutable, Conflict or RuntimeFailed when the
-        process was never started. (runc then wrote the same message to the stderr given.)
-        """
-        status = self.process.wait()
-        try:
-            refusal = self._refusal()
-        finally:
-            os.close(self._log)
-        if status != 0 and refusal:
-            raise runtime_error(_log_message(refusal))
-        # Negative: runc itself was killed, and took the process along.
-        return status if status >= 0 else 128 - status
 
 
 def cgroup_version() -> str:
@@ -259,9 +166,3 @@ def _remove_cgroup(container_id: str) -> None:
             for pid in (directory / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
             directory.rmdir()
-
-
-def _log_message(line: str) -> str:
-    """The message of one line of runc's log, whose values are quoted as in Go: msg="exec: \\"x\\" …"."""
-    found = re.search(r'msg="((?:[^"\\]|\\.)*)"', line)
-    return re.sub(r"\\(.)", r"\1", found[1]) if found else line

@@ -6,9 +6,12 @@ Names and extensions are not asked; a layer blob has neither.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import io
 import lzma
 import os
+import queue
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ from pylab_container.errors import InvalidArchive, InvalidInput
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 _BUFFER = 1 << 20
+_AHEAD = 4
 _GZIP_LEVEL = 2  # isal's levels are 0 to 3; the next one costs twice the time for a few per cent
 _PIECE = 4096
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -96,6 +100,56 @@ class Limit:
                 f"the archive unpacks to more than {self._most} bytes, {reason}",
                 hint="make space, or allow more with max_size if you trust this file",
             )
+
+
+class ReadAhead(io.RawIOBase):
+    """A stream that a thread reads some pieces ahead: what unpacks it works beside what uses it.
+
+    Use as a context manager. An error of the stream is raised by the read that comes to it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
+        self._closing = threading.Event()
+        self._rest = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._fill, name="read-ahead", daemon=True)
+
+    def __enter__(self) -> ReadAhead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()  # and do not wait: the thread itself may wait for bytes that nobody wants any more
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._rest and not self._ended:
+            piece = self._pieces.get()
+            if isinstance(piece, BaseException):
+                self._ended = True
+                raise piece
+            self._rest, self._ended = piece, not piece
+        data, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        return data
+
+    def _fill(self) -> None:
+        piece: bytes | BaseException = b"."
+        while piece and not isinstance(piece, BaseException) and not self._closing.is_set():
+            try:
+                piece = self._stream.read(_BUFFER)
+            except BaseException as error:  # noqa: BLE001 (read() raises it)
+                piece = error
+            self._put(piece)
+
+    def _put(self, piece: bytes | BaseException) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(queue.Full):
+                self._pieces.put(piece, timeout=0.1)
+                return
 
 
 class _Counted(io.RawIOBase):

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pylab_container.host.idmap import IdMap
-from pylab_container.store.layertar import Extractor
-from pylab_container.store.treetar import TreeReader
+if TYPE_CHECKING:
+    from pylab_container.host.idmap import IdMap
+    from pylab_container.store.layertar import Extractor
+    from pylab_container.store.treetar import TreeReader
 
 
 class Driver(Protocol):

@@ -18,8 +18,9 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from pylab_container.errors import CorruptStore, InvalidArchive
 from pylab_container.formats.image import ImageConfig, go_json, sha256
@@ -29,8 +30,7 @@ from pylab_container.host.files import locked, write_atomic
 _Names = dict[str, dict[str, str]]
 
 
-@dataclass(frozen=True)
-class Tag:
+class Tag(Struct, frozen=True):
     """One name of one image."""
 
     reference: Reference
@@ -153,7 +153,15 @@ class ImageStore:
     # ---- names ----
 
     def tags(self) -> list[Tag]:
-        """Every name with its image, sorted by name."""
+        """Every name that somebody gave, with its image, sorted by name."""
+        return [name for name in self.names() if not name.reference.digest]
+
+    def digests(self) -> list[Tag]:
+        """Every name that a registry gave ("debian@sha256:…", after pull and push), with its image, sorted."""
+        return [name for name in self.names() if name.reference.digest]
+
+    def names(self) -> list[Tag]:
+        """Both kinds of names."""
         return sorted(
             (Tag(parse(name), image_id) for names in self._read().values() for name, image_id in names.items()),
             key=lambda tag: tag.reference.familiar,

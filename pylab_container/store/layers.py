@@ -30,24 +30,27 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pylab_container.errors import Conflict, CorruptStore
 from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, ignore
 from pylab_container.formats.image import chain_id
 from pylab_container.host.files import locked, try_locked
-from pylab_container.store import layertar, tarsplit, treetar
 from pylab_container.store.changes import overlay_changes
 from pylab_container.store.driver import Driver
 from pylab_container.store.leases import Lease, Leases
+
+if TYPE_CHECKING:  # what reads and writes tars is imported where a layer is made: a container needs none of it to run
+    from pylab_container.store import layertar, tarsplit, treetar
 
 CACHE_ID = re.compile(r"[0-9a-f]{64}(?:-init)?")
 """What the directories of layers are called in overlay2/."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """A read-only layer. `parent` is the chain id below, "" for the lowest."""
 
     chain_id: str
@@ -57,8 +60,7 @@ class Layer:
     size: int
 
 
-@dataclass(frozen=True)
-class WritableLayer:
+class WritableLayer(Struct, frozen=True):
     """A container's own layer, and the init layer between it and the image."""
 
     container_id: str
@@ -97,6 +99,7 @@ class LayerStore:
         A layer that is there already is found, not stored twice. Raises InvalidArchive;
         then nothing is left of the attempt.
         """
+        from pylab_container.store import layertar
 
         def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
             self.driver.create(cache_id, self._cache_id(parent))
@@ -118,6 +121,7 @@ class LayerStore:
         """
         if self.driver.keeps_trees:
             return self.copy(writable, lease, newest=newest)
+        from pylab_container.store import layertar, treetar
 
         def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
             self.driver.create(cache_id, self._cache_id(writable.parent))
@@ -201,11 +205,15 @@ class LayerStore:
 
     def tar_stream(self, chain: str) -> Iterator[bytes]:
         """The layer's own tar, byte for byte as it came."""
+        from pylab_container.store import tarsplit
+
         layer = self.get(chain)
         return tarsplit.assemble(self._directory(chain) / "tar-split.json.gz", self.driver.diff_path(layer.cache_id))
 
     def tar_size(self, chain: str) -> int:
         """How many bytes the layer's own tar has."""
+        from pylab_container.store import tarsplit
+
         return tarsplit.size(self._directory(chain) / "tar-split.json.gz")
 
     def release(self, tops: Iterable[str], needed: Collection[str], lease: Lease | None = None) -> list[Layer]:
@@ -305,6 +313,8 @@ class LayerStore:
         self, parent: str, lease: Lease | None, fill: Callable[[str, tarsplit.TarSplitWriter], layertar.StoredLayer]
     ) -> Layer:
         """One transaction: a write-set is filled, then renamed into place under the lock."""
+        from pylab_container.store import tarsplit
+
         cache_id = secrets.token_hex(32)
         with self._write_set(cache_id) as staging:
             with open(staging / "tar-split.json.gz", "wb") as sink:

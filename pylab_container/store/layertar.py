@@ -22,12 +22,12 @@ import posixpath
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
 from fastcrc import crc64
+from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive, RuntimeFailed
 from pylab_container.formats import sparse, tar
@@ -56,8 +56,7 @@ class MemberSource(Protocol):
     def trailer(self) -> Iterator[bytes]: ...
 
 
-@dataclass(frozen=True)
-class StoredLayer:
+class StoredLayer(Struct, frozen=True):
     """diff_id: digest of the uncompressed tar. size: bytes of content, a symbolic link's target included."""
 
     diff_id: str

@@ -1,8 +1,8 @@
 """Leases: what is in the making, so that a crash leaves nothing that belongs to nobody.
 
     layerdb/tmp/lease-<random>     locked by its maker; "maker <pid>", and one line a thing that it
-                                   makes: "layer sha256:…", "container <id>", or "writable <id>" for a
-                                   container that is to stay
+                                   makes: "layer sha256:…", "container <id>", or for a container that is
+                                   to stay "writable <id>" and "volume <name>" for each unnamed volume
 
 A new layer is nobody's until an image names it, and a build's temporary container only serves
 the build. While the maker lives, what its lease names is needed. When it dies, however it
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["layer", "container", "writable"]
+Kind = Literal["layer", "container", "writable", "volume"]
 
 _LONGEST_EXEC = 2.0
 

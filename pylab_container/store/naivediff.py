@@ -13,8 +13,9 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from pylab_container.formats import tar
 from pylab_container.host import programs
@@ -81,8 +82,7 @@ def _place(fd: int) -> str:
 # ---- from two trees to their difference ----------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Pair:
+class _Pair(Struct, frozen=True):
     """One name in either tree, relative to both; None where a tree has nothing there."""
 
     name: bytes

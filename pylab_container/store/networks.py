@@ -28,7 +28,7 @@ class NetworkStore:
     def save(self, document: Json) -> None:
         """Write a network down; it exists from now on."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o710)
-        write_atomic(self._path(document["Id"]), json.dumps(document).encode())
+        write_atomic(self.path(document["Id"]), json.dumps(document).encode())
 
     def all(self) -> Iterator[Json]:
         """Every network, in no order. Raises CorruptStore for one that cannot be read."""
@@ -39,7 +39,7 @@ class NetworkStore:
     def load(self, network_id: str) -> Json | None:
         """One network, None where there is no such. Raises CorruptStore for one that cannot be read."""
         try:
-            document: Json = json.loads(self._path(network_id).read_bytes())
+            document: Json = json.loads(self.path(network_id).read_bytes())
             if document["Id"] == network_id and isinstance(document["Name"], str) and document["IPAM"]["Config"]:
                 return document
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class NetworkStore:
 
     def remove(self, network_id: str) -> None:
         """Forget a network. No error if there is none."""
-        self._path(network_id).unlink(missing_ok=True)
+        self.path(network_id).unlink(missing_ok=True)
 
     def lock(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
         """Held while networks are made or removed; shared while containers join one."""
@@ -60,5 +60,6 @@ class NetworkStore:
         """Held while the hosts files of a network's containers are written."""
         return locked(self._locks / "hosts")
 
-    def _path(self, network_id: str) -> Path:
+    def path(self, network_id: str) -> Path:
+        """The file of one network; it is there as long as the network is."""
         return self.root / f"{network_id}.json"

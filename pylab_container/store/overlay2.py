@@ -27,6 +27,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
@@ -34,8 +35,10 @@ from pylab_container.host.files import remove_tree
 from pylab_container.host.idmap import IdMap
 from pylab_container.store import overlayfs
 from pylab_container.store.changes import overlay_changes
-from pylab_container.store.layertar import Extractor
-from pylab_container.store.treetar import TreeReader
+
+if TYPE_CHECKING:
+    from pylab_container.store.layertar import Extractor
+    from pylab_container.store.treetar import TreeReader
 
 MOST_LAYERS = 128
 """As in moby: lower links of this many layers still fit in one page of mount options."""
@@ -95,11 +98,15 @@ class Overlay2:
 
     def extractor(self, cache_id: str) -> Extractor:
         """Writes a tar's members into a layer that was just created, whiteouts in overlayfs's spelling."""
+        from pylab_container.store.layertar import Extractor
+
         return Extractor(self.diff_path(cache_id))
 
     @contextlib.contextmanager
     def members(self, cache_id: str, parent: str) -> Iterator[TreeReader]:
         """The layer as a tar's members; its directory says all, so that nothing is compared with parent."""
+        from pylab_container.store.treetar import TreeReader
+
         yield TreeReader(self.diff_path(cache_id))
 
     def changes(self, cache_id: str, parent: str) -> dict[str, int]:

@@ -19,7 +19,7 @@ from pylab_container.host.files import locked
 from pylab_container.host.idmap import IdMap, mapped_tree
 
 VIEW = "view-"
-"""How the names of directories begin that view() mounts on for a moment."""
+"""How the names of directories begin on which something is mounted for a moment."""
 
 _PARAMETERS = Path("/sys/module/overlay/parameters")
 
@@ -44,11 +44,12 @@ def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: s
 
 
 def _mount_mapped(base: Path, target: str, options: str, ids: IdMap) -> str:
-    """The same over layers with mapped owners, which stand nowhere: relative to a descriptor.
+    """The same over layers with mapped owners: relative to a descriptor.
 
     overlayfs makes files of its own as whoever mounts it, who therefore has to be somebody in the mapping.
+    It keeps the layers; but before Linux 6.15 it takes them only from a mount that stands somewhere.
     """
-    with mapped_tree(base, ids) as layers:
+    with mapped_tree(base, ids) as layers, _point(base) as point, _standing(layers, point):
 
         def action() -> None:
             linux.set_filesystem_ids(ids.uid, ids.gid)
@@ -73,30 +74,47 @@ def view(base: Path, lowers: Sequence[Path]) -> Iterator[Path]:
 
     It is taken out of the tree as soon as it is open, so that it dies with this process.
     """
-    with locked(base, shared=True):  # as long as something is in the tree: abandoned_views()
-        fd = _open_view(base, lowers)
+    with _point(base) as point:
+        fd = _open_view(point, lowers)
     try:
         yield Path(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
 
 
-def _open_view(base: Path, lowers: Sequence[Path]) -> int:
-    point = f"{base}/{VIEW}{secrets.token_hex(8)}"
-    os.mkdir(point, 0o700)
+def _open_view(point: str, lowers: Sequence[Path]) -> int:
+    _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
     try:
-        _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
-        try:
-            return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        finally:
-            linux.umount(point, linux.MNT_DETACH)
+        return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     finally:
-        os.rmdir(point)
+        linux.umount(point, linux.MNT_DETACH)
+
+
+@contextlib.contextmanager
+def _point(base: Path) -> Iterator[str]:
+    """A directory to mount something on for a moment."""
+    with locked(base, shared=True):  # as long as something is in the tree: abandoned_views()
+        point = f"{base}/{VIEW}{secrets.token_hex(8)}"
+        os.mkdir(point, 0o700)
+        try:
+            yield point
+        finally:
+            os.rmdir(point)
+
+
+@contextlib.contextmanager
+def _standing(tree: int, point: str) -> Iterator[None]:
+    """While the block runs, a mount that stood nowhere stands at point."""
+    linux.move_mount(tree, point)
+    try:
+        yield
+    finally:
+        linux.umount(point, linux.MNT_DETACH)
 
 
 @contextlib.contextmanager
 def abandoned_views(base: Path) -> Iterator[list[Path]]:
-    """What processes that were killed in view() left, mounted or not; while the block runs nobody makes another."""
+    """What processes that were killed in _point() left, mounted or not; while the block runs nobody makes another."""
     with locked(base):
         yield sorted(base.glob(f"{VIEW}*"))
 

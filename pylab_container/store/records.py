@@ -15,11 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from pylab_container.errors import CorruptStore
 from pylab_container.formats.image import Json
@@ -28,8 +32,7 @@ from pylab_container.formats.timestamps import NEVER
 from pylab_container.host.files import locked, try_locked, write_atomic
 
 
-@dataclass(frozen=True)
-class ContainerRecord:
+class ContainerRecord(Struct, frozen=True):
     """One container as it was last written down.
 
     id          64 hexadecimal digits
@@ -142,16 +145,45 @@ class ContainerRecord:
         )
 
 
+_TICK = 50_000_000
+"""Nanoseconds; the times of files are exact to a tick of the kernel's clock, ten milliseconds at most (CONFIG_HZ)."""
+
+
+class _Files(NamedTuple):
+    """Which files a record was read from: each write makes new ones. Inodes and times as stat(2) has them."""
+
+    inodes: tuple[int, int]
+    written: tuple[int, int]
+
+    @classmethod
+    def of(cls, directory: str) -> _Files:
+        config, host_config = os.stat(f"{directory}/config.v2.json"), os.stat(f"{directory}/hostconfig.json")
+        return cls((config.st_ino, host_config.st_ino), (config.st_mtime_ns, host_config.st_mtime_ns))
+
+    @property
+    def settled(self) -> bool:
+        """Whether a later write has another time for certain: the kernel's clock ticks in milliseconds."""
+        return max(self.written) < time.time_ns() - _TICK
+
+
+def _read(directory: str) -> ContainerRecord:
+    with open(f"{directory}/config.v2.json", "rb") as config, open(f"{directory}/hostconfig.json", "rb") as host_config:
+        return ContainerRecord.from_documents(json.loads(config.read()), json.loads(host_config.read()))
+
+
 class ContainerStore:
     """Owns containers/ and locks/.
 
     driver  the storage driver: containers on another one's layers lie in the same directory and are left alone
+
+    What was read is kept as long as its files are the same: listing containers must not read them all again.
     """
 
     def __init__(self, root: Path, locks: Path, *, driver: str = "overlay2") -> None:
         self.root = root
         self._driver = driver
         self._locks = locks
+        self._known: dict[str, tuple[_Files, ContainerRecord]] = {}
         root.mkdir(parents=True, exist_ok=True, mode=0o710)
 
     def directory(self, container_id: str) -> Path:
@@ -172,20 +204,26 @@ class ContainerStore:
 
     def load(self, container_id: str) -> ContainerRecord | None:
         """The record, None where there is no such container. Raises CorruptStore for an unreadable one."""
-        directory = self.directory(container_id)
+        directory = f"{self.root}/{container_id}"
         try:
-            document = json.loads((directory / "config.v2.json").read_bytes())
-            host_config = json.loads((directory / "hostconfig.json").read_bytes())
-            return ContainerRecord.from_documents(document, host_config)
+            files = _Files.of(directory)
+            known = self._known.get(container_id)
+            if known is not None and known[0] == files:
+                return known[1]
+            record = _read(directory)
         except (FileNotFoundError, NotADirectoryError):
+            self._known.pop(container_id, None)
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptStore(f"the record of container {container_id[:12]} cannot be read: {error}") from error
+        if files.settled:
+            self._known[container_id] = (files, record)
+        return record
 
     def all(self) -> Iterator[ContainerRecord]:
         """Every container on this driver, in no order."""
-        for entry in self.root.iterdir():
-            if entry.is_dir() and (record := self.load(entry.name)) and record.driver == self._driver:
+        for name in os.listdir(self.root):
+            if (record := self.load(name)) and record.driver == self._driver:
                 yield record
 
     def exists(self, container_id: str) -> bool:

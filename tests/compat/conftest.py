@@ -17,7 +17,10 @@ from typing import Any
 
 import pytest
 
+from pylab_container import Engine
 from pylab_container.host import linux, programs
+from tests.compat.pair import Pair, clear, populate
+from tests.root.api import Api, Daemon, serving
 
 # The fixtures of the root tests are those of these tests too.
 _spec = importlib.util.spec_from_file_location("root_fixtures", Path(__file__).parent.parent / "root/conftest.py")
@@ -93,3 +96,47 @@ def unmount_below(*directories: Path) -> None:
     for point in reversed(points):
         if any(Path(point).is_relative_to(directory) for directory in directories):
             linux.umount(point, linux.MNT_DETACH)
+
+
+@pytest.fixture(scope="session")
+def docker_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """dockerd in a network namespace of its own, where its bridges and rules are nobody's business."""
+    scratch = Path(tempfile.mkdtemp(prefix="labctr-dockerd-"))
+    data_root = tmp_path_factory.mktemp("dockerd")
+    docker = Docker(data_root, scratch / "socket")
+    options = ["--bip=172.31.98.1/24", f"--data-root={data_root}", f"--exec-root={scratch}/exec"]
+    options += [f"--pidfile={scratch}/pid", f"--host=unix://{scratch}/socket", "--storage-driver=overlay2"]
+    start = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", "dockerd", *options]
+    with open(scratch / "log", "wb") as log:
+        process = programs.spawn(start, stdout=log.fileno(), stderr=log.fileno())
+        try:
+            wait_until_ready(docker, process, scratch / "log")
+            yield Api(scratch / "socket")
+        finally:
+            process.terminate()
+            process.wait(60)
+            unmount_below(scratch, data_root)
+            shutil.rmtree(scratch)
+
+
+@pytest.fixture(scope="module")
+def populated(
+    docker_api: Api, busybox_tar: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """Our daemon and dockerd, with the same things in both; a module's tests share them."""
+    engine = Engine(tmp_path_factory.mktemp("pair") / "root")
+    clear(docker_api)
+    with serving(engine.data_root, repository) as daemon:
+        pair = Pair(daemon.api, docker_api)
+        for api in (pair.ours, pair.docker):
+            populate(api, busybox_tar)
+        yield pair
+        clear(daemon.api)
+    shutil.rmtree(engine.run_root, ignore_errors=True)
+
+
+@pytest.fixture
+def daemon(engine: Engine, repository: Path) -> Iterator[Daemon]:
+    """A `labctr daemon` on the engine's data root."""
+    with serving(engine.data_root, repository) as running:
+        yield running

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 
 Dockerd = Callable[[Path], AbstractContextManager[Any]]
 

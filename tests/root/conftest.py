@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
+from tests.root.api import Daemon, serving
 from tests.root.commands import Labctr, Terminal
 from tests.root.contexts import Context, write_context
 
@@ -120,6 +121,13 @@ def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Ter
     yield start
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def daemon(engine: Engine, repository: Path) -> Iterator[Daemon]:
+    """A `labctr daemon` on that engine's data root."""
+    with serving(engine.data_root, repository) as running:
+        yield running
 
 
 # -- what could be left behind -----------------------------------------------------------------

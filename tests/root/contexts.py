@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 
 Context = Callable[..., Path]
 """Writes a Dockerfile, with FROM busybox:1 put in front unless it has one, and other files; returns the folder."""

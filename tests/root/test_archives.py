@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput
 from pylab_container.formats import events
 from pylab_container.host import programs
@@ -522,4 +522,4 @@ def test_a_name_that_an_archive_takes_away_is_told(engine: Engine, image: Image,
     with engine.events.collected() as heard:
         engine.images.load(tmp_path / "saved.tar")
     told = [(event.action, event.image_id) for event in heard if isinstance(event, events.ImageChanged)]
-    assert told == [("loaded", image.id), ("untagged", other.id), ("tagged", image.id)]
+    assert told == [("loaded", image.id), ("unnamed", other.id), ("named", image.id)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
 from tests.root.contexts import Context, caches, run
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pylab_container import Engine
-from pylab_container.engine import check
+from pylab_container.engine import check, failures
 from pylab_container.engine.check import Machine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, MissingProgram, RuntimeFailed
 from pylab_container.formats.bundle import ALL_CAPABILITIES
 from pylab_container.host import programs
@@ -135,19 +135,40 @@ def test_a_failure_of_the_machine_gets_the_findings_as_its_hint(
     (tmp_path / "bin/conmon").write_text("#!/bin/sh\necho conmon version 1.0.0\n")
     (tmp_path / "bin/conmon").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    (tmp_path / "Dockerfile").write_text("FROM busybox:1\nRUN true\n")
     with pytest.raises(RuntimeFailed) as caught:
         engine.containers.run(image, "true", network_mode="none")
     assert "conmon: apt-get install conmon" in caught.value.hint
+    with pytest.raises(RuntimeFailed) as caught:
+        engine.images.build(tmp_path, nocache=True)
+    assert "conmon: apt-get install conmon" in caught.value.hint
+
+
+def test_a_network_that_cannot_be_made_is_explained_and_leaves_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    script = '#!/bin/sh\n[ "$1" = --version ] && exec echo nftables v0.8.0\nexit 1\n'
+    (tmp_path / "bin/nft").write_text(script)
+    (tmp_path / "bin/nft").chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+        with pytest.raises(RuntimeFailed) as caught:
+            engine.networks.create("lab")
+    assert "nft: apt-get install nftables" in caught.value.hint
+    assert len(caught.value.hint) < 300
+    assert engine.networks.list({"type": "custom"}) == []
+    engine.networks.create("lab")
 
 
 def test_only_failures_of_the_machine_are_explained(tmp_path: Path) -> None:
     for error in (Conflict("it runs"), RuntimeFailed("no", hint="do this"), ValueError("bad")):
         before = str(error)
-        check.explain(error, tmp_path)
+        failures.explain(error, tmp_path)
         assert str(error) == before
     missing = MissingProgram("the program x is not installed", hint="apt-get install x")
-    check.explain(missing, tmp_path)
+    failures.explain(missing, tmp_path)
     assert missing.hint.startswith("apt-get install x")
     unknown = RuntimeFailed("runc failed")
-    check.explain(unknown, tmp_path)
+    failures.explain(unknown, tmp_path)
     assert unknown.hint

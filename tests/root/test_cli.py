@@ -290,7 +290,7 @@ def test_exec_runs_one_more_command(labctr: Labctr) -> None:
     assert (done.returncode, done.stdout) == (3, "/tmp\n1000\nb\n")
     assert labctr("exec", "-i", "web", "cat", input="hi\n").stdout == "hi\n"
     assert labctr("exec", "web", "nosuch", check=False).returncode == 127
-    assert labctr("exec", "-t", "web", "sh", check=False).stderr.startswith("Error: the input device is not a TTY")
+    assert labctr("exec", "-it", "web", "sh", check=False).stderr.startswith("Error: the input device is not a TTY")
     assert labctr("exec", "-d", "web", "touch", "/made").stdout == ""
 
 

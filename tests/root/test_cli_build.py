@@ -127,7 +127,6 @@ def test_the_id_file_holds_the_id_and_never_an_old_one(labctr: Labctr, context: 
         ([], 1, "Missing argument"),
         (["nosuch"], 1, "'nosuch'"),
         (["-t", "Upper", "."], 1, "repository names are lower-case"),
-        (["--pull", "."], 1, "no registry to pull from"),
         (["--cache-from", "type=gha", "."], 1, "give an image's name"),
         (["--add-host", "db", "."], 1, 'bad format for add-host: "db"'),
         (["--add-host", "db:home", "."], 1, 'invalid IP address in add-host: "home"'),

@@ -64,7 +64,7 @@ def test_mistakes_about_volumes_are_told(labctr: Labctr) -> None:
     for arguments, words in (
         (["create", "-d", "foo", "x1"], "foo"),
         (["create", "bad name"], "includes invalid characters for a local volume name"),
-        (["create", "-o", "type=nfs", "x1"], 'invalid option: "type"'),
+        (["create", "-o", "type=nfs", "x1"], 'missing required option: "device"'),
         (["ls", "-f", "foo=1"], "Invalid filter 'foo'"),
         (["inspect", "nosuch"], "get nosuch: no such volume"),
     ):

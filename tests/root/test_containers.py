@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -457,7 +457,7 @@ def test_the_events_tell_what_happened(engine: Engine, image: Image) -> None:
     with engine.events.collected() as events:
         run(engine, image, "true")
     actions = [event.action for event in events if isinstance(event, ContainerChanged)]
-    assert actions == ["created", "started", "exited", "removed"]
+    assert actions == ["created", "attached", "started", "exited", "removed"]
     assert any(isinstance(event, OverlayMounted) for event in events)
 
 
@@ -558,7 +558,7 @@ def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(engine: Engine
 def test_nothing_is_started_from_inside_a_chroot(repository: Path) -> None:
     """Not even by accident: runc's exec would then run its command on the machine itself."""
     script = (
-        "import os; from pylab_container.engine import launch\n"
+        "import os; from pylab_container.engine.containers import launch\n"
         f"launch.refuse_chroot(); os.chroot({str(repository)!r})\n"
         "try: launch.refuse_chroot()\n"
         "except Exception as error: print(type(error).__name__, error)\n"

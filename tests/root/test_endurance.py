@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.container import Container
-from pylab_container.engine.image import Image
+from pylab_container.engine.containers.container import Container
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host import programs
 

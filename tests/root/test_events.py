@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,10 @@ from pylab_container.formats.events import (
     ImageChanged,
     NetworkAction,
     Progress,
+    PruneDone,
     VolumeAction,
+    VolumeMounted,
+    VolumeUnmounted,
 )
 from tests.root.commands import Labctr
 
@@ -44,6 +48,24 @@ def actions(told: Iterator[dict[str, Any]]) -> list[str]:
             {"a": "b", "image": "busybox:1", "name": "web", "exitCode": "3"},
         ),
         (
+            ContainerChanged("exec_start", "ab", "web", "sh -c x", attributes=(("execID", "cd"),)),
+            "container",
+            "exec_start: sh -c x",
+            {"image": "", "name": "web", "execID": "cd"},
+        ),
+        (
+            ContainerChanged("exec_die", "ab", "web", "status 3", attributes=(("execID", "cd"),)),
+            "container",
+            "exec_die",
+            {"image": "", "name": "web", "execID": "cd", "exitCode": "3"},
+        ),
+        (
+            ContainerChanged("renamed", "ab", "web", attributes=(("oldName", "/old"),)),
+            "container",
+            "rename",
+            {"image": "", "name": "web", "oldName": "/old"},
+        ),
+        (
             ContainerChanged("killed", "ab", "web", "signal 9"),
             "container",
             "kill",
@@ -57,7 +79,20 @@ def actions(told: Iterator[dict[str, Any]]) -> list[str]:
         ),
         (ImageChanged("tagged", "sha256:ab", "busybox:1"), "image", "tag", {"name": "busybox:1"}),
         (ImageChanged("deleted", "sha256:ab"), "image", "delete", {"name": "sha256:ab"}),
+        (ImageChanged("untagged", "sha256:ab", "busybox:1"), "image", "untag", {"name": "sha256:ab"}),
+        (ImageChanged("loaded", "sha256:ab"), "image", "load", {"name": "sha256:ab"}),
+        (ImageChanged("saved", "sha256:ab"), "image", "save", {"name": "sha256:ab"}),
+        (ImageChanged("pulled", "sha256:ab", "lab:5000/busybox:1"), "image", "pull", {"name": "lab:5000/busybox"}),
+        (ImageChanged("pushed", "sha256:ab", "busybox:1"), "image", "push", {"name": "busybox"}),
         (VolumeAction("create", "data"), "volume", "create", {"driver": "local"}),
+        (
+            VolumeMounted("data", container_id="ab", destination="/d", writable=False),
+            "volume",
+            "mount",
+            {"container": "ab", "destination": "/d", "driver": "local", "propagation": "", "read/write": "false"},
+        ),
+        (VolumeUnmounted("data", container_id="ab"), "volume", "unmount", {"container": "ab", "driver": "local"}),
+        (PruneDone("builder", 7), "builder", "prune", {"reclaimed": "7"}),
         (
             NetworkAction("connect", "cd", "net", "bridge", "ab"),
             "network",
@@ -67,10 +102,27 @@ def actions(told: Iterator[dict[str, Any]]) -> list[str]:
     ],
 )
 def test_events_are_dockers(event: Event, kind: str, action: str, attributes: dict[str, str]) -> None:
-    document = event_log.document(event, 1_500_000_000)
-    assert document is not None
+    (document,) = event_log.documents(event, 1_500_000_000)
     assert (document["Type"], document["Action"], document["Actor"]["Attributes"]) == (kind, action, attributes)
     assert (document["time"], document["timeNano"], document["scope"]) == (1, 1_500_000_000, "local")
+
+
+def test_a_new_image_with_a_name_is_told_as_a_tag_first() -> None:
+    tag, made = event_log.documents(ImageChanged("imported", "sha256:ab", "busybox:1"), 0)
+    assert (tag["Action"], tag["Actor"]["Attributes"]) == ("tag", {"name": "busybox:1"})
+    assert (made["Action"], made["Actor"]["Attributes"]) == ("import", {"name": "sha256:ab"})
+    assert [one["Action"] for one in event_log.documents(ImageChanged("imported", "sha256:ab"), 0)] == ["import"]
+
+
+def test_a_reader_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    log, stop = EventLog(tmp_path), threading.Event()
+    log.append(VolumeAction("create", "data"))
+    told = log.read(since=0, stop=stop)
+    assert next(told)["Actor"]["ID"] == "data"
+    threading.Timer(0.2, stop.set).start()
+    started = time.monotonic()
+    assert list(told) == []
+    assert 0.1 < time.monotonic() - started < 2
 
 
 def test_what_docker_does_not_tell_is_not_written(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from pylab_container import Engine
 from pylab_container.cli import main
 from pylab_container.engine import recovery
-from pylab_container.engine.container import Container
-from pylab_container.engine.image import Image
+from pylab_container.engine.containers.container import Container
+from pylab_container.engine.images.image import Image
 from pylab_container.formats import reference as references
 from pylab_container.store.layers import Layer
 

@@ -18,8 +18,8 @@ import pytest
 import zstandard
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
-from pylab_container.engine.images import Removal
+from pylab_container.engine.images.collection import Removal
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.formats.events import ImageChanged, LayerRegistered
 from pylab_container.formats.timestamps import parse_rfc3339
@@ -273,24 +273,29 @@ def test_a_layer_that_another_image_needs_stays(engine: Engine) -> None:
 def test_an_image_that_a_container_uses_is_not_removed(engine: Engine, image: Image) -> None:
     container = engine.containers.run(image, ["sleep", "100"], detach=True)
     for force in (False, True):
-        with pytest.raises(InUse, match=container.short_id):
-            engine.images.remove("busybox:1", force=force)
+        with pytest.raises(InUse, match=f"cannot be forced.*running container {container.short_id}"):
+            engine.images.remove(image.id, force=force)
+    with pytest.raises(InUse, match=container.short_id):
+        engine.images.remove("busybox:1")
     assert image.tags == ["busybox:1"]
     container.kill()
-    with pytest.raises(InUse, match="must be forced"):
+    with pytest.raises(InUse, match="must force"):
         engine.images.remove("busybox:1")
+    with pytest.raises(InUse, match="must be forced"):
+        engine.images.remove(image.id)
     assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")]
     container.start()
     container.remove(force=True)
 
 
-def test_an_image_with_children_is_not_removed_without_force(engine: Engine, image: Image) -> None:
+def test_an_image_with_children_stays_without_its_name(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, ["true"])
     child = container.commit("child:1")
     container.remove()
-    with pytest.raises(InUse, match="child"):
-        engine.images.remove("busybox:1")
-    assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")]
+    for force in (False, True):
+        with pytest.raises(InUse, match="child"):
+            engine.images.remove(image.id, force=force)
+    assert engine.images.remove("busybox:1") == [Removal("Untagged", "busybox:1")]
     removed = [removal.name for removal in engine.images.remove("child:1")]
     assert child.id in removed
     assert image.id in removed, "an untagged parent goes with its last child"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerFailed, ImageNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.formats.events import ImageChanged
 from pylab_container.notebook import lab as labs

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine import lifetime
-from pylab_container.engine.container import Container
-from pylab_container.engine.image import Image
-from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput
+from pylab_container.engine.containers import lifetime
+from pylab_container.engine.containers.container import Container
+from pylab_container.engine.images.image import Image
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats.lifecycle import State
+from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS
 
 FOREVER = ["sleep", "1000"]
@@ -316,14 +318,28 @@ def test_the_process_that_checks_ends_with_the_container(engine: Engine, image: 
     container = start(engine, image, FOREVER, healthcheck=check("true"))
     soon(lambda: container.health == "healthy")
 
-    def watchers() -> str:
-        return subprocess.run(
-            ["pgrep", "-f", f"watch-health {container.id}"], capture_output=True, text=True, check=False
-        ).stdout
-
-    assert watchers()
+    assert len(watchers(container)) == 1
     container.remove(force=True)
-    soon(lambda: not watchers())
+    soon(lambda: not watchers(container))
+
+
+def watchers(container: Container) -> list[int]:
+    """The processes that check a container's health."""
+    words = ["pgrep", "-f", f"watch-health {container.id}"]
+    return [int(pid) for pid in subprocess.run(words, capture_output=True, check=False).stdout.split()]
+
+
+def test_a_killed_check_is_replaced_by_whoever_looks_at_the_container(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetime, "_OVERDUE", 0.5)
+    container = start(engine, image, FOREVER, healthcheck=check("test ! -e /ill"))
+    soon(lambda: container.health == "healthy")
+    (first,) = watchers(container)
+    os.kill(first, signal.SIGKILL)
+    container.exec_run(["touch", "/ill"])
+    soon(lambda: container.health == "unhealthy")
+    assert [pid != first for pid in watchers(container)] == [True]
 
 
 @pytest.mark.parametrize(
@@ -416,37 +432,171 @@ def test_removal_by_force_does_not_need_the_monitor(
     assert engine.containers.list(all=True) == []
 
 
-def descendants(pid: int) -> list[int]:
-    """A process and all below it, as far as they have not left it."""
+def foreground(engine: Engine, command: list[str], *words: str) -> tuple[subprocess.Popen[bytes], Container]:
+    """`run` in the foreground, and its container, which runs by now."""
+    client = subprocess.Popen([*command, "run", *words], stdout=subprocess.PIPE)
+    soon(lambda: [one for one in engine.containers.list() if one.status == "running"])
+    return client, engine.containers.list()[0]
+
+
+def test_a_container_whose_client_was_killed_goes_at_its_end_as_rm_says(
+    engine: Engine, image: Image, command: list[str]
+) -> None:
+    client, container = foreground(engine, command, "--rm", "-v", "/data", "busybox:1", *FOREVER)
+    assert container.attrs["HostConfig"]["AutoRemove"] is True
+    client.kill()
+    client.communicate()
+    assert container.status == "running"
+    os.kill(container.pid, signal.SIGKILL)
+    soon(lambda: not (engine.data_root / "containers" / container.id).exists())  # nobody asks the engine
+    soon(lambda: not engine.volumes.list())
+    assert not Path("/sys/fs/cgroup/pids/labctr", container.id).exists()
+
+
+def test_a_container_whose_client_was_killed_is_noted_down_at_its_end(
+    engine: Engine, image: Image, command: list[str]
+) -> None:
+    client, container = foreground(engine, command, "busybox:1", *FOREVER)
+    client.kill()
+    client.communicate()
+    os.kill(container.pid, signal.SIGKILL)
+    soon(lambda: (record := engine.records.load(container.id)) and record.state is State.EXITED)
+    assert container.attrs["State"]["ExitCode"] == 137
+
+
+@pytest.mark.parametrize("moment", ["records.save", "records.forget"])
+def test_a_volume_without_a_name_does_not_outlive_a_killed_create_or_remove(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch, command: list[str], repository: Path, moment: str
+) -> None:
+    """Killed between the volume and the record when it comes, and between the record and the volume when it goes."""
+    engine.containers.create(image, ["true"], volumes=["/kept", "named:/named"], network_mode="none")
+    kept = [volume.name for volume in engine.volumes.list()]
+    script = (
+        "import os, sys; from pylab_container import Engine; e = Engine(sys.argv[1])\n"
+        "def die(*_): os.kill(os.getpid(), 9)\n"
+        f"moment = {moment!r}\n"
+        "if moment == 'records.save': e.records.save = die\n"
+        "one = e.containers.create('busybox:1', ['true'], volumes=['/a', 'named:/b'], network_mode='none')\n"
+        "e.volumes.remove_anonymous = die\n"
+        "one.remove(v=True)\n"
+    )
+    killed = subprocess.run([command[0], "-c", script, str(engine.data_root)], cwd=repository, check=False)
+    assert killed.returncode == -9
+    assert len(engine.volumes.list()) == len(kept) + 1
+    again = Engine(engine.data_root)
+    assert [volume.name for volume in again.volumes.list()] == kept
+    assert len(again.containers.list(all=True)) == 1
+    assert again.fsck() == []
+
+
+def test_the_client_learns_the_status_also_when_somebody_else_notes_the_end_first(
+    engine: Engine, image: Image, command: list[str]
+) -> None:
+    client, container = foreground(engine, command, "--rm", "busybox:1", *OBEDIENT)
+    process = container.pid
+    soon(lambda: "sleep" in container.exec_run(["ps"]).output.decode())  # so the trap is set
+    client.send_signal(signal.SIGSTOP)
+    os.kill(process, signal.SIGTERM)
+    soon(lambda: not engine.containers.list(all=True))
+    client.send_signal(signal.SIGCONT)
+    assert client.wait(10) == 7
+    client.communicate()
+
+
+def processes(engine: Engine, pid: int) -> list[int]:
+    """A process and all below it, and those that name this engine: monitors, runc, exit commands."""
     found = [pid]
     for one in found:
-        try:
+        with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{one}/task").iterdir():
                 found += [int(child) for child in (thread / "children").read_text().split()]
-        except OSError:
-            continue
-    return found
+    places = (str(engine.run_root).encode(), str(engine.data_root).encode())
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes()
+            if any(place in command for place in places):
+                found.append(int(path.parent.name))
+    return sorted(set(found) - {os.getpid()})
 
 
 @pytest.mark.parametrize("victim", ["engine", "anything"])
-def test_a_start_killed_at_any_moment_is_told_truthfully_and_removed(
+def test_a_run_killed_at_any_moment_is_told_truthfully_and_leaves_nothing(
     engine: Engine, image: Image, command: list[str], kills: int, seed: int, victim: str
 ) -> None:
+    """kills // 2 times each; what is left of mounts, veths, cgroups and monitors the engine's fixture finds."""
+    sys.stdout.write(f"--seed {seed}\n")
     chance = random.Random(seed)
-    for _ in range(kills):
+    engine.networks.create("lab")
+    seen = set()
+    for _ in range(kills // 2):
+        words = ["run", *chance.choice([["-d"], ["--rm"], ["-d", "--rm", "--network", "lab"]]), "-P", "--expose", "80"]
         starter = subprocess.Popen(
-            [*command, "run", "-d", "busybox:1", *FOREVER], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, *words, "busybox:1", *FOREVER],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        time.sleep(chance.uniform(0.1, 0.5))
-        targets = [starter.pid] if victim == "engine" else descendants(starter.pid)
+        time.sleep(chance.uniform(0.1, 0.7))
+        targets = [starter.pid] if victim == "engine" else processes(engine, starter.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(chance.choice(targets), signal.SIGKILL)
-        starter.wait()
+        if chance.random() < 0.5:
+            starter.kill()
         for container in engine.containers.list(all=True):
-            state = container.attrs["State"]
-            assert state["Running"] == (state["Pid"] != 0), seed
-            assert not state["Pid"] or Path(f"/proc/{state['Pid']}/cmdline").read_bytes() == b"sleep\x001000\0", seed
+            seen.add(container.short_id)
+            with contextlib.suppress(ContainerNotFound):  # --rm
+                state = container.attrs["State"]
+                assert state["Running"] == (state["Pid"] != 0)
+                assert not state["Pid"] or _is_its_process(state["Pid"])
             container.remove(force=True)
+        starter.kill()
+        starter.wait()
     Engine(engine.data_root)  # whoever comes next clears what killed ones left
-    assert engine.containers.list(all=True) == []
+    for container in engine.containers.list(all=True):
+        container.remove(force=True)
     assert engine.fsck() == []
+    engine.networks.get("lab").remove()
+    tables = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+    assert not [short_id for short_id in seen if short_id in tables]
+
+
+def _is_its_process(pid: int) -> bool:
+    """Whether a container's first process is what it is said to be, or has ended since."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+    return command in (b"sleep\x001000\0", b"")
+
+
+KILLED_RUNTIME = """#!/bin/sh
+# The real one does its work; then it is as if somebody had killed it before it could say so.
+case " $* " in
+    *" {action} "*) {runc} "$@" & sleep 0.3; kill -9 $$ ;;
+    *) exec {runc} "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("action", ["create", "exec"])
+def test_a_runtime_that_was_killed_holds_nobody_up(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    fake = tmp_path / "bin/runc"
+    fake.parent.mkdir()
+    fake.write_text(KILLED_RUNTIME.format(action=action, runc=programs.find("runc")))
+    fake.chmod(0o755)
+    container = engine.containers.create(image, ["sleep", "1000"], network_mode="none")
+    if action == "exec":
+        container.start()
+    began = time.monotonic()
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+        with pytest.raises(RuntimeFailed, match="the runtime was killed"):
+            _ = container.start() if action == "create" else container.exec_run(["sleep", "100"])
+    assert time.monotonic() - began < 10
+    if action == "create":
+        assert container.status == "created"
+        container.start()
+    assert container.exec_run("ps").output.count(b"sleep 100") == 1
+    container.remove(force=True)

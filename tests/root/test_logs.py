@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from pylab_container import Engine
+from pylab_container.engine.images.image import Image
 from pylab_container.runtime.logs import read_log
 from tests.root.commands import Labctr
+
+SLEEP = ("busybox:1", "sleep", "1000")
 
 
 def write(path: Path, *texts: str, mode: str = "a") -> None:
@@ -58,7 +64,47 @@ def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert list(read_log(tmp_path / "nosuch")) == []
 
 
+def test_a_follower_ends_when_it_is_told_to(engine: Engine, image: Image) -> None:
+    script = "while :; do echo x; sleep 0.05; done"
+    web = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    stop = threading.Event()
+    lines = web.log_lines(follow=True, stop=stop)
+    assert next(lines).data == b"x\n"
+    threading.Timer(0.3, stop.set).start()
+    started = time.monotonic()
+    assert {line.data for line in lines} == {b"x\n"}
+    assert 0.2 < time.monotonic() - started < 2
+    assert list(web.log_lines(follow=True, tail=0, until=time.time() - 1)) == []
+    documents = web.stats(stop=stop)
+    assert list(documents) == []
+
+
 # -- the command -------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("image")
+def test_times_are_given_as_docker_takes_them(labctr: Labctr) -> None:
+    labctr("run", "--name", "web", "busybox:1", "echo", "x")
+    now = time.time()
+    earlier = datetime.fromtimestamp(now - 3600, UTC)
+    all_of_it = ("10m", "1h30m", f"{now - 60:.3f}", f"{earlier:%Y-%m-%dT%H:%M}Z", f"{earlier:%Y-%m-%d}Z", "2026-01-02")
+    for since in all_of_it:
+        assert labctr("logs", "--since", since, "web").stdout == "x\n", since
+        assert labctr("logs", "--until", since, "web").stdout == "", since
+    for bad in ("noon", "2026-13-01", ""):
+        done = labctr("logs", f"--since={bad}", "web", check=False)
+        assert ("invalid time" in done.stderr) == bool(bad), bad
+
+
+@pytest.mark.usefixtures("image")
+def test_options_of_a_log_are_recorded_and_none_is_ignored(labctr: Labctr) -> None:
+    labctr("create", "--name", "plain", *SLEEP)
+    labctr("create", "--name", "sized", "--log-driver", "json-file", "--log-opt", "max-size=1m", *SLEEP)
+    show = ("inspect", "-f", "{{json .HostConfig.LogConfig}}")
+    assert labctr(*show, "plain").stdout == '{"Type":"json-file","Config":{}}\n'
+    assert labctr(*show, "sized").stdout == '{"Type":"json-file","Config":{"max-size":"1m"}}\n'
+    done = labctr("create", "--log-opt", "compress=true", *SLEEP, check=False)
+    assert (done.returncode, "unknown log opt 'compress'" in done.stderr) == (1, True)
 
 
 @pytest.mark.usefixtures("image")

@@ -1,8 +1,10 @@
-"""engine/networks.py and endpoints.py: networks of users, on real bridges with real traffic."""
+"""engine/networks/collection.py and endpoints.py: networks of users, on real bridges with real traffic."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +14,10 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import Container
-from pylab_container.engine.image import Image
-from pylab_container.engine.networks import Network
-from pylab_container.errors import Conflict, InUse, InvalidInput, NotFound
+from pylab_container.engine.containers.collection import Container
+from pylab_container.engine.images.image import Image
+from pylab_container.engine.networks.collection import Network
+from pylab_container.errors import Conflict, Forbidden, InUse, InvalidInput, NotFound
 from tests.root.test_ports import free_port, get, kill_everything
 
 Start = Callable[..., Container]
@@ -131,22 +133,17 @@ def test_docker_pys_ipam_is_understood(engine: Engine, clean: None) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"driver": "overlay"},
-        {"subnet": "10.213.0.1/24"},
         {"subnet": "10.213.0.0/31"},
         {"subnet": "nonsense"},
         {"gateway": "10.213.0.1"},
         {"subnet": "10.213.0.0/24", "gateway": "10.214.0.1"},
         {"subnet": "10.213.0.0/24", "gateway": "10.213.0.255"},
         {"subnet": "10.213.0.0/24", "ip_range": "10.214.0.0/25"},
-        {"subnet": ("10.213.0.0/24", "10.214.0.0/24")},
-        {"subnet": "fd00:213::/64"},
         {"enable_ipv6": True},
-        {"options": {"com.example.unknown": "1"}},
+        {"options": {"com.docker.network.bridge.enable_icc": "maybe"}},
         {"options": {"com.docker.network.driver.mtu": "big"}},
         {"options": {"com.docker.network.bridge.name": "../up"}},
-        {"ipam": {"Driver": "dhcp"}},
-        {"ipam": {"Config": [{"Subnet": "10.213.0.0/24", "AuxiliaryAddresses": {"a": "10.213.0.5"}}]}},
+        {"ipam": {"Config": [{"Subnet": "10.213.0.0/24", "Unknown": "x"}]}},
     ],
     ids=str,
 )
@@ -156,15 +153,104 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(engine: Engine, clean: Non
     assert engine.networks.list({"type": "custom"}) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"subnet": ("10.213.0.0/24", "10.214.0.0/24")}, "doesn't support multiple subnets"),
+        ({"subnet": "10.213.0.0/24", "aux_addresses": {"a": "10.1.1.1"}}, "must belong to the master pool"),
+        ({"ipam": {"Driver": "dhcp"}}, 'plugin "dhcp" not found'),
+    ],
+    ids=str,
+)
+def test_what_docker_refuses_is_refused_in_its_words(
+    engine: Engine, clean: None, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((Forbidden, NotFound), match=words):
+        engine.networks.create("bad", **options)
+    assert engine.networks.list({"type": "custom"}) == []
+
+
+def test_an_ipv6_subnet_without_ipv6_is_only_written_down(engine: Engine, start: Start) -> None:
+    network = engine.networks.create("own", subnet="2001:db8:213::/64")
+    assert "2001:db8:213::/64" in [pool["Subnet"] for pool in network.attrs["IPAM"]["Config"]]
+    member = start(network="own", ipv6_address="2001:db8:213::9")
+    assert member.attrs["NetworkSettings"]["Networks"]["own"]["GlobalIPv6Address"] == ""
+
+
+def test_reserved_addresses_are_given_to_nobody(engine: Engine, start: Start) -> None:
+    reserved = {"router": "10.213.0.2", "printer": "10.213.0.3"}
+    network = engine.networks.create("own", subnet="10.213.0.0/24", aux_addresses=reserved)
+    assert network.attrs["IPAM"]["Config"][0]["AuxiliaryAddresses"] == reserved
+    assert start(network="own").address == "10.213.0.4"
+    with pytest.raises(Conflict, match="already in use"):
+        start(network="own", ipv4_address="10.213.0.2")
+
+
+def test_two_networks_may_have_one_name_where_nobody_minds(engine: Engine, web: Network, start: Start) -> None:
+    member = start(network="web")
+    other = engine.networks.create("web", check_duplicate=False)
+    with pytest.raises(InvalidInput, match="network web is ambiguous"):
+        engine.networks.get("web")
+    assert engine.networks.get(other.id) == other
+    member.restart(timeout=0)
+    assert [one.id for one in web.containers] == [member.id]
+    member.stop(timeout=0)
+    assert web.bridge.endpoints() == []
+
+
+def test_without_connectivity_containers_reach_the_world_but_not_each_other(engine: Engine, start: Start) -> None:
+    network = engine.networks.create("own", options={"com.docker.network.bridge.enable_icc": "false"})
+    one, other = start(network="own"), start(network="own")
+    assert not reaches(one, str(other.address))
+    assert reaches(one, network.attrs["IPAM"]["Config"][0]["Gateway"])
+
+
+def test_without_masquerade_containers_are_seen_with_their_own_addresses(engine: Engine, start: Start) -> None:
+    network = engine.networks.create("own", options={"com.docker.network.bridge.enable_ip_masquerade": "false"})
+    start(network="own")
+    table = subprocess.run(
+        ["nft", "list", "chain", "inet", network.bridge.name, "postrouting"], check=True, capture_output=True, text=True
+    ).stdout
+    assert f'oifname != "{network.bridge.name}" masquerade' not in table
+
+
+def test_a_network_may_choose_the_address_on_which_ports_are_published(engine: Engine, start: Start) -> None:
+    engine.networks.create("own", options={"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"})
+    port = free_port()
+    member = start(network="own", ports={"80/tcp": port})
+    assert member.attrs["NetworkSettings"]["Ports"]["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+
+
+def test_an_endpoint_has_the_hardware_address_and_the_link_local_addresses_that_were_wished(
+    engine: Engine, web: Network, start: Start
+) -> None:
+    mac, local = "02:42:0a:0b:0c:0d", ["169.254.7.8", "fe80::7"]
+    member = start()
+    web.connect(member, mac_address=mac, link_local_ips=local, driver_opt={"a": "b"})
+    shown = member.exec_run(["ip", "addr", "show", "dev", "eth1"]).output.decode()
+    assert mac in shown
+    assert all(address in shown for address in ("169.254.7.8/16", "fe80::7/64"))
+    member.restart(timeout=0)
+    settings = member.attrs["NetworkSettings"]["Networks"]["web"]
+    assert (settings["MacAddress"], settings["IPAMConfig"]["LinkLocalIPs"]) == (mac, local)
+    assert settings["DriverOpts"] == {"a": "b"}
+    assert "DesiredMacAddress" not in settings
+
+
 def test_names_that_are_taken_or_cannot_be_are_refused(engine: Engine, web: Network) -> None:
     with pytest.raises(Conflict, match="already exists"):
         engine.networks.create("web")
     for name in ("bridge", "host", "none"):
-        with pytest.raises(Conflict, match="predefined"):
+        with pytest.raises(Forbidden, match="predefined"):
             engine.networks.create(name)
-        with pytest.raises(Conflict, match="pre-defined"):
+        with pytest.raises(Forbidden, match="pre-defined"):
             engine.networks.get(name).remove()
-    for name in ("", "a b", "../up", "-x"):
+    with pytest.raises(NotFound, match='plugin "overlay" not found'):
+        engine.networks.create("other", "overlay")
+    for driver in ("host", "null"):
+        with pytest.raises(Forbidden, match="only one instance"):
+            engine.networks.create("other", driver)
+    for name in ("", " ", "a\nb", "\x1b[2J"):
         with pytest.raises(InvalidInput):
             engine.networks.create(name)
     with pytest.raises(NotFound):
@@ -175,12 +261,12 @@ def test_a_network_goes_when_nobody_is_on_it(engine: Engine, web: Network, start
     container = start(network="web", name="member")
     assert [one.name for one in web.containers] == ["member"]
     assert web.attrs["Containers"][container.id]["IPv4Address"] == f"{container.address}/16"
-    with pytest.raises(InUse, match="active endpoints"):
+    with pytest.raises(Forbidden, match=f"error while removing network: network web id {web.id} has active endpoints"):
         web.remove()
     container.stop(timeout=0)
     web.remove()
     assert not Path("/sys/class/net", web.bridge.name).exists()
-    with pytest.raises(NotFound, match="web"):
+    with pytest.raises(NotFound, match=web.id):
         container.start()
 
 
@@ -312,12 +398,20 @@ def test_a_container_that_does_not_run_joins_at_its_start(engine: Engine, image:
 
 def test_what_makes_no_sense_is_refused(engine: Engine, web: Network, start: Start) -> None:
     member, alone, hosted = start(network="web"), start(network_mode="none"), start(network_mode="host")
-    with pytest.raises(Conflict, match="already exists in network web"):
+    sharing = start(network_mode=f"container:{member.id}")
+    with pytest.raises(Forbidden, match="already exists in network web"):
         web.connect(member)
-    with pytest.raises(Conflict, match="none"):
+    with pytest.raises(InvalidInput, match=r"private \(none\) mode"):
         web.connect(alone)
-    with pytest.raises(Conflict, match="host"):
-        web.connect(hosted)
+    with pytest.raises(InvalidInput, match=r"private \(none\) mode"):
+        engine.networks.get("none").connect(member)
+    for one in (hosted, sharing):
+        with pytest.raises(InvalidInput, match="sharing network namespace"):
+            web.connect(one)
+    with pytest.raises(InvalidInput, match="connected to host network"):
+        engine.networks.get("host").connect(member)
+    with pytest.raises(InvalidInput, match="disconnected from host network"):
+        engine.networks.get("host").disconnect(hosted)
     with pytest.raises(Conflict, match="is not connected to network bridge"):
         engine.networks.get("bridge").disconnect(member)
     engine.networks.get("bridge").disconnect(member, force=True)
@@ -339,6 +433,82 @@ def test_the_way_out_and_the_ports_move_when_their_network_goes(engine: Engine, 
     assert f"default via {gateway}" in container.exec_run(["ip", "route"]).output.decode()
 
 
+def test_what_does_not_run_can_be_connected_again_with_other_wishes(engine: Engine, image: Image, web: Network) -> None:
+    container = engine.containers.create(image, ["sleep", "600"], network="web")
+    web.connect(container, aliases=["second"])
+    assert endpoint(container, "web")["Aliases"][0] == "second"
+
+
+# -- what is left over --------------------------------------------------------------------------
+
+
+def interfaces() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+def tables() -> str:
+    return subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("tidy", ["create", "prune", "down"])
+def test_a_bridge_goes_whose_data_root_was_deleted(engine: Engine, web: Network, tmp_path: Path, tidy: str) -> None:
+    other = Engine(tmp_path / "other")
+    name = other.networks.create("lost").bridge.name
+    shutil.rmtree(other.data_root)
+    assert name in interfaces()
+    if tidy == "create":
+        engine.networks.create("new")
+    elif tidy == "prune":
+        engine.networks.prune({"label": "nosuch"})
+    else:
+        with contextlib.suppress(InUse):  # of other engines' containers on labctr0
+            engine.networks.down()
+    assert name not in interfaces()
+    assert name not in tables()
+    assert not Path("/run/pylab-container", f"{name}.lock").exists()
+    if tidy != "down":
+        assert web.bridge.name in interfaces()
+
+
+def test_a_bridge_with_a_container_is_nobodys_to_remove(engine: Engine, web: Network, start: Start) -> None:
+    container = start(network="web")
+    record = engine.network_store.path(web.id)
+    hidden = record.rename(record.with_suffix(".hidden"))
+    try:
+        engine.networks.create("new")
+        assert reaches(container, web.attrs["IPAM"]["Config"][0]["Gateway"])
+    finally:
+        hidden.rename(record)
+
+
+@pytest.mark.parametrize("moment", ["ensure", "_add_rules", "_own_address"])
+def test_a_creator_killed_at_any_moment_leaves_a_network_that_works_or_none(
+    engine: Engine, start: Start, command: list[str], repository: Path, moment: str
+) -> None:
+    before = interfaces()
+    script = (
+        "import os, sys; from pylab_container import Engine; from pylab_container.runtime.network import Bridge\n"
+        f"Bridge.{moment} = lambda *_: os.kill(os.getpid(), 9)\n"
+        "Engine(sys.argv[1]).networks.create('half')\n"
+    )
+    killed = subprocess.run([command[0], "-c", script, str(engine.data_root)], cwd=repository, check=False)
+    assert killed.returncode == -9
+    container = start(network="half")
+    assert reaches(container, endpoint(container, "half")["Gateway"])
+    container.remove(force=True)
+    engine.networks.get("half").remove()
+    assert {name for name in interfaces() - before if name.startswith("labctr")} == set()
+
+
+def test_two_networks_cannot_have_one_bridge(engine: Engine, clean: None) -> None:
+    options = {"com.docker.network.bridge.name": "labctr_test3"}
+    engine.networks.create("first", options=options, subnet="10.213.0.0/24")
+    with pytest.raises(Conflict, match="labctr_test3"):
+        engine.networks.create("second", options=options, subnet="10.214.0.0/24")
+    assert "labctr_test3" in interfaces()
+    assert [one.name for one in engine.networks.list({"type": "custom"})] == ["first"]
+
+
 # -- IPv6 ---------------------------------------------------------------------------------------
 
 
@@ -355,8 +525,11 @@ def test_a_network_with_ipv6_gives_addresses_and_publishes(engine: Engine, start
     assert get(f"127.0.0.1:{port}") == server.short_id
     assert get(f"[fd00:213::1]:{port}") == server.short_id
     assert get(f"localhost:{port}") == server.short_id
-    with pytest.raises(InvalidInput, match="::1"):
-        start(network="six", ports={"80/tcp": ("::1", free_port())})
+    assert get(f"[::1]:{port}") == server.short_id
+    four = start(SERVER, ports={"80/tcp": (alone := free_port())})
+    assert get(f"[fd00:213::1]:{alone}") == four.short_id
+    fetched = client.exec_run(["timeout", "3", "wget", "-qO-", f"http://[fd00:213::1]:{alone}/"])
+    assert fetched.output.decode().strip() == four.short_id
     assert "fd00:213::2\tserver" in hosts(client)
 
 

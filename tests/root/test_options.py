@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine import sandbox
-from pylab_container.engine.container import Container
-from pylab_container.engine.image import Image
+from pylab_container.engine.containers import sandbox
+from pylab_container.engine.containers.container import Container
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.formats.bundle import ALL_CAPABILITIES
 
@@ -86,7 +86,7 @@ def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> Non
         ({"restart_policy": {"Name": "always", "MaximumRetryCount": 3}}, "maximum retry count cannot be used"),
         ({"log_config": {"Type": "syslog"}}, "no log driver named 'syslog'"),
         ({"log_config": {"Type": "k8s-file", "Config": {"colour": "red"}}}, "unknown log opt 'colour'"),
-        ({"log_config": {"Type": "k8s-file", "Config": {"max-file": "3"}}}, "max-file cannot be more than 1"),
+        ({"log_config": {"Type": "k8s-file", "Config": {"max-file": "0"}}}, "max-file cannot be less than 1"),
         ({"tmpfs": {"/x": "colour=red"}}, "Invalid tmpfs option"),
         ({"working_dir": "here"}, "needs to be an absolute path"),
         ({"hostname": "-x-"}, "invalid hostname format"),
@@ -150,7 +150,7 @@ def test_capabilities_are_added_and_dropped(engine: Engine, image: Image) -> Non
     assert effective(output(engine, image, CAPABILITIES, cap_drop=["all"])) == 0
     assert effective(output(engine, image, CAPABILITIES, cap_drop=["ALL"], cap_add=["CHOWN"])) == CAP_CHOWN
     host = host_config(engine, image, cap_add=["NET_ADMIN"], cap_drop=["MKNOD"])
-    assert (host["CapAdd"], host["CapDrop"]) == (["NET_ADMIN"], ["MKNOD"])
+    assert (host["CapAdd"], host["CapDrop"]) == (["CAP_NET_ADMIN"], ["CAP_MKNOD"])
     with pytest.raises(InvalidInput, match="capability"):
         engine.containers.create(image, FOREVER, cap_add=["FLY"])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput
 
 EPOCH = 1_700_000_000

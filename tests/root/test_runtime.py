@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from pylab_container.formats.bundle import (
     runtime_config,
 )
 from pylab_container.host import programs
-from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, Monitor
+from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, ExecSession, Monitor
 from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.runc import Runc
 
@@ -115,6 +117,15 @@ def default_seccomp() -> dict[str, Any]:
         architecture=platform.machine(),
         kernel=platform.release(),
     )
+
+
+def inside(*argv: str, **options: Any) -> Process:
+    return Process(argv=argv, environment=("PATH=/bin",), **options)
+
+
+def execute(machine: Machine, *argv: str, stdin_open: bool = False, terminal: bool = False) -> ExecSession:
+    directory = Path(tempfile.mkdtemp(dir=machine.scratch))
+    return machine.conmon.execute("c1", inside(*argv, terminal=terminal), directory=directory, stdin_open=stdin_open)
 
 
 def monitors(scratch: Path) -> list[str]:
@@ -365,7 +376,7 @@ def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
     with pytest.raises(Conflict):
         runc.kill("c1", signal.SIGTERM)
     with pytest.raises(Conflict):
-        runc.exec_detached("c1", Process(argv=("true",)))
+        execute(machine, "true")
 
 
 def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -> None:
@@ -374,9 +385,11 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -
     runc.start("c1")
     runc.pause("c1")
     with pytest.raises(Conflict, match="paused"):
-        runc.exec_detached("c1", Process(argv=("/bin/true",)))
+        execute(machine, "/bin/true")
     runc.resume("c1")
-    runc.exec_detached("c1", Process(argv=("/bin/true",)))
+    session = execute(machine, "/bin/true")
+    session.streams.close()
+    assert session.take_status() == 0
 
 
 def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None:
@@ -389,10 +402,6 @@ def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None
 # -- exec ---------------------------------------------------------------------------------------
 
 
-def inside(*argv: str, **options: Any) -> Process:
-    return Process(argv=argv, environment=("PATH=/bin",), **options)
-
-
 @pytest.fixture
 def running(machine: Machine) -> Machine:
     machine.create("c1", "sleep", "100")
@@ -402,48 +411,66 @@ def running(machine: Machine) -> Machine:
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 255", 255), ("kill -9 $$", 137)])
 def test_exec_returns_the_commands_own_status(running: Machine, script: str, status: int) -> None:
-    assert running.runc.exec("c1", inside("sh", "-c", script)).wait() == status
+    session = execute(running, "sh", "-c", script)
+    session.streams.close()
+    assert session.take_status() == status
+    assert eventually(lambda: not session.bundle.exists())
 
 
 def test_exec_passes_streams_through(running: Machine) -> None:
-    execution = running.runc.exec(
-        "c1", inside("sh", "-c", "cat; echo err >&2"), stdin=programs.PIPE, stdout=programs.PIPE, stderr=programs.PIPE
-    )
-    assert execution.process.communicate(b"in") == (b"in", b"err\n")
-    assert execution.wait() == 0
+    session = execute(running, "sh", "-c", "cat; echo err >&2", stdin_open=True)
+    with session.streams as streams:
+        streams.send(b"in")
+        streams.close_stdin()
+        assert everything(streams) == {"stdout": b"in", "stderr": b"err\n"}
+    assert session.take_status() == 0
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize(
-    ("argv", "error"), [(("nope",), CommandNotFound), (("/nope",), CommandNotFound), (("plain",), CommandNotFound)]
+    ("command", "error"),
+    [
+        ("nope", CommandNotFound),
+        ("/nope", CommandNotFound),
+        ("plain", CommandNotFound),
+        ("/bin/plain", CommandNotExecutable),
+        ("/bin/directory", CommandNotExecutable),
+    ],
 )
-def test_exec_of_what_is_not_there_is_told(running: Machine, argv: tuple[str, ...], error: type[Exception]) -> None:
+def test_exec_of_what_cannot_be_run_is_told_and_leaves_nothing(
+    running: Machine,
+    command: str,
+    error: type[Exception],
+    terminal: bool,  # noqa: FBT001
+) -> None:
+    before, directories = os.listdir("/proc/self/fd"), os.listdir(running.scratch)
     with pytest.raises(error):
-        running.runc.exec("c1", inside(*argv)).wait()
-    with pytest.raises(error):
-        running.runc.exec_detached("c1", inside(*argv))
-
-
-def test_exec_of_a_file_without_x_bit_is_told(running: Machine) -> None:
-    with pytest.raises(CommandNotExecutable):
-        running.runc.exec("c1", inside("/bin/plain")).wait()
+        execute(running, command, terminal=terminal)
+    assert os.listdir("/proc/self/fd") == before
+    assert eventually(lambda: os.listdir(running.scratch) == directories)
 
 
 def test_a_program_that_talks_like_the_runtime_is_not_believed(running: Machine) -> None:
-    script = 'echo "level=error msg=\\"container does not exist\\"" >&2; exit 1'
-    assert running.runc.exec("c1", inside("sh", "-c", script)).wait() == 1
+    session = execute(running, "sh", "-c", 'echo "level=error msg=\\"container does not exist\\"" >&2; exit 1')
+    session.streams.close()
+    assert session.take_status() == 1
 
 
 def test_exec_on_a_terminal_gives_the_command_a_terminal(running: Machine) -> None:
-    ours, theirs = os.openpty()
-    try:
-        execution = running.runc.exec(
-            "c1", inside("sh", "-c", "stty -a >/dev/null && echo tty", terminal=True), stdin=theirs, stdout=theirs
-        )
-        assert execution.wait() == 0
-        assert b"tty" in os.read(ours, 1000)
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    session = execute(running, "sh", "-c", "stty -a >/dev/null && echo tty", terminal=True)
+    with session.streams as streams:
+        found = everything(streams)
+        assert (found["stdout"].endswith(b"tty\r\n"), found["stderr"]) == (True, b"")
+    assert session.take_status() == 0
+
+
+def test_an_exec_s_monitor_that_was_killed_leaves_an_unknown_status(running: Machine) -> None:
+    session = execute(running, "sleep", "100")
+    session.streams.close()
+    os.kill(session.conmon_pid, signal.SIGKILL)
+    assert session.take_status() == UNKNOWN_STATUS
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(session.pid, signal.SIGKILL)
 
 
 # -- attach -------------------------------------------------------------------------------------

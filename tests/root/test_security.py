@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.container import Container
-from pylab_container.engine.image import Image
+from pylab_container.engine.containers.container import Container
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, InvalidInput, LabError
 from pylab_container.host import idmap, linux
+from tests.root.test_ports import free_port, get
 
 DOCKERS_FOURTEEN = "00000000a80425fb"
 
@@ -200,6 +201,26 @@ def test_the_host_s_directories_give_a_remapped_root_no_rights(engine: Engine, i
     seen = run(engine, image, script, volumes=[f"{tmp_path}/host:/h"], userns_mode="remap")
     assert "secret\n" not in seen.replace("/h/secret", "")
     assert sorted(os.listdir(tmp_path / "host")) == ["secret"]
+
+
+def test_devices_and_published_ports_work_in_a_remapped_container(engine: Engine, image: Image) -> None:
+    script = "echo x > /dev/nothing && head -c 2 /dev/nuls | wc -c; echo > /dev/full; true"
+    devices = ["/dev/null:/dev/nothing", "/dev/zero:/dev/nuls", "/dev/full"]
+    seen = run(engine, image, f"({script}) 2>&1", devices=devices, userns_mode="remap")
+    assert seen.splitlines()[0] == "2"
+    assert "No space left on device" in seen
+    port = free_port()
+    command = ["sh", "-c", "hostname > /tmp/index.html; exec httpd -f -p 80 -h /tmp"]
+    server = engine.containers.run(image, command, detach=True, userns_mode="remap", ports={"80/tcp": port})
+    assert [get(f"{host}:{port}") for host in ("127.0.0.1", "[::1]")] == [server.short_id] * 2
+
+
+def test_shared_memory_of_a_remapped_container_is_its_own_and_others_may_join(engine: Engine, image: Image) -> None:
+    owner = up(engine, image, "echo one > /dev/shm/file; sleep 1000", userns_mode="remap", ipc_mode="shareable")
+    assert owner.exec_run(["stat", "-c", "%u", "/dev/shm/file"]).output == b"0\n"
+    assert run(engine, image, "cat /dev/shm/file", ipc_mode=f"container:{owner.id}") == "one\n"
+    with pytest.raises(Conflict, match="IPC namespace"):
+        engine.containers.create(image, "true", userns_mode="remap", ipc_mode=f"container:{owner.id}")
 
 
 def test_the_network_works_in_a_remapped_container(engine: Engine, image: Image) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine import stats
-from pylab_container.engine.image import Image
+from pylab_container.engine.containers import stats
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerNotFound
 from tests.root.commands import Labctr
 

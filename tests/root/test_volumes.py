@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.image import Image
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerFailed, InUse, InvalidInput, NotFound
 from pylab_container.formats.mounts import parse_mount, parse_volume
 
@@ -328,10 +328,10 @@ def test_a_name_that_leaves_the_directory_of_volumes_is_refused(engine: Engine, 
 
 
 def test_drivers_and_their_options_are_refused(engine: Engine) -> None:
-    with pytest.raises(InvalidInput, match='plugin "nfs" not found'):
+    with pytest.raises(NotFound, match='plugin "nfs" not found'):
         engine.volumes.create("store", driver="nfs")
     with pytest.raises(InvalidInput, match="invalid option"):
-        engine.volumes.create("store", driver_opts={"type": "tmpfs"})
+        engine.volumes.create("store", driver_opts={"kind": "tmpfs"})
 
 
 def test_a_link_in_the_image_at_a_volumes_place_does_not_lead_out(engine: Engine, image: Image, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
-from pylab_container.cli.build_output import Presenter, checked, explanation, plan, warned
+from pylab_container.cli.build_output import checked, explanation, plan, warned
+from pylab_container.engine.builder.presenter import Presenter
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.formats.events import (
     BuildContainer,
@@ -181,7 +182,7 @@ def test_a_check_counts_its_warnings_as_docker_does(count: int, first: str) -> N
 
 
 def test_a_build_tells_its_warnings_in_a_line_each() -> None:
-    other = dataclasses.replace(WARNING, line=7)
+    other = replace(WARNING, line=7)
     assert warned([WARNING, other]).splitlines() == [
         " 2 warnings found (labctr build --check tells more):",
         " - JSONArgsRecommended: a shell becomes process 1 (line 2)",

@@ -8,6 +8,7 @@ import threading
 from xml.etree import ElementTree
 
 import pytest
+from msgspec.structs import replace
 
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Progress
@@ -100,7 +101,7 @@ def test_a_warning_says_where_and_what_to_do_and_links_to_the_lab_beside_the_not
 
 
 def test_html_of_reports_and_plans_is_escaped() -> None:
-    hostile = LintWarning(**{**vars(WARNING), "message": HOSTILE, "source": HOSTILE})
+    hostile = replace(WARNING, message=HOSTILE, source=HOSTILE)
     shown = report_view(report(step(1, HOSTILE, stage=HOSTILE, reason=HOSTILE), step(2), warnings=(hostile,)))
     planned = plan_view(BuildPlan(HOSTILE, (), {}, left_out=(HOSTILE,)))
     for text in (shown._repr_html_(), planned._repr_html_()):

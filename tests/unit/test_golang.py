@@ -45,3 +45,22 @@ def test_an_integer_is_quoted_as_a_character(number: int, text: str) -> None:
 )
 def test_strings_are_quoted_as_in_go(word: str, text: str) -> None:
     assert golang.quoted(word) == text
+
+
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    [
+        (0o100644, 0o644),
+        (0o040755, 0x80000000 | 0o755),
+        (0o120777, 0x08000000 | 0o777),
+        (0o020620, 0x04200000 | 0o620),
+        (0o060660, 0x04000000 | 0o660),
+        (0o010644, 0x02000000 | 0o644),
+        (0o140755, 0x01000000 | 0o755),
+        (0o104755, 0x00800000 | 0o755),
+        (0o102755, 0x00400000 | 0o755),
+        (0o041777, 0x80000000 | 0x00100000 | 0o777),
+    ],
+)
+def test_a_files_mode_is_the_number_that_go_writes(mode: int, number: int) -> None:
+    assert golang.file_mode(mode) == number

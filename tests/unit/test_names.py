@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-from pylab_container.engine import names
+from pylab_container.engine.containers import names
 
 
 def test_a_generated_name_is_a_mood_and_a_person() -> None:

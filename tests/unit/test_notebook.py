@@ -194,8 +194,8 @@ def headings(path: Path) -> list[str]:
     return re.findall(r"^#+ .*$", text, re.MULTILINE)
 
 
-def test_there_are_five_labs() -> None:
-    assert [path.name[:2] for path in LABS] == ["01", "02", "03", "04", "05"]
+def test_there_are_six_labs() -> None:
+    assert [path.name[:2] for path in LABS] == ["00", "01", "02", "03", "04", "05"]
 
 
 @pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)

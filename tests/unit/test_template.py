@@ -30,6 +30,7 @@ DOCUMENT: dict[str, Any] = {
         "Cmd": ["sleep", "10000"],
         "Entrypoint": None,
         "Labels": {"a": "b", "c": "d"},
+        "Volumes": None,
     },
     "NetworkSettings": {
         "Ports": {"22/tcp": None, "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]},
@@ -87,6 +88,19 @@ PRINTED = [
     ('{{print 1 2 "a" "b" 3}}', "1 2ab3"),
     ("{{/* a comment */}}{{$x := .Name}}{{$x}}", "/web"),
     (r"a\tb\n", r"a\tb\n"),
+    ("{{if or (not .State.Running) .State.Paused}}a{{else}}b{{end}}", "b"),
+    ("{{if and .State.Paused .Nope.Nope}}a{{else}}b{{end}}", "b"),
+    ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
+    ("{{$x := 0}}{{range .Config.Env}}{{$x = len .}}{{end}}{{$x}}", "3"),
+    ("{{range .Config.Cmd}}{{.}}{{break}}{{end}}", "sleep"),
+    ('{{range .Config.Cmd}}{{if eq . "sleep"}}{{continue}}{{end}}{{.}}{{end}}', "10000"),
+    ("{{1.5}} {{0x10}} {{'a'}} {{-3}}", "1.5 16 97 -3"),
+    ('{{printf "%05d|%x|%.2f|%T" 42 255 3.14159 "a"}}', "00042|ff|3.14|string"),
+    ('{{printf "%d %s" "hi"}}', "%!d(string=hi) %!s(MISSING)"),
+    ("{{println .Config.Labels}}", "map[a:b c:d]\n"),
+    ("{{.Id | len}} {{.State}}", "64 map[ExitCode:0 Paused:false Running:true Status:running]"),
+    ("{{range .Mounts}}[{{.Name}}]{{end}}", "[][]"),
+    ("{{.Config.Volumes}} {{.NetworkSettings.Networks.nope.Gateway}}", "map[] <no value>"),
     ("", ""),
 ]
 
@@ -105,7 +119,7 @@ REFUSED = [
     ("{{.Name .Args}}", "can't give argument to non-function", 125),
     ("{{upper 3}}", "the function cannot be given int", 125),
     ("{{range .Name}}{{end}}", "range can't iterate over /web", 125),
-    ("{{$nope}}", 'undefined variable "$nope"', 125),
+    ("{{$nope}}", 'undefined variable "$nope"', 64),
     ("{{foo .Args}}", 'template: :1: function "foo" not defined', 64),
     ("line\n{{.Args", "template: :2: unclosed action", 64),
     ("{{range .Args}}x", "template: :1: unexpected EOF", 64),
@@ -147,8 +161,9 @@ def test_a_column_that_is_not_named_is_not_computed() -> None:
     assert render("{{.Names}}", row) == "web"
 
 
-def test_json_escapes_what_html_would_read() -> None:
-    assert render("{{json .A}}", {"A": "<&>"}) == '"\\u003c\\u0026\\u003e"'
+def test_json_escapes_what_html_would_read_in_a_whole_row_only() -> None:
+    assert render("{{json .A}}", {"A": "<&>"}) == '"<&>"'
+    assert render("{{json .}} {{json .A}}", Row({"A": "<&>"})) == '{"A":"\\u003c\\u0026\\u003e"} "<&>"'
 
 
 def test_a_template_is_read_once_and_filled_in_often() -> None:

@@ -4,6 +4,7 @@
     context.py   the files that it may copy          stage.py     one stage, instruction by instruction
     copying.py   COPY and ADD                        running.py   RUN, and mounts.py what it sees besides the image
     cache.py     what was made before, and why not   report.py    what was done
+    presenter.py the steps as they go on, in docker's words
 
 formats/dockerfile.py reads the file, formats/stages.py tells which stages the target needs. Each
 instruction becomes an image on top of the last, with the words that made it: that is the history,
@@ -16,9 +17,9 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from pylab_container.engine import recovery
 from pylab_container.engine.builder import checking
@@ -30,9 +31,12 @@ from pylab_container.engine.builder.report import BuildPlan, BuildReport, Planne
 from pylab_container.engine.builder.running import PROXY_ARGUMENTS
 from pylab_container.engine.builder.stage import StageBuilder
 from pylab_container.engine.builder.step import NotMade, StageImage, Stopped
-from pylab_container.engine.image import Image
-from pylab_container.errors import ImageNotFound, InvalidInput, LabError
+from pylab_container.engine.failures import explaining
+from pylab_container.engine.images.image import Image
+from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError
 from pylab_container.formats import linter
+from pylab_container.formats import reference as references
+from pylab_container.formats.credentials import CredentialFile
 from pylab_container.formats.events import BuildWarning, Event
 from pylab_container.formats.image import ImageConfig
 from pylab_container.formats.instructions import Instruction, fault
@@ -44,18 +48,25 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
     from pylab_container.store.leases import Lease
 
+_LOOK = 0.2  # seconds between two looks whether a build is done that somebody may stop
 
-def build(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Image:
+
+def build(
+    engine: Engine, source: str | Path | BinaryIO, options: BuildOptions, *, stop: threading.Event | None = None
+) -> Image:
     """Carry out what the target needs, and name its image.
 
-    Raises DockerfileError, ImageNotFound, BuildFailed with the failed command's last lines.
-    The images of the steps before stay, as the cache of the next attempt.
+    stop  once it is set, no other step begins, and the command that runs is killed
+
+    Raises DockerfileError, ImageNotFound, BuildFailed with the failed command's last lines, Conflict where it
+    was stopped. The images of the steps before stay, as the cache of the next attempt.
     """
     with _opened(engine, source, options) as build:
-        made = build.run()
+        with _ended_by(stop, build):
+            made = build.run()
         if not made.image_id:
             hint = "FROM scratch alone is nothing: COPY a file"
             raise fault(build.target.origin, "no image was generated", source=build.source, hint=hint)
@@ -76,6 +87,28 @@ def check(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) 
     """What a careful reader would say about a Dockerfile, as `docker build --check`. Raises DockerfileError."""
     with open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name):
         return checking.warnings(engine, Recipe.read(context, text, name, options), options.target or None)
+
+
+@contextlib.contextmanager
+def _ended_by(stop: threading.Event | None, build: Build) -> Iterator[None]:
+    """End the build when the event is set while the block runs."""
+    done = threading.Event()
+
+    def watch(wanted: threading.Event) -> None:
+        while not done.is_set():
+            if wanted.wait(_LOOK):
+                build.stop()
+                return
+
+    watcher = threading.Thread(target=watch, args=(stop,), name="watcher", daemon=True)
+    if stop is not None:
+        watcher.start()
+    try:
+        yield
+    except Stopped:
+        raise Conflict("the build was stopped", hint="build again: what was made is in the cache") from None
+    finally:
+        done.set()
 
 
 @contextlib.contextmanager
@@ -128,7 +161,8 @@ class Build:
 
     def run(self) -> StageImage:
         """Make the target and the stages that it needs; returns the target's image."""
-        made = self._run_alone() if len(self._needed) == 1 else self._run_together()
+        with explaining(self.engine.data_root):
+            made = self._run_alone() if len(self._needed) == 1 else self._run_together()
         known = {*self._used_arguments, *PROXY_ARGUMENTS, *self.platform_arguments, linter.CHECK_ARGUMENT}
         unused = sorted(set(self.options.buildargs) - known)
         if unused:
@@ -171,7 +205,7 @@ class Build:
             try:
                 wait(self._results.values(), return_when=FIRST_EXCEPTION)
             finally:
-                self._stop()
+                self.stop()
         errors = [error for future in self._results.values() if (error := future.exception())]
         for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
             raise error
@@ -187,7 +221,7 @@ class Build:
                 return made
         return future.result()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Let no stage begin another step, and end the commands that run."""
         with self._lock:
             self._stopped = True
@@ -245,9 +279,28 @@ class Build:
         writable = scope.enter_context(self.writable(image))
         return BuildContext.of_root(self.engine.layers.driver.mount(writable.mount_id))
 
+    def base_image(self, name: str, platform: str = "") -> Image:
+        """The image that an instruction names, pulled where it is missing, or where a newer one is wanted.
+
+        A plan pulls nothing. Raises as ImageCollection.obtain().
+        """
+        pull: Literal["missing", "always", "never"] = "always" if self.options.pull else "missing"
+        return self.engine.images.obtain(
+            name,
+            pull="never" if self.only_planned else pull,
+            platform=platform,
+            auth_config=self._auth_config(name),
+        )
+
+    def _auth_config(self, name: str) -> Mapping[str, str] | None:
+        known = self.options.auth_configs
+        if known is None:
+            return None
+        return CredentialFile({"auths": dict(known)}).entry(references.parse(name).domain)
+
     def _image_named(self, name: str) -> Image:
         try:
-            return self.engine.images.get(name)
+            return self.base_image(name)
         except (ImageNotFound, InvalidInput) as error:
             hint = f"no earlier stage has this name either; {error.hint}"
             raise type(error)(f"invalid from flag value {name}: {error.message}", hint=hint) from error

@@ -17,11 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from pylab_container.engine import filesystem
+from msgspec import Struct, field
+
+from pylab_container.engine.containers import filesystem
 from pylab_container.errors import InvalidArchive, InvalidInput
 from pylab_container.formats import tar
 from pylab_container.formats.dockerignore import IgnorePatterns, Matches, expression
@@ -37,8 +38,7 @@ _LARGEST_DOCKERFILE = 16 << 20  # one that is larger is no Dockerfile
 _WILDCARD = re.compile(r"(?s)\\.|([*?\[])")
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One file, directory or link of a context.
 
     name     relative to the source that was asked for; "" is the source itself
@@ -82,8 +82,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a source argument stands for.
 
     name    as asked for, cleaned: "link/file"
@@ -96,8 +95,7 @@ class Found:
     entry: Entry
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """Which entries below a source are meant.
 
     keeps_matches     True: only what a pattern names; False: all but what a pattern names

@@ -15,9 +15,11 @@ import posixpath
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.engine.builder.context import Entry
 from pylab_container.engine.builder.sources import CAPABILITY, UNNAMED, Source
@@ -37,8 +39,7 @@ _MOST_LINKS = 255
 _SECOND = 10**9
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """Numbers of a user and a group."""
 
     uid: int = 0

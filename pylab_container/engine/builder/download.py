@@ -13,9 +13,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+
+from msgspec import Struct
 
 from pylab_container.engine.builder.sources import is_url
 from pylab_container.errors import InvalidInput, RuntimeFailed
@@ -24,8 +25,7 @@ _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
 
 
-@dataclass(frozen=True)
-class Download:
+class Download(Struct, frozen=True):
     """What was fetched.
 
     path   where it lies

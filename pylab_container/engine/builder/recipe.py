@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from msgspec import Struct, field
 
 from pylab_container.engine.builder import platforms
 from pylab_container.engine.builder.context import BuildContext
@@ -14,9 +15,12 @@ from pylab_container.formats import reference as references
 from pylab_container.formats.stages import Stages
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """What the user asks of a build; ImageCollection.build() says what each means."""
+class BuildOptions(Struct, frozen=True):
+    """What the user asks of a build; ImageCollection.build() says what each means.
+
+    auth_configs  who asks registries for base images, by the registries' names; None: who docker's config.json says
+    limits  of each RUN, fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
+    """
 
     names: tuple[references.Reference, ...] = ()
     dockerfile: str | Path | BinaryIO | None = None
@@ -29,10 +33,12 @@ class BuildOptions:
     extra_hosts: tuple[str, ...] = ()
     platform: str = ""
     secrets: Mapping[str, str | Path | bytes] = field(default_factory=dict)
+    pull: bool = False
+    auth_configs: Mapping[str, Mapping[str, str]] | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Struct, frozen=True):
     """A Dockerfile in its context.
 
     name      the Dockerfile's, for errors

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from pylab_container.store.layers import Layer, LayerStore
 
 
-@dataclass(frozen=True)
-class FileCounts:
+class FileCounts(Struct, frozen=True):
     """How many files a step's layer adds, changes and removes; directories count as files."""
 
     added: int = 0
@@ -28,8 +28,7 @@ class FileCounts:
         return self.added + self.changed + self.removed
 
 
-@dataclass(frozen=True)
-class StepReport:
+class StepReport(Struct, frozen=True, dict=True):
     """One instruction, carried out or found.
 
     number, of   counted from 1, over all stages that were needed
@@ -68,8 +67,7 @@ class StepReport:
         return FileCounts(kinds.count(ADDED), kinds.count(MODIFIED), kinds.count(DELETED))
 
 
-@dataclass(frozen=True)
-class BuildReport:
+class BuildReport(Struct, frozen=True):
     """A whole build: its steps in the order of the Dockerfile, its warnings, and `seconds` from start to end."""
 
     steps: tuple[StepReport, ...]
@@ -82,8 +80,7 @@ class BuildReport:
         return tuple(dict.fromkeys(step.stage for step in self.steps))
 
 
-@dataclass(frozen=True)
-class PlannedStep:
+class PlannedStep(Struct, frozen=True):
     """One instruction of a build that has not been done: `cache` is what would happen, "hit", "miss" or ""."""
 
     number: int
@@ -94,8 +91,7 @@ class PlannedStep:
     reason: str
 
 
-@dataclass(frozen=True)
-class BuildPlan:
+class BuildPlan(Struct, frozen=True):
     """What a build would do, in the order of the Dockerfile.
 
     left_out  stages that the target does not need

@@ -6,16 +6,17 @@ import codecs
 import contextlib
 import posixpath
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import names
+from msgspec import Struct
+
 from pylab_container.engine.builder.cache import STEP_MARK
 from pylab_container.engine.builder.mounts import MountPoints, Mounts, described
 from pylab_container.engine.builder.step import NotMade, StageImage, Step
-from pylab_container.engine.image import DOCKER_VERSION, machine_architecture
-from pylab_container.engine.options import merge_environment
-from pylab_container.errors import BuildFailed, InvalidInput
+from pylab_container.engine.containers import names, sandbox
+from pylab_container.engine.containers.options import merge_environment
+from pylab_container.engine.images.image import DOCKER_VERSION, machine_architecture
+from pylab_container.errors import BuildFailed, InvalidInput, NotFound
 from pylab_container.formats.events import BuildContainer, BuildOutput
 from pylab_container.formats.image import child_config
 from pylab_container.formats.instructions import Heredoc, Instruction, parse_heredoc
@@ -26,7 +27,7 @@ from pylab_container.store.layers import Layer
 if TYPE_CHECKING:
     from pylab_container.engine.builder import Build
     from pylab_container.engine.builder.context import BuildContext
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.containers.container import Container
 
 _LAST_LINES = 20
 _SCRIPTS = "/dev/pipes"
@@ -39,8 +40,7 @@ PROXY_ARGUMENTS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(Struct, frozen=True):
     """One RUN: its words, its environment, what it sees besides the image, and its network."""
 
     words: list[str]
@@ -116,9 +116,13 @@ def _network(build: Build, written: str) -> str:
     network = written if written and written != "default" else build.options.network
     if network in ("", "default"):
         return "bridge"
-    if network not in ("bridge", "none", "host"):
-        raise InvalidInput(f'unsupported network mode "{network}"', hint="there are default, none and host")
-    return network
+    if network in ("bridge", "none", "host") or network.startswith("container:"):
+        return network
+    try:
+        return build.engine.networks.get(network).name
+    except NotFound as error:
+        hint = f"there are default, none and host, and the networks of users; {error.hint}"
+        raise InvalidInput(f'unsupported network mode "{network}"', hint=hint) from None
 
 
 class _Execution:
@@ -159,7 +163,14 @@ class _Execution:
             self._id,
             self._made.image_id,
             config,
-            {"NetworkMode": self._run.network, "ExtraHosts": list(self._build.options.extra_hosts)},
+            sandbox.resolve(
+                self._engine,
+                {
+                    **self._build.options.limits,
+                    "NetworkMode": self._run.network,
+                    "ExtraHosts": list(self._build.options.extra_hosts),
+                },
+            ),
             mounts=(*(volume for volume in volumes if volume["Destination"] not in taken), *wanted),
         )
 
@@ -180,7 +191,7 @@ class _Execution:
             if self._build.stopped:  # between the question and the start
                 container.kill()
             while (packet := attachment.receive()) is not None:
-                self._build.emit(BuildOutput(decoder.decode(packet[1]), self._run.number))
+                self._build.emit(BuildOutput(decoder.decode(packet[1]), self._run.number, packet[0]))
                 last.append(packet[1])
         return container.wait(), b"".join(last)
 

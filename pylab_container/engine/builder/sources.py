@@ -9,7 +9,8 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pylab_container.engine.builder.context import BuildContext, Entry, Filter, has_wildcards
 from pylab_container.errors import InvalidInput, RuntimeFailed
@@ -42,8 +43,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class CopyOptions:
+class CopyOptions(Struct, frozen=True):
     """What the flags of COPY and ADD say.
 
     owner             --chown: "user", "user:group", names or numbers; "" keeps what the classic builder gives:
@@ -67,8 +67,7 @@ class CopyOptions:
     checksum: str = ""
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Struct, frozen=True):
     """One thing to copy.
 
     name        the last part of its name: what it is called in a folder; "" where nothing says it
@@ -92,8 +91,7 @@ class Source:
         return self.entries[0]
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """All that one instruction copies, in its order.
 
     digest        "file:…", "dir:…" or "multi:…" with a SHA-256 of names, kinds, modes, content, and owners

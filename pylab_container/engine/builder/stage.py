@@ -11,17 +11,19 @@ import contextlib
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import configuration, launch
+from msgspec.structs import replace
+
 from pylab_container.engine.builder import copying, platforms, running
 from pylab_container.engine.builder.report import StepReport
 from pylab_container.engine.builder.sources import is_url
 from pylab_container.engine.builder.step import NotMade, StageImage, Step
-from pylab_container.engine.image import DOCKER_VERSION, machine_architecture
+from pylab_container.engine.containers import launch
+from pylab_container.engine.images import configuration
+from pylab_container.engine.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput
 from pylab_container.formats import dockerfile, expansion
 from pylab_container.formats import reference as references
@@ -185,7 +187,7 @@ class StageBuilder:
             self._made = StageImage(dict(EMPTY_CONFIG))
         else:
             references.parse(base)  # a name that cannot be one is said to be so, not to be missing
-            image = self._engine.images.get(base)
+            image = self._build.base_image(base, self._stage.platform)
             held = self._engine.images.held(image.id, self._build.lease)
             platforms.check(held, self._stage.platform, base)
             config = {**EMPTY_CONFIG, **held.config}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from pylab_container.engine.configuration import Configuration
+from msgspec import Struct, field
+
+from pylab_container.engine.images.configuration import Configuration
 from pylab_container.formats.image import ImageConfig
 from pylab_container.store.layers import Layer
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One instruction, ready to be carried out.
 
     words         how the image's container_config records it; also the key of the build cache
@@ -24,7 +24,6 @@ class Step:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass
 class StageImage(Configuration):
     """What the instructions of a stage have made so far.
 

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import endpoints, launch
-from pylab_container.engine.container import Container
+from pylab_container.engine.containers import launch
+from pylab_container.engine.containers.container import Container
 from pylab_container.engine.fsck.report import Report
+from pylab_container.engine.networks import endpoints
 from pylab_container.errors import CorruptStore
 from pylab_container.formats.image import EMPTY_CONFIG, ordered_config
 from pylab_container.formats.lifecycle import State

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine import launch
+from msgspec import Struct
+
+from pylab_container.engine.containers import launch
 from pylab_container.engine.fsck.report import Report
 from pylab_container.errors import CorruptStore
 from pylab_container.store.driver import Driver
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from pylab_container.engine import Engine
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What was in the driver's directory before the records were read."""
 
     directories: tuple[str, ...]
@@ -35,8 +35,7 @@ class Snapshot:
         return cls(directories, tuple(os.listdir(links)) if links.is_dir() else ())
 
 
-@dataclass(frozen=True)
-class _Owned:
+class _Owned(Struct, frozen=True):
     """A directory with its owner. below is the cache id that it lies on, "" for the lowest."""
 
     cache_id: str

@@ -46,7 +46,7 @@ def _config(engine: Engine, report: Report, image_id: str) -> ImageConfig | None
 def _check_names(engine: Engine, report: Report, configs: Configs) -> None:
     path = engine.image_store.root / "repositories.json"
     try:
-        tags = engine.image_store.tags()
+        tags = engine.image_store.names()
     except LabError:
         sentence = "repositories.json cannot be read, so no image has a name; repair starts a new one and keeps the old"
         report.add("name", sentence, path, engine.image_store.reset_names)

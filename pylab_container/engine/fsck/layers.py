@@ -7,10 +7,11 @@ import io
 import os
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
+
+from msgspec import Struct
 
 from pylab_container.engine.fsck.images import Configs, title
 from pylab_container.engine.fsck.report import Report
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 _AGAIN = "remove the image and import, load or build it again"
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """What an image's config says about a layer: its diff id, the chain id below, and one such image."""
 
     diff_id: str
@@ -172,8 +172,7 @@ def _write_size(engine: Engine, chain: str) -> None:
     (directory / "size").write_text(str(size))
 
 
-@dataclass(frozen=True)
-class _Content:
+class _Content(Struct, frozen=True):
     """What a layer's rebuilt tar holds. size as in layertar.StoredLayer; names as they are on disk."""
 
     digest: str

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pylab_container.engine import recovery
 from pylab_container.engine.fsck.report import Report
-from pylab_container.host.files import try_locked
 from pylab_container.store import overlayfs
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def check_files(engine: Engine, report: Report) -> None:
     for path in _half_written(engine):
         report.add("leftover", f"a killed command left a file half written: {path.name}", path, path.unlink)
     with engine.scratch_lock():
-        for path in _scratch(engine):
+        for path in recovery.abandoned_scratch(engine):
             sentence = f"a killed command left its scratch directory: tmp/{path.name}"
             report.add("leftover", sentence, path, partial(shutil.rmtree, path))
     with overlayfs.abandoned_views(engine.driver.root) as views:
@@ -51,16 +50,10 @@ def check_files(engine: Engine, report: Report) -> None:
 def _half_written(engine: Engine) -> Iterator[Path]:
     """Temporary files of host.files.write_atomic: of images and names, and of containers that nobody changes now."""
     root = engine.image_store.root
-    for pattern in (".tmp-*", "imagedb/content/sha256/.tmp-*", "imagedb/metadata/sha256/*/.tmp-*"):
+    patterns = (".tmp-*", "imagedb/content/sha256/.tmp-*", "imagedb/metadata/sha256/*/.tmp-*")
+    for pattern in (*patterns, "distribution/*/sha256/.tmp-*"):
         yield from root.glob(pattern)
     for path in engine.records.root.glob("*/.tmp-*"):
         with engine.records.try_lock(path.parent.name) as free:
             if free and path.exists():
-                yield path
-
-
-def _scratch(engine: Engine) -> Iterator[Path]:
-    for path in (engine.data_root / "tmp").glob("*"):
-        with try_locked(path) as free:
-            if free:
                 yield path

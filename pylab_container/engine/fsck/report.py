@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from pylab_container.errors import LabError
 
 Kind = Literal["name", "image", "layer", "directory", "container", "leftover"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that is wrong.
 
     kind      name, image, layer, directory (of a layer), container, or leftover of a killed command

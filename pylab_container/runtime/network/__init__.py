@@ -12,6 +12,7 @@
     bridge.py     the bridge and who is on it      addresses.py  choices of subnets and addresses
     ports.py      published ports                  rules.py      the nft rules of both, as text
     pools.py      the subnets of a new network     netlink.py    messages to the kernel
+    forwarder.py  from IPv6 to IPv4                forwarding.py starts and stops that
     foreign.py    rules of others that are in the way
 
 The kernel is the only database. The bridge's address says which subnet it serves; each
@@ -24,8 +25,8 @@ Importing this takes tens of milliseconds: import it late.
 
 from __future__ import annotations
 
-from pylab_container.runtime.network.bridge import Bridge, Endpoint
+from pylab_container.runtime.network.bridge import Bridge, Endpoint, owned_bridges
 from pylab_container.runtime.network.pools import plan_pools
 from pylab_container.runtime.network.ports import PortPublisher
 
-__all__ = ["Bridge", "Endpoint", "PortPublisher", "plan_pools"]
+__all__ = ["Bridge", "Endpoint", "PortPublisher", "owned_bridges", "plan_pools"]

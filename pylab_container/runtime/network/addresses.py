@@ -21,7 +21,7 @@ SUBNETS = tuple(ipaddress.IPv4Network(f"172.{second}.0.0/16") for second in rang
 def parse_subnet(text: str) -> ipaddress.IPv4Network:
     """An IPv4 subnet with room for a gateway and a container. Raises InvalidInput."""
     try:
-        subnet = ipaddress.IPv4Network(text)
+        subnet = ipaddress.IPv4Network(text, strict=False)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not an IPv4 subnet: {error}", hint="write it as 172.20.0.0/16") from error
     return _with_room(subnet)
@@ -30,7 +30,7 @@ def parse_subnet(text: str) -> ipaddress.IPv4Network:
 def parse_subnet6(text: str) -> ipaddress.IPv6Network:
     """An IPv6 subnet with room for a gateway and a container. Raises InvalidInput."""
     try:
-        subnet = ipaddress.IPv6Network(text)
+        subnet = ipaddress.IPv6Network(text, strict=False)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not an IPv6 subnet: {error}", hint="write it as fd00:1::/64") from error
     return _with_room(subnet)

@@ -10,8 +10,10 @@ import secrets
 import shlex
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.errors import Conflict, InUse, InvalidInput
 from pylab_container.formats.events import Emit, NetworkChanged, ignore
@@ -23,12 +25,15 @@ from pylab_container.runtime.network.ports import PortPublisher
 
 _DEFAULT_MTU = 1500
 
+# How a bridge's alias begins, and the longest one (IFALIASZ in linux/if.h).
+_OWNED = "network of "
+_LONGEST_ALIAS = 256
+
 # What the kernel takes as an interface name (15 bytes) and nft as a table name.
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,14}")
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]{0,14}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """Where a container is connected. `mac` is the container's side; `host_interface` the other end of its veth.
 
     address6, gateway6  "" on a network without IPv6
@@ -47,8 +52,7 @@ class Endpoint:
     gateway6: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _BridgeLink:
+class _BridgeLink(Struct, frozen=True, kw_only=True):
     """The bridge as the kernel has it. `own` is its address with its subnet; own6 None without IPv6."""
 
     index: int
@@ -74,25 +78,33 @@ class Bridge:
         ip_range: str = "",
         subnet6: str = "",
         gateway6: str = "",
+        ip_range6: str = "",
+        reserved: Sequence[str] = (),
         internal: bool = False,
+        connectivity: bool = True,
+        masquerade: bool = True,
         mtu: int | None = None,
+        owner: str = "",
         emit: Emit = ignore,
     ) -> None:
         """Nothing is created yet.
 
         subnet    as "10.1.0.0/24"; None takes the first one of Docker's list that the host has no route into
         gateway   the bridge's own address, "" the first of the subnet; gateway6 the same for subnet6
-        ip_range  the part of the subnet from which addresses are given, "" all of it
+        ip_range  the part of the subnet from which addresses are given, "" all of it; ip_range6 the same of subnet6
         subnet6   "" without IPv6
+        reserved  addresses that no container gets
         internal  no way out of it
+        connectivity  whether the containers on it reach each other
+        masquerade    whether what leaves it gets the host's address
         mtu       None takes that of the host's way out
+        owner     the path of a file that is there as long as the bridge is wanted: its alias in the kernel, see
+                  owned_bridges(); "" for a bridge that is everybody's
 
         Raises InvalidInput for a name, a subnet or an address that cannot be one.
         """
         if not _NAME.fullmatch(name):
-            raise InvalidInput(
-                f"{name!r} cannot be a bridge's name", hint="use up to 15 lowercase letters, digits and _"
-            )
+            raise InvalidInput(f"{name!r} cannot be a bridge's name", hint="use up to 15 letters, digits, _ . and -")
         self.name = name
         self.internal = internal
         self._subnet = None if subnet is None else addresses.parse_subnet(subnet)
@@ -102,7 +114,13 @@ class Bridge:
             gateway and str(addresses.parse_member(gateway, self._subnet, what="gateway")) if self._subnet else ""
         )
         self._gateway6 = gateway6
+        self._pool6 = addresses.parse_range(ip_range6, self._subnet6) if ip_range6 and self._subnet6 else None
+        self._reserved = tuple(reserved)
+        self._connectivity = connectivity
+        self._masquerade = masquerade
         self._mtu = mtu
+        # A longer one is no use: the kernel would refuse it, and half a path is the path of something else.
+        self._alias = f"{_OWNED}{owner}" if owner and len(_OWNED + owner) < _LONGEST_ALIAS else ""
         self._lock = run_root / f"{name}.lock"
         self._emit = emit
         self.ports = PortPublisher(run_root, emit=emit, is_connected=connected_containers)
@@ -127,14 +145,17 @@ class Bridge:
         address: str | None = None,
         address6: str | None = None,
         mac: str = "",
+        link_local: Sequence[str] = (),
         default_route: bool = True,
     ) -> Endpoint:
         """Give the network namespace of process pid an interface on the bridge, an address and a default route.
 
         The bridge and its rules are made if they are missing. Without an address, the lowest
-        free one is taken. Raises Conflict when the process is gone, the address is taken, or no
-        subnet or address is free; InvalidInput when the address is not in the subnet;
-        RuntimeFailed when the kernel refuses. A failed attempt leaves no veth.
+        free one is taken. link_local: addresses that the interface has besides.
+
+        Raises Conflict when the process is gone, the address is taken, or no subnet or address is free;
+        InvalidInput when the address is not in the subnet; RuntimeFailed when the kernel refuses. A failed
+        attempt leaves no veth.
         """
         with network_namespace(pid) as namespace, Netlink() as kernel:
             with locked(self._lock):
@@ -146,7 +167,7 @@ class Bridge:
                 self._add_pair(kernel, endpoint, bridge, namespace, pid)
             leads_out = default_route and not self.internal
             try:
-                netlink.in_namespace(namespace, lambda: self._configure(endpoint, pid, leads_out=leads_out))
+                netlink.in_namespace(namespace, lambda: self._configure(endpoint, pid, link_local, leads_out=leads_out))
             except BaseException:
                 self._delete_link(kernel, endpoint.host_interface)
                 raise
@@ -193,12 +214,16 @@ class Bridge:
         with locked(self._lock), Netlink() as kernel:
             if names := [_words(link)[1][:12] for link in self._ports_of(kernel)]:
                 raise InUse(f"network {self.name} has connected containers: {', '.join(names)}", hint="stop them first")
-            if kernel.link(self.name) is not None:
-                self._delete_link(kernel, self.name)
+            link = kernel.link(self.name)
+            if link is not None and self._is_anothers(link):
+                return
+            # The link goes last: as long as it is there, whoever comes after a crash finds what is left.
             tables = netlink.tables()
             if self.name in tables:
                 self._nft(f"delete table inet {self.name}")
             self.ports.clear(tables)
+            if link is not None:
+                self._delete_link(kernel, self.name)
 
     def forget(self) -> None:
         """Delete the lock file. Only whoever knows that nobody will ever use this bridge again may do so."""
@@ -232,6 +257,10 @@ class Bridge:
             raise Conflict(
                 f"the host has an interface {self.name} that is no bridge", hint="give the network another name"
             )
+        if self._is_anothers(link):
+            raise Conflict(
+                f"the bridge {self.name} is another network's", hint=f"its record is {link.alias.removeprefix(_OWNED)}"
+            )
         found = kernel.addresses(link.index, socket.AF_INET)
         found6 = self._subnet6 and [
             address
@@ -253,7 +282,10 @@ class Bridge:
         mtu = self._mtu or _default_mtu(kernel, routes)
         if link is None:
             # With a MAC of its own the bridge keeps it, else it would change with the first veth.
-            kernel.apply([netlink.add_bridge(self.name, mac=addresses.mac(str(own.ip)))], self._emit)
+            # Made and named in one packet, which the kernel works through even if the sender dies.
+            made = netlink.add_bridge(self.name, mac=addresses.mac(str(own.ip)))
+            named = [netlink.set_alias(self.name, self._alias)] if self._alias else []
+            kernel.apply([made, *named], self._emit)
             link = kernel.link(self.name)
             assert link is not None
         if self._subnet6 is None:
@@ -270,6 +302,11 @@ class Bridge:
         kernel.apply(changes, self._emit)
         return _BridgeLink(index=link.index, mtu=mtu, own=own, own6=own6)
 
+    def _is_anothers(self, link: Link) -> bool:
+        """Whether an interface says that it was made for another network than this one, and that one is wanted yet."""
+        other = link.alias.startswith(_OWNED) and link.alias != self._alias
+        return other and Path(link.alias.removeprefix(_OWNED)).exists()
+
     def _own6(self) -> ipaddress.IPv6Interface | None:
         if self._subnet6 is None:
             return None
@@ -282,7 +319,8 @@ class Bridge:
 
     def _add_rules(self, bridge: _BridgeLink) -> None:
         subnet6 = str(self._subnet6 or "")
-        self._nft(rules.bridge_table(self.name, str(bridge.own.network), subnet6, internal=self.internal))
+        subnet = str(bridge.own.network)
+        self._nft(rules.bridge_table(self.name, subnet, subnet6, internal=self.internal, masquerade=self._masquerade))
 
     def _nft(self, statements: str) -> None:
         programs.run(["nft", statements])
@@ -322,18 +360,18 @@ class Bridge:
     ) -> Endpoint:
         """Addresses and names for a new endpoint, none of which another one has."""
         words = [_words(link) for link in self._ports_of(kernel)]
-        taken = [str(bridge.own.ip), *(one[2] for one in words)]
+        taken = [str(bridge.own.ip), *self._reserved, *(one[2] for one in words)]
         chosen = addresses.choose(address, bridge.own.network, self._pool or bridge.own.network, taken)
         chosen6 = ""
         if bridge.own6 is not None:
             subnet6 = bridge.own6.network
-            taken6 = [str(bridge.own6.ip), *(one[4] for one in words if len(one) > 4)]
-            chosen6 = addresses.choose(address6, subnet6, subnet6, taken6)
+            taken6 = [str(bridge.own6.ip), *self._reserved, *(one[4] for one in words if len(one) > 4)]
+            chosen6 = addresses.choose(address6, subnet6, self._pool6 or subnet6, taken6)
         elif address6:
             raise InvalidInput(
                 f"network {self.name} has no IPv6 subnet", hint="labctr network create --ipv6 --subnet …"
             )
-        alias = " ".join(filter(None, (self.name, container_id, chosen, interface, chosen6)))
+        alias = _port_alias(self.name, container_id, chosen, interface, chosen6)
         host_interface = f"veth{secrets.token_hex(4)[:7]}"
         link = Link(index=0, name=host_interface, kind="veth", mtu=bridge.mtu, alias=alias, master=bridge.index)
         return self._endpoint(link, bridge)
@@ -363,8 +401,7 @@ class Bridge:
 
     def _add_pair(self, kernel: Netlink, endpoint: Endpoint, bridge: _BridgeLink, namespace: int, pid: int) -> None:
         host = endpoint.host_interface
-        words = (self.name, endpoint.container_id, endpoint.address, endpoint.interface, endpoint.address6)
-        alias = " ".join(filter(None, words))
+        alias = _port_alias(self.name, endpoint.container_id, endpoint.address, endpoint.interface, endpoint.address6)
         told = f"alias {shlex.quote(alias)} master {self.name}"
         pair = netlink.add_pair(
             host, mtu=bridge.mtu, peer=endpoint.interface, mac=endpoint.mac, namespace=namespace, pid=pid
@@ -372,18 +409,26 @@ class Bridge:
         try:
             joined = netlink.join_bridge(host, alias=alias, bridge=bridge.index, told=told)
             kernel.apply([pair, joined], self._emit)
+            if not self._connectivity:
+                self._isolate(host)
         except BaseException:
             self._delete_link(kernel, host)
             raise
 
-    def _configure(self, endpoint: Endpoint, pid: int, *, leads_out: bool) -> None:
+    def _isolate(self, host_interface: str) -> None:
+        """Frames between two isolated ports of a bridge are dropped by it (bridge(8)); netfilter never sees them."""
+        Path(f"/sys/class/net/{host_interface}/brport/isolated").write_text("1")
+        self._emit(NetworkChanged(f"bridge link set dev {host_interface} isolated on"))
+
+    def _configure(self, endpoint: Endpoint, pid: int, link_local: Sequence[str], *, leads_out: bool) -> None:
         """Inside the container's network namespace: addresses, links up, the way out."""
         interface = endpoint.interface
         # Docker too has no IPv6 on a network without an IPv6 subnet, nor ::1 in a container without a network
         # that has one.
         enter = f"nsenter --net=/proc/{pid}/ns/net "
-        for name in (interface, "lo") if endpoint.address6 or interface == "eth0" else (interface,):
-            self._set(f"ipv6/conf/{name}/disable_ipv6", "0" if endpoint.address6 else "1", inside=enter)
+        has_six = bool(endpoint.address6) or any(":" in address for address in link_local)
+        for name in (interface, "lo") if has_six or interface == "eth0" else (interface,):
+            self._set(f"ipv6/conf/{name}/disable_ipv6", "0" if has_six else "1", inside=enter)
         subnet = ipaddress.IPv4Interface(f"{endpoint.address}/{endpoint.prefix_length}").network
         index = socket.if_nametoindex(interface)
         changes = [
@@ -402,6 +447,9 @@ class Bridge:
             changes.append(
                 netlink.add_address(index, interface, endpoint.address6, endpoint.prefix_length6, inside=enter)
             )
+        for address in link_local:
+            length = 64 if ":" in address else 16  # RFC 4291, 2.5.6; RFC 3927, 2.1
+            changes.append(netlink.add_address(index, interface, address, length, inside=enter))
         if leads_out:
             gateways = filter(None, (endpoint.gateway, endpoint.gateway6))
             changes += [netlink.default_route(gateway, inside=enter) for gateway in gateways]
@@ -412,6 +460,13 @@ class Bridge:
         """Remove an interface, a veth with its other end; one that is gone already is no error."""
         with contextlib.suppress(NoSuchDevice):
             kernel.apply([netlink.delete_link(name)], self._emit)
+
+
+def owned_bridges() -> list[tuple[str, str]]:
+    """(name, owner) of each bridge on the host that was made for one, of whatever data root."""
+    with Netlink() as kernel:
+        bridges = [link for link in kernel.links() if link.kind == "bridge" and link.alias.startswith(_OWNED)]
+    return [(link.name, link.alias.removeprefix(_OWNED)) for link in bridges]
 
 
 def connected_containers() -> set[str]:
@@ -434,8 +489,13 @@ def network_namespace(pid: int) -> Iterator[int]:
         os.close(namespace)
 
 
+def _port_alias(bridge: str, container_id: str, address: str, interface: str, address6: str) -> str:
+    """What the host's end of a veth says of itself in the kernel: all that is known of an endpoint."""
+    return " ".join(filter(None, (bridge, container_id, address, interface, address6)))
+
+
 def _words(link: Link) -> list[str]:
-    """A host-side veth's alias: bridge, container id, address, interface, and with IPv6 that address."""
+    """The words of such an alias, the last one only with IPv6."""
     return link.alias.split()
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import shlex
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from pylab_container.errors import RuntimeFailed
 from pylab_container.formats.events import Emit, NetworkChanged
@@ -74,16 +76,14 @@ class NoSuchDevice(RuntimeFailed):
     """The interface does not exist."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Struct, frozen=True):
     """One message that changes something, and the ip(8) command that would do the same."""
 
     message: nlmsg
     command: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True):
     """An interface. alias: what ip link shows as such; master: the index of the bridge that it is a port of, or 0."""
 
     index: int
@@ -243,6 +243,12 @@ def join_bridge(name: str, *, alias: str, bridge: int, told: str) -> Change:
     message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias, "IFLA_MASTER": bridge})
     message["flags"] = message["change"] = _UP
     return Change(message, f"ip link set {name} {told} up")
+
+
+def set_alias(name: str, alias: str) -> Change:
+    """Write down what an interface is for; the kernel makes nothing of it."""
+    message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias})
+    return Change(message, f"ip link set {name} alias {shlex.quote(alias)}")
 
 
 def set_up(name: str, *, mtu: int | None = None, inside: str = "") -> Change:

@@ -1,8 +1,9 @@
 """Published ports: chosen under one lock, kept by the kernel.
 
-Rules of nft lead them to the container, without a process for each, as docker-proxy is one. What is
-published is read from those rules; whether a program of the host has a port is found out by listening
-on it for a moment. The rules of a container that is gone are removed by whoever comes next.
+Rules of nft lead them to the container, without a process for each, as docker-proxy is one; only where
+IPv6 has to become IPv4 there is one process for all (forwarder.py). What is published is read from those rules;
+whether a program of the host has a port is found out by listening on it for a moment. The rules of a
+container that is gone are removed by whoever comes next.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Emit, NetworkChanged
 from pylab_container.formats.ports import PortRequest, PublishedPort
 from pylab_container.host import programs
 from pylab_container.host.files import locked
 from pylab_container.runtime.network import netlink, rules
+from pylab_container.runtime.network.forwarding import Forwarder, is_possible
+from pylab_container.runtime.network.rules import Target
 
 _ATTEMPTS = 200  # to be given a port by the kernel that no container has
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -33,6 +38,7 @@ class PortPublisher:
     def __init__(self, run_root: Path, *, emit: Emit, is_connected: Callable[[], set[str]]) -> None:
         """is_connected: the ids of the containers that are on any network now, by their first twelve digits."""
         self._lock = run_root / "ports.lock"
+        self._forwarder = Forwarder(run_root)
         self._emit = emit
         self._connected = is_connected
 
@@ -42,24 +48,28 @@ class PortPublisher:
         """Lead ports of the host to a container's addresses; what it had published before is replaced.
 
         Raises Conflict in Docker's words for a port that another container or a program of the host
-        has, RuntimeFailed for an address that is not the host's; then nothing of it is published.
+        has, RuntimeFailed for an address that is not the host's, InvalidInput for UDP over IPv6 to a
+        container without; then nothing of it is published.
         """
         name = rules.ports_table_name(container_id)
         with locked(self._lock):
             others = self._published_by_others(name)
-            targets: list[tuple[PublishedPort, str]] = []
+            targets: list[Target] = []
             for request in wanted:
-                taken = [*others, *(port for port, _ in targets)]
+                taken = [*others, *(target.port for target in targets)]
                 targets += _choose(request, taken, address, address6)
-            self._nft(rules.ports_table(name, targets))
-        return [port for port, _ in targets]
+            published = [target.port for target in targets]
+            targets += _loopbacks(targets, address)
+            forwarder = self._forwarder.ensure() if any(target.is_forwarded for target in targets) else 0
+            self._nft(rules.ports_table(name, targets, forwarder=forwarder))
+        return published
 
     def withdraw(self, container_id: str) -> None:
         """Remove a container's rules and those of containers that are gone. No error if there are none."""
         own = rules.ports_table_name(container_id)
         with locked(self._lock):
-            for name in self._stale(_our_tables()) | ({own} & _our_tables()):
-                self._nft(f"delete table inet {name}")
+            tables = _our_tables()
+            self._delete(tables, self._stale(tables) | ({own} & tables))
 
     def clear(self, known: Iterable[str]) -> None:
         """Remove the rules of containers that are gone; known are the tables as the caller found them.
@@ -69,8 +79,14 @@ class PortPublisher:
         if not any(name.startswith(rules.PORTS_PREFIX) for name in known):
             return
         with locked(self._lock):
-            for name in self._stale(_our_tables()):
-                self._nft(f"delete table inet {name}")
+            tables = _our_tables()
+            self._delete(tables, self._stale(tables))
+
+    def _delete(self, tables: set[str], gone: set[str]) -> None:
+        for name in gone:
+            self._nft(f"delete table inet {name}")
+        if gone == tables:
+            self._forwarder.stop()
 
     def _stale(self, names: set[str]) -> set[str]:
         # The tables were read before the containers: one that starts meanwhile has its link first.
@@ -101,28 +117,33 @@ def _read_ports(tables: set[str]) -> list[PublishedPort]:
     return [rules.parse_comment(rule["comment"]) for rule in found if rule["table"] in tables and "comment" in rule]
 
 
-def _choose(
-    request: PortRequest, taken: Sequence[PublishedPort], address: str, address6: str
-) -> list[tuple[PublishedPort, str]]:
+def _choose(request: PortRequest, taken: Sequence[PublishedPort], address: str, address6: str) -> list[Target]:
     """The ports for one request: one, or two where every IPv4 and every IPv6 address of the host is meant."""
-    hosts = [request.host_ip] if request.host_ip else ["0.0.0.0", *(["::"] if address6 else [])]
-    aims = [(host, address6 if ":" in host else address) for host in hosts]
-    for host, target in aims:
-        if host == "::1":
-            raise InvalidInput("cannot publish on ::1: the kernel leads it nowhere", hint="publish on 127.0.0.1")
-        if not target:
+    can_be_forwarded = request.protocol == "tcp"
+    has_six = bool(address6) or (can_be_forwarded and is_possible())
+    hosts = [request.host_ip] if request.host_ip else ["0.0.0.0", *(["::"] if has_six else [])]
+    aims = [(host, address6 if ":" in host and host != "::1" and address6 else address) for host in hosts]
+    for host, aim in aims:
+        if ":" in host and ":" not in aim and not can_be_forwarded:
             raise InvalidInput(
-                f"cannot publish on {host}: the container has no IPv6 address",
-                hint="labctr network create --ipv6 --subnet …",
+                f"cannot publish {request.container_port}/{request.protocol} on {host}: only TCP is led from IPv6 to "
+                "IPv4",
+                hint="publish it on an IPv4 address, or on a network with IPv6 (network create --ipv6) and not on ::1",
             )
     port = _free_port(request, hosts, taken)
-    return [(_published(request, host, port), target) for host, target in aims]
+    return [Target(_published(request, host, port), aim) for host, aim in aims]
 
 
 def _published(request: PortRequest, host_ip: str, host_port: int) -> PublishedPort:
     return PublishedPort(
         host_ip=host_ip, host_port=host_port, container_port=request.container_port, protocol=request.protocol
     )
+
+
+def _loopbacks(targets: Sequence[Target], address: str) -> list[Target]:
+    """What `::` means besides, where nft leads it to an IPv6 address: ::1, which it cannot lead there."""
+    everywhere = [target.port for target in targets if target.port.host_ip == "::" and not target.is_forwarded]
+    return [Target(replace(port, host_ip="::1"), address) for port in everywhere if port.protocol == "tcp"]
 
 
 def _free_port(request: PortRequest, hosts: Sequence[str], taken: Sequence[PublishedPort]) -> int:
@@ -157,8 +178,9 @@ def _is_free(protocol: str, host: str, port: int, taken: Iterable[PublishedPort]
 
 
 def _overlap(one: str, other: str) -> bool:
-    same_family = (":" in one) == (":" in other)
-    return same_family and (one == other or one in ("0.0.0.0", "::") or other in ("0.0.0.0", "::"))
+    if ":" in one or ":" in other:
+        return ":" in one and ":" in other  # any two: the forwarder goes by the port alone
+    return one == other or "0.0.0.0" in (one, other)
 
 
 def _listen(protocol: str, host: str, port: int) -> int:

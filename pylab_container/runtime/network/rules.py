@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec import Struct
+
 from pylab_container.formats.ports import PublishedPort
+from pylab_container.runtime.network.forwarder import MARK
 
 PORTS_PREFIX = "labctr_ports_"
 
@@ -30,16 +33,23 @@ def replace_table(name: str, *statements: str) -> str:
     return "; ".join([f"add table {table}", f"delete table {table}", f"add table {table}", *statements])
 
 
-def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool) -> str:
+def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool, masquerade: bool = True) -> str:
     """The table of a bridge.
 
     subnet    what leaves it for elsewhere gets the host's address; subnet6 the same, "" without IPv6
     internal  nothing leaves, and nothing comes in
+    masquerade  whether what leaves gets that address
     """
     networks = [("ip", subnet), *([("ip6", subnet6)] if subnet6 else [])]
     return replace_table(
         name,
-        *_chain(name, "postrouting", "nat", "srcnat", _source_rules(name, networks, internal=internal)),
+        *_chain(
+            name,
+            "postrouting",
+            "nat",
+            "srcnat",
+            _source_rules(name, networks, leaves=masquerade and not internal, internal=internal),
+        ),
         *_chain(name, "forward", "filter", "filter", _forward_rules(name, internal=internal)),
         *_chain(name, "prerouting", "filter", "raw", _loopback_rules(name)),
     )
@@ -51,11 +61,12 @@ def _chain(table: str, hook: str, kind: str, priority: str, rules: Sequence[str]
         yield f"add rule inet {table} {hook} {rule}"
 
 
-def _source_rules(name: str, networks: Sequence[tuple[str, str]], *, internal: bool) -> list[str]:
+def _source_rules(name: str, networks: Sequence[tuple[str, str]], *, leaves: bool, internal: bool) -> list[str]:
     """Whose address a packet bears when it leaves: the host's, where the answer must come back through it."""
     rules = []
-    if not internal:
+    if leaves:
         rules = [f'{family} saddr {subnet} oifname != "{name}" masquerade' for family, subnet in networks]
+    if not internal:
         # Within the subnet the container would answer the asker itself, who asked somebody else.
         rules += [f'{family} saddr {subnet} oifname "{name}" ct status dnat masquerade' for family, subnet in networks]
     return [*rules, f'ip saddr 127.0.0.0/8 oifname "{name}" masquerade']
@@ -82,10 +93,24 @@ def ports_table_name(container_id: str) -> str:
     return f"{PORTS_PREFIX}{container_id[:12]}"
 
 
-def ports_table(name: str, targets: Sequence[tuple[PublishedPort, str]]) -> str:
-    """The table of a container: (port, the container's address) pairs. The comments say what read_ports() reads."""
-    coming = [_port_rule(port, address) for port, address in targets if not _is_loopback(port.host_ip)]
-    going = [_port_rule(port, address) for port, address in targets]
+class Target(Struct, frozen=True):
+    """A port of the host, and the address of the container that it leads to."""
+
+    port: PublishedPort
+    address: str
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether the forwarder must make IPv4 of IPv6."""
+        return ":" in self.port.host_ip and ":" not in self.address
+
+
+def ports_table(name: str, targets: Sequence[Target], *, forwarder: int) -> str:
+    """The table of a container; forwarder is the forwarder's port. Comments say what parse_comment() reads."""
+    coming = [_port_rule(one, forwarder) for one in targets if not _is_loopback(one.port.host_ip)]
+    # Marked packets are for the rules of forwarded ports, which another container may have.
+    going = [f"meta mark != {MARK} {_port_rule(one, forwarder)}" for one in targets]
+    going += [_forwarded_rule(one) for one in targets if one.is_forwarded]
     # A stranger on the network may send to 127.0.0.1, too: what is published there is for the host alone.
     return replace_table(
         name,
@@ -94,14 +119,35 @@ def ports_table(name: str, targets: Sequence[tuple[PublishedPort, str]]) -> str:
     )
 
 
-def _port_rule(port: PublishedPort, address: str) -> str:
-    family, target = ("ip6", f"[{address}]") if ":" in address else ("ip", address)
-    everywhere = port.host_ip in ("0.0.0.0", "::")
-    # Unlike 127.0.0.1, ::1 cannot be led elsewhere: there it is refused at once, and clients try the former.
-    local = "ip6 daddr != ::1 fib daddr type local" if family == "ip6" else "meta nfproto ipv4 fib daddr type local"
-    where = local if everywhere else f"{family} daddr {port.host_ip}"
-    lead = f"dnat {family} to {target}:{port.container_port}"
-    return f'{where} {port.protocol} dport {port.host_port} {lead} comment "{_comment(port)}"'
+def _port_rule(target: Target, forwarder: int) -> str:
+    port, address = target.port, target.address
+    if target.is_forwarded:
+        lead = f"redirect to :{forwarder}"
+    elif ":" in address:
+        lead = f"dnat ip6 to [{address}]:{port.container_port}"
+    else:
+        lead = f"dnat ip to {address}:{port.container_port}"
+    return f'{_where(target)} {port.protocol} dport {port.host_port} {lead} comment "{_comment(port)}"'
+
+
+def _where(target: Target) -> str:
+    """Which addresses of the host a rule is about."""
+    match target.port.host_ip:
+        case "0.0.0.0":
+            return "meta nfproto ipv4 fib daddr type local"
+        case "::" if target.is_forwarded:
+            return "meta nfproto ipv6 fib daddr type local"
+        case "::":
+            return "ip6 daddr != ::1 fib daddr type local"  # ::1 has a rule of its own: only the forwarder leads it
+        case address:
+            return f"{'ip6' if ':' in address else 'ip'} daddr {address}"
+
+
+def _forwarded_rule(target: Target) -> str:
+    """How what the forwarder sends on comes to the container, also where nothing is published on IPv4."""
+    port = target.port
+    where = f"meta mark {MARK} ip daddr 127.0.0.1 {port.protocol} dport {port.host_port}"
+    return f"{where} dnat ip to {target.address}:{port.container_port}"
 
 
 def _comment(port: PublishedPort) -> str:

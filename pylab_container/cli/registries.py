@@ -1,0 +1,162 @@
+"""Images to and from registries: pull, push, login, logout, search, registry serve."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.transfer_output import Display
+from pylab_container.errors import InvalidInput
+from pylab_container.formats.credentials import host_of, key
+from pylab_container.formats.reference import DEFAULT_TAG, Reference, parse
+
+if TYPE_CHECKING:
+    from pylab_container.engine.images.registry_server import RegistryServer
+
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Only the image's name.")
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
+@click.option("-a", "--all-tags", is_flag=True, help="Every tag of the repository.")
+@click.option("--platform", default="", metavar="OS/ARCH", help="Of several, this one.  [default: this machine's]")
+@_QUIET
+def pull(*, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
+    """Bring an image from a registry."""
+    reference = _reference(name, all_tags=all_tags, quiet=quiet)
+    progress = None if quiet else Display(sys.stdout)
+    open_engine().images.pull(name, all_tags=all_tags, platform=platform, progress=progress)
+    click.echo(_full(reference, all_tags=all_tags))
+
+
+@click.command(cls=Command)
+@click.argument("name", metavar="NAME[:TAG]")
+@click.option("-a", "--all-tags", is_flag=True, help="Every tag that the repository has here.")
+@_QUIET
+def push(*, name: str, all_tags: bool, quiet: bool) -> None:
+    """Send an image to the registry that its name says."""
+    reference = _reference(name, all_tags=all_tags, quiet=quiet)
+    if reference.digest:
+        raise InvalidInput("cannot push a digest reference", hint=f"labctr push {reference.repository}:TAG")
+    open_engine().images.push(name, all_tags=all_tags, progress=None if quiet else Display(sys.stdout))
+    if quiet:
+        click.echo(_full(reference, all_tags=all_tags))
+
+
+def _reference(name: str, *, all_tags: bool, quiet: bool) -> Reference:
+    """What NAME means; says so where it left the tag out."""
+    reference = parse(name)
+    explicit = reference.digest or name.endswith(f":{reference.tag}")
+    if all_tags and explicit:
+        raise InvalidInput("tag can't be used with --all-tags/-a", hint=f"write {reference.repository} alone")
+    if not all_tags and not explicit and not quiet:
+        click.echo(f"Using default tag: {DEFAULT_TAG}")
+    return reference
+
+
+def _full(reference: Reference, *, all_tags: bool) -> str:
+    name = f"{reference.domain}/{reference.path}"
+    if all_tags:
+        return name
+    return f"{name}{f':{reference.tag}' if reference.tag else ''}{f'@{reference.digest}' if reference.digest else ''}"
+
+
+# ---- who we are --------------------------------------------------------------------------------
+
+
+@click.command(cls=Command)
+@click.argument("server", required=False, default="")
+@click.option("-u", "--username", metavar="NAME", help="Who.")
+@click.option("-p", "--password", metavar="TEXT", help="What only he or she knows; others may see it in `ps`.")
+@click.option("--password-stdin", "from_stdin", is_flag=True, help="Take the password from standard input.")
+def login(*, server: str, username: str | None, password: str | None, from_stdin: bool) -> None:
+    """Prove to a registry who we are, and remember it in docker's config.json."""
+    from pylab_container.engine.images.login import file_path
+
+    if password is not None:
+        click.echo("WARNING! Using --password via the CLI is insecure. Use --password-stdin.", err=True)
+    if from_stdin:
+        if password is not None:
+            raise InvalidInput("--password and --password-stdin are mutually exclusive", hint="leave one out")
+        if not username:
+            raise InvalidInput("Must provide --username with --password-stdin", hint="-u NAME")
+        password = sys.stdin.read().rstrip("\r\n")
+    elif (username is None or password is None) and not sys.stdin.isatty():
+        raise InvalidInput("cannot ask for a name and a password: no terminal", hint="-u NAME --password-stdin")
+    username = username or click.prompt("Username")
+    password = password if password is not None else click.prompt("Password", hide_input=True)
+    if not username or not password:
+        raise InvalidInput("username and password are needed", hint="-u NAME --password-stdin")
+    open_engine().login(username, password, server)
+    click.echo(f"The password is kept in {file_path()}, or by the helper that it names.", err=True)
+    click.echo("Login Succeeded")
+
+
+@click.command(cls=Command)
+@click.argument("server", required=False, default="")
+def logout(server: str) -> None:
+    """Forget who we are at a registry."""
+    name = key(host_of(server))
+    if open_engine().logout(server):
+        click.echo(f"Removing login credentials for {name}")
+    else:
+        click.echo(f"Not logged in to {name}")
+
+
+@click.command(cls=Command)
+@click.argument("term")
+def search(term: str) -> None:
+    """Say why there is no searching: the protocol of registries has none."""
+    open_engine().images.search(term)
+
+
+# ---- a registry of our own ---------------------------------------------------------------------
+
+
+@click.command(cls=Command)
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0: any that is free.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Who can reach it: 0.0.0.0 is everybody.")
+@click.option("--data", type=click.Path(file_okay=False), metavar="DIR", help="Keep its data here.  [default: nowhere]")
+def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None) -> None:
+    """Serve local images (all that have a name, if none is named) to a class, with Debian's docker-registry.
+
+    Ends with Ctrl-C.
+    """
+    from pylab_container.engine.images import registry_server
+
+    engine = open_engine()
+    with registry_server.running(
+        engine, images, address=address, port=port, data=Path(data) if data else None
+    ) as served:
+        click.echo(_instructions(served))
+        sys.stdout.flush()
+        try:
+            status = served.wait()
+        except KeyboardInterrupt:
+            click.echo("\nended", err=True)
+        else:
+            raise InvalidInput(f"docker-registry ended with status {status}", hint="is the port taken?")
+
+
+def _instructions(served: RegistryServer) -> str:
+    """What students have to type."""
+    host = f"{served.host}:{served.port}"
+    pull = f"    labctr pull {host}" if served.is_local else f"    labctr --insecure-registry {host} pull {host}"
+    who = "this machine only (for a class: --address 0.0.0.0)" if served.is_local else "everybody on its networks"
+    lines = [
+        f"{len(served.names)} {'image' if len(served.names) == 1 else 'images'} at http://{host}, for {who}. Type:",
+        "",
+        *(f"{pull}/{name.path}:{name.tag}" for name in served.names[:3]),
+        "",
+        "or, to use Docker's images under their own names, once:",
+        "",
+        f"    export LABCTR_REGISTRY_MIRRORS=http://{host}",
+        "",
+        "There is no password. Ctrl-C ends the registry.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""How a pull or push looks: docker's line for each layer, changed in place in a terminal, else line after line."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from pylab_container.formats import progress
+from pylab_container.formats.events import Event, LayerTransfer
+
+_ERASE = "\x1b[2K"
+
+
+class Display:
+    """Shows the events of a transfer. In a terminal, a layer keeps its line, on which it is told how far it is."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._lines: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event; those of other operations are ignored."""
+        if not isinstance(event, LayerTransfer):
+            self._plain(progress.line(event))
+        elif self._terminal:
+            self._in_place(event)
+        elif not event.current:  # a log is no place for a bar
+            self._plain(progress.line(event))
+
+    def _plain(self, text: str | None) -> None:
+        if text is not None:
+            self._lines.clear()  # what stands above is finished
+            self._write(f"{text}\n")
+
+    def _in_place(self, event: LayerTransfer) -> None:
+        """Go up to the layer's line, write it anew, and come back."""
+        new = event.layer not in self._lines
+        number = self._lines.setdefault(event.layer, len(self._lines))
+        up = len(self._lines) - number - (1 if new else 0)
+        text = progress.line(event, columns=self._columns())
+        move, back = (f"\x1b[{up}A", f"\x1b[{up}B") if up else ("", "")
+        self._write(f"{move}{_ERASE}\r{text}\r{back}" + ("\n" if new else ""))
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            return 80
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()

@@ -1,0 +1,28 @@
+"""`labctr daemon`: Docker's Engine API over HTTP, on the same engine that notebooks use.
+
+    docker, docker-py, skopeo …                      labctr, notebooks
+             │  HTTP on a unix socket                       │
+          server.py        sockets, signals                 │
+        application.py     routes, versions, errors         │
+     containers.py  images.py  networks.py  …               │
+             └───────────────── engine ─────────────────────┘
+
+Nothing is kept here: what is asked is looked up in the data root at that moment, so both ways may be used side
+by side, and a daemon that ends leaves its containers as they are. A handler parses, calls the engine once, and
+renders the answer:
+
+    routes.py      every path, and which module answers it
+    call.py        one request: its parameters, its body, the engine
+    fields.py      what a document that a client sent says, each value of the type that it must have
+    streams.py     what goes on for long: bodies, JSON lines, the output of blocking iterators
+    hijack.py      connections that stop being HTTP: attach and exec
+
+Source: Docker Engine API, versions 1.22 to 1.45 (docs.docker.com/reference/api/engine).
+"""
+
+from __future__ import annotations
+
+MINIMUM_VERSION = "1.22"
+"""The oldest version of the API that is answered: Debian's skopeo asks for it."""
+VERSION = "1.45"
+"""The newest."""

@@ -1,0 +1,186 @@
+"""From a request to its handler: versions, errors, and the headers of every answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from aiohttp import web
+
+from pylab_container import __version__
+from pylab_container.daemon import MINIMUM_VERSION, VERSION
+from pylab_container.daemon.call import ENGINE, WORKERS, Call, Version, answer, parse_version
+from pylab_container.daemon.starts import STARTS, Starts
+from pylab_container.engine import Engine
+from pylab_container.errors import InvalidInput, LabError, NotFound
+
+_WORKERS = 1000
+"""Threads at most; a call holds one while the engine works for it. Idle ones are used again."""
+_LAST_MOMENT = 3.0  # seconds for a build to end the command that runs
+_VERSIONED = re.compile(r"/v([0-9.]+)(/.*)")
+_UNCLEAN = re.compile(r"//|/\.(/|$)")
+_ERRORS_ARE_DOCUMENTS = (1, 24)
+_PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
+
+_BEGUN: web.RequestKey[bool] = web.RequestKey("begun", bool)
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+_logger = logging.getLogger(__name__)
+
+
+class Route(NamedTuple):
+    """A handler's place: path as in the API's documentation, without the version.
+
+    What stands for {name} may hold slashes, as names of images do.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class Table:
+    """All routes; the first that fits is taken."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
+        for method, path, handler in routes:
+            pattern = re.compile(_PLACEHOLDER.sub(r"(?P<\1>.+)", path), re.DOTALL)
+            self._routes.setdefault((method, _first(path)), []).append((pattern, handler))
+
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+        """The handler, and what its placeholders stand for. Raises NotFound."""
+        for pattern, handler in self._routes.get((method, _first(path)), ()):
+            if found := pattern.fullmatch(path):
+                return handler, found.groupdict()
+        raise NotFound("page not found", hint="the API's documentation tells what there is")
+
+
+def _first(path: str) -> str:
+    """The first word of a path: it parts the routes into short lists."""
+    return path[1:].partition("/")[0]
+
+
+def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
+    """The API on an engine. Each path is there with a version before it and without."""
+    app = web.Application()
+    app[ENGINE] = engine
+    app[STARTS] = Starts()
+    app.cleanup_ctx.append(_workers)
+    app.on_response_prepare.append(_add_headers)
+    app.router.add_route("*", r"/{path:[\s\S]*}", _answering(Table(routes)))
+    return app
+
+
+async def _workers(app: web.Application) -> AsyncIterator[None]:
+    """The threads, as long as the application lives. In the end those that were told to stop get a moment for it."""
+    app[WORKERS] = ThreadPoolExecutor(_WORKERS, thread_name_prefix="call")
+    yield
+    ending = threading.Thread(target=app[WORKERS].shutdown, kwargs={"cancel_futures": True}, daemon=True)
+    ending.start()
+    deadline = time.monotonic() + _LAST_MOMENT
+    while ending.is_alive() and time.monotonic() < deadline:
+        await asyncio.sleep(0.02)
+
+
+def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        """Every failure as the API tells it: a status and {"message": …}."""
+        try:
+            if request.method == "OPTIONS":
+                return web.Response()
+            if (clean := _cleaned(request.raw_path)) is not None:
+                return web.Response(status=301, headers={"Location": clean})
+            version, path = _version_and_path(request.path)
+            handler, names = table.find(request.method, path)
+            return await handler(Call(request, version, names))
+        except LabError as error:
+            return _unless_begun(request, failure(error, plain=_speaks_plainly(request.path)))
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:  # whatever it is: the client gets an answer, and the log the story
+            _logger.exception("%s %s", request.method, request.path)
+            return _unless_begun(request, answer({"message": f"{type(error).__name__}: {error}"}, 500))
+
+    return handle
+
+
+def _unless_begun(request: web.Request, response: web.Response) -> web.Response:
+    """A failure as an answer. Where another answer has begun, that is cut off: its missing end tells the client."""
+    if _BEGUN not in request:
+        return response
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("the answer had begun")
+
+
+def failure(error: LabError, *, plain: bool = False) -> web.Response:
+    """An error as an answer. Its hint is for people who type labctr; those who type docker would not see it.
+
+    plain  as text, which was the form before 1.24
+    """
+    if plain:
+        return web.Response(text=f"{error.message}\n", status=error.http_status)
+    return answer({"message": error.message}, error.http_status)
+
+
+def _speaks_plainly(path: str) -> bool:
+    """Whether a path begins with a version whose errors are text."""
+    found = _VERSIONED.fullmatch(path)
+    try:
+        return found is not None and parse_version(found[1]) < _ERRORS_ARE_DOCUMENTS
+    except InvalidInput:
+        return False
+
+
+def _cleaned(target: str) -> str | None:
+    """Where a target leads that has empty parts or single dots in its path; None for one that has none.
+
+    As in dockerd, whose router sends a client there. What is behind percent signs is a name, and left alone;
+    and so are two dots, which lead nowhere here.
+    """
+    path, mark, query = target.partition("?")
+    if not path.startswith("/") or not _UNCLEAN.search(path):
+        return None
+    kept = [part for part in path.split("/") if part not in ("", ".")]
+    return f"/{'/'.join(kept)}{'/' if kept and path.endswith('/') else ''}{mark}{query}"
+
+
+def _version_and_path(path: str) -> tuple[Version, str]:
+    """What a path begins with, if it is a version, and the rest of it. Raises InvalidInput."""
+    found = _VERSIONED.fullmatch(path)
+    if found is None:
+        return parse_version(VERSION), path
+    version = parse_version(found[1])
+    if version < parse_version(MINIMUM_VERSION):
+        raise InvalidInput(
+            f"client version {found[1]} is too old. Minimum supported API version is {MINIMUM_VERSION}, "
+            "please upgrade your client to a newer version",
+            hint="set DOCKER_API_VERSION",
+        )
+    if version > parse_version(VERSION):
+        raise InvalidInput(
+            f"client version {found[1]} is too new. Maximum supported API version is {VERSION}",
+            hint="set DOCKER_API_VERSION",
+        )
+    return version, found[2]
+
+
+_HEADERS = {
+    "Api-Version": VERSION,
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"pylab-container/{__version__} (linux)",
+}
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    request[_BEGUN] = True
+    response.headers.update(_HEADERS)

@@ -1,0 +1,91 @@
+"""Files of a container as tars, in and out: docker cp."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import posixpath
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.call import Call
+from pylab_container.daemon.containers import find
+from pylab_container.daemon.streams import body_file, send
+from pylab_container.engine.containers.filesystem import PathStatus
+from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+from pylab_container.formats.golang import file_mode
+from pylab_container.formats.timestamps import rfc3339
+
+_STATUS = "X-Docker-Container-Path-Stat"
+
+
+async def status(call: Call) -> web.Response:
+    """What is at a path, in a header."""
+    path = _path(call)
+    with _named(call, path):
+        found = await call.run((await find(call)).path_status, path)
+    return web.Response(headers={_STATUS: _encoded(found), "Content-Type": "application/json"})
+
+
+async def get(call: Call) -> web.StreamResponse:
+    """A file or directory as a tar; the header tells what is there."""
+    path = _path(call)
+    with _named(call, path):
+        pieces, found = await call.run((await find(call)).get_archive, path)
+    response = web.StreamResponse(headers={_STATUS: _encoded(found), "Content-Type": "application/x-tar"})
+    return await send(call, lambda _: pieces, response=response)
+
+
+async def put(call: Call) -> web.Response:
+    """Extract a tar into a directory."""
+    path = _path(call)
+    with _named(call, path):
+        await call.run(
+            (await find(call)).put_archive,
+            path,
+            body_file(call),
+            keep_directories=call.flag("noOverwriteDirNonDir"),
+            as_user=call.flag("copyUIDGID"),
+        )
+    return web.Response()
+
+
+@contextlib.contextmanager
+def _named(call: Call, path: str) -> Iterator[None]:
+    """Where a path leads nowhere, the error names it and the container as the client did."""
+    try:
+        yield
+    except ContainerNotFound:
+        raise
+    except NotFound as error:
+        path = posixpath.normpath(path)
+        raise NotFound(f"Could not find the file {path} in container {call.name}", hint=error.hint) from error
+
+
+def _path(call: Call) -> str:
+    path = call.text("path")
+    if not path:
+        raise InvalidInput("missing path parameter", hint="send path=/…")
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _encoded(found: PathStatus) -> str:
+    """The value of the header: a JSON document in base64 (Engine API, "ContainerArchiveInfo")."""
+    document = {
+        "name": found.name,
+        "size": found.size,
+        "mode": file_mode(found.mode),
+        "mtime": rfc3339(found.mtime),
+        "linkTarget": found.link,
+    }
+    return base64.b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
+
+
+ROUTES = (
+    Route("HEAD", "/containers/{name}/archive", status),
+    Route("GET", "/containers/{name}/archive", get),
+    Route("PUT", "/containers/{name}/archive", put),
+)

@@ -1,0 +1,211 @@
+"""/build: an image from a Dockerfile, by the classic builder; and /commit: one from a container."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from pylab_container.daemon import streams
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.call import Call, Json, answer, parse_json
+from pylab_container.daemon.images import target_name
+from pylab_container.daemon.registries import all_credentials, instructions
+from pylab_container.engine.builder import BuildOptions, build
+from pylab_container.engine.builder.presenter import Presenter
+from pylab_container.errors import DockerfileError, InvalidInput, LabError, NotFound, Unavailable
+from pylab_container.formats import progress
+from pylab_container.formats import reference as references
+from pylab_container.formats.events import Event
+from pylab_container.formats.hostconfig import complete_memory, extra_hosts
+
+_RED = "\x1b[91m{}\x1b[0m"
+"""How docker's classic builder shows the standard error of a command."""
+_HARMLESS: Mapping[str, tuple[str, ...]] = {
+    "cgroupparent": (),
+    "cpusetmems": (),
+    "isolation": ("default",),
+    "outputs": ("[]", "null"),
+    "remote": (),
+    "securityopt": ("[]", "null"),
+    "squash": ("0", "false"),
+    "version": ("1",),
+}
+"""Parameters that can only say what happens anyway."""
+_PERIOD = 100_000  # microseconds: the period that a quota is of where nobody says another
+
+
+async def build_image(call: Call) -> web.StreamResponse:
+    """Build; each line of the answer is a piece of what docker prints."""
+    options = _options(call)
+    engine, body = call.private_engine(), streams.body_file(call)
+
+    def work(tell: streams.Tell, stop: threading.Event) -> None:
+        said: list[str] = []
+        quiet = call.flag("q")
+        presenter = Presenter(said.append if quiet else lambda text: tell({"stream": text}), errors=_RED)
+
+        def note(event: Event) -> None:
+            presenter(event)
+            if not quiet and (transfer := progress.document(event)) is not None:  # of a base image
+                tell(transfer)
+
+        try:
+            with engine.events.subscribed(note):
+                image = build(engine, body, options, stop=stop)
+        except LabError as error:
+            presenter.close()
+            if quiet:
+                tell({"stream": "".join(said)})
+            raise _as_told(error) from error
+        _tell_end(tell, image.id, options, quiet=quiet)
+
+    return await streams.send_told(call, work, told=False)
+
+
+def _tell_end(tell: streams.Tell, image_id: str, options: BuildOptions, *, quiet: bool) -> None:
+    if quiet:
+        tell({"stream": f"{image_id}\n"})
+        return
+    tell({"aux": {"ID": image_id}})
+    tell({"stream": f"Successfully built {image_id[7:19]}\n"})
+    for name in options.names:
+        tell({"stream": f"Successfully tagged {name.familiar}\n"})
+
+
+def _as_told(error: LabError) -> LabError:
+    """A mistake in the Dockerfile with its place; docker says it so."""
+    if not isinstance(error, DockerfileError):
+        return error
+    return InvalidInput(f"dockerfile parse error line {error.line}: {error.message}", hint=error.hint)
+
+
+def _options(call: Call) -> BuildOptions:
+    """What the parameters ask for. Raises InvalidInput for what the builder does not do."""
+    for name, values in _HARMLESS.items():
+        if call.text(name).lower() not in ("", *values):
+            raise InvalidInput(f"the parameter {name} is not supported: {call.text(name)}", hint="leave it out")
+    return BuildOptions(
+        names=tuple(references.parse_tag(name) for name in call.texts("t") if name),
+        dockerfile=call.text("dockerfile") or None,
+        buildargs=_texts(call, "buildargs"),
+        labels=_texts(call, "labels"),
+        target=call.text("target"),
+        nocache=call.flag("nocache"),
+        pull=call.flag("pull"),
+        cache_from=tuple(_list(call, "cachefrom")),
+        network=call.text("networkmode"),
+        extra_hosts=tuple(extra_hosts([host for text in call.texts("extrahosts") for host in _hosts(text)])),
+        platform=call.text("platform"),
+        auth_configs=all_credentials(call),
+        limits=_limits(call),
+    )
+
+
+def _texts(call: Call, name: str) -> dict[str, str]:
+    """A parameter that is a JSON object of strings; null stands for a variable that the client does not have."""
+    text = call.text(name)
+    if text in ("", "null"):
+        return {}
+    found = parse_json(text.encode(), name)
+    for key, value in found.items():
+        if value is not None and not isinstance(value, str):
+            raise InvalidInput(f"error reading {name}: {key} is no text", hint='{"NAME": "value"}')
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _list(call: Call, name: str) -> list[Any]:
+    """A parameter that is a JSON list."""
+    text = call.text(name)
+    try:
+        found = json.loads(text) if text else []
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"error reading {name}: {error}", hint="send a JSON list") from None
+    if not isinstance(found, list | None):
+        raise InvalidInput(f"error reading {name}: not a list", hint="send a JSON list")
+    return found or []
+
+
+def _hosts(text: str) -> list[str]:
+    """ "name:address", once or, as older clients send it, several times with commas between."""
+    return [host for host in text.split(",") if host]
+
+
+def _limits(call: Call) -> Json:
+    """What the commands of RUN may use, as fields of HostConfig."""
+    fields: Json = {
+        "Memory": call.number("memory"),
+        "MemorySwap": call.number("memswap"),
+        "CpuShares": call.number("cpushares"),
+        "CpusetCpus": call.text("cpusetcpus"),
+        "ShmSize": call.number("shmsize"),
+        "Ulimits": _list(call, "ulimits"),
+    }
+    if quota := call.number("cpuquota"):
+        fields["NanoCpus"] = quota * 10**9 // (call.number("cpuperiod") or _PERIOD)
+    limits = {name: value for name, value in fields.items() if value}
+    for one in limits.get("Ulimits", ()):
+        if not isinstance(one, dict) or not {"Name", "Soft", "Hard"} <= one.keys():
+            raise InvalidInput(f"invalid ulimit: {one}", hint='{"Name": "nofile", "Soft": 512, "Hard": 1024}')
+    return complete_memory(limits)
+
+
+# ---- around it -------------------------------------------------------------------------------
+
+
+async def prune(call: Call) -> web.Response:
+    """Remove the build cache."""
+    known = {name: values for name, values in call.filters().items() if name not in ("unused-for", "dangling")}
+    if call.number("keep-storage"):
+        raise InvalidInput("keep-storage is not supported", hint='use the filter {"until": ["24h"]}')
+    pruned = await call.run(call.engine.prune_builds, all=call.flag("all"), filters=known)
+    names = [removal.name for removal in pruned.deleted]
+    return answer({"CachesDeleted": names, "SpaceReclaimed": pruned.space_reclaimed})
+
+
+async def cancel(call: Call) -> web.Response:
+    """A build of the classic builder ends when its client closes the connection; there are no others."""
+    if not (identity := call.text("id")):
+        raise InvalidInput("build ID not provided", hint="id=…")
+    raise NotFound(f"no build {identity}", hint="close the connection of a build to end it")
+
+
+async def session(call: Call) -> web.Response:
+    """What BuildKit's clients open beside a build."""
+    raise Unavailable("this engine has no BuildKit", hint="DOCKER_BUILDKIT=0 docker build")
+
+
+async def commit(call: Call) -> web.Response:
+    """An image of a container, and of what it has changed."""
+    name = call.text("container")
+    if not name:
+        raise InvalidInput('invalid name or ID supplied: ""', hint="container=NAME")
+    config = await call.document(optional=True)
+    target, changes = target_name(call.text("repo"), call.text("tag")), instructions(call)
+
+    def committed() -> str:
+        container = call.engine.containers.get(name)
+        image = container.commit(
+            target.familiar if target else None,
+            message=call.text("comment"),
+            author=call.text("author"),
+            changes=changes,
+            conf={field: value for field, value in config.items() if value},
+            pause=call.flag("pause", default=True),
+        )
+        return image.id
+
+    return answer({"Id": await call.run(committed)}, 201)
+
+
+ROUTES = (
+    Route("POST", "/build", build_image),
+    Route("POST", "/build/prune", prune),
+    Route("POST", "/build/cancel", cancel),
+    Route("POST", "/session", session),
+    Route("POST", "/grpc", session),
+    Route("POST", "/commit", commit),
+)

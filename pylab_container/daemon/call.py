@@ -1,0 +1,205 @@
+"""One request of the API, with what handlers ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from aiohttp import web
+
+from pylab_container.daemon import VERSION
+from pylab_container.engine import Engine
+from pylab_container.errors import InvalidInput
+
+Json = dict[str, Any]
+Version = tuple[int, int]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+Closable = TypeVar("Closable", bound=_Closable)
+
+ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
+WORKERS: web.AppKey[ThreadPoolExecutor] = web.AppKey("workers", ThreadPoolExecutor)
+
+_LONGEST_DOCUMENT = 4 << 20
+"""Bytes; no honest description of a container is longer."""
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+"""What the API takes for no, in any case of letters; everything else is yes (moby api/server/httputils/form.go)."""
+
+
+class UnreadableFilters(InvalidInput):
+    """Filters that are no JSON. Until 1.41 dockerd takes that for a mistake of its own, and clients expect so."""
+
+    def __init__(self, error: InvalidInput, version: Version) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.http_status = 500 if version < (1, 42) else 400
+
+
+class Call:
+    """A request: parameters by their names in the API, the version that the client speaks, the engine."""
+
+    def __init__(self, request: web.Request, version: Version, names: Mapping[str, str]) -> None:
+        """names: what the route's placeholders stand for, without their percent signs."""
+        self.request = request
+        self.engine = request.app[ENGINE]
+        self.version = version
+        self.names = names
+
+    @property
+    def name(self) -> str:
+        """What the path names: a container, an image, a network …"""
+        return self.names["name"]
+
+    def private_engine(self) -> Engine:
+        """Another view of the same data root, whose stream of events tells of this request alone."""
+        return Engine(
+            self.engine.data_root,
+            storage_driver=self.engine.driver.name,
+            registry_mirrors=self.engine.registries.mirrors,
+            insecure_registries=self.engine.registries.insecure,
+            recover=False,
+        )
+
+    def cut(self) -> None:
+        """End the connection at once: what was sent is all that the client gets."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
+
+    def before(self, version: str) -> bool:
+        """Whether the client speaks an older version than this one."""
+        return self.version < parse_version(version)
+
+    def text(self, parameter: str, default: str = "") -> str:
+        """A parameter as it is."""
+        return self.request.query.get(parameter, default)
+
+    def texts(self, parameter: str) -> list[str]:
+        """All values of a parameter that may be given several times."""
+        return self.request.query.getall(parameter, [])
+
+    def flag(self, parameter: str, *, default: bool = False) -> bool:
+        """A parameter that says yes or no."""
+        value = self.request.query.get(parameter)
+        return default if value is None else value.strip().lower() not in _FALSE
+
+    def number(self, parameter: str) -> int | None:
+        """A whole number; None where there is none. Raises InvalidInput."""
+        value = self.text(parameter)
+        if not value:
+            return None
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", value, re.ASCII):
+            raise InvalidInput(f'strconv.Atoi: parsing "{value}": invalid syntax', hint=f"{parameter} is a number")
+        return int(value)
+
+    def filters(self) -> dict[str, list[str]]:
+        """The parameter "filters": {"name": ["a", "b"]}, or in an older spelling {"name": {"a": true}}."""
+        value = self.text("filters")
+        if value in ("", "null"):
+            return {}
+        try:
+            found = parse_json(value.encode(), "filters")
+        except InvalidInput as error:
+            raise UnreadableFilters(error, self.version) from None
+        filters: dict[str, list[str]] = {}
+        for name, wanted in found.items():
+            if not isinstance(wanted, list | dict) or not all(isinstance(one, str) for one in wanted):
+                raise InvalidInput(f"invalid filter '{name}'", hint='{"name": ["value", …]}')
+            filters[name] = list(wanted)
+        return filters
+
+    async def document(self, *, optional: bool = False) -> Json:
+        """The body, a JSON object; optional: an empty body is an empty one. Raises InvalidInput."""
+        body = await self.body()
+        if not body and optional:
+            return {}
+        content_type = self.request.content_type
+        if body and content_type != "application/json":
+            raise InvalidInput(
+                f'unsupported Content-Type header ({content_type}): must be "application/json"',
+                hint="say in the header what the body is",
+            )
+        return parse_json(body, "the body")
+
+    async def body(self) -> bytes:
+        """The whole body, as long as it is no longer than a document may be. Raises InvalidInput."""
+        pieces, size = [], 0
+        async for piece in self.request.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LONGEST_DOCUMENT:
+                raise InvalidInput(
+                    f"request body too large: more than {_LONGEST_DOCUMENT} bytes", hint="send a shorter document"
+                )
+        return b"".join(pieces)
+
+    async def opened(self, function: Callable[[], Closable]) -> Closable:
+        """run() of what opens something; where the client goes meanwhile, it is closed again."""
+        opening = asyncio.ensure_future(self.run(function))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
+
+    async def run(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        """Call the engine in a thread of its own: it waits for disks, programs and locks, and others must not."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.request.app[WORKERS], lambda: function(*arguments, **options))
+
+
+def _close(opening: asyncio.Future[Closable]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+@functools.lru_cache(maxsize=64)
+def parse_version(text: str) -> Version:
+    """ "1.41", or "v1.41" → (1, 41). Raises InvalidInput."""
+    found = re.fullmatch(r"v?([0-9]{1,4})\.([0-9]{1,4})", text, re.ASCII)
+    if found is None:
+        raise InvalidInput(f"invalid API version {text!r}", hint=f"write v{VERSION}")
+    return int(found[1]), int(found[2])
+
+
+def parse_json(text: bytes, what: str) -> Json:
+    """A JSON object. Raises InvalidInput, naming what was to be one."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"invalid JSON in {what}: {_what_is_wrong(error)}", hint="send one JSON object") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"invalid JSON in {what}: {error}", hint="send one JSON object") from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f"invalid JSON in {what}: not an object", hint="send one JSON object")
+    return cast(Json, found)
+
+
+def _what_is_wrong(error: json.JSONDecodeError) -> str:
+    """In the words that clients of dockerd know (Go's encoding/json); of a text without its end, one begins last."""
+    rest = error.doc[error.pos :].strip()
+    if not rest or rest.startswith('"'):
+        return "unexpected end of JSON input"
+    return f"invalid character '{rest[0]}' looking for beginning of value"
+
+
+def answer(document: object, status: int = 200) -> web.Response:
+    """A document as JSON."""
+    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass") + b"\n"
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def no_content() -> web.Response:
+    """Done, and nothing to say about it."""
+    return web.Response(status=204)

@@ -1,0 +1,303 @@
+"""Containers: made, listed, looked at, started, ended, changed, removed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from aiohttp import web
+
+from pylab_container.daemon import creation, images
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.attaching import detach_keys
+from pylab_container.daemon.call import Call, Json, answer, no_content
+from pylab_container.daemon.container_documents import inspected, listed
+from pylab_container.daemon.starts import STARTS
+from pylab_container.engine import Engine
+from pylab_container.engine.containers.container import Container
+from pylab_container.engine.images.image import machine_architecture
+from pylab_container.engine.networks import links
+from pylab_container.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    ContainerNotFound,
+    ImageNotFound,
+    InvalidInput,
+    LabError,
+    NotFound,
+)
+from pylab_container.formats.platform import Platform
+
+_EMPTY_BODY = 7
+"""Bytes; shorter ones, such as {} or null, describe nothing (moby postContainersStart)."""
+
+
+async def find(call: Call) -> Container:
+    """The container that the path names. Raises ContainerNotFound."""
+    return await call.run(call.engine.containers.get, call.name)
+
+
+# ---- made and listed ---------------------------------------------------------------------------
+
+
+async def create(call: Call) -> web.Response:
+    """Make a container, without starting it."""
+    wanted = creation.wanted(await call.document(), name=call.text("name"))
+    if call.before("1.44") and len(wanted.networks) > 1:
+        names = ", ".join(sorted(wanted.networks))
+        raise InvalidInput(f"Container cannot be connected to network endpoints: {names}", hint="connect it later")
+    await call.run(_check_image, call, wanted.image)
+    try:
+        container = await call.run(_create, call.engine, wanted)
+    except ImageNotFound:
+        raise
+    except NotFound as error:  # for docker, 404 means that the image is to be pulled
+        raise InvalidInput(error.message, hint=error.hint) from error
+    return answer({"Id": container.id, "Warnings": []}, 201)
+
+
+def _check_image(call: Call, name: str) -> None:
+    """Raises ImageNotFound where the image is not here, or not for the platform that is asked for."""
+    image, text = images.find(call, name), call.text("platform")
+    if not text:
+        return
+    here = machine_architecture()
+    wanted, actual = Platform.parse(text, architecture=here), Platform.of(image.config.document)
+    if actual.rank(wanted) is None:
+        raise ImageNotFound(
+            f"image with reference {name} was found but does not match the specified platform: "
+            f"wanted {wanted.os}/{wanted.architecture}, actual: {actual.os}/{actual.architecture}",
+            hint="pull the image for that platform",
+        )
+
+
+def _create(engine: Engine, wanted: creation.Wanted) -> Container:
+    return engine.containers.create_described(
+        wanted.image,
+        wanted.command,
+        wanted.options,
+        config=wanted.config,
+        host_config=wanted.host_config,
+        networks=wanted.networks,
+    )
+
+
+async def show_all(call: Call) -> web.Response:
+    """The running containers, or all of them."""
+    limit = call.number("limit") or 0
+    return answer(
+        await call.run(
+            summaries, call, all=call.flag("all"), limit=limit if limit > 0 else None, with_size=call.flag("size")
+        )
+    )
+
+
+def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> list[Json]:
+    """Docker's ContainerSummary of those that the call's filters let through."""
+    engine, documents = call.engine, []
+    names, called = _ImageNames(engine), links.names(engine.records.all())
+    for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
+        with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
+            record = container.record
+            image = names.name(str(record.config.get("Image") or ""), record.image)
+            document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
+            document["Names"] = sorted([*document["Names"], *called.get(record.id, ())])
+            sizes = _sizes(engine, container) if with_size else {}
+            documents.append({**document, **{name: size for name, size in sizes.items() if size}})
+    return documents
+
+
+class _ImageNames:
+    """What images are called now; each name is looked up once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._ids: dict[str, str] = {}
+
+    def name(self, given: str, image_id: str) -> str:
+        """The name that a container's image was given by, or its id where that is another image by now."""
+        if given not in self._ids:
+            self._ids[given] = ""
+            with contextlib.suppress(NotFound, InvalidInput):
+                self._ids[given] = self._engine.images.get(given).id
+        return given if self._ids[given] == image_id else image_id
+
+
+def _sizes(engine: Engine, container: Container) -> Json:
+    from pylab_container.engine import usage
+
+    written = usage.writable_size(engine, container)
+    return {"SizeRw": written, "SizeRootFs": written + (container.image.size if container.record.image else 0)}
+
+
+async def inspect(call: Call) -> web.Response:
+    """All that is known about a container."""
+    container = await find(call)
+    return answer(await call.run(_inspect, call, container, with_size=call.flag("size")))
+
+
+def _inspect(call: Call, container: Container, *, with_size: bool) -> Json:
+    document = inspected(container.attrs, call.version)
+    return {**document, **(_sizes(call.engine, container) if with_size else {})}
+
+
+async def top(call: Call) -> web.Response:
+    """Its processes."""
+    container = await find(call)
+    return answer(await call.run(container.top, call.text("ps_args")))
+
+
+async def changes(call: Call) -> web.Response:
+    """What it has changed of its image's files; null where it is nothing."""
+    container = await find(call)
+    found = await call.run(container.diff)
+    return answer([{"Path": change.path, "Kind": change.kind} for change in found] or None)
+
+
+# ---- its life ------------------------------------------------------------------------------------
+
+
+async def start(call: Call) -> web.Response:
+    """Start it; 304 where it runs."""
+    if not call.before("1.24") and len(await call.body()) > _EMPTY_BODY:
+        raise InvalidInput(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+            hint="describe the container when it is made",
+        )
+    container = await find(call)
+    record = await call.run(lambda: container.record)
+    if record.state_document()["Running"] and not record.state_document()["Paused"]:
+        return web.Response(status=304)
+    detach_keys(call.text("detachKeys"))
+    try:
+        await call.request.app[STARTS].start(call, container, container.start_connected)
+    except LabError as error:
+        if record.host_config.get("AutoRemove"):
+            await call.run(container.remove, force=True, v=True)
+        raise _as_of_runc(error) from error
+    return no_content()
+
+
+def _as_of_runc(error: LabError) -> LabError:
+    """An error of the start in the words that clients know from runc under Docker."""
+    if not isinstance(error, CommandNotFound | CommandNotExecutable):
+        return error
+    where = "OCI runtime create failed: runc create failed: unable to start container process"
+    return type(error)(f"{where}: {error.message}: unknown", hint=error.hint)
+
+
+async def stop(call: Call) -> web.Response:
+    """Ask it to end, and kill it where it does not; 304 where it does not run."""
+    container = await find(call)
+    seconds, signal = call.number("t"), call.text("signal") or None
+    record = await call.run(lambda: container.record)
+    if not record.state_document()["Running"]:
+        return web.Response(status=304)
+    await call.run(container.stop, seconds, signal=signal)
+    return no_content()
+
+
+async def restart(call: Call) -> web.Response:
+    """Stop it, where it runs, and start it."""
+    container = await find(call)
+    seconds, signal = call.number("t"), call.text("signal") or None
+    await call.request.app[STARTS].start(
+        call, container, lambda connections: container.restart(seconds, signal=signal, connections=connections)
+    )
+    return no_content()
+
+
+async def kill(call: Call) -> web.Response:
+    """Send a signal to its first process."""
+    container = await find(call)
+    await call.run(container.kill, call.text("signal") or "SIGKILL")
+    return no_content()
+
+
+async def pause(call: Call) -> web.Response:
+    """Freeze its processes."""
+    await call.run((await find(call)).pause)
+    return no_content()
+
+
+async def unpause(call: Call) -> web.Response:
+    """Let its frozen processes go on."""
+    await call.run((await find(call)).unpause)
+    return no_content()
+
+
+async def resize(call: Call) -> web.Response:
+    """Tell its terminal how large it is."""
+    container = await find(call)
+    rows, columns = size_of_terminal(call)
+    await call.run(container.resize, rows=rows, columns=columns)
+    return web.Response()
+
+
+def size_of_terminal(call: Call) -> tuple[int, int]:
+    """The parameters h and w. Raises InvalidInput."""
+    rows, columns = call.number("h"), call.number("w")
+    if rows is None or columns is None:
+        raise InvalidInput('strconv.Atoi: parsing "": invalid syntax', hint="send h and w")
+    if not (0 <= rows < 1 << 16 and 0 <= columns < 1 << 16):
+        raise InvalidInput("the size of a terminal is two numbers", hint="send h and w")
+    return rows, columns
+
+
+# ---- changed and removed ---------------------------------------------------------------------------
+
+
+async def rename(call: Call) -> web.Response:
+    """Give it another name."""
+    container = await find(call)
+    await call.run(container.rename, call.text("name"))
+    return no_content()
+
+
+async def update(call: Call) -> web.Response:
+    """Change its limits or its restart policy."""
+    container = await find(call)
+    options = creation.changes(await call.document())
+    await call.run(lambda: container.update(**options))
+    return answer({"Warnings": None})
+
+
+async def remove(call: Call) -> web.Response:
+    """Remove it: v with its unnamed volumes, force even while it runs."""
+    if call.flag("link"):
+        await call.run(call.engine.containers.remove_link, call.name)
+        return no_content()
+    container = await find(call)
+    await call.run(container.remove, force=call.flag("force"), v=call.flag("v"))
+    call.request.app[STARTS].tell(container.id)
+    return no_content()
+
+
+async def prune(call: Call) -> web.Response:
+    """Remove all that do not run."""
+    pruned = await call.run(call.engine.containers.prune, call.filters())
+    names = [one.name for one in pruned.deleted]
+    for container_id in names:
+        call.request.app[STARTS].tell(container_id)
+    return answer({"ContainersDeleted": names or None, "SpaceReclaimed": pruned.space_reclaimed})
+
+
+ROUTES = (
+    Route("POST", "/containers/create", create),
+    Route("POST", "/containers/prune", prune),
+    Route("GET", "/containers/json", show_all),
+    Route("GET", "/containers/ps", show_all),
+    Route("GET", "/containers/{name}/json", inspect),
+    Route("GET", "/containers/{name}/top", top),
+    Route("GET", "/containers/{name}/changes", changes),
+    Route("POST", "/containers/{name}/start", start),
+    Route("POST", "/containers/{name}/stop", stop),
+    Route("POST", "/containers/{name}/restart", restart),
+    Route("POST", "/containers/{name}/kill", kill),
+    Route("POST", "/containers/{name}/pause", pause),
+    Route("POST", "/containers/{name}/unpause", unpause),
+    Route("POST", "/containers/{name}/resize", resize),
+    Route("POST", "/containers/{name}/rename", rename),
+    Route("POST", "/containers/{name}/update", update),
+    Route("DELETE", "/containers/{name}", remove),
+)

@@ -1,0 +1,323 @@
+"""The body of POST /containers/create, put into the engine's words.
+
+It is Docker's Config with a HostConfig and a NetworkingConfig in it. Whatever in it asks for something that the
+engine does not do is refused: a limit that is not put into effect is worse than none. Clients send every field they
+know, so empty ones, and those that say what happens anyway, ask for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from msgspec import Struct
+
+from pylab_container.daemon import fields
+from pylab_container.daemon.call import Json
+from pylab_container.engine.containers.options import ContainerOptions, UpdateOptions
+from pylab_container.engine.networks import endpoints
+from pylab_container.errors import InvalidInput
+from pylab_container.formats.hostconfig import port_bindings
+
+# Fields of HostConfig that creation.py reads, and those that only may say what happens anyway.
+_READ = frozenset(
+    "AutoRemove Binds CapAdd CapDrop CgroupnsMode ConsoleSize ContainerIDFile CpuPeriod CpuQuota CpuShares "
+    "CpusetCpus CpusetMems DeviceCgroupRules Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init IpcMode "
+    "Links LogConfig Memory MemoryReservation MemorySwap MemorySwappiness Mounts NanoCpus NetworkMode OomScoreAdj "
+    "PidMode PidsLimit PortBindings Privileged PublishAllPorts ReadonlyRootfs RestartPolicy SecurityOpt ShmSize "
+    "Sysctls Tmpfs UTSMode Ulimits UsernsMode VolumeDriver VolumesFrom".split()
+)
+_HARMLESS: Mapping[str, tuple[Any, ...]] = {
+    "Isolation": ("default",),
+    "Runtime": ("runc",),
+    "OomKillDisable": (),
+}
+_CONFIG = frozenset(
+    "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env ExposedPorts Healthcheck "
+    "HostConfig Hostname Image Labels MacAddress NetworkDisabled NetworkingConfig OnBuild OpenStdin Runtime Shell "
+    "StdinOnce StopSignal StopTimeout Tty User Volumes WorkingDir".split()
+)
+
+
+class Wanted(Struct, frozen=True):
+    """A container that a client wants.
+
+    image, command  as containers.create() takes them
+    config          fields of Config that have no keyword, and are only written down
+    host_config     the same of HostConfig
+    networks        what it wants on each network: {name: EndpointSettings}
+    """
+
+    image: str
+    command: list[str] | None
+    options: ContainerOptions
+    config: Json
+    host_config: Json
+    networks: Json
+
+
+def wanted(body: Json, *, name: str) -> Wanted:
+    """What a body asks for. Raises InvalidInput for what cannot be, and for what the engine does not do."""
+    host = fields.child(body, "HostConfig")
+    _refuse_unknown(body, host)
+    image = fields.text(body, "Image")
+    if not image:
+        raise InvalidInput("config cannot be empty in order to create a container", hint="send at least an Image")
+    options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
+    options |= {"name": name.removeprefix("/") or None, **_life(body, host)}
+    given = {key: value for key, value in options.items() if value is not None}
+    return Wanted(
+        image=image,
+        command=_words(body, "Cmd"),
+        options=cast(ContainerOptions, given),
+        config=_recorded(body),
+        host_config=_recorded_of_host(host),
+        networks=_endpoints(fields.child(body, "NetworkingConfig")),
+    )
+
+
+def _refuse_unknown(body: Json, host: Json) -> None:
+    known = {name.lower() for name in _CONFIG}
+    for name, value in body.items():
+        if name.lower() not in known and not _is_empty(value):
+            raise InvalidInput(f"{name} is not supported", hint="leave it out")
+    if fields.text(body, "Runtime") not in ("", "runc"):
+        raise InvalidInput(f"unknown or invalid runtime name: {body['Runtime']}", hint="there is runc")
+    if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
+        raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
+    if fields.flag(body, "NetworkDisabled"):
+        raise InvalidInput("NetworkDisabled is not supported", hint='use the NetworkMode "none"')
+    known = {name.lower() for name in _READ}
+    harmless = {name.lower(): values for name, values in _HARMLESS.items()}
+    for name, value in host.items():
+        if name.lower() in known or _is_empty(value) or value in harmless.get(name.lower(), ()):
+            continue
+        raise InvalidInput(f"HostConfig.{name} is not supported", hint="leave it out")
+
+
+def _is_empty(value: object) -> bool:
+    """null, 0, false, "", [] and {}, and lists of such things."""
+    return all(map(_is_empty, value)) if isinstance(value, list) else not value
+
+
+def _words(document: Json, name: str) -> list[str] | None:
+    """A command: a list, or one word as older clients send it; None where there is none."""
+    value = fields.raw(document, name)
+    if isinstance(value, str):
+        return [value]
+    return None if value is None else fields.texts(document, name)
+
+
+# ---- Config ----------------------------------------------------------------------------------
+
+
+def _process(body: Json) -> Json:
+    stdin = fields.flag(body, "OpenStdin")
+    return {
+        "hostname": fields.text(body, "Hostname"),
+        "domainname": fields.text(body, "Domainname"),
+        "user": fields.text(body, "User"),
+        "working_dir": fields.text(body, "WorkingDir"),
+        "environment": fields.texts(body, "Env"),
+        "labels": fields.labels(body, "Labels"),
+        "entrypoint": _words(body, "Entrypoint") or None,
+        "tty": fields.flag(body, "Tty"),
+        "stdin_open": stdin,
+        "stdin_once": stdin and fields.flag(body, "StdinOnce"),
+        "exposed_ports": list(fields.child(body, "ExposedPorts")),
+        "mac_address": fields.text(body, "MacAddress"),
+        "attach": [name for name in ("stdin", "stdout", "stderr") if fields.flag(body, f"Attach{name}")],
+    }
+
+
+def _life(body: Json, host: Json) -> Json:
+    policy, log = fields.child(host, "RestartPolicy"), fields.child(host, "LogConfig")
+    return {
+        "healthcheck": fields.child(body, "Healthcheck") or None,
+        "stop_signal": fields.text(body, "StopSignal") or None,
+        "stop_timeout": fields.number(body, "StopTimeout"),
+        "restart_policy": policy if fields.text(policy, "Name") else None,
+        "auto_remove": fields.flag(host, "AutoRemove"),
+        # What Docker calls json-file is the file that logs are read from.
+        "log_config": {"Type": fields.text(log, "Type") or "json-file", "Config": fields.labels(log, "Config")},
+    }
+
+
+def _recorded(body: Json) -> Json:
+    """What has no keyword; and whether nothing was said by null or by an empty list."""
+    recorded = {name: body.get(name) for name in ("Env", "Volumes", "OnBuild") if not body.get(name)}
+    if volumes := fields.child(body, "Volumes"):
+        recorded["Volumes"] = volumes
+    if shell := fields.texts(body, "Shell"):
+        recorded["Shell"] = shell
+    return recorded
+
+
+# ---- HostConfig ------------------------------------------------------------------------------
+
+
+def _limits(host: Json) -> Json:
+    """Zero is no limit, wherever it stands."""
+    return {
+        "mem_limit": fields.number(host, "Memory") or None,
+        "mem_reservation": fields.number(host, "MemoryReservation") or None,
+        "memswap_limit": fields.number(host, "MemorySwap") or None,
+        "nano_cpus": fields.number(host, "NanoCpus") or None,
+        "mem_swappiness": fields.number(host, "MemorySwappiness"),
+        "cpu_period": fields.number(host, "CpuPeriod") or None,
+        "cpu_quota": fields.number(host, "CpuQuota") or None,
+        "cpu_shares": fields.number(host, "CpuShares") or None,
+        "cpuset_cpus": fields.text(host, "CpusetCpus"),
+        "cpuset_mems": fields.text(host, "CpusetMems"),
+        "pids_limit": fields.number(host, "PidsLimit") or None,
+        "shm_size": fields.number(host, "ShmSize") or None,
+        "oom_score_adj": fields.number(host, "OomScoreAdj") or 0,
+        "ulimits": fields.children(host, "Ulimits"),
+    }
+
+
+def _rights(host: Json) -> Json:
+    return {
+        "privileged": fields.flag(host, "Privileged"),
+        "read_only": fields.flag(host, "ReadonlyRootfs"),
+        "cap_add": fields.texts(host, "CapAdd"),
+        "cap_drop": fields.texts(host, "CapDrop"),
+        "security_opt": fields.texts(host, "SecurityOpt"),
+        "group_add": fields.texts(host, "GroupAdd"),
+        "devices": [_device(device) for device in fields.children(host, "Devices")],
+        "sysctls": fields.labels(host, "Sysctls"),
+        "cgroupns": fields.text(host, "CgroupnsMode"),
+        "device_cgroup_rules": fields.texts(host, "DeviceCgroupRules"),
+        "ipc_mode": fields.text(host, "IpcMode"),
+        "pid_mode": fields.text(host, "PidMode"),
+        "uts_mode": fields.text(host, "UTSMode"),
+        "userns_mode": fields.text(host, "UsernsMode"),
+        "init": host.get("Init"),
+        "console_size": _console_size(host),
+    }
+
+
+def _device(device: Json) -> str:
+    source = fields.text(device, "PathOnHost")
+    target = fields.text(device, "PathInContainer") or source
+    return f"{source}:{target}:{fields.text(device, 'CgroupPermissions') or 'rwm'}"
+
+
+def _console_size(host: Json) -> tuple[int, int] | None:
+    match host.get("ConsoleSize"):
+        case [int(rows), int(columns)] if rows >= 0 and columns >= 0:
+            return (rows, columns)
+        case None:
+            return None
+    raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+
+
+def _files(host: Json) -> Json:
+    return {
+        "volumes": fields.texts(host, "Binds"),
+        "mounts": fields.children(host, "Mounts"),
+        "tmpfs": fields.labels(host, "Tmpfs"),
+        "volumes_from": fields.texts(host, "VolumesFrom"),
+    }
+
+
+def _network(host: Json) -> Json:
+    bindings = _bindings(host)
+    return {
+        "network_mode": fields.text(host, "NetworkMode") or "default",
+        # Of ports that another container's network cannot have, the engine complains; others are as they are sent.
+        "ports": bindings if fields.text(host, "NetworkMode").startswith("container:") else None,
+        "publish_all_ports": fields.flag(host, "PublishAllPorts"),
+        "dns": fields.texts(host, "Dns"),
+        "dns_opt": fields.texts(host, "DnsOptions"),
+        "dns_search": fields.texts(host, "DnsSearch"),
+        "extra_hosts": fields.texts(host, "ExtraHosts"),
+        "links": fields.texts(host, "Links"),
+    }
+
+
+def _endpoints(networking: Json) -> Json:
+    """{network: what is wanted on it}, as the engine keeps it; the default network has its own name here."""
+    named = fields.child(networking, "EndpointsConfig")
+    return {"bridge" if name == "default" else name: endpoint_wish(fields.child(named, name)) for name in named}
+
+
+def endpoint_wish(settings: Json) -> Json:
+    """What of an EndpointSettings is the client's to choose, as the engine keeps it. Raises InvalidInput."""
+    chosen = fields.child(settings, "IPAMConfig")
+    return endpoints.wishes(
+        aliases=fields.texts(settings, "Aliases"),
+        links=fields.texts(settings, "Links"),
+        ipv4_address=fields.text(chosen, "IPv4Address"),
+        ipv6_address=fields.text(chosen, "IPv6Address"),
+        link_local_ips=fields.texts(chosen, "LinkLocalIPs"),
+        driver_opt=fields.labels(settings, "DriverOpts"),
+        mac_address=fields.text(settings, "MacAddress"),
+    )
+
+
+def _bindings(host: Json) -> Json:
+    """PortBindings; raises InvalidInput for what is none."""
+    found = fields.child(host, "PortBindings")
+    bindings = {port: fields.children(found, port) or [{}] for port in found}
+    port_bindings({"ports": bindings})
+    return bindings
+
+
+# Lists and objects of HostConfig, which are written down as they are sent where they are empty: null or not.
+_NULLABLE = (
+    "BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop "
+    "DeviceCgroupRules DeviceRequests Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links PortBindings "
+    "SecurityOpt Ulimits VolumesFrom"
+).split()
+
+
+def _recorded_bindings(host: Json) -> Json | None:
+    def full(binding: Json) -> Json:
+        return {"HostIp": fields.text(binding, "HostIp"), "HostPort": fields.text(binding, "HostPort")}
+
+    sent: Json | None = host.get("PortBindings")
+    return {port: bindings and [full(one) for one in bindings] for port, bindings in sent.items()} if sent else sent
+
+
+def _sees_the_host(host: Json) -> bool:
+    return fields.flag(host, "Privileged") or "host" in (fields.text(host, "IpcMode"), fields.text(host, "PidMode"))
+
+
+def _recorded_of_host(host: Json) -> Json:
+    recorded = {name: host.get(name) for name in _NULLABLE if not host.get(name)}
+    recorded |= {name: fields.text(host, name) for name in ("ContainerIDFile", "Isolation", "VolumeDriver")}
+    recorded |= {name: host[name] for name in ("CapAdd", "CapDrop") if host.get(name)}
+    policy = fields.child(host, "RestartPolicy")
+    recorded["RestartPolicy"] = {"Name": "", "MaximumRetryCount": 0, **policy}
+    recorded["NetworkMode"] = fields.text(host, "NetworkMode") or "default"
+    recorded |= {"Binds": host.get("Binds"), "PortBindings": _recorded_bindings(host)}
+    if _sees_the_host(host) and not host.get("SecurityOpt"):
+        recorded["SecurityOpt"] = ["label=disable"]  # moby's own, whatever it means without SELinux
+    return recorded
+
+
+# ---- update ------------------------------------------------------------------------------------
+
+_CHANGEABLE = frozenset(
+    "CpuPeriod CpuQuota CpuShares CpusetCpus CpusetMems Memory MemoryReservation MemorySwap NanoCpus PidsLimit "
+    "RestartPolicy".split()
+)
+
+
+def changes(body: Json) -> UpdateOptions:
+    """The body of POST /containers/{id}/update. Raises InvalidInput."""
+    known = {name.lower() for name in _CHANGEABLE}
+    for name, value in body.items():
+        if name.lower() not in known and not _is_empty(value):
+            raise InvalidInput(f"{name} cannot be updated", hint="leave it out")
+    limits = _limits(body)
+    limits["pids_limit"] = fields.number(body, "PidsLimit")
+    policy = fields.child(body, "RestartPolicy")
+    given = {name: limits[name] for name in _UPDATES if limits.get(name)}
+    if fields.text(policy, "Name"):
+        given["restart_policy"] = policy
+    return cast(UpdateOptions, given)
+
+
+_UPDATES = tuple(name for name in UpdateOptions.__annotations__ if name != "restart_policy")

@@ -1,0 +1,145 @@
+"""One more process in a container: docker exec."""
+
+from __future__ import annotations
+
+import contextlib
+
+from aiohttp import web
+
+from pylab_container.daemon import fields
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.attaching import Wish, detach_keys, pump
+from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.containers import find, size_of_terminal
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
+from pylab_container.engine.containers.container import Attachment, Container
+from pylab_container.engine.containers.execution import Exec
+from pylab_container.errors import (
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    InvalidInput,
+    LabError,
+    RuntimeFailed,
+)
+
+_END = 10.0  # seconds that a process gets to end after its streams have
+
+
+async def create(call: Call) -> web.Response:
+    """Describe a process for a running container; it is started later."""
+    container, body = await find(call), await call.document()
+    execution = await call.run(_create, container, body)
+    return answer({"Id": execution.id}, 201)
+
+
+def _create(container: Container, body: Json) -> Exec:
+    detach_keys(fields.text(body, "DetachKeys"))
+    return container.exec_create(
+        fields.texts(body, "Cmd"),
+        tty=fields.flag(body, "Tty"),
+        stdin=fields.flag(body, "AttachStdin"),
+        stdout=fields.flag(body, "AttachStdout"),
+        stderr=fields.flag(body, "AttachStderr"),
+        user=fields.text(body, "User"),
+        environment=fields.texts(body, "Env"),
+        workdir=fields.text(body, "WorkingDir"),
+        privileged=fields.flag(body, "Privileged"),
+        detach_keys=fields.text(body, "DetachKeys"),
+    )
+
+
+async def _execution(call: Call) -> Exec:
+    return await call.run(call.engine.executions.get, call.name)
+
+
+async def start(call: Call) -> web.StreamResponse:
+    """Start it: in the background, or with its streams connected to the client."""
+    execution, body = await _execution(call), await call.document(optional=True)
+    if fields.flag(body, "Detach"):
+        await call.run(_start_detached, execution)
+        return web.Response()
+    await call.run(_refuse_paused, execution)
+    # Whether there is a terminal was said when it was made; this says how the client wants the output.
+    raw = fields.flag(body, "Tty")
+    client = hijack(call, RAW if raw or call.before("1.42") else MULTIPLEXED)
+    try:
+        with await call.opened(lambda: execution.start(console_size=_console_size(body))) as streams:
+            await _connect(call, execution, client, streams, raw=raw)
+    except LabError as error:
+        await _tell(client, error, raw=raw)
+    except ConnectionError:
+        pass  # the client has gone, the process runs on
+    client.close()
+    return Taken()
+
+
+def _start_detached(execution: Exec) -> None:
+    try:
+        execution.start_detached()
+    except (CommandNotFound, CommandNotExecutable, RuntimeFailed) as error:
+        raise InvalidInput(_words(error), hint=error.hint) from error
+
+
+def _refuse_paused(execution: Exec) -> None:
+    """What is an answer of its own, and no text in the stream."""
+    state = execution.container.record.state_document()
+    if state["Paused"]:
+        raise Conflict(
+            f"Container {execution.container.id} is paused, unpause the container before exec",
+            hint=f"labctr unpause {execution.container.short_id}",
+        )
+
+
+async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Attachment, *, raw: bool) -> None:
+    options = execution.options
+    shown = [name for name, wanted in (("stdout", options.stdout), ("stderr", options.stderr)) if wanted]
+    wish = Wish(shown, options.stdin, options.tty, raw, detach_keys(options.detach_keys))
+    if await pump(client, streams, wish):
+        await call.run(execution.detached)
+    elif not client.gone:
+        with contextlib.suppress(TimeoutError):  # who sees the stream end asks for the exit code at once
+            await call.run(execution.wait, _END)
+
+
+async def _tell(client: Hijacked, error: LabError, *, raw: bool) -> None:
+    """A failed start, in the stream: the answer has begun by then."""
+    text = _words(error).encode() + b"\r\n"
+    await client.send(text if raw else frame("stdout", text))
+
+
+def _words(error: LabError) -> str:
+    """The message, as clients know it from runc under Docker."""
+    if isinstance(error, CommandNotFound | CommandNotExecutable | RuntimeFailed):
+        where = "exec failed: unable to start container process: "
+        return f"OCI runtime exec failed: {where}{error.message.removeprefix(where)}: unknown"
+    return error.message
+
+
+def _console_size(body: Json) -> tuple[int, int] | None:
+    match body.get("ConsoleSize"):
+        case [int(rows), int(columns)] if rows > 0 and columns > 0:
+            return (rows, columns)
+    return None
+
+
+async def resize(call: Call) -> web.Response:
+    """Tell its terminal how large it is."""
+    rows, columns = size_of_terminal(call)
+    execution = await _execution(call)
+    await call.run(execution.resize, rows=rows, columns=columns)
+    return web.Response(status=200)
+
+
+async def inspect(call: Call) -> web.Response:
+    """All that is known about it."""
+    execution = await _execution(call)
+    return answer(await call.run(lambda: execution.attrs))
+
+
+ROUTES = (
+    Route("POST", "/containers/{name}/exec", create),
+    Route("POST", "/exec/{name}/start", start),
+    Route("POST", "/exec/{name}/resize", resize),
+    Route("GET", "/exec/{name}/json", inspect),
+)

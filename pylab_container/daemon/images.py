@@ -1,0 +1,229 @@
+"""/images: what is here, what it is called, and as an archive out and in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from pylab_container.daemon import streams
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.call import Call, Json, Version, answer, parse_version
+from pylab_container.engine.filters import images as filtered
+from pylab_container.engine.images.image import HistoryEntry, Image
+from pylab_container.engine.usage import disk_usage
+from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
+from pylab_container.formats import reference as references
+from pylab_container.formats.events import Event, ImageChanged
+from pylab_container.formats.timestamps import parse_rfc3339
+
+_TAR = "application/x-tar"
+_NONE = "<none>"
+
+
+def find(call: Call, name: str) -> Image:
+    """The image with this name. Raises ImageNotFound in dockerd's words: with the tag that was meant; and
+    InvalidReference for what can be no name."""
+    try:
+        return call.engine.images.get(name)
+    except ImageNotFound as error:
+        raise ImageNotFound(f"No such image: {references.parse(name).familiar}", hint=error.hint) from None
+
+
+# ---- what is here ----------------------------------------------------------------------------
+
+
+async def list_images(call: Call) -> web.Response:
+    """All, or those that pass the filters."""
+    return answer(await call.run(_listed, call))
+
+
+def _listed(call: Call) -> list[Json]:
+    filters = call.filters()
+    if name := call.text("filter"):  # before 1.28 or so; docker-py says it still
+        filters = {**filters, "reference": [*filters.get("reference", ()), name]}
+    found = filtered(call.engine, call.engine.images.list(all=call.flag("all")), filters)
+    shared = {}
+    if call.flag("shared-size") and not call.before("1.42"):
+        shared = {usage.image.id: usage.shared for usage in disk_usage(call.engine).images}
+    documents = []
+    for image in found:
+        try:
+            documents.append(summary(image, call.version, shared=shared.get(image.id, -1)))
+        except ImageNotFound:  # removed meanwhile
+            continue
+    return documents
+
+
+def summary(image: Image, version: Version, *, shared: int = -1, containers: int = -1) -> Json:
+    """Docker's ImageSummary. shared and containers: -1 where nobody counted."""
+    attributes = image.attrs
+    tags, digests = attributes["RepoTags"], attributes["RepoDigests"]
+    if not tags and not digests and version < parse_version("1.43"):
+        tags, digests = [f"{_NONE}:{_NONE}"], [f"{_NONE}@{_NONE}"]
+    document = {
+        "Containers": containers,
+        "Created": _seconds(attributes["Created"]),
+        "Id": image.id,
+        "Labels": image.labels,
+        "ParentId": attributes["Parent"],
+        "RepoDigests": digests,
+        "RepoTags": tags,
+        "SharedSize": shared,
+        "Size": attributes["Size"],
+    }
+    return _with_virtual_size(document, version)
+
+
+def _seconds(created: str) -> int:
+    return parse_rfc3339(created) // 10**9 if created else 0
+
+
+def _with_virtual_size(document: Json, version: Version) -> Json:
+    """Until 1.43 the size was told twice."""
+    without = {name: value for name, value in document.items() if name != "VirtualSize"}
+    return without if version >= parse_version("1.44") else {**without, "VirtualSize": document["Size"]}
+
+
+async def inspect(call: Call) -> web.Response:
+    """Everything about one."""
+
+    def inspected() -> Json:
+        try:
+            return document(find(call, call.name), call.version)
+        except (ImageNotFound, InvalidReference) as error:  # dockerd says it of this request alone
+            raise type(error)(f"no such image: {call.name}: {error.message}", hint=error.hint) from None
+
+    return answer(await call.run(inspected))
+
+
+def document(image: Image, version: Version) -> Json:
+    """Docker's Image. The container that it was committed from is told until 1.44."""
+    attributes = _with_virtual_size(image.attrs, version)
+    if version >= parse_version("1.45"):
+        attributes = {name: value for name, value in attributes.items() if name not in ("Container", "ContainerConfig")}
+    return attributes
+
+
+async def history(call: Call) -> web.Response:
+    """How one came about, the newest step first."""
+    return answer(await call.run(lambda: [_step(entry) for entry in find(call, call.name).history()]))
+
+
+def _step(entry: HistoryEntry) -> Json:
+    return {
+        "Comment": entry.comment,
+        "Created": _seconds(entry.created),
+        "CreatedBy": entry.created_by,
+        "Id": entry.id,
+        "Size": entry.size,
+        "Tags": list(entry.tags) or None,
+    }
+
+
+async def search(call: Call) -> web.Response:
+    """Nothing can be searched: Docker asks a service of Docker Hub's own, which no other registry has."""
+    raise Unavailable(
+        f'cannot search for "{call.text("term")}": registries have no search', hint="name the image to pull"
+    )
+
+
+# ---- names -----------------------------------------------------------------------------------
+
+
+async def tag(call: Call) -> web.Response:
+    """Give one more name to an image."""
+    target = target_name(call.text("repo"), call.text("tag"))
+    if target is None:
+        raise InvalidReference("invalid reference format", hint="give repo=NAME")
+    await call.run(lambda: call.engine.images.tag(find(call, call.name), target.familiar))
+    return web.Response(status=201)
+
+
+def target_name(repository: str, tag: str) -> references.Reference | None:
+    """The name made of two parameters; None without a repository. Raises InvalidReference."""
+    if not repository:
+        return None
+    reference = references.parse_tag(repository)
+    return references.parse_tag(reference.with_tag(tag).familiar) if tag else reference
+
+
+async def remove(call: Call) -> web.Response:
+    """Take a name away, and with the last one the image."""
+
+    def removed() -> list[Json]:
+        find(call, call.name)
+        removals = call.engine.images.remove(call.name, force=call.flag("force"), noprune=call.flag("noprune"))
+        return [{removal.action: removal.name} for removal in removals]
+
+    return answer(await call.run(removed))
+
+
+async def prune(call: Call) -> web.Response:
+    """Remove those that nobody needs."""
+    pruned = await call.run(call.engine.images.prune, call.filters())
+    deleted = [{removal.action: removal.name} for removal in pruned.deleted]
+    return answer({"ImagesDeleted": deleted, "SpaceReclaimed": pruned.space_reclaimed})
+
+
+# ---- archives --------------------------------------------------------------------------------
+
+
+async def save(call: Call) -> web.StreamResponse:
+    """One image as an archive."""
+    return await _save(call, [call.name])
+
+
+async def save_several(call: Call) -> web.StreamResponse:
+    """Several images as one archive."""
+    names = [name for text in call.texts("names") for name in text.split(",") if name]
+    if not names:
+        raise InvalidInput("no image was named", hint="names=NAME&names=NAME")
+    return await _save(call, names)
+
+
+async def _save(call: Call, names: list[str]) -> web.StreamResponse:
+    def pieces(stop: threading.Event) -> Iterator[bytes]:
+        return call.engine.images.stream(names)
+
+    return await streams.send(call, pieces, content_type=_TAR)
+
+
+async def load(call: Call) -> web.StreamResponse:
+    """Store the images of an archive; a line tells each name that they have brought along."""
+    engine, body = call.private_engine(), streams.body_file(call)
+
+    def work(tell: streams.Tell, _stop: threading.Event) -> None:
+        names: dict[str, list[str]] = {}
+
+        def note(event: Event) -> None:
+            if isinstance(event, ImageChanged) and event.action == "unnamed":
+                old = f"The image {event.reference} already exists, renaming the old one with ID {event.image_id}"
+                tell({"stream": f"{old} to empty string\n"})
+            elif isinstance(event, ImageChanged):
+                names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
+
+        with engine.events.subscribed(note):
+            engine.images.load(body)
+        for image_id, given in names.items():
+            for name in given:
+                tell({"stream": f"Loaded image: {name}\n"})
+            if not given:
+                tell({"stream": f"Loaded image ID: {image_id}\n"})
+
+    return await streams.send_told(call, work)
+
+
+ROUTES = (
+    Route("GET", "/images/json", list_images),
+    Route("GET", "/images/search", search),
+    Route("GET", "/images/get", save_several),
+    Route("POST", "/images/load", load),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/{name}/json", inspect),
+    Route("GET", "/images/{name}/history", history),
+    Route("GET", "/images/{name}/get", save),
+    Route("POST", "/images/{name}/tag", tag),
+    Route("DELETE", "/images/{name}", remove),
+)

@@ -1,0 +1,135 @@
+"""Who waits in this daemon for a container to be started, and what was done to containers meanwhile.
+
+`docker run` creates a container, attaches to it, waits for its end, and only then starts it. So attaching waits,
+and whoever starts the container in this daemon connects everybody who waits before its process runs: no output is
+missed. Another process on the data root knows nothing of this; what it has started is noticed by looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import zip_longest
+
+from aiohttp import web
+
+from pylab_container.daemon.call import Call
+from pylab_container.engine.containers.container import Attachment, Container
+from pylab_container.errors import Conflict
+
+_LOOK = 1.0  # seconds between two looks for what other processes do
+
+
+class Starts:
+    """The meeting place; all of it belongs to the event loop."""
+
+    def __init__(self) -> None:
+        self._expecting: dict[str, list[asyncio.Future[Attachment | None]]] = defaultdict(list)
+        self._news: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._starting: set[asyncio.Future[None]] = set()
+
+    @asynccontextmanager
+    async def expect(self, container_id: str) -> AsyncIterator[asyncio.Future[Attachment | None]]:
+        """The connection that the next start makes, None where it failed. It is closed at the block's end."""
+        future: asyncio.Future[Attachment | None] = asyncio.get_running_loop().create_future()
+        self._expecting[container_id].append(future)
+        try:
+            yield future
+        finally:
+            self._forget(container_id, future)
+            if future.done() and not future.cancelled() and (attachment := future.result()):
+                attachment.close()
+            future.cancel()
+
+    async def attached(
+        self, call: Call, container: Container, future: asyncio.Future[Attachment | None], started_at: str
+    ) -> Attachment | None:
+        """Wait for the start that was expected, by whomever; None where it cannot be attached to.
+
+        started_at  when it was started last, as it was before it was expected
+
+        Raises ContainerNotFound once the container is gone.
+        """
+        while not future.done():
+            await self.news(container.id)
+            # A start of this daemon's connects: another connection, made later, would have missed something.
+            if future in self._expecting.get(container.id, ()):
+                record = await call.run(lambda: container.record)
+                if record.started_at != started_at and future in self._expecting.get(container.id, ()):
+                    self._forget(container.id, future)
+                    await _attach_late(call, container, future)
+        return future.result()
+
+    def _forget(self, container_id: str, future: asyncio.Future[Attachment | None]) -> None:
+        waiting = self._expecting.get(container_id, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._expecting.pop(container_id, None)
+
+    async def start(self, call: Call, container: Container, start: Callable[[int], list[Attachment]]) -> None:
+        """Start a container, with all connected who wait for that.
+
+        start  does it, with so many connections; what it raises is raised here
+        """
+        # The start goes on when the client that asked for it has gone: somebody else may be waiting.
+        starting = asyncio.ensure_future(self._start(call, container, start))
+        self._starting.add(starting)
+        starting.add_done_callback(self._started)
+        await asyncio.shield(starting)
+
+    def _started(self, starting: asyncio.Future[None]) -> None:
+        self._starting.discard(starting)
+        if not starting.cancelled():
+            starting.exception()  # raised where it was asked for; when the client has gone, nobody hears it
+
+    async def _start(self, call: Call, container: Container, start: Callable[[int], list[Attachment]]) -> None:
+        waiting = self._expecting.pop(container.id, [])
+        try:
+            attachments = await call.run(start, len(waiting))
+        except BaseException:
+            attachments = []
+            raise
+        finally:
+            for future, attachment in zip_longest(waiting, attachments):
+                hand_over(future, attachment)
+            self.tell(container.id)
+
+    def tell(self, container_id: str) -> None:
+        """Let all know who wait for something to happen to a container."""
+        for event in self._news.get(container_id, ()):
+            event.set()
+
+    async def news(self, container_id: str) -> None:
+        """Wait until something may have happened to a container: it was told here, or a second went by."""
+        event = asyncio.Event()
+        self._news[container_id].add(event)
+        try:
+            async with asyncio.timeout(_LOOK):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._news[container_id].discard(event)
+            if not self._news[container_id]:
+                del self._news[container_id]
+
+
+async def _attach_late(call: Call, container: Container, future: asyncio.Future[Attachment | None]) -> None:
+    try:
+        hand_over(future, await call.opened(container.attach))
+    except Conflict:
+        hand_over(future, None)  # it has ended already
+
+
+def hand_over(future: asyncio.Future[Attachment | None], attachment: Attachment | None) -> None:
+    """Give a connection to who expects one; nobody loses it."""
+    if not future.done():
+        future.set_result(attachment)
+    elif attachment:
+        attachment.close()  # who waited has gone
+
+
+STARTS: web.AppKey[Starts] = web.AppKey("starts", Starts)

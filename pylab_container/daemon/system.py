@@ -1,0 +1,214 @@
+"""/_ping, /version, /info, /system/df, /auth: who answers, and what it has."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from pylab_container import __version__
+from pylab_container.daemon import MINIMUM_VERSION, VERSION, containers, images, volumes
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.call import Call, Json, Version, answer, parse_version
+from pylab_container.engine.images.image import machine_architecture
+from pylab_container.engine.info import program_version
+from pylab_container.errors import InvalidInput
+from pylab_container.formats.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from pylab_container.engine.info import Info
+    from pylab_container.engine.usage import CacheUsage, DiskUsage
+
+_DRIVERS = {
+    "Volume": ["local"],
+    "Network": ["bridge", "host", "null"],
+    "Authorization": [],
+    "Log": ["json-file", "k8s-file", "none"],
+}
+_NO_SWARM = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+_PROGRAMS = ("runc", "conmon")
+_DF_TYPES = ("container", "image", "volume", "build-cache")
+
+
+async def ping(call: Call) -> web.Response:
+    """Whether anybody is there; the headers tell the version, and that builds are the classic ones."""
+    headers = {
+        "Builder-Version": "1",
+        "Cache-Control": "no-cache, no-store, must-revalidate",
+        "Pragma": "no-cache",
+        "Swarm": "inactive",
+    }
+    return web.Response(text="OK" if call.request.method == "GET" else "", headers=headers)
+
+
+async def version(call: Call) -> web.Response:
+    """What runs here, part by part."""
+    return answer(await call.run(version_document))
+
+
+def version_document() -> Json:
+    """Docker's SystemVersion."""
+    machine = os.uname()
+    own = {
+        "ApiVersion": VERSION,
+        "Arch": machine_architecture(),
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": machine.release,
+        "MinAPIVersion": MINIMUM_VERSION,
+        "Os": "linux",
+    }
+    parts = [{"Name": "Engine", "Version": __version__, "Details": own}]
+    parts += [{"Name": name, "Version": program_version(name), "Details": {"GitCommit": ""}} for name in _PROGRAMS]
+    top = {name: value for name, value in own.items() if name != "Experimental"}
+    return {"Platform": {"Name": "pylab-container"}, "Components": parts, "Version": __version__, **top}
+
+
+async def info(call: Call) -> web.Response:
+    """What the engine has, and the machine under it."""
+    told, settings = await call.run(call.engine.info), call.engine.registries
+    return answer(info_document(told, _registries(settings.mirrors, settings.insecure), call.version))
+
+
+def info_document(told: Info, registries: Json, version: Version) -> Json:
+    """Docker's SystemInfo."""
+    runtime = {"ID": program_version("runc"), "Expected": program_version("runc")}
+    document = {
+        "ID": told.id,
+        "Containers": told.containers,
+        "ContainersRunning": told.running,
+        "ContainersPaused": told.paused,
+        "ContainersStopped": told.stopped,
+        "Images": told.images,
+        "Driver": told.storage_driver,
+        "DriverStatus": [list(pair) for pair in told.driver_status],
+        "Plugins": _DRIVERS,
+        **told.limits,
+        "IPv4Forwarding": told.forwarding,
+        "BridgeNfIptables": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+        "BridgeNfIp6tables": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+        "Debug": False,
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "NGoroutines": len(os.listdir("/proc/self/task")),
+        "SystemTime": rfc3339(time.time_ns()),
+        "LoggingDriver": told.logging_driver,
+        "CgroupDriver": told.cgroup_driver,
+        "CgroupVersion": told.cgroup_version,
+        "NEventsListener": 0,
+        "KernelVersion": told.kernel_version,
+        "OperatingSystem": told.operating_system,
+        "OSVersion": told.os_version,
+        "OSType": "linux",
+        "Architecture": told.architecture,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": registries,
+        "NCPU": told.cpus,
+        "MemTotal": told.memory,
+        "GenericResources": [],
+        "DockerRootDir": told.root_dir,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": told.name,
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": told.server_version,
+        "Runtimes": {told.runtime: {"path": told.runtime}},
+        "DefaultRuntime": told.runtime,
+        "Swarm": _NO_SWARM,
+        "LiveRestoreEnabled": True,
+        "Isolation": "default",
+        "InitBinary": "catatonit",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": runtime,
+        "InitCommit": {"ID": "", "Expected": ""},
+        "SecurityOptions": ["name=seccomp,profile=default"],
+        "Warnings": [],
+    }
+    if version < parse_version("1.42"):
+        document |= {"KernelMemory": False, "KernelMemoryTCP": False}
+    return document
+
+
+def _registries(mirrors: Sequence[str], insecure: Sequence[str]) -> Json:
+    """Docker's RegistryServiceConfig."""
+    networks = [entry for entry in insecure if "/" in entry]
+    own = {"Name": "docker.io", "Mirrors": list(mirrors), "Secure": True, "Official": True}
+    others = {
+        host: {"Name": host, "Mirrors": [], "Secure": False, "Official": False} for host in insecure if "/" not in host
+    }
+    return {
+        "AllowNondistributableArtifactsCIDRs": [],
+        "AllowNondistributableArtifactsHostnames": [],
+        "InsecureRegistryCIDRs": ["127.0.0.0/8", *networks],
+        "IndexConfigs": {"docker.io": own, **others},
+        "Mirrors": list(mirrors),
+    }
+
+
+async def df(call: Call) -> web.Response:
+    """What takes how much space; since 1.42 of the types that are asked for."""
+    types = _DF_TYPES if call.before("1.42") else tuple(call.texts("type")) or _DF_TYPES
+    for one in types:
+        if one not in _DF_TYPES:
+            raise InvalidInput(f"unknown object type: {one}", hint=f"there are {', '.join(_DF_TYPES)}")
+    usage = await call.run(call.engine.df)
+    return answer(await call.run(usage_document, call, usage, types))
+
+
+def usage_document(call: Call, usage: DiskUsage, types: tuple[str, ...]) -> Json:
+    """Docker's SystemDataUsageResponse."""
+    document: Json = {"LayersSize": usage.layers_size if "image" in types else 0}
+    if "image" in types:
+        document["Images"] = [
+            images.summary(one.image, call.version, shared=one.shared, containers=one.containers)
+            for one in usage.images
+        ]
+    if "container" in types:
+        document["Containers"] = containers.summaries(call, all=True, limit=None, with_size=True)
+    if "volume" in types:
+        document["Volumes"] = [
+            {**volumes.document(one.volume), "UsageData": {"Size": one.size, "RefCount": one.links}}
+            for one in usage.volumes
+        ]
+    if "build-cache" in types:
+        document["BuildCache"] = [_cache_document(one) for one in usage.build_cache]
+    if call.before("1.42"):
+        document["BuilderSize"] = usage.build_cache_size
+    return document
+
+
+def _cache_document(one: CacheUsage) -> Json:
+    return {
+        "ID": one.id,
+        "Parent": "",
+        "Type": one.kind,
+        "Description": "",
+        "InUse": one.active,
+        "Shared": one.shared,
+        "Size": one.size,
+        "CreatedAt": one.when,
+        "LastUsedAt": one.when,
+        "UsageCount": 1,
+    }
+
+
+ROUTES = (
+    Route("GET", "/_ping", ping),
+    Route("HEAD", "/_ping", ping),
+    Route("GET", "/version", version),
+    Route("GET", "/info", info),
+    Route("GET", "/system/df", df),
+)

@@ -1,0 +1,71 @@
+"""/volumes: directories that outlive containers."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pylab_container.daemon import fields
+from pylab_container.daemon.application import Route
+from pylab_container.daemon.call import Call, Json, answer, no_content
+from pylab_container.engine.volumes.collection import Volume
+from pylab_container.errors import InvalidInput
+
+
+def document(volume: Volume) -> Json:
+    """Docker's Volume."""
+    attributes = volume.attrs
+    return {**attributes, "Labels": attributes["Labels"] or {}, "Options": attributes["Options"] or {}}
+
+
+async def list_volumes(call: Call) -> web.Response:
+    """All, or those that pass the filters."""
+
+    def listed() -> list[Json]:
+        return [document(volume) for volume in call.engine.volumes.list(call.filters())]
+
+    return answer({"Volumes": await call.run(listed), "Warnings": []})
+
+
+async def create(call: Call) -> web.Response:
+    """Make one, or answer with the one that is there."""
+    wanted = await call.document()
+    if fields.child(wanted, "ClusterVolumeSpec"):
+        raise InvalidInput("there are no cluster volumes", hint="this engine has one machine")
+    volume = await call.run(
+        call.engine.volumes.create,
+        fields.text(wanted, "Name") or None,
+        driver=fields.text(wanted, "Driver") or "local",
+        driver_opts=fields.labels(wanted, "DriverOpts"),
+        labels=fields.labels(wanted, "Labels"),
+    )
+    return answer(await call.run(document, volume), 201)
+
+
+async def inspect(call: Call) -> web.Response:
+    """One of them."""
+    return answer(await call.run(lambda: document(call.engine.volumes.get(call.name))))
+
+
+async def remove(call: Call) -> web.Response:
+    """Delete one with its files."""
+    await call.run(call.engine.volumes.remove, call.name, force=call.flag("force"))
+    return no_content()
+
+
+async def prune(call: Call) -> web.Response:
+    """Delete those that nobody mounts; before 1.42 also those with a name, afterwards only if asked."""
+    filters = call.filters()
+    if call.before("1.42"):
+        filters = {**filters, "all": ["true"]}
+    pruned = await call.run(call.engine.volumes.prune, filters)
+    names = [removal.name for removal in pruned.deleted]
+    return answer({"VolumesDeleted": names, "SpaceReclaimed": pruned.space_reclaimed})
+
+
+ROUTES = (
+    Route("GET", "/volumes", list_volumes),
+    Route("POST", "/volumes/create", create),
+    Route("POST", "/volumes/prune", prune),
+    Route("GET", "/volumes/{name}", inspect),
+    Route("DELETE", "/volumes/{name}", remove),
+)

@@ -1,0 +1,392 @@
+"""All containers of an engine: create, run, find, list.
+
+Names and meanings are docker-py's.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from msgspec.structs import replace
+
+from pylab_container.engine import recovery
+from pylab_container.engine.containers import launch, lifetime, names, sandbox
+from pylab_container.engine.containers.container import Container, ExecResult, no_such_container
+from pylab_container.engine.containers.options import ContainerOptions, Host, command_line, documents, refuse_unknown
+from pylab_container.engine.images.image import Image
+from pylab_container.engine.networks import links
+from pylab_container.errors import (
+    Conflict,
+    ContainerFailed,
+    ContainerNotFound,
+    InvalidInput,
+    LabError,
+)
+from pylab_container.formats.hostconfig import DEFAULTS, NETWORK_MODES, network_mode
+from pylab_container.formats.image import Json
+from pylab_container.formats.lifecycle import State
+from pylab_container.formats.mounts import borrow, parse_volume
+from pylab_container.formats.timestamps import rfc3339
+from pylab_container.store.records import ContainerRecord
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.filters import Filters
+    from pylab_container.engine.pruning import Pruned
+
+__all__ = ["Container", "ContainerCollection", "ExecResult"]
+
+_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
+
+
+class ContainerCollection:
+    """All containers of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(
+        self, image: Image | str, command: str | Sequence[str] | None = None, **options: Unpack[ContainerOptions]
+    ) -> Container:
+        """Make a container of an image without starting it.
+
+        command  replaces the image's CMD
+        options  engine/containers/options.py says what there is
+
+        Raises ImageNotFound, ContainerNotFound or NotFound for what an option names, InvalidInput for
+        what cannot be, Conflict for a name that is taken, TypeError for an unknown keyword.
+        """
+        refuse_unknown(options)
+        mode = network_mode(options)
+        if mode not in NETWORK_MODES and not mode.startswith("container:"):
+            self._engine.networks.get(mode)
+        return self.create_described(image, command, options)
+
+    def create_described(
+        self,
+        image: Image | str,
+        command: str | Sequence[str] | None,
+        options: ContainerOptions,
+        *,
+        config: Mapping[str, Any] | None = None,
+        host_config: Mapping[str, Any] | None = None,
+        networks: Mapping[str, Any] | None = None,
+    ) -> Container:
+        """create(), for a client that also has a say in the documents which inspect shows.
+
+        config       on top of the image's own configuration, below the options
+        host_config  written down as it is: nothing but what has no effect, or has it by an option already
+        networks     instead of the networks that the options name: {name: the endpoint's settings}
+
+        What is empty in config and host_config says how nothing is written: null, or an empty list.
+
+        Whether its networks exist is seen at the start.
+        """
+        refuse_unknown(options)
+        engine = self._engine
+        found = image if isinstance(image, Image) else engine.images.get(image)
+        container_id = names.generate_id()
+        made = documents(
+            container_id,
+            _with_config(found.config.config, config or {}),
+            command,
+            options,
+            image_name=image if isinstance(image, str) else (found.tags or [found.id])[0],
+            host=Host(os.uname().nodename, os.cpu_count() or 1),
+            borrowed=self._borrowed(options.get("volumes_from") or ()),
+        )
+        empty = {name: value for name, value in (config or {}).items() if not value and not made.config.get(name)}
+        host = self._resolved(made.host_config)
+        if host["Links"]:
+            host["Links"] = links.resolve(engine, host["Links"])
+        host |= {name: value for name, value in (host_config or {}).items() if value or not host.get(name)}
+        return self.add(
+            container_id,
+            found.id,
+            {**made.config, **empty},
+            host,
+            name=options.get("name"),
+            mounts=tuple(self._placed(made.mounts)),
+            networks=dict(networks) if networks else made.networks,
+        )
+
+    def _resolved(self, host_config: Json) -> Json:
+        """A HostConfig that holds what it names: ids of containers, the text of a profile."""
+        if host_config.get("UsernsMode"):
+            from pylab_container.engine.containers import remap
+
+            remap.refuse(host_config)
+        resolved = sandbox.resolve(self._engine, host_config)
+        if options := resolved.get("SecurityOpt"):
+            resolved["SecurityOpt"] = [sandbox.with_profile(option) for option in options]
+        return resolved
+
+    def _borrowed(self, sources: Sequence[str]) -> builtins.list[Json]:
+        """The mounts of the containers that --volumes-from names."""
+        taken: builtins.list[Json] = []
+        for text in sources:
+            name, _, mode = text.partition(":")
+            taken += borrow(self.get(name).record.mounts, mode)
+        return taken
+
+    def add(
+        self,
+        container_id: str,
+        image_id: str,
+        config: Json,
+        host_config: Json,
+        *,
+        name: str | None = None,
+        mounts: tuple[Json, ...] = (),
+        networks: Json | None = None,
+    ) -> Container:
+        """Make a container out of finished documents, as create() and the builder do.
+
+        image_id "" is the empty image, FROM scratch. Raises InvalidInput, Conflict.
+        """
+        path, *arguments = command_line(config)
+        record = ContainerRecord(
+            id=container_id,
+            name=name or "",
+            created=rfc3339(time.time_ns()),
+            image=image_id,
+            path=path,
+            args=tuple(arguments),
+            config=config,
+            host_config={**DEFAULTS, **host_config},
+            network={"Networks": networks} if networks else {},
+            mounts=mounts,
+            driver=self._engine.driver.name,
+        )
+        return self._add(record)
+
+    def run(
+        self,
+        image: Image | str,
+        command: str | Sequence[str] | None = None,
+        *,
+        detach: bool = False,
+        remove: bool = False,
+        **options: Unpack[ContainerOptions],
+    ) -> Any:
+        """Make a container, start it, and wait for its end; its output, as bytes. A missing image is pulled first.
+
+        detach   do not wait: returns the running Container instead
+        remove   remove the container when it has ended
+        options  as create() takes them
+
+        Raises ContainerFailed with its output where it ends with a status other than 0.
+        """
+        if remove and (options.get("restart_policy") or {}).get("Name", "no") != "no":
+            raise InvalidInput("Conflicting options: --restart and --rm", hint="leave one of them out")
+        if remove:
+            options["auto_remove"] = True
+        if isinstance(image, str):
+            self._engine.images.obtain(image)
+        container = self.create(image, command, **options)
+        if detach:
+            self.started(container, remove=remove)
+            return container
+        try:
+            return _output(container)
+        finally:
+            if remove:
+                container.remove(force=True, v=True)
+
+    def started(self, container: Container, *, remove: bool) -> Container:
+        """Start a container that was just made; with remove, a failure leaves nothing of it."""
+        try:
+            container.start()
+        except LabError:
+            if remove:
+                container.remove(force=True, v=True)
+            raise
+        return container
+
+    def get(self, name: str) -> Container:
+        """The container with this name, id or beginning of an id, or "CONTAINER/ALIAS". Raises ContainerNotFound."""
+        records = list(self._engine.records.all())
+        wanted = name.removeprefix("/")
+        exact = [record for record in records if wanted in (record.name, record.id)]
+        if "/" in wanted:
+            called = links.names(records)
+            exact = [record for record in records if f"/{wanted}" in called.get(record.id, ())]
+        found = exact or [record for record in records if wanted and record.id.startswith(wanted)]
+        if not found:
+            raise no_such_container(name)
+        if len(found) > 1:
+            raise InvalidInput(f'"{name}" is the beginning of {len(found)} container ids', hint="write more digits")
+        return Container(self._engine, found[0].id)
+
+    def list(
+        self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> builtins.list[Container]:
+        """The running containers, or all of them, the newest first.
+
+        filters  id, name, label, status, exited, health, ancestor, volume, network, before, since,
+                 expose, publish: a value, or a list of them (engine/filters.py)
+        limit    the so many created last, whatever their state
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import filters as listing
+
+        return listing.containers(self._engine, all=all, filters=filters or {}, limit=limit)
+
+    def remove_link(self, name: str) -> None:
+        """Take a link away, by "CONTAINER/ALIAS" (engine/networks/links.py). Raises Conflict, ContainerNotFound."""
+        links.remove(self._engine, name)
+
+    def prune(self, filters: Filters | None = None) -> Pruned:
+        """Remove the containers that do not run.
+
+        filters  until ("24h", or a moment), label, label! ("name" or "name=value")
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import pruning
+
+        return pruning.prune_containers(self._engine, filters or {})
+
+    def discard(self, container_id: str) -> None:
+        """Remove a temporary container, running or not, or a writable layer that never became a container."""
+        with contextlib.suppress(ContainerNotFound):
+            Container(self._engine, container_id).remove(force=True, v=True)
+        self._engine.layers.remove_writable(container_id)
+        shutil.rmtree(self._engine.secrets_directory(container_id), ignore_errors=True)
+
+    def exit_command(self, container_id: str, *, unless: int = 0) -> builtins.list[str]:
+        """What a monitor runs when its container has ended: `labctr` itself, to note it down.
+
+        unless  a process that does so itself, by its pid: as long as it lives, a shell finds that out in a millisecond
+        """
+        engine = self._engine
+        place = ["--root", str(engine.data_root), "--storage-driver", engine.driver.name]
+        command = [sys.executable, "-m", "pylab_container", *place, "container", "settle", container_id]
+        if unless:
+            return ["/bin/sh", "-c", 'kill -0 "$0" 2> /dev/null || exec "$@"', str(unless), *command]
+        return command
+
+    def settle(self, container_id: str) -> None:
+        """Note the end of a container's process, and start it again where its policy says so; the exit command."""
+        with contextlib.suppress(LabError):
+            if Container(self._engine, container_id).record.state is State.RESTARTING:
+                lifetime.restart_when_due(self._engine, container_id)
+
+    def health_command(self, record: ContainerRecord) -> builtins.list[str]:
+        """What runs beside a container with a health check, from its start to its end."""
+        engine = self._engine
+        place = ["--root", str(engine.data_root), "--storage-driver", engine.driver.name]
+        return [
+            *(sys.executable, "-m", "pylab_container", *place, "container", "watch-health"),
+            *(record.id, record.started_at),
+        ]
+
+    def watch_health(self, container_id: str, started_at: str) -> None:
+        """Check a container's health as long as the run lasts that began at started_at (health.py)."""
+        from pylab_container.engine.containers import health
+
+        health.watch(self._engine, container_id, started_at)
+
+    def _add(self, record: ContainerRecord) -> Container:
+        engine = self._engine
+        container = Container(engine, record.id)
+        with engine.records.lock_names():
+            taken = {known.name: known for known in engine.records.all()}
+            record = replace(record, name=self.choose_name(record.name, taken))
+            try:
+                with recovery.changing(engine, record.id, record.mounts), engine.images.commit_lock():
+                    chain = engine.images.config(record.image).chain_id if record.image else ""
+                    engine.layers.create_writable(record.id, chain, launch.fill_init_layer)
+                    with engine.volumes.lock():
+                        self._make_sources(record)
+                        engine.records.save(record)
+            except BaseException:
+                lifetime.remove(engine, record, volumes=True)
+                raise
+        lifetime.tell(engine, "created", record)
+        return container
+
+    def _make_sources(self, record: ContainerRecord) -> None:
+        for mount in record.mounts:
+            source = Path(mount["Source"])
+            if mount["Type"] == "volume":
+                self._engine.volumes.ensure(mount["Name"], mount.get("Labels"), mount.get("DriverOpts"))
+            elif mount.get("MustExist") and not source.exists():
+                raise InvalidInput(
+                    f'invalid mount config for type "bind": bind source path does not exist: {source}',
+                    hint="make it first; -v makes a missing directory by itself",
+                )
+            elif mount["Type"] == "bind" and not source.exists():
+                source.mkdir(parents=True)  # as Docker does it, for -v
+
+    @staticmethod
+    def choose_name(wanted: str, taken: Mapping[str, ContainerRecord]) -> str:
+        """The wanted name, or one that is made up where it is "". Raises InvalidInput; Conflict where it is taken."""
+        if not wanted:
+            return next(name for name in iter(names.generate, None) if name not in taken)
+        if not re.fullmatch(_NAME, wanted):
+            raise InvalidInput(
+                f"Invalid container name ({wanted}), only {_NAME[:-1]} are allowed",
+                hint="choose letters, digits, _ . and -",
+            )
+        if wanted in taken:
+            raise Conflict(
+                f'Conflict. The container name "/{wanted}" is already in use by container "{taken[wanted].id}". '
+                "You have to remove (or rename) that container to be able to reuse that name.",
+                hint=f"remove it (labctr rm {wanted}) or choose another name",
+            )
+        return wanted
+
+    def mounts_for(self, volumes: Sequence[str], declared: Mapping[str, Any]) -> Iterator[Json]:
+        """Docker's Mounts entries for -v options and for the image's VOLUMEs that none of them covers."""
+        entries = [parse_volume(text) for text in volumes]
+        covered = {entry["Destination"] for entry in entries}
+        entries += [parse_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
+        yield from self._placed(entries)
+
+    def _placed(self, entries: Iterable[Json]) -> Iterator[Json]:
+        """Mounts entries whose volumes have names and places on the disk."""
+        for entry in entries:
+            if entry["Type"] == "volume" and "Driver" not in entry:
+                entry["Anonymous"] = not entry["Name"]
+                entry["Name"] = entry["Name"] or secrets.token_hex(32)
+                entry["Source"] = str(self._engine.data_root / "volumes" / entry["Name"] / "_data")
+                entry["Driver"] = "local"
+            yield entry
+
+
+def _with_config(base: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
+    """An image's configuration with fields on top; volumes are added to those that it has."""
+    volumes = {**(base.get("Volumes") or {}), **(given.get("Volumes") or {})}
+    return {**base, **given, **({"Volumes": volumes} if volumes else {})}
+
+
+def _output(container: Container) -> bytes:
+    """Run a fresh container to its end and return what it printed on standard output."""
+    pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    record = container.record  # it may be gone when it has ended
+    with container.start_attached() as attachment:
+        while (packet := attachment.receive()) is not None:
+            pieces[packet[0]].append(packet[1])
+    status = container.wait()
+    output, errors = b"".join(pieces["stdout"]), b"".join(pieces["stderr"])
+    if status != 0:
+        command = " ".join([record.path, *record.args])
+        raise ContainerFailed(
+            f"the command {command!r} in container {record.name} ended with status {status}",
+            hint=errors.decode(errors="replace").strip()[-500:] or "its output is in .output",
+            status=status,
+            output=output + errors,
+        )
+    return output

@@ -1,0 +1,306 @@
+"""A container's files from outside: what it changed, all of them as a tar, single ones in and out.
+
+Every path is resolved by the kernel with the container's root as the root of everything
+(openat2(2), RESOLVE_IN_ROOT), so a link that the container planted leads nowhere else,
+whether it runs meanwhile or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from msgspec import Struct
+
+from pylab_container.engine.containers import lifetime, remap
+from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.formats import tar
+from pylab_container.formats.etc import names_by_id
+from pylab_container.host import linux
+from pylab_container.store import compression
+from pylab_container.store.changes import MODIFIED
+from pylab_container.store.layertar import Extractor, MemberSource, TarReader, inside
+from pylab_container.store.treetar import TreeReader
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.containers.container import Container
+
+
+class Change(Struct, frozen=True):
+    """One path that differs from the image; kind 0 is modified, 1 added, 2 deleted, as the Engine API has it."""
+
+    path: str
+    kind: int
+
+    @property
+    def letter(self) -> str:
+        """As `docker diff` shows the kind."""
+        return "CAD"[self.kind]
+
+
+class PathStatus(Struct, frozen=True):
+    """What is at a path of a container. mode as st_mode, mtime in nanoseconds; link: where a symbolic link points."""
+
+    name: str
+    size: int
+    mode: int
+    mtime: int
+    link: str
+
+
+# ---- diff ----------------------------------------------------------------------------
+
+
+def changes(engine: Engine, container: Container) -> list[Change]:
+    """What a container changed, sorted by path; every directory above a change counts as modified."""
+    writable = engine.layers.writable(container.id)
+    found = engine.driver.changes(writable.mount_id, writable.init_id)
+    for path in list(found):
+        for parent in Path(path).parents:
+            if parent != Path("/"):
+                found.setdefault(str(parent), MODIFIED)
+    return [Change(path, kind) for path, kind in sorted(found.items())]
+
+
+# ---- whole and single files ----------------------------------------------------------
+
+
+def export(engine: Engine, container: Container) -> Iterator[bytes]:
+    """A container's whole file system as a tar, in pieces: what `import_` takes."""
+    with mounted(engine, container) as root:
+        users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
+        ids = remap.first_ids(container.record)
+        members = TreeReader(root, users=users, groups=groups, whiteouts=False, first_ids=ids)
+        for _ in members:
+            yield members.raw
+            yield from members.content()
+        yield from members.trailer()
+
+
+def get_archive(engine: Engine, container: Container, path: str) -> tuple[Iterator[bytes], PathStatus]:
+    """A file or directory of a container as a tar, whose members start with its own name. Raises NotFound.
+
+    A symbolic link at the end of the path is not followed, unless the path ends with a slash.
+    """
+    return _archive(engine, container, path), path_status(engine, container, path)
+
+
+def _archive(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
+    with members_of(engine, container, path) as members:
+        for _ in members:
+            yield members.raw
+            yield from members.content()
+        yield from members.trailer()
+
+
+def path_status(engine: Engine, container: Container, path: str) -> PathStatus:
+    """What is at a path of a container. Raises NotFound."""
+    with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
+        return _status(path, fd)
+
+
+def put_archive(
+    engine: Engine,
+    container: Container,
+    path: str,
+    archive: BinaryIO,
+    *,
+    keep_directories: bool = False,
+    as_user: bool = False,
+) -> None:
+    """Extract a tar, compressed or not, into a directory of a container.
+
+    keep_directories  refuse to put a directory in the place of something else, or the other way
+    as_user           everything belongs to the container's own user, where it names one
+
+    Raises NotFound, InvalidInput where path is no directory, InvalidArchive.
+    """
+    members = TarReader(compression.decompressed(archive))
+    owner = _user_of(engine, container) if as_user else None
+    put_members(engine, container, path, members, keep_directories=keep_directories, owner=owner)
+
+
+def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
+    """(uid, gid) of the container's own user, None where it names none."""
+    from pylab_container.engine.containers import launch
+
+    name = str(container.record.config.get("User") or "")
+    if not name:
+        return None
+    with mounted(engine, container) as root:
+        user, _ = launch.find_user(name, root)
+    return user.uid, user.gid
+
+
+@contextlib.contextmanager
+def members_of(engine: Engine, container: Container, path: str, name: str = "") -> Iterator[TreeReader]:
+    """A file or directory of a container as members that start with name, by default its own. Raises NotFound."""
+    with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
+        lifetime.tell(engine, "archive-path", container.record)
+        where = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        name = name or posixpath.basename(path.rstrip("/")) or "."
+        yield TreeReader(where, name=name, whiteouts=False, first_ids=_first_ids(container, root))
+
+
+def put_members(
+    engine: Engine,
+    container: Container,
+    path: str,
+    members: MemberSource,
+    *,
+    keep_directories: bool = False,
+    owner: tuple[int, int] | None = None,
+) -> int:
+    """Extract members into a directory of a container; returns the bytes of tar. Errors as for put_archive.
+
+    keep_directories  refuse to put a directory in the place of something else, or the other way
+    owner             uid and gid of all that is made, instead of the members' own
+    """
+    with _located(engine, container, path, write=True) as (root, inner):
+        with _opened(root, inner) as fd:  # it must be there …
+            kind = os.fstat(fd).st_mode
+        if not stat.S_ISDIR(kind) and not stat.S_ISLNK(kind):
+            raise InvalidInput("extraction point is not a directory", hint="name the directory to extract into")
+        with _opened(root, posixpath.join(inner, "")):  # … and be a directory, or lead to one
+            pass
+        ids = _first_ids(container, root)
+
+        def change(header: tar.Header) -> None:
+            uid, gid = owner or (header.uid, header.gid)
+            header.uid, header.gid = uid + ids[0], gid + ids[1]
+
+        with Extractor(root, whiteouts=False, keep_directories=keep_directories) as extractor:
+            size = remap.as_root_of(ids, lambda: extract(members, extractor, inner.strip("/"), change))
+    lifetime.tell(engine, "extract-to-dir", container.record)
+    return size
+
+
+def _first_ids(container: Container, root: Path) -> tuple[int, int]:
+    """Who the container's root is in a root that _located() gave: a volume's files are not mapped there."""
+    return remap.first_ids(container.record) if root == container.merged else (0, 0)
+
+
+def extract(
+    members: MemberSource, extractor: Extractor, directory: str = "", change: Callable[[tar.Header], None] | None = None
+) -> int:
+    """Extract members below a directory of the extractor's root; returns the bytes of tar.
+
+    change  may alter each header before its file is made
+    """
+    total = 0
+    for header in members:
+        total += len(members.raw) + header.size
+        name = inside(header.name)
+        if not name:
+            continue
+        header.name = posixpath.join(directory, name)
+        if header.kind == tar.LINK:
+            header.link = posixpath.join(directory, inside(header.link))
+        if change:
+            change(header)
+        extractor.create(header)
+        for chunk in members.content():
+            extractor.write(chunk)
+        extractor.complete(header)
+    extractor.finish()
+    return total + len(members.raw) + len(tar.END)
+
+
+@contextlib.contextmanager
+def mounted(engine: Engine, container: Container) -> Iterator[Path]:
+    """A container's root: where it is mounted while it runs, else mounted for this block.
+
+    One that runs is frozen meanwhile: nobody in it can put a link in the place of a directory
+    between a look at the path and its use.
+    """
+    writable = engine.layers.writable(container.id)
+    with contextlib.ExitStack() as stack:
+        with engine.records.lock(container.id):
+            runs = engine.driver.is_mounted(writable.mount_id)
+            root = engine.driver.mount(writable.mount_id)
+            if not runs:
+                try:
+                    yield root
+                finally:
+                    engine.driver.unmount(writable.mount_id)
+                return
+        stack.enter_context(container.frozen())
+        yield root
+
+
+@contextlib.contextmanager
+def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[Path, str]]:
+    """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own."""
+    wanted = posixpath.normpath("/" + path.lstrip("/"))
+    mounts = sorted(container.record.mounts, key=lambda mount: len(mount["Destination"]), reverse=True)
+    for mount in mounts:
+        if Path(wanted).is_relative_to(mount["Destination"]) and os.path.isdir(mount["Source"]):
+            if write and not mount.get("RW", True):
+                raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
+            with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
+                ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
+                yield Path(mount["Source"]), posixpath.relpath(wanted, mount["Destination"]) + ending
+            return
+    with mounted(engine, container) as root:
+        yield root, path
+
+
+def _volume_present(engine: Engine, mount: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+    from pylab_container.engine.volumes import mounts as volume_mounts
+
+    return volume_mounts.present(engine, mount["Name"]) if mount["Type"] == "volume" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _sharers_frozen(engine: Engine, source: str) -> Iterator[None]:
+    """All containers that see a directory of the host stand still while the block runs."""
+    with contextlib.ExitStack() as stack:
+        for container in engine.containers.list():
+            shown = (str(mount["Source"]) for mount in container.record.mounts)
+            if any(_overlap(source, other) for other in shown):
+                stack.enter_context(container.frozen())
+        yield
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two directories is the other, or in it, whatever links lead to them."""
+    first, second = Path(one).resolve(), Path(other).resolve()
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+@contextlib.contextmanager
+def _opened(root: Path, path: str) -> Iterator[int]:
+    """A path inside root, as a descriptor that only says where it is (O_PATH)."""
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = os.O_PATH | (0 if path.endswith("/") else os.O_NOFOLLOW)
+    try:
+        fd = linux.openat2(base, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
+    except OSError as error:
+        raise NotFound(
+            f"Could not find the file {path} in the container: {error.strerror}", hint="check the path"
+        ) from error
+    finally:
+        os.close(base)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _status(path: str, fd: int) -> PathStatus:
+    found = os.fstat(fd)
+    link = os.readlink("", dir_fd=fd) if stat.S_ISLNK(found.st_mode) else ""
+    name = posixpath.basename(path.rstrip("/")) or "/"
+    return PathStatus(name, found.st_size, found.st_mode, found.st_mtime_ns, link)
+
+
+def _read(root: Path, path: str) -> str:
+    with contextlib.suppress(NotFound, OSError), _opened(root, f"/{path}/"[:-1]) as fd:
+        return Path(f"/proc/self/fd/{fd}").read_text(errors="replace")
+    return ""

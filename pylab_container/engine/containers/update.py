@@ -1,0 +1,55 @@
+"""Container.update(): other limits and another restart policy, also for a container that runs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pylab_container.engine.containers import lifetime, sandbox
+from pylab_container.engine.containers.options import UpdateOptions
+from pylab_container.errors import InvalidInput
+from pylab_container.formats import bundle
+from pylab_container.formats.hostconfig import complete_memory, resources, restart_policy
+from pylab_container.formats.image import Json
+from pylab_container.formats.lifecycle import ALIVE, Event, after
+from pylab_container.store.records import ContainerRecord
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.containers.container import Container
+
+
+def apply(engine: Engine, container: Container, options: UpdateOptions) -> None:
+    """Write other limits down, and give them to the cgroup of a container that runs. Raises InvalidInput, Conflict."""
+    for name in options:
+        if name not in UpdateOptions.__annotations__:
+            raise TypeError(f"update() got an unexpected keyword argument {name!r}")
+    with engine.records.lock(container.id):
+        record = lifetime.settle(engine, lifetime.read(engine, container.id))
+        after(record.state, Event.UPDATE, container=record.name, container_id=record.id)
+        host_config = _changed(record, options)
+        if record.state in ALIVE and host_config != record.host_config:
+            engine.runc.update(container.id, bundle.cgroup_limits(sandbox.limits(host_config)))
+        updated = engine.records.update(record, host_config=host_config)
+    lifetime.tell(engine, "updated", updated)
+
+
+def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
+    old = record.host_config
+    changes = resources(options, processors=os.cpu_count() or 1)
+    if options.get("pids_limit") is not None and changes.get("PidsLimit") is None:
+        changes["PidsLimit"] = -1  # a limit that was there must be told to go
+    memory, swap = changes.get("Memory"), old.get("MemorySwap") or 0
+    if memory and "MemorySwap" not in changes and 0 < swap < memory:
+        raise InvalidInput(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            hint="add --memory-swap",
+        )
+    if options.get("restart_policy"):
+        if old.get("AutoRemove"):
+            raise InvalidInput(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                hint="it was created with --rm",
+            )
+        changes["RestartPolicy"] = restart_policy(options["restart_policy"] or {})
+    return complete_memory({**old, **changes})

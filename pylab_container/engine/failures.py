@@ -1,0 +1,36 @@
+"""When the machine is what fails, the error says what it lacks.
+
+A start, a build and a new network are where a machine first shows that a program, a file system or a part of the
+kernel is missing. Then engine/check.py looks, and its findings go into the error's hint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pylab_container.errors import LabError, MissingProgram, RuntimeFailed
+
+
+def explain(error: BaseException, data_root: Path) -> None:
+    """Add what the machine lacks to the hint of an error, if the machine may be what failed."""
+    if not isinstance(error, LabError) or type(error) not in (RuntimeFailed, MissingProgram):
+        return
+    if error.hint and not isinstance(error, MissingProgram):
+        return  # whoever raised it knows better
+    from pylab_container.engine.check import check  # 5 ms, which only a failure is worth
+
+    missing = [one for one in check(data_root) if one.needed and not one.ok and one.remedy not in error.hint]
+    lacking = [f"{one.name}: {one.remedy}" for one in missing]
+    error.hint = "; ".join(filter(None, [error.hint, *lacking])) or "labctr system check finds nothing missing"
+
+
+@contextlib.contextmanager
+def explaining(data_root: Path) -> Iterator[None]:
+    """explain() what fails in the block."""
+    try:
+        yield
+    except LabError as error:
+        explain(error, data_root)
+        raise

@@ -1,0 +1,1 @@
+"""Images: the collection, one image, archives, and the way to and from registries."""

@@ -1,0 +1,77 @@
+"""What pull and push have in common: the way to a registry, and how they tell how far they are."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pylab_container.engine.images import login
+from pylab_container.formats.events import Emit, LayerTransfer, TransferMessage
+from pylab_container.formats.reference import Reference
+from pylab_container.registry.client import Registry
+from pylab_container.registry.downloads import SELDOM
+from pylab_container.registry.settings import Place
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+
+Count = Callable[[str, int, int], None]
+"""(status, bytes so far, bytes in all)."""
+Counter = Callable[[int], None]
+"""Takes the bytes so far."""
+AuthConfig = Mapping[str, Any]
+"""docker-py's: {"username": …, "password": …}."""
+
+
+class Teller:
+    """Tells of one pull or push: the engine's stream, and whoever asked for it. Threads may share it."""
+
+    def __init__(self, engine: Engine, progress: Emit | None) -> None:
+        self._listeners: tuple[Emit, ...] = (engine.events.emit, *((progress,) if progress else ()))
+        self._lock = threading.Lock()
+
+    def message(self, status: str, name: str = "") -> None:
+        """Say something about the whole."""
+        self.emit(TransferMessage(status, name))
+
+    def layer(self, name: str, status: str, current: int = 0, total: int = 0) -> None:
+        """Say how far a layer is; name is its digest or diff id."""
+        self.emit(LayerTransfer(status, name.removeprefix("sha256:")[:12], current, total))
+
+    def emit(self, event: Any) -> None:
+        """Tell everybody, one event after the other."""
+        with self._lock:
+            for listener in self._listeners:
+                listener(event)
+
+    def counter(self, name: str, status: str, total: int) -> Counter:
+        """What takes bytes so far, and says so now and then."""
+        told, last = 0.0, 0
+
+        def count(done: int) -> None:
+            nonlocal told, last
+            if done != last and (time.monotonic() > told + SELDOM or done == total):
+                told, last = time.monotonic(), done
+                self.layer(name, status, done, total)
+
+        return count
+
+
+@contextlib.contextmanager
+def opened(engine: Engine, reference: Reference, place: Place, auth: AuthConfig | None) -> Iterator[Registry]:
+    """The registry at a place. What is known for the origin is not told to a mirror."""
+    if not place.mirror:
+        credentials = login.find(engine, reference.domain, auth)
+    else:
+        credentials = login.find(engine, place.host, None if auth is None else {})
+    registry = Registry(place, engine.registries, credentials, emit=engine.events.emit)
+    with contextlib.closing(registry):
+        yield registry
+
+
+def full_name(reference: Reference) -> str:
+    """A repository's name with the registry: "docker.io/library/debian"."""
+    return f"{reference.domain}/{reference.path}"

@@ -1,0 +1,1 @@
+"""Networks: the collection, and the endpoints of containers on them."""

@@ -1,0 +1,475 @@
+"""Containers on networks: their addresses, names and published ports, and Docker's documents about them.
+
+NetworkSettings.Networks holds one endpoint for each network: before the start what was asked for
+(IPAMConfig, Aliases), while it runs also what it got. connect_all() and disconnect_all() go with
+start and end; connect() and disconnect() are for one network more or less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pylab_container.engine.containers import launch
+from pylab_container.engine.networks import links
+from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
+from pylab_container.formats import ports
+from pylab_container.formats.bridgeoptions import bridge_options
+from pylab_container.formats.etc import with_network, without_address
+from pylab_container.formats.hostconfig import parse_address, parse_mac
+from pylab_container.formats.image import Json
+from pylab_container.formats.lifecycle import ALIVE
+from pylab_container.formats.links import link_pairs, parse_link
+from pylab_container.host.files import rewrite
+from pylab_container.store.records import ContainerRecord
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.containers.container import Container
+    from pylab_container.engine.networks.collection import Network
+    from pylab_container.runtime.network import Endpoint
+
+_LEGACY = (
+    "EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen IPAddress IPPrefixLen IPv6Gateway MacAddress".split()
+)
+
+
+DESIRED = "DesiredMacAddress"
+"""The field of an endpoint's document with the hardware address that was asked for; inspect does not show it."""
+
+# NetworkSettings without a network.
+_AT_REST: Json = {
+    "Bridge": "",
+    "SandboxID": "",
+    "HairpinMode": False,
+    "LinkLocalIPv6Address": "",
+    "LinkLocalIPv6PrefixLen": 0,
+    "Ports": {},
+    "SandboxKey": "",
+    "SecondaryIPAddresses": None,
+    "SecondaryIPv6Addresses": None,
+}
+
+
+class _Joined(Struct, frozen=True):
+    """One network that a container is on, with its endpoint's document."""
+
+    network: Network
+    endpoint: Endpoint
+    document: Json
+
+
+# ---- with the container's start and end -------------------------------------------------------
+
+
+def has_bridges(record: ContainerRecord) -> bool:
+    """Whether the container has a network of its own with interfaces: neither host, none nor another container's."""
+    mode = network_mode(record)
+    return mode not in ("host", "none") and not mode.startswith("container:")
+
+
+def network_mode(record: ContainerRecord) -> str:
+    """The network that it was made for."""
+    mode = str(record.host_config.get("NetworkMode") or "bridge")
+    return "bridge" if mode == "default" else mode
+
+
+def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
+    """Give the container whose first process is pid its networks, names and ports; returns NetworkSettings.
+
+    Raises NotFound for a network that is gone, Conflict for an address or a port that is taken, InvalidInput;
+    then it is on none.
+    """
+    if not has_bridges(record):
+        settings = (
+            {} if network_mode(record).startswith("container:") else {network_mode(record): endpoint_document({})}
+        )
+        return _settings(pid, settings, {})
+    joined: list[_Joined] = []
+    try:
+        with engine.network_store.lock(shared=True):
+            for network, wish in _wanted(engine, record):
+                joined.append(_join(network, record, wish, pid, f"eth{len(joined)}", leads_out=not _exit(joined)))
+            published = _publish(engine, record, joined)
+    except BaseException:
+        disconnect_all(engine, record)
+        raise
+    first = joined[0].endpoint
+    linked = links.host_lines(engine, record)
+    launch.write_network_files(engine, record, first.address, gateway=first.gateway, linked=linked)
+    for one in joined:
+        if one.network.name == "bridge":
+            links.tell_parents(engine, record, one.endpoint.address)
+    for one in joined:
+        _refresh_hosts(engine, one.network)
+    documents = {one.network.name: one.document for one in joined}
+    return _settings(pid, documents, ports.ports_document(record.config.get("ExposedPorts") or (), published))
+
+
+def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
+    """Take a container off its networks, whatever of them it is on, and its ports off the host."""
+    if not has_bridges(record):
+        return
+    if _requests(record):
+        engine.bridge.ports.withdraw(record.id)
+    for name, document in {network_mode(record): None, **(record.network.get("Networks") or {})}.items():
+        with contextlib.suppress(NotFound, InvalidInput):  # it was removed since
+            network = _find(engine, name, document)
+            network.bridge.disconnect(record.id)
+            _refresh_hosts(engine, network)
+
+
+def _find(engine: Engine, name: str, document: Json | None) -> Network:
+    """The network that a container has in its record: by its id where there is one, for names are given anew."""
+    return engine.networks.get(str((document or {}).get("NetworkID") or name))
+
+
+def disconnect_unknown(engine: Engine, container_id: str) -> None:
+    """Take what is left of a container without a record off all networks."""
+    engine.bridge.ports.withdraw(container_id)
+    for network in engine.networks.list():
+        if network.driver == "bridge":
+            network.bridge.disconnect(container_id)
+
+
+def wishes(
+    *,
+    aliases: Sequence[str] = (),
+    links: Mapping[str, str] | Sequence[str] = (),
+    ipv4_address: str = "",
+    ipv6_address: str = "",
+    link_local_ips: Sequence[str] = (),
+    driver_opt: Mapping[str, str] | None = None,
+    mac_address: str = "",
+) -> Json:
+    """An endpoint's document before the start, as Docker's NetworkingConfig has it. Raises InvalidInput."""
+    chosen = {"IPv4Address": ipv4_address, "IPv6Address": ipv6_address, "LinkLocalIPs": list(link_local_ips)}
+    for text in (ipv4_address, ipv6_address, *link_local_ips):
+        if text:
+            parse_address(text)
+    return {
+        "IPAMConfig": {name: value for name, value in chosen.items() if value} or None,
+        "Links": [":".join(pair) for pair in link_pairs(links)] or None,
+        "Aliases": list(aliases) or None,
+        "DriverOpts": dict(driver_opt) if driver_opt else None,
+        **({DESIRED: parse_mac(mac_address), "MacAddress": mac_address} if mac_address else {}),
+    }
+
+
+# ---- one network more or less -----------------------------------------------------------------
+
+
+def connect(engine: Engine, network: Network, container: Container, wish: Json) -> None:
+    """Put a container on one network more; see Network.connect."""
+    from pylab_container.engine.containers import lifetime
+
+    with engine.records.lock(container.id):
+        record = lifetime.settle(engine, lifetime.read(engine, container.id))
+        _refuse_connection(network, record, wish)
+        settings = dict(record.network)
+        documents = dict(settings.get("Networks") or {})
+        if record.state in ALIVE:
+            with engine.network_store.lock(shared=True):
+                engine.networks.get(network.id)  # it may have been removed meanwhile
+                present = _joined(engine, record)
+                interface = _next_interface(present)
+                leads_out = not _exit(present)
+                new = _join(network, record, wish, record.pid, interface, leads_out=leads_out)
+            if network.name == "bridge":
+                links.tell_parents(engine, record, new.endpoint.address)
+            documents[network.name] = new.document
+            if leads_out:
+                settings["Ports"] = _publish_again(engine, record, [*present, new])
+        else:
+            documents[network.name] = endpoint_document(wish)
+        engine.records.update(record, network=_with_networks(settings, documents))
+    _refresh_hosts(engine, network)
+
+
+def disconnect(engine: Engine, network: Network, container: Container, *, force: bool) -> None:
+    """Take a container off one network; see Network.disconnect."""
+    from pylab_container.engine.containers import lifetime
+
+    with engine.records.lock(container.id):
+        record = lifetime.settle(engine, lifetime.read(engine, container.id))
+        settings = dict(record.network)
+        documents = dict(settings.get("Networks") or {})
+        if network.name not in documents:
+            if force:
+                return
+            raise Conflict(f"container {record.id} is not connected to network {network.name}", hint="labctr inspect")
+        if network.name == "host":
+            raise InvalidInput(
+                "container cannot be disconnected from host network or connected to host network",
+                hint="make another container",
+            )
+        gone = documents.pop(network.name)
+        if record.state in ALIVE and network.driver == "bridge":
+            before = _joined(engine, record)
+            network.bridge.disconnect(record.id)
+            _forget_names(engine, record, network, str(gone.get("IPAddress") or ""))
+            remaining = [one for one in before if one.network != network]
+            if (was := _exit(before)) and was.network == network:
+                settings["Ports"] = _use_another_exit(engine, record, remaining)
+        engine.records.update(record, network=_with_networks(settings, documents))
+    _refresh_hosts(engine, network)
+
+
+def _refuse_connection(network: Network, record: ContainerRecord, wish: Json) -> None:
+    mode = network_mode(record)
+    networks = record.network.get("Networks") or {}
+    if network.name in networks and record.state in ALIVE:
+        raise Forbidden(
+            f"endpoint with name {record.name} already exists in network {network.name}",
+            hint=f"labctr network disconnect {network.name} {record.name}, to connect it in another way",
+        )
+    if network.name == "host" and mode != "host" and not mode.startswith("container:"):
+        raise InvalidInput(
+            "container cannot be disconnected from host network or connected to host network",
+            hint="make another container, with --network host",
+        )
+    if mode.startswith("container:") or mode == "host":
+        raise InvalidInput(
+            "container sharing network namespace with another container or host cannot be connected to any other "
+            "network",
+            hint="make another container",
+        )
+    if network.name == "none" or "none" in networks or (mode == "none" and not networks):
+        raise InvalidInput(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            hint=f"labctr network disconnect none {record.name}",
+        )
+    _refuse_wish(network, wish)
+
+
+def _refuse_wish(network: Network, wish: Json) -> None:
+    """The default bridge chooses its addresses, and knows no names."""
+    addresses = wish.get("IPAMConfig") or {}
+    for given, what in (
+        (wish.get("Aliases"), "network-scoped alias"),
+        (addresses.get("IPv4Address") or addresses.get("IPv6Address"), "user specified IP address"),
+    ):
+        if network.is_predefined and given:
+            raise InvalidInput(
+                f"{what} is supported only for containers in user defined networks", hint="labctr network create"
+            )
+
+
+def _use_another_exit(engine: Engine, record: ContainerRecord, remaining: Sequence[_Joined]) -> Json:
+    """The way out has gone with its network: take the next one, ports and all."""
+    if chosen := next((one for one in remaining if not one.network.internal), None):
+        chosen.network.bridge.lead_out(chosen.endpoint, record.pid)
+    return _publish_again(engine, record, remaining)
+
+
+def _publish_again(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> Json:
+    """Ports of a running container whose way out is another one now."""
+    published: list[ports.PublishedPort] = []
+    if _requests(record):
+        engine.bridge.ports.withdraw(record.id)
+        published = _publish(engine, record, joined)
+    return ports.ports_document(record.config.get("ExposedPorts") or (), published)
+
+
+# ---- how --------------------------------------------------------------------------------------
+
+
+def _wanted(engine: Engine, record: ContainerRecord) -> list[tuple[Network, Json]]:
+    """The networks that a container is to be on, the one that it was made for first, with its wishes."""
+    documents = record.network.get("Networks") or {network_mode(record): {}}
+    first = network_mode(record)
+    names = sorted(documents, key=lambda name: name != first)
+    return [(_find(engine, name, documents[name]), documents[name] or {}) for name in names]
+
+
+def _join(
+    network: Network, record: ContainerRecord, wish: Json, pid: int, interface: str, *, leads_out: bool
+) -> _Joined:
+    chosen = wish.get("IPAMConfig") or {}
+    endpoint = network.bridge.connect(
+        record.id,
+        pid,
+        interface=interface,
+        address=chosen.get("IPv4Address") or None,
+        address6=chosen.get("IPv6Address") if network.document["EnableIPv6"] else None,
+        mac=wish.get(DESIRED) or (str(record.config.get("MacAddress") or "") if interface == "eth0" else ""),
+        link_local=chosen.get("LinkLocalIPs") or (),
+        default_route=leads_out,
+    )
+    document = endpoint_document(wish, network=network, endpoint=endpoint, short_id=record.short_id)
+    return _Joined(network, endpoint, document)
+
+
+def _joined(engine: Engine, record: ContainerRecord) -> list[_Joined]:
+    """The networks that a running container is on, by its interfaces."""
+    found = []
+    for name, document in (record.network.get("Networks") or {}).items():
+        with contextlib.suppress(NotFound):
+            network = _find(engine, name, document)
+            if network.driver == "bridge":
+                own = [one for one in network.bridge.endpoints() if one.container_id == record.id]
+                found += [_Joined(network, one, document) for one in own]
+    return sorted(found, key=lambda one: one.endpoint.interface)
+
+
+def _exit(joined: Sequence[_Joined]) -> _Joined | None:
+    """The network that leads out: the first that is not internal."""
+    return next((one for one in joined if not one.network.internal), None)
+
+
+def _next_interface(joined: Sequence[_Joined]) -> str:
+    names = {one.endpoint.interface for one in joined}
+    return next(name for name in map("eth{}".format, range(len(names) + 1)) if name not in names)
+
+
+def _requests(record: ContainerRecord, binding: str = "") -> list[ports.PortRequest]:
+    """What is to be published, on the address `binding` of the host where it names none."""
+    host = record.host_config
+    exposed = record.config.get("ExposedPorts") or {}
+    found = ports.requests(exposed, host.get("PortBindings") or {}, publish_all=bool(host.get("PublishAllPorts")))
+    return [replace(one, host_ip=one.host_ip or binding) for one in found]
+
+
+def _publish(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> list[ports.PublishedPort]:
+    leading = _exit(joined)
+    if leading is None:
+        return []
+    wanted = _requests(record, bridge_options(leading.network.document["Options"]).binding)
+    if not wanted:
+        return []
+    endpoint = leading.endpoint
+    leading.network.bridge.let_reach_itself(endpoint)
+    try:
+        return engine.bridge.ports.publish(record.id, wanted, address=endpoint.address, address6=endpoint.address6)
+    except Conflict as error:
+        place = f"endpoint {record.name} ({leading.document['EndpointID']})"
+        message = f"driver failed programming external connectivity on {place}: {error.message}"
+        raise Conflict(message, hint=error.hint) from error
+
+
+# ---- names ------------------------------------------------------------------------------------
+
+
+def _refresh_hosts(engine: Engine, network: Network) -> None:
+    """Write the names of all that are on a user's network into each one's hosts file."""
+    if network.is_predefined:
+        return
+    with engine.network_store.lock_hosts():
+        members = [
+            (endpoint, record)
+            for endpoint in network.bridge.endpoints()
+            if (record := engine.records.load(endpoint.container_id))
+        ]
+        everyone = [line for endpoint, record in members for line in _host_lines(endpoint, _names(network, record))]
+        known = {name: endpoint for endpoint, record in members for name in (*_names(network, record), record.id)}
+        for endpoint, record in members:
+            own = _host_lines(endpoint, [str(record.config.get("Hostname") or record.short_id)])
+            linked = [
+                line
+                for name, alias in map(parse_link, _document(network, record).get("Links") or ())
+                if name in known
+                for line in _host_lines(known[name], [alias])
+            ]
+            _rewrite_hosts(engine, record.id, network, [*own, *linked, *everyone])
+
+
+def _document(network: Network, record: ContainerRecord) -> Json:
+    """What a container's record says about one network."""
+    documents = record.network.get("Networks") or {}
+    return documents.get(network.name) or documents.get(network.id) or {}
+
+
+def _names(network: Network, record: ContainerRecord) -> list[str]:
+    aliases = _document(network, record).get("Aliases") or ()
+    return list(dict.fromkeys([record.name, record.short_id, *aliases]))
+
+
+def _host_lines(endpoint: Endpoint, names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(address, " ".join(names)) for address in (endpoint.address, endpoint.address6) if address]
+
+
+def _rewrite_hosts(engine: Engine, container_id: str, network: Network, lines: Sequence[tuple[str, str]]) -> None:
+    path = engine.records.directory(container_id) / "hosts"
+    with contextlib.suppress(FileNotFoundError):  # it is being removed
+        rewrite(path, with_network(path.read_text(), network.name, lines))
+
+
+def _forget_names(engine: Engine, record: ContainerRecord, network: Network, address: str) -> None:
+    with engine.network_store.lock_hosts(), contextlib.suppress(FileNotFoundError):
+        path = engine.records.directory(record.id) / "hosts"
+        rewrite(path, without_address(with_network(path.read_text(), network.name, []), address))
+
+
+# ---- documents --------------------------------------------------------------------------------
+
+
+def endpoint_document(
+    wish: Json, *, network: Network | None = None, endpoint: Endpoint | None = None, short_id: str = ""
+) -> Json:
+    """Docker's EndpointSettings: what was asked for and, with an endpoint, what it became."""
+    aliases = [name for name in wish.get("Aliases") or () if name != short_id]
+    if network is not None and not network.is_predefined:
+        aliases.append(short_id)
+    six = endpoint.address6 if endpoint else ""
+    return {
+        "IPAMConfig": wish.get("IPAMConfig"),
+        "Links": wish.get("Links"),
+        "Aliases": aliases or None,
+        "NetworkID": network.id if network else str(wish.get("NetworkID") or ""),
+        "EndpointID": secrets.token_hex(32) if endpoint else "",
+        "Gateway": endpoint.gateway if endpoint and network and not network.internal else "",
+        "IPAddress": endpoint.address if endpoint else "",
+        "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
+        "IPv6Gateway": endpoint.gateway6 if endpoint else "",
+        "GlobalIPv6Address": six,
+        "GlobalIPv6PrefixLen": endpoint.prefix_length6 if endpoint else 0,
+        "MacAddress": endpoint.mac if endpoint else str(wish.get(DESIRED) or ""),
+        "DriverOpts": wish.get("DriverOpts"),
+        **({DESIRED: wish[DESIRED]} if wish.get(DESIRED) else {}),
+    }
+
+
+def containers_document(engine: Engine, network: Network) -> Json:
+    """Network.Containers: who is on it now, of this engine's."""
+    members: Json = {}
+    if network.driver != "bridge":
+        return members
+    for endpoint in network.bridge.endpoints():
+        if record := engine.records.load(endpoint.container_id):
+            document = (record.network.get("Networks") or {}).get(network.name) or {}
+            six = f"{endpoint.address6}/{endpoint.prefix_length6}" if endpoint.address6 else ""
+            members[record.id] = {
+                "Name": record.name,
+                "EndpointID": document.get("EndpointID") or "",
+                "MacAddress": document.get("MacAddress") or endpoint.mac,
+                "IPv4Address": f"{endpoint.address}/{endpoint.prefix_length}",
+                "IPv6Address": six,
+            }
+    return members
+
+
+def _settings(pid: int, documents: Json, published: Json) -> Json:
+    """Docker's NetworkSettings of a running container."""
+    own = {"SandboxID": secrets.token_hex(32), "Ports": published, "SandboxKey": f"/proc/{pid}/ns/net"}
+    return _with_networks({**_AT_REST, **own}, documents)
+
+
+def shown(network: Json) -> Json:
+    """NetworkSettings with every field that Docker has, also of a container that does not run."""
+    documents = {
+        name: {**endpoint_document({}), **(one or {})} for name, one in (network.get("Networks") or {}).items()
+    }
+    for document in documents.values():
+        document.pop(DESIRED, None)
+    return _with_networks({**_AT_REST, **network}, documents)
+
+
+def _with_networks(settings: Json, documents: Json) -> Json:
+    """Settings with other Networks; the fields from before there were several are the default bridge's."""
+    first = documents.get("bridge") or endpoint_document({})
+    return {**settings, **{field: first[field] for field in _LEGACY if field in first}, "Networks": documents}

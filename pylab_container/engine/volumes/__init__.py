@@ -1,0 +1,1 @@
+"""Volumes: the collection, and the mounts that some of them are."""

@@ -1,0 +1,264 @@
+"""Volumes: directories that outlive the containers that mount them.
+
+    volumes/<name>/
+    ├── _data/          the volume's files, or where its file system is mounted while it is used
+    └── volume.json     its labels and options, and when it was made; a volume without one is from before there were any
+
+The name is 64 hexadecimal digits where nobody gave one. Docker keeps what volume.json says in a
+database of its own (bbolt). Names and meanings are docker-py's.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from pylab_container.errors import InUse, InvalidInput, NotFound
+from pylab_container.formats.events import PruneDone, VolumeAction
+from pylab_container.formats.image import Json
+from pylab_container.formats.mounts import VOLUME_NAME
+from pylab_container.formats.timestamps import rfc3339
+from pylab_container.formats.volumeoptions import check_options
+from pylab_container.host.files import locked, write_atomic
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.engine.filters import Filters
+    from pylab_container.engine.pruning import Pruned
+
+_GENERATED = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Volume(Struct, frozen=True):
+    """One volume. path: where its files are."""
+
+    name: str
+    path: Path
+    engine: Engine | None = None
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether a container's VOLUME made it, rather than somebody by name."""
+        return bool(_GENERATED.match(self.name))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return dict(self._description().get("Labels") or {})
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What is mounted in its place while it is used, as --opt has it; nothing for a directory."""
+        return dict(self._description().get("Options") or {})
+
+    @property
+    def attrs(self) -> Json:
+        """What `docker volume inspect` shows."""
+        description = self._description()
+        return {
+            "CreatedAt": description.get("CreatedAt") or rfc3339(os.stat(self.path).st_mtime_ns),
+            "Driver": "local",
+            "Labels": description.get("Labels"),
+            "Mountpoint": str(self.path),
+            "Name": self.name,
+            "Options": self.options or None,
+            "Scope": "local",
+        }
+
+    def _description(self) -> Json:
+        try:
+            description: Json = json.loads((self.path.parent / "volume.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return description
+
+    def remove(self, *, force: bool = False) -> None:
+        """Delete it with its files. Raises InUse while a container mounts it; NotFound, but with force."""
+        assert self.engine is not None
+        self.engine.volumes.remove(self.name, force=force)
+
+
+class VolumeCollection:
+    """All volumes of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._root = engine.data_root / "volumes"
+
+    def create(
+        self,
+        name: str | None = None,
+        *,
+        driver: str = "local",
+        driver_opts: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Volume:
+        """Make a volume; one that is there already is given as it is.
+
+        driver_opts  a file system to mount there while a container uses it (formats/volumeoptions.py)
+
+        Raises InvalidInput; NotFound for a driver.
+        """
+        if driver != "local":
+            raise NotFound(
+                f'create {name or ""}: error looking up volume plugin {driver}: plugin "{driver}" not found',
+                hint="use local",
+            )
+        with self.lock():
+            return self.ensure(name or secrets.token_hex(32), labels, driver_opts)
+
+    def ensure(
+        self, name: str, labels: Mapping[str, str] | None = None, driver_opts: Mapping[str, str] | None = None
+    ) -> Volume:
+        """The volume with this name, made where there is none; the caller holds lock(). Raises InvalidInput."""
+        try:
+            check_options(driver_opts or {})
+        except InvalidInput as error:
+            raise InvalidInput(f"create {name}: {error.message}", hint=error.hint) from None
+        if not re.fullmatch(VOLUME_NAME, name) or len(name) < 2:
+            raise InvalidInput(
+                f'create {name}: "{name}" includes invalid characters for a local volume name, only "{VOLUME_NAME}" '
+                "are allowed. If you intended to pass a host directory, use absolute path",
+                hint="choose two or more letters, digits, _ . and -",
+            )
+        volume = Volume(name, self._root / name / "_data", self._engine)
+        if not volume.path.is_dir():
+            self._root.mkdir(mode=0o711, exist_ok=True)
+            volume.path.mkdir(parents=True)
+            description = {
+                "CreatedAt": rfc3339(time.time_ns()),
+                "Labels": dict(labels) if labels else None,
+                "Options": dict(driver_opts) if driver_opts else None,
+            }
+            write_atomic(volume.path.parent / "volume.json", json.dumps(description).encode())
+            self._engine.events.emit(VolumeAction("create", name))
+        return volume
+
+    def get(self, name: str) -> Volume:
+        """The volume with this name. Raises NotFound."""
+        volume = Volume(name, self._root / name / "_data", self._engine)
+        if not re.fullmatch(VOLUME_NAME, name) or not volume.path.is_dir():
+            raise NotFound(f"get {name}: no such volume", hint="labctr volume ls lists what there is")
+        return volume
+
+    def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
+        """All volumes, by name.
+
+        filters  name (part of it), label, label!, dangling (mounted by no container), driver
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine import filters as listing
+
+        listing.refuse_unknown(filters or {}, ("name", "label", "label!", "dangling", "driver"))
+        if not self._root.is_dir():
+            return []
+        names = sorted(entry.name for entry in self._root.iterdir() if (entry / "_data").is_dir())
+        volumes = [Volume(name, self._root / name / "_data", self._engine) for name in names]
+        return [volume for volume in volumes if self._matches(volume, filters or {})]
+
+    def _matches(self, volume: Volume, filters: Filters) -> bool:
+        from pylab_container.engine import filters as listing
+
+        tests = {
+            "name": lambda wanted: any(part in volume.name for part in wanted),
+            "label": lambda wanted: listing.has_labels(volume.labels, wanted),
+            "label!": lambda wanted: not listing.has_labels(volume.labels, wanted),
+            "dangling": lambda wanted: bool(self.users(volume)) is not _truth(wanted),
+            "driver": lambda wanted: "local" in wanted,
+        }
+        return all(tests[name](listing.values(filters, name)) for name in filters)
+
+    def users(self, volume: Volume) -> builtins.list[str]:
+        """The ids of the containers that mount a volume, running or not."""
+        return [
+            record.id
+            for record in self._engine.records.all()
+            if any(mount["Type"] == "volume" and mount["Name"] == volume.name for mount in record.mounts)
+        ]
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Delete a volume with its files. Raises InUse while a container mounts it; NotFound, but with force."""
+        with self.lock():
+            try:
+                volume = self.get(name)
+            except NotFound:
+                if force:
+                    return
+                raise
+            if users := self.users(volume):
+                raise InUse(
+                    f"remove {name}: volume is in use - [{', '.join(users)}]",
+                    hint="remove the containers first: labctr rm",
+                )
+            self._delete(volume)
+            self._engine.events.emit(VolumeAction("destroy", volume.name))
+
+    def remove_anonymous(self, mounts: Iterable[Mapping[str, Any]]) -> None:
+        """Delete the volumes that a removed container had of its own and that no other one mounts."""
+        with self.lock():
+            for mount in mounts:
+                if mount["Type"] == "volume" and mount.get("Anonymous"):
+                    with contextlib.suppress(NotFound):
+                        volume = self.get(mount["Name"])
+                        if not self.users(volume):
+                            self._delete(volume)
+                            self._engine.events.emit(VolumeAction("destroy", volume.name))
+
+    def prune(self, filters: Filters | None = None) -> Pruned:
+        """Remove the volumes without a name of their own that no container mounts.
+
+        filters  all=true: those with a name too; label, label!
+
+        Raises InvalidInput for a filter that there is not.
+        """
+        from pylab_container.engine.filters import values
+        from pylab_container.engine.images.collection import Removal
+        from pylab_container.engine.pruning import Pruned
+        from pylab_container.engine.usage import directory_size
+
+        wanted = dict(filters or {})
+        everything = _truth(values(wanted, "all")) if "all" in wanted else False
+        wanted.pop("all", None)
+        deleted, freed = [], 0
+        with self.lock():
+            for volume in self.list(wanted):
+                if (everything or volume.anonymous) and not self.users(volume):
+                    freed += directory_size(str(volume.path))
+                    self._delete(volume)  # told by "prune" alone, as in Docker
+                    deleted.append(Removal("Deleted", volume.name))
+        self._engine.events.emit(PruneDone("volume", freed))
+        return Pruned(tuple(deleted), freed)
+
+    def _delete(self, volume: Volume) -> None:
+        from pylab_container.engine.volumes import mounts as volume_mounts
+
+        volume_mounts.detach(volume)  # or what is mounted would be deleted
+        shutil.rmtree(volume.path.parent, ignore_errors=True)
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Held while volumes come and go, so that none goes that a new container is about to mount."""
+        return locked(self._engine.locks / "volumes")
+
+
+def _truth(values: tuple[str, ...]) -> bool:
+    text = "".join(values).lower()
+    if text not in ("true", "1", "false", "0"):
+        raise InvalidInput(f"invalid value of a filter: {text}", hint="write true or false")
+    return text in ("true", "1")

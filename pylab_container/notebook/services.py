@@ -1,0 +1,144 @@
+"""The other two parties of lab 00: a daemon and a registry, each a process of its own beside the notebook.
+
+    daemon = Daemon(engine, directory)  labctr daemon, on the notebook's own data root
+    with daemon.requests(): …           what clients asked it meanwhile
+    registry = Registry(directory)      Debian's docker-registry, empty at first
+
+Both end with stop(), and with the notebook's kernel, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from IPython.display import display
+
+from pylab_container.engine import Engine
+from pylab_container.engine.images.registry_server import PROGRAM, configuration, free_port
+from pylab_container.errors import RuntimeFailed
+from pylab_container.host import programs
+from pylab_container.notebook.display import Table, in_one_line, portable
+
+_PATIENCE = 20.0  # seconds that a service gets to start
+_ADDRESS = "127.0.0.1"
+_ECHO = 0.3  # seconds after which a request that has been answered is in the log
+
+
+class Service:
+    """A program that lives as long as the notebook wants it, and no longer than its kernel."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self.log = log
+        # The shell reads a pipe whose other end is ours: when the kernel ends, in whatever way, so does cat.
+        script = f"{shlex.join(command)} & cat >/dev/null; kill $!; wait"
+        with log.open("wb") as output:
+            self._shell = programs.spawn(
+                ["bash", "-c", script], stdin=programs.PIPE, stdout=output.fileno(), stderr=output.fileno()
+            )
+
+    def await_answer(self, answers: Any) -> None:
+        """Return once answers() is true. Raises RuntimeFailed with the program's last words where it never is."""
+        deadline = time.monotonic() + _PATIENCE
+        while not answers():
+            if time.monotonic() > deadline or _has_complained(self.log):
+                self.stop()
+                words = self.log.read_text(errors="replace").strip().splitlines()
+                raise RuntimeFailed(f"the service did not start: {' '.join(words[-3:])}", hint="is it installed?")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it, and wait for its end."""
+        if self._shell.stdin:
+            self._shell.stdin.close()
+        self._shell.wait()
+
+
+class Daemon:
+    """`labctr daemon` on an engine's data root; $DOCKER_HOST leads every client of this notebook to it."""
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        """directory is where its logs go. Its socket is in /run, for the path of a socket must be short (unix(7))."""
+        self.socket = engine.run_root / "docker.sock"
+        self._requests = directory / "requests.log"
+        self._requests.unlink(missing_ok=True)
+        self.command = ["labctr", "--root", str(engine.data_root), "daemon", "--host", f"unix://{self.socket}"]
+        program = [sys.executable, "-m", "pylab_container", *self.command[1:], "--request-log", str(self._requests)]
+        self._service = Service(program, directory / "daemon.log")
+        self._service.await_answer(lambda: _answers(socket.AF_UNIX, str(self.socket)))
+        os.environ["DOCKER_HOST"] = f"unix://{self.socket}"
+
+    @contextlib.contextmanager
+    def requests(self) -> Iterator[None]:
+        """Afterwards, show what the daemon was asked in the block, in the order of asking."""
+        before = len(self._lines())
+        yield
+        time.sleep(_ECHO)
+        asked = sorted(self._lines()[before:], key=lambda line: int(line["began"]))
+        display(Table(("REQUEST", "STATUS"), tuple(_row(line) for line in asked)))
+
+    def docker(self, arguments: str) -> None:
+        """Run the real docker command, where it is installed, and show what it printed and what it asked."""
+        sys.stdout.write(f"$ docker {arguments}\n")
+        if shutil.which("docker") is None:
+            sys.stdout.write("docker is not installed here: apt-get install docker.io, or type it with labctr\n")
+            return
+        with self.requests():
+            done = programs.run(["docker", *shlex.split(os.path.expandvars(arguments))], check=False)
+            sys.stdout.write(portable(done.errors + done.output))
+
+    def stop(self) -> None:
+        """End the daemon. Its containers run on."""
+        os.environ.pop("DOCKER_HOST", None)
+        self._service.stop()
+
+    def _lines(self) -> list[dict[str, Any]]:
+        with contextlib.suppress(FileNotFoundError):
+            return [json.loads(line) for line in self._requests.read_text().splitlines()]
+        return []
+
+    def __repr__(self) -> str:
+        return f"{portable(shlex.join(self.command))}"
+
+
+class Registry:
+    """Debian's docker-registry on a free port of the loopback device, with what it stores in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port(_ADDRESS)
+        self.name = f"localhost:{self.port}"
+        file = directory / "config.yml"
+        file.write_text(configuration(directory / "storage", _ADDRESS, self.port))
+        self._service = Service([programs.find(PROGRAM), "serve", str(file)], directory / "registry.log")
+        self._service.await_answer(lambda: _answers(socket.AF_INET, (_ADDRESS, self.port)))
+
+    def stop(self) -> None:
+        """End the registry."""
+        self._service.stop()
+
+    def __repr__(self) -> str:
+        return "docker-registry serve config.yml"
+
+
+def _row(line: dict[str, Any]) -> tuple[str, str]:
+    return in_one_line(portable(f"{line['method']} {unquote(str(line['path']))}")), str(line["status"])
+
+
+def _answers(family: int, address: Any) -> bool:
+    with socket.socket(family) as probe:
+        return probe.connect_ex(address) == 0
+
+
+def _has_complained(log: Path) -> bool:
+    return b"Error: " in log.read_bytes()

@@ -1,0 +1,69 @@
+"""A pull or push in a notebook: docker's line for each layer, changed in place while it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import threading
+import time
+from collections.abc import Iterator
+
+import ipywidgets
+
+from pylab_container.engine import Engine
+from pylab_container.formats import progress
+from pylab_container.formats.events import Event, LayerTransfer
+from pylab_container.notebook.widgets import show
+
+_REDRAW = 0.1  # seconds, as for bars
+
+
+class TransferView:
+    """The lines, as they are in a terminal. A saved notebook keeps only the title."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.view = ipywidgets.HTML()
+        self._lines: list[str] = []
+        self._places: dict[str, int] = {}
+        self._drawn = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def text(self) -> str:
+        """What it shows now."""
+        return "\n".join(self._lines)
+
+    def update(self, event: Event) -> None:
+        """Take the next event; threads may call it, and those that are not a transfer's are ignored."""
+        line = progress.line(event)
+        if line is None:
+            return
+        with self._lock:
+            if isinstance(event, LayerTransfer) and event.layer in self._places:
+                self._lines[self._places[event.layer]] = line
+            else:
+                if isinstance(event, LayerTransfer):
+                    self._places[event.layer] = len(self._lines)
+                else:
+                    self._places.clear()  # the layers above are finished
+                self._lines.append(line)
+            if time.monotonic() > self._drawn + _REDRAW:
+                self.draw()
+
+    def draw(self) -> None:
+        """Show the lines as they are."""
+        self._drawn = time.monotonic()
+        self.view.value = f"<pre>{html.escape(self.text)}</pre>"
+
+
+@contextlib.contextmanager
+def transfers(engine: Engine, title: str) -> Iterator[TransferView]:
+    """Show what the engine pulls and pushes in the block, layer by layer."""
+    view = TransferView(title)
+    show(view.view, title)
+    try:
+        with engine.events.subscribed(view.update):
+            yield view
+    finally:
+        view.draw()

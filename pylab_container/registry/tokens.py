@@ -1,0 +1,111 @@
+"""Who asks: the header Authorization, for what is asked.
+
+Basic authentication sends the password with each request. With tokens, the registry answers 401 and
+names a server; that one is told the password and the scope ("repository:a/b:pull"), and gives a token
+that opens this scope for some minutes. Source: the distribution project, "Token Authentication
+Specification" and "Token Scope Documentation"; RFC 7617.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from pylab_container.errors import RegistryFailed, Unauthorized
+from pylab_container.formats.challenge import Challenge
+from pylab_container.formats.credentials import Credentials
+from pylab_container.registry.settings import bare_host, is_loopback
+
+_CLIENT = "pylab-container"
+_SHORTEST = 60.0
+"""Seconds that a token lasts where nobody says ("Token Authentication Specification")."""
+
+Ask = Callable[[str, str, Mapping[str, str], str | None], Any]
+"""(method, address, headers, form or None) → the JSON document of the answer. Raises RegistryFailed."""
+
+
+class Authorizer:
+    """The credentials for one registry, and the tokens that they gave."""
+
+    def __init__(self, credentials: Credentials, ask: Ask, *, plain: bool) -> None:
+        """plain: the registry itself speaks plain http, so a server of tokens may, too."""
+        self._credentials = credentials
+        self._ask = ask
+        self._plain = plain
+        self._challenge: Challenge | None = None
+        self._tokens: dict[str, tuple[str, float]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def named(self) -> bool:
+        """Whether there are credentials to show."""
+        return bool(self._credentials)
+
+    def learn(self, challenges: list[Challenge]) -> None:
+        """Note how the registry wants to be asked."""
+        known = [challenge for challenge in challenges if challenge.scheme in ("bearer", "basic")]
+        self._challenge = next(iter(known), self._challenge)
+
+    def header(self, scopes: tuple[str, ...], *, fresh: bool = False) -> str:
+        """What to send for some scopes, "" for nothing; fresh: what was sent before did not do.
+
+        Raises Unauthorized, RegistryFailed.
+        """
+        if self._credentials.registry_token:
+            return f"Bearer {self._credentials.registry_token}"
+        if self._challenge is None:
+            return ""
+        if self._challenge.scheme == "basic":
+            return self._credentials.basic() if self._credentials.username else ""
+        with self._lock:
+            return f"Bearer {self._token(self._challenge, scopes, fresh=fresh)}"
+
+    def _token(self, challenge: Challenge, scopes: tuple[str, ...], *, fresh: bool) -> str:
+        asked = scopes or tuple(challenge.parameters.get("scope", "").split())
+        key = " ".join(asked)
+        token, until = self._tokens.get(key, ("", 0.0))
+        if fresh or time.monotonic() >= until:
+            token, lasts = self._fetch(challenge, asked)
+            # A little early: it must not end while it is on its way.
+            self._tokens[key] = (token, time.monotonic() + lasts * 0.9)
+        return token
+
+    def _fetch(self, challenge: Challenge, scopes: tuple[str, ...]) -> tuple[str, float]:
+        realm = self._realm(challenge)
+        service, who = challenge.parameters.get("service", ""), self._credentials
+        if who.identity_token:
+            form = {"grant_type": "refresh_token", "service": service, "client_id": _CLIENT, "scope": " ".join(scopes)}
+            document = self._ask("POST", realm, {}, urlencode({**form, "refresh_token": who.identity_token}))
+        else:
+            fields = [("service", service)] if service else []
+            fields += [("scope", scope) for scope in scopes]
+            fields += [("account", who.username)] if who.username else []
+            joined = "&" if urlsplit(realm).query else "?"
+            headers = {"Authorization": who.basic()} if who.username else {}
+            document = self._ask("GET", f"{realm}{joined}{urlencode(fields)}", headers, None)
+        return _read(document, realm)
+
+    def _realm(self, challenge: Challenge) -> str:
+        """The server of tokens. It is told a password, so nobody may listen."""
+        realm = challenge.parameters.get("realm", "")
+        parts = urlsplit(realm)
+        allowed = parts.scheme == "https" or (
+            parts.scheme == "http" and (self._plain or is_loopback(bare_host(parts.netloc)))
+        )
+        if not allowed or not parts.netloc:
+            raise RegistryFailed(
+                f'the registry sends us for a token to "{realm}", which is no https address',
+                hint="only a registry that is allowed plain http may do that",
+            )
+        return realm
+
+
+def _read(document: Any, realm: str) -> tuple[str, float]:
+    token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        raise Unauthorized(f"authorization server {realm.partition('?')[0]} did not include a token in the response")
+    lasts = document.get("expires_in")
+    return token, max(float(lasts), _SHORTEST) if isinstance(lasts, int | float) else _SHORTEST

@@ -1,0 +1,132 @@
+"""Two daemons, one request: what ours answers beside what dockerd answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.root.api import Answer, Api
+
+_IDS = re.compile(r"\b[0-9a-f]{12,64}\b")
+_TAKES_ANY_KEY = ("Labels", "Options", "Networks", "Ports", "Containers", "ExposedPorts", "Volumes", "Data", "Runtimes")
+"""Objects whose keys are what somebody has named."""
+
+
+BUSY: dict[str, Any] = {
+    "Image": "busybox:1",
+    "Cmd": ["sh", "-c", "echo out; sleep 100"],
+    "Env": ["A=b"],
+    "Labels": {"l": "m"},
+    "ExposedPorts": {"80/tcp": {}},
+    "Healthcheck": {"Test": ["CMD", "true"], "Interval": 10**9},
+    "HostConfig": {
+        "Binds": ["data:/data", "/tmp:/host:ro"],
+        "Memory": 64 << 20,
+        "NetworkMode": "net",
+        "PortBindings": {"80/tcp": [{"HostPort": ""}]},
+        "Ulimits": [{"Name": "nofile", "Soft": 512, "Hard": 1024}],
+    },
+}
+
+
+def populate(api: Api, base: Path) -> None:
+    """An image, a volume, a network, and a container of each kind: one that runs, has ended, has never begun."""
+    with base.open("rb") as archive:
+        made = api.request("POST", "/images/create", archive.read(), parameters={"fromSrc": "-", "repo": "busybox",
+                           "tag": "1", "changes": ["CMD [\"sh\"]", "LABEL of=image"]})  # fmt: skip
+    assert made.status == 200
+    assert api.post("/volumes/create", {"Name": "data", "Labels": {"a": "b"}}).status == 201
+    subnet = {"Config": [{"Subnet": "172.31.97.0/24"}]}
+    assert api.post("/networks/create", {"Name": "net", "Labels": {"c": "d"}, "IPAM": subnet}).status == 201
+    assert api.post("/containers/create", {"Image": "busybox:1", "Cmd": ["true"]}, name="created").status == 201
+    assert api.post("/containers/create", {"Image": "busybox:1", "Cmd": ["echo", "out"]}, name="ended").status == 201
+    assert api.post("/containers/create", BUSY, name="busy").status == 201
+    for name in ("busy", "ended"):
+        assert api.post(f"/containers/{name}/start").status == 204
+    assert api.post("/containers/ended/wait").status == 200
+
+
+def clear(api: Api) -> None:
+    """Take all of that away again."""
+    for one in api.get("/containers/json", all=1).document:
+        api.delete(f"/containers/{one['Id']}", force=1, v=1)
+    api.post("/networks/prune")
+    for volume in api.get("/volumes").document["Volumes"]:
+        api.delete(f"/volumes/{volume['Name']}")
+    for image in api.get("/images/json").document:
+        api.delete(f"/images/{image['Id']}", force=1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both daemons."""
+
+    ours: Api
+    docker: Api
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[Answer, Answer]:
+        """The same request to both: (ours, dockerd's)."""
+        ours = self.ours.request(method, path, body, parameters=parameters, headers=headers)
+        docker = self.docker.request(method, path, body, parameters=parameters, headers=headers)
+        return ours, docker
+
+    def post(self, path: str, body: object = None, **parameters: Any) -> tuple[Answer, Answer]:
+        return self.request("POST", path, body, parameters=parameters)
+
+    def get(self, path: str, **parameters: Any) -> tuple[Answer, Answer]:
+        return self.request("GET", path, parameters=parameters)
+
+    def delete(self, path: str, **parameters: Any) -> tuple[Answer, Answer]:
+        return self.request("DELETE", path, parameters=parameters)
+
+
+def words(answer: Answer) -> str:
+    """An error's message without what differs from one daemon to the other: ids."""
+    return _IDS.sub("ID", answer.message)
+
+
+def shape(document: object, place: str = "") -> dict[str, str]:
+    """Each place in a document with the kind of its value; of a list the first item counts. null is like empty."""
+    return dict(_shape(document, place))
+
+
+def _shape(value: object, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value and not place.endswith(_TAKES_ANY_KEY):
+        for key, inner in value.items():
+            yield from _shape(inner, f"{place}.{key}" if place else key)
+    elif isinstance(value, dict) and value:
+        yield from _shape(next(iter(value.values())), f"{place}.*")
+    elif isinstance(value, list) and value:
+        yield from _shape(value[0], f"{place}[]")
+    elif value is None or value in ({}, []):
+        yield place, "empty"
+    else:
+        yield place, {bool: "truth", int: "number", float: "number", str: "text"}[type(value)]
+
+
+def differences(ours: object, docker: object) -> set[str]:
+    """The places where the two documents differ in shape: "+ Place" is ours alone, "- Place" dockerd's, "~ Place"
+    has values of different kinds. What is empty on one side says nothing of its kind."""
+    left, right = shape(ours), shape(docker)
+    found = {f"+ {place}" for place in left if not _known(place, right)}
+    found |= {f"- {place}" for place in right if not _known(place, left)}
+    both = [place for place in left if place in right and "empty" not in (left[place], right[place])]
+    return found | {f"~ {place}" for place in both if left[place] != right[place]}
+
+
+def _known(place: str, shapes: Mapping[str, str]) -> bool:
+    """Whether the other side has this place, or only something empty where it would be, or more in it."""
+    if any(other == place or other.startswith((f"{place}.", f"{place}[")) for other in shapes):
+        return True
+    return any(kind == "empty" and place.startswith((f"{other}.", f"{other}[")) for other, kind in shapes.items())

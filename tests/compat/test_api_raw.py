@@ -1,0 +1,130 @@
+"""Bare requests to Docker's daemon and to ours: status, kind of document, its shape, and what a length of a list says.
+
+Allowed: where dockerd answers 500 for a mistake of the client, ours says 400; and what raw_rows.DIFFERENT says.
+Words of errors are compared by other tests, where clients are known to look at them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compat.pair import differences
+from tests.compat.raw_rows import DIFFERENT, SESSIONS
+from tests.compat.sides import IMAGE, docker, ours, theirs
+from tests.root.api import Answer, Api
+
+_ROW = re.compile(r"(\S+) (\S+)(?: \[([^\]]+: [^\]]*)\])?(?: (.*))?")
+_NAME = re.compile(r"\$([a-z]+)(\d*)")
+
+
+@pytest.fixture(scope="module")
+def both(busybox_tar: Path, repository: Path) -> Iterator[tuple[Api, Api]]:
+    """Docker's daemon and ours, with the same image."""
+    with theirs() as their_socket, ours(repository) as our_socket:
+        for socket in (their_socket, our_socket):
+            assert docker(socket, "import", str(busybox_tar), IMAGE).returncode == 0
+        yield Api(their_socket, ""), Api(our_socket, "")
+
+
+def _id(api: Api, name: str) -> str:
+    for path in (f"/containers/{name}/json", f"/images/{name}:1/json", f"/networks/{name}"):
+        found = api.get(path)
+        if found.status == 200:
+            return str(found.document["Id"]).removeprefix("sha256:")
+    raise LookupError(name)
+
+
+def _filled(api: Api, text: str) -> str:
+    return _NAME.sub(lambda found: _id(api, found[1])[: int(found[2] or 64)], text)
+
+
+def ask(api: Api, row: str) -> Answer:
+    """Send one line."""
+    found = _ROW.fullmatch(row)
+    assert found, row
+    method, target, header, body = found.groups()
+    headers = dict([header.split(": ", 1)]) if header else {"Content-Type": "application/json"} if body else {}
+    return api.bare(method, _filled(api, target), body.encode() if body else None, headers)
+
+
+def compare(row: str, expected: Answer, got: Answer) -> list[str]:
+    """What is different."""
+    if got.status == DIFFERENT.get(row) or (expected.status, got.status) == (500, 400):
+        return []
+    if expected.status != got.status:
+        return [f"{row}\n  docker: {expected.status} {expected.body[:200]!r}\n  ours: {got.status} {got.body[:200]!r}"]
+    if expected.headers.get("Location") != got.headers.get("Location"):
+        return [f"{row}: Location {expected.headers.get('Location')}, ours {got.headers.get('Location')}"]
+    kinds = [answer.headers.get("Content-Type", "").partition(";")[0] for answer in (expected, got)]
+    if kinds[0] and kinds[0] != kinds[1]:
+        return [f"{row}: content type {kinds[0]}, ours {kinds[1]}"]
+    if kinds[0] != "application/json" or not expected.body or expected.status >= 400:
+        return []
+    theirs_, ours_ = (_document(answer.body) for answer in (expected, got))
+    if isinstance(theirs_, list) and isinstance(ours_, list) and len(theirs_) != len(ours_):
+        return [f"{row}: {len(theirs_)} entries, ours {len(ours_)}"]
+    missing = {one for one in differences(ours_, theirs_) if not one.startswith("+")}
+    return [f"{row}: {sorted(missing)}"] if missing else []
+
+
+def _document(body: bytes) -> object:
+    """A document; of several, the last."""
+    return json.loads(body.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_bare_requests_are_answered_as_by_docker(name: str, both: tuple[Api, Api]) -> None:
+    rows = [row for row in SESSIONS[name].splitlines() if row]
+    found = [line for row in rows for line in compare(row, *(ask(api, row) for api in both))]
+    assert not found, "\n".join(found)
+
+
+# -- how HTTP itself is spoken --------------------------------------------------------------------
+
+_CREATE = b'{"Name":"wire"}'
+WIRE: dict[str, bytes] = {
+    "HTTP/1.0": b"GET /_ping HTTP/1.0\r\n\r\n",
+    "HTTP/1.0 with keep-alive": b"GET /_ping HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    b"GET /_ping HTTP/1.0\r\nConnection: close\r\n\r\n",
+    "no host": b"GET /_ping HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "absolute form": b"GET http://docker/v1.41/_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n",
+    "chunked": b"POST /v1.41/volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nf\r\n" + _CREATE + b"\r\n0\r\n\r\n",
+    "expects 100": b"POST /v1.41/volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 15\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n" + _CREATE,
+    "again after an error": b"GET /v1.41/containers/nosuch/json HTTP/1.1\r\nHost: d\r\n\r\n"
+    b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+    "again after a body nobody read": b"POST /v1.41/nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 5\r\n\r\nhello"
+    b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+    "three at once": b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n" * 2
+    + b"GET /v1.41/images/nosuch/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+    "no HTTP": b"hello\r\n\r\n",
+    "a bad length": b"POST /v1.41/volumes/create HTTP/1.1\r\nHost: d\r\nContent-Length: x\r\n\r\n",
+    "a header without a colon": b"GET /_ping HTTP/1.1\r\nHost: d\r\nnonsense\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_http_is_spoken_as_by_docker(name: str, both: tuple[Api, Api]) -> None:
+    expected, got = (
+        re.findall(rb"^HTTP/1\.[01] (\d+)", api.raw(WIRE[name], until_closed=True), re.MULTILINE) for api in both
+    )
+    assert got == expected
+
+
+def test_two_lengths_of_one_body_are_refused(both: tuple[Api, Api]) -> None:
+    request = (
+        b"POST /v1.41/volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
+        b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nf\r\n" + _CREATE + b"\r\n0\r\n\r\n"
+    )
+    # dockerd heeds the second; who puts a proxy in between wants the refusal (RFC 9112, 6.1).
+    assert both[1].raw(request, until_closed=True).split()[1] == b"400"
+
+
+def test_there_are_at_least_four_hundred_rows() -> None:
+    assert sum(len(session.strip().splitlines()) for session in SESSIONS.values()) >= 400

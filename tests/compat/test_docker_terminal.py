@@ -1,0 +1,154 @@
+"""The real docker command in a person's terminal, against Docker's daemon and against ours: the same ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compat.sides import IMAGE, docker, environment, ours, theirs
+from tests.root.commands import Terminal
+
+Start = Callable[..., Terminal]
+
+
+@pytest.fixture(scope="module")
+def their_socket() -> Iterator[Path]:
+    with theirs() as socket:
+        yield socket
+
+
+@pytest.fixture(scope="module")
+def our_socket(repository: Path) -> Iterator[Path]:
+    with ours(repository) as socket:
+        yield socket
+
+
+@pytest.fixture(params=["theirs", "ours"])
+def socket(request: pytest.FixtureRequest, busybox_tar: Path) -> Path:
+    """Each of the two daemons, with the image."""
+    found: Path = request.getfixturevalue("their_socket" if request.param == "theirs" else "our_socket")
+    if docker(found, "image", "inspect", IMAGE).returncode:
+        assert docker(found, "import", str(busybox_tar), IMAGE).returncode == 0
+    return found
+
+
+@pytest.fixture
+def start(socket: Path, tmp_path: Path) -> Iterator[Start]:
+    """Start the docker command in a terminal of its own."""
+    opened: list[Terminal] = []
+
+    def run(*arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
+        words = [f"{name}={value}" for name, value in environment(socket).items() if name.startswith("DOCKER_")]
+        opened.append(Terminal(["env", *words, "docker", *arguments], rows=rows, columns=columns, cwd=tmp_path))
+        return opened[-1]
+
+    yield run
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def shell(start: Start, socket: Path) -> Iterator[Terminal]:
+    """A shell in the container "shell", which goes afterwards."""
+    terminal = start("run", "-it", "--name", "shell", IMAGE, "sh")
+    terminal.expect("# ")
+    yield terminal
+    assert docker(socket, "rm", "-f", "shell").returncode == 0
+
+
+def test_a_shell_has_a_terminal_of_the_right_size_that_follows_and_its_status_is_dockers(start: Start) -> None:
+    terminal = start("run", "-it", "--rm", IMAGE, "sh", rows=33, columns=101)
+    terminal.expect("# ")
+    time.sleep(0.5)  # Docker's own daemon learns the size after the start
+    terminal.type(b"stty size\n")
+    terminal.expect("33 101")
+    terminal.resize(20, 60)
+    os.kill(terminal.process.pid, signal.SIGWINCH)
+    time.sleep(0.5)
+    terminal.type(b"stty size\n")
+    terminal.expect("20 60")
+    terminal.type(b"exit 7\n")
+    assert terminal.wait() == 7
+
+
+def test_ctrl_c_ends_what_runs_in_the_shell_and_not_the_shell(shell: Terminal) -> None:
+    shell.type(b"cat\n")
+    shell.expect("cat")
+    time.sleep(0.3)
+    shell.type(b"abc\n")
+    shell.expect("abc\r\nabc")
+    shell.type(b"\x03")
+    shell.expect("# ")  # a terminal throws away what was typed before
+    shell.type(b"echo $((40+2))\n")
+    shell.expect("42")
+    shell.type(b"exit 5\n")
+    assert shell.wait() == 5
+
+
+def test_the_detach_keys_leave_a_container_that_runs_on_and_can_be_attached_to(shell: Terminal, start: Start) -> None:
+    shell.type(b"\x10\x11")
+    assert shell.wait() == 0
+    again = start("attach", "shell")
+    time.sleep(0.5)
+    again.type(b"echo $((40+3))\n")
+    again.expect("43")
+    again.type(b"exit 6\n")
+    assert again.wait() == 6
+
+
+def test_other_detach_keys_leave_as_well(shell: Terminal, start: Start, socket: Path) -> None:
+    again = start("attach", "--detach-keys", "ctrl-x,x", "shell")
+    time.sleep(0.5)
+    again.type(b"echo $((40+4))\n")
+    again.expect("44")
+    shell.expect("44")  # both see it
+    again.type(b"\x18x")
+    assert again.wait() == 1
+    assert docker(socket, "inspect", "-f", "{{.State.Running}}", "shell").stdout == b"true\n"
+
+
+def test_exec_has_a_terminal_of_its_own(shell: Terminal, start: Start) -> None:
+    inner = start("exec", "-it", "shell", "sh", rows=31, columns=91)
+    inner.expect("# ")
+    time.sleep(0.5)
+    inner.type(b"stty size; exit 3\n")
+    inner.expect("31 91")
+    assert inner.wait() == 3
+    inner = start("exec", "-it", "shell", "sh")
+    inner.expect("# ")
+    inner.type(b"\x10\x11")
+    assert inner.wait() == 1
+
+
+def test_a_container_that_has_ended_is_started_and_attached_to(shell: Terminal, start: Start) -> None:
+    shell.type(b"exit\n")
+    assert shell.wait() == 0
+    again = start("start", "-ai", "shell")
+    time.sleep(1)
+    again.type(b"echo $((40+5)); exit 4\n")
+    again.expect("45")
+    assert again.wait() == 4
+
+
+def test_a_signal_to_the_client_is_the_containers(start: Start) -> None:
+    script = "trap 'echo got; exit 9' INT; echo ready; while :; do sleep 0.1; done"
+    terminal = start("run", "--rm", IMAGE, "sh", "-c", script)
+    terminal.expect("ready")
+    terminal.type(b"\x03")
+    terminal.expect("got")
+    assert terminal.wait() == 9
+
+
+def test_logs_follow_until_the_end_of_the_container(start: Start, socket: Path) -> None:
+    assert docker(
+        socket, "run", "-d", "--name", "told", IMAGE, "sh", "-c", "for i in 1 2 3; do echo no$i; sleep 0.3; done"
+    )
+    terminal = start("logs", "-f", "told")
+    terminal.expect("no3")
+    assert terminal.wait() == 0
+    assert docker(socket, "rm", "told").returncode == 0

@@ -1,0 +1,86 @@
+"""events: one session with dockerd and with labctr, and what both tell of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from tests.root.commands import Labctr
+
+Told = list[tuple[str, str, tuple[str, ...]]]
+"""(Type, Action, the names of its attributes), in the order of time."""
+
+
+def session(run: Callable[..., str], base: Path, scratch: Path) -> Told:
+    """A day in the life of an engine; its events."""
+    begin = time.time()
+    (scratch / "file").write_text("x")
+    run("import", str(base), "busybox:1")
+    run("tag", "busybox:1", "other:1")
+    run("rmi", "other:1")
+    run("save", "-o", str(scratch / "saved.tar"), "busybox:1")
+    run("volume", "create", "data")
+    run("volume", "rm", "data")
+    run("create", "--name", "web", "--network", "none", "-l", "a=b", "busybox:1", "sleep", "1000")
+    run("start", "web")
+    run("exec", "web", "true")
+    run("exec", "web", "sh", "-c", "exit 3")
+    time.sleep(0.2)  # dockerd notes the end of a command after it has told the client
+    run("exec", "web", "nosuch")
+    run("exec", "-d", "-w", "/nosuch", "web", "true")
+    run("top", "web")
+    run("cp", str(scratch / "file"), "web:/tmp/file")
+    run("cp", "web:/tmp/file", str(scratch / "back"))
+    run("export", "-o", str(scratch / "exported.tar"), "web")
+    run("commit", "--pause=false", "-m", "hello", "web", "made:1")
+    run("rename", "web", "other")
+    run("rename", "other", "web")
+    run("update", "--restart", "no", "web")
+    run("pause", "web")
+    run("unpause", "web")
+    run("kill", "-s", "HUP", "web")
+    run("restart", "-t", "0", "web")
+    run("stop", "-t", "0", "web")
+    run("rm", "-v", "web")
+    run("run", "--rm", "--name", "short", "--network", "none", "busybox:1", "echo", "hi")
+    run("run", "-d", "--name", "anon", "--network", "none", "-v", "/anon", "busybox:1", "sleep", "1000")
+    run("rm", "-f", "-v", "anon")
+    run("create", "--name", "idle", "--network", "none", "busybox:1", "true")
+    run("container", "prune", "-f")
+    run("build", "--network", "none", "-t", "built:1", str(scratch / "context"))
+    run("rmi", "built:1")
+    run("rmi", "made:1")
+    for kind in ("image", "volume", "network", "builder"):
+        run(kind, "prune", "-f")
+    time.sleep(0.2)
+    lines = run("events", "--since", f"{begin:.6f}", "--until", f"{time.time():.6f}", "--format", "{{json .}}")
+    return [_of_interest(json.loads(line)) for line in lines.splitlines()]
+
+
+def _of_interest(document: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    return document["Type"], document["Action"], tuple(sorted(document["Actor"]["Attributes"]))
+
+
+def test_a_session_is_told_as_docker_tells_it(
+    dockerd: Callable[..., AbstractContextManager[Any]], labctr: Labctr, busybox_tar: Path, tmp_path: Path
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM busybox:1\nRUN true\n")
+    ours = session(lambda *words: labctr(*words, check=False).stdout, busybox_tar, tmp_path)
+    with dockerd(tmp_path / "docker") as docker:
+
+        def run(*words: str) -> str:
+            environment: dict[str, str] = {**os.environ, **docker.environment}
+            done = subprocess.run(["docker", *words], capture_output=True, text=True, env=environment, check=False)
+            return done.stdout
+
+        theirs = session(run, busybox_tar, tmp_path)
+    assert len(theirs) > 70
+    assert ours == theirs

@@ -1,0 +1,395 @@
+"""Networks and registries that fail: a pull ends in a clear error or in success, never in a damaged store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from pylab_container import Engine
+from pylab_container.engine.images.image import Image
+from pylab_container.errors import ImageNotFound, InvalidArchive, LabError, RegistryFailed, Unauthorized, Unreachable
+from pylab_container.formats.image import go_json
+from pylab_container.registry.settings import Patience, RegistrySettings
+from tests import faults
+from tests.faults import Answer, Fault, FaultyProxy, Handler
+from tests.registries import RunningRegistry, running
+
+QUICK = RegistrySettings(patience=Patience(connect=1, read=0.4, tries=4, pause=0.01, longest=2.5))
+"""As patient as tests are."""
+SIZE = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    with running(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+@pytest.fixture
+def proxy(registry: RunningRegistry) -> Iterator[FaultyProxy]:
+    """A proxy before the registry, which does no harm yet."""
+    with FaultyProxy(registry.host) as started:
+        yield started
+
+
+@pytest.fixture
+def pushed(engine: Engine, image: Image, registry: RunningRegistry, tmp_path: Path, config: None) -> str:
+    """The id of faults:1 in the registry: three layers on busybox:1, two of them with SIZE bytes of noise."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "one").write_bytes(os.urandom(SIZE))
+    (context / "two").write_bytes(os.urandom(SIZE))
+    (context / "Dockerfile").write_text("FROM busybox:1\nCOPY one /\nCOPY two /\nCOPY Dockerfile /\n")
+    made = engine.images.build(context, tag=f"{registry.host}/faults:1")
+    engine.images.push(f"{registry.host}/faults:1")
+    return made.id
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who is known nowhere."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Engine]:
+    """An impatient engine without images. In the end its store is whole, and nothing half-made is left."""
+    engine = Engine(tmp_path / "client")
+    engine.registries = QUICK
+    yield engine
+    assert engine.fsck(deep=True) == []
+    assert list((engine.data_root / "tmp").glob("*")) == []
+    assert not [thread for thread in threading.enumerate() if thread.name == "download"]
+    if not engine.images.list(all=True):
+        assert engine.layers.all() == []
+
+
+HARMLESS: dict[str, Callable[[FaultyProxy], None]] = {
+    "nothing": lambda proxy: None,
+    "401 at first": lambda proxy: proxy.inject(
+        faults.status(401, WWW_Authenticate='Basic realm="x"'), path=r"/manifests/", times=1
+    ),
+    "429 with Retry-After": lambda proxy: proxy.inject(faults.status(429, Retry_After="1"), path=r"/manifests/"),
+    "429 in words": lambda proxy: proxy.inject(faults.status(429, Retry_After="tomorrow"), path=r"/blobs/", times=2),
+    "500 thrice": lambda proxy: proxy.inject(faults.status(500), path=r"/blobs/", times=3),
+    "503 at the ping's next": lambda proxy: proxy.inject(faults.status(503), path=r"/manifests/", times=2),
+    "a truncated blob": lambda proxy: proxy.inject(faults.truncated(SIZE // 3), path=r"/blobs/", times=3),
+    "a truncated config": lambda proxy: proxy.inject(faults.truncated(10), path=r"/manifests/"),
+    "a reset in a blob": lambda proxy: proxy.inject(faults.reset(SIZE // 2), path=r"/blobs/", times=3),
+    "a reset before anything": lambda proxy: proxy.inject(faults.reset(0), path=r"/blobs/", times=2),
+    "a stalled blob": lambda proxy: proxy.inject(faults.stalled(SIZE // 4), path=r"/blobs/", times=2),
+}
+
+
+@pytest.mark.parametrize("name", list(HARMLESS))
+def test_what_passes_is_waited_for(client: Engine, proxy: FaultyProxy, pushed: str, name: str) -> None:
+    HARMLESS[name](proxy)
+    assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
+
+
+FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
+    "401": (faults.status(401, b"{}"), "/manifests/", Unauthorized, "401"),
+    "denied": (
+        faults.status(403, b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'),
+        "/manifests/",
+        ImageNotFound,
+        r"pull access denied for .*/faults, repository does not exist or may require 'docker login': denied: requested",
+    ),
+    "404 for a blob": (faults.status(404, b"{}"), "/blobs/", ImageNotFound, "not found"),
+    "429 for ever": (faults.status(429, Retry_After="0"), "/manifests/", RegistryFailed, "429"),
+    "500 for ever": (faults.status(500, b"<html>"), "/blobs/", RegistryFailed, "unexpected status 500"),
+    "a blob with another byte": (faults.corrupted, "/blobs/", InvalidArchive, "verification failed for digest"),
+    "a blob that never comes whole": (faults.truncated(0), "/blobs/", Unreachable, "cut off|closed|broken"),
+    "resets for ever": (faults.reset(0), "/blobs/", Unreachable, "reset|closed|aborted"),
+    "stalled for ever": (faults.stalled(0), "/blobs/", Unreachable, "timeout"),
+    "a manifest that stalls": (faults.stalled(5), "/manifests/", Unreachable, "timeout"),
+    "a manifest that is no JSON": (
+        faults.replaced(b"<html>hello"),
+        "/manifests/",
+        InvalidArchive,
+        "cannot be understood",
+    ),
+    "a manifest without end": (faults.replaced(b"[" * 100_000), "/manifests/", InvalidArchive, "cannot be understood"),
+    "a manifest of numbers": (
+        faults.replaced(b'{"config":{"digest":7},"layers":{}}'),
+        "/manifests/",
+        InvalidArchive,
+        "cannot be understood",
+    ),
+    "a config that is not its digest's": (faults.replaced(b"{}"), "/blobs/", InvalidArchive, "verification failed"),
+    "a page of a hotel": (
+        faults.status(200, b"<html>pay here", Content_Type="text/html"),
+        "/v2/$",
+        RegistryFailed,
+        "unexpected status 200",
+    ),
+    "a redirect in a circle": (faults.redirected(""), "/blobs/", Unreachable, "redirects"),
+}
+
+
+@pytest.mark.parametrize("name", list(FATAL))
+def test_what_does_not_pass_is_a_clear_error(client: Engine, proxy: FaultyProxy, pushed: str, name: str) -> None:
+    fault, path, kind, words = FATAL[name]
+    proxy.inject(fault, path=path, times=10_000)
+    started = time.monotonic()
+    with pytest.raises(kind, match=words) as caught:
+        client.images.pull(f"{proxy.host}/faults:1")
+    assert caught.value.hint
+    assert time.monotonic() - started < 15
+    assert client.images.list(all=True) == []
+
+
+def test_a_blob_that_is_longer_than_it_should_be_is_refused(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    proxy.inject(_layers_only(faults.longer), path="/blobs/", times=100)
+    with pytest.raises(InvalidArchive, match="longer than its manifest says"):
+        client.images.pull(f"{proxy.host}/faults:1")
+
+
+def test_a_broken_download_goes_on_where_it_broke(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    proxy.inject(_layers_only(faults.truncated(SIZE // 2), larger=SIZE), path="/blobs/", times=100)
+    # Only the first answers are cut: half of what is left is shorter than SIZE.
+    assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
+    ranges = [request.headers["range"] for request in proxy.asked("GET", "/blobs/") if "range" in request.headers]
+    assert len(ranges) == 2
+    for asked in ranges:
+        assert asked == f"bytes={SIZE // 2}-"
+
+
+def test_a_registry_that_knows_no_ranges_sends_all_again(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    proxy.inject(_layers_only(faults.truncated(SIZE // 2), larger=SIZE), path="/blobs/", times=2)
+
+    def without_ranges(handler: Handler, answer: Answer) -> None:
+        (faults.whole if answer.status == 206 else faults.passed_on)(handler, answer)
+
+    for _ in range(20):
+        proxy.inject(without_ranges, path="/blobs/", times=100)
+    assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
+
+
+def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    proxy.inject(faults.status(429, Retry_After="1"), path="/manifests/")
+    client.images.pull(f"{proxy.host}/faults:1")
+    first, second = proxy.asked("GET", "/manifests/")
+    assert 1 <= second.time - first.time < 2
+    proxy.inject(faults.status(429, Retry_After="86400"), path="/manifests/")
+    client.images.pull(f"{proxy.host}/faults:1")
+    third, fourth = proxy.asked("GET", "/manifests/")[2:]
+    assert fourth.time - third.time < QUICK.patience.longest + 1
+
+
+def test_a_pull_that_has_failed_waits_for_nobody(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=60))
+    wrong = iter((faults.corrupted,))  # the first layer that is asked for; all others have to wait
+
+    def some_wait(handler: Handler, answer: Answer) -> None:
+        next(wrong, faults.status(429, Retry_After="60"))(handler, answer)
+
+    proxy.inject(_layers_only(some_wait), path="/blobs/", times=100)
+    started = time.monotonic()
+    with pytest.raises(InvalidArchive):
+        client.images.pull(f"{proxy.host}/faults:1")
+    assert time.monotonic() - started < 10
+
+
+def test_three_layers_are_fetched_at_a_time(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    open_now, most, lock = 0, 0, threading.Lock()
+
+    def slow(handler: Handler, answer: Answer) -> None:
+        nonlocal open_now, most
+        with lock:
+            open_now += 1
+            most = max(most, open_now)
+        time.sleep(0.2)
+        with lock:
+            open_now -= 1
+        faults.passed_on(handler, answer)
+
+    proxy.inject(_layers_only(slow), path="/blobs/", times=100)
+    assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
+    assert most == 3
+
+
+def test_a_layer_whose_content_is_not_the_configs_is_refused(
+    client: Engine, proxy: FaultyProxy, pushed: str, registry: RunningRegistry
+) -> None:
+    manifest = registry.inspect("faults:1")
+    layers = manifest["layers"]
+    layers[1], layers[2] = layers[2], layers[1]
+    proxy.inject(faults.replaced(go_json(manifest)), path="/manifests/", times=5)
+    with pytest.raises(InvalidArchive, match=r"has the diff id .* but the config wants"):
+        client.images.pull(f"{proxy.host}/faults:1")
+    proxy.inject(faults.replaced(go_json({**manifest, "layers": layers[:2]})), path="/manifests/", times=5)
+
+
+def test_a_manifest_with_a_layer_too_few_is_refused(
+    client: Engine, proxy: FaultyProxy, pushed: str, registry: RunningRegistry
+) -> None:
+    manifest = registry.inspect("faults:1")
+    proxy.inject(faults.replaced(go_json({**manifest, "layers": manifest["layers"][:2]})), path="/manifests/")
+    with pytest.raises(InvalidArchive, match="config lists 4 layers, its manifest 2"):
+        client.images.pull(f"{proxy.host}/faults:1")
+
+
+def test_a_manifest_asked_for_by_digest_must_have_it(
+    client: Engine, proxy: FaultyProxy, pushed: str, registry: RunningRegistry
+) -> None:
+    proxy.inject(faults.corrupted, path="/manifests/", times=10)
+    with pytest.raises(InvalidArchive, match="manifest verification failed for digest"):
+        client.images.pull(f"{proxy.host}/faults@{registry.digest('faults:1')}")
+
+
+# -- who is told what --------------------------------------------------------------------------
+
+
+def test_a_redirect_to_another_host_is_followed_without_the_password(
+    client: Engine, proxy: FaultyProxy, pushed: str, registry: RunningRegistry
+) -> None:
+    with FaultyProxy(registry.host) as elsewhere:
+        # Another name of the same machine is another host to whoever keeps a secret.
+        place = elsewhere.host.replace("127.0.0.1", "localhost")
+        proxy.inject(faults.status(401, WWW_Authenticate='Basic realm="x"'), path="/v2/$")
+        proxy.inject(faults.redirected(f"http://{place}"), path="/blobs/", times=100)
+        auth = {"username": "me", "password": "secret"}
+        assert client.images.pull(f"{proxy.host}/faults:1", auth_config=auth).id == pushed
+        assert all("authorization" in request.headers for request in proxy.asked("GET", "/blobs/"))
+        assert elsewhere.asked("GET", "/blobs/")
+        assert not [request for request in elsewhere.requests if "authorization" in request.headers]
+
+
+class Tokens:
+    """A server of tokens and a registry that wants them, played by one proxy."""
+
+    def __init__(self, proxy: FaultyProxy) -> None:
+        self.proxy = proxy
+        self.given = 0
+        self.lasts = 300
+        self.realm = f"http://{proxy.host}/token"
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH"):
+            proxy.inject(self.guard, method=method, path="^/v2/", times=10_000)
+        proxy.inject(self.give, path="^/token", times=10_000)
+
+    def give(self, handler: Handler, answer: Answer) -> None:
+        self.given += 1
+        token = {"token": f"token-{self.given}", "expires_in": self.lasts}
+        faults.passed_on(handler, Answer(200, {"Content-Type": "application/json"}, json.dumps(token).encode()))
+
+    def guard(self, handler: Handler, answer: Answer) -> None:
+        if handler.headers.get("Authorization", "") == f"Bearer token-{self.given}" and self.given:
+            faults.passed_on(handler, answer)
+            return
+        scope = 'scope="repository:faults:pull"'
+        asked = f'Bearer realm="{self.realm}",service="lab",{scope}'
+        faults.passed_on(handler, Answer(401, {"WWW-Authenticate": asked}, b""))
+
+
+def test_a_token_is_fetched_once_for_what_is_asked(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    tokens = Tokens(proxy)
+    auth = {"username": "me", "password": "secret"}
+    assert client.images.pull(f"{proxy.host}/faults:1", auth_config=auth).id == pushed
+    (asked,) = proxy.asked("GET", "^/token")
+    assert asked.path == "/token?service=lab&scope=repository%3Afaults%3Apull&account=me"
+    assert asked.headers["authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
+    assert tokens.given == 1
+
+
+def test_a_token_that_has_ended_is_replaced(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    tokens = Tokens(proxy)
+
+    def forget(handler: Handler, answer: Answer) -> None:
+        tokens.given += 1  # the one that was given is none any more
+        tokens.guard(handler, answer)
+
+    proxy._injected.insert(0, proxy._injected.pop())  # the token's server first
+    proxy.inject(forget, path="/blobs/")
+    proxy._injected.insert(0, proxy._injected.pop())
+    assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
+    assert len(proxy.asked("GET", "^/token")) >= 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (faults.status(401, b'{"details":"incorrect username or password"}'), "the server of tokens refuses"),
+        (faults.status(200, b"<html>"), "does not answer with JSON"),
+        (faults.status(200, b"[]"), "did not include a token"),
+        (faults.status(200, b'{"token":"two\\nlines"}'), "did not include a token"),
+    ],
+)
+def test_a_server_of_tokens_that_gives_none_is_told(
+    client: Engine, proxy: FaultyProxy, pushed: str, answer: Fault, words: str
+) -> None:
+    proxy.inject(answer, path="^/token", times=100)
+    Tokens(proxy)
+    with pytest.raises(RegistryFailed, match=words):
+        client.images.pull(f"{proxy.host}/faults:1")
+
+
+def test_a_password_is_not_sent_to_a_server_of_tokens_in_the_clear(
+    client: Engine, proxy: FaultyProxy, pushed: str
+) -> None:
+    tokens = Tokens(proxy)
+    tokens.realm = "ftp://127.0.0.1/token"
+    with pytest.raises(RegistryFailed, match="no https address"):
+        client.images.pull(f"{proxy.host}/faults:1", auth_config={"username": "me", "password": "secret"})
+
+
+# -- push --------------------------------------------------------------------------------------
+
+
+def test_a_push_that_breaks_off_begins_anew_or_says_why(
+    engine: Engine, image: Image, proxy: FaultyProxy, config: None, registry: RunningRegistry
+) -> None:
+    engine.registries = QUICK
+    name = f"{proxy.host}/push-faults:1"
+    image.tag(name)
+    proxy.inject(faults.status(503), method="POST", path="/uploads/", times=2)
+    proxy.inject(faults.status(500), method="PUT", path="/manifests/")
+    (result,) = engine.images.push(name)
+    assert registry.digest("push-faults:1") == result.digest
+    image.tag(f"{proxy.host}/refused:1")
+    denied = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
+    proxy.inject(faults.status(403, denied), method="POST", times=100)
+    with pytest.raises(Unauthorized, match="denied: requested access to the resource is denied"):
+        engine.images.push(f"{proxy.host}/refused:1")
+    assert engine.fsck(deep=True) == []
+
+
+def test_an_upload_that_is_reset_is_sent_again(
+    engine: Engine, image: Image, proxy: FaultyProxy, config: None, registry: RunningRegistry
+) -> None:
+    engine.registries = QUICK
+    name = f"{proxy.host}/reset-upload:1"
+    image.tag(name)
+    proxy.inject(faults.reset(0), method="PATCH")
+    (result,) = engine.images.push(name)
+    assert registry.digest("reset-upload:1") == result.digest
+
+
+def test_a_registry_that_is_not_there_is_told_quickly(client: Engine, image: Image) -> None:
+    started = time.monotonic()
+    with pytest.raises(ImageNotFound, match="No such image: busibox:1, and it cannot be pulled: Get ") as caught:
+        client.images.obtain("busibox:1")
+    assert caught.value.hint
+    with pytest.raises(Unreachable, match="connection refused"):
+        client.images.pull("127.0.0.1:9/busybox:1")
+    assert time.monotonic() - started < 3
+    patient = replace(QUICK, patience=Patience())
+    assert patient.patience.connect < 3
+
+
+def _layers_only(fault: Fault, *, larger: int = 0) -> Fault:
+    """The fault for layers; configs pass. larger: only for answers of more bytes than that."""
+
+    def chosen(handler: Handler, answer: Answer) -> None:
+        is_layer = answer.body[:2] == b"\x1f\x8b" or answer.status == 206
+        (fault if is_layer and len(answer.body) > larger else faults.passed_on)(handler, answer)
+
+    return chosen

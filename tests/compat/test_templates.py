@@ -1,0 +1,197 @@
+"""--format: labctr prints what the docker command prints of the same things, through `labctr daemon`.
+
+Left out is what differs for a reason: addresses of pointers, structs printed as a whole (their fields are those of the
+API's version), {{define}}, {{template}}, {{block}} and {{call}}, which we refuse, and the old word "raw".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.images.image import Image
+from tests.root.api import Daemon
+from tests.root.commands import Labctr
+
+CONTAINER = r"""
+{{.Id}}
+{{json .State.Status}}
+{{.State.Health.Status}}
+{{json .State.Health}}
+{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}
+{{.State.Pid}} {{.State.ExitCode}} {{.State.OOMKilled}}
+{{json .Config.Env}}
+{{.Mounts}}
+{{json .Mounts}}
+{{range .Mounts}}{{.Name}}|{{.Source}}|{{.RW}}|{{.Mode}}|{{.Propagation}};{{end}}
+{{.HostConfig.Binds}} {{.HostConfig.CapAdd}} {{.HostConfig.Tmpfs}}
+{{.HostConfig.Ulimits}} {{json .HostConfig.Ulimits}}
+{{.HostConfig.RestartPolicy.Name}}:{{.HostConfig.RestartPolicy.MaximumRetryCount}}
+{{.HostConfig.NanoCpus}} {{.HostConfig.Memory}}
+{{.HostConfig.LogConfig}} {{.HostConfig.LogConfig.Config}}
+{{.HostConfig.OomKillDisable}} {{.HostConfig.PidsLimit}} {{.HostConfig.Init}} {{.HostConfig.MemorySwappiness}}
+{{.HostConfig.Devices}} {{.HostConfig.Dns}} {{.HostConfig.ExtraHosts}} {{.ExecIDs}}
+{{.HostConfig.Devices}} {{.HostConfig.ExtraHosts}} {{.ExecIDs}}
+{{.HostConfig.PortBindings}}
+{{.Config.Healthcheck}} {{.Config.Healthcheck.Test}} {{.Config.Healthcheck.Interval}}
+{{.Config.ExposedPorts}} {{.NetworkSettings.Ports}}
+{{.Config.Entrypoint}} {{.Config.OnBuild}} {{.Config.Volumes}} {{.Config.StopTimeout}}
+{{.Platform}} {{.Driver}} {{.MountLabel}}| {{.ProcessLabel}}| {{.AppArmorProfile}}|
+{{range $p, $b := .NetworkSettings.Ports}}{{$p}}={{range $b}}{{.HostIp}}:{{.HostPort}}{{end}} {{end}}
+{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}
+{{index .NetworkSettings.Ports "80/tcp" 0}}
+{{with index .NetworkSettings.Ports "443/tcp"}}{{.}}{{else}}no{{end}}
+{{.NetworkSettings.Networks.lab.IPAddress}} {{(index .NetworkSettings.Networks "lab").Gateway}}
+{{range $k, $v := .NetworkSettings.Networks}}{{$k}} {{$v.IPAddress}} {{$v.MacAddress}}{{end}}
+{{.NetworkSettings.Networks.nope.IPAddress}}
+{{.Config.Labels}} {{println .Config.Labels}} {{printf "%v" .Config.Labels}}
+{{.Config.Labels.a}}|{{.Config.Labels.nope}}|{{index .Config.Labels "com.x.y"}}|{{index .Config.Labels "nope"}}|
+{{with index .Config.Labels "nope"}}has{{else}}no{{end}}
+{{json .Config.Labels}}
+{{len .Config.Labels}} {{len .Mounts}} {{len .Name}}
+{{slice .Created 0 10}} {{slice .Id 0 12}}
+{{.Name | upper | printf "%s!"}} {{title "hello world"}} {{lower "ABC"}}
+{{split .Name "/"}} {{join .Config.Env ";"}} {{join .Args " "}} {{.Path}}
+{{range $i, $a := .Args}}{{if $i}}, {{end}}{{$a}}{{end}}
+{{range .Args}}{{.}}{{break}}{{end}}
+{{range .Config.Env}}{{if eq . "A=1"}}{{continue}}{{end}}{{.}};{{end}}
+{{$n := .Name}}{{$n = "x"}}{{$n}}
+{{$x := 0}}{{range .Config.Env}}{{$x = len .}}{{end}}{{$x}}
+{{if true}}{{$y := 1}}{{$y}}{{end}}{{$y}}
+{{if and .State.Running (eq .State.ExitCode 0)}}ok{{end}}
+{{if or (not .State.Running) .State.Paused}}a{{else}}b{{end}}
+{{if and .State.Dead .State.Nope.Nope}}a{{else}}b{{end}}
+{{eq .State.Status "exited" "running"}} {{lt 1 2}} {{ge 2 2}} {{gt "b" "a"}} {{ne 1 2}}
+{{eq 1 1.0}}
+{{1.5}} {{0x10}} {{'a'}} {{1e3}} {{-3}} {{true}} {{not false}}
+{{html "<a>&'"}} {{js "it's"}} {{urlquery "a b&c"}}
+{{printf "%s %v %d" .Name .State.Running .State.ExitCode}}
+{{printf "%05d|%-6s|%6s|%x|%t" 42 "ab" "cd" 255 true}}
+{{printf "%.2f" 3.14159}} {{printf "%q" .Config.Cmd}} {{printf "%T" .Name}}
+{{printf "%d %s" "hi"}} {{printf "%s" "a" "b"}} {{printf "100%%"}}
+{{pad "a" 2 3}}| {{truncate "abc" 10}}| {{len ""}} {{print 1 2 "a"}} {{println "x"}}
+{{json 1.0}} {{json "a<b"}} {{json true}}
+{{- .Name -}}  x {{/* c */}}y {{- " z" }}
+{{.Name | }}
+{{.SizeRw}} {{.SizeRootFs}}
+{{.Config.Image}} {{.Image}}
+{{.nope}}
+{{.Nope}}
+{{.State.Nope}}
+{{index .Args 7}}
+{{index .Config.Labels 3}}
+{{index nil 1}}
+{{nil | json}}
+{{len 3}}
+{{eq .Args .Args}}
+{{lt "a" 1}}
+{{if}}x{{end}}
+{{range .Args}}
+{{end}}
+{{.Name
+{{.Name}} {{else}}
+{{foo}}
+{{"unterminated}}
+{{$x}}
+"""
+
+OTHERS = [
+    ("busybox:1", "{{.RepoTags}} {{.RepoDigests}} {{.Config.Env}} {{.Config.Cmd}}"),
+    ("busybox:1", "{{.RootFS.Type}} {{len .RootFS.Layers}} {{.Size}} {{.Os}}/{{.Architecture}} {{.Id}}"),
+    ("busybox:1", "{{.GraphDriver}} {{.Comment}}|{{.Author}}|{{.Parent}}|"),
+    ("vol", "{{.Labels}} {{.Options}} {{.Status}} {{.Scope}} {{.Driver}} {{.Mountpoint}} {{.UsageData}}"),
+    ("lab", "{{.IPAM}} {{.IPAM.Config}} {{(index .IPAM.Config 0).Subnet}}"),
+    ("lab", "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}}{{end}} {{.Labels}} {{.Internal}} {{.EnableIPv6}}"),
+    ("lab", "{{range $i, $c := .Containers}}{{$c.Name}} {{$c.IPv4Address}}{{end}} {{len .Containers}}"),
+    ("done", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}| {{.State.Health}} {{.State}}"),
+    ("done", "{{.State.Health.Status}}"),
+]
+
+LISTINGS = [
+    *(
+        (("ps", "-a"), template)
+        for template in (
+            "{{.ID}} {{.Names}} {{.Image}} {{.Command}} {{.State}} {{.CreatedAt}}",
+            r"table {{.Names}}\t{{.Ports}}\t{{.State}}\t{{.Mounts}}",
+            '{{.Labels}} {{.Label "a"}}|{{.Label "zz"}}|{{json .Labels}}',
+            "{{.Mounts}} {{.Networks}} {{.LocalVolumes}} {{.Size}}",
+            "table {{json .Names}}",
+            "table {{.Names}} | {{upper .State}}",
+            'table {{.Names}}\t{{.Label "a"}}',
+            '{{truncate .ID 5}} {{join (split .Names "e") "-"}}',
+            '{{if eq .State "running"}}{{.Names}}{{end}}',
+        )
+    ),
+    (("ps", "-a", "--no-trunc"), "{{.ID}} {{.Command}} {{.Mounts}}"),
+    (("images",), "{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}} {{.VirtualSize}} {{.Digest}} {{.CreatedAt}}"),
+    (("images",), r"table {{.Repository}}\t{{.Tag}}\t{{.Size}}"),
+    (("history", "busybox:1"), "{{json .}}"),
+    (("history", "busybox:1"), r"table {{.ID}}\t{{.Comment}}\t{{.Size}}\t{{.CreatedAt}}"),
+    (("history", "busybox:1", "--human=false"), "table"),
+    (("volume", "ls"), '{{json .}} {{.Label "a"}}'),
+    (("network", "ls"), "{{.Name}} {{.Driver}} {{.Scope}} {{.ID}} {{.Labels}} {{.CreatedAt}}"),
+]
+
+
+@pytest.fixture
+def things(engine: Engine, image: Image) -> Iterator[None]:
+    """A container that runs, with a bit of everything, and one that has ended."""
+    engine.volumes.create("vol", labels={"a": "b"})
+    network = engine.networks.create("lab", labels={"n": "m"})
+    running = engine.containers.run(
+        image,
+        ["sleep", "10000"],
+        name="web",
+        network="lab",
+        detach=True,
+        ports={"80/tcp": ("127.0.0.1", None)},
+        volumes=["vol:/v", "/tmp:/t:ro"],
+        labels={"a": "b", "com.x.y": "1", "h": "<x>&"},
+        mem_limit="64m",
+        nano_cpus=500_000_000,
+        restart_policy={"Name": "on-failure", "MaximumRetryCount": 3},
+        environment={"A": "1", "E": "x y <z>"},
+        healthcheck={"test": ["CMD-SHELL", "true"], "interval": 3600 * 10**9},
+        cap_add=["NET_ADMIN"],
+        tmpfs={"/tm": ""},
+        ulimits=[{"Name": "nofile", "Soft": 1000, "Hard": 2000}],
+    )
+    ended = engine.containers.run(image, ["sh", "-c", "exit 3"], name="done", network_mode="none", detach=True)
+    ended.wait()
+    yield
+    for container in (running, ended):
+        container.remove(force=True)
+    network.remove()
+
+
+def differences(daemon: Daemon, labctr: Labctr, commands: list[tuple[str, ...]]) -> list[str]:
+    """The commands for which docker and we differ: in what is printed, in the status, or in what is wrong."""
+
+    def compare(command: tuple[str, ...]) -> str:
+        theirs, ours = daemon.docker(*command, check=False), labctr(*command, check=False)
+        told = theirs.stderr.strip().removeprefix("Error: ").splitlines()[:1] if theirs.returncode else []
+        printed = "" if theirs.returncode else theirs.stdout
+        if (theirs.returncode, printed) == (ours.returncode, ours.stdout) and all(line in ours.stderr for line in told):
+            return ""
+        return f"{command}\n  docker {theirs.returncode} {printed!r} {told}\n  labctr {ours.returncode} {ours.stdout!r}"
+
+    with ThreadPoolExecutor(2) as threads:
+        return [found for found in threads.map(compare, commands) if found]
+
+
+def test_inspect_fills_in_templates_as_docker_does(daemon: Daemon, labctr: Labctr, things: None) -> None:
+    templates = CONTAINER.strip("\n").split("\n")
+    assert len(templates) > 70
+    commands = [("inspect", "-f", template, "web") for template in templates]
+    commands += [("inspect", "-f", template, name) for name, template in OTHERS]
+    found = differences(daemon, labctr, commands)
+    assert not found, "\n".join(found)
+
+
+def test_listings_fill_in_templates_as_docker_does(daemon: Daemon, labctr: Labctr, things: None) -> None:
+    commands = [(*command, "--format", template) for command, template in LISTINGS]
+    found = differences(daemon, labctr, commands)
+    assert not found, "\n".join(found)

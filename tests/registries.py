@@ -1,0 +1,126 @@
+"""Debian's docker-registry, run by the tests on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pylab_container.host import programs
+
+USER, PASSWORD = "student", "not:a secret"
+
+
+@dataclass(frozen=True)
+class RunningRegistry:
+    """A docker-registry, and skopeo to look at it with.
+
+    tls  the directory with its authority's certificate, None without TLS
+    """
+
+    host: str
+    data: Path
+    options: tuple[str, ...] = ()
+    tls: Path | None = None
+
+    def inspect(self, name: str, *options: str) -> Any:
+        """What skopeo says of an image: its raw manifest."""
+        return json.loads(self.skopeo("inspect", "--raw", *options, f"docker://{self.host}/{name}"))
+
+    def digest(self, name: str) -> str:
+        """What skopeo says an image's digest is."""
+        return self.skopeo("inspect", "--format", "{{.Digest}}", f"docker://{self.host}/{name}").strip()
+
+    def copy(self, source: str, name: str, *options: str) -> None:
+        """Let skopeo put an image into the registry."""
+        self.skopeo("copy", *options, source, f"docker://{self.host}/{name}")
+
+    def fetch(self, name: str, target: str, *options: str) -> None:
+        """Let skopeo fetch an image."""
+        self.skopeo("copy", *options, f"docker://{self.host}/{name}", target)
+
+    def skopeo(self, action: str, *words: str) -> str:
+        """Run skopeo; a failure is one of the test."""
+        *before, last = words
+        options = list(self.options)
+        if action == "copy":
+            prefix = "dest" if last.startswith("docker://") else "src"
+            options = [option.replace("--", f"--{prefix}-", 1) for option in options]
+        command = ["skopeo", action, *options, *before, last]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+
+@contextlib.contextmanager
+def running(
+    scratch: Path, *, password: bool = False, tls: bool = False, address: str = "127.0.0.1"
+) -> Iterator[RunningRegistry]:
+    """A registry that listens on an address of this machine, for the length of the block."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port = probe.getsockname()[1]
+    scratch.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {"filesystem": {"rootdirectory": str(scratch / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": f"{address}:{port}", "secret": "of tests"},
+    }
+    options: tuple[str, ...] = () if tls else ("--tls-verify=false",)
+    if password:
+        _write_htpasswd(scratch / "htpasswd")
+        config["auth"] = {"htpasswd": {"realm": "staff", "path": str(scratch / "htpasswd")}}
+        options += (f"--creds={USER}:{PASSWORD}",)
+    if tls:
+        _write_certificates(scratch / "tls", address)
+        config["http"]["tls"] = {"certificate": f"{scratch}/tls/server.crt", "key": f"{scratch}/tls/server.key"}
+        (scratch / "ca").mkdir()
+        (scratch / "ca/ca.crt").write_bytes((scratch / "tls/ca.crt").read_bytes())
+        options += (f"--cert-dir={scratch}/ca",)
+    (scratch / "config.yml").write_text(json.dumps(config))
+    with open(scratch / "log", "wb") as log:
+        process = programs.spawn(
+            ["docker-registry", "serve", str(scratch / "config.yml")], stdout=log.fileno(), stderr=log.fileno()
+        )
+    try:
+        _wait(address, port, process, scratch / "log")
+        yield RunningRegistry(f"{address}:{port}", scratch / "data", options, scratch / "ca" if tls else None)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(address: str, port: int, process: programs.Process[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex((address, port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+def _write_htpasswd(path: Path) -> None:
+    """docker-registry reads no other hash than bcrypt."""
+    line = programs.run(["htpasswd", "-nbB", USER, PASSWORD]).output.strip()
+    path.write_text(f"{line}\n")
+
+
+def _write_certificates(directory: Path, address: str) -> None:
+    """An authority, and a certificate by it for an address."""
+    directory.mkdir()
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    authority = ["-x509", "-subj", "/CN=authority", "-keyout", f"{directory}/ca.key", "-out", f"{directory}/ca.crt"]
+    programs.run(["openssl", "req", *key, *authority])
+    server = ["-x509", "-CA", f"{directory}/ca.crt", "-CAkey", f"{directory}/ca.key", "-subj", f"/CN={address}"]
+    server += ["-addext", f"subjectAltName=IP:{address},DNS:localhost", "-addext", "basicConstraints=CA:FALSE"]
+    server += ["-keyout", f"{directory}/server.key", "-out", f"{directory}/server.crt"]
+    programs.run(["openssl", "req", *key, *server])

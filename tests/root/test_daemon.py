@@ -1,0 +1,296 @@
+"""`labctr daemon`: its life, its socket, and what it tells about itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.daemon import MINIMUM_VERSION, VERSION
+from pylab_container.engine.images.image import Image
+from tests.root.api import Api, Daemon, serving
+
+
+def _run(command: list[str], *arguments: str, repository: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, "daemon", *arguments], cwd=repository, capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+# -- life ---------------------------------------------------------------------------------------
+
+
+def test_a_ping_is_answered_with_the_version_in_its_headers(daemon: Daemon) -> None:
+    got, head = daemon.api.at("").get("/_ping"), daemon.api.at("").request("HEAD", "/_ping")
+    assert (got.status, got.body, head.status, head.body) == (200, b"OK", 200, b"")
+    assert got.headers["Api-Version"] == head.headers["Api-Version"] == VERSION
+    assert got.headers["Ostype"] == "linux"
+    assert got.headers["Builder-Version"] == "1"
+
+
+def test_sigterm_ends_it_with_status_0_and_the_socket_is_gone(daemon: Daemon) -> None:
+    assert daemon.stop() == 0
+    assert not daemon.socket.exists()
+
+
+def test_sigterm_ends_it_although_clients_hold_streams_and_idle_connections(daemon: Daemon) -> None:
+    with daemon.api.connect() as stream, daemon.api.connect():
+        stream.sendall(b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert b"200 OK" in stream.recv(1000)
+        begun = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 6
+
+
+def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, image: Image, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox:1\nRUN sleep 100\n")
+    with subprocess.Popen(
+        ["docker", "build", str(tmp_path)], env=daemon.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as client:
+        deadline = time.monotonic() + 10
+        while not engine.containers.list() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert engine.containers.list()
+        assert daemon.stop() == 0
+        assert engine.containers.list(all=True) == []
+        assert client.wait(5) != 0
+
+
+def test_containers_run_on_without_it_and_are_found_again(daemon: Daemon, engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True, name="stays")
+    daemon.stop()
+    assert container.status == "running"
+    daemon.start()
+    found = daemon.api.get("/containers/stays/json").document
+    assert (found["Id"], found["State"]["Running"]) == (container.id, True)
+
+
+@pytest.mark.parametrize(("policy", "end", "comes_up"), [
+    ("always", "reboot", "comes up"), ("unless-stopped", "reboot", "comes up"), ("always", "stop", "comes up"),
+    ("unless-stopped", "stop", "stays down"), ("no", "reboot", "stays down"),
+])  # fmt: skip
+def test_restart_policies_hold_over_a_reboot(
+    engine: Engine, image: Image, repository: Path, policy: str, end: str, comes_up: str
+) -> None:
+    container = engine.containers.run(image, ["sleep", "100"], detach=True, restart_policy={"Name": policy})
+    if end == "stop":
+        container.stop(timeout=0)
+    else:  # as a reboot ends it: monitor and all, and nothing in /run
+        record = container.record
+        engine.records.update(record, restart_count=3)
+        for pid in _monitor_and_process(container.id, record.pid):
+            os.kill(pid, signal.SIGKILL)
+    with serving(engine.data_root, repository):
+        deadline = time.monotonic() + 5
+        wanted = comes_up == "comes up"
+        while (container.status == "running") is not wanted and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (container.status == "running") is wanted
+
+
+def _monitor_and_process(container_id: str, pid: int) -> list[int]:
+    monitors = [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if (words := _words(process)) and Path(words[0]).name == "conmon" and container_id in words
+    ]
+    return [*monitors, pid]
+
+
+def _words(process: Path) -> list[str]:
+    try:
+        return (process / "cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
+def test_a_container_that_cannot_start_keeps_the_daemon_from_nothing(
+    engine: Engine, image: Image, repository: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    mount = {"Type": "bind", "Source": str(source), "Target": "/data"}
+    container = engine.containers.run(image, ["true"], detach=True, restart_policy={"Name": "always"}, mounts=[mount])
+    container.stop(timeout=0)
+    source.rmdir()
+    running = Daemon([sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)], tmp_path, repository)
+    try:
+        assert running.api.get("/_ping").status == 200
+        assert "source" in running.log.read_text()
+    finally:
+        running.stop()
+
+
+# -- the socket ---------------------------------------------------------------------------------
+
+
+def test_nobody_but_its_owner_and_group_may_use_the_socket(daemon: Daemon) -> None:
+    status = daemon.socket.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o660, 0, 0)
+    os.chmod(daemon.socket.parent, 0o755)
+    with _nobody(), pytest.raises(PermissionError):
+        daemon.api.connect()
+
+
+@contextlib.contextmanager
+def _nobody() -> Iterator[None]:
+    """This process as a user without rights."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def test_a_group_may_be_let_in(daemon: Daemon) -> None:
+    daemon.stop()
+    daemon.start("--group", "daemon")
+    assert daemon.socket.stat().st_gid != 0
+
+
+def test_a_second_daemon_on_the_same_socket_is_refused(daemon: Daemon, command: list[str], repository: Path) -> None:
+    done = _run(command, "-H", f"unix://{daemon.socket}", repository=repository)
+    assert done.returncode == 1
+    assert "somebody listens" in done.stderr
+    assert daemon.api.get("/_ping").status == 200
+
+
+def test_the_socket_of_a_killed_daemon_is_taken_over(daemon: Daemon) -> None:
+    daemon.process.kill()
+    daemon.process.wait()
+    assert daemon.socket.exists()
+    daemon.start()
+    assert daemon.api.get("/_ping").status == 200
+
+
+@pytest.mark.parametrize("address", [
+    "tcp://0.0.0.0:2375", "tcp://10.0.0.1:2375", "tcp://example.org:2375", "tcp://:2375", "tcp://127.0.0.1:99999",
+    "http://127.0.0.1:2375", "unix://", "nonsense", "fd://", "tcp://[::1",
+])  # fmt: skip
+def test_an_address_that_others_could_reach_or_that_is_none_is_refused(
+    command: list[str], repository: Path, address: str
+) -> None:
+    done = _run(command, "-H", address, repository=repository)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_in_the_socket_s_place_is_left_alone(command: list[str], repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    done = _run(command, "-H", f"unix://{tmp_path}/precious", repository=repository)
+    assert done.returncode == 1
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_it_serves_on_loopback_when_asked(engine: Engine, command: list[str], repository: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = Daemon(command, tmp_path, repository)
+    try:
+        running.stop()
+        running.start("-H", f"tcp://127.0.0.1:{port}")
+        with socket.create_connection(("127.0.0.1", port)) as one:
+            one.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            assert b"200 OK" in one.recv(1000)
+    finally:
+        running.stop()
+
+
+PASSING = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_sockets_that_systemd_passes_are_served_and_left_to_it(
+    command: list[str], repository: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        words = [sys.executable, "-c", PASSING, str(listening.fileno()), *command, "daemon", "-H", "fd://"]
+        with subprocess.Popen(words, cwd=repository, pass_fds=[listening.fileno()], stderr=subprocess.DEVNULL) as one:
+            try:
+                assert Api(path).get("/_ping").status == 200
+            finally:
+                one.terminate()
+        assert one.returncode == 0
+    assert path.exists()
+
+
+# -- what it tells about itself -----------------------------------------------------------------
+
+
+def test_versions_from_the_oldest_to_the_newest_are_answered_and_no_others(daemon: Daemon) -> None:
+    for minor in range(22, 46):
+        assert daemon.api.at(f"1.{minor}").get("/version").status == 200
+    old, new = daemon.api.at("1.21").get("/version"), daemon.api.at("1.46").get("/version")
+    assert (old.status, new.status) == (400, 400)
+    assert old.headers["Content-Type"].startswith("text/plain")  # the form of errors before 1.24
+    assert old.body.decode() == (
+        f"client version 1.21 is too old. Minimum supported API version is {MINIMUM_VERSION}, "
+        "please upgrade your client to a newer version\n"
+    )
+    assert new.message == f"client version 1.46 is too new. Maximum supported API version is {VERSION}"
+
+
+def test_the_docker_command_shows_the_version_and_info(daemon: Daemon, engine: Engine) -> None:
+    assert daemon.docker("version", "--format", "{{.Server.APIVersion}} {{.Client.APIVersion}}").stdout == "1.45 1.45\n"
+    shown = daemon.docker("info", "--format", "{{json .}}").stdout
+    assert f'"DockerRootDir":"{engine.data_root}"' in shown
+    assert "WARNING" not in daemon.docker("info").stderr
+
+
+def test_a_data_root_has_one_id_for_ever(daemon: Daemon) -> None:
+    before = daemon.api.get("/info").document["ID"]
+    daemon.stop()
+    daemon.start()
+    assert daemon.api.get("/info").document["ID"] == before
+
+
+def test_the_space_that_is_taken_is_told_by_type_since_1_42(daemon: Daemon, image: Image) -> None:
+    everything = daemon.api.get("/system/df").document
+    assert [one["Id"] for one in everything["Images"]] == [image.id]
+    assert everything["LayersSize"] == image.size
+    newer = daemon.api.at("1.42")
+    assert newer.get("/system/df", type="volume").document == {"LayersSize": 0, "Volumes": []}
+    assert newer.get("/system/df", type="nonsense").status == 400
+
+
+def test_what_happens_besides_the_daemon_is_seen_by_it_at_once(daemon: Daemon, engine: Engine, image: Image) -> None:
+    engine.images.tag(image, "other:2")
+    names = [tag for one in daemon.api.get("/images/json").document for tag in one["RepoTags"]]
+    assert names == ["busybox:1", "other:2"]
+
+
+SWARM = [("GET", "/swarm"), ("GET", "/nodes"), ("GET", "/services"), ("GET", "/tasks"), ("GET", "/secrets/x")]
+
+
+@pytest.mark.parametrize(("method", "path"), SWARM)
+def test_a_swarm_is_said_not_to_be_there(daemon: Daemon, method: str, path: str) -> None:
+    answer = daemon.api.request(method, path)
+    assert (answer.status, answer.message.partition(".")[0]) == (503, "This node is not a swarm manager")
+
+
+def test_there_are_no_plugins(daemon: Daemon) -> None:
+    assert daemon.api.get("/plugins").document == []
+    assert daemon.api.get("/plugins/x/json").status == 404

@@ -1,0 +1,328 @@
+"""Containers over the API: connections that are hijacked, clients that are slow or vanish, what waits for what."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.images.image import Image
+from tests.root.api import Api, Daemon
+
+Frame = tuple[int, bytes]
+
+
+@pytest.fixture
+def api(daemon: Daemon, image: Image) -> Api:
+    """Our daemon, with busybox:1."""
+    return daemon.api
+
+
+def make(api: Api, *command: str, name: str, host: dict[str, object] | None = None, **config: object) -> str:
+    """Create a container; its id."""
+    body = {"Image": "busybox:1", "Cmd": list(command), "HostConfig": host or {}, **config}
+    answer = api.post("/containers/create", body, name=name)
+    assert answer.status == 201, answer.body
+    return str(answer.document["Id"])
+
+
+@contextlib.contextmanager
+def hijacked(
+    api: Api, path: str, body: bytes = b"", *, upgrade: bool = True, **parameters: object
+) -> Iterator[socket.socket]:
+    """A connection after the head of its answer."""
+    head = f"POST {api.url(path, parameters)} HTTP/1.1\r\nHost: d\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\n" + ("Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else "")
+    with api.connect() as one:
+        one.sendall(head.encode() + b"\r\n" + body)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            byte = one.recv(1)
+            assert byte, answer
+            answer += byte
+        assert answer.startswith(b"HTTP/1.1 101 UPGRADED\r\n" if upgrade else b"HTTP/1.1 200 OK\r\n"), answer
+        yield one
+
+
+def read_all(one: socket.socket) -> bytes:
+    received = b""
+    while piece := one.recv(1 << 16):
+        received += piece
+    return received
+
+
+def frames(data: bytes) -> list[Frame]:
+    """(stream, data) of the multiplexed format."""
+    found = []
+    while data:
+        stream, length = struct.unpack(">BxxxL", data[:8])
+        found.append((stream, data[8 : 8 + length]))
+        data = data[8 + length :]
+    return found
+
+
+def soon(look: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return look()
+
+
+# -- attaching --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+def test_who_attaches_before_the_start_gets_everything_and_then_the_end(api: Api, *, upgrade: bool) -> None:
+    make(api, "sh", "-c", "echo out; echo err >&2", name="told")
+    with hijacked(api, "/containers/told/attach", upgrade=upgrade, stream=1, stdout=1, stderr=1) as one:
+        assert api.post("/containers/told/start").status == 204
+        assert sorted(frames(read_all(one))) == [(1, b"out\n"), (2, b"err\n")]
+
+
+def test_all_who_attach_before_the_start_get_everything(api: Api) -> None:
+    make(api, "echo", "hello", name="told")
+    with contextlib.ExitStack() as stack:
+        wanted = {"stream": 1, "stdout": 1}
+        all_ = [stack.enter_context(hijacked(api, "/containers/told/attach", **wanted)) for _ in range(5)]
+        api.post("/containers/told/start")
+        assert [frames(read_all(one)) for one in all_] == [[(1, b"hello\n")]] * 5
+
+
+def test_who_attaches_is_connected_when_another_process_starts_the_container(api: Api, engine: Engine) -> None:
+    make(api, "sh", "-c", "sleep 3; echo late", name="told")
+    with hijacked(api, "/containers/told/attach", stream=1, stdout=1) as one:
+        engine.containers.get("told").start()
+        assert frames(read_all(one)) == [(1, b"late\n")]
+
+
+def test_the_wait_for_a_start_ends_with_the_container(api: Api) -> None:
+    make(api, "true", name="never")
+    with hijacked(api, "/containers/never/attach", stream=1, stdout=1) as one:
+        assert api.delete("/containers/never").status == 204
+        assert read_all(one) == b""
+
+
+def test_the_wait_for_a_start_ends_when_the_start_fails(api: Api) -> None:
+    make(api, "nosuch", name="bad")
+    with hijacked(api, "/containers/bad/attach", stream=1, stdout=1) as one:
+        answer = api.post("/containers/bad/start")
+        assert (answer.status, "executable file not found" in answer.message) == (400, True)
+        assert read_all(one) == b""
+
+
+def test_a_half_closed_connection_ends_the_input_and_the_output_goes_on(api: Api) -> None:
+    make(api, "sh", "-c", "cat; sleep 0.5; echo end", name="echoes", OpenStdin=True, StdinOnce=True)
+    with hijacked(api, "/containers/echoes/attach", stream=1, stdin=1, stdout=1) as one:
+        one.sendall(b"before the start\n")
+        api.post("/containers/echoes/start")
+        one.sendall(b"after it\n")
+        one.shutdown(socket.SHUT_WR)
+        output = b"".join(data for _, data in frames(read_all(one)))
+    assert output == b"before the start\nafter it\nend\n"
+
+
+def test_the_log_comes_first_where_it_is_asked_for(api: Api) -> None:
+    make(api, "sh", "-c", "echo early; sleep 1; echo late", name="told")
+    api.post("/containers/told/start")
+    assert soon(lambda: b"early" in api.get("/containers/told/logs", stdout=1).body)
+    with hijacked(api, "/containers/told/attach", logs=1, stream=1, stdout=1) as one:
+        assert [data for _, data in frames(read_all(one))] == [b"early\n", b"late\n"]
+
+
+def test_a_terminal_comes_as_it_is_and_the_detach_keys_end_the_connection_alone(api: Api) -> None:
+    make(api, "sh", name="typed", Tty=True, OpenStdin=True)
+    with hijacked(api, "/containers/typed/attach", stream=1, stdin=1, stdout=1, detachKeys="ctrl-a,b") as one:
+        api.post("/containers/typed/start")
+        one.sendall(b"echo $((40+2))\n")
+        output = b""
+        while b"42" not in output:
+            output += one.recv(4096)
+        one.sendall(b"\x01")
+        one.sendall(b"b")
+        read_all(one)
+    assert api.get("/containers/typed/json").document["State"]["Running"] is True
+
+
+@pytest.mark.parametrize(("version", "content_type"), [("1.41", b"raw-stream"), ("1.42", b"multiplexed-stream")])
+def test_since_1_42_the_format_is_said(api: Api, version: str, content_type: bytes) -> None:
+    make(api, "sleep", "100", name="silent")
+    api.post("/containers/silent/start")
+    with api.connect() as one:
+        one.sendall(f"POST /v{version}/containers/silent/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+        assert content_type in one.recv(4096)
+
+
+def test_a_websocket_carries_both_directions(api: Api) -> None:
+    make(api, "cat", name="echoes", OpenStdin=True)
+    api.post("/containers/echoes/start")
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    path = api.url("/containers/echoes/attach/ws", {"stream": 1, "stdin": 1, "stdout": 1})
+    with api.connect() as one:
+        one.sendall(f"GET {path} HTTP/1.1\r\nHost: d\r\n{upgrade}\r\n".encode())
+        assert b"101" in one.recv(4096)
+        masked = bytes(byte ^ 1 for byte in b"hello\n")
+        one.sendall(bytes([0x82, 0x80 | 6, 1, 1, 1, 1]) + masked)  # RFC 6455, 5.2
+        assert one.recv(4096) == bytes([0x82, 6]) + b"hello\n"
+
+
+# -- slow clients, and those that vanish ---------------------------------------------------------------
+
+
+def test_a_client_that_reads_nothing_holds_up_only_its_own_container(api: Api, daemon: Daemon) -> None:
+    make(api, "sh", "-c", "head -c 50000000 /dev/zero; echo done >&2; sleep 100", name="floods")
+    with hijacked(api, "/containers/floods/attach", stream=1, stdout=1) as one:
+        api.post("/containers/floods/start")
+        before = daemon.memory()
+        time.sleep(1.5)
+        assert daemon.memory() - before < 20_000  # kB; the container would have printed 50 MB
+        make(api, "echo", "hello", name="other")
+        assert api.post("/containers/other/start").status == 204
+        assert api.post("/containers/other/wait").document["StatusCode"] == 0
+        received = 0
+        while received < 50_000_000:
+            received += len(one.recv(1 << 20))
+
+
+def test_input_that_is_not_read_stops_the_client_and_not_the_daemon(api: Api, daemon: Daemon) -> None:
+    make(api, "sleep", "100", name="deaf", OpenStdin=True)
+    api.post("/containers/deaf/start")
+    with hijacked(api, "/containers/deaf/attach", stream=1, stdin=1, stdout=1) as one:
+        one.settimeout(0)
+        sent, quiet = 0, time.monotonic()
+        while time.monotonic() - quiet < 1 and sent < 50_000_000:
+            with contextlib.suppress(BlockingIOError):
+                sent += one.send(bytes(1 << 16))
+                quiet = time.monotonic()
+            select.select([], [one], [], 0.1)
+        assert sent < 50_000_000
+        assert daemon.memory() < 200_000
+        assert api.get("/containers/json").status == 200
+
+
+def test_clients_that_vanish_leave_no_descriptor_and_no_thread(api: Api, daemon: Daemon) -> None:
+    make(api, "sleep", "1000", name="runs")
+    make(api, "sleep", "1000", name="waits")
+    api.post("/containers/runs/start")
+    requests = [
+        "POST {}/containers/runs/attach?stream=1&stdout=1&stdin=1",
+        "POST {}/containers/waits/attach?stream=1&stdout=1",
+        "POST {}/containers/runs/wait",
+        "POST {}/containers/waits/wait?condition=next-exit",
+        "GET {}/containers/runs/logs?stdout=1&follow=1",
+        "GET {}/containers/runs/stats",
+    ]
+
+    def vanish() -> None:
+        with contextlib.ExitStack() as stack:
+            for line in requests * 5:
+                one = stack.enter_context(api.connect())
+                one.sendall(line.format("/v1.41").encode() + b" HTTP/1.1\r\nHost: d\r\n\r\n")
+                assert b"200 OK" in one.recv(4096)
+
+    vanish()
+    assert soon(lambda: api.get("/_ping").status == 200)
+    time.sleep(3)
+    descriptors, threads = daemon.resources()
+    for _ in range(3):
+        vanish()
+    assert soon(lambda: daemon.resources()[0] <= descriptors), (daemon.resources(), descriptors)
+    assert daemon.resources()[1] <= threads + 10  # idle ones are used again
+
+
+def test_memory_stays_flat_over_two_thousand_requests(api: Api, daemon: Daemon) -> None:
+    make(api, "true", name="made")
+
+    def ask(count: int) -> None:
+        for number in range(count):
+            path = ("/containers/json?all=1", "/containers/made/json", "/containers/nosuch/json", "/_ping")[number % 4]
+            api.request("GET", path.partition("?")[0], parameters={"all": 1})
+
+    ask(500)
+    before = daemon.memory()
+    ask(2000)
+    assert daemon.memory() - before < 3000  # kB
+
+
+# -- exec ----------------------------------------------------------------------------------------------
+
+
+def _exec(api: Api, *command: str, **options: object) -> str:
+    answer = api.post("/containers/runs/exec", {"Cmd": list(command), "AttachStdout": True, **options})
+    assert answer.status == 201, answer.body
+    return str(answer.document["Id"])
+
+
+def test_the_exit_code_is_there_as_soon_as_the_stream_ends(api: Api) -> None:
+    make(api, "sleep", "1000", name="runs")
+    api.post("/containers/runs/start")
+    for number in range(10):
+        execution = _exec(api, "sh", "-c", f"echo x; exit {number}")
+        with hijacked(api, f"/exec/{execution}/start", b'{"Detach": false}') as one:
+            assert frames(read_all(one)) == [(1, b"x\n")]
+        document = api.get(f"/exec/{execution}/json").document
+        assert (document["ExitCode"], document["Running"]) == (number, False)
+
+
+def test_input_of_an_exec_ends_with_the_half_closed_connection(api: Api) -> None:
+    make(api, "sleep", "1000", name="runs")
+    api.post("/containers/runs/start")
+    execution = _exec(api, "wc", "-c", AttachStdin=True)
+    with hijacked(api, f"/exec/{execution}/start", b"{}") as one:
+        threading.Thread(target=lambda: (one.sendall(bytes(1_000_000)), one.shutdown(socket.SHUT_WR))).start()
+        assert frames(read_all(one)) == [(1, b"1000000\n")]
+
+
+def test_a_program_that_there_is_not_is_told_in_the_stream(api: Api) -> None:
+    make(api, "sleep", "1000", name="runs")
+    api.post("/containers/runs/start")
+    execution = _exec(api, "nosuch")
+    with hijacked(api, f"/exec/{execution}/start", b"{}") as one:
+        assert b"executable file not found in $PATH" in read_all(one)
+    assert api.get(f"/exec/{execution}/json").document["ExitCode"] == 126
+    detached = api.post(f"/exec/{_exec(api, 'nosuch')}/start", {"Detach": True})
+    assert (detached.status, "executable file not found" in detached.message) == (400, True)
+
+
+# -- waiting -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("condition", "auto_remove"), [("next-exit", False), ("removed", True)])
+def test_the_head_of_wait_comes_before_the_start_and_the_status_after_the_end(
+    api: Api, condition: str, *, auto_remove: bool
+) -> None:
+    make(api, "sh", "-c", "exit 7", name="ends", host={"AutoRemove": auto_remove})
+    with api.connect() as one:
+        path = api.url("/containers/ends/wait", {"condition": condition})
+        one.sendall(f"POST {path} HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+        assert b"200 OK" in one.recv(4096)
+        api.post("/containers/ends/start")
+        assert json.loads(one.recv(4096).split(b"\r\n")[1])["StatusCode"] == 7
+
+
+def test_waiting_sees_an_end_that_another_process_notes(api: Api, engine: Engine) -> None:
+    make(api, "sleep", "1000", name="ends", host={"AutoRemove": True})
+    api.post("/containers/ends/start")
+    done: list[int] = []
+    waiting = threading.Thread(
+        target=lambda: done.append(api.post("/containers/ends/wait", condition="removed").document["StatusCode"])
+    )
+    waiting.start()
+    time.sleep(0.5)
+    engine.containers.get("ends").kill()
+    waiting.join(10)
+    assert done == [137]
+
+
+def test_a_container_that_removes_itself_does_so_when_its_start_fails(api: Api) -> None:
+    make(api, "nosuch", name="bad", host={"AutoRemove": True})
+    assert api.post("/containers/bad/start").status == 400
+    assert api.get("/containers/bad/json").status == 404

@@ -1,0 +1,97 @@
+"""daemon/creation.py: what a body asks for, and what of it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pylab_container.daemon import creation
+from pylab_container.errors import InvalidInput
+
+Json = dict[str, Any]
+
+
+def wanted(**body: Any) -> creation.Wanted:
+    return creation.wanted({"Image": "busybox:1", **body}, name="/given")
+
+
+def host(**fields: Any) -> creation.Wanted:
+    return wanted(HostConfig=fields)
+
+
+def test_a_name_loses_its_slash_and_a_command_may_be_one_word() -> None:
+    assert wanted(Cmd="single").command == ["single"]
+    assert wanted().options["name"] == "given"
+    assert wanted(Cmd=None).command is None
+
+
+def test_fields_are_found_in_any_case_as_go_finds_them() -> None:
+    assert wanted(workingdir="/srv").options["working_dir"] == "/srv"
+    assert wanted(hostconfig={"memory": 64 << 20}).options["mem_limit"] == 64 << 20
+
+
+@pytest.mark.parametrize("nothing", [None, 0, "", False, [], {}, [0, 0]], ids=repr)
+def test_an_unknown_field_that_asks_for_nothing_is_taken(nothing: object) -> None:
+    assert wanted(OfTomorrow=nothing, HostConfig={"OfTomorrow": nothing}).image == "busybox:1"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"OfTomorrow": 1}, "OfTomorrow is not supported"),
+        ({"HostConfig": {"OfTomorrow": 1}}, "HostConfig.OfTomorrow is not supported"),
+        ({"HostConfig": {"BlkioWeight": 10}}, "HostConfig.BlkioWeight is not supported"),
+        ({"HostConfig": {"Runtime": "other"}}, "HostConfig.Runtime is not supported"),
+        ({"Runtime": "other"}, "unknown or invalid runtime name: other"),
+        ({"NetworkDisabled": True}, "NetworkDisabled is not supported"),
+        ({"HostConfig": {"VolumeDriver": "nfs", "Binds": ["x:/y"]}}, "VolumeDriver nfs is not supported"),
+        ({"HostConfig": {"ConsoleSize": [1]}}, "invalid value of ConsoleSize"),
+        ({"HostConfig": {"Memory": "much"}}, "invalid value of Memory"),
+        ({"HostConfig": {"PortBindings": {"80/nosuch": [{}]}}}, "Invalid proto: nosuch"),
+        ({"HostConfig": {"Binds": "no list"}}, "invalid value of Binds"),
+        ({"Env": [1]}, "invalid value of Env"),
+        ({"Image": ""}, "config cannot be empty"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"net": {"Links": ["a:b:c"]}}}}, "bad format for links"),
+        ({"NetworkingConfig": {"EndpointsConfig": {"net": {"MacAddress": "x"}}}}, "not a valid mac address"),
+    ],
+    ids=str,
+)
+def test_what_the_engine_does_not_do_is_refused(body: Json, words: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        wanted(**body)
+    assert words in raised.value.message
+
+
+def test_networks_are_by_their_own_names_with_what_was_wished() -> None:
+    endpoints = {"default": None, "net": {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.1.2.3"}}}
+    found = wanted(NetworkingConfig={"EndpointsConfig": endpoints}).networks
+    assert found["bridge"]["Aliases"] is None
+    assert (found["net"]["Aliases"], found["net"]["IPAMConfig"]) == (["db"], {"IPv4Address": "10.1.2.3"})
+
+
+def test_each_network_may_have_a_hardware_address_and_more_of_its_own() -> None:
+    address = "02:42:ac:11:00:99"
+    net = {
+        "MacAddress": address,
+        "Links": ["db"],
+        "DriverOpts": {"a": "b"},
+        "IPAMConfig": {"LinkLocalIPs": ["fe80::9"]},
+    }
+    found = wanted(NetworkingConfig={"EndpointsConfig": {"net": net, "other": {}}}).networks
+    assert (found["net"]["DesiredMacAddress"], found["net"]["Links"]) == (address, ["db:db"])
+    assert (found["net"]["DriverOpts"], found["net"]["IPAMConfig"]) == ({"a": "b"}, {"LinkLocalIPs": ["fe80::9"]})
+    assert "DesiredMacAddress" not in found["other"]
+
+
+def test_null_and_an_empty_list_are_written_down_as_they_were_sent() -> None:
+    assert host(Dns=[], CapAdd=None).host_config["Dns"] == []
+    assert host(Dns=None).host_config["Dns"] is None
+    assert wanted(Env=[]).config["Env"] == []
+
+
+def test_only_what_can_change_is_taken_by_an_update() -> None:
+    given = creation.changes({"Memory": 64 << 20, "CpuShares": 0, "RestartPolicy": {"Name": "no"}, "BlkioWeight": 0})
+    assert given == {"mem_limit": 64 << 20, "restart_policy": {"Name": "no"}}
+    with pytest.raises(InvalidInput, match="BlkioWeight cannot be updated"):
+        creation.changes({"BlkioWeight": 10})
