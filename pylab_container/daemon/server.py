@@ -22,6 +22,7 @@ from pylab_container.daemon.request_log import RequestLog, writing
 from pylab_container.daemon.routes import ROUTES
 from pylab_container.engine import Engine
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
+from pylab_container.host import linux
 
 DEFAULT_ADDRESS = "unix:///run/labctr.sock"
 
@@ -52,6 +53,7 @@ def serve(
     Raises InvalidInput for an address, Conflict where somebody serves there already.
     """
     _allow_connections()
+    linux.share_one_arena()  # calls come and go in threads
     with contextlib.ExitStack() as stack:
         sockets = [one for address in addresses for one in stack.enter_context(_listening(address, group))]
         log = writing(request_log) if request_log else None

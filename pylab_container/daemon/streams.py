@@ -12,7 +12,7 @@ import io
 import json
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from aiohttp import web
@@ -143,9 +143,15 @@ def _look_at(future: asyncio.Future[None]) -> None:
 
 def _iterating(start: Callable[[threading.Event], Iterable[Item]]) -> Work[Item]:
     def work(put: Callable[[Item], bool], stop: threading.Event) -> None:
-        for item in start(stop):
-            if not put(item):
-                return
+        items = iter(start(stop))
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        finally:
+            # A generator that nobody wants to the end holds files and mounts until it is closed.
+            if isinstance(items, Generator):
+                items.close()
 
     return work
 

@@ -49,7 +49,7 @@ def refuse_unknown(filters: Filters, known: Collection[str]) -> None:
 def truth(name: str, text: str) -> bool:
     """What the value of a filter that is true or false says. Raises InvalidInput."""
     if text.lower() not in ("1", "true", "0", "false"):
-        raise InvalidInput(f"Invalid filter '{name}={text}'", hint="write true or false")
+        raise InvalidInput(f"Invalid filter '{name}=[{text}]'", hint="write true or false")
     return text.lower() in ("1", "true")
 
 

@@ -232,3 +232,19 @@ def supports_d_type(directory: Path) -> bool:
         return bool(entry) and entry.contents.d_type != 0  # DT_UNKNOWN
     finally:
         _libc.closedir(stream)
+
+
+# ---- memory --------------------------------------------------------------------------------
+
+_M_ARENA_MAX = -8  # malloc.h
+
+
+def share_one_arena() -> None:
+    """Let all threads of this process allocate from one place (mallopt(3)).
+
+    By default glibc gives threads places of their own, up to eight for each processor, and what is free in one is
+    no use to the others: a process with many threads, each of which sometimes needs much, would keep all of that.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:  # other C libraries have neither the function nor the places
+        mallopt(_M_ARENA_MAX, 1)

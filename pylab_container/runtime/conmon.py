@@ -298,8 +298,8 @@ class Monitor:
     def await_report(self, report: BinaryIO) -> None:
         """Return once there is a report to read. Raises RuntimeFailed where there never will be one.
 
-        When somebody kills the runtime, the monitor wants to read its last words before it reports. What the runtime has
-        started holds that pipe open, and waits itself: all three would wait for ever.
+        When somebody kills the runtime, the monitor wants to read its last words before it reports. What the runtime
+        has started holds that pipe open, and waits itself: all three would wait for ever.
         """
         silent = 0
         while not _any_readable((report.fileno(),), _SILENCE):

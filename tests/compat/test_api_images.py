@@ -149,7 +149,6 @@ CLIENTS_FAULT = [
     ("POST", "/build", b"", {}),
     ("POST", "/commit", {}, {"container": "ended", "repo": "UPPER"}),
     ("POST", "/build/cancel", None, {}),
-    ("GET", "/images/json", None, {"filters": "{"}),
     ("GET", "/events", None, {"since": "x"}),
 ]
 

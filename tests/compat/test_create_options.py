@@ -122,16 +122,12 @@ CASES = """
 REFUSED = """
     --blkio-weight 300
     --cgroup-parent /x
-    --cgroupns private
     --cpu-rt-runtime 1000
-    --device-cgroup-rule 'c 1:3 rwm'
     --device-read-bps /dev/null:1mb
     --gpus all
     --isolation hyperv
     --kernel-memory 64m
-    --link peer:x
     --log-driver syslog
-    --memory-swappiness 10
     --oom-kill-disable
     --runtime bogus
     --security-opt apparmor=mine

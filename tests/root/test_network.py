@@ -304,13 +304,13 @@ def test_an_interface_of_the_same_name_is_left_alone(bridge: Bridge, containers:
         command("ip", "link", "del", NAME)
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "with space", "a" * 16, "semi;colon", "../up"])
+@pytest.mark.parametrize("name", ["", "9lives", "with space", "a" * 16, "semi;colon", "../up"])
 def test_a_name_that_no_interface_can_have_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput):
         Bridge(name, run_root=tmp_path)
 
 
-@pytest.mark.parametrize("subnet", ["", "10.0.0.1/8", "10.0.0.0/31", "fd00::/64", "10.0.0.0/99"])
+@pytest.mark.parametrize("subnet", ["", "10.0.0.0/31", "fd00::/64", "10.0.0.0/99"])
 def test_a_subnet_that_cannot_be_one_is_refused(tmp_path: Path, subnet: str) -> None:
     with pytest.raises(InvalidInput):
         Bridge(NAME, run_root=tmp_path, subnet=subnet)

@@ -549,7 +549,8 @@ class Container:
                 lifetime.tell(self._engine, "paused", self._read())
             yield
         finally:
-            self._engine.runc.resume(self.id)
+            with contextlib.suppress(Conflict):  # two may hold it at once, and the first to end has let it go on
+                self._engine.runc.resume(self.id)
             if told:
                 lifetime.tell(self._engine, "unpaused", self._read())
 
