@@ -81,10 +81,10 @@ class Daemon:
     @contextlib.contextmanager
     def requests(self) -> Iterator[None]:
         """Afterwards, show what the daemon was asked in the block, in the order of asking."""
-        before = len(self._lines())
+        since = time.time_ns()
         yield
         time.sleep(_ECHO)
-        asked = sorted(self._lines()[before:], key=lambda line: int(line["began"]))
+        asked = sorted((line for line in self._lines() if line["began"] >= since), key=lambda line: int(line["began"]))
         display(Table(("REQUEST", "STATUS"), tuple(_row(line) for line in asked)))
 
     def docker(self, arguments: str) -> None:
