@@ -7,7 +7,6 @@ since (docs.docker.com/reference/api/engine/version-history).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pylab_container.daemon.call import Json, Version
 from pylab_container.engine.containers.container import ContainerRecord
@@ -17,29 +16,6 @@ from pylab_container.formats.timestamps import parse_rfc3339
 
 # Fields of HostConfig that there were until 1.41; nobody could ask for another value.
 _UNTIL_1_41 = ("KernelMemory", "KernelMemoryTCP")
-
-# NetworkSettings of a container that does not run.
-_AT_REST: Mapping[str, Any] = {
-    "Bridge": "",
-    "SandboxID": "",
-    "HairpinMode": False,
-    "LinkLocalIPv6Address": "",
-    "LinkLocalIPv6PrefixLen": 0,
-    "Ports": {},
-    "SandboxKey": "",
-    "SecondaryIPAddresses": None,
-    "SecondaryIPv6Addresses": None,
-    "EndpointID": "",
-    "Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "MacAddress": "",
-    "Networks": {},
-}
-
 
 # ---- one container ---------------------------------------------------------------------------
 
@@ -57,7 +33,6 @@ def inspected(attributes: Json, version: Version) -> Json:
         "Config": _config(attributes["Config"]),
         "State": state,
         "NetworkSettings": {
-            **_AT_REST,
             **settings,
             "Ports": settings.get("Ports") or {},
             "Networks": _networks(settings.get("Networks") or {}, attributes, version),
