@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
 from msgspec import Struct
 
 from pylab_container.cli import terminal
 from pylab_container.cli.entries import environment_of, lines_of, pair
 from pylab_container.errors import ImageNotFound, InvalidInput
+from pylab_container.formats.hostconfig import warnings
 from pylab_container.formats.reference import parse
 
 if TYPE_CHECKING:
@@ -24,9 +26,10 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 # Options that are read here; all others are the engine's own keywords.
 _READ_HERE = frozenset(
-    "attach cidfile cpus entrypoint environment environment_files expose health_cmd health_interval health_retries "
-    "health_start_period health_timeout label_files labels log_driver log_options mounts networks no_healthcheck "
-    "platform publish pull quiet restart sysctls tmpfs volumes".split()
+    "attach cidfile cpus device_read_bps device_read_iops device_write_bps device_write_iops entrypoint environment "
+    "environment_files expose health_cmd health_interval health_retries health_start_period health_timeout "
+    "label_files labels log_driver log_options mounts networks no_healthcheck platform publish pull quiet restart "
+    "sysctls tmpfs volumes".split()
 )
 
 
@@ -76,6 +79,8 @@ class Creation(Struct, frozen=True):
         options["auto_remove"] = remove
         if self.tty and attached:
             options["console_size"] = terminal.size(terminal.STDIN)
+        for warning in warnings(options):
+            click.echo(f"WARNING: {warning}", err=True)
         with _id_file(self.given["cidfile"]) as write_id:
             container = self._made(engine, pull, options)
             try:
@@ -118,7 +123,7 @@ class Creation(Struct, frozen=True):
 
     def _options(self) -> ContainerOptions:
         options = {name: value for name, value in self.given.items() if name not in _READ_HERE and _is_given(value)}
-        return {**options, **self._process(), **self._life(), **self._files(), **self._network()}  # type: ignore[typeddict-item]
+        return {**options, **self._process(), **self._life(), **self._files(), **self._disks(), **self._network()}  # type: ignore[typeddict-item]
 
     def _process(self) -> ContainerOptions:
         given, options = self.given, dict[str, Any]()
@@ -158,6 +163,15 @@ class Creation(Struct, frozen=True):
         if given["tmpfs"]:
             options["tmpfs"] = {path: words for path, _, words in (text.partition(":") for text in given["tmpfs"])}
         return options  # type: ignore[return-value]
+
+    def _disks(self) -> ContainerOptions:
+        from pylab_container.formats import blockio
+
+        return {  # type: ignore[return-value]
+            name: [blockio.parse_rate(text, unit=name.endswith("bps")) for text in self.given[name]]
+            for name in blockio.FIELDS
+            if self.given[name]
+        }
 
     def _network(self) -> ContainerOptions:
         given, options = self.given, dict[str, Any]()

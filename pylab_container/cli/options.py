@@ -33,23 +33,17 @@ def _number(*names: str, help: str) -> Callable[..., Any]:
 
 REFUSED = {
     "--annotation": "annotations are for other runtimes",
-    "--blkio-weight": "disks are not limited",
-    "--blkio-weight-device": "disks are not limited",
-    "--cgroup-parent": "all cgroups are below labctr",
+    "--blkio-weight": "disks have no weights without the scheduler bfq: write --device-read-bps",
+    "--blkio-weight-device": "disks have no weights without the scheduler bfq: write --device-read-bps",
     "--cpu-count": "it is for Windows: write --cpus",
     "--cpu-percent": "it is for Windows: write --cpus",
     "--cpu-rt-period": "real-time groups are not supported by this kernel's cgroups",
     "--cpu-rt-runtime": "real-time groups are not supported by this kernel's cgroups",
-    "--device-read-bps": "disks are not limited",
-    "--device-read-iops": "disks are not limited",
-    "--device-write-bps": "disks are not limited",
-    "--device-write-iops": "disks are not limited",
     "--gpus": "no device plugins: write --device",
     "--health-start-interval": "checks have one interval: write --health-interval",
     "--io-maxbandwidth": "it is for Windows",
     "--io-maxiops": "it is for Windows",
     "--kernel-memory": "the kernel has done away with it: write --memory",
-    "--oom-kill-disable": "cgroup v2 has no such switch: write --oom-score-adj -1000",
     "--storage-opt": "the size of a container's layer is not limited: overlay2 needs xfs with quotas for that",
     "--use-api-socket": "mount the socket: -v /run/labctr.sock:/var/run/docker.sock",
 }
@@ -59,8 +53,6 @@ REFUSED = {
 ONLY = {"--isolation": "default", "--runtime": "runc", "--volume-driver": "local"}
 """Options with one value that says what happens anyway."""
 
-_SWITCHES = ("--oom-kill-disable", "--use-api-socket")
-
 
 def _refused(name: str, reason: str, *, but: str = "") -> Callable[..., Any]:
     """An option that may not be given; or only with one value."""
@@ -69,7 +61,7 @@ def _refused(name: str, reason: str, *, but: str = "") -> Callable[..., Any]:
         if value and value != but:
             raise click.UsageError(f"{name} {value if but else ''}".rstrip() + f" is not supported: {reason}")
 
-    switch = name in _SWITCHES
+    switch = name == "--use-api-socket"
     return click.option(name, hidden=True, expose_value=False, callback=refuse, is_flag=switch, default=None)
 
 
@@ -145,6 +137,12 @@ _OPTIONS = (
     _number("--pids-limit", help="At most so many tasks."),
     _number("--memory-swappiness", "mem_swappiness", help="How readily its memory is swapped out, 0 to 100."),
     _list("--ulimit", "ulimits", metavar="NAME=SOFT[:HARD]", help="nofile=1024:2048."),
+    _list("--device-read-bps", metavar="DEVICE:BYTES", help="At most so many bytes a second: /dev/sda:1mb."),
+    _list("--device-write-bps", metavar="DEVICE:BYTES", help="The same for writing."),
+    _list("--device-read-iops", metavar="DEVICE:N", help="At most so many operations a second."),
+    _list("--device-write-iops", metavar="DEVICE:N", help="The same for writing."),
+    _text("--cgroup-parent", metavar="PATH", help="The cgroup that its own is in."),
+    _flag("--oom-kill-disable", help="Let it wait for memory instead of killing it (cgroup v1)."),
     _number("--oom-score-adj", help="How soon it is killed when memory is short, -1000 to 1000."),
     _list("--sysctl", "sysctls", metavar="NAME=VALUE", help="A kernel setting of its namespaces."),
     # security and namespaces

@@ -26,6 +26,7 @@ from pylab_container.errors import (
     LabError,
     NotFound,
 )
+from pylab_container.formats.hostconfig import warnings
 from pylab_container.formats.platform import Platform
 
 _EMPTY_BODY = 7
@@ -53,7 +54,7 @@ async def create(call: Call) -> web.Response:
         raise
     except NotFound as error:  # for docker, 404 means that the image is to be pulled
         raise InvalidInput(error.message, hint=error.hint) from error
-    return answer({"Id": container.id, "Warnings": []}, 201)
+    return answer({"Id": container.id, "Warnings": warnings(wanted.options)}, 201)
 
 
 def _check_image(call: Call, name: str) -> None:

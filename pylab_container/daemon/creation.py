@@ -17,20 +17,23 @@ from pylab_container.daemon.call import Json
 from pylab_container.engine.containers.options import ContainerOptions, UpdateOptions
 from pylab_container.engine.networks import endpoints
 from pylab_container.errors import InvalidInput
+from pylab_container.formats import blockio
 from pylab_container.formats.hostconfig import port_bindings
 
 # Fields of HostConfig that creation.py reads, and those that only may say what happens anyway.
 _READ = frozenset(
-    "AutoRemove Binds CapAdd CapDrop CgroupnsMode ConsoleSize ContainerIDFile CpuPeriod CpuQuota CpuShares "
-    "CpusetCpus CpusetMems DeviceCgroupRules Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init IpcMode "
-    "Links LogConfig Memory MemoryReservation MemorySwap MemorySwappiness Mounts NanoCpus NetworkMode OomScoreAdj "
-    "PidMode PidsLimit PortBindings Privileged PublishAllPorts ReadonlyRootfs RestartPolicy SecurityOpt ShmSize "
-    "Sysctls Tmpfs UTSMode Ulimits UsernsMode VolumeDriver VolumesFrom".split()
+    "AutoRemove Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps CapAdd CapDrop "
+    "CgroupParent CgroupnsMode ConsoleSize ContainerIDFile CpuPeriod CpuQuota CpuShares CpusetCpus CpusetMems "
+    "DeviceCgroupRules Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init IpcMode Links LogConfig MaskedPaths "
+    "Memory MemoryReservation MemorySwap MemorySwappiness Mounts NanoCpus NetworkMode OomKillDisable OomScoreAdj "
+    "PidMode PidsLimit PortBindings Privileged PublishAllPorts ReadonlyPaths ReadonlyRootfs RestartPolicy SecurityOpt "
+    "ShmSize Sysctls Tmpfs UTSMode Ulimits UsernsMode VolumeDriver VolumesFrom".split()
 )
+_RUNTIMES = ("runc", "io.containerd.runc.v2")
+"""Both names of the one that there is."""
 _HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "Isolation": ("default",),
-    "Runtime": ("runc",),
-    "OomKillDisable": (),
+    "Runtime": _RUNTIMES,
 }
 _CONFIG = frozenset(
     "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env ExposedPorts Healthcheck "
@@ -64,6 +67,8 @@ def wanted(body: Json, *, name: str) -> Wanted:
     if not image:
         raise InvalidInput("config cannot be empty in order to create a container", hint="send at least an Image")
     options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
+    if fields.flag(body, "NetworkDisabled"):
+        options["network_mode"] = "none"
     options |= {"name": name.removeprefix("/") or None, **_life(body, host)}
     given = {key: value for key, value in options.items() if value is not None}
     return Wanted(
@@ -81,12 +86,10 @@ def _refuse_unknown(body: Json, host: Json) -> None:
     for name, value in body.items():
         if name.lower() not in known and not _is_empty(value):
             raise InvalidInput(f"{name} is not supported", hint="leave it out")
-    if fields.text(body, "Runtime") not in ("", "runc"):
+    if fields.text(body, "Runtime") not in ("", *_RUNTIMES):
         raise InvalidInput(f"unknown or invalid runtime name: {body['Runtime']}", hint="there is runc")
     if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
         raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
-    if fields.flag(body, "NetworkDisabled"):
-        raise InvalidInput("NetworkDisabled is not supported", hint='use the NetworkMode "none"')
     known = {name.lower() for name in _READ}
     harmless = {name.lower(): values for name, values in _HARMLESS.items()}
     for name, value in host.items():
@@ -146,6 +149,8 @@ def _life(body: Json, host: Json) -> Json:
 def _recorded(body: Json) -> Json:
     """What has no keyword; and whether nothing was said by null or by an empty list."""
     recorded = {name: body.get(name) for name in ("Env", "Volumes", "OnBuild") if not body.get(name)}
+    if fields.flag(body, "NetworkDisabled"):
+        recorded["NetworkDisabled"] = True
     if volumes := fields.child(body, "Volumes"):
         recorded["Volumes"] = volumes
     if shell := fields.texts(body, "Shell"):
@@ -171,9 +176,16 @@ def _limits(host: Json) -> Json:
         "cpuset_mems": fields.text(host, "CpusetMems"),
         "pids_limit": fields.number(host, "PidsLimit") or None,
         "shm_size": fields.number(host, "ShmSize") or None,
+        "oom_kill_disable": fields.flag(host, "OomKillDisable"),
+        "cgroup_parent": fields.text(host, "CgroupParent"),
+        **{name: fields.children(host, field) for name, field in blockio.FIELDS.items()},
         "oom_score_adj": fields.number(host, "OomScoreAdj") or 0,
         "ulimits": fields.children(host, "Ulimits"),
     }
+
+
+def _paths(host: Json, name: str) -> list[str] | None:
+    return None if fields.raw(host, name) is None else fields.texts(host, name)
 
 
 def _rights(host: Json) -> Json:
@@ -194,6 +206,8 @@ def _rights(host: Json) -> Json:
         "userns_mode": fields.text(host, "UsernsMode"),
         "init": host.get("Init"),
         "console_size": _console_size(host),
+        "masked_paths": _paths(host, "MaskedPaths"),
+        "readonly_paths": _paths(host, "ReadonlyPaths"),
     }
 
 
@@ -287,6 +301,7 @@ def _sees_the_host(host: Json) -> bool:
 def _recorded_of_host(host: Json) -> Json:
     recorded = {name: host.get(name) for name in _NULLABLE if not host.get(name)}
     recorded |= {name: fields.text(host, name) for name in ("ContainerIDFile", "Isolation", "VolumeDriver")}
+    recorded["Runtime"] = fields.text(host, "Runtime") or "runc"
     recorded |= {name: host[name] for name in ("CapAdd", "CapDrop") if host.get(name)}
     policy = fields.child(host, "RestartPolicy")
     recorded["RestartPolicy"] = {"Name": "", "MaximumRetryCount": 0, **policy}

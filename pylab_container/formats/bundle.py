@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats import blockio
 
 # runc 1.1 refuses versions newer than the specification it was built for.
 OCI_VERSION = "1.0.2"
@@ -98,6 +99,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     cpu_period, cpu_quota  microseconds, instead of cpus
     swappiness   0 to 100, cgroup v1 alone
     cpu_shares   weight against others, 1024 is usual; cpuset: which processors and memory nodes, "0-2,4"
+    throttles    of disks
+    oom_kill_disabled  what wants more memory than it may have waits instead of being killed; cgroup v1 alone
     """
 
     memory: int | None = None
@@ -111,6 +114,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids: int | None = None
+    throttles: tuple[blockio.Throttle, ...] = ()
+    oom_kill_disabled: bool = False
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -215,7 +220,8 @@ def runtime_config(
     cgroup_namespace: bool = False,
     readonly_root: bool = False,
     privileged: bool = False,
-    unmasked: bool = False,
+    masked_paths: Sequence[str] = MASKED_PATHS,
+    readonly_paths: Sequence[str] = READONLY_PATHS,
     sysctls: Mapping[str, str] | None = None,
     device_rules: Sequence[str] = (),
     annotations: Mapping[str, str] | None = None,
@@ -226,11 +232,11 @@ def runtime_config(
     mounts             on top of Docker's default mounts; one with the same destination replaces the default
     devices            on top of the default ones
     cgroups_path       the container's cgroup, as an absolute path in each hierarchy: "/labctr/<id>"
+    masked_paths       files of the kernel that are hidden; readonly_paths: those that can only be read
     seccomp            a profile as seccomp.resolve() makes it; None, and whenever privileged, no filter
     …_namespace        "" makes a new one, a path joins that one, None stays in the host's
     cgroup_namespace   Docker makes one exactly where the host uses cgroup v2 alone
     privileged         nothing hidden, nothing read-only, every device; the capabilities stay the process's own
-    unmasked           the kernel's files are neither hidden nor read-only
     sysctls            settings of the container's own namespaces
     device_rules       kinds of devices that it may also use: "c 10:200 rwm", * for any number
     """
@@ -240,8 +246,8 @@ def runtime_config(
         "cgroupsPath": cgroups_path,
         "namespaces": _namespaces(owned, cgroup_namespace=cgroup_namespace),
         "resources": _resources(limits or Limits(), devices, device_rules, privileged=privileged),
-        "maskedPaths": [] if privileged or unmasked else list(MASKED_PATHS),
-        "readonlyPaths": [] if privileged or unmasked else list(READONLY_PATHS),
+        "maskedPaths": [] if privileged else list(masked_paths),
+        "readonlyPaths": [] if privileged else list(readonly_paths),
         **({"sysctl": settings} if settings else {}),
         **({"devices": [_device_config(device) for device in devices]} if devices else {}),
         **_root_propagation(mounts),
@@ -338,6 +344,7 @@ def cgroup_limits(limits: Limits) -> dict[str, Any]:
             "swap": limits.memory_swap,
             "reservation": limits.memory_reservation,
             "swappiness": limits.swappiness,
+            "disableOOMKiller": limits.oom_kill_disabled or None,
         },
         "cpu": {
             "quota": quota,
@@ -347,6 +354,7 @@ def cgroup_limits(limits: Limits) -> dict[str, Any]:
             "mems": limits.cpuset_mems or None,
         },
         "pids": {"limit": limits.pids},
+        "blockIO": blockio.resources(limits.throttles),
     }
     given = {
         kind: {name: value for name, value in part.items() if value is not None} for kind, part in resources.items()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import sizes
+from pylab_container.formats import blockio, sizes
 from pylab_container.formats.bundle import MASKED_PATHS, READONLY_PATHS, capability_names
 from pylab_container.formats.mounts import parse_mount, parse_tmpfs, parse_volumes
 
@@ -138,16 +138,38 @@ def host_config(options: Options, *, processors: int) -> Json:
         "ConsoleSize": list(options.get("console_size") or (0, 0)),
         "Devices": [parse_device(text) for text in options.get("devices") or ()],
         "Ulimits": ulimits(options.get("ulimits") or ()) or None,
+        "CgroupParent": options.get("cgroup_parent") or "",
+        "OomKillDisable": bool(options.get("oom_kill_disable")),
+        **{field: blockio.rates(options.get(name) or ()) for name, field in blockio.FIELDS.items()},
         **resources(options, processors=processors),
+        **_paths_of_the_kernel(options),
         **_where_given(options),
     }
     _refuse_contradictions(options, given)
     return {**DEFAULTS, **given}
 
 
+def warnings(options: Options) -> list[str]:
+    """What is done, but may not be what was meant; in Docker's words."""
+    if options.get("oom_kill_disable") and not options.get("mem_limit"):
+        return [
+            "OOM killer is disabled for the container, but no memory limit is set, "
+            "this can result in the system running out of resources."
+        ]
+    return []
+
+
 def anonymous_volumes(options: Options) -> Json:
     """Config.Volumes of the -v texts that name a destination alone, as those of an image's VOLUME."""
     return {text: {} for text in parse_volumes(options.get("volumes") or ()) if ":" not in text}
+
+
+def _paths_of_the_kernel(options: Options) -> Json:
+    """Which files in /proc and /sys are hidden, and which can only be read."""
+    if options.get("privileged") or "systempaths=unconfined" in (options.get("security_opt") or ()):
+        return {"MaskedPaths": None, "ReadonlyPaths": None}
+    chosen = {"MaskedPaths": options.get("masked_paths"), "ReadonlyPaths": options.get("readonly_paths")}
+    return {field: list(paths) for field, paths in chosen.items() if paths is not None}
 
 
 def _where_given(options: Options) -> Json:
@@ -157,8 +179,6 @@ def _where_given(options: Options) -> Json:
         for document in options["mounts"]:
             parse_mount(document)
         fields["Mounts"] = [dict(document) for document in options["mounts"]]
-    if options.get("privileged") or "systempaths=unconfined" in (options.get("security_opt") or ()):
-        fields |= {"MaskedPaths": None, "ReadonlyPaths": None}
     if options.get("tmpfs"):
         fields["Tmpfs"] = dict(options["tmpfs"])
         for destination, words in fields["Tmpfs"].items():

@@ -16,14 +16,10 @@ from pylab_container.errors import InvalidInput
 
 
 class SecurityOptions(Struct, frozen=True, kw_only=True):
-    """seccomp: None for the default profile, {} for no filter, else a profile with conditions.
-
-    unmasked: the kernel's own files are neither hidden nor read-only
-    """
+    """seccomp: None for the default profile, {} for no filter, else a profile with conditions."""
 
     no_new_privileges: bool = False
     seccomp: dict[str, Any] | None = None
-    unmasked: bool = False
 
 
 def parse(options: Sequence[str]) -> SecurityOptions:
@@ -36,7 +32,7 @@ def parse(options: Sequence[str]) -> SecurityOptions:
         elif name == "seccomp":
             values["seccomp"] = _profile(value)
         elif name == "systempaths" and value == "unconfined":
-            values["unmasked"] = True
+            continue  # the kernel's files are neither hidden nor read-only: HostConfig says so (hostconfig.py)
         elif name in ("apparmor", "label"):
             _refuse_profile(name, value)
         else:

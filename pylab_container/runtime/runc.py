@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import posixpath
 import re
 import signal
 from pathlib import Path
@@ -150,9 +151,9 @@ def cgroup_version() -> str:
     return "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1"
 
 
-def cgroup_path(container_id: str) -> str:
-    """A container's cgroup, as a path in each hierarchy."""
-    return f"/{CGROUP_PARENT}/{container_id}"
+def cgroup_path(container_id: str, *, parent: str = "") -> str:
+    """A container's cgroup, as a path in each hierarchy; parent: another one than all containers have."""
+    return posixpath.normpath(f"/{parent or CGROUP_PARENT}/{container_id}")
 
 
 def _remove_cgroup(container_id: str) -> None:
@@ -160,8 +161,7 @@ def _remove_cgroup(container_id: str) -> None:
 
     In every hierarchy of cgroup v1, and in the one of v2 (cgroups(7)).
     """
-    root = Path("/sys/fs/cgroup")
-    for directory in [*root.glob(f"*{cgroup_path(container_id)}"), root / cgroup_path(container_id)[1:]]:
+    for directory in Path("/sys/fs/cgroup").rglob(container_id):
         with contextlib.suppress(OSError):
             for pid in (directory / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)

@@ -95,6 +95,11 @@ CASES = """
     --cpus 0.5 plain:1 true
     -c 512 --cpuset-cpus 0 --cpuset-mems 0 plain:1 true
     --pids-limit 20 plain:1 true
+    --cgroup-parent /class plain:1 true
+    --device-read-bps /dev/vda:1mb --device-read-bps /dev/vdb:2k plain:1 true
+    --device-write-bps /dev/vda:3 --device-read-iops /dev/vda:4 --device-write-iops /dev/vda:5 plain:1 true
+    --memory 64m --oom-kill-disable plain:1 true
+    --oom-kill-disable plain:1 true
     --pids-limit 0 plain:1 true
     --pids-limit -1 plain:1 true
     --oom-score-adj 500 plain:1 true
@@ -121,14 +126,13 @@ CASES = """
 # Docker's options that there are not, and values that cannot be put into effect: refused, not ignored.
 REFUSED = """
     --blkio-weight 300
-    --cgroup-parent /x
     --cpu-rt-runtime 1000
-    --device-read-bps /dev/null:1mb
+    --device-read-bps null:1mb
+    --device-write-iops /dev/vda:1mb
     --gpus all
     --isolation hyperv
     --kernel-memory 64m
     --log-driver syslog
-    --oom-kill-disable
     --runtime bogus
     --security-opt apparmor=mine
     --security-opt label=type:mine

@@ -252,6 +252,46 @@ def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
     assert list(found.values()) == [str(64 * MIB), str(128 * MIB), str(32 * MIB), "25000", "300", "0", "25"]
 
 
+def test_a_disk_is_read_and_written_as_slowly_as_asked_for(engine: Engine, image: Image) -> None:
+    disk = next(str(path) for path in Path("/dev").iterdir() if path.is_block_device())
+    container = start(
+        engine,
+        image,
+        device_read_bps=[{"Path": disk, "Rate": MIB}],
+        device_write_iops=[{"Path": disk, "Rate": 100}],
+    )
+    number = os.stat(disk).st_rdev
+    cgroup = Path(f"/sys/fs/cgroup/blkio/labctr/{container.id}")
+    numbers = f"{os.major(number)}:{os.minor(number)}"
+    assert (cgroup / "blkio.throttle.read_bps_device").read_text() == f"{numbers} {MIB}\n"
+    assert (cgroup / "blkio.throttle.write_iops_device").read_text() == f"{numbers} 100\n"
+    assert container.attrs["HostConfig"]["BlkioDeviceReadBps"] == [{"Path": disk, "Rate": MIB}]
+    for path, words in (("/dev/null", "/dev/null is no disk"), ("/dev/no-such", "stat /dev/no-such: No such file")):
+        with pytest.raises(InvalidInput, match=words):
+            output(engine, image, "true", device_read_bps=[{"Path": path, "Rate": 1}])
+
+
+def test_a_cgroup_can_be_in_another_one_and_is_measured_and_removed_there(engine: Engine, image: Image) -> None:
+    parent = Path("/sys/fs/cgroup/memory/labctr-class")
+    container = start(engine, image, cgroup_parent="labctr-class", mem_limit="64m", oom_kill_disable=True)
+    try:
+        own = parent / container.id
+        assert (own / "memory.limit_in_bytes").read_text() == f"{64 * MIB}\n"
+        assert "oom_kill_disable 1" in (own / "memory.oom_control").read_text()
+        assert container.stats(stream=False)["memory_stats"]["limit"] == 64 * MIB
+        container.remove(force=True)
+        assert not own.exists()
+    finally:
+        for directory in Path("/sys/fs/cgroup").glob("*/labctr-class"):
+            directory.rmdir()
+
+
+def test_the_kernels_files_are_hidden_as_asked_for(engine: Engine, image: Image) -> None:
+    script = "cat /proc/version; (: > /proc/sys/kernel/domainname) 2>/dev/null && echo writable"
+    assert output(engine, image, script, masked_paths=["/proc/version"], readonly_paths=[]) == "writable\n"
+    assert "Linux" in output(engine, image, f"{script}; true", masked_paths=[])
+
+
 def test_a_container_that_takes_too_much_memory_is_killed_and_inspect_says_so(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, ["sh", "-c", "tail /dev/zero"], mem_limit="16m", network_mode="none")
     container.start()

@@ -44,7 +44,6 @@ def test_an_unknown_field_that_asks_for_nothing_is_taken(nothing: object) -> Non
         ({"HostConfig": {"BlkioWeight": 10}}, "HostConfig.BlkioWeight is not supported"),
         ({"HostConfig": {"Runtime": "other"}}, "HostConfig.Runtime is not supported"),
         ({"Runtime": "other"}, "unknown or invalid runtime name: other"),
-        ({"NetworkDisabled": True}, "NetworkDisabled is not supported"),
         ({"HostConfig": {"VolumeDriver": "nfs", "Binds": ["x:/y"]}}, "VolumeDriver nfs is not supported"),
         ({"HostConfig": {"ConsoleSize": [1]}}, "invalid value of ConsoleSize"),
         ({"HostConfig": {"Memory": "much"}}, "invalid value of Memory"),
@@ -61,6 +60,13 @@ def test_what_the_engine_does_not_do_is_refused(body: Json, words: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         wanted(**body)
     assert words in raised.value.message
+
+
+def test_without_a_network_there_is_none_whatever_the_mode() -> None:
+    found = wanted(NetworkDisabled=True, HostConfig={"NetworkMode": "bridge"})
+    assert found.options["network_mode"] == "none"
+    assert found.config["NetworkDisabled"] is True
+    assert found.host_config["NetworkMode"] == "bridge"
 
 
 def test_networks_are_by_their_own_names_with_what_was_wished() -> None:

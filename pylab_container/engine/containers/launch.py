@@ -391,7 +391,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         mounts=mounts(engine, record),
         limits=sandbox.limits(record.host_config),
         devices=sandbox.devices(record),
-        cgroups_path=cgroup_path(record.id),
+        cgroups_path=cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or ""),
         seccomp=sandbox.seccomp_profile(record, first),
         network_namespace=spaces.network,
         pid_namespace=spaces.pid,
@@ -400,7 +400,8 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         cgroup_namespace=cgroup_version() == "2" or record.host_config.get("CgroupnsMode") == "private",
         readonly_root=bool(record.host_config.get("ReadonlyRootfs")),
         privileged=sandbox.privileged(record),
-        unmasked=sandbox.security_options(record).unmasked,
+        masked_paths=record.host_config.get("MaskedPaths") or (),
+        readonly_paths=record.host_config.get("ReadonlyPaths") or (),
         sysctls=record.host_config.get("Sysctls"),
         device_rules=record.host_config.get("DeviceCgroupRules") or (),
     )

@@ -37,10 +37,13 @@ class ContainerOptions(TypedDict, total=False):
 
     command        as in create(): a list, or one string that is split as a shell would
     attach         some of "stdin", "stdout" and "stderr", which the caller means to connect to: only recorded
+    cgroup_parent  the cgroup that its own is in: "/class"
     cgroupns       "private": the cgroups that it sees begin at its own
     cpu_period, cpu_quota  microseconds of all processors in each period of so many; nano_cpus is the same in one number
     devices        "/dev/on/the/host[:/dev/in/the/container][:rwm]"
     device_cgroup_rules  "c 10:200 rwm": kinds of devices that it may also use
+    device_read_bps  [{"Path": "/dev/sda", "Rate": bytes a second}]; so are device_write_bps, and with operations
+                   a second device_read_iops and device_write_iops
     environment    {"NAME": "value"} or ["NAME=value"]
     extra_hosts    {"name": "address"}; "host-gateway" is the host's address on the container's network
     healthcheck    {"test": ["CMD", …] | ["CMD-SHELL", …] | ["NONE"] | "shell text",
@@ -51,8 +54,10 @@ class ContainerOptions(TypedDict, total=False):
     mem_limit      bytes, or "512m"; so are memswap_limit (memory and swap; -1: unlimited),
                    mem_reservation and shm_size
     mem_swappiness  0 to 100: how readily its memory is swapped out; with cgroup v1 alone
+    masked_paths   files of the kernel that are hidden instead of the usual ones; readonly_paths: that can only be read
     mounts         documents as docker-py's types.Mount makes them
     nano_cpus      processors times 10⁹
+    oom_kill_disable  what wants more memory than it may have waits instead of being killed; with cgroup v1 alone
     network        its name; network_mode also "none", "host" and "container:NAME"
     ports          {"80/tcp": 8080 | ("127.0.0.1", 8080) | None (any) | [several]}
     exposed_ports  ["80/tcp"]: recorded and published by publish_all_ports alone
@@ -70,6 +75,7 @@ class ContainerOptions(TypedDict, total=False):
     auto_remove: bool
     cap_add: Sequence[str]
     cap_drop: Sequence[str]
+    cgroup_parent: str
     cgroupns: str
     console_size: tuple[int, int] | None
     cpu_period: int | None
@@ -78,6 +84,10 @@ class ContainerOptions(TypedDict, total=False):
     cpuset_cpus: str | None
     cpuset_mems: str | None
     device_cgroup_rules: Sequence[str]
+    device_read_bps: Sequence[Mapping[str, Any]]
+    device_read_iops: Sequence[Mapping[str, Any]]
+    device_write_bps: Sequence[Mapping[str, Any]]
+    device_write_iops: Sequence[Mapping[str, Any]]
     devices: Sequence[str]
     dns: Sequence[str]
     dns_opt: Sequence[str]
@@ -99,6 +109,7 @@ class ContainerOptions(TypedDict, total=False):
     links: Mapping[str, str] | Sequence[str]
     log_config: Mapping[str, Any] | None
     mac_address: str
+    masked_paths: Sequence[str] | None
     mem_limit: int | str | None
     mem_reservation: int | str | None
     mem_swappiness: int | None
@@ -109,6 +120,7 @@ class ContainerOptions(TypedDict, total=False):
     network: str
     network_aliases: Sequence[str]
     network_mode: str
+    oom_kill_disable: bool
     oom_score_adj: int
     pid_mode: str
     pids_limit: int | None
@@ -116,6 +128,7 @@ class ContainerOptions(TypedDict, total=False):
     privileged: bool
     publish_all_ports: bool
     read_only: bool
+    readonly_paths: Sequence[str] | None
     restart_policy: Mapping[str, Any] | None
     security_opt: Sequence[str]
     shm_size: int | str | None

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
-from pylab_container.formats import bundle, seccomp, security
+from pylab_container.formats import blockio, bundle, seccomp, security
 from pylab_container.host import programs
 from pylab_container.runtime.runc import cgroup_version
 
@@ -172,7 +172,28 @@ def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
         cpuset_cpus=host_config.get("CpusetCpus") or "",
         cpuset_mems=host_config.get("CpusetMems") or "",
         pids=host_config.get("PidsLimit") or None,
+        throttles=tuple(_throttles(host_config)),
+        oom_kill_disabled=_oom_kill_disabled(host_config),
     )
+
+
+def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
+    for kind in blockio.FIELDS.values():
+        for limit in host_config.get(kind) or ():
+            try:
+                status = os.stat(limit["Path"])
+            except OSError as error:
+                raise InvalidInput(f"stat {limit['Path']}: {error.strerror}", hint="lsblk -p lists the disks") from None
+            if not stat.S_ISBLK(status.st_mode):
+                raise InvalidInput(f"{limit['Path']} is no disk", hint="lsblk -p lists the disks")
+            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), limit["Rate"])
+
+
+def _oom_kill_disabled(host_config: Mapping[str, Any]) -> bool:
+    disabled = bool(host_config.get("OomKillDisable"))
+    if disabled and cgroup_version() == "2":
+        raise InvalidInput("the OOM killer cannot be disabled on this machine", hint="cgroup v2 does not have it")
+    return disabled
 
 
 def _swappiness(host_config: Mapping[str, Any]) -> int | None:
