@@ -18,7 +18,17 @@ _CONNECTIVITY = "com.docker.network.bridge.enable_icc"
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _BINDING = "com.docker.network.bridge.host_binding_ipv4"
 _MTU = "com.docker.network.driver.mtu"
-_REFUSED = ("com.docker.network.bridge.default_bridge", "com.docker.network.container_iface_prefix")
+_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+_REFUSED = (_DEFAULT_BRIDGE, "com.docker.network.container_iface_prefix")
+
+DEFAULT_BRIDGE: Mapping[str, str] = {
+    _DEFAULT_BRIDGE: "true",
+    _CONNECTIVITY: "true",
+    _MASQUERADE: "true",
+    _BINDING: "0.0.0.0",
+    BRIDGE_NAME: "labctr0",
+}
+"""What the network called bridge shows as its options; its MTU is that of the host's way out."""
 
 
 class BridgeOptions(Struct, frozen=True, kw_only=True):
@@ -39,10 +49,7 @@ class BridgeOptions(Struct, frozen=True, kw_only=True):
 
 
 def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
-    """Network.Options, parsed. Raises InvalidInput for a value that cannot be, and for what is not done here."""
-    for name in _REFUSED:
-        if name in options:
-            raise InvalidInput(f"the network option {name} is not supported", hint="leave it out")
+    """Network.Options, parsed. Raises InvalidInput for a value that cannot be."""
     return BridgeOptions(
         name=options.get(BRIDGE_NAME, ""),
         connectivity=_truth(options, _CONNECTIVITY),
@@ -50,6 +57,14 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
         binding=_address(options, _BINDING),
         mtu=_mtu(options.get(_MTU, "")),
     )
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Raises InvalidInput for a value that cannot be, and for what no network of a user's can be here."""
+    for name in _REFUSED:
+        if name in options:
+            raise InvalidInput(f"the network option {name} is not supported", hint="leave it out")
+    bridge_options(options)
 
 
 def _truth(options: Mapping[str, str], name: str) -> bool:
@@ -61,7 +76,7 @@ def _truth(options: Mapping[str, str], name: str) -> bool:
 
 def _address(options: Mapping[str, str], name: str) -> str:
     text = options.get(name, "")
-    if not text:
+    if text in ("", "0.0.0.0"):  # every address, also those of IPv6: Docker's default
         return ""
     import ipaddress  # slow to import, and seldom needed
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.bridgeoptions import BridgeOptions, bridge_options
+from pylab_container.formats.bridgeoptions import DEFAULT_BRIDGE, BridgeOptions, bridge_options, check_options
 from pylab_container.formats.volumeoptions import check_options, volume_mount
 
 BRIDGE = "com.docker.network.bridge."
 
 
 def test_nothing_said_and_what_the_bridge_does_not_know_is_the_usual_bridge() -> None:
+    assert bridge_options(DEFAULT_BRIDGE) == BridgeOptions(name="labctr0")
     assert bridge_options({}) == bridge_options({"note": "mine", "com.example.x": "y"}) == BridgeOptions()
 
 
@@ -41,7 +42,7 @@ def test_each_option_of_a_bridge_is_of_its_type() -> None:
 )
 def test_a_value_that_cannot_be_and_what_is_not_done_is_refused(name: str, value: str) -> None:
     with pytest.raises(InvalidInput, match=name):
-        bridge_options({name: value})
+        check_options({name: value})
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pylab_container.engine.failures import explaining
 from pylab_container.engine.networks import endpoints, orphans
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
-from pylab_container.formats.bridgeoptions import BRIDGE_NAME, bridge_options
+from pylab_container.formats.bridgeoptions import DEFAULT_BRIDGE, bridge_options, check_options
 from pylab_container.formats.events import NetworkAction
 from pylab_container.formats.image import Json
 
@@ -343,7 +343,7 @@ def _predefined(engine: Engine, name: str) -> Json:
 
     document = _document(network_id, name, PREDEFINED[name], rfc3339(created))
     if name == "bridge":
-        document["Options"] = {BRIDGE_NAME: "labctr0"}
+        document["Options"] = dict(DEFAULT_BRIDGE)
     return document
 
 
@@ -377,7 +377,7 @@ def _check(name: str, driver: str, options: Mapping[str, str]) -> None:
         raise Forbidden(f'only one instance of "{driver}" network is allowed', hint="use --driver bridge")
     if driver != "bridge":
         raise NotFound(f'plugin "{driver}" not found', hint="there is one driver for networks of users: bridge")
-    bridge_options(options)
+    check_options(options)
 
 
 def _pools(
