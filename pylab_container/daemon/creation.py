@@ -31,10 +31,11 @@ _READ = frozenset(
 )
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Both names of the one that there is."""
-_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "Isolation": ("default",),
-    "Runtime": _RUNTIMES,
+_HARMLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "Isolation": (("default",), "Invalid isolation: \"{}\" - linux only supports 'default'"),
+    "Runtime": (_RUNTIMES, "Unknown runtime specified {}"),
 }
+"""{field: (what it may be, what is said of all else, in moby's words)}."""
 _CONFIG = frozenset(
     "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env ExposedPorts Healthcheck "
     "HostConfig Hostname Image Labels MacAddress NetworkDisabled NetworkingConfig OnBuild OpenStdin Runtime Shell "
@@ -65,7 +66,7 @@ def wanted(body: Json, *, name: str) -> Wanted:
     _refuse_unknown(body, host)
     image = fields.text(body, "Image")
     if not image:
-        raise InvalidInput("config cannot be empty in order to create a container", hint="send at least an Image")
+        raise InvalidInput("Config cannot be empty in order to create a container", hint="send at least an Image")
     options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
     if fields.flag(body, "NetworkDisabled"):
         options["network_mode"] = "none"
@@ -87,15 +88,15 @@ def _refuse_unknown(body: Json, host: Json) -> None:
         if name.lower() not in known and not _is_empty(value):
             raise InvalidInput(f"{name} is not supported", hint="leave it out")
     if fields.text(body, "Runtime") not in ("", *_RUNTIMES):
-        raise InvalidInput(f"unknown or invalid runtime name: {body['Runtime']}", hint="there is runc")
+        raise InvalidInput(_HARMLESS["Runtime"][1].format(body["Runtime"]), hint="there is runc")
     if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
         raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
     known = {name.lower() for name in _READ}
-    harmless = {name.lower(): values for name, values in _HARMLESS.items()}
+    harmless = {name.lower(): rule for name, rule in _HARMLESS.items()}
     for name, value in host.items():
-        if name.lower() in known or _is_empty(value) or value in harmless.get(name.lower(), ()):
-            continue
-        raise InvalidInput(f"HostConfig.{name} is not supported", hint="leave it out")
+        allowed, words = harmless.get(name.lower(), ((), f"HostConfig.{name} is not supported"))
+        if not (name.lower() in known or _is_empty(value) or value in allowed):
+            raise InvalidInput(words.format(value), hint="leave it out")
 
 
 def _is_empty(value: object) -> bool:
