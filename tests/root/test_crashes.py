@@ -7,12 +7,9 @@ seed is printed with a failure; --seed repeats it, --stress kills 200 times inst
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
+from tests.root.killing import kill
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -119,37 +117,17 @@ def test_an_operation_may_be_killed_at_any_moment(bench: Bench, name: str, seed:
     started = time.monotonic()
     operation(bench.engine)
     duration = time.monotonic() - started
+
+    def once_more(engine: Engine) -> None:
+        operation(engine)
+        bench.clean(engine)
+
     for number in range(kills):
         bench.clean(Engine(bench.engine.data_root))
         delay = chance.uniform(0, duration * 1.2)
         sys.stdout.write(f"kill {number} after {delay:.4f} s of about {duration:.4f}\n")
-        _kill(bench, operation, delay)
+        kill(bench.engine.data_root, once_more, delay)
         _check(bench, operation, recover=chance.random() < 0.5)
-
-
-def _kill(bench: Bench, operation: Callable[[Engine], Image], delay: float) -> None:
-    """Let a child do the operation over and over, and kill it after a time."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            engine = Engine(bench.engine.data_root)
-            os.write(writing, b".")
-            while True:
-                operation(engine)
-                bench.clean(engine)
-        except BaseException:  # noqa: BLE001 (the parent tells it)
-            os.write(writing, traceback.format_exc().encode())
-        finally:
-            os._exit(1)
-    os.close(writing)
-    with open(reading, "rb", buffering=0) as pipe:
-        assert pipe.read(1) == b"."
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.set_blocking(pipe.fileno(), False)
-        assert not (failure := pipe.read()), failure.decode()
 
 
 def _check(bench: Bench, operation: Callable[[Engine], Image], *, recover: bool) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
 from tests.registries import RunningRegistry, running
+from tests.root.killing import kill
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -98,27 +97,3 @@ def test_a_push_may_be_killed_at_any_moment(
 def forget(client: Engine, name: str) -> None:
     with contextlib.suppress(ImageNotFound):
         client.images.remove(name)
-
-
-def kill(root: Path, operation: Callable[[Engine], None], delay: float) -> None:
-    """Let a child do the operation over and over, and kill it after a time."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            client = Engine(root)
-            os.write(writing, b".")
-            while True:
-                operation(client)
-        except BaseException:  # noqa: BLE001 (the parent tells it)
-            os.write(writing, traceback.format_exc().encode())
-        finally:
-            os._exit(1)
-    os.close(writing)
-    with open(reading, "rb", buffering=0) as pipe:
-        assert pipe.read(1) == b"."
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.set_blocking(pipe.fileno(), False)
-        assert not (failure := pipe.read()), failure.decode()

@@ -36,6 +36,8 @@ from pylab_container.store.layers import Layer
 if TYPE_CHECKING:
     from pylab_container.engine.builder import Build
 
+_ABOVE = "the step above is to be made anew"
+
 
 class StageBuilder:
     """Carries out one stage of one build. Make one, call run() once."""
@@ -103,9 +105,7 @@ class StageBuilder:
         try:
             step = translate()
         except NotMade:
-            reason = (
-                "the step above is to be made anew" if self._made.unknown else "it needs a stage that is to be made"
-            )
+            reason = _ABOVE if self._made.unknown else "it needs a stage that is to be made"
             self._made.unknown = True
             return "miss", reason, None
         if step is None:
@@ -138,7 +138,7 @@ class StageBuilder:
         """Make the step's image, or find it."""
         made, cache = self._made, self._build.cache
         if made.unknown:
-            return "miss", "the step above is to be made anew", None
+            return "miss", _ABOVE, None
         parent = made.image_id
         with cache.turn(parent, step.words):
             if found := cache.find(parent, step.words):
