@@ -161,7 +161,10 @@ def _remove_cgroup(container_id: str) -> None:
 
     In every hierarchy of cgroup v1, and in the one of v2 (cgroups(7)).
     """
-    for directory in Path("/sys/fs/cgroup").rglob(container_id):
+    for parent, children, _ in os.walk("/sys/fs/cgroup"):  # minds no cgroup that vanishes meanwhile, as glob() does
+        if container_id not in children:
+            continue
+        directory = Path(parent, container_id)
         with contextlib.suppress(OSError):
             for pid in (directory / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
