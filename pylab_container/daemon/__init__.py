@@ -7,15 +7,16 @@
      containers.py  images.py  networks.py  …               │
              └───────────────── engine ─────────────────────┘
 
-Nothing is kept here: what is asked is looked up in the data root at that moment, so both ways may be used side
-by side, and a daemon that ends leaves its containers as they are. A handler parses, calls the engine once, and
-renders the answer:
+Nothing is kept here but connections: what is asked is looked up in the data root at that moment, so both ways may
+be used side by side, and a daemon that ends leaves its containers as they are. A handler parses, calls the engine
+once, and renders the answer:
 
     routes.py      every path, and which module answers it
     call.py        one request: its parameters, its body, the engine
     fields.py      what a document that a client sent says, each value of the type that it must have
     streams.py     what goes on for long: bodies, JSON lines, the output of blocking iterators
     hijack.py      connections that stop being HTTP: attach and exec
+    sharing.py     the streams of a process, which several clients may be attached to
 
 Source: Docker Engine API, versions 1.22 to 1.45 (docs.docker.com/reference/api/engine).
 """

@@ -16,6 +16,7 @@ from aiohttp import web
 from pylab_container import __version__
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
 from pylab_container.daemon.call import ENGINE, WORKERS, Call, Version, answer, parse_version
+from pylab_container.daemon.sharing import SHARING, Sharing
 from pylab_container.daemon.starts import STARTS, Starts
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput, LabError, NotFound
@@ -73,6 +74,7 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
     app = web.Application()
     app[ENGINE] = engine
     app[STARTS] = Starts()
+    app[SHARING] = Sharing()
     app.cleanup_ctx.append(_workers)
     app.on_response_prepare.append(_add_headers)
     app.router.add_route("*", r"/{path:[\s\S]*}", _answering(Table(routes)))

@@ -1,28 +1,26 @@
 """A client connected with the streams of a process, both ways, on the event loop.
 
-    client ── receive ──▶ detach keys ── send_now ──▶ process
-    client ◀─── send ──── frames ◀──── receive_now ── process
+    client ── receive ──▶ detach keys ── send ──▶ process
+    client ◀─── send ──── frames ◀──── receive ── process
 
-No thread waits for either. Neither side is read faster than the other one takes it: a client that does not read
-keeps its process waiting, as a full pipe would, and nobody else.
+No thread waits for either. Neither side is read much faster than the other one takes it: a client that does not
+read keeps its process waiting in the end, and nobody else but who is attached to that, too (sharing.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Protocol
 
 from msgspec import Struct
 
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.hijack import frame
-from pylab_container.engine.containers.container import Attachment
+from pylab_container.daemon.sharing import Share
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.keys import DEFAULT_KEYS, DetachKeys, parse_keys
 
-_PIECE = 1 << 16  # bytes that are sent at a time
 _LOOK = 1.0  # seconds between two looks whether a silent client is still there
 
 
@@ -47,6 +45,7 @@ class Wish(Struct, frozen=True):
     stdin  whether what it sends is the process's input
     tty    the process has a terminal: keys are looked for
     raw    output comes as it is, not in frames
+    once   the input ends with this client
     keys   those that leave
     """
 
@@ -54,13 +53,14 @@ class Wish(Struct, frozen=True):
     stdin: bool
     tty: bool
     raw: bool
+    once: bool = True
     keys: bytes = DEFAULT_KEYS
 
 
-def asked(call: Call, *, tty: bool) -> Wish:
+def asked(call: Call, *, tty: bool, once: bool) -> Wish:
     """The same from a request's parameters. Raises InvalidInput."""
     shown = [name for name in ("stdout", "stderr") if call.flag(name)]
-    return Wish(shown, call.flag("stdin"), tty, tty, detach_keys(call.text("detachKeys")))
+    return Wish(shown, call.flag("stdin"), tty, tty, once, detach_keys(call.text("detachKeys")))
 
 
 def detach_keys(text: str) -> bytes:
@@ -71,7 +71,7 @@ def detach_keys(text: str) -> bytes:
         raise InvalidInput(f"Invalid detach keys ({text}) provided", hint=error.hint) from error
 
 
-async def pump(client: Client, streams: Attachment, wish: Wish) -> bool:
+async def pump(client: Client, streams: Share, wish: Wish) -> bool:
     """Copy until the output ends, or the client leaves or has gone; whether it left with its keys.
 
     The streams stay open.
@@ -97,74 +97,33 @@ async def until_gone(client: Client) -> None:
         await asyncio.sleep(_LOOK)
 
 
-async def _copy_output(client: Client, streams: Attachment, wish: Wish) -> None:
-    more = True
-    while more:
-        await readable(streams.fileno())
-        data, more = _take(streams, wish)
-        if data:
-            await client.send(data)
+async def _copy_output(client: Client, streams: Share, wish: Wish) -> None:
+    while packets := await streams.receive():
+        shown = [packet for packet in packets if packet[0] in wish.shown]
+        if shown:
+            await client.send(b"".join(data if wish.raw else frame(name, data) for name, data in shown))
 
 
-def _take(streams: Attachment, wish: Wish) -> tuple[bytes, bool]:
-    """The output that is there, ready to be sent, and whether more may come."""
-    pieces: list[bytes] = []
-    size = 0
-    while size < _PIECE:
-        try:
-            packet = streams.receive_now()
-        except BlockingIOError:
-            break
-        if packet is None:
-            return b"".join(pieces), False
-        if packet[0] in wish.shown:
-            pieces.append(packet[1] if wish.raw else frame(*packet))
-            size += len(packet[1])
-    return b"".join(pieces), True
-
-
-async def _copy_input(client: Client, streams: Attachment, wish: Wish) -> bool:
+async def _copy_input(client: Client, streams: Share, wish: Wish) -> bool:
     """Until the client has gone, or left: whether it did."""
+    try:
+        left = await _feed(client, streams, wish)
+    finally:
+        if wish.stdin and wish.once:
+            streams.close_stdin()
+    if not left:
+        await until_gone(client)
+    return left
+
+
+async def _feed(client: Client, streams: Share, wish: Wish) -> bool:
+    """Until the client sends no more, or left: whether it did."""
     keys = DetachKeys(wish.keys)
     while data := await client.receive():
         if not wish.stdin:
             continue
         data, leaves = keys.feed(data) if wish.tty else (data, False)
-        await _feed(streams, data)
+        await streams.send(data)
         if leaves:
             return True
-    if wish.stdin:
-        streams.close_stdin()
-    await until_gone(client)
     return False
-
-
-async def _feed(streams: Attachment, data: bytes) -> None:
-    """Give a process its input, as fast as it takes it; once it takes no more, the rest is nobody's."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        while data:
-            try:
-                data = data[streams.send_now(data) :]
-            except BlockingIOError:
-                await writable(streams.fileno())
-
-
-async def readable(fd: int) -> None:
-    """Wait until a descriptor can be read."""
-    loop = asyncio.get_running_loop()
-    await _ready(lambda done: loop.add_reader(fd, done), lambda: loop.remove_reader(fd))
-
-
-async def writable(fd: int) -> None:
-    """Wait until a descriptor can be written."""
-    loop = asyncio.get_running_loop()
-    await _ready(lambda done: loop.add_writer(fd, done), lambda: loop.remove_writer(fd))
-
-
-async def _ready(watch: Callable[[Callable[[], None]], None], unwatch: Callable[[], object]) -> None:
-    ready = asyncio.Event()
-    watch(ready.set)
-    try:
-        await ready.wait()
-    finally:
-        unwatch()

@@ -14,15 +14,16 @@ from aiohttp import WSMsgType, web
 from msgspec.structs import replace
 
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.attaching import Client, Wish, asked, pump, readable, until_gone
+from pylab_container.daemon.attaching import Client, Wish, asked, pump, until_gone
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
+from pylab_container.daemon.sharing import SHARING, Share
 from pylab_container.daemon.starts import STARTS, hand_over
-from pylab_container.daemon.streams import Feed, send, send_lines
+from pylab_container.daemon.streams import Feed, readable, send, send_lines
 from pylab_container.engine.containers import stats as usage
 from pylab_container.engine.containers import waiting
-from pylab_container.engine.containers.container import Attachment, Container, ContainerRecord, LogLine
+from pylab_container.engine.containers.container import Container, ContainerRecord, LogLine
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats.lifecycle import ALIVE, State
 from pylab_container.formats.timestamps import moment
@@ -34,9 +35,10 @@ async def attach(call: Call) -> web.StreamResponse:
     """Connect the client with its streams, from now on or from its next start on."""
     container = await find(call)
     record = await _attachable(call, container)
-    wish = asked(call, tty=bool(record.config.get("Tty")))
+    tty = bool(record.config.get("Tty"))
+    wish = asked(call, tty=tty, once=_is_for_once(record))
     async with call.request.app[STARTS].expect(container.id) as future:
-        client = hijack(call, _content_type(call, tty=wish.tty))
+        client = hijack(call, _content_type(call, tty=tty))
         await _serve(call, container, client, wish, record, future)
         client.close()
     return Taken()
@@ -46,7 +48,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
     """The same in a websocket, whose messages are the bytes as they are."""
     container = await find(call)
     record = await _attachable(call, container)
-    wish = asked(call, tty=True)
+    wish = asked(call, tty=True, once=_is_for_once(record))
     wish = replace(wish, shown=wish.shown or ("stdout", "stderr"), stdin=wish.stdin or not wish.shown)
     async with call.request.app[STARTS].expect(container.id) as future:
         response = web.WebSocketResponse()
@@ -54,6 +56,11 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
         await _serve(call, container, _Websocket(response), wish, record, future)
         await response.close()
     return response
+
+
+def _is_for_once(record: ContainerRecord) -> bool:
+    """Whether the input ends with the first client that gave some."""
+    return bool(record.config.get("StdinOnce")) and not record.config.get("Tty")
 
 
 async def _attachable(call: Call, container: Container) -> ContainerRecord:
@@ -76,12 +83,12 @@ async def _serve(
     client: Client,
     wish: Wish,
     record: ContainerRecord,
-    future: asyncio.Future[Attachment | None],
+    future: asyncio.Future[Share | None],
 ) -> None:
     """Send the log, if it is asked for, and connect; what fails now can only end the stream."""
     with contextlib.suppress(LabError, ConnectionError):
         if record.state in ALIVE:
-            hand_over(future, await call.opened(container.attach))
+            hand_over(future, await call.request.app[SHARING].join(call, container))
         if call.flag("logs"):
             await _send_log(call, container, client, wish)
         if call.flag("stream"):
@@ -94,7 +101,7 @@ async def _connect(
     client: Client,
     wish: Wish,
     record: ContainerRecord,
-    future: asyncio.Future[Attachment | None],
+    future: asyncio.Future[Share | None],
 ) -> None:
     starts = call.request.app[STARTS]
     coming = asyncio.ensure_future(starts.attached(call, container, future, record.started_at))

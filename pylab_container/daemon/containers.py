@@ -203,7 +203,7 @@ async def restart(call: Call) -> web.Response:
     container = await find(call)
     seconds, signal = call.number("t"), call.text("signal") or None
     await call.request.app[STARTS].start(
-        call, container, lambda connections: container.restart(seconds, signal=signal, connections=connections)
+        call, container, lambda clients: container.restart(seconds, signal=signal, clients=clients)
     )
     return no_content()
 

@@ -12,7 +12,8 @@ from pylab_container.daemon.attaching import Wish, detach_keys, pump
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find, size_of_terminal
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
-from pylab_container.engine.containers.container import Attachment, Container
+from pylab_container.daemon.sharing import Share, SharedStreams
+from pylab_container.engine.containers.container import Container
 from pylab_container.engine.containers.execution import Exec
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -64,8 +65,9 @@ async def start(call: Call) -> web.StreamResponse:
     raw = fields.flag(body, "Tty")
     client = hijack(call, RAW if raw or call.before("1.42") else MULTIPLEXED)
     try:
-        with await call.opened(lambda: execution.start(console_size=_console_size(body))) as streams:
-            await _connect(call, execution, client, streams, raw=raw)
+        attachment = await call.opened(lambda: execution.start(console_size=_console_size(body)))
+        with contextlib.closing(SharedStreams(attachment)) as streams:
+            await _connect(call, execution, client, streams.share(), raw=raw)
     except LabError as error:
         await _tell(client, error, raw=raw)
     except ConnectionError:
@@ -91,10 +93,10 @@ def _refuse_paused(execution: Exec) -> None:
         )
 
 
-async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Attachment, *, raw: bool) -> None:
+async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Share, *, raw: bool) -> None:
     options = execution.options
     shown = [name for name, wanted in (("stdout", options.stdout), ("stderr", options.stderr)) if wanted]
-    wish = Wish(shown, options.stdin, options.tty, raw, detach_keys(options.detach_keys))
+    wish = Wish(shown, options.stdin, options.tty, raw, keys=detach_keys(options.detach_keys))
     if await pump(client, streams, wish):
         await call.run(execution.detached)
     elif not client.gone:

@@ -11,11 +11,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import zip_longest
 
 from aiohttp import web
 
 from pylab_container.daemon.call import Call
+from pylab_container.daemon.sharing import SHARING, Share, SharedStreams
 from pylab_container.engine.containers.container import Attachment, Container
 from pylab_container.errors import Conflict
 
@@ -26,26 +26,26 @@ class Starts:
     """The meeting place; all of it belongs to the event loop."""
 
     def __init__(self) -> None:
-        self._expecting: dict[str, list[asyncio.Future[Attachment | None]]] = defaultdict(list)
+        self._expecting: dict[str, list[asyncio.Future[Share | None]]] = defaultdict(list)
         self._news: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._starting: set[asyncio.Future[None]] = set()
 
     @asynccontextmanager
-    async def expect(self, container_id: str) -> AsyncIterator[asyncio.Future[Attachment | None]]:
-        """The connection that the next start makes, None where it failed. It is closed at the block's end."""
-        future: asyncio.Future[Attachment | None] = asyncio.get_running_loop().create_future()
+    async def expect(self, container_id: str) -> AsyncIterator[asyncio.Future[Share | None]]:
+        """A share of the streams after the next start, None where it failed. It is closed at the block's end."""
+        future: asyncio.Future[Share | None] = asyncio.get_running_loop().create_future()
         self._expecting[container_id].append(future)
         try:
             yield future
         finally:
             self._forget(container_id, future)
-            if future.done() and not future.cancelled() and (attachment := future.result()):
-                attachment.close()
+            if future.done() and not future.cancelled() and (share := future.result()):
+                share.close()
             future.cancel()
 
     async def attached(
-        self, call: Call, container: Container, future: asyncio.Future[Attachment | None], started_at: str
-    ) -> Attachment | None:
+        self, call: Call, container: Container, future: asyncio.Future[Share | None], started_at: str
+    ) -> Share | None:
         """Wait for the start that was expected, by whomever; None where it cannot be attached to.
 
         started_at  when it was started last, as it was before it was expected
@@ -62,17 +62,17 @@ class Starts:
                     await _attach_late(call, container, future)
         return future.result()
 
-    def _forget(self, container_id: str, future: asyncio.Future[Attachment | None]) -> None:
+    def _forget(self, container_id: str, future: asyncio.Future[Share | None]) -> None:
         waiting = self._expecting.get(container_id, [])
         if future in waiting:
             waiting.remove(future)
         if not waiting:
             self._expecting.pop(container_id, None)
 
-    async def start(self, call: Call, container: Container, start: Callable[[int], list[Attachment]]) -> None:
+    async def start(self, call: Call, container: Container, start: Callable[[int], Attachment | None]) -> None:
         """Start a container, with all connected who wait for that.
 
-        start  does it, with so many connections; what it raises is raised here
+        start  does it, connected for so many clients; what it raises is raised here
         """
         # The start goes on when the client that asked for it has gone: somebody else may be waiting.
         starting = asyncio.ensure_future(self._start(call, container, start))
@@ -85,16 +85,15 @@ class Starts:
         if not starting.cancelled():
             starting.exception()  # raised where it was asked for; when the client has gone, nobody hears it
 
-    async def _start(self, call: Call, container: Container, start: Callable[[int], list[Attachment]]) -> None:
+    async def _start(self, call: Call, container: Container, start: Callable[[int], Attachment | None]) -> None:
         waiting = self._expecting.pop(container.id, [])
+        shared: SharedStreams | None = None
         try:
-            attachments = await call.run(start, len(waiting))
-        except BaseException:
-            attachments = []
-            raise
+            if attachment := await call.run(start, len(waiting)):
+                shared = call.request.app[SHARING].hold(container.id, attachment)
         finally:
-            for future, attachment in zip_longest(waiting, attachments):
-                hand_over(future, attachment)
+            for future in waiting:
+                hand_over(future, shared.share() if shared else None)
             self.tell(container.id)
 
     def tell(self, container_id: str) -> None:
@@ -117,19 +116,19 @@ class Starts:
                 del self._news[container_id]
 
 
-async def _attach_late(call: Call, container: Container, future: asyncio.Future[Attachment | None]) -> None:
+async def _attach_late(call: Call, container: Container, future: asyncio.Future[Share | None]) -> None:
     try:
-        hand_over(future, await call.opened(container.attach))
+        hand_over(future, await call.request.app[SHARING].join(call, container))
     except Conflict:
         hand_over(future, None)  # it has ended already
 
 
-def hand_over(future: asyncio.Future[Attachment | None], attachment: Attachment | None) -> None:
-    """Give a connection to who expects one; nobody loses it."""
+def hand_over(future: asyncio.Future[Share | None], share: Share | None) -> None:
+    """Give a share to who expects one."""
     if not future.done():
-        future.set_result(attachment)
-    elif attachment:
-        attachment.close()  # who waited has gone
+        future.set_result(share)
+    elif share:
+        share.close()  # who waited has gone
 
 
 STARTS: web.AppKey[Starts] = web.AppKey("starts", Starts)

@@ -246,3 +246,13 @@ def error_line(error: LabError) -> Line:
     """A failure in the middle of an answer, as Docker's JSONMessage has it: with the status of a failed command."""
     code = {"code": error.status} if isinstance(error, ContainerFailed) else {}
     return {"errorDetail": {**code, "message": error.message}, "error": error.message}
+
+
+async def readable(fd: int) -> None:
+    """Wait until a descriptor can be read."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)

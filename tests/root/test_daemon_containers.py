@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,80 @@ def test_a_websocket_carries_both_directions(api: Api) -> None:
         masked = bytes(byte ^ 1 for byte in b"hello\n")
         one.sendall(bytes([0x82, 0x80 | 6, 1, 1, 1, 1]) + masked)  # RFC 6455, 5.2
         assert one.recv(4096) == bytes([0x82, 6]) + b"hello\n"
+
+
+# -- several clients of one container ------------------------------------------------------------------
+
+
+def test_all_who_are_attached_see_the_output_and_give_input(api: Api) -> None:
+    make(api, "sh", "-c", "while read line; do echo $line; done", name="echoes", OpenStdin=True)
+    api.post("/containers/echoes/start")
+    wanted = {"stream": 1, "stdin": 1, "stdout": 1}
+    with hijacked(api, "/containers/echoes/attach", **wanted) as first:
+        first.sendall(b"alone\n")
+        assert frames(first.recv(100)) == [(1, b"alone\n")]
+        with hijacked(api, "/containers/echoes/attach", **wanted) as second:
+            for one, text in ((first, b"of the first\n"), (second, b"of the second\n")):
+                one.sendall(text)
+                assert [frames(other.recv(100)) for other in (first, second)] == [[(1, text)]] * 2
+            second.shutdown(socket.SHUT_WR)
+        first.sendall(b"alone again\n")
+        assert frames(first.recv(100)) == [(1, b"alone again\n")]
+
+
+def test_input_for_once_ends_with_who_gave_some_and_not_with_who_only_looked(api: Api) -> None:
+    make(api, "sh", "-c", "cat; echo end", name="echoes", OpenStdin=True, StdinOnce=True)
+    api.post("/containers/echoes/start")
+    with hijacked(api, "/containers/echoes/attach", stream=1, stdin=1, stdout=1) as giving:
+        with hijacked(api, "/containers/echoes/attach", stream=1, stdout=1) as looking:
+            giving.sendall(b"one\n")
+            assert frames(looking.recv(100)) == [(1, b"one\n")]
+        time.sleep(1.5)  # longer than it takes to notice that a client has gone
+        giving.sendall(b"two\n")
+        giving.shutdown(socket.SHUT_WR)
+        assert b"".join(data for _, data in frames(read_all(giving))) == b"one\ntwo\nend\n"
+
+
+def test_a_client_that_reads_nothing_lets_others_read_ahead_and_holds_them_up_until_it_is_gone(
+    api: Api, daemon: Daemon
+) -> None:
+    make(api, "sh", "-c", "head -c 8000000 /dev/zero; sleep 100", name="floods")
+    before, received = daemon.memory(), 0
+    with hijacked(api, "/containers/floods/attach", stream=1, stdout=1) as reading:
+        with hijacked(api, "/containers/floods/attach", stream=1, stdout=1):
+            api.post("/containers/floods/start")
+            reading.settimeout(2)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    received += len(reading.recv(1 << 20))
+            assert 1_000_000 < received < 3_000_000  # a megabyte, and what is in buffers on the way
+            assert daemon.memory() - before < 10_000
+        while received < 8_000_000:
+            received += len(reading.recv(1 << 20))
+
+
+@pytest.mark.parametrize("command", ["while echo tick; do :; done", "sleep 1000"], ids=["busy", "silent"])
+def test_fifteen_hundred_clients_attach_and_vanish_and_the_container_runs_on(
+    api: Api, daemon: Daemon, engine: Engine, command: str
+) -> None:
+    make(api, "sh", "-c", command, name="runs", host={"LogConfig": {"Type": "none"}})
+    api.post("/containers/runs/start")
+    monitor = Path(f"/proc/{_parent(engine.containers.get('runs').pid)}/fd")
+    before = len(list(monitor.iterdir()))
+    for _ in range(15):
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(hijacked(api, "/containers/runs/attach", stream=1, stdout=1))
+    assert api.get("/containers/runs/json").document["State"]["Running"] is True
+    assert soon(lambda: len(list(monitor.iterdir())) <= before + 2)
+    with hijacked(api, "/containers/runs/attach", stream=1, stdout=1) as one:
+        api.post("/containers/runs/kill")
+        read_all(one)
+    assert api.get("/containers/runs/json").document["State"]["ExitCode"] == 137
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 # -- slow clients, and those that vanish ---------------------------------------------------------------

@@ -54,16 +54,6 @@ def _life(api: Api) -> None:
     assert api.delete(f"/containers/{name}").status == 204
 
 
-def _attach_and_vanish(api: Api) -> None:
-    """Always to another container: Debian's conmon 2.1.6 ends with a fault where hundreds have attached and gone."""
-    body = {"Image": "busybox:1", "Cmd": _TICKING, "HostConfig": {"NetworkMode": "none"}}
-    name = str(api.post("/containers/create", body).document["Id"])
-    assert api.post(f"/containers/{name}/start").status == 204
-    for _ in range(5):
-        _vanish(api, f"POST /v1.41/containers/{name}/attach?stream=1&stdout=1", after=1)
-    assert api.delete(f"/containers/{name}", force=1).status == 204
-
-
 def _made(api: Api, *command: str) -> str:
     """A new exec session in the container that runs."""
     answer = api.post("/containers/runs/exec", {"Cmd": command, "AttachStdout": True})
@@ -96,7 +86,6 @@ RARE: tuple[Callable[[Api], None], ...] = (
     _life,
     _exec,
     _exec_and_vanish,
-    _attach_and_vanish,
     lambda api: _vanish(api, "POST /v1.41/build", _CONTEXT, after=200),
     lambda api: _vanish(api, "GET /v1.41/images/busybox:1/get", after=100_000),
     lambda api: _vanish(api, "GET /v1.41/containers/runs/export", after=100_000),
@@ -116,6 +105,7 @@ OFTEN: tuple[Callable[[Api], None], ...] = (
     _answered("/_ping"),
     lambda api: _vanish(api, "GET /v1.41/containers/runs/logs?follow=1&stdout=1", after=1),
     lambda api: _vanish(api, "GET /v1.41/events", after=1),
+    lambda api: _vanish(api, "POST /v1.41/containers/runs/attach?stream=1&stdout=1", after=1),
 )
 
 

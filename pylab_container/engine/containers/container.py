@@ -143,18 +143,27 @@ class Container:
         Whoever attaches also calls wait() in the end, which is when it is noted down; only if he was killed by
         then, or a restart policy needs it, the monitor sees to that.
         """
-        (attachment,) = lifetime.start(self._engine, self.id, exit_hook=False, connections=1)
+        attachment = lifetime.start(self._engine, self.id, exit_hook=False, clients=1)
+        assert attachment is not None
         return attachment
 
-    def start_connected(self, connections: int) -> list[Attachment]:
-        """Start its process as start() does, with its streams connected so many times before it runs."""
-        return lifetime.start(self._engine, self.id, exit_hook=True, connections=connections)
+    def start_connected(self, clients: int) -> Attachment | None:
+        """Start its process as start() does; where there are clients, with its streams connected for them before."""
+        return lifetime.start(self._engine, self.id, exit_hook=True, clients=clients)
 
     def attach(self) -> Attachment:
         """Connect to the streams of the running container."""
-        attachment = self._monitor().attach()
-        lifetime.tell(self._engine, "attached", self._read())
+        attachment = self.connect()
+        self.attached()
         return attachment
+
+    def connect(self) -> Attachment:
+        """attach(), of which nobody is told: for who serves others, and says attached() of each."""
+        return self._monitor().attach()
+
+    def attached(self) -> None:
+        """Say that somebody is connected."""
+        lifetime.tell(self._engine, "attached", self._read())
 
     def detached(self) -> None:
         """Say that whoever was connected has left with the detach keys; it runs on."""
@@ -254,16 +263,13 @@ class Container:
             self.wait()
 
     def restart(
-        self, timeout: float | None = None, *, signal: str | int | None = None, connections: int = 0
-    ) -> list[Attachment]:
-        """Stop it, if it runs, and start it again; timeout and signal as in stop().
-
-        connections  as in start_connected()
-        """
+        self, timeout: float | None = None, *, signal: str | int | None = None, clients: int = 0
+    ) -> Attachment | None:
+        """Stop it, if it runs, and start it again; timeout and signal as in stop(), clients as in start_connected()."""
         self.stop(timeout, signal=signal)
-        attachments = self.start_connected(connections)
+        attachment = self.start_connected(clients)
         lifetime.tell(self._engine, "restarted", self._read())
-        return attachments
+        return attachment
 
     def _ask(self, event: Event, *, manually: bool) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.

@@ -100,12 +100,12 @@ def tell(
 
 
 def start(
-    engine: Engine, container_id: str, *, exit_hook: bool, connections: int = 0, restarting: bool = False
-) -> list[Attachment]:
+    engine: Engine, container_id: str, *, exit_hook: bool, clients: int = 0, restarting: bool = False
+) -> Attachment | None:
     """mount the layers → write the bundle → create → connect → start, or all of it undone.
 
     exit_hook    let the monitor note the end; else whoever is attached does, unless he is killed before
-    connections  how many times its streams are connected before it runs; they are returned
+    clients      for how many its streams are connected before it runs; the connection is returned, None for nobody
     restarting   the policy starts it, if it still is to be
 
     Raises Conflict where its state forbids it, LabError where the machine refuses.
@@ -113,18 +113,19 @@ def start(
     with engine.records.lock(container_id):
         record = settle(engine, read(engine, container_id))
         if restarting and record.state is not State.RESTARTING:
-            return []
+            return None
         after(record.state, Event.START, container=record.name, container_id=container_id)
-        attachments: list[Attachment] = []
+        attachment: Attachment | None = None
         hooked = exit_hook or _policy(record)["Name"] != "no"
         try:
             running = _prepare(engine, record, exit_hook=hooked, restarting=restarting)
-            for _ in range(connections):
-                attachments.append(monitor(engine, container_id).attach())
+            if clients:
+                attachment = monitor(engine, container_id).attach()
+            for _ in range(clients):
                 tell(engine, "attached", record)
             engine.runc.start(container_id)
         except BaseException as error:
-            for attachment in attachments:
+            if attachment:
                 attachment.close()
             _undo(engine, record, error)
             failures.explain(error, engine.data_root)
@@ -134,7 +135,7 @@ def start(
     attachment_events.joined(engine, running)
     tell(engine, "started", record)
     _watch_health(engine, running)
-    return attachments
+    return attachment
 
 
 def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restarting: bool) -> ContainerRecord:
