@@ -9,6 +9,7 @@ import click
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.formats import timestamps
+from pylab_container.formats.logdriver import log_details
 
 
 @click.command(cls=Command)
@@ -20,7 +21,7 @@ from pylab_container.formats import timestamps
     "--since", metavar="TIME", help="Only lines from then on: 2026-11-24T08:00:00Z, or 10m for ten minutes ago."
 )
 @click.option("--until", metavar="TIME", help="Only lines up to then.")
-@click.option("--details", is_flag=True, help="Put extra attributes before each line; there are none.")
+@click.option("--details", is_flag=True, help="Put the attributes that --log-opt names before each line.")
 def logs(
     *,
     container: str,
@@ -32,19 +33,17 @@ def logs(
     details: bool,
 ) -> None:
     """Show what a container has printed, standard output and standard error each on its own."""
-    lines = (
-        open_engine()
-        .containers.get(container)
-        .log_lines(
-            follow=follow,
-            tail=_line_count(tail),
-            since=moment(since) if since else None,
-            until=moment(until) if until else None,
-        )
+    found = open_engine().containers.get(container)
+    lines = found.log_lines(
+        follow=follow,
+        tail=_line_count(tail),
+        since=moment(since) if since else None,
+        until=moment(until) if until else None,
     )
+    attributes = log_details(found.record.host_config["LogConfig"], found.record.config) if details else ""
     for line in lines:
         stamp = f"{_fixed(line.time)} ".encode() if timestamps else b""
-        stamp += b" " if details else b""
+        stamp += attributes.encode()
         terminal.write(terminal.STDOUT if line.stream == "stdout" else terminal.STDERR, stamp + line.data)
 
 

@@ -26,6 +26,7 @@ from pylab_container.engine.containers import waiting
 from pylab_container.engine.containers.container import Container, ContainerRecord, LogLine
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats.lifecycle import ALIVE, State
+from pylab_container.formats.logdriver import log_details
 from pylab_container.formats.timestamps import moment
 
 # ---- attach --------------------------------------------------------------------------------------
@@ -153,8 +154,10 @@ async def logs(call: Call) -> web.StreamResponse:
     if not shown:
         raise InvalidInput("Bad parameters: you must choose at least one stream", hint="send stdout=1 or stderr=1")
     container = await find(call)
-    tty = bool((await call.run(lambda: container.record)).config.get("Tty"))
-    follow, asked_for = call.flag("follow"), _LogOptions(call, shown, tty=tty)
+    record = await call.run(lambda: container.record)
+    tty = bool(record.config.get("Tty"))
+    details = log_details(record.host_config.get("LogConfig") or {}, record.config) if call.flag("details") else ""
+    follow, asked_for = call.flag("follow"), _LogOptions(call, shown, tty=tty, details=details)
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
     lines = await call.run(asked_for.lines, container)
     if follow:
@@ -165,12 +168,12 @@ async def logs(call: Call) -> web.StreamResponse:
 class _LogOptions:
     """Which lines of a log are wanted, and how they are shown."""
 
-    def __init__(self, call: Call, shown: list[str], *, tty: bool) -> None:
+    def __init__(self, call: Call, shown: list[str], *, tty: bool, details: str) -> None:
         self._shown = shown
         self._tty = tty
         self._follow = call.flag("follow")
         self._times = call.flag("timestamps")
-        self._details = call.flag("details")
+        self._details = details.encode()
         tail = call.text("tail")
         self._tail = int(tail) if tail.isascii() and tail.isdigit() else None
         self._since, self._until = _moment(call, "since"), _moment(call, "until")
@@ -188,7 +191,7 @@ class _LogOptions:
 
     def _rendered(self, line: LogLine) -> bytes:
         time = line.time.encode() + b" " if self._times else b""
-        data = time + (b" " if self._details else b"") + line.data
+        data = time + self._details + line.data
         return data if self._tty else frame(line.stream, data)
 
 

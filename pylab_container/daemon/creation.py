@@ -34,6 +34,7 @@ _RUNTIMES = ("runc", "io.containerd.runc.v2")
 _HARMLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "Isolation": (("default",), "Invalid isolation: \"{}\" - linux only supports 'default'"),
     "Runtime": (_RUNTIMES, "Unknown runtime specified {}"),
+    "StorageOpt": ((), "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
 }
 """{field: (what it may be, what is said of all else, in moby's words)}."""
 _CONFIG = frozenset(
@@ -306,7 +307,9 @@ def _recorded_of_host(host: Json) -> Json:
     recorded |= {name: host[name] for name in ("CapAdd", "CapDrop") if host.get(name)}
     policy = fields.child(host, "RestartPolicy")
     recorded["RestartPolicy"] = {"Name": "", "MaximumRetryCount": 0, **policy}
-    recorded["NetworkMode"] = fields.text(host, "NetworkMode") or "default"
+    mode = fields.text(host, "NetworkMode") or "default"
+    if not mode.startswith("container:"):  # the engine records that one's id
+        recorded["NetworkMode"] = mode
     recorded |= {"Binds": host.get("Binds"), "PortBindings": _recorded_bindings(host)}
     if _sees_the_host(host) and not host.get("SecurityOpt"):
         recorded["SecurityOpt"] = ["label=disable"]  # moby's own, whatever it means without SELinux

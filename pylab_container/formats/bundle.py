@@ -463,7 +463,7 @@ def capability_names(names: Iterable[str]) -> list[str]:
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
         if full != "ALL" and full not in ALL_CAPABILITIES:
-            raise InvalidInput(f"unknown capability {name!r}", hint="man 7 capabilities lists them")
+            raise InvalidInput(f'unknown capability: "{full}"', hint="man 7 capabilities lists them")
         found.append(full)
     return found
 
@@ -520,11 +520,11 @@ def _groups_of(user_name: str, text: str) -> list[int]:
 
 
 def _number(text: str, *, kind: str, file: str) -> int:
+    if re.fullmatch(r"-?\d+", text, re.ASCII) and not 0 <= int(text) <= _MAXIMUM_ID:
+        raise InvalidInput(f"uids and gids must be in range 0-{_MAXIMUM_ID}", hint=f"choose another {kind}")
     if not (text.isascii() and text.isdigit()):
         raise InvalidInput(
             f"unable to find {kind} {text}: no matching entries in {file.rpartition('/')[2]} file",
             hint=f"create it in the image (RUN {kind}add {text}), or use a number",
         )
-    if int(text) > _MAXIMUM_ID:
-        raise InvalidInput(f"the {kind} id {text} is not in the range 0 to {_MAXIMUM_ID}")
     return int(text)

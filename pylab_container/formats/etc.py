@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def hosts_file(hostname: str, address: str | None, *, extra: Iterable[tuple[str, str]] = ()) -> str:
+def hosts_file(names: str, address: str | None, *, extra: Iterable[tuple[str, str]] = ()) -> str:
     """/etc/hosts as Docker writes it (hosts(5)).
 
+    names    the container's own, with blanks between
     address  the container's own; None without a network
     extra    (name, address) pairs of --add-host
     """
@@ -19,7 +20,7 @@ def hosts_file(hostname: str, address: str | None, *, extra: Iterable[tuple[str,
         ("ff02::1", "ip6-allnodes"),
         ("ff02::2", "ip6-allrouters"),
         *((other, name) for name, other in extra),
-        *([(address, hostname)] if address is not None else []),
+        *([(address, names)] if address is not None else []),
     ]
     return "".join(f"{number}\t{names}\n" for number, names in lines)
 

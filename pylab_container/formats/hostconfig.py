@@ -15,6 +15,7 @@ from typing import Any
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import blockio, sizes
 from pylab_container.formats.bundle import MASKED_PATHS, READONLY_PATHS, capability_names
+from pylab_container.formats.logdriver import log_config
 from pylab_container.formats.mounts import parse_mount, parse_tmpfs, parse_volumes
 
 Json = dict[str, Any]
@@ -272,7 +273,7 @@ def _cpu_quota(options: Options) -> Json:
     if options.get("nano_cpus") and (period or quota):
         what = "Period" if period else "Quota"
         raise InvalidInput(
-            f"Conflicting options: Nano CPUs and CPU {what} cannot both be set.", hint="leave one of them out"
+            f"Conflicting options: Nano CPUs and CPU {what} cannot both be set", hint="leave one of them out"
         )
     return {name: value for name, value in (("CpuPeriod", period), ("CpuQuota", quota)) if value}
 
@@ -286,12 +287,16 @@ def _nano_cpus(wanted: int, processors: int) -> int:
     return wanted
 
 
+_CPUSET_WORDS = {"CpusetCpus": "cpuset cpus", "CpusetMems": "cpuset mems"}
+
+
 def _cpuset(text: str, field: str, processors: int | None) -> str:
     numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip())
         if match is None or int(match[2] or match[1]) < int(match[1]):
-            raise InvalidInput(f"Invalid value {text} for {field.lower()}", hint="write 0-2,4")
+            what = _CPUSET_WORDS[field]
+            raise InvalidInput(f"Invalid value {text} for {what}: invalid format: {text}", hint="write 0-2,4")
         numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     if processors is not None and max(numbers) >= processors:
         raise InvalidInput(
@@ -519,42 +524,6 @@ def parse_restart_policy(text: str) -> Json:
             "invalid restart policy format: maximum retry count must be an integer", hint="write --restart on-failure:3"
         )
     return restart_policy({"Name": name, "MaximumRetryCount": int(count or 0)})
-
-
-def log_config(config: Mapping[str, Any]) -> Json:
-    """LogConfig, which bounds the log: see log_size(). Raises InvalidInput.
-
-    json-file is Docker's name for the file that `logs` reads. Ours is in conmon's format, k8s-file; either name
-    will do.
-    """
-    kind = config.get("Type") or config.get("type") or "json-file"
-    options = dict(config.get("Config") or config.get("config") or {})
-    if kind not in ("k8s-file", "json-file", "none"):
-        raise InvalidInput(
-            f"logger: no log driver named '{kind}' is registered",
-            hint="there are json-file, k8s-file (the same) and none",
-        )
-    for name in options:
-        if name not in ("max-size", "max-file") or kind == "none":
-            raise InvalidInput(
-                f"unknown log opt '{name}' for {kind} log driver", hint="there are max-size and max-file"
-            )
-    if "max-size" in options and sizes.parse(str(options["max-size"])) <= 0:
-        raise InvalidInput("max-size must be a positive number", hint="write --log-opt max-size=10m")
-    files = str(options.get("max-file", "1"))
-    if not (files.isascii() and files.isdigit() and int(files)):
-        raise InvalidInput("max-file cannot be less than 1", hint="write --log-opt max-file=1")
-    return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
-
-
-def log_size(log_config: Json) -> int | None:
-    """How many bytes the log may have, None for any number.
-
-    Docker keeps max-file files of max-size bytes. conmon writes one and begins it anew when it is full, so ours may
-    be as large as all of Docker's together: as much on the disk, and as much to read on the average.
-    """
-    options = log_config.get("Config") or {}
-    return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
 
 
 # ---- what does not go together ---------------------------------------------------------------

@@ -101,6 +101,7 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
     if kind == "bind":
         entry["Propagation"] = _propagation(document)
         entry["MustExist"] = True
+        entry["NonRecursive"] = bool((document.get("BindOptions") or {}).get("NonRecursive"))
     elif kind == "volume":
         entry["Mode"] = _DEFAULT_MODE
         entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
@@ -115,15 +116,17 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
 def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
     options = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
     if kind not in options:
-        raise InvalidInput(f"mount type unknown: '{kind}'", hint="there are bind, volume and tmpfs")
+        raise _invalid_mount(kind, "mount type unknown")
     for name, value in document.items():
         if name in options.values() and name != options[kind] and value:
             raise _invalid_mount(kind, f"exactly one of {options[kind]} may be specified")
         if name not in ("Type", "Source", "Target", "ReadOnly", "Consistency", *options.values()):
             raise _invalid_mount(kind, f"unknown field {name}")
-    fields = {"bind": {"Propagation"}, "volume": {"NoCopy", "Labels", "DriverConfig"}, "tmpfs": {"SizeBytes", "Mode"}}[
-        kind
-    ]
+    fields = {
+        "bind": {"Propagation", "NonRecursive"},
+        "volume": {"NoCopy", "Labels", "DriverConfig"},
+        "tmpfs": {"SizeBytes", "Mode"},
+    }[kind]
     for name, value in (document.get(options[kind]) or {}).items():
         if name not in fields and value:
             raise _invalid_mount(kind, f"{options[kind]}.{name} is not supported")
@@ -212,7 +215,7 @@ def refuse_duplicates(entries: Iterable[Mapping[str, Any]]) -> None:
 def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
     """The binds and volumes of another container, as --volumes-from CONTAINER[:ro|rw] takes them over."""
     if mode not in ("", "ro", "rw", "z", "Z"):
-        raise InvalidInput(f"invalid mode for volumes-from: {mode}", hint="use ro or rw")
+        raise InvalidInput(f"invalid mode: {mode}", hint="use ro or rw")
     taken = [dict(mount) for mount in mounts if mount["Type"] in ("bind", "volume")]
     for mount in taken:
         mount["RW"] = mount["RW"] and mode != "ro"

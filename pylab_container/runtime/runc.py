@@ -159,10 +159,11 @@ def cgroup_path(container_id: str, *, parent: str = "") -> str:
 def _remove_cgroup(container_id: str) -> None:
     """Remove the cgroup that a killed `runc create` left: runc itself does not know of it. What runs in it is ours.
 
-    In every hierarchy of cgroup v1, and in the one of v2 (cgroups(7)).
+    In every hierarchy of cgroup v1, and in the one of v2 (cgroups(7)). Other containers' cgroups come and go
+    meanwhile: os.walk() passes by what has gone.
     """
-    for parent, children, _ in os.walk("/sys/fs/cgroup"):  # minds no cgroup that vanishes meanwhile, as glob() does
-        if container_id not in children:
+    for parent, names, _ in os.walk("/sys/fs/cgroup"):
+        if container_id not in names:
             continue
         directory = Path(parent, container_id)
         with contextlib.suppress(OSError):

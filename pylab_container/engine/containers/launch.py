@@ -227,7 +227,7 @@ def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
     propagation = mount.get("Propagation") or "rprivate"
     if propagation.removeprefix("r") in ("shared", "slave"):
         _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
-    options = ("rbind", propagation, "rw" if mount["RW"] else "ro")
+    options = ("bind" if mount.get("NonRecursive") else "rbind", propagation, "rw" if mount["RW"] else "ro")
     return bundle.Mount(source=mount["Source"], destination=mount["Destination"], type="bind", options=options)
 
 
@@ -325,7 +325,9 @@ def write_network_files(
     directory, host = engine.records.directory(record.id), record.host_config
     hostname = record.config.get("Hostname") or record.short_id
     (directory / "hostname").write_text(f"{hostname}\n")
-    hosts = hosts_file(hostname, address, extra=[*_extra_hosts(record, gateway), *linked])
+    domain = record.config.get("Domainname")
+    names = f"{hostname}.{domain} {hostname}" if domain else hostname
+    hosts = hosts_file(names, address, extra=[*_extra_hosts(record, gateway), *linked])
     if host.get("NetworkMode") == "host":  # as in Docker: its names are the host's, too
         extra = "".join(f"{number}\t{name}\n" for name, number in _extra_hosts(record, "127.0.0.1"))
         hosts = _text(Path("/etc/hosts")) + extra

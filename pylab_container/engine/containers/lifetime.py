@@ -32,9 +32,9 @@ from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import Conflict, ContainerNotFound, LabError
 from pylab_container.formats import health
 from pylab_container.formats.events import ContainerChanged
-from pylab_container.formats.hostconfig import log_size
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after, restart_delay
+from pylab_container.formats.logdriver import log_size
 from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
 from pylab_container.host import programs
 from pylab_container.host.background import Background

@@ -7,6 +7,7 @@ no disk; what names other containers or volumes is resolved by ContainerCollecti
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, TypedDict
 
 from msgspec import Struct
 
-from pylab_container.errors import CommandNotFound, InvalidInput
+from pylab_container.errors import InvalidInput
 from pylab_container.formats import health
 from pylab_container.formats.hostconfig import (
     NETWORK_MODES,
@@ -281,7 +282,7 @@ def _config(
     }
     merged = {**base, **{name: value for name, value in given.items() if value or name not in base or not base[name]}}
     merged["Image"] = image_name
-    merged["Env"] = merge_environment(base.get("Env") or (), environment_list(options.get("environment")))
+    merged["Env"] = _environment(base.get("Env") or (), environment_list(options.get("environment")))
     merged["Labels"] = {**(base.get("Labels") or {}), **labels(options.get("labels"))}
     if volumes := anonymous_volumes(options):
         merged["Volumes"] = {**(base.get("Volumes") or {}), **volumes}
@@ -296,7 +297,8 @@ def _commands(command: str | Sequence[str] | None, options: ContainerOptions) ->
     fields: Json = {}
     entrypoint, words = arguments(options.get("entrypoint")), arguments(command)
     if entrypoint is not None:
-        fields = {"Entrypoint": entrypoint or None, "Cmd": None}
+        # `--entrypoint ""` sends one empty word: the image's goes, and nothing comes in its place.
+        fields = {"Entrypoint": None if entrypoint in ([], [""]) else entrypoint, "Cmd": None}
     if words:
         fields["Cmd"] = words
     return fields
@@ -336,7 +338,7 @@ def _working_directory(path: str) -> str:
         raise InvalidInput(
             f"the working directory '{path}' is invalid, it needs to be an absolute path", hint="write -w /srv"
         )
-    return path
+    return "/" + posixpath.normpath(path).lstrip("/") if path else ""
 
 
 def labels(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
@@ -363,6 +365,12 @@ def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> l
     return entries
 
 
+def _environment(image: Sequence[str], given: Sequence[str]) -> list[str]:
+    """What the user gave as it is, and after it what only the image has: the order that Docker records."""
+    names = {entry.partition("=")[0] for entry in given}
+    return [*given, *(entry for entry in image if entry.partition("=")[0] not in names)]
+
+
 def merge_environment(*lists: Sequence[str]) -> list[str]:
     """Environments on top of each other; a later value replaces an earlier one in its place."""
     merged: dict[str, str] = {}
@@ -379,6 +387,4 @@ def command_line(config: Mapping[str, Any]) -> list[str]:
         raise InvalidInput(
             "No command specified", hint="give a command after the image's name: labctr run IMAGE /bin/bash"
         )
-    if not words[0]:
-        raise CommandNotFound('exec: "": the command is empty', hint="give a program's name or path")
     return words

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
+from pylab_container.errors import Conflict, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.formats import blockio, bundle, seccomp, security
 from pylab_container.host import programs
 from pylab_container.runtime.runc import cgroup_version
@@ -215,7 +215,7 @@ def swap_is_limited() -> bool:
 
 
 def devices(record: ContainerRecord) -> list[bundle.Device]:
-    """The devices of --device, or of the whole machine with --privileged. Raises InvalidInput where there is none."""
+    """The devices of --device, or of the whole machine with --privileged. Raises ContainerNotFound."""
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
     found: list[bundle.Device] = []
@@ -296,28 +296,29 @@ def joined(engine: Engine, kind: str, mode: str) -> ContainerRecord:
     """The running container that "container:ID" names. Raises Conflict, ContainerNotFound."""
     record = engine.containers.get(mode.removeprefix("container:")).record
     if not record.pid:
-        word = kind if kind == "network" else kind.upper()
-        raise Conflict(
-            f"cannot join {word} of a non running container: {record.id}", hint=f"labctr start {record.name}"
-        )
+        raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
     if kind == "ipc" and record.host_config.get("IpcMode") not in ("shareable", "host"):
         raise Conflict(
-            f"cannot join IPC of container {record.id}: non-shareable IPC",
+            f"can't join IPC of container {record.id}: non-shareable IPC "
+            "(hint: use IpcMode:shareable for the donor container)",
             hint="create that container with --ipc shareable",
         )
     return record
 
 
+def _not_running(kind: str, container_id: str) -> str:
+    stopped = f"container {container_id} is not running"
+    network = f"cannot join network of a non running container: {container_id}"
+    return {"network": network, "ipc": f"can't join IPC of container {container_id}: {stopped}"}.get(kind, stopped)
+
+
 def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
-    """A HostConfig in which "container:NAME" has become "container:ID". Raises InvalidInput where there is none."""
+    """A HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound."""
     changed = dict(host_config)
     for field in ("NetworkMode", "PidMode", "IpcMode"):
         mode = str(host_config.get(field) or "")
         if mode.startswith("container:"):
-            try:
-                changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
-            except ContainerNotFound as error:
-                raise ContainerNotFound(f"{error.message} ({field})", hint=error.hint) from None
+            changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
     return changed
 
 

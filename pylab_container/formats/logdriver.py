@@ -1,0 +1,75 @@
+"""How a container's output is kept: LogConfig, and what `logs --details` shows of it.
+
+json-file and local are Docker's names for files that `logs` reads. Ours is in conmon's format, k8s-file; any of the
+three names will do. Source: Docker's manual, "JSON File logging driver" and "Local file logging driver".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote_plus
+
+from pylab_container.errors import InvalidInput
+from pylab_container.formats import sizes
+
+Json = dict[str, Any]
+
+_DRIVERS = ("json-file", "k8s-file", "local", "none")
+_SIZES = frozenset(("max-size", "max-file"))
+# Which labels and variables of the container go with each line, by name or by regular expression.
+_DETAILS = frozenset(("labels", "labels-regex", "env", "env-regex", "tag"))
+
+
+def log_config(config: Mapping[str, Any]) -> Json:
+    """LogConfig, which bounds the log: see log_size(). Raises InvalidInput."""
+    kind = config.get("Type") or config.get("type") or "json-file"
+    options = dict(config.get("Config") or config.get("config") or {})
+    if kind not in _DRIVERS:
+        raise InvalidInput(
+            f"logger: no log driver named '{kind}' is registered",
+            hint="there are json-file, k8s-file and local, which are the same, and none",
+        )
+    known = {"none": frozenset[str](), "local": _SIZES}.get(kind, _SIZES | _DETAILS)
+    for name in options:
+        if name not in known:
+            raise InvalidInput(
+                f"unknown log opt '{name}' for {kind} log driver", hint=f"there are {', '.join(sorted(known))}"
+            )
+    if "max-size" in options and sizes.parse(str(options["max-size"])) <= 0:
+        raise InvalidInput("max-size must be a positive number", hint="write --log-opt max-size=10m")
+    files = str(options.get("max-file", "1"))
+    if not (files.isascii() and files.isdigit() and int(files)):
+        raise InvalidInput("max-file cannot be less than 1", hint="write --log-opt max-file=1")
+    return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+
+
+def log_size(log_config: Json) -> int | None:
+    """How many bytes the log may have, None for any number.
+
+    Docker keeps max-file files of max-size bytes. conmon writes one and begins it anew when it is full, so ours may
+    be as large as all of Docker's together: as much on the disk, and as much to read on the average.
+    """
+    options = log_config.get("Config") or {}
+    return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
+
+
+def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """What `logs --details` puts before each line: "name=value,…" and a blank; the names are sorted.
+
+    config  the container's: its labels and variables
+    """
+    options = log_config.get("Config") or {}
+    variables = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+    found = {"tag": options["tag"]} if options.get("tag") else {}
+    found |= dict(_chosen(options, "labels", config.get("Labels") or {}))
+    found |= dict(_chosen(options, "env", variables))
+    return ",".join(f"{quote_plus(name)}={quote_plus(found[name])}" for name in sorted(found)) + " "
+
+
+def _chosen(options: Mapping[str, str], kind: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    named, pattern = options.get(kind, "").split(","), options.get(f"{kind}-regex")
+    for name, value in values.items():
+        if name in named or (pattern and re.search(pattern, name)):
+            yield name, value
