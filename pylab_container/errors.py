@@ -5,6 +5,7 @@
     │   ├── InvalidReference           125   400   an image name that cannot be one
     │   ├── InvalidArchive             125   400   a tar that is cut off, hostile or not a tar
     │   └── DockerfileError            125   400   file, line, column and a caret
+    │       └── StepRefused            125   400   found out only when the step's turn came
     ├── NotFound                       125   404   the thing named does not exist
     │   ├── ImageNotFound              125   404
     │   └── ContainerNotFound          125   404
@@ -90,6 +91,10 @@ class DockerfileError(InvalidInput):
         margin = "".join("\t" if c == "\t" else " " for c in self.text[: self.column - 1])
         pointed = f"{place}\n    {self.text}\n    {margin}^" if self.text else place
         return f"{pointed}\nHint: {self.hint}" if self.hint else pointed
+
+
+class StepRefused(DockerfileError):
+    """A step that makes no sense where it stands, though its text does: the steps before it are done."""
 
 
 class NotFound(LabError):

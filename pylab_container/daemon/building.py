@@ -16,7 +16,7 @@ from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.engine.builder import BuildOptions, build
 from pylab_container.engine.builder.presenter import Presenter
-from pylab_container.errors import DockerfileError, InvalidInput, LabError, NotFound, Unavailable
+from pylab_container.errors import DockerfileError, InvalidInput, LabError, NotFound, StepRefused, Unavailable
 from pylab_container.formats import progress
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import Event
@@ -25,8 +25,6 @@ from pylab_container.formats.hostconfig import complete_memory, extra_hosts
 _RED = "\x1b[91m{}\x1b[0m"
 """How docker's classic builder shows the standard error of a command."""
 _HARMLESS: Mapping[str, tuple[str, ...]] = {
-    "cgroupparent": (),
-    "cpusetmems": (),
     "isolation": ("default",),
     "outputs": ("[]", "null"),
     "remote": (),
@@ -35,6 +33,11 @@ _HARMLESS: Mapping[str, tuple[str, ...]] = {
     "version": ("1",),
 }
 """Parameters that can only say what happens anyway."""
+_REFUSALS = {
+    "isolation": 'Unsupported isolation: "{}"',
+    "securityopt": "The daemon on this platform does not support setting security options on build",
+}
+"""Docker's own words of what it does not do either."""
 _PERIOD = 100_000  # microseconds: the period that a quota is of where nobody says another
 
 
@@ -78,6 +81,8 @@ def _tell_end(tell: streams.Tell, image_id: str, options: BuildOptions, *, quiet
 
 def _as_told(error: LabError) -> LabError:
     """A mistake in the Dockerfile with its place; docker says it so."""
+    if isinstance(error, StepRefused):
+        return InvalidInput(error.message, hint=error.hint)
     if not isinstance(error, DockerfileError):
         return error
     return InvalidInput(f"dockerfile parse error line {error.line}: {error.message}", hint=error.hint)
@@ -87,7 +92,8 @@ def _options(call: Call) -> BuildOptions:
     """What the parameters ask for. Raises InvalidInput for what the builder does not do."""
     for name, values in _HARMLESS.items():
         if call.text(name).lower() not in ("", *values):
-            raise InvalidInput(f"the parameter {name} is not supported: {call.text(name)}", hint="leave it out")
+            words = _REFUSALS.get(name, f"the parameter {name} is not supported: {{}}")
+            raise InvalidInput(words.format(call.text(name)), hint="leave it out")
     return BuildOptions(
         names=tuple(references.parse_tag(name) for name in call.texts("t") if name),
         dockerfile=call.text("dockerfile") or None,
@@ -141,6 +147,8 @@ def _limits(call: Call) -> Json:
         "MemorySwap": call.number("memswap"),
         "CpuShares": call.number("cpushares"),
         "CpusetCpus": call.text("cpusetcpus"),
+        "CpusetMems": call.text("cpusetmems"),
+        "CgroupParent": call.text("cgroupparent"),
         "ShmSize": call.number("shmsize"),
         "Ulimits": _list(call, "ulimits"),
     }

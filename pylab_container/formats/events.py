@@ -282,6 +282,7 @@ class BuildStep(Event, frozen=True):
     """One instruction of a Dockerfile ended.
 
     number, of  counted from 1
+    image_id    "" of an ARG before the first FROM
     cache       "hit", "miss" or "" where the cache has no say
     reason      on a miss, why
     stage       what the stage is called
@@ -300,7 +301,8 @@ class BuildStep(Event, frozen=True):
 
     def sentence(self) -> str:
         cached = f" ({self.cache})" if self.cache else ""
-        return f"step {self.number}/{self.of} {self.instruction} -> {self.image_id[7:19]}{cached}"
+        made = f" -> {self.image_id[7:19]}" if self.image_id else ""
+        return f"step {self.number}/{self.of} {self.instruction}{made}{cached}"
 
 
 class BuildContainer(Event, frozen=True):

@@ -207,7 +207,13 @@ def inline_comment(instruction: Instruction) -> int | None:
 
 
 def fault(
-    instruction: Instruction, message: str, *, source: str, hint: str = "", at: str | int | None = None
+    instruction: Instruction,
+    message: str,
+    *,
+    source: str,
+    hint: str = "",
+    at: str | int | None = None,
+    kind: type[DockerfileError] = DockerfileError,
 ) -> DockerfileError:
     """The error for a mistake in this instruction, pointed at.
 
@@ -225,7 +231,7 @@ def fault(
     line, column = instruction.place(offset)
     physical = instruction.source_text.split("\n")
     text = physical[line - instruction.line] if line - instruction.line < len(physical) else ""
-    return DockerfileError(message, hint=hint, source=source, line=line, column=column, text=text.rstrip("\r"))
+    return kind(message, hint=hint, source=source, line=line, column=column, text=text.rstrip("\r"))
 
 
 def _inline_comment_offset(instruction: Instruction) -> int | None:
@@ -312,7 +318,7 @@ def _unknown_instruction(instruction: Instruction, source: str) -> DockerfileErr
         KEYWORDS,
         otherwise=f"a line that goes on ends in {instruction.escape}; the instructions are {', '.join(KEYWORDS)}",
     )
-    return fault(instruction, f"unknown instruction: {instruction.written_keyword}", source=source, hint=hint)
+    return fault(instruction, f"unknown instruction: {instruction.keyword}", source=source, hint=hint)
 
 
 def _check_flags(instruction: Instruction, source: str) -> None:
@@ -324,7 +330,7 @@ def _check_flags(instruction: Instruction, source: str) -> None:
         if kind is None:
             names = [f"--{each}" for each in known]
             otherwise = f"{instruction.keyword} takes {', '.join(names) or 'no flags'}"
-            problem, hint = f"unknown flag: --{name}", nearest(f"--{name}", names, otherwise=otherwise)
+            problem, hint = f"Unknown flag: {name}", nearest(f"--{name}", names, otherwise=otherwise)
         elif name in seen and kind != "many":
             problem, hint = f"duplicate flag specified: --{name}", "leave one of the two away"
         elif value == ("" if kind == "boolean" else None):
@@ -428,14 +434,14 @@ def _check_from(instruction: Instruction, source: str) -> None:
 def _check_healthcheck(instruction: Instruction, source: str) -> None:
     kind, command = instruction.arguments[0].upper(), instruction.arguments[1:]
     if kind not in ("CMD", "NONE"):
-        message = f'unknown type "{kind}" in HEALTHCHECK'
+        message = f'Unknown type "{kind}" in HEALTHCHECK (try CMD)'
         raise fault(
             instruction, message, source=source, hint=f"write {_USAGE['HEALTHCHECK']}", at=instruction.arguments[0]
         )
     if kind == "NONE" and command:
         raise InvalidInput("HEALTHCHECK NONE takes no arguments", hint="leave away what follows NONE")
     if kind == "CMD" and not command:
-        raise InvalidInput("missing command after HEALTHCHECK CMD", hint="write HEALTHCHECK CMD command")
+        raise InvalidInput("Missing command after HEALTHCHECK CMD", hint="write HEALTHCHECK CMD command")
     for name, value in instruction.flags:
         try:
             _check_health_flag(name, value or "0")

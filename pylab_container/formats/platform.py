@@ -24,6 +24,9 @@ _OTHER_NAMES = {
     "armv7l": ("arm", "v7"),
     "armv6l": ("arm", "v6"),
 }
+_ARCHITECTURES = frozenset(
+    "386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm".split()
+)
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 _USUAL = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 """The variant that is meant where none is named."""
@@ -46,6 +49,9 @@ class Platform(Struct, frozen=True):
         if not all(part.replace("_", "").replace("-", "").isalnum() for part in parts) or len(parts) > 3:
             raise InvalidInput(f'"{text}" is an invalid platform', hint="write linux/amd64 or linux/arm64")
         if len(parts) == 1:
+            if parts[0] not in ("linux", *_OTHER_NAMES, *_ARCHITECTURES):
+                hint = "write linux/amd64 or linux/arm64"
+                raise InvalidInput(f'"{text}": unknown operating system or architecture: invalid argument', hint=hint)
             parts = ["linux", *parts] if parts[0] != "linux" else [*parts, architecture]
         name, variant = _OTHER_NAMES.get(parts[1], (parts[1], ""))
         return cls(parts[0], name, parts[2] if len(parts) == 3 else variant)

@@ -50,10 +50,12 @@ class Stage(Struct, frozen=True):
 class Stages(Struct, frozen=True):
     """All stages of a file.
 
-    arguments  the ARGs before the first FROM: what they are worth to FROM, and to an ARG of a stage that names them
+    before     the ARGs before the first FROM
+    arguments  what they are worth to FROM, and to an ARG of a stage that names them
     """
 
     stages: tuple[Stage, ...]
+    before: tuple[Instruction, ...]
     arguments: Mapping[str, str | None]
     source: str
 
@@ -88,7 +90,7 @@ class Stages(Struct, frozen=True):
         made: list[Stage] = []
         for origin, instructions in _split(dockerfile.instructions[first:]):
             made.append(_stage(origin, instructions, made, known, source))
-        return cls(tuple(made), arguments, source)
+        return cls(tuple(made), tuple(before), arguments, source)
 
     def target(self, name: str | None) -> Stage:
         """The stage of this name or number; the last one for None. Raises InvalidInput."""

@@ -145,7 +145,7 @@ class TarReader:
 
     def _next(self) -> tar.Header | None:
         """The next member's header with its extensions applied; None at the end of the archive."""
-        self.raw = self._take(self._padding)
+        self.raw = self._last_padding()
         records: dict[str, str] = {}
         while True:
             block = self._take(tar.BLOCK, may_end=not records)
@@ -216,6 +216,16 @@ class TarReader:
                 raise _cut_off(self._name)
         taken = self._buffer[self._position : self._position + size]
         self._position += size
+        return taken
+
+    def _last_padding(self) -> bytes:
+        """What fills the last member's block. The archive may end in it, or without it: the docker command leaves it
+        out where it changes a context (`build -f -`), and Go's reader takes that for the end.
+        """
+        while len(self._buffer) - self._position < self._padding and self._fill():
+            pass
+        taken = self._buffer[self._position : self._position + self._padding]
+        self._position += len(taken)
         return taken
 
     def _fill(self) -> bool:

@@ -339,7 +339,7 @@ def test_a_namespace_is_the_hosts_or_another_containers(
     assert on_the_host.attrs["HostConfig"][field] == "host"
     first.stop(timeout=0)
     last = engine.containers.create(image, FOREVER, **{**plain, option: "container:first"})
-    with pytest.raises(Conflict, match="non running container|is not running"):
+    with pytest.raises(Conflict, match=r"non running container|is not running"):
         last.start()
 
 

@@ -33,11 +33,11 @@ from pylab_container.engine.builder.stage import StageBuilder
 from pylab_container.engine.builder.step import NotMade, StageImage, Stopped
 from pylab_container.engine.failures import explaining
 from pylab_container.engine.images.image import Image
-from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError
+from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError, StepRefused
 from pylab_container.formats import linter
 from pylab_container.formats import reference as references
 from pylab_container.formats.credentials import CredentialFile
-from pylab_container.formats.events import BuildWarning, Event
+from pylab_container.formats.events import BuildStep, BuildStepStarted, BuildWarning, Event
 from pylab_container.formats.image import ImageConfig
 from pylab_container.formats.instructions import Instruction, fault
 from pylab_container.formats.linter import LintWarning
@@ -69,7 +69,8 @@ def build(
             made = build.run()
         if not made.image_id:
             hint = "FROM scratch alone is nothing: COPY a file"
-            raise fault(build.target.origin, "no image was generated", source=build.source, hint=hint)
+            words = "No image was generated. Is your Dockerfile empty?"
+            raise fault(build.target.origin, words, source=build.source, hint=hint, kind=StepRefused)
         for name in options.names:
             engine.images.tag(Image(engine, made.image_id), name.familiar)
         return Image(engine, made.image_id, build.report())
@@ -161,6 +162,9 @@ class Build:
 
     def run(self) -> StageImage:
         """Make the target and the stages that it needs; returns the target's image."""
+        for number, instruction in enumerate(self.stages.before, 1):  # they are worth something to FROM alone
+            self.emit(BuildStepStarted(number, self.total, instruction.original))
+            self.emit(BuildStep(number, self.total, instruction.original, image_id="", cache="", seconds=0))
         with explaining(self.engine.data_root):
             made = self._run_alone() if len(self._needed) == 1 else self._run_together()
         known = {*self._used_arguments, *PROXY_ARGUMENTS, *self.platform_arguments, linter.CHECK_ARGUMENT}
@@ -268,7 +272,7 @@ class Build:
         index = find_stage(name, self.stages.stages[: stage.index])
         if index is None and name.isascii() and name.isdigit():
             hint = f"stages are counted from 0, and only those above count: here {stage.index}"
-            raise InvalidInput(f"invalid from flag value {name}: there is no such stage", hint=hint)
+            raise InvalidInput(f"invalid from flag value {name}: index out of bounds", hint=hint)
         if index is None:
             image: ImageConfig | None = self.engine.images.held(self._image_named(name).id, self.lease)
         else:
@@ -360,9 +364,9 @@ class Build:
     # ---- how ----
 
     def _count(self) -> dict[int, int]:
-        """The number of each step, counted over the needed stages."""
+        """The number of each step, counted over the ARGs before the first FROM and the needed stages."""
         instructions = [instruction for stage in self._needed for instruction in (stage.origin, *stage.instructions)]
-        return {id(instruction): number for number, instruction in enumerate(instructions, 1)}
+        return {id(instruction): number for number, instruction in enumerate([*self.stages.before, *instructions], 1)}
 
     def _cache_sources(self) -> Sequence[str] | None:
         if not self.options.cache_from:

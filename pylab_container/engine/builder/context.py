@@ -265,7 +265,8 @@ class BuildContext:
         hint = "paths of COPY and ADD start at the build context"
         if leads_out:
             hint = "the build context ends at its folder: .. does not lead out of it"
-        elif self.ignored.excludes(name):
+            return InvalidInput(f"forbidden path outside the build context: {word} ()", hint=hint)
+        if self.ignored.excludes(name):
             hint = "a pattern in .dockerignore excludes it"
         return InvalidInput(f"file not found in build context or excluded by .dockerignore: {reason}", hint=hint)
 

@@ -90,7 +90,8 @@ class Presenter:
             self._say(number, f"# Executing {event.triggers} build trigger{'s'[: event.triggers != 1]}\n")
         block.open += event.triggers - 1
         if not block.open:
-            self._say(number, f" ---> {event.image_id[7:19]}\n")
+            if event.image_id:  # an ARG before FROM has none
+                self._say(number, f" ---> {event.image_id[7:19]}\n")
             self._show_next()
 
     def _show_next(self) -> None:

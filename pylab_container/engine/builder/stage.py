@@ -24,7 +24,7 @@ from pylab_container.engine.builder.step import NotMade, StageImage, Step
 from pylab_container.engine.containers import launch
 from pylab_container.engine.images import configuration
 from pylab_container.engine.images.image import DOCKER_VERSION, machine_architecture
-from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput
+from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, StepRefused
 from pylab_container.formats import dockerfile, expansion
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import BuildStep, BuildStepStarted
@@ -120,7 +120,8 @@ class StageBuilder:
         except DockerfileError:
             raise
         except InvalidInput as error:
-            raise fault(instruction, error.message, source=self._source(instruction), hint=error.hint) from error
+            source = self._source(instruction)
+            raise fault(instruction, error.message, source=source, hint=error.hint, kind=StepRefused) from error
         except ImageNotFound as error:
             place = f"{self._source(instruction)}:{instruction.line}"
             raise ImageNotFound(f"{place}: {error.message}", hint=error.hint) from error
@@ -228,12 +229,13 @@ class StageBuilder:
             with self._build.writable(made.image) as layer:
                 owner = copying.find_owner(options.owner, self._engine.layers.driver.mount(layer.mount_id))
                 options = replace(options, owner=f"{owner.uid}:{owner.gid}")
-        sources = copying.gather(
-            self._build.files_of(instruction.flag("from") or "", self._open, self._stage),
-            [pattern for pattern, document in zip(patterns, documents, strict=True) if document is None],
-            [(document.name, self._content(document)) for document in documents if document],
-            options,
-        )
+        files = self._build.files_of(instruction.flag("from") or "", self._open, self._stage)
+        words = [pattern for pattern, document in zip(patterns, documents, strict=True) if document is None]
+        texts = [(document.name, self._content(document)) for document in documents if document]
+        try:
+            sources = copying.gather(files, words, texts, options)
+        except InvalidInput as error:
+            raise InvalidInput(f"{instruction.keyword} failed: {error.message}", hint=error.hint) from error
         destination = _absolute(made, last)
         if len(sources) > 1 and not destination.endswith("/"):
             raise InvalidInput(
@@ -241,7 +243,7 @@ class StageBuilder:
                 "the destination must be a directory and end with a /",
                 hint=f"write {last}/",
             )
-        words = (
+        told = (
             *made.shell,
             f"#(nop) {instruction.keyword} {_told(instruction.keyword, options)}{sources.digest} in {last} ",
         )
@@ -249,7 +251,7 @@ class StageBuilder:
         def change(root: Path) -> None:
             copying.copy(sources, destination, root, options)
 
-        return Step(words, lambda: self._changed(change, linked=options.link), sources.fingerprints)
+        return Step(told, lambda: self._changed(change, linked=options.link), sources.fingerprints)
 
     def _copy_options(self, instruction: Instruction) -> copying.CopyOptions:
         flags = dict(self._flags(instruction))

@@ -367,7 +367,11 @@ class ContainerCollection:
 
 
 def _with_config(base: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
-    """An image's configuration with fields on top; volumes are added to those that it has."""
+    """An image's configuration with fields on top; volumes are added to those that it has.
+
+    An empty field leaves the image's as it is, but for its triggers: they are for builds alone.
+    """
+    given = {name: value for name, value in given.items() if value or name == "OnBuild"}
     volumes = {**(base.get("Volumes") or {}), **(given.get("Volumes") or {})}
     return {**base, **given, **({"Volumes": volumes} if volumes else {})}
 

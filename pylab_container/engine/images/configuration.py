@@ -30,7 +30,7 @@ class Configuration(Struct):
     config       Docker's Config: Env, Cmd, User, …
     arguments    the values of ARG, None for a declared one without value
     given        arguments that are known without ARG: proxies
-    has_command  one of the instructions was CMD
+    has_command  one of the instructions was a CMD that says something
     """
 
     config: Json
@@ -117,7 +117,7 @@ def label_text(labels: Mapping[str, str]) -> str:
 
 def _cmd(target: Configuration, instruction: Instruction) -> str:
     target.config["Cmd"] = target.command(instruction)
-    target.has_command = True
+    target.has_command = target.has_command or bool(instruction.arguments)
     return f"CMD {golang.quoted_words(target.config['Cmd'])}"
 
 
