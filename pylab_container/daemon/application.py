@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from pylab_container import __version__
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
-from pylab_container.daemon.call import ENGINE, WORKERS, Call, Version, answer, parse_version
+from pylab_container.daemon.call import ENGINE, HEADERS, WORKERS, Call, answer, parse_version
 from pylab_container.daemon.sharing import SHARING, Sharing
 from pylab_container.daemon.starts import STARTS, Starts
 from pylab_container.engine import Engine
@@ -24,9 +23,10 @@ from pylab_container.errors import InvalidInput, LabError, NotFound
 _WORKERS = 1000
 """Threads at most; a call holds one while the engine works for it. Idle ones are used again."""
 _LAST_MOMENT = 3.0  # seconds for a build to end the command that runs
-_VERSIONED = re.compile(r"/v([0-9.]+)(/.*)")
+_VERSIONED = re.compile(r"/v([0-9.]{1,40})(/.*)")
 _UNCLEAN = re.compile(r"//|/\.(/|$)")
 _ERRORS_ARE_DOCUMENTS = (1, 24)
+_AS_IT_IS = {"X-Content-Type-Options": "nosniff"}
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
 _BEGUN: web.RequestKey[bool] = web.RequestKey("begun", bool)
@@ -102,7 +102,8 @@ def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResp
                 return web.Response(status=301, headers={"Location": clean})
             version, path = _version_and_path(request.path)
             handler, names = table.find(request.method, path)
-            return await handler(Call(request, version, names))
+            _check(version)
+            return await handler(Call(request, parse_version(version), names))
         except LabError as error:
             return _unless_begun(request, failure(error, plain=_speaks_plainly(request.path)))
         except (asyncio.CancelledError, ConnectionError):
@@ -129,17 +130,14 @@ def failure(error: LabError, *, plain: bool = False) -> web.Response:
     plain  as text, which was the form before 1.24
     """
     if plain:
-        return web.Response(text=f"{error.message}\n", status=error.http_status)
+        return web.Response(text=f"{error.message}\n", status=error.http_status, headers=_AS_IT_IS)
     return answer({"message": error.message}, error.http_status)
 
 
 def _speaks_plainly(path: str) -> bool:
     """Whether a path begins with a version whose errors are text."""
     found = _VERSIONED.fullmatch(path)
-    try:
-        return found is not None and parse_version(found[1]) < _ERRORS_ARE_DOCUMENTS
-    except InvalidInput:
-        return False
+    return found is not None and parse_version(found[1]) < _ERRORS_ARE_DOCUMENTS
 
 
 def _cleaned(target: str) -> str | None:
@@ -155,34 +153,27 @@ def _cleaned(target: str) -> str | None:
     return f"/{'/'.join(kept)}{'/' if kept and path.endswith('/') else ''}{mark}{query}"
 
 
-def _version_and_path(path: str) -> tuple[Version, str]:
-    """What a path begins with, if it is a version, and the rest of it. Raises InvalidInput."""
+def _version_and_path(path: str) -> tuple[str, str]:
+    """What a path begins with, if it is a version, and the rest of it."""
     found = _VERSIONED.fullmatch(path)
-    if found is None:
-        return parse_version(VERSION), path
-    version = parse_version(found[1])
-    if version < parse_version(MINIMUM_VERSION):
+    return (VERSION, path) if found is None else (found[1], found[2])
+
+
+def _check(version: str) -> None:
+    """Raises InvalidInput for a version that is not answered."""
+    if parse_version(version) < parse_version(MINIMUM_VERSION):
         raise InvalidInput(
-            f"client version {found[1]} is too old. Minimum supported API version is {MINIMUM_VERSION}, "
+            f"client version {version} is too old. Minimum supported API version is {MINIMUM_VERSION}, "
             "please upgrade your client to a newer version",
             hint="set DOCKER_API_VERSION",
         )
-    if version > parse_version(VERSION):
+    if parse_version(version) > parse_version(VERSION):
         raise InvalidInput(
-            f"client version {found[1]} is too new. Maximum supported API version is {VERSION}",
+            f"client version {version} is too new. Maximum supported API version is {VERSION}",
             hint="set DOCKER_API_VERSION",
         )
-    return version, found[2]
-
-
-_HEADERS = {
-    "Api-Version": VERSION,
-    "Docker-Experimental": "false",
-    "Ostype": "linux",
-    "Server": f"pylab-container/{__version__} (linux)",
-}
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     request[_BEGUN] = True
-    response.headers.update(_HEADERS)
+    response.headers.update(HEADERS)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
+from pylab_container.daemon import fields
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.containers import find
@@ -27,12 +28,25 @@ async def status(call: Call) -> web.Response:
     path = _path(call)
     with _named(call, path):
         found = await call.run((await find(call)).path_status, path)
-    return web.Response(headers={_STATUS: _encoded(found), "Content-Type": "application/json"})
+    return web.Response(headers={_STATUS: _encoded(found)})
 
 
 async def get(call: Call) -> web.StreamResponse:
     """A file or directory as a tar; the header tells what is there."""
-    path = _path(call)
+    return await _get(call, _path(call))
+
+
+async def copy(call: Call) -> web.StreamResponse:
+    """The same as it was asked for until 1.23."""
+    if not call.before("1.24"):
+        raise NotFound("page not found", hint="GET /containers/NAME/archive")
+    path = fields.text(await call.document(), "Resource")
+    if not path:
+        raise InvalidInput("path cannot be empty", hint='{"Resource": "/path"}')
+    return await _get(call, path)
+
+
+async def _get(call: Call, path: str) -> web.StreamResponse:
     with _named(call, path):
         pieces, found = await call.run((await find(call)).get_archive, path)
     response = web.StreamResponse(headers={_STATUS: _encoded(found), "Content-Type": "application/x-tar"})
@@ -87,5 +101,6 @@ def _encoded(found: PathStatus) -> str:
 ROUTES = (
     Route("HEAD", "/containers/{name}/archive", status),
     Route("GET", "/containers/{name}/archive", get),
+    Route("POST", "/containers/{name}/copy", copy),
     Route("PUT", "/containers/{name}/archive", put),
 )

@@ -64,16 +64,17 @@ async def build_image(call: Call) -> web.StreamResponse:
             if quiet:
                 tell({"stream": "".join(said)})
             raise _as_told(error) from error
-        _tell_end(tell, image.id, options, quiet=quiet)
+        _tell_end(tell, image.id, options, quiet=quiet, with_result=not call.before("1.30"))
 
     return await streams.send_told(call, work, told=False)
 
 
-def _tell_end(tell: streams.Tell, image_id: str, options: BuildOptions, *, quiet: bool) -> None:
+def _tell_end(tell: streams.Tell, image_id: str, options: BuildOptions, *, quiet: bool, with_result: bool) -> None:
     if quiet:
         tell({"stream": f"{image_id}\n"})
         return
-    tell({"aux": {"ID": image_id}})
+    if with_result:
+        tell({"aux": {"ID": image_id}})
     tell({"stream": f"Successfully built {image_id[7:19]}\n"})
     for name in options.names:
         tell({"stream": f"Successfully tagged {name.familiar}\n"})
@@ -105,7 +106,7 @@ def _options(call: Call) -> BuildOptions:
         cache_from=tuple(_list(call, "cachefrom")),
         network=call.text("networkmode"),
         extra_hosts=tuple(extra_hosts([host for text in call.texts("extrahosts") for host in _hosts(text)])),
-        platform=call.text("platform"),
+        platform=call.text_since("1.32", "platform"),
         auth_configs=all_credentials(call),
         limits=_limits(call),
     )

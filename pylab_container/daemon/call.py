@@ -12,12 +12,21 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from aiohttp import web
 
+from pylab_container import __version__
 from pylab_container.daemon import VERSION
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
 
 Json = dict[str, Any]
-Version = tuple[int, int]
+Version = tuple[int, ...]
+
+HEADERS = {
+    "Api-Version": VERSION,
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"pylab-container/{__version__} (linux)",
+}
+"""Those of every answer."""
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -86,6 +95,10 @@ class Call:
     def texts(self, parameter: str) -> list[str]:
         """All values of a parameter that may be given several times."""
         return self.request.query.getall(parameter, [])
+
+    def text_since(self, version: str, parameter: str) -> str:
+        """A parameter that older versions do not know: to them it is as if it was not sent."""
+        return "" if self.before(version) else self.text(parameter)
 
     def flag(self, parameter: str, *, default: bool = False) -> bool:
         """A parameter that says yes or no."""
@@ -166,11 +179,11 @@ def _close(opening: asyncio.Future[Closable]) -> None:
 
 @functools.lru_cache(maxsize=64)
 def parse_version(text: str) -> Version:
-    """ "1.41", or "v1.41" → (1, 41). Raises InvalidInput."""
-    found = re.fullmatch(r"v?([0-9]{1,4})\.([0-9]{1,4})", text, re.ASCII)
-    if found is None:
-        raise InvalidInput(f"invalid API version {text!r}", hint=f"write v{VERSION}")
-    return int(found[1]), int(found[2])
+    """ "1.41" → (1, 41). Of parts that are missing dockerd takes no notice: "1.41.0" is the same, "2" is 2.0."""
+    numbers = [int(part or 0) for part in text.split(".")]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def parse_json(text: bytes, what: str) -> Json:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pylab_container.daemon.call import Json, Version
+from pylab_container.daemon.versions import known
 from pylab_container.engine.containers.container import ContainerRecord
 from pylab_container.engine.networks.endpoints import endpoint_document
 from pylab_container.formats.status import status
 from pylab_container.formats.timestamps import parse_rfc3339
-
-# Fields of HostConfig that there were until 1.41; nobody could ask for another value.
-_UNTIL_1_41 = ("KernelMemory", "KernelMemoryTCP")
 
 # ---- one container ---------------------------------------------------------------------------
 
@@ -23,50 +21,47 @@ _UNTIL_1_41 = ("KernelMemory", "KernelMemoryTCP")
 def inspected(attributes: Json, version: Version) -> Json:
     """The document of ContainerInspect, out of Container.attrs."""
     settings = attributes["NetworkSettings"]
-    state = attributes["State"]
-    return {
+    networks: Mapping[str, Json | None] = settings.get("Networks") or {}
+    document = {
         **attributes,
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "HostConfig": _host_config(attributes["HostConfig"], version),
         "Config": _config(attributes["Config"]),
-        "State": state,
         "NetworkSettings": {
             **settings,
             "Ports": settings.get("Ports") or {},
-            "Networks": _networks(settings.get("Networks") or {}, attributes, version),
+            "Networks": {name: _named(settings or {}, attributes, version) for name, settings in networks.items()},
         },
     }
-
-
-def _host_config(host: Json, version: Version) -> Json:
-    gone = () if version < (1, 42) else _UNTIL_1_41
-    return {name: value for name, value in host.items() if name not in gone}
+    return known("ContainerInspect", document, version)
 
 
 def _config(config: Json) -> Json:
     return {**config, "Labels": config.get("Labels") or {}}
 
 
-def _networks(networks: Mapping[str, Json | None], attributes: Json, version: Version) -> Json:
-    return {name: _endpoint(settings or {}, attributes, version) for name, settings in networks.items()}
-
-
-def _endpoint(settings: Json, attributes: Json, version: Version) -> Json:
-    """An EndpointSettings with all its fields."""
-    known = endpoint_document({})
-    document = {name: settings.get(name, known[name]) for name in known}
-    if version >= (1, 44):
-        names = [attributes["Name"].removeprefix("/"), attributes["Id"][:12], *(document["Aliases"] or ())]
-        document["DNSNames"] = list(dict.fromkeys(names)) if document["Aliases"] else None
+def _named(settings: Json, attributes: Json, version: Version) -> Json:
+    """An EndpointSettings; the short id is one of its Aliases until 1.44, and one of its DNSNames."""
+    document = _endpoint(settings)
+    short_id, aliases = attributes["Id"][:12], document["Aliases"] or []
+    names = dict.fromkeys([attributes["Name"].removeprefix("/"), short_id, *aliases])
+    document["DNSNames"] = list(names) if aliases else None
+    if version >= (1, 45):
+        document["Aliases"] = [alias for alias in aliases if alias != short_id] or None
     return document
+
+
+def _endpoint(settings: Json) -> Json:
+    """An EndpointSettings with the fields of all versions."""
+    empty = endpoint_document({})
+    return {name: settings.get(name, empty[name]) for name in empty}
 
 
 # ---- many ------------------------------------------------------------------------------------
 
 
-def listed(record: ContainerRecord, version: Version, *, image: str, mounts: list[Json], now: float) -> Json:
+def listed(record: ContainerRecord, *, image: str, mounts: list[Json], now: float) -> Json:
     """One entry of ContainerList.
 
     image   the name of its image, or the id where that name is another one's by now
@@ -74,7 +69,7 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
     now     seconds since 1970
     """
     state = record.state_document()
-    attributes = {"Name": f"/{record.name}", "Id": record.id}
+    networks: Mapping[str, Json | None] = record.network.get("Networks") or {}
     return {
         "Id": record.id,
         "Names": [f"/{record.name}"],
@@ -87,7 +82,10 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
         "State": state["Status"],
         "Status": status(state, now=now),
         "HostConfig": {"NetworkMode": record.host_config.get("NetworkMode") or "default"},
-        "NetworkSettings": {"Networks": _networks(record.network.get("Networks") or {}, attributes, version)},
+        # Here dockerd does not tell what they are called on it.
+        "NetworkSettings": {
+            "Networks": {name: {**_endpoint(one or {}), "Aliases": None} for name, one in networks.items()}
+        },
         "Mounts": mounts,
     }
 

@@ -50,7 +50,8 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
     container = await find(call)
     record = await _attachable(call, container)
     wish = asked(call, tty=True, once=_is_for_once(record))
-    wish = replace(wish, shown=wish.shown or ("stdout", "stderr"), stdin=wish.stdin or not wish.shown)
+    if call.before("1.42"):  # these parameters were in the documentation alone
+        wish = replace(wish, shown=("stdout", "stderr"), stdin=True)
     async with call.request.app[STARTS].expect(container.id) as future:
         response = web.WebSocketResponse()
         await response.prepare(call.request)
@@ -215,7 +216,7 @@ async def _send_log(call: Call, container: Container, client: Client, wish: Wish
 
 async def wait(call: Call) -> web.StreamResponse:
     """Wait until it does not run, for its next end, or until it is removed; its exit status."""
-    condition = call.text("condition") or "not-running"
+    condition = call.text_since("1.30", "condition") or "not-running"
     if condition not in ("not-running", "next-exit", "removed"):
         raise InvalidInput(f'invalid condition: "{condition}"', hint="there are not-running, next-exit and removed")
     container = await find(call)
@@ -279,7 +280,7 @@ async def stats(call: Call) -> web.StreamResponse:
     container = await find(call)
     if call.flag("stream", default=True):
         return await send_lines(call, lambda stop: _until_removed(container, stop), told=False)
-    if call.flag("one-shot"):
+    if call.flag("one-shot") and not call.before("1.41"):
         return answer(await call.run(usage.sample, call.engine, container.id))
     return answer(await call.run(container.stats, stream=False))
 

@@ -13,6 +13,7 @@ from pylab_container.daemon.attaching import detach_keys
 from pylab_container.daemon.call import Call, Json, answer, no_content
 from pylab_container.daemon.container_documents import inspected, listed
 from pylab_container.daemon.starts import STARTS
+from pylab_container.daemon.versions import known
 from pylab_container.engine import Engine
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import machine_architecture
@@ -29,6 +30,9 @@ from pylab_container.errors import (
 from pylab_container.formats.hostconfig import warnings
 from pylab_container.formats.platform import Platform
 
+_MAC_ADDRESS = (
+    "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
+)
 _EMPTY_BODY = 7
 """Bytes; shorter ones, such as {} or null, describe nothing (moby postContainersStart)."""
 
@@ -43,7 +47,8 @@ async def find(call: Call) -> Container:
 
 async def create(call: Call) -> web.Response:
     """Make a container, without starting it."""
-    wanted = creation.wanted(await call.document(), name=call.text("name"))
+    body = known("ContainerCreate", await call.document(), call.version)
+    wanted = creation.wanted(body, name=call.text("name"), shares_ipc=call.before("1.40"))
     if call.before("1.44") and len(wanted.networks) > 1:
         names = ", ".join(sorted(wanted.networks))
         raise InvalidInput(f"Container cannot be connected to network endpoints: {names}", hint="connect it later")
@@ -54,12 +59,13 @@ async def create(call: Call) -> web.Response:
         raise
     except NotFound as error:  # for docker, 404 means that the image is to be pulled
         raise InvalidInput(error.message, hint=error.hint) from error
-    return answer({"Id": container.id, "Warnings": warnings(wanted.options)}, 201)
+    told = [] if call.before("1.44") or not wanted.options.get("mac_address") else [_MAC_ADDRESS]
+    return answer({"Id": container.id, "Warnings": [*told, *warnings(wanted.options)]}, 201)
 
 
 def _check_image(call: Call, name: str) -> None:
     """Raises ImageNotFound where the image is not here, or not for the platform that is asked for."""
-    image, text = images.find(call, name), call.text("platform")
+    image, text = images.find(call, name), call.text_since("1.41", "platform")
     if not text:
         return
     here = machine_architecture()
@@ -101,7 +107,7 @@ def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> l
         with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
             record = container.record
             image = names.name(str(record.config.get("Image") or ""), record.image)
-            document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
+            document = listed(record, image=image, mounts=container.mounts, now=time.time())
             document["Names"] = sorted([*document["Names"], *called.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
             documents.append({**document, **{name: size for name, size in sizes.items() if size}})
@@ -190,7 +196,7 @@ def _as_of_runc(error: LabError) -> LabError:
 async def stop(call: Call) -> web.Response:
     """Ask it to end, and kill it where it does not; 304 where it does not run."""
     container = await find(call)
-    seconds, signal = call.number("t"), call.text("signal") or None
+    seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     record = await call.run(lambda: container.record)
     if not record.state_document()["Running"]:
         return web.Response(status=304)
@@ -201,7 +207,7 @@ async def stop(call: Call) -> web.Response:
 async def restart(call: Call) -> web.Response:
     """Stop it, where it runs, and start it."""
     container = await find(call)
-    seconds, signal = call.number("t"), call.text("signal") or None
+    seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     await call.request.app[STARTS].start(
         call, container, lambda clients: container.restart(seconds, signal=signal, clients=clients)
     )
@@ -258,7 +264,7 @@ async def rename(call: Call) -> web.Response:
 async def update(call: Call) -> web.Response:
     """Change its limits or its restart policy."""
     container = await find(call)
-    options = creation.changes(await call.document())
+    options = creation.changes(known("ContainerUpdate", await call.document(), call.version))
     await call.run(lambda: container.update(**options))
     return answer({"Warnings": None})
 
@@ -287,7 +293,6 @@ ROUTES = (
     Route("POST", "/containers/create", create),
     Route("POST", "/containers/prune", prune),
     Route("GET", "/containers/json", show_all),
-    Route("GET", "/containers/ps", show_all),
     Route("GET", "/containers/{name}/json", inspect),
     Route("GET", "/containers/{name}/top", top),
     Route("GET", "/containers/{name}/changes", changes),

@@ -22,12 +22,12 @@ from pylab_container.formats.hostconfig import port_bindings
 
 # Fields of HostConfig that creation.py reads, and those that only may say what happens anyway.
 _READ = frozenset(
-    "AutoRemove Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps CapAdd CapDrop "
-    "CgroupParent CgroupnsMode ConsoleSize ContainerIDFile CpuPeriod CpuQuota CpuShares CpusetCpus CpusetMems "
-    "DeviceCgroupRules Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init IpcMode Links LogConfig MaskedPaths "
-    "Memory MemoryReservation MemorySwap MemorySwappiness Mounts NanoCpus NetworkMode OomKillDisable OomScoreAdj "
-    "PidMode PidsLimit PortBindings Privileged PublishAllPorts ReadonlyPaths ReadonlyRootfs RestartPolicy SecurityOpt "
-    "ShmSize Sysctls Tmpfs UTSMode Ulimits UsernsMode VolumeDriver VolumesFrom".split()
+    "Annotations AutoRemove Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps "
+    "CapAdd CapDrop CgroupParent CgroupnsMode ConsoleSize ContainerIDFile CpuPeriod CpuQuota CpuShares CpusetCpus "
+    "CpusetMems DeviceCgroupRules Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init IpcMode Links LogConfig "
+    "MaskedPaths Memory MemoryReservation MemorySwap MemorySwappiness Mounts NanoCpus NetworkMode OomKillDisable "
+    "OomScoreAdj PidMode PidsLimit PortBindings Privileged PublishAllPorts ReadonlyPaths ReadonlyRootfs RestartPolicy "
+    "SecurityOpt ShmSize Sysctls Tmpfs UTSMode Ulimits UsernsMode VolumeDriver VolumesFrom".split()
 )
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Both names of the one that there is."""
@@ -61,9 +61,14 @@ class Wanted(Struct, frozen=True):
     networks: Json
 
 
-def wanted(body: Json, *, name: str) -> Wanted:
-    """What a body asks for. Raises InvalidInput for what cannot be, and for what the engine does not do."""
+def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
+    """What a body asks for. Raises InvalidInput for what cannot be, and for what the engine does not do.
+
+    shares_ipc  where nothing is said of its IPC, others may join it: so it was until 1.39
+    """
     host = fields.child(body, "HostConfig")
+    if shares_ipc and not fields.text(host, "IpcMode"):
+        host = {**host, "IpcMode": "shareable"}
     _refuse_unknown(body, host)
     image = fields.text(body, "Image")
     if not image:
@@ -192,6 +197,7 @@ def _paths(host: Json, name: str) -> list[str] | None:
 
 def _rights(host: Json) -> Json:
     return {
+        "annotations": fields.labels(host, "Annotations"),
         "privileged": fields.flag(host, "Privileged"),
         "read_only": fields.flag(host, "ReadonlyRootfs"),
         "cap_add": fields.texts(host, "CapAdd"),

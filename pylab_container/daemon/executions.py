@@ -13,6 +13,7 @@ from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find, size_of_terminal
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
+from pylab_container.daemon.versions import known
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.containers.execution import Exec
 from pylab_container.errors import (
@@ -29,7 +30,7 @@ _END = 10.0  # seconds that a process gets to end after its streams have
 
 async def create(call: Call) -> web.Response:
     """Describe a process for a running container; it is started later."""
-    container, body = await find(call), await call.document()
+    container, body = await find(call), known("ExecCreate", await call.document(), call.version)
     execution = await call.run(_create, container, body)
     return answer({"Id": execution.id}, 201)
 
@@ -47,6 +48,7 @@ def _create(container: Container, body: Json) -> Exec:
         workdir=fields.text(body, "WorkingDir"),
         privileged=fields.flag(body, "Privileged"),
         detach_keys=fields.text(body, "DetachKeys"),
+        console_size=_console_size(body),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
-from pylab_container.daemon.call import Call
+from pylab_container.daemon.call import HEADERS, Call
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
@@ -96,11 +96,11 @@ def hijack(call: Call, content_type: str) -> Hijacked:
 
 
 def _head(content_type: str, upgrade: str) -> bytes:
-    if not upgrade:
-        return f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n".encode()
-    return (
-        f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
-    ).encode()
+    headers = {"Content-Type": content_type, **HEADERS}
+    if upgrade:
+        headers |= {"Connection": "Upgrade", "Upgrade": "tcp"}
+    lines = ["HTTP/1.1 101 UPGRADED" if upgrade else "HTTP/1.1 200 OK"]
+    return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
 
 
 class _Early:

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from pylab_container.daemon import streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, Version, answer, parse_version
+from pylab_container.daemon.call import Call, Json, Version, answer
+from pylab_container.daemon.versions import known
 from pylab_container.engine.filters import images as filtered
 from pylab_container.engine.images.image import HistoryEntry, Image
 from pylab_container.engine.usage import disk_usage
@@ -41,7 +42,7 @@ async def list_images(call: Call) -> web.Response:
 
 def _listed(call: Call) -> list[Json]:
     filters = call.filters()
-    if name := call.text("filter"):  # before 1.28 or so; docker-py says it still
+    if call.before("1.41") and (name := call.text("filter")):
         filters = {**filters, "reference": [*filters.get("reference", ()), name]}
     found = filtered(call.engine, call.engine.images.list(all=call.flag("all")), filters)
     shared = {}
@@ -60,9 +61,9 @@ def summary(image: Image, version: Version, *, shared: int = -1, containers: int
     """Docker's ImageSummary. shared and containers: -1 where nobody counted."""
     attributes = image.attrs
     tags, digests = attributes["RepoTags"], attributes["RepoDigests"]
-    if not tags and not digests and version < parse_version("1.43"):
+    if not tags and not digests and version < (1, 43):
         tags, digests = [f"{_NONE}:{_NONE}"], [f"{_NONE}@{_NONE}"]
-    document = {
+    document: Json = {
         "Containers": containers,
         "Created": _seconds(attributes["Created"]),
         "Id": image.id,
@@ -72,18 +73,13 @@ def summary(image: Image, version: Version, *, shared: int = -1, containers: int
         "RepoTags": tags,
         "SharedSize": shared,
         "Size": attributes["Size"],
+        "VirtualSize": attributes["Size"],
     }
-    return _with_virtual_size(document, version)
+    return known("Image", document, version)
 
 
 def _seconds(created: str) -> int:
     return parse_rfc3339(created) // 10**9 if created else 0
-
-
-def _with_virtual_size(document: Json, version: Version) -> Json:
-    """Until 1.43 the size was told twice."""
-    without = {name: value for name, value in document.items() if name != "VirtualSize"}
-    return without if version >= parse_version("1.44") else {**without, "VirtualSize": document["Size"]}
 
 
 async def inspect(call: Call) -> web.Response:
@@ -91,19 +87,11 @@ async def inspect(call: Call) -> web.Response:
 
     def inspected() -> Json:
         try:
-            return document(find(call, call.name), call.version)
+            return known("Image", find(call, call.name).attrs, call.version)
         except (ImageNotFound, InvalidReference) as error:  # dockerd says it of this request alone
             raise type(error)(f"no such image: {call.name}: {error.message}", hint=error.hint) from None
 
     return answer(await call.run(inspected))
-
-
-def document(image: Image, version: Version) -> Json:
-    """Docker's Image. The container that it was committed from is told until 1.44."""
-    attributes = _with_virtual_size(image.attrs, version)
-    if version >= parse_version("1.45"):
-        attributes = {name: value for name, value in attributes.items() if name not in ("Container", "ContainerConfig")}
-    return attributes
 
 
 async def history(call: Call) -> web.Response:

@@ -7,6 +7,7 @@ from aiohttp import web
 from pylab_container.daemon import creation, fields
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.versions import known
 from pylab_container.errors import Forbidden, InvalidInput, NotFound
 
 
@@ -86,7 +87,7 @@ def _container(wanted: Json) -> str:
 
 async def connect(call: Call) -> web.Response:
     """Put a container on one."""
-    wanted = await call.document()
+    wanted = known("NetworkConnect", await call.document(), call.version)
     wish = creation.endpoint_wish(fields.child(wanted, "EndpointConfig"))
 
     def connected() -> None:

@@ -54,7 +54,7 @@ async def create(call: Call) -> web.StreamResponse:
 
 
 async def _pull(call: Call) -> web.StreamResponse:
-    name, tag, platform = call.text("fromImage"), call.text("tag"), call.text("platform")
+    name, tag, platform = call.text("fromImage"), call.text("tag"), call.text_since("1.32", "platform")
     written = references.parse(name)
     has_tag = bool(tag or written.digest or name.endswith(f":{written.tag}"))
     auth = credentials(call)
@@ -86,7 +86,7 @@ async def _import(call: Call) -> web.StreamResponse:
         raise InvalidInput(f"cannot import from {source!r}", hint="send it with fromSrc=-, or name a URL")
     target = images.target_name(call.text("repo"), call.text("tag"))
     name = target.familiar if target else None
-    _refuse_platform(call.text("platform"))
+    _refuse_platform(call.text_since("1.32", "platform"))
     changes = instructions(call)
     body = streams.body_file(call)
 

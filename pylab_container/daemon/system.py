@@ -12,7 +12,8 @@ from aiohttp import web
 from pylab_container import __version__
 from pylab_container.daemon import MINIMUM_VERSION, VERSION, containers, images, volumes
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, Version, answer, parse_version
+from pylab_container.daemon.call import Call, Json, Version, answer
+from pylab_container.daemon.versions import known
 from pylab_container.engine.images.image import machine_architecture
 from pylab_container.engine.info import program_version
 from pylab_container.errors import InvalidInput
@@ -48,7 +49,9 @@ async def ping(call: Call) -> web.Response:
         "Pragma": "no-cache",
         "Swarm": "inactive",
     }
-    return web.Response(text="OK" if call.request.method == "GET" else "", headers=headers)
+    if call.request.method == "HEAD":
+        return web.Response(content_type="text/plain", charset="utf-8", headers={**headers, "Content-Length": "0"})
+    return web.Response(text="OK", headers=headers)
 
 
 async def version(call: Call) -> web.Response:
@@ -85,7 +88,8 @@ async def info(call: Call) -> web.Response:
 def info_document(told: Info, registries: Json, version: Version) -> Json:
     """Docker's SystemInfo."""
     runtime = {"ID": program_version("runc"), "Expected": program_version("runc")}
-    document = {
+    security = ["name=seccomp,profile=default"]
+    document: Json = {
         "ID": told.id,
         "Containers": told.containers,
         "ContainersRunning": told.running,
@@ -134,12 +138,14 @@ def info_document(told: Info, registries: Json, version: Version) -> Json:
         "ContainerdCommit": {"ID": "", "Expected": ""},
         "RuncCommit": runtime,
         "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": ["name=seccomp,profile=default"],
+        "SecurityOptions": security if version >= (1, 25) else ["seccomp"],
         "Warnings": [],
+        "ExecutionDriver": "<not supported>",
+        "KernelMemory": False,
+        "KernelMemoryTCP": False,
+        "CDISpecDirs": [],
     }
-    if version < parse_version("1.42"):
-        document |= {"KernelMemory": False, "KernelMemoryTCP": False}
-    return document
+    return known("SystemInfo", document, version)
 
 
 def _registries(mirrors: Sequence[str], insecure: Sequence[str]) -> Json:
@@ -185,9 +191,8 @@ def usage_document(call: Call, usage: DiskUsage, types: tuple[str, ...]) -> Json
         ]
     if "build-cache" in types:
         document["BuildCache"] = [_cache_document(one) for one in usage.build_cache]
-    if call.before("1.42"):
-        document["BuilderSize"] = usage.build_cache_size
-    return document
+    document["BuilderSize"] = usage.build_cache_size
+    return known("SystemDataUsage", document, call.version)
 
 
 def _cache_document(one: CacheUsage) -> Json:

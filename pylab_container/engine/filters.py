@@ -10,11 +10,13 @@ import builtins
 import contextlib
 import fnmatch
 import re
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.networks import links
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+from pylab_container.formats.timestamps import NEVER, moment, parse_rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -285,11 +287,11 @@ def _network_passes(network: Network, filters: Filters, name: str) -> bool:
     return unused in [truth("dangling", text) for text in wanted]
 
 
-_IMAGES = ("before", "dangling", "label", "reference", "since")
+_IMAGES = ("before", "dangling", "label", "reference", "since", "until")
 
 
 def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Image]:
-    """Those of the images that pass all filters: before, dangling, label, reference, since.
+    """Those of the images that pass all filters: before, dangling, label, reference, since, until (a time).
 
     Raises InvalidInput for a filter that there is not, ImageNotFound for before and since.
     """
@@ -300,11 +302,13 @@ def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Ima
     if True in dangling:  # as in dockerd, where "true" is looked for first
         dangling = [True]
     patterns = values(filters, "reference")
+    until = [moment(text, now=time.time()) for text in values(filters, "until")]
     return [
         image
         for image in found
-        if all(image.config.created < moment for moment in before)
-        and all(image.config.created > moment for moment in since)
+        if all(image.config.created < other for other in before)
+        and all(image.config.created > other for other in since)
+        and (not until or parse_rfc3339(image.config.created or NEVER) < min(until) * 10**9)
         and has_labels(image.config.config.get("Labels") or {}, labels)
         and (not dangling or (not image.tags) in dangling)
         and (not patterns or any(_has_reference(image, pattern) for pattern in patterns))

@@ -239,6 +239,7 @@ def runtime_config(
     privileged         nothing hidden, nothing read-only, every device; the capabilities stay the process's own
     sysctls            settings of the container's own namespaces
     device_rules       kinds of devices that it may also use: "c 10:200 rwm", * for any number
+    annotations        what the runtime, or a hook of it, is told beside
     """
     owned = {"network": network_namespace, "pid": pid_namespace, "ipc": ipc_namespace, "uts": uts_namespace}
     settings = _sysctls(owned, domainname, sysctls or {})

@@ -16,7 +16,8 @@ from pylab_container.errors import InvalidInput
 
 Json = dict[str, Any]
 
-_FIELDS = ("Test", "Interval", "Timeout", "StartPeriod", "Retries")
+_TIMES = ("Interval", "Timeout", "StartPeriod", "StartInterval")
+_FIELDS = ("Test", *_TIMES, "Retries")
 _DEFAULTS = {"Interval": 30 * 10**9, "Timeout": 30 * 10**9, "StartPeriod": 0, "Retries": 3}
 _MILLISECOND = 10**6
 _KEPT_RESULTS = 5
@@ -25,7 +26,7 @@ _KEPT_RESULTS = 5
 def merge(image: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> Json | None:
     """The image's Healthcheck with what the user gave on top; None: no check. Raises InvalidInput.
 
-    given  docker-py's mapping: test, interval, timeout, start_period (nanoseconds), retries
+    given  docker-py's mapping: test, interval, timeout, start_period, start_interval (nanoseconds), retries
     """
     wanted = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
     if "Test" in wanted:
@@ -55,7 +56,7 @@ def _test(test: Any) -> list[str]:
 def _check_number(name: str, value: Any) -> None:
     if name == "Retries" and (not isinstance(value, int) or value < 0):
         raise InvalidInput("Retries in Healthcheck cannot be negative", hint="write --health-retries 3")
-    if name in ("Interval", "Timeout", "StartPeriod") and int(value) < _MILLISECOND:
+    if name in _TIMES and int(value) < _MILLISECOND:
         raise InvalidInput(f"{name} in Healthcheck cannot be less than 1ms", hint="write 30s")
 
 
@@ -65,6 +66,12 @@ def effective(check: Mapping[str, Any] | None) -> Json | None:
         return None
     given = {name: value for name, value in check.items() if value}
     return {**_DEFAULTS, **given}
+
+
+def pause(health: Json | None, check: Mapping[str, Any], *, ran: int) -> int:
+    """Nanoseconds until the next check of a run that has lasted so many; while it starts StartInterval, if any."""
+    starts = ran < check["StartPeriod"] and health is not None and health["Status"] == "starting"
+    return int((starts and check.get("StartInterval")) or check["Interval"])
 
 
 def command(check: Mapping[str, Any], shell: list[str]) -> list[str]:

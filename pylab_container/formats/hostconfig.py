@@ -176,6 +176,8 @@ def _paths_of_the_kernel(options: Options) -> Json:
 def _where_given(options: Options) -> Json:
     """The fields that Docker leaves out where nobody asked for them."""
     fields: Json = {}
+    if options.get("annotations"):
+        fields["Annotations"] = dict(options["annotations"])
     if options.get("mounts"):
         for document in options["mounts"]:
             parse_mount(document)

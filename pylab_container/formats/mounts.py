@@ -23,6 +23,12 @@ _NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
 
 _DEFAULT_MODE = "z"  # moby's own choice for a volume, whatever it means without SELinux
 
+_OPTIONS = {
+    "bind": frozenset("Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive".split()),
+    "volume": frozenset({"NoCopy", "Labels", "DriverConfig"}),
+    "tmpfs": frozenset({"SizeBytes", "Mode"}),
+}
+
 # tmpfs(5), and what mount(8) says of every file system.
 _TMPFS_FLAGS = frozenset(
     "rw ro exec noexec dev nodev suid nosuid sync async dirsync atime noatime diratime nodiratime "
@@ -99,9 +105,10 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
         raise _invalid_mount(kind, "field Source must not be specified")
     entry = _entry(kind, source, target, text=text, mode="", writable=not document.get("ReadOnly"))
     if kind == "bind":
-        entry["Propagation"] = _propagation(document)
-        entry["MustExist"] = True
-        entry["NonRecursive"] = bool((document.get("BindOptions") or {}).get("NonRecursive"))
+        binding = _bind_options(document)
+        entry["Propagation"] = binding.get("Propagation") or "rprivate"
+        entry["MustExist"] = not binding.get("CreateMountpoint")
+        entry |= {name: True for name in ("NonRecursive", "ReadOnlyForceRecursive") if binding.get(name)}
     elif kind == "volume":
         entry["Mode"] = _DEFAULT_MODE
         entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
@@ -122,24 +129,30 @@ def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
             raise _invalid_mount(kind, f"exactly one of {options[kind]} may be specified")
         if name not in ("Type", "Source", "Target", "ReadOnly", "Consistency", *options.values()):
             raise _invalid_mount(kind, f"unknown field {name}")
-    fields = {
-        "bind": {"Propagation", "NonRecursive"},
-        "volume": {"NoCopy", "Labels", "DriverConfig"},
-        "tmpfs": {"SizeBytes", "Mode"},
-    }[kind]
     for name, value in (document.get(options[kind]) or {}).items():
-        if name not in fields and value:
+        if name not in _OPTIONS[kind] and value:
             raise _invalid_mount(kind, f"{options[kind]}.{name} is not supported")
     driver = ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Name") or "local"
     if driver != "local":
         raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found', hint="use local")
 
 
-def _propagation(document: Mapping[str, Any]) -> str:
-    propagation = (document.get("BindOptions") or {}).get("Propagation") or "rprivate"
+def _bind_options(document: Mapping[str, Any]) -> Json:
+    """BindOptions. What is mounted below a source that can only be read is read-only where ReadOnlyForceRecursive
+    says so. Raises InvalidInput."""
+    options: Json = dict(document.get("BindOptions") or {})
+    propagation = options.get("Propagation") or "rprivate"
     if propagation not in _PROPAGATIONS:
         raise _invalid_mount("bind", f"invalid propagation mode: {propagation}")
-    return str(propagation)
+    for name in ("ReadOnlyNonRecursive", "ReadOnlyForceRecursive"):
+        if options.get(name) and not document.get("ReadOnly"):
+            raise _invalid_mount("bind", f"mode {name} needs ReadOnly")
+    if options.get("ReadOnlyForceRecursive"):
+        if options.get("ReadOnlyNonRecursive") or options.get("NonRecursive"):
+            raise _invalid_mount("bind", "ReadOnlyForceRecursive contradicts what else was asked for")
+        if propagation != "rprivate":
+            raise _invalid_mount("bind", "ReadOnlyForceRecursive needs the propagation rprivate")
+    return options
 
 
 def _tmpfs_of_mount(document: Mapping[str, Any]) -> str:

@@ -337,6 +337,7 @@ class Container:
         workdir: str = "",
         privileged: bool = False,
         detach_keys: str = "",
+        console_size: tuple[int, int] | None = None,
     ) -> Exec:
         """One more command for it, to be started with start() or start_detached().
 
@@ -344,6 +345,7 @@ class Container:
         stdout, stderr  which streams the caller wants; both come, apart, unless it has a terminal (tty)
         privileged      with all capabilities that there are
         detach_keys     those that leave it, "" for ctrl-p,ctrl-q
+        console_size    (rows, columns) of its terminal, where start() gives no other
 
         Raises Conflict while the container does not run, InvalidInput.
         """
@@ -360,6 +362,7 @@ class Container:
             workdir=workdir,
             privileged=privileged,
             detach_keys=detach_keys,
+            console_size=console_size,
         )
         return self._engine.executions.create(self, options)
 

@@ -66,6 +66,7 @@ class ExecOptions(Struct, frozen=True):
     workdir: str = ""
     privileged: bool = False
     detach_keys: str = ""
+    console_size: tuple[int, int] | None = None
 
 
 class Exec:
@@ -185,7 +186,8 @@ class Exec:
             raise Conflict(f"Error: Exec command {self.id} {state}", hint="create another one")
         self._tell("exec_start", self._command_line())
         try:
-            wanted = replace(process(self._engine, self.container, self.options), console_size=console_size)
+            size = console_size or self.options.console_size
+            wanted = replace(process(self._engine, self.container, self.options), console_size=size)
             self._session = self._engine.conmon.execute(
                 self.container.id, wanted, directory=self._directory(), stdin_open=stdin
             )

@@ -40,12 +40,19 @@ def watch(engine: Engine, container_id: str, started_at: str) -> None:
         record = lifetime.read(engine, container_id)
         check = health.effective(record.config.get("Healthcheck"))
         monitor = lifetime.monitor(engine, container_id)
-        while check is not None and monitor.runs_after(check["Interval"] / 10**9):
+        while check is not None and monitor.runs_after(_pause(record, check)):
             record = lifetime.read(engine, container_id)
             if record.started_at != started_at:
                 return
             if record.state is State.RUNNING:
                 _note(engine, record, check, _probe(engine, record, check))
+                record = lifetime.read(engine, container_id)
+
+
+def _pause(record: ContainerRecord, check: Mapping[str, Any]) -> float:
+    """Seconds until the next check."""
+    ran = time.time_ns() - parse_rfc3339(record.started_at)
+    return health.pause(record.health, check, ran=ran) / 10**9
 
 
 def _note(engine: Engine, record: ContainerRecord, check: Mapping[str, Any], result: Json) -> None:

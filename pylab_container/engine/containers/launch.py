@@ -227,7 +227,8 @@ def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
     propagation = mount.get("Propagation") or "rprivate"
     if propagation.removeprefix("r") in ("shared", "slave"):
         _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
-    options = ("bind" if mount.get("NonRecursive") else "rbind", propagation, "rw" if mount["RW"] else "ro")
+    reading = "rro" if mount.get("ReadOnlyForceRecursive") else "ro"  # mount_setattr(2): with all that lies below
+    options = ("bind" if mount.get("NonRecursive") else "rbind", propagation, "rw" if mount["RW"] else reading)
     return bundle.Mount(source=mount["Source"], destination=mount["Destination"], type="bind", options=options)
 
 
@@ -406,6 +407,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         readonly_paths=record.host_config.get("ReadonlyPaths") or (),
         sysctls=record.host_config.get("Sysctls"),
         device_rules=record.host_config.get("DeviceCgroupRules") or (),
+        annotations=record.host_config.get("Annotations"),
     )
     remap.apply(engine, record, config)
     directory = engine.run_root / record.id

@@ -37,6 +37,7 @@ class ContainerOptions(TypedDict, total=False):
     """The keywords of containers.create() and run(); each may be left out.
 
     command        as in create(): a list, or one string that is split as a shell would
+    annotations    {"name": "value"}: for the runtime, in config.json
     attach         some of "stdin", "stdout" and "stderr", which the caller means to connect to: only recorded
     cgroup_parent  the cgroup that its own is in: "/class"
     cgroupns       "private": the cgroups that it sees begin at its own
@@ -48,7 +49,7 @@ class ContainerOptions(TypedDict, total=False):
     environment    {"NAME": "value"} or ["NAME=value"]
     extra_hosts    {"name": "address"}; "host-gateway" is the host's address on the container's network
     healthcheck    {"test": ["CMD", …] | ["CMD-SHELL", …] | ["NONE"] | "shell text",
-                   "interval", "timeout", "start_period": nanoseconds, "retries": count}
+                   "interval", "timeout", "start_period", "start_interval": nanoseconds, "retries": count}
     link_local_ips  169.254.x.y and fe80::… that its interface has, too
     links          {"NAME": "alias"}, or "NAME:alias": on the default bridge a name and variables, elsewhere a name
     log_config     {"Type": "json-file", "Config": {"max-size": "10m"}}
@@ -72,6 +73,7 @@ class ContainerOptions(TypedDict, total=False):
     console_size   (rows, columns) of its terminal at the start
     """
 
+    annotations: Mapping[str, str]
     attach: Sequence[str]
     auto_remove: bool
     cap_add: Sequence[str]

@@ -170,6 +170,7 @@ def _separate(own: str) -> Json:
         "cpu_stats": {
             "cpu_usage": {
                 "total_usage": _number(place("cpuacct") / "cpuacct.usage"),
+                "percpu_usage": _numbers(place("cpuacct") / "cpuacct.usage_percpu"),
                 "usage_in_kernelmode": modes.get("system", 0) * ticks,
                 "usage_in_usermode": modes.get("user", 0) * ticks,
             },
@@ -265,6 +266,10 @@ def _number(path: Path) -> int:
     """A file with one number; 0 for "max", and where there is no such file."""
     text = _text(path).strip()
     return int(text) if text.isdigit() else 0
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(text) for text in _text(path).split()]
 
 
 def _text(path: Path) -> str:
