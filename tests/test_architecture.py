@@ -49,6 +49,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ctypes": ("host/linux.py",),
     "subprocess": ("host/programs.py",),
     "pyroute2": ("runtime/network/netlink.py",),
+    "dnslib": ("runtime/names/messages.py",),
     "IPython": ("notebook/",),
     "ipywidgets": ("notebook/",),
     "requests": ("registry/",),

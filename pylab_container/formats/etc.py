@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+NAME_SERVER = "127.0.0.11"
+"""Where a container on networks of users finds ours, on its own loopback."""
 
-def hosts_file(names: str, address: str | None, *, extra: Iterable[tuple[str, str]] = ()) -> str:
+
+def hosts_file(hostname: str, addresses: Iterable[str] = (), *, extra: Iterable[tuple[str, str]] = ()) -> str:
     """/etc/hosts as Docker writes it (hosts(5)).
 
-    names    the container's own, with blanks between
-    address  the container's own; None without a network
-    extra    (name, address) pairs of --add-host
+    hostname   what the container calls itself, with blanks between several names
+    addresses  the container's own
+    extra      (name, address) pairs of --add-host
     """
     lines = [
         ("127.0.0.1", "localhost"),
@@ -20,25 +23,14 @@ def hosts_file(names: str, address: str | None, *, extra: Iterable[tuple[str, st
         ("ff02::1", "ip6-allnodes"),
         ("ff02::2", "ip6-allrouters"),
         *((other, name) for name, other in extra),
-        *([(address, names)] if address is not None else []),
+        *((address, hostname) for address in addresses),
     ]
     return "".join(f"{number}\t{names}\n" for number, names in lines)
 
 
-def with_network(text: str, network: str, lines: Iterable[tuple[str, str]]) -> str:
-    """A hosts file with other lines about one network, (address, names) pairs; without any there is no word of it.
-
-    All other lines stay as they are: somebody in the container may have added some.
-    """
-    begin, end = f"# {network}: the containers on it, kept by labctr", f"# {network}: end"
-    kept, inside = [], False
-    for line in text.splitlines():
-        inside = inside or line == begin
-        if not inside:
-            kept.append(line)
-        inside = inside and line != end
-    block = [f"{address}\t{names}" for address, names in lines]
-    return "".join(f"{line}\n" for line in [*kept, *([begin, *block, end] if block else [])])
+def with_address(text: str, address: str, hostname: str) -> str:
+    """A hosts file in which the container has one address more."""
+    return f"{text}{address}\t{hostname}\n"
 
 
 def without_address(text: str, address: str) -> str:
@@ -90,6 +82,32 @@ def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], option
     return "".join(f"{line}\n" for line in [*kept, *own])
 
 
+def served_resolv_conf(text: str) -> str:
+    """The resolv.conf of a container that asks our name server, made of one that names that one's servers.
+
+    As libnetwork's rebuildDNS (20.10): the container asks IPv6 servers itself, and our server first for every name.
+    """
+    search, options = _last(text, "search"), _last(text, "options")
+    if not any(option.startswith("ndots:") for option in options):
+        options.append("ndots:0")
+    servers = [NAME_SERVER, *(one for one in nameservers(text) if ":" in one and not is_loopback(one))]
+    lines = [("search", *search)] if search else []
+    lines += [*(("nameserver", one) for one in servers), ("options", *options)]
+    return "".join(f"{' '.join(line)}\n" for line in lines)
+
+
+def dots(text: str) -> int:
+    """How many dots a name must have to be asked for as it is, 0 where a resolv.conf does not say (ndots)."""
+    numbers = [option.removeprefix("ndots:") for option in _last(text, "options") if option.startswith("ndots:")]
+    return int(numbers[-1]) if numbers and numbers[-1].isascii() and numbers[-1].isdigit() else 0
+
+
+def _last(text: str, word: str) -> list[str]:
+    """What the last line that begins with a word says, for that one counts."""
+    found = [words[1:] for line in text.splitlines() if (words := line.split())[:1] == [word]]
+    return found[-1] if found else []
+
+
 def names_by_id(text: str) -> dict[int, str]:
     """The names in a passwd(5) or group(5) file by their numbers; the first entry of a number counts."""
     names: dict[int, str] = {}
@@ -105,6 +123,11 @@ def nameservers(text: str) -> tuple[str, ...]:
     return tuple(words[1] for line in text.splitlines() if len(words := line.split()) > 1 and words[0] == "nameserver")
 
 
-def _is_loopback_nameserver(line: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether an address is of the loopback."""
     # By the text alone: the module ipaddress would be a hundredth of a container's start.
-    return any(address.startswith("127.") or address.strip("0:") == "1" for address in nameservers(line))
+    return address.startswith("127.") or address.strip("0:") == "1"
+
+
+def _is_loopback_nameserver(line: str) -> bool:
+    return any(map(is_loopback, nameservers(line)))

@@ -215,10 +215,10 @@ def test_a_working_directory_that_is_what_a_process_has_open_is_refused(cwd: str
 
 
 def test_hosts_names_the_container_last() -> None:
-    lines = hosts_file("web", "172.17.0.2", extra=[("db", "10.0.0.7")]).splitlines()
+    lines = hosts_file("web", ["172.17.0.2"], extra=[("db", "10.0.0.7")]).splitlines()
     assert lines[0] == "127.0.0.1\tlocalhost"
     assert lines[-2:] == ["10.0.0.7\tdb", "172.17.0.2\tweb"]
-    assert "web" not in hosts_file("web", None)
+    assert "web" not in hosts_file("web")
 
 
 def test_nameservers_on_the_hosts_loopback_are_left_out() -> None:

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pylab_container.formats.etc import hosts_file, with_dns, with_network, without_address
-
-LINES = [("10.0.0.2", "web 0123456789ab www"), ("10.0.0.3", "client")]
+from pylab_container.formats.etc import dots, hosts_file, served_resolv_conf, with_address, with_dns, without_address
 
 
-def test_a_networks_names_come_and_go_and_leave_the_rest() -> None:
-    before = hosts_file("box", "10.0.0.3") + "10.9.8.7 mine\n"
-    after = with_network(before, "shop", LINES)
-    assert after.startswith(before)
-    assert "10.0.0.2\tweb 0123456789ab www\n" in after
-    assert with_network(after, "shop", LINES) == after
-    assert with_network(after, "shop", []) == before
-
-
-def test_two_networks_do_not_touch_each_other() -> None:
-    both = with_network(with_network("", "one", LINES[:1]), "one-more", LINES[1:])
-    assert with_network(both, "one", []) == with_network("", "one-more", LINES[1:])
-
-
-def test_a_block_without_an_end_is_replaced_whole() -> None:
-    cut = with_network("127.0.0.1 localhost\n", "shop", LINES).rsplit("\n", 2)[0]
-    assert with_network(cut, "shop", []) == "127.0.0.1 localhost\n"
+def test_an_address_comes_and_goes_and_leaves_the_rest() -> None:
+    before = hosts_file("box", ["10.0.0.3"]) + "10.9.8.7 mine\n"
+    after = with_address(before, "10.0.0.2", "box.lab box")
+    assert after.removeprefix(before) == "10.0.0.2\tbox.lab box\n"
+    assert without_address(after, "10.0.0.2") == before
 
 
 def test_an_address_goes_with_all_its_lines() -> None:
@@ -60,3 +46,24 @@ def test_dns_options_replace_the_hosts(
     servers: tuple[str, ...], search: tuple[str, ...], options: tuple[str, ...], expected: str
 ) -> None:
     assert with_dns(HOST, servers=servers, search=search, options=options) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("", "nameserver 127.0.0.11\noptions ndots:0\n"),
+        (HOST, "search old.example\nnameserver 127.0.0.11\noptions ndots:2\n"),
+        (
+            "nameserver 127.0.0.53\nnameserver ::1\nnameserver 2001:db8::1\noptions rotate\n",
+            "nameserver 127.0.0.11\nnameserver 2001:db8::1\noptions rotate ndots:0\n",
+        ),
+        ("search a\nsearch b c\noptions x\noptions y\n", "search b c\nnameserver 127.0.0.11\noptions y ndots:0\n"),
+    ],
+)
+def test_a_container_with_our_name_server_asks_that(text: str, made: str) -> None:
+    assert served_resolv_conf(text) == made
+
+
+@pytest.mark.parametrize(("text", "number"), [("", 0), (HOST, 2), ("options ndots:x\n", 0), ("options ndots:0\n", 0)])
+def test_how_many_dots_a_name_must_have(text: str, number: int) -> None:
+    assert dots(text) == number

@@ -22,7 +22,7 @@ from pylab_container.engine.containers import lifetime, waiting
 from pylab_container.engine.containers.lifetime import no_such_container as no_such_container
 from pylab_container.engine.containers.options import UpdateOptions, arguments, environment_list
 from pylab_container.engine.images.image import DOCKER_VERSION, Image, machine_architecture
-from pylab_container.engine.networks import endpoints, links
+from pylab_container.engine.networks import endpoints, links, names
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats import reference as references
 from pylab_container.formats.image import Json, child_config
@@ -299,6 +299,7 @@ class Container:
             taken = {known.name: known for known in records.all()}
             self._after(record, Event.RENAME)
             renamed = records.update(record, name=self._engine.containers.choose_name(name.removeprefix("/"), taken))
+            names.tell(self._engine, renamed)
         lifetime.tell(self._engine, "renamed", renamed, attributes={"oldName": f"/{record.name}"})
 
     def update(self, **options: Unpack[UpdateOptions]) -> None:

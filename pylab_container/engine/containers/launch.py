@@ -16,11 +16,11 @@ from msgspec.structs import replace
 
 from pylab_container.engine.containers import remap, sandbox
 from pylab_container.engine.containers.options import merge_environment
-from pylab_container.engine.networks import links
+from pylab_container.engine.networks import links, names
 from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import InvalidInput, RuntimeFailed
 from pylab_container.formats import bundle
-from pylab_container.formats.etc import container_resolv_conf, hosts_file, with_dns
+from pylab_container.formats.etc import hosts_file
 from pylab_container.formats.hostconfig import DEFAULT_SHM_SIZE
 from pylab_container.formats.timestamps import NEVER
 from pylab_container.host import linux, programs
@@ -313,42 +313,31 @@ def _fill_volume(volume: Path, inside: int) -> None:
 def write_network_files(
     engine: Engine,
     record: ContainerRecord,
-    address: str | None,
+    addresses: Sequence[str] = (),
     *,
     gateway: str = "",
     linked: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write hostname, hosts and resolv.conf. In place: they are mounted by their inode.
 
-    address  the container's own, None as long as it has none; gateway is what host-gateway stands for
-    linked   (names, address) of containers that it is linked to
+    addresses  the container's own; gateway is what host-gateway stands for
+    linked     (names, address) of containers that it is linked to
     """
     directory, host = engine.records.directory(record.id), record.host_config
     hostname = record.config.get("Hostname") or record.short_id
     (directory / "hostname").write_text(f"{hostname}\n")
-    domain = record.config.get("Domainname")
-    names = f"{hostname}.{domain} {hostname}" if domain else hostname
-    hosts = hosts_file(names, address, extra=[*_extra_hosts(record, gateway), *linked])
+    hosts = hosts_file(own_name(record), addresses, extra=[*_extra_hosts(record, gateway), *linked])
     if host.get("NetworkMode") == "host":  # as in Docker: its names are the host's, too
         extra = "".join(f"{number}\t{name}\n" for name, number in _extra_hosts(record, "127.0.0.1"))
         hosts = _text(Path("/etc/hosts")) + extra
     (directory / "hosts").write_text(hosts)
-    (directory / "resolv.conf").write_text(
-        with_dns(
-            _resolv_conf(host),
-            servers=host.get("Dns") or (),
-            search=host.get("DnsSearch") or (),
-            options=host.get("DnsOptions") or (),
-        )
-    )
+    (directory / "resolv.conf").write_text(names.resolv_conf(record))
 
 
-def _resolv_conf(host_config: Mapping[str, Any]) -> str:
-    """The host's, as far as a container can use it; with the host's network all of it."""
-    text = _text(Path("/etc/resolv.conf"))
-    if host_config.get("NetworkMode") == "host":
-        return text
-    return container_resolv_conf(text, fallback=_text(Path("/run/systemd/resolve/resolv.conf")))
+def own_name(record: ContainerRecord) -> str:
+    """What a container's hosts file calls itself."""
+    hostname, domain = record.config.get("Hostname") or record.short_id, record.config.get("Domainname")
+    return f"{hostname}.{domain} {hostname}" if domain else str(hostname)
 
 
 def _extra_hosts(record: ContainerRecord, gateway: str) -> list[tuple[str, str]]:

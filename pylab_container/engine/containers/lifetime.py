@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from pylab_container.engine import failures, recovery
 from pylab_container.engine.containers import launch, remap
-from pylab_container.engine.networks import attachment_events, endpoints
+from pylab_container.engine.networks import attachment_events, endpoints, names
 from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import Conflict, ContainerNotFound, LabError
 from pylab_container.formats import health
@@ -141,7 +141,7 @@ def start(
 def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restarting: bool) -> ContainerRecord:
     """All that comes before the process is let go; the record as it is after that."""
     root = remap.mount_root(engine, record)
-    launch.write_network_files(engine, record, None)
+    launch.write_network_files(engine, record)
     fresh = volume_mounts.mount(engine, record)
     launch.fill_volumes(record, root, mounted=fresh)
     made = _create_process(engine, record, root, exit_hook=exit_hook)
@@ -199,6 +199,8 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
 def settled(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     """The record, corrected if its process has ended since it was written. Raises ContainerNotFound."""
     if not _is_stale(engine, record):
+        if record.state in ALIVE:
+            names.keep(engine, record)
         return record
     with engine.records.lock(record.id):
         return settle(engine, read(engine, record.id))

@@ -5,12 +5,8 @@
     none     none
     others   made by users: a bridge each, where containers find each other by name
 
-Names are resolved by the containers' own /etc/hosts, which are rewritten for all members of a network
-whenever one comes or goes. Docker runs a name server in its daemon; we have no daemon, and a server
-per network would be one more process that can be killed. A file cannot: what a crash leaves in it is
-a name of an address where nobody answers, and the next change of the network takes it away, since
-the members are read from the kernel each time. The price: programs that ask a name server
-themselves (dig, nslookup) see nothing of it.
+A name server of ours resolves the names (runtime/names): one process for all containers of the data root, as Docker
+has one in its daemon. It comes with the first container on a network of users and goes with the last.
 """
 
 from __future__ import annotations

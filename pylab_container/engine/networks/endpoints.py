@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container.engine.containers import launch
-from pylab_container.engine.networks import links
+from pylab_container.engine.networks import links, names
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.formats import ports
 from pylab_container.formats.bridgeoptions import bridge_options
-from pylab_container.formats.etc import with_network, without_address
+from pylab_container.formats.etc import with_address, without_address
 from pylab_container.formats.hostconfig import parse_address, parse_mac
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE
-from pylab_container.formats.links import link_pairs, parse_link
+from pylab_container.formats.links import link_pairs
 from pylab_container.host.files import rewrite
 from pylab_container.store.records import ContainerRecord
 
@@ -99,29 +100,29 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
     except BaseException:
         disconnect_all(engine, record)
         raise
-    first = joined[0].endpoint
+    own = [address for one in joined for address in _addresses(one.endpoint)]
     linked = links.host_lines(engine, record)
-    launch.write_network_files(engine, record, first.address, gateway=first.gateway, linked=linked)
+    launch.write_network_files(engine, record, own, gateway=joined[0].endpoint.gateway, linked=linked)
     for one in joined:
         if one.network.name == "bridge":
             links.tell_parents(engine, record, one.endpoint.address)
-    for one in joined:
-        _refresh_hosts(engine, one.network)
     documents = {one.network.name: one.document for one in joined}
-    return _settings(pid, documents, ports.ports_document(record.config.get("ExposedPorts") or (), published))
+    settings = _settings(pid, documents, ports.ports_document(record.config.get("ExposedPorts") or (), published))
+    names.serve(engine, replace(record, pid=pid, network=settings))
+    return settings
 
 
 def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
     """Take a container off its networks, whatever of them it is on, and its ports off the host."""
     if not has_bridges(record):
         return
+    names.forget(engine, record)
     if _requests(record):
         engine.bridge.ports.withdraw(record.id)
     for name, document in {network_mode(record): None, **(record.network.get("Networks") or {})}.items():
         with contextlib.suppress(NotFound, InvalidInput):  # it was removed since
             network = _find(engine, name, document)
             network.bridge.disconnect(record.id)
-            _refresh_hosts(engine, network)
 
 
 def _find(engine: Engine, name: str, document: Json | None) -> Network:
@@ -180,6 +181,7 @@ def connect(engine: Engine, network: Network, container: Container, wish: Json) 
                 interface = _next_interface(present)
                 leads_out = not _exit(present)
                 new = _join(network, record, wish, record.pid, interface, leads_out=leads_out)
+            _add_to_hosts(engine, record, new.endpoint)
             if network.name == "bridge":
                 links.tell_parents(engine, record, new.endpoint.address)
             documents[network.name] = new.document
@@ -187,8 +189,9 @@ def connect(engine: Engine, network: Network, container: Container, wish: Json) 
                 settings["Ports"] = _publish_again(engine, record, [*present, new])
         else:
             documents[network.name] = endpoint_document(wish)
-        engine.records.update(record, network=_with_networks(settings, documents))
-    _refresh_hosts(engine, network)
+        changed = engine.records.update(record, network=_with_networks(settings, documents))
+        if record.state in ALIVE:
+            names.begin(engine, changed)
 
 
 def disconnect(engine: Engine, network: Network, container: Container, *, force: bool) -> None:
@@ -212,12 +215,11 @@ def disconnect(engine: Engine, network: Network, container: Container, *, force:
         if record.state in ALIVE and network.driver == "bridge":
             before = _joined(engine, record)
             network.bridge.disconnect(record.id)
-            _forget_names(engine, record, network, str(gone.get("IPAddress") or ""))
+            _remove_from_hosts(engine, record, gone)
             remaining = [one for one in before if one.network != network]
             if (was := _exit(before)) and was.network == network:
                 settings["Ports"] = _use_another_exit(engine, record, remaining)
-        engine.records.update(record, network=_with_networks(settings, documents))
-    _refresh_hosts(engine, network)
+        names.tell(engine, engine.records.update(record, network=_with_networks(settings, documents)))
 
 
 def _refuse_connection(network: Network, record: ContainerRecord, wish: Json) -> None:
@@ -301,7 +303,8 @@ def _join(
         link_local=chosen.get("LinkLocalIPs") or (),
         default_route=leads_out,
     )
-    document = endpoint_document(wish, network=network, endpoint=endpoint, short_id=record.short_id)
+    own = (record.short_id, str(record.config.get("Hostname") or record.short_id))
+    document = endpoint_document(wish, network=network, endpoint=endpoint, own=own)
     return _Joined(network, endpoint, document)
 
 
@@ -352,69 +355,43 @@ def _publish(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined])
         raise Conflict(message, hint=error.hint) from error
 
 
-# ---- names ------------------------------------------------------------------------------------
+# ---- hosts ------------------------------------------------------------------------------------
 
 
-def _refresh_hosts(engine: Engine, network: Network) -> None:
-    """Write the names of all that are on a user's network into each one's hosts file."""
-    if network.is_predefined:
-        return
+def _add_to_hosts(engine: Engine, record: ContainerRecord, endpoint: Endpoint) -> None:
+    own = launch.own_name(record)
+    for address in _addresses(endpoint):
+        _change_hosts(engine, record, partial(with_address, address=address, hostname=own))
+
+
+def _remove_from_hosts(engine: Engine, record: ContainerRecord, document: Json) -> None:
+    for address in filter(None, (document.get("IPAddress"), document.get("GlobalIPv6Address"))):
+        _change_hosts(engine, record, partial(without_address, address=address))
+
+
+def _change_hosts(engine: Engine, record: ContainerRecord, change: Callable[[str], str]) -> None:
     with engine.network_store.lock_hosts():
-        members = [
-            (endpoint, record)
-            for endpoint in network.bridge.endpoints()
-            if (record := engine.records.load(endpoint.container_id))
-        ]
-        everyone = [line for endpoint, record in members for line in _host_lines(endpoint, _names(network, record))]
-        known = {name: endpoint for endpoint, record in members for name in (*_names(network, record), record.id)}
-        for endpoint, record in members:
-            own = _host_lines(endpoint, [str(record.config.get("Hostname") or record.short_id)])
-            linked = [
-                line
-                for name, alias in map(parse_link, _document(network, record).get("Links") or ())
-                if name in known
-                for line in _host_lines(known[name], [alias])
-            ]
-            _rewrite_hosts(engine, record.id, network, [*own, *linked, *everyone])
-
-
-def _document(network: Network, record: ContainerRecord) -> Json:
-    """What a container's record says about one network."""
-    documents = record.network.get("Networks") or {}
-    return documents.get(network.name) or documents.get(network.id) or {}
-
-
-def _names(network: Network, record: ContainerRecord) -> list[str]:
-    aliases = _document(network, record).get("Aliases") or ()
-    return list(dict.fromkeys([record.name, record.short_id, *aliases]))
-
-
-def _host_lines(endpoint: Endpoint, names: Sequence[str]) -> list[tuple[str, str]]:
-    return [(address, " ".join(names)) for address in (endpoint.address, endpoint.address6) if address]
-
-
-def _rewrite_hosts(engine: Engine, container_id: str, network: Network, lines: Sequence[tuple[str, str]]) -> None:
-    path = engine.records.directory(container_id) / "hosts"
-    with contextlib.suppress(FileNotFoundError):  # it is being removed
-        rewrite(path, with_network(path.read_text(), network.name, lines))
-
-
-def _forget_names(engine: Engine, record: ContainerRecord, network: Network, address: str) -> None:
-    with engine.network_store.lock_hosts(), contextlib.suppress(FileNotFoundError):
         path = engine.records.directory(record.id) / "hosts"
-        rewrite(path, without_address(with_network(path.read_text(), network.name, []), address))
+        rewrite(path, change(path.read_text()))
+
+
+def _addresses(endpoint: Endpoint) -> list[str]:
+    return [address for address in (endpoint.address, endpoint.address6) if address]
 
 
 # ---- documents --------------------------------------------------------------------------------
 
 
 def endpoint_document(
-    wish: Json, *, network: Network | None = None, endpoint: Endpoint | None = None, short_id: str = ""
+    wish: Json, *, network: Network | None = None, endpoint: Endpoint | None = None, own: Sequence[str] = ()
 ) -> Json:
-    """Docker's EndpointSettings: what was asked for and, with an endpoint, what it became."""
-    aliases = [name for name in wish.get("Aliases") or () if name != short_id]
+    """Docker's EndpointSettings: what was asked for and, with an endpoint, what it became.
+
+    own  names that it has on every network of users, besides its own
+    """
+    aliases = [name for name in wish.get("Aliases") or () if name not in own]
     if network is not None and not network.is_predefined:
-        aliases.append(short_id)
+        aliases += dict.fromkeys(own)
     six = endpoint.address6 if endpoint else ""
     return {
         "IPAMConfig": wish.get("IPAMConfig"),

@@ -1,0 +1,142 @@
+"""What containers are called on users' networks, and whom they ask: what the name server (runtime/names) is told.
+
+The default bridge knows no names: a container on that alone asks the host's servers itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pylab_container.formats import etc
+from pylab_container.formats.links import parse_link
+from pylab_container.host.files import rewrite
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.formats.zone import Place, Server
+    from pylab_container.runtime.names.service import NameServer
+    from pylab_container.store.records import ContainerRecord
+
+_WITHOUT = ("bridge", "default", "host", "none")  # networks where nobody has a name
+
+
+def is_served(record: ContainerRecord) -> bool:
+    """Whether the container is on a network of users, or will be when it runs."""
+    names = record.network.get("Networks") or [str(record.host_config.get("NetworkMode") or "bridge")]
+    return any(name not in _WITHOUT and not name.startswith("container:") for name in names)
+
+
+def resolv_conf(record: ContainerRecord) -> str:
+    """The container's /etc/resolv.conf: its servers' names or ours, with the host's network all that the host has."""
+    host = record.host_config
+    text = _text("/etc/resolv.conf")
+    if is_served(record):
+        return etc.served_resolv_conf(_as_wished(text, host))
+    if host.get("NetworkMode") != "host":
+        text = etc.container_resolv_conf(text, fallback=_text("/run/systemd/resolve/resolv.conf"))
+    return _as_wished(text, host)
+
+
+def serve(engine: Engine, record: ContainerRecord) -> None:
+    """Tell the name server of a container that has its networks, and wait until it can ask. Raises RuntimeFailed."""
+    if is_served(record):
+        _write(engine, record)
+        _server(engine).serve(record.id)
+
+
+def begin(engine: Engine, record: ContainerRecord) -> None:
+    """The same for a running container that is on one network more; it has asked others up to now."""
+    if is_served(record):
+        rewrite(engine.records.directory(record.id) / "resolv.conf", resolv_conf(record))
+        serve(engine, record)
+
+
+def tell(engine: Engine, record: ContainerRecord) -> None:
+    """A running container is on fewer networks, or has another name. It is served as long as it runs."""
+    if _is_known(engine, record):
+        _write(engine, record)
+
+
+def forget(engine: Engine, record: ContainerRecord) -> None:
+    """A container is off its networks."""
+    if _is_known(engine, record):
+        _server(engine).forget(record.id)
+
+
+def keep(engine: Engine, record: ContainerRecord) -> None:
+    """The name server of a running container runs: if it was killed, another one does."""
+    if _is_known(engine, record):
+        _server(engine).ensure()
+
+
+def _directory(engine: Engine) -> Path:
+    return engine.run_root / "names"
+
+
+def _is_known(engine: Engine, record: ContainerRecord) -> bool:
+    return (_directory(engine) / record.id).exists()
+
+
+def _server(engine: Engine) -> NameServer:
+    from pylab_container.runtime.names.service import NameServer
+
+    return NameServer(_directory(engine))
+
+
+def _write(engine: Engine, record: ContainerRecord) -> None:
+    from pylab_container.formats.zone import Resident
+
+    text = _as_wished(_text("/etc/resolv.conf"), record.host_config)
+    resident = Resident(
+        pid=record.pid,
+        namespace=os.stat(f"/proc/{record.pid}/ns/net").st_ino,
+        places=_places(record),
+        servers=_servers(record, text),
+        single_labels=etc.dots(text) == 0,
+    )
+    _server(engine).write(record.id, resident)
+
+
+def _places(record: ContainerRecord) -> dict[str, Place]:
+    from pylab_container.formats.zone import Place
+
+    return {
+        document["NetworkID"]: Place(
+            network=name,
+            names=(record.name, *(document.get("Aliases") or ())),
+            addresses=tuple(filter(None, (document["IPAddress"], document["GlobalIPv6Address"]))),
+            links={alias.lower(): other for other, alias in map(parse_link, document.get("Links") or ())},
+        )
+        for name, document in record.network["Networks"].items()
+        if name not in _WITHOUT and document.get("IPAddress")
+    }
+
+
+def _servers(record: ContainerRecord, text: str) -> tuple[Server, ...]:
+    """Whom the name server asks. What listens on the host's loopback is no way out of internal networks."""
+    from pylab_container.formats.zone import Server
+
+    leads_out = any(document.get("Gateway") for document in record.network["Networks"].values())
+    own = bool(record.host_config.get("Dns"))
+    found = [Server(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
+    return tuple(one for one in found if leads_out or not one.on_host)
+
+
+def _as_wished(text: str, host_config: Mapping[str, Any]) -> str:
+    """A resolv.conf with what --dns, --dns-search and --dns-opt say."""
+    return etc.with_dns(
+        text,
+        servers=host_config.get("Dns") or (),
+        search=host_config.get("DnsSearch") or (),
+        options=host_config.get("DnsOptions") or (),
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

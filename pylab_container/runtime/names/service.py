@@ -1,0 +1,91 @@
+"""Whether the resolver runs, and who it knows; see __init__.py for what lies where."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pylab_container.errors import RuntimeFailed
+from pylab_container.formats.zone import Resident
+from pylab_container.host import programs
+from pylab_container.host.files import write_atomic
+
+_WAITING = 128  # containers that start at once
+_PATIENCE = 20.0  # seconds that it gets to come up and to open its sockets
+
+
+class NameServer:
+    """The resolver of one data root; directory is <run root>/names."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(self, container_id: str, resident: Resident) -> None:
+        """Note who a container is; from now on others find it, if it is served."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(self._directory / container_id, msgspec.json.encode(resident), mode=0o600)
+
+    def forget(self, container_id: str) -> None:
+        """It is called nothing any more. No error where it never was."""
+        (self._directory / container_id).unlink(missing_ok=True)
+
+    def serve(self, container_id: str) -> None:
+        """Wait until a container that was written down can ask. Raises RuntimeFailed."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self.ensure()
+            with contextlib.suppress(ConnectionError, FileNotFoundError):
+                if answer := self._request(container_id):
+                    break
+            if time.monotonic() > deadline:
+                raise RuntimeFailed("the name server does not start", hint=f"see {self._directory}")
+            time.sleep(0.001)
+        if error := answer.decode().strip():
+            raise RuntimeFailed(f"the name server cannot serve the container: {error}")
+
+    def ensure(self) -> None:
+        """Start the resolver where it does not run; it finds all that were written down."""
+        with self._lock() as lock:
+            if lock is None:
+                return
+            path = self._directory / "socket"
+            path.unlink(missing_ok=True)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+                server.bind(str(path))
+                server.listen(_WAITING)
+                # The lock is the open file's: it goes over to the new process, and with that one's end it is free.
+                command = [sys.executable, "-m", f"{__package__}.resolver", str(self._directory)]
+                with programs.spawn(
+                    ["setsid", "--fork", *command], stdin=server.fileno(), pass_fds=(lock,), directory="/"
+                ) as parent:
+                    parent.wait()
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[int | None]:
+        """The lock's descriptor, locked; None where a resolver has it."""
+        path = self._directory / "lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # One that has just ended took its file along: a lock on that one keeps nobody away.
+            yield lock if path.exists() and os.path.samestat(os.fstat(lock), path.stat()) else None
+        except BlockingIOError:
+            yield None
+        finally:
+            os.close(lock)
+
+    def _request(self, container_id: str) -> bytes:
+        """What the resolver says, a line; b"" where it ends meanwhile."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(_PATIENCE)
+            client.connect(str(self._directory / "socket"))
+            client.sendall(container_id.encode() + b"\n")
+            return client.recv(1000)
