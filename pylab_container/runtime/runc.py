@@ -162,10 +162,8 @@ def _remove_cgroup(container_id: str) -> None:
     In every hierarchy of cgroup v1, and in the one of v2 (cgroups(7)). Other containers' cgroups come and go
     meanwhile: os.walk() passes by what has gone.
     """
-    for parent, names, _ in os.walk("/sys/fs/cgroup"):
-        if container_id not in names:
-            continue
-        directory = Path(parent, container_id)
+    found = [Path(top, container_id) for top, names, _ in os.walk("/sys/fs/cgroup") if container_id in names]
+    for directory in found:
         with contextlib.suppress(OSError):
             for pid in (directory / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)

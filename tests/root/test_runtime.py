@@ -379,6 +379,20 @@ def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
         execute(machine, "true")
 
 
+def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine) -> None:
+    script = 'while :; do mkdir "$0/a" "$0/a/b" "$0/a/b/c"; rmdir "$0/a/b/c" "$0/a/b" "$0/a"; done'
+    top = next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir()) / "labctr-busy"
+    top.mkdir()
+    busy = programs.spawn(["sh", "-c", script, str(top)])
+    try:
+        for _ in range(40):
+            machine.runc.delete("nobody", force=True)
+    finally:
+        busy.kill()
+        busy.wait()
+        programs.run(["find", str(top), "-depth", "-type", "d", "-delete"])
+
+
 def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -> None:
     runc = machine.runc
     machine.create("c1", "sleep", "100")

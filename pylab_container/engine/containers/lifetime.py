@@ -178,6 +178,7 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     log = record.host_config.get("LogConfig") or {}
     bundle = launch.write_bundle(engine, record, root)
     if endpoints.has_bridges(record):
+        names.prepare(engine, record)
         engine.prepare_network()  # while the runtime works and this thread waits for it
     return engine.conmon.create(
         record.id,

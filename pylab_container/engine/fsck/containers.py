@@ -30,7 +30,7 @@ def check_halves(engine: Engine, report: Report) -> None:
     """Layers, files and locks of what is no container: it was killed while it came or went."""
     claimed = engine.layers.leases.claimed("container")
     places = [engine.layers.root / "mounts", engine.records.root, engine.locks, engine.run_root]
-    places += [engine.run_root / "runc", engine.run_root / "exits"]
+    places += [engine.run_root / "runc", engine.run_root / "exits", engine.run_root / "names"]
     for path in [path for place in places if place.is_dir() for path in place.iterdir() if _ID.fullmatch(path.name)]:
         container_id = path.name
         if engine.records.exists(container_id) or container_id in claimed:
@@ -47,6 +47,7 @@ def _what(path: Path) -> str:
         "containers": "the directory of files",
         "runc": "runc's record",
         "exits": "the exit status",
+        "names": "what is known to the name server of",
     }
     return f"{kinds.get(path.parent.name, 'the bundle')} {path.name[:12]}"
 
@@ -54,7 +55,7 @@ def _what(path: Path) -> str:
 def _clear(engine: Engine, container_id: str) -> None:
     """Take away everything that bears the id of a container that does not exist."""
     monitor = Monitor(container_id, bundle=engine.run_root / container_id, exit_directory=engine.run_root / "exits")
-    if monitor.bundle.exists() or (engine.run_root / "runc" / container_id).exists():
+    if any((engine.run_root / place / container_id).exists() for place in (".", "runc", "names")):
         engine.conmon.abandon(monitor)
         endpoints.disconnect_unknown(engine, container_id)
         shutil.rmtree(monitor.bundle, ignore_errors=True)

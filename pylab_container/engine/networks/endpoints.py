@@ -91,6 +91,7 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
             {} if network_mode(record).startswith("container:") else {network_mode(record): endpoint_document({})}
         )
         return _settings(pid, settings, {})
+    serving = names.serve(engine, replace(record, pid=pid))
     joined: list[_Joined] = []
     try:
         with engine.network_store.lock(shared=True):
@@ -108,7 +109,9 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
             links.tell_parents(engine, record, one.endpoint.address)
     documents = {one.network.name: one.document for one in joined}
     settings = _settings(pid, documents, ports.ports_document(record.config.get("ExposedPorts") or (), published))
-    names.serve(engine, replace(record, pid=pid, network=settings))
+    if serving is not None:
+        names.tell(engine, replace(record, pid=pid, network=settings))
+        serving.result()
     return settings
 
 
@@ -116,7 +119,7 @@ def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
     """Take a container off its networks, whatever of them it is on, and its ports off the host."""
     if not has_bridges(record):
         return
-    names.forget(engine, record)
+    names.forget(engine, record.id)
     if _requests(record):
         engine.bridge.ports.withdraw(record.id)
     for name, document in {network_mode(record): None, **(record.network.get("Networks") or {})}.items():
@@ -132,6 +135,7 @@ def _find(engine: Engine, name: str, document: Json | None) -> Network:
 
 def disconnect_unknown(engine: Engine, container_id: str) -> None:
     """Take what is left of a container without a record off all networks."""
+    names.forget(engine, container_id)
     engine.bridge.ports.withdraw(container_id)
     for network in engine.networks.list():
         if network.driver == "bridge":

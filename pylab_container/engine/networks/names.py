@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from pylab_container.formats import etc
 from pylab_container.formats.links import parse_link
+from pylab_container.host.background import Background
 from pylab_container.host.files import rewrite
 
 if TYPE_CHECKING:
@@ -40,35 +43,47 @@ def resolv_conf(record: ContainerRecord) -> str:
     return _as_wished(text, host)
 
 
-def serve(engine: Engine, record: ContainerRecord) -> None:
-    """Tell the name server of a container that has its networks, and wait until it can ask. Raises RuntimeFailed."""
+def prepare(engine: Engine, record: ContainerRecord) -> None:
+    """The name server comes up while the runtime makes the container."""
     if is_served(record):
+        _server(engine).ensure()
+
+
+def serve(engine: Engine, record: ContainerRecord) -> Background[None] | None:
+    """Open the name server's sockets in a container that has a process, in the background: its result() waits for that.
+
+    What it is called is to be told when it has its networks. result() raises RuntimeFailed.
+    """
+    if not is_served(record):
+        return None
+    server = _server(engine)
+    _write(engine, replace(record, network={}))
+    return Background(lambda: server.serve(record.id))
+
+
+def begin(engine: Engine, record: ContainerRecord) -> None:
+    """A running container is on one network more; it may have asked others up to now. Raises RuntimeFailed."""
+    if is_served(record):
+        rewrite(engine.records.directory(record.id) / "resolv.conf", resolv_conf(record))
         _write(engine, record)
         _server(engine).serve(record.id)
 
 
-def begin(engine: Engine, record: ContainerRecord) -> None:
-    """The same for a running container that is on one network more; it has asked others up to now."""
-    if is_served(record):
-        rewrite(engine.records.directory(record.id) / "resolv.conf", resolv_conf(record))
-        serve(engine, record)
-
-
 def tell(engine: Engine, record: ContainerRecord) -> None:
-    """A running container is on fewer networks, or has another name. It is served as long as it runs."""
-    if _is_known(engine, record):
+    """A container that is served has other networks or another name; it is served as long as it runs."""
+    if _is_known(engine, record.id):
         _write(engine, record)
 
 
-def forget(engine: Engine, record: ContainerRecord) -> None:
-    """A container is off its networks."""
-    if _is_known(engine, record):
-        _server(engine).forget(record.id)
+def forget(engine: Engine, container_id: str) -> None:
+    """A container is off its networks, or is none any more."""
+    if _is_known(engine, container_id):
+        _server(engine).forget(container_id)
 
 
 def keep(engine: Engine, record: ContainerRecord) -> None:
     """The name server of a running container runs: if it was killed, another one does."""
-    if _is_known(engine, record):
+    if _is_known(engine, record.id):
         _server(engine).ensure()
 
 
@@ -76,8 +91,8 @@ def _directory(engine: Engine) -> Path:
     return engine.run_root / "names"
 
 
-def _is_known(engine: Engine, record: ContainerRecord) -> bool:
-    return (_directory(engine) / record.id).exists()
+def _is_known(engine: Engine, container_id: str) -> bool:
+    return (_directory(engine) / container_id).exists()
 
 
 def _server(engine: Engine) -> NameServer:
@@ -110,7 +125,7 @@ def _places(record: ContainerRecord) -> dict[str, Place]:
             addresses=tuple(filter(None, (document["IPAddress"], document["GlobalIPv6Address"]))),
             links={alias.lower(): other for other, alias in map(parse_link, document.get("Links") or ())},
         )
-        for name, document in record.network["Networks"].items()
+        for name, document in (record.network.get("Networks") or {}).items()
         if name not in _WITHOUT and document.get("IPAddress")
     }
 
@@ -119,7 +134,7 @@ def _servers(record: ContainerRecord, text: str) -> tuple[Server, ...]:
     """Whom the name server asks. What listens on the host's loopback is no way out of internal networks."""
     from pylab_container.formats.zone import Server
 
-    leads_out = any(document.get("Gateway") for document in record.network["Networks"].values())
+    leads_out = any(document.get("Gateway") for document in (record.network.get("Networks") or {}).values())
     own = bool(record.host_config.get("Dns"))
     found = [Server(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
     return tuple(one for one in found if leads_out or not one.on_host)
