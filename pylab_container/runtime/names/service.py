@@ -71,6 +71,7 @@ class NameServer:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int | None]:
         """The lock's descriptor, locked; None where a resolver has it."""
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._directory / "lock"
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
