@@ -42,13 +42,15 @@ def _config(config: Json) -> Json:
 
 
 def _named(settings: Json, attributes: Json, version: Version) -> Json:
-    """An EndpointSettings; the short id is one of its Aliases until 1.44, and one of its DNSNames."""
+    """An EndpointSettings; the short id is one of its Aliases until 1.44, and one of its DNSNames.
+
+    What came later is a list, as the description of these versions has it, even where dockerd says null.
+    """
     document = _endpoint(settings)
     short_id, aliases = attributes["Id"][:12], document["Aliases"] or []
-    names = dict.fromkeys([attributes["Name"].removeprefix("/"), short_id, *aliases])
-    document["DNSNames"] = list(names) if aliases else None
+    document["DNSNames"] = list(dict.fromkeys([attributes["Name"].removeprefix("/"), *aliases])) if aliases else []
     if version >= (1, 45):
-        document["Aliases"] = [alias for alias in aliases if alias != short_id] or None
+        document["Aliases"] = [alias for alias in aliases if alias != short_id]
     return document
 
 

@@ -29,7 +29,6 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
         "HostConfig.KernelMemoryTCP": Span(since=(1, 40)),
         f"{_BIND}.NonRecursive": Span(since=(1, 40)),
         "HostConfig.KernelMemory": Span(until=(1, 42)),
-        "HostConfig.ConsoleSize": Span(since=(1, 42)),
         f"{_BIND}.CreateMountpoint": Span(since=(1, 42)),
         "HostConfig.Annotations": Span(since=(1, 43)),
         "Healthcheck.StartInterval": Span(since=(1, 44)),
