@@ -15,6 +15,7 @@ once, and renders the answer:
     call.py        one request: its parameters, its body, the engine
     fields.py      what a document that a client sent says, each value of the type that it must have
     streams.py     what goes on for long: bodies, JSON lines, the output of blocking iterators
+    connection.py  a connection while it speaks HTTP
     hijack.py      connections that stop being HTTP: attach and exec
     sharing.py     the streams of a process, which several clients may be attached to
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
 from pylab_container.daemon.call import ENGINE, HEADERS, WORKERS, Call, answer, parse_version
@@ -96,6 +96,8 @@ def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResp
     async def handle(request: web.Request) -> web.StreamResponse:
         """Every failure as the API tells it: a status and {"message": …}."""
         try:
+            if request.version < HttpVersion10:
+                raise InvalidInput("malformed HTTP version", hint="HTTP/1.1 stands at the end of the first line")
             if request.method == "OPTIONS":
                 return web.Response()
             if (clean := _cleaned(request.raw_path)) is not None:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pylab_container import __version__
 from pylab_container.daemon import VERSION
+from pylab_container.daemon.connection import Connection
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
 
@@ -63,6 +64,11 @@ class Call:
         self.engine = request.app[ENGINE]
         self.version = version
         self.names = names
+
+    @property
+    def input_ended(self) -> asyncio.Event:
+        """Set once the client sends no more. It wants an answer, but does not wait for what is still to happen."""
+        return cast(Connection, self.request.protocol).input_ended
 
     @property
     def name(self) -> str:
@@ -146,13 +152,16 @@ class Call:
     async def body(self) -> bytes:
         """The whole body, as long as it is no longer than a document may be. Raises InvalidInput."""
         pieces, size = [], 0
-        async for piece in self.request.content.iter_any():
-            pieces.append(piece)
-            size += len(piece)
-            if size > _LONGEST_DOCUMENT:
-                raise InvalidInput(
-                    f"request body too large: more than {_LONGEST_DOCUMENT} bytes", hint="send a shorter document"
-                )
+        try:
+            async for piece in self.request.content.iter_any():
+                pieces.append(piece)
+                size += len(piece)
+                if size > _LONGEST_DOCUMENT:
+                    raise InvalidInput(
+                        f"request body too large: more than {_LONGEST_DOCUMENT} bytes", hint="send a shorter document"
+                    )
+        except web.RequestPayloadError as error:
+            raise InvalidInput("unexpected EOF", hint="send as much as the request's head says") from error
         return b"".join(pieces)
 
     async def opened(self, function: Callable[[], Closable]) -> Closable:

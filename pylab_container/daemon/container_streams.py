@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 from aiohttp import WSMsgType, web
 from msgspec.structs import replace
@@ -227,7 +227,10 @@ async def wait(call: Call) -> web.StreamResponse:
         await response.prepare(call.request)
     document: Json = {"Error": None} if call.before("1.42") else {}
     try:
-        document["StatusCode"] = await _until(call, container, first, condition)
+        status = await _while_asked(call, _until(call, container, first, condition))
+        document |= (
+            {"StatusCode": -1, "Error": {"Message": "context canceled"}} if status is None else {"StatusCode": status}
+        )
     except LabError as error:
         if not response.prepared:
             raise
@@ -237,6 +240,17 @@ async def wait(call: Call) -> web.StreamResponse:
     await response.write(json.dumps(document).encode() + b"\n")
     await response.write_eof()
     return response
+
+
+async def _while_asked(call: Call, waiting: Coroutine[None, None, int]) -> int | None:
+    """Wait as long as the client has not ended its input; None once it has, as dockerd does."""
+    status, ended = asyncio.ensure_future(waiting), asyncio.ensure_future(call.input_ended.wait())
+    try:
+        await asyncio.wait({status, ended}, return_when=asyncio.FIRST_COMPLETED)
+        return status.result() if status.done() else None
+    finally:
+        status.cancel()
+        ended.cancel()
 
 
 async def _until(call: Call, container: Container, first: ContainerRecord, condition: str) -> int:

@@ -6,13 +6,13 @@ Source: Docker Engine API, "Attach to a container": hijacking, and the stream fo
 from __future__ import annotations
 
 import asyncio
-import select
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
 from pylab_container.daemon.call import HEADERS, Call
+from pylab_container.daemon.connection import gone
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
@@ -54,9 +54,7 @@ class Hijacked:
         """Whether nobody is there any more; who has only closed his direction, as docker does, still listens."""
         if self._writer.is_closing():
             return True
-        poll = select.poll()
-        poll.register(self._writer.get_extra_info("socket").fileno(), 0)
-        return bool(poll.poll(0))  # POLLHUP and POLLERR, which nobody asks for: poll(2)
+        return gone(self._writer.get_extra_info("socket").fileno())
 
     def close(self) -> None:
         """End it, once everything is sent."""
@@ -89,6 +87,8 @@ def hijack(call: Call, content_type: str) -> Hijacked:
     protocol.connection_made(transport)
     if early.data:
         reader.feed_data(bytes(early.data))
+    if call.input_ended.is_set():
+        reader.feed_eof()
     transport.resume_reading()
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     writer.write(_head(content_type, upgrade))

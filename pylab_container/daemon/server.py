@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from aiohttp import web
 
 from pylab_container.daemon.application import application
+from pylab_container.daemon.connection import Connection
 from pylab_container.daemon.request_log import RequestLog, writing
 from pylab_container.daemon.routes import ROUTES
 from pylab_container.engine import Engine
@@ -63,27 +64,31 @@ def serve(
 async def _serve(
     engine: Engine, sockets: Sequence[socket.socket], request_log: logging.Logger | None, ready: Callable[[], None]
 ) -> None:
-    runner = web.AppRunner(
-        application(engine, ROUTES),
-        handler_cancellation=True,
-        access_log=request_log,
-        access_log_class=RequestLog,
-        shutdown_timeout=_GRACE,
-        logger=_http_logger(),
-        # A build's parameters and credentials are in one line each; 1 MB is what Go's server takes (net/http).
-        max_line_size=_LONGEST_LINE,
-        max_field_size=_LONGEST_LINE,
-        auto_decompress=False,  # what is compressed are archives, and the engine sees that by itself
-    )
+    runner = web.AppRunner(application(engine, ROUTES), handler_cancellation=True, shutdown_timeout=_GRACE)
     await runner.setup()
-    ended = asyncio.Event()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, ended.set)
+
+    def connection() -> Connection:
+        return Connection(
+            runner.server,
+            loop=loop,
+            access_log=request_log,
+            access_log_class=RequestLog,
+            logger=_http_logger(),
+            # A build's parameters and credentials are in one line each; 1 MB is what Go's server takes (net/http).
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+            auto_decompress=False,  # what is compressed are archives, and the engine sees that by itself
+        )
+
     try:
-        for one in sockets:
-            await web.SockSite(runner, one, backlog=512).start()
+        servers = [await loop.create_server(connection, sock=one, backlog=512) for one in sockets]
         ready()
         await ended.wait()
+        for server in servers:
+            server.close()
     finally:
         await runner.cleanup()
 

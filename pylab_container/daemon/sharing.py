@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 from collections import deque
 from collections.abc import Callable
 
 from aiohttp import web
 
 from pylab_container.daemon.call import Call
+from pylab_container.daemon.connection import gone
 from pylab_container.engine.containers.container import Attachment, Container
 
 _AHEAD = 1_000_000  # bytes of output that may wait for a client
@@ -122,11 +122,7 @@ class SharedStreams:
     @property
     def live(self) -> bool:
         """Whether there is somebody at the other end, which is so for one run of a container."""
-        if self._closed:
-            return False
-        poll = select.poll()
-        poll.register(self._attachment.fileno(), 0)
-        return not poll.poll(0)  # POLLHUP, which nobody asks for: poll(2)
+        return not self._closed and not gone(self._attachment.fileno())
 
     async def send(self, data: bytes) -> None:
         """Share.send() for any of the clients. One has to wait until what another one sends has been taken."""

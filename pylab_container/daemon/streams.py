@@ -65,8 +65,8 @@ Work = Callable[[Callable[[Item], bool], threading.Event], None]
 class Feed(Generic[Item]):
     """The items of something that blocks, in an event loop.
 
-    start  makes an iterable, in a thread of its own; it gets an event that is set when nobody listens any more,
-           which an iterable that waits must look at
+    start  makes an iterable, in a thread of its own; it gets an event that is set when nobody waits for what is
+           still to happen, which an iterable that waits must look at
 
     Errors of the iterable are raised where its items are awaited.
     """
@@ -79,7 +79,9 @@ class Feed(Generic[Item]):
         self._ahead = ahead
         self._loop = asyncio.get_running_loop()
         self._workers = call.request.app[WORKERS]
+        self._input_ended = call.input_ended
         self._stop = threading.Event()
+        self._unheard = False
         self._items: deque[Item] = deque()
         self._room = threading.Semaphore(ahead)
         self._news = asyncio.Event()
@@ -97,6 +99,7 @@ class Feed(Generic[Item]):
         """Items as they come: all that are there at once."""
         running = self._loop.run_in_executor(self._workers, self._run)
         running.add_done_callback(_look_at)
+        hearing = asyncio.ensure_future(self._hear())
         try:
             while not self._ended or self._items:
                 await self._news.wait()
@@ -105,8 +108,15 @@ class Feed(Generic[Item]):
                     yield batch
             await running
         finally:
+            hearing.cancel()
+            self._unheard = True
             self._stop.set()
             self._room.release(self._ahead)
+
+    async def _hear(self) -> None:
+        """A client that sends no more gets what there is, and then the end."""
+        await self._input_ended.wait()
+        self._stop.set()
 
     def _take(self) -> list[Item]:
         batch = []
@@ -123,7 +133,7 @@ class Feed(Generic[Item]):
 
     def _put(self, item: Item) -> bool:
         self._room.acquire()
-        if self._stop.is_set():
+        if self._unheard:
             self._room.release()
             return False
         self._items.append(item)

@@ -178,7 +178,7 @@ class EventLog:
     ) -> Iterator[Json]:
         """Events in their order, and those that come.
 
-        since    seconds since 1970; None: only what comes from now on
+        since    seconds since 1970; None: only what comes from now on, but with until all that was (as dockerd does)
         until    when to stop, None: never
         filters  container, event, image, label, network, type, volume
         stop     set by another thread: nothing more comes
@@ -187,7 +187,7 @@ class EventLog:
         """
         wanted = filters or {}
         refuse_unknown(wanted, FILTERS)
-        first = time.time() if since is None else since
+        first = since or 0.0 if until is not None or since is not None else time.time()
         for told in self._all(until, stop or threading.Event()):
             moment = told["timeNano"] / 10**9
             if until is not None and moment > until:

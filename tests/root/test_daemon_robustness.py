@@ -356,6 +356,79 @@ def test_a_client_that_vanishes_in_the_middle_of_its_body_leaves_nothing(
     assert not list((engine.data_root / "tmp").glob("*"))
 
 
+_ANSWERED = [
+    # What follows, waits or works for long ends at once; the rest is answered in full. dockerd was asked the same.
+    ("GET", "/version", b"", b"200", b'"ApiVersion"'),
+    ("GET", "/images/json", b"", b"200", b"busybox:1"),
+    ("POST", "/volumes/create", b'{"Name": "half"}', b"201", b'"half"'),
+    ("POST", "/volumes/create", b'{"Name": "cut', b"400", b"unexpected EOF"),
+    ("POST", "/containers/runs/restart?t=0", b"", b"204", b"\r\n\r\n"),
+    ("GET", "/containers/runs/logs?stdout=1", b"", b"200", b"early\n\r\n0\r\n\r\n"),
+    ("GET", "/containers/runs/logs?stdout=1&follow=1", b"", b"200", b"early\n\r\n0\r\n\r\n"),
+    ("GET", "/containers/runs/export", b"", b"200", b"\0\r\n0\r\n\r\n"),
+    ("GET", "/containers/runs/stats", b"", b"200", b"0\r\n\r\n"),
+    ("POST", "/containers/runs/wait", b"", b"200", b"context canceled"),
+    ("GET", "/events", b"", b"200", b"0\r\n\r\n"),
+    ("GET", "/images/busybox:1/get", b"", b"200", b"\0\r\n0\r\n\r\n"),
+    ("POST", "/commit?container=runs&repo=half", b"", b"201", b"sha256:"),
+]
+
+
+@pytest.fixture
+def runs(served: Daemon) -> Iterator[None]:
+    """A container with that name."""
+    body = {"Image": "busybox:1", "Cmd": ["sh", "-c", "echo early; sleep 1000"]}
+    assert served.api.post("/containers/create", body, name="runs").status == 201
+    assert served.api.post("/containers/runs/start").status == 204
+    deadline = time.monotonic() + 5
+    while served.api.get("/containers/runs/logs", stdout=1).body == b"" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    yield
+    assert served.api.delete("/containers/runs", force=1).status == 204
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "answer"), _ANSWERED)
+def test_who_has_said_all_is_answered_and_then_nothing_more_is_waited_for(
+    daemon: Daemon, runs: None, method: str, path: str, body: bytes, status: bytes, answer: bytes
+) -> None:
+    length = 40 if answer == b"unexpected EOF" else len(body)
+    head = f"{method} /v1.41{path} HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {length}"
+    with daemon.api.connect() as one:
+        one.sendall(f"{head}\r\n\r\n".encode() + body)
+        one.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := one.recv(1 << 20):
+            received += piece
+    assert received.split(b" ")[1] == status
+    assert answer in received
+
+
+def test_all_of_several_requests_of_who_has_said_all_are_answered(daemon: Daemon) -> None:
+    with daemon.api.connect() as one:
+        one.sendall(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n" * 3)
+        one.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := one.recv(1 << 20):
+            received += piece
+    assert received.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_who_has_said_all_and_goes_is_noticed_before_the_answer(daemon: Daemon, runs: None) -> None:
+    before = _sockets(daemon)
+    with daemon.api.connect() as one:
+        one.sendall(b"POST /v1.41/containers/runs/stop?t=5 HTTP/1.1\r\nHost: d\r\n\r\n")
+        one.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)
+        assert _sockets(daemon) == before + 1
+    time.sleep(0.5)
+    assert _sockets(daemon) == before
+
+
+def _sockets(daemon: Daemon) -> int:
+    files = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+    return sum(str(file.readlink()).startswith("socket:") for file in files)
+
+
 def test_clients_of_events_that_vanish_leave_no_thread_behind(daemon: Daemon) -> None:
     daemon.api.get("/images/json")
     for _ in range(30):
