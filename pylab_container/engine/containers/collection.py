@@ -109,7 +109,8 @@ class ContainerCollection:
         host = self._resolved(made.host_config)
         if host["Links"]:
             host["Links"] = links.resolve(engine, host["Links"])
-        host |= {name: value for name, value in (host_config or {}).items() if value or not host.get(name)}
+        said = sandbox.resolve(engine, host_config or {})
+        host |= {name: value for name, value in said.items() if value or not host.get(name)}
         return self.add(
             container_id,
             found.id,
