@@ -216,7 +216,10 @@ async def restart(call: Call) -> web.Response:
 
 async def kill(call: Call) -> web.Response:
     """Send a signal to its first process."""
-    container = await find(call)
+    try:
+        container = await find(call)
+    except ContainerNotFound as error:
+        raise ContainerNotFound(f"Cannot kill container: {call.name}: {error.message}", hint=error.hint) from error
     await call.run(container.kill, call.text("signal") or "SIGKILL")
     return no_content()
 

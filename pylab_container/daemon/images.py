@@ -12,6 +12,7 @@ from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
 from pylab_container.engine.filters import images as filtered
+from pylab_container.engine.filters import matching_names, refuse_unknown
 from pylab_container.engine.images.image import HistoryEntry, Image
 from pylab_container.engine.usage import disk_usage
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
@@ -21,6 +22,8 @@ from pylab_container.formats.timestamps import parse_rfc3339
 
 _TAR = "application/x-tar"
 _NONE = "<none>"
+_MOST_FOUND = 100
+"""How much a search may ask for."""
 
 
 def find(call: Call, name: str) -> Image:
@@ -51,9 +54,12 @@ def _listed(call: Call) -> list[Json]:
     documents = []
     for image in found:
         try:
-            documents.append(summary(image, call.version, shared=shared.get(image.id, -1)))
+            document = summary(image, call.version, shared=shared.get(image.id, -1))
         except ImageNotFound:  # removed meanwhile
             continue
+        if patterns := filters.get("reference"):
+            document |= {field: matching_names(document[field], patterns) for field in ("RepoTags", "RepoDigests")}
+        documents.append(document)
     return documents
 
 
@@ -112,6 +118,10 @@ def _step(entry: HistoryEntry) -> Json:
 
 async def search(call: Call) -> web.Response:
     """Nothing can be searched: Docker asks a service of Docker Hub's own, which no other registry has."""
+    limit = call.number("limit")
+    if limit is not None and not 0 <= limit <= _MOST_FOUND:
+        raise InvalidInput(f"Limit {limit} is outside the range of [1, {_MOST_FOUND}]", hint="leave --limit out")
+    refuse_unknown(call.filters(), ("is-automated", "is-official", "stars"))
     raise Unavailable(
         f'cannot search for "{call.text("term")}": registries have no search', hint="name the image to pull"
     )

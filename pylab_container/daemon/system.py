@@ -27,7 +27,7 @@ _DRIVERS = {
     "Volume": ["local"],
     "Network": ["bridge", "host", "null"],
     "Authorization": [],
-    "Log": ["json-file", "k8s-file", "none"],
+    "Log": ["json-file", "k8s-file", "local", "none"],
 }
 _NO_SWARM = {
     "NodeID": "",

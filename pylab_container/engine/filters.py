@@ -311,11 +311,16 @@ def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Ima
         and (not until or parse_rfc3339(image.config.created or NEVER) < min(until) * 10**9)
         and has_labels(image.config.config.get("Labels") or {}, labels)
         and (not dangling or (not image.tags) in dangling)
-        and (not patterns or any(_has_reference(image, pattern) for pattern in patterns))
+        and (not patterns or matching_names(image.tags, patterns))
     ]
 
 
-def _has_reference(image: Image, pattern: str) -> bool:
-    """Whether a name matches, with its tag or without: "deb*", "debian:12"."""
-    names = [name for tag in image.tags for name in (tag, tag.rpartition(":")[0])]
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+def matching_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Those of an image's names that match a pattern, as they are or without tag or digest: "deb*", "debian:12"."""
+    wanted = list(patterns)
+    return [name for name in names if any(_matches(name, pattern) for pattern in wanted)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    bare = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(bare, pattern)

@@ -183,11 +183,18 @@ def parse_tmpfs(destination: str, options: str) -> Json:
     return entry
 
 
+def invalid_name(name: str) -> str:
+    """Docker's words for a volume's name that cannot be one."""
+    return (
+        f'"{name}" includes invalid characters for a local volume name, only "{VOLUME_NAME[:-1]}" are allowed. '
+        "If you intended to pass a host directory, use absolute path"
+    )
+
+
 def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> Json:
     if kind == "volume" and source and not re.fullmatch(VOLUME_NAME, source):
         raise InvalidInput(
-            f'"{source}" includes invalid characters for a local volume name, only "{VOLUME_NAME}" are allowed. '
-            "If you intended to pass a host directory, use absolute path",
+            f"create {source}: {invalid_name(source)}",
             hint="a directory of the host is written with its whole path: /…",
         )
     if not destination.startswith("/"):

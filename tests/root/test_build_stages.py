@@ -99,7 +99,7 @@ def test_triggers_of_the_base_image_are_carried_out_first(engine: Engine, contex
 
 
 def test_a_stage_without_anything_is_no_image(engine: Engine, context: Context) -> None:
-    with pytest.raises(DockerfileError, match="no image was generated"):
+    with pytest.raises(DockerfileError, match="No image was generated"):
         engine.images.build(context("FROM scratch\n"))
 
 

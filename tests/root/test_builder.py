@@ -153,9 +153,9 @@ def test_the_context_ends_at_its_folder(engine: Engine, context: Context, tmp_pa
     (tmp_path / "secret").write_text("s")
     directory = context("COPY link /x\n", {})
     (directory / "link").symlink_to("../secret")
-    for text in ("COPY link /x\n", "COPY ../secret /x\n"):
+    for text, words in (("COPY link /x\n", "not found in build context"), ("COPY ../secret /x\n", "forbidden path")):
         context(text)
-        with pytest.raises(DockerfileError, match="not found in build context"):
+        with pytest.raises(DockerfileError, match=words):
             engine.images.build(directory)
 
 

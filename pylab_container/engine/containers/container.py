@@ -298,7 +298,11 @@ class Container:
                 raise InvalidInput("Renaming a container with the same name as its current name", hint="choose another")
             taken = {known.name: known for known in records.all()}
             self._after(record, Event.RENAME)
-            renamed = records.update(record, name=self._engine.containers.choose_name(name.removeprefix("/"), taken))
+            try:
+                chosen = self._engine.containers.choose_name(name.removeprefix("/"), taken)
+            except (InvalidInput, Conflict) as error:
+                raise type(error)(f"Error when allocating new name: {error.message}", hint=error.hint) from None
+            renamed = records.update(record, name=chosen)
             names.tell(self._engine, renamed)
         lifetime.tell(self._engine, "renamed", renamed, attributes={"oldName": f"/{record.name}"})
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from msgspec import Struct
 
-from pylab_container.engine.containers import lifetime, remap
+from pylab_container.engine.containers import launch, lifetime, remap
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.etc import names_by_id
@@ -128,8 +128,6 @@ def put_archive(
 
 def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
     """(uid, gid) of the container's own user, None where it names none."""
-    from pylab_container.engine.containers import launch
-
     name = str(container.record.config.get("User") or "")
     if not name:
         return None
@@ -163,6 +161,8 @@ def put_members(
     owner             uid and gid of all that is made, instead of the members' own
     """
     with _located(engine, container, path, write=True) as (root, inner):
+        if root == container.merged and container.record.host_config.get("ReadonlyRootfs"):
+            raise InvalidInput("container rootfs is marked read-only", hint="copy into a volume")
         with _opened(root, inner) as fd:  # it must be there …
             kind = os.fstat(fd).st_mode
         if not stat.S_ISDIR(kind) and not stat.S_ISLNK(kind):
@@ -237,18 +237,53 @@ def mounted(engine: Engine, container: Container) -> Iterator[Path]:
 @contextlib.contextmanager
 def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[Path, str]]:
     """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own."""
-    wanted = posixpath.normpath("/" + path.lstrip("/"))
-    mounts = sorted(container.record.mounts, key=lambda mount: len(mount["Destination"]), reverse=True)
+    mounts = sorted(_mounts(engine, container), key=lambda mount: len(mount["Destination"]), reverse=True)
+    wanted = _without_links(engine, container, path) if mounts else path
     for mount in mounts:
-        if Path(wanted).is_relative_to(mount["Destination"]) and os.path.isdir(mount["Source"]):
-            if write and not mount.get("RW", True):
-                raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
-            with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
-                ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
-                yield Path(mount["Source"]), posixpath.relpath(wanted, mount["Destination"]) + ending
-            return
+        if not Path(wanted).is_relative_to(mount["Destination"]):
+            continue
+        if write and not mount.get("RW", True):
+            raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
+        source, ending = Path(mount["Source"]), path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
+        with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
+            inner = posixpath.relpath(wanted, mount["Destination"])
+            if source.is_dir():
+                yield source, inner + ending
+            else:
+                yield source.parent, (source.name if inner == "." else f"{source.name}/{inner}") + ending
+        return
     with mounted(engine, container) as root:
         yield root, path
+
+
+def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
+    """What lies over a container's own files and is to be found on the host: also the files that the engine keeps."""
+    record = container.record
+    directory = engine.records.directory(launch.files_of(record))
+    kept = [
+        {"Type": "bind", "Source": str(directory / name), "Destination": f"/etc/{name}", "RW": True}
+        for name in launch.NETWORK_FILES
+    ]
+    given = [mount for mount in record.mounts if mount["Type"] in ("bind", "volume")]
+    taken = {mount["Destination"] for mount in given}
+    found = [*given, *(mount for mount in kept if mount["Destination"] not in taken)]
+    return [mount for mount in found if os.path.exists(mount["Source"])]
+
+
+def _without_links(engine: Engine, container: Container, path: str) -> str:
+    """A path with the links followed on the way to its last part, as far as the container's own files go.
+
+    The last part is followed, too, where the path says that it is a directory.
+    """
+    parts = posixpath.normpath("/" + path.lstrip("/")).lstrip("/").split("/")
+    with mounted(engine, container) as root:
+        for count in range(len(parts), 0, -1):
+            is_whole = count == len(parts) and not path.endswith(("/", "/."))
+            with contextlib.suppress(NotFound, InvalidInput):
+                with _opened(root, posixpath.join(*parts[:count], *([] if is_whole else [""]))) as fd:
+                    real = os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(root))
+                return posixpath.join("/", real, *parts[count:])
+    return posixpath.join("/", *parts)
 
 
 def _volume_present(engine: Engine, mount: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
@@ -281,6 +316,8 @@ def _opened(root: Path, path: str) -> Iterator[int]:
     flags = os.O_PATH | (0 if path.endswith("/") else os.O_NOFOLLOW)
     try:
         fd = linux.openat2(base, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
+    except NotADirectoryError as error:
+        raise InvalidInput(f"lstat {path}: not a directory", hint="leave what stands behind the file away") from error
     except OSError as error:
         raise NotFound(
             f"Could not find the file {path} in the container: {error.strerror}", hint="check the path"

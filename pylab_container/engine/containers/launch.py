@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+NETWORK_FILES = ("resolv.conf", "hostname", "hosts")
+"""Files of /etc that the engine keeps for each container."""
+
 # What the kernel or the engine mounts over: (path, kind or target of a link). moby's setupInitLayer.
 _INIT_FILES = (
     ("dev/pts", "directory"),
@@ -163,11 +166,11 @@ def _read_inside(root: Path, path: str) -> str:
 
 def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
     """All that is mounted into a container on top of Docker's defaults."""
-    directory = engine.records.directory(_files_of(record))
+    directory = engine.records.directory(files_of(record))
     options = ("rbind", "rprivate", *(["ro"] if record.host_config.get("ReadonlyRootfs") else []))
     own = [
         bundle.Mount(source=str(directory / name), destination=f"/etc/{name}", type="bind", options=options)
-        for name in ("resolv.conf", "hostname", "hosts")
+        for name in NETWORK_FILES
     ]
     given = [_mount(mount) for mount in record.mounts]
     taken = {mount.destination for mount in given}
@@ -175,7 +178,7 @@ def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
     return [mount for mount in defaults if mount.destination not in taken] + given
 
 
-def _files_of(record: ContainerRecord) -> str:
+def files_of(record: ContainerRecord) -> str:
     """Whose hosts, hostname and resolv.conf the container has: with the network of another one, that one's."""
     mode = str(record.host_config.get("NetworkMode") or "")
     return mode.removeprefix("container:") if mode.startswith("container:") else record.id

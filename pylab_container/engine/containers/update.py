@@ -34,11 +34,24 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> None:
     lifetime.tell(engine, "updated", updated)
 
 
+def _refuse_two_kinds_of_processor_time(old: Json, changes: Json) -> None:
+    """moby container/container_unix.go, 20.10: UpdateContainer."""
+    for name, words in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
+        told = ""
+        if changes.get("NanoCpus") and old.get(name):
+            told = f"Nano CPUs cannot be updated as {words} has already been set"
+        if changes.get(name) and old.get("NanoCpus"):
+            told = f"{words} cannot be updated as NanoCPUs has already been set"
+        if told:
+            raise InvalidInput(f"Conflicting options: {told}", hint="make another container")
+
+
 def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
     old = record.host_config
     changes = resources(options, processors=os.cpu_count() or 1)
     if options.get("pids_limit") is not None and changes.get("PidsLimit") is None:
         changes["PidsLimit"] = -1  # a limit that was there must be told to go
+    _refuse_two_kinds_of_processor_time(old, changes)
     memory, swap = changes.get("Memory"), old.get("MemorySwap") or 0
     if memory and "MemorySwap" not in changes and 0 < swap < memory:
         raise InvalidInput(

@@ -55,6 +55,7 @@ def push(engine: Engine, request: PushRequest) -> list[PushResult]:
     Raises ImageNotFound for a name that no image has here, Unauthorized, Unreachable, RegistryFailed.
     """
     reference = request.reference
+    Teller(engine, request.progress).message(f"The push refers to repository [{transfers.full_name(reference)}]")
     images = _images(engine, request)
     with transfers.opened(engine, reference, engine.registries.place(reference.domain), request.auth) as registry:
         push = _Push(engine, request, Repository(registry, reference.path, writes=True))
@@ -94,7 +95,6 @@ class _Push:
         self._auth = request.auth if request.auth is not None else {}
         self._tell = Teller(engine, request.progress)
         self._sent: dict[str, Descriptor] = {}
-        self._tell.message(f"The push refers to repository [{self._full_name}]")
 
     def send(self, reference: Reference, image_id: str) -> PushResult:
         """Send one image, and note what the registry calls it."""

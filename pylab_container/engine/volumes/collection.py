@@ -27,7 +27,7 @@ from msgspec import Struct
 from pylab_container.errors import InUse, InvalidInput, NotFound
 from pylab_container.formats.events import PruneDone, VolumeAction
 from pylab_container.formats.image import Json
-from pylab_container.formats.mounts import VOLUME_NAME
+from pylab_container.formats.mounts import VOLUME_NAME, invalid_name
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.formats.volumeoptions import check_options
 from pylab_container.host.files import locked, write_atomic
@@ -131,12 +131,10 @@ class VolumeCollection:
             check_options(driver_opts or {})
         except InvalidInput as error:
             raise InvalidInput(f"create {name}: {error.message}", hint=error.hint) from None
-        if not re.fullmatch(VOLUME_NAME, name) or len(name) < 2:
-            raise InvalidInput(
-                f'create {name}: "{name}" includes invalid characters for a local volume name, only "{VOLUME_NAME}" '
-                "are allowed. If you intended to pass a host directory, use absolute path",
-                hint="choose two or more letters, digits, _ . and -",
-            )
+        short = "volume name is too short, names should be at least two alphanumeric characters"
+        if len(name) < 2 or not re.fullmatch(VOLUME_NAME, name):
+            reason = short if len(name) == 1 else invalid_name(name)
+            raise InvalidInput(f"create {name}: {reason}", hint="choose two or more letters, digits, _ . and -")
         volume = Volume(name, self._root / name / "_data", self._engine)
         if not volume.path.is_dir():
             self._root.mkdir(mode=0o711, exist_ok=True)
