@@ -19,6 +19,7 @@
     │   ├── Unauthorized               125   401   it wants other credentials, or some
     │   └── Unreachable                125   500   nobody answered there
     ├── Unavailable                    125   503   a part of Docker that this engine does not have
+    │   └── Unimplemented              125   501   or has in a form that does not do this
     └── RuntimeFailed                  125   500   the machine or a program on it refused
         ├── CommandNotFound            127   400   the image has no such program
         ├── CommandNotExecutable       126   400   it has, but it cannot be executed
@@ -198,6 +199,12 @@ class Unavailable(LabError):
     """Something that Docker has and this engine has not, as a swarm."""
 
     http_status = 503
+
+
+class Unimplemented(Unavailable):
+    """dockerd says it of what it has switched off, and of what one of its parts does not do."""
+
+    http_status = 501
 
 
 class RuntimeFailed(LabError):

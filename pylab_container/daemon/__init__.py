@@ -13,7 +13,7 @@ once, and renders the answer:
 
     routes.py      every path, and which module answers it
     call.py        one request: its parameters, its body, the engine
-    fields.py      what a document that a client sent says, each value of the type that it must have
+    shapes.py      documents that clients send, read as dockerd reads them; fields.py: what they say
     streams.py     what goes on for long: bodies, JSON lines, the output of blocking iterators
     connection.py  a connection while it speaks HTTP
     hijack.py      connections that stop being HTTP: attach and exec

@@ -25,6 +25,7 @@ _WORKERS = 1000
 _LAST_MOMENT = 3.0  # seconds for a build to end the command that runs
 _VERSIONED = re.compile(r"/v([0-9.]{1,40})(/.*)")
 _UNCLEAN = re.compile(r"//|/\.(/|$)")
+_BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
 _ERRORS_ARE_DOCUMENTS = (1, 24)
 _AS_IT_IS = {"X-Content-Type-Options": "nosniff"}
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
@@ -39,7 +40,7 @@ _logger = logging.getLogger(__name__)
 class Route(NamedTuple):
     """A handler's place: path as in the API's documentation, without the version.
 
-    What stands for {name} may hold slashes, as names of images do.
+    What stands for {name} may hold slashes, as names of images do; {word} may not.
     """
 
     method: str
@@ -53,7 +54,7 @@ class Table:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
         for method, path, handler in routes:
-            pattern = re.compile(_PLACEHOLDER.sub(r"(?P<\1>.+)", path), re.DOTALL)
+            pattern = re.compile(_PLACEHOLDER.sub(_group, path), re.DOTALL)
             self._routes.setdefault((method, _first(path)), []).append((pattern, handler))
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
@@ -62,6 +63,10 @@ class Table:
             if found := pattern.fullmatch(path):
                 return handler, found.groupdict()
         raise NotFound("page not found", hint="the API's documentation tells what there is")
+
+
+def _group(placeholder: re.Match[str]) -> str:
+    return "(?P<word>[^/]+)" if placeholder[1] == "word" else f"(?P<{placeholder[1]}>.+)"
 
 
 def _first(path: str) -> str:
@@ -100,6 +105,7 @@ def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResp
                 raise InvalidInput("malformed HTTP version", hint="HTTP/1.1 stands at the end of the first line")
             if request.method == "OPTIONS":
                 return web.Response()
+            _refuse_unreadable(request.raw_path)
             if (clean := _cleaned(request.raw_path)) is not None:
                 return web.Response(status=301, headers={"Location": clean})
             version, path = _version_and_path(request.path)
@@ -140,6 +146,14 @@ def _speaks_plainly(path: str) -> bool:
     """Whether a path begins with a version whose errors are text."""
     found = _VERSIONED.fullmatch(path)
     return found is not None and parse_version(found[1]) < _ERRORS_ARE_DOCUMENTS
+
+
+def _refuse_unreadable(target: str) -> None:
+    """Raises InvalidInput for a target that Go's net/url does not take apart."""
+    if ";" in target.partition("?")[2]:
+        raise InvalidInput("invalid semicolon separator in query", hint="write & between parameters")
+    if bad := _BAD_ESCAPE.search(target):
+        raise InvalidInput(f'invalid URL escape "{target[bad.start() : bad.start() + 3]}"', hint="write %25 for %")
 
 
 def _cleaned(target: str) -> str | None:

@@ -40,10 +40,10 @@ async def copy(call: Call) -> web.StreamResponse:
     """The same as it was asked for until 1.23."""
     if not call.before("1.24"):
         raise NotFound("page not found", hint="GET /containers/NAME/archive")
-    path = fields.text(await call.document(), "Resource")
+    path = fields.text(await call.document({"Resource": str}), "Resource")
     if not path:
-        raise InvalidInput("path cannot be empty", hint='{"Resource": "/path"}')
-    return await _get(call, path)
+        raise InvalidInput("Path cannot be empty", hint='{"Resource": "/path"}')
+    return await _get(call, posixpath.join("/", path))
 
 
 async def _get(call: Call, path: str) -> web.StreamResponse:
@@ -82,7 +82,7 @@ def _named(call: Call, path: str) -> Iterator[None]:
 def _path(call: Call) -> str:
     path = call.text("path")
     if not path:
-        raise InvalidInput("missing path parameter", hint="send path=/…")
+        raise InvalidInput("bad parameter: path cannot be empty", hint="send path=/…")
     return path if path.startswith("/") else f"/{path}"
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from pylab_container.daemon import streams
+from pylab_container.daemon import creation, shapes, streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, answer, parse_json
+from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.engine.builder import BuildOptions, build
 from pylab_container.engine.builder.presenter import Presenter
-from pylab_container.errors import DockerfileError, InvalidInput, LabError, NotFound, StepRefused, Unavailable
+from pylab_container.errors import DockerfileError, InvalidInput, LabError, StepRefused, Unavailable
 from pylab_container.formats import progress
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import Event
@@ -98,12 +97,12 @@ def _options(call: Call) -> BuildOptions:
     return BuildOptions(
         names=tuple(references.parse_tag(name) for name in call.texts("t") if name),
         dockerfile=call.text("dockerfile") or None,
-        buildargs=_texts(call, "buildargs"),
-        labels=_texts(call, "labels"),
+        buildargs=_parameter(call, "buildargs", "build args", shapes.NAMES) or {},
+        labels=_parameter(call, "labels", "labels", shapes.NAMES) or {},
         target=call.text("target"),
         nocache=call.flag("nocache"),
         pull=call.flag("pull"),
-        cache_from=tuple(_list(call, "cachefrom")),
+        cache_from=tuple(_parameter(call, "cachefrom", "cache sources", [str]) or ()),
         network=call.text("networkmode"),
         extra_hosts=tuple(extra_hosts([host for text in call.texts("extrahosts") for host in _hosts(text)])),
         platform=call.text_since("1.32", "platform"),
@@ -112,28 +111,12 @@ def _options(call: Call) -> BuildOptions:
     )
 
 
-def _texts(call: Call, name: str) -> dict[str, str]:
-    """A parameter that is a JSON object of strings; null stands for a variable that the client does not have."""
-    text = call.text(name)
-    if text in ("", "null"):
-        return {}
-    found = parse_json(text.encode(), name)
-    for key, value in found.items():
-        if value is not None and not isinstance(value, str):
-            raise InvalidInput(f"error reading {name}: {key} is no text", hint='{"NAME": "value"}')
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _list(call: Call, name: str) -> list[Any]:
-    """A parameter that is a JSON list."""
-    text = call.text(name)
+def _parameter(call: Call, name: str, what: str, shape: Any) -> Any:
+    """A parameter that is JSON of this shape; None without it. Raises InvalidInput."""
     try:
-        found = json.loads(text) if text else []
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"error reading {name}: {error}", hint="send a JSON list") from None
-    if not isinstance(found, list | None):
-        raise InvalidInput(f"error reading {name}: not a list", hint="send a JSON list")
-    return found or []
+        return shapes.read(text.encode(), shape) if (text := call.text(name)) else None
+    except InvalidInput as error:
+        raise InvalidInput(f"error reading {what}: {error.message}", hint=error.hint) from None
 
 
 def _hosts(text: str) -> list[str]:
@@ -151,14 +134,11 @@ def _limits(call: Call) -> Json:
         "CpusetMems": call.text("cpusetmems"),
         "CgroupParent": call.text("cgroupparent"),
         "ShmSize": call.number("shmsize"),
-        "Ulimits": _list(call, "ulimits"),
+        "Ulimits": _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS),
     }
     if quota := call.number("cpuquota"):
         fields["NanoCpus"] = quota * 10**9 // (call.number("cpuperiod") or _PERIOD)
     limits = {name: value for name, value in fields.items() if value}
-    for one in limits.get("Ulimits", ()):
-        if not isinstance(one, dict) or not {"Name", "Soft", "Hard"} <= one.keys():
-            raise InvalidInput(f"invalid ulimit: {one}", hint='{"Name": "nofile", "Soft": 512, "Hard": 1024}')
     return complete_memory(limits)
 
 
@@ -177,13 +157,15 @@ async def prune(call: Call) -> web.Response:
 
 async def cancel(call: Call) -> web.Response:
     """A build of the classic builder ends when its client closes the connection; there are no others."""
-    if not (identity := call.text("id")):
+    if not call.text("id"):
         raise InvalidInput("build ID not provided", hint="id=…")
-    raise NotFound(f"no build {identity}", hint="close the connection of a build to end it")
+    return web.Response()
 
 
 async def session(call: Call) -> web.Response:
     """What BuildKit's clients open beside a build."""
+    if "Upgrade" not in call.request.headers:
+        raise InvalidInput("no upgrade proto in request", hint="Upgrade: h2c")
     raise Unavailable("this engine has no BuildKit", hint="DOCKER_BUILDKIT=0 docker build")
 
 
@@ -192,7 +174,7 @@ async def commit(call: Call) -> web.Response:
     name = call.text("container")
     if not name:
         raise InvalidInput('invalid name or ID supplied: ""', hint="container=NAME")
-    config = await call.document(optional=True)
+    config = await call.document(creation.COMMIT, optional=True)
     target, changes = target_name(call.text("repo"), call.text("tag")), instructions(call)
 
     def committed() -> str:

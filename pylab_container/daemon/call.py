@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from aiohttp import web
 
 from pylab_container import __version__
-from pylab_container.daemon import VERSION
+from pylab_container.daemon import VERSION, shapes
 from pylab_container.daemon.connection import Connection
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
@@ -41,6 +41,7 @@ Closable = TypeVar("Closable", bound=_Closable)
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 WORKERS: web.AppKey[ThreadPoolExecutor] = web.AppKey("workers", ThreadPoolExecutor)
 
+_JSON = re.compile(r"\s*application/json\s*(;\s*([^\s=;]+=[^;]+)?)*", re.IGNORECASE)
 _LONGEST_DOCUMENT = 4 << 20
 """Bytes; no honest description of a container is longer."""
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -126,28 +127,23 @@ class Call:
         if value in ("", "null"):
             return {}
         try:
-            found = parse_json(value.encode(), "filters")
+            found = shapes.read(value.encode(), {"*": shapes.ANY}, alone=True)
         except InvalidInput as error:
             raise UnreadableFilters(error, self.version) from None
-        filters: dict[str, list[str]] = {}
-        for name, wanted in found.items():
-            if not isinstance(wanted, list | dict) or not all(isinstance(one, str) for one in wanted):
-                raise InvalidInput(f"invalid filter '{name}'", hint='{"name": ["value", …]}')
-            filters[name] = list(wanted)
-        return filters
+        return {name: values for name, wanted in found.items() if (values := _values(name, wanted))}
 
-    async def document(self, *, optional: bool = False) -> Json:
-        """The body, a JSON object; optional: an empty body is an empty one. Raises InvalidInput."""
+    async def document(self, shape: Any, *, optional: bool = False) -> Json:
+        """The body, a JSON object of this shape; null is an empty one. optional: so is no body. Raises InvalidInput."""
         body = await self.body()
         if not body and optional:
             return {}
-        content_type = self.request.content_type
-        if body and content_type != "application/json":
+        content_type = self.request.headers.get("Content-Type", "")
+        if body and not _JSON.fullmatch(content_type):
             raise InvalidInput(
-                f'unsupported Content-Type header ({content_type}): must be "application/json"',
+                f"Content-Type specified ({content_type}) must be 'application/json'",
                 hint="say in the header what the body is",
             )
-        return parse_json(body, "the body")
+        return cast(Json, shapes.read(body, shape) or {})
 
     async def body(self) -> bytes:
         """The whole body, as long as it is no longer than a document may be. Raises InvalidInput."""
@@ -181,6 +177,13 @@ class Call:
         return await loop.run_in_executor(self.request.app[WORKERS], lambda: function(*arguments, **options))
 
 
+def _values(name: str, wanted: Any) -> list[str]:
+    """Of one filter. Raises InvalidInput."""
+    if not isinstance(wanted, list | dict | None) or not all(isinstance(one, str) for one in wanted or ()):
+        raise InvalidInput(f"invalid filter '{name}'", hint='{"name": ["value", …]}')
+    return list(wanted or ())
+
+
 def _close(opening: asyncio.Future[Closable]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
@@ -193,27 +196,6 @@ def parse_version(text: str) -> Version:
     while numbers and not numbers[-1]:
         numbers.pop()
     return tuple(numbers)
-
-
-def parse_json(text: bytes, what: str) -> Json:
-    """A JSON object. Raises InvalidInput, naming what was to be one."""
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"invalid JSON in {what}: {_what_is_wrong(error)}", hint="send one JSON object") from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"invalid JSON in {what}: {error}", hint="send one JSON object") from None
-    if not isinstance(found, dict):
-        raise InvalidInput(f"invalid JSON in {what}: not an object", hint="send one JSON object")
-    return cast(Json, found)
-
-
-def _what_is_wrong(error: json.JSONDecodeError) -> str:
-    """In the words that clients of dockerd know (Go's encoding/json); of a text without its end, one begins last."""
-    rest = error.doc[error.pos :].strip()
-    if not rest or rest.startswith('"'):
-        return "unexpected end of JSON input"
-    return f"invalid character '{rest[0]}' looking for beginning of value"
 
 
 def answer(document: object, status: int = 200) -> web.Response:

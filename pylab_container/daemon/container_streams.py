@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from msgspec.structs import replace
 
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.attaching import Client, Wish, asked, pump, until_gone
+from pylab_container.daemon.attaching import Client, Wish, asked, detach_keys, pump, until_gone
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
@@ -29,12 +29,20 @@ from pylab_container.formats.lifecycle import ALIVE, State
 from pylab_container.formats.logdriver import log_details
 from pylab_container.formats.timestamps import moment
 
+_CLOSING = 1.0  # seconds that a websocket's client gets to say goodbye
+
 # ---- attach --------------------------------------------------------------------------------------
 
 
 async def attach(call: Call) -> web.StreamResponse:
     """Connect the client with its streams, from now on or from its next start on."""
-    container = await find(call)
+    detach_keys(call.text("detachKeys"))
+    try:
+        container = await find(call)
+    except ContainerNotFound as error:  # dockerd has taken the connection over by then
+        return web.Response(
+            status=404, text=f"{error.message}\r\n", headers={"Content-Type": RAW, "Connection": "close"}
+        )
     record = await _attachable(call, container)
     tty = bool(record.config.get("Tty"))
     wish = asked(call, tty=tty, once=_is_for_once(record))
@@ -50,10 +58,12 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
     container = await find(call)
     record = await _attachable(call, container)
     wish = asked(call, tty=True, once=_is_for_once(record))
-    if call.before("1.42"):  # these parameters were in the documentation alone
+    if call.before("1.42") or not wish.shown:  # until then all were meant, whatever was said
         wish = replace(wish, shown=("stdout", "stderr"), stdin=True)
+    response = web.WebSocketResponse(timeout=_CLOSING)
+    if not response.can_prepare(call.request):
+        raise InvalidInput("not websocket protocol", hint="Upgrade: websocket")
     async with call.request.app[STARTS].expect(container.id) as future:
-        response = web.WebSocketResponse()
         await response.prepare(call.request)
         await _serve(call, container, _Websocket(response), wish, record, future)
         await response.close()
@@ -70,11 +80,11 @@ async def _attachable(call: Call, container: Container) -> ContainerRecord:
     record = await call.run(lambda: container.record)
     if record.state is State.PAUSED:
         raise Conflict(
-            f"Container {call.name} is paused, unpause the container before attach.", hint=f"labctr unpause {call.name}"
+            f"container {call.name} is paused, unpause the container before attach", hint=f"labctr unpause {call.name}"
         )
     if record.state is State.RESTARTING:
         raise Conflict(
-            f"Container {call.name} is restarting, wait until the container is running before attach.", hint="wait"
+            f"container {call.name} is restarting, wait until the container is running before attach", hint="wait"
         )
     return record
 
@@ -214,12 +224,12 @@ async def _send_log(call: Call, container: Container, client: Client, wish: Wish
 # ---- the end ---------------------------------------------------------------------------------------
 
 
+_CONDITIONS = ("not-running", "next-exit", "removed")
+
+
 async def wait(call: Call) -> web.StreamResponse:
     """Wait until it does not run, for its next end, or until it is removed; its exit status."""
-    condition = call.text_since("1.30", "condition") or "not-running"
-    if condition not in ("not-running", "next-exit", "removed"):
-        raise InvalidInput(f'invalid condition: "{condition}"', hint="there are not-running, next-exit and removed")
-    container = await find(call)
+    container, condition = await find(call), _condition(call)
     first = await call.run(lambda: container.record)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     if not call.before("1.30"):
@@ -251,6 +261,16 @@ async def _while_asked(call: Call, waiting: Coroutine[None, None, int]) -> int |
     finally:
         status.cancel()
         ended.cancel()
+
+
+def _condition(call: Call) -> str:
+    """What is waited for. Raises InvalidInput for what means nothing; until 1.41 that was the default."""
+    condition = call.text_since("1.30", "condition")
+    if condition in _CONDITIONS:
+        return condition
+    if condition and not call.before("1.42"):
+        raise InvalidInput(f'invalid condition: "{condition}"', hint=f"there are {', '.join(_CONDITIONS)}")
+    return "not-running"
 
 
 async def _until(call: Call, container: Container, first: ContainerRecord, condition: str) -> int:
@@ -293,6 +313,8 @@ async def stats(call: Call) -> web.StreamResponse:
     """What it uses: once, or once a second."""
     container = await find(call)
     if call.flag("stream", default=True):
+        if call.flag("one-shot"):
+            raise InvalidInput("cannot have stream=true and one-shot=true", hint="send stream=0")
         return await send_lines(call, lambda stop: _until_removed(container, stop), told=False)
     if call.flag("one-shot") and not call.before("1.41"):
         return answer(await call.run(usage.sample, call.engine, container.id))

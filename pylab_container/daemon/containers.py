@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -26,9 +27,11 @@ from pylab_container.errors import (
     InvalidInput,
     LabError,
     NotFound,
+    Unimplemented,
 )
 from pylab_container.formats.hostconfig import warnings
 from pylab_container.formats.platform import Platform
+from pylab_container.formats.signals import signal_number
 
 _MAC_ADDRESS = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
@@ -47,7 +50,7 @@ async def find(call: Call) -> Container:
 
 async def create(call: Call) -> web.Response:
     """Make a container, without starting it."""
-    body = known("ContainerCreate", await call.document(), call.version)
+    body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
     wanted = creation.wanted(body, name=call.text("name"), shares_ipc=call.before("1.40"))
     if call.before("1.44") and len(wanted.networks) > 1:
         names = ", ".join(sorted(wanted.networks))
@@ -195,8 +198,8 @@ def _as_of_runc(error: LabError) -> LabError:
 
 async def stop(call: Call) -> web.Response:
     """Ask it to end, and kill it where it does not; 304 where it does not run."""
-    container = await find(call)
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
+    container = await find(call)
     record = await call.run(lambda: container.record)
     if not record.state_document()["Running"]:
         return web.Response(status=304)
@@ -206,8 +209,8 @@ async def stop(call: Call) -> web.Response:
 
 async def restart(call: Call) -> web.Response:
     """Stop it, where it runs, and start it."""
-    container = await find(call)
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
+    container = await find(call)
     await call.request.app[STARTS].start(
         call, container, lambda clients: container.restart(seconds, signal=signal, clients=clients)
     )
@@ -216,11 +219,13 @@ async def restart(call: Call) -> web.Response:
 
 async def kill(call: Call) -> web.Response:
     """Send a signal to its first process."""
+    signal = call.text("signal") or "SIGKILL"
+    signal_number(signal)
     try:
         container = await find(call)
     except ContainerNotFound as error:
         raise ContainerNotFound(f"Cannot kill container: {call.name}: {error.message}", hint=error.hint) from error
-    await call.run(container.kill, call.text("signal") or "SIGKILL")
+    await call.run(container.kill, signal)
     return no_content()
 
 
@@ -238,8 +243,8 @@ async def unpause(call: Call) -> web.Response:
 
 async def resize(call: Call) -> web.Response:
     """Tell its terminal how large it is."""
-    container = await find(call)
     rows, columns = size_of_terminal(call)
+    container = await find(call)
     await call.run(container.resize, rows=rows, columns=columns)
     return web.Response()
 
@@ -259,17 +264,28 @@ def size_of_terminal(call: Call) -> tuple[int, int]:
 
 async def rename(call: Call) -> web.Response:
     """Give it another name."""
+    if not (name := call.text("name")):
+        raise InvalidInput("Neither old nor new names may be empty", hint="name=…")
     container = await find(call)
-    await call.run(container.rename, call.text("name"))
+    await call.run(container.rename, name)
     return no_content()
 
 
 async def update(call: Call) -> web.Response:
     """Change its limits or its restart policy."""
+    options = creation.changes(known("ContainerUpdate", await call.document(creation.UPDATE), call.version))
     container = await find(call)
-    options = creation.changes(known("ContainerUpdate", await call.document(), call.version))
     await call.run(lambda: container.update(**options))
     return answer({"Warnings": None})
+
+
+async def refuse_checkpoint(call: Call) -> NoReturn:
+    """Dockerd does this in experimental mode alone."""
+    raise Unimplemented(
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to "
+        "enable it.",
+        hint="this engine makes no checkpoints",
+    )
 
 
 async def remove(call: Call) -> web.Response:
@@ -283,6 +299,11 @@ async def remove(call: Call) -> web.Response:
     return no_content()
 
 
+async def refuse_nameless(call: Call) -> NoReturn:
+    """Nothing has no name."""
+    raise InvalidInput('invalid name or ID supplied: ""', hint="/containers/NAME")
+
+
 async def prune(call: Call) -> web.Response:
     """Remove all that do not run."""
     pruned = await call.run(call.engine.containers.prune, call.filters())
@@ -293,6 +314,10 @@ async def prune(call: Call) -> web.Response:
 
 
 ROUTES = (
+    Route("DELETE", "/containers/", refuse_nameless),
+    Route("GET", "/containers/{name}/checkpoints", refuse_checkpoint),
+    Route("POST", "/containers/{name}/checkpoints", refuse_checkpoint),
+    Route("DELETE", "/containers/{name}/checkpoints/{checkpoint}", refuse_checkpoint),
     Route("POST", "/containers/create", create),
     Route("POST", "/containers/prune", prune),
     Route("GET", "/containers/json", show_all),

@@ -7,12 +7,13 @@ know, so empty ones, and those that say what happens anyway, ask for nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 from msgspec import Struct
 
-from pylab_container.daemon import fields
+from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.call import Json
 from pylab_container.engine.containers.options import ContainerOptions, UpdateOptions
 from pylab_container.engine.networks import endpoints
@@ -20,15 +21,6 @@ from pylab_container.errors import InvalidInput
 from pylab_container.formats import blockio
 from pylab_container.formats.hostconfig import port_bindings
 
-# Fields of HostConfig that creation.py reads, and those that only may say what happens anyway.
-_READ = frozenset(
-    "Annotations AutoRemove Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps "
-    "CapAdd CapDrop CgroupParent CgroupnsMode ConsoleSize ContainerIDFile CpuPeriod CpuQuota CpuShares CpusetCpus "
-    "CpusetMems DeviceCgroupRules Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Init IpcMode Links LogConfig "
-    "MaskedPaths Memory MemoryReservation MemorySwap MemorySwappiness Mounts NanoCpus NetworkMode OomKillDisable "
-    "OomScoreAdj PidMode PidsLimit PortBindings Privileged PublishAllPorts ReadonlyPaths ReadonlyRootfs RestartPolicy "
-    "SecurityOpt ShmSize Sysctls Tmpfs UTSMode Ulimits UsernsMode VolumeDriver VolumesFrom".split()
-)
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Both names of the one that there is."""
 _HARMLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -37,11 +29,84 @@ _HARMLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "StorageOpt": ((), "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
 }
 """{field: (what it may be, what is said of all else, in moby's words)}."""
-_CONFIG = frozenset(
-    "ArgsEscaped AttachStderr AttachStdin AttachStdout Cmd Domainname Entrypoint Env ExposedPorts Healthcheck "
-    "HostConfig Hostname Image Labels MacAddress NetworkDisabled NetworkingConfig OnBuild OpenStdin Runtime Shell "
-    "StdinOnce StopSignal StopTimeout Tty User Volumes WorkingDir".split()
-)
+_REFUSED = (
+    "BlkioWeight BlkioWeightDevice Cgroup CpuRealtimePeriod CpuRealtimeRuntime DeviceRequests "
+    "Isolation KernelMemory KernelMemoryTCP Runtime StorageOpt"
+).split()
+"""Fields of HostConfig that only may say what happens anyway."""
+_CONFIG = {
+    **shapes.named("ArgsEscaped AttachStderr AttachStdin AttachStdout NetworkDisabled OpenStdin StdinOnce Tty", bool),
+    **shapes.named("Domainname Hostname Image MacAddress Runtime StopSignal User WorkingDir", str),
+    **shapes.named("Cmd Entrypoint Shell", shapes.WORDS),
+    **shapes.named("Env OnBuild", [str]),
+    **shapes.named("ExposedPorts Volumes", {"*": {}}),
+    "Healthcheck": {"Test": [str], **shapes.named("Interval Timeout StartPeriod StartInterval Retries", int)},
+    "Labels": shapes.NAMES,
+    "StopTimeout": int,
+}
+ULIMITS = [{"Name": str, "Soft": int, "Hard": int}]
+_RATES = [{"Path": str, "Rate": int}]
+_MOUNT = {
+    **shapes.named("Type Source Target Consistency", str),
+    "ReadOnly": bool,
+    "BindOptions": {
+        "Propagation": str,
+        **shapes.named("NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive", bool),
+    },
+    "VolumeOptions": {
+        "NoCopy": bool,
+        "Labels": shapes.NAMES,
+        "Subpath": str,
+        "DriverConfig": {"Name": str, "Options": shapes.NAMES},
+    },
+    "TmpfsOptions": {"SizeBytes": int, "Mode": int, "Options": shapes.ANY},
+    "ClusterOptions": shapes.ANY,
+}
+_LIMITS = {
+    **shapes.named(
+        "CpuPeriod CpuQuota CpuShares Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus OomScoreAdj "
+        "PidsLimit ShmSize",
+        int,
+    ),
+    **shapes.named("CgroupParent CpusetCpus CpusetMems", str),
+    **shapes.named(" ".join(blockio.FIELDS.values()), _RATES),
+    "OomKillDisable": bool,
+    "RestartPolicy": {"Name": str, "MaximumRetryCount": int},
+    "Ulimits": ULIMITS,
+}
+_HOST_CONFIG = {
+    **shapes.named(" ".join(_REFUSED), shapes.ANY),
+    **_LIMITS,
+    **shapes.named("AutoRemove Init Privileged PublishAllPorts ReadonlyRootfs", bool),
+    **shapes.named("CgroupnsMode ContainerIDFile IpcMode NetworkMode PidMode UTSMode UsernsMode VolumeDriver", str),
+    **shapes.named(
+        "Binds CapAdd CapDrop DeviceCgroupRules Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links MaskedPaths "
+        "ReadonlyPaths SecurityOpt VolumesFrom",
+        [str],
+    ),
+    **shapes.named("Annotations Sysctls Tmpfs", shapes.NAMES),
+    "ConsoleSize": [int],
+    "Devices": [shapes.named("PathOnHost PathInContainer CgroupPermissions", str)],
+    "LogConfig": {"Type": str, "Config": shapes.NAMES},
+    "Mounts": [_MOUNT],
+    "PortBindings": {"*": [{"HostIp": str, "HostPort": str}]},
+}
+ENDPOINT = {
+    **shapes.named("Aliases Links", [str]),
+    "DriverOpts": shapes.NAMES,
+    "IPAMConfig": {"IPv4Address": str, "IPv6Address": str, "LinkLocalIPs": [str]},
+    "MacAddress": str,
+}
+"""The shape of an EndpointSettings, as far as it is the client's to choose."""
+CREATE = {**_CONFIG, "HostConfig": _HOST_CONFIG, "NetworkingConfig": {"EndpointsConfig": {"*": ENDPOINT}}}
+"""The shape of POST /containers/create."""
+COMMIT = _CONFIG
+"""The shape of POST /commit."""
+UPDATE = {**shapes.named(" ".join(_REFUSED), shapes.ANY), **_LIMITS}
+"""The shape of POST /containers/{id}/update."""
+
+
+_PORTS = re.compile("([0-9]{1,9}(-[0-9]{1,9})?)?", re.ASCII)
 
 
 class Wanted(Struct, frozen=True):
@@ -70,17 +135,19 @@ def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
     if shares_ipc and not fields.text(host, "IpcMode"):
         host = {**host, "IpcMode": "shareable"}
     _refuse_unknown(body, host)
-    image = fields.text(body, "Image")
-    if not image:
+    if not _CONFIG.keys() & body.keys():
         raise InvalidInput("Config cannot be empty in order to create a container", hint="send at least an Image")
+    image = fields.text(body, "Image")
+    if not (image or body.get("Cmd") or body.get("Entrypoint")):
+        raise InvalidInput("No command specified", hint="send at least an Image")
     options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
     if fields.flag(body, "NetworkDisabled"):
         options["network_mode"] = "none"
-    options |= {"name": name.removeprefix("/") or None, **_life(body, host)}
+    options |= {"name": _called(name), **_life(body, host)}
     given = {key: value for key, value in options.items() if value is not None}
     return Wanted(
         image=image,
-        command=_words(body, "Cmd"),
+        command=body.get("Cmd"),
         options=cast(ContainerOptions, given),
         config=_recorded(body),
         host_config=_recorded_of_host(host),
@@ -88,34 +155,27 @@ def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
     )
 
 
+def _called(name: str) -> str | None:
+    if name == "/":
+        raise InvalidInput("Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", hint="name=NAME")
+    return name.removeprefix("/") or None
+
+
 def _refuse_unknown(body: Json, host: Json) -> None:
-    known = {name.lower() for name in _CONFIG}
-    for name, value in body.items():
-        if name.lower() not in known and not _is_empty(value):
-            raise InvalidInput(f"{name} is not supported", hint="leave it out")
     if fields.text(body, "Runtime") not in ("", *_RUNTIMES):
         raise InvalidInput(_HARMLESS["Runtime"][1].format(body["Runtime"]), hint="there is runc")
     if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
         raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
-    known = {name.lower() for name in _READ}
-    harmless = {name.lower(): rule for name, rule in _HARMLESS.items()}
-    for name, value in host.items():
-        allowed, words = harmless.get(name.lower(), ((), f"HostConfig.{name} is not supported"))
-        if not (name.lower() in known or _is_empty(value) or value in allowed):
+    for name in _REFUSED:
+        value = host.get(name)
+        allowed, words = _HARMLESS.get(name, ((), f"HostConfig.{name} is not supported"))
+        if not _is_empty(value) and value not in allowed:
             raise InvalidInput(words.format(value), hint="leave it out")
 
 
 def _is_empty(value: object) -> bool:
     """null, 0, false, "", [] and {}, and lists of such things."""
     return all(map(_is_empty, value)) if isinstance(value, list) else not value
-
-
-def _words(document: Json, name: str) -> list[str] | None:
-    """A command: a list, or one word as older clients send it; None where there is none."""
-    value = fields.raw(document, name)
-    if isinstance(value, str):
-        return [value]
-    return None if value is None else fields.texts(document, name)
 
 
 # ---- Config ----------------------------------------------------------------------------------
@@ -130,13 +190,13 @@ def _process(body: Json) -> Json:
         "working_dir": fields.text(body, "WorkingDir"),
         "environment": fields.texts(body, "Env"),
         "labels": fields.labels(body, "Labels"),
-        "entrypoint": _words(body, "Entrypoint") or None,
+        "entrypoint": fields.texts(body, "Entrypoint") or None,
         "tty": fields.flag(body, "Tty"),
         "stdin_open": stdin,
         "stdin_once": stdin and fields.flag(body, "StdinOnce"),
         "exposed_ports": list(fields.child(body, "ExposedPorts")),
         "mac_address": fields.text(body, "MacAddress"),
-        "attach": [name for name in ("stdin", "stdout", "stderr") if fields.flag(body, f"Attach{name}")],
+        "attach": [name for name in ("stdin", "stdout", "stderr") if fields.flag(body, f"Attach{name.capitalize()}")],
     }
 
 
@@ -191,10 +251,6 @@ def _limits(host: Json) -> Json:
     }
 
 
-def _paths(host: Json, name: str) -> list[str] | None:
-    return None if fields.raw(host, name) is None else fields.texts(host, name)
-
-
 def _rights(host: Json) -> Json:
     return {
         "annotations": fields.labels(host, "Annotations"),
@@ -214,8 +270,8 @@ def _rights(host: Json) -> Json:
         "userns_mode": fields.text(host, "UsernsMode"),
         "init": host.get("Init"),
         "console_size": _console_size(host),
-        "masked_paths": _paths(host, "MaskedPaths"),
-        "readonly_paths": _paths(host, "ReadonlyPaths"),
+        "masked_paths": host.get("MaskedPaths"),
+        "readonly_paths": host.get("ReadonlyPaths"),
     }
 
 
@@ -279,11 +335,19 @@ def endpoint_wish(settings: Json) -> Json:
 
 
 def _bindings(host: Json) -> Json:
-    """PortBindings; raises InvalidInput for what is none."""
+    """PortBindings; raises InvalidInput for what is none, of the numbers in dockerd's words."""
     found = fields.child(host, "PortBindings")
+    for port, published in found.items():
+        for text in (port, *(fields.text(one, "HostPort") for one in published or ())):
+            _check_ports(text.partition("/")[0])
     bindings = {port: fields.children(found, port) or [{}] for port in found}
     port_bindings({"ports": bindings})
     return bindings
+
+
+def _check_ports(text: str) -> None:
+    if not _PORTS.fullmatch(text) or any(int(number) >= 1 << 16 for number in text.split("-") if number):
+        raise InvalidInput(f'invalid port specification: "{text}"', hint="a port is a number up to 65535")
 
 
 # Lists and objects of HostConfig, which are written down as they are sent where they are empty: null or not.
@@ -295,11 +359,11 @@ _NULLABLE = (
 
 
 def _recorded_bindings(host: Json) -> Json | None:
-    def full(binding: Json) -> Json:
-        return {"HostIp": fields.text(binding, "HostIp"), "HostPort": fields.text(binding, "HostPort")}
-
     sent: Json | None = host.get("PortBindings")
-    return {port: bindings and [full(one) for one in bindings] for port, bindings in sent.items()} if sent else sent
+    full = {"HostIp": "", "HostPort": ""}
+    return (
+        {port: bindings and [{**full, **one} for one in bindings] for port, bindings in sent.items()} if sent else sent
+    )
 
 
 def _sees_the_host(host: Json) -> bool:
@@ -324,7 +388,7 @@ def _recorded_of_host(host: Json) -> Json:
 
 # ---- update ------------------------------------------------------------------------------------
 
-_CHANGEABLE = frozenset(
+_FIXED = frozenset([*_REFUSED, *_LIMITS]) - frozenset(
     "CpuPeriod CpuQuota CpuShares CpusetCpus CpusetMems Memory MemoryReservation MemorySwap NanoCpus PidsLimit "
     "RestartPolicy".split()
 )
@@ -332,9 +396,8 @@ _CHANGEABLE = frozenset(
 
 def changes(body: Json) -> UpdateOptions:
     """The body of POST /containers/{id}/update. Raises InvalidInput."""
-    known = {name.lower() for name in _CHANGEABLE}
-    for name, value in body.items():
-        if name.lower() not in known and not _is_empty(value):
+    for name in _FIXED:
+        if not _is_empty(body.get(name)):
             raise InvalidInput(f"{name} cannot be updated", hint="leave it out")
     limits = _limits(body)
     limits["pids_limit"] = fields.number(body, "PidsLimit")

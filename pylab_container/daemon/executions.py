@@ -6,7 +6,7 @@ import contextlib
 
 from aiohttp import web
 
-from pylab_container.daemon import fields
+from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import Wish, detach_keys, pump
 from pylab_container.daemon.call import Call, Json, answer
@@ -24,18 +24,34 @@ from pylab_container.errors import (
     LabError,
     RuntimeFailed,
 )
+from pylab_container.formats.lifecycle import State
 
 _END = 10.0  # seconds that a process gets to end after its streams have
 
 
+_EXEC = {
+    **shapes.named("User WorkingDir DetachKeys", str),
+    **shapes.named("Tty AttachStdin AttachStdout AttachStderr Privileged Detach", bool),
+    "Cmd": [str],
+    "Env": [str],
+}
+_START = {"Detach": bool, "Tty": bool, "ConsoleSize": [int]}
+
+
 async def create(call: Call) -> web.Response:
     """Describe a process for a running container; it is started later."""
-    container, body = await find(call), known("ExecCreate", await call.document(), call.version)
-    execution = await call.run(_create, container, body)
+    body = known("ExecCreate", await call.document(_EXEC), call.version)
+    if not fields.texts(body, "Cmd"):
+        raise InvalidInput("No exec command specified", hint='{"Cmd": ["PROGRAM", …]}')
+    container = await find(call)
+    execution = await call.run(_create, container, body, call.name)
     return answer({"Id": execution.id}, 201)
 
 
-def _create(container: Container, body: Json) -> Exec:
+def _create(container: Container, body: Json, called: str) -> Exec:
+    """Raises Conflict, with the name that the client gave."""
+    if container.record.state is State.PAUSED:
+        raise Conflict(f"Container {called} is paused, unpause the container before exec", hint="unpause it")
     detach_keys(fields.text(body, "DetachKeys"))
     return container.exec_create(
         fields.texts(body, "Cmd"),
@@ -58,7 +74,8 @@ async def _execution(call: Call) -> Exec:
 
 async def start(call: Call) -> web.StreamResponse:
     """Start it: in the background, or with its streams connected to the client."""
-    execution, body = await _execution(call), await call.document(optional=True)
+    body = await call.document(_START, optional=True)
+    execution = await _execution(call)
     if fields.flag(body, "Detach"):
         await call.run(_start_detached, execution)
         return web.Response()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -132,10 +133,15 @@ async def search(call: Call) -> web.Response:
 
 async def tag(call: Call) -> web.Response:
     """Give one more name to an image."""
-    target = target_name(call.text("repo"), call.text("tag"))
-    if target is None:
-        raise InvalidReference("invalid reference format", hint="give repo=NAME")
-    await call.run(lambda: call.engine.images.tag(find(call, call.name), target.familiar))
+
+    def tagged() -> None:
+        image = find(call, call.name)
+        target = target_name(call.text("repo"), call.text("tag"))
+        if target is None:
+            raise InvalidReference("invalid reference format", hint="give repo=NAME")
+        call.engine.images.tag(image, target.familiar)
+
+    await call.run(tagged)
     return web.Response(status=201)
 
 
@@ -156,6 +162,11 @@ async def remove(call: Call) -> web.Response:
         return [{removal.action: removal.name} for removal in removals]
 
     return answer(await call.run(removed))
+
+
+async def refuse_nameless(call: Call) -> NoReturn:
+    """Nothing has no name."""
+    raise InvalidInput("image name cannot be blank", hint="/images/NAME")
 
 
 async def prune(call: Call) -> web.Response:
@@ -219,6 +230,7 @@ ROUTES = (
     Route("GET", "/images/get", save_several),
     Route("POST", "/images/load", load),
     Route("POST", "/images/prune", prune),
+    Route("DELETE", "/images/", refuse_nameless),
     Route("GET", "/images/{name}/json", inspect),
     Route("GET", "/images/{name}/history", history),
     Route("GET", "/images/{name}/get", save),

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pylab_container.daemon import creation, fields
+from pylab_container.daemon import creation, fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.versions import known
 from pylab_container.errors import Forbidden, InvalidInput, NotFound
+
+_POOL = {**shapes.named("Subnet Gateway IPRange", str), "AuxiliaryAddresses": shapes.NAMES}
+_NETWORK = {
+    **shapes.named("Name Driver Scope", str),
+    **shapes.named("Attachable CheckDuplicate ConfigOnly EnableIPv6 Ingress Internal", bool),
+    **shapes.named("Labels Options", shapes.NAMES),
+    "ConfigFrom": {"Network": str},
+    "IPAM": {"Driver": str, "Options": shapes.NAMES, "Config": [_POOL]},
+}
+_CONNECTION = {"Container": str, "EndpointConfig": creation.ENDPOINT, "Force": bool}
 
 
 async def list_networks(call: Call) -> web.Response:
@@ -21,7 +31,7 @@ async def list_networks(call: Call) -> web.Response:
 
 async def create(call: Call) -> web.Response:
     """Make one."""
-    wanted = await call.document()
+    wanted = await call.document(_NETWORK)
     ipam = fields.child(wanted, "IPAM")
     _refuse(wanted, ipam)
     network = await call.run(
@@ -62,8 +72,7 @@ def _ipam(sent: Json) -> Json:
         }
         for pool in fields.children(sent, "Config")
     ]
-    options = fields.labels(sent, "Options") or sent.get("Options")
-    return {"Driver": fields.text(sent, "Driver") or "default", "Options": options, "Config": pools}
+    return {"Driver": fields.text(sent, "Driver") or "default", "Options": sent.get("Options"), "Config": pools}
 
 
 async def inspect(call: Call) -> web.Response:
@@ -79,20 +88,23 @@ async def remove(call: Call) -> web.Response:
     return web.Response(status=204)
 
 
-def _container(wanted: Json) -> str:
+async def _connection(call: Call) -> tuple[str, Json]:
+    """Which container is to be connected or disconnected, and how. Raises InvalidInput, ContainerNotFound."""
+    wanted = await call.document(_CONNECTION)
     if not (name := fields.text(wanted, "Container")):
         raise InvalidInput('invalid name or ID supplied: ""', hint='{"Container": "NAME"}')
-    return name
+    return name, wanted
 
 
 async def connect(call: Call) -> web.Response:
     """Put a container on one."""
-    wanted = known("NetworkConnect", await call.document(), call.version)
+    name, wanted = await _connection(call)
+    wanted = known("NetworkConnect", wanted, call.version)
     wish = creation.endpoint_wish(fields.child(wanted, "EndpointConfig"))
 
     def connected() -> None:
-        network = call.engine.networks.get(call.name)
-        network.connect_as(_container(wanted), wish)
+        call.engine.containers.get(name)
+        call.engine.networks.get(call.name).connect_as(name, wish)
 
     await call.run(connected)
     return web.Response()
@@ -100,12 +112,13 @@ async def connect(call: Call) -> web.Response:
 
 async def disconnect(call: Call) -> web.Response:
     """Take a container off one."""
-    wanted = await call.document()
+    name, wanted = await _connection(call)
 
     def disconnected() -> None:
-        network = call.engine.networks.get(call.name)
         # To dockerd, Force says that the container may be gone; here the kernel tells who is on a network.
-        network.disconnect(_container(wanted))
+        if not fields.flag(wanted, "Force"):
+            call.engine.containers.get(name)
+        call.engine.networks.get(call.name).disconnect(name)
 
     await call.run(disconnected)
     return web.Response()

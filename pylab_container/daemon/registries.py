@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from pylab_container.daemon import fields, images, streams
+from pylab_container.daemon import fields, images, shapes, streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, answer, parse_json
+from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.engine.builder import download
 from pylab_container.engine.builder.sources import is_url
 from pylab_container.engine.images.image import machine_architecture
@@ -22,6 +22,8 @@ from pylab_container.formats import progress
 from pylab_container.formats import reference as references
 from pylab_container.formats.events import Emit, Event
 from pylab_container.formats.platform import Platform
+
+_LOGIN = shapes.named("username password email serveraddress", str)
 
 
 def credentials(call: Call) -> Json:
@@ -39,7 +41,7 @@ def _header(call: Call, name: str) -> Json:
     text = call.request.headers.get(name, "")
     try:
         raw = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
-        return parse_json(raw, name) if raw else {}
+        return shapes.read(raw, {"*": shapes.ANY}) or {} if raw else {}
     except (binascii.Error, InvalidInput):
         return {}
 
@@ -83,7 +85,7 @@ def _telling(tell: streams.Tell, stop: threading.Event) -> Emit:
 async def _import(call: Call) -> web.StreamResponse:
     source, message = call.text("fromSrc"), call.text("message")
     if source != "-" and not is_url(source):
-        raise InvalidInput(f"cannot import from {source!r}", hint="send it with fromSrc=-, or name a URL")
+        source = f"http://{source}"
     target = images.target_name(call.text("repo"), call.text("tag"))
     name = target.familiar if target else None
     _refuse_platform(call.text_since("1.32", "platform"))
@@ -93,9 +95,9 @@ async def _import(call: Call) -> web.StreamResponse:
     def work(tell: streams.Tell, _stop: threading.Event) -> None:
         with contextlib.ExitStack() as stack:
             archive: BinaryIO | Path = body
-            if source != "-":
-                tell({"status": f"Downloading from {source}"})
+            if source != "-":  # nothing is told before it is here: a failure is the answer's status
                 archive = download.fetch(source, stack.enter_context(call.engine.scratch())).path
+                tell({"status": f"Downloading from {source}"})
             image = call.engine.images.import_(archive, name, message=message, changes=changes)
         tell({"status": image.id})
 
@@ -117,6 +119,11 @@ def instructions(call: Call) -> list[str]:
 async def push(call: Call) -> web.StreamResponse:
     """Send an image to the registry in its name: one tag, or all that are here."""
     tag, auth = call.text("tag"), credentials(call)
+    if "X-Registry-Auth" not in call.request.headers:
+        auth = await _credentials_in_body(call)
+    references.parse(call.name)
+    if tag:
+        images.target_name(call.name, tag)
     if call.text("platform"):
         raise InvalidInput("push of one platform of several is not supported", hint="images here have one")
 
@@ -125,6 +132,15 @@ async def push(call: Call) -> web.StreamResponse:
         call.engine.images.push(call.name, tag or None, all_tags=not tag, auth_config=auth, progress=told)
 
     return await streams.send_told(call, work)
+
+
+async def _credentials_in_body(call: Call) -> Json:
+    """Where old clients send them. Raises InvalidInput where there are none either."""
+    try:
+        return shapes.read(await call.body(), _LOGIN) or {}
+    except InvalidInput as error:
+        message = f"Bad parameters and missing X-Registry-Auth: {error.message}"
+        raise InvalidInput(message, hint="send the header, if only e30=") from None
 
 
 async def distribution(call: Call) -> web.Response:
@@ -142,7 +158,7 @@ def _platform(text: str) -> Json:
 
 async def log_in(call: Call) -> web.Response:
     """Whether a registry knows somebody. Nothing is kept: clients send what they know with each request."""
-    given = await call.document()
+    given = await call.document(_LOGIN)
     server = fields.text(given, "serveraddress")
     await call.run(
         call.engine.login, fields.text(given, "username"), fields.text(given, "password"), server, save=False

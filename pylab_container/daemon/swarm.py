@@ -11,6 +11,7 @@ from aiohttp import web
 
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, answer
+from pylab_container.engine.filters import refuse_unknown, truth, values
 from pylab_container.errors import NotFound, Unavailable
 
 
@@ -35,6 +36,10 @@ async def begin(call: Call) -> NoReturn:
 
 async def list_plugins(call: Call) -> web.Response:
     """None."""
+    filters = call.filters()
+    refuse_unknown(filters, ("enabled", "capability"))
+    for text in values(filters, "enabled"):
+        truth("enabled", text)
     return answer([])
 
 
@@ -43,21 +48,36 @@ async def refuse_plugin(call: Call) -> NoReturn:
     raise NotFound(f'plugin "{call.names.get("name", "")}" not found', hint="this engine takes no plugins")
 
 
-_KINDS = ("nodes", "services", "secrets", "configs", "tasks")
-_METHODS = ("GET", "POST", "DELETE")
+async def refuse_install(call: Call) -> NoReturn:
+    """And none come."""
+    raise Unavailable("This engine takes no plugins", hint="what it does it does by itself")
+
+
+# What dockerd's router knows of each kind, so that all else is no page.
+_LISTED = ("nodes", "services", "tasks", "secrets", "configs")
+_CREATED = ("services", "secrets", "configs")
+_PLUGIN_VERBS = ("enable", "disable", "set", "push", "upgrade")
+_UPDATED = ("nodes", "services", "secrets", "configs")
 
 ROUTES = (
     Route("POST", "/swarm/leave", leave),
     Route("POST", "/swarm/init", begin),
     Route("POST", "/swarm/join", begin),
+    Route("POST", "/swarm/update", refuse),
+    Route("POST", "/swarm/unlock", refuse),
+    Route("GET", "/swarm/unlockkey", refuse),
     Route("GET", "/swarm", refuse),
-    Route("GET", "/swarm/{name}", refuse),
-    Route("POST", "/swarm/{name}", refuse),
-    *(Route(method, f"/{kind}", refuse) for kind in _KINDS for method in _METHODS),
-    *(Route(method, f"/{kind}/{{name}}", refuse) for kind in _KINDS for method in _METHODS),
+    *(Route("GET", f"/{kind}", refuse) for kind in _LISTED),
+    *(Route("POST", f"/{kind}/create", refuse) for kind in _CREATED),
+    *(Route("GET", f"/{kind}/{{name}}/logs", refuse) for kind in ("services", "tasks")),
+    *(Route("POST", f"/{kind}/{{name}}/update", refuse) for kind in _UPDATED),
+    *(Route("GET", f"/{kind}/{{word}}", refuse) for kind in _LISTED),
+    *(Route("DELETE", f"/{kind}/{{word}}", refuse) for kind in _UPDATED),
     Route("GET", "/plugins", list_plugins),
     Route("GET", "/plugins/privileges", list_plugins),
+    Route("POST", "/plugins/pull", refuse_install),
+    Route("POST", "/plugins/create", refuse_install),
     Route("GET", "/plugins/{name}/json", refuse_plugin),
-    Route("POST", "/plugins/{name}/{action}", refuse_plugin),
-    *(Route(method, "/plugins/{name}", refuse_plugin) for method in _METHODS),
+    *(Route("POST", f"/plugins/{{name}}/{verb}", refuse_plugin) for verb in _PLUGIN_VERBS),
+    Route("DELETE", "/plugins/{name}", refuse_plugin),
 )

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pylab_container.daemon import fields
+from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer, no_content
 from pylab_container.engine.volumes.collection import Volume
 from pylab_container.errors import InvalidInput
+
+_VOLUME = {
+    "Name": str,
+    "Driver": str,
+    "DriverOpts": shapes.NAMES,
+    "Labels": shapes.NAMES,
+    "ClusterVolumeSpec": shapes.ANY,
+}
 
 
 def document(volume: Volume) -> Json:
@@ -28,7 +36,7 @@ async def list_volumes(call: Call) -> web.Response:
 
 async def create(call: Call) -> web.Response:
     """Make one, or answer with the one that is there."""
-    wanted = await call.document()
+    wanted = await call.document(_VOLUME)
     if fields.child(wanted, "ClusterVolumeSpec"):
         raise InvalidInput("there are no cluster volumes", hint="this engine has one machine")
     volume = await call.run(

@@ -199,8 +199,8 @@ def _by_published(engine: Engine, wanted: Sequence[str]) -> Test:
 
 
 def _by_isolation(engine: Engine, wanted: Sequence[str]) -> Test:
-    """Linux knows one kind."""
-    return lambda record: bool({"", "default"} & set(wanted))
+    """Linux knows one kind, whatever it is called."""
+    return lambda record: True
 
 
 def _by_task(engine: Engine, wanted: Sequence[str]) -> Test:

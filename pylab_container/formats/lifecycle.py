@@ -101,7 +101,7 @@ _REFUSALS: Mapping[tuple[State, Event], tuple[str, str]] = {
     (State.PAUSED, Event.START): ("cannot start a paused container, try unpause instead", "labctr unpause {name}"),
     (State.PAUSED, Event.PAUSE): ("Container {id} is already paused", "labctr unpause {name}"),
     (State.PAUSED, Event.EXEC): (
-        "Container {name} is paused, unpause the container before exec",
+        "Container {id} is paused, unpause the container before exec",
         "labctr unpause {name}",
     ),
     (State.PAUSED, Event.REMOVE): (_REMOVE, "unpause and stop it first, or remove it with -f"),

@@ -113,15 +113,18 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
             raise InvalidReference(f"invalid reference format: repository name ({text}) must be lowercase", hint=hint)
         raise InvalidReference(f'invalid reference format: "{text}"', hint=hint)
     if not _DOMAIN.match(domain):
-        raise InvalidReference(f'invalid registry host "{domain}" in "{text}"', hint="write host or host:port")
+        raise InvalidReference(
+            f'invalid reference format: registry host "{domain}" in "{text}"', hint="write host or host:port"
+        )
     if tag is not None and not _TAG.match(tag):
         raise InvalidReference(
-            f'invalid tag "{tag}" in "{text}"',
+            f'invalid tag format: "{tag}" in "{text}"',
             hint="a tag is up to 128 letters, digits, _ . - and starts with no . or -",
         )
     if digest is not None and not _DIGEST.match(digest):
         raise InvalidReference(
-            f'invalid digest "{digest}" in "{text}"', hint="a digest is sha256: and 64 hexadecimal digits"
+            f'invalid reference format: digest "{digest}" in "{text}"',
+            hint="a digest is sha256: and 64 hexadecimal digits",
         )
     if len(path) > _LONGEST_NAME:
         raise InvalidReference(

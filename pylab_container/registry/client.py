@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -163,7 +164,9 @@ class Registry:
         self.ping()
         with contextlib.closing(self.request("GET", "/v2/", scopes=())) as response:
             if response.status != 200:
-                raise failure(response, f"login attempt to {self._address}/v2/ failed")
+                status = f"{response.status} {HTTPStatus(response.status).phrase}"
+                error = failure(response, "")
+                raise type(error)(f"login attempt to {self._address}/v2/ failed with status: {status}", hint=error.hint)
 
     def request(
         self,
@@ -202,6 +205,10 @@ class Registry:
                     self._authorizer.learn(challenge.parse(response.headers.get("WWW-Authenticate", "")))
                     fresh = True
                     response.close()
+                    if self._authorizer.lacks_credentials:
+                        raise Unauthorized(
+                            f'{method.capitalize()} "{url}": no basic auth credentials', hint=_hint(response.status)
+                        )
                     continue
                 failures += 1
                 if response.status not in _AGAIN or failures == self.patience.tries:

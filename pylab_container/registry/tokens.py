@@ -44,6 +44,12 @@ class Authorizer:
         """Whether there are credentials to show."""
         return bool(self._credentials)
 
+    @property
+    def lacks_credentials(self) -> bool:
+        """Whether the registry wants a name and a password, and there are none to send."""
+        wants = self._challenge is not None and self._challenge.scheme == "basic"
+        return wants and not (self._credentials.username or self._credentials.registry_token)
+
     def learn(self, challenges: list[Challenge]) -> None:
         """Note how the registry wants to be asked."""
         known = [challenge for challenge in challenges if challenge.scheme in ("bearer", "basic")]

@@ -210,15 +210,13 @@ def test_what_docker_refuses_is_refused(host: Json, apis: tuple[Api, Api]) -> No
         {"HostConfig": {"DeviceRequests": [{"Driver": "nvidia"}]}},
         {"HostConfig": {"Runtime": "other"}},
         {"HostConfig": {"StorageOpt": {"size": "1g"}}},
-        {"HostConfig": {"NewField": {"of": "tomorrow"}}},
-        {"NewField": 1},
     ],
     ids=str,
 )
 def test_what_the_engine_does_not_do_is_refused_with_its_name(body: Json, apis: tuple[Api, Api]) -> None:
     answer = apis[1].post("/containers/create", {"Image": IMAGE, "Cmd": ["true"], **body})
     assert answer.status == 400
-    field = next(iter(body["HostConfig"])) if "HostConfig" in body else next(iter(body))
+    field = next(iter(body["HostConfig"]))
     assert field.lower() in answer.message.lower() or "runtime" in answer.message
 
 
@@ -326,19 +324,12 @@ def _shape(value: Any) -> Any:
     return type(value).__name__
 
 
-# Where ours refuses what means nothing, and Docker's daemon takes it for something else.
-STRICTER = ("/containers/made/wait {'condition': 'nosuch'}",)
-
-
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: f"{one[0]} {one[1]} {one[2]} {one[3]!r:.40}")
 def test_a_request_has_dockers_status_and_a_document_of_dockers_shape(
     request_: tuple[str, str, Json, Any], two: tuple[Api, Api]
 ) -> None:
     method, path, parameters, body = request_
     expected, got = (api.request(method, path, body, parameters=parameters) for api in two)
-    if f"{path} {parameters}" in STRICTER:
-        assert (got.status, expected.status) == (400, 200)
-        return
     # 500 is Docker's mistake where a client made one; but for filters that are no JSON, ours says so too until 1.41.
     own = (500,) if parameters.get("filters") == "nonsense" else (400, 404, 409)
     statuses = own if expected.status == 500 else (expected.status,)
@@ -346,5 +337,5 @@ def test_a_request_has_dockers_status_and_a_document_of_dockers_shape(
     if expected.status < 300 and expected.headers.get("Content-Type") == "application/json" and expected.body:
         differences = _different(_shape(expected.document), _shape(got.document))
         assert not differences, "\n".join(differences)
-    if expected.status >= 400 and expected.body:
+    if expected.status >= 400 and expected.headers["Content-Type"] == "application/json":
         assert set(got.document) >= {"message"}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Iterator
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -11,8 +16,9 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
+from tests.faults import Answer, FaultyProxy, Handler
 from tests.registries import PASSWORD, USER, RunningRegistry, running
-from tests.root.api import Daemon
+from tests.root.api import Api, Daemon
 
 # docker-py leaves the connection of an answer that it has not read to its end to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -110,3 +116,125 @@ def test_a_build_pulls_its_base_and_tells_how_far_it_is(
         lines = list(client.api.build(fileobj=io.BytesIO(dockerfile), decode=True, rm=True))
     assert "Pull complete" in [line.get("status") for line in lines]
     assert lines[-1]["stream"].startswith("Successfully built")
+
+
+# -- headers -------------------------------------------------------------------------------------
+
+_WHO = json.dumps({"username": USER, "password": PASSWORD, "email": "ü?>~"}).encode()
+_WRITTEN = {
+    "base64url": (base64.urlsafe_b64encode(_WHO), True),
+    "without padding": (base64.urlsafe_b64encode(_WHO).rstrip(b"="), True),
+    "base64": (base64.b64encode(_WHO), True),
+    "no base64": (b"!!!", False),
+    "no JSON": (base64.urlsafe_b64encode(b"garbage"), False),
+    "a list": (base64.urlsafe_b64encode(b"[]"), False),
+}
+
+
+@pytest.mark.parametrize("name", _WRITTEN)
+def test_who_asks_is_read_from_a_header_and_what_cannot_be_read_is_nobody(
+    daemon: Daemon, engine: Engine, image: Image, locked: RunningRegistry, name: str
+) -> None:
+    written, known = _WRITTEN[name]
+    reference = f"{locked.host}/headers"
+    engine.images.tag(image, f"{reference}:1")
+    engine.images.push(f"{reference}:1", auth_config={"username": USER, "password": PASSWORD})
+    daemon.docker("rmi", "--force", image.id)
+    headers = {"X-Registry-Auth": written.decode()}
+    answer = daemon.api.request(
+        "POST", "/images/create", parameters={"fromImage": reference, "tag": "1"}, headers=headers
+    )
+    assert (answer.status == 200) == known
+    assert known or "no basic auth credentials" in answer.message
+
+
+def test_a_build_is_told_who_asks_each_registry(
+    daemon: Daemon, engine: Engine, image: Image, locked: RunningRegistry
+) -> None:
+    reference = f"{locked.host}/headers:2"
+    engine.images.tag(image, reference)
+    engine.images.push(reference, auth_config={"username": USER, "password": PASSWORD})
+    daemon.docker("rmi", "--force", image.id)
+    everybody = {locked.host: {"username": USER, "password": PASSWORD}, "elsewhere": {"username": "x"}}
+    for config, known in ((json.dumps(everybody), True), ("garbage", False)):
+        headers = {"X-Registry-Config": base64.urlsafe_b64encode(config.encode()).decode()}
+        context = f"FROM {reference}\n".encode()
+        lines = daemon.api.request("POST", "/build", context, parameters={"pull": 1}, headers=headers).lines
+        assert ("error" not in lines[-1]) == known
+        assert known or "no basic auth credentials" in lines[-1]["error"]
+
+
+# -- several clients, and such that go -----------------------------------------------------------
+
+_TAKES = 2.0  # seconds for a layer
+
+
+def _slowly(handler: Handler, answer: Answer) -> None:
+    handler.start(answer, len(answer.body))
+    step = len(answer.body) // 20 + 1
+    for position in range(0, len(answer.body), step):
+        handler.wfile.write(answer.body[position : position + step])
+        time.sleep(_TAKES / 20)
+
+
+@pytest.fixture
+def remote(engine: Engine, image: Image, daemon: Daemon, tmp_path: Path) -> Iterator[FaultyProxy]:
+    """A slow registry with one image, shared:1, which is not here any more."""
+    with running(tmp_path / "open") as registry, FaultyProxy(registry.host) as proxy:
+        engine.images.tag(image, f"{registry.host}/shared:1")
+        engine.images.push(f"{registry.host}/shared:1")
+        daemon.docker("rmi", "--force", image.id)
+        (layer,) = registry.inspect("shared:1")["layers"]
+        proxy.inject(_slowly, path=f"/blobs/{layer['digest']}", times=100)
+        yield proxy
+
+
+def _begun(api: Api, remote: FaultyProxy) -> socket.socket:
+    """A client whose pull has begun to bring a layer."""
+    client = api.connect()
+    client.sendall(f"POST /images/create?fromImage={remote.host}/shared&tag=1 HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+    told = b""
+    while b"Downloading" not in told:
+        told += client.recv(1 << 16)
+    return client
+
+
+def _until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_pull_ends_with_the_client_that_asked_for_it(daemon: Daemon, engine: Engine, remote: FaultyProxy) -> None:
+    before = daemon.resources()[0]
+    _begun(daemon.api, remote).close()
+    _until(lambda: daemon.resources()[0] <= before)
+    time.sleep(_TAKES)
+    assert engine.images.list(all=True) == []
+    assert engine.fsck(deep=True) == []
+    assert daemon.api.post("/images/create", fromImage=f"{remote.host}/shared", tag="1").status == 200
+    assert len(engine.images.list()) == 1
+
+
+def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: Engine, remote: FaultyProxy) -> None:
+    told: list[list[dict[str, object]]] = []
+
+    def pull() -> None:
+        told.append(daemon.api.post("/images/create", fromImage=f"{remote.host}/shared", tag="1").lines)
+
+    first = _begun(daemon.api, remote)
+    others = [threading.Thread(target=pull) for _ in range(2)]
+    for thread in others:
+        thread.start()
+    time.sleep(_TAKES / 4)
+    first.close()  # the others want it still
+    for thread in others:
+        thread.join()
+    asked = [request.path for request in remote.asked("GET", "/blobs/")]
+    assert len(asked) == len(set(asked)) == 2  # the config and the layer
+    for lines in told:
+        assert {"Downloading", "Pull complete"} <= {str(line["status"]).partition(":")[0] for line in lines}
+        assert "error" not in lines[-1]
+    assert len(engine.images.list()) == 1
+    assert engine.fsck(deep=True) == []

@@ -23,7 +23,7 @@ from pylab_container.engine.containers.lifetime import no_such_container as no_s
 from pylab_container.engine.containers.options import UpdateOptions, arguments, environment_list
 from pylab_container.engine.images.image import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.engine.networks import endpoints, links, names
-from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, Unimplemented
 from pylab_container.formats import reference as references
 from pylab_container.formats.image import Json, child_config
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after
@@ -429,7 +429,7 @@ class Container:
         """
         record = self.record
         if (record.host_config.get("LogConfig") or {}).get("Type") == "none":
-            raise Conflict(
+            raise Unimplemented(
                 "configured logging driver does not support reading", hint="it was made with --log-driver none"
             )
         follower = None

@@ -363,7 +363,7 @@ def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> l
         entries = list(environment or ())
     for entry in entries:
         if not entry.partition("=")[0]:
-            raise InvalidInput(f'invalid environment variable: "{entry}"', hint="write NAME=value")
+            raise InvalidInput(f"invalid environment variable: {entry}", hint="write NAME=value")
     return entries
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.errors import Conflict, InvalidInput, MissingProgram, RuntimeFailed
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.formats import blockio, bundle, seccomp, security
 from pylab_container.host import programs
 from pylab_container.runtime.runc import cgroup_version
@@ -318,7 +318,10 @@ def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
     for field in ("NetworkMode", "PidMode", "IpcMode"):
         mode = str(host_config.get(field) or "")
         if mode.startswith("container:"):
-            changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
+            try:
+                changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
+            except ContainerNotFound as error:
+                raise ContainerNotFound(error.message, hint=f"{field} names it") from None
     return changed
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pylab_container.engine.containers import lifetime, sandbox
 from pylab_container.engine.containers.options import UpdateOptions
-from pylab_container.errors import InvalidInput
+from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.formats import bundle
 from pylab_container.formats.hostconfig import complete_memory, resources, restart_policy
 from pylab_container.formats.image import Json
@@ -53,9 +53,10 @@ def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
         changes["PidsLimit"] = -1  # a limit that was there must be told to go
     _refuse_two_kinds_of_processor_time(old, changes)
     memory, swap = changes.get("Memory"), old.get("MemorySwap") or 0
-    if memory and "MemorySwap" not in changes and 0 < swap < memory:
-        raise InvalidInput(
-            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+    if memory and "MemorySwap" not in changes and swap < memory:  # also where there is none: moby container_unix.go
+        raise Conflict(
+            f"Cannot update container {record.id}: Memory limit should be smaller than already set memoryswap limit, "
+            "update the memoryswap at the same time",
             hint="add --memory-swap",
         )
     if options.get("restart_policy"):

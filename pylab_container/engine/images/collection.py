@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from pylab_container.engine import recovery
 from pylab_container.engine.images.image import DOCKER_VERSION, HistoryEntry, Image, machine_architecture
+from pylab_container.engine.images.turns import Turns
 from pylab_container.errors import (
     Conflict,
     CorruptStore,
@@ -77,6 +78,7 @@ class ImageCollection:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.turns = Turns()
 
     # ---- import ----
 

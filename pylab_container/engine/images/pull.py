@@ -77,7 +77,7 @@ class _Pull:
         self._engine = engine
         self._request = request
         self._repository = repository
-        self._tell = Teller(engine, request.progress)
+        self._tell, self._tell_layers = Teller(engine, request.progress), Teller(engine, request.progress)
         here = machine_architecture()
         self._platform = Platform.parse(request.platform or f"linux/{here}", architecture=here)
         self._news = False
@@ -102,7 +102,8 @@ class _Pull:
         self._tell.message(f"Pulling from {reference.path}", reference.digest or reference.tag or "")
         manifest = manifests.parse_manifest(self._chosen(fetched, reference).raw)
         manifests.check_layers(manifest)
-        with recovery.making(self._engine) as lease:
+        turn = self._engine.images.turns.take(manifest.config.digest, self._tell_layers, self._request.progress)
+        with turn, recovery.making(self._engine) as lease:
             config = self._config(manifest, reference)
             if not self._engine.image_store.exists(config.id):
                 self._bring_layers(config, manifest.layers, reference, lease)
@@ -155,7 +156,7 @@ class _Pull:
         """Register every layer; those at the bottom that are here already are found."""
         known, chain = self._known(config, lease)
         for blob in blobs[:known]:
-            self._tell.layer(blob.digest, "Already exists")
+            self._tell_layers.layer(blob.digest, "Already exists")
         limit = compression.Limit(None, self._engine.data_root)
         with self._engine.scratch() as scratch, Downloads(self._repository.registry) as downloads:
             missing = {blob.digest: blob for blob in blobs[known:]}
@@ -164,9 +165,9 @@ class _Pull:
                 for digest, blob in missing.items()
             }
             for position, digest in enumerate(missing):
-                self._tell.layer(digest, "Pulling fs layer")
+                self._tell_layers.layer(digest, "Pulling fs layer")
                 if position >= downloads.at_once:
-                    self._tell.layer(digest, "Waiting")
+                    self._tell_layers.layer(digest, "Waiting")
             downloads.start(list(coming.values()))
             for blob, diff_id in zip(blobs[known:], config.diff_ids[known:], strict=True):
                 chain = self._register(coming[blob.digest], diff_id, chain, lease, limit)
@@ -186,7 +187,7 @@ class _Pull:
     def _register(self, download: Download, diff_id: str, parent: str, lease: Lease, limit: compression.Limit) -> str:
         """Unpack one layer while it comes in; returns its chain id."""
         blob = download.blob
-        count = self._tell.counter(blob.digest, "Extracting", blob.size)
+        count = self._tell_layers.counter(blob.digest, "Extracting", blob.size)
         # While it comes in, people want to know how much of it has come; docker extracts only afterwards.
         stream = download.reader(lambda done: count(done) if download.is_complete else None)
 
@@ -204,11 +205,11 @@ class _Pull:
         except InvalidArchive:
             download.verified()  # that it is not what it should be says more than what is wrong in it
             raise
-        self._tell.layer(blob.digest, "Pull complete")
+        self._tell_layers.layer(blob.digest, "Pull complete")
         return layer.chain_id
 
     def _teller(self, digest: str) -> transfers.Count:
-        return lambda status, current, total: self._tell.layer(digest, status, current, total)
+        return lambda status, current, total: self._tell_layers.layer(digest, status, current, total)
 
     # ---- what it is called ----
 
@@ -229,7 +230,8 @@ def look_up(engine: Engine, reference: Reference, auth: AuthConfig | None) -> tu
                 return _seen(Repository(registry, reference.path), reference)
         except (RegistryFailed, NotFound) as error:
             failures.append(error)
-    raise _translated(failures[-1], reference) from failures[-1]
+    last = failures[-1]
+    raise ImageNotFound(last.message, hint=last.hint) if isinstance(last, ManifestUnknown) else last
 
 
 def _seen(repository: Repository, reference: Reference) -> tuple[manifests.Descriptor, list[str]]:

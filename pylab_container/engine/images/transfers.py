@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.images import login
-from pylab_container.formats.events import Emit, LayerTransfer, TransferMessage
+from pylab_container.errors import LabError
+from pylab_container.formats.events import Emit, Event, LayerTransfer, TransferMessage
 from pylab_container.formats.reference import Reference
 from pylab_container.registry.client import Registry
 from pylab_container.registry.downloads import SELDOM
@@ -27,11 +28,20 @@ AuthConfig = Mapping[str, Any]
 
 
 class Teller:
-    """Tells of one pull or push: the engine's stream, and whoever asked for it. Threads may share it."""
+    """Tells of one pull or push: the engine's stream, and whoever asked for it. Threads may share it.
+
+    Who does not listen any more says so by a LabError; when the last one has gone, it is raised, and ends the transfer.
+    """
 
     def __init__(self, engine: Engine, progress: Emit | None) -> None:
-        self._listeners: tuple[Emit, ...] = (engine.events.emit, *((progress,) if progress else ()))
+        self._stream = engine.events.emit
+        self._listeners: list[Emit] = [progress or _nobody]
         self._lock = threading.Lock()
+
+    def join(self, progress: Emit | None) -> None:
+        """From now on somebody else listens, too."""
+        with self._lock:
+            self._listeners.append(progress or _nobody)
 
     def message(self, status: str, name: str = "") -> None:
         """Say something about the whole."""
@@ -44,8 +54,14 @@ class Teller:
     def emit(self, event: Any) -> None:
         """Tell everybody, one event after the other."""
         with self._lock:
-            for listener in self._listeners:
-                listener(event)
+            self._stream(event)
+            for listener in list(self._listeners):
+                try:
+                    listener(event)
+                except LabError:
+                    if len(self._listeners) == 1:
+                        raise
+                    self._listeners.remove(listener)
 
     def counter(self, name: str, status: str, total: int) -> Counter:
         """What takes bytes so far, and says so now and then."""
@@ -58,6 +74,10 @@ class Teller:
                 self.layer(name, status, done, total)
 
         return count
+
+
+def _nobody(event: Event) -> None:
+    """Listens to all of it, and says nothing."""
 
 
 @contextlib.contextmanager

@@ -1,0 +1,192 @@
+"""Documents that clients send, read as dockerd reads them: by Go's encoding/json.
+
+A shape says what a document may hold:
+
+    str, bool, int    a value of this type
+    [shape]           a list
+    {"*": shape}      an object whose keys are what somebody has named
+    {"Name": shape}   an object with fields: they are found in any case of letters, and others are nobody's
+    WORDS             a command: a list of strings, or one string
+    ANY               whatever it is
+
+What comes out has the names as the shape spells them. Of a field that is there several times the last one counts,
+and objects are put together; null is None, and the empty value of its type where it stands in a list. What follows
+the document is not looked at. Words of errors are Go's, which clients know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pylab_container.errors import InvalidInput
+
+ANY = object
+WORDS = (str,)
+NAMES = {"*": str}
+"""Labels and the like."""
+
+_KINDS: Mapping[type, str] = {
+    str: "string",
+    bool: "bool",
+    int: "number",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
+_GO_TYPES: Mapping[type, str] = {str: "string", bool: "bool", int: "int64"}
+_MOST = 1 << 63
+_HALF = re.compile("[\ud800-\udfff]")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_WHERE = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": "looking for beginning of object key string",
+    "Illegal trailing comma before end of object": "looking for beginning of object key string",
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+}
+"""Python's words for a mistake, and Go's for its place."""
+
+
+def named(names: str, shape: Any) -> dict[str, Any]:
+    """Several fields of one shape."""
+    return dict.fromkeys(names.split(), shape)
+
+
+def read(text: bytes, shape: Any, *, alone: bool = False) -> Any:
+    """A text as its shape wants it; None is null.
+
+    alone  nothing may follow, as in a parameter
+
+    Raises InvalidInput.
+    """
+    document = text.decode(errors="replace")
+    begin = len(document) - len(document.lstrip(" \t\r\n"))
+    try:
+        found, end = _DECODER.raw_decode(document, begin)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(_what_is_wrong(error, alone=alone), hint="send one JSON document") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"invalid JSON: {error}", hint="send one JSON document") from None
+    if alone and (rest := document[end:].strip(" \t\r\n")):
+        raise InvalidInput(f"invalid character {_quoted(rest[0])} after top-level value", hint="send one JSON document")
+    return _shaped(found, shape, "")
+
+
+class _Number(float):
+    """One with a fraction or an exponent, which no field takes; as it was written."""
+
+    def __new__(cls, text: str) -> _Number:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it was sent, with all that is there twice."""
+
+
+def _refuse_constant(name: str) -> float:
+    raise InvalidInput(f"invalid character '{name[0]}' looking for beginning of value", hint="JSON has no such number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_constant=_refuse_constant, parse_float=_Number)
+
+
+def _shaped(value: Any, shape: Any, place: str) -> Any:
+    if value is None or shape is ANY:
+        return _plain(value)
+    if isinstance(shape, dict) and isinstance(value, _Pairs):
+        return _object(value, shape, place)
+    if isinstance(shape, list) and isinstance(value, list) and not isinstance(value, _Pairs):
+        return [_empty(shape[0]) if one is None else _shaped(one, shape[0], place) for one in value]
+    if shape == WORDS:
+        return [_leaf(value, str, place)] if isinstance(value, str) else _shaped(value, [str], place)
+    return _leaf(value, shape, place)
+
+
+def _object(pairs: _Pairs, shape: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """Its fields by their names; of those that are named by somebody, all."""
+    if "*" in shape:
+        found = _merged([(key, _shaped(value, shape["*"], place)) for key, value in pairs])
+        return {key: _empty(shape["*"]) if value is None else value for key, value in found.items()}
+    names = {name.lower(): name for name in shape}
+    known = [(names[key.lower()], value) for key, value in pairs if key.lower() in names]
+    return _merged([(name, _shaped(value, shape[name], f"{place}.{name}".lstrip("."))) for name, value in known])
+
+
+def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        before = found.get(name)
+        if value is not None or before is None or isinstance(before, dict | list):
+            found[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return found
+
+
+def _leaf(value: Any, shape: Any, place: str) -> Any:
+    """A value that is no list and no object. Raises InvalidInput where it is of another type."""
+    if shape is int and type(value) is int and -_MOST <= value < _MOST:
+        return value
+    if shape is bool and isinstance(value, bool):
+        return value
+    if shape is str and isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    kind = "number" if isinstance(value, _Number) else "object" if isinstance(value, _Pairs) else _KINDS[type(value)]
+    exact = f" {getattr(value, 'text', value)}" if shape is int and kind == "number" else ""
+    where = f"Go struct field {place}" if place else "Go value"
+    raise InvalidInput(
+        f"json: cannot unmarshal {kind}{exact} into {where} of type {_go_type(shape)}", hint="see the API's document"
+    )
+
+
+def _go_type(shape: Any) -> str:
+    if isinstance(shape, list):
+        return f"[]{_go_type(shape[0])}"
+    if isinstance(shape, dict):
+        return f"map[string]{_go_type(shape['*'])}" if "*" in shape else "struct"
+    return "string" if shape == WORDS else _GO_TYPES.get(shape, "interface")
+
+
+def _empty(shape: Any) -> Any:
+    """What Go makes of null in a list or a map."""
+    if isinstance(shape, dict):
+        return {}
+    return shape() if shape in (str, int, bool) else None
+
+
+def _plain(value: Any) -> Any:
+    """The same without the wrapping of its objects."""
+    if isinstance(value, _Pairs):
+        return {key: _plain(inner) for key, inner in value}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _what_is_wrong(error: json.JSONDecodeError, *, alone: bool) -> str:
+    rest = error.doc[error.pos + error.msg.startswith("Invalid \\escape") :]
+    if not error.msg.startswith("Invalid control character"):
+        rest = rest.lstrip(" \t\r\n")
+    if not rest or error.msg.startswith("Unterminated string"):
+        if alone:
+            return "unexpected end of JSON input"
+        return "unexpected EOF" if error.doc.strip() else "got EOF while reading request body"
+    return f"invalid character {_quoted(rest[0])} {_place(error)}"
+
+
+def _place(error: json.JSONDecodeError) -> str:
+    if error.msg.startswith("Expecting ',' delimiter"):
+        opened = _STRING.sub("", error.doc[: error.pos])
+        while (inner := re.sub(r"\{[^][{}]*\}|\[[^][{}]*\]", "", opened)) != opened:
+            opened = inner
+        return "after array element" if opened.rfind("[") > opened.rfind("{") else "after object key:value pair"
+    return next((place for words, place in _WHERE.items() if error.msg.startswith(words)), _WHERE["Expecting value"])
+
+
+def _quoted(character: str) -> str:
+    return "'\\''" if character == "'" else f"'{character}'".replace("\t", "\\t").replace("\n", "\\n")
