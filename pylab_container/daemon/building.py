@@ -159,7 +159,7 @@ async def cancel(call: Call) -> web.Response:
     """A build of the classic builder ends when its client closes the connection; there are no others."""
     if not call.text("id"):
         raise InvalidInput("build ID not provided", hint="id=…")
-    return web.Response()
+    return web.Response(content_type="application/json")
 
 
 async def session(call: Call) -> web.Response:

@@ -36,14 +36,13 @@ _CLOSING = 1.0  # seconds that a websocket's client gets to say goodbye
 
 async def attach(call: Call) -> web.StreamResponse:
     """Connect the client with its streams, from now on or from its next start on."""
-    detach_keys(call.text("detachKeys"))
     try:
+        detach_keys(call.text("detachKeys"))
         container = await find(call)
-    except ContainerNotFound as error:  # dockerd has taken the connection over by then
-        return web.Response(
-            status=404, text=f"{error.message}\r\n", headers={"Content-Type": RAW, "Connection": "close"}
-        )
-    record = await _attachable(call, container)
+        record = await _attachable(call, container)
+    except LabError as error:  # dockerd has taken the connection over by then, and says it in its own way
+        headers = {"Content-Type": RAW, "Connection": "close"}
+        return web.Response(status=error.http_status, text=f"{error.message}\r\n", headers=headers)
     tty = bool(record.config.get("Tty"))
     wish = asked(call, tty=tty, once=_is_for_once(record))
     async with call.request.app[STARTS].expect(container.id) as future:

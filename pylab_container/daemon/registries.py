@@ -136,11 +136,14 @@ async def push(call: Call) -> web.StreamResponse:
 
 async def _credentials_in_body(call: Call) -> Json:
     """Where old clients send them. Raises InvalidInput where there are none either."""
+    body = await call.body()
     try:
-        return shapes.read(await call.body(), _LOGIN) or {}
+        if body:
+            return shapes.read(body, _LOGIN) or {}
+        wrong = "EOF"
     except InvalidInput as error:
-        message = f"Bad parameters and missing X-Registry-Auth: {error.message}"
-        raise InvalidInput(message, hint="send the header, if only e30=") from None
+        wrong = error.message
+    raise InvalidInput(f"Bad parameters and missing X-Registry-Auth: {wrong}", hint="send the header, if only e30=")
 
 
 async def distribution(call: Call) -> web.Response:

@@ -429,13 +429,212 @@ DELETE /v1.41/volumes/nosuch
 DELETE /v1.41/volumes/nosuch?force=true
 """
 
+_SMALL = (
+    '{"IMAGE":"busybox:1","CMD":["true"],"volumes":{"/v":{}},"env":["A=1"],"hostconfig":{"binds":["/tmp:/x"],'
+    '"restartpolicy":{"name":"always"},"portbindings":{"80/tcp":[{"hostport":"0"}]},"capadd":["net_admin"],"init":true,'
+    '"consolesize":[1,2],"logconfig":{"type":"none"}},"healthcheck":{"test":["CMD","true"],"interval":2000000000}}'
+)
+_TWICE = (
+    '{"Image":"busybox:1","Labels":{"a":"1"},"labels":{"b":null},"Cmd":["true"],"HostConfig":null,"Env":null,'
+    '"Healthcheck":null}'
+)
+_UNKNOWN = '{"Image":"busybox:1","Cmd":["true"],"Unknown":5,"HostConfig":{"Unknown":{"a":[1]},"CpuCount":2}}'
+_GONE = 'POST /v1.41/containers/prune?filters={"label":["gone"]}'
+
+DOCUMENTS = f"""
+POST /v1.41/containers/create {{}}
+POST /v1.41/containers/create null
+POST /v1.41/containers/create {{"Image":""}}
+POST /v1.41/containers/create {{"Image":null}}
+POST /v1.41/containers/create?name=doc {{"Image":"nosuch","image":"busybox:1","Cmd":["true"]}} trailing
+POST /v1.41/containers/create?name=doc {{"Image":"busybox:1","Cmd":["true"]}}{{}}
+DELETE /v1.41/containers/doc
+POST /v1.41/containers/create?name=doc [Content-Type: application/json;] {{"Image":"busybox:1","Cmd":["true"]}}
+POST /v1.41/containers/create?name=doc [Content-Type: application/jsonx] {{"Image":"busybox:1","Cmd":["true"]}}
+POST /v1.41/containers/create?name=doc [Content-Type: application/json; charset] {{"Image":"busybox:1"}}
+POST /v1.41/containers/create?name=doc [Content-Type: garbage] {{"Image":"busybox:1","Cmd":["true"]}}
+DELETE /v1.41/containers/doc
+POST /v1.41/containers/create?name=doc {_SMALL}
+GET /v1.41/containers/doc/json
+DELETE /v1.41/containers/doc?v=1
+POST /v1.41/containers/create?name=doc {_TWICE}
+GET /v1.41/containers/doc/json
+GET /v1.41/containers/json?all=1&filters={{"label":["a=1","b="]}}
+DELETE /v1.41/containers/doc
+POST /v1.41/containers/create?name=doc {_UNKNOWN}
+DELETE /v1.41/containers/doc
+POST /v1.41/containers/create {{"Image":"busybox:1","Cmd":["true"],"Env":["A=1",null]}}
+POST /v1.41/containers/create {{"Image":"busybox:1","Cmd":["true"],"Env":["=foo"]}}
+{_CREATE}"HostConfig":{{"PortBindings":{{"19039;1230":[{{}}]}}}}}}
+{_CREATE}"HostConfig":{{"PortBindings":{{"80/tcp":[{{"HostPort":"99999"}}]}}}}}}
+POST /v1.41/containers/create {{"Image":"busybox:1","Cmd":["true"],"HostConfig":{{"PidMode":"container:nosuch"}}}}
+POST /v1.41/containers/create {{"Image":"busybox:1","HostConfig":{{"CpuQuota":5000,"NanoCpus":100}}}}
+POST /v1.41/containers/create {{"Image":"busybox:1","HostConfig":{{"Memory":1.5}}}}
+POST /v1.41/containers/create {{"Image":"busybox:1","Healthcheck":{{"Test":"CMD true"}}}}
+POST /v1.41/containers/create {{"Image":"busybox:1","Healthcheck":{{"Interval":"5s"}}}}
+POST /v1.41/containers/create?name=/ {{"Image":"busybox:1","Cmd":["true"]}}
+POST /v1.41/containers/create?Name=x&platform= {{"Image":"busybox:1","Cmd":["true"],"Labels":{{"gone":""}}}}
+{_GONE}
+POST /v1.41/volumes/create
+POST /v1.41/volumes/create {{"Name"
+POST /v1.41/volumes/create {{"name":"docs","LABELS":{{"Key":"v"}}}} trailing
+GET /v1.41/volumes?filters={{"label":["Key=v"]}}
+DELETE /v1.41/volumes/docs
+POST /v1.41/networks/create
+POST /v1.41/networks/create x
+POST /v1.41/networks/create {{"name":"docs","ipam":{{"config":[{{"subnet":"10.10.251.0/24"}}]}},"labels":{{"Key":"v"}}}}
+GET /v1.41/networks?filters={{"label":["Key=v"]}}
+POST /v1.41/networks/nosuch/connect {{}}
+POST /v1.41/networks/nosuch/connect null
+POST /v1.41/networks/nosuch/connect {{"Container":"x"}}
+POST /v1.41/networks/docs/connect {{"container":"x"}}
+POST /v1.41/networks/nosuch/disconnect {{"Container":"x"}}
+DELETE /v1.41/networks/docs
+POST /v1.41/containers/nosuch/exec
+POST /v1.41/containers/nosuch/exec {{}}
+POST /v1.41/containers/nosuch/exec {{"Cmd":["x"]}}
+POST /v1.41/exec/nosuch/start x
+POST /v1.41/exec/nosuch/start null
+POST /v1.41/containers/nosuch/update {{}}
+POST /v1.41/commit?container=nosuch null
+POST /v1.41/images/nosuch/push
+POST /v1.41/images/nosuch/push [X-Registry-Auth: e30=]
+POST /v1.41/images/UPPER/push [X-Registry-Auth: e30=]
+POST /v1.41/images/nosuch/push?tag=. [X-Registry-Auth: e30=]
+POST /v1.41/auth []
+POST /v1.41/auth {{"username":5}}
+POST /v1.41/build?labels=[]
+POST /v1.41/build?buildargs={{"a":1}}
+POST /v1.41/build?ulimits={{}}
+POST /v1.41/build?cachefrom={{}}
+"""
+
+QUERIES = """
+POST /v1.41/containers/create?name=q1 {"Image":"busybox:1","Cmd":["sh","-c","echo out; echo err >&2; exec sleep 1000"]}
+POST /v1.41/containers/q1/start
+POST /v1.41/containers/create?name=q2 {"Image":"busybox:1","Cmd":["true"]}
+GET /v1.41/containers/json?all=t
+GET /v1.41/containers/json?all=F
+GET /v1.41/containers/json?all=%20false
+GET /v1.41/containers/json?all=00
+GET /v1.41/containers/json?%61ll=1
+GET /v1.41/containers/json?all=1;x=2
+GET /v1.41/containers/json?all=1&x=%zz
+GET /v1.41/containers/json?limit=%2B1
+GET /v1.41/containers/json?limit=99999999999999999999
+GET /v1.41/containers/json?all=1&filters={"status":[]}
+GET /v1.41/containers/json?all=1&filters={"status":null}
+GET /v1.41/containers/json?all=1&filters={"status":{"running":false}}
+GET /v1.41/containers/json?all=1&filters={"isolation":["x"]}
+GET /v1.41/containers/json?all=1&filters={}x
+GET /v1.41/containers/json?all=1&filters=%20
+GET /v1.41/containers/json?filters={"status":["created"]}
+GET /v1.41/containers/q1/logs?stdout=1&tail=-1
+GET /v1.41/containers/q1/logs?stdout=1&tail=1.5
+GET /v1.41/containers/q1/logs?stdout=1&since=1.5&until=9999999999
+GET /v1.41/containers/q1/logs?stdout=0&stderr=false
+GET /v1.41/containers/q2/logs?stdout=1&follow=1&tail=1
+GET /v1.41/containers/q1/stats?one-shot=1
+GET /v1.41/containers/q2/stats?stream=0
+GET /v1.41/containers/q1/top?ps_args=
+POST /v1.41/containers/q1/kill?signal=SIGSIGWINCH
+POST /v1.41/containers/q1/kill?signal=RTMIN%2B1x
+POST /v1.41/containers/nosuch/kill
+POST /v1.41/containers/nosuch/kill?signal=x
+POST /v1.41/containers/nosuch/stop?t=x
+POST /v1.41/containers/q2/stop?t=-1
+POST /v1.41/containers/nosuch/resize?h=x&w=1
+POST /v1.41/containers/nosuch/rename
+POST /v1.41/containers/q1/rename?name=q2
+POST /v1.41/containers/q1/rename?name=
+POST /v1.41/containers/nosuch/wait?condition=x
+POST /v1.41/containers/q2/wait?condition=bogus
+POST /v1.41/containers/nosuch/attach?logs=1
+POST /v1.41/containers/nosuch/attach?detachKeys=nosuch
+GET /v1.41/containers/q1/attach/ws?logs=1
+POST /v1.41/containers/q1/attach?logs=1&stderr=1
+POST /v1.41/containers/q1/attach
+POST /v1.41/containers/q1/pause
+POST /v1.41/containers/q1/attach?logs=1
+POST /v1.41/containers/q1/exec {"Cmd":["true"]}
+POST /v1.41/containers/q1/restart?t=0
+POST /v1.41/containers/q1/pause
+POST /v1.41/containers/q1/start
+POST /v1.41/containers/q1/unpause
+POST /v1.41/containers/q1/update {"Memory":67108864}
+POST /v1.41/containers/q1/update {"memory":67108864,"memoryswap":-1,"nosuch":1} trailing
+POST /v1.41/containers/q1/update null
+POST /v1.23/containers/q2/copy {"Resource":"/bin/sh"}
+POST /v1.23/containers/q2/copy {"Resource":"/nosuch"}
+POST /v1.23/containers/q2/copy {"Resource":""}
+POST /v1.23/containers/nosuch/copy {"Resource":"/x"}
+GET /v1.41/containers/q1/checkpoints
+POST /v1.41/containers/create?name=q3 {"Image":"busybox:1","Cmd":["true"],"HostConfig":{"ReadonlyRootfs":true}}
+PUT /v1.41/containers/q3/archive?path=/
+DELETE /v1.41/containers/q3
+POST /v1.41/containers/create?name=q3 {"Image":"busybox:1","Cmd":["true"],"HostConfig":{"LogConfig":{"Type":"none"}}}
+GET /v1.41/containers/q3/logs?stdout=1
+DELETE /v1.41/containers/q3
+DELETE /v1.41/containers/
+DELETE /v1.41/containers/q1?force=no
+DELETE /v1.41/containers/q1?force=1
+DELETE /v1.41/containers/q2?v=x
+POST /v1.41/images/nosuch/tag?repo=UPPER
+POST /v1.41/images/busybox:1/tag?repo=my&tag=a/b
+DELETE /v1.41/images/
+GET /v1.41/images/search?term=x&limit=101
+GET /v1.41/images/search?term=x&filters={"nosuch":["x"]}
+POST /v1.41/images/create?fromSrc=http://127.0.0.1:9/x
+GET /v1.41/distribution/127.0.0.1:9/x/json
+"""
+
+ELSEWHERE = """
+POST /v1.41/session
+POST /v1.41/build/cancel?id=x
+GET /v1.41/swarm/unlockkey
+GET /v1.41/swarm/nosuch
+POST /v1.41/swarm {}
+GET /v1.41/nodes/x
+GET /v1.41/nodes/x/y
+POST /v1.41/nodes
+DELETE /v1.41/nodes/x
+POST /v1.41/nodes/x/update?version=1 {}
+GET /v1.41/services
+POST /v1.41/services/create {}
+GET /v1.41/services/x/json
+POST /v1.41/services/x
+DELETE /v1.41/services/x
+GET /v1.41/tasks/x
+POST /v1.41/tasks
+DELETE /v1.41/tasks/x
+GET /v1.41/tasks/x/logs?stdout=1
+POST /v1.41/secrets
+POST /v1.41/secrets/create {}
+DELETE /v1.41/secrets/x
+POST /v1.41/configs/x/update?version=1 {}
+GET /v1.41/plugins?filters={"enabled":["true"]}
+GET /v1.41/plugins?filters={"enabled":["x"]}
+GET /v1.41/plugins?filters={"nosuch":["x"]}
+GET /v1.41/plugins/a/b/json
+GET /v1.41/plugins/x
+POST /v1.41/plugins/x/enable?timeout=0
+POST /v1.41/plugins/x/nosuch
+DELETE /v1.41/plugins/a/b
+"""
+
 SESSIONS = {
     "paths": PATHS,
     "images": IMAGES,
     "create": CREATE,
     "containers": CONTAINERS,
     "networks and volumes": NETWORKS_AND_VOLUMES,
+    "documents": DOCUMENTS,
+    "queries": QUERIES,
+    "elsewhere": ELSEWHERE,
 }
+
+WORDED = (DOCUMENTS, QUERIES, ELSEWHERE)
+"""Sessions in which errors have dockerd's words, too."""
 
 DIFFERENT = {
     'GET /v1.41/containers/json?filters={"since":["nosuch"]}': 404,  # the container is not there
@@ -444,7 +643,12 @@ DIFFERENT = {
     "DELETE /v1.41/containers/ended?link=1": 409,
     "GET /v1.41/containers/../containers/json": 404,  # dockerd sends the client to the path without the dots
     "GET /v1.41/images/x/../y/json": 400,
-    "POST /v1.41/volumes/create null": 400,  # dockerd takes it for {}
     "GET /v1.41/volumes?filters=garb1age%7D": 500,  # until 1.41, as dockerd does with all other filters
 }
 """Statuses of ours where dockerd says another one: mostly 500, as if a mistake of the client were its own."""
+
+WORDS = (
+    "POST /v1.41/images/create?fromSrc=http://127.0.0.1:9/x",
+    "GET /v1.41/distribution/127.0.0.1:9/x/json",
+)
+"""Rows whose words are our own: Go's of the network have more in them."""

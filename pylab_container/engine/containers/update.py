@@ -53,6 +53,8 @@ def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
         changes["PidsLimit"] = -1  # a limit that was there must be told to go
     _refuse_two_kinds_of_processor_time(old, changes)
     memory, swap = changes.get("Memory"), old.get("MemorySwap") or 0
+    if memory:
+        complete_memory(changes)  # what makes no sense by itself is told first
     if memory and "MemorySwap" not in changes and swap < memory:  # also where there is none: moby container_unix.go
         raise Conflict(
             f"Cannot update container {record.id}: Memory limit should be smaller than already set memoryswap limit, "
