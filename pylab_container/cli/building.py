@@ -70,7 +70,7 @@ class Request(Struct, frozen=True):
 
 
 _OPTIONS = (
-    click.argument("context", metavar="PATH|-"),
+    click.argument("context", metavar="PATH|URL|-"),
     click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="The image's name. Repeatable."),
     click.option("-f", "--file", "dockerfile", metavar="FILE|-", help="The Dockerfile.  [default: PATH/Dockerfile]"),
     click.option("--build-arg", "arguments", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG."),

@@ -15,6 +15,7 @@ from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.engine.builder import BuildOptions, build
 from pylab_container.engine.builder.presenter import Presenter
+from pylab_container.engine.builder.remote import is_remote
 from pylab_container.errors import DockerfileError, InvalidInput, LabError, StepRefused, Unavailable
 from pylab_container.formats import progress
 from pylab_container.formats import reference as references
@@ -26,7 +27,6 @@ _RED = "\x1b[91m{}\x1b[0m"
 _HARMLESS: Mapping[str, tuple[str, ...]] = {
     "isolation": ("default",),
     "outputs": ("[]", "null"),
-    "remote": (),
     "securityopt": ("[]", "null"),
     "squash": ("0", "false"),
     "version": ("1",),
@@ -43,7 +43,7 @@ _PERIOD = 100_000  # microseconds: the period that a quota is of where nobody sa
 async def build_image(call: Call) -> web.StreamResponse:
     """Build; each line of the answer is a piece of what docker prints."""
     options = _options(call)
-    engine, body = call.private_engine(), streams.body_file(call)
+    engine, context = call.private_engine(), _remote(call) or streams.body_file(call)
 
     def work(tell: streams.Tell, stop: threading.Event) -> None:
         said: list[str] = []
@@ -57,7 +57,7 @@ async def build_image(call: Call) -> web.StreamResponse:
 
         try:
             with engine.events.subscribed(note):
-                image = build(engine, body, options, stop=stop)
+                image = build(engine, context, options, stop=stop)
         except LabError as error:
             presenter.close()
             if quiet:
@@ -66,6 +66,14 @@ async def build_image(call: Call) -> web.StreamResponse:
         _tell_end(tell, image.id, options, quiet=quiet, with_result=not call.before("1.30"))
 
     return await streams.send_told(call, work, told=False)
+
+
+def _remote(call: Call) -> str:
+    """Where the context is, if not in the body. Raises InvalidInput."""
+    place = call.text("remote")
+    if place and not is_remote(place):
+        raise InvalidInput(f"remote URL ({place}) could not be recognized as URL", hint="send the context as a tar")
+    return place
 
 
 def _tell_end(tell: streams.Tell, image_id: str, options: BuildOptions, *, quiet: bool, with_result: bool) -> None:

@@ -1,6 +1,7 @@
 """From a Dockerfile to an image.
 
     recipe.py    what is asked for, and checking.py what a careful reader would say about it
+    remote.py    a context from a URL or a git repository
     context.py   the files that it may copy          stage.py     one stage, instruction by instruction
     copying.py   COPY and ADD                        running.py   RUN, and mounts.py what it sees besides the image
     cache.py     what was made before, and why not   report.py    what was done
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from pylab_container.engine import recovery
 from pylab_container.engine.builder import checking
 from pylab_container.engine.builder.cache import Cache
-from pylab_container.engine.builder.context import BuildContext, open_context
+from pylab_container.engine.builder.context import BuildContext, OpenedContext, open_context
 from pylab_container.engine.builder.recipe import BuildOptions as BuildOptions
 from pylab_container.engine.builder.recipe import Recipe
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
@@ -86,7 +87,7 @@ def plan(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -
 
 def check(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> tuple[LintWarning, ...]:
     """What a careful reader would say about a Dockerfile, as `docker build --check`. Raises DockerfileError."""
-    with open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name):
+    with _context(engine, source, options) as (context, text, name):
         return checking.warnings(engine, Recipe.read(context, text, name, options), options.target or None)
 
 
@@ -113,11 +114,19 @@ def _ended_by(stop: threading.Event | None, build: Build) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[Build]:
+def _context(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[OpenedContext]:
+    from pylab_container.engine.builder import remote  # most contexts are here
+
     with (
-        recovery.making(engine) as lease,
-        open_context(source, engine.scratch, dockerfile=options.dockerfile) as (context, text, name),
+        remote.brought(source, engine.scratch) as here,
+        open_context(here, engine.scratch, dockerfile=options.dockerfile) as opened,
     ):
+        yield opened
+
+
+@contextlib.contextmanager
+def _opened(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[Build]:
+    with recovery.making(engine) as lease, _context(engine, source, options) as (context, text, name):
         yield Build(engine, Recipe.read(context, text, name, options), lease)
 
 

@@ -330,7 +330,8 @@ class ImageCollection:
         """Make an image as a Dockerfile says; what was done is in its `build_report`.
 
         context       the folder whose files COPY and ADD may use; or a stream, or "-" for standard
-                      input: a tar of the folder, or a Dockerfile alone
+                      input: a tar of the folder, or a Dockerfile alone; or a URL of one of these, or of a
+                      git repository: "https://host/name.git#branch:folder"
         tag           what to call the image; several names if it is a list
         dockerfile    another file than the context's Dockerfile, inside the context or not; "-" or a stream
         buildargs     values for ARG
