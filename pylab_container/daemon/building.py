@@ -72,7 +72,7 @@ def _remote(call: Call) -> str:
     """Where the context is, if not in the body. Raises InvalidInput."""
     place = call.text("remote")
     if place and not is_remote(place):
-        raise InvalidInput(f"remote URL ({place}) could not be recognized as URL", hint="send the context as a tar")
+        raise InvalidInput(f"remoteURL ({place}) could not be recognized as URL", hint="send the context as a tar")
     return place
 
 

@@ -19,7 +19,7 @@ import pytest
 from pylab_container.engine.builder import copying
 from pylab_container.engine.builder.context import BuildContext
 from pylab_container.engine.builder.copying import CopyOptions, Owner, find_owner, gather
-from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
+from pylab_container.errors import InvalidArchive, InvalidInput, NotFound, RuntimeFailed
 from pylab_container.host.files import remove_tree
 
 OLD = 981173106  # 2001-02-03 04:05:06
@@ -522,7 +522,7 @@ def test_a_download_that_fails_says_why_and_leaves_nothing(
     online: BuildContext, root: Path, site: str, path: str, words: str
 ) -> None:
     before = tree(root)
-    with pytest.raises((InvalidInput, RuntimeFailed), match=words) as caught:
+    with pytest.raises((InvalidInput, NotFound, RuntimeFailed), match=words) as caught:
         copy(online, site + path if path != "//" else f"{site}/", "/new/", root, ADD)
     assert caught.value.hint
     assert tree(root) == before

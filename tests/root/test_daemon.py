@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
+import io
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +69,75 @@ def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, 
         assert daemon.stop() == 0
         assert engine.containers.list(all=True) == []
         assert client.wait(5) != 0
+
+
+# -- what lies elsewhere ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """The address of a server with a Dockerfile, and with a context in which it has another name."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/Dockerfile").write_text("FROM busybox:1\nLABEL of=file\n")
+    with tarfile.open(tmp_path / "site/context.tar.gz", "w:gz") as archive:
+        for name, text in {"Other": b"FROM busybox:1\nCOPY note /\nLABEL of=context\n", "note": b"hello"}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+    handler = functools.partial(_Quiet, directory=str(tmp_path / "site"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "of"),
+    [
+        ("Dockerfile", {}, "file"),
+        ("Dockerfile", {"dockerfile": "other"}, "file"),
+        ("context.tar.gz", {"dockerfile": "Other"}, "context"),
+    ],
+)
+def test_a_build_may_name_its_context(
+    daemon: Daemon, engine: Engine, image: Image, site: str, path: str, parameters: dict[str, str], of: str
+) -> None:
+    answer = daemon.api.post("/build", remote=f"{site}/{path}", t="remote:1", **parameters)
+    assert answer.lines[0]["id"] == "Downloading context"
+    assert answer.lines[-1]["stream"] == "Successfully tagged remote:1\n"
+    assert engine.images.get("remote:1").labels == {"of": of}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("{site}/nosuch", 404, "error downloading remote context"),
+        ("http://127.0.0.1:9/x", 500, "Connection refused"),
+        ("nosuch", 400, "remoteURL (nosuch) could not be recognized as URL"),
+        ("{site}/x.git#main", 500, "git fetch failed"),
+    ],
+)
+def test_a_context_that_is_not_there_is_told_by_the_status(
+    daemon: Daemon, site: str, path: str, status: int, words: str
+) -> None:
+    answer = daemon.api.post("/build", remote=path.format(site=site))
+    assert answer.status == status
+    assert words in answer.message
+
+
+def test_an_import_that_fails_is_told_by_the_status(daemon: Daemon, site: str) -> None:
+    assert daemon.api.post("/images/create", fromSrc=f"{site}/nosuch").status == 404
+    assert daemon.api.post("/images/create", fromSrc=f"{site.removeprefix('http://')}/nosuch").status == 404
+
+
+# -- and its end --------------------------------------------------------------------------------
 
 
 def test_containers_run_on_without_it_and_are_found_again(daemon: Daemon, engine: Engine, image: Image) -> None:

@@ -17,7 +17,6 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, RuntimeFailed
-from tests.root.api import Daemon
 from tests.root.commands import Labctr
 
 TEXT = b"FROM busybox:1\nLABEL from=elsewhere\n"
@@ -180,18 +179,6 @@ def test_a_submodule_never_brings_files_of_this_machine(
     git(work, "switch", "--quiet", "trunk")
     with pytest.raises(RuntimeFailed, match="transport 'file' not allowed"):
         engine.images.build(f"{url}#hostile")
-
-
-def test_the_api_builds_what_its_parameter_remote_names(daemon: Daemon, image: Image, web: str) -> None:
-    api = daemon.api
-    answer = api.request("POST", "/build", parameters={"remote": f"{web}/context.tar.gz", "t": "remote:1"})
-    assert answer.status == 200
-    assert {"stream": "Successfully tagged remote:1\n"} in answer.lines
-    assert api.get("/images/remote:1/json").document["Config"]["Labels"] == {"from": "elsewhere"}
-    refused = api.request("POST", "/build", parameters={"remote": "/etc"})
-    assert (refused.status, refused.message) == (400, "remote URL (/etc) could not be recognized as URL")
-    missing = api.request("POST", "/build", parameters={"remote": f"{web}/nosuch"})
-    assert f"failed to GET {web}/nosuch with status 404" in missing.body.decode()
 
 
 def test_labctr_builds_from_a_url(labctr: Labctr, image: Image, web: str) -> None:

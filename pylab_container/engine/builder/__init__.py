@@ -118,7 +118,7 @@ def _context(engine: Engine, source: str | Path | BinaryIO, options: BuildOption
     from pylab_container.engine.builder import remote  # most contexts are here
 
     with (
-        remote.brought(source, engine.scratch) as here,
+        remote.brought(engine, source) as here,
         open_context(here, engine.scratch, dockerfile=options.dockerfile) as opened,
     ):
         yield opened

@@ -14,12 +14,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from email.message import Message
+from http import HTTPStatus
 from pathlib import Path
 
 from msgspec import Struct
 
 from pylab_container.engine.builder.sources import is_url
-from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.errors import InvalidInput, NotFound, RuntimeFailed
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
@@ -43,8 +44,8 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
 
     checksum  a digest that the content must have, as "sha256:…"
 
-    Raises RuntimeFailed where the server does not answer or refuses, InvalidInput for a URL that
-    makes no sense or content with another digest; then no file is left.
+    Raises RuntimeFailed where the server does not answer or refuses, NotFound where it has no such file,
+    InvalidInput for a URL that makes no sense or content with another digest; then no file is left.
     """
     path = directory / secrets.token_hex(16)
     try:
@@ -71,7 +72,8 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
             yield response
     except urllib.error.HTTPError as error:
         error.close()
-        raise RuntimeFailed(
+        kind = NotFound if error.code == HTTPStatus.NOT_FOUND else RuntimeFailed
+        raise kind(
             f"failed to GET {url} with status {error.code} {error.reason}",
             hint="open it in a browser, or check the path",
         ) from error

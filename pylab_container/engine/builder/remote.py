@@ -10,15 +10,18 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from msgspec import Struct
 
-from pylab_container.engine.builder.context import Scratch
 from pylab_container.engine.builder.download import fetch
 from pylab_container.engine.builder.sources import is_url
-from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.errors import InvalidInput, LabError, RuntimeFailed
+from pylab_container.formats.events import TransferMessage
 from pylab_container.host import linux, programs
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
 
 _REPOSITORY = re.compile(r"git://|github\.com/|git@|https?://[^#]*\.git(?:#|$)")
 # git reaches for nothing but what is named so: no files of this machine, no helpers of its own (git(1)).
@@ -31,21 +34,33 @@ def is_remote(source: str | Path | BinaryIO) -> bool:
 
 
 @contextlib.contextmanager
-def brought(source: str | Path | BinaryIO, scratch: Scratch) -> Iterator[str | Path | BinaryIO]:
+def brought(engine: Engine, source: str | Path | BinaryIO) -> Iterator[str | Path | BinaryIO]:
     """A build's source as context.open_context() takes it, as long as the block runs; what is remote is fetched.
 
     A URL leads to an archive or to a Dockerfile alone; "REPOSITORY#REF:DIRECTORY" is a directory of a git repository
-    as a branch, a tag or a commit has it. Raises RuntimeFailed where nobody answers, InvalidInput.
+    as a branch, a tag or a commit has it. Raises NotFound, RuntimeFailed where nobody answers, InvalidInput.
     """
     if not is_remote(source):
         yield source
         return
-    with scratch() as directory:
+    with engine.scratch() as directory:
         if _REPOSITORY.match(str(source)):
-            yield _checked_out(_Repository.parse(str(source)), directory / "repository")
+            found = _checked_out(_Repository.parse(str(source)), directory / "repository")
+        else:
+            found = str(_downloaded(str(source), directory))
+        engine.events.emit(TransferMessage(str(source), "Downloading context"))
+        if os.path.isdir(found):
+            yield found
             return
-        with open(fetch(str(source), directory).path, "rb") as stream:
+        with open(found, "rb") as stream:
             yield stream
+
+
+def _downloaded(url: str, directory: Path) -> Path:
+    try:
+        return fetch(url, directory).path
+    except LabError as error:
+        raise type(error)(f"error downloading remote context {url}: {error.message}", hint=error.hint) from error
 
 
 class _Repository(Struct, frozen=True):
