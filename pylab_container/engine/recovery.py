@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pylab_container.errors import LabError
 from pylab_container.formats.image import Json
+from pylab_container.formats.lifecycle import State
 from pylab_container.host.files import remove_tree, try_locked
 
 if TYPE_CHECKING:
@@ -48,9 +49,25 @@ def changing(engine: Engine, container_id: str, mounts: Iterable[Json] = ()) -> 
         lease.end()
 
 
+@contextlib.contextmanager
+def freezing(engine: Engine, container_id: str) -> Iterator[None]:
+    """A container's processes are frozen while the block runs; after a crash in it they go on, too."""
+    lease = engine.layers.leases.open()
+    lease.claim("frozen", container_id)
+    try:
+        yield
+    finally:
+        lease.end()
+
+
 def clear(engine: Engine, lease: Lease) -> None:
     """Delete what a lease claims and nobody needs, then end it."""
     try:
+        for container_id in lease.claimed("frozen"):
+            record = engine.records.load(container_id)
+            if record is not None and record.state is State.RUNNING:
+                with contextlib.suppress(LabError):  # it has ended, or goes on already
+                    engine.runc.resume(container_id)
         for container_id in lease.claimed("container"):
             engine.containers.discard(container_id)
         for container_id in lease.claimed("writable"):

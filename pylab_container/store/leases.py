@@ -2,7 +2,8 @@
 
     layerdb/tmp/lease-<random>     locked by its maker; "maker <pid>", and one line a thing that it
                                    makes: "layer sha256:…", "container <id>", or for a container that is
-                                   to stay "writable <id>" and "volume <name>" for each unnamed volume
+                                   to stay "writable <id>" and "volume <name>" for each unnamed volume;
+                                   "frozen <id>" for a container whose processes its maker has frozen
 
 A new layer is nobody's until an image names it, and a build's temporary container only serves
 the build. While the maker lives, what its lease names is needed. When it dies, however it
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["layer", "container", "writable", "volume"]
+Kind = Literal["layer", "container", "writable", "volume", "frozen"]
 
 _LONGEST_EXEC = 2.0
 

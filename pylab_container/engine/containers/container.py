@@ -551,6 +551,10 @@ class Container:
         if self._read().state is not State.RUNNING:
             yield
             return
+        with recovery.freezing(self._engine, self.id):
+            yield from self._frozen(told=told)
+
+    def _frozen(self, *, told: bool) -> Iterator[None]:
         try:
             self._engine.runc.pause(self.id)
         except LabError:
