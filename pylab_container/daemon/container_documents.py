@@ -42,15 +42,15 @@ def _config(config: Json) -> Json:
 
 
 def _named(settings: Json, attributes: Json, version: Version) -> Json:
-    """An EndpointSettings; the short id is one of its Aliases until 1.44, and one of its DNSNames.
+    """An EndpointSettings; its own names, those that nobody asked for, are Aliases until 1.44, and DNSNames.
 
     What came later is a list, as the description of these versions has it, even where dockerd says null.
     """
     document = _endpoint(settings)
-    short_id, aliases = attributes["Id"][:12], document["Aliases"] or []
+    own, aliases = (attributes["Id"][:12], attributes["Config"].get("Hostname")), document["Aliases"] or []
     document["DNSNames"] = list(dict.fromkeys([attributes["Name"].removeprefix("/"), *aliases])) if aliases else []
     if version >= (1, 45):
-        document["Aliases"] = [alias for alias in aliases if alias != short_id]
+        document["Aliases"] = [alias for alias in aliases if alias not in own]
     return document
 
 

@@ -64,7 +64,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
         raise InvalidInput("not websocket protocol", hint="Upgrade: websocket")
     async with call.request.app[STARTS].expect(container.id) as future:
         await response.prepare(call.request)
-        await _serve(call, container, _Websocket(response), wish, record, future)
+        await _serve(call, container, _Websocket(response, texts=call.before("1.28")), wish, record, future)
         await response.close()
     return response
 
@@ -132,10 +132,11 @@ def _content_type(call: Call, *, tty: bool) -> str:
 
 
 class _Websocket:
-    """A websocket as a client of pump()."""
+    """A websocket as a client of pump(). Its messages are texts for clients of 1.27 and older."""
 
-    def __init__(self, response: web.WebSocketResponse) -> None:
+    def __init__(self, response: web.WebSocketResponse, *, texts: bool) -> None:
         self._response = response
+        self._texts = texts
 
     async def receive(self) -> bytes:
         while True:
@@ -148,7 +149,10 @@ class _Websocket:
                 return b""
 
     async def send(self, data: bytes) -> None:
-        await self._response.send_bytes(data)
+        if self._texts:
+            await self._response.send_str(data.decode(errors="replace"))
+        else:
+            await self._response.send_bytes(data)
 
     @property
     def gone(self) -> bool:

@@ -350,3 +350,17 @@ SESSIONS: dict[str, str] = {
         docker create --ulimit nosuch=1 busybox:1 true
     """,
 }
+
+LIFE = """
+    docker create --name aged --memory 64m busybox:1 sh -c 'echo out; exec sleep 100' >/dev/null; docker start aged
+    docker exec aged echo in; docker exec -d aged true; docker logs aged; docker stop -t 0 aged; docker wait aged
+    docker inspect -f '{{.HostConfig.IpcMode}} {{.HostConfig.Memory}} {{.State.Status}} {{.Config.Env}}' aged
+    docker commit aged versioned >/dev/null; docker rm aged; docker create --name aged versioned echo again >/dev/null
+    docker start -a aged 2>/dev/null; docker rm aged  # where it waits, the command complains in 1.24 of its own haste
+    printf 'FROM versioned\\nRUN echo built\\nLABEL a=b' | docker build -t versioned:2 - >/dev/null
+    docker images --format '{{.Repository}}:{{.Tag}}'
+    docker rmi versioned:2 versioned | wc -l; docker volume create versioned; docker volume rm versioned
+    docker run -d --name aged --network none --health-cmd true busybox:1 sleep 100 >/dev/null 2>&1; docker rm -f aged
+    docker version --format '{{.Client.APIVersion}}'; docker info --format '{{.Driver}}'; docker system df | wc -l
+"""
+"""What goes alike in every version that the docker command can be told to speak."""

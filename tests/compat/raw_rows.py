@@ -622,8 +622,47 @@ POST /v1.41/plugins/x/nosuch
 DELETE /v1.41/plugins/a/b
 """
 
+VERSIONS = """
+GET /v0/version
+GET /v1/version
+GET /v1./version
+GET /v.41/version
+GET /v..../version
+GET /v1.041/version
+GET /v01.41/version
+GET /v1.24.0/version
+GET /v1.41a/version
+GET /v1.9/nosuch
+GET /v1.99/nosuch
+GET /v9/version
+GET /v1.99999999999999999999/version
+HEAD /v1.22/_ping
+GET /v1.24/info
+GET /v1.25/info
+GET /v1.40/images/json?filter=nosuch
+GET /v1.41/images/json?filter=nosuch
+POST /v1.39/containers/create?name=shares {"Image":"busybox:1","Cmd":["sleep","100"],"StopSignal":"KILL"}
+GET /v1.41/containers/shares/json
+POST /v1.40/containers/create?name=another&platform=linux/s390x {"Image":"busybox:1","Cmd":["true"]}
+POST /v1.41/containers/create?name=others&platform=linux/s390x {"Image":"busybox:1","Cmd":["true"]}
+POST /v1.22/containers/shares/start
+GET /v1.22/containers/json
+GET /v1.27/networks
+GET /v1.28/networks
+GET /v1.40/containers/shares/stats?stream=0&one-shot=1
+GET /v1.41/containers/shares/stats?stream=0&one-shot=1
+POST /v1.23/containers/shares/copy {"Resource":"/etc/passwd"}
+POST /v1.23/containers/shares/copy {"Resource":""}
+POST /v1.24/containers/shares/copy {"Resource":"/etc/passwd"}
+POST /v1.41/containers/shares/stop?signal=USR1
+POST /v1.29/containers/shares/wait?condition=nosuch
+DELETE /v1.22/containers/shares
+DELETE /v1.22/containers/another
+"""
+
 SESSIONS = {
     "paths": PATHS,
+    "versions": VERSIONS,
     "images": IMAGES,
     "create": CREATE,
     "containers": CONTAINERS,

@@ -7,12 +7,12 @@ import subprocess
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests.compat.docker_lines import OTHER_WORDS, REFUSED, SESSIONS
+from tests.compat.docker_lines import LIFE, OTHER_WORDS, REFUSED, SESSIONS
 from tests.compat.sides import IMAGE, docker, environment, ours, theirs
 
 
@@ -80,6 +80,19 @@ def test_a_session_with_docker_goes_as_with_dockers_daemon(name: str, sockets: t
         for line in textwrap.dedent(SESSIONS[name]).strip().splitlines():
             expected, got = both.map(run, (line, line), sockets, ("theirs", "ours"))
             differences += _differences(line, expected, got)
+    assert not differences, "\n".join(differences)
+
+
+@pytest.mark.parametrize("version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45"])
+def test_a_life_goes_as_with_dockers_daemon_in_every_version(version: str, sockets: tuple[Path, Path]) -> None:
+    newest = min(version, "1.41")  # that dockerd knows
+    differences = []
+    for line in textwrap.dedent(LIFE).strip().splitlines():
+        expected, got = (
+            run(f"export DOCKER_API_VERSION={one}; {line}", socket, one)
+            for one, socket in zip((newest, version), sockets, strict=True)
+        )
+        differences += _differences(line, replace(expected, output=expected.output.replace(newest, version)), got)
     assert not differences, "\n".join(differences)
 
 

@@ -44,6 +44,24 @@ def client(socket: Path, busybox_tar: Path) -> Iterator[Client]:
     gc.collect()  # here its warnings are expected
 
 
+@pytest.mark.parametrize("version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45"])
+def test_it_may_speak_every_version(version: str, client: Client, socket: Path) -> None:
+    older = docker.DockerClient(base_url=f"unix://{socket}", version=version, timeout=30)
+    container = older.containers.create(IMAGE, ["sh", "-c", "echo out; exec sleep 100"], mem_limit="64m")
+    container.start()
+    assert container.exec_run(["echo", "in"]).output == b"in\n"
+    container.stop(timeout=0)
+    assert (container.wait()["StatusCode"], container.logs()) == (137, b"out\n")
+    assert older.containers.list(all=True, filters={"id": container.id})[0].attrs["State"]["Status"] == "exited"
+    container.remove()
+    context = io.BytesIO(b"FROM busybox:1\nRUN echo built\nLABEL a=b\n")
+    image, lines = older.images.build(fileobj=context, rm=True)
+    assert image.labels == {"a": "b"}
+    assert any("aux" in line for line in lines) is (version != "1.24")
+    older.images.remove(image.id)
+    older.close()
+
+
 @pytest.fixture
 def sleeper(client: Client) -> Iterator[Container]:
     container = client.containers.run(IMAGE, ["sleep", "100"], detach=True)

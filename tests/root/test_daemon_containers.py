@@ -16,6 +16,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
+from pylab_container.host import linux
 from tests.root.api import Api, Daemon
 
 Frame = tuple[int, bytes]
@@ -161,18 +162,19 @@ def test_since_1_42_the_format_is_said(api: Api, version: str, content_type: byt
         assert content_type in one.recv(4096)
 
 
-def test_a_websocket_carries_both_directions(api: Api) -> None:
+@pytest.mark.parametrize(("version", "kind"), [("1.41", 0x82), ("1.28", 0x82), ("1.27", 0x81)])
+def test_a_websocket_carries_both_directions(api: Api, version: str, kind: int) -> None:
     make(api, "cat", name="echoes", OpenStdin=True)
     api.post("/containers/echoes/start")
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    path = api.url("/containers/echoes/attach/ws", {"stream": 1, "stdin": 1, "stdout": 1})
+    path = api.at(version).url("/containers/echoes/attach/ws", {"stream": 1, "stdin": 1, "stdout": 1})
     with api.connect() as one:
         one.sendall(f"GET {path} HTTP/1.1\r\nHost: d\r\n{upgrade}\r\n".encode())
         assert b"101" in one.recv(4096)
         masked = bytes(byte ^ 1 for byte in b"hello\n")
         one.sendall(bytes([0x82, 0x80 | 6, 1, 1, 1, 1]) + masked)  # RFC 6455, 5.2
-        assert one.recv(4096) == bytes([0x82, 6]) + b"hello\n"
+        assert one.recv(4096) == bytes([kind, 6]) + b"hello\n"
 
 
 # -- several clients of one container ------------------------------------------------------------------
@@ -401,3 +403,93 @@ def test_a_container_that_removes_itself_does_so_when_its_start_fails(api: Api) 
     make(api, "nosuch", name="bad", host={"AutoRemove": True})
     assert api.post("/containers/bad/start").status == 400
     assert api.get("/containers/bad/json").status == 404
+
+
+# -- what a version knows ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "annotations"), [("1.42", {}), ("1.43", {"of": "mine"})])
+def test_annotations_are_for_the_runtime_since_1_43(
+    api: Api, engine: Engine, version: str, annotations: dict[str, str]
+) -> None:
+    container_id = make(api.at(version), "sleep", "100", name="noted", host={"Annotations": {"of": "mine"}})
+    api.post("/containers/noted/start")
+    config = json.loads((engine.run_root / container_id / "config.json").read_text())
+    assert config["annotations"] == annotations
+    assert api.get("/containers/noted/json").document["HostConfig"].get("Annotations", {}) == annotations
+
+
+@pytest.mark.parametrize(("version", "mode"), [("1.39", "shareable"), ("1.40", "private")])
+def test_ipc_is_for_others_too_until_1_39_where_nothing_is_said(api: Api, version: str, mode: str) -> None:
+    make(api.at(version), "true", name="ipc")
+    assert api.get("/containers/ipc/json").document["HostConfig"]["IpcMode"] == mode
+
+
+@pytest.mark.parametrize(("version", "status"), [("1.41", 137), ("1.42", 7)])
+def test_stop_heeds_a_signal_since_1_42(api: Api, version: str, status: int) -> None:
+    make(api, "sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done", name="stopped")
+    api.post("/containers/stopped/start")
+    assert soon(lambda: b"ready" in api.get("/containers/stopped/logs", stdout=1).body)
+    assert api.at(version).post("/containers/stopped/stop", signal="USR1", t=1).status == 204
+    assert api.get("/containers/stopped/json").document["State"]["ExitCode"] == status
+
+
+def test_an_exec_has_the_size_that_it_was_made_with_since_1_42(api: Api) -> None:
+    make(api, "sleep", "100", name="sized")
+    api.post("/containers/sized/start")
+    for version, size in (("1.41", b"stty: standard input"), ("1.42", b"20 30")):  # the first where it has none
+        body = {"Cmd": ["stty", "size"], "Tty": True, "AttachStdout": True, "ConsoleSize": [20, 30]}
+        made = api.at(version).post("/containers/sized/exec", body).document["Id"]
+        with hijacked(api, f"/exec/{made}/start", b'{"Tty": true}') as one:
+            assert read_all(one).strip() == size
+
+
+@pytest.mark.parametrize(
+    ("binding", "written"),
+    [
+        ({}, {"below/file"}),  # as docker does it by itself until 1.43
+        ({"ReadOnlyNonRecursive": True}, {"below/file"}),
+        ({"ReadOnlyForceRecursive": True}, set()),
+        ({"NonRecursive": True}, set()),
+    ],
+    ids=str,
+)
+def test_what_lies_below_a_read_only_source_is_as_the_bind_says(
+    api: Api, tmp_path: Path, binding: dict[str, object], written: set[str]
+) -> None:
+    (tmp_path / "source" / "below").mkdir(parents=True)
+    linux.mount("tmpfs", str(tmp_path / "source" / "below"), "tmpfs")
+    try:
+        mount = {"Type": "bind", "Source": str(tmp_path / "source"), "Target": "/x", "ReadOnly": True}
+        host = {"Mounts": [{**mount, "BindOptions": binding}]}
+        make(api.at("1.44"), "touch", "/x/file", "/x/below/file", name="bound", host=host)
+        api.post("/containers/bound/start")
+        api.post("/containers/bound/wait")
+        found = {str(path.relative_to(tmp_path / "source")) for path in tmp_path.rglob("file")}
+        assert found == written
+    finally:
+        linux.umount(str(tmp_path / "source" / "below"))
+
+
+def test_a_bind_makes_its_source_since_1_42_where_it_is_asked_to(api: Api, tmp_path: Path) -> None:
+    mount = {"Type": "bind", "Source": str(tmp_path / "made"), "Target": "/x"}
+    host = {"Mounts": [{**mount, "BindOptions": {"CreateMountpoint": True}}]}
+    refused = api.at("1.41").post("/containers/create", {"Image": "busybox:1", "Cmd": ["true"], "HostConfig": host})
+    assert "bind source path does not exist" in refused.message
+    make(api.at("1.42"), "true", name="makes", host=host)
+    assert (tmp_path / "made").is_dir()
+
+
+def test_files_are_copied_as_they_were_until_1_23(api: Api) -> None:
+    make(api, "true", name="copied")
+    old = api.at("1.23").post("/containers/copied/copy", {"Resource": "/etc/passwd"})
+    now = api.request("GET", "/containers/copied/archive", parameters={"path": "/etc/passwd"})
+    assert (old.status, old.body) == (200, now.body)
+    assert api.at("1.23").post("/containers/copied/copy", {"Resource": "/nosuch"}).status == 404
+    assert api.at("1.24").post("/containers/copied/copy", {"Resource": "/etc/passwd"}).status == 404
+
+
+def test_images_are_listed_until_a_time(api: Api) -> None:
+    listed = [len(api.get("/images/json", filters={"until": [time]}).document) for time in ("0s", "24h", "2000-01-01")]
+    assert listed == [1, 0, 0]
+    assert api.get("/images/json", filters={"until": ["soon"]}).status == 400
