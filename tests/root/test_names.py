@@ -22,6 +22,7 @@ from pylab_container import Engine
 from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.networks.collection import Network
+from pylab_container.errors import RuntimeFailed
 from tests.root.commands import Labctr
 from tests.root.test_network import inside
 from tests.root.test_ports import kill_everything
@@ -411,6 +412,20 @@ def test_a_killed_one_is_replaced_by_the_next_command(
     labctr(*ordered)
     assert soon(lambda: resolver(engine) not in (0, before))
     assert soon(lambda: lookup(client, "client") == [client.address])
+
+
+def test_one_that_cannot_start_is_told_and_the_container_does_not_run(
+    engine: Engine, web: Network, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dnslib.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeFailed, match="the name server does not start"):
+        start(network="web", name="server")
+    assert [one.status for one in engine.containers.list(all=True)] == ["created"]
+    monkeypatch.delenv("PYTHONPATH")
+    (server,) = engine.containers.list(all=True)
+    server.start()
+    assert lookup(server, "server") == [server.address]
 
 
 def test_many_that_start_at_once_have_one(

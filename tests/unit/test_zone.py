@@ -142,7 +142,7 @@ def test_nobody_to_ask_is_a_failure() -> None:
     assert not query.is_answered_by(query.wire)
 
 
-@given(st.binary(max_size=100) | st.binary(max_size=60).map(QUESTION.__add__))
+@given(st.binary(max_size=100) | st.just(QUESTION + bytes(5000)) | st.binary(max_size=60).map(QUESTION.__add__))
 def test_bytes_that_are_no_question_are_told_apart(wire: bytes) -> None:
     try:
         query = Query(wire)

@@ -5,6 +5,7 @@ The default bridge knows no names: a container on that alone asks the host's ser
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from pylab_container.errors import Conflict
 from pylab_container.formats import etc
 from pylab_container.formats.links import parse_link
 from pylab_container.host.background import Background
@@ -52,7 +54,8 @@ def prepare(engine: Engine, record: ContainerRecord) -> None:
 def serve(engine: Engine, record: ContainerRecord) -> Background[None] | None:
     """Open the name server's sockets in a container that has a process, in the background: its result() waits for that.
 
-    What it is called is to be told when it has its networks. result() raises RuntimeFailed.
+    What it is called is to be told when it has its networks. Raises Conflict where the process is gone; result()
+    raises RuntimeFailed.
     """
     if not is_served(record):
         return None
@@ -62,7 +65,7 @@ def serve(engine: Engine, record: ContainerRecord) -> Background[None] | None:
 
 
 def begin(engine: Engine, record: ContainerRecord) -> None:
-    """A running container is on one network more; it may have asked others up to now. Raises RuntimeFailed."""
+    """A running container is on one network more, and may have asked others until now. Raises as serve() does."""
     if is_served(record):
         rewrite(engine.records.directory(record.id) / "resolv.conf", resolv_conf(record))
         _write(engine, record)
@@ -72,7 +75,8 @@ def begin(engine: Engine, record: ContainerRecord) -> None:
 def tell(engine: Engine, record: ContainerRecord) -> None:
     """A container that is served has other networks or another name; it is served as long as it runs."""
     if _is_known(engine, record.id):
-        _write(engine, record)
+        with contextlib.suppress(Conflict):
+            _write(engine, record)
 
 
 def forget(engine: Engine, container_id: str) -> None:
@@ -104,10 +108,14 @@ def _server(engine: Engine) -> NameServer:
 def _write(engine: Engine, record: ContainerRecord) -> None:
     from pylab_container.formats.zone import Resident
 
+    try:
+        namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
+    except OSError as error:
+        raise Conflict(f"process {record.pid} is gone: the container has ended") from error
     text = _as_wished(_text("/etc/resolv.conf"), record.host_config)
     resident = Resident(
         pid=record.pid,
-        namespace=os.stat(f"/proc/{record.pid}/ns/net").st_ino,
+        namespace=namespace,
         places=_places(record),
         servers=_servers(record, text),
         single_labels=etc.dots(text) == 0,

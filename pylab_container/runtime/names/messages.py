@@ -11,6 +11,7 @@ from pylab_container.formats import zone
 
 _TTL = 600  # seconds, as libnetwork's respTTL
 _PLAIN = 512  # bytes over UDP, where the asker says nothing else (RFC 1035, 4.2.1)
+_LONGEST = 4096  # bytes of a question: a name has 255, and options are few; reading takes time, and all others wait
 _ID, _RESPONSE, _CODE = slice(0, 2), 0x80, 0x0F  # where a header has them (RFC 1035, 4.1.1)
 _FAILURES = (RCODE.SERVFAIL, RCODE.REFUSED)
 
@@ -19,6 +20,8 @@ class Query:
     """A question somebody asked. Raises ValueError for bytes that are none."""
 
     def __init__(self, wire: bytes) -> None:
+        if len(wire) > _LONGEST:
+            raise ValueError("longer than any question")
         self.wire = wire
         try:
             self._message = DNSRecord.parse(wire)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -294,4 +295,6 @@ class Resolver:
 
 
 if __name__ == "__main__":
+    _limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # four files for each container
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_limit, _limit))
     asyncio.run(Resolver(Path(sys.argv[1])).run(socket.socket(fileno=0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shlex
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from pylab_container.host import programs
 from pylab_container.host.files import write_atomic
 
 _WAITING = 128  # containers that start at once
+_STARTS = 3  # of a resolver that ends before it says a word
 _PATIENCE = 20.0  # seconds that it gets to come up and to open its sockets
 
 
@@ -39,34 +41,36 @@ class NameServer:
 
     def serve(self, container_id: str) -> None:
         """Wait until a container that was written down can ask. Raises RuntimeFailed."""
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            self.ensure()
+        deadline, starts, answer = time.monotonic() + _PATIENCE, 0, b""
+        while not answer:
+            if starts == _STARTS or time.monotonic() > deadline:
+                command = shlex.join(self._command())
+                raise RuntimeFailed("the name server does not start", hint=f"what it says: {command} < /dev/null")
+            starts += self.ensure()
             with contextlib.suppress(ConnectionError, FileNotFoundError):
-                if answer := self._request(container_id):
-                    break
-            if time.monotonic() > deadline:
-                raise RuntimeFailed("the name server does not start", hint=f"see {self._directory}")
-            time.sleep(0.001)
+                answer = self._request(container_id)
+            time.sleep(0 if answer else 0.001)
         if error := answer.decode().strip():
             raise RuntimeFailed(f"the name server cannot serve the container: {error}")
 
-    def ensure(self) -> None:
-        """Start the resolver where it does not run; it finds all that were written down."""
+    def ensure(self) -> bool:
+        """Start the resolver where it does not run; whether it had to be. It finds all that were written down."""
         with self._lock() as lock:
             if lock is None:
-                return
+                return False
             path = self._directory / "socket"
             path.unlink(missing_ok=True)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
                 server.bind(str(path))
                 server.listen(_WAITING)
                 # The lock is the open file's: it goes over to the new process, and with that one's end it is free.
-                command = [sys.executable, "-m", f"{__package__}.resolver", str(self._directory)]
-                with programs.spawn(
-                    ["setsid", "--fork", *command], stdin=server.fileno(), pass_fds=(lock,), directory="/"
-                ) as parent:
+                command = ["setsid", "--fork", *self._command()]
+                with programs.spawn(command, stdin=server.fileno(), pass_fds=(lock,), directory="/") as parent:
                     parent.wait()
+            return True
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", f"{__package__}.resolver", str(self._directory)]
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int | None]:
