@@ -12,6 +12,7 @@ from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, RuntimeFailed
 from tests.root.api import Daemon
+from tests.root.test_names import lookup
 
 Start = Callable[..., Container]
 
@@ -118,15 +119,15 @@ def test_what_cannot_be_linked_is_refused(start: Start, engine: Engine, image: I
 def test_on_a_network_of_users_a_link_is_a_name_and_the_other_one_may_come_later(start: Start, engine: Engine) -> None:
     net = engine.networks.create("net")
     web = start("web", network="net", links=["db:sql"])
-    assert lines(web, "sql") == []
+    assert lookup(web, "sql.") == []
     db = start("db", network="net")
     own = db.attrs["NetworkSettings"]["Networks"]["net"]["IPAddress"]
-    assert [line[0] for line in lines(web, "sql")] == [own]
-    assert lines(db, "sql") == []  # it is web's own word
+    assert lookup(web, "sql.") == [own]
+    assert lookup(db, "sql.") == []  # it is web's own word
     assert web.attrs["NetworkSettings"]["Networks"]["net"]["Links"] == ["db:sql"]
     net.disconnect(web)
     net.connect(web, links={"db": "other"})
-    assert (lines(web, "sql"), [line[0] for line in lines(web, "other")]) == ([], [own])
+    assert (lookup(web, "sql."), lookup(web, "other.")) == ([], [own])
 
 
 def test_the_api_lists_links_as_names_and_removes_them(daemon: Daemon, start: Start) -> None:
