@@ -228,6 +228,27 @@ def test_listing_by_filters(client: Client) -> None:
     assert pruned["ContainersDeleted"] == [one.id]
 
 
+def test_aliases_and_links_are_looked_up(client: Client) -> None:
+    api = client.api
+    network = api.create_network("lookups")["Id"]
+    own = [{"aliases": ["foo", "bar"]}, {"links": [("upstream", "sql")]}, {}]
+    made = []
+    for name, options in zip(["named", "linked", "upstream"], own, strict=True):
+        endpoints = api.create_networking_config({"lookups": api.create_endpoint_config(**options)})
+        made.append(api.create_container(IMAGE, ["sleep", "100"], name=name, networking_config=endpoints,
+                                         host_config=api.create_host_config(network_mode="lookups")))  # fmt: skip
+        api.start(made[-1])
+    try:
+        for container, name in (("named", "foo"), ("named", "bar"), ("linked", "sql")):
+            command = api.exec_create(container, ["nslookup", name])
+            told = api.exec_start(command)
+            assert (api.exec_inspect(command)["ExitCode"], f"Name:\t{name}".encode() in told) == (0, True), told
+    finally:
+        for one in made:
+            api.remove_container(one, force=True)
+        api.remove_network(network)
+
+
 @pytest.mark.parametrize("version", ["1.22", "1.24", "1.30", "1.41", "1.45"])
 def test_every_version_runs_a_container(socket: Path, client: Client, version: str) -> None:
     api = docker.APIClient.__new__(docker.APIClient)

@@ -23,6 +23,7 @@ from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.networks.collection import Network
 from pylab_container.errors import RuntimeFailed
+from tests.root.api import serving
 from tests.root.commands import Labctr
 from tests.root.test_network import inside
 from tests.root.test_ports import kill_everything
@@ -398,6 +399,21 @@ def test_the_default_bridge_needs_none(engine: Engine, start: Start) -> None:
     assert guest.exec_run(["ping", "-c", "1", "-W", "1", "server"]).exit_code != 0
     assert resolver(engine) == 0
     assert not (engine.run_root / "names").exists()
+
+
+def test_it_outlives_the_daemon_that_started_it(engine: Engine, web: Network, image: Image, repository: Path) -> None:
+    with serving(engine.data_root, repository) as daemon:
+        body = {"Image": "busybox:1", "Cmd": ["sleep", "600"], "HostConfig": {"NetworkMode": "web"}}
+        assert daemon.api.post("/containers/create", body, name="server").status == 201
+        assert daemon.api.post("/containers/server/start").status == 204
+    pid, server = resolver(engine), engine.containers.get("server")
+    assert lookup(server, "server") == [server.address]
+    with serving(engine.data_root, repository) as daemon:
+        os.kill(pid, signal.SIGKILL)
+        assert soon(lambda: not resolver(engine))
+        assert daemon.api.get("/containers/json").status == 200
+        assert soon(lambda: resolver(engine) not in (0, pid))
+    assert soon(lambda: lookup(server, "server") == [server.address])
 
 
 @pytest.mark.parametrize(
