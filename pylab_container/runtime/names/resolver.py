@@ -49,7 +49,7 @@ class Residents:
         return [name for name in os.listdir(self._directory) if len(name) == 64]
 
     def get(self, container_id: str) -> Resident | None:
-        """One of them, None where it is gone."""
+        """One of them, None where it is gone or what is written there is not ours."""
         path = self._directory / container_id
         try:
             status = path.stat()
@@ -58,7 +58,7 @@ class Residents:
             if known is None or known[0] != mark:
                 known = (mark, msgspec.json.decode(path.read_bytes(), type=Resident))
                 self._known[container_id] = known
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.MsgspecError):
             self._known.pop(container_id, None)
             return None
         return known[1]
@@ -72,7 +72,7 @@ class Listener:
 
         Raises OSError where its process is gone, LabError where nft refuses.
         """
-        self.pid = resident.pid
+        self.serves = resident.namespace
         self._look = look
         self._tasks: set[asyncio.Task[None]] = set()
         with contextlib.ExitStack() as stack:
@@ -251,8 +251,9 @@ class Resolver:
 
     async def _requested(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError), contextlib.closing(writer):
-            container_id = (await reader.readline()).decode().strip()
-            error = ""
+            container_id, error = (await reader.readline()).decode().strip(), ""
+            if self._unused.is_set():
+                return  # too late: the next one does it
             try:
                 self._listen(container_id)
             except (OSError, LabError) as problem:
@@ -266,7 +267,7 @@ class Resolver:
         if resident is None:
             raise FileNotFoundError("the container has ended")
         before = self._listeners.get(container_id)
-        if before is not None and before.pid == resident.pid:
+        if before is not None and before.serves == resident.namespace:
             return
         listener = Listener(resident, lambda: self._look(container_id))
         listener.start(lambda: self._ended(container_id, listener))
@@ -277,7 +278,7 @@ class Resolver:
 
     def _look(self, container_id: str) -> tuple[Resident | None, list[Resident]]:
         known = {name: self._residents.get(name) for name in self._listeners}
-        present = {name: one for name, one in known.items() if one and one.pid == self._listeners[name].pid}
+        present = {name: one for name, one in known.items() if one and one.namespace == self._listeners[name].serves}
         return present.get(container_id), list(present.values())
 
     def _ended(self, container_id: str, listener: Listener) -> None:
