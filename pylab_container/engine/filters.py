@@ -323,4 +323,9 @@ def matching_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 def _matches(name: str, pattern: str) -> bool:
     bare = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(bare, pattern)
+    return any(_matches_parts(one.split("/"), pattern.split("/")) for one in (name, bare))
+
+
+def _matches_parts(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    """As Go's path.Match: a * does not match a slash."""
+    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))

@@ -19,6 +19,7 @@ OTHER_WORDS = frozenset(
         docker cp -q $(cat /tmp/labctr-cp-$SIDE)/dir cp:/file
         docker cp -q $(cat /tmp/labctr-cp-$SIDE)/file cp:/nosuch/
         tar -C $(cat /tmp/labctr-cp-$SIDE) -c dir | docker cp - cp:/file
+        docker cp cp2:/etc/passwd/x -
     """.strip().split("\n        ")
 )
 
@@ -77,6 +78,28 @@ SESSIONS: dict[str, str] = {
         docker run --rm --pids-limit 20 busybox:1 true
         docker run --rm --shm-size 1m busybox:1 df -m /dev/shm
         docker run --rm --link nosuch busybox:1 true
+        docker run --rm -i busybox:1 sh -c 'read x || echo eof' </dev/null
+        docker run --rm --entrypoint '' busybox:1 echo x
+        docker run --rm --entrypoint '' busybox:1
+        docker run --rm busybox:1 ''
+        docker run --rm -u 4294967296 busybox:1 true
+        docker run --rm -h foo --domainname bar.org busybox:1 hostname -f
+        docker run --rm --cgroup-parent /labctr-lines busybox:1 grep -c labctr-lines /proc/self/cgroup
+        docker run --rm --mount type=npipe,source=a,target=/a busybox:1 true
+        docker run --rm --runtime nosuch busybox:1 true
+        docker run --rm --isolation hyperv busybox:1 true
+        docker run --rm --storage-opt size=1G busybox:1 true
+        docker run --rm --cpuset-cpus a busybox:1 true
+        docker run --rm --cpus 0.5 --cpu-quota 10000 busybox:1 true
+        docker run --rm -v bad/name:/x busybox:1 true
+        docker run -d --name run-joined --ipc shareable -e A=b busybox:1 sleep 100 >/dev/null
+        docker run --rm --net container:run-joined busybox:1 hostname
+        docker create --name run-joins --net container:run-joined --pid container:run-joined busybox:1 hostname
+        docker inspect -f '{{.HostConfig.NetworkMode}} {{.HostConfig.PidMode}} {{json .Config.Env}}' run-joins
+        docker rename run-joined run-joined2; docker start -a run-joins
+        docker stop -t 0 run-joined2; docker start run-joins; docker run --rm --pid container:run-joined2 busybox:1 true
+        docker run --rm --ipc container:run-joined2 busybox:1 true
+        docker rm run-joined2 run-joins
     """,
     "life": """
         docker create --name life busybox:1 sleep 100
@@ -89,6 +112,9 @@ SESSIONS: dict[str, str] = {
         docker rename life life2
         docker rename life2 life2
         docker rename nosuch life3
+        docker create --name life3 busybox:1 >/dev/null; docker rename life3 life2; docker rename life3 'b d'
+        docker rm life3
+        docker kill nosuch
         docker pause life2
         docker pause life2
         docker exec life2 true
@@ -153,6 +179,10 @@ SESSIONS: dict[str, str] = {
         docker run --name logs4 --log-driver none busybox:1 echo shown
         docker logs logs4
         docker rm logs4
+        docker create --name logs5 --log-opt labels=a,b --log-opt env=X -l a=1 -l b='x y' -e X=Y busybox:1 echo hi
+        docker start -a logs5
+        docker logs --details logs5; docker rm logs5
+        docker run --name logs6 --log-driver local busybox:1 echo hi; docker logs logs6; docker rm logs6
     """,
     "exec": """
         docker run -d --name exec -e FROM=run busybox:1 sleep 100 >/dev/null
@@ -175,6 +205,7 @@ SESSIONS: dict[str, str] = {
         head -c 300000 /dev/zero | docker exec -i exec wc -c
         docker exec exec sh -c 'head -c 300000 /dev/zero' | wc -c
         docker exec exec sh -c 'kill -9 $$'
+        docker pause exec; docker exec exec true; docker unpause exec
         docker rm -f exec
     """,
     "cp": """
@@ -204,6 +235,14 @@ SESSIONS: dict[str, str] = {
         docker cp nosuch:/x -
         docker diff cp | sort
         docker start cp >/dev/null; docker cp cp:/proc/version - | tar t; docker wait cp
+        docker create --name cp2 --read-only -v cp-data:/data -v $(cat /tmp/labctr-cp-$SIDE)/file:/f busybox:1 top
+        docker start cp2
+        docker exec cp2 sh -c 'mkdir /data/d; ln -s /data/d /data/l'; docker cp cp2:/data/l/ - | tar t
+        docker cp cp2:/f - | tar xO; docker cp cp2:/etc/hosts - | tar xO | head -1
+        docker cp cp2:/etc/passwd/x -
+        docker cp -q $(cat /tmp/labctr-cp-$SIDE)/file cp2:/x
+        docker cp -q $(cat /tmp/labctr-cp-$SIDE)/file cp2:/data/x; docker exec cp2 cat /data/x
+        docker rm -fv cp2; docker volume rm cp-data
         docker rm cp
         rm -r $(cat /tmp/labctr-cp-$SIDE) /tmp/labctr-cp-$SIDE
     """,
@@ -251,6 +290,7 @@ SESSIONS: dict[str, str] = {
         docker update --memory 1m look
         docker update look
         docker update --cpus 0.5 --pids-limit 50 look
+        docker update --cpu-quota 5000 look
         docker commit -m message -c 'CMD ["true"]' look look-image:1
         docker inspect -f '{{json .Config.Cmd}} {{.Comment}}' look-image:1
         docker rm -fv look
@@ -348,6 +388,45 @@ SESSIONS: dict[str, str] = {
         docker create --memory-reservation 1m busybox:1 true
         docker create --oom-score-adj 9999 busybox:1 true
         docker create --ulimit nosuch=1 busybox:1 true
+    """,
+    "images": """
+        docker tag busybox:1 images:1; docker tag busybox:1 images:2; docker tag busybox:1 images/other:1
+        docker images images:1 --format '{{.Repository}}:{{.Tag}}'
+        docker images images --format '{{.Repository}}:{{.Tag}}'
+        docker images -f reference='images*' -f reference=busybox --format '{{.Repository}}:{{.Tag}}'
+        docker rmi images:1 images:2 images/other:1 nosuch
+        docker push nosuch
+        docker search --limit 200 x
+        docker search -f nosuch=1 x
+        docker run --name images busybox:1 true; docker commit -c 'NOSUCH x' images; docker commit -c 'RUN x' images
+        docker rm images
+    """,
+    "build": """
+        d=/tmp/labctr-build-$SIDE; mkdir -p $d/sub; echo a >$d/a; echo b >$d/sub/b
+        printf 'FROM busybox:1\\nCOPY a /y\\n' | docker build -q -f - /tmp/labctr-build-$SIDE 2>&1 | cut -c1-6
+        printf 'FROM busybox:1\\nCOPY nosuch /\\n' | docker build - 2>&1 | tail -1
+        printf 'FROM busybox:1\\nCOPY nosuch* /\\n' | docker build -f - /tmp/labctr-build-$SIDE 2>&1 | tail -1
+        printf 'FROM busybox:1\\nCOPY ../x /\\n' | docker build -f - /tmp/labctr-build-$SIDE 2>&1 | tail -1
+        printf 'FROM busybox:1\\nCOPY --from=5 /x /\\n' | docker build - 2>&1 | tail -1
+        printf 'FROM busybox:1\\nCOPY --nosuch a /\\n' | docker build - 2>&1 | tail -1
+        printf 'FROM busybox:1\\nnosuch x\\n' | docker build - 2>&1 | tail -1
+        printf 'FROM busybox:1\\nHEALTHCHECK FOO true\\n' | docker build - 2>&1 | tail -1
+        printf 'FROM busybox:1\\nUSER nosuch\\nRUN id\\n' | docker build - 2>&1 | tail -1
+        printf 'FROM scratch\\n' | docker build - 2>&1 | tail -1
+        printf 'ARG X=busybox:1\\nFROM $X\\nRUN echo "[$X]"\\n' | docker build - 2>/dev/null | grep -e Step -e '^[[]'
+        printf 'FROM busybox:1\\nCMD\\nENTRYPOINT\\n' | docker build -q -t lines - >/dev/null 2>&1
+        docker inspect -f '{{json .Config.Cmd}} {{json .Config.Entrypoint}}' lines
+        printf 'FROM busybox:1\\nENV Q=1\\nVOLUME /q\\n' | docker build -q -t lines - >/dev/null 2>&1
+        docker run --rm lines env | grep Q; docker run --rm -e Z=1 lines env | grep -e Q -e Z
+        docker create --name build -v /z -e Z=1 lines >/dev/null; docker inspect -f '{{json .Config.Env}}' build
+        docker inspect -f '{{json .Config.Volumes}} {{len .Mounts}}' build; docker rm -v build
+        docker create --name build lines >/dev/null; docker inspect -f '{{json .Config.Env}}' build; docker rm -v build
+        cd /tmp/labctr-build-$SIDE; printf 'FROM busybox:1\\nRUN grep lines /proc/self/cgroup\\n' >Dockerfile
+        cd /tmp/labctr-build-$SIDE; docker build --cgroup-parent /lines --no-cache . | grep -c /lines
+        printf 'FROM busybox:1\\n' | docker build --platform nosuch - 2>&1 | tail -1
+        printf 'FROM busybox:1\\n' | docker build --isolation hyperv - 2>&1 | tail -1
+        printf 'FROM busybox:1\\n' | docker build --security-opt seccomp=unconfined - 2>&1 | tail -1
+        docker rmi -f lines >/dev/null; rm -r /tmp/labctr-build-$SIDE
     """,
 }
 

@@ -259,15 +259,16 @@ def test_a_word_finds_what_docker_s_does(tmp_path: Path, word: str, expected: li
     assert names(context, word) == expected
 
 
-@pytest.mark.parametrize("word", ["missing", "a/b", "/../a", "out", "dangling", "dir/missing", "a\0b"])
+@pytest.mark.parametrize("word", ["missing", "a/b", "out", "dangling", "dir/missing", "a\0b"])
 def test_what_is_not_in_the_context_is_not_found(tmp_path: Path, word: str) -> None:
     with pytest.raises(InvalidInput, match=r"not found in build context or excluded by \.dockerignore: stat"):
         found(context_of(write(tmp_path / "c", TREE)), word)
 
 
-def test_a_word_that_leads_out_of_the_context_is_forbidden(tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["../c/a", "/../c/a"])
+def test_a_word_that_leads_out_of_the_context_is_forbidden(tmp_path: Path, word: str) -> None:
     with pytest.raises(InvalidInput, match=r"forbidden path outside the build context: \.\./c/a"):
-        found(context_of(write(tmp_path / "c", TREE)), "../c/a")
+        found(context_of(write(tmp_path / "c", TREE)), word)
 
 
 def test_a_pattern_that_finds_nothing_is_refused_only_when_it_is_alone(tmp_path: Path) -> None:

@@ -244,8 +244,8 @@ def listing(work: Path) -> set[str]:
         ("/etc/passwd", "file/", "not a directory"),
         ("/etc/passwd", "/dev/null", "must be a directory or a regular file"),
         ("/nowhere", "x", "Could not find the file"),
-        ("/etc/passwd/", "x", "Could not find the file"),
-        ("/etc/passwd/x", "x", "Could not find the file"),
+        ("/etc/passwd/", "x", "not a directory"),
+        ("/etc/passwd/x", "x", "not a directory"),
     ],
 )
 def test_cp_refuses_what_docker_refuses(

@@ -263,7 +263,7 @@ class BuildContext:
         if self.keeps_owners:
             return InvalidInput(reason, hint="paths of COPY --from start at the root of that stage or image")
         hint = "paths of COPY and ADD start at the build context"
-        if leads_out and not word.startswith("/"):
+        if leads_out:
             hint = "the build context ends at its folder: .. does not lead out of it"
             return InvalidInput(f"forbidden path outside the build context: {word} ()", hint=hint)
         if self.ignored.excludes(name):

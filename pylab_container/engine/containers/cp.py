@@ -132,7 +132,7 @@ def _container_target(engine: Engine, container: Container, path: str) -> _Targe
     try:
         path = _resolved(engine, container, path)
         status = filesystem.path_status(engine, container, path)
-    except NotFound:
+    except (NotFound, InvalidInput):  # a file on the way is complained of when something is to be put there
         return _Target(path, exists=False, is_directory=False)
     return _Target(path, exists=True, is_directory=stat.S_ISDIR(status.mode))
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,6 +30,10 @@ from pylab_container.store.treetar import TreeReader
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.containers.container import Container
+
+
+_MOST_PARTS = 4096
+"""A path of so many parts, those of links counted, leads round and round."""
 
 
 class Change(Struct, frozen=True):
@@ -237,23 +241,19 @@ def mounted(engine: Engine, container: Container) -> Iterator[Path]:
 @contextlib.contextmanager
 def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[Path, str]]:
     """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own."""
-    mounts = sorted(_mounts(engine, container), key=lambda mount: len(mount["Destination"]), reverse=True)
-    wanted = _without_links(engine, container, path) if mounts else path
-    for mount in mounts:
-        if not Path(wanted).is_relative_to(mount["Destination"]):
-            continue
-        if write and not mount.get("RW", True):
-            raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
-        source, ending = Path(mount["Source"]), path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
-        with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
-            inner = posixpath.relpath(wanted, mount["Destination"])
-            if source.is_dir():
-                yield source, inner + ending
-            else:
-                yield source.parent, (source.name if inner == "." else f"{source.name}/{inner}") + ending
+    mounts = _mounts(engine, container)
+    wanted = _without_links(engine, container, path, mounts) if mounts else path
+    mount = _covering(mounts, wanted)
+    if mount is None:
+        with mounted(engine, container) as root:
+            yield root, path
         return
-    with mounted(engine, container) as root:
-        yield root, path
+    if write and not mount.get("RW", True):
+        raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
+    ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
+    with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
+        root, inner = _in_source(mount, wanted)
+        yield root, inner + ending
 
 
 def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
@@ -267,23 +267,49 @@ def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
     given = [mount for mount in record.mounts if mount["Type"] in ("bind", "volume")]
     taken = {mount["Destination"] for mount in given}
     found = [*given, *(mount for mount in kept if mount["Destination"] not in taken)]
-    return [mount for mount in found if os.path.exists(mount["Source"])]
+    present = [mount for mount in found if os.path.exists(mount["Source"])]
+    return sorted(present, key=lambda mount: len(mount["Destination"]), reverse=True)
 
 
-def _without_links(engine: Engine, container: Container, path: str) -> str:
-    """A path with the links followed on the way to its last part, as far as the container's own files go.
+def _covering(mounts: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, Any] | None:
+    """The mount that a path without links lies in, None for the container's own files. mounts: the deepest first."""
+    return next((mount for mount in mounts if Path(path).is_relative_to(mount["Destination"])), None)
 
-    The last part is followed, too, where the path says that it is a directory.
+
+def _in_source(mount: Mapping[str, Any], path: str) -> tuple[Path, str]:
+    """The directory of the host that a path in a mount is to be resolved in, and the path in it."""
+    source, inner = Path(mount["Source"]), posixpath.relpath(path, mount["Destination"])
+    if source.is_dir():
+        return source, inner
+    return source.parent, source.name if inner == "." else f"{source.name}/{inner}"
+
+
+def _without_links(engine: Engine, container: Container, path: str, mounts: Sequence[Mapping[str, Any]]) -> str:
+    """A path with the links followed on the way to its last part, from one mount into another, too.
+
+    The last part is followed where the path says that it is a directory.
     """
-    parts = posixpath.normpath("/" + path.lstrip("/")).lstrip("/").split("/")
+    found, waiting = "/", posixpath.normpath("/" + path.lstrip("/")).split("/")[:0:-1]
+    is_directory = path.endswith(("/", "/."))
     with mounted(engine, container) as root:
-        for count in range(len(parts), 0, -1):
-            is_whole = count == len(parts) and not path.endswith(("/", "/."))
-            with contextlib.suppress(NotFound, InvalidInput):
-                with _opened(root, posixpath.join(*parts[:count], *([] if is_whole else [""]))) as fd:
-                    real = os.readlink(f"/proc/self/fd/{fd}").removeprefix(str(root))
-                return posixpath.join("/", real, *parts[count:])
-    return posixpath.join("/", *parts)
+        for _ in range(_MOST_PARTS):
+            if not waiting:
+                break
+            candidate = posixpath.normpath(posixpath.join(found, waiting.pop()))
+            link = _link(root, mounts, candidate) if waiting or is_directory else ""
+            found = "/" if link.startswith("/") else found if link else candidate
+            waiting += [part for part in reversed(link.split("/")) if part]
+    return posixpath.join(found, *reversed(waiting))
+
+
+def _link(root: Path, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
+    """Where the link at a path points, "" where there is none; root: of the container's own files."""
+    mount = _covering(mounts, path)
+    where, inner = (root, path) if mount is None else _in_source(mount, path)
+    with contextlib.suppress(NotFound, InvalidInput), _opened(where, inner) as fd:
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            return os.readlink("", dir_fd=fd)
+    return ""
 
 
 def _volume_present(engine: Engine, mount: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:

@@ -34,16 +34,18 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> None:
     lifetime.tell(engine, "updated", updated)
 
 
-def _refuse_two_kinds_of_processor_time(old: Json, changes: Json) -> None:
+def _refuse_two_kinds_of_processor_time(record: ContainerRecord, changes: Json) -> None:
     """moby container/container_unix.go, 20.10: UpdateContainer."""
     for name, words in (("CpuPeriod", "CPU Period"), ("CpuQuota", "CPU Quota")):
-        told = ""
+        told, old = "", record.host_config
         if changes.get("NanoCpus") and old.get(name):
             told = f"Nano CPUs cannot be updated as {words} has already been set"
         if changes.get(name) and old.get("NanoCpus"):
             told = f"{words} cannot be updated as NanoCPUs has already been set"
         if told:
-            raise InvalidInput(f"Conflicting options: {told}", hint="make another container")
+            raise InvalidInput(
+                f"Cannot update container {record.id}: Conflicting options: {told}", hint="make another container"
+            )
 
 
 def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
@@ -51,7 +53,7 @@ def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
     changes = resources(options, processors=os.cpu_count() or 1)
     if options.get("pids_limit") is not None and changes.get("PidsLimit") is None:
         changes["PidsLimit"] = -1  # a limit that was there must be told to go
-    _refuse_two_kinds_of_processor_time(old, changes)
+    _refuse_two_kinds_of_processor_time(record, changes)
     memory, swap = changes.get("Memory"), old.get("MemorySwap") or 0
     if memory:
         complete_memory(changes)  # what makes no sense by itself is told first

@@ -15,7 +15,7 @@ from pylab_container.engine.containers.options import merge_environment
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import dockerfile, expansion, golang
 from pylab_container.formats.image import EMPTY_CONFIG, Json
-from pylab_container.formats.instructions import Instruction, duration, exposed_ports
+from pylab_container.formats.instructions import Instruction, check, duration, exposed_ports
 from pylab_container.formats.signals import signal_number
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -78,12 +78,13 @@ def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
     if not text.strip():
         return dict(config)
     changed = Configuration({**EMPTY_CONFIG, **config})
-    for instruction in dockerfile.parse(text.encode(), name="--change").instructions:
+    for instruction in dockerfile.parse_syntax(text.encode(), name="--change").instructions:
         if instruction.keyword not in CHANGES:
             raise InvalidInput(
                 f"{instruction.keyword.lower()} is not a valid change command",
                 hint=f"--change takes {', '.join(CHANGES)}",
             )
+        check(instruction, source="--change")
         INSTRUCTIONS[instruction.keyword](changed, instruction)
     if not changed.config["Entrypoint"] and not changed.config["Cmd"]:
         changed.config["Cmd"] = config.get("Cmd")  # moby merges with what was there: nothing takes a command away
