@@ -84,7 +84,8 @@ SESSIONS: dict[str, str] = {
         docker run --rm busybox:1 ''
         docker run --rm -u 4294967296 busybox:1 true
         docker run --rm -h foo --domainname bar.org busybox:1 hostname -f
-        docker run --rm --cgroup-parent /labctr-lines busybox:1 grep -c labctr-lines /proc/self/cgroup
+        docker run --rm --cgroup-parent /labctr-$SIDE busybox:1 grep -c labctr-$SIDE /proc/self/cgroup
+        rmdir /sys/fs/cgroup/labctr-$SIDE /sys/fs/cgroup/*/labctr-$SIDE 2>/dev/null; true
         docker run --rm --mount type=npipe,source=a,target=/a busybox:1 true
         docker run --rm --runtime nosuch busybox:1 true
         docker run --rm --isolation hyperv busybox:1 true
@@ -421,8 +422,9 @@ SESSIONS: dict[str, str] = {
         docker create --name build -v /z -e Z=1 lines >/dev/null; docker inspect -f '{{json .Config.Env}}' build
         docker inspect -f '{{json .Config.Volumes}} {{len .Mounts}}' build; docker rm -v build
         docker create --name build lines >/dev/null; docker inspect -f '{{json .Config.Env}}' build; docker rm -v build
-        cd /tmp/labctr-build-$SIDE; printf 'FROM busybox:1\\nRUN grep lines /proc/self/cgroup\\n' >Dockerfile
-        cd /tmp/labctr-build-$SIDE; docker build --cgroup-parent /lines --no-cache . | grep -c /lines
+        cd /tmp/labctr-build-$SIDE; printf 'FROM busybox:1\\nRUN cat /proc/self/cgroup\\n' >Dockerfile
+        cd /tmp/labctr-build-$SIDE; docker build --cgroup-parent /labctr-$SIDE --no-cache . | grep -c :/labctr
+        rmdir /sys/fs/cgroup/labctr-$SIDE /sys/fs/cgroup/*/labctr-$SIDE 2>/dev/null; true
         printf 'FROM busybox:1\\n' | docker build --platform nosuch - 2>&1 | tail -1
         printf 'FROM busybox:1\\n' | docker build --isolation hyperv - 2>&1 | tail -1
         printf 'FROM busybox:1\\n' | docker build --security-opt seccomp=unconfined - 2>&1 | tail -1
