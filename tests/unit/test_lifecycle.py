@@ -42,7 +42,7 @@ WORDS = {
     ("restarting", "remove"): "You cannot remove a restarting container 12ab. Stop the container before",
     ("paused", "pause"): "Container 12ab is already paused",
     ("paused", "start"): "cannot start a paused container, try unpause instead",
-    ("paused", "exec"): "Container web is paused, unpause the container before exec",
+    ("paused", "exec"): "Container 12ab is paused, unpause the container before exec",
     ("running", "unpause"): "Container 12ab is not paused",
     ("created", "kill"): "Cannot kill container: web: Container 12ab is not running",
     ("exited", "exec"): "Container 12ab is not running",
