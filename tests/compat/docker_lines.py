@@ -393,8 +393,8 @@ SESSIONS: dict[str, str] = {
     "images": """
         docker tag busybox:1 images:1; docker tag busybox:1 images:2; docker tag busybox:1 images/other:1
         docker images images:1 --format '{{.Repository}}:{{.Tag}}'
-        docker images images --format '{{.Repository}}:{{.Tag}}'
-        docker images -f reference='images*' -f reference=busybox --format '{{.Repository}}:{{.Tag}}'
+        docker images images --format '{{.Repository}}:{{.Tag}}' | sort
+        docker images -f reference='images*' -f reference=busybox --format '{{.Repository}}:{{.Tag}}' | sort
         docker rmi images:1 images:2 images/other:1 nosuch
         docker push nosuch
         docker search --limit 200 x
