@@ -242,9 +242,7 @@ def test_a_container_s_process_has_three_descriptors_and_no_more(engine: Engine,
     assert set(first.split()) | set(second.split()) <= {b"0", b"1", b"2"}
 
 
-@pytest.mark.parametrize(
-    "way", ["/proc/self/fd/{fd}", "/proc/1/fd/{fd}/../../..", "/proc/thread-self/fd/{fd}", "/link{fd}"]
-)
+@pytest.mark.parametrize("way", ["/proc/self/fd/{fd}", "/proc/1/fd/{fd}/./", "/proc/thread-self/fd/{fd}", "/link{fd}"])
 def test_a_working_directory_that_names_a_descriptor_is_none(
     engine: Engine, hostile: Hostile, outside: Path, way: str
 ) -> None:
@@ -261,6 +259,13 @@ def test_a_working_directory_that_names_a_descriptor_is_none(
             raise AssertionError(f"{place} was taken for a working directory")
         with contextlib.suppress(LabError):
             assert container.exec_run(["pwd"], workdir=place).exit_code != 0
+
+
+def test_a_working_directory_that_goes_up_from_a_descriptor_is_taken_by_its_words(engine: Engine, image: Image) -> None:
+    container = up(engine, image, "sleep 1000", working_dir="/proc/1/fd/7/../../..")
+    assert container.exec_run(["pwd"]).output == b"/proc\n"
+    with contextlib.suppress(LabError):
+        assert container.exec_run(["pwd"], workdir="/proc/1/fd/7/../../..").exit_code != 0
 
 
 def test_a_container_can_not_replace_the_runtime(engine: Engine, hostile: Hostile) -> None:

@@ -7,6 +7,8 @@ import io
 import os
 import stat
 import tarfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -429,3 +431,60 @@ def test_a_running_container_stands_still_while_its_files_are_read(engine: Engin
     assert (engine.runc.state(made.id) or {})["status"] == "paused"
     archive.close()  # type: ignore[attr-defined]
     assert (engine.runc.state(made.id) or {})["status"] == "running"
+
+
+# -- slow people ---------------------------------------------------------------------------------
+
+
+def _runs(engine: Engine, container: Container) -> bool:
+    state = engine.runc.state(container.id)
+    return state is not None and state["status"] == "running"
+
+
+def _soon(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("wanted", ["all", "/large"])
+def test_who_takes_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image, wanted: str) -> None:
+    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    (container.merged / "large").write_bytes(os.urandom(5 << 20))
+    pieces = container.export() if wanted == "all" else container.get_archive(wanted)[0]
+    first = next(pieces)
+    _soon(lambda: _runs(engine, container))
+    container.exec_run(["rm", "/large"])
+    container.kill()
+    container.start()  # a lock of the first reader's would be in the way
+    whole = first + b"".join(pieces)
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        assert archive.getmember("large").size == 5 << 20
+    container.remove(force=True)
+
+
+def test_who_takes_only_a_part_of_an_archive_leaves_nothing(engine: Engine, stopped: Container) -> None:
+    pieces = stopped.export()
+    next(pieces)
+    pieces.close()  # type: ignore[attr-defined]
+    stopped.start()
+    assert list((engine.data_root / "tmp").iterdir()) == []
+    stopped.remove(force=True)
+
+
+def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image) -> None:
+    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    reading, writing = os.pipe()
+    with open(reading, "rb") as body, open(writing, "wb", buffering=0) as sender:
+        thread = threading.Thread(target=container.put_archive, args=("/tmp", body))
+        thread.start()
+        archive = archive_of(("slow", b"x" * 2000, tarfile.REGTYPE))
+        sender.write(archive[:1000])
+        time.sleep(0.2)
+        assert _runs(engine, container)
+        sender.write(archive[1000:])
+        sender.close()
+        thread.join(20)
+    assert (container.merged / "tmp/slow").read_bytes() == b"x" * 2000
+    container.remove(force=True)

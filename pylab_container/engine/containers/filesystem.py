@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from msgspec import Struct
 
@@ -22,6 +24,7 @@ from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.etc import names_by_id
 from pylab_container.host import linux
+from pylab_container.host.spool import ahead
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
 from pylab_container.store.layertar import Extractor, MemberSource, TarReader, inside
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pylab_container.engine.containers.container import Container
 
 
+_PIECE = 1 << 20
 _MOST_PARTS = 4096
 """A path of so many parts, those of links counted, leads round and round."""
 
@@ -76,7 +80,21 @@ def changes(engine: Engine, container: Container) -> list[Change]:
 
 
 def export(engine: Engine, container: Container) -> Iterator[bytes]:
-    """A container's whole file system as a tar, in pieces: what `import_` takes."""
+    """A container's whole file system as a tar, in pieces: what `import_` takes.
+
+    The container stands still only until all of it is read, not until somebody has taken the last piece.
+    """
+    return ahead(_exported(engine, container), lambda: _waiting_room(engine))
+
+
+def _waiting_room(engine: Engine) -> BinaryIO:
+    """A file without a name on the data root's disk."""
+    directory = engine.data_root / "tmp"
+    directory.mkdir(exist_ok=True, mode=0o700)
+    return cast(BinaryIO, tempfile.TemporaryFile(dir=directory))
+
+
+def _exported(engine: Engine, container: Container) -> Generator[bytes, None, None]:
     with mounted(engine, container) as root:
         users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
         ids = remap.first_ids(container.record)
@@ -92,10 +110,11 @@ def get_archive(engine: Engine, container: Container, path: str) -> tuple[Iterat
 
     A symbolic link at the end of the path is not followed, unless the path ends with a slash.
     """
-    return _archive(engine, container, path), path_status(engine, container, path)
+    status = path_status(engine, container, path)
+    return ahead(_archive(engine, container, path), lambda: _waiting_room(engine)), status
 
 
-def _archive(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
+def _archive(engine: Engine, container: Container, path: str) -> Generator[bytes, None, None]:
     with members_of(engine, container, path) as members:
         for _ in members:
             yield members.raw
@@ -118,16 +137,19 @@ def put_archive(
     keep_directories: bool = False,
     as_user: bool = False,
 ) -> None:
-    """Extract a tar, compressed or not, into a directory of a container.
+    """Extract a tar, compressed or not, into a directory of a container, once all of it has come.
 
     keep_directories  refuse to put a directory in the place of something else, or the other way
     as_user           everything belongs to the container's own user, where it names one
 
     Raises NotFound, InvalidInput where path is no directory, InvalidArchive.
     """
-    members = TarReader(compression.decompressed(archive))
-    owner = _user_of(engine, container) if as_user else None
-    put_members(engine, container, path, members, keep_directories=keep_directories, owner=owner)
+    with _waiting_room(engine) as whole:
+        shutil.copyfileobj(archive, whole, _PIECE)
+        whole.seek(0)
+        members = TarReader(compression.decompressed(whole))
+        owner = _user_of(engine, container) if as_user else None
+        put_members(engine, container, path, members, keep_directories=keep_directories, owner=owner)
 
 
 def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
