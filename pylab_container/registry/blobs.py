@@ -24,7 +24,7 @@ from msgspec import Struct
 from pylab_container.errors import InvalidArchive, NotFound, RegistryFailed
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats.image import sha256
-from pylab_container.registry.client import Registry, Response, codes, failure
+from pylab_container.registry.client import RegistryClient, Response, codes, failure
 
 _MOST_PAGES = 1000
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
@@ -63,7 +63,7 @@ class Repository:
     writes  it is to be written, so each request asks for permission to do that too
     """
 
-    def __init__(self, registry: Registry, name: str, *, writes: bool = False) -> None:
+    def __init__(self, registry: RegistryClient, name: str, *, writes: bool = False) -> None:
         self.registry = registry
         self.name = name
         self._scopes = (f"repository:{name}:{'pull,push' if writes else 'pull'}",)

@@ -82,7 +82,7 @@ class Response:
             self._answer.raw.shutdown()
 
 
-class Registry:
+class RegistryClient:
     """A registry at one of the addresses of a place. Threads may share it."""
 
     def __init__(

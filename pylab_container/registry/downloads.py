@@ -21,7 +21,7 @@ from types import TracebackType
 from pylab_container.errors import InvalidArchive, RegistryFailed, Unreachable
 from pylab_container.formats.manifest import Descriptor
 from pylab_container.registry.blobs import Repository
-from pylab_container.registry.client import Registry, Response
+from pylab_container.registry.client import RegistryClient, Response
 
 _PIECE = 1 << 18
 SELDOM = 0.1
@@ -212,7 +212,7 @@ class Downloads:
 
     at_once = AT_ONCE
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: RegistryClient) -> None:
         self._registry = registry
         self._waiting: list[Download] = []
         self._all: list[Download] = []

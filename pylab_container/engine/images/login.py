@@ -17,7 +17,7 @@ from pylab_container.errors import InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.formats.credentials import CredentialFile, Credentials, key, parse_helper
 from pylab_container.host import programs
 from pylab_container.host.files import write_atomic
-from pylab_container.registry.client import Registry
+from pylab_container.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -46,7 +46,7 @@ def find(engine: Engine, host: str, given: Mapping[str, Any] | None) -> Credenti
 
 def login(engine: Engine, username: str, password: str, host: str, *, save: bool) -> None:
     """Ask a registry to let us in, and note down that it did. Raises Unauthorized, Unreachable."""
-    registry = Registry(
+    registry = RegistryClient(
         engine.registries.place(host), engine.registries, Credentials(username, password), emit=engine.events.emit
     )
     with contextlib.closing(registry):

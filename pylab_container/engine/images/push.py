@@ -26,7 +26,7 @@ from pylab_container.formats.manifest import Descriptor, Manifest
 from pylab_container.formats.reference import Reference
 from pylab_container.host.background import Background
 from pylab_container.registry.blobs import Repository
-from pylab_container.registry.client import Registry
+from pylab_container.registry.client import RegistryClient
 from pylab_container.store import compression
 from pylab_container.store.distribution import KnownBlob
 from pylab_container.store.layers import Layer
@@ -78,7 +78,7 @@ def _images(engine: Engine, request: PushRequest) -> list[tuple[Reference, str]]
     return found
 
 
-def copy(engine: Engine, images: Sequence[tuple[Reference, str]], registry: Registry) -> None:
+def copy(engine: Engine, images: Sequence[tuple[Reference, str]], registry: RegistryClient) -> None:
     """Send images to a registry, under the paths of their names; their names here stay what they are."""
     for reference, image_id in images:
         target = replace(reference, domain=registry.host)

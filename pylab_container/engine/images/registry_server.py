@@ -20,7 +20,7 @@ from pylab_container.engine.images.push import copy
 from pylab_container.errors import ImageNotFound, InvalidInput, RuntimeFailed, Unreachable
 from pylab_container.formats.reference import Reference
 from pylab_container.host import programs
-from pylab_container.registry.client import Registry
+from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.settings import Place, is_loopback
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def running(
             process = programs.spawn(command, stdout=output.fileno(), stderr=output.fileno())
         try:
             local = "127.0.0.1" if address == _EVERYWHERE else address
-            registry = Registry(Place(f"{local}:{port}", (f"http://{local}:{port}",)), engine.registries)
+            registry = RegistryClient(Place(f"{local}:{port}", (f"http://{local}:{port}",)), engine.registries)
             with contextlib.closing(registry):
                 _wait(registry, process, log)
                 copy(engine, chosen, registry)
@@ -143,7 +143,7 @@ def _own_address() -> str:
     return socket.gethostname()
 
 
-def _wait(registry: Registry, process: programs.Process[bytes], log: Path) -> None:
+def _wait(registry: RegistryClient, process: programs.Process[bytes], log: Path) -> None:
     """Until it answers."""
     deadline = time.monotonic() + _STARTS
     while True:

@@ -12,7 +12,7 @@ from pylab_container.engine.images import login
 from pylab_container.errors import LabError
 from pylab_container.formats.events import Emit, Event, LayerTransfer, TransferMessage
 from pylab_container.formats.reference import Reference
-from pylab_container.registry.client import Registry
+from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.downloads import SELDOM
 from pylab_container.registry.settings import Place
 
@@ -81,13 +81,13 @@ def _nobody(event: Event) -> None:
 
 
 @contextlib.contextmanager
-def opened(engine: Engine, reference: Reference, place: Place, auth: AuthConfig | None) -> Iterator[Registry]:
+def opened(engine: Engine, reference: Reference, place: Place, auth: AuthConfig | None) -> Iterator[RegistryClient]:
     """The registry at a place. What is known for the origin is not told to a mirror."""
     if not place.mirror:
         credentials = login.find(engine, reference.domain, auth)
     else:
         credentials = login.find(engine, place.host, None if auth is None else {})
-    registry = Registry(place, engine.registries, credentials, emit=engine.events.emit)
+    registry = RegistryClient(place, engine.registries, credentials, emit=engine.events.emit)
     with contextlib.closing(registry):
         yield registry
 
