@@ -6,7 +6,11 @@ Source: Docker Engine API, "Attach to a container": hijacking, and the stream fo
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
 import struct
+import sys
+import termios
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -23,6 +27,8 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _STREAM_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
 _PIECE = 1 << 16
+_PATIENCE = 1.0  # seconds that a client gets to read the head
+_LOOK = 0.0005  # seconds between two looks whether it has
 
 
 def frame(stream: str, data: bytes) -> bytes:
@@ -36,6 +42,7 @@ class Hijacked:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._begun = False
 
     async def receive(self) -> bytes:
         """What the client sends; b"" when it sends no more, which does not mean that it has gone."""
@@ -46,8 +53,19 @@ class Hijacked:
 
     async def send(self, data: bytes) -> None:
         """Send, as fast as the client takes it. Raises ConnectionError when it has gone."""
+        if not self._begun:
+            self._begun = True
+            await self._until_head_is_read()
         self._writer.write(data)
         await self._writer.drain()
+
+    async def _until_head_is_read(self) -> None:
+        """Keep what follows apart from the head: docker-py reads that through a buffer and all else past it, so that
+        what comes in one piece with the head is lost to it. dockerd needs a moment for its first byte; we do not."""
+        loop, connection = asyncio.get_running_loop(), self._writer.get_extra_info("socket")
+        deadline = loop.time() + _PATIENCE
+        while _unread(connection) and not self.gone and loop.time() < deadline:
+            await asyncio.sleep(_LOOK)
 
     @property
     def gone(self) -> bool:
@@ -59,6 +77,11 @@ class Hijacked:
     def close(self) -> None:
         """End it, once everything is sent."""
         self._writer.close()
+
+
+def _unread(connection: socket.socket) -> int:
+    """How many bytes the other side has not read yet; over TCP, how many have not arrived (tcp(7), SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class Taken(web.StreamResponse):

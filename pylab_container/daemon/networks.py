@@ -7,7 +7,6 @@ from aiohttp import web
 from pylab_container.daemon import creation, fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer
-from pylab_container.daemon.versions import known
 from pylab_container.errors import Forbidden, InvalidInput, NotFound
 
 _POOL = {**shapes.named("Subnet Gateway IPRange", str), "AuxiliaryAddresses": shapes.NAMES}
@@ -99,7 +98,6 @@ async def _connection(call: Call) -> tuple[str, Json]:
 async def connect(call: Call) -> web.Response:
     """Put a container on one."""
     name, wanted = await _connection(call)
-    wanted = known("NetworkConnect", wanted, call.version)
     wish = creation.endpoint_wish(fields.child(wanted, "EndpointConfig"))
 
     def connected() -> None:

@@ -39,7 +39,6 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
     },
     "ContainerUpdate": {"PidsLimit": Span(since=(1, 40)), "KernelMemory": Span(until=(1, 42))},
     "ExecCreate": {"ConsoleSize": Span(since=(1, 42))},
-    "NetworkConnect": {"EndpointConfig.MacAddress": Span(since=(1, 44))},
     "ContainerInspect": {
         # Nobody can have asked for another value than that of no limit.
         "HostConfig.KernelMemory": Span(until=(1, 42)),

@@ -89,6 +89,19 @@ def test_who_attaches_before_the_start_gets_everything_and_then_the_end(api: Api
         assert sorted(frames(read_all(one))) == [(1, b"out\n"), (2, b"err\n")]
 
 
+def test_output_does_not_come_in_one_piece_with_the_head(api: Api) -> None:
+    """docker-py has a buffer for the head, and reads all else past it."""
+    make(api, "echo", "hello", name="told")
+    api.post("/containers/told/start")
+    api.post("/containers/told/wait")
+    request = f"POST {api.url('/containers/told/attach', {'logs': 1, 'stdout': 1})} HTTP/1.1\r\nHost: d\r\n\r\n"
+    with api.connect() as one:
+        one.sendall(request.encode())
+        time.sleep(0.3)  # by now both could be here
+        assert one.recv(8192).endswith(b"\r\n\r\n")
+        assert frames(read_all(one)) == [(1, b"hello\n")]
+
+
 def test_all_who_attach_before_the_start_get_everything(api: Api) -> None:
     make(api, "echo", "hello", name="told")
     with contextlib.ExitStack() as stack:

@@ -30,12 +30,6 @@ MOUNTS = {"HostConfig": {"Mounts": [{"BindOptions": {"ReadOnlyForceRecursive": T
             {"HostConfig": None, "Healthcheck": {"StartInterval": 1}},
             {"HostConfig": None, "Healthcheck": {}},
         ),
-        (
-            "NetworkConnect",
-            "1.43",
-            {"EndpointConfig": {"MacAddress": "a", "Links": []}},
-            {"EndpointConfig": {"Links": []}},
-        ),
         ("Image", "1.44", {"VirtualSize": 1, "Container": ""}, {"Container": ""}),
         (
             "ContainerInspect",
