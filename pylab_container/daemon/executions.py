@@ -34,6 +34,7 @@ _EXEC = {
     **shapes.named("Tty AttachStdin AttachStdout AttachStderr Privileged Detach", bool),
     "Cmd": [str],
     "Env": [str],
+    "ConsoleSize": [int],
 }
 _START = {"Detach": bool, "Tty": bool, "ConsoleSize": [int]}
 

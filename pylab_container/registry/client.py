@@ -205,11 +205,10 @@ class RegistryClient:
                     self._authorizer.learn(challenge.parse(response.headers.get("WWW-Authenticate", "")))
                     fresh = True
                     response.close()
-                    if self._authorizer.lacks_credentials:
-                        raise Unauthorized(
-                            f'{method.capitalize()} "{url}": no basic auth credentials', hint=_hint(response.status)
-                        )
                     continue
+                if response.status == 401 and ours and self._authorizer.lacks_credentials:
+                    response.close()
+                    raise Unauthorized(f'{method.capitalize()} "{url}": no basic auth credentials', hint=_hint(401))
                 failures += 1
                 if response.status not in _AGAIN or failures == self.patience.tries:
                     return response

@@ -97,7 +97,7 @@ def words(answer: Answer) -> str:
 
 
 def shape(document: object, place: str = "") -> dict[str, str]:
-    """Each place in a document with the kind of its value; of a list the first item counts. null is like empty."""
+    """Each place in a document with the kind of its value; of a list all items count together. null is like empty."""
     return dict(_shape(document, place))
 
 
@@ -108,7 +108,8 @@ def _shape(value: object, place: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, dict) and value:
         yield from _shape(next(iter(value.values())), f"{place}.*")
     elif isinstance(value, list) and value:
-        yield from _shape(value[0], f"{place}[]")
+        for item in value:
+            yield from _shape(item, f"{place}[]")
     elif value is None or value in ({}, []):
         yield place, "empty"
     else:

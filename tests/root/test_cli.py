@@ -448,7 +448,7 @@ def test_import_and_commit_change_the_config_with_instructions(
         ("RUN x", "run is not a valid change command"),
         ("FROM x", "from is not a valid change command"),
         ("STOPSIGNAL 9", "stopsignal is not a valid change command"),
-        ("NONSENSE x", "NONSENSE"),
+        ("NONSENSE x", "nonsense is not a valid change command"),
         ("EXPOSE x", "x"),
         ("ENV", "ENV"),
     ],
