@@ -111,7 +111,7 @@ def test_a_step_has_the_network_that_it_or_the_build_asks_for(
 
 
 def test_a_step_knows_the_hosts_of_the_command_line(engine: Engine, context: Context) -> None:
-    directory = context("RUN grep db /etc/hosts > /x\n")
+    directory = context("RUN grep -w db /etc/hosts > /x\n")
     built = engine.images.build(directory, extra_hosts={"db": "10.9.8.7"})
     assert run(engine, built, "cat /x").split() == ["10.9.8.7", "db"]
 
