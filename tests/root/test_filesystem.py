@@ -464,6 +464,12 @@ def test_who_takes_an_archive_slowly_holds_no_container_up(engine: Engine, image
     container.remove(force=True)
 
 
+def test_nothing_lies_above_the_root(stopped: Container) -> None:
+    stopped.put_archive("/../tmp/..", archive_of(("top", b"x", tarfile.REGTYPE)))
+    assert stopped.path_status("/top").size == 1
+    stopped.remove(force=True)
+
+
 def test_who_takes_only_a_part_of_an_archive_leaves_nothing(engine: Engine, stopped: Container) -> None:
     pieces = stopped.export()
     next(pieces)

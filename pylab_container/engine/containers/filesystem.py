@@ -195,14 +195,14 @@ def put_members(
             raise InvalidInput("extraction point is not a directory", hint="name the directory to extract into")
         with _opened(root, posixpath.join(inner, "")):  # … and be a directory, or lead to one
             pass
-        ids = _first_ids(container, root)
+        ids, below = _first_ids(container, root), posixpath.normpath(f"/{inner}").strip("/")
 
         def change(header: tar.Header) -> None:
             uid, gid = owner or (header.uid, header.gid)
             header.uid, header.gid = uid + ids[0], gid + ids[1]
 
         with Extractor(root, whiteouts=False, keep_directories=keep_directories) as extractor:
-            size = remap.as_root_of(ids, lambda: extract(members, extractor, inner.strip("/"), change))
+            size = remap.as_root_of(ids, lambda: extract(members, extractor, below, change))
     lifetime.tell(engine, "extract-to-dir", container.record)
     return size
 
