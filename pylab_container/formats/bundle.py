@@ -155,7 +155,7 @@ class Process(Struct, frozen=True, kw_only=True):
     no_new_privileges: bool = False
     console_size: tuple[int, int] | None = None
     rlimits: tuple[tuple[str, int, int], ...] = ()
-    oom_score_adj: int = 0
+    oom_score_adj: int | None = None
 
 
 def process_config(process: Process) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def process_config(process: Process) -> dict[str, Any]:
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         "noNewPrivileges": process.no_new_privileges,
         **({"rlimits": [_rlimit(*limit) for limit in process.rlimits]} if process.rlimits else {}),
-        **({"oomScoreAdj": process.oom_score_adj} if process.oom_score_adj else {}),
+        **({"oomScoreAdj": process.oom_score_adj} if process.oom_score_adj is not None else {}),
     }
 
 

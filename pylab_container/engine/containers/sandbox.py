@@ -83,7 +83,11 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
         capabilities=capabilities(record),
         no_new_privileges=security_options(record).no_new_privileges,
         rlimits=_rlimits(host),
-        oom_score_adj=_oom_score(host.get("OomScoreAdj") or 0),
+        oom_score_adj=oom_score(
+            host.get("OomScoreAdj") or 0,
+            own=int(Path("/proc/self/oom_score_adj").read_text()),
+            may_lower=_may_raise_limits(),
+        ),
     )
 
 
@@ -131,13 +135,22 @@ def _rlimits(host_config: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]
     return limits
 
 
-def _oom_score(score: int) -> int:
-    if score and not _may_raise_limits() and score < int(Path("/proc/self/oom_score_adj").read_text()):
+def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
+    """What to write for a container's score, None for that of the engine, which it inherits.
+
+    The daemon of a VM protects itself by a low one (labctr.service), which is not for containers. Where a score must
+    not be lowered (CAP_SYS_RESOURCE), 0 is not asked for by anybody. Raises RuntimeFailed for another one.
+    """
+    if score == own:
+        return None
+    if score > own or may_lower:
+        return score
+    if score:
         raise RuntimeFailed(
             f"the oom score {score} is below the engine's own, which needs CAP_SYS_RESOURCE: this machine lacks it",
             hint="use a number above 0",
         )
-    return score
+    return None
 
 
 def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[str, Any] | None:
