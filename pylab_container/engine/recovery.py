@@ -85,6 +85,9 @@ def clear(engine: Engine, lease: Lease) -> None:
 
 def clear_abandoned(engine: Engine) -> None:
     """Clear what dead makers left; an engine does so when it starts. What cannot be cleared stays for `fsck`."""
+    from pylab_container.engine.networks import names
+
+    names.clear(engine)
     for lease in engine.layers.leases.abandoned():
         with contextlib.suppress(LabError, OSError):
             clear(engine, lease)

@@ -79,6 +79,19 @@ def test_a_paused_container_can_be_stopped_killed_and_removed(engine: Engine, im
         _ = removed.status
 
 
+@pytest.mark.parametrize(("stop_signal", "state"), [(None, "running"), ("SIGUSR1", "paused")])
+def test_a_signal_lets_a_paused_container_go_on_unless_it_has_a_stop_signal_and_that_is_another(
+    engine: Engine, image: Image, stop_signal: str | None, state: str
+) -> None:
+    container = start(engine, image, FOREVER, stop_signal=stop_signal)
+    container.pause()
+    container.kill("SIGURG")  # which nobody minds
+    found = engine.runc.state(container.id)
+    assert found
+    assert (container.status, found["status"]) == (state, state)
+    container.remove(force=True)
+
+
 def test_stop_sends_the_stop_signal_and_kills_after_the_containers_own_time(engine: Engine, image: Image) -> None:
     polite = start(engine, image, stop_signal="SIGUSR1")
     assert polite.attrs["Config"]["StopSignal"] == "SIGUSR1"

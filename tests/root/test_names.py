@@ -430,6 +430,14 @@ def test_a_killed_one_is_replaced_by_the_next_command(
     assert soon(lambda: lookup(client, "client") == [client.address])
 
 
+def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, client: Container) -> None:
+    os.kill(resolver(engine), signal.SIGKILL)
+    client.kill()
+    assert sorted(os.listdir(engine.run_root / "names")) == ["lock", "socket"]
+    Engine(engine.data_root)
+    assert os.listdir(engine.run_root / "names") == []
+
+
 def test_one_that_cannot_start_is_told_and_the_container_does_not_run(
     engine: Engine, web: Network, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

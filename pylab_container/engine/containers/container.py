@@ -251,14 +251,16 @@ class Container:
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send a signal to its first process. Raises Conflict while it does not run.
 
-        SIGKILL and the container's own stop signal also end the restart policy.
+        SIGKILL and the container's own stop signal also end the restart policy. A frozen one goes on, unless it has
+        a stop signal and this is another: then it gets it later (moby, daemon/kill.go).
         """
         number = signal_number(signal)
-        config = self._read().config
-        deadly = number in (9, signal_number(str(config.get("StopSignal") or "SIGTERM")))
-        record = self._ask(Event.KILL, manually=deadly)
+        own = self._read().config.get("StopSignal")
+        deadly = number in (9, signal_number(str(own or "SIGTERM")))
+        thaws = deadly or not own
+        record = self._ask(Event.KILL, manually=deadly, thaws=thaws)
         if record.state in ALIVE:
-            lifetime.send_signal(self._engine, record, number)
+            lifetime.send_signal(self._engine, record, number, thaws=thaws)
         if number == 9:
             self.wait()
 
@@ -271,17 +273,20 @@ class Container:
         lifetime.tell(self._engine, "restarted", self._read())
         return attachment
 
-    def _ask(self, event: Event, *, manually: bool) -> ContainerRecord:
+    def _ask(self, event: Event, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
 
-        A process that is frozen, or only waits to be started again, is so no more.
+        A process that only waits to be started again does so no more; with thaws, one that is frozen neither.
         """
         with self._engine.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
             state = self._after(record, event)
-            thawed = State.RUNNING if record.state is State.PAUSED and manually else state
+            if record.state is State.PAUSED and thaws:
+                state = State.RUNNING
             if manually and record.state in (*ALIVE, State.RESTARTING):
-                self._engine.records.update(record, state=thawed, manually_stopped=True)
+                self._engine.records.update(record, state=state, manually_stopped=True)
+            elif record.state is State.PAUSED:
+                self._engine.records.update(record, state=state)
             return record if record.state is not State.RESTARTING else replace(record, state=state)
 
     def _after(self, record: ContainerRecord, event: Event) -> State:

@@ -348,13 +348,13 @@ def end_by_force(engine: Engine, record: ContainerRecord) -> None:
             time.sleep(0.001)
 
 
-def send_signal(engine: Engine, record: ContainerRecord, number: int) -> None:
-    """Send a signal to the first process; with SIGKILL also a frozen one gets it."""
+def send_signal(engine: Engine, record: ContainerRecord, number: int, *, thaws: bool = True) -> None:
+    """Send a signal to the first process. thaws: a frozen one goes on, so that it gets it now."""
     # It may end by itself at any moment; then there is nobody to signal.
     with contextlib.suppress(Conflict, ContainerNotFound):
         engine.runc.kill(record.id, number)
         tell(engine, "killed", record, f"signal {number}")
-    if record.state is State.PAUSED:
+    if record.state is State.PAUSED and thaws:
         with contextlib.suppress(LabError):
             engine.runc.resume(record.id)
 

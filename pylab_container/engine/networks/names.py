@@ -91,6 +91,12 @@ def keep(engine: Engine, record: ContainerRecord) -> None:
         _server(engine).ensure()
 
 
+def clear(engine: Engine) -> None:
+    """Take away what a killed name server left, where no container needs it."""
+    if (_directory(engine) / "lock").exists():
+        _server(engine).clear()
+
+
 def _directory(engine: Engine) -> Path:
     return engine.run_root / "names"
 

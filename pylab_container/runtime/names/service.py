@@ -39,6 +39,18 @@ class NameServer:
         """It is called nothing any more. No error where it never was."""
         (self._directory / container_id).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Take away what a killed resolver left that nobody needs any more."""
+        if self._residents():
+            return
+        with self._lock() as lock:
+            if lock is not None:
+                for name in ("socket", "lock"):
+                    (self._directory / name).unlink(missing_ok=True)
+
+    def _residents(self) -> bool:
+        return any(entry.name not in ("socket", "lock") for entry in self._directory.iterdir())
+
     def serve(self, container_id: str) -> None:
         """Wait until a container that was written down can ask. Raises RuntimeFailed."""
         deadline, starts, answer = time.monotonic() + _PATIENCE, 0, b""
