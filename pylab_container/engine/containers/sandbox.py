@@ -228,7 +228,7 @@ def swap_is_limited() -> bool:
 
 
 def devices(record: ContainerRecord) -> list[bundle.Device]:
-    """The devices of --device, or of the whole machine with --privileged. Raises ContainerNotFound."""
+    """The devices of --device, or of the whole machine with --privileged. Raises InvalidInput where there is none."""
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
     found: list[bundle.Device] = []
