@@ -281,7 +281,8 @@ def _cpu_quota(options: Options) -> Json:
 
 
 def _nano_cpus(wanted: int, processors: int) -> int:
-    if not 0 < wanted <= processors * 10**9 or wanted < 10**7:
+    # As in moby there is no lower limit: what the kernel cannot do, it says itself when the container starts.
+    if not 0 < wanted <= processors * 10**9:
         raise InvalidInput(
             f"Range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available",
             hint="write --cpus 0.5, for half of one",

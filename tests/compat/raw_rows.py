@@ -205,6 +205,10 @@ POST /v1.41/containers/create [Content-Type: Application/JSON; charset=utf-8] {{
 {_CREATE}"Healthcheck":{{"Interval":-10000000}}}}
 {_CREATE}"Healthcheck":{{"Test":["CMD","true"],"Interval":500000}}}}
 {_CREATE}"Healthcheck":{{"Test":["CMD","true"],"Retries":-1}}}}
+{_CREATE}"Healthcheck":{{"Test":["true"]}}}}
+{_CREATE}"Healthcheck":{{"Test":["CMD"]}}}}
+{_CREATE}"HostConfig":{{"NanoCpus":500000}}}}
+{_CREATE}"HostConfig":{{"NanoCpus":-500000}}}}
 {_CREATE}"WorkingDir":"rel"}}
 {_CREATE}"StopSignal":"SIGNOSUCH"}}
 {_CREATE}"StopTimeout":-1}}

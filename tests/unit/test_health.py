@@ -27,3 +27,11 @@ def test_while_it_starts_checks_follow_each_other_as_the_start_interval_says(
     check = health.effective({**CHECK, **changed})
     assert check is not None
     assert health.pause({**health.starting(), "Status": status}, check, ran=ran * SECOND) == seconds * SECOND
+
+
+@pytest.mark.parametrize("test", [["NONE"], ["true"], ["CMD"], ["CMD-SHELL"], []])
+def test_what_is_no_command_is_recorded_and_checks_nothing(test: list[str]) -> None:
+    check = health.merge(None, {"test": test, "interval": SECOND})
+    assert check is not None
+    assert check.get("Test", []) == test
+    assert health.effective(check) is None
