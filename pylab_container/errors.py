@@ -147,7 +147,8 @@ class BuildFailed(ContainerFailed):
     """A RUN step ended with a status other than zero.
 
     output    its last lines
-    image_id  an image without a name with the root as the step left it; the next prune takes it
+    image_id  an image without a name with the root as the step left it; the next prune takes it; "" where the
+              container stays
     place     where the step stands: "Dockerfile:3: RUN make"
     """
 

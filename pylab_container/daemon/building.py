@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -116,7 +116,15 @@ def _options(call: Call) -> BuildOptions:
         platform=call.text_since("1.32", "platform"),
         auth_configs=all_credentials(call),
         limits=_limits(call),
+        keep=_kept(call),
     )
+
+
+def _kept(call: Call) -> Literal["never", "failed", "always"]:
+    """Which containers stay: without --force-rm those of RUNs that fail, with --rm=false all."""
+    if call.flag("forcerm"):
+        return "never"
+    return "failed" if call.flag("rm", default=True) else "always"
 
 
 def _parameter(call: Call, name: str, what: str, shape: Any) -> Any:

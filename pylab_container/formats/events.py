@@ -315,6 +315,16 @@ class BuildContainer(Event, frozen=True):
         return f"step {self.number} runs in container {self.container_id[:12]}"
 
 
+class BuildContainerRemoved(Event, frozen=True):
+    """The container of a build step is not needed any more."""
+
+    container_id: str
+    number: int
+
+    def sentence(self) -> str:
+        return f"container {self.container_id[:12]} of step {self.number} removed"
+
+
 class BuildOutput(Event, frozen=True):
     """A line or part of one that a build step printed; number says which step, stream "stdout" or "stderr"."""
 

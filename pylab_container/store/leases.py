@@ -3,7 +3,8 @@
     layerdb/tmp/lease-<random>     locked by its maker; "maker <pid>", and one line a thing that it
                                    makes: "layer sha256:…", "container <id>", or for a container that is
                                    to stay "writable <id>" and "volume <name>" for each unnamed volume;
-                                   "frozen <id>" for a container whose processes its maker has frozen
+                                   "frozen <id>" for a container whose processes its maker has frozen;
+                                   "not <line>" takes an earlier line back
 
 A new layer is nobody's until an image names it, and a build's temporary container only serves
 the build. While the maker lives, what its lease names is needed. When it dies, however it
@@ -37,6 +38,10 @@ class Lease:
     def claim(self, kind: Kind, name: str) -> None:
         """Write a claim down; it counts from now on for every process."""
         os.write(self._fd, f"{kind} {name}\n".encode())
+
+    def waive(self, kind: Kind, name: str) -> None:
+        """Take a claim back: what was made is somebody else's now."""
+        os.write(self._fd, f"not {kind} {name}\n".encode())
 
     def claimed(self, kind: Kind) -> list[str]:
         """What this lease claims, in the order of the claims."""
@@ -113,4 +118,6 @@ def _claimed(path: Path, kind: str) -> list[str]:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
         return []  # it ended meanwhile
-    return [name for word, _, name in (line.partition(" ") for line in lines) if word == kind]
+    waived = {line.removeprefix("not ") for line in lines if line.startswith("not ")}
+    claims = (line.partition(" ") for line in lines if line not in waived)
+    return [name for word, _, name in claims if word == kind]

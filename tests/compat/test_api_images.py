@@ -69,6 +69,35 @@ def test_a_build_tells_the_same(populated: Pair, name: str) -> None:
     assert told(ours) == told(docker)
 
 
+KEPT = [
+    ("RUN true", {"rm": 1}),
+    ("RUN true", {"rm": 0}),
+    ("RUN true", {"rm": 0, "forcerm": 1}),
+    ("RUN exit 7", {}),
+    ("RUN exit 7", {"rm": 0}),
+    ("RUN exit 7", {"rm": 1, "forcerm": 1}),
+    ('RUN ["/nowhere"]', {"rm": 1}),
+]
+
+
+@pytest.mark.parametrize(("instruction", "parameters"), KEPT)
+def test_a_build_leaves_the_same_containers(populated: Pair, instruction: str, parameters: dict[str, Any]) -> None:
+    body = context(f"FROM busybox:1\n{instruction}\n")
+    before = _states(populated)
+    told = populated.request("POST", "/build", body, parameters={"nocache": 1, **parameters})
+    said = ["Removing intermediate" in answer.body.decode() for answer in told]
+    ours, docker = ([state for state in after if state not in old]
+                    for after, old in zip(_states(populated), before, strict=True))  # fmt: skip
+    assert [state[1:] for state in ours] == [state[1:] for state in docker]
+    assert said[0] == said[1]
+
+
+def _states(populated: Pair) -> list[list[tuple[str, str, str]]]:
+    """Each side's containers: id, state and command, the newest first."""
+    answers = populated.get("/containers/json", all=1)
+    return [[(one["Id"], one["State"], one["Command"]) for one in answer.document] for answer in answers]
+
+
 def test_a_file_that_is_not_in_the_context_ends_a_build_with_a_line(populated: Pair) -> None:
     for answer in populated.request("POST", "/build", context("FROM busybox:1\nCOPY nope /x\n")):
         assert answer.status == 200

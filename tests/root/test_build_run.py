@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from pylab_container import Engine
-from pylab_container.errors import BuildFailed, DockerfileError
+from pylab_container.engine.builder import BuildOptions, build
+from pylab_container.engine.images.image import Image
+from pylab_container.errors import BuildFailed, DockerfileError, LabError
 from tests.root.contexts import Context, caches, run
 
 
@@ -149,3 +153,48 @@ def test_a_failed_step_keeps_its_root_until_the_next_prune(engine: Engine, conte
     engine.images.prune()
     assert failed not in engine.images.list(all=True)
     assert engine.fsck() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "command", "states"),
+    [
+        ("never", "true", []),
+        ("never", "false", []),
+        ("failed", "true", []),
+        ("failed", "exit 7", [7]),
+        ("failed", '["/nowhere"]', [127]),
+        ("always", "touch /x", [0]),
+        ("always", "--mount=type=tmpfs,target=/m touch /x", []),
+    ],
+)
+def test_the_container_of_a_step_stays_where_that_is_wanted(
+    engine: Engine, image: Image, keep: Literal["never", "failed", "always"], command: str, states: list[int]
+) -> None:
+    text = io.BytesIO(f"FROM busybox:1\nRUN {command}\n".encode())
+    try:
+        build(engine, text, BuildOptions(keep=keep))
+    except LabError:
+        assert keep != "always"
+    assert [found.record.exit_code for found in engine.containers.list(all=True)] == states
+    assert engine.fsck() == []
+
+
+def test_a_container_that_stays_has_what_its_step_changed_as_the_image_has(engine: Engine, image: Image) -> None:
+    text = io.BytesIO(b"FROM busybox:1\nRUN echo it > /x\n")
+    built = build(engine, text, BuildOptions(keep="always"))
+    (container,) = engine.containers.list(all=True)
+    assert [change.path for change in container.diff()] == ["/x"]
+    assert run(engine, built, "cat /x") == "it\n"
+    container.start()
+    assert container.wait() == 0
+    container.remove()
+    assert run(engine, built, "cat /x") == "it\n"
+
+
+def test_a_failed_step_whose_container_stays_leaves_no_image(engine: Engine, image: Image) -> None:
+    before = engine.images.list(all=True)
+    with pytest.raises(BuildFailed) as caught:
+        build(engine, io.BytesIO(b"FROM busybox:1\nRUN touch /x; exit 7\n"), BuildOptions(keep="failed"))
+    assert caught.value.image_id == ""
+    assert engine.containers.list(all=True)[0].short_id in caught.value.hint
+    assert engine.images.list(all=True) == before

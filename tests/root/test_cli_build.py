@@ -199,7 +199,9 @@ def test_a_quiet_build_that_fails_tells_everything(labctr: Labctr, context: Cont
         done = labctr("build", option, "--network", "none", str(context("RUN echo before; exit 3\n")), check=False)
         assert (done.returncode, done.stdout) == (3, "")
         assert re.search(
-            rf"Step 2/2 : RUN echo before; exit 3\n ---> Running in {NUMBER}\nbefore\nError: ", done.stderr
+            rf"Step 2/2 : RUN echo before; exit 3\n ---> Running in {NUMBER}\nbefore\n"
+            rf"Removing intermediate container {NUMBER}\nError: ",
+            done.stderr,
         )
 
 

@@ -12,6 +12,7 @@ from pylab_container.engine.builder.presenter import Presenter
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.formats.events import (
     BuildContainer,
+    BuildContainerRemoved,
     BuildOutput,
     BuildStep,
     BuildStepStarted,
@@ -22,6 +23,7 @@ from pylab_container.formats.events import (
 from pylab_container.formats.linter import LintWarning
 
 CONTAINER = "c" * 64
+REMOVED = BuildContainerRemoved(CONTAINER, 1)
 
 
 class Screen:
@@ -55,11 +57,16 @@ def image(number: int) -> str:
 
 
 def test_a_step_is_told_as_docker_tells_it() -> None:
-    shown = Screen().show(started(1), BuildContainer(CONTAINER, 1), BuildOutput("said\n", 1), ended(1))
+    shown = Screen().show(started(1), BuildContainer(CONTAINER, 1), BuildOutput("said\n", 1), REMOVED, ended(1))
     assert shown == (
         "Step 1/4 : RUN x\n ---> Running in cccccccccccc\nsaid\n"
         f"Removing intermediate container cccccccccccc\n{image(1)}"
     )
+
+
+def test_a_container_that_stays_is_not_said_to_be_removed() -> None:
+    shown = Screen().show(started(1), BuildContainer(CONTAINER, 1), BuildOutput("said", 1), ended(1))
+    assert shown == f"Step 1/4 : RUN x\n ---> Running in cccccccccccc\nsaid\n{image(1)}"
 
 
 def test_a_step_out_of_the_cache_says_so() -> None:
@@ -96,6 +103,7 @@ def test_triggers_are_part_of_their_from() -> None:
         ended(1, cache="", triggers=2),
         started(1, "RUN trigger"),
         BuildContainer(CONTAINER, 1),
+        REMOVED,
         ended(1),
         started(1, "ENV A=1"),
         ended(1, cache="hit"),

@@ -14,14 +14,14 @@ class _Block(Struct):
     """What there is to print about one step.
 
     held       what waits for the step's turn
-    container  where its command runs
+    has_run    its command has begun
     open       how many instructions are still to end: its own, and after a FROM the triggers of the image
     begun      its first line has been written
     at_start   nothing stands on the present line
     """
 
     held: str = ""
-    container: str = ""
+    has_run: bool = False
     open: int = 1
     begun: bool = False
     at_start: bool = True
@@ -52,8 +52,11 @@ class Presenter:
                 case events.BuildStepStarted():
                     self._started(event)
                 case events.BuildContainer(container_id, number):
-                    self._block(number).container = container_id[:12]
+                    self._block(number).has_run = True
                     self._say(number, f" ---> Running in {container_id[:12]}\n")
+                case events.BuildContainerRemoved(container_id, number):
+                    self._new_line(number)
+                    self._say(number, f"Removing intermediate container {container_id[:12]}\n")
                 case events.BuildOutput(text, number, stream):
                     self._print(number, text, self._errors if stream == "stderr" else "{}")
                 case events.BuildStep():
@@ -65,7 +68,7 @@ class Presenter:
         """Print what is still held back: a step failed, and others had begun. Of those that only waited, nothing."""
         with self._lock:
             for number, block in sorted(self._blocks.items()):
-                if number > self._shown and block.open and not block.container:
+                if number > self._shown and block.open and not block.has_run:
                     continue
                 self._shown = max(self._shown, number)
                 self._release(number)
@@ -83,9 +86,6 @@ class Presenter:
         self._new_line(number)
         if event.cache == "hit":
             self._say(number, " ---> Using cache\n")
-        if block.container:
-            self._say(number, f"Removing intermediate container {block.container}\n")
-            block.container = ""
         if event.triggers:
             self._say(number, f"# Executing {event.triggers} build trigger{'s'[: event.triggers != 1]}\n")
         block.open += event.triggers - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from msgspec import Struct, field
 
@@ -20,6 +20,7 @@ class BuildOptions(Struct, frozen=True):
 
     auth_configs  who asks registries for base images, by the registries' names; None: who docker's config.json says
     limits  of each RUN, fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
+    keep    which RUN's containers stay; where a failed one goes, its root stays as an image
     """
 
     names: tuple[references.Reference, ...] = ()
@@ -36,6 +37,7 @@ class BuildOptions(Struct, frozen=True):
     pull: bool = False
     auth_configs: Mapping[str, Mapping[str, str]] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
+    keep: Literal["never", "failed", "always"] = "never"
 
 
 class Recipe(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""RUN: a command in a temporary container; what it changed becomes a layer, by renaming its directory."""
+"""RUN: a command in a container; what it changed becomes a layer: by renaming its directory, if the container goes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import posixpath
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -16,8 +17,8 @@ from pylab_container.engine.builder.step import NotMade, StageImage, Step
 from pylab_container.engine.containers import names, sandbox
 from pylab_container.engine.containers.options import merge_environment
 from pylab_container.engine.images.image import DOCKER_VERSION, machine_architecture
-from pylab_container.errors import BuildFailed, InvalidInput, NotFound
-from pylab_container.formats.events import BuildContainer, BuildOutput
+from pylab_container.errors import BuildFailed, InvalidInput, LabError, NotFound
+from pylab_container.formats.events import BuildContainer, BuildContainerRemoved, BuildOutput
 from pylab_container.formats.image import child_config
 from pylab_container.formats.instructions import Heredoc, Instruction, parse_heredoc
 from pylab_container.formats.runmount import RunMount, parse_mount
@@ -138,17 +139,36 @@ class _Execution:
 
     def carry_out(self) -> Layer | None:
         """make the container → run it → keep its layer, or its root where the command failed."""
-        self._build.lease.claim("container", self._id)
-        container = self._create()
-        try:
+        with self._container() as container:
             points = self._mount_points(container)
             status, last = self._wait(container)
             points.clear(container.upper)
             if status != 0:
                 raise self._failed(status, last)
-            return self._adopted()
+            return self._layer(stays=self._stays("always"))
+
+    @contextlib.contextmanager
+    def _container(self) -> Iterator[Container]:
+        """Where the command runs: removed in the end, unless it is to stay."""
+        stays = False
+        self._build.lease.claim("container", self._id)
+        container = self._create()
+        try:
+            yield container
+            stays = self._stays("always")
+        except LabError:
+            stays = self._stays("failed", "always")
+            raise
         finally:
-            container.remove(force=True, v=True)
+            if stays:
+                self._build.lease.waive("container", self._id)
+            else:
+                container.remove(force=True, v=True)
+                self._build.emit(BuildContainerRemoved(self._id, self._run.number))
+
+    def _stays(self, *wanted: str) -> bool:
+        """Whether the container stays; not if it had mounts of its own, for what they showed is gone with the step."""
+        return self._build.options.keep in wanted and not self._run.mounts and not self._run.script
 
     def _create(self) -> Container:
         entries = [self._mounts.entry(mount, target, files) for mount, target, files in self._run.mounts]
@@ -195,17 +215,21 @@ class _Execution:
                 last.append(packet[1])
         return container.wait(), b"".join(last)
 
-    def _adopted(self) -> Layer | None:
-        engine = self._engine
-        writable = engine.layers.writable(self._id)
-        return engine.layers.adopt(writable, self._build.lease, newest=engine.source_date_epoch)
+    def _layer(self, *, stays: bool) -> Layer | None:
+        """What the command changed; a container that stays keeps its own."""
+        layers, lease, newest = self._engine.layers, self._build.lease, self._engine.source_date_epoch
+        writable = layers.writable(self._id)
+        return layers.copy(writable, lease, newest=newest) if stays else layers.adopt(writable, lease, newest=newest)
 
     def _failed(self, status: int, last: bytes) -> BuildFailed:
-        """The error of a command that failed; it names an image with the root as the command left it."""
+        """The error of a command that failed; it names what holds the root as the command left it."""
         self._build.check_stopped()
-        image_id = self._kept_root()
-        network = () if self._run.network == "bridge" else ("--network", self._run.network)
-        look = ("run", "-it", "--rm", *network, image_id[7:19], self._made.shell[0])
+        if self._stays("failed", "always"):
+            image_id, look = "", ("diff", self._id[:12])
+        else:
+            image_id = self._kept_root()
+            network = () if self._run.network == "bridge" else ("--network", self._run.network)
+            look = ("run", "-it", "--rm", *network, image_id[7:19], self._made.shell[0])
         return BuildFailed(
             f"The command '{' '.join(self._run.words)}' returned a non-zero code: {status}",
             hint=f"look around where it failed: {self._engine.command_line(*look)}",
@@ -217,7 +241,7 @@ class _Execution:
 
     def _kept_root(self) -> str:
         """The image of a failed step. It has no name and no child: the next prune takes it."""
-        layer, made = self._adopted(), self._made
+        layer, made = self._layer(stays=False), self._made
         environment = merge_environment(made.config["Env"] or (), self._run.environment)
         config = {**made.config, "Env": environment, "Entrypoint": None}  # a shell shall run, not the image's program
         words = ["#(failed)", *self._run.words]
