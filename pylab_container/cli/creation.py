@@ -14,7 +14,6 @@ from msgspec import Struct
 from pylab_container.cli import terminal
 from pylab_container.cli.entries import environment_of, lines_of, pair
 from pylab_container.errors import ImageNotFound, InvalidInput
-from pylab_container.formats.hostconfig import warnings
 from pylab_container.formats.reference import parse
 
 if TYPE_CHECKING:
@@ -79,10 +78,10 @@ class Creation(Struct, frozen=True):
         options["auto_remove"] = remove
         if self.tty and attached:
             options["console_size"] = terminal.size(terminal.STDIN)
-        for warning in warnings(options):
-            click.echo(f"WARNING: {warning}", err=True)
         with _id_file(self.given["cidfile"]) as write_id:
             container = self._made(engine, pull, options)
+            for warning in container.warnings:
+                click.echo(f"WARNING: {warning}", err=True)
             try:
                 for text in self.given["networks"][1:]:
                     _connect(engine, container, _network(text, ()))

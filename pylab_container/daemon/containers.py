@@ -29,7 +29,6 @@ from pylab_container.errors import (
     NotFound,
     Unimplemented,
 )
-from pylab_container.formats.hostconfig import warnings
 from pylab_container.formats.platform import Platform
 from pylab_container.formats.signals import signal_number
 
@@ -63,7 +62,7 @@ async def create(call: Call) -> web.Response:
     except NotFound as error:  # for docker, 404 means that the image is to be pulled
         raise InvalidInput(error.message, hint=error.hint) from error
     told = [] if call.before("1.44") or not wanted.options.get("mac_address") else [_MAC_ADDRESS]
-    return answer({"Id": container.id, "Warnings": [*told, *warnings(wanted.options)]}, 201)
+    return answer({"Id": container.id, "Warnings": [*told, *container.warnings]}, 201)
 
 
 def _check_image(call: Call, name: str) -> None:
@@ -275,8 +274,8 @@ async def update(call: Call) -> web.Response:
     """Change its limits or its restart policy."""
     options = creation.changes(known("ContainerUpdate", await call.document(creation.UPDATE), call.version))
     container = await find(call)
-    await call.run(lambda: container.update(**options))
-    return answer({"Warnings": None})
+    warnings = await call.run(lambda: container.update(**options))
+    return answer({"Warnings": warnings or None})
 
 
 async def refuse_checkpoint(call: Call) -> NoReturn:

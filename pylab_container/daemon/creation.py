@@ -19,20 +19,19 @@ from pylab_container.engine.containers.options import ContainerOptions, UpdateOp
 from pylab_container.engine.networks import endpoints
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import blockio
-from pylab_container.formats.hostconfig import port_bindings
+from pylab_container.formats.hostconfig import NUMBERS, port_bindings
 
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Both names of the one that there is."""
 _HARMLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "IOMaximumBandwidth": ((), "Invalid QoS settings: linux does not support configuration of maximum bandwidth"),
+    "IOMaximumIOps": ((), "Invalid QoS settings: linux does not support configuration of maximum IOPs"),
     "Isolation": (("default",), "Invalid isolation: \"{}\" - linux only supports 'default'"),
     "Runtime": (_RUNTIMES, "Unknown runtime specified {}"),
     "StorageOpt": ((), "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
 }
 """{field: (what it may be, what is said of all else, in moby's words)}."""
-_REFUSED = (
-    "BlkioWeight BlkioWeightDevice Cgroup CpuRealtimePeriod CpuRealtimeRuntime DeviceRequests "
-    "Isolation KernelMemory KernelMemoryTCP Runtime StorageOpt"
-).split()
+_REFUSED = "IOMaximumBandwidth IOMaximumIOps Isolation Runtime StorageOpt".split()
 """Fields of HostConfig that only may say what happens anyway."""
 _CONFIG = {
     **shapes.named("ArgsEscaped AttachStderr AttachStdin AttachStdout NetworkDisabled OpenStdin StdinOnce Tty", bool),
@@ -64,12 +63,14 @@ _MOUNT = {
 }
 _LIMITS = {
     **shapes.named(
-        "CpuPeriod CpuQuota CpuShares Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus OomScoreAdj "
+        "BlkioWeight CpuCount CpuPercent CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares "
+        "KernelMemory KernelMemoryTCP Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus OomScoreAdj "
         "PidsLimit ShmSize",
         int,
     ),
     **shapes.named("CgroupParent CpusetCpus CpusetMems", str),
     **shapes.named(" ".join(blockio.FIELDS.values()), _RATES),
+    blockio.WEIGHTS: [{"Path": str, "Weight": int}],
     "OomKillDisable": bool,
     "RestartPolicy": {"Name": str, "MaximumRetryCount": int},
     "Ulimits": ULIMITS,
@@ -78,7 +79,9 @@ _HOST_CONFIG = {
     **shapes.named(" ".join(_REFUSED), shapes.ANY),
     **_LIMITS,
     **shapes.named("AutoRemove Init Privileged PublishAllPorts ReadonlyRootfs", bool),
-    **shapes.named("CgroupnsMode ContainerIDFile IpcMode NetworkMode PidMode UTSMode UsernsMode VolumeDriver", str),
+    **shapes.named(
+        "Cgroup CgroupnsMode ContainerIDFile IpcMode NetworkMode PidMode UTSMode UsernsMode VolumeDriver", str
+    ),
     **shapes.named(
         "Binds CapAdd CapDrop DeviceCgroupRules Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links MaskedPaths "
         "ReadonlyPaths SecurityOpt VolumesFrom",
@@ -86,6 +89,9 @@ _HOST_CONFIG = {
     ),
     **shapes.named("Annotations Sysctls Tmpfs", shapes.NAMES),
     "ConsoleSize": [int],
+    "DeviceRequests": [
+        {"Driver": str, "Count": int, "DeviceIDs": [str], "Capabilities": [[str]], "Options": shapes.NAMES}
+    ],
     "Devices": [shapes.named("PathOnHost PathInContainer CgroupPermissions", str)],
     "LogConfig": {"Type": str, "Config": shapes.NAMES},
     "Mounts": [_MOUNT],
@@ -168,7 +174,7 @@ def _refuse_unknown(body: Json, host: Json) -> None:
         raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
     for name in _REFUSED:
         value = host.get(name)
-        allowed, words = _HARMLESS.get(name, ((), f"HostConfig.{name} is not supported"))
+        allowed, words = _HARMLESS[name]
         if not _is_empty(value) and value not in allowed:
             raise InvalidInput(words.format(value), hint="leave it out")
 
@@ -231,6 +237,8 @@ def _recorded(body: Json) -> Json:
 def _limits(host: Json) -> Json:
     """Zero is no limit, wherever it stands."""
     return {
+        **{name: fields.number(host, field) or None for name, field in NUMBERS.items()},
+        "blkio_weight_device": fields.children(host, blockio.WEIGHTS),
         "mem_limit": fields.number(host, "Memory") or None,
         "mem_reservation": fields.number(host, "MemoryReservation") or None,
         "memswap_limit": fields.number(host, "MemorySwap") or None,
@@ -238,7 +246,6 @@ def _limits(host: Json) -> Json:
         "mem_swappiness": fields.number(host, "MemorySwappiness"),
         "cpu_period": fields.number(host, "CpuPeriod") or None,
         "cpu_quota": fields.number(host, "CpuQuota") or None,
-        "cpu_shares": fields.number(host, "CpuShares") or None,
         "cpuset_cpus": fields.text(host, "CpusetCpus"),
         "cpuset_mems": fields.text(host, "CpusetMems"),
         "pids_limit": fields.number(host, "PidsLimit") or None,
@@ -366,13 +373,19 @@ def _recorded_bindings(host: Json) -> Json | None:
     )
 
 
+_DEVICE_REQUEST: Json = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": None, "Options": None}
+
+
 def _sees_the_host(host: Json) -> bool:
     return fields.flag(host, "Privileged") or "host" in (fields.text(host, "IpcMode"), fields.text(host, "PidMode"))
 
 
 def _recorded_of_host(host: Json) -> Json:
     recorded = {name: host.get(name) for name in _NULLABLE if not host.get(name)}
-    recorded |= {name: fields.text(host, name) for name in ("ContainerIDFile", "Isolation", "VolumeDriver")}
+    recorded |= {name: fields.text(host, name) for name in ("Cgroup", "ContainerIDFile", "Isolation", "VolumeDriver")}
+    recorded["CpuCount"] = fields.number(host, "CpuCount") or 0
+    if requests := fields.children(host, "DeviceRequests"):
+        recorded["DeviceRequests"] = [{**_DEVICE_REQUEST, **request} for request in requests]
     recorded["Runtime"] = fields.text(host, "Runtime") or "runc"
     recorded |= {name: host[name] for name in ("CapAdd", "CapDrop") if host.get(name)}
     policy = fields.child(host, "RestartPolicy")
@@ -389,8 +402,8 @@ def _recorded_of_host(host: Json) -> Json:
 # ---- update ------------------------------------------------------------------------------------
 
 _FIXED = frozenset([*_REFUSED, *_LIMITS]) - frozenset(
-    "CpuPeriod CpuQuota CpuShares CpusetCpus CpusetMems Memory MemoryReservation MemorySwap NanoCpus PidsLimit "
-    "RestartPolicy".split()
+    "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus CpusetMems KernelMemory "
+    "Memory MemoryReservation MemorySwap NanoCpus PidsLimit RestartPolicy".split()
 )
 
 
@@ -400,9 +413,10 @@ def changes(body: Json) -> UpdateOptions:
         if not _is_empty(body.get(name)):
             raise InvalidInput(f"{name} cannot be updated", hint="leave it out")
     limits = _limits(body)
-    limits["pids_limit"] = fields.number(body, "PidsLimit")
     policy = fields.child(body, "RestartPolicy")
     given = {name: limits[name] for name in _UPDATES if limits.get(name)}
+    if (pids := fields.number(body, "PidsLimit")) is not None:
+        given["pids_limit"] = pids  # 0, too, takes a limit away
     if fields.text(policy, "Name"):
         given["restart_policy"] = policy
     return cast(UpdateOptions, given)

@@ -23,10 +23,16 @@ FIELDS = {
     "device_write_iops": "BlkioDeviceWriteIOps",
 }
 """docker-py's keywords, and the fields of HostConfig that they become."""
+WEIGHTS = "BlkioWeightDevice"
+"""The field of what single disks weigh: a list of {"Path": "/dev/sda", "Weight": 10 to 1000}."""
 
 
 class Throttle(Struct, frozen=True):
-    """A limit of one disk. kind: the field of HostConfig that it is of; rate: bytes or operations a second."""
+    """A limit of one disk.
+
+    kind  the field of HostConfig that it is of
+    rate  bytes or operations a second, or a weight
+    """
 
     kind: str
     major: int
@@ -43,6 +49,11 @@ def rates(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             raise InvalidInput(f"invalid limit of a disk: {dict(document)}", hint='{"Path": "/dev/sda", "Rate": 1000}')
         found.append({"Path": path, "Rate": rate})
     return found
+
+
+def weights(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The list of what single disks weigh, each entry with its two fields."""
+    return [{"Path": str(one.get("Path") or ""), "Weight": int(one.get("Weight") or 0)} for one in documents]
 
 
 def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
@@ -64,6 +75,9 @@ def resources(throttles: Sequence[Throttle]) -> dict[str, Any]:
     """The same as linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
     lists: dict[str, list[dict[str, int]]] = {}
     for throttle in throttles:
+        weight = throttle.kind == WEIGHTS
         name = throttle.kind.replace("BlkioDevice", "throttle").replace("IOps", "IOPS") + "Device"
-        lists.setdefault(name, []).append({"major": throttle.major, "minor": throttle.minor, "rate": throttle.rate})
+        lists.setdefault("weightDevice" if weight else name, []).append(
+            {"major": throttle.major, "minor": throttle.minor, "weight" if weight else "rate": throttle.rate}
+        )
     return lists

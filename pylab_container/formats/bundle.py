@@ -99,7 +99,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     cpu_period, cpu_quota  microseconds, instead of cpus
     swappiness   0 to 100, cgroup v1 alone
     cpu_shares   weight against others, 1024 is usual; cpuset: which processors and memory nodes, "0-2,4"
-    throttles    of disks
+    kernel_memory  of the kernel for it, and kernel_memory_tcp for its connections; cgroup v1 alone
+    realtime_period, realtime_runtime  microseconds, for real-time scheduling
+    block_weight  against others on all disks; throttles: of single disks
     oom_kill_disabled  what wants more memory than it may have waits instead of being killed; cgroup v1 alone
     """
 
@@ -114,6 +116,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
     pids: int | None = None
+    kernel_memory: int | None = None
+    kernel_memory_tcp: int | None = None
+    realtime_period: int | None = None
+    realtime_runtime: int | None = None
+    block_weight: int | None = None
     throttles: tuple[blockio.Throttle, ...] = ()
     oom_kill_disabled: bool = False
 
@@ -338,24 +345,28 @@ def cgroup_limits(limits: Limits) -> dict[str, Any]:
     """Limits as `linux.resources` has them, which is also what `runc update --resources` reads."""
     quota, period = limits.cpu_quota, limits.cpu_period
     if limits.cpus is not None:
-        quota, period = round(limits.cpus * _CPU_PERIOD), _CPU_PERIOD
+        quota, period = int(limits.cpus * _CPU_PERIOD), _CPU_PERIOD
     resources: dict[str, dict[str, Any]] = {
         "memory": {
             "limit": limits.memory,
             "swap": limits.memory_swap,
             "reservation": limits.memory_reservation,
             "swappiness": limits.swappiness,
+            "kernel": limits.kernel_memory,
+            "kernelTCP": limits.kernel_memory_tcp,
             "disableOOMKiller": limits.oom_kill_disabled or None,
         },
         "cpu": {
             "quota": quota,
             "period": period,
             "shares": limits.cpu_shares,
+            "realtimePeriod": limits.realtime_period,
+            "realtimeRuntime": limits.realtime_runtime,
             "cpus": limits.cpuset_cpus or None,
             "mems": limits.cpuset_mems or None,
         },
         "pids": {"limit": limits.pids},
-        "blockIO": blockio.resources(limits.throttles),
+        "blockIO": {"weight": limits.block_weight, **blockio.resources(limits.throttles)},
     }
     given = {
         kind: {name: value for name, value in part.items() if value is not None} for kind, part in resources.items()

@@ -24,7 +24,6 @@ Options = Mapping[str, Any]
 DEFAULT_SHM_SIZE = 64 << 20
 NETWORK_MODES = ("bridge", "none", "host")
 _SMALLEST_MEMORY = 6 << 20
-_SHARES = (2, 262144)  # the kernel's range of cpu.shares
 
 _POLICIES = ("no", "always", "unless-stopped", "on-failure")
 # moby opts/ulimit.go: the names of getrlimit(2), small.
@@ -106,8 +105,11 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def host_config(options: Options, *, processors: int) -> Json:
-    """HostConfig out of docker-py's keywords; processors: how many the host has. Raises InvalidInput."""
+def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -> Json:
+    """HostConfig out of docker-py's keywords. Raises InvalidInput.
+
+    processors    how many the host has; memory_nodes: which, as "0-1"
+    """
     given = {
         "Binds": [text for text in parse_volumes(options.get("volumes") or ()) if ":" in text] or None,
         "LogConfig": log_config(options.get("log_config") or {}),
@@ -142,22 +144,13 @@ def host_config(options: Options, *, processors: int) -> Json:
         "CgroupParent": options.get("cgroup_parent") or "",
         "OomKillDisable": bool(options.get("oom_kill_disable")),
         **{field: blockio.rates(options.get(name) or ()) for name, field in blockio.FIELDS.items()},
-        **resources(options, processors=processors),
+        blockio.WEIGHTS: blockio.weights(options.get("blkio_weight_device") or ()),
+        **resources(options, processors=processors, memory_nodes=memory_nodes),
         **_paths_of_the_kernel(options),
         **_where_given(options),
     }
     _refuse_contradictions(options, given)
     return {**DEFAULTS, **given}
-
-
-def warnings(options: Options) -> list[str]:
-    """What is done, but may not be what was meant; in Docker's words."""
-    if options.get("oom_kill_disable") and not options.get("mem_limit"):
-        return [
-            "OOM killer is disabled for the container, but no memory limit is set, "
-            "this can result in the system running out of resources."
-        ]
-    return []
 
 
 def anonymous_volumes(options: Options) -> Json:
@@ -200,16 +193,15 @@ def _where_given(options: Options) -> Json:
 # ---- resources -------------------------------------------------------------------------------
 
 
-def resources(options: Options, *, processors: int) -> Json:
+def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> Json:
     """The limits of the cgroup, which `update` can change, too: only those given. Raises InvalidInput."""
     fields: Json = {}
     for name, field in (("mem_limit", "Memory"), ("mem_reservation", "MemoryReservation")):
         if options.get(name):
             fields[field] = _bytes(options[name])
+    fields |= {field: int(options[name]) for name, field in NUMBERS.items() if options.get(name)}
     if options.get("memswap_limit") is not None:
         fields["MemorySwap"] = _bytes(options["memswap_limit"], unlimited=True)
-    if options.get("cpu_shares"):
-        fields["CpuShares"] = min(max(int(options["cpu_shares"]), _SHARES[0]), _SHARES[1])
     if options.get("mem_swappiness") is not None:
         fields["MemorySwappiness"] = _swappiness(int(options["mem_swappiness"]))
     fields |= _cpu_quota(options)
@@ -217,10 +209,23 @@ def resources(options: Options, *, processors: int) -> Json:
         fields["NanoCpus"] = _nano_cpus(int(options["nano_cpus"]), processors)
     for name, field in (("cpuset_cpus", "CpusetCpus"), ("cpuset_mems", "CpusetMems")):
         if options.get(name):
-            fields[field] = _cpuset(str(options[name]), field, processors if field == "CpusetCpus" else None)
+            available = f"0-{processors - 1}" if field == "CpusetCpus" else memory_nodes
+            fields[field] = _cpuset(str(options[name]), field, available)
     if options.get("pids_limit") is not None:
         fields["PidsLimit"] = _pids(int(options["pids_limit"]))
     return fields
+
+
+NUMBERS = {
+    "blkio_weight": "BlkioWeight",
+    "cpu_percent": "CpuPercent",
+    "cpu_rt_period": "CpuRealtimePeriod",
+    "cpu_rt_runtime": "CpuRealtimeRuntime",
+    "cpu_shares": "CpuShares",
+    "kernel_memory": "KernelMemory",
+    "kernel_memory_tcp": "KernelMemoryTCP",
+}
+"""docker-py's keywords for numbers that are written down as they are, and the fields of HostConfig that they become."""
 
 
 def complete_memory(fields: Json) -> Json:
@@ -249,16 +254,15 @@ def complete_memory(fields: Json) -> Json:
 
 
 def _bytes(value: int | str, *, unlimited: bool = False) -> int:
-    number = value if isinstance(value, int) else -1 if value.strip() == "-1" else sizes.parse(value)
-    if number < (-1 if unlimited else 0):
-        raise InvalidInput(f'invalid size: "{value}"', hint="write a number and a unit: 512m, 2g")
-    return number
+    if isinstance(value, int):
+        return value
+    return -1 if unlimited and value.strip() == "-1" else sizes.parse(value)
 
 
 def _swappiness(value: int) -> int | None:
     """-1: as the machine has it."""
     if not -1 <= value <= 100:
-        raise InvalidInput(f"invalid value: {value}, valid memory swappiness range is 0-100", hint="60 is usual")
+        raise InvalidInput(f"Invalid value: {value}, valid memory swappiness range is 0-100", hint="60 is usual")
     return None if value == -1 else value
 
 
@@ -290,29 +294,34 @@ def _nano_cpus(wanted: int, processors: int) -> int:
     return wanted
 
 
-_CPUSET_WORDS = {"CpusetCpus": "cpuset cpus", "CpusetMems": "cpuset mems"}
+_CPUSET_WORDS = {"CpusetCpus": ("cpuset cpus", "CPUs"), "CpusetMems": ("cpuset mems", "memory nodes")}
 
 
-def _cpuset(text: str, field: str, processors: int | None) -> str:
-    numbers: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip())
-        if match is None or int(match[2] or match[1]) < int(match[1]):
-            what = _CPUSET_WORDS[field]
-            raise InvalidInput(f"Invalid value {text} for {what}: invalid format: {text}", hint="write 0-2,4")
-        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    if processors is not None and max(numbers) >= processors:
+def _cpuset(text: str, field: str, available: str) -> str:
+    what, members = _CPUSET_WORDS[field]
+    wanted = _numbers(text)
+    if wanted is None:
+        raise InvalidInput(f"Invalid value {text} for {what}: invalid format: {text}", hint="write 0-2,4")
+    if not wanted <= (_numbers(available) or set()):
         raise InvalidInput(
-            f"Requested CPUs are not available - requested {text}, available: 0-{processors - 1}",
-            hint="nproc counts them",
+            f"Requested {members} are not available - requested {text}, available: {available}", hint="lscpu lists them"
         )
     return text
 
 
+def _numbers(text: str) -> set[int] | None:
+    """The members of a list such as "0-2,4"; None where it is none."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip())
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            return None
+        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return numbers
+
+
 def _pids(limit: int) -> int | None:
-    """-1 and 0: no limit."""
-    if limit < -1:
-        raise InvalidInput(f"Invalid PidsLimit: {limit}", hint="a number of tasks, -1 for no limit")
+    """0 and less: no limit."""
     return limit if limit > 0 else None
 
 
@@ -326,6 +335,8 @@ def _oom_score(score: int) -> int:
 
 def _shm_size(size: int | str | None) -> int:
     value = _bytes(size) if size is not None else 0
+    if value < 0:
+        raise InvalidInput("SHM size can not be less than 0", hint="write --shm-size 64m")
     return value or DEFAULT_SHM_SIZE
 
 

@@ -39,13 +39,14 @@ def test_fields_are_found_in_any_case_as_go_finds_them() -> None:
 
 @pytest.mark.parametrize("nothing", [None, 0, "", False, [], {}, [0, 0]], ids=repr)
 def test_a_field_of_docker_that_asks_for_nothing_is_taken_and_so_is_one_that_docker_has_not(nothing: object) -> None:
-    assert wanted(OfTomorrow=1, HostConfig={"OfTomorrow": 1, "BlkioWeight": nothing}).image == "busybox:1"
+    assert wanted(OfTomorrow=1, HostConfig={"OfTomorrow": 1, "StorageOpt": nothing}).image == "busybox:1"
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"HostConfig": {"BlkioWeight": 10}}, "HostConfig.BlkioWeight is not supported"),
+        ({"HostConfig": {"IOMaximumIOps": 3}}, "linux does not support configuration of maximum IOPs"),
+        ({"HostConfig": {"StorageOpt": {"size": "1g"}}}, "--storage-opt is supported only for overlay over xfs"),
         ({"HostConfig": {"Runtime": "other"}}, "Unknown runtime specified other"),
         ({"HostConfig": {"Isolation": "hyperv"}}, 'Invalid isolation: "hyperv"'),
         ({"Runtime": "other"}, "Unknown runtime specified other"),
@@ -112,5 +113,7 @@ def test_only_what_can_change_is_taken_by_an_update() -> None:
         sent({"Memory": 64 << 20, "CpuShares": 0, "RestartPolicy": {"Name": "no"}, "BlkioWeight": 0}, creation.UPDATE)
     )
     assert given == {"mem_limit": 64 << 20, "restart_policy": {"Name": "no"}}
-    with pytest.raises(InvalidInput, match="BlkioWeight cannot be updated"):
-        creation.changes(sent({"BlkioWeight": 10}, creation.UPDATE))
+    more = creation.changes(sent({"BlkioWeight": 10, "PidsLimit": 0}, creation.UPDATE))
+    assert more == {"blkio_weight": 10, "pids_limit": 0}
+    with pytest.raises(InvalidInput, match="ShmSize cannot be updated"):
+        creation.changes(sent({"ShmSize": 10}, creation.UPDATE))

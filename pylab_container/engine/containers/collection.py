@@ -37,6 +37,7 @@ from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import State
 from pylab_container.formats.mounts import borrow, parse_volume
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.runtime import cgroup
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class ContainerCollection:
             command,
             options,
             image_name=image if isinstance(image, str) else (found.tags or [found.id])[0],
-            host=Host(os.uname().nodename, os.cpu_count() or 1),
+            host=Host(os.uname().nodename, os.cpu_count() or 1, cgroup.memory_nodes(), cgroup.unsupported_limits()),
             borrowed=self._borrowed(options.get("volumes_from") or ()),
         )
         empty = {name: value for name, value in (config or {}).items() if not value and not made.config.get(name)}
@@ -111,7 +112,7 @@ class ContainerCollection:
             host["Links"] = links.resolve(engine, host["Links"])
         said = sandbox.resolve(engine, host_config or {})
         host |= {name: value for name, value in said.items() if value or not host.get(name)}
-        return self.add(
+        container = self.add(
             container_id,
             found.id,
             {**made.config, **empty},
@@ -120,6 +121,8 @@ class ContainerCollection:
             mounts=tuple(self._placed(made.mounts)),
             networks=dict(networks) if networks else made.networks,
         )
+        container.warnings = [*made.warnings, *_unpublished(host)]
+        return container
 
     def _resolved(self, host_config: Json) -> Json:
         """A HostConfig that holds what it names: ids of containers, the text of a profile."""
@@ -365,6 +368,12 @@ class ContainerCollection:
                 entry["Source"] = str(self._engine.data_root / "volumes" / entry["Name"] / "_data")
                 entry["Driver"] = "local"
             yield entry
+
+
+def _unpublished(host: Json) -> list[str]:
+    if host["NetworkMode"] == "host" and host["PortBindings"]:
+        return ["Published ports are discarded when using host network mode"]
+    return []
 
 
 def _with_config(base: Mapping[str, Any], given: Mapping[str, Any]) -> Json:

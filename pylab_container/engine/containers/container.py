@@ -53,6 +53,8 @@ class Container:
     def __init__(self, engine: Engine, container_id: str) -> None:
         self._engine = engine
         self.id = container_id
+        self.warnings: list[str] = []
+        """What was said of its options when it was made: what is done, but may not be what was meant."""
 
     # ---- what it is ----
 
@@ -311,11 +313,14 @@ class Container:
             names.tell(self._engine, renamed)
         lifetime.tell(self._engine, "renamed", renamed, attributes={"oldName": f"/{record.name}"})
 
-    def update(self, **options: Unpack[UpdateOptions]) -> None:
-        """Change its limits or its restart policy, also while it runs. Raises InvalidInput, Conflict."""
+    def update(self, **options: Unpack[UpdateOptions]) -> list[str]:
+        """Change its limits or its restart policy, also while it runs; what is to be said of that.
+
+        Raises InvalidInput, Conflict.
+        """
         from pylab_container.engine.containers import update
 
-        update.apply(self._engine, self, options)
+        return update.apply(self._engine, self, options)
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
         """Remove it with its writable layer. force kills it first; v also removes its unnamed volumes."""

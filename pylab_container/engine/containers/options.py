@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import health
+from pylab_container.formats import health, limits
 from pylab_container.formats.hostconfig import (
     NETWORK_MODES,
     anonymous_volumes,
@@ -39,9 +39,12 @@ class ContainerOptions(TypedDict, total=False):
     command        as in create(): a list, or one string that is split as a shell would
     annotations    {"name": "value"}: for the runtime, in config.json
     attach         some of "stdin", "stdout" and "stderr", which the caller means to connect to: only recorded
+    blkio_weight   10 to 1000: its weight against others at the disks; blkio_weight_device: at single ones,
+                   [{"Path": "/dev/sda", "Weight": 500}]
     cgroup_parent  the cgroup that its own is in: "/class"
     cgroupns       "private": the cgroups that it sees begin at its own
     cpu_period, cpu_quota  microseconds of all processors in each period of so many; nano_cpus is the same in one number
+    cpu_rt_period, cpu_rt_runtime  microseconds for real-time scheduling in each period of so many
     devices        "/dev/on/the/host[:/dev/in/the/container][:rwm]"
     device_cgroup_rules  "c 10:200 rwm": kinds of devices that it may also use
     device_read_bps  [{"Path": "/dev/sda", "Rate": bytes a second}]; so are device_write_bps, and with operations
@@ -50,6 +53,7 @@ class ContainerOptions(TypedDict, total=False):
     extra_hosts    {"name": "address"}; "host-gateway" is the host's address on the container's network
     healthcheck    {"test": ["CMD", …] | ["CMD-SHELL", …] | ["NONE"] | "shell text",
                    "interval", "timeout", "start_period", "start_interval": nanoseconds, "retries": count}
+    kernel_memory  bytes of the kernel for it, which kernels of today do not count; kernel_memory_tcp: for connections
     link_local_ips  169.254.x.y and fe80::… that its interface has, too
     links          {"NAME": "alias"}, or "NAME:alias": on the default bridge a name and variables, elsewhere a name
     log_config     {"Type": "json-file", "Config": {"max-size": "10m"}}
@@ -76,13 +80,18 @@ class ContainerOptions(TypedDict, total=False):
     annotations: Mapping[str, str]
     attach: Sequence[str]
     auto_remove: bool
+    blkio_weight: int | None
+    blkio_weight_device: Sequence[Mapping[str, Any]]
     cap_add: Sequence[str]
     cap_drop: Sequence[str]
     cgroup_parent: str
     cgroupns: str
     console_size: tuple[int, int] | None
+    cpu_percent: int | None
     cpu_period: int | None
     cpu_quota: int | None
+    cpu_rt_period: int | None
+    cpu_rt_runtime: int | None
     cpu_shares: int | None
     cpuset_cpus: str | None
     cpuset_mems: str | None
@@ -107,6 +116,8 @@ class ContainerOptions(TypedDict, total=False):
     ipc_mode: str
     ipv4_address: str
     ipv6_address: str
+    kernel_memory: int | None
+    kernel_memory_tcp: int | None
     labels: Mapping[str, str] | Sequence[str] | None
     link_local_ips: Sequence[str]
     links: Mapping[str, str] | Sequence[str]
@@ -154,11 +165,15 @@ class ContainerOptions(TypedDict, total=False):
 class UpdateOptions(TypedDict, total=False):
     """The keywords of Container.update(): what of ContainerOptions can change later."""
 
+    blkio_weight: int | None
     cpu_period: int | None
     cpu_quota: int | None
+    cpu_rt_period: int | None
+    cpu_rt_runtime: int | None
     cpu_shares: int | None
     cpuset_cpus: str | None
     cpuset_mems: str | None
+    kernel_memory: int | None
     mem_limit: int | str | None
     mem_reservation: int | str | None
     memswap_limit: int | str | None
@@ -168,10 +183,15 @@ class UpdateOptions(TypedDict, total=False):
 
 
 class Host(Struct, frozen=True):
-    """What matters of the host: its name, and how many processors it has."""
+    """What matters of the host: its name, how many processors it has, and which memory nodes ("0-1").
+
+    unsupported  the limits that its kernel does not have, by the fields of HostConfig (runtime/cgroup.py)
+    """
 
     name: str
     processors: int
+    memory_nodes: str = "0"
+    unsupported: frozenset[str] = frozenset()
 
 
 class Documents(Struct, frozen=True):
@@ -179,12 +199,14 @@ class Documents(Struct, frozen=True):
 
     mounts    what was asked for, as Mounts entries; volumes have no place on the disk yet
     networks  NetworkSettings.Networks before the start: {name: the endpoint's settings}
+    warnings  what is done, but may not be what was meant; in Docker's words
     """
 
     config: Json
     host_config: Json
     mounts: list[Json]
     networks: Json
+    warnings: list[str]
 
 
 def refuse_unknown(options: Mapping[str, Any]) -> None:
@@ -212,7 +234,9 @@ def documents(
     Raises InvalidInput for a value that cannot mean anything, TypeError for an unknown keyword.
     """
     refuse_unknown(options)
-    limited = complete_memory(host_config(options, processors=host.processors))
+    wanted = host_config(options, processors=host.processors, memory_nodes=host.memory_nodes)
+    possible, warnings = limits.discard(wanted, host.unsupported)
+    limited = complete_memory(possible)
     config = _config(container_id, image_config, command, options, limited, image_name=image_name, host_name=host.name)
     command_line(config)
     entries = _mounts(options)
@@ -220,7 +244,7 @@ def documents(
     entries += [mount for mount in borrowed if mount["Destination"] not in _destinations(entries)]
     declared = (parse_volume(path) for path in sorted(config.get("Volumes") or {}))
     entries += [volume for volume in declared if volume["Destination"] not in _destinations(entries)]
-    return Documents(config, limited, entries, _networks(options))
+    return Documents(config, limited, entries, _networks(options), warnings)
 
 
 def _destinations(entries: Sequence[Json]) -> set[str]:

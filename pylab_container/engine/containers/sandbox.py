@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.formats import blockio, bundle, seccomp, security
 from pylab_container.host import programs
+from pylab_container.runtime import cgroup
 from pylab_container.runtime.runc import cgroup_version
 
 if TYPE_CHECKING:
@@ -172,26 +173,33 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
 
 def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
     """The cgroup limits that a HostConfig asks for; 0 and null mean none."""
-    swap = host_config.get("MemorySwap") or None
+    swap, shares = host_config.get("MemorySwap") or None, host_config.get("CpuShares") or None
+    if shares and shares < 0:  # the runtime knows the other bounds
+        raise RuntimeFailed("shares: invalid argument", hint="--cpu-shares is 2 or more")
     return bundle.Limits(
         memory=host_config.get("Memory") or None,
-        memory_swap=swap if host_config.get("Memory") and swap_is_limited() else None,
+        memory_swap=swap if host_config.get("Memory") and cgroup.swap_is_limited() else None,
         memory_reservation=host_config.get("MemoryReservation") or None,
         cpus=host_config["NanoCpus"] / 10**9 if host_config.get("NanoCpus") else None,
         swappiness=_swappiness(host_config),
         cpu_period=host_config.get("CpuPeriod") or None,
         cpu_quota=host_config.get("CpuQuota") or None,
-        cpu_shares=host_config.get("CpuShares") or None,
+        cpu_shares=shares,
         cpuset_cpus=host_config.get("CpusetCpus") or "",
         cpuset_mems=host_config.get("CpusetMems") or "",
         pids=host_config.get("PidsLimit") or None,
+        kernel_memory=host_config.get("KernelMemory") or None,
+        kernel_memory_tcp=host_config.get("KernelMemoryTCP") or None,
+        realtime_period=host_config.get("CpuRealtimePeriod") or None,
+        realtime_runtime=host_config.get("CpuRealtimeRuntime") or None,
+        block_weight=host_config.get("BlkioWeight") or None,
         throttles=tuple(_throttles(host_config)),
         oom_kill_disabled=_oom_kill_disabled(host_config),
     )
 
 
 def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
-    for kind in blockio.FIELDS.values():
+    for kind in (*blockio.FIELDS.values(), blockio.WEIGHTS):
         for limit in host_config.get(kind) or ():
             try:
                 status = os.stat(limit["Path"])
@@ -199,7 +207,8 @@ def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
                 raise InvalidInput(f"stat {limit['Path']}: {error.strerror}", hint="lsblk -p lists the disks") from None
             if not stat.S_ISBLK(status.st_mode):
                 raise InvalidInput(f"{limit['Path']} is no disk", hint="lsblk -p lists the disks")
-            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), limit["Rate"])
+            value = limit["Weight" if kind == blockio.WEIGHTS else "Rate"]
+            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), value)
 
 
 def _oom_kill_disabled(host_config: Mapping[str, Any]) -> bool:
@@ -216,25 +225,28 @@ def _swappiness(host_config: Mapping[str, Any]) -> int | None:
     return value
 
 
-def swap_is_limited() -> bool:
-    """Whether the kernel counts swap for a cgroup (cgroup v1: memory.memsw; v2 where there is memory.swap.max)."""
-    root = Path("/sys/fs/cgroup")
-    if (root / "cgroup.controllers").exists():
-        return any(root.glob("*/memory.swap.max"))
-    return (root / "memory/memory.memsw.limit_in_bytes").exists()
-
-
 # ---- devices ---------------------------------------------------------------------------------
 
 
 def devices(record: ContainerRecord) -> list[bundle.Device]:
     """The devices of --device, or of the whole machine with --privileged. Raises InvalidInput where there is none."""
+    for request in record.host_config.get("DeviceRequests") or ():
+        _refuse_request(request)
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
     found: list[bundle.Device] = []
     for entry in record.host_config.get("Devices") or ():
         found += _named_devices(entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"])
     return found
+
+
+def _refuse_request(request: Mapping[str, Any]) -> None:
+    """--gpus: devices that a driver is to choose. There is none, and Docker says so at the start, too."""
+    sets = " ".join(f"[{' '.join(names)}]" for names in request.get("Capabilities") or ())
+    raise RuntimeFailed(
+        f'could not select device driver "{request.get("Driver") or ""}" with capabilities: [{sets}]',
+        hint="name the devices themselves: --device",
+    )
 
 
 def _named_devices(source: str, target: str, access: str) -> list[bundle.Device]:

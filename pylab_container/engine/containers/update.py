@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from pylab_container.engine.containers import lifetime, sandbox
 from pylab_container.engine.containers.options import UpdateOptions
 from pylab_container.errors import Conflict, InvalidInput
-from pylab_container.formats import bundle
+from pylab_container.formats import bundle, limits
 from pylab_container.formats.hostconfig import complete_memory, resources, restart_policy
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, Event, after
+from pylab_container.runtime import cgroup
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
@@ -19,19 +20,32 @@ if TYPE_CHECKING:
     from pylab_container.engine.containers.container import Container
 
 
-def apply(engine: Engine, container: Container, options: UpdateOptions) -> None:
-    """Write other limits down, and give them to the cgroup of a container that runs. Raises InvalidInput, Conflict."""
+def apply(engine: Engine, container: Container, options: UpdateOptions) -> list[str]:
+    """Write other limits down, and give them to the cgroup of a container that runs; what is to be said of them.
+
+    Raises InvalidInput, Conflict.
+    """
     for name in options:
         if name not in UpdateOptions.__annotations__:
             raise TypeError(f"update() got an unexpected keyword argument {name!r}")
     with engine.records.lock(container.id):
         record = lifetime.settle(engine, lifetime.read(engine, container.id))
         after(record.state, Event.UPDATE, container=record.name, container_id=record.id)
-        host_config = _changed(record, options)
+        changes, warnings = _possible(options)
+        host_config = _changed(record, changes, options)
         if record.state in ALIVE and host_config != record.host_config:
             engine.runc.update(container.id, bundle.cgroup_limits(sandbox.limits(host_config)))
         updated = engine.records.update(record, host_config=host_config)
     lifetime.tell(engine, "updated", updated)
+    return warnings
+
+
+def _possible(options: UpdateOptions) -> tuple[Json, list[str]]:
+    """The fields of HostConfig that are to change, as far as the kernel has such limits."""
+    wanted = resources(options, processors=os.cpu_count() or 1, memory_nodes=cgroup.memory_nodes())
+    if options.get("pids_limit") is not None and wanted.get("PidsLimit") is None:
+        wanted["PidsLimit"] = -1  # a limit that was there must be told to go
+    return limits.discard(wanted, cgroup.unsupported_limits())
 
 
 def _refuse_two_kinds_of_processor_time(record: ContainerRecord, changes: Json) -> None:
@@ -48,11 +62,8 @@ def _refuse_two_kinds_of_processor_time(record: ContainerRecord, changes: Json) 
             )
 
 
-def _changed(record: ContainerRecord, options: UpdateOptions) -> Json:
+def _changed(record: ContainerRecord, changes: Json, options: UpdateOptions) -> Json:
     old = record.host_config
-    changes = resources(options, processors=os.cpu_count() or 1)
-    if options.get("pids_limit") is not None and changes.get("PidsLimit") is None:
-        changes["PidsLimit"] = -1  # a limit that was there must be told to go
     _refuse_two_kinds_of_processor_time(record, changes)
     memory, swap = changes.get("Memory"), old.get("MemorySwap") or 0
     if memory:
