@@ -184,16 +184,23 @@ def _ports(wanted: Sequence[str]) -> set[str]:
 
 
 def _by_exposed(engine: Engine, wanted: Sequence[str]) -> Test:
+    """By the ports inside. As in dockerd, only who runs has ports at all."""
     ports = _ports(wanted)
-    return lambda record: bool(ports & set(record.config.get("ExposedPorts") or ()))
+    return lambda record: bool(ports & set(record.network.get("Ports") or ()))
 
 
 def _by_published(engine: Engine, wanted: Sequence[str]) -> Test:
+    """By the ports of the host."""
     ports = _ports(wanted)
 
     def test(record: ContainerRecord) -> bool:
         published = record.network.get("Ports") or {}
-        return bool(ports & {name for name, bindings in published.items() if bindings})
+        outside = {
+            f"{one['HostPort']}/{name.partition('/')[2]}"
+            for name, bindings in published.items()
+            for one in bindings or ()
+        }
+        return bool(ports & outside)
 
     return test
 

@@ -173,8 +173,11 @@ def test_ps_has_formats(labctr: Labctr, web: str) -> None:
         (["health=none"], ["old", "web"]),
         (["health=healthy"], []),
         (["expose=22"], ["web"]),
-        (["publish=80"], ["web"]),
+        (["expose=80"], ["web"]),
+        (["publish=80"], []),
         (["publish=22"], []),
+        (["publish=1024-65535"], ["web"]),
+        (["publish=1024-65535/udp"], []),
     ],
 )
 def test_ps_filters_as_docker_does(labctr: Labctr, web: str, conditions: list[str], found: list[str]) -> None:
