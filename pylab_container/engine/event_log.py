@@ -248,25 +248,20 @@ def matches(told: Json, filters: Filters) -> bool:
     return all(_TESTS[name](told, values(filters, name)) for name in filters)
 
 
-def _names(told: Json, kind: str) -> list[str]:
-    """What the thing of this kind is called that an event tells of: its id and its name."""
-    attributes = told["Actor"]["Attributes"]
-    if told["Type"] == kind:
-        return [told["Actor"]["ID"], str(attributes.get("name", ""))]
-    return [str(attributes[kind])] if kind in attributes else []
+def _names(told: Json, attribute: str) -> tuple[str, str]:
+    """What an event tells of: its id, and what stands there as its name."""
+    actor = told["Actor"]
+    return actor["ID"], str(actor["Attributes"].get(attribute, ""))
 
 
-def _of(kind: str) -> Callable[[Json, Sequence[str]], bool]:
-    def test(told: Json, wanted: Sequence[str]) -> bool:
-        names = _names(told, kind)
-        return any(name == text or (len(text) >= 4 and name.startswith(text)) for name in names for text in wanted)
-
-    return test
+def _of_thing(told: Json, wanted: Sequence[str]) -> bool:
+    """By the beginning of its id or name. As in dockerd, whatever kind of thing it is; the others are no matter."""
+    return any(name.startswith(text) for name in _names(told, "name") for text in wanted)
 
 
 def _of_image(told: Json, wanted: Sequence[str]) -> bool:
     """By its name, with the tag or without."""
-    names = _names(told, "image")
+    names = _names(told, "name" if told["Type"] == "image" else "image")
     return any(name == text or name.rpartition(":")[0] == text for name in names for text in wanted)
 
 
@@ -277,11 +272,11 @@ def _of_event(told: Json, wanted: Sequence[str]) -> bool:
 
 
 _TESTS: Mapping[str, Callable[[Json, Sequence[str]], bool]] = {
-    "container": _of("container"),
+    "container": _of_thing,
     "event": _of_event,
     "image": _of_image,
     "label": lambda told, wanted: has_labels(told["Actor"]["Attributes"], wanted),
-    "network": _of("network"),
+    "network": _of_thing,
     "type": lambda told, wanted: told["Type"] in wanted,
-    "volume": _of("volume"),
+    "volume": _of_thing,
 }

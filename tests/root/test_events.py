@@ -175,8 +175,10 @@ def test_filters_choose(tmp_path: Path) -> None:
         ({"event": "health_status"}, ["container health_status: healthy"]),
         ({"container": "web", "event": "start"}, ["container start"]),
         ({"container": "abcd", "type": "container"}, ["container start", "container health_status: healthy"]),
-        ({"container": "abcdef", "type": "network"}, ["network connect"]),
+        ({"container": "abcdef", "type": "network"}, []),
+        ({"container": "", "event": "start"}, ["container start"]),
         ({"network": "net"}, ["network connect"]),
+        ({"network": "fe"}, ["network connect"]),
         ({"volume": "data"}, ["volume create"]),
         ({"image": "busybox", "event": "start"}, ["container start"]),
         ({"image": "busybox:1", "type": "image"}, ["image tag"]),
@@ -240,3 +242,12 @@ def test_another_process_sees_it_at_once(labctr: Labctr, command: list[str], rep
 def test_a_mistake_is_told(labctr: Labctr) -> None:
     assert "Invalid filter 'foo'" in labctr("events", "--filter", "foo=bar", check=False).stderr
     assert "invalid time" in labctr("events", "--since", "noon", check=False).stderr
+
+
+@pytest.mark.usefixtures("image")
+def test_a_volume_is_told_of_again_where_it_is_asked_for_again(labctr: Labctr) -> None:
+    labctr("volume", "create", "data")
+    labctr("run", "--rm", "--name", "web", "-v", "data:/d", "busybox:1", "true")
+    labctr("volume", "rm", "data")
+    told = labctr("events", "--since", "5m", "--until", "0s", "-f", "volume=data", "--format", "{{.Action}}").stdout
+    assert told.split() == ["create", "create", "mount", "unmount", "destroy"]

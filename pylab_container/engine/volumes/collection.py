@@ -145,7 +145,7 @@ class VolumeCollection:
                 "Options": dict(driver_opts) if driver_opts else None,
             }
             write_atomic(volume.path.parent / "volume.json", json.dumps(description).encode())
-            self._engine.events.emit(VolumeAction("create", name))
+        self._engine.events.emit(VolumeAction("create", name))  # of one that is there, too, as dockerd 20.10 does
         return volume
 
     def get(self, name: str) -> Volume:
