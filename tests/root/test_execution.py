@@ -342,12 +342,14 @@ def test_it_ends_with_its_container(web: Container, engine: Engine) -> None:
     assert web.attrs["ExecIDs"] is None
 
 
-def test_an_exec_whose_container_was_removed_can_still_be_asked(web: Container, engine: Engine) -> None:
+def test_an_exec_goes_with_its_container_and_who_holds_it_can_still_ask(web: Container, engine: Engine) -> None:
     made = web.exec_create(["sleep", "1000"])
     made.start_detached()
     web.remove(force=True)
     assert made.wait(5) == 137
-    assert engine.executions.get(made.id).attrs["ContainerID"] == web.id
+    assert made.attrs["ContainerID"] == web.id
+    with pytest.raises(NotFound, match=f"No such exec instance: {made.id}"):
+        engine.executions.get(made.id)
     assert actions(engine)[-1] == "exec_die"
 
 

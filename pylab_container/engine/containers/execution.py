@@ -251,8 +251,8 @@ class ExecutionCollection:
         """One of them by its id, or by what it begins with. Raises NotFound."""
         with self._lock:
             found = [one for known, one in self._known.items() if exec_id and known.startswith(exec_id)]
-        if len(found) != 1 or _is_void(found[0]):
-            hint = "it has ended long ago, or another process made it"
+        if len(found) != 1 or not self._engine.records.load(found[0].container.id) or _is_void(found[0]):
+            hint = "it has ended long ago, its container was removed, or another process made it"
             raise NotFound(f"No such exec instance: {exec_id}", hint=hint)
         return found[0]
 
