@@ -19,12 +19,12 @@ once, and renders the answer:
     hijack.py      connections that stop being HTTP: attach and exec
     sharing.py     the streams of a process, which several clients may be attached to
 
-Source: Docker Engine API, versions 1.22 to 1.45 (docs.docker.com/reference/api/engine).
+Source: Docker Engine API, versions 1.12 to 1.45 (docs.docker.com/reference/api/engine).
 """
 
 from __future__ import annotations
 
-MINIMUM_VERSION = "1.22"
-"""The oldest version of the API that is answered: Debian's skopeo asks for it."""
+MINIMUM_VERSION = "1.12"
+"""The oldest version of the API that is answered, which is Debian's dockerd's, too."""
 VERSION = "1.45"
 """The newest."""

@@ -132,13 +132,17 @@ class Call:
             raise UnreadableFilters(error, self.version) from None
         return {name: values for name, wanted in found.items() if (values := _values(name, wanted))}
 
-    async def document(self, shape: Any, *, optional: bool = False) -> Json:
-        """The body, a JSON object of this shape; null is an empty one. optional: so is no body. Raises InvalidInput."""
+    async def document(self, shape: Any, *, optional: bool = False, typed: bool = True) -> Json:
+        """The body, a JSON object of this shape; null is an empty one. Raises InvalidInput.
+
+        optional  so is no body
+        typed     the client has to say that it is JSON
+        """
         body = await self.body()
         if not body and optional:
             return {}
         content_type = self.request.headers.get("Content-Type", "")
-        if body and not _JSON.fullmatch(content_type):
+        if body and typed and not _JSON.fullmatch(content_type):
             raise InvalidInput(
                 f"Content-Type specified ({content_type}) must be 'application/json'",
                 hint="say in the header what the body is",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pylab_container.daemon.call import Json, Version
 from pylab_container.daemon.versions import known
 from pylab_container.engine.containers.container import ContainerRecord
+from pylab_container.engine.containers.stats import NETWORK_FIELDS
 from pylab_container.engine.networks.endpoints import endpoint_document
 from pylab_container.formats.status import status
 from pylab_container.formats.timestamps import parse_rfc3339
@@ -34,7 +35,39 @@ def inspected(attributes: Json, version: Version) -> Json:
             "Networks": {name: _named(settings or {}, attributes, version) for name, settings in networks.items()},
         },
     }
+    if version < (1, 21):
+        document = _before_networks(document)
     return known("ContainerInspect", document, version)
+
+
+def _before_networks(document: Json) -> Json:
+    """What versions had before containers were on networks: limits, and in 1.19 mounts, stood in other places."""
+    config, host, mounts = document["Config"], document["HostConfig"], document["Mounts"]
+    return {
+        **document,
+        "Config": {
+            "MacAddress": "",
+            "NetworkDisabled": False,
+            "ExposedPorts": None,
+            **config,
+            "VolumeDriver": host.get("VolumeDriver") or "",
+            "Memory": host.get("Memory") or 0,
+            "MemorySwap": host.get("MemorySwap") or 0,
+            "CpuShares": host.get("CpuShares") or 0,
+            "Cpuset": host.get("CpusetCpus") or "",
+        },
+        "Volumes": {mount["Destination"]: mount["Source"] for mount in mounts},
+        "VolumesRW": {mount["Destination"]: mount["RW"] for mount in mounts},
+    }
+
+
+def measured(document: Json, version: Version) -> Json:
+    """The document of ContainerStats, out of Container.stats(): one sum of all networks before 1.21."""
+    if version >= (1, 21):
+        return document
+    networks = document.get("networks") or {}
+    total = {field: sum(one[field] for one in networks.values()) for field in NETWORK_FIELDS}
+    return {**{name: value for name, value in document.items() if name != "networks"}, "network": total}
 
 
 def _config(config: Json) -> Json:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import Client, Wish, asked, detach_keys, pump, until_gone
 from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
 from pylab_container.daemon.sharing import SHARING, Share
@@ -318,15 +319,15 @@ async def stats(call: Call) -> web.StreamResponse:
     if call.flag("stream", default=True):
         if call.flag("one-shot"):
             raise InvalidInput("cannot have stream=true and one-shot=true", hint="send stream=0")
-        return await send_lines(call, lambda stop: _until_removed(container, stop), told=False)
+        return await send_lines(call, lambda stop: _until_removed(call, container, stop), told=False)
     if call.flag("one-shot") and not call.before("1.41"):
         return answer(await call.run(usage.sample, call.engine, container.id))
-    return answer(await call.run(container.stats, stream=False))
+    return answer(measured(await call.run(container.stats, stream=False), call.version))
 
 
-def _until_removed(container: Container, stop: threading.Event) -> Iterator[Json]:
+def _until_removed(call: Call, container: Container, stop: threading.Event) -> Iterator[Json]:
     with contextlib.suppress(ContainerNotFound):
-        yield from container.stats(stop=stop)
+        yield from (measured(one, call.version) for one in container.stats(stop=stop))
 
 
 async def export(call: Call) -> web.StreamResponse:

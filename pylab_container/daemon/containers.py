@@ -22,6 +22,7 @@ from pylab_container.engine.networks import links
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
+    Conflict,
     ContainerNotFound,
     ImageNotFound,
     InvalidInput,
@@ -224,7 +225,11 @@ async def kill(call: Call) -> web.Response:
         container = await find(call)
     except ContainerNotFound as error:
         raise ContainerNotFound(f"Cannot kill container: {call.name}: {error.message}", hint=error.hint) from error
-    await call.run(container.kill, signal)
+    try:
+        await call.run(container.kill, signal)
+    except Conflict:
+        if not call.before("1.20"):  # to older clients one that has ended is as good as killed
+            raise
     return no_content()
 
 

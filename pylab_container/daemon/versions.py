@@ -40,9 +40,17 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
     "ContainerUpdate": {"PidsLimit": Span(since=(1, 40)), "KernelMemory": Span(until=(1, 42))},
     "ExecCreate": {"ConsoleSize": Span(since=(1, 42))},
     "ContainerInspect": {
+        "Mounts": Span(since=(1, 20)),
+        "Volumes": Span(until=(1, 20)),
+        "VolumesRW": Span(until=(1, 20)),
+        "Config.Memory": Span(until=(1, 20)),
+        "Config.MemorySwap": Span(until=(1, 20)),
+        "Config.CpuShares": Span(until=(1, 20)),
+        "Config.Cpuset": Span(until=(1, 20)),
         # Nobody can have asked for another value than that of no limit.
         "HostConfig.KernelMemory": Span(until=(1, 42)),
         "HostConfig.KernelMemoryTCP": Span(until=(1, 42)),
+        "NetworkSettings.Networks": Span(since=(1, 21)),
         "NetworkSettings.Networks.*.DNSNames": Span(since=(1, 44)),
     },
     "Image": {

@@ -506,3 +506,24 @@ def test_images_are_listed_until_a_time(api: Api) -> None:
     listed = [len(api.get("/images/json", filters={"until": [time]}).document) for time in ("0s", "24h", "2000-01-01")]
     assert listed == [1, 0, 0]
     assert api.get("/images/json", filters={"until": ["soon"]}).status == 400
+
+
+def test_before_1_22_old_clients_are_answered_as_they_expect(api: Api) -> None:
+    container_id = make(api, "sleep", "1000", name="old", host={"CpusetCpus": "0", "Binds": ["data:/data:ro"]})
+    assert api.at("1.19").post("/containers/old/kill").status == 204
+    assert api.at("1.20").post("/containers/old/kill").status == 409
+    assert api.post("/containers/old/start").status == 204
+    made = api.post("/containers/old/exec", {"Cmd": ["true"]}).document["Id"]
+    text = {"headers": {"Content-Type": "text/plain"}}
+    assert api.request("POST", f"/exec/{made}/start", b'{"Detach":true}', **text).status == 400
+    assert api.at("1.21").request("POST", f"/exec/{made}/start", b'{"Detach":true}', **text).status == 200
+    oldest, older, old = (api.at(f"1.{minor}").get("/containers/old/json").document for minor in (19, 20, 21))
+    assert oldest["VolumesRW"] == {"/data": False}
+    assert oldest["Volumes"]["/data"].endswith("data")
+    assert (oldest["Config"]["Cpuset"], "Mounts" in oldest) == ("0", False)
+    assert (older["Config"]["VolumeDriver"], "Cpuset" in older["Config"]) == ("", False)
+    assert ("Volumes" in older, older["Mounts"][0]["Destination"]) == (False, "/data")
+    assert ("Networks" in older["NetworkSettings"], "bridge" in old["NetworkSettings"]["Networks"]) == (False, True)
+    before, since = (api.at(f"1.{minor}").get(f"/containers/{container_id}/stats", stream=0) for minor in (20, 21))
+    assert ("networks" in before.document, before.document["network"]["rx_errors"]) == (False, 0)
+    assert ("network" in since.document, since.document["networks"]["eth0"]["rx_errors"]) == (False, 0)

@@ -31,7 +31,7 @@ _BLOCK_FIELDS = (
     "io_service_bytes_recursive io_serviced_recursive io_queue_recursive io_service_time_recursive "
     "io_wait_time_recursive io_merged_recursive io_time_recursive sectors_recursive"
 ).split()
-_NETWORK_FIELDS = (
+NETWORK_FIELDS = (
     *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped"),
     *("tx_bytes", "tx_packets", "tx_errors", "tx_dropped"),
 )
@@ -246,7 +246,7 @@ def _networks(pid: int) -> Json:
         numbers = rest.split()
         if name.strip() != "lo":
             picked = (int(numbers[column]) for column in _NETWORK_COLUMNS)
-            found[name.strip()] = dict(zip(_NETWORK_FIELDS, picked, strict=True))
+            found[name.strip()] = dict(zip(NETWORK_FIELDS, picked, strict=True))
     return found
 
 
