@@ -233,6 +233,13 @@ def test_volumes_from_takes_over_the_mounts_of_another_container(
     assert engine.volumes.list() == []
 
 
+def test_of_two_containers_that_mount_at_one_place_the_last_one_lends(engine: Engine, image: Image) -> None:
+    for name in ("first", "second"):
+        engine.containers.create(image, FOREVER, volumes=[f"{name}-data:/data"], name=name)
+    borrower = engine.containers.create(image, FOREVER, volumes_from=["first", "second"])
+    assert [mount["Name"] for mount in borrower.attrs["Mounts"]] == ["second-data"]
+
+
 def test_mount_makes_volumes_with_labels_and_tmpfs_with_a_size(engine: Engine, image: Image) -> None:
     volume = {"Type": "volume", "Source": "store", "Target": "/v", "VolumeOptions": {"Labels": {"a": "b"}}}
     tmpfs = {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 65536, "Mode": 0o700}}
@@ -302,6 +309,8 @@ def test_lists_are_filtered(engine: Engine, image: Image) -> None:
     assert listed(dangling=True) == ["web-data"]
     assert listed(dangling="false") == ["db-data"]
     assert listed(driver="nfs") == []
+    with pytest.raises(InvalidInput, match=r"Invalid filter 'dangling=\[maybe\]'"):
+        engine.volumes.list({"name": "nosuch", "dangling": "maybe"})
     with pytest.raises(InvalidInput, match="Invalid filter 'colour'"):
         engine.volumes.list({"colour": "red"})
 

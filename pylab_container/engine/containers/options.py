@@ -241,7 +241,8 @@ def documents(
     command_line(config)
     entries = _mounts(options)
     refuse_duplicates(entries)
-    entries += [mount for mount in borrowed if mount["Destination"] not in _destinations(entries)]
+    taken = {mount["Destination"]: mount for mount in borrowed}  # of two at one place the last
+    entries += [mount for place, mount in taken.items() if place not in _destinations(entries)]
     declared = (parse_volume(path) for path in sorted(config.get("Volumes") or {}))
     entries += [volume for volume in declared if volume["Destination"] not in _destinations(entries)]
     return Documents(config, limited, entries, _networks(options), warnings)

@@ -165,6 +165,8 @@ class VolumeCollection:
         from pylab_container.engine import filters as listing
 
         listing.refuse_unknown(filters or {}, ("name", "label", "label!", "dangling", "driver"))
+        for text in listing.values(filters or {}, "dangling"):
+            listing.truth("dangling", text)  # also where there is nothing to list
         if not self._root.is_dir():
             return []
         names = sorted(entry.name for entry in self._root.iterdir() if (entry / "_data").is_dir())
@@ -178,7 +180,9 @@ class VolumeCollection:
             "name": lambda wanted: any(part in volume.name for part in wanted),
             "label": lambda wanted: listing.has_labels(volume.labels, wanted),
             "label!": lambda wanted: not listing.has_labels(volume.labels, wanted),
-            "dangling": lambda wanted: bool(self.users(volume)) is not _truth(wanted),
+            "dangling": lambda wanted: (
+                bool(self.users(volume)) is not any(listing.truth("dangling", text) for text in wanted)
+            ),
             "driver": lambda wanted: "local" in wanted,
         }
         return all(tests[name](listing.values(filters, name)) for name in filters)
