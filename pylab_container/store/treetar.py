@@ -114,7 +114,7 @@ class TreeReader:
         if header is not None:
             yield header, self._directory
             if header.kind == tar.DIRECTORY:
-                yield from self._walk(self._directory, self._name + "/")
+                yield from self._walk(self._directory, header.name)
 
     def _walk(self, directory: bytes, inside: str) -> Iterator[tuple[tar.Header, bytes]]:
         # A stack of our own: trees may be deeper than Python's.
@@ -169,7 +169,7 @@ class TreeReader:
         if stat.S_ISREG(status.st_mode):
             self._file(header, path, status)
         elif stat.S_ISDIR(status.st_mode):
-            header.kind, header.name = tar.DIRECTORY, name + "/"
+            header.kind, header.name = tar.DIRECTORY, "/" if name == "/" else name + "/"
         elif stat.S_ISLNK(status.st_mode):
             header.kind, header.link = tar.SYMLINK, os.fsdecode(os.readlink(path))
         elif stat.S_ISFIFO(status.st_mode):

@@ -136,6 +136,11 @@ def test_a_path_comes_out_as_a_tar_that_begins_with_its_own_name(container: Cont
     assert "passwd" in "".join(members(container.get_archive("/etc/.")[0]))
     assert all(not name.startswith("etc") for name in members(container.get_archive("/etc/.")[0]))
     assert content(container.get_archive("/new")[0], "new") == b"new\n"
+    everything = members(container.get_archive("/")[0])
+    assert {"", "/etc", "/etc/passwd"} <= everything.keys()
+    assert all(name.startswith("/") and not name.startswith("//") for name in everything if name)
+    container.put_archive("/empty", io.BytesIO(b"".join(container.get_archive("/")[0])))
+    assert list(members(container.get_archive("/empty/etc/passwd")[0])) == ["passwd"]
     found = members(container.get_archive("/link")[0])["link"]
     assert (found.issym(), found.linkname) == (True, "/nowhere")
 

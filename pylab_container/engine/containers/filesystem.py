@@ -168,7 +168,7 @@ def members_of(engine: Engine, container: Container, path: str, name: str = "") 
     with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
         lifetime.tell(engine, "archive-path", container.record)
         where = Path(os.readlink(f"/proc/self/fd/{fd}"))
-        name = name or posixpath.basename(path.rstrip("/")) or "."
+        name = name or posixpath.basename(path.rstrip("/")) or "/"  # of everything, as from dockerd
         yield TreeReader(where, name=name, whiteouts=False, first_ids=_first_ids(container, root))
 
 
