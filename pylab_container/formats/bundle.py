@@ -216,6 +216,7 @@ def runtime_config(
     hostname: str,
     domainname: str = "",
     mounts: Sequence[Mount] = (),
+    shared_memory: bool = True,
     limits: Limits | None = None,
     devices: Sequence[Device] = (),
     cgroups_path: str,
@@ -237,6 +238,7 @@ def runtime_config(
 
     root               absolute path of the merged file system
     mounts             on top of Docker's default mounts; one with the same destination replaces the default
+    shared_memory      False: no /dev/shm by default
     devices            on top of the default ones
     cgroups_path       the container's cgroup, as an absolute path in each hierarchy: "/labctr/<id>"
     masked_paths       files of the kernel that are hidden; readonly_paths: those that can only be read
@@ -268,7 +270,11 @@ def runtime_config(
         "root": {"path": root, "readonly": readonly_root},
         # A name can be given to a new namespace alone: another one has a name already.
         **({"hostname": hostname} if uts_namespace == "" else {}),
-        "mounts": [_mount_config(mount) for mount in _all_mounts(mounts, privileged=privileged)],
+        "mounts": [
+            _mount_config(mount)
+            for mount in _all_mounts(mounts, privileged=privileged)
+            if shared_memory or mount in mounts or mount.destination != "/dev/shm"
+        ],
         "annotations": dict(annotations or {}),
         "linux": linux,
     }

@@ -81,6 +81,12 @@ def test_a_mount_of_the_user_replaces_the_default_one() -> None:
     assert next(m for m in made["mounts"] if m["destination"] == "/dev/shm")["options"] == ["size=1m"]
 
 
+def test_without_shared_memory_there_is_only_the_users_own() -> None:
+    mine = Mount(source="tmpfs", destination="/dev/shm", type="tmpfs")
+    assert "/dev/shm" not in destinations(config(shared_memory=False))
+    assert "/dev/shm" in destinations(config(mounts=[mine], shared_memory=False))
+
+
 def test_parents_are_mounted_before_what_is_below_them() -> None:
     bind = [Mount(source="/s", destination=path, type="bind", options=("rbind",)) for path in ("/a/b/c", "/a", "/a/b")]
     order = destinations(config(mounts=bind))

@@ -185,9 +185,11 @@ def files_of(record: ContainerRecord) -> str:
 
 
 def _shared_memory(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
-    """/dev/shm: its own, the host's, or one that containers share as they share an IPC namespace."""
+    """/dev/shm: its own, none, the host's, or one that containers share as they share an IPC namespace."""
     mode, size = str(record.host_config.get("IpcMode") or "private"), record.host_config.get("ShmSize")
     bind = ("rbind", "rprivate", "nosuid", "noexec", "nodev")
+    if mode == "none":
+        return []
     if mode == "host":
         return [bundle.Mount(source="/dev/shm", destination="/dev/shm", type="bind", options=bind)]
     if mode == "shareable" or mode.startswith("container:"):
@@ -384,6 +386,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         hostname=record.config.get("Hostname") or record.short_id,
         domainname=record.config.get("Domainname") or "",
         mounts=mounts(engine, record),
+        shared_memory=record.host_config.get("IpcMode") != "none",
         limits=sandbox.limits(record.host_config),
         devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or ""),
