@@ -75,7 +75,7 @@ async def _execution(call: Call) -> Exec:
 
 async def start(call: Call) -> web.StreamResponse:
     """Start it: in the background, or with its streams connected to the client."""
-    body = await call.document(_START, optional=True, typed=not call.before("1.22"))
+    body = await call.document(_START, optional=not call.before("1.42"), typed=not call.before("1.22"))
     execution = await _execution(call)
     if fields.flag(body, "Detach"):
         await call.run(_start_detached, execution)

@@ -498,6 +498,7 @@ POST /v1.41/containers/nosuch/exec
 POST /v1.41/containers/nosuch/exec {{}}
 POST /v1.41/containers/nosuch/exec {{"Cmd":["x"]}}
 POST /v1.41/exec/nosuch/start x
+POST /v1.41/exec/nosuch/start
 POST /v1.41/exec/nosuch/start null
 POST /v1.41/containers/nosuch/update {{}}
 POST /v1.41/commit?container=nosuch null
