@@ -41,27 +41,30 @@ class Route(NamedTuple):
     """A handler's place: path as in the API's documentation, without the version.
 
     What stands for {name} may hold slashes, as names of images do; {word} may not.
+
+    streams  whether the handler reads the body as it comes; parameters are taken from every other one that is a form
     """
 
     method: str
     path: str
     handler: Handler
+    streams: bool = False
 
 
 class Table:
     """All routes; the first that fits is taken."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
-        for method, path, handler in routes:
-            pattern = re.compile(_PLACEHOLDER.sub(_group, path), re.DOTALL)
-            self._routes.setdefault((method, _first(path)), []).append((pattern, handler))
+        self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Route]]] = {}
+        for route in routes:
+            pattern = re.compile(_PLACEHOLDER.sub(_group, route.path), re.DOTALL)
+            self._routes.setdefault((route.method, _first(route.path)), []).append((pattern, route))
 
-    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
-        """The handler, and what its placeholders stand for. Raises NotFound."""
-        for pattern, handler in self._routes.get((method, _first(path)), ()):
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """The route, and what its placeholders stand for. Raises NotFound."""
+        for pattern, route in self._routes.get((method, _first(path)), ()):
             if found := pattern.fullmatch(path):
-                return handler, found.groupdict()
+                return route, found.groupdict()
         raise NotFound("page not found", hint="the API's documentation tells what there is")
 
 
@@ -109,9 +112,12 @@ def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResp
             if (clean := _cleaned(request.raw_path)) is not None:
                 return web.Response(status=301, headers={"Location": clean})
             version, path = _version_and_path(request.path)
-            handler, names = table.find(request.method, path)
+            route, names = table.find(request.method, path)
             _check(version)
-            return await handler(Call(request, parse_version(version), names))
+            call = Call(request, parse_version(version), names)
+            if not route.streams:
+                await call.read_form()
+            return await route.handler(call)
         except LabError as error:
             return _unless_begun(request, failure(error, plain=_speaks_plainly(request.path)))
         except (asyncio.CancelledError, ConnectionError):

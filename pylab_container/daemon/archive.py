@@ -102,5 +102,5 @@ ROUTES = (
     Route("HEAD", "/containers/{name}/archive", status),
     Route("GET", "/containers/{name}/archive", get),
     Route("POST", "/containers/{name}/copy", copy),
-    Route("PUT", "/containers/{name}/archive", put),
+    Route("PUT", "/containers/{name}/archive", put, streams=True),
 )

@@ -209,7 +209,7 @@ async def commit(call: Call) -> web.Response:
 
 
 ROUTES = (
-    Route("POST", "/build", build_image),
+    Route("POST", "/build", build_image, streams=True),
     Route("POST", "/build/prune", prune),
     Route("POST", "/build/cancel", cancel),
     Route("POST", "/session", session),

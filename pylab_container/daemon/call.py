@@ -6,11 +6,13 @@ import asyncio
 import functools
 import json
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from aiohttp import web
+from multidict import MultiDict, MultiMapping
 
 from pylab_container import __version__
 from pylab_container.daemon import VERSION, shapes
@@ -42,6 +44,7 @@ ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 WORKERS: web.AppKey[ThreadPoolExecutor] = web.AppKey("workers", ThreadPoolExecutor)
 
 _JSON = re.compile(r"\s*application/json\s*(;\s*([^\s=;]+=[^;]+)?)*", re.IGNORECASE)
+_FORM = "application/x-www-form-urlencoded"
 _LONGEST_DOCUMENT = 4 << 20
 """Bytes; no honest description of a container is longer."""
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -65,6 +68,8 @@ class Call:
         self.engine = request.app[ENGINE]
         self.version = version
         self.names = names
+        self._parameters: MultiMapping[str] = request.query
+        self._body: bytes | None = None
 
     @property
     def input_ended(self) -> asyncio.Event:
@@ -95,13 +100,22 @@ class Call:
         """Whether the client speaks an older version than this one."""
         return self.version < parse_version(version)
 
+    async def read_form(self) -> None:
+        """Take the parameters that stand in the body, too, if it is a form. Raises InvalidInput.
+
+        They come before those of the same name in the path, as in Go's http.Request.ParseForm.
+        """
+        if self.request.content_type == _FORM and self.request.method in ("POST", "PUT"):
+            sent = urllib.parse.parse_qsl((await self.body()).decode(errors="replace"), keep_blank_values=True)
+            self._parameters = MultiDict([*sent, *self._parameters.items()])
+
     def text(self, parameter: str, default: str = "") -> str:
         """A parameter as it is."""
-        return self.request.query.get(parameter, default)
+        return self._parameters.get(parameter, default)
 
     def texts(self, parameter: str) -> list[str]:
         """All values of a parameter that may be given several times."""
-        return self.request.query.getall(parameter, [])
+        return self._parameters.getall(parameter, [])
 
     def text_since(self, version: str, parameter: str) -> str:
         """A parameter that older versions do not know: to them it is as if it was not sent."""
@@ -109,7 +123,7 @@ class Call:
 
     def flag(self, parameter: str, *, default: bool = False) -> bool:
         """A parameter that says yes or no."""
-        value = self.request.query.get(parameter)
+        value = self._parameters.get(parameter)
         return default if value is None else value.strip().lower() not in _FALSE
 
     def number(self, parameter: str) -> int | None:
@@ -151,6 +165,11 @@ class Call:
 
     async def body(self) -> bytes:
         """The whole body, as long as it is no longer than a document may be. Raises InvalidInput."""
+        if self._body is None:
+            self._body = await self._read_body()
+        return self._body
+
+    async def _read_body(self) -> bytes:
         pieces, size = [], 0
         try:
             async for piece in self.request.content.iter_any():

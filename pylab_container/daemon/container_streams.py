@@ -337,7 +337,7 @@ async def export(call: Call) -> web.StreamResponse:
 
 
 ROUTES = (
-    Route("POST", "/containers/{name}/attach", attach),
+    Route("POST", "/containers/{name}/attach", attach, streams=True),
     Route("GET", "/containers/{name}/attach/ws", attach_websocket),
     Route("GET", "/containers/{name}/logs", logs),
     Route("POST", "/containers/{name}/wait", wait),

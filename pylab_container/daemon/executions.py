@@ -161,7 +161,7 @@ async def inspect(call: Call) -> web.Response:
 
 ROUTES = (
     Route("POST", "/containers/{name}/exec", create),
-    Route("POST", "/exec/{name}/start", start),
+    Route("POST", "/exec/{name}/start", start, streams=True),
     Route("POST", "/exec/{name}/resize", resize),
     Route("GET", "/exec/{name}/json", inspect),
 )

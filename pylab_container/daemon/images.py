@@ -228,7 +228,7 @@ ROUTES = (
     Route("GET", "/images/json", list_images),
     Route("GET", "/images/search", search),
     Route("GET", "/images/get", save_several),
-    Route("POST", "/images/load", load),
+    Route("POST", "/images/load", load, streams=True),
     Route("POST", "/images/prune", prune),
     Route("DELETE", "/images/", refuse_nameless),
     Route("GET", "/images/{name}/json", inspect),

@@ -170,7 +170,7 @@ async def log_in(call: Call) -> web.Response:
 
 
 ROUTES = (
-    Route("POST", "/images/create", create),
+    Route("POST", "/images/create", create, streams=True),
     Route("POST", "/images/{name}/push", push),
     Route("GET", "/distribution/{name}/json", distribution),
     Route("POST", "/auth", log_in),

@@ -268,7 +268,10 @@ def networks(engine: Engine, filters: Filters) -> list[Network]:
 def check_network_filters(filters: Filters) -> None:
     """Raises InvalidInput for a filter that there is not, and for values that mean nothing."""
     refuse_unknown(filters, _NETWORKS)
-    for text in values(filters, "dangling"):
+    dangling = values(filters, "dangling")
+    if len(dangling) > 1:
+        raise InvalidInput('got more than one value for filter key "dangling"', hint="say true or false")
+    for text in dangling:
         truth("dangling", text)
     for text in values(filters, "type"):
         if text not in ("builtin", "custom"):

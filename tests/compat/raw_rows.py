@@ -665,7 +665,31 @@ DELETE /v1.22/containers/shares
 DELETE /v1.22/containers/another
 """
 
+_FORM = "[Content-Type: application/x-www-form-urlencoded]"
+
+FORMS = f"""
+POST /v1.41/volumes/create {{"Name":"formed"}}
+POST /v1.41/volumes/prune {_FORM} filters=%7B%22label%22%3A%5B%22nosuch%22%5D%7D
+GET /v1.41/volumes/formed
+POST /v1.41/volumes/prune {_FORM} filters={{"name":["x"]}}
+POST /v1.41/volumes/prune?filters={{"label":["nosuch"]}} {_FORM} filters={{"name":["x"]}}
+POST /v1.41/volumes/prune?filters={{"name":["x"]}} {_FORM} filters={{"label":["nosuch"]}}
+POST /v1.41/volumes/prune [Content-Type: text/plain] filters={{"name":["x"]}}
+POST /v1.41/containers/create?name=formed {{"Image":"busybox:1","Cmd":["true"]}}
+POST /v1.41/containers/formed/rename {_FORM} name=formed2
+POST /v1.41/containers/formed2/kill {_FORM} signal=NOSUCH
+POST /v1.41/containers/formed2/start {_FORM} {{}}
+POST /v1.41/containers/formed2/wait {_FORM} condition=next-exi
+DELETE /v1.41/containers/formed2 {_FORM} force=maybe
+POST /v1.41/containers/create {_FORM} {{"Image":"busybox:1","Cmd":["true"]}}
+POST /v1.41/networks/prune {_FORM} filters={{"nosuch":["x"]}}
+POST /v1.41/images/busybox:1/tag {_FORM} repo=formed&tag=1
+DELETE /v1.41/images/formed:1
+GET /v1.41/networks?filters={{"dangling":["true","0"]}}
+"""
+
 SESSIONS = {
+    "forms": FORMS,
     "paths": PATHS,
     "versions": VERSIONS,
     "images": IMAGES,
@@ -677,7 +701,7 @@ SESSIONS = {
     "elsewhere": ELSEWHERE,
 }
 
-WORDED = (DOCUMENTS, QUERIES, ELSEWHERE)
+WORDED = (DOCUMENTS, QUERIES, ELSEWHERE, FORMS)
 """Sessions in which errors have dockerd's words, too."""
 
 DIFFERENT = {

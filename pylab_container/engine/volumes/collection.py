@@ -230,12 +230,13 @@ class VolumeCollection:
 
         Raises InvalidInput for a filter that there is not.
         """
-        from pylab_container.engine.filters import values
+        from pylab_container.engine.filters import refuse_unknown, values
         from pylab_container.engine.images.collection import Removal
         from pylab_container.engine.pruning import Pruned
         from pylab_container.engine.usage import directory_size
 
         wanted = dict(filters or {})
+        refuse_unknown(wanted, ("all", "label", "label!"))
         everything = _truth(values(wanted, "all")) if "all" in wanted else False
         wanted.pop("all", None)
         deleted, freed = [], 0
