@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.engine.builder import BuildOptions, build
 from pylab_container.engine.builder.presenter import Presenter
 from pylab_container.engine.builder.remote import is_remote
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import DockerfileError, InvalidInput, LabError, StepRefused, Unavailable
 from pylab_container.formats import progress
 from pylab_container.formats import reference as references
@@ -60,10 +62,10 @@ async def build_image(call: Call) -> web.StreamResponse:
                 image = build(engine, context, options, stop=stop)
         except LabError as error:
             presenter.close()
-            if quiet:
+            if said:
                 tell({"stream": "".join(said)})
             raise _as_told(error) from error
-        _tell_end(tell, image.id, options, quiet=quiet, with_result=not call.before("1.30"))
+        _tell_end(tell, image, options, quiet=quiet, with_result=not call.before("1.30"))
 
     return await streams.send_told(call, work, told=False)
 
@@ -76,15 +78,23 @@ def _remote(call: Call) -> str:
     return place
 
 
-def _tell_end(tell: streams.Tell, image_id: str, options: BuildOptions, *, quiet: bool, with_result: bool) -> None:
+def _tell_end(tell: streams.Tell, image: Image, options: BuildOptions, *, quiet: bool, with_result: bool) -> None:
     if quiet:
-        tell({"stream": f"{image_id}\n"})
+        tell({"stream": f"{image.id}\n"})
         return
-    if with_result:
+    for image_id in _stages(image) if with_result else ():
         tell({"aux": {"ID": image_id}})
-    tell({"stream": f"Successfully built {image_id[7:19]}\n"})
+    tell({"stream": f"Successfully built {image.id[7:19]}\n"})
     for name in options.names:
         tell({"stream": f"Successfully tagged {name.familiar}\n"})
+
+
+def _stages(image: Image) -> Iterator[str]:
+    """What each stage has made, as far as it made anything; the last one is the image itself."""
+    assert image.build_report is not None
+    for _, steps in itertools.groupby(image.build_report.steps, key=lambda step: step.stage):
+        if image_id := list(steps)[-1].image_id:
+            yield image_id
 
 
 def _as_told(error: LabError) -> LabError:
@@ -102,10 +112,12 @@ def _options(call: Call) -> BuildOptions:
         if call.text(name).lower() not in ("", *values):
             words = _REFUSALS.get(name, f"the parameter {name} is not supported: {{}}")
             raise InvalidInput(words.format(call.text(name)), hint="leave it out")
+    arguments = _parameter(call, "buildargs", "build args", {"*": shapes.TEXT_OR_NULL}) or {}
     return BuildOptions(
         names=tuple(references.parse_tag(name) for name in call.texts("t") if name),
         dockerfile=call.text("dockerfile") or None,
-        buildargs=_parameter(call, "buildargs", "build args", shapes.NAMES) or {},
+        buildargs={name: value for name, value in arguments.items() if value is not None},
+        valueless=tuple(name for name, value in arguments.items() if value is None),
         labels=_parameter(call, "labels", "labels", shapes.NAMES) or {},
         target=call.text("target"),
         nocache=call.flag("nocache"),
@@ -116,6 +128,7 @@ def _options(call: Call) -> BuildOptions:
         platform=call.text_since("1.32", "platform"),
         auth_configs=all_credentials(call),
         limits=_limits(call),
+        every_stage=True,  # the classic builder asks for no stage's need
         keep=_kept(call),
     )
 

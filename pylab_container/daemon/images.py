@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
 from pylab_container.engine.filters import images as filtered
-from pylab_container.engine.filters import matching_names, refuse_unknown
+from pylab_container.engine.filters import matching_names, refuse_unknown, truth
 from pylab_container.engine.images.image import HistoryEntry, Image
 from pylab_container.engine.usage import disk_usage
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
@@ -122,10 +123,20 @@ async def search(call: Call) -> web.Response:
     limit = call.number("limit")
     if limit is not None and not 0 <= limit <= _MOST_FOUND:
         raise InvalidInput(f"Limit {limit} is outside the range of [1, {_MOST_FOUND}]", hint="leave --limit out")
-    refuse_unknown(call.filters(), ("is-automated", "is-official", "stars"))
+    _refuse_filters(call.filters())
     raise Unavailable(
         f'cannot search for "{call.text("term")}": registries have no search', hint="name the image to pull"
     )
+
+
+def _refuse_filters(filters: Mapping[str, list[str]]) -> None:
+    refuse_unknown(filters, ("is-automated", "is-official", "stars"))
+    for name in ("is-automated", "is-official"):
+        for value in filters.get(name, ()):
+            truth(name, value)
+    for value in filters.get("stars", ()):
+        if not re.fullmatch("[+-]?[0-9]+", value, re.ASCII):
+            raise InvalidInput(f"Invalid filter 'stars={value}'", hint="write a number")
 
 
 # ---- names -----------------------------------------------------------------------------------
@@ -155,6 +166,8 @@ def target_name(repository: str, tag: str) -> references.Reference | None:
 
 async def remove(call: Call) -> web.Response:
     """Take a name away, and with the last one the image."""
+    if not call.name.strip():
+        await refuse_nameless(call)
 
     def removed() -> list[Json]:
         find(call, call.name)

@@ -7,6 +7,7 @@ A shape says what a document may hold:
     {"*": shape}      an object whose keys are what somebody has named
     {"Name": shape}   an object with fields: they are found in any case of letters, and others are nobody's
     WORDS             a command: a list of strings, or one string
+    TEXT_OR_NULL      a string, or null, which stays None also in a list or an object
     ANY               whatever it is
 
 What comes out has the names as the shape spells them. Of a field that is there several times the last one counts,
@@ -25,6 +26,7 @@ from pylab_container.errors import InvalidInput
 
 ANY = object
 WORDS = (str,)
+TEXT_OR_NULL = (str, None)
 NAMES = {"*": str}
 """Labels and the like."""
 
@@ -108,7 +110,7 @@ def _shaped(value: Any, shape: Any, place: str) -> Any:
         return [_empty(shape[0]) if one is None else _shaped(one, shape[0], place) for one in value]
     if shape == WORDS:
         return [_leaf(value, str, place)] if isinstance(value, str) else _shaped(value, [str], place)
-    return _leaf(value, shape, place)
+    return _leaf(value, str if shape == TEXT_OR_NULL else shape, place)
 
 
 def _object(pairs: _Pairs, shape: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -151,6 +153,8 @@ def _go_type(shape: Any) -> str:
         return f"[]{_go_type(shape[0])}"
     if isinstance(shape, dict):
         return f"map[string]{_go_type(shape['*'])}" if "*" in shape else "struct"
+    if shape == TEXT_OR_NULL:
+        return "*string"
     return "string" if shape == WORDS else _GO_TYPES.get(shape, "interface")
 
 

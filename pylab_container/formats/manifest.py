@@ -87,11 +87,15 @@ class Manifest(Struct, frozen=True):
 
 
 class ArchivedImage(Struct, frozen=True):
-    """One image in an archive made by `docker save`: paths inside it, and the names to give."""
+    """One image in an archive made by `docker save`: paths inside it, and the names to give.
+
+    parent  the id of the image that it was made from, if that is in the archive, too
+    """
 
     config: str
     layers: tuple[str, ...]
     tags: tuple[str, ...]
+    parent: str = ""
 
 
 def index(manifests: Sequence[Descriptor]) -> bytes:
@@ -105,7 +109,12 @@ def docker_manifest(images: Sequence[ArchivedImage]) -> bytes:
     """A manifest.json."""
     return go_json(
         [
-            {"Config": image.config, "RepoTags": list(image.tags) or None, "Layers": list(image.layers)}
+            {
+                "Config": image.config,
+                "RepoTags": list(image.tags) or None,
+                "Layers": list(image.layers),
+                **({"Parent": image.parent} if image.parent else {}),
+            }
             for image in images
         ]
     )
@@ -116,7 +125,12 @@ def parse_docker_manifest(raw: bytes) -> list[ArchivedImage]:
     try:
         entries = json.loads(raw)
         images = [
-            ArchivedImage(_text(entry["Config"]), _texts(entry["Layers"]), _texts(entry.get("RepoTags") or []))
+            ArchivedImage(
+                _text(entry["Config"]),
+                _texts(entry["Layers"]),
+                _texts(entry.get("RepoTags") or []),
+                _text(entry.get("Parent") or ""),
+            )
             for entry in entries
         ]
     except _NONSENSE as error:

@@ -61,6 +61,12 @@ def parse_volume(text: str) -> Json:
     return entry
 
 
+def declared_volume(path: str) -> Json:
+    """A volume without a name, as an image's VOLUME declares it: the whole text is a path. Raises InvalidInput."""
+    entry = _entry("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
+    return {**entry, "Propagation": "", "NoCopy": False}
+
+
 def _mode_words(mode: str, kind: str, text: str) -> list[str]:
     words = mode.split(",") if mode else []
     allowed = {"ro", "rw", *_NO_EFFECT, *(_PROPAGATIONS if kind == "bind" else ("nocopy",))}

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from pylab_container.errors import InvalidInput
+from pylab_container.errors import InvalidInput, StepRefused
 from pylab_container.formats import expansion
 from pylab_container.formats.dockerfile import Dockerfile
 from pylab_container.formats.instructions import Instruction, fault, nearest
 from pylab_container.formats.runmount import stage_of
+
+_NO_STAGE = "no build stage in current context"
 
 
 class Stage(Struct, frozen=True):
@@ -81,10 +83,10 @@ class Stages(Struct, frozen=True):
         for instruction in before:
             if instruction.keyword != "ARG":
                 hint = "a Dockerfile begins with FROM image; only ARG may stand before it"
-                raise fault(instruction, "no build stage in current context", source=source, hint=hint)
+                raise fault(instruction, _NO_STAGE, source=source, hint=hint, kind=StepRefused)
         if first is None:
             hint = "a Dockerfile needs a FROM image"
-            raise fault(dockerfile.instructions[-1], "no build stage in current context", source=source, hint=hint)
+            raise fault(dockerfile.instructions[-1], _NO_STAGE, source=source, hint=hint, kind=StepRefused)
         arguments = _arguments(before, buildargs, platform)
         known = {**platform, **{name: value for name, value in arguments.items() if value is not None}}
         made: list[Stage] = []
@@ -105,8 +107,10 @@ class Stages(Struct, frozen=True):
             raise InvalidInput(f"failed to reach build target {name} in {self.source}", hint=hint)
         return self.stages[index]
 
-    def needed(self, target: Stage) -> tuple[Stage, ...]:
-        """The target and all stages that it needs, in the file's order."""
+    def needed(self, target: Stage, *, every: bool = False) -> tuple[Stage, ...]:
+        """The target and all stages that it needs, in the file's order; every: all before it, needed or not."""
+        if every:
+            return self.stages[: target.index + 1]
         wanted = {target.index}
         for stage in reversed(self.stages[: target.index + 1]):
             if stage.index in wanted:

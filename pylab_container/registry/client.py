@@ -21,7 +21,7 @@ from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError, IncompleteRead
 
 from pylab_container.errors import LabError, RegistryFailed, Unauthorized, Unreachable
-from pylab_container.formats import challenge
+from pylab_container.formats import challenge, golang
 from pylab_container.formats.credentials import Credentials
 from pylab_container.formats.events import Emit, RegistryRequest, ignore
 from pylab_container.registry.connections import Session
@@ -31,6 +31,8 @@ from pylab_container.registry.tokens import Authorizer
 USER_AGENT = "pylab-container"
 _LONGEST_ANSWER = 16 << 20
 """Bytes of a document; blobs are streamed. moby reads at most 4 MiB of a manifest."""
+_LONGEST_EXCERPT = 500
+"""Bytes of an answer that are shown where nobody can say what it means."""
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _SHORTEST_CONNECT = 0.8  # seconds
 _DIRECTLY = {"http": "", "https": "", "all": ""}
@@ -240,7 +242,7 @@ class RegistryClient:
                     self.pause(number, response.headers.get("Retry-After", ""))
                     continue
                 if response.status != 200:
-                    raise failure(response, "the server of tokens refuses")
+                    raise failure(response, "")
                 try:
                     return json.loads(response.body())
                 except ValueError as error:
@@ -296,15 +298,36 @@ def failure(response: Response, what: str) -> RegistryFailed:
     """The error of an answer; what failed is told before the registry's own words."""
     told = codes(response)
     texts = [f"{code.lower().replace('_', ' ')}: {message or code.lower()}" for code, message in told]
-    words = ", ".join(texts) or f"unexpected status {response.status}"
+    words = ", ".join(texts) or _wordless(response)
     kind = Unauthorized if response.status in (401, 403) else RegistryFailed
     return kind(f"{what}: {words}" if what else words, hint=_hint(response.status), code=told[0][0] if told else "")
+
+
+def _wordless(response: Response) -> str:
+    """What docker says of an answer that does not say it."""
+    body = ""
+    with contextlib.suppress(RegistryFailed):
+        body = response.body()[:_LONGEST_EXCERPT].decode(errors="replace")
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        return f"unauthorized: {_details(body) or 'authentication required'}"
+    unread = f": error parsing HTTP {response.status} response body: {golang.quoted(body)}" if body else ""
+    return f"unexpected status {response.status}{unread}"
+
+
+def _details(body: str) -> str:
+    """An older form of an error."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(body)
+        return str(found.get("details") or "") if isinstance(found, dict) else ""
+    return ""
 
 
 def codes(response: Response) -> list[tuple[str, str]]:
     """(code, message) of the errors in an answer's body (distribution-spec, "Error Codes"); [] where it has none."""
     try:
-        found = json.loads(response.body())["errors"]
+        found = [
+            {name.lower(): value for name, value in each.items()} for each in json.loads(response.body())["errors"]
+        ]
         return [(str(each["code"]), str(each.get("message") or "")) for each in found]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RegistryFailed):
         return []

@@ -112,6 +112,8 @@ class Authorizer:
 def _read(document: Any, realm: str) -> tuple[str, float]:
     token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-        raise Unauthorized(f"authorization server {realm.partition('?')[0]} did not include a token in the response")
+        raise Unauthorized(
+            "authorization server did not include a token in the response", hint=f"it is {realm.partition('?')[0]}"
+        )
     lasts = document.get("expires_in")
     return token, max(float(lasts), _SHORTEST) if isinstance(lasts, int | float) else _SHORTEST

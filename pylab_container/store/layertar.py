@@ -151,6 +151,7 @@ class TarReader:
             block = self._take(tar.BLOCK, may_end=not records)
             self.raw += block
             if not block.strip(b"\0"):
+                self._check_end()
                 return None
             header = tar.parse_header(block)
             if header.kind not in tar.EXTENSIONS:
@@ -227,6 +228,14 @@ class TarReader:
         taken = self._buffer[self._position : self._position + self._padding]
         self._position += len(taken)
         return taken
+
+    def _check_end(self) -> None:
+        """Behind the first empty block comes another one, or nothing; not a part of one. Raises InvalidArchive."""
+        while (held := len(self._buffer) - self._position) < tar.BLOCK:
+            if not self._fill():
+                if held:
+                    raise _cut_off(self._name)
+                return
 
     def _fill(self) -> bool:
         chunk = self._stream.read(_CHUNK)

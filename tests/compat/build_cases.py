@@ -219,6 +219,10 @@ STAGES = [
         "a stage's name may have dots and dashes",
         "FROM base AS a.b-c_d\nCOPY a /a\nFROM base\nCOPY --from=a.b-c_d /a /b",
     ),
+    Case(
+        "COPY from its own stage is refused", "FROM base\nCOPY --from=0 /a /b", refused="refers to current build stage"
+    ),
+    Case("COPY from a later stage is refused", "FROM base\nCOPY --from=1 /a /b", refused="index out of bounds"),
     Case("a target by name", "FROM base AS one\nENV A=1\nFROM base AS two\nENV B=2\nFROM base\nENV C=3", target="two"),
     Case(
         "a target by number",

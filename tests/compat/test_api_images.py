@@ -54,6 +54,13 @@ BUILDS = {
     "a host": ("FROM busybox:1\nRUN grep -c x.test /etc/hosts\n", {"extrahosts": "x.test:10.0.0.1", "rm": 1}),
     "a command that fails": ("FROM busybox:1\nRUN exit 7\n", {"rm": 1, "forcerm": 1}),
     "an argument that nobody takes": ("FROM busybox:1\n", {"buildargs": '{"C":"d"}'}),
+    "arguments without a value": (
+        "FROM busybox:1\nARG A=1\nARG B\nRUN echo $A ${B-none}\n",
+        {"buildargs": '{"A": null, "B": null, "C": null}', "rm": 1},
+    ),
+    "a stage that nobody needs": ("FROM busybox:1\nRUN echo one\nFROM busybox:1\nENV A=1\n", {"rm": 1}),
+    "a Dockerfile without FROM": ("RUN true\n", {}),
+    "a Dockerfile without FROM, quietly": ("RUN true\n", {"q": 1}),
     "an unknown instruction": ("FROM busybox:1\nNOPE\n", {}),
     "an empty Dockerfile": ("", {}),
     "a target that there is not": ("FROM busybox:1\n", {"target": "nope"}),
@@ -96,6 +103,13 @@ def _states(populated: Pair) -> list[list[tuple[str, str, str]]]:
     """Each side's containers: id, state and command, the newest first."""
     answers = populated.get("/containers/json", all=1)
     return [[(one["Id"], one["State"], one["Command"]) for one in answer.document] for answer in answers]
+
+
+def test_each_stage_tells_its_image(populated: Pair) -> None:
+    text = "FROM busybox:1 AS one\nENV A=1\nFROM one\nFROM scratch\nENV B=2\n"
+    told = populated.request("POST", "/build", context(text))
+    ids = [[line["aux"]["ID"] for line in answer.lines if "aux" in line] for answer in told]
+    assert [[each.index(image_id) for image_id in each] for each in ids] == [[0, 0, 2]] * 2
 
 
 def test_a_file_that_is_not_in_the_context_ends_a_build_with_a_line(populated: Pair) -> None:
@@ -149,6 +163,10 @@ SAME: list[tuple[str, str, object, dict[str, Any]]] = [
     ("DELETE", "/images/com:1", None, {}),
     ("DELETE", "/images/x/y:3", None, {}),
     ("DELETE", "/images/nothing", None, {}),
+    ("DELETE", "/images/%20", None, {}),
+    ("GET", "/images/search", None, {"term": "x", "filters": {"stars": ["a"]}}),
+    ("GET", "/images/search", None, {"term": "x", "filters": {"is-official": ["a"]}}),
+    ("GET", "/images/search", None, {"term": "x", "filters": {"is-automated": ["a"]}}),
     ("DELETE", "/images/x/y:2", None, {}),
     ("DELETE", "/images/busybox:1", None, {}),
     ("GET", "/images/get", None, {"names": "nothing"}),

@@ -96,7 +96,7 @@ def test_what_passes_is_waited_for(client: Engine, proxy: FaultyProxy, pushed: s
 
 
 FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
-    "401": (faults.status(401, b"{}"), "/manifests/", Unauthorized, "401"),
+    "401": (faults.status(401, b"{}"), "/manifests/", Unauthorized, "unauthorized: authentication required"),
     "denied": (
         faults.status(403, b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'),
         "/manifests/",
@@ -317,7 +317,13 @@ def test_a_token_that_has_ended_is_replaced(client: Engine, proxy: FaultyProxy, 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (faults.status(401, b'{"details":"incorrect username or password"}'), "the server of tokens refuses"),
+        (
+            faults.status(401, b'{"details":"incorrect username or password"}'),
+            "^unauthorized: incorrect username or password",
+        ),
+        (faults.status(401, b'{"error":"unauthorized"}'), "^unauthorized: authentication required"),
+        (faults.status(401, b'{"errors":[{"Code":"UNAUTHORIZED","message":"no"}]}'), "^unauthorized: no\n"),
+        (faults.status(403, b"no way"), 'error parsing HTTP 403 response body: "no way"'),
         (faults.status(200, b"<html>"), "does not answer with JSON"),
         (faults.status(200, b"[]"), "did not include a token"),
         (faults.status(200, b'{"token":"two\\nlines"}'), "did not include a token"),

@@ -172,6 +172,42 @@ def test_loading_what_is_there_already_changes_nothing_but_the_names(engine: Eng
     assert not any(isinstance(event, events.LayerRegistered) for event in told)
 
 
+def test_a_name_that_is_loaded_again_was_given_when_it_was(engine: Engine, child: Image) -> None:
+    archive, before = saved(engine, "lab/child:v1"), child.attrs["Metadata"]
+    engine.images.load(io.BytesIO(archive))
+    assert child.attrs["Metadata"] == before
+
+
+def test_images_know_what_they_were_made_from_if_that_comes_along(engine: Engine, other: Engine, image: Image) -> None:
+    below = engine.containers.create(image, "below").commit("below:1")
+    above = engine.containers.create(below, "above").commit("above:1")
+    other.images.load(io.BytesIO(saved(engine, "above:1", "below:1")))
+    assert [other.images.get(one.id).attrs["Parent"] for one in (above, below)] == [below.id, ""]
+    assert other.fsck() == []
+
+
+def test_a_parent_that_cannot_be_is_refused(other: Engine) -> None:
+    histories: list[list[dict[str, str]]] = [[{"created_by": "a"}], [{"created_by": "b"}, {"created_by": "c"}]]
+    configs = [image_config([], history=history) for history in histories]
+    ids = [f"sha256:{digest(config)}" for config in configs]
+    entries: list[dict[str, Any]] = [{"Config": f"{number}.json", "Layers": []} for number in range(2)]
+    files = {f"{number}.json": config for number, config in enumerate(configs)}
+    for child_number in (0, 1):
+        listed = [{**entry, **({"Parent": ids[1 - child_number]} if number == child_number else {})}
+                  for number, entry in enumerate(entries)]  # fmt: skip
+        with pytest.raises(InvalidArchive, match="is not a valid parent"):
+            other.images.load(io.BytesIO(tar_of({**files, "manifest.json": json.dumps(listed).encode()})))
+
+
+def test_a_circle_of_parents_is_none(other: Engine) -> None:
+    configs = [image_config([], author=author) for author in ("a", "b")]
+    ids = [f"sha256:{digest(config)}" for config in configs]
+    listed = [{"Config": f"{n}.json", "Layers": [], "Parent": ids[1 - n]} for n in range(2)]
+    files = {f"{number}.json": config for number, config in enumerate(configs)}
+    loaded = other.images.load(io.BytesIO(tar_of({**files, "manifest.json": json.dumps(listed).encode()})))
+    assert [each.attrs["Parent"] for each in loaded] == ["", ""]
+
+
 def test_an_archive_in_the_old_layout_of_docker_is_loaded(other: Engine) -> None:
     layer = tar_of({"etc/motd": b"hello\n"})
     archive, config = old_layout([layer, tar_of({"a": b"a"}), layer])
@@ -472,7 +508,7 @@ def bomb(size: int) -> bytes:
     """A layer of size bytes of zeros, which gzip packs to a thousandth."""
     member = tarfile.TarInfo("zeros")
     member.size = size
-    return gzip.compress(member.tobuf() + bytes(size + 1024))
+    return gzip.compress(member.tobuf() + bytes(size + -size % 512 + 1024))
 
 
 def test_an_import_that_unpacks_to_more_than_allowed_is_refused(engine: Engine) -> None:

@@ -529,8 +529,11 @@ def test_a_download_that_fails_says_why_and_leaves_nothing(
 
 
 def test_a_server_that_is_not_there_is_told(online: BuildContext, root: Path) -> None:
-    for url in ("http://127.0.0.1:1/x", "http://name.invalid/x"):
-        with pytest.raises(RuntimeFailed, match="failed to GET"):
+    for url, words in (
+        ("http://127.0.0.1:1/x", "dial tcp 127.0.0.1:1: connect: connection refused"),
+        ("http://name.invalid/x", "dial tcp: lookup name.invalid: "),
+    ):
+        with pytest.raises(RuntimeFailed, match=f'Get "{url}": {words}'):
             copy(online, url, "/x", root, ADD)
     for url in ("http:///x", "http://host:port/x"):
         with pytest.raises(InvalidInput, match="is no URL"):

@@ -654,6 +654,14 @@ def test_an_archive_cut_off_anywhere_is_refused_or_shorter_by_whole_members(stor
         assert store.register(whole[:end]).diff_id == "sha256:" + hashlib.sha256(whole[:end]).hexdigest()
 
 
+def test_the_empty_blocks_at_the_end_are_whole_or_one_of_them_is_missing(store: Store) -> None:
+    members = archive_of(file("a", b"x")).rstrip(b"\0").ljust(1024, b"\0")
+    for blocks in (0, 1, 2, 3):
+        store.register(members + bytes(512 * blocks))
+    for size in (1, 511, 513, 1023):
+        refused(store, members + bytes(size))
+
+
 def test_the_record_of_an_archive_is_the_same_each_time(store: Store, tmp_path: Path) -> None:
     archive = archive_of(file("a", b"x" * 700), directory("d"))
     for number in (1, 2):

@@ -44,6 +44,13 @@ def host_config(engine: Engine, image: Image, **options: Any) -> dict[str, Any]:
 # -- what is refused ---------------------------------------------------------------------------
 
 
+def test_a_terminal_is_nothing_that_an_image_hands_on(engine: Engine, image: Image) -> None:
+    first = engine.containers.create(image, "true", tty=True, stdin_open=True, attach=["stdout"], domainname="d.test")
+    made = engine.containers.create(first.commit(), "true").attrs["Config"]
+    assert [made[name] for name in ("Tty", "OpenStdin", "StdinOnce", "AttachStdout")] == [False] * 4
+    assert made["Domainname"] == ""
+
+
 def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         engine.containers.create(image, FOREVER, colour="red")  # type: ignore[call-arg]

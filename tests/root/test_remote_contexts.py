@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import io
 import socket
@@ -115,6 +116,29 @@ def test_a_url_leads_to_a_dockerfile_or_to_an_archive(engine: Engine, image: Ima
     named = engine.images.build(f"{web}/context.tar.gz", dockerfile="other/Named")
     assert [label(one) for one in (alone, whole, named)] == ["elsewhere"] * 3
     assert len(whole.history()) == len(alone.history()) + 1
+
+
+@pytest.fixture(scope="module")
+def bare(demo: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the same repository as files alone, on a server that knows nothing of git."""
+    base = tmp_path_factory.mktemp("bare")
+    git(base, "clone", "--quiet", "--bare", str(demo[1]), "demo.git")
+    git(base / "demo.git", "update-server-info")
+    handler = functools.partial(_Quiet, directory=str(base))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/demo.git"
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("", "elsewhere"), ("#later", "later"), ("#v1:sub", "sub")])
+def test_a_repository_may_be_bare_files(engine: Engine, image: Image, bare: str, name: str, expected: str) -> None:
+    assert label(engine.images.build(bare + name)) == expected
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ SHAPE = {
     "Env": [str],
     "Labels": shapes.NAMES,
     "Inner": {"Deep": [{"Path": str}]},
+    "Given": {"*": shapes.TEXT_OR_NULL},
     "Ports": {"*": [{"HostPort": str}]},
 }
 
@@ -34,6 +35,7 @@ SHAPE = {
          {"Env": [""], "Labels": {"a": ""}, "Inner": {"Deep": [{}]}}),
         ('{"Ports": {"80/tcp": null, "81/tcp": [{"hostport": "1"}]}}',
          {"Ports": {"80/tcp": None, "81/tcp": [{"HostPort": "1"}]}}),
+        ('{"Given": {"a": null, "b": "", "c": "d"}}', {"Given": {"a": None, "b": "", "c": "d"}}),
         ('{"Cmd": "one word"}', {"Cmd": ["one word"]}),
         ('{"Unknown": {"a": [1]}}', {}),
         ('{"Name": "a"} trailing', {"Name": "a"}),

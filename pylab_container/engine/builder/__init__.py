@@ -148,7 +148,7 @@ class Build:
         checking.refuse(recipe, self.warnings)
         self.cache = Cache(engine, asked=not self.options.nocache, sources=self._cache_sources())
         self._context = recipe.context
-        self._needed = self.stages.needed(self.target)
+        self._needed = self.stages.needed(self.target, every=self.options.every_stage)
         self._numbers = self._count()
         self._results: dict[int, Future[StageImage]] = {}
         self._extra: dict[int, StageImage] = {}
@@ -177,7 +177,7 @@ class Build:
         with explaining(self.engine.data_root):
             made = self._run_alone() if len(self._needed) == 1 else self._run_together()
         known = {*self._used_arguments, *PROXY_ARGUMENTS, *self.platform_arguments, linter.CHECK_ARGUMENT}
-        unused = sorted(set(self.options.buildargs) - known)
+        unused = sorted({*self.options.buildargs, *self.options.valueless} - known)
         if unused:
             self.emit(BuildWarning(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed"))
         return made
@@ -281,7 +281,8 @@ class Build:
         index = find_stage(name, self.stages.stages[: stage.index])
         if index is None and name.isascii() and name.isdigit():
             hint = f"stages are counted from 0, and only those above count: here {stage.index}"
-            raise InvalidInput(f"invalid from flag value {name}: index out of bounds", hint=hint)
+            reason = "refers to current build stage" if int(name) == stage.index else "index out of bounds"
+            raise InvalidInput(f"invalid from flag value {name}: {reason}", hint=hint)
         if index is None:
             image: ImageConfig | None = self.engine.images.held(self._image_named(name).id, self.lease)
         else:

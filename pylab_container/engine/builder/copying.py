@@ -67,6 +67,14 @@ def copy(sources: Sources, destination: str, root: Path, options: CopyOptions) -
                 _Copy(tree, destination, owner, mode, keeps_owners=sources.keeps_owners).copy(source)
 
 
+def refuse_file(root: Path, path: str) -> None:
+    """Raises InvalidInput where something is at a path, and it is no directory: a volume has no place there."""
+    with _Tree(root) as tree:
+        if tree.exists(resolved := tree.resolve(path)) and not tree.is_directory(resolved):
+            message = f"cannot mount volume over existing file, file exists {root}/{resolved}"
+            raise InvalidInput(message, hint="choose another VOLUME")
+
+
 def make_directory(root: Path, path: str) -> None:
     """Make a directory and what is missing above it, mode 0755; one that is there stays as it is.
 
@@ -445,6 +453,14 @@ class _Tree:
         except (FileNotFoundError, NotADirectoryError):
             return False
         return stat.S_ISDIR(status.st_mode)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at a resolved path."""
+        try:
+            os.stat(path or ".", dir_fd=self.root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def make_directories(self, path: str, owner: Owner) -> None:
         """Make what is missing of a resolved path. Raises NotADirectoryError where something else is in the way."""

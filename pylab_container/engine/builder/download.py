@@ -9,6 +9,7 @@ import http.client
 import os
 import posixpath
 import secrets
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -80,8 +81,20 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
     except (ValueError, http.client.InvalidURL) as error:
         raise InvalidInput(f"{url} is no URL: {error}", hint="write http://host/path or https://host/path") from error
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise RuntimeFailed(f"failed to GET {url}: {reason}", hint="is the network up, and the name right?") from error
+        raise RuntimeFailed(
+            f'Get "{url}": {_reason(error, url)}', hint="is the network up, and the name right?"
+        ) from error
+
+
+def _reason(error: Exception, url: str) -> str:
+    """Why nobody answers; in docker's words for the two commonest reasons, which clients know."""
+    reason, parts = getattr(error, "reason", None) or error, urllib.parse.urlsplit(url)
+    if isinstance(reason, socket.gaierror):
+        return f"dial tcp: lookup {parts.hostname}: {reason.strerror}"
+    if isinstance(reason, ConnectionRefusedError):
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"dial tcp {parts.hostname}:{port}: connect: connection refused"
+    return str(reason)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

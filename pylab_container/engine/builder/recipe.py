@@ -19,6 +19,8 @@ class BuildOptions(Struct, frozen=True):
     """What the user asks of a build; ImageCollection.build() says what each means.
 
     auth_configs  who asks registries for base images, by the registries' names; None: who docker's config.json says
+    valueless  arguments that the user names without a value: they count for the warning that nobody takes them
+    every_stage  also those before the target that it does not need
     limits  of each RUN, fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
     keep    which RUN's containers stay; where a failed one goes, its root stays as an image
     """
@@ -26,6 +28,7 @@ class BuildOptions(Struct, frozen=True):
     names: tuple[references.Reference, ...] = ()
     dockerfile: str | Path | BinaryIO | None = None
     buildargs: Mapping[str, str] = field(default_factory=dict)
+    valueless: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
     nocache: bool = False
@@ -37,6 +40,7 @@ class BuildOptions(Struct, frozen=True):
     pull: bool = False
     auth_configs: Mapping[str, Mapping[str, str]] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
+    every_stage: bool = False
     keep: Literal["never", "failed", "always"] = "never"
 
 

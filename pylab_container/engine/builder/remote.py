@@ -87,7 +87,9 @@ def _checked_out(repository: _Repository, directory: Path) -> str:
     try:
         _git(directory, "fetch", "--depth", "1", "origin", repository.reference)
     except RuntimeFailed:  # a server of bare files cannot send a part, and none sends a commit by a short name
-        _git(directory, "fetch", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
+        wanted = "HEAD" if repository.reference == "HEAD" else "refs/heads/*"
+        kept = f"refs/remotes/origin/{wanted.removeprefix('refs/heads/')}"
+        _git(directory, "fetch", "--tags", "origin", f"+{wanted}:{kept}")
         _git(directory, "checkout", "--quiet", _known(directory, repository.reference))
     else:
         _git(directory, "checkout", "--quiet", "FETCH_HEAD")

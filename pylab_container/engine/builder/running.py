@@ -174,7 +174,9 @@ class _Execution:
         entries = [self._mounts.entry(mount, target, files) for mount, target, files in self._run.mounts]
         if script := self._run.script:
             entries.append(self._mounts.script(script.name, script.text, posixpath.join(_SCRIPTS, script.name)))
-        config = {**self._made.config, "Cmd": self._run.words, "Entrypoint": None, "Hostname": self._id[:12]}
+        config = {**self._made.config, "Hostname": self._id[:12]}
+        if self._run.words:  # RUN [] is what the image runs by itself
+            config |= {"Cmd": self._run.words, "Entrypoint": None}
         config["Env"] = merge_environment(config["Env"] or (), self._run.environment, self._mounts.environment)
         volumes = self._engine.containers.mounts_for((), config.get("Volumes") or {})
         wanted = [entry for entry in entries if entry is not None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -297,6 +297,18 @@ class StageBuilder:
         text = configuration.INSTRUCTIONS[instruction.keyword](self._made, instruction)
         return self._note(text)  # SHELL is told by the shell that it names
 
+    def _volume(self, instruction: Instruction) -> Step:
+        before = set(self._made.config.get("Volumes") or {})
+        step = self._configure(instruction)
+        paths = [path for path in self._made.config["Volumes"] if path not in before]
+        return replace(step, action=lambda: self._refuse_files(paths))
+
+    def _refuse_files(self, paths: Sequence[str]) -> None:
+        """Raises InvalidInput where the image has something that is no directory in a volume's place."""
+        with self._build.writable(self._made.image) as layer:
+            for path in paths:
+                copying.refuse_file(self._engine.layers.driver.mount(layer.mount_id), path)
+
     def _add_label(self, name: str, value: str) -> Step:
         return self._note(configuration.add_labels(self._made, {name: value}))
 
@@ -326,10 +338,11 @@ _HANDLERS: Mapping[str, Callable[[StageBuilder, Instruction], Step]] = {
     "WORKDIR": StageBuilder._workdir,
     "ARG": StageBuilder._arg,
     "MAINTAINER": StageBuilder._maintainer,
+    "VOLUME": StageBuilder._volume,
     **dict.fromkeys(
         (
             *("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL"),
-            *("ONBUILD", "SHELL", "STOPSIGNAL", "USER", "VOLUME"),
+            *("ONBUILD", "SHELL", "STOPSIGNAL", "USER"),
         ),
         StageBuilder._configure,
     ),

@@ -35,7 +35,7 @@ from pylab_container.errors import (
 from pylab_container.formats.hostconfig import DEFAULTS, NETWORK_MODES, network_mode
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import State
-from pylab_container.formats.mounts import borrow, parse_volume
+from pylab_container.formats.mounts import borrow, declared_volume, parse_volume
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.runtime import cgroup
 from pylab_container.store.records import ContainerRecord
@@ -356,7 +356,7 @@ class ContainerCollection:
         """Docker's Mounts entries for -v options and for the image's VOLUMEs that none of them covers."""
         entries = [parse_volume(text) for text in volumes]
         covered = {entry["Destination"] for entry in entries}
-        entries += [parse_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
+        entries += [declared_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
         yield from self._placed(entries)
 
     def _placed(self, entries: Iterable[Json]) -> Iterator[Json]:

@@ -29,7 +29,14 @@ from pylab_container.formats.hostconfig import (
 )
 from pylab_container.formats.image import EMPTY_CONFIG, Json, ordered_config
 from pylab_container.formats.links import link_pairs
-from pylab_container.formats.mounts import parse_mount, parse_tmpfs, parse_volume, parse_volumes, refuse_duplicates
+from pylab_container.formats.mounts import (
+    declared_volume,
+    parse_mount,
+    parse_tmpfs,
+    parse_volume,
+    parse_volumes,
+    refuse_duplicates,
+)
 from pylab_container.formats.signals import signal_number
 
 
@@ -243,7 +250,7 @@ def documents(
     refuse_duplicates(entries)
     taken = {mount["Destination"]: mount for mount in borrowed}  # of two at one place the last
     entries += [mount for place, mount in taken.items() if place not in _destinations(entries)]
-    declared = (parse_volume(path) for path in sorted(config.get("Volumes") or {}))
+    declared = (declared_volume(path) for path in sorted(config.get("Volumes") or {}))
     entries += [volume for volume in declared if volume["Destination"] not in _destinations(entries)]
     return Documents(config, limited, entries, _networks(options), warnings)
 
@@ -297,17 +304,19 @@ def _config(
 ) -> Json:
     """The image's config with what the user gave on top, as `docker run` merges them."""
     base = {**EMPTY_CONFIG, **image_config}
-    given = {
+    own = {  # nothing of an image's, whose container may have been another one's terminal
         "Hostname": _hostname(options) or (host_name if _has_the_hosts_name(host) else container_id[:12]),
         "Domainname": options.get("domainname") or "",
-        "User": str(options.get("user") or ""),
-        "WorkingDir": _working_directory(options.get("working_dir") or ""),
         "Tty": bool(options.get("tty")),
         "OpenStdin": bool(options.get("stdin_open")),
         "StdinOnce": bool(options.get("stdin_open")) and options.get("stdin_once", True),
         **{f"Attach{name.capitalize()}": name in options.get("attach", ()) for name in ("stdin", "stdout", "stderr")},
     }
-    merged = {**base, **{name: value for name, value in given.items() if value or name not in base or not base[name]}}
+    given = {
+        "User": str(options.get("user") or ""),
+        "WorkingDir": _working_directory(options.get("working_dir") or ""),
+    }
+    merged = {**base, **own, **{name: value for name, value in given.items() if value or not base[name]}}
     merged["Image"] = image_name
     merged["Env"] = _environment(base.get("Env") or (), environment_list(options.get("environment")))
     merged["Labels"] = {**(base.get("Labels") or {}), **labels(options.get("labels"))}

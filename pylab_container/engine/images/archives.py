@@ -16,7 +16,7 @@ import shutil
 import stat
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
@@ -128,7 +128,15 @@ def _blobs(
         described = Descriptor(manifests.MANIFEST, sha256(manifest), len(manifest))
         yield _document(config.path, raw)
         yield _document(described.path, manifest)
-        archived.append(ArchivedImage(config.path, tuple(layer.path for layer in layers), tuple(map(str, tags))))
+        parent = engine.image_store.parent(image.id)
+        archived.append(
+            ArchivedImage(
+                config.path,
+                tuple(layer.path for layer in layers),
+                tuple(map(str, tags)),
+                parent if parent in {other.id for other, _ in chosen} else "",
+            )
+        )
         indexed += [replace(described, annotations=_annotations(tag)) for tag in tags] or [described]
     yield _document("oci-layout", manifests.LAYOUT)
     yield _document("index.json", manifests.index(indexed))
@@ -290,12 +298,14 @@ class _Wanted(Struct, frozen=True):
     """One image to load: its config's bytes, a file for each layer, and the names to give.
 
     blobs  the layers' own digests, where the archive says them: checked besides the diff ids
+    parent  the image that it was made from, by id; "" where the archive does not have it
     """
 
     config: bytes
     layers: tuple[str, ...]
     blobs: tuple[str, ...]
     tags: tuple[references.Reference, ...]
+    parent: str = ""
 
 
 def load(engine: Engine, source: str | Path | BinaryIO, max_size: int | None) -> list[Image]:
@@ -305,7 +315,24 @@ def load(engine: Engine, source: str | Path | BinaryIO, max_size: int | None) ->
         wanted = list(_wanted(files))
         if not wanted:
             raise InvalidArchive("the archive holds no image", hint="name the images when saving")
-        return [_load_image(engine, files, image, limit) for image in wanted]
+        loaded = [_load_image(engine, files, image, limit) for image in wanted]
+    _note_parents(engine, {image.id: one.parent for image, one in zip(loaded, wanted, strict=True)})
+    return loaded
+
+
+def _note_parents(engine: Engine, parents: Mapping[str, str]) -> None:
+    """Note what was made from what among the images of an archive. Raises InvalidArchive where that cannot be."""
+    for image_id, parent in parents.items():
+        if parent not in parents or parent == image_id:
+            continue
+        history, below = (engine.images.config(each).history for each in (image_id, parent))
+        if not history:
+            continue  # nothing tells that it is true, nor that there is no circle
+        if history[:-1] != below:
+            raise InvalidArchive(
+                f"image {parent} is not a valid parent for {image_id}", hint="do not trust this archive"
+            )
+        engine.image_store.set_parent(image_id, parent)
 
 
 def _load_image(engine: Engine, files: _Files, wanted: _Wanted, limit: compression.Limit) -> Image:
@@ -360,7 +387,8 @@ def _wanted(files: _Files) -> Iterator[_Wanted]:
     if files.has("manifest.json"):
         for image in manifests.parse_docker_manifest(_read(files, "manifest.json")):
             names = tuple(references.parse_tag(tag) for tag in image.tags)
-            yield _Wanted(_read(files, image.config), image.layers, ("",) * len(image.layers), names)
+            blobs = ("",) * len(image.layers)
+            yield _Wanted(_read(files, image.config), image.layers, blobs, names, image.parent)
     elif files.has("index.json"):
         yield from _indexed(files, manifests.parse_index(_read(files, "index.json")))
     else:

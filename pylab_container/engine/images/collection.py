@@ -423,17 +423,20 @@ class ImageCollection:
         """Give an image one more name. Raises ImageNotFound, InvalidReference."""
         target = references.parse_tag(name)
         found = image if isinstance(image, Image) else self.get(image)
-        if before := self.set_name(found, target):
+        before = self.set_name(found, target)
+        self._engine.image_store.touch(found.id, self._engine.now())
+        if before:
             self.tell("untagged", before, target.familiar)
         self.tell("tagged", found.id, target.familiar)
 
     def set_name(self, image: Image, name: references.Reference) -> str | None:
-        """tag() without a word on the stream of events; the id of the image that had the name, None for no other."""
+        """tag() without a word on the stream of events, and no new LastTagTime, as where a name is loaded.
+
+        Returns the id of the image that had the name, None for no other.
+        """
         with self.commit_lock():
             self.config(image.id)
-            before = self._engine.image_store.tag(name, image.id)
-            self._engine.image_store.touch(image.id, self._engine.now())
-        return before
+            return self._engine.image_store.tag(name, image.id)
 
     def remove(self, name: str | Image, *, force: bool = False, noprune: bool = False) -> builtins.list[Removal]:
         """Take a name away, and with the last name the image and what only it needed.

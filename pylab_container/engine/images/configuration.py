@@ -136,7 +136,9 @@ def _user(target: Configuration, instruction: Instruction) -> str:
 
 def _workdir(target: Configuration, instruction: Instruction) -> str:
     path = target.expand(instruction.arguments[0], instruction)
-    target.config["WorkingDir"] = posixpath.normpath(posixpath.join(target.config.get("WorkingDir") or "/", path))
+    if not path.startswith("/"):  # else it stays as it is written
+        path = "/" + posixpath.normpath(posixpath.join(target.config.get("WorkingDir") or "/", path)).lstrip("/")
+    target.config["WorkingDir"] = path
     return f"WORKDIR {target.config['WorkingDir']}"
 
 
@@ -152,6 +154,8 @@ def _expose(target: Configuration, instruction: Instruction) -> str:
 
 def _volume(target: Configuration, instruction: Instruction) -> str:
     paths = [target.expand(word, instruction).strip() for word in instruction.arguments]
+    if not all(paths):
+        raise InvalidInput("VOLUME specified can not be an empty string", hint="a variable has no value")
     target.add("Volumes", {path: {} for path in paths})
     return f"VOLUME [{' '.join(paths)}]"
 
