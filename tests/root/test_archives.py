@@ -216,6 +216,62 @@ def test_an_archive_in_the_old_layout_of_docker_is_loaded(other: Engine) -> None
     assert layers(other, loaded)[0] == layer
 
 
+def oldest_layout(parent: str = "") -> dict[str, bytes]:
+    """As docker before 1.10 saved: a document for each layer, and names of layers."""
+    low = {"id": "low", "created": "2013-06-13T14:03:50Z", "comment": "imported", "parent": parent}
+    top = {
+        "id": "top",
+        "parent": "low",
+        "created": "2015-03-04T21:38:56Z",
+        "author": "me",
+        "os": "linux",
+        "architecture": "amd64",
+        "docker_version": "1.4.1",
+        "Size": 7,
+        "made_up": 1,
+        "config": {"Cmd": ["sh"]},
+        "container_config": {"Cmd": ["/bin/sh", "-c", "#(nop) CMD sh"]},
+    }
+    return {
+        "repositories": b'{"lab/oldest":{"1":"top"}}',
+        "low/json": json.dumps(low).encode(),
+        "low/layer.tar": tar_of({"etc/motd": b"hello\n"}),
+        "top/json": json.dumps(top).encode(),
+        "top/layer.tar": b"",
+    }
+
+
+def test_an_archive_of_the_first_dockers_is_loaded(other: Engine) -> None:
+    (loaded,) = other.images.load(io.BytesIO(tar_of(oldest_layout())))
+    assert loaded.tags == ["lab/oldest:1"]
+    assert loaded.attrs["Config"]["Cmd"] == ["sh"]
+    assert layers(other, loaded) == [tar_of({"etc/motd": b"hello\n"}), b""]
+    assert loaded.config.history == (
+        {"created": "2013-06-13T14:03:50Z", "comment": "imported"},
+        {"created": "2015-03-04T21:38:56Z", "author": "me", "created_by": "/bin/sh -c #(nop) CMD sh"},
+    )
+    assert not {"id", "parent", "Size", "made_up"} & set(loaded.config.document)
+    assert other.fsck() == []
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        oldest_layout("top"),
+        oldest_layout("nowhere"),
+        {**oldest_layout(), "top/json": b"[1]"},
+        {**oldest_layout(), "repositories": b'{"x": 1}'},
+        {**oldest_layout(), "repositories": b'{"x": {"1": "../top"}}'},
+        {**oldest_layout(), "top/layer.tar": b"no tar" * 100},
+    ],
+    ids=["a circle", "no parent", "no document", "no names", "no layer", "no tar"],
+)
+def test_an_archive_of_the_first_dockers_that_lies_is_refused(other: Engine, lie: dict[str, bytes]) -> None:
+    with pytest.raises(InvalidArchive):
+        other.images.load(io.BytesIO(tar_of(lie)))
+    assert other.images.list(all=True) == []
+
+
 def old_layout(tars: list[bytes]) -> tuple[bytes, bytes]:
     """As docker 20.10 saves: a directory for each layer; one that is there already is a link to it."""
     config = image_config(tars)

@@ -26,9 +26,9 @@ from msgspec.structs import replace
 from pylab_container.engine import recovery
 from pylab_container.engine.images.image import Image, machine_architecture
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput, InvalidReference
+from pylab_container.formats import legacy, tar
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats import reference as references
-from pylab_container.formats import tar
 from pylab_container.formats.image import ImageConfig, Json, go_json, sha256
 from pylab_container.formats.manifest import ArchivedImage, Descriptor, Manifest
 from pylab_container.host import linux
@@ -383,7 +383,7 @@ def _load_layer(
 
 
 def _wanted(files: _Files) -> Iterator[_Wanted]:
-    """What an archive holds, told apart by content: Docker's manifest.json, else an OCI image layout."""
+    """What an archive holds, told apart by content: Docker's manifest.json, an OCI image layout, or what was before."""
     if files.has("manifest.json"):
         for image in manifests.parse_docker_manifest(_read(files, "manifest.json")):
             names = tuple(references.parse_tag(tag) for tag in image.tags)
@@ -391,11 +391,32 @@ def _wanted(files: _Files) -> Iterator[_Wanted]:
             yield _Wanted(_read(files, image.config), image.layers, blobs, names, image.parent)
     elif files.has("index.json"):
         yield from _indexed(files, manifests.parse_index(_read(files, "index.json")))
+    elif files.has("repositories"):
+        yield from _oldest(files)
     else:
         raise InvalidArchive(
             "not an image archive: it has neither manifest.json nor index.json",
             hint="a root file system is imported: labctr import FILE NAME",
         )
+
+
+def _oldest(files: _Files) -> Iterator[_Wanted]:
+    """The images of an archive of docker before 1.10, in which only layers have documents."""
+    for image_id, tags in legacy.names(_read(files, "repositories")).items():
+        documents = legacy.chain(image_id, lambda layer_id: _read(files, f"{layer_id}/json"))
+        layers = tuple(f"{layer_id}/layer.tar" for layer_id in documents)
+        config = legacy.config(list(documents.values()), [_diff_id(files, layer) for layer in layers])
+        yield _Wanted(config, layers, ("",) * len(layers), tuple(references.parse_tag(tag) for tag in tags))
+
+
+def _diff_id(files: _Files, layer: str) -> str:
+    """What nobody has written down: the digest of an unpacked layer."""
+    digest = hashlib.sha256()
+    with files.open(layer) as file:
+        plain = compression.decompressed(file)
+        while chunk := plain.read(_CHUNK):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _indexed(files: _Files, descriptors: Sequence[Descriptor]) -> Iterator[_Wanted]:
