@@ -220,8 +220,10 @@ def _life(body: Json, host: Json) -> Json:
 
 
 def _recorded(body: Json) -> Json:
-    """What has no keyword; and whether nothing was said by null or by an empty list."""
-    recorded = {name: body.get(name) for name in ("Env", "Volumes", "OnBuild") if not body.get(name)}
+    """What has no keyword; and how nothing was said of triggers: null, or an empty list."""
+    recorded: Json = {name: None for name in ("Env", "Volumes") if not body.get(name)}
+    if not body.get("OnBuild"):
+        recorded["OnBuild"] = body.get("OnBuild")
     if fields.flag(body, "NetworkDisabled"):
         recorded["NetworkDisabled"] = True
     if volumes := fields.child(body, "Volumes"):

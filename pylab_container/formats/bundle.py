@@ -318,7 +318,7 @@ def _sysctls(owned: Mapping[str, str | None], domainname: str, wanted: Mapping[s
 
 def _root_propagation(mounts: Iterable[Mount]) -> dict[str, str]:
     """How far later mounts travel: a bind that shares them needs a root that does, too (mount_namespaces(7))."""
-    words = {word.removeprefix("r") for mount in mounts for word in mount.options}
+    words = {word.removeprefix("r") for mount in mounts if mount.type == "bind" for word in mount.options}
     for kind in ("shared", "slave"):
         if kind in words:
             return {"rootfsPropagation": kind}

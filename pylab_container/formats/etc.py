@@ -8,6 +8,9 @@ NAME_SERVER = "127.0.0.11"
 """Where a container on networks of users finds ours, on its own loopback."""
 
 
+_LAST_RESORT = ("8.8.8.8", "8.8.4.4")
+
+
 def hosts_file(hostname: str, addresses: Iterable[str] = (), *, extra: Iterable[tuple[str, str]] = ()) -> str:
     """/etc/hosts as Docker writes it (hosts(5)).
 
@@ -56,30 +59,30 @@ def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
 
     A nameserver on the host's loopback does not exist in the container's network, so it is
     left out. If none remains, the fallback's are taken: with systemd-resolved that is the text
-    of /run/systemd/resolve/resolv.conf, which names the real servers. Docker would end at a
-    public server of its own choice; we leave a comment that says what to do.
+    of /run/systemd/resolve/resolv.conf, which names the real servers. If there are none either,
+    it is the public ones that Docker ends at, too (libnetwork, FilterResolvDNS, 20.10).
     """
     for text in (host_text, fallback):
         kept = [line for line in text.splitlines() if not _is_loopback_nameserver(line)]
         if nameservers("\n".join(kept)):
             return "\n".join(kept) + "\n"
     remaining = [line for line in host_text.splitlines() if not _is_loopback_nameserver(line)]
-    hint = "# The host names no server that a container can reach. Give one with --dns."
-    return "\n".join([*remaining, hint]) + "\n"
+    return "\n".join([*remaining, "", *(f"nameserver {server}" for server in _LAST_RESORT)]) + "\n"
 
 
 def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
     """A resolv.conf with other servers, search domains or options (--dns, --dns-search, --dns-opt).
 
-    What is not given stays as it is. The search domain "." means none.
+    What is not given stays as it is, and nothing else: the file is made anew, as libnetwork's Build (20.10) makes it.
+    The search domain "." means none.
     """
-    given = {"nameserver": servers, "search": search, "options": options}
-    replaced = {word for word, values in given.items() if values} | ({"domain"} if search else set())
-    kept = [line for line in text.splitlines() if line.split()[:1] not in [[word] for word in replaced]]
-    own = [f"nameserver {server}" for server in servers]
-    own += [f"search {' '.join(search)}"] if search and list(search) != ["."] else []
-    own += [f"options {' '.join(options)}"] if options else []
-    return "".join(f"{line}\n" for line in [*kept, *own])
+    if not (servers or search or options):
+        return text
+    domains, words = search or _last(text, "search"), options or _last(text, "options")
+    lines = [f"search {' '.join(domains)}"] if domains and list(domains) != ["."] else []
+    lines += [f"nameserver {server}" for server in servers or nameservers(text)]
+    lines += [f"options {' '.join(words)}"] if words else []
+    return "".join(f"{line}\n" for line in lines)
 
 
 def served_resolv_conf(text: str) -> str:

@@ -420,8 +420,10 @@ def network_mode(options: Options) -> str:
     if network and mode and network != mode:
         raise InvalidInput("network and network_mode are two words for one thing", hint="give one of them")
     chosen = str(network or mode or "bridge")
-    if chosen == "container:":
-        raise InvalidInput("invalid network mode: container:", hint="write container:NAME")
+    if chosen in ("container", "container:"):
+        raise InvalidInput(
+            "Invalid network mode: invalid container format container:<name|id>", hint="write container:NAME"
+        )
     return "bridge" if chosen == "default" else chosen
 
 
@@ -448,14 +450,19 @@ def _links(options: Options) -> list[str] | None:
     return [":".join(pair) for pair in link_pairs(options["links"])]
 
 
-def parse_address(text: str) -> str:
-    """An IPv4 or IPv6 address. Raises InvalidInput."""
+def parse_address(text: str, version: int | None = None) -> str:
+    """An IPv4 or IPv6 address, or one of this version alone. Raises InvalidInput."""
     import ipaddress  # slow to import, and seldom needed
 
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidInput(f"invalid IP address: {text}", hint="such as 10.0.0.1") from None
+        address = None
+    is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
+    if address is None or is_mapped or version not in (None, address.version):
+        kind = f"IPv{version}" if version else "IP"
+        raise InvalidInput(f"invalid {kind} address: {text}", hint="such as 10.0.0.1, or fd00::1") from None
+    return str(address)
 
 
 def parse_mac(text: str) -> str:
@@ -555,7 +562,7 @@ def _refuse_contradictions(options: Options, config: Json) -> None:
         (shared and options.get("hostname"), "hostname and the network mode"),
         (shared and config["Dns"], "dns and the network mode"),
         (shared and config["ExtraHosts"], "custom host-to-IP mapping and the network mode"),
-        (shared and options.get("mac_address"), "mac-address and the network mode"),
+        ((shared or mode == "host") and options.get("mac_address"), "mac-address and the network mode"),
         (
             shared and (config["PortBindings"] or config["PublishAllPorts"]),
             "port publishing and the container type network mode",
@@ -567,8 +574,20 @@ def _refuse_contradictions(options: Options, config: Json) -> None:
     ):
         if holds:
             raise InvalidInput(f"conflicting options: {what}", hint="leave one of them out")
-    if (options.get("ipv4_address") or options.get("network_aliases")) and (shared or mode in NETWORK_MODES):
-        what = "ip address" if options.get("ipv4_address") else "network-scoped alias"
+    if shared or mode in NETWORK_MODES:
+        refuse_wishes(
+            addresses=options.get("ipv4_address") or options.get("ipv6_address"), aliases=options.get("network_aliases")
+        )
+
+
+def refuse_wishes(*, addresses: object, aliases: object) -> None:
+    """Raises InvalidInput for what is wished of a network that is always there: it has no choice, and no names."""
+    if addresses:
         raise InvalidInput(
-            f"{what} is supported only for containers in user defined networks", hint="labctr network create"
+            "user specified IP address is supported on user defined networks only", hint="labctr network create"
+        )
+    if aliases:
+        raise InvalidInput(
+            "network-scoped alias is supported only for containers in user defined networks",
+            hint="labctr network create",
         )

@@ -38,7 +38,7 @@ def parse_keys(text: str) -> bytes:
             raise InvalidInput(f"invalid detach keys ({text}): unknown key {key!r}", hint="write ctrl-x or ctrl-x,q")
         if name == key:
             keys += name.encode()
-        elif name.isalpha() or name in "@[\\]^_":
+        elif name.islower() or name in "@[\\]^_":
             keys.append(ord(name.upper()) & 0x1F)  # what the terminal sends: ascii(7)
         else:
             raise InvalidInput(f"invalid detach keys ({text}): unknown key {key!r}", hint="write ctrl-x or ctrl-x,q")

@@ -34,6 +34,7 @@ _TMPFS_FLAGS = frozenset(
     "rw ro exec noexec dev nodev suid nosuid sync async dirsync atime noatime diratime nodiratime "
     "relatime norelatime strictatime nostrictatime defaults".split()
 )
+_TMPFS_PROPAGATIONS = (*_PROPAGATIONS, "unbindable", "runbindable")
 _TMPFS_VALUES = frozenset("size mode uid gid nr_blocks nr_inodes mpol huge".split())
 _VOLUME_HINT = "write -v /on/the/host:/in/the/container[:ro] or -v NAME:/in/the/container[:ro]"
 
@@ -72,6 +73,12 @@ def _mode_words(mode: str, kind: str, text: str) -> list[str]:
     allowed = {"ro", "rw", *_NO_EFFECT, *(_PROPAGATIONS if kind == "bind" else ("nocopy",))}
     exclusive = (("ro", "rw"), _PROPAGATIONS, ("z", "Z"))
     contradicts = any(len([word for word in words if word in group]) > 1 for group in exclusive)
+    if kind == "volume" and not contradicts and set(words) - allowed and set(words) <= allowed | {*_PROPAGATIONS}:
+        problem = _invalid_mount(kind, "field BindOptions must not be specified").message
+        raise InvalidInput(
+            f"invalid volume specification: '{text}': {problem}",
+            hint="only directories of the host travel: -v /on/the/host:/in/the/container:rshared",
+        )
     if not set(words) <= allowed or contradicts:
         raise InvalidInput(
             f"invalid mode: {mode}",
@@ -180,9 +187,10 @@ def _invalid_mount(kind: str, problem: str) -> InvalidInput:
 def parse_tmpfs(destination: str, options: str) -> Json:
     """`--tmpfs DESTINATION[:OPTIONS]`; options as mount(8) takes them for a tmpfs. Raises InvalidInput."""
     for word in filter(None, options.split(",")):
-        name, equals, _ = word.partition("=")
-        if name not in (_TMPFS_VALUES if equals else _TMPFS_FLAGS):
-            raise InvalidInput(f'Invalid tmpfs option "{word}"', hint="such as size=64m,mode=1777,uid=0,exec,ro")
+        name, equals, value = word.partition("=")
+        if name not in (_TMPFS_VALUES if equals else (*_TMPFS_FLAGS, *_TMPFS_PROPAGATIONS)):
+            told = f'"{name}" "{value}"' if equals else f'"{name}"'
+            raise InvalidInput(f"invalid tmpfs option [{told}]", hint="such as size=64m,mode=1777,uid=0,exec,ro")
     entry = _entry("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
     entry["Options"] = options
     entry["Hidden"] = True  # inspect shows it in HostConfig.Tmpfs, not among the Mounts
@@ -246,4 +254,6 @@ def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
     for mount in taken:
         mount["RW"] = mount["RW"] and mode != "ro"
         mount["Mode"] = ""  # as in moby: what is borrowed has none
+        if mount["Type"] == "volume":
+            mount["NoCopy"] = True  # it is filled by the one that it was made for
     return taken

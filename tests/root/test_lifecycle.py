@@ -275,6 +275,16 @@ def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatc
     soon(lambda: container.status == "running")
 
 
+def test_a_restart_keeps_a_container_that_is_to_go_with_its_end(engine: Engine, image: Image) -> None:
+    container = start(engine, image, auto_remove=True)
+    before = container.pid
+    container.restart(timeout=5)
+    assert (container.status, container.attrs["HostConfig"]["AutoRemove"]) == ("running", True)
+    assert container.pid != before
+    container.kill()
+    soon(lambda: engine.containers.list(all=True) == [])
+
+
 def test_a_policy_and_auto_remove_exclude_each_other(engine: Engine, image: Image) -> None:
     with pytest.raises(InvalidInput, match="can't create 'AutoRemove' container with restart policy"):
         engine.containers.create(image, FOREVER, auto_remove=True, restart_policy={"Name": "always"})

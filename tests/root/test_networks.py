@@ -334,6 +334,32 @@ def test_two_containers_may_share_one_network(start: Start) -> None:
     assert fetch(client, "127.0.0.1") == server.short_id
 
 
+def test_whose_network_is_joined_may_be_made_later_but_nobody_joins_his_own(
+    engine: Engine, image: Image, start: Start
+) -> None:
+    described = engine.containers.create_described
+    early = described(image, ["cat", "/etc/hostname"], {"network_mode": "container:late"})
+    with pytest.raises(NotFound, match="No such container: late"):
+        early.start()
+    late = start(name="late")
+    early.start()
+    early.wait()
+    assert early.logs().decode().strip() == late.short_id
+    own = described(image, ["true"], {"name": "own", "network_mode": "container:own"})
+    with pytest.raises(Conflict, match="cannot join own network"):
+        own.start()
+
+
+def test_an_address_is_chosen_only_in_a_subnet_that_somebody_chose(web: Network, start: Start) -> None:
+    with pytest.raises(InvalidInput, match="only when connecting to networks with user configured subnets"):
+        start(network="web", ipv4_address="10.213.0.9")
+    assert "FreeSubnet" not in web.attrs
+    with pytest.raises(InvalidInput, match=r"invalid IPv6 address: ::ffff:10\.0\.0\.1"):
+        web.connect(start(), ipv6_address="::ffff:10.0.0.1")
+    with pytest.raises(InvalidInput, match="invalid IPv4 address: fd00::1"):
+        web.connect(start(), ipv4_address="fd00::1")
+
+
 # -- connect and disconnect ---------------------------------------------------------------------
 
 

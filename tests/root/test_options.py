@@ -69,7 +69,6 @@ def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> Non
         ({"nano_cpus": -1}, "Range of CPUs is from 0.01 to"),
         ({"cpuset_cpus": "0-999"}, "Requested CPUs are not available"),
         ({"cpuset_cpus": "a"}, "Invalid value a for cpuset cpus: invalid format: a"),
-        ({"pids_limit": -2}, "Invalid PidsLimit"),
         ({"oom_score_adj": 1001}, r"range for oom score adj is \[-1000, 1000\]"),
         ({"ulimits": ["nofile"]}, "invalid ulimit argument: nofile"),
         ({"ulimits": ["colour=1"]}, "invalid ulimit type: colour"),
@@ -94,12 +93,17 @@ def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> Non
         ({"log_config": {"Type": "syslog"}}, "no log driver named 'syslog'"),
         ({"log_config": {"Type": "k8s-file", "Config": {"colour": "red"}}}, "unknown log opt 'colour'"),
         ({"log_config": {"Type": "k8s-file", "Config": {"max-file": "0"}}}, "max-file cannot be less than 1"),
-        ({"tmpfs": {"/x": "colour=red"}}, "Invalid tmpfs option"),
+        ({"tmpfs": {"/x": "colour=red"}}, r'invalid tmpfs option \["colour" "red"\]'),
         ({"working_dir": "here"}, "needs to be an absolute path"),
         ({"hostname": "-x-"}, "invalid hostname format"),
         ({"stop_signal": "SIGNOTHING"}, "Invalid signal"),
         ({"uts_mode": "host", "hostname": "x"}, "conflicting options: hostname and the UTS mode"),
-        ({"ipv4_address": "10.0.0.2"}, "supported only for containers in user defined networks"),
+        ({"ipv4_address": "10.0.0.2"}, "user specified IP address is supported on user defined networks only"),
+        ({"network_aliases": ["x"]}, "network-scoped alias is supported only for containers in user defined networks"),
+        ({"network_mode": "host", "mac_address": "92:d0:c6:0a:29:33"}, "mac-address and the network mode"),
+        ({"network_mode": "container"}, "Invalid network mode: invalid container format container:<name"),
+        ({"volumes": ["name:/there:shared"]}, "field BindOptions must not be specified"),
+        ({"working_dir": "/bin/busybox"}, "Cannot mkdir: /bin/busybox is not a directory"),
         ({"network_aliases": ["x"]}, "supported only for containers in user defined networks"),
         ({"ports": {"80/carrier-pigeon": 1}}, "Invalid proto"),
         ({"ports": {"80": 70000}}, "Invalid hostPort"),
@@ -508,3 +512,34 @@ def test_everything_survives_the_way_to_the_disk_and_back(engine: Engine, image:
     assert again.attrs == container.attrs
     assert again.labels == {"a": "b"}
     os.kill(container.pid, signal.SIGKILL)
+
+
+def test_the_working_directory_is_there_before_the_start(engine: Engine, image: Image) -> None:
+    container = engine.containers.create(image, ["pwd"], working_dir="/srv/deep/er", network_mode="none")
+    assert [change.path for change in container.diff()] == ["/srv", "/srv/deep", "/srv/deep/er"]
+    assert stat.S_ISDIR(container.get_archive("/srv/deep/er")[1].mode)
+    container.start()
+    container.wait()
+    assert container.logs() == b"/srv/deep/er\n"
+
+
+def test_a_name_of_several_parts_has_its_first_one_in_the_hosts_file(engine: Engine, image: Image) -> None:
+    told = output(engine, image, "cat /etc/hosts", network_mode="bridge", hostname="box.example.com")
+    assert told.splitlines()[-1].split()[1:] == ["box.example.com", "box"]
+
+
+def test_a_tmpfs_may_be_shared_with_later_namespaces(engine: Engine, image: Image) -> None:
+    script = "grep ' /t ' /proc/self/mountinfo"
+    assert " shared:" in output(engine, image, script, tmpfs={"/t": "shared"})
+    assert " shared:" not in output(engine, image, script, tmpfs={"/t": "size=1m"})
+
+
+def test_devices_that_a_driver_is_to_choose_are_missed_at_the_start(engine: Engine, image: Image) -> None:
+    request = {"Driver": "", "Count": -1, "Capabilities": [["gpu", "a"], ["b"]]}
+    container = engine.containers.create_described(
+        image, FOREVER, {"network_mode": "none"}, host_config={"DeviceRequests": [request]}
+    )
+    with pytest.raises(
+        RuntimeFailed, match=r'could not select device driver "" with capabilities: \[\[gpu a\] \[b\]\]'
+    ):
+        container.start()

@@ -124,7 +124,7 @@ def test_mounts_travel_only_over_a_bind_that_lets_them(
         ("/x:/y:rw,ro", "invalid mode: rw,ro"),
         ("/x:/y:wr", "invalid mode: wr"),
         ("/x:/y:nocopy", "invalid mode: nocopy"),
-        ("v:/y:rshared", "invalid mode: rshared"),
+        ("v:/y:rshared", "field BindOptions must not be specified"),
         ("/x:/y:ro:z", "invalid volume specification"),
         (":", "invalid volume specification"),
         ("", "invalid volume specification"),
@@ -352,3 +352,12 @@ def test_a_link_in_the_image_at_a_volumes_place_does_not_lead_out(engine: Engine
     assert output(engine, hostile, "ls /data/", volumes=["store:/data"]) == ""
     assert not (engine.volumes.get("store").path / "secret").exists()
     assert os.listdir(tmp_path / "root/volumes") == ["store"]
+
+
+def test_a_volume_is_filled_when_its_container_is_made_and_not_by_one_that_borrows_it(
+    engine: Engine, image: Image, furnished: Image
+) -> None:
+    engine.containers.create(furnished, FOREVER, name="owner", volumes=["/data"], network_mode="none")
+    assert output(engine, image, "cat /data/link", volumes_from=["owner"]) == "hi\n"
+    engine.containers.create(image, FOREVER, name="empty", volumes=["/data"], network_mode="none")
+    assert output(engine, furnished, "ls -A /data", volumes_from=["empty"]) == ""

@@ -29,17 +29,16 @@ HOST = "domain old\nsearch old.example\nnameserver 192.0.2.1\noptions ndots:2\n#
             ("192.0.2.7", "192.0.2.8"),
             (),
             (),
-            "domain old\nsearch old.example\noptions ndots:2\n# a comment\n"
-            "nameserver 192.0.2.7\nnameserver 192.0.2.8\n",
+            "search old.example\nnameserver 192.0.2.7\nnameserver 192.0.2.8\noptions ndots:2\n",
         ),
         (
             (),
             ("a.example", "b.example"),
             (),
-            "nameserver 192.0.2.1\noptions ndots:2\n# a comment\nsearch a.example b.example\n",
+            "search a.example b.example\nnameserver 192.0.2.1\noptions ndots:2\n",
         ),
-        ((), (".",), (), "nameserver 192.0.2.1\noptions ndots:2\n# a comment\n"),
-        ((), (), ("rotate",), "domain old\nsearch old.example\nnameserver 192.0.2.1\n# a comment\noptions rotate\n"),
+        ((), (".",), (), "nameserver 192.0.2.1\noptions ndots:2\n"),
+        ((), (), ("rotate",), "search old.example\nnameserver 192.0.2.1\noptions rotate\n"),
     ],
 )
 def test_dns_options_replace_the_hosts(

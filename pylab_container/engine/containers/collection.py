@@ -69,7 +69,9 @@ class ContainerCollection:
         """
         refuse_unknown(options)
         mode = network_mode(options)
-        if mode not in NETWORK_MODES and not mode.startswith("container:"):
+        if mode.startswith("container:"):
+            self.get(mode.removeprefix("container:"))
+        elif mode not in NETWORK_MODES:
             self._engine.networks.get(mode)
         return self.create_described(image, command, options)
 
@@ -304,19 +306,31 @@ class ContainerCollection:
 
     def _add(self, record: ContainerRecord) -> Container:
         engine = self._engine
-        container = Container(engine, record.id)
+        container, bare = Container(engine, record.id), False
+
+        def fill(root: Path) -> None:
+            nonlocal bare
+            launch.fill_init_layer(root)
+            bare = launch.is_bare(record, root)
+
         with engine.records.lock_names():
             taken = {known.name: known for known in engine.records.all()}
             record = replace(record, name=self.choose_name(record.name, taken))
             try:
                 with recovery.changing(engine, record.id, record.mounts), engine.images.commit_lock():
                     chain = engine.images.config(record.image).chain_id if record.image else ""
-                    engine.layers.create_writable(record.id, chain, launch.fill_init_layer)
+                    engine.layers.create_writable(record.id, chain, fill)
                     with engine.volumes.lock():
                         self._make_sources(record)
                         engine.records.save(record)
             except BaseException:
                 lifetime.remove(engine, record, volumes=True)
+                raise
+        if bare:
+            try:
+                launch.furnish(engine, record)
+            except BaseException:
+                container.remove(force=True, v=True)
                 raise
         lifetime.tell(engine, "created", record)
         return container

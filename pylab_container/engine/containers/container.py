@@ -270,10 +270,28 @@ class Container:
         self, timeout: float | None = None, *, signal: str | int | None = None, clients: int = 0
     ) -> Attachment | None:
         """Stop it, if it runs, and start it again; timeout and signal as in stop(), clients as in start_connected()."""
-        self.stop(timeout, signal=signal)
+        with self._kept():
+            self.stop(timeout, signal=signal)
         attachment = self.start_connected(clients)
         lifetime.tell(self._engine, "restarted", self._read())
         return attachment
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        """An end in this block is not the last one: it does not go with it (auto_remove)."""
+        removes = bool(self.record.host_config.get("AutoRemove"))
+        if removes:
+            self._set_auto_remove(removes=False)
+        try:
+            yield
+        finally:
+            if removes:
+                self._set_auto_remove(removes=True)
+
+    def _set_auto_remove(self, *, removes: bool) -> None:
+        with self._engine.records.lock(self.id):
+            record = self._read()
+            self._engine.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
 
     def _ask(self, event: Event, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.

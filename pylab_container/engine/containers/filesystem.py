@@ -281,7 +281,7 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
 def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
     """What lies over a container's own files and is to be found on the host: also the files that the engine keeps."""
     record = container.record
-    directory = engine.records.directory(launch.files_of(record))
+    directory = engine.records.directory(launch.files_of(engine, record))
     kept = [
         {"Type": "bind", "Source": str(directory / name), "Destination": f"/etc/{name}", "RW": True}
         for name in launch.NETWORK_FILES

@@ -18,7 +18,7 @@ from pylab_container.engine.containers import remap, sandbox
 from pylab_container.engine.containers.options import merge_environment
 from pylab_container.engine.networks import links, names
 from pylab_container.engine.volumes import mounts as volume_mounts
-from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats import bundle
 from pylab_container.formats.etc import hosts_file
 from pylab_container.formats.hostconfig import DEFAULT_SHM_SIZE
@@ -99,6 +99,74 @@ def _make_directory(parent: int, name: str) -> None:
     os.mkdir(name, 0o755, dir_fd=parent)
 
 
+def is_bare(record: ContainerRecord, root: Path) -> bool:
+    """Whether furnish() has something to do for a container of an image; root is that one's file system, mounted."""
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        wanted = record.config.get("WorkingDir") or "/"
+        return not _has_directory(base, wanted) or any(
+            _has_directory(base, mount["Destination"])
+            for mount in record.mounts
+            if mount["Type"] == "volume" and not mount.get("NoCopy")
+        )
+    finally:
+        os.close(base)
+
+
+def _has_directory(base: int, path: str) -> bool:
+    try:
+        os.close(linux.openat2(base, path, os.O_PATH | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT))
+    except OSError:
+        return False
+    return True
+
+
+def furnish(engine: Engine, record: ContainerRecord) -> None:
+    """Make a new container's working directory, and fill its volumes: others may look into them before its start.
+
+    Volumes with a file system of their own wait for the start, which mounts it. Raises InvalidInput.
+    """
+    plain = [mount for mount in record.mounts if mount["Type"] == "volume" and not _has_options(engine, mount)]
+    with engine.records.lock(record.id):
+        mount_id = engine.layers.writable(record.id).mount_id
+        root = engine.driver.mount(mount_id)
+        try:
+            make_directory(root, record.config.get("WorkingDir") or "/")
+            fill_volumes(replace(record, mounts=tuple(plain)), root)
+        finally:
+            engine.driver.unmount(mount_id)
+
+
+def _has_options(engine: Engine, mount: Mapping[str, Any]) -> bool:
+    return bool(engine.volumes.get(mount["Name"]).options)
+
+
+def make_directory(root: Path, path: str) -> None:
+    """Make a directory, and what is missing above it, inside of a mounted file system. Raises InvalidInput."""
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    place, directory = ".", os.O_PATH | os.O_DIRECTORY
+    try:
+        for name in filter(None, path.split("/")):
+            parent = linux.openat2(base, place, directory, resolve=linux.RESOLVE_IN_ROOT)
+            try:
+                os.mkdir(name, dir_fd=parent)
+                os.chmod(name, 0o755, dir_fd=parent)  # whatever the umask
+            except FileExistsError:
+                pass
+            finally:
+                os.close(parent)
+            place = f"{place}/{name}"
+        os.close(linux.openat2(base, place, directory, resolve=linux.RESOLVE_IN_ROOT))
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ENOENT, errno.ELOOP):
+            raise
+        raise InvalidInput(
+            f"Cannot mkdir: {path} is not a directory", hint="choose another working directory"
+        ) from None
+    finally:
+        os.close(base)
+
+
 # ---- the first process -----------------------------------------------------------------
 
 
@@ -166,7 +234,7 @@ def _read_inside(root: Path, path: str) -> str:
 
 def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
     """All that is mounted into a container on top of Docker's defaults."""
-    directory = engine.records.directory(files_of(record))
+    directory = engine.records.directory(files_of(engine, record))
     options = ("rbind", "rprivate", *(["ro"] if record.host_config.get("ReadonlyRootfs") else []))
     own = [
         bundle.Mount(source=str(directory / name), destination=f"/etc/{name}", type="bind", options=options)
@@ -178,10 +246,13 @@ def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
     return [mount for mount in defaults if mount.destination not in taken] + given
 
 
-def files_of(record: ContainerRecord) -> str:
+def files_of(engine: Engine, record: ContainerRecord) -> str:
     """Whose hosts, hostname and resolv.conf the container has: with the network of another one, that one's."""
     mode = str(record.host_config.get("NetworkMode") or "")
-    return mode.removeprefix("container:") if mode.startswith("container:") else record.id
+    if mode.startswith("container:"):
+        with contextlib.suppress(ContainerNotFound):  # it has gone, or is not there yet
+            return engine.containers.get(mode.removeprefix("container:")).id
+    return record.id
 
 
 def _shared_memory(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
@@ -340,9 +411,10 @@ def write_network_files(
 
 
 def own_name(record: ContainerRecord) -> str:
-    """What a container's hosts file calls itself."""
-    hostname, domain = record.config.get("Hostname") or record.short_id, record.config.get("Domainname")
-    return f"{hostname}.{domain} {hostname}" if domain else str(hostname)
+    """What a container's hosts file calls itself: its whole name, and its first part, wherever the rest was given."""
+    hostname, domain = str(record.config.get("Hostname") or record.short_id), record.config.get("Domainname")
+    whole = f"{hostname}.{domain}" if domain else hostname
+    return f"{whole} {whole.partition('.')[0]}" if "." in whole else whole
 
 
 def _extra_hosts(record: ContainerRecord, gateway: str) -> list[tuple[str, str]]:

@@ -307,19 +307,23 @@ def namespaces(engine: Engine, record: ContainerRecord) -> Namespaces:
     host = record.host_config
     modes = {"network": host.get("NetworkMode"), "pid": host.get("PidMode"), "ipc": host.get("IpcMode")}
     files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    found = {kind: _namespace(engine, kind, mode or "", files[kind]) for kind, mode in modes.items()}
+    found = {kind: _namespace(engine, record, kind, mode or "", files[kind]) for kind, mode in modes.items()}
     return Namespaces(**found, uts=None if host.get("UTSMode") == "host" else "")
 
 
-def _namespace(engine: Engine, kind: str, mode: str, file: str) -> str | None:
+def _namespace(engine: Engine, record: ContainerRecord, kind: str, mode: str, file: str) -> str | None:
     if mode == "host":
         return None
-    return f"/proc/{joined(engine, kind, mode).pid}/ns/{file}" if mode.startswith("container:") else ""
+    if not mode.startswith("container:"):
+        return ""
+    return f"/proc/{joined(engine, kind, mode, record.id).pid}/ns/{file}"
 
 
-def joined(engine: Engine, kind: str, mode: str) -> ContainerRecord:
+def joined(engine: Engine, kind: str, mode: str, own_id: str = "") -> ContainerRecord:
     """The running container that "container:ID" names. Raises Conflict, ContainerNotFound."""
     record = engine.containers.get(mode.removeprefix("container:")).record
+    if record.id == own_id:
+        raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
         raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
     if kind == "ipc" and record.host_config.get("IpcMode") not in ("shareable", "host"):
@@ -338,7 +342,10 @@ def _not_running(kind: str, container_id: str) -> str:
 
 
 def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
-    """A HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound."""
+    """A HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound.
+
+    Whose network it is to have may be made later: the start looks again.
+    """
     changed = dict(host_config)
     for field in ("NetworkMode", "PidMode", "IpcMode"):
         mode = str(host_config.get(field) or "")
@@ -346,7 +353,8 @@ def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
             except ContainerNotFound as error:
-                raise ContainerNotFound(error.message, hint=f"{field} names it") from None
+                if field != "NetworkMode":
+                    raise ContainerNotFound(error.message, hint=f"{field} names it") from None
     return changed
 
 

@@ -36,6 +36,10 @@ PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 """The networks that are always there, and their drivers."""
 
 
+_FREE_SUBNET = "FreeSubnet"
+"""The field of a record that says that nobody chose the subnet; inspect does not show it."""
+
+
 class Network:
     """One network of one engine. Its document is what was read when it was asked for; attrs is true now."""
 
@@ -61,6 +65,11 @@ class Network:
         return self.name in PREDEFINED
 
     @property
+    def has_chosen_subnet(self) -> bool:
+        """Whether somebody chose its subnet; of networks that were made before this was noted down, it is assumed."""
+        return not self.document.get(_FREE_SUBNET)
+
+    @property
     def internal(self) -> bool:
         """Whether nothing leaves it."""
         return bool(self.document["Internal"])
@@ -69,6 +78,7 @@ class Network:
     def attrs(self) -> Json:
         """What `docker network inspect` shows, with the containers that are on it now."""
         document = {**self.document, "Containers": endpoints.containers_document(self._engine, self)}
+        document.pop(_FREE_SUBNET, None)
         if self.name == "bridge" and (subnet := self.bridge.subnet()):
             gateway = subnet.rpartition("/")[0].rpartition(".")[0] + ".1"
             document["IPAM"] = {**document["IPAM"], "Config": [{"Subnet": subnet, "Gateway": gateway}]}
@@ -216,6 +226,8 @@ class NetworkCollection:
             document |= {"Options": dict(options or {}), "Labels": dict(labels or {})}
             document["IPAM"]["Options"] = (ipam or {}).get("Options")
             document["IPAM"]["Config"] = _choose_pools(pools, existing, enable_ipv6=enable_ipv6)
+            if not any(pool.get("Subnet") for pool in pools):
+                document[_FREE_SUBNET] = True
             bridge = open_bridge(self._engine, document)
             self._engine.network_store.save(document)  # first: a bridge in the kernel has its record always
             try:

@@ -22,7 +22,7 @@ from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.formats import ports
 from pylab_container.formats.bridgeoptions import bridge_options
 from pylab_container.formats.etc import with_address, without_address
-from pylab_container.formats.hostconfig import parse_address, parse_mac
+from pylab_container.formats.hostconfig import parse_address, parse_mac, refuse_wishes
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE
 from pylab_container.formats.links import link_pairs
@@ -87,15 +87,13 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
     then it is on none.
     """
     if not has_bridges(record):
-        settings = (
-            {} if network_mode(record).startswith("container:") else {network_mode(record): endpoint_document({})}
-        )
-        return _settings(pid, settings, {})
+        return _settings(pid, _without_bridge(engine, record), {})
     serving = names.serve(engine, replace(record, pid=pid))
     joined: list[_Joined] = []
     try:
         with engine.network_store.lock(shared=True):
             for network, wish in _wanted(engine, record):
+                _refuse_wish(network, wish)
                 joined.append(_join(network, record, wish, pid, f"eth{len(joined)}", leads_out=not _exit(joined)))
             published = _publish(engine, record, joined)
     except BaseException:
@@ -113,6 +111,15 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
         names.tell(engine, replace(record, pid=pid, network=settings))
         serving.result()
     return settings
+
+
+def _without_bridge(engine: Engine, record: ContainerRecord) -> Json:
+    """The documents of a container with none, the host's or another one's network. Raises InvalidInput."""
+    mode = network_mode(record)
+    if mode.startswith("container:"):
+        return {}
+    _refuse_wish(engine.networks.get(mode), (record.network.get("Networks") or {}).get(mode) or {})
+    return {mode: endpoint_document({})}
 
 
 def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
@@ -154,9 +161,9 @@ def wishes(
 ) -> Json:
     """An endpoint's document before the start, as Docker's NetworkingConfig has it. Raises InvalidInput."""
     chosen = {"IPv4Address": ipv4_address, "IPv6Address": ipv6_address, "LinkLocalIPs": list(link_local_ips)}
-    for text in (ipv4_address, ipv6_address, *link_local_ips):
+    for text, version in ((ipv4_address, 4), (ipv6_address, 6), *((one, None) for one in link_local_ips)):
         if text:
-            parse_address(text)
+            parse_address(text, version)
     return {
         "IPAMConfig": {name: value for name, value in chosen.items() if value} or None,
         "Links": [":".join(pair) for pair in link_pairs(links)] or None,
@@ -229,6 +236,7 @@ def disconnect(engine: Engine, network: Network, container: Container, *, force:
 def _refuse_connection(network: Network, record: ContainerRecord, wish: Json) -> None:
     mode = network_mode(record)
     networks = record.network.get("Networks") or {}
+    _refuse_wish(network, wish)
     if network.name in networks and record.state in ALIVE:
         raise Forbidden(
             f"endpoint with name {record.name} already exists in network {network.name}",
@@ -250,20 +258,19 @@ def _refuse_connection(network: Network, record: ContainerRecord, wish: Json) ->
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",
             hint=f"labctr network disconnect none {record.name}",
         )
-    _refuse_wish(network, wish)
 
 
 def _refuse_wish(network: Network, wish: Json) -> None:
-    """The default bridge chooses its addresses, and knows no names."""
-    addresses = wish.get("IPAMConfig") or {}
-    for given, what in (
-        (wish.get("Aliases"), "network-scoped alias"),
-        (addresses.get("IPv4Address") or addresses.get("IPv6Address"), "user specified IP address"),
-    ):
-        if network.is_predefined and given:
-            raise InvalidInput(
-                f"{what} is supported only for containers in user defined networks", hint="labctr network create"
-            )
+    """Addresses are chosen for the default bridge, and in a subnet that nobody chose."""
+    chosen = wish.get("IPAMConfig") or {}
+    addresses = chosen.get("IPv4Address") or chosen.get("IPv6Address")
+    if network.is_predefined:
+        refuse_wishes(addresses=addresses, aliases=wish.get("Aliases"))
+    if addresses and not network.has_chosen_subnet:
+        raise InvalidInput(
+            "user specified IP address is supported only when connecting to networks with user configured subnets",
+            hint="labctr network create --subnet",
+        )
 
 
 def _use_another_exit(engine: Engine, record: ContainerRecord, remaining: Sequence[_Joined]) -> Json:
