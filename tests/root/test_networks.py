@@ -315,10 +315,40 @@ def test_an_internal_network_has_no_way_out(engine: Engine, start: Start) -> Non
     engine.networks.create("inner", internal=True)
     first, second = start(network="inner", name="first"), start(network="inner", name="second")
     assert reaches(first, "second")
-    assert b"default" not in first.exec_run(["ip", "route"]).output
+    gateway = endpoint(first, "inner")["Gateway"]
+    assert f"default via {gateway} " in first.exec_run(["ip", "route"]).output.decode()  # as in dockerd: to the bridge
     outside = start()
-    first.exec_run(["ip", "route", "add", "default", "via", endpoint(second, "inner")["IPAddress"]])
+    assert not reaches(first, outside.address)
     assert not reaches(outside, first.address)
+    told = first.exec_run(["ping", "-c", "1", "-W", "1", outside.address]).output
+    assert b"100% packet loss" in told
+    first.exec_run(["ip", "route", "replace", "default", "via", endpoint(second, "inner")["IPAddress"]])
+    assert not reaches(outside, first.address)
+
+
+def test_of_several_networks_the_first_by_name_leads_out_and_publishes(engine: Engine, start: Start) -> None:
+    aaa, inner, zzz = (engine.networks.create(name, internal=name == "inner") for name in ("aaa", "inner", "zzz"))
+    container = start(ports={"80/tcp": None}, command=SERVER)
+
+    def way_out() -> str:
+        lines = container.exec_run(["ip", "route"]).output.decode().splitlines()
+        (gateway,) = [line.split()[2] for line in lines if line.startswith("default ")]
+        networks = container.attrs["NetworkSettings"]["Networks"]
+        return next(name for name in networks if networks[name]["Gateway"] == gateway)
+
+    def published() -> str:
+        return str(container.ports["80/tcp"][0]["HostPort"])
+
+    assert way_out() == "bridge"
+    for network, leads in ((zzz, "bridge"), (inner, "bridge"), (aaa, "aaa")):
+        network.connect(container)
+        assert way_out() == leads
+    assert get(f"127.0.0.1:{published()}").strip() == container.short_id
+    container.restart(timeout=0)
+    assert way_out() == "aaa"
+    aaa.disconnect(container)
+    assert way_out() == "bridge"
+    assert get(f"127.0.0.1:{published()}").strip() == container.short_id
 
 
 def test_none_has_only_loopback_and_host_has_all(engine: Engine, image: Image, clean: None) -> None:

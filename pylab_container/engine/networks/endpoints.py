@@ -92,9 +92,11 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
     joined: list[_Joined] = []
     try:
         with engine.network_store.lock(shared=True):
-            for network, wish in _wanted(engine, record):
+            wanted = list(_wanted(engine, record))
+            first = min((network for network, _ in wanted), key=_rank)
+            for network, wish in wanted:
                 _refuse_wish(network, wish)
-                joined.append(_join(network, record, wish, pid, f"eth{len(joined)}", leads_out=not _exit(joined)))
+                joined.append(_join(network, record, wish, pid, f"eth{len(joined)}", leads_out=network == first))
             published = _publish(engine, record, joined)
     except BaseException:
         disconnect_all(engine, record)
@@ -190,14 +192,13 @@ def connect(engine: Engine, network: Network, container: Container, wish: Json) 
                 engine.networks.get(network.id)  # it may have been removed meanwhile
                 present = _joined(engine, record)
                 interface = _next_interface(present)
-                leads_out = not _exit(present)
-                new = _join(network, record, wish, record.pid, interface, leads_out=leads_out)
+                new = _join(network, record, wish, record.pid, interface, leads_out=False)
             _add_to_hosts(engine, record, new.endpoint)
             if network.name == "bridge":
                 links.tell_parents(engine, record, new.endpoint.address)
             documents[network.name] = new.document
-            if leads_out:
-                settings["Ports"] = _publish_again(engine, record, [*present, new])
+            if _exit([*present, new]) == new:
+                settings["Ports"] = _use_another_exit(engine, record, [*present, new])
         else:
             documents[network.name] = endpoint_document(wish)
         changed = engine.records.update(record, network=_with_networks(settings, documents))
@@ -273,11 +274,11 @@ def _refuse_wish(network: Network, wish: Json) -> None:
         )
 
 
-def _use_another_exit(engine: Engine, record: ContainerRecord, remaining: Sequence[_Joined]) -> Json:
-    """The way out has gone with its network: take the next one, ports and all."""
-    if chosen := next((one for one in remaining if not one.network.internal), None):
+def _use_another_exit(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> Json:
+    """The way out has gone with its network, or another one comes before it: take that, ports and all."""
+    if chosen := _exit(joined):
         chosen.network.bridge.lead_out(chosen.endpoint, record.pid)
-    return _publish_again(engine, record, remaining)
+    return _publish_again(engine, record, joined)
 
 
 def _publish_again(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> Json:
@@ -332,8 +333,13 @@ def _joined(engine: Engine, record: ContainerRecord) -> list[_Joined]:
 
 
 def _exit(joined: Sequence[_Joined]) -> _Joined | None:
-    """The network that leads out: the first that is not internal."""
-    return next((one for one in joined if not one.network.internal), None)
+    """The network that leads out."""
+    return min(joined, key=lambda one: _rank(one.network), default=None)
+
+
+def _rank(network: Network) -> tuple[bool, str]:
+    """Which of several networks leads out: the least, as in libnetwork. From an internal one nothing goes further."""
+    return network.internal, network.name
 
 
 def _next_interface(joined: Sequence[_Joined]) -> str:
@@ -351,7 +357,7 @@ def _requests(record: ContainerRecord, binding: str = "") -> list[ports.PortRequ
 
 def _publish(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> list[ports.PublishedPort]:
     leading = _exit(joined)
-    if leading is None:
+    if leading is None or leading.network.internal:
         return []
     wanted = _requests(record, bridge_options(leading.network.document["Options"]).binding)
     if not wanted:
@@ -410,7 +416,7 @@ def endpoint_document(
         "Aliases": aliases or None,
         "NetworkID": network.id if network else str(wish.get("NetworkID") or ""),
         "EndpointID": secrets.token_hex(32) if endpoint else "",
-        "Gateway": endpoint.gateway if endpoint and network and not network.internal else "",
+        "Gateway": endpoint.gateway if endpoint else "",
         "IPAddress": endpoint.address if endpoint else "",
         "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
         "IPv6Gateway": endpoint.gateway6 if endpoint else "",

@@ -123,7 +123,7 @@ def _write(engine: Engine, record: ContainerRecord) -> None:
         pid=record.pid,
         namespace=namespace,
         places=_places(record),
-        servers=_servers(record, text),
+        servers=_servers(engine, record, text),
         single_labels=etc.dots(text) == 0,
     )
     _server(engine).write(record.id, resident)
@@ -144,14 +144,32 @@ def _places(record: ContainerRecord) -> dict[str, Place]:
     }
 
 
-def _servers(record: ContainerRecord, text: str) -> tuple[Server, ...]:
-    """Whom the name server asks. What listens on the host's loopback is no way out of internal networks."""
+def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[Server, ...]:
+    """Whom the name server asks: from internal networks, where nobody outside would answer, only who is on them."""
     from pylab_container.formats.zone import Server
 
-    leads_out = any(document.get("Gateway") for document in (record.network.get("Networks") or {}).values())
     own = bool(record.host_config.get("Dns"))
     found = [Server(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
-    return tuple(one for one in found if leads_out or not one.on_host)
+    documents = list((record.network.get("Networks") or {}).values())
+    if all(_is_internal(engine, document) for document in documents):
+        found = [one for one in found if not one.on_host and any(_is_near(one.address, each) for each in documents)]
+    return tuple(found)
+
+
+def _is_internal(engine: Engine, document: Mapping[str, Any]) -> bool:
+    network = engine.network_store.load(str(document.get("NetworkID") or ""))
+    return bool(network and network["Internal"])  # those that are always there are not in the store
+
+
+def _is_near(address: str, document: Mapping[str, Any]) -> bool:
+    """Whether an address is in a subnet of a network that a container is on."""
+    import ipaddress  # slow to import, and seldom needed
+
+    subnets = (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen"))
+    own = [f"{document[name]}/{document[length]}" for name, length in subnets if document.get(name)]
+    with contextlib.suppress(ValueError):
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(one, strict=False) for one in own)
+    return False
 
 
 def _as_wished(text: str, host_config: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.errors import Conflict, InUse, InvalidInput
+from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Emit, NetworkChanged, ignore
 from pylab_container.host import programs
 from pylab_container.host.files import locked
@@ -165,9 +165,10 @@ class Bridge:
                 endpoint = self._choose(kernel, bridge, container_id, interface, address, address6)
                 endpoint = replace(endpoint, mac=mac or endpoint.mac)
                 self._add_pair(kernel, endpoint, bridge, namespace, pid)
-            leads_out = default_route and not self.internal
             try:
-                netlink.in_namespace(namespace, lambda: self._configure(endpoint, pid, link_local, leads_out=leads_out))
+                netlink.in_namespace(
+                    namespace, lambda: self._configure(endpoint, pid, link_local, leads_out=default_route)
+                )
             except BaseException:
                 self._delete_link(kernel, endpoint.host_interface)
                 raise
@@ -188,12 +189,14 @@ class Bridge:
         return sorted(found, key=lambda endpoint: ipaddress.IPv4Address(endpoint.address))
 
     def lead_out(self, endpoint: Endpoint, pid: int) -> None:
-        """Make this endpoint's gateway the way out of process pid's network namespace."""
+        """Make this endpoint's gateway the way out of process pid's network namespace, in place of another one."""
         enter = f"nsenter --net=/proc/{pid}/ns/net "
 
         def work() -> None:
             with Netlink() as kernel:
                 for gateway in filter(None, (endpoint.gateway, endpoint.gateway6)):
+                    with contextlib.suppress(RuntimeFailed):  # there was none
+                        kernel.apply([netlink.default_route(gateway, inside=enter, delete=True)], self._emit)
                     kernel.apply([netlink.default_route(gateway, inside=enter)], self._emit)
 
         with network_namespace(pid) as namespace:
