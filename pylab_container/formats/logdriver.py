@@ -1,7 +1,9 @@
 """How a container's output is kept: LogConfig, and what `logs --details` shows of it.
 
 json-file and local are Docker's names for files that `logs` reads. Ours is in conmon's format, k8s-file; any of the
-three names will do. Source: Docker's manual, "JSON File logging driver" and "Local file logging driver".
+three names will do. Source: Docker's manual, "JSON File logging driver" and "Local file logging driver". Drivers of
+Docker's that send the output elsewhere are written down, and missed at the start: dockerd notices no sooner whether it
+can reach where they lead.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
-from pylab_container.errors import InvalidInput
+from pylab_container.errors import InvalidInput, RuntimeFailed
 from pylab_container.formats import sizes
 
 Json = dict[str, Any]
 
 _DRIVERS = ("json-file", "k8s-file", "local", "none")
+_ELSEWHERE = frozenset("awslogs fluentd gcplogs gelf journald logentries splunk syslog".split())
 _SIZES = frozenset(("max-size", "max-file"))
 # Which labels and variables of the container go with each line, by name or by regular expression.
 _DETAILS = frozenset(("labels", "labels-regex", "env", "env-regex", "tag"))
@@ -26,6 +29,8 @@ def log_config(config: Mapping[str, Any]) -> Json:
     """LogConfig, which bounds the log: see log_size(). Raises InvalidInput."""
     kind = config.get("Type") or config.get("type") or "json-file"
     options = dict(config.get("Config") or config.get("config") or {})
+    if kind in _ELSEWHERE:
+        return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
     if kind not in _DRIVERS:
         raise InvalidInput(
             f"logger: no log driver named '{kind}' is registered",
@@ -43,6 +48,16 @@ def log_config(config: Mapping[str, Any]) -> Json:
     if not (files.isascii() and files.isdigit() and int(files)):
         raise InvalidInput("max-file cannot be less than 1", hint="write --log-opt max-file=1")
     return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+
+
+def require_driver(log_config: Mapping[str, Any]) -> None:
+    """Raises RuntimeFailed for a driver that a container may have been made with, and that there is not."""
+    kind = str(log_config.get("Type") or "")
+    if kind in _ELSEWHERE:
+        raise RuntimeFailed(
+            f"failed to initialize logging driver: {kind}: this engine sends no output elsewhere",
+            hint="make the container with --log-driver json-file, and read its logs",
+        )
 
 
 def log_size(log_config: Json) -> int | None:

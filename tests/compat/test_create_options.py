@@ -120,6 +120,7 @@ CASES = """
     --ipc none plain:1 true
     --uts host plain:1 true
     --log-driver none plain:1 true
+    --log-driver syslog plain:1 true
     --log-opt max-size=1m plain:1 true
 """.strip().splitlines()
 
@@ -132,7 +133,6 @@ REFUSED = """
     --gpus all
     --isolation hyperv
     --kernel-memory 64m
-    --log-driver syslog
     --runtime bogus
     --security-opt apparmor=mine
     --security-opt label=type:mine

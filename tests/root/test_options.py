@@ -90,7 +90,7 @@ def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> Non
         ({"security_opt": ["seccomp={}"]}, "it has no defaultAction"),
         ({"restart_policy": {"Name": "often"}}, "invalid restart policy 'often'"),
         ({"restart_policy": {"Name": "always", "MaximumRetryCount": 3}}, "maximum retry count cannot be used"),
-        ({"log_config": {"Type": "syslog"}}, "no log driver named 'syslog'"),
+        ({"log_config": {"Type": "moon"}}, "no log driver named 'moon'"),
         ({"log_config": {"Type": "k8s-file", "Config": {"colour": "red"}}}, "unknown log opt 'colour'"),
         ({"log_config": {"Type": "k8s-file", "Config": {"max-file": "0"}}}, "max-file cannot be less than 1"),
         ({"tmpfs": {"/x": "colour=red"}}, r'invalid tmpfs option \["colour" "red"\]'),
@@ -543,3 +543,12 @@ def test_devices_that_a_driver_is_to_choose_are_missed_at_the_start(engine: Engi
         RuntimeFailed, match=r'could not select device driver "" with capabilities: \[\[gpu a\] \[b\]\]'
     ):
         container.start()
+
+
+def test_a_log_driver_that_sends_elsewhere_is_missed_at_the_start(engine: Engine, image: Image) -> None:
+    wanted = {"Type": "splunk", "Config": {"splunk-url": "http://logs.test"}}
+    container = engine.containers.create(image, FOREVER, log_config=wanted, network_mode="none")
+    assert container.attrs["HostConfig"]["LogConfig"] == wanted
+    with pytest.raises(RuntimeFailed, match="failed to initialize logging driver: splunk"):
+        container.start()
+    assert container.status == "created"

@@ -34,7 +34,7 @@ from pylab_container.formats import health
 from pylab_container.formats.events import ContainerChanged
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after, restart_delay
-from pylab_container.formats.logdriver import log_size
+from pylab_container.formats.logdriver import log_size, require_driver
 from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
 from pylab_container.host import programs
 from pylab_container.host.background import Background
@@ -140,6 +140,7 @@ def start(
 
 def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restarting: bool) -> ContainerRecord:
     """All that comes before the process is let go; the record as it is after that."""
+    require_driver(record.host_config.get("LogConfig") or {})
     root = remap.mount_root(engine, record)
     launch.write_network_files(engine, record)
     fresh = volume_mounts.mount(engine, record)
