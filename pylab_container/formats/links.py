@@ -23,7 +23,7 @@ def parse_link(text: str) -> tuple[str, str]:
         raise InvalidInput(f"bad format for links: {text}", hint="write --link NAME[:ALIAS]")
     if name.startswith("/"):
         return name[1:], posixpath.basename(alias) or name[1:]
-    return name, alias or name
+    return name, alias.lstrip("/") or name
 
 
 def link_pairs(links: Mapping[str, str] | Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from pylab_container.errors import InvalidInput, NotFound
@@ -53,7 +54,7 @@ def parse_volume(text: str) -> Json:
     source, destination = ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
     kind = "bind" if source.startswith("/") else "volume"
     words = _mode_words(mode, kind, text)
-    propagation = next((word for word in words if word in _PROPAGATIONS), "rprivate" if kind == "bind" else "")
+    propagation = next((word for word in words if word in _PROPAGATIONS), "")
     entry = _entry(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
     entry["Propagation"] = propagation
     if kind == "volume":
@@ -119,7 +120,7 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
     entry = _entry(kind, source, target, text=text, mode="", writable=not document.get("ReadOnly"))
     if kind == "bind":
         binding = _bind_options(document)
-        entry["Propagation"] = binding.get("Propagation") or "rprivate"
+        entry["Propagation"] = binding.get("Propagation") or ""
         entry["MustExist"] = not binding.get("CreateMountpoint")
         entry |= {name: True for name in ("NonRecursive", "ReadOnlyForceRecursive") if binding.get(name)}
     elif kind == "volume":
@@ -233,6 +234,21 @@ def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, wr
         "RW": writable,
         "Propagation": "",
     }
+
+
+def with_propagation(bind: Json, root: str) -> Json:
+    """A bind with the propagation that it asks for, else rprivate; where its source holds the data root, or lies in
+    it, rslave, or what is unmounted there would stay mounted in the container. Raises InvalidInput."""
+    source, asked = PurePosixPath(bind["Source"]), bind["Propagation"]
+    if not (source.is_relative_to(root) or PurePosixPath(root).is_relative_to(source)):
+        return {**bind, "Propagation": asked or "rprivate"}
+    if asked not in ("", "rslave", "rshared"):
+        raise InvalidInput(
+            'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within '
+            f'the daemon root, daemon root: "{root}", bind mount source: "{source}", propagation: "{asked}"',
+            hint="leave the propagation out",
+        )
+    return bind if asked else {**bind, "Propagation": "rslave", "MayBePrivate": True}
 
 
 def refuse_duplicates(entries: Iterable[Mapping[str, Any]]) -> None:

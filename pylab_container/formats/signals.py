@@ -12,9 +12,10 @@ _HINT = "man 7 signal lists them"
 
 def signal_number(name: str | int) -> int:
     """A signal by number or name, with or without SIG, as SIGRTMIN+3 also. Raises InvalidInput."""
-    text = str(name).upper().removeprefix("SIG")
+    text = str(name).upper()
     if text.isascii() and text.isdigit() and 1 <= int(text) <= signal.SIGRTMAX:
         return int(text)
+    text = text.removeprefix("SIG")
     if match := re.fullmatch(r"(RTMIN|RTMAX)(?:([+-])(\d{1,2}))?", text, re.ASCII):
         offset = int(f"{match[2] or '+'}{match[3] or 0}")
         number = (signal.SIGRTMIN if match[1] == "RTMIN" else signal.SIGRTMAX) + offset

@@ -112,6 +112,19 @@ def test_mounts_travel_only_over_a_bind_that_lets_them(
         subprocess.run(["umount", str(tmp_path / "private")], check=True)
 
 
+@pytest.mark.parametrize("place", [".", "..", "containers"])
+def test_what_is_unmounted_in_the_data_root_does_not_stay_mounted_in_a_container(
+    engine: Engine, image: Image, place: str
+) -> None:
+    source = (engine.data_root / place).resolve()
+    for asked, recorded in (("", "rslave"), (":rslave", "rslave"), (":rshared", "rshared")):
+        made = engine.containers.create(image, FOREVER, volumes=[f"{source}:/x{asked}"])
+        assert made.attrs["Mounts"][0]["Propagation"] == recorded
+    with pytest.raises(InvalidInput, match="must use either propagation mode"):
+        engine.containers.create(image, FOREVER, volumes=[f"{source}:/x:rprivate"])
+    assert output(engine, image, "echo hi", volumes=[f"{source}:/x"]) == "hi\n"  # also where nothing is shared
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

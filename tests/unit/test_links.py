@@ -11,7 +11,7 @@ from pylab_container.formats.links import link_environment, link_pairs, parse_li
 
 @pytest.mark.parametrize(
     ("text", "pair"),
-    [("db", ("db", "db")), ("db:sql", ("db", "sql")), ("/db:/web/sql", ("db", "sql"))],
+    [("db", ("db", "db")), ("db:sql", ("db", "sql")), ("db:/sql", ("db", "sql")), ("/db:/web/sql", ("db", "sql"))],
 )
 def test_a_link_is_a_name_and_an_alias(text: str, pair: tuple[str, str]) -> None:
     assert parse_link(text) == pair

@@ -35,7 +35,7 @@ from pylab_container.errors import (
 from pylab_container.formats.hostconfig import DEFAULTS, NETWORK_MODES, network_mode
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import State
-from pylab_container.formats.mounts import borrow, declared_volume, parse_volume
+from pylab_container.formats.mounts import borrow, declared_volume, parse_volume, with_propagation
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.runtime import cgroup
 from pylab_container.store.records import ContainerRecord
@@ -374,8 +374,11 @@ class ContainerCollection:
         yield from self._placed(entries)
 
     def _placed(self, entries: Iterable[Json]) -> Iterator[Json]:
-        """Mounts entries whose volumes have names and places on the disk."""
+        """Mounts entries whose volumes have names and places on the disk, and whose binds a propagation."""
         for entry in entries:
+            if entry["Type"] == "bind":
+                yield with_propagation(entry, str(self._engine.data_root))
+                continue
             if entry["Type"] == "volume" and "Driver" not in entry:
                 entry["Anonymous"] = not entry["Name"]
                 entry["Name"] = entry["Name"] or secrets.token_hex(32)

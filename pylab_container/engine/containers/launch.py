@@ -302,7 +302,12 @@ def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
         return bundle.Mount(source="tmpfs", destination=mount["Destination"], type="tmpfs", options=options)
     propagation = mount.get("Propagation") or "rprivate"
     if propagation.removeprefix("r") in ("shared", "slave"):
-        _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
+        try:
+            _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
+        except InvalidInput:
+            if not mount.get("MayBePrivate"):
+                raise
+            propagation = "rprivate"
     reading = "rro" if mount.get("ReadOnlyForceRecursive") else "ro"  # mount_setattr(2): with all that lies below
     options = ("bind" if mount.get("NonRecursive") else "rbind", propagation, "rw" if mount["RW"] else reading)
     return bundle.Mount(source=mount["Source"], destination=mount["Destination"], type="bind", options=options)
