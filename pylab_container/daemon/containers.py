@@ -169,7 +169,8 @@ async def changes(call: Call) -> web.Response:
 
 async def start(call: Call) -> web.Response:
     """Start it; 304 where it runs."""
-    if not call.before("1.24") and len(await call.body()) > _EMPTY_BODY:
+    described = len(await call.body()) > _EMPTY_BODY
+    if described and not call.before("1.24"):
         raise InvalidInput(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
             hint="describe the container when it is made",
@@ -179,6 +180,10 @@ async def start(call: Call) -> web.Response:
     if record.state_document()["Running"] and not record.state_document()["Paused"]:
         return web.Response(status=304)
     detach_keys(call.text("detachKeys"))
+    if described:
+        body = await call.document(creation.START)
+        wanted = creation.wanted({"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="")
+        await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:

@@ -108,6 +108,8 @@ CREATE = {**_CONFIG, "HostConfig": _HOST_CONFIG, "NetworkingConfig": {"Endpoints
 """The shape of POST /containers/create."""
 COMMIT = _CONFIG
 """The shape of POST /commit."""
+START = {**_HOST_CONFIG, "HostConfig": _HOST_CONFIG}
+"""The shape of POST /containers/{id}/start, which may have a body until 1.23: a HostConfig, or an object with one."""
 UPDATE = {**shapes.named(" ".join(_REFUSED), shapes.ANY), **_LIMITS}
 """The shape of POST /containers/{id}/update."""
 

@@ -527,3 +527,26 @@ def test_before_1_22_old_clients_are_answered_as_they_expect(api: Api) -> None:
     before, since = (api.at(f"1.{minor}").get(f"/containers/{container_id}/stats", stream=0) for minor in (20, 21))
     assert ("networks" in before.document, before.document["network"]["rx_errors"]) == (False, 0)
     assert ("network" in since.document, since.document["networks"]["eth0"]["rx_errors"]) == (False, 0)
+
+
+def test_until_1_23_a_start_may_bring_another_host_config(api: Api, engine: Engine, tmp_path: Path) -> None:
+    old = api.at("1.23")
+    make(api, "sleep", "1000", name="old", host={"Binds": ["kept:/kept", "lost:/data"], "Memory": 64 << 20})
+    lender = make(api, "sleep", "1000", name="lender", host={"Binds": ["lent:/lent"]})
+    engine.networks.create("net")
+    refused = old.post("/containers/old/start", {"Binds": ["a:/twice", "b:/twice"]})
+    assert (refused.status, "Duplicate mount point: /twice" in refused.body.decode()) == (400, True)
+    assert old.post("/containers/old/start", {"Memory": 1 << 19}).status == 400
+    host = {"Binds": [f"{tmp_path}:/data"], "VolumesFrom": [lender], "NetworkMode": "net"}
+    assert old.post("/containers/old/start", {"HostConfig": host}).status == 204
+    assert old.post("/containers/old/start", {"HostConfig": host}).status == 304
+    shown = api.get("/containers/old/json").document
+    mounts = {mount["Destination"]: mount["Source"] for mount in shown["Mounts"]}
+    assert mounts["/data"] == str(tmp_path)
+    assert mounts["/kept"].endswith("kept/_data")
+    assert mounts["/lent"].endswith("lent/_data")
+    assert list(shown["NetworkSettings"]["Networks"]) == ["net"]
+    assert shown["HostConfig"]["Memory"] == 0
+    own = api.get("/containers/lender/json").document["HostConfig"]
+    assert old.post("/containers/lender/start", {"HostConfig": own}).status == 204
+    assert api.get("/containers/lender/json").document["HostConfig"] == own

@@ -34,7 +34,7 @@ from pylab_container.errors import (
 )
 from pylab_container.formats.hostconfig import DEFAULTS, NETWORK_MODES, network_mode
 from pylab_container.formats.image import Json
-from pylab_container.formats.lifecycle import State
+from pylab_container.formats.lifecycle import Event, State, after
 from pylab_container.formats.mounts import borrow, declared_volume, parse_volume, with_propagation
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.runtime import cgroup
@@ -105,15 +105,11 @@ class ContainerCollection:
             command,
             options,
             image_name=image if isinstance(image, str) else (found.tags or [found.id])[0],
-            host=Host(os.uname().nodename, os.cpu_count() or 1, cgroup.memory_nodes(), cgroup.unsupported_limits()),
+            host=_host(),
             borrowed=self._borrowed(options.get("volumes_from") or ()),
         )
         empty = {name: value for name, value in (config or {}).items() if not value and not made.config.get(name)}
-        host = self._resolved(made.host_config)
-        if host["Links"]:
-            host["Links"] = links.resolve(engine, host["Links"])
-        said = sandbox.resolve(engine, host_config or {})
-        host |= {name: value for name, value in said.items() if value or not host.get(name)}
+        host = self._recorded_host(made.host_config, host_config or {})
         container = self.add(
             container_id,
             found.id,
@@ -125,6 +121,43 @@ class ContainerCollection:
         )
         container.warnings = [*made.warnings, *_unpublished(host)]
         return container
+
+    def redescribe(self, container: Container, options: ContainerOptions, host_config: Mapping[str, Any]) -> None:
+        """Another HostConfig for a container that does not run, as starts had it until version 1.23 of the API.
+
+        Its mounts come on top of those that there are; on another network it leaves the old ones. options and
+        host_config as in create_described(). Raises what that raises, and Conflict while it runs.
+        """
+        engine = self._engine
+        with engine.records.lock(container.id):
+            record = lifetime.settle(engine, lifetime.read(engine, container.id))
+            after(record.state, Event.START, container=record.name, container_id=record.id)
+            made = documents(
+                record.id,
+                {**record.config, "Volumes": None},
+                None,
+                options,
+                image_name=str(record.config.get("Image") or ""),
+                host=_host(),
+                borrowed=self._borrowed(options.get("volumes_from") or ()),
+            )
+            host = {**DEFAULTS, **self._recorded_host(made.host_config, host_config)}
+            mounts = {mount["Destination"]: mount for mount in (*record.mounts, *self._placed(made.mounts))}
+            stays = host["NetworkMode"] == record.host_config.get("NetworkMode")
+            network = record.network if stays else {"Networks": made.networks}
+            record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
+            with engine.volumes.lock():
+                self._make_sources(record)
+                engine.records.save(record)
+
+    def _recorded_host(self, asked: Json, said: Mapping[str, Any]) -> Json:
+        """The HostConfig that is recorded: what was asked for, and how it was said."""
+        host = self._resolved(asked)
+        if host["Links"]:
+            host["Links"] = links.resolve(self._engine, host["Links"])
+        return host | {
+            name: value for name, value in sandbox.resolve(self._engine, said).items() if value or not host.get(name)
+        }
 
     def _resolved(self, host_config: Json) -> Json:
         """A HostConfig that holds what it names: ids of containers, the text of a profile."""
@@ -385,6 +418,10 @@ class ContainerCollection:
                 entry["Source"] = str(self._engine.data_root / "volumes" / entry["Name"] / "_data")
                 entry["Driver"] = "local"
             yield entry
+
+
+def _host() -> Host:
+    return Host(os.uname().nodename, os.cpu_count() or 1, cgroup.memory_nodes(), cgroup.unsupported_limits())
 
 
 def _unpublished(host: Json) -> list[str]:
