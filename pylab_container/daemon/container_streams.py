@@ -218,7 +218,10 @@ def _moment(call: Call, name: str) -> float | None:
 
 async def _send_log(call: Call, container: Container, client: Client, wish: Wish) -> None:
     def read(_: threading.Event) -> Iterator[bytes]:
-        lines = (line for line in container.log_lines() if line.stream in wish.shown)
+        ended = container.record.state not in ALIVE
+        # As in dockerd, a line is in the log once it has ended.
+        whole = (line for line in container.log_lines() if ended or line.data.endswith(b"\n"))
+        lines = (line for line in whole if line.stream in wish.shown)
         return (line.data if wish.raw else frame(line.stream, line.data) for line in lines)
 
     async for batch in Feed(call, read).batches():

@@ -152,6 +152,17 @@ def test_the_log_comes_first_where_it_is_asked_for(api: Api) -> None:
         assert [data for _, data in frames(read_all(one))] == [b"early\n", b"late\n"]
 
 
+def test_a_line_that_has_not_ended_is_not_in_the_log_yet(api: Api) -> None:
+    made = make(api, "sh", "-c", "echo one; printf two; read x; echo; read x", name="asks", OpenStdin=True)
+    api.post("/containers/asks/start")
+    assert soon(lambda: b"two" in api.get("/containers/asks/logs", stdout=1).body)
+    assert frames(api.post("/containers/asks/attach", logs=1, stdout=1).body) == [(1, b"one\n")]
+    with hijacked(api, "/containers/asks/attach", stream=1, stdin=1, stdout=1) as one:
+        one.sendall(b"\n")
+        assert frames(one.recv(100)) == [(1, b"\n")]
+    assert soon(lambda: frames(api.post(f"/containers/{made}/attach", logs=1, stdout=1).body)[1:] == [(1, b"two\n")])
+
+
 def test_a_terminal_comes_as_it_is_and_the_detach_keys_end_the_connection_alone(api: Api) -> None:
     make(api, "sh", name="typed", Tty=True, OpenStdin=True)
     with hijacked(api, "/containers/typed/attach", stream=1, stdin=1, stdout=1, detachKeys="ctrl-a,b") as one:
