@@ -112,9 +112,10 @@ class TreeReader:
             return
         header = self._header(self._name, self._directory, os.lstat(self._directory))
         if header is not None:
+            inside = header.name  # who reads may rename what he gets
             yield header, self._directory
             if header.kind == tar.DIRECTORY:
-                yield from self._walk(self._directory, header.name)
+                yield from self._walk(self._directory, inside)
 
     def _walk(self, directory: bytes, inside: str) -> Iterator[tuple[tar.Header, bytes]]:
         # A stack of our own: trees may be deeper than Python's.

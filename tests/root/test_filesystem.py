@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +188,21 @@ def test_a_volume_is_written_and_read_where_the_container_sees_it(engine: Engine
     assert (work / "back").read_text() == "x"
     with pytest.raises(InvalidInput, match="read-only"):
         cp.to_container(engine, made, "f", "/frozen/")
+
+
+def test_a_link_in_a_volume_leads_out_of_it(engine: Engine, image: Image, work: Path) -> None:
+    (work / "shared").mkdir()
+    (work / "shared/out").symlink_to("/home")
+    options: dict[str, Any] = {"network_mode": "none", "volumes": [f"{work}/shared:/data"]}
+    made, frozen = (
+        engine.containers.create(image, ["true"], read_only=read_only, **options) for read_only in (False, True)
+    )
+    archive = b"".join(made.get_archive("/etc/passwd")[0])
+    made.put_archive("/data/out", io.BytesIO(archive))
+    assert list(members(made.get_archive("/home/passwd")[0])) == ["passwd"]
+    assert list(members(made.get_archive("/data/out/passwd")[0])) == ["passwd"]
+    with pytest.raises(InvalidInput, match="container rootfs is marked read-only"):
+        frozen.put_archive("/data/out", io.BytesIO(archive))
 
 
 # -- cp ----------------------------------------------------------------------------------------

@@ -262,17 +262,21 @@ def mounted(engine: Engine, container: Container) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[Path, str]]:
-    """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own."""
+    """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own.
+
+    write  it is where something is put: a link there is followed, too
+    """
     mounts = _mounts(engine, container)
-    wanted = _without_links(engine, container, path, mounts) if mounts else path
+    place = posixpath.join(path, "") if write else path
+    wanted = _without_links(engine, container, place, mounts) if mounts else path
+    ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
     mount = _covering(mounts, wanted)
     if mount is None:
         with mounted(engine, container) as root:
-            yield root, path
+            yield root, wanted + ending
         return
     if write and not mount.get("RW", True):
         raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
-    ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
     with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
         root, inner = _in_source(mount, wanted)
         yield root, inner + ending
