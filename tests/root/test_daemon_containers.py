@@ -559,5 +559,6 @@ def test_until_1_23_a_start_may_bring_another_host_config(api: Api, engine: Engi
     assert list(shown["NetworkSettings"]["Networks"]) == ["net"]
     assert shown["HostConfig"]["Memory"] == 0
     own = api.get("/containers/lender/json").document["HostConfig"]
+    others: dict[str, list[str]] = {"DnsOptions": [], "DnsSearch": []}
     assert old.post("/containers/lender/start", {"HostConfig": own}).status == 204
-    assert api.get("/containers/lender/json").document["HostConfig"] == own
+    assert api.get("/containers/lender/json").document["HostConfig"] == {**own, "Dns": [], **others}

@@ -142,6 +142,7 @@ class ContainerCollection:
                 borrowed=self._borrowed(options.get("volumes_from") or ()),
             )
             host = {**DEFAULTS, **self._recorded_host(made.host_config, host_config)}
+            host |= {name: host[name] or [] for name in ("Dns", "DnsOptions", "DnsSearch")}  # as moby has it then
             mounts = {mount["Destination"]: mount for mount in (*record.mounts, *self._placed(made.mounts))}
             stays = host["NetworkMode"] == record.host_config.get("NetworkMode")
             network = record.network if stays else {"Networks": made.networks}
