@@ -104,7 +104,13 @@ ENDPOINT = {
     "MacAddress": str,
 }
 """The shape of an EndpointSettings, as far as it is the client's to choose."""
-CREATE = {**_CONFIG, "HostConfig": _HOST_CONFIG, "NetworkingConfig": {"EndpointsConfig": {"*": ENDPOINT}}}
+CREATE = {
+    **_HOST_CONFIG,
+    **_CONFIG,
+    "Cpuset": str,
+    "HostConfig": _HOST_CONFIG,
+    "NetworkingConfig": {"EndpointsConfig": {"*": ENDPOINT}},
+}
 """The shape of POST /containers/create."""
 COMMIT = _CONFIG
 """The shape of POST /commit."""
@@ -139,7 +145,7 @@ def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
 
     shares_ipc  where nothing is said of its IPC, others may join it: so it was until 1.39
     """
-    host = fields.child(body, "HostConfig")
+    host = _host(body)
     if shares_ipc and not fields.text(host, "IpcMode"):
         host = {**host, "IpcMode": "shareable"}
     _refuse_unknown(body, host)
@@ -161,6 +167,16 @@ def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
         host_config=_recorded_of_host(host),
         networks=_endpoints(fields.child(body, "NetworkingConfig")),
     )
+
+
+def _host(body: Json) -> Json:
+    """HostConfig. Very old clients have none but its fields beside it, or some of them (moby runconfig, 20.10)."""
+    inner = fields.child(body, "HostConfig")
+    moved = ("CpuShares", "CpusetCpus", "Memory", "MemorySwap", "VolumeDriver") if inner else _HOST_CONFIG.keys()
+    outer = {name: body[name] for name in moved if body.get(name)}
+    if cpus := fields.text(body, "Cpuset"):
+        outer.setdefault("CpusetCpus", cpus)
+    return {**inner, **{name: value for name, value in outer.items() if not inner.get(name)}}
 
 
 def _called(name: str) -> str | None:

@@ -139,8 +139,10 @@ def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
     if kind not in options:
         raise _invalid_mount(kind, "mount type unknown")
     for name, value in document.items():
-        if name in options.values() and name != options[kind] and value:
-            raise _invalid_mount(kind, f"exactly one of {options[kind]} may be specified")
+        foreign = name in options.values() and name != options[kind]
+        strict = name == "BindOptions" or (name, kind) == ("VolumeOptions", "bind")  # as moby is: not even empty ones
+        if foreign and (value or (strict and value is not None)):
+            raise _invalid_mount(kind, f"field {name} must not be specified")
         if name not in ("Type", "Source", "Target", "ReadOnly", "Consistency", *options.values()):
             raise _invalid_mount(kind, f"unknown field {name}")
     for name, value in (document.get(options[kind]) or {}).items():

@@ -162,6 +162,8 @@ def test_a_path_with_dots_is_the_path_it_means() -> None:
         {"Type": "bind", "Target": "/x"},
         {"Type": "tmpfs", "Source": "/here", "Target": "/x"},
         {"Type": "volume", "Source": "v", "Target": "/x", "BindOptions": {"Propagation": "rshared"}},
+        {"Type": "volume", "Source": "v", "Target": "/x", "BindOptions": {}},
+        {"Type": "bind", "Source": "/here", "Target": "/x", "VolumeOptions": {}},
         {"Type": "bind", "Source": "/here", "Target": "/x", "BindOptions": {"Propagation": "far"}},
         {"Type": "volume", "Source": "a/b", "Target": "/x"},
     ],

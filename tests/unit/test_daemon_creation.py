@@ -37,6 +37,13 @@ def test_fields_are_found_in_any_case_as_go_finds_them() -> None:
     assert wanted(hostconfig={"memory": 64 << 20}).options["mem_limit"] == 64 << 20
 
 
+def test_what_very_old_clients_say_of_the_host_stands_beside_its_config() -> None:
+    alone = wanted(Memory=64 << 20, Cpuset="0", Binds=["data:/data"]).options
+    assert (alone["mem_limit"], alone["cpuset_cpus"], alone["volumes"]) == (64 << 20, "0", ["data:/data"])
+    both = wanted(Memory=64 << 20, CpuShares=7, Binds=["data:/data"], HostConfig={"Memory": 32 << 20}).options
+    assert (both["mem_limit"], both["cpu_shares"], both["volumes"]) == (32 << 20, 7, [])
+
+
 @pytest.mark.parametrize("nothing", [None, 0, "", False, [], {}, [0, 0]], ids=repr)
 def test_a_field_of_docker_that_asks_for_nothing_is_taken_and_so_is_one_that_docker_has_not(nothing: object) -> None:
     assert wanted(OfTomorrow=1, HostConfig={"OfTomorrow": 1, "StorageOpt": nothing}).image == "busybox:1"
