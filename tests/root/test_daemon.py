@@ -119,7 +119,7 @@ def test_a_build_may_name_its_context(
     ("path", "status", "words"),
     [
         ("{site}/nosuch", 404, "error downloading remote context"),
-        ("http://127.0.0.1:9/x", 500, "Connection refused"),
+        ("http://127.0.0.1:9/x", 500, "connection refused"),
         ("nosuch", 400, "remoteURL (nosuch) could not be recognized as URL"),
         ("{site}/x.git#main", 500, "git fetch failed"),
     ],
