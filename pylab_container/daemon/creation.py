@@ -83,11 +83,12 @@ _HOST_CONFIG = {
         "Cgroup CgroupnsMode ContainerIDFile IpcMode NetworkMode PidMode UTSMode UsernsMode VolumeDriver", str
     ),
     **shapes.named(
-        "Binds CapAdd CapDrop DeviceCgroupRules Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links MaskedPaths "
+        "Binds DeviceCgroupRules Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links MaskedPaths "
         "ReadonlyPaths SecurityOpt VolumesFrom",
         [str],
     ),
     **shapes.named("Annotations Sysctls Tmpfs", shapes.NAMES),
+    **shapes.named("CapAdd CapDrop", shapes.WORDS),
     "ConsoleSize": [int],
     "DeviceRequests": [
         {"Driver": str, "Count": int, "DeviceIDs": [str], "Capabilities": [[str]], "Options": shapes.NAMES}

@@ -40,6 +40,7 @@ def test_fields_are_found_in_any_case_as_go_finds_them() -> None:
 def test_what_very_old_clients_say_of_the_host_stands_beside_its_config() -> None:
     alone = wanted(Memory=64 << 20, Cpuset="0", Binds=["data:/data"]).options
     assert (alone["mem_limit"], alone["cpuset_cpus"], alone["volumes"]) == (64 << 20, "0", ["data:/data"])
+    assert wanted(CapAdd="NET_ADMIN", HostConfig=None).options["cap_add"] == ["NET_ADMIN"]
     both = wanted(Memory=64 << 20, CpuShares=7, Binds=["data:/data"], HostConfig={"Memory": 32 << 20}).options
     assert (both["mem_limit"], both["cpu_shares"], both["volumes"]) == (32 << 20, 7, [])
 
