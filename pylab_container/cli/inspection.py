@@ -124,5 +124,4 @@ def _sizes(engine: Engine, name: str) -> Json:
     from pylab_container.engine import usage
 
     container = engine.containers.get(name)
-    written = usage.writable_size(engine, container)
-    return {"SizeRw": written, "SizeRootFs": written + (container.image.size if container.record.image else 0)}
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))

@@ -131,9 +131,8 @@ def _mount(mount: Mapping[str, Any], *, full: bool) -> str:
 def _size(engine: Engine, container: Container) -> str:
     from pylab_container.engine import usage
 
-    written = usage.writable_size(engine, container)
-    image = container.image.size if container.record.image else 0
-    return f"{sizes.human(written)} (virtual {sizes.human(written + image)})"
+    written, whole = usage.container_sizes(engine, container)
+    return f"{sizes.human(written)} (virtual {sizes.human(whole)})"
 
 
 def _image(engine: Engine, name: str, image_id: str, *, full: bool) -> str:

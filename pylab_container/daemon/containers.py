@@ -136,8 +136,7 @@ class _ImageNames:
 def _sizes(engine: Engine, container: Container) -> Json:
     from pylab_container.engine import usage
 
-    written = usage.writable_size(engine, container)
-    return {"SizeRw": written, "SizeRootFs": written + (container.image.size if container.record.image else 0)}
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
 
 
 async def inspect(call: Call) -> web.Response:

@@ -230,6 +230,13 @@ def writable_size(engine: Engine, container: Container) -> int:
         return sum(len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size for header in members)
 
 
+def container_sizes(engine: Engine, container: Container) -> tuple[int, int]:
+    """Bytes that a container has written, and those of its whole root. Its image may be gone, its layers are not."""
+    written = writable_size(engine, container)
+    below = engine.layers.writable(container.id).parent
+    return written, written + sum(layer.size for layer in engine.layers.chain(below))
+
+
 def directory_size(top: str) -> int:
     """Bytes of file content in a tree; a file with several names counts once, no link is followed."""
     counted: set[tuple[int, int]] = set()

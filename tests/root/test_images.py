@@ -20,6 +20,7 @@ import zstandard
 from pylab_container import Engine
 from pylab_container.engine.images.collection import Removal
 from pylab_container.engine.images.image import Image
+from pylab_container.engine.usage import container_sizes
 from pylab_container.errors import ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.formats.events import ImageChanged, LayerRegistered
 from pylab_container.formats.timestamps import parse_rfc3339
@@ -283,9 +284,28 @@ def test_an_image_that_a_container_uses_is_not_removed(engine: Engine, image: Im
         engine.images.remove("busybox:1")
     with pytest.raises(InUse, match="must be forced"):
         engine.images.remove(image.id)
-    assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")]
+
+
+def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_with_the_container(
+    engine: Engine, image: Image
+) -> None:
+    container = engine.containers.run(image, ["sh", "-c", "echo $((40+2)) > /answer; exec sleep 100"], detach=True)
+    running = engine.containers.run(image, ["sleep", "100"], detach=True)
+    assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")], "one runs"
+    running.remove(force=True)
+    container.kill()
+    assert engine.images.remove(image.id, force=True) == [Removal("Deleted", image.id)]
+    assert engine.images.list(all=True) == []
+    with pytest.raises(ImageNotFound):
+        container.commit()
+    written, whole = container_sizes(engine, container)
+    assert written == len("42\n") < whole
+    assert engine.fsck() == []
     container.start()
+    assert container.exec_run(["cat", "/answer"]).output == b"42\n"
+    assert list(engine.layers.all())
     container.remove(force=True)
+    assert list(engine.layers.all()) == []
 
 
 def test_an_image_with_children_stays_without_its_name(engine: Engine, image: Image) -> None:

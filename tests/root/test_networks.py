@@ -520,6 +520,12 @@ def test_two_networks_cannot_have_one_bridge(engine: Engine, clean: None) -> Non
 # -- IPv6 ---------------------------------------------------------------------------------------
 
 
+def test_a_gateway_of_one_link_leads_out_over_it(engine: Engine, start: Start) -> None:
+    engine.networks.create("link", enable_ipv6=True, subnet="fe80::/64", gateway="fe80::1001:1")
+    inside = start(network="link", ipv6_address="fe80::1001:102").exec_run(["ip", "-6", "route", "show", "default"])
+    assert b"default via fe80::1001:1 dev eth0" in inside.output
+
+
 def test_a_network_with_ipv6_gives_addresses_and_publishes(engine: Engine, start: Start) -> None:
     engine.networks.create("six", enable_ipv6=True, subnet="fd00:213::/64")
     port = free_port()

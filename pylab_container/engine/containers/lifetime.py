@@ -19,7 +19,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ from pylab_container.engine import failures, recovery
 from pylab_container.engine.containers import launch, remap
 from pylab_container.engine.networks import attachment_events, endpoints, names
 from pylab_container.engine.volumes import mounts as volume_mounts
-from pylab_container.errors import Conflict, ContainerNotFound, LabError
+from pylab_container.errors import Conflict, ContainerNotFound, CorruptStore, LabError
 from pylab_container.formats import health
 from pylab_container.formats.events import ContainerChanged
 from pylab_container.formats.image import Json
@@ -317,7 +317,7 @@ def release(engine: Engine, record: ContainerRecord) -> None:
 
 def remove(engine: Engine, record: ContainerRecord, *, volumes: bool) -> None:
     """Under the lock: a container that does not run goes; with volumes, those without a name go too."""
-    with recovery.changing(engine, record.id, record.mounts if volumes else ()):
+    with _orphaned_layers(engine, record), recovery.changing(engine, record.id, record.mounts if volumes else ()):
         # First of all it is no container any more: half of one must not look like a whole one.
         engine.records.forget(record.id)
         if volumes and record.mounts:
@@ -325,6 +325,18 @@ def remove(engine: Engine, record: ContainerRecord, *, volumes: bool) -> None:
         engine.layers.remove_writable(record.id)
         engine.records.remove(record.id)
     tell(engine, "removed", record)
+
+
+@contextlib.contextmanager
+def _orphaned_layers(engine: Engine, record: ContainerRecord) -> Iterator[None]:
+    """The layers of an image that was removed by force go with the last container that is made of them."""
+    if not record.image or engine.image_store.exists(record.image):
+        yield
+        return
+    with recovery.making(engine) as lease:
+        with contextlib.suppress(CorruptStore):
+            lease.claim("layer", engine.layers.writable(record.id).parent)
+        yield
 
 
 def end_by_force(engine: Engine, record: ContainerRecord) -> None:

@@ -461,7 +461,7 @@ class ImageCollection:
             elif not force:
                 self._check_unused(image, chosen[0])
             untagged = [self._untag(reference, image.id) for reference in names]
-            return untagged + self._delete(image, lease, prune=not noprune)
+            return untagged + self._delete(image, lease, prune=not noprune, force=force)
 
     def history(self, name: str) -> Sequence[HistoryEntry]:
         """How the named image came about, the newest step first."""
@@ -569,10 +569,14 @@ class ImageCollection:
         store = self._engine.image_store
         return [child for child in store.all() if store.parent(child) == image_id]
 
-    def _delete(self, image: Image, lease: Lease, *, prune: bool) -> builtins.list[Removal]:
-        """Delete an image without names, its layers that nobody else needs, and untagged parents."""
-        if self._children(image.id) or self._used(image.id):
-            return []  # forced: the names are gone, the image stays for those who need it
+    def _delete(self, image: Image, lease: Lease, *, prune: bool, force: bool = False) -> builtins.list[Removal]:
+        """Delete an image without names, its layers that nobody else needs, and untagged parents.
+
+        force  also one that stopped containers use: they keep its layers, and their own copy of its configuration
+        """
+        users = self._users(image)
+        if self._children(image.id) or any(record.pid or not force for record in users):
+            return []  # the names are gone, the image stays for those who need it
         store = self._engine.image_store
         parent, chains = store.parent(image.id), []
         with contextlib.suppress(CorruptStore):  # a damaged image can be removed, too
@@ -586,9 +590,6 @@ class ImageCollection:
         if prune and parent and parent in set(store.all()) and parent not in tagged:
             removals += self._delete(Image(self._engine, parent), lease, prune=True)
         return removals
-
-    def _used(self, image_id: str) -> bool:
-        return any(record.image == image_id for record in self._engine.records.all())
 
 
 def _key(name: str) -> references.Reference | None:

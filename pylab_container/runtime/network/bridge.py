@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import re
@@ -194,10 +195,12 @@ class Bridge:
 
         def work() -> None:
             with Netlink() as kernel:
+                interface, index = endpoint.interface, socket.if_nametoindex(endpoint.interface)
                 for gateway in filter(None, (endpoint.gateway, endpoint.gateway6)):
+                    route = functools.partial(netlink.default_route, gateway, interface, index, inside=enter)
                     with contextlib.suppress(RuntimeFailed):  # there was none
-                        kernel.apply([netlink.default_route(gateway, inside=enter, delete=True)], self._emit)
-                    kernel.apply([netlink.default_route(gateway, inside=enter)], self._emit)
+                        kernel.apply([route(delete=True)], self._emit)
+                    kernel.apply([route()], self._emit)
 
         with network_namespace(pid) as namespace:
             netlink.in_namespace(namespace, work)
@@ -208,9 +211,8 @@ class Bridge:
         With br_netfilter the bridge itself sends the packet to where DNAT leads it, and a bridge sends nothing
         back through the port that it came from, unless the port is in hairpin mode (bridge(8)).
         """
-        with contextlib.suppress(OSError):  # it has ended
-            Path(f"/sys/class/net/{endpoint.host_interface}/brport/hairpin_mode").write_text("1")
-            self._emit(NetworkChanged(f"bridge link set dev {endpoint.host_interface} hairpin on"))
+        with contextlib.suppress(RuntimeFailed), Netlink() as kernel:  # it has ended
+            kernel.apply([netlink.set_port(endpoint.host_interface, "hairpin")], self._emit)
 
     def remove(self) -> None:
         """Remove the bridge and its rules, as far as they exist. Raises InUse while a container is connected."""
@@ -411,17 +413,12 @@ class Bridge:
         )
         try:
             joined = netlink.join_bridge(host, alias=alias, bridge=bridge.index, told=told)
-            kernel.apply([pair, joined], self._emit)
-            if not self._connectivity:
-                self._isolate(host)
+            # Frames between two isolated ports of a bridge are dropped by it; netfilter never sees them.
+            alone = [] if self._connectivity else [netlink.set_port(host, "isolated")]
+            kernel.apply([pair, joined, *alone], self._emit)
         except BaseException:
             self._delete_link(kernel, host)
             raise
-
-    def _isolate(self, host_interface: str) -> None:
-        """Frames between two isolated ports of a bridge are dropped by it (bridge(8)); netfilter never sees them."""
-        Path(f"/sys/class/net/{host_interface}/brport/isolated").write_text("1")
-        self._emit(NetworkChanged(f"bridge link set dev {host_interface} isolated on"))
 
     def _configure(self, endpoint: Endpoint, pid: int, link_local: Sequence[str], *, leads_out: bool) -> None:
         """Inside the container's network namespace: addresses, links up, the way out."""
@@ -455,7 +452,7 @@ class Bridge:
             changes.append(netlink.add_address(index, interface, address, length, inside=enter))
         if leads_out:
             gateways = filter(None, (endpoint.gateway, endpoint.gateway6))
-            changes += [netlink.default_route(gateway, inside=enter) for gateway in gateways]
+            changes += [netlink.default_route(gateway, interface, index, inside=enter) for gateway in gateways]
         with Netlink() as kernel:
             kernel.apply(changes, self._emit)
 

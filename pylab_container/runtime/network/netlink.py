@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import ipaddress
 import os
 import shlex
 import socket
@@ -245,6 +246,18 @@ def join_bridge(name: str, *, alias: str, bridge: int, told: str) -> Change:
     return Change(message, f"ip link set {name} {told} up")
 
 
+def set_port(name: str, option: str) -> Change:
+    """Switch an option of a bridge's port on: hairpin or isolated (bridge(8)).
+
+    By netlink, as everything here: /sys may show another network namespace's interfaces.
+    """
+    attribute = {"hairpin": "IFLA_BRPORT_MODE", "isolated": "IFLA_BRPORT_ISOLATED"}[option]
+    data = {"attrs": [(attribute, 1)]}
+    info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
+    message = _message(ifinfmsg(), _NEW_LINK, {"IFLA_IFNAME": name, "IFLA_LINKINFO": info})
+    return Change(message, f"bridge link set dev {name} {option} on")
+
+
 def set_alias(name: str, alias: str) -> Change:
     """Write down what an interface is for; the kernel makes nothing of it."""
     message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias})
@@ -280,17 +293,20 @@ def add_address(
     return Change(message, f"{inside}ip {words}{' nodad' if is_six else ''}")
 
 
-def default_route(gateway: str, *, inside: str = "", delete: bool = False) -> Change:
-    """Add the way out, or take it away."""
+def default_route(gateway: str, interface: str, index: int, *, inside: str = "", delete: bool = False) -> Change:
+    """Add the way out, or take it away. Of fe80::… there is one on each link, so that it needs the interface's name."""
     is_six = ":" in gateway
-    attributes = {} if delete else {"RTA_GATEWAY": gateway}
+    attributes: dict[str, Any] = {} if delete else {"RTA_GATEWAY": gateway}
+    on_link = not delete and ipaddress.ip_address(gateway).is_link_local
+    if on_link:
+        attributes["RTA_OIF"] = index
     message = _message(rtmsg(), _DELETE_ROUTE if delete else _NEW_ROUTE, attributes, create=not delete)
     message["family"] = socket.AF_INET6 if is_six else socket.AF_INET
     message["table"] = 254  # main
     message["scope"] = 255 if delete else 0  # RT_SCOPE_NOWHERE matches any
     if not delete:
         message["proto"], message["type"] = _BOOT, 1
-    words = "del default" if delete else f"add default via {gateway}"
+    words = "del default" if delete else f"add default via {gateway}{f' dev {interface}' if on_link else ''}"
     return Change(message, f"{inside}ip {'-6 ' if is_six else ''}route {words}")
 
 
