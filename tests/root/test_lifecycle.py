@@ -176,6 +176,7 @@ def test_update_changes_the_limits_of_what_runs(engine: Engine, image: Image) ->
     assert cgroup_value(container, "cpu", "cpu.cfs_quota_us") == "50000"
     container.update(pids_limit=-1)
     assert cgroup_value(container, "pids", "pids.max") == "max"
+    assert container.attrs["HostConfig"]["PidsLimit"] == 0
     with pytest.raises(Conflict, match="smaller than already set memoryswap"):
         container.update(mem_limit="128m")
     with pytest.raises(TypeError):

@@ -34,7 +34,8 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> list[
         changes, warnings = _possible(options)
         host_config = _changed(record, changes, options)
         if record.state in ALIVE and host_config != record.host_config:
-            engine.runc.update(container.id, bundle.cgroup_limits(sandbox.limits(host_config)))
+            unlimited = {"PidsLimit": host_config.get("PidsLimit") or -1}  # runc leaves as it is what it is not told
+            engine.runc.update(container.id, bundle.cgroup_limits(sandbox.limits({**host_config, **unlimited})))
         updated = engine.records.update(record, host_config=host_config)
     lifetime.tell(engine, "updated", updated)
     return warnings
@@ -44,7 +45,7 @@ def _possible(options: UpdateOptions) -> tuple[Json, list[str]]:
     """The fields of HostConfig that are to change, as far as the kernel has such limits."""
     wanted = resources(options, processors=os.cpu_count() or 1, memory_nodes=cgroup.memory_nodes())
     if options.get("pids_limit") is not None and wanted.get("PidsLimit") is None:
-        wanted["PidsLimit"] = -1  # a limit that was there must be told to go
+        wanted["PidsLimit"] = 0  # none, as dockerd writes it down
     return limits.discard(wanted, cgroup.unsupported_limits())
 
 
