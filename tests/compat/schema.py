@@ -85,8 +85,6 @@ CHANGES = (
     Change("Mount.BindOptions.ReadOnlyNonRecursive", since="1.44", what=_TRUTH),
     Change("Mount.BindOptions.ReadOnlyForceRecursive", since="1.44", what=_TRUTH),
     Change("EndpointSettings.DNSNames", since="1.44", what=_TEXTS),
-    Change("Image.Container", until="1.45"),
-    Change("Image.ContainerConfig", until="1.45"),
     Change("Mount.VolumeOptions.Subpath", since="1.45", what=_TEXT),
 )
 

@@ -215,7 +215,7 @@ def test_the_fields_of_an_image_are_those_of_the_version(populated: Pair, versio
     listed, inspected = api.get("/images/json").document[0], api.get("/images/busybox:1/json").document
     old = version in ("1.24", "1.41", "1.42", "1.43")
     assert ("VirtualSize" in listed, "VirtualSize" in inspected) == (old, old)
-    assert ("ContainerConfig" in inspected) is (version != "1.45")
+    assert "ContainerConfig" in inspected, "in 1.45, too: scripts ask for it"
 
 
 def test_what_one_has_saved_the_other_one_loads(populated: Pair) -> None:
