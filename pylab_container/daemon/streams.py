@@ -38,17 +38,21 @@ class Body(io.RawIOBase):
     def __init__(self, call: Call) -> None:
         self._content = call.request.content
         self._loop = asyncio.get_running_loop()
+        self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self._ended:  # readers of archives look for more several times, and aiohttp takes that for a loop
+            return 0
         view = memoryview(buffer).cast("B")
         future = asyncio.run_coroutine_threadsafe(self._content.read(min(len(view), _PIECE)), self._loop)
         try:
             data = future.result()
         except (OSError, asyncio.CancelledError, web.RequestPayloadError) as error:
             raise InvalidInput("the request's body ended early", hint="the client went away") from error
+        self._ended = len(view) > 0 and not data
         view[: len(data)] = data
         return len(data)
 

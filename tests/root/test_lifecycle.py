@@ -369,7 +369,6 @@ def test_a_killed_check_is_replaced_by_whoever_looks_at_the_container(
 @pytest.mark.parametrize(
     ("healthcheck", "words"),
     [
-        ({"test": ["RUN", "x"]}, "Unknown type 'RUN'"),
         ({"test": "true", "interval": 1000}, "Interval in Healthcheck cannot be less than 1ms"),
         ({"test": "true", "retries": -1}, "Retries in Healthcheck cannot be negative"),
         ({"test": "true", "colour": "red"}, "unknown field colour"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -52,8 +53,10 @@ def network(engine: Engine) -> Iterator[Network]:
 
 
 def free_port() -> int:
-    with socket.create_server(("0.0.0.0", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port below those that the kernel gives to connections (ip_local_port_range), which come and go at any time."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", random.randint(10_000, 32_000))) as server:
+            return int(server.getsockname()[1])
 
 
 def get(address: str, seconds: float = 5) -> str:
