@@ -240,6 +240,16 @@ def test_an_endpoint_has_the_hardware_address_and_the_link_local_addresses_that_
     assert "DesiredMacAddress" not in settings
 
 
+@pytest.mark.parametrize("address", ["169.253.5.5", "2001:db8::89"])
+def test_an_address_of_a_link_must_be_one(engine: Engine, web: Network, start: Start, address: str) -> None:
+    with pytest.raises(InvalidInput, match=f"invalid link local IP address: {address}"):
+        start(link_local_ips=[address])
+    member = start()
+    with pytest.raises(InvalidInput, match=f"invalid link local IP address: {address}"):
+        web.connect(member, link_local_ips=[address])
+    assert list(member.attrs["NetworkSettings"]["Networks"]) == ["bridge"]
+
+
 def test_names_that_are_taken_or_cannot_be_are_refused(engine: Engine, web: Network) -> None:
     with pytest.raises(Conflict, match="already exists"):
         engine.networks.create("web")

@@ -262,7 +262,8 @@ def _refuse_connection(network: Network, record: ContainerRecord, wish: Json) ->
 
 
 def _refuse_wish(network: Network, wish: Json) -> None:
-    """Addresses are chosen for the default bridge, and in a subnet that nobody chose."""
+    """Raises InvalidInput where addresses are chosen for the user: on the default bridge, and in a subnet that nobody
+    chose; and for a link's address that is none."""
     chosen = wish.get("IPAMConfig") or {}
     addresses = chosen.get("IPv4Address") or chosen.get("IPv6Address")
     if network.is_predefined:
@@ -272,6 +273,11 @@ def _refuse_wish(network: Network, wish: Json) -> None:
             "user specified IP address is supported only when connecting to networks with user configured subnets",
             hint="labctr network create --subnet",
         )
+    for text in chosen.get("LinkLocalIPs") or ():
+        import ipaddress  # slow to import, and seldom needed
+
+        if not ipaddress.ip_address(text).is_link_local:
+            raise InvalidInput(f"invalid link local IP address: {text}", hint="write 169.254.x.y, or fe80::…")
 
 
 def _use_another_exit(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> Json:
