@@ -17,7 +17,7 @@ _NO_CGROUP = "or the cgroup is not mounted"
 _CFS = "CPU CFS scheduler. CPU period/quota discarded"
 _CPUSET = f"cpuset {_NO_CGROUP}. Cpuset discarded"
 
-# {field: (its value where it is discarded, what the kernel does not support, and what becomes of it)}
+# {field: (its value where it is discarded, the words: what the kernel does not support, and what becomes of it)}
 _DISCARDED: Mapping[str, tuple[Any, str]] = {
     "Memory": (0, f"memory limit capabilities {_NO_CGROUP}. Limitation discarded"),
     "MemorySwap": (-1, f"swap limit capabilities {_NO_CGROUP}. Memory limited without swap"),
@@ -72,6 +72,8 @@ def discard(host_config: Mapping[str, Any], unsupported: Collection[str]) -> tup
                 kept["MemorySwap"] = -1
             told[f"Your kernel does not support {words}."] = None
         told |= dict.fromkeys(_remarks_after(kept, field))
+    if kept.get("CpuPercent"):
+        kept["CpuPercent"] = 0  # Windows alone has it
     _check(kept)
     return kept, list(told)
 
@@ -85,15 +87,16 @@ def _is_asked(host_config: Mapping[str, Any], field: str) -> bool:
 
 
 def _remarks(host_config: Mapping[str, Any], field: str) -> Iterator[str]:
+    """What moby says of a field as it was asked for."""
     if field == "KernelMemory" and (host_config.get(field) or 0) > 0:
         yield _KERNEL_MEMORY
 
 
-def _remarks_after(host_config: Json, field: str) -> Iterator[str]:
+def _remarks_after(host_config: Mapping[str, Any], field: str) -> Iterator[str]:
+    """What moby says once it is known whether the field stays."""
     if field == "OomKillDisable" and host_config.get(field) and not host_config.get("Memory"):
         yield _ENDLESS_OOM
     if field == "CpuQuota" and host_config.get("CpuPercent"):
-        host_config["CpuPercent"] = 0  # Windows knows it
         yield _PERCENT
 
 

@@ -45,7 +45,7 @@ def unsupported_limits() -> frozenset[str]:
 
 def swap_is_limited() -> bool:
     """Whether the kernel counts swap for a cgroup (version 1: memory.memsw; 2: where there is memory.swap.max)."""
-    if (_TOP / "cgroup.controllers").exists():
+    if cgroup_version() == "2":
         return any(_TOP.glob("*/memory.swap.max"))
     return (_TOP / "memory/memory.memsw.limit_in_bytes").exists()
 
