@@ -229,7 +229,10 @@ def _swappiness(host_config: Mapping[str, Any]) -> int | None:
 
 
 def devices(record: ContainerRecord) -> list[bundle.Device]:
-    """The devices of --device, or of the whole machine with --privileged. Raises InvalidInput where there is none."""
+    """The devices of --device, or of the whole machine with --privileged.
+
+    Raises InvalidInput where there is none, RuntimeFailed where a driver is to choose them.
+    """
     for request in record.host_config.get("DeviceRequests") or ():
         _refuse_request(request)
     if privileged(record):
