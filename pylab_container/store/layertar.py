@@ -500,6 +500,11 @@ def inside(name: str) -> str:
     return "" if path == "." else path
 
 
+def clamped(name: str) -> str:
+    """A member's name relative to a root in which it lands, "" for the root; .. of the root is the root."""
+    return posixpath.normpath("/" + name).lstrip("/")
+
+
 def _finish_file(fd: int, header: tar.Header) -> None:
     # In this order: chown(2) clears set-id bits and file capabilities.
     os.fchown(fd, header.uid, header.gid)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -326,6 +328,19 @@ def two(apis: tuple[Api, Api]) -> tuple[Api, Api]:
             assert api.post("/containers/create", body, name=name).status == 201
         assert api.post("/containers/runs/start").status == 204
     return apis
+
+
+@pytest.mark.parametrize(("path", "name", "lands"), [("/", "../../up", "/up"), ("/tmp", "../../out", "/out"),
+                                                     ("/tmp", "deep/../in", "/tmp/in")])  # fmt: skip
+def test_an_archive_that_climbs_ends_where_dockers_does(two: tuple[Api, Api], path: str, name: str, lands: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    put = [api.request("PUT", "/containers/made/archive", archive.getvalue(), parameters={"path": path}) for api in two]
+    # That the archive is to blame dockerd says with 500.
+    assert (put[0].status, put[1].status) == ((200, 200) if lands.startswith(path) else (500, 400))
+    there = [api.request("GET", "/containers/made/archive", parameters={"path": lands}).status for api in two]
+    assert there == [put[0].status if put[0].status == 200 else 404] * 2
 
 
 def _shape(value: Any) -> Any:

@@ -119,6 +119,14 @@ def test_a_file_that_is_not_in_the_context_ends_a_build_with_a_line(populated: P
         assert answer.lines[-1]["errorDetail"]["message"] == answer.lines[-1]["error"]
 
 
+def test_a_context_that_climbs_stays_in_itself(populated: Pair) -> None:
+    body = context("FROM busybox:1\nCOPY up deep/up /\nRUN cat /up\n", **{"../up": "u", "deep/../../deep/./up": "d\n"})
+    ours, docker = populated.request("POST", "/build", body, parameters={"rm": 1, "nocache": 1})
+    assert ours.status == docker.status == 200
+    assert told(ours) == told(docker)
+    assert "d" in told(ours)[0]
+
+
 def test_what_was_built_looks_the_same(populated: Pair) -> None:
     populated.request("POST", "/build", context(STEPS, f="file"), parameters={"t": "looked:1"})
     for path in ("/images/looked:1/json", "/images/looked:1/history"):

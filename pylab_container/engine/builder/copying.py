@@ -32,7 +32,7 @@ from pylab_container.formats.filemode import FileMode
 from pylab_container.host import linux
 from pylab_container.host.files import remove_tree
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader
+from pylab_container.store.layertar import Extractor, TarReader, clamped
 from pylab_container.store.whiteouts import WHITEOUT
 
 _MOST_LINKS = 255
@@ -362,7 +362,7 @@ def _unpack(entry: Entry, tree: _Tree, target: str) -> None:
 
 
 def _extract(extractor: Extractor, archive: TarReader, header: tar.Header, top: int) -> None:
-    header.name = _clamped(header.name)
+    header.name = clamped(header.name)
     directory, name = posixpath.split(header.name)
     if name.startswith(WHITEOUT):
         with contextlib.suppress(FileNotFoundError), _inside(top, directory or ".") as parent:
@@ -371,7 +371,7 @@ def _extract(extractor: Extractor, archive: TarReader, header: tar.Header, top: 
     header.mtime = max(header.mtime, 0)
     header.xattrs = {name: value for name, value in header.xattrs.items() if name == CAPABILITY}
     if header.kind == tar.LINK:
-        header.link = _clamped(header.link)
+        header.link = clamped(header.link)
     extractor.create(header)
     for chunk in archive.content():
         extractor.write(chunk)
@@ -386,11 +386,6 @@ def _inside(top: int, path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _clamped(name: str) -> str:
-    """A member's name, where .. of the top is the top."""
-    return posixpath.normpath("/" + name).lstrip("/")
 
 
 # ---- the tree that is written --------------------------------------------------------

@@ -27,7 +27,7 @@ from pylab_container.host import linux
 from pylab_container.host.spool import ahead
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
-from pylab_container.store.layertar import Extractor, MemberSource, TarReader, inside
+from pylab_container.store.layertar import Extractor, MemberSource, TarReader, clamped, inside
 from pylab_container.store.treetar import TreeReader
 
 if TYPE_CHECKING:
@@ -217,17 +217,21 @@ def extract(
 ) -> int:
     """Extract members below a directory of the extractor's root; returns the bytes of tar.
 
+    A name may climb as far as a path may: .. of the root is the root, and out of another directory it does not lead.
+
     change  may alter each header before its file is made
+
+    Raises InvalidArchive.
     """
-    total = 0
+    relative, total = inside if directory else clamped, 0
     for header in members:
         total += len(members.raw) + header.size
-        name = inside(header.name)
+        name = relative(header.name)
         if not name:
             continue
         header.name = posixpath.join(directory, name)
         if header.kind == tar.LINK:
-            header.link = posixpath.join(directory, inside(header.link))
+            header.link = posixpath.join(directory, relative(header.link))
         if change:
             change(header)
         extractor.create(header)
