@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -23,6 +24,8 @@ async def stream(call: Call) -> web.StreamResponse:
     if since is not None and until is not None and since > until:
         times = call.text("since"), call.text("until")
         raise InvalidInput(f"`since` time ({times[0]}) cannot be after `until` time ({times[1]})", hint="swap them")
+    if since is None and until is None:
+        since = time.time()  # before the answer begins: its client may act on that, and waits for what then happens
     # dockerd takes a filter that it does not know for none.
     filters = {name: values for name, values in call.filters().items() if name in event_log.FILTERS}
 
