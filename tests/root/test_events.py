@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -16,6 +17,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine import event_log
 from pylab_container.engine.event_log import EventLog
+from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.events import (
     ContainerChanged,
@@ -28,6 +30,7 @@ from pylab_container.formats.events import (
     VolumeMounted,
     VolumeUnmounted,
 )
+from pylab_container.host import programs
 from tests.root.commands import Labctr
 
 
@@ -251,3 +254,24 @@ def test_a_volume_is_told_of_again_where_it_is_asked_for_again(labctr: Labctr) -
     labctr("volume", "rm", "data")
     told = labctr("events", "--since", "5m", "--until", "0s", "-f", "volume=data", "--format", "{{.Action}}").stdout
     assert told.split() == ["create", "create", "mount", "unmount", "destroy"]
+
+
+LATE_RUNTIME = """#!/bin/sh
+# The real one does its work; that a signal is sent it says late.
+case " $* " in *" kill "*) {runc} "$@"; status=$?; sleep 2; exit $status ;; *) exec {runc} "$@" ;; esac
+"""
+
+
+def test_a_signal_is_told_before_the_end_that_it_brings(
+    engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    fake = tmp_path / "bin/runc"
+    fake.parent.mkdir()
+    fake.write_text(LATE_RUNTIME.format(runc=programs.find("runc")))
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    container.kill()  # by the time the runtime answers, the exit command wants to note the end
+    wanted = {"container": container.id, "event": ["kill", "die"]}
+    told = engine.event_log.read(since=0, until=time.time(), filters=wanted)
+    assert actions(told) == ["container kill", "container die"]

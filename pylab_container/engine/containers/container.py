@@ -248,7 +248,8 @@ class Container:
         except TimeoutError:
             lifetime.end_by_force(self._engine, record)
         self.wait()
-        lifetime.tell(self._engine, "stopped", record)
+        with self._engine.records.lock(self.id):  # who noted the end has told of it by then
+            lifetime.tell(self._engine, "stopped", record)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send a signal to its first process. Raises Conflict while it does not run.

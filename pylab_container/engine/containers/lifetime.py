@@ -363,8 +363,9 @@ def end_by_force(engine: Engine, record: ContainerRecord) -> None:
 
 def send_signal(engine: Engine, record: ContainerRecord, number: int, *, thaws: bool = True) -> None:
     """Send a signal to the first process. thaws: a frozen one goes on, so that it gets it now."""
-    # It may end by itself at any moment; then there is nobody to signal.
-    with contextlib.suppress(Conflict, ContainerNotFound):
+    # It may end by itself at any moment; then there is nobody to signal. Under the lock nobody tells of the end that
+    # the signal brings before the signal itself is told.
+    with engine.records.lock(record.id), contextlib.suppress(Conflict, ContainerNotFound):
         engine.runc.kill(record.id, number)
         tell(engine, "killed", record, f"signal {number}")
     if record.state is State.PAUSED and thaws:
