@@ -1,7 +1,9 @@
 """What a person types: docker command lines, in the order of a session. Each session has containers of its own.
 
 A session is run against Docker's daemon and against ours, and after every line exit status, output and complaints
-are compared. Lines are for sh(1); `docker` in them is the real client.
+are compared. Lines are for sh(1); `docker` in them is the real client, $SIDE is a name for the side and this run alone.
+
+Where something happens beside the client, a line waits until it has, in a loop: the two sides are not equally quick.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ SESSIONS: dict[str, str] = {
         docker run --rm --cpuset-cpus a busybox:1 true
         docker run --rm --cpus 0.5 --cpu-quota 10000 busybox:1 true
         docker run --rm -v bad/name:/x busybox:1 true
-        docker run -d --name run-joined --ipc shareable -e A=b busybox:1 sleep 100 >/dev/null
+        docker run -d --name run-joined --ipc shareable -e A=b busybox:1 sleep 1000 >/dev/null
         docker run --rm --net container:run-joined busybox:1 hostname
         docker create --name run-joins --net container:run-joined --pid container:run-joined busybox:1 hostname
         docker inspect -f '{{.HostConfig.NetworkMode}} {{.HostConfig.PidMode}} {{json .Config.Env}}' run-joins
@@ -102,7 +104,7 @@ SESSIONS: dict[str, str] = {
         docker rm run-joined2 run-joins
     """,
     "life": """
-        docker create --name life busybox:1 sleep 100
+        docker create --name life busybox:1 sleep 1000
         docker ps -a --filter name=life --format '{{.Names}} {{.State}} {{.Status}} {{.Command}} {{.Image}}'
         docker start life
         docker start life
@@ -145,13 +147,13 @@ SESSIONS: dict[str, str] = {
         docker wait life2
         docker logs life2
         docker inspect life2
-        docker run -d --name life4 busybox:1 sleep 100 >/dev/null
+        docker run -d --name life4 busybox:1 sleep 1000 >/dev/null
         docker rm -f life4
-        docker run -d --rm --name life5 busybox:1 sleep 100 >/dev/null
+        docker run -d --rm --name life5 busybox:1 sleep 1000 >/dev/null
         docker stop -t 0 life5
-        sleep 0.5; docker inspect life5
-        docker run -d --name life6 busybox:1 sh -c 'trap "exit 4" TERM; while :; do sleep 0.1; done' >/dev/null
-        sleep 0.5; docker stop life6; docker wait life6
+        while docker inspect life5 >/dev/null 2>&1; do sleep 0.1; done; docker inspect life5
+        docker run -d --name life6 busybox:1 sh -c 'trap "exit 4" TERM; echo set; while :; do sleep 1; done' >/dev/null
+        until docker logs life6 | grep set; do sleep 0.1; done; docker stop -t 60 life6; docker wait life6
         docker rm life6
     """,
     "logs": """
@@ -163,7 +165,7 @@ SESSIONS: dict[str, str] = {
         docker logs -n 2 logs
         docker logs --tail all logs
         docker logs -f logs
-        docker logs -t logs 2>&1 | sed 's/^[0-9T:.-]*Z /TIME /'
+        docker logs -t logs 2>&1 | sed 's/^[0-9T:.-]*Z /TIME /' | sort  # the two pipes are read in any order
         docker logs --details logs
         docker logs --since 1h logs
         docker logs --until 1h logs
@@ -185,7 +187,7 @@ SESSIONS: dict[str, str] = {
         docker run --name logs6 --log-driver local busybox:1 echo hi; docker logs logs6; docker rm logs6
     """,
     "exec": """
-        docker run -d --name exec -e FROM=run busybox:1 sleep 100 >/dev/null
+        docker run -d --name exec -e FROM=run busybox:1 sleep 1000 >/dev/null
         docker exec exec echo hi
         docker exec exec sh -c 'echo out; echo err >&2; exit 5'
         echo in | docker exec -i exec cat
@@ -198,7 +200,7 @@ SESSIONS: dict[str, str] = {
         docker exec exec /bin/plain
         docker exec -w /nosuch exec pwd
         docker exec -d exec touch /done
-        sleep 0.5; docker exec exec ls /done
+        until docker exec exec ls /done 2>/dev/null; do sleep 0.1; done
         docker exec -t exec sh -c 'tty; echo x'
         docker exec nosuch true
         docker exec exec
@@ -209,7 +211,7 @@ SESSIONS: dict[str, str] = {
         docker rm -f exec
     """,
     "cp": """
-        docker create --name cp busybox:1 sleep 1
+        docker create --name cp busybox:1 sleep 1000
         d=/tmp/labctr-cp-$$; mkdir -p $d/dir/sub; echo $d >/tmp/labctr-cp-$SIDE
         cd $(cat /tmp/labctr-cp-$SIDE); echo file >file; echo inner >dir/sub/x
         docker cp $(cat /tmp/labctr-cp-$SIDE)/file cp:/file
@@ -234,7 +236,7 @@ SESSIONS: dict[str, str] = {
         cat $(cat /tmp/labctr-cp-$SIDE)/back/passwd
         docker cp nosuch:/x -
         docker diff cp | sort
-        docker start cp >/dev/null; docker cp cp:/proc/version - | tar t; docker wait cp
+        docker start cp >/dev/null; docker cp cp:/proc/version - | tar t; docker kill cp; docker wait cp
         docker create --name cp2 --read-only -v cp-data:/data -v $(cat /tmp/labctr-cp-$SIDE)/file:/f busybox:1 top
         docker start cp2
         docker exec cp2 sh -c 'mkdir /data/d; ln -s /data/d /data/l'; docker cp cp2:/data/l/ - | tar t
@@ -247,7 +249,7 @@ SESSIONS: dict[str, str] = {
         rm -r $(cat /tmp/labctr-cp-$SIDE) /tmp/labctr-cp-$SIDE
     """,
     "look": """
-        docker run -d --name look -p 127.0.0.1::80 -l a=b -l c=d -v look-data:/data busybox:1 sleep 100 >/dev/null
+        docker run -d --name look -p 127.0.0.1::80 -l a=b -l c=d -v look-data:/data busybox:1 sleep 1000 >/dev/null
         docker ps --filter name=look --format '{{.Names}} {{.Image}} {{.Command}} {{.Labels}}'
         docker ps --filter name=look --format '{{.Mounts}} {{.Networks}} {{.LocalVolumes}}'
         docker ps -q --filter name=look | wc -l
@@ -281,7 +283,7 @@ SESSIONS: dict[str, str] = {
         docker exec look sh -c 'echo x > /new; rm /etc/group; mkdir /dir; touch /dir/f; chmod 600 /etc/passwd'
         docker diff look | sort
         docker export look | tar t | sort | head -20
-        docker stats --no-stream --format '{{.Name}} {{.PIDs}}' look
+        until docker stats --no-stream --format '{{.Name}} {{.PIDs}}' look | grep look; do :; done  # it waits for 2 s
         docker stats --no-stream --format '{{.Name}}' nosuch
         docker update --memory 100m --memory-swap 200m look
         docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}' look
@@ -316,7 +318,7 @@ SESSIONS: dict[str, str] = {
         docker run --rm lab:built
         docker inspect -f '{{json .Config.Env}} {{json .Config.ExposedPorts}} {{json .Config.Cmd}}' lab:built
         docker inspect -f '{{len .RootFS.Layers}} {{.Os}}' lab:built
-        docker run -d --name tutorial2 lab:built sleep 100 >/dev/null; docker exec tutorial2 cat /srv/index.html
+        docker run -d --name tutorial2 lab:built sleep 1000 >/dev/null; docker exec tutorial2 cat /srv/index.html
         docker rm -f tutorial tutorial2
         docker tag lab:built lab:other
         docker rmi lab:other
@@ -326,16 +328,17 @@ SESSIONS: dict[str, str] = {
         rm -r /tmp/labctr-lab-$SIDE /tmp/labctr-base-$SIDE.tar
     """,
     "events": """
-        date +%s >/tmp/ev-$SIDE; sleep 1.1
+        echo "--since $(date +%s.%N) --until 0s" >/tmp/ev-$SIDE
         docker run --name events -l of=it busybox:1 true
         docker exec events true
         docker rename events events2
         docker rm events2
-        docker run --rm -d --name events3 busybox:1 sleep 100 >/dev/null; docker pause events3; docker unpause events3
-        docker exec events3 true; docker kill events3; sleep 1
-        docker events --since $(cat /tmp/ev-$SIDE) --until $(date +%s) -f container=events3 --format '{{.Action}}'
-        docker events --since $(cat /tmp/ev-$SIDE) --until $(date +%s) -f label=of=it --format '{{.Action}}'
-        docker events --since $(cat /tmp/ev-$SIDE) --until $(date +%s) -f label=of=it -f event=die --format '{{.Actor}}'
+        docker run --rm -d --name events3 busybox:1 sleep 1000 >/dev/null; docker pause events3; docker unpause events3
+        docker exec events3 true; until docker events $(cat /tmp/ev-$SIDE) -f event=exec_die | grep -q .; do :; done
+        docker kill events3; until docker events $(cat /tmp/ev-$SIDE) -f event=destroy | grep -q events3; do :; done
+        docker events $(cat /tmp/ev-$SIDE) -f container=events3 --format '{{.Action}}'
+        docker events $(cat /tmp/ev-$SIDE) -f label=of=it --format '{{.Action}}'
+        docker events $(cat /tmp/ev-$SIDE) -f label=of=it -f event=die --format '{{.Actor}}'
         docker events --since nonsense --until 1s
         rm /tmp/ev-$SIDE
     """,
@@ -357,7 +360,8 @@ SESSIONS: dict[str, str] = {
         docker wait nosuch
         docker rm wait
         docker run -d --name wait2 --restart on-failure:2 busybox:1 false >/dev/null
-        sleep 2.5; docker inspect -f '{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}' wait2
+        until docker inspect -f '{{.RestartCount}} {{.State.Status}}' wait2 | grep '2 exited'; do sleep 0.1; done
+        docker inspect -f '{{.State.ExitCode}}' wait2
         docker rm wait2
     """,
     "create": """
@@ -432,15 +436,16 @@ SESSIONS: dict[str, str] = {
 }
 
 LIFE = """
-    docker create --name aged --memory 64m busybox:1 sh -c 'echo out; exec sleep 100' >/dev/null; docker start aged
-    docker exec aged echo in; docker exec -d aged true; docker logs aged; docker stop -t 0 aged; docker wait aged
+    docker create --name aged --memory 64m busybox:1 sh -c 'echo out; exec sleep 1000' >/dev/null; docker start aged
+    docker exec aged echo in; docker exec -d aged true; until docker logs aged | grep .; do :; done
+    docker stop -t 0 aged; docker wait aged
     docker inspect -f '{{.HostConfig.IpcMode}} {{.HostConfig.Memory}} {{.State.Status}} {{.Config.Env}}' aged
     docker commit aged versioned >/dev/null; docker rm aged; docker create --name aged versioned echo again >/dev/null
     docker start -a aged 2>/dev/null; docker rm aged  # where it waits, the command complains in 1.24 of its own haste
     printf 'FROM versioned\\nRUN echo built\\nLABEL a=b' | docker build -t versioned:2 - >/dev/null
-    docker images --format '{{.Repository}}:{{.Tag}}'
+    docker images --format '{{.Repository}}:{{.Tag}}' | sort  # some may be of one second
     docker rmi versioned:2 versioned | wc -l; docker volume create versioned; docker volume rm versioned
-    docker run -d --name aged --network none --health-cmd true busybox:1 sleep 100 >/dev/null 2>&1; docker rm -f aged
+    docker run -d --name aged --network none --health-cmd true busybox:1 sleep 1000 >/dev/null 2>&1; docker rm -f aged
     docker version --format '{{.Client.APIVersion}}'; docker info --format '{{.Driver}}'; docker system df | wc -l
 """
 """What goes alike in every version that the docker command can be told to speak."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import textwrap
@@ -44,13 +45,13 @@ def normal(text: str) -> str:
 
 
 def run(line: str, socket: Path, side: str) -> Done:
-    """One line in a shell; $SIDE tells the two apart."""
+    """One line in a shell; $SIDE tells the two apart, and from those of another run on the same machine."""
     done = subprocess.run(
         ["sh", "-c", line],
-        env={**environment(socket), "SIDE": side},
+        env={**environment(socket), "SIDE": f"{side}-{os.getpid()}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return Done(done.returncode, normal(done.stdout), normal(done.stderr))
