@@ -114,6 +114,7 @@ class FaultyProxy:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 100
     block_on_close = False
     proxy: FaultyProxy
 

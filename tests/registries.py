@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -63,15 +63,12 @@ def running(
     scratch: Path, *, password: bool = False, tls: bool = False, address: str = "127.0.0.1"
 ) -> Iterator[RunningRegistry]:
     """A registry that listens on an address of this machine, for the length of the block."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
     scratch.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {
         "version": "0.1",
-        "log": {"level": "error"},
+        "log": {"level": "info"},
         "storage": {"filesystem": {"rootdirectory": str(scratch / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": f"{address}:{port}", "secret": "of tests"},
+        "http": {"addr": f"{address}:0", "secret": "of tests"},
     }
     options: tuple[str, ...] = () if tls else ("--tls-verify=false",)
     if password:
@@ -90,19 +87,19 @@ def running(
             ["docker-registry", "serve", str(scratch / "config.yml")], stdout=log.fileno(), stderr=log.fileno()
         )
     try:
-        _wait(address, port, process, scratch / "log")
+        port = _port(process, scratch / "log")
         yield RunningRegistry(f"{address}:{port}", scratch / "data", options, scratch / "ca" if tls else None)
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait(address: str, port: int, process: programs.Process[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
+def _port(process: programs.Process[bytes], log: Path) -> int:
+    """The port that it was given, which it tells once it listens: one of our choice might be taken by then."""
+    deadline = time.monotonic() + 60
     while True:
-        with socket.socket() as probe:
-            if probe.connect_ex((address, port)) == 0:
-                return
+        if told := re.search(r"listening on [0-9.]+:([0-9]+)\b", log.read_text()):
+            return int(told[1])
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)

@@ -22,8 +22,11 @@ from tests import faults
 from tests.faults import Answer, Fault, FaultyProxy, Handler
 from tests.registries import RunningRegistry, running
 
-QUICK = RegistrySettings(patience=Patience(connect=1, read=0.4, tries=4, pause=0.01, longest=2.5))
-"""As patient as tests are."""
+QUICK = RegistrySettings(patience=Patience(connect=1, read=20, tries=4, pause=0.01, longest=2.5))
+"""It tries again at once, but waits long for an answer: no faults happen on a slow machine but those of the proxy."""
+STALLED = replace(QUICK, patience=replace(QUICK.patience, read=0.4))
+"""Where nothing is to come."""
+STALLED_FOR_A_WHILE = replace(QUICK, patience=replace(QUICK.patience, read=1, tries=10))
 SIZE = 1_500_000
 
 
@@ -91,6 +94,8 @@ HARMLESS: dict[str, Callable[[FaultyProxy], None]] = {
 
 @pytest.mark.parametrize("name", list(HARMLESS))
 def test_what_passes_is_waited_for(client: Engine, proxy: FaultyProxy, pushed: str, name: str) -> None:
+    if "stalled" in name:
+        client.registries = STALLED_FOR_A_WHILE
     HARMLESS[name](proxy)
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
 
@@ -138,12 +143,14 @@ FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
 @pytest.mark.parametrize("name", list(FATAL))
 def test_what_does_not_pass_is_a_clear_error(client: Engine, proxy: FaultyProxy, pushed: str, name: str) -> None:
     fault, path, kind, words = FATAL[name]
+    if "stall" in name:
+        client.registries = STALLED
     proxy.inject(fault, path=path, times=10_000)
     started = time.monotonic()
     with pytest.raises(kind, match=words) as caught:
         client.images.pull(f"{proxy.host}/faults:1")
     assert caught.value.hint
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert client.images.list(all=True) == []
 
 
@@ -175,39 +182,44 @@ def test_a_registry_that_knows_no_ranges_sends_all_again(client: Engine, proxy: 
 
 
 def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    proxy.inject(faults.status(429, Retry_After="1"), path="/manifests/")
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=100))
+    proxy.inject(faults.status(429, Retry_After="2"), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
     first, second = proxy.asked("GET", "/manifests/")
-    assert 1 <= second.time - first.time < 2
+    assert 2 <= second.time - first.time < 50
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=1))
     proxy.inject(faults.status(429, Retry_After="86400"), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
     third, fourth = proxy.asked("GET", "/manifests/")[2:]
-    assert fourth.time - third.time < QUICK.patience.longest + 1
+    assert 1 <= fourth.time - third.time < 50
 
 
 def test_a_pull_that_has_failed_waits_for_nobody(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=60))
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=120))
     wrong = iter((faults.corrupted,))  # the first layer that is asked for; all others have to wait
 
     def some_wait(handler: Handler, answer: Answer) -> None:
-        next(wrong, faults.status(429, Retry_After="60"))(handler, answer)
+        next(wrong, faults.status(429, Retry_After="120"))(handler, answer)
 
     proxy.inject(_layers_only(some_wait), path="/blobs/", times=100)
     started = time.monotonic()
     with pytest.raises(InvalidArchive):
         client.images.pull(f"{proxy.host}/faults:1")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_three_layers_are_fetched_at_a_time(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    open_now, most, lock = 0, 0, threading.Lock()
+    open_now, most, lock, three = 0, 0, threading.Lock(), threading.Event()
 
     def slow(handler: Handler, answer: Answer) -> None:
         nonlocal open_now, most
         with lock:
             open_now += 1
             most = max(most, open_now)
-        time.sleep(0.2)
+            if open_now == 3:
+                three.set()
+        three.wait(15)
+        time.sleep(0.5)  # in which a fourth would come
         with lock:
             open_now -= 1
         faults.passed_on(handler, answer)
@@ -386,7 +398,7 @@ def test_a_registry_that_is_not_there_is_told_quickly(client: Engine, image: Ima
     assert caught.value.hint
     with pytest.raises(Unreachable, match="connection refused"):
         client.images.pull("127.0.0.1:9/busybox:1")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     patient = replace(QUICK, patience=Patience())
     assert patient.patience.connect < 3
 
