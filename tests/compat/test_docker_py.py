@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def socket(repository: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def client(socket: Path, busybox_tar: Path) -> Iterator[Client]:
-    client = docker.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=30)
+    client = docker.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=120)
     with open(busybox_tar, "rb") as archive:
         client.api.import_image_from_data(archive.read(), repository="busybox", tag="1")
     yield client
@@ -46,10 +48,11 @@ def client(socket: Path, busybox_tar: Path) -> Iterator[Client]:
 
 @pytest.mark.parametrize("version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45"])
 def test_it_may_speak_every_version(version: str, client: Client, socket: Path) -> None:
-    older = docker.DockerClient(base_url=f"unix://{socket}", version=version, timeout=30)
-    container = older.containers.create(IMAGE, ["sh", "-c", "echo out; exec sleep 100"], mem_limit="64m")
+    older = docker.DockerClient(base_url=f"unix://{socket}", version=version, timeout=120)
+    container = older.containers.create(IMAGE, ["sh", "-c", "echo out; exec sleep 1000"], mem_limit="64m")
     container.start()
     assert container.exec_run(["echo", "in"]).output == b"in\n"
+    _until(lambda: bool(container.logs() == b"out\n"))
     container.stop(timeout=0)
     assert (container.wait()["StatusCode"], container.logs()) == (137, b"out\n")
     assert older.containers.list(all=True, filters={"id": container.id})[0].attrs["State"]["Status"] == "exited"
@@ -62,9 +65,16 @@ def test_it_may_speak_every_version(version: str, client: Client, socket: Path) 
     older.close()
 
 
+def _until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def sleeper(client: Client) -> Iterator[Container]:
-    container = client.containers.run(IMAGE, ["sleep", "100"], detach=True)
+    container = client.containers.run(IMAGE, ["sleep", "1000"], detach=True)
     yield container
     container.remove(force=True)
 
@@ -113,28 +123,33 @@ def test_the_life_of_a_container(client: Client, sleeper: Container) -> None:
     assert sleeper.wait() == {"StatusCode": 137}
 
 
-def test_what_is_waited_for_is_the_condition(client: Client) -> None:
+@contextlib.contextmanager
+def _waiting(socket: Path, container: Container, condition: str) -> Iterator[Future[dict[str, int]]]:
+    """Somebody waits in a thread: the daemon has begun its answer, and will miss nothing from now on."""
+    client = docker.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=120)
+    waited_for, begun = client.containers.get(container.id), threading.Event()
+    client.api.hooks["response"].append(lambda *_, **__: begun.set())  # called before the answer's body is read
+    with contextlib.closing(client), ThreadPoolExecutor(1) as thread:
+        status = thread.submit(waited_for.wait, condition=condition)
+        assert begun.wait(30)
+        yield status
+
+
+def test_what_is_waited_for_is_the_condition(client: Client, socket: Path) -> None:
     container = client.containers.create(IMAGE, ["sh", "-c", "exit 3"])
-    statuses: list[Any] = []
-    waiting = threading.Thread(target=lambda: statuses.append(container.wait(condition="next-exit")))
-    waiting.start()
-    time.sleep(0.5)
-    assert statuses == []
-    container.start()
-    waiting.join(10)
-    assert statuses == [{"StatusCode": 3}]
+    with _waiting(socket, container, "next-exit") as status:
+        time.sleep(0.5)
+        assert not status.done()
+        container.start()
+        assert status.result(30) == {"StatusCode": 3}
     container.remove()
 
 
-def test_waiting_for_the_removal_gives_the_last_status(client: Client) -> None:
+def test_waiting_for_the_removal_gives_the_last_status(client: Client, socket: Path) -> None:
     container = client.containers.create(IMAGE, ["sh", "-c", "exit 4"], auto_remove=True)
-    statuses: list[Any] = []
-    waiting = threading.Thread(target=lambda: statuses.append(container.wait(condition="removed")))
-    waiting.start()
-    time.sleep(0.3)
-    container.start()
-    waiting.join(10)
-    assert statuses == [{"StatusCode": 4}]
+    with _waiting(socket, container, "removed") as status:
+        container.start()
+        assert status.result(30) == {"StatusCode": 4}
 
 
 def test_logs_are_whole_or_followed(client: Client) -> None:
@@ -199,8 +214,8 @@ def test_what_has_changed_and_the_whole_file_system(sleeper: Container) -> None:
 
 
 def test_what_runs_and_what_it_uses(sleeper: Container) -> None:
-    top = sleeper.top()
-    assert any("sleep 100" in row[-1] for row in top["Processes"])
+    # For a moment after the start it is the runtime still, which has threads.
+    _until(lambda: any("sleep 1000" in row[-1] for row in sleeper.top()["Processes"]))
     used = sleeper.stats(stream=False)
     assert used["pids_stats"]["current"] == 1
     stream = sleeper.stats(decode=True)
