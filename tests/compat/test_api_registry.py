@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import docker
@@ -166,75 +167,83 @@ def test_a_build_is_told_who_asks_each_registry(
 
 # -- several clients, and such that go -----------------------------------------------------------
 
-_TAKES = 2.0  # seconds for a layer
 
+@dataclass
+class Slow:
+    """A registry with one image, shared:1, whose layer drips as long as the test does not say hurry."""
 
-def _slowly(handler: Handler, answer: Answer) -> None:
-    handler.start(answer, len(answer.body))
-    step = len(answer.body) // 20 + 1
-    for position in range(0, len(answer.body), step):
-        handler.wfile.write(answer.body[position : position + step])
-        time.sleep(_TAKES / 20)
+    proxy: FaultyProxy
+    hurry: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def name(self) -> str:
+        return f"{self.proxy.host}/shared"
+
+    def drip(self, handler: Handler, answer: Answer) -> None:
+        handler.start(answer, len(answer.body))
+        position = 0
+        while not self.hurry.wait(0.1) and position < len(answer.body) - 1:  # for minutes: never to its end
+            handler.wfile.write(answer.body[position : position + 500])
+            position += 500
+        handler.wfile.write(answer.body[position:])
 
 
 @pytest.fixture
-def remote(engine: Engine, image: Image, daemon: Daemon, tmp_path: Path) -> Iterator[FaultyProxy]:
-    """A slow registry with one image, shared:1, which is not here any more."""
+def remote(engine: Engine, image: Image, daemon: Daemon, tmp_path: Path) -> Iterator[Slow]:
+    """A slow registry, of which nothing is here."""
     with running(tmp_path / "open") as registry, FaultyProxy(registry.host) as proxy:
+        slow = Slow(proxy)
         engine.images.tag(image, f"{registry.host}/shared:1")
         engine.images.push(f"{registry.host}/shared:1")
         daemon.docker("rmi", "--force", image.id)
         (layer,) = registry.inspect("shared:1")["layers"]
-        proxy.inject(_slowly, path=f"/blobs/{layer['digest']}", times=100)
-        yield proxy
+        proxy.inject(slow.drip, path=f"/blobs/{layer['digest']}", times=100)
+        yield slow
+        slow.hurry.set()
 
 
-def _begun(api: Api, remote: FaultyProxy) -> socket.socket:
-    """A client whose pull has begun to bring a layer."""
+def _begun(api: Api, remote: Slow) -> tuple[socket.socket, bytes]:
+    """A client whose pull has begun to bring a layer, and what it was told."""
     client = api.connect()
-    client.sendall(f"POST /images/create?fromImage={remote.host}/shared&tag=1 HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+    client.sendall(
+        f"POST /images/create?fromImage={remote.name}&tag=1 HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode()
+    )
     told = b""
     while b"Downloading" not in told:
         told += client.recv(1 << 16)
-    return client
+    return client, told
 
 
 def _until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_a_pull_ends_with_the_client_that_asked_for_it(daemon: Daemon, engine: Engine, remote: FaultyProxy) -> None:
+def test_a_pull_ends_with_the_client_that_asked_for_it(daemon: Daemon, engine: Engine, remote: Slow) -> None:
     before = daemon.resources()[0]
-    _begun(daemon.api, remote).close()
+    _begun(daemon.api, remote)[0].close()
     _until(lambda: daemon.resources()[0] <= before)
-    time.sleep(_TAKES)
+    remote.hurry.set()
+    time.sleep(1)  # in which it would be here
     assert engine.images.list(all=True) == []
     assert engine.fsck(deep=True) == []
-    assert daemon.api.post("/images/create", fromImage=f"{remote.host}/shared", tag="1").status == 200
+    assert daemon.api.post("/images/create", fromImage=remote.name, tag="1").status == 200
     assert len(engine.images.list()) == 1
 
 
-def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: Engine, remote: FaultyProxy) -> None:
-    told: list[list[dict[str, object]]] = []
-
-    def pull() -> None:
-        told.append(daemon.api.post("/images/create", fromImage=f"{remote.host}/shared", tag="1").lines)
-
-    first = _begun(daemon.api, remote)
-    others = [threading.Thread(target=pull) for _ in range(2)]
-    for thread in others:
-        thread.start()
-    time.sleep(_TAKES / 4)
+def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: Engine, remote: Slow) -> None:
+    (first, _), *others = [_begun(daemon.api, remote) for _ in range(3)]
     first.close()  # the others want it still
-    for thread in others:
-        thread.join()
-    asked = [request.path for request in remote.asked("GET", "/blobs/")]
+    time.sleep(1)
+    remote.hurry.set()
+    for client, told in others:
+        with client, client.makefile("rb") as rest:
+            whole = (told + rest.read()).decode()
+        assert "Pull complete" in whole
+        assert '"error"' not in whole
+    asked = [request.path for request in remote.proxy.asked("GET", "/blobs/")]
     assert len(asked) == len(set(asked)) == 2  # the config and the layer
-    for lines in told:
-        assert {"Downloading", "Pull complete"} <= {str(line["status"]).partition(":")[0] for line in lines}
-        assert "error" not in lines[-1]
     assert len(engine.images.list()) == 1
     assert engine.fsck(deep=True) == []
