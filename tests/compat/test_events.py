@@ -20,6 +20,18 @@ Told = list[tuple[str, str, tuple[str, ...]]]
 def session(run: Callable[..., str], base: Path, scratch: Path) -> Told:
     """A day in the life of an engine; its events."""
     begin = time.time()
+
+    def told(*filters: str) -> list[str]:
+        span = ("--since", f"{begin:.6f}", "--until", f"{time.time():.6f}")
+        return run("events", *span, *filters, "--format", "{{json .}}").splitlines()
+
+    def until_told(action: str, times: int) -> None:
+        """dockerd tells of an end after it has told the client: until then something else might be told first."""
+        deadline = time.monotonic() + 30
+        while len(told("--filter", f"event={action}")) < times:
+            assert time.monotonic() < deadline, told()
+            time.sleep(0.1)
+
     (scratch / "file").write_text("x")
     run("import", str(base), "busybox:1")
     run("tag", "busybox:1", "other:1")
@@ -30,8 +42,9 @@ def session(run: Callable[..., str], base: Path, scratch: Path) -> Told:
     run("create", "--name", "web", "--network", "none", "-l", "a=b", "busybox:1", "sleep", "1000")
     run("start", "web")
     run("exec", "web", "true")
+    until_told("exec_die", 1)
     run("exec", "web", "sh", "-c", "exit 3")
-    time.sleep(0.2)  # dockerd notes the end of a command after it has told the client
+    until_told("exec_die", 2)
     run("exec", "web", "nosuch")
     run("exec", "-d", "-w", "/nosuch", "web", "true")
     run("top", "web")
@@ -49,6 +62,7 @@ def session(run: Callable[..., str], base: Path, scratch: Path) -> Told:
     run("stop", "-t", "0", "web")
     run("rm", "-v", "web")
     run("run", "--rm", "--name", "short", "--network", "none", "busybox:1", "echo", "hi")
+    until_told("destroy", 3)  # a volume's, that of "web" and this one
     run("run", "-d", "--name", "anon", "--network", "none", "-v", "/anon", "busybox:1", "sleep", "1000")
     run("rm", "-f", "-v", "anon")
     run("create", "--name", "idle", "--network", "none", "busybox:1", "true")
@@ -58,9 +72,7 @@ def session(run: Callable[..., str], base: Path, scratch: Path) -> Told:
     run("rmi", "made:1")
     for kind in ("image", "volume", "network", "builder"):
         run(kind, "prune", "-f")
-    time.sleep(0.2)
-    lines = run("events", "--since", f"{begin:.6f}", "--until", f"{time.time():.6f}", "--format", "{{json .}}")
-    return [_of_interest(json.loads(line)) for line in lines.splitlines()]
+    return [_of_interest(json.loads(line)) for line in told()]
 
 
 def _of_interest(document: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
