@@ -30,6 +30,7 @@ _root = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_root)
 busybox_tar, engine, image = _root.busybox_tar, _root.engine, _root.image
 command, labctr = _root.command, _root.labctr
+commands: Callable[[], Iterator[str]] = _root._commands
 
 
 class Docker:
@@ -80,7 +81,7 @@ def run_dockerd(data_root: Path, storage_driver: str = "overlay2") -> Iterator[D
             process.terminate()
             process.wait(60)
             unmount_below(scratch, data_root)
-            shutil.rmtree(scratch)
+            remove_tree(scratch)
 
 
 def wait_until_ready(docker: Docker, process: programs.Process[bytes], log: Path) -> None:
@@ -95,7 +96,38 @@ def unmount_below(*directories: Path) -> None:
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in reversed(points):
         if any(Path(point).is_relative_to(directory) for directory in directories):
-            linux.umount(point, linux.MNT_DETACH)
+            with contextlib.suppress(OSError):  # gone meanwhile; what is still there cannot be removed
+                linux.umount(point, linux.MNT_DETACH)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove what dockerd leaves. The monitors of its last containers (shims) may be tidying up in there still."""
+    deadline = time.monotonic() + 30
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def wait_until_quiet(data_root: Path) -> None:
+    """The monitors of containers of ours that have ended have `labctr` note it, even of those that are removed by now.
+
+    Until that is done files come and go in the data root.
+    """
+    deadline = time.monotonic() + 60
+    while busy := [command for command in commands() if f"{data_root}\0" in command]:
+        assert time.monotonic() < deadline, busy
+        time.sleep(0.05)
+
+
+def copy_of(data_root: Path, target: Path) -> Path:
+    """A copy of a data root on which nobody works."""
+    wait_until_quiet(data_root)
+    programs.run(["cp", "-a", str(data_root), str(target)])
+    return target
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +148,7 @@ def docker_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
             process.terminate()
             process.wait(60)
             unmount_below(scratch, data_root)
-            shutil.rmtree(scratch)
+            remove_tree(scratch)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +164,8 @@ def populated(
             populate(api, busybox_tar)
         yield pair
         clear(daemon.api)
+        clear(docker_api)
+    wait_until_quiet(engine.data_root)
     shutil.rmtree(engine.run_root, ignore_errors=True)
 
 

@@ -17,7 +17,7 @@ _TAKES_ANY_KEY = ("Labels", "Options", "Networks", "Ports", "Containers", "Expos
 
 BUSY: dict[str, Any] = {
     "Image": "busybox:1",
-    "Cmd": ["sh", "-c", "echo out; sleep 100"],
+    "Cmd": ["sh", "-c", "echo out; sleep 10000"],
     "Env": ["A=b"],
     "Labels": {"l": "m"},
     "ExposedPorts": {"80/tcp": {}},

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.compat.conftest import unmount_below
+from tests.compat.conftest import remove_tree, unmount_below, wait_until_quiet
 from tests.root.api import serving
 
 IMAGE = "busybox:1"
@@ -38,7 +38,7 @@ def theirs() -> Iterator[Path]:
             process.terminate()
             process.wait(60)
             unmount_below(scratch)
-            shutil.rmtree(scratch)
+            remove_tree(scratch)
 
 
 @contextlib.contextmanager
@@ -49,29 +49,15 @@ def ours(repository: Path) -> Iterator[Path]:
         with serving(root, repository) as daemon:
             yield daemon.socket
             remove_containers(daemon.socket)
-            _wait_for_exit_commands(root)
+        wait_until_quiet(root)
     finally:
         shutil.rmtree(root)
-
-
-def _wait_for_exit_commands(root: Path) -> None:
-    """The monitors of containers that have ended have `labctr` note it; that is still about to do so."""
-    deadline = time.monotonic() + 20
-    while any(f"{root}\0" in command and "\0settle\0" in command for command in _commands()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _commands() -> Iterator[str]:
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            yield (process / "cmdline").read_text(errors="replace")
 
 
 def docker(socket: Path, *arguments: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     """The docker command against one of them."""
     return subprocess.run(
-        ["docker", *arguments], env=environment(socket), input=input, capture_output=True, timeout=60, check=False
+        ["docker", *arguments], env=environment(socket), input=input, capture_output=True, timeout=300, check=False
     )
 
 
@@ -82,6 +68,8 @@ def environment(socket: Path) -> dict[str, str]:
 
 
 def remove_containers(socket: Path) -> None:
-    """Remove all that the tests have left."""
-    if left := docker(socket, "ps", "-aq").stdout.decode().split():
-        assert docker(socket, "rm", "-fv", *left).returncode == 0
+    """Remove all that the tests have left. What removes itself may be on its way out: then it cannot be removed too."""
+    deadline = time.monotonic() + 30
+    while left := docker(socket, "ps", "-aq").stdout.decode().split():
+        done = docker(socket, "rm", "-fv", *left)
+        assert done.returncode == 0 or time.monotonic() < deadline, done.stderr

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.host import programs
+from tests.compat.conftest import copy_of
 
 Dockerd = Callable[[Path, str], AbstractContextManager[Any]]
 
@@ -25,11 +25,6 @@ SEEN = b"new\ngone\n4755:1\n644:2\n"
 def name(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
-
-
-def copy_of(data_root: Path, target: Path) -> Path:
-    programs.run(["cp", "-a", str(data_root), str(target)])
-    return target
 
 
 def commit(engine: Engine, image: str, script: str, tag: str) -> str:

@@ -19,15 +19,11 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
+from tests.compat.conftest import copy_of
 
 Dockerd = Callable[[Path], AbstractContextManager[Any]]
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group; mkfifo /pipe"
-
-
-def copy_of(data_root: Path, target: Path) -> Path:
-    programs.run(["cp", "-a", str(data_root), str(target)])
-    return target
 
 
 def diff_ids_of_save(archive: bytes) -> list[str]:

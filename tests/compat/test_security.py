@@ -170,7 +170,8 @@ def docker_bundle(docker: Docker, *options: str) -> Any:
     container = docker.run("run", "--detach", "--network=none", *options, "box:1", "sleep", "1000").decode().strip()
     try:
         socket = Path(docker.environment["DOCKER_HOST"].removeprefix("unix://"))
-        (config,) = socket.parent.glob(f"exec/**/{container}/config.json")
+        # Not any deeper: what other containers had in there comes and goes.
+        (config,) = socket.parent.glob(f"exec/containerd/daemon/*/moby/{container}/config.json")
         return json.loads(config.read_bytes())
     finally:
         docker.run("rm", "--force", container)
