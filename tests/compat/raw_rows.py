@@ -79,7 +79,7 @@ GET /v1.41/images/docker.io/library/busybox:1/json
 GET /v1.41/images/docker.io%2Flibrary%2Fbusybox%3A1/json
 GET /v1.41/images/$busybox/json
 GET /v1.41/images/$busybox12/json
-GET /v1.41/images/$busybox4/json
+GET /v1.41/images/$busybox8/json
 GET /v1.41/images/sha256:$busybox/json
 GET /v1.41/images/sha256:$busybox12/json
 GET /v1.41/images/sha256%3A$busybox12/json

@@ -134,7 +134,7 @@ def test_messages_are_the_same(sockets: tuple[Path, Path], container: str, name:
 
     def exchange() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-            asker.settimeout(10)
+            asker.settimeout(30)
             asker.sendto(bytes(question.pack()), ("127.0.0.11", 53))
             return asker.recv(65535)
 

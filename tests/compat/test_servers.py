@@ -74,7 +74,7 @@ def serve(house: tuple[Engine, Image]) -> Iterator[Callable[..., Container]]:
         volume.remove()
 
 
-def patiently(ask: Callable[[], str], seconds: float = 20) -> str:
+def patiently(ask: Callable[[], str], seconds: float = 60) -> str:
     """The answer of a server that may still be starting."""
     deadline = time.monotonic() + seconds
     while True:
@@ -97,6 +97,7 @@ def redis(port: int, command: str) -> str:
         stream.flush()
         line = stream.readline().decode().strip()
         assert line, "it hung up"
+        assert not line.startswith("-LOADING"), "it still reads its data"
         return stream.readline().decode().strip() if line.startswith("$") else line
 
 

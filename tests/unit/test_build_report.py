@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Progress
 from pylab_container.formats.linter import LintWarning
+from pylab_container.notebook import widgets
 from pylab_container.notebook.builds import build_table, plan_view, report_view
 from pylab_container.notebook.timeline import Timeline, round_step
 from pylab_container.notebook.widgets import ProgressBar
@@ -224,7 +226,8 @@ def test_the_last_words_of_a_step_are_shown_while_it_runs() -> None:
     assert bar.label.value == "build: step 3: done"
 
 
-def test_output_that_comes_faster_than_an_eye_can_read_is_not_drawn() -> None:
+def test_output_that_comes_faster_than_an_eye_can_read_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(widgets, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # all at one moment
     bar = ProgressBar("build")
     bar.update(done(1, 2))
     bar.update(BuildOutput("line\n", 2))
