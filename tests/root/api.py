@@ -73,7 +73,7 @@ class Api:
         *,
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30,
+        timeout: float = 60,
     ) -> Answer:
         """body: bytes or a file as they are; anything else as JSON. Parameters that are lists are repeated."""
         sent, own = body, dict(headers or {})
@@ -88,7 +88,7 @@ class Api:
 
     def bare(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         """A request whose target goes as it is: nothing is quoted, no version is put before it."""
-        connection = _Connection(self.path, 15)
+        connection = _Connection(self.path, 60)
         with contextlib.closing(connection):
             connection.request(method, target, body, dict(headers))
             response = connection.getresponse()
@@ -109,7 +109,7 @@ class Api:
     def delete(self, path: str, **parameters: Any) -> Answer:
         return self.request("DELETE", path, parameters=parameters)
 
-    def connect(self, timeout: float = 10) -> socket.socket:
+    def connect(self, timeout: float = 60) -> socket.socket:
         """A bare connection, for what no library would send."""
         one = socket.socket(socket.AF_UNIX)
         one.settimeout(timeout)
@@ -157,7 +157,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 [*self._command, *options], cwd=self._repository, stderr=log, stdout=log, stdin=subprocess.DEVNULL
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while b"serving on" not in self.log.read_bytes()[before:]:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
@@ -166,7 +166,7 @@ class Daemon:
     def stop(self) -> int:
         """End it as systemd does; its exit status."""
         self.process.terminate()
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -178,7 +178,7 @@ class Daemon:
     ) -> subprocess.CompletedProcess[str]:
         """The docker command against it."""
         done = subprocess.run(
-            ["docker", *arguments], input=input, capture_output=True, env=self.environment, timeout=60, check=False
+            ["docker", *arguments], input=input, capture_output=True, env=self.environment, timeout=120, check=False
         )
         text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
         assert not check or done.returncode == 0, text.stderr

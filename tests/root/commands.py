@@ -37,7 +37,7 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def expect(self, text: str, seconds: float = 10) -> None:
+    def expect(self, text: str, seconds: float = 60) -> None:
         """Read until the text has appeared since the last time."""
         deadline = time.monotonic() + seconds
         while text.encode() not in self.output:
@@ -48,7 +48,7 @@ class Terminal:
 
     def wait(self) -> int:
         """The exit status; by then the terminal must be as it was."""
-        status = self.process.wait(15)
+        status = self.process.wait(60)
         assert termios.tcgetattr(self._slave) == self.mode
         return status
 

@@ -100,7 +100,7 @@ def labctr(command: list[str], repository: Path) -> Labctr:
 
     def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*command, *arguments], input=input, capture_output=True, text=True, timeout=30, cwd=repository, check=False
+            [*command, *arguments], input=input, capture_output=True, text=True, timeout=90, cwd=repository, check=False
         )
         assert "Traceback" not in done.stderr, done.stderr
         assert not check or done.returncode == 0, done.stderr
@@ -133,7 +133,7 @@ def daemon(engine: Engine, repository: Path) -> Iterator[Daemon]:
 # -- what could be left behind -----------------------------------------------------------------
 
 
-def _soon_empty(look: Callable[[], list[str]], seconds: float = 3) -> list[str]:
+def _soon_empty(look: Callable[[], list[str]], seconds: float = 30) -> list[str]:
     """What look() still finds after a while: the kernel takes veths and cgroups away in the background."""
     deadline = time.monotonic() + seconds
     while (found := look()) and time.monotonic() < deadline:
