@@ -27,8 +27,8 @@ MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _STREAM_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
 _PIECE = 1 << 16
-_PATIENCE = 1.0  # seconds that a client gets to read the head
-_LOOK = 0.0005  # seconds between two looks whether it has
+_PATIENCE = 60.0  # seconds that a client gets to read the head
+_LOOKS = (0.0005, 0.05)  # seconds between two looks whether it has: first, and in the end
 
 
 def frame(stream: str, data: bytes) -> bytes:
@@ -63,9 +63,10 @@ class Hijacked:
         """Keep what follows apart from the head: docker-py reads that through a buffer and all else past it, so that
         what comes in one piece with the head is lost to it. dockerd needs a moment for its first byte; we do not."""
         loop, connection = asyncio.get_running_loop(), self._writer.get_extra_info("socket")
-        deadline = loop.time() + _PATIENCE
+        deadline, (look, slowest) = loop.time() + _PATIENCE, _LOOKS
         while _unread(connection) and not self.gone and loop.time() < deadline:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(look)
+            look = min(2 * look, slowest)
 
     @property
     def gone(self) -> bool:
