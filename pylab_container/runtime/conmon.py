@@ -164,7 +164,7 @@ class Conmon:
             raise
         return session
 
-    def abandon(self, monitor: Monitor, timeout: float = 5) -> None:
+    def abandon(self, monitor: Monitor, timeout: float = 20) -> None:
         """End a container whose starter was killed before it could be used; how far it had come is not known.
 
         A monitor that is creating it comes to an end first: stopped in the middle, runc would
