@@ -21,7 +21,7 @@ from pylab_container.store.records import ContainerRecord
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
 
-_GRACE = 5.0  # seconds that a monitor gets to write the status of a process that is gone
+_GRACE = 20.0  # seconds that a monitor gets to write the status of a process that is gone
 
 
 def process_descriptor(engine: Engine, record: ContainerRecord) -> int:
