@@ -14,7 +14,7 @@ from typing import NamedTuple
 from aiohttp import HttpVersion10, web
 
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
-from pylab_container.daemon.call import ENGINE, HEADERS, WORKERS, Call, answer, parse_version
+from pylab_container.daemon.call import BUILDS, ENGINE, HEADERS, WORKERS, Call, answer, parse_version
 from pylab_container.daemon.sharing import SHARING, Sharing
 from pylab_container.daemon.starts import STARTS, Starts
 from pylab_container.engine import Engine
@@ -22,7 +22,8 @@ from pylab_container.errors import InvalidInput, LabError, NotFound
 
 _WORKERS = 1000
 """Threads at most; a call holds one while the engine works for it. Idle ones are used again."""
-_LAST_MOMENT = 3.0  # seconds for a build to end the command that runs
+_LAST_MOMENT = 3.0  # seconds for threads to end
+_LAST_COMMAND = 8.0  # the same while there are builds: they end the command that runs, and remove its container
 _VERSIONED = re.compile(r"/v([0-9.]{1,40})(/.*)")
 _UNCLEAN = re.compile(r"//|/\.(/|$)")
 _BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
@@ -83,6 +84,7 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
     app[ENGINE] = engine
     app[STARTS] = Starts()
     app[SHARING] = Sharing()
+    app[BUILDS] = set()
     app.cleanup_ctx.append(_workers)
     app.on_response_prepare.append(_add_headers)
     app.router.add_route("*", r"/{path:[\s\S]*}", _answering(Table(routes)))
@@ -95,8 +97,8 @@ async def _workers(app: web.Application) -> AsyncIterator[None]:
     yield
     ending = threading.Thread(target=app[WORKERS].shutdown, kwargs={"cancel_futures": True}, daemon=True)
     ending.start()
-    deadline = time.monotonic() + _LAST_MOMENT
-    while ending.is_alive() and time.monotonic() < deadline:
+    told = time.monotonic()
+    while ending.is_alive() and time.monotonic() - told < (_LAST_COMMAND if app[BUILDS] else _LAST_MOMENT):
         await asyncio.sleep(0.02)
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pylab_container.daemon import creation, shapes, streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.call import BUILDS, Call, Json, answer
 from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.engine.builder import BuildOptions, build
@@ -46,6 +46,7 @@ async def build_image(call: Call) -> web.StreamResponse:
     """Build; each line of the answer is a piece of what docker prints."""
     options = _options(call)
     engine, context = call.private_engine(), _remote(call) or streams.body_file(call)
+    under_way = call.request.app[BUILDS]
 
     def work(tell: streams.Tell, stop: threading.Event) -> None:
         said: list[str] = []
@@ -57,6 +58,7 @@ async def build_image(call: Call) -> web.StreamResponse:
             if not quiet and (transfer := progress.document(event)) is not None:  # of a base image
                 tell(transfer)
 
+        under_way.add(stop)
         try:
             with engine.events.subscribed(note):
                 image = build(engine, context, options, stop=stop)
@@ -65,6 +67,8 @@ async def build_image(call: Call) -> web.StreamResponse:
             if said:
                 tell({"stream": "".join(said)})
             raise _as_told(error) from error
+        finally:
+            under_way.discard(stop)
         _tell_end(tell, image, options, quiet=quiet, with_result=not call.before("1.30"))
 
     return await streams.send_told(call, work, told=False)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import re
+import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,8 @@ Closable = TypeVar("Closable", bound=_Closable)
 
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 WORKERS: web.AppKey[ThreadPoolExecutor] = web.AppKey("workers", ThreadPoolExecutor)
+BUILDS: web.AppKey[set[threading.Event]] = web.AppKey("builds", set)
+"""The builds that are under way, each by what stops it."""
 
 _JSON = re.compile(r"\s*application/json\s*(;\s*([^\s=;]+=[^;]+)?)*", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"

@@ -23,12 +23,14 @@ import pytest
 from pylab_container import Engine
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
 from pylab_container.engine.images.image import Image
+from pylab_container.host import programs
 from tests.root.api import Api, Daemon, serving
+from tests.root.waiting import soon
 
 
 def _run(command: list[str], *arguments: str, repository: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*command, "daemon", *arguments], cwd=repository, capture_output=True, text=True, timeout=20, check=False
+        [*command, "daemon", *arguments], cwd=repository, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -54,7 +56,7 @@ def test_sigterm_ends_it_although_clients_hold_streams_and_idle_connections(daem
         assert b"200 OK" in stream.recv(1000)
         begun = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 30  # two seconds are theirs; a stream alone would never end
 
 
 def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, image: Image, tmp_path: Path) -> None:
@@ -62,13 +64,37 @@ def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, 
     with subprocess.Popen(
         ["docker", "build", str(tmp_path)], env=daemon.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as client:
-        deadline = time.monotonic() + 10
-        while not engine.containers.list() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert engine.containers.list()
+        assert soon(engine.containers.list)
         assert daemon.stop() == 0
         assert engine.containers.list(all=True) == []
-        assert client.wait(5) != 0
+        assert client.wait(60) != 0
+
+
+@pytest.fixture
+def slow_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A runtime, found before the real one, that takes its time to kill."""
+    (tmp_path / "slow").mkdir()
+    script = f'#!/bin/sh\ncase " $* " in *" kill "*) sleep 4;; esac\nexec {programs.find("runc")} "$@"\n'
+    (tmp_path / "slow/runc").write_text(script)
+    (tmp_path / "slow/runc").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/slow", prepend=":")
+
+
+def test_the_command_of_a_build_ends_with_the_daemon_also_on_a_slow_machine(
+    slow_kills: None, daemon: Daemon, engine: Engine, image: Image, tmp_path: Path
+) -> None:
+    text = b"FROM busybox:1\nRUN sleep 100\n"
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    body = context.getvalue()
+    with daemon.api.connect() as client:
+        client.sendall(b"POST /v1.41/build HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        assert soon(engine.containers.list)
+        assert daemon.stop() == 0
+    assert engine.containers.list(all=True) == []
 
 
 # -- what lies elsewhere ------------------------------------------------------------------------
@@ -165,11 +191,7 @@ def test_restart_policies_hold_over_a_reboot(
         for pid in _monitor_and_process(container.id, record.pid):
             os.kill(pid, signal.SIGKILL)
     with serving(engine.data_root, repository):
-        deadline = time.monotonic() + 5
-        wanted = comes_up == "comes up"
-        while (container.status == "running") is not wanted and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert (container.status == "running") is wanted
+        assert soon(lambda: (container.status == "running") is (comes_up == "comes up"))
 
 
 def _monitor_and_process(container_id: str, pid: int) -> list[int]:
