@@ -134,10 +134,15 @@ def daemon(engine: Engine, repository: Path) -> Iterator[Daemon]:
 
 
 def _soon_empty(look: Callable[[], list[str]], seconds: float = 30) -> list[str]:
-    """What look() still finds after a while: the kernel takes veths and cgroups away in the background."""
-    deadline = time.monotonic() + seconds
-    while (found := look()) and time.monotonic() < deadline:
+    """What look() finds each time for a while: the kernel takes veths and cgroups away in the background.
+
+    What comes meanwhile is not ours: another run of these tests on the machine makes and removes such things as well.
+    """
+    found, deadline = look(), time.monotonic() + seconds
+    while found and time.monotonic() < deadline:
         time.sleep(0.05)
+        now = look()
+        found = [one for one in found if one in now]
     return found
 
 

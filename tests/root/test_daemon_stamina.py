@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from tests.root.api import Api, Daemon
+
+Found = TypeVar("Found")
 
 _CLIENTS = 8
 _GROWTH = 16 << 10  # kB of resident memory; a leak of 3 kB a request would be more
@@ -164,12 +167,28 @@ def _children(pid: int) -> int:
     return count
 
 
-def _settled(look: Callable[[], object], wanted: Callable[[object], bool]) -> object:
-    """What look() says once that is what is wanted, or twenty seconds later."""
-    deadline = time.monotonic() + 20
+def _settled(look: Callable[[], Found], wanted: Callable[[Found], bool]) -> Found:
+    """What look() says once that is what is wanted, or a minute later."""
+    deadline = time.monotonic() + 60
     while not wanted(found := look()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
+
+
+def _is_quiet(around: dict[str, object]) -> bool:
+    """Whether nothing is left of the requests: there is the one container, with its monitor."""
+    containers, scratch = around["containers"], around["scratch"]
+    assert isinstance(containers, list)
+    return (around["children"], around["monitors"], scratch, len(containers)) == (0, 1, [], 1)
+
+
+def _steady(look: Callable[[], int]) -> int:
+    """What look() says once that has been the same for two seconds: nobody tells when the last client was missed."""
+    seen = [look()]
+    while len(seen) < 5 or len(set(seen[-5:])) > 1:
+        time.sleep(0.5)
+        seen.append(look())
+    return seen[-1]
 
 
 def test_ten_thousand_requests_leave_nothing_behind(
@@ -179,13 +198,14 @@ def test_ten_thousand_requests_leave_nothing_behind(
     assert daemon.api.post("/containers/create", body, name="runs").status == 201
     assert daemon.api.post("/containers/runs/start").status == 204
     _drive(daemon, 3200)  # threads and buffers that are made once are there now
-    time.sleep(4)
-    around, files, memory = _around(daemon, engine), daemon.resources()[0], daemon.memory()
+    around = _settled(lambda: _around(daemon, engine), _is_quiet)
+    assert _is_quiet(around), around
+    files, memory = _steady(lambda: daemon.resources()[0]), daemon.memory()
     begun, seconds = time.monotonic(), 600 if request.config.getoption("stress") else 0
     while True:
         _drive(daemon, 6800)
         assert _settled(lambda: _around(daemon, engine), lambda found: found == around) == around
-        assert _settled(lambda: daemon.resources()[0], lambda found: found == files) == files
+        assert _settled(lambda: daemon.resources()[0], lambda found: found <= files) <= files
         assert daemon.resources()[1] < 60  # of idle threads some stay, as many as were needed at once
         assert daemon.memory() - memory < _GROWTH
         passed = time.monotonic() - begun
