@@ -37,7 +37,7 @@ async def ask(engine: Engine, path: Path, target: str) -> bytes:
     try:
         reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(f"GET {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         return answer
     finally:

@@ -17,6 +17,7 @@ import pytest
 
 from pylab_container import Engine
 from tests.root.api import Answer, Api, Daemon, serving
+from tests.root.waiting import soon
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,7 @@ def daemon(served: Daemon) -> Iterator[Daemon]:
     served.api.get("/images/json")
     files, _ = served.resources()
     yield served
-    deadline = time.monotonic() + 5
-    while served.resources()[0] > files and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert served.resources()[0] <= files
+    assert soon(lambda: served.resources()[0] <= files)
     assert served.api.get("/_ping").status == 200
 
 
@@ -324,7 +322,7 @@ def test_two_hundred_idle_and_half_sent_requests_hold_nobody_up(daemon: Daemon) 
         begun = time.monotonic()
         for _ in range(20):
             assert daemon.api.get("/version").status == 200
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 30  # no more than it always takes; who was held up would wait for ever
 
 
 def test_a_client_that_sends_a_byte_at_a_time_is_answered_and_holds_nobody_up(daemon: Daemon) -> None:
@@ -352,9 +350,8 @@ def test_a_client_that_vanishes_in_the_middle_of_its_body_leaves_nothing(
                 + _context("FROM busybox:1\n")[:700]
             )
             time.sleep(0.05)
-    time.sleep(0.3)
+    assert soon(lambda: not list((engine.data_root / "tmp").glob("*")))
     assert sorted(one.id for one in engine.images.list(all=True)) == before
-    assert not list((engine.data_root / "tmp").glob("*"))
 
 
 _ANSWERED = [
@@ -381,9 +378,7 @@ def runs(served: Daemon) -> Iterator[None]:
     body = {"Image": "busybox:1", "Cmd": ["sh", "-c", "echo early; sleep 1000"]}
     assert served.api.post("/containers/create", body, name="runs").status == 201
     assert served.api.post("/containers/runs/start").status == 204
-    deadline = time.monotonic() + 5
-    while served.api.get("/containers/runs/logs", stdout=1).body == b"" and time.monotonic() < deadline:
-        time.sleep(0.02)
+    assert soon(lambda: served.api.get("/containers/runs/logs", stdout=1).body)
     yield
     assert served.api.delete("/containers/runs", force=1).status == 204
 
@@ -415,20 +410,14 @@ def test_all_of_several_requests_of_who_has_said_all_are_answered(daemon: Daemon
 
 
 def test_who_has_said_all_and_goes_is_noticed_before_the_answer(daemon: Daemon, runs: None) -> None:
-    assert _clients_become(daemon, 0)
+    assert soon(lambda: _clients(daemon) == 0)
     with daemon.api.connect() as one:
-        one.sendall(b"POST /v1.41/containers/runs/stop?t=5 HTTP/1.1\r\nHost: d\r\n\r\n")
+        one.sendall(b"POST /v1.41/containers/runs/stop?t=1000 HTTP/1.1\r\nHost: d\r\n\r\n")
         one.shutdown(socket.SHUT_WR)
+        assert soon(lambda: _clients(daemon) == 1)
         time.sleep(0.2)  # it could take this for the end
         assert _clients(daemon) == 1
-    assert _clients_become(daemon, 0), "before the five seconds are over"
-
-
-def _clients_become(daemon: Daemon, number: int) -> bool:
-    deadline = time.monotonic() + 3
-    while _clients(daemon) != number and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return _clients(daemon) == number
+    assert soon(lambda: _clients(daemon) == 0), "before the thousand seconds are over"
 
 
 def _clients(daemon: Daemon) -> int:
@@ -439,18 +428,14 @@ def _clients(daemon: Daemon) -> int:
 
 def test_clients_of_events_that_vanish_leave_no_thread_behind(daemon: Daemon) -> None:
     daemon.api.get("/images/json")
-    for _ in range(30):
-        with daemon.api.connect() as one:
-            one.sendall(b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n")
-            assert b"200 OK" in one.recv(1000)
-    time.sleep(0.5)
+    files, _ = daemon.resources()
+    for _ in range(6):
+        for _ in range(10):
+            with daemon.api.connect() as one:
+                one.sendall(b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n")
+                assert b"200 OK" in one.recv(1000)
+        assert soon(lambda: daemon.resources()[0] <= files)  # each holds the log of events open
     assert daemon.resources()[1] < 60, "idle threads are used again, not made anew"
-    for _ in range(30):
-        with daemon.api.connect() as one:
-            one.sendall(b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n")
-            assert b"200 OK" in one.recv(1000)
-        time.sleep(0.02)
-    assert daemon.resources()[1] < 60
 
 
 def test_a_client_that_reads_nothing_of_an_archive_holds_nobody_up(daemon: Daemon) -> None:
@@ -462,18 +447,17 @@ def test_a_client_that_reads_nothing_of_an_archive_holds_nobody_up(daemon: Daemo
 
 
 def test_a_build_ends_when_its_client_goes(daemon: Daemon, engine: Engine) -> None:
-    body = _context("FROM busybox:1\nRUN echo begun && sleep 100\nRUN touch /never\n")
+    body = _context("FROM busybox:1\nRUN echo begun && sleep 1000\nRUN touch /never\n")
     before = engine.containers.list(all=True)
     with daemon.api.connect() as one:
         one.sendall(b"POST /v1.41/build HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         received = b""
         while b"begun\\n" not in received:
-            received += one.recv(1000)
+            piece = one.recv(1000)
+            assert piece, received
+            received += piece
         assert engine.containers.list()
-    deadline = time.monotonic() + 20
-    while engine.containers.list(all=True) != before and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert engine.containers.list(all=True) == before
+    assert soon(lambda: engine.containers.list(all=True) == before)
 
 
 def test_many_clients_at_once_are_all_answered(daemon: Daemon) -> None:

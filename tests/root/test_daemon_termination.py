@@ -101,7 +101,7 @@ def under_way(api: Api, engine: Engine, name: str, silent: str) -> Iterator[sock
 
 def _end_of(one: socket.socket) -> None:
     """Read until the other side is gone; it must be soon."""
-    one.settimeout(2)
+    one.settimeout(20)
     with contextlib.suppress(ConnectionResetError):
         while one.recv(1 << 20):
             pass
@@ -126,8 +126,8 @@ def test_sigterm_ends_it_in_the_middle_of(api: Api, daemon: Daemon, engine: Engi
     with under_way(api, engine, name, silent) as one:
         begun = time.monotonic()
         daemon.process.terminate()
-        assert daemon.process.wait(15) == 0
-        assert time.monotonic() - begun < 8
+        assert daemon.process.wait(60) == 0
+        assert time.monotonic() - begun < 40  # two seconds and three are its own; the work would take a hundred
         _end_of(one)
     assert not daemon.socket.exists()
     assert _running(engine) == ["runs", "types"]
@@ -140,7 +140,7 @@ def test_a_second_sigterm_changes_nothing(api: Api, daemon: Daemon, engine: Engi
         for _ in range(3):
             daemon.process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
-        assert daemon.process.wait(15) == 0
+        assert daemon.process.wait(60) == 0
         _end_of(one)
     assert not daemon.socket.exists()
     assert engine.fsck(deep=True) == []
