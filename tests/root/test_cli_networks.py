@@ -104,7 +104,7 @@ def test_the_listing_of_networks_is_dockers(labctr: Labctr, network: str) -> Non
 def test_containers_on_a_network_know_each_other_by_name(labctr: Labctr, network: str) -> None:
     labctr("run", "-d", "--name", "db", "--network", "lab", "--network-alias", "store", *SLEEP)
     for name in ("db", "store"):
-        done = labctr("run", "--rm", "--network", "lab", "busybox:1", "ping", "-c1", "-W2", name)
+        done = labctr("run", "--rm", "--network", "lab", "busybox:1", "ping", "-c1", "-W20", name)
         assert "1 packets received" in done.stdout
     assert labctr("ps", "--filter", "network=lab", "--format", "{{.Names}} {{.Networks}}").stdout == "db lab\n"
 
