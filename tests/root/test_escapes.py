@@ -18,6 +18,7 @@ from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host import programs
+from tests.root.waiting import soon
 
 SWAP = "while true; do mv d dir; mv link d; mv d link; mv dir d; done"
 """Moves a directory d away and a link into its place, and back, for ever."""
@@ -205,8 +206,7 @@ def test_a_user_file_that_is_no_file_is_refused_and_never_opened(engine: Engine,
         with pytest.raises(InvalidInput):
             run(engine, image, "true", user=user)
     container = up(engine, hostile(), "rm /etc/passwd; mkfifo /etc/passwd; sleep 1000")
-    while not container.merged.joinpath("etc/passwd").is_fifo():
-        time.sleep(0.01)
+    assert soon(container.merged.joinpath("etc/passwd").is_fifo)
     with pytest.raises(InvalidInput):
         container.exec_run("true")
 
@@ -234,7 +234,8 @@ def test_a_container_s_process_has_three_descriptors_and_no_more(engine: Engine,
     directory = os.open("/", os.O_RDONLY)  # as a careless host program leaves one, inheritable
     os.set_inheritable(directory, True)  # noqa: FBT003
     try:
-        container = up(engine, image, f"exec > /first; {script}; sleep 1000", tty=terminal)
+        container = up(engine, image, f"exec > /first; {script}; touch /told; sleep 1000", tty=terminal)
+        assert soon((container.upper / "told").exists)
         second = container.exec_run(["sh", "-c", script]).output
         first = container.exec_run(["cat", "/first"]).output
     finally:
