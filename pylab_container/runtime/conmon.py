@@ -303,9 +303,13 @@ class Monitor:
         """
         silent = 0
         while not _any_readable((report.fileno(),), _SILENCE):
-            silent = 0 if not self.alive() or self._runtime_works() else silent + 1
-            if silent == 2:  # once may be the moment between the runtime's end and the report
+            silent = silent + 1 if self._sleeps() and not self._runtime_works() else 0
+            if silent == 4:  # once may be the moment between the runtime's end and the report
                 raise RuntimeFailed("the runtime was killed", hint="try it again")
+
+    def _sleeps(self) -> bool:
+        """Whether it lives and waits for something: on a busy machine it may long have work to do, and no turn."""
+        return self.alive() and _fields(self.conmon_pid)[:1] == ["S"]
 
     def _runtime_works(self) -> bool:
         """Whether a child is the runtime itself: of what it starts, none has the options that we give it."""
@@ -529,11 +533,17 @@ def _read_number(path: Path) -> int | None:
 
 def _parent(pid: int) -> int:
     """The parent of a process, 0 if there is no such process (proc(5), /proc/pid/stat)."""
+    fields = _fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _fields(pid: int) -> list[str]:
+    """What /proc/pid/stat tells from the third field on: state, parent, … (proc(5)); nothing without a process."""
     try:
         # The second field is the program's name in parentheses, which may hold anything.
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return []
 
 
 @contextlib.contextmanager

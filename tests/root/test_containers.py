@@ -24,6 +24,7 @@ from pylab_container.errors import (
     NotFound,
 )
 from pylab_container.formats.events import ContainerChanged, OverlayMounted
+from pylab_container.host import programs
 from tests.root.waiting import soon
 
 
@@ -215,6 +216,20 @@ def test_a_container_deaf_to_sigterm_is_killed_in_the_end(engine: Engine, image:
     assert soon(container.logs)
     container.stop(timeout=0.3)
     assert container.wait() == 137
+
+
+def test_a_monitor_that_is_slow_to_report_is_waited_for(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The runtime has ended by then, as it has where somebody killed it."""
+    runc = tmp_path / "bin/runc"
+    runc.parent.mkdir()
+    goes_on = "setsid sh -c 'sleep 3; kill -CONT $0' $PPID < /dev/null > /dev/null 2>&1 &"
+    create = f'{programs.find("runc")} "$@"; status=$?; {goes_on} kill -STOP $PPID; exit $status'
+    runc.write_text(f'#!/bin/sh\ncase " $* " in *" create "*) {create};; esac\nexec {programs.find("runc")} "$@"\n')
+    runc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(runc.parent), prepend=":")
+    assert run(engine, image, "echo works") == "works\n"
 
 
 @pytest.mark.parametrize("name", ["USR1", "SIGUSR1", 10, "10"])
