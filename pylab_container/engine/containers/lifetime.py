@@ -132,9 +132,10 @@ def start(
             raise
         engine.records.save(running)
         (bundle_directory(engine, container_id) / "started.json").unlink(missing_ok=True)
-    attachment_events.joined(engine, running)
-    tell(engine, "started", record)
-    _watch_health(engine, running)
+        # Still under the lock: it may have ended by now, and whoever notes that tells it later, and clears the bundle.
+        attachment_events.joined(engine, running)
+        tell(engine, "started", record)
+        _watch_health(engine, running)
     return attachment
 
 
@@ -233,10 +234,12 @@ def settle(engine: Engine, record: ContainerRecord) -> ContainerRecord:
         return record
     seen = its_monitor.exit_file.exists()
     ended = _ended(engine, record, status, out_of_memory=its_monitor.out_of_memory())
+    # Told before it is noted: who finds it noted, without the lock, goes on to tell that it was stopped or restarted.
     if ended.oom_killed:
         tell(engine, "oom", record)
     tell(engine, "exited", record, f"status {status}")
     attachment_events.left(engine, record)
+    engine.records.save(ended)
     if record.host_config.get("AutoRemove"):
         remove(engine, ended, volumes=True)
         raise no_such_container(record.short_id)
@@ -247,6 +250,7 @@ def settle(engine: Engine, record: ContainerRecord) -> ContainerRecord:
 
 
 def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memory: bool) -> ContainerRecord:
+    """Give back what the run used; the record as it is after that."""
     now = time.time_ns()
     delay = restart_delay(
         _policy(record),
@@ -257,7 +261,7 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
         last_delay=record.restart_delay,
     )
     release(engine, record)
-    return engine.records.update(
+    return replace(
         record,
         state=after(record.state, Event.EXIT if delay is None else Event.RETRY, container=record.name),
         pid=0,
