@@ -74,6 +74,8 @@ def _tail_then_follow(path: Path, *, follow: Callable[[], bool] | None, tail: in
             if file:
                 yield from _entries(file)
             if file is None or _replaced(file, path):
+                if file:
+                    yield from _entries(file)  # what came between the two looks
                 file = _open(path, stack)
                 if file:
                     yield from _entries(file)
