@@ -245,9 +245,11 @@ class ContainerStore:
     def lock(self, container_id: str) -> Iterator[None]:
         """Held by whoever changes this container."""
         with locked(self._locks / container_id):
-            yield
-            if not self.exists(container_id):
-                self.remove(container_id)  # it went while we waited: the lock file is nobody's
+            try:
+                yield
+            finally:
+                if not self.exists(container_id):
+                    self.remove(container_id)  # it went while we waited: the lock file is nobody's
 
     @contextlib.contextmanager
     def try_lock(self, container_id: str) -> Iterator[bool]:
@@ -256,9 +258,11 @@ class ContainerStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         with try_locked(path) as free:
-            yield free
-            if free and not self.exists(container_id):
-                path.unlink(missing_ok=True)
+            try:
+                yield free
+            finally:
+                if free and not self.exists(container_id):
+                    path.unlink(missing_ok=True)
 
     def _document(self, container_id: str) -> Path:
         return self.directory(container_id) / "config.v2.json"
