@@ -23,7 +23,7 @@ _COLLECTIONS = (700, 10, 10)
     help="unix://PATH, tcp://127.0.0.1:PORT, or fd:// for systemd. Repeatable.  [default: unix:///run/labctr.sock]",
 )
 @click.option("--group", default="", metavar="GROUP", help="Who may use the socket, besides root.")
-@click.option("--request-log", type=click.Path(path_type=Path), metavar="FILE", help="A line of JSON for each request.")
+@click.option("--request-log", type=click.Path(path_type=Path), metavar="FILE", help="Lines of JSON for each request.")
 def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) -> None:
     """Serve Docker's Engine API until SIGTERM. Containers run on without it.
 

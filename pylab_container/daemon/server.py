@@ -19,7 +19,7 @@ from aiohttp import web
 
 from pylab_container.daemon.application import application
 from pylab_container.daemon.connection import Connection
-from pylab_container.daemon.request_log import RequestLog, writing
+from pylab_container.daemon.request_log import RequestLog, beginnings, writing
 from pylab_container.daemon.routes import ROUTES
 from pylab_container.engine import Engine
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
@@ -48,7 +48,7 @@ def serve(
     addresses    unix://PATH, tcp://127.0.0.1:PORT (loopback only: who may talk to the engine is root), or fd:// for the
                  sockets that systemd passes
     group        who else may use the unix socket, besides root
-    request_log  gets a line for each request (request_log.py)
+    request_log  gets two lines for each request (request_log.py)
     ready        called with the addresses once they can be connected to
 
     Raises InvalidInput for an address, Conflict where somebody serves there already.
@@ -64,7 +64,10 @@ def serve(
 async def _serve(
     engine: Engine, sockets: Sequence[socket.socket], request_log: logging.Logger | None, ready: Callable[[], None]
 ) -> None:
-    runner = web.AppRunner(application(engine, ROUTES), handler_cancellation=True, shutdown_timeout=_GRACE)
+    app = application(engine, ROUTES)
+    if request_log:
+        app.middlewares.append(beginnings(request_log))
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_GRACE)
     await runner.setup()
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

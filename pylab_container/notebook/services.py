@@ -32,7 +32,6 @@ from pylab_container.notebook.display import Table, in_one_line, portable
 
 _PATIENCE = 20.0  # seconds that a service gets to start
 _ADDRESS = "127.0.0.1"
-_ECHO = 0.3  # seconds after which a request that has been answered is in the log
 
 
 class Service:
@@ -81,10 +80,16 @@ class Daemon:
     @contextlib.contextmanager
     def requests(self) -> Iterator[None]:
         """Afterwards, show what the daemon was asked in the block, in the order of asking."""
-        since = time.time_ns()
+        since, deadline = time.time_ns(), time.monotonic() + _PATIENCE
         yield
-        time.sleep(_ECHO)
-        asked = sorted((line for line in self._lines() if line["began"] >= since), key=lambda line: int(line["began"]))
+        while True:
+            lines = [line for line in self._lines() if line["began"] >= since]
+            answered = {line["began"]: line for line in lines if "status" in line}
+            # A client may have its answer, and be gone, before that is written down.
+            if answered.keys() == {line["began"] for line in lines} or time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        asked = [line for _, line in sorted(answered.items())]
         display(Table(("REQUEST", "STATUS"), tuple(_row(line) for line in asked)))
 
     def docker(self, arguments: str) -> None:
@@ -104,7 +109,8 @@ class Daemon:
 
     def _lines(self) -> list[dict[str, Any]]:
         with contextlib.suppress(FileNotFoundError):
-            return [json.loads(line) for line in self._requests.read_text().splitlines()]
+            # The last line may be half written.
+            return [json.loads(line) for line in self._requests.read_text().split("\n")[:-1]]
         return []
 
     def __repr__(self) -> str:

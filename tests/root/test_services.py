@@ -67,6 +67,18 @@ def test_what_clients_ask_is_shown_in_the_order_of_asking(served: Daemon, capsys
     ]
 
 
+def test_a_request_is_shown_that_is_still_being_answered(served: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    connection = http.client.HTTPConnection("daemon")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(served.socket))
+    with served.requests():
+        connection.request("GET", f"/events?since=0&until={time.time() + 1:.3f}")
+        answer = connection.getresponse()  # which has begun
+    assert capsys.readouterr().out.splitlines()[1].endswith(" 200")
+    answer.read()
+    connection.close()
+
+
 def test_the_docker_command_is_led_to_the_daemon(
     served: Daemon, image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +111,7 @@ def test_a_service_ends_with_the_notebooks_kernel_even_when_that_is_killed(
         path = Path(kernel.stdout.readline().strip())
         assert path.is_socket()
         kernel.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not path.exists()
@@ -108,6 +120,8 @@ def test_a_service_ends_with_the_notebooks_kernel_even_when_that_is_killed(
 def test_a_service_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_PATIENCE", 0.5)
     service = Service(["sh", "-c", "echo no room for me >&2; sleep 60"], tmp_path / "log")
+    while not service.log.read_bytes():
+        time.sleep(0.01)
     with pytest.raises(RuntimeFailed, match="the service did not start: no room for me"):
         service.await_answer(lambda: False)
 
