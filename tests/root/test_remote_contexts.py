@@ -19,6 +19,7 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, RuntimeFailed
 from tests.root.commands import Labctr
+from tests.root.test_ports import free_port
 
 TEXT = b"FROM busybox:1\nLABEL from=elsewhere\n"
 
@@ -84,9 +85,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     (work / "Dockerfile").write_text("FROM busybox:1\nLABEL from=later\n")
     git(work, "commit", "--quiet", "-am", "two")
     git(work, "switch", "--quiet", "trunk")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["git", "daemon", "--export-all", f"--base-path={base}", "--listen=127.0.0.1", f"--port={port}"]
     with subprocess.Popen([*command, "--reuseaddr"], stderr=subprocess.DEVNULL) as server:
         try:

@@ -20,7 +20,7 @@ from pylab_container.host.files import try_locked
 
 _PROGRAM = Path(__file__).with_name("forwarder.py")
 _WAITING = 128  # connections that wait to be accepted
-_PATIENCE = 20.0  # seconds that it gets to come up
+_PATIENCE = 20.0  # seconds that it gets to come up and to end
 
 
 def is_possible() -> bool:
