@@ -197,7 +197,7 @@ class Container:
                 status = waiting.status_of_run(self._engine, started)
         else:
             status = record.exit_code
-        if record.state is State.RESTARTING:
+        if record.state is State.RESTARTING or _was_restarted(started, record):
             return self._wait_for_policy(timeout)
         return status
 
@@ -617,6 +617,11 @@ class Container:
 
     def __repr__(self) -> str:
         return f"<Container: {self.short_id}>"
+
+
+def _was_restarted(before: ContainerRecord, now: ContainerRecord) -> bool:
+    """Whether its policy has started it again since; somebody who does so makes the count 0."""
+    return now.started_at != before.started_at and now.restart_count > 0
 
 
 def _inspect(engine: Engine, record: ContainerRecord) -> Json:
