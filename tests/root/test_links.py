@@ -49,7 +49,7 @@ def test_a_linked_container_is_known_by_name_and_by_variables(start: Start) -> N
     variables = web.exec_run(["env"]).output.decode().splitlines()
     expected = {f"SQL_PORT=tcp://{address(db)}:80", "SQL_NAME=/web/sql", "SQL_ENV_SECRET=x"}
     assert expected <= set(variables)
-    assert web.exec_run(["ping", "-c", "1", "-W", "1", "sql"]).exit_code == 0
+    assert web.exec_run(["ping", "-c", "1", "-W", "10", "sql"]).exit_code == 0
     assert web.attrs["HostConfig"]["Links"] == ["/db:/web/sql"]
 
 

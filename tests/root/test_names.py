@@ -91,7 +91,7 @@ def resolver(engine: Engine) -> int:
     return 0
 
 
-def soon(holds: Callable[[], bool], seconds: float = 5) -> bool:
+def soon(holds: Callable[[], bool], seconds: float = 20) -> bool:
     deadline = time.monotonic() + seconds
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -105,7 +105,7 @@ def test_containers_find_each_other_by_every_name_they_have(web: Network, start:
     server = start(network="web", name="Server", hostname="box", network_aliases=["www", "shop"])
     for name in ("Server", "SERVER", server.short_id, "box", "www", "shop", "www.web", "server.web"):
         assert lookup(client, name) == [server.address], name
-        assert client.exec_run(["ping", "-c", "1", "-W", "1", name]).exit_code == 0
+        assert client.exec_run(["ping", "-c", "1", "-W", "10", name]).exit_code == 0
     assert server.attrs["NetworkSettings"]["Networks"]["web"]["Aliases"] == ["www", "shop", server.short_id, "box"]
     assert lookup(client, "www.elsewhere") == lookup(client, "nobody") == []
     assert lookup(client, "client") == [client.address]
@@ -187,7 +187,7 @@ def test_hosts_holds_what_is_its_own_and_what_somebody_wrote(engine: Engine, web
     start(network="web", name="server")
     lines = read(client, "/etc/hosts").splitlines()
     assert lines[-3:] == ["192.0.2.9\tdb", f"{client.address}\tbox.lab box", "10.9.8.7 mine"]
-    assert client.exec_run(["ping", "-c", "1", "-W", "1", "box.lab"]).exit_code == 0
+    assert client.exec_run(["ping", "-c", "1", "-W", "10", "box.lab"]).exit_code == 0
 
 
 def test_a_container_asks_us_from_the_first_network_with_names_on(engine: Engine, web: Network, start: Start) -> None:
@@ -227,8 +227,12 @@ def test_a_container_may_have_a_name_server_of_its_own(web: Network, start: Star
     with inside(server.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as datagrams:
         datagrams.bind(("0.0.0.0", 53))
         assert lookup(server, "client") == [client.address]
-        assert client.exec_run(["timeout", "1", "nslookup", "client", str(server.address)]).exit_code != 0
+        datagrams.settimeout(20)
+        asking = client.exec_create(["nslookup", "client", str(server.address)])
+        asking.start_detached()
         assert datagrams.recvfrom(100)[1][0] == client.address
+        asking.kill()
+        asking.wait()
 
 
 # -- what others know ---------------------------------------------------------------------------
@@ -311,12 +315,13 @@ def test_silence_ends_and_keeps_nobody_waiting(web: Network, start: Start, gatew
     asker = start(network="web", dns=[gateway], name="asker")
     began = time.monotonic()
     with ThreadPoolExecutor(60) as threads:
-        silent = [threads.submit(ask, asker, "silent.test") for _ in range(10)]
-        loud = {n: threads.submit(ask, asker, f"{n}.test") for n in range(1, 50)}
+        silent = [threads.submit(ask, asker, "silent.test") for _ in range(30)]
+        loud = {n: threads.submit(ask, asker, f"{n}.test") for n in range(1, 30)}
         assert {n: str(one.result().rr[0].rdata) for n, one in loud.items()} == {n: f"192.0.2.{n}" for n in loud}
-        assert time.monotonic() - began < 3.5
+        # Four seconds of silence each, one after the other, would be two minutes: no machine is as slow.
+        assert time.monotonic() - began < 20
         assert {one.result().header.rcode for one in silent} == {RCODE.SERVFAIL}
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
 
 
 def test_single_names_stay_here_where_others_want_dots(
@@ -332,11 +337,11 @@ def test_single_names_stay_here_where_others_want_dots(
 def test_an_internal_network_asks_nobody_outside(engine: Engine, start: Start) -> None:
     engine.networks.create("inner", internal=True)
     server = start(network="inner", name="server")
-    asker = start(network="inner", dns=["192.0.2.1"])
+    asker = start(network="inner", dns=["192.0.2.1", "192.0.2.2", "192.0.2.3"])
     assert lookup(asker, "server") == [server.address]
     began = time.monotonic()
     assert ask(asker, "outside.test").header.rcode == RCODE.SERVFAIL
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10  # to ask them would take four seconds each
 
 
 def test_a_server_on_the_hosts_loopback_is_asked_from_the_host(
@@ -367,7 +372,7 @@ def test_nonsense_is_not_answered_and_does_no_harm(web: Network, client: Contain
             send(client, wire, seconds=0.2)
 
     def half() -> bytes:
-        with socket.create_connection(("127.0.0.11", 53), 5) as connection:
+        with socket.create_connection(("127.0.0.11", 53), 20) as connection:
             connection.sendall(len(question[:20]).to_bytes(2, "big") + question[:20])
             return connection.recv(100)
 
@@ -432,10 +437,12 @@ def test_a_killed_one_is_replaced_by_the_next_command(
 
 def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, client: Container) -> None:
     os.kill(resolver(engine), signal.SIGKILL)
+    assert soon(lambda: not resolver(engine))
+    assert sorted(os.listdir(engine.run_root / "names")) == sorted([client.id, "lock", "socket"])
     client.kill()
-    assert sorted(os.listdir(engine.run_root / "names")) == ["lock", "socket"]
     Engine(engine.data_root)
-    assert os.listdir(engine.run_root / "names") == []
+    # What notes the container's end is an engine, too, and may be at it.
+    assert soon(lambda: os.listdir(engine.run_root / "names") == [])
 
 
 def test_one_that_cannot_start_is_told_and_the_container_does_not_run(
