@@ -11,6 +11,7 @@ import lzma
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -289,7 +290,10 @@ def test_an_image_that_a_container_uses_is_not_removed(engine: Engine, image: Im
 def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_with_the_container(
     engine: Engine, image: Image
 ) -> None:
-    container = engine.containers.run(image, ["sh", "-c", "echo $((40+2)) > /answer; exec sleep 100"], detach=True)
+    script = "[ -e /answer ] || echo $((40+2)) > /answer; exec sleep 100"
+    container = engine.containers.run(image, ["sh", "-c", script], detach=True)
+    while container.exec_run(["cat", "/answer"]).output != b"42\n":
+        time.sleep(0.05)
     running = engine.containers.run(image, ["sleep", "100"], detach=True)
     assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")], "one runs"
     running.remove(force=True)

@@ -259,7 +259,9 @@ def test_a_cache_mount_goes_unless_a_build_uses_it(engine: Engine, context: Cont
 
 
 def test_nothing_is_pruned_from_under_a_build_that_runs(engine: Engine, context: Context) -> None:
-    folder = context("COPY a /a\nENV A=1\nRUN sleep 2\nRUN cat /a\n", {"a": "1"})
+    # A minute, or until we have looked.
+    script = "for i in $(seq 600); do [ -e /looked ] && break; sleep 0.1; done"
+    folder = context(f"COPY a /a\nENV A=1\nRUN {script}\nRUN cat /a\n", {"a": "1"})
     with ThreadPoolExecutor() as thread, engine.events.collected() as events:
         built = thread.submit(Engine(engine.data_root).images.build, folder, network_mode="none")
         while not engine.containers.list():
@@ -267,6 +269,7 @@ def test_nothing_is_pruned_from_under_a_build_that_runs(engine: Engine, context:
             time.sleep(0.01)
         assert engine.prune_builds(all=True).deleted == ()
         assert engine.images.prune().deleted == ()
+        (engine.containers.list()[0].merged / "looked").touch()
         assert built.result().config.config["Env"][1:] == ["A=1"]
     assert {type(event) for event in events} == {PruneDone}
 

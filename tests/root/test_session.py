@@ -66,7 +66,7 @@ CONTAINERS: list[tuple[str, Expected]] = [
     ("inspect -f '{{.State.Status}} {{.Config.Labels.tier}}' web", "running front\n"),
     ("inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web", has("^[\\d.]+$")),
     ("exec web sh -c 'echo page > /index.html'", ""),
-    ("exec web wget -qO- http://localhost/index.html", "page\n"),
+    ("exec web sh -c 'until wget -qO- http://localhost/index.html 2> /dev/null; do sleep 0.1; done'", "page\n"),
     ("exec web nosuch", (127, "executable file not found")),
     ("exec -e X=y -w /etc -u student web sh -c 'echo $X; pwd; id -u'", "y\n/etc\n1000\n"),
     ("exec -d web touch /made", ""),
@@ -167,8 +167,12 @@ NETWORKS: list[tuple[str, Expected]] = [
 
 ENDING: list[tuple[str, Expected]] = [
     ("events --since 10m --until 0s --filter event=destroy --filter container=db --format '{{.Action}}'", "destroy\n"),
-    ("run -d --name sick --health-cmd false --health-interval 100ms --health-retries 1 base sleep 1000", _ID),
-    ("exec sick sleep 1.5", ""),
+    (
+        "run -d --name sick --health-cmd 'echo >>/c; false' --health-interval 100ms --health-retries 1 base sleep 1000",
+        _ID,
+    ),
+    # The second check comes when the result of the first is written down.
+    ("exec sick sh -c 'until [ $(wc -l < /c) -ge 2 ]; do sleep 0.1; done 2> /dev/null'", ""),
     ("ps --filter health=unhealthy --format '{{.Names}} {{.Status}}'", has("^sick Up .* \\(unhealthy\\)$")),
     ("rm -f sick", "sick\n"),
     ("run -d --name again --restart on-failure:2 base false", _ID),
