@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,29 @@ def test_who_learns_under_its_lock_that_a_container_went_leaves_no_lock(engine: 
     with pytest.raises(ContainerNotFound), engine.records.lock(container.id):
         lifetime.read(engine, container.id)
     assert not (engine.locks / container.id).exists()
+
+
+def test_a_bundle_goes_also_while_a_command_s_monitor_is_at_work_in_it(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = engine.containers.create(image, FOREVER, network_mode="none")
+    container.start_attached().close()  # we note the end, and nobody else
+    bundle = engine.run_root / container.id
+    rmtree = shutil.rmtree
+    written: list[Path] = []
+
+    def interrupted(path: Path, **options: bool) -> None:
+        rmtree(path, **options)
+        if path == bundle and not written:
+            written.append(bundle / "exec/0/status")
+            written[0].parent.mkdir(parents=True)
+            written[0].write_text("137")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        container.kill()
+    assert written
+    assert not bundle.exists()
 
 
 # -- restart policies --------------------------------------------------------------------------

@@ -316,7 +316,16 @@ def release(engine: Engine, record: ContainerRecord) -> None:
     finally:
         deleted.result()
     monitor(engine, record.id).remove_files()
-    shutil.rmtree(bundle_directory(engine, record.id), ignore_errors=True)
+    _remove_bundle(bundle_directory(engine, record.id))
+
+
+def _remove_bundle(bundle: Path) -> None:
+    """Commands in the container end with it; their monitors write and remove what is theirs in it at the same time."""
+    deadline = time.monotonic() + _GRACE
+    shutil.rmtree(bundle, ignore_errors=True)
+    while bundle.exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+        shutil.rmtree(bundle, ignore_errors=True)
 
 
 def remove(engine: Engine, record: ContainerRecord, *, volumes: bool) -> None:
