@@ -30,7 +30,7 @@ from pylab_container.errors import RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.notebook.display import Table, in_one_line, portable
 
-_PATIENCE = 20.0  # seconds that a service gets to start
+_PATIENCE = 20.0  # seconds that a service gets to start, and to note a request that it has answered
 _ADDRESS = "127.0.0.1"
 
 
@@ -80,8 +80,9 @@ class Daemon:
     @contextlib.contextmanager
     def requests(self) -> Iterator[None]:
         """Afterwards, show what the daemon was asked in the block, in the order of asking."""
-        since, deadline = time.time_ns(), time.monotonic() + _PATIENCE
+        since = time.time_ns()
         yield
+        deadline = time.monotonic() + _PATIENCE
         while True:
             lines = [line for line in self._lines() if line["began"] >= since]
             answered = {line["began"]: line for line in lines if "status" in line}
