@@ -290,7 +290,8 @@ def test_a_person_sees_a_step_while_it_runs(
     screen = terminal("build", "--network", "none", str(context("RUN echo begun; sleep 1000; echo done\n")))
     screen.expect("begun\r\n")
     [container_id] = labctr("ps", "-q").stdout.split()
-    labctr("exec", container_id, "sh", "-c", "until killall sleep; do sleep 0.1; done")
+    # The container may end before this command in it does.
+    labctr("exec", container_id, "sh", "-c", "until killall sleep; do sleep 0.1; done", check=False)
     screen.expect("done\r\n")
     screen.expect("Successfully built")
     assert screen.wait() == 0
