@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pylab_container.engine.containers import lifetime
 from pylab_container.errors import LabError
-from pylab_container.formats.lifecycle import State
+from pylab_container.formats.lifecycle import ALIVE, State
 from pylab_container.formats.timestamps import NEVER
 
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ def start_wanted(engine: Engine) -> list[LabError]:
     failures = []
     for record in list(engine.records.all()):
         try:
-            # Whoever reads the record of a container that ran when the machine went down starts it again by that.
-            if _is_wanted(lifetime.settled(engine, record)):
+            went_down = record.state in ALIVE and not lifetime.bundle_directory(engine, record.id).exists()
+            found = lifetime.settled(engine, record)
+            # Whoever reads the record of a container that ran when the machine went down has it restarted by that. But
+            # that was no failure of its own: it is started at once, and nothing is counted (as dockerd does).
+            if _is_wanted(found) or (went_down and found.state is State.RESTARTING):
                 lifetime.start(engine, record.id, exit_hook=True)
         except LabError as error:
             failures.append(error)

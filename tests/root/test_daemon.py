@@ -7,6 +7,7 @@ import functools
 import http.server
 import io
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -22,6 +23,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
+from pylab_container.engine.containers import lifetime
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
 from tests.root.api import Api, Daemon, serving
@@ -190,8 +192,11 @@ def test_restart_policies_hold_over_a_reboot(
         engine.records.update(record, restart_count=3)
         for pid in _monitor_and_process(container.id, record.pid):
             os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(lifetime.bundle_directory(engine, container.id))
     with serving(engine.data_root, repository):
         assert soon(lambda: (container.status == "running") is (comes_up == "comes up"))
+    if comes_up == "comes up":
+        assert container.record.restart_count == 0  # dockerd counts what the policy did, and not the machine's reboots
 
 
 def _monitor_and_process(container_id: str, pid: int) -> list[int]:
