@@ -30,7 +30,9 @@ from pylab_container.errors import RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.notebook.display import Table, in_one_line, portable
 
-_PATIENCE = 20.0  # seconds that a service gets to start, and to note a request that it has answered
+# Seconds that a service gets to start, and to note a request that it has answered. In a VM without hardware
+# virtualisation the daemon needs 14 of them.
+_PATIENCE = 60.0
 _ADDRESS = "127.0.0.1"
 
 
