@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -32,6 +33,15 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def discard(path: Path) -> None:
+    """Delete a file of write_atomic() and what crashes have left of others for it; no error where there is none.
+
+    Nobody may be writing it.
+    """
+    for one in (path, *path.parent.glob(f".tmp-{glob.escape(path.name)}*")):
+        one.unlink(missing_ok=True)
 
 
 def remove_tree(path: str | Path) -> None:

@@ -445,6 +445,13 @@ def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, clie
     assert soon(lambda: os.listdir(engine.run_root / "names") == [])
 
 
+def test_what_a_killed_starter_has_half_written_goes_with_the_container(engine: Engine, client: Container) -> None:
+    directory = engine.run_root / "names"
+    (directory / client.id).rename(directory / f".tmp-{client.id}1234")
+    client.kill()
+    assert soon(lambda: os.listdir(directory) == [])
+
+
 def test_one_that_cannot_start_is_told_and_the_container_does_not_run(
     engine: Engine, web: Network, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

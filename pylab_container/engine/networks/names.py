@@ -80,8 +80,8 @@ def tell(engine: Engine, record: ContainerRecord) -> None:
 
 
 def forget(engine: Engine, container_id: str) -> None:
-    """A container is off its networks, or is none any more."""
-    if _is_known(engine, container_id):
+    """A container is off its networks, or is none any more; who was to tell of it may have been killed at that."""
+    if _directory(engine).exists():
         _server(engine).forget(container_id)
 
 

@@ -17,7 +17,7 @@ import msgspec
 from pylab_container.errors import RuntimeFailed
 from pylab_container.formats.zone import Resident
 from pylab_container.host import programs
-from pylab_container.host.files import write_atomic
+from pylab_container.host.files import discard, write_atomic
 
 _WAITING = 128  # containers that start at once
 _STARTS = 3  # of a resolver that ends before it says a word
@@ -37,7 +37,7 @@ class NameServer:
 
     def forget(self, container_id: str) -> None:
         """It is called nothing any more. No error where it never was."""
-        (self._directory / container_id).unlink(missing_ok=True)
+        discard(self._directory / container_id)
 
     def clear(self) -> None:
         """Take away what a killed resolver left that nobody needs any more."""
