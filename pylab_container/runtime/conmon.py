@@ -35,6 +35,7 @@ Stream = Literal["stdout", "stderr"]
 # What one packet on the attach socket starts with (conmon: STDIN_PIPE 1, STDOUT_PIPE 2, STDERR_PIPE 3).
 _STREAMS: dict[int, Stream] = {2: "stdout", 3: "stderr"}
 _PACKET_SIZE = 1 << 15
+_EXIT_ARGUMENT = "--exit-command-arg="
 _SILENCE = 0.5  # seconds without a report after which the runtime is looked for
 
 # What conmon and the runtime leave in a bundle.
@@ -171,11 +172,11 @@ class Conmon:
         leave processes and cgroups that no record names. timeout in seconds.
         """
         deadline = time.monotonic() + timeout
-        while not monitor.container_pid and _runs(monitor.container_id) and time.monotonic() < deadline:
+        while not monitor.container_pid and _works(monitor.container_id) and time.monotonic() < deadline:
             time.sleep(0.01)
         self._runc.delete(monitor.container_id, force=True)
-        # With the status written it does no more harm; it may stay until its exit command has got a lock of ours.
-        while _runs(monitor.container_id) and not monitor.exit_file.exists() and time.monotonic() < deadline:
+        # With the status written it does no more harm.
+        while _works(monitor.container_id) and not monitor.exit_file.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _command(self, container_id: str, bundle: Path, exit_directory: Path, options: Sequence[str]) -> list[str]:
@@ -253,7 +254,7 @@ def _read_report(pipe: BinaryIO, complaints: str) -> int:
 def _exit_options(command: Sequence[str] | None) -> list[str]:
     if not command:
         return []
-    return ["--exit-command", command[0], *(f"--exit-command-arg={argument}" for argument in command[1:])]
+    return ["--exit-command", command[0], *(f"{_EXIT_ARGUMENT}{argument}" for argument in command[1:])]
 
 
 class Monitor:
@@ -513,14 +514,30 @@ class Attachment:
         self._socket.close()
 
 
-def _runs(container_id: str) -> bool:
-    """Whether any process is this container's monitor, or is about to become it."""
+def _works(container_id: str) -> bool:
+    """Whether any process is this container's monitor, or is about to become it, and has not come to its exit command.
+
+    That is the last thing that it does, also where the runtime has failed and there is no status to write. It waits for
+    the command, which may wait for a lock that the caller holds, or be the caller.
+    """
+    commands = list(_commands())
+    monitors = [each for each in commands if b"--cid" in each and container_id.encode() in each]
+    return bool(monitors) and not any(_is_exit_command(each, of) for of in monitors for each in commands)
+
+
+def _is_exit_command(command: Sequence[bytes], monitor: Sequence[bytes]) -> bool:
+    """Whether a command line is that of a monitor's exit command, or of the program that a shell has become for it."""
+    mark = _EXIT_ARGUMENT.encode()
+    arguments = [word.removeprefix(mark) for word in monitor if word.startswith(mark)]
+    return bool(arguments) and command[1:] == arguments[1 - len(command) :]
+
+
+def _commands() -> Iterator[list[bytes]]:
+    """The command lines of all processes, kernel threads but for theirs."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            arguments = (process / "cmdline").read_bytes().split(b"\0")
-            if b"--cid" in arguments and container_id.encode() in arguments:
-                return True
-    return False
+            if command := (process / "cmdline").read_bytes():
+                yield command.split(b"\0")[:-1]
 
 
 def _read_number(path: Path) -> int | None:

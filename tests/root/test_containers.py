@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
+from pylab_container.engine.containers import lifetime
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -230,6 +231,27 @@ def test_a_monitor_that_is_slow_to_report_is_waited_for(
     runc.chmod(0o755)
     monkeypatch.setenv("PATH", str(runc.parent), prepend=":")
     assert run(engine, image, "echo works") == "works\n"
+
+
+def test_a_monitor_whose_starter_and_runtime_are_gone_is_not_waited_for_by_its_exit_command(
+    engine: Engine, image: Image, command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runc, begun, go = tmp_path / "bin/runc", tmp_path / "begun", tmp_path / "go"
+    runc.parent.mkdir()
+    create = f"touch {begun}; until [ -e {go} ]; do sleep 0.05; done; exit 1"
+    runc.write_text(f'#!/bin/sh\ncase " $* " in *" create "*) {create};; esac\nexec {programs.find("runc")} "$@"\n')
+    runc.chmod(0o755)
+    monkeypatch.setenv("PATH", str(runc.parent), prepend=":")
+    container = engine.containers.create(image, ["true"], network_mode="none")
+    with subprocess.Popen([*command, "start", container.id]) as starter:
+        assert soon(begun.exists)
+        starter.kill()
+    go.touch()
+    bundle = lifetime.bundle_directory(engine, container.id)
+    assert soon(lambda: not bundle.exists(), seconds=15)  # it would wait for twenty
+    monkeypatch.undo()
+    container.start()
+    assert container.wait(60) == 0
 
 
 @pytest.mark.parametrize("name", ["USR1", "SIGUSR1", 10, "10"])
