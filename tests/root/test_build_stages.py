@@ -69,6 +69,15 @@ def test_independent_stages_are_made_at_the_same_time(engine: Engine, context: C
     assert report.stages == ("s0", "s1", "s2", "stage-3")
 
 
+def test_stages_that_want_a_new_cache_at_once_find_it_whole(engine: Engine, context: Context) -> None:
+    mount = "--mount=type=cache,id=shared,from=full,source=/files,target=/c"
+    stages = "".join(f"FROM busybox:1 AS s{i}\nRUN {mount} ls /c | wc -l > /n{i}\n" for i in range(6))
+    copies = "".join(f"COPY --from=s{i} /n{i} /\n" for i in range(6))
+    full = "FROM busybox:1 AS full\nRUN mkdir /files; cd /files; seq 3000 | xargs touch\n"
+    built = engine.images.build(context(f"{full}{stages}FROM busybox:1\n{copies}"))
+    assert run(engine, built, "sort -u /n?") == "3000\n"
+
+
 def test_the_same_step_in_two_stages_is_made_once(engine: Engine, context: Context) -> None:
     step = "RUN sleep 0.3; cat /proc/sys/kernel/random/uuid > /id\n"
     built = engine.images.build(

@@ -76,15 +76,24 @@ class Mounts:
     def _cache(self, mount: RunMount, files: BuildContext | None) -> str:
         digest = hashlib.sha256(mount.id.encode()).hexdigest()[:32]
         directory = cache_root(self._engine) / self._locked(digest, mount)
-        if not directory.is_dir():
-            directory.mkdir(parents=True, mode=0o700)
-            if files is not None:
-                source = _inside(files.directory, mount.source)
-                programs.run(["cp", "-a", "--", f"{source}/.", str(directory)])
-            os.chown(directory, mount.uid, mount.gid)
-            directory.chmod(mount.mode)
+        with locked(self._engine.locks / "caches"):  # steps that share a new one begin at the same time
+            if not directory.is_dir():
+                self._make_cache(directory, mount, files)
         os.utime(directory)  # when it was last used
         return str(directory) if files is not None else _inside(str(directory), mount.source)
+
+    def _make_cache(self, directory: Path, mount: RunMount, files: BuildContext | None) -> None:
+        """Make a cache's directory, whole or not at all."""
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with self._engine.scratch() as scratch:
+            made = scratch / "cache"
+            made.mkdir(mode=0o700)
+            if files is not None:
+                source = _inside(files.directory, mount.source)
+                programs.run(["cp", "-a", "--", f"{source}/.", str(made)])
+            os.chown(made, mount.uid, mount.gid)
+            made.chmod(mount.mode)
+            made.rename(directory)
 
     def _locked(self, digest: str, mount: RunMount) -> str:
         """The name of the directory that this step may use, held until scope closes."""
