@@ -1,6 +1,7 @@
 """RUN --mount: each kind of mount as one of Docker's Mounts entries, with a directory behind it.
 
-<data root>/builder/cache/<digest>/       a cache mount's files; its lock is locks/cache-<digest>
+<data root>/builder/cache/<digest>/       a cache mount's files; its lock is locks/cache-<digest>,
+                                          and locks/caches that of whoever makes one
 /run/pylab-container/…/secrets/<container id>/   secrets, in memory; gone with the container
 """
 
