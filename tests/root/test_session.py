@@ -150,23 +150,24 @@ NETWORKS: list[tuple[str, Expected]] = [
     ("network=network create lab", _ID),
     ("network create lab", (1, "network with name lab already exists")),
     ("network ls --format '{{.Name}}' --filter type=custom", "lab\n"),
-    ("run -d --name db --network lab base sleep 1000", _ID),
-    ("run --rm --network lab base ping -c1 db", has("1 packets received")),
-    ("run --rm base ping -c1 -W1 db", (1, "bad address")),
+    ("run -d --name shop --network lab base sleep 1000", _ID),
+    ("run --rm --network lab base ping -c1 shop", has("1 packets received")),
+    ("run --rm base ping -c1 -W1 shop", (1, "bad address")),
     ("run -d --name front base sleep 1000", _ID),
     ("network connect --alias face lab front", ""),
-    ("exec db ping -c1 face", has("1 packets received")),
+    ("exec shop ping -c1 face", has("1 packets received")),
     ("network inspect -f '{{len .Containers}}' lab", "2\n"),
     ("network disconnect lab front", ""),
     ("network rm lab", (1, "has active endpoints")),
-    ("run --rm --network container:db base hostname", None),
-    ("rm -f db front", "db\nfront\n"),
+    ("run --rm --network container:shop base hostname", None),
+    ("rm -f shop front", "shop\nfront\n"),
     ("network rm lab", "lab\n"),
     ("run --rm --network lab base true", (125, "network lab not found")),
 ]
 
 ENDING: list[tuple[str, Expected]] = [
-    ("events --since 10m --until 0s --filter event=destroy --filter container=db --format '{{.Action}}'", "destroy\n"),
+    # Not "db": the filter takes the beginnings of ids, too.
+    ("events --since 10m --until 0s --filter event=destroy --filter container=shop --format '{{.Action}}'", "destroy\n"),
     (
         "run -d --name sick --health-cmd 'echo >>/c; false' --health-interval 100ms --health-retries 1 base sleep 1000",
         _ID,
