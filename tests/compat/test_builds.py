@@ -267,6 +267,8 @@ def listing(root: Path) -> dict[str, str]:
     first: dict[int, str] = {}
     facts = {}
     for directory, names, others in os.walk(root):
+        names.sort()  # which of a file's names comes first is not for the file system to say, nor is where we go next
+        others.sort()
         for name in [".", *names, *others] if directory == str(root) else [*names, *others]:
             path = os.path.join(directory, name)
             shown = "/" if name == "." else "/" + os.path.relpath(path, root)
