@@ -13,15 +13,24 @@ from hypothesis import settings
 os.environ["HTTPS_PROXY"] = os.environ["https_proxy"] = "http://127.0.0.1:9"
 
 # On a busy machine an example may take long; a failure is shown with its example, so none is kept on disk.
-settings.register_profile("lab", deadline=None, database=None)
+# Every run has the same examples: what chance might find is looked for with --stress, and does not fail an innocent.
+settings.register_profile("lab", deadline=None, database=None, derandomize=True)
+settings.register_profile("stress", deadline=None, database=None, derandomize=False, max_examples=10_000)
 settings.load_profile("lab")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--stress", action="store_true", help="kill 200 times instead of 20, and compete for a minute")
+    parser.addoption(
+        "--stress", action="store_true", help="kill 200 times instead of 20, compete for a minute, try other examples"
+    )
     parser.addoption(
         "--seed", type=int, default=None, help="of the random moments at which tests kill, to repeat a run"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--stress"):
+        settings.load_profile("stress")
 
 
 @pytest.fixture(scope="session")
