@@ -167,7 +167,10 @@ NETWORKS: list[tuple[str, Expected]] = [
 
 ENDING: list[tuple[str, Expected]] = [
     # Not "db": the filter takes the beginnings of ids, too.
-    ("events --since 10m --until 0s --filter event=destroy --filter container=shop --format '{{.Action}}'", "destroy\n"),
+    (
+        "events --since 10m --until 0s --filter event=destroy --filter container=shop --format '{{.Action}}'",
+        "destroy\n",
+    ),
     (
         "run -d --name sick --health-cmd 'echo >>/c; false' --health-interval 100ms --health-retries 1 base sleep 1000",
         _ID,
