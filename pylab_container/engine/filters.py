@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.networks import links
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
-from pylab_container.formats.timestamps import NEVER, moment, parse_rfc3339
+from pylab_container.formats.timestamps import moment, parse_rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -163,18 +163,18 @@ def _by_network(engine: Engine, wanted: Sequence[str]) -> Test:
     return test
 
 
-def _created(engine: Engine, name: str) -> str:
-    return engine.containers.get(name).record.created
+def _created(engine: Engine, name: str) -> int:
+    return parse_rfc3339(engine.containers.get(name).record.created)
 
 
 def _by_before(engine: Engine, wanted: Sequence[str]) -> Test:
     moments = [_created(engine, name) for name in wanted]
-    return lambda record: all(record.created < moment for moment in moments)
+    return lambda record: all(parse_rfc3339(record.created) < moment for moment in moments)
 
 
 def _by_since(engine: Engine, wanted: Sequence[str]) -> Test:
     moments = [_created(engine, name) for name in wanted]
-    return lambda record: all(record.created > moment for moment in moments)
+    return lambda record: all(parse_rfc3339(record.created) > moment for moment in moments)
 
 
 def _ports(wanted: Sequence[str]) -> set[str]:
@@ -248,7 +248,7 @@ def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None
             record = container.record
             runs = record.state_document()["Running"]
             if (shown or runs) and builtins.all(test(record) for test in tests):
-                listed.append((record.created, container))
+                listed.append((parse_rfc3339(record.created), container))
     newest = [container for _, container in sorted(listed, key=lambda pair: pair[0], reverse=True)]
     return newest if limit is None else newest[:limit]
 
@@ -306,8 +306,8 @@ def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Ima
     Raises InvalidInput for a filter that there is not, ImageNotFound for before and since.
     """
     refuse_unknown(filters, _IMAGES)
-    before = [engine.images.get(name).config.created for name in values(filters, "before")]
-    since = [engine.images.get(name).config.created for name in values(filters, "since")]
+    before = [engine.images.get(name).config.created_at for name in values(filters, "before")]
+    since = [engine.images.get(name).config.created_at for name in values(filters, "since")]
     labels, dangling = values(filters, "label"), [truth("dangling", text) for text in values(filters, "dangling")]
     if True in dangling:  # as in dockerd, where "true" is looked for first
         dangling = [True]
@@ -316,9 +316,9 @@ def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Ima
     return [
         image
         for image in found
-        if all(image.config.created < other for other in before)
-        and all(image.config.created > other for other in since)
-        and (not until or parse_rfc3339(image.config.created or NEVER) < min(until) * 10**9)
+        if all(image.config.created_at < other for other in before)
+        and all(image.config.created_at > other for other in since)
+        and (not until or image.config.created_at < min(until) * 10**9)
         and has_labels(image.config.config.get("Labels") or {}, labels)
         and (not dangling or (not image.tags) in dangling)
         and (not patterns or matching_names(image.tags, patterns))

@@ -178,7 +178,7 @@ def cache_steps(engine: Engine) -> list[CacheUsage]:
     of_images = {layer.chain_id for chain in chains for layer in engine.layers.chain(chain)}
     seen = set(of_images)
     found = []
-    for image_id, config in sorted(steps.items(), key=lambda step: step[1].created):
+    for image_id, config in sorted(steps.items(), key=lambda step: step[1].created_at):
         layers = [layer for layer in engine.layers.chain(config.chain_id) if layer.chain_id not in seen]
         seen.update(layer.chain_id for layer in layers)
         found.append(

@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.errors import CorruptStore, InvalidArchive
+from pylab_container.formats.timestamps import NEVER, parse_rfc3339
 
 Json = dict[str, Any]
 
@@ -109,6 +110,14 @@ class ImageConfig(Struct, frozen=True, dict=True):
             valid = False
         if not valid:
             raise InvalidArchive("not an image config: it lacks rootfs.diff_ids", hint="is this a docker or OCI image?")
+        for document in (config.document, *config.history):
+            try:
+                parse_rfc3339(document.get("created") or NEVER)
+            except (ValueError, TypeError):
+                raise InvalidArchive(
+                    f"the image config says that something was created at {document['created']!r}",
+                    hint='write times as RFC 3339: "2026-11-24T08:00:00Z"',
+                ) from None
         return config
 
     @classmethod
@@ -153,6 +162,14 @@ class ImageConfig(Struct, frozen=True, dict=True):
     def created(self) -> str:
         """RFC 3339 with nanoseconds, or "" where the config does not say."""
         return str(self.document.get("created") or "")
+
+    @property
+    def created_at(self) -> int:
+        """created as nanoseconds since 1970, Go's zero time where it is "".
+
+        To compare: texts in other zones, or with fewer digits, do not sort as the moments do.
+        """
+        return parse_rfc3339(self.created or NEVER)
 
     @property
     def architecture(self) -> str:

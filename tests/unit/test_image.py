@@ -87,11 +87,24 @@ def test_a_config_is_identified_by_its_bytes_and_they_are_kept() -> None:
         b'{"rootfs": {"diff_ids": 5}}',
         b'{"rootfs": {"diff_ids": []}, "config": "x"}',
         b'{"rootfs": {"diff_ids": []}, "history": 5}',
+        b'{"rootfs": {"diff_ids": []}, "created": "yesterday"}',
+        b'{"rootfs": {"diff_ids": []}, "created": 1700000000}',
+        b'{"rootfs": {"diff_ids": []}, "history": [{"created": "2026-13-01T00:00:00Z"}]}',
     ],
 )
 def test_what_is_no_image_config_is_refused(raw: bytes) -> None:
     with pytest.raises((InvalidArchive, CorruptStore)):
         ImageConfig.parse(raw)
+
+
+def test_the_moments_of_images_are_compared_and_not_their_texts() -> None:
+    texts = ["2026-11-24T10:00:00+02:00", "2026-11-24T08:00:00.12Z", "2026-11-24T08:00:00.123Z", "2026-11-24T08:00:01Z"]
+    moments = [
+        ImageConfig.parse(b'{"rootfs": {"diff_ids": []}, "created": "%s"}' % text.encode()).created_at for text in texts
+    ]
+    assert moments == sorted(moments)
+    assert moments[1] - moments[0] == 120_000_000
+    assert ImageConfig.parse(b'{"rootfs": {"diff_ids": []}}').created_at == -62_135_596_800 * 10**9
 
 
 def test_an_image_from_scratch_may_have_no_layers_and_null_for_what_is_empty() -> None:

@@ -60,7 +60,9 @@ class Cache:
         """The newest image that was made from parent by these words, None if there is none."""
         if not self._asked:
             return None
-        found = [(config.created, image_id) for image_id, config in self._children(parent) if made_by(config) == words]
+        found = [
+            (config.created_at, image_id) for image_id, config in self._children(parent) if made_by(config) == words
+        ]
         allowed = [image_id for _, image_id in sorted(found) if self._from_all or self._is_source(image_id)]
         return allowed[-1] if allowed else self._restore(parent, words)
 
@@ -110,7 +112,7 @@ class Cache:
         """Why find() has nothing."""
         if not self._asked:
             return "the cache was not asked (--no-cache)"
-        made = sorted(((config.created, image_id, made_by(config)) for image_id, config in self._children(parent)))
+        made = sorted(((config.created_at, image_id, made_by(config)) for image_id, config in self._children(parent)))
         alike = [(image_id, other) for _, image_id, other in made if keyword(other) == keyword(words)]
         if any(other == words for _, other in alike):
             return "the image that has it is none of --cache-from"

@@ -393,7 +393,7 @@ class ImageCollection:
         images = []
         for image_id in ids:
             with contextlib.suppress(ImageNotFound):  # removed meanwhile
-                images.append((self.config(image_id).created, image_id))
+                images.append((self.config(image_id).created_at, image_id))
         return [Image(self._engine, image_id) for _, image_id in sorted(images, reverse=True)]
 
     def config(self, image_id: str) -> ImageConfig:
