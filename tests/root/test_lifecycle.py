@@ -24,6 +24,7 @@ from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, La
 from pylab_container.formats.lifecycle import State
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
+from tests.root import waiting
 
 FOREVER = ["sleep", "1000"]
 OBEDIENT = ["sh", "-c", "trap 'exit 7' TERM USR1; echo ready; while :; do sleep 0.1; done"]
@@ -42,11 +43,8 @@ def start(engine: Engine, image: Image, command: list[str] | None = None, **opti
     return container
 
 
-def soon(holds: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
+def soon(holds: Callable[[], object]) -> None:
+    assert waiting.soon(holds), "it never came true"
 
 
 # -- pause, stop, kill, restart ----------------------------------------------------------------

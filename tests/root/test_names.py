@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from tests.root.api import serving
 from tests.root.commands import Labctr
 from tests.root.test_network import inside
 from tests.root.test_ports import kill_everything
+from tests.root.waiting import PATIENCE, soon
 
 Start = Callable[..., Container]
 
@@ -91,11 +93,14 @@ def resolver(engine: Engine) -> int:
     return 0
 
 
-def soon(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return holds()
+def kill(pid: int) -> None:
+    """Kill the name server, and wait for its end: it has no command line any more a moment before its lock is free."""
+    process = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        assert select.select([process], [], [], PATIENCE)[0]
+    finally:
+        os.close(process)
 
 
 # -- who is called what -------------------------------------------------------------------------
@@ -414,8 +419,7 @@ def test_it_outlives_the_daemon_that_started_it(engine: Engine, web: Network, im
     pid, server = resolver(engine), engine.containers.get("server")
     assert lookup(server, "server") == [server.address]
     with serving(engine.data_root, repository) as daemon:
-        os.kill(pid, signal.SIGKILL)
-        assert soon(lambda: not resolver(engine))
+        kill(pid)
         assert daemon.api.get("/containers/json").status == 200
         assert soon(lambda: resolver(engine) not in (0, pid))
     assert soon(lambda: lookup(server, "server") == [server.address])
@@ -428,16 +432,14 @@ def test_a_killed_one_is_replaced_by_the_next_command(
     engine: Engine, client: Container, labctr: Labctr, ordered: tuple[str, ...]
 ) -> None:
     before = resolver(engine)
-    os.kill(before, signal.SIGKILL)
-    assert soon(lambda: not resolver(engine))
+    kill(before)
     labctr(*ordered)
     assert soon(lambda: resolver(engine) not in (0, before))
     assert soon(lambda: lookup(client, "client") == [client.address])
 
 
 def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, client: Container) -> None:
-    os.kill(resolver(engine), signal.SIGKILL)
-    assert soon(lambda: not resolver(engine))
+    kill(resolver(engine))
     assert sorted(os.listdir(engine.run_root / "names")) == sorted([client.id, "lock", "socket"])
     client.kill()
     Engine(engine.data_root)

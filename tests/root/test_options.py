@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.formats.bundle import ALL_CAPABILITIES
+from tests.root import waiting
 
 FOREVER = ["sleep", "1000"]
 MIB = 1 << 20
@@ -36,12 +36,9 @@ def start(engine: Engine, image: Image, **options: Any) -> Container:
     return container
 
 
-def soon(holds: Callable[[], bool], seconds: float = 30) -> None:
+def soon(holds: Callable[[], object]) -> None:
     """Wait until it is so: a container runs a moment before its process is the command, and not the runtime."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
+    assert waiting.soon(holds), "it never came true"
 
 
 def host_config(engine: Engine, image: Image, **options: Any) -> dict[str, Any]:
