@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import shlex
 import socket
 import subprocess
@@ -329,6 +330,17 @@ def test_a_failed_connect_leaves_no_veth(bridge: Bridge, containers: Containers)
     with pytest.raises(RuntimeFailed, match="route add default"):
         bridge.connect("b", pid, interface="eth1")
     assert {link["ifname"] for link in ip("link")} <= before  # those of others may go at any time
+
+
+def test_a_veth_gets_a_name_that_no_other_interface_has(
+    bridge: Bridge, containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bridge.connect("a", containers.start())
+    drawn = iter((first.host_interface.removeprefix("veth"), "7e57ab1"))
+    monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
+    second = bridge.connect("b", containers.start())
+    assert second.host_interface == "veth7e57ab1"
+    assert bridge.endpoints() == [first, second]
 
 
 def test_a_process_that_is_gone_is_a_conflict(bridge: Bridge, containers: Containers) -> None:

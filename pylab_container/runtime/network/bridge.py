@@ -377,8 +377,7 @@ class Bridge:
                 f"network {self.name} has no IPv6 subnet", hint="labctr network create --ipv6 --subnet …"
             )
         alias = _port_alias(self.name, container_id, chosen, interface, chosen6)
-        host_interface = f"veth{secrets.token_hex(4)[:7]}"
-        link = Link(index=0, name=host_interface, kind="veth", mtu=bridge.mtu, alias=alias, master=bridge.index)
+        link = Link(index=0, name=_free_name(kernel), kind="veth", mtu=bridge.mtu, alias=alias, master=bridge.index)
         return self._endpoint(link, bridge)
 
     def _ports_of(self, kernel: Netlink) -> list[Link]:
@@ -492,6 +491,13 @@ def network_namespace(pid: int) -> Iterator[int]:
 def _port_alias(bridge: str, container_id: str, address: str, interface: str, address6: str) -> str:
     """What the host's end of a veth says of itself in the kernel: all that is known of an endpoint."""
     return " ".join(filter(None, (bridge, container_id, address, interface, address6)))
+
+
+def _free_name(kernel: Netlink) -> str:
+    """A name for the host's end of a veth that no interface has: by its name it is deleted where a step fails."""
+    while kernel.link(name := f"veth{secrets.token_hex(4)[:7]}") is not None:
+        pass
+    return name
 
 
 def _words(link: Link) -> list[str]:
