@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,6 +194,20 @@ def test_the_forwarder_goes_with_the_last_port_and_comes_back_where_it_was(serve
     assert get(f"[::1]:{other}") == second.short_id
     second.remove(force=True)
     assert not FORWARDER.exists()
+
+
+def test_the_forwarder_does_not_listen_on_a_published_port(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket has one, so that the kernel may offer it; who asks there was led nowhere, and would be refused."""
+    port, create = free_port(), socket.create_server
+    offered = iter([port])
+
+    def create_server(address: tuple[str, int], **options: Any) -> socket.socket:
+        return create((address[0], address[1] or next(offered, 0)), **options)
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    container = serve(port)
+    assert FORWARDER.read_text().split()[0] != str(port)
+    assert get(f"[::1]:{port}") == container.short_id
 
 
 def test_who_goes_to_the_forwarder_himself_reaches_nothing(serve: Serve) -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from pylab_container.errors import RuntimeFailed
@@ -37,8 +38,11 @@ class Forwarder:
     def __init__(self, run_root: Path) -> None:
         self._state = run_root / "forwarder"
 
-    def ensure(self) -> int:
-        """Start it where it does not run; the port that it listens on, the same one as long as any rule names it."""
+    def ensure(self, taken: Collection[int]) -> int:
+        """Start it where it does not run; the port that it listens on, the same one as long as any rule names it.
+
+        taken: published ports, which are free for all that the kernel knows: no socket has them.
+        """
         state = os.open(self._state, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             known = _numbers(os.pread(state, 100, 0))
@@ -47,7 +51,7 @@ class Forwarder:
             except BlockingIOError:
                 return known[0]
             # The lock is the open file's: it goes over to the new process, and with that one's end it is free.
-            with _listen(known[0] if known else 0) as server:
+            with _listen(known[0] if known else 0, taken) as server:
                 port: int = server.getsockname()[1]
                 os.ftruncate(state, 0)
                 os.pwrite(state, b"%d\n" % port, 0)
@@ -77,12 +81,18 @@ class Forwarder:
             return not alone
 
 
-def _listen(wanted: int) -> socket.socket:
-    """A socket on the wanted port, or where somebody else has it now on any."""
-    try:
-        return socket.create_server(("::", wanted), family=socket.AF_INET6, backlog=_WAITING)
-    except OSError:
-        return socket.create_server(("::", 0), family=socket.AF_INET6, backlog=_WAITING)
+def _listen(wanted: int, taken: Collection[int]) -> socket.socket:
+    """A socket on the wanted port; where that is 0 or somebody else has it now, on any but those that are taken."""
+    if wanted:
+        with contextlib.suppress(OSError):
+            return _server(wanted)
+    while (server := _server(0)).getsockname()[1] in taken:
+        server.close()
+    return server
+
+
+def _server(port: int) -> socket.socket:
+    return socket.create_server(("::", port), family=socket.AF_INET6, backlog=_WAITING)
 
 
 def _numbers(text: bytes) -> list[int]:

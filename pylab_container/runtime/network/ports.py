@@ -60,7 +60,8 @@ class PortPublisher:
                 targets += _choose(request, taken, address, address6)
             published = [target.port for target in targets]
             targets += _loopbacks(targets, address)
-            forwarder = self._forwarder.ensure() if any(target.is_forwarded for target in targets) else 0
+            known = {port.host_port for port in (*others, *published)}
+            forwarder = self._forwarder.ensure(known) if any(target.is_forwarded for target in targets) else 0
             self._nft(rules.ports_table(name, targets, forwarder=forwarder))
         return published
 
