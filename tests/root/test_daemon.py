@@ -27,6 +27,7 @@ from pylab_container.engine.containers import lifetime
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
 from tests.root.api import Api, Daemon, serving
+from tests.root.test_ports import free_port
 from tests.root.waiting import soon
 
 
@@ -300,8 +301,7 @@ def test_a_file_in_the_socket_s_place_is_left_alone(command: list[str], reposito
 
 
 def test_it_serves_on_loopback_when_asked(engine: Engine, command: list[str], repository: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     running = Daemon(command, tmp_path, repository)
     try:
         running.stop()
