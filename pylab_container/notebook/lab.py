@@ -81,9 +81,10 @@ class Lab:
         """
         if self.own_root:
             self._reset_root()
-        for name in containers:
-            with contextlib.suppress(ContainerNotFound):
-                self.engine.containers.get(name).remove(force=True)
+        for container in self.engine.containers.list(all=True) if containers else ():
+            with contextlib.suppress(ContainerNotFound):  # its monitor was first
+                if container.name in containers:  # get() would take c1000 for the beginning of an id, too
+                    container.remove(force=True)
         for name in images:
             for image in self.engine.images.list(name):
                 for first in _same_start(self.engine, _first_step(self.engine, image)):

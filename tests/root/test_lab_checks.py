@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
+from pylab_container.engine.containers import names
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerFailed, ImageNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.formats.events import ImageChanged
@@ -149,6 +150,15 @@ def test_reset_removes_containers_by_name(image: Image, engine: Engine) -> None:
     engine.containers.run(image, SLEEP, name="c1000", detach=True)
     kept = engine.containers.create(image, SLEEP, name="other")
     Lab("02").reset("httpd:v1", containers=["c1000", "never"])
+    assert engine.containers.list(all=True) == [kept]
+
+
+def test_reset_takes_a_name_for_no_beginning_of_an_id(
+    image: Image, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "generate_id", lambda: "c1000".ljust(64, "0"))
+    kept = engine.containers.create(image, SLEEP)
+    Lab("02").reset("httpd:v1", containers=["c1000"])
     assert engine.containers.list(all=True) == [kept]
 
 
