@@ -167,6 +167,11 @@ def tree(top: Path) -> View:
     return found
 
 
+def walked(top: Path) -> list[tuple[str, list[str], list[str]]]:
+    """All directories with what is in them: a file system lists that in an order of its own."""
+    return sorted((directory, sorted(folders), sorted(files)) for directory, folders, files in os.walk(top))
+
+
 def texts(view: View) -> dict[str, bytes]:
     return {name: seen[4][0] for name, seen in view.items() if stat.S_ISREG(seen[0])}
 
@@ -199,7 +204,7 @@ def test_the_lowest_layer_is_its_own_view(driver: Driver) -> None:
 
 
 def test_removing_what_is_not_there_or_mounted_or_half_made_is_fine(driver: Driver) -> None:
-    before = sorted(os.walk(driver.root))
+    before = walked(driver.root)
     driver.remove("never")
     driver.create("a", None)
     driver.create("b", "a")
@@ -208,14 +213,14 @@ def test_removing_what_is_not_there_or_mounted_or_half_made_is_fine(driver: Driv
     driver.remove("b")
     shutil.rmtree(driver.diff_path("a"))
     driver.remove("a")
-    assert sorted(os.walk(driver.root)) == before
+    assert walked(driver.root) == before
 
 
 def test_a_layer_on_a_missing_one_is_a_corrupt_store(driver: Driver) -> None:
-    before = sorted(os.walk(driver.root))
+    before = walked(driver.root)
     with pytest.raises(CorruptStore, match=f"{driver.name}/.*missing"):
         driver.create("child", "missing")
-    assert sorted(os.walk(driver.root)) == before
+    assert walked(driver.root) == before
 
 
 def test_two_drivers_may_share_a_directory(driver: Driver) -> None:
@@ -345,22 +350,22 @@ def test_every_layer_is_rebuilt_byte_for_byte(store: Store) -> None:
 def test_a_refused_layer_leaves_nothing(store: Store) -> None:
     below = store.register(BASE)
     store.register(tar(("kept", "x")), below.chain_id)
-    before = [sorted(os.walk(place)) for place in (store.driver.root, store.layers.root)]
+    before = [walked(place) for place in (store.driver.root, store.layers.root)]
     with pytest.raises(InvalidArchive):
         store.register(tar(("full/a", "x"), ("../../out", "x")), below.chain_id)
     with pytest.raises(InvalidArchive):
         store.register(tar((".wh.kept", ""), ("full/a", "x"))[:600], below.chain_id)
-    assert [sorted(os.walk(place)) for place in (store.driver.root, store.layers.root)] == before
+    assert [walked(place) for place in (store.driver.root, store.layers.root)] == before
     assert texts(store.view(below.chain_id))["full/a"] == b"a"
 
 
 def test_releasing_layers_leaves_nothing(store: Store) -> None:
-    before = sorted(os.walk(store.driver.root))
+    before = walked(store.driver.root)
     below = store.register(BASE)
     top = store.register(tar(("kept", "x")), below.chain_id)
     removed = store.layers.release([top.chain_id], ())
     assert [layer.chain_id for layer in removed] == [top.chain_id, below.chain_id]
-    assert sorted(os.walk(store.driver.root)) == before
+    assert walked(store.driver.root) == before
 
 
 # -- what a container changed ------------------------------------------------------------------

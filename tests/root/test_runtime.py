@@ -467,11 +467,11 @@ def test_exec_of_what_cannot_be_run_is_told_and_leaves_nothing(
     error: type[Exception],
     terminal: bool,  # noqa: FBT001
 ) -> None:
-    before, directories = set(os.listdir("/proc/self/fd")), os.listdir(running.scratch)
+    before, directories = set(os.listdir("/proc/self/fd")), set(os.listdir(running.scratch))
     with pytest.raises(error):
         execute(running, command, terminal=terminal)
     assert set(os.listdir("/proc/self/fd")) <= before  # what earlier tests had may be collected by now
-    assert eventually(lambda: os.listdir(running.scratch) == directories)
+    assert eventually(lambda: set(os.listdir(running.scratch)) == directories)
 
 
 def test_a_program_that_talks_like_the_runtime_is_not_believed(running: Machine) -> None:
