@@ -32,6 +32,8 @@ from pylab_container.runtime.runc import Runc
 
 # One parent for all cgroups of this process: two runs of these tests do not disturb each other.
 CGROUP = f"labctr-test-{os.getpid()}"
+# Ids that no other run has, either: a forced delete ends what is in any cgroup of that name.
+C1, C2 = f"c1-{os.getpid()}", f"c2-{os.getpid()}"
 APPLETS = ("sh", "true", "sleep", "cat", "echo", "stty", "id", "ls", "grep", "mount", "wc")
 
 
@@ -126,7 +128,7 @@ def inside(*argv: str, **options: Any) -> Process:
 
 def execute(machine: Machine, *argv: str, stdin_open: bool = False, terminal: bool = False) -> ExecSession:
     directory = Path(tempfile.mkdtemp(dir=machine.scratch))
-    return machine.conmon.execute("c1", inside(*argv, terminal=terminal), directory=directory, stdin_open=stdin_open)
+    return machine.conmon.execute(C1, inside(*argv, terminal=terminal), directory=directory, stdin_open=stdin_open)
 
 
 def monitors(scratch: Path) -> list[str]:
@@ -179,68 +181,66 @@ def cgroup_parents() -> list[Path]:
 
 
 def test_a_container_runs_to_its_end_and_its_output_is_in_the_log(machine: Machine) -> None:
-    monitor = machine.create("c1", "sh", "-c", "echo out; echo err >&2; exit 3")
+    monitor = machine.create(C1, "sh", "-c", "echo out; echo err >&2; exit 3")
     assert monitor.alive()
     assert monitor.exit_status() is None
-    machine.runc.start("c1")
+    machine.runc.start(C1)
     assert monitor.wait(20) == 3
     assert eventually(lambda: not monitor.alive())  # a moment longer than its container
     assert monitor.exit_status() == 3
-    lines = {line.stream: line for line in read_log(machine.log("c1"))}
+    lines = {line.stream: line for line in read_log(machine.log(C1))}
     assert lines["stdout"].data == b"out\n"
     assert lines["stderr"].data == b"err\n"
     assert lines["stdout"].time.endswith("Z")
 
 
 def test_created_means_nothing_of_the_command_has_run(machine: Machine) -> None:
-    monitor = machine.create("c1", "sleep", "100")
-    state = machine.runc.state("c1")
+    monitor = machine.create(C1, "sleep", "100")
+    state = machine.runc.state(C1)
     assert state is not None
     assert state["status"] == "created"
     assert state["pid"] == monitor.container_pid
-    assert not machine.log("c1").read_bytes()
+    assert not machine.log(C1).read_bytes()
 
 
 def test_another_process_finds_the_monitor_by_its_directory(machine: Machine) -> None:
-    first = machine.create("c1", "sleep", "100")
-    machine.runc.start("c1")
-    found = Monitor("c1", bundle=first.bundle, exit_directory=first.exit_file.parent)
+    first = machine.create(C1, "sleep", "100")
+    machine.runc.start(C1)
+    found = Monitor(C1, bundle=first.bundle, exit_directory=first.exit_file.parent)
     assert found.alive()
-    machine.runc.kill("c1", signal.SIGKILL)
+    machine.runc.kill(C1, signal.SIGKILL)
     assert found.wait(20) == 128 + signal.SIGKILL
 
 
 def test_a_container_can_be_run_again(machine: Machine) -> None:
-    machine.run("c1", "sh", "-c", "exit 3")
+    machine.run(C1, "sh", "-c", "exit 3")
     first = machine.made[0]
     options: dict[str, Any] = {
         "bundle": first.bundle,
-        "log": machine.log("c1"),
+        "log": machine.log(C1),
         "exit_directory": first.exit_file.parent,
     }
     with pytest.raises(Conflict):
-        machine.conmon.create("c1", **options)
-    machine.runc.delete("c1")
-    again = machine.conmon.create("c1", **options)
+        machine.conmon.create(C1, **options)
+    machine.runc.delete(C1)
+    again = machine.conmon.create(C1, **options)
     assert again.exit_status() is None
-    machine.runc.start("c1")
+    machine.runc.start(C1)
     assert again.wait(20) == 3
 
 
 def test_a_second_create_does_not_harm_the_running_container(machine: Machine) -> None:
-    monitor = machine.create("c1", "sleep", "100")
-    machine.runc.start("c1")
+    monitor = machine.create(C1, "sleep", "100")
+    machine.runc.start(C1)
     with pytest.raises(Conflict):
-        machine.conmon.create(
-            "c1", bundle=monitor.bundle, log=machine.log("c1"), exit_directory=monitor.exit_file.parent
-        )
+        machine.conmon.create(C1, bundle=monitor.bundle, log=machine.log(C1), exit_directory=monitor.exit_file.parent)
     assert monitor.alive()
     assert monitor.exit_status() is None
 
 
 def test_waiting_has_an_end(machine: Machine) -> None:
-    monitor = machine.create("c1", "sleep", "100")
-    machine.runc.start("c1")
+    monitor = machine.create(C1, "sleep", "100")
+    machine.runc.start(C1)
     with pytest.raises(TimeoutError):
         monitor.wait(0.01)
     assert monitor.runs_after(0.01)
@@ -249,8 +249,8 @@ def test_waiting_has_an_end(machine: Machine) -> None:
 def test_the_exit_command_runs_after_the_end_and_nobody_waits_for_it(machine: Machine) -> None:
     told, asked = machine.scratch / "told", machine.scratch / "asked"
     script = 'until [ -e "$2" ]; do sleep 0.05; done; echo "$0" >"$1"'
-    monitor = machine.create("c1", "true", exit_command=["/bin/sh", "-c", script, "gone", str(told), str(asked)])
-    machine.runc.start("c1")
+    monitor = machine.create(C1, "true", exit_command=["/bin/sh", "-c", script, "gone", str(told), str(asked)])
+    machine.runc.start(C1)
     assert monitor.wait(20) == 0
     assert not told.exists()
     asked.touch()
@@ -259,15 +259,15 @@ def test_the_exit_command_runs_after_the_end_and_nobody_waits_for_it(machine: Ma
 
 
 def test_a_monitor_that_was_killed_leaves_an_unknown_status(machine: Machine) -> None:
-    monitor = machine.create("c1", "sleep", "100")
-    machine.runc.start("c1")
+    monitor = machine.create(C1, "sleep", "100")
+    machine.runc.start(C1)
     os.kill(monitor.conmon_pid, signal.SIGKILL)
     assert monitor.wait(20) == UNKNOWN_STATUS
     assert not monitor.alive()
 
 
 def test_a_recycled_pid_is_not_taken_for_the_monitor(machine: Machine) -> None:
-    monitor = machine.create("c1", "sleep", "100")
+    monitor = machine.create(C1, "sleep", "100")
     conmon_pid = monitor.conmon_pid
     (monitor.bundle / "conmon.pid").write_text(str(os.getpid()))
     assert not monitor.alive()
@@ -279,9 +279,9 @@ def test_a_recycled_pid_is_not_taken_for_the_monitor(machine: Machine) -> None:
 def test_a_data_root_may_have_a_path_longer_than_a_socket_address(tmp_path: Path, rootfs: Path) -> None:
     deep = Machine(tmp_path / ("d" * 120), rootfs)
     try:
-        monitor = deep.create("c1", "cat", stdin_open=True, stdin_once=True)
+        monitor = deep.create(C1, "cat", stdin_open=True, stdin_once=True)
         with monitor.attach() as attachment:
-            deep.runc.start("c1")
+            deep.runc.start(C1)
             attachment.send(b"through a long path\n")
             attachment.close_stdin()
             assert attachment.receive() == ("stdout", b"through a long path\n")
@@ -292,7 +292,7 @@ def test_a_data_root_may_have_a_path_longer_than_a_socket_address(tmp_path: Path
 def test_the_container_has_the_limits_the_namespaces_and_the_user_asked_for(machine: Machine) -> None:
     script = "id -u; id -G; grep -c . /proc/net/dev; cat /proc/sys/kernel/hostname; echo $MARK"
     status, output = machine.run(
-        "c1",
+        C1,
         "sh",
         "-c",
         script,
@@ -305,16 +305,16 @@ def test_the_container_has_the_limits_the_namespaces_and_the_user_asked_for(mach
 
 def test_a_pids_limit_stops_a_fork_bomb(machine: Machine) -> None:
     # The runtime itself has several threads before it becomes the command, and ends where it may not have one more.
-    status, output = machine.run("c1", "sh", "-c", "while :; do sleep 9 & done", config={"limits": Limits(pids=50)})
+    status, output = machine.run(C1, "sh", "-c", "while :; do sleep 9 & done", config={"limits": Limits(pids=50)})
     assert status != 0
     assert "can't fork" in output
 
 
 def test_a_privileged_container_sees_all_of_proc(machine: Machine) -> None:
     script = "wc -c </proc/timer_list; mount -t tmpfs none /sys/firmware && echo mounted"
-    _, hidden = machine.run("c1", "sh", "-c", script)
+    _, hidden = machine.run(C1, "sh", "-c", script)
     available = (*DEFAULT_CAPABILITIES, "CAP_SYS_ADMIN", "CAP_SYSLOG")
-    _, seen = machine.run("c2", "sh", "-c", script, process={"capabilities": available}, config={"privileged": True})
+    _, seen = machine.run(C2, "sh", "-c", script, process={"capabilities": available}, config={"privileged": True})
     assert hidden.splitlines()[0] == "0"
     assert int(seen.splitlines()[0]) > 0
     assert ("mounted" in hidden, "mounted" in seen) == (False, True)
@@ -336,17 +336,17 @@ def test_a_command_that_cannot_run_is_told_and_leaves_nothing(
     machine: Machine, argv: tuple[str, ...], error: type[RuntimeFailed], status: int
 ) -> None:
     with pytest.raises(error) as caught:
-        machine.create("c1", *argv)
+        machine.create(C1, *argv)
     assert caught.value.message.startswith(f'exec: "{argv[0]}": ')
     assert caught.value.hint
     assert caught.value.exit_code == status
-    assert machine.runc.state("c1") is None
-    assert {path.name for path in machine.bundle("c1").iterdir()} <= {"config.json", "container.log"}
+    assert machine.runc.state(C1) is None
+    assert {path.name for path in machine.bundle(C1).iterdir()} <= {"config.json", "container.log"}
 
 
 def test_a_bundle_that_the_runtime_refuses_is_told(machine: Machine) -> None:
     with pytest.raises(RuntimeFailed, match="memory"):
-        machine.create("c1", "true", config={"limits": Limits(memory=1000)})
+        machine.create(C1, "true", config={"limits": Limits(memory=1000)})
 
 
 def test_a_monitor_that_cannot_start_is_told(machine: Machine) -> None:
@@ -354,7 +354,7 @@ def test_a_monitor_that_cannot_start_is_told(machine: Machine) -> None:
     bundle.mkdir()
     with pytest.raises(RuntimeFailed):
         machine.conmon.create(
-            "c1", bundle=bundle, log=machine.scratch / "missing" / "log", exit_directory=machine.scratch / "exits"
+            C1, bundle=bundle, log=machine.scratch / "missing" / "log", exit_directory=machine.scratch / "exits"
         )
 
 
@@ -370,18 +370,18 @@ def test_an_unknown_container_is_not_found(machine: Machine) -> None:
 
 def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
     runc = machine.runc
-    monitor = machine.create("c1", "sleep", "100")
+    monitor = machine.create(C1, "sleep", "100")
     with pytest.raises(Conflict):
-        runc.resume("c1")
-    runc.start("c1")
+        runc.resume(C1)
+    runc.start(C1)
     with pytest.raises(Conflict):
-        runc.start("c1")
+        runc.start(C1)
     with pytest.raises(Conflict):
-        runc.delete("c1")
-    runc.kill("c1", signal.SIGKILL)
+        runc.delete(C1)
+    runc.kill(C1, signal.SIGKILL)
     monitor.wait(20)
     with pytest.raises(Conflict):
-        runc.kill("c1", signal.SIGTERM)
+        runc.kill(C1, signal.SIGTERM)
     with pytest.raises(Conflict):
         execute(machine, "true")
 
@@ -406,22 +406,22 @@ def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine) -> None:
 
 def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -> None:
     runc = machine.runc
-    machine.create("c1", "sleep", "100")
-    runc.start("c1")
-    runc.pause("c1")
+    machine.create(C1, "sleep", "100")
+    runc.start(C1)
+    runc.pause(C1)
     with pytest.raises(Conflict, match="paused"):
         execute(machine, "/bin/true")
-    runc.resume("c1")
+    runc.resume(C1)
     session = execute(machine, "/bin/true")
     session.streams.close()
     assert session.take_status() == 0
 
 
 def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None:
-    monitor = machine.create("c1", "sleep", "100")
-    machine.runc.start("c1")
-    assert machine.runc.processes("c1") == [monitor.container_pid]
-    assert eventually(lambda: machine.runc.statistics("c1")["pids"]["current"] == 1)  # of the runtime's own, several
+    monitor = machine.create(C1, "sleep", "100")
+    machine.runc.start(C1)
+    assert machine.runc.processes(C1) == [monitor.container_pid]
+    assert eventually(lambda: machine.runc.statistics(C1)["pids"]["current"] == 1)  # of the runtime's own, several
 
 
 # -- exec ---------------------------------------------------------------------------------------
@@ -429,8 +429,8 @@ def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None
 
 @pytest.fixture
 def running(machine: Machine) -> Machine:
-    machine.create("c1", "sleep", "100")
-    machine.runc.start("c1")
+    machine.create(C1, "sleep", "100")
+    machine.runc.start(C1)
     return machine
 
 
@@ -509,17 +509,17 @@ def everything(attachment: Any) -> dict[str, bytes]:
 
 
 def test_who_attaches_before_the_start_misses_nothing(machine: Machine) -> None:
-    monitor = machine.create("c1", "sh", "-c", "echo out; echo err >&2")
+    monitor = machine.create(C1, "sh", "-c", "echo out; echo err >&2")
     with monitor.attach() as first, monitor.attach() as second:
-        machine.runc.start("c1")
+        machine.runc.start(C1)
         assert everything(first) == everything(second) == {"stdout": b"out\n", "stderr": b"err\n"}
 
 
 def test_input_of_any_size_comes_back_whole(machine: Machine) -> None:
-    monitor = machine.create("c1", "cat", stdin_open=True, stdin_once=True)
+    monitor = machine.create(C1, "cat", stdin_open=True, stdin_once=True)
     sent = bytes(range(256)) * 200
     with monitor.attach() as attachment:
-        machine.runc.start("c1")
+        machine.runc.start(C1)
         attachment.send(sent)
         attachment.close_stdin()
         assert everything(attachment)["stdout"] == sent
@@ -528,8 +528,8 @@ def test_input_of_any_size_comes_back_whole(machine: Machine) -> None:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_stdin_survives_who_leaves_unless_it_is_for_once(machine: Machine, *, terminal: bool) -> None:
-    monitor = machine.create("c1", "sh", stdin_open=True, terminal=terminal)
-    machine.runc.start("c1")
+    monitor = machine.create(C1, "sh", stdin_open=True, terminal=terminal)
+    machine.runc.start(C1)
     with monitor.attach() as attachment:
         attachment.send(b"first=1\n")
     with monitor.attach() as attachment:
@@ -538,17 +538,17 @@ def test_stdin_survives_who_leaves_unless_it_is_for_once(machine: Machine, *, te
 
 
 def test_a_terminal_has_the_size_that_it_was_given(machine: Machine) -> None:
-    monitor = machine.create("c1", "sh", terminal=True, stdin_open=True)
+    monitor = machine.create(C1, "sh", terminal=True, stdin_open=True)
     with monitor.attach() as attachment:
-        machine.runc.start("c1")
+        machine.runc.start(C1)
         monitor.resize(rows=33, columns=77)
         attachment.send(b"stty size; exit\n")
         assert b"33 77\r\n" in everything(attachment)["stdout"]
 
 
 def test_nobody_attaches_to_a_container_that_has_ended(machine: Machine) -> None:
-    monitor = machine.create("c1", "true")
-    machine.runc.start("c1")
+    monitor = machine.create(C1, "true")
+    machine.runc.start(C1)
     monitor.wait(20)
     with pytest.raises(Conflict):
         monitor.attach()
@@ -560,15 +560,15 @@ def test_nobody_attaches_to_a_container_that_has_ended(machine: Machine) -> None
 
 
 def test_a_log_is_followed_to_the_containers_end(machine: Machine) -> None:
-    monitor = machine.create("c1", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done; echo -n end")
-    machine.runc.start("c1")
-    lines = list(read_log(machine.log("c1"), follow=lambda: monitor.runs_after(0.05)))
+    monitor = machine.create(C1, "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done; echo -n end")
+    machine.runc.start(C1)
+    lines = list(read_log(machine.log(C1), follow=lambda: monitor.runs_after(0.05)))
     assert [line.data for line in lines] == [b"1\n", b"2\n", b"3\n", b"end"]
 
 
 def test_a_long_line_is_one_line(machine: Machine) -> None:
-    machine.run("c1", "sh", "-c", "x=0123456789; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do x=$x$x; done; echo $x; echo y")
-    first, second = read_log(machine.log("c1"))
+    machine.run(C1, "sh", "-c", "x=0123456789; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do x=$x$x; done; echo $x; echo y")
+    first, second = read_log(machine.log(C1))
     assert (len(first.data), second.data) == (10 * 2**12 + 1, b"y\n")
 
 
