@@ -13,6 +13,7 @@ import os
 import posixpath
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,7 @@ _STATE_FAILURES: tuple[tuple[str, type[LabError], str], ...] = (
     ("that is not stopped", Conflict, "stop it first, or force its removal"),
 )
 CGROUP_PARENT = "labctr"
+_PATIENCE = 10.0  # seconds that killed processes get to come to their end
 _EXEC_MESSAGE = re.compile(r'exec: "(?:[^"\\]|\\.)*": .*')
 
 
@@ -163,8 +165,21 @@ def _remove_cgroup(container_id: str) -> None:
     meanwhile: os.walk() passes by what has gone.
     """
     found = [Path(top, container_id) for top, names, _ in os.walk("/sys/fs/cgroup") if container_id in names]
+    deadline = time.monotonic() + _PATIENCE
     for directory in found:
-        with contextlib.suppress(OSError):
-            for pid in (directory / "cgroup.procs").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
-            directory.rmdir()
+        while not _is_removed(directory) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
+def _is_removed(cgroup: Path) -> bool:
+    """Kill what runs in a cgroup, and remove it: False while something of that has not come to its end (EBUSY)."""
+    try:
+        for pid in map(int, (cgroup / "cgroup.procs").read_text().split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

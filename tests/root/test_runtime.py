@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import signal
 import sys
 import tempfile
@@ -386,13 +387,17 @@ def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
         execute(machine, "true")
 
 
+def hierarchy() -> Path:
+    """Of cgroup v1 one of the hierarchies, else that of v2."""
+    return next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
+
+
 def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine) -> None:
     script = (
         "import os, sys; names = [sys.argv[1] + name for name in ('/a', '/a/b', '/a/b/c')]\n"
         "while True: [*map(os.mkdir, names), *map(os.rmdir, reversed(names))]"
     )
-    hierarchy = next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
-    top = hierarchy / f"labctr-busy-{os.getpid()}"
+    top = hierarchy() / f"labctr-busy-{os.getpid()}"
     top.mkdir()
     busy = programs.spawn([sys.executable, "-c", script, str(top)])  # one process: killed, it does nothing more
     try:
@@ -402,6 +407,19 @@ def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine) -> None:
         busy.kill()
         busy.wait()
         programs.run(["find", str(top), "-depth", "-type", "d", "-delete"])
+
+
+def test_a_cgroup_that_the_runtime_does_not_know_goes_with_what_runs_in_it(machine: Machine) -> None:
+    """As a killed `runc create` leaves it. To come to its end takes a process longer than to be killed."""
+    cgroup = hierarchy() / f"labctr-orphan-{os.getpid()}"
+    cgroup.mkdir()
+    with programs.spawn([sys.executable, "-c", "held = bytearray(300 << 20); input()"], stdin=programs.PIPE) as orphan:
+        status = Path(f"/proc/{orphan.pid}/status")
+        assert eventually(lambda: re.search(r"VmRSS:\s+3\d{5} kB", status.read_text()) is not None)
+        (cgroup / "cgroup.procs").write_text(str(orphan.pid))
+        machine.runc.delete(cgroup.name, force=True)
+        assert not cgroup.exists()
+        assert orphan.wait() == -signal.SIGKILL
 
 
 def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -> None:
