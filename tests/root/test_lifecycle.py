@@ -24,6 +24,7 @@ from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, La
 from pylab_container.formats.lifecycle import State
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
+from pylab_container.store.records import ContainerRecord
 from tests.root import waiting
 
 FOREVER = ["sleep", "1000"]
@@ -205,6 +206,23 @@ def test_only_force_removes_what_runs(engine: Engine, image: Image) -> None:
         container.remove()
     container.remove(force=True)
     assert engine.containers.list(all=True) == []
+
+
+def test_force_removes_what_somebody_starts_meanwhile(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = engine.containers.create(image, FOREVER, network_mode="none")
+    settled, others = lifetime.settled, [Engine(engine.data_root).containers.get(container.id)]
+
+    def then_started(owner: Engine, record: ContainerRecord) -> ContainerRecord:
+        seen = settled(owner, record)
+        while others:
+            others.pop().start()
+        return seen
+
+    monkeypatch.setattr(lifetime, "settled", then_started)
+    container.remove(force=True)
+    assert others == engine.containers.list(all=True) == []
 
 
 def test_who_learns_under_its_lock_that_a_container_went_leaves_no_lock(engine: Engine, image: Image) -> None:

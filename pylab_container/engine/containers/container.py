@@ -343,6 +343,10 @@ class Container:
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
         """Remove it with its writable layer. force kills it first; v also removes its unnamed volumes."""
+        while not self._is_removed(force=force, volumes=v):
+            pass  # somebody has started it in between
+
+    def _is_removed(self, *, force: bool, volumes: bool) -> bool:
         try:
             record = self.record
             if force and record.state in (*ALIVE, State.RESTARTING):
@@ -354,9 +358,12 @@ class Container:
             try:
                 record = lifetime.settle(self._engine, self._read())
             except ContainerNotFound:
-                return  # it went by itself (auto_remove)
+                return True  # it went by itself (auto_remove)
+            if force and record.state in (*ALIVE, State.RESTARTING):
+                return False
             self._after(record, Event.REMOVE)
-            lifetime.remove(self._engine, record, volumes=v)
+            lifetime.remove(self._engine, record, volumes=volumes)
+        return True
 
     def exec_create(
         self,
