@@ -167,11 +167,11 @@ def _remove_cgroup(container_id: str) -> None:
     found = [Path(top, container_id) for top, names, _ in os.walk("/sys/fs/cgroup") if container_id in names]
     deadline = time.monotonic() + _PATIENCE
     for directory in found:
-        while not _is_removed(directory) and time.monotonic() < deadline:
+        while not _try_to_remove(directory) and time.monotonic() < deadline:
             time.sleep(0.001)
 
 
-def _is_removed(cgroup: Path) -> bool:
+def _try_to_remove(cgroup: Path) -> bool:
     """Kill what runs in a cgroup, and remove it: False while something of that has not come to its end (EBUSY)."""
     try:
         for pid in map(int, (cgroup / "cgroup.procs").read_text().split()):

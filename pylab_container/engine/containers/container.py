@@ -343,10 +343,11 @@ class Container:
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
         """Remove it with its writable layer. force kills it first; v also removes its unnamed volumes."""
-        while not self._is_removed(force=force, volumes=v):
+        while not self._try_to_remove(force=force, volumes=v):
             pass  # somebody has started it in between
 
-    def _is_removed(self, *, force: bool, volumes: bool) -> bool:
+    def _try_to_remove(self, *, force: bool, volumes: bool) -> bool:
+        """Whether it is gone now."""
         try:
             record = self.record
             if force and record.state in (*ALIVE, State.RESTARTING):
