@@ -13,7 +13,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-from tests.root.api import Daemon
+from tests.support.api import Daemon
 
 # docker-py leaves the connection of an answer that it has not read to its end to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.compat.sides import IMAGE, docker, ours, theirs
-from tests.root.api import Answer, Api
+from tests.support.api import Answer, Api
+from tests.support.sides import IMAGE, docker, ours, theirs
 
 Json = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.compat.pair import Pair, differences, words
-from tests.root.api import Answer
+from tests.support.api import Answer
+from tests.support.pair import Pair, differences, words
 
 BASE = {"repo": "busybox", "tag": "1"}
 

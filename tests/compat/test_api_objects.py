@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.compat.pair import Pair, differences, words
+from tests.support.pair import Pair, differences, words
 
 IPAM = {"Config": [{"Subnet": "10.99.0.0/24", "Gateway": "10.99.0.7", "IPRange": "10.99.0.128/25"}]}
 NETWORK = {"Name": "n1", "Driver": "bridge", "Labels": {"a": "b"}, "Internal": True, "IPAM": IPAM}

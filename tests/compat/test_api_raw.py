@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.pair import differences, words
 from tests.compat.raw_rows import DIFFERENT, SESSIONS, WORDED, WORDS
-from tests.compat.sides import IMAGE, docker, ours, theirs
-from tests.root.api import Answer, Api
+from tests.support.api import Answer, Api
+from tests.support.pair import differences, words
+from tests.support.sides import IMAGE, docker, ours, theirs
 
 _ROW = re.compile(r"(\S+) (\S+)(?: \[([^\]]+: [^\]]*)\])?(?: (.*))?")
 _NAME = re.compile(r"\$([a-z]+)(\d*)")

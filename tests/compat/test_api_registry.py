@@ -17,9 +17,9 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-from tests.faults import Answer, FaultyProxy, Handler
-from tests.registries import PASSWORD, USER, RunningRegistry, running
-from tests.root.api import Api, Daemon
+from tests.support.api import Api, Daemon
+from tests.support.faults import Answer, FaultyProxy, Handler
+from tests.support.registries import PASSWORD, USER, RunningRegistry, running
 
 # docker-py leaves the connection of an answer that it has not read to its end to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")

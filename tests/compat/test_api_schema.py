@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.pair import Pair, clear, populate
-from tests.compat.schema import Description, fetch
-from tests.root.api import Answer
+from tests.support.api import Answer
+from tests.support.pair import Pair, clear, populate
+from tests.support.schema import Description, fetch
 
 VERSIONS = ("1.22", "1.25", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45")
 NEWEST_OF_DOCKERD = "1.41"

@@ -14,7 +14,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.cli import main
-from tests.compat.conftest import Docker
+from tests.support.dockerd import Docker
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.compat.docker_lines import LIFE, OTHER_WORDS, REFUSED, SESSIONS
-from tests.compat.sides import IMAGE, docker, environment, ours, theirs
+from tests.support.sides import IMAGE, docker, environment, ours, theirs
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from tests.compat.conftest import copy_of
+from tests.support.dockerd import copy_of
 
 Dockerd = Callable[[Path, str], AbstractContextManager[Any]]
 

@@ -19,7 +19,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
-from tests.compat.conftest import copy_of
+from tests.support.dockerd import copy_of
 
 Dockerd = Callable[[Path], AbstractContextManager[Any]]
 

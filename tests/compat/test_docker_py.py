@@ -18,7 +18,7 @@ import pytest
 from docker import errors
 from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
 
-from tests.compat.sides import IMAGE, ours
+from tests.support.sides import IMAGE, ours
 
 # The library leaves connections of streams to the garbage collector.
 pytestmark = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compat.sides import IMAGE, docker, environment, ours, theirs
-from tests.root.commands import Terminal
+from tests.support.commands import Terminal
+from tests.support.sides import IMAGE, docker, environment, ours, theirs
 
 Start = Callable[..., Terminal]
 

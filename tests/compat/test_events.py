@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 Told = list[tuple[str, str, tuple[str, ...]]]
 """(Type, Action, the names of its attributes), in the order of time."""

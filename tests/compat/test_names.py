@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from dnslib import EDNS0, DNSRecord
 
-from tests.compat.sides import IMAGE, docker, ours, theirs
-from tests.root.api import Api
-from tests.root.test_network import inside
+from tests.support.api import Api
+from tests.support.network import inside
+from tests.support.sides import IMAGE, docker, ours, theirs
 
 SETUP = f"""
 network create one

@@ -32,7 +32,7 @@ from pylab_container.errors import (
 from pylab_container.formats import events, progress
 from pylab_container.host import programs
 from pylab_container.registry.settings import RegistrySettings
-from tests.registries import PASSWORD, USER, RunningRegistry, running
+from tests.support.registries import PASSWORD, USER, RunningRegistry, running
 
 AUTH = {"username": USER, "password": PASSWORD}
 Labctr = Callable[..., "subprocess.CompletedProcess[str]"]

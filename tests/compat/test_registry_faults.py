@@ -18,9 +18,9 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound, InvalidArchive, LabError, RegistryFailed, Unauthorized, Unreachable
 from pylab_container.formats.image import go_json
 from pylab_container.registry.settings import Patience, RegistrySettings
-from tests import faults
-from tests.faults import Answer, Fault, FaultyProxy, Handler
-from tests.registries import RunningRegistry, running
+from tests.support import faults
+from tests.support.faults import Answer, Fault, FaultyProxy, Handler
+from tests.support.registries import RunningRegistry, running
 
 QUICK = RegistrySettings(patience=Patience(connect=1, read=20, tries=4, pause=0.01, longest=2.5))
 """It tries again at once, but waits long for an answer: no faults happen on a slow machine but those of the proxy."""

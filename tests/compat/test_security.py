@@ -17,8 +17,8 @@ import pytest
 from pylab_container import Engine
 from pylab_container.formats import seccomp
 from pylab_container.formats.bundle import DEFAULT_CAPABILITIES
-from tests.compat.conftest import Docker
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
+from tests.support.dockerd import Docker
 
 PROBE = Path(__file__).with_name("security_probe.sh").read_text()
 

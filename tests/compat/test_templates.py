@@ -15,8 +15,8 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-from tests.root.api import Daemon
-from tests.root.commands import Labctr
+from tests.support.api import Daemon
+from tests.support.commands import Labctr
 
 CONTAINER = r"""
 {{.Id}}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pylab_container import Engine
 from pylab_container.formats.events import BuildWarning, Event
-from tests.root.contexts import Context, caches, reasons, run
+from tests.support.contexts import Context, caches, reasons, run
 
 
 def test_a_touched_file_is_the_same_file(engine: Engine, context: Context) -> None:

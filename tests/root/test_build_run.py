@@ -12,7 +12,7 @@ from pylab_container import Engine
 from pylab_container.engine.builder import BuildOptions, build
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import BuildFailed, DockerfileError, LabError
-from tests.root.contexts import Context, caches, run
+from tests.support.contexts import Context, caches, run
 
 
 def files(engine: Engine, directory: Path) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.builder import BuildOptions, plan
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
-from tests.root.contexts import Context, caches, run
+from tests.support.contexts import Context, caches, run
 
 
 def instructions(engine: Engine, directory: Path, **options: str) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
-from tests.root.contexts import Context, caches, run
+from tests.support.contexts import Context, caches, run
 
 
 def test_every_instruction_ends_up_in_the_config(engine: Engine, context: Context) -> None:

@@ -14,7 +14,7 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, MissingProgram, RuntimeFailed
 from pylab_container.formats.bundle import ALL_CAPABILITIES
 from pylab_container.host import programs
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 GOOD = Machine(
     kernel="6.1.0-18-amd64",

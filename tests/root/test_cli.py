@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from tests.root.commands import Labctr, Terminal
-from tests.root.waiting import soon
+from tests.support.commands import Labctr, Terminal
+from tests.support.waiting import eventually
 
 ID = re.compile(r"[0-9a-f]{64}\n")
 CTRL_C, CTRL_P, CTRL_Q = b"\x03", b"\x10", b"\x11"
@@ -341,7 +341,7 @@ def test_info_counts(labctr: Labctr, engine: Engine) -> None:
 def test_a_detached_container_with_rm_goes_by_itself(labctr: Labctr, engine: Engine) -> None:
     container_id = labctr("run", "-d", "--rm", "busybox:1", "true").stdout.strip()
     directory = engine.data_root / "containers" / container_id
-    assert soon(lambda: not directory.exists())  # nobody but its monitor looks after it
+    eventually(lambda: not directory.exists())  # nobody but its monitor looks after it
 
 
 def test_start_attached_feeds_and_shows_a_created_container(labctr: Labctr) -> None:

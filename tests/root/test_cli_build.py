@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from tests.root.commands import Labctr, Terminal
-from tests.root.contexts import Context
+from tests.support.commands import Labctr, Terminal
+from tests.support.contexts import Context
 
 pytestmark = pytest.mark.usefixtures("image")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.root.commands import Labctr, Terminal
-from tests.root.waiting import soon
+from tests.support.commands import Labctr, Terminal
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("image")
 
@@ -244,7 +244,7 @@ def test_port_and_top(labctr: Labctr, web: str) -> None:
     assert labctr("port", "web", "80").stdout == shown.partition(" -> ")[2]
     done = labctr("port", "web", "99", check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, "Error: No public port '99' published for web")
-    assert soon(lambda: labctr("top", "web").stdout.endswith("sleep 1000\n"))  # until then its process is runc's
+    eventually(lambda: labctr("top", "web").stdout.endswith("sleep 1000\n"))  # until then its process is runc's
     heading, row = labctr("top", "web").stdout.splitlines()
     assert heading.split() == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
     assert row.endswith("sleep 1000")

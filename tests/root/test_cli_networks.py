@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 pytestmark = pytest.mark.usefixtures("image")
 

@@ -26,7 +26,7 @@ from pylab_container.errors import (
 )
 from pylab_container.formats.events import ContainerChanged, OverlayMounted
 from pylab_container.host import programs
-from tests.root.waiting import soon
+from tests.support.waiting import eventually
 
 
 def run(engine: Engine, image: Image, script: str, **options: object) -> str:
@@ -197,7 +197,7 @@ def test_a_container_goes_through_its_states(engine: Engine, image: Image) -> No
         container.start()
     with pytest.raises(Conflict, match="running"):
         container.remove()
-    assert soon(container.logs)  # before, a first process is deaf to what it has no trap for
+    eventually(container.logs)  # before, a first process is deaf to what it has no trap for
     container.stop()
     assert (container.status, container.pid, container.wait()) == ("exited", 0, 5)
     container.stop()
@@ -214,7 +214,7 @@ def test_a_container_goes_through_its_states(engine: Engine, image: Image) -> No
 def test_a_container_deaf_to_sigterm_is_killed_in_the_end(engine: Engine, image: Image) -> None:
     script = "trap '' TERM; echo ready; sleep 100"
     container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
-    assert soon(container.logs)
+    eventually(container.logs)
     container.stop(timeout=0.3)
     assert container.wait() == 137
 
@@ -244,11 +244,11 @@ def test_a_monitor_whose_starter_and_runtime_are_gone_is_not_waited_for_by_its_e
     monkeypatch.setenv("PATH", str(runc.parent), prepend=":")
     container = engine.containers.create(image, ["true"], network_mode="none")
     with subprocess.Popen([*command, "start", container.id]) as starter:
-        assert soon(begun.exists)
+        eventually(begun.exists)
         starter.kill()
     go.touch()
     bundle = lifetime.bundle_directory(engine, container.id)
-    assert soon(lambda: not bundle.exists(), seconds=15)  # it would wait for twenty
+    eventually(lambda: not bundle.exists(), seconds=15)  # it would wait for twenty
     monkeypatch.undo()
     container.start()
     assert container.wait(60) == 0
@@ -258,7 +258,7 @@ def test_a_monitor_whose_starter_and_runtime_are_gone_is_not_waited_for_by_its_e
 def test_a_signal_arrives_however_it_is_called(engine: Engine, image: Image, name: str | int) -> None:
     script = "trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"
     container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
-    assert soon(container.logs)
+    eventually(container.logs)
     container.kill(name)
     assert container.wait(60) == 9
 
@@ -355,7 +355,7 @@ def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(eng
 
 def test_a_running_container_is_committed_frozen_and_goes_on(engine: Engine, image: Image) -> None:
     container = engine.containers.run(image, ["sh", "-c", "echo x > /x; sleep 100"], detach=True, network_mode="none")
-    assert soon((container.upper / "x").exists)
+    eventually((container.upper / "x").exists)
     child = container.commit()
     assert (engine.driver.diff_path(child.layers[-1].cache_id) / "x").exists()
     assert container.exec_run("echo alive").output == b"alive\n"

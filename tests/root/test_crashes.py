@@ -18,7 +18,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
-from tests.root.killing import kill
+from tests.support.processes import kill
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

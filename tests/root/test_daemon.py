@@ -26,9 +26,9 @@ from pylab_container.daemon import MINIMUM_VERSION, VERSION
 from pylab_container.engine.containers import lifetime
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
-from tests.root.api import Api, Daemon, serving
-from tests.root.test_ports import free_port
-from tests.root.waiting import soon
+from tests.support.api import Api, Daemon, serving
+from tests.support.network import free_port
+from tests.support.waiting import eventually
 
 
 def _run(command: list[str], *arguments: str, repository: Path) -> subprocess.CompletedProcess[str]:
@@ -67,7 +67,7 @@ def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, 
     with subprocess.Popen(
         ["docker", "build", str(tmp_path)], env=daemon.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as client:
-        assert soon(engine.containers.list)
+        eventually(engine.containers.list)
         assert daemon.stop() == 0
         assert engine.containers.list(all=True) == []
         assert client.wait(60) != 0
@@ -95,7 +95,7 @@ def test_the_command_of_a_build_ends_with_the_daemon_also_on_a_slow_machine(
     body = context.getvalue()
     with daemon.api.connect() as client:
         client.sendall(b"POST /v1.41/build HTTP/1.1\r\nHost: d\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-        assert soon(engine.containers.list)
+        eventually(engine.containers.list)
         assert daemon.stop() == 0
     assert engine.containers.list(all=True) == []
 
@@ -195,7 +195,7 @@ def test_restart_policies_hold_over_a_reboot(
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(lifetime.bundle_directory(engine, container.id))
     with serving(engine.data_root, repository):
-        assert soon(lambda: (container.status == "running") is (comes_up == "comes up"))
+        eventually(lambda: (container.status == "running") is (comes_up == "comes up"))
     if comes_up == "comes up":
         assert container.record.restart_count == 0  # dockerd counts what the policy did, and not the machine's reboots
 

@@ -17,8 +17,8 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.host import linux
-from tests.root.api import Api, Daemon
-from tests.root.waiting import soon
+from tests.support.api import Api, Daemon
+from tests.support.waiting import eventually
 
 Frame = tuple[int, bytes]
 
@@ -157,7 +157,7 @@ def test_a_half_closed_connection_ends_the_input_and_the_output_goes_on(api: Api
 def test_the_log_comes_first_where_it_is_asked_for(api: Api) -> None:
     make(api, "sh", "-c", "echo early; read x; echo late", name="told", OpenStdin=True)
     api.post("/containers/told/start")
-    assert soon(lambda: b"early" in api.get("/containers/told/logs", stdout=1).body)
+    eventually(lambda: b"early" in api.get("/containers/told/logs", stdout=1).body)
     with hijacked(api, "/containers/told/attach", logs=1, stream=1, stdin=1, stdout=1) as one:
         assert read_frame(one) == (1, b"early\n")
         one.sendall(b"go on\n")
@@ -167,12 +167,12 @@ def test_the_log_comes_first_where_it_is_asked_for(api: Api) -> None:
 def test_a_line_that_has_not_ended_is_not_in_the_log_yet(api: Api) -> None:
     made = make(api, "sh", "-c", "echo one; printf two; read x; echo; read x", name="asks", OpenStdin=True)
     api.post("/containers/asks/start")
-    assert soon(lambda: b"two" in api.get("/containers/asks/logs", stdout=1).body)
+    eventually(lambda: b"two" in api.get("/containers/asks/logs", stdout=1).body)
     assert frames(api.post("/containers/asks/attach", logs=1, stdout=1).body) == [(1, b"one\n")]
     with hijacked(api, "/containers/asks/attach", stream=1, stdin=1, stdout=1) as one:
         one.sendall(b"\n")
         assert read_frame(one) == (1, b"\n")
-    assert soon(lambda: frames(api.post(f"/containers/{made}/attach", logs=1, stdout=1).body)[1:] == [(1, b"two\n")])
+    eventually(lambda: frames(api.post(f"/containers/{made}/attach", logs=1, stdout=1).body)[1:] == [(1, b"two\n")])
 
 
 def test_a_terminal_comes_as_it_is_and_the_detach_keys_end_the_connection_alone(api: Api) -> None:
@@ -277,7 +277,7 @@ def test_fifteen_hundred_clients_attach_and_vanish_and_the_container_runs_on(
             for _ in range(100):
                 stack.enter_context(hijacked(api, "/containers/runs/attach", stream=1, stdout=1))
     assert api.get("/containers/runs/json").document["State"]["Running"] is True
-    assert soon(lambda: len(list(monitor.iterdir())) <= before + 2)
+    eventually(lambda: len(list(monitor.iterdir())) <= before + 2)
     with hijacked(api, "/containers/runs/attach", stream=1, stdout=1) as one:
         api.post("/containers/runs/kill")
         read_all(one)
@@ -341,12 +341,12 @@ def test_clients_that_vanish_leave_no_descriptor_and_no_thread(api: Api, daemon:
                 assert b"200 OK" in one.recv(4096)
 
     vanish()
-    assert soon(lambda: api.get("/_ping").status == 200)
+    eventually(lambda: api.get("/_ping").status == 200)
     time.sleep(3)
     descriptors, threads = daemon.resources()
     for _ in range(6):
         vanish()
-        assert soon(lambda: daemon.resources()[0] <= descriptors), (daemon.resources(), descriptors)
+        eventually(lambda: daemon.resources()[0] <= descriptors), (daemon.resources(), descriptors)
     # Idle ones are used again, but for some that were not idle yet; of a kind that stay there would be thirty.
     assert daemon.resources()[1] <= threads + 20
 
@@ -472,7 +472,7 @@ def test_ipc_is_for_others_too_until_1_39_where_nothing_is_said(api: Api, versio
 def test_stop_heeds_a_signal_since_1_42(api: Api, version: str, seconds: int, status: int) -> None:
     make(api, "sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done", name="stopped")
     api.post("/containers/stopped/start")
-    assert soon(lambda: b"ready" in api.get("/containers/stopped/logs", stdout=1).body)
+    eventually(lambda: b"ready" in api.get("/containers/stopped/logs", stdout=1).body)
     assert api.at(version).post("/containers/stopped/stop", signal="USR1", t=seconds).status == 204
     assert api.get("/containers/stopped/json").document["State"]["ExitCode"] == status
 

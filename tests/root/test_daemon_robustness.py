@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from tests.root.api import Answer, Api, Daemon, serving
-from tests.root.waiting import soon
+from tests.support.api import Answer, Api, Daemon, serving
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def daemon(served: Daemon) -> Iterator[Daemon]:
     served.api.get("/images/json")
     files, _ = served.resources()
     yield served
-    assert soon(lambda: served.resources()[0] <= files)
+    eventually(lambda: served.resources()[0] <= files)
     assert served.api.get("/_ping").status == 200
 
 
@@ -350,7 +350,7 @@ def test_a_client_that_vanishes_in_the_middle_of_its_body_leaves_nothing(
                 + _context("FROM busybox:1\n")[:700]
             )
             time.sleep(0.05)
-    assert soon(lambda: not list((engine.data_root / "tmp").glob("*")))
+    eventually(lambda: not list((engine.data_root / "tmp").glob("*")))
     assert sorted(one.id for one in engine.images.list(all=True)) == before
 
 
@@ -378,7 +378,7 @@ def runs(served: Daemon) -> Iterator[None]:
     body = {"Image": "busybox:1", "Cmd": ["sh", "-c", "echo early; sleep 1000"]}
     assert served.api.post("/containers/create", body, name="runs").status == 201
     assert served.api.post("/containers/runs/start").status == 204
-    assert soon(lambda: served.api.get("/containers/runs/logs", stdout=1).body)
+    eventually(lambda: served.api.get("/containers/runs/logs", stdout=1).body)
     yield
     assert served.api.delete("/containers/runs", force=1).status == 204
 
@@ -410,14 +410,14 @@ def test_all_of_several_requests_of_who_has_said_all_are_answered(daemon: Daemon
 
 
 def test_who_has_said_all_and_goes_is_noticed_before_the_answer(daemon: Daemon, runs: None) -> None:
-    assert soon(lambda: _clients(daemon) == 0)
+    eventually(lambda: _clients(daemon) == 0)
     with daemon.api.connect() as one:
         one.sendall(b"POST /v1.41/containers/runs/stop?t=1000 HTTP/1.1\r\nHost: d\r\n\r\n")
         one.shutdown(socket.SHUT_WR)
-        assert soon(lambda: _clients(daemon) == 1)
+        eventually(lambda: _clients(daemon) == 1)
         time.sleep(0.2)  # it could take this for the end
         assert _clients(daemon) == 1
-    assert soon(lambda: _clients(daemon) == 0), "before the thousand seconds are over"
+    eventually(lambda: _clients(daemon) == 0), "before the thousand seconds are over"
 
 
 def _clients(daemon: Daemon) -> int:
@@ -434,7 +434,7 @@ def test_clients_of_events_that_vanish_leave_no_thread_behind(daemon: Daemon) ->
             with daemon.api.connect() as one:
                 one.sendall(b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n")
                 assert b"200 OK" in one.recv(1000)
-        assert soon(lambda: daemon.resources()[0] <= files)  # each holds the log of events open
+        eventually(lambda: daemon.resources()[0] <= files)  # each holds the log of events open
     assert daemon.resources()[1] < 60, "idle threads are used again, not made anew"
 
 
@@ -457,7 +457,7 @@ def test_a_build_ends_when_its_client_goes(daemon: Daemon, engine: Engine) -> No
             assert piece, received
             received += piece
         assert engine.containers.list()
-    assert soon(lambda: engine.containers.list(all=True) == before)
+    eventually(lambda: engine.containers.list(all=True) == before)
 
 
 def test_many_clients_at_once_are_all_answered(daemon: Daemon) -> None:

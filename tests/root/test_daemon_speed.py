@@ -11,8 +11,8 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-from tests.root.api import Daemon
-from tests.root.waiting import soon
+from tests.support.api import Daemon
+from tests.support.waiting import eventually
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -80,7 +80,7 @@ def test_memory_files_and_threads_are_flat_over_ten_thousand_requests(daemon: Da
     ask(200)  # 2,000 requests warm it up
     memory, (files, threads) = daemon.memory(), daemon.resources()
     ask(1000)
-    assert soon(lambda: daemon.resources()[0] <= files)
+    eventually(lambda: daemon.resources()[0] <= files)
     assert daemon.memory() - memory < 3000, "kB"
     assert daemon.resources()[1] <= threads + 2
 

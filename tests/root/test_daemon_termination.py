@@ -19,7 +19,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-from tests.root.api import Api, Daemon
+from tests.support.api import Api, Daemon
 
 
 def _context() -> bytes:

@@ -29,7 +29,7 @@ from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 from pylab_container.store.driver import Driver
 from pylab_container.store.layers import Layer, LayerStore, WritableLayer
 from pylab_container.store.whiteouts import OPAQUE
-from tests.root.waiting import soon
+from tests.support.waiting import eventually
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
 LONG_AGO = 1_600_000_000
@@ -809,4 +809,4 @@ def test_the_monitor_of_a_detached_container_knows_the_driver(engine: Engine, bu
     other.images.import_(busybox_tar, "busybox:1")
     container = other.containers.run("busybox:1", ["true"], detach=True, remove=True, network_mode="none")
     directory = other.records.directory(container.id)
-    assert soon(lambda: not directory.exists())  # nobody but its monitor looks after it
+    eventually(lambda: not directory.exists())  # nobody but its monitor looks after it

@@ -18,7 +18,7 @@ from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host import programs
-from tests.root.waiting import soon
+from tests.support.waiting import eventually
 
 SWAP = "while true; do mv d dir; mv link d; mv d link; mv dir d; done"
 """Moves a directory d away and a link into its place, and back, for ever."""
@@ -206,7 +206,7 @@ def test_a_user_file_that_is_no_file_is_refused_and_never_opened(engine: Engine,
         with pytest.raises(InvalidInput):
             run(engine, image, "true", user=user)
     container = up(engine, hostile(), "rm /etc/passwd; mkfifo /etc/passwd; sleep 1000")
-    assert soon(container.merged.joinpath("etc/passwd").is_fifo)
+    eventually(container.merged.joinpath("etc/passwd").is_fifo)
     with pytest.raises(InvalidInput):
         container.exec_run("true")
 
@@ -235,7 +235,7 @@ def test_a_container_s_process_has_three_descriptors_and_no_more(engine: Engine,
     os.set_inheritable(directory, True)  # noqa: FBT003
     try:
         container = up(engine, image, f"exec > /first; {script}; touch /told; sleep 1000", tty=terminal)
-        assert soon((container.upper / "told").exists)
+        eventually((container.upper / "told").exists)
         second = container.exec_run(["sh", "-c", script]).output
         first = container.exec_run(["cat", "/first"]).output
     finally:

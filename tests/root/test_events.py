@@ -34,7 +34,7 @@ from pylab_container.formats.events import (
 )
 from pylab_container.host import programs
 from pylab_container.store.records import ContainerRecord
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 
 def actions(told: Iterator[dict[str, Any]]) -> list[str]:

@@ -26,7 +26,8 @@ from pylab_container.errors import (
     RuntimeFailed,
 )
 from pylab_container.runtime.conmon import Attachment
-from tests.root.commands import Labctr, Terminal
+from tests.support.commands import Labctr, Terminal
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def web(engine: Engine, image: Image) -> Container:
 def _no_descriptor_and_no_thread_is_left() -> Iterator[None]:
     before = descriptors()
     yield
-    assert eventually(lambda: threading.active_count() == 1)
-    assert eventually(lambda: descriptors() <= before), descriptors() - before
+    eventually(lambda: threading.active_count() == 1)
+    eventually(lambda: descriptors() <= before), descriptors() - before
 
 
 def descriptors() -> set[str]:
@@ -53,13 +54,6 @@ def descriptors() -> set[str]:
         if target.startswith(("socket:", "pipe:", "anon_inode:[eventpoll]")):
             found.add(f"{name} {target}")
     return found
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
 
 
 def everything(streams: Attachment) -> dict[str, bytes]:
@@ -113,7 +107,7 @@ def test_the_document_tells_the_life_of_a_command(web: Container, engine: Engine
     made.start_detached()
     assert (made.attrs["Running"], made.attrs["ExitCode"]) == (True, None)
     command = Path(f"/proc/{made.attrs['Pid']}/cmdline")
-    assert eventually(lambda: command.read_bytes().startswith(b"sh\0-c"))  # runc init becomes it
+    eventually(lambda: command.read_bytes().startswith(b"sh\0-c"))  # runc init becomes it
     assert Engine(engine.data_root).containers.get("web").attrs["ExecIDs"] == [made.id]  # who else looks sees it, too
     web.exec_run(["touch", "/go"])
     assert made.wait(20) == 3
@@ -205,7 +199,7 @@ def test_what_cannot_be_started_is_told_and_leaves_nothing(
     assert made.wait(0) == 126
     with pytest.raises(Conflict, match="has already run"):
         made.start()
-    assert eventually(lambda: not list(execution.executions_directory(engine, web.id).glob("*")))
+    eventually(lambda: not list(execution.executions_directory(engine, web.id).glob("*")))
     assert actions(engine) == [f"exec_create: {cmd[0]} ", f"exec_start: {cmd[0]} "]
     assert web.status == "running"
 
@@ -288,7 +282,7 @@ def test_a_terminal_has_a_size_keys_and_an_end(web: Container) -> None:
         streams.send(b"sleep 999; echo status $?\n")
         until(streams, b"$?\r\n")
         # The shell itself reads without a terminal's help: there a key is no signal yet.
-        assert eventually(lambda: b"sleep 999" in web.exec_run(["ps"]).output)
+        eventually(lambda: b"sleep 999" in web.exec_run(["ps"]).output)
         streams.send(b"\x03")
         until(streams, b"^C")
         streams.send(b"exit 7\n")

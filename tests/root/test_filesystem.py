@@ -20,6 +20,7 @@ from pylab_container.engine.containers import cp, filesystem
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidArchive, InvalidInput, LabError, NotFound
+from tests.support.waiting import eventually
 
 CHANGES = (
     "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 700 /root; ln -s /nowhere /link; mkdir /empty"
@@ -465,20 +466,13 @@ def _runs(engine: Engine, container: Container) -> bool:
     return state is not None and state["status"] == "running"
 
 
-def _soon(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("wanted", ["all", "/large"])
 def test_who_takes_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image, wanted: str) -> None:
     container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
     (container.merged / "large").write_bytes(os.urandom(5 << 20))
     pieces = container.export() if wanted == "all" else container.get_archive(wanted)[0]
     first = next(pieces)
-    _soon(lambda: _runs(engine, container))
+    eventually(lambda: _runs(engine, container))
     container.exec_run(["rm", "/large"])
     container.kill()
     container.start()  # a lock of the first reader's would be in the way

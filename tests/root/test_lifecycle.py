@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from pylab_container.formats.lifecycle import State
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
 from pylab_container.store.records import ContainerRecord
-from tests.root import waiting
+from tests.support.waiting import eventually
 
 FOREVER = ["sleep", "1000"]
 OBEDIENT = ["sh", "-c", "trap 'exit 7' TERM USR1; echo ready; while :; do sleep 0.1; done"]
@@ -40,12 +39,8 @@ def start(engine: Engine, image: Image, command: list[str] | None = None, **opti
         **{"network_mode": "none", **options},  # type: ignore[arg-type]
     )
     if command is None:
-        soon(lambda: container.logs() == b"ready\n")
+        eventually(lambda: container.logs() == b"ready\n")
     return container
-
-
-def soon(holds: Callable[[], object]) -> None:
-    assert waiting.soon(holds), "it never came true"
 
 
 # -- pause, stop, kill, restart ----------------------------------------------------------------
@@ -53,7 +48,7 @@ def soon(holds: Callable[[], object]) -> None:
 
 def test_a_paused_container_stands_still_and_goes_on(engine: Engine, image: Image) -> None:
     container = start(engine, image, ["sh", "-c", "while :; do echo x >> /count; sleep 0.02; done"])
-    soon((container.upper / "count").exists)
+    eventually((container.upper / "count").exists)
 
     def count() -> int:
         return (container.upper / "count").stat().st_size
@@ -69,7 +64,7 @@ def test_a_paused_container_stands_still_and_goes_on(engine: Engine, image: Imag
             attempt()
     container.unpause()
     assert container.status == "running"
-    soon(lambda: count() > before)
+    eventually(lambda: count() > before)
     with pytest.raises(Conflict, match="is not paused"):
         container.unpause()
 
@@ -122,9 +117,9 @@ def test_kill_of_what_does_not_run_has_dockers_words(engine: Engine, image: Imag
 
 def test_a_signal_that_is_handled_leaves_the_container_running(engine: Engine, image: Image) -> None:
     container = start(engine, image, ["sh", "-c", "trap 'echo hup' HUP; echo ready; while :; do sleep 0.05; done"])
-    soon(lambda: container.logs() == b"ready\n")
+    eventually(lambda: container.logs() == b"ready\n")
     container.kill("HUP")
-    soon(lambda: container.logs() == b"ready\nhup\n")
+    eventually(lambda: container.logs() == b"ready\nhup\n")
     assert container.status == "running"
 
 
@@ -286,7 +281,7 @@ def test_who_waits_and_is_late_waits_for_the_last_end(
     def late(monitor: Monitor, timeout: float | None = None) -> int:
         """When he learns of the first end, the policy has started it again."""
         status = wait(monitor, timeout)
-        soon(lambda: container.attrs["RestartCount"] == 1)
+        eventually(lambda: container.attrs["RestartCount"] == 1)
         return status
 
     with monkeypatch.context() as patched:
@@ -297,7 +292,7 @@ def test_who_waits_and_is_late_waits_for_the_last_end(
 
 def test_always_starts_again_until_somebody_stops_it(engine: Engine, image: Image) -> None:
     container = start(engine, image, ["sh", "-c", "echo x; exit 0"], restart_policy={"Name": "always"})
-    soon(lambda: container.attrs["RestartCount"] >= 2)
+    eventually(lambda: container.attrs["RestartCount"] >= 2)
     states = []  # of which each is true for a moment only
 
     def restarts() -> bool:
@@ -311,16 +306,16 @@ def test_always_starts_again_until_somebody_stops_it(engine: Engine, image: Imag
             return error.message
         return ""
 
-    soon(restarts)
+    eventually(restarts)
     assert (states[-1]["Restarting"], states[-1]["Running"], states[-1]["Pid"]) == (True, True, 0)
-    soon(lambda: "is restarting, wait until the container is running" in refusal())
+    eventually(lambda: "is restarting, wait until the container is running" in refusal())
     container.stop()
     count = container.attrs["RestartCount"]
     time.sleep(1)
     assert container.status == "exited"
     assert container.attrs["RestartCount"] == count
     container.start()
-    soon(lambda: container.attrs["RestartCount"] >= 1)
+    eventually(lambda: container.attrs["RestartCount"] >= 1)
 
 
 def test_a_container_that_restarts_can_be_removed_at_any_moment(engine: Engine, image: Image) -> None:
@@ -335,7 +330,7 @@ def test_kill_ends_a_policy_and_a_crash_does_not(engine: Engine, image: Image) -
     container = start(engine, image, FOREVER, restart_policy={"Name": "unless-stopped"})
     first = container.pid
     os.kill(first, signal.SIGKILL)
-    soon(lambda: container.pid not in (0, first))
+    eventually(lambda: container.pid not in (0, first))
     assert container.attrs["RestartCount"] == 1
     container.kill()
     time.sleep(0.5)
@@ -345,13 +340,13 @@ def test_kill_ends_a_policy_and_a_crash_does_not(engine: Engine, image: Image) -
 def test_a_killed_monitor_does_not_end_a_policy(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER, restart_policy={"Name": "always"})
     os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
-    soon(lambda: container.attrs["RestartCount"] == 1 and container.status == "running")
+    eventually(lambda: container.attrs["RestartCount"] == 1 and container.status == "running")
 
 
 def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     container = start(engine, image, FOREVER)
     container.kill()
-    soon(lambda: not named(container.id))  # the process that notes the end would start it at once
+    eventually(lambda: not named(container.id))  # the process that notes the end would start it at once
     record = container.record
     engine.records.update(
         record,
@@ -361,7 +356,7 @@ def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatc
         host_config={**record.host_config, "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}},
     )
     assert container.status == "restarting"
-    soon(lambda: container.status == "running")
+    eventually(lambda: container.status == "running")
 
 
 def test_a_restart_keeps_a_container_that_is_to_go_with_its_end(engine: Engine, image: Image) -> None:
@@ -371,7 +366,7 @@ def test_a_restart_keeps_a_container_that_is_to_go_with_its_end(engine: Engine, 
     assert (container.status, container.attrs["HostConfig"]["AutoRemove"]) == ("running", True)
     assert container.pid != before
     container.kill()
-    soon(lambda: engine.containers.list(all=True) == [])
+    eventually(lambda: engine.containers.list(all=True) == [])
 
 
 def test_a_policy_and_auto_remove_exclude_each_other(engine: Engine, image: Image) -> None:
@@ -394,14 +389,14 @@ def test_a_container_becomes_healthy_unhealthy_and_healthy_again(engine: Engine,
     unchecked = start(engine, image, FOREVER, healthcheck=check("true", interval=3600 * SECOND))
     assert unchecked.health == "starting"
     container = start(engine, image, FOREVER, healthcheck=check("echo checked; test -e /ok"))
-    soon(lambda: container.health == "unhealthy")
+    eventually(lambda: container.health == "unhealthy")
     log = container.attrs["State"]["Health"]["Log"]
     assert (log[-1]["ExitCode"], log[-1]["Output"]) == (1, "checked\n")
     assert container.attrs["State"]["Health"]["FailingStreak"] >= 2
     container.exec_run(["touch", "/ok"])
-    soon(lambda: container.health == "healthy")
+    eventually(lambda: container.health == "healthy")
     assert container.attrs["State"]["Health"]["FailingStreak"] == 0
-    soon(lambda: len(container.attrs["State"]["Health"]["Log"]) == 5)
+    eventually(lambda: len(container.attrs["State"]["Health"]["Log"]) == 5)
     container.stop(timeout=0)
     assert container.attrs["State"]["Health"]["Status"] == "unhealthy"
 
@@ -409,11 +404,11 @@ def test_a_container_becomes_healthy_unhealthy_and_healthy_again(engine: Engine,
 def test_a_check_that_hangs_is_killed_and_failures_do_not_count_at_the_start(engine: Engine, image: Image) -> None:
     hanging = start(engine, image, FOREVER, healthcheck=check(["CMD", "sleep", "99"], timeout=SECOND // 5))
     slow = start(engine, image, FOREVER, healthcheck=check("false", start_period=3600 * SECOND))
-    soon(lambda: hanging.health == "unhealthy")
+    eventually(lambda: hanging.health == "unhealthy")
     last = hanging.attrs["State"]["Health"]["Log"][-1]
     assert (last["ExitCode"], last["Output"]) == (-1, "Health check exceeded timeout (200ms)")
     assert hanging.exec_run(["ps"]).output.count(b"sleep 99") <= 1  # the next one, by now
-    soon(lambda: len(slow.attrs["State"]["Health"]["Log"]) >= 3)
+    eventually(lambda: len(slow.attrs["State"]["Health"]["Log"]) >= 3)
     assert slow.health == "starting"
 
 
@@ -422,18 +417,18 @@ def test_an_images_check_holds_and_can_be_switched_off(engine: Engine, image: Im
     checked = container.commit("checked", changes=['HEALTHCHECK --interval=1s CMD ["true"]'])
     watched = start(engine, checked, FOREVER)
     assert watched.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "true"]
-    soon(lambda: watched.health == "healthy")
+    eventually(lambda: watched.health == "healthy")
     unwatched = start(engine, checked, FOREVER, healthcheck={"test": ["NONE"]})
     assert "Health" not in unwatched.attrs["State"]
 
 
 def test_the_process_that_checks_ends_with_the_container(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER, healthcheck=check("true"))
-    soon(lambda: container.health == "healthy")
+    eventually(lambda: container.health == "healthy")
 
     assert len(named(f"watch-health {container.id}")) == 1
     container.remove(force=True)
-    soon(lambda: not named(f"watch-health {container.id}"))
+    eventually(lambda: not named(f"watch-health {container.id}"))
 
 
 def named(words: str) -> list[int]:
@@ -445,14 +440,14 @@ def test_a_killed_check_is_replaced_by_whoever_looks_at_the_container(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = start(engine, image, FOREVER, healthcheck=check("test ! -e /ill"))
-    soon(lambda: container.health == "healthy")
+    eventually(lambda: container.health == "healthy")
     (first,) = named(f"watch-health {container.id}")
     os.kill(first, signal.SIGKILL)
     container.exec_run(["touch", "/ill"])
     monkeypatch.setattr(lifetime, "_OVERDUE", 0.5)
-    soon(lambda: container.health == "unhealthy")
+    eventually(lambda: container.health == "unhealthy")
     # Who comes up later than that finds another one there, and leaves.
-    soon(lambda: [pid != first for pid in named(f"watch-health {container.id}")] == [True])
+    eventually(lambda: [pid != first for pid in named(f"watch-health {container.id}")] == [True])
 
 
 @pytest.mark.parametrize(
@@ -477,9 +472,9 @@ def test_a_container_whose_monitor_was_killed_is_told_as_ended(engine: Engine, i
     container = start(engine, image, FOREVER, network_mode="bridge")
     pid = container.pid
     os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
-    soon(lambda: container.status == "exited")
+    eventually(lambda: container.status == "exited")
     assert container.attrs["State"]["ExitCode"] == UNKNOWN_STATUS
-    soon(lambda: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
     container.start()
     assert container.status == "running"
 
@@ -487,7 +482,7 @@ def test_a_container_whose_monitor_was_killed_is_told_as_ended(engine: Engine, i
 def test_a_container_whose_process_was_killed_has_137(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER)
     os.kill(container.pid, signal.SIGKILL)
-    soon(lambda: container.status == "exited")
+    eventually(lambda: container.status == "exited")
     assert container.attrs["State"]["ExitCode"] == 137
 
 
@@ -547,7 +542,7 @@ def test_removal_by_force_does_not_need_the_monitor(
 def foreground(engine: Engine, command: list[str], *words: str) -> tuple[subprocess.Popen[bytes], Container]:
     """`run` in the foreground, and its container, which runs by now."""
     client = subprocess.Popen([*command, "run", *words], stdout=subprocess.PIPE)
-    soon(lambda: [one for one in engine.containers.list() if one.status == "running"])
+    eventually(lambda: [one for one in engine.containers.list() if one.status == "running"])
     return client, engine.containers.list()[0]
 
 
@@ -560,8 +555,8 @@ def test_a_container_whose_client_was_killed_goes_at_its_end_as_rm_says(
     client.communicate()
     assert container.status == "running"
     os.kill(container.pid, signal.SIGKILL)
-    soon(lambda: not (engine.data_root / "containers" / container.id).exists())  # nobody asks the engine
-    soon(lambda: not engine.volumes.list())
+    eventually(lambda: not (engine.data_root / "containers" / container.id).exists())  # nobody asks the engine
+    eventually(lambda: not engine.volumes.list())
     assert not Path("/sys/fs/cgroup/pids/labctr", container.id).exists()
 
 
@@ -572,7 +567,7 @@ def test_a_container_whose_client_was_killed_is_noted_down_at_its_end(
     client.kill()
     client.communicate()
     os.kill(container.pid, signal.SIGKILL)
-    soon(lambda: (record := engine.records.load(container.id)) and record.state is State.EXITED)
+    eventually(lambda: (record := engine.records.load(container.id)) and record.state is State.EXITED)
     assert container.attrs["State"]["ExitCode"] == 137
 
 
@@ -606,10 +601,10 @@ def test_the_client_learns_the_status_also_when_somebody_else_notes_the_end_firs
 ) -> None:
     client, container = foreground(engine, command, "--rm", "busybox:1", *OBEDIENT)
     process = container.pid
-    soon(lambda: container.logs() == b"ready\n")  # so the trap is set
+    eventually(lambda: container.logs() == b"ready\n")  # so the trap is set
     client.send_signal(signal.SIGSTOP)
     os.kill(process, signal.SIGTERM)
-    soon(lambda: not engine.containers.list(all=True))
+    eventually(lambda: not engine.containers.list(all=True))
     client.send_signal(signal.SIGCONT)
     assert client.wait(30) == 7
     client.communicate()
@@ -660,7 +655,7 @@ def test_a_run_killed_at_any_moment_is_told_truthfully_and_leaves_nothing(
                 state = container.attrs["State"]
                 assert state["Running"] == (state["Pid"] != 0)
                 if state["Pid"]:
-                    soon(partial(_is_its_process, state["Pid"]))
+                    eventually(partial(_is_its_process, state["Pid"]))
             container.remove(force=True)
         starter.kill()
         starter.wait()
@@ -711,5 +706,5 @@ def test_a_runtime_that_was_killed_holds_nobody_up(
     if action == "create":
         assert container.status == "created"
         container.start()
-    soon(lambda: container.exec_run("ps").output.count(b"sleep 100") == 1)
+    eventually(lambda: container.exec_run("ps").output.count(b"sleep 100") == 1)
     container.remove(force=True)

@@ -11,8 +11,8 @@ from pylab_container import Engine
 from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, RuntimeFailed
-from tests.root.api import Daemon
-from tests.root.test_names import lookup
+from tests.support.api import Daemon
+from tests.support.network import lookup
 
 Start = Callable[..., Container]
 

@@ -16,7 +16,7 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.runtime import logs
 from pylab_container.runtime.logs import read_log
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 SLEEP = ("busybox:1", "sleep", "1000")
 

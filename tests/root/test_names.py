@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import socket
@@ -24,11 +23,11 @@ from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.networks.collection import Network
 from pylab_container.errors import RuntimeFailed
-from tests.root.api import serving
-from tests.root.commands import Labctr
-from tests.root.test_network import inside
-from tests.root.test_ports import kill_everything
-from tests.root.waiting import PATIENCE, soon
+from tests.support.api import serving
+from tests.support.commands import Labctr
+from tests.support.network import inside, lookup
+from tests.support.processes import kill_container
+from tests.support.waiting import PATIENCE, eventually
 
 Start = Callable[..., Container]
 
@@ -52,12 +51,6 @@ def web(engine: Engine) -> Network:
 @pytest.fixture
 def client(web: Network, start: Start) -> Container:
     return start(network="web", name="client")
-
-
-def lookup(container: Container, name: str) -> list[str]:
-    """The IPv4 addresses that nslookup finds, in their order."""
-    told = container.exec_run(["nslookup", "-type=a", name]).output.decode()
-    return re.findall(r"^Address: (\S+)$", told, re.MULTILINE)
 
 
 def read(container: Container, path: str) -> str:
@@ -175,8 +168,8 @@ def test_a_crashed_container_gives_name_and_address_back(
 ) -> None:
     server = start(network="web", name="server")
     address = server.address
-    kill_everything(engine, server)
-    assert soon(lambda: server.id not in [one.container_id for one in web.bridge.endpoints()])
+    kill_container(engine, server)
+    eventually(lambda: server.id not in [one.container_id for one in web.bridge.endpoints()])
     assert lookup(client, "server") == []
     third = start(network="web", name="third")
     assert third.address == address
@@ -364,7 +357,7 @@ def test_a_server_on_the_hosts_loopback_is_asked_from_the_host(
             told = subprocess.run(run, capture_output=True, text=True, cwd=repository, check=False).stdout
             assert told.startswith("search lab.test\nnameserver 127.0.0.11\noptions ndots:0\n")
             assert ("Address: 192.0.2.7" in told) == found
-            assert soon(lambda: not resolver(engine))  # the next one shall see its own mounts
+            eventually(lambda: not resolver(engine))  # the next one shall see its own mounts
     finally:
         upstream.stop()
 
@@ -398,7 +391,7 @@ def test_one_process_serves_all_and_goes_with_the_last(engine: Engine, web: Netw
     assert resolver(engine) == pid
     assert lookup(second, second.short_id) == [second.address]
     second.remove(force=True)
-    assert soon(lambda: not resolver(engine))
+    eventually(lambda: not resolver(engine))
     assert os.listdir(engine.run_root / "names") == []
     assert lookup(start(network="web", name="again"), "again")
 
@@ -421,8 +414,8 @@ def test_it_outlives_the_daemon_that_started_it(engine: Engine, web: Network, im
     with serving(engine.data_root, repository) as daemon:
         kill(pid)
         assert daemon.api.get("/containers/json").status == 200
-        assert soon(lambda: resolver(engine) not in (0, pid))
-    assert soon(lambda: lookup(server, "server") == [server.address])
+        eventually(lambda: resolver(engine) not in (0, pid))
+    eventually(lambda: lookup(server, "server") == [server.address])
 
 
 @pytest.mark.parametrize(
@@ -434,8 +427,8 @@ def test_a_killed_one_is_replaced_by_the_next_command(
     before = resolver(engine)
     kill(before)
     labctr(*ordered)
-    assert soon(lambda: resolver(engine) not in (0, before))
-    assert soon(lambda: lookup(client, "client") == [client.address])
+    eventually(lambda: resolver(engine) not in (0, before))
+    eventually(lambda: lookup(client, "client") == [client.address])
 
 
 def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, client: Container) -> None:
@@ -444,14 +437,14 @@ def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, clie
     client.kill()
     Engine(engine.data_root)
     # What notes the container's end is an engine, too, and may be at it.
-    assert soon(lambda: os.listdir(engine.run_root / "names") == [])
+    eventually(lambda: os.listdir(engine.run_root / "names") == [])
 
 
 def test_what_a_killed_starter_has_half_written_goes_with_the_container(engine: Engine, client: Container) -> None:
     directory = engine.run_root / "names"
     (directory / client.id).rename(directory / f".tmp-{client.id}1234")
     client.kill()
-    assert soon(lambda: os.listdir(directory) == [])
+    eventually(lambda: os.listdir(directory) == [])
 
 
 def test_one_that_cannot_start_is_told_and_the_container_does_not_run(
@@ -478,4 +471,4 @@ def test_many_that_start_at_once_have_one(
         for n in range(8)
     ]
     assert [one.communicate()[0].strip() for one in runs] == [b"1"] * 8
-    assert soon(lambda: not resolver(engine))
+    eventually(lambda: not resolver(engine))

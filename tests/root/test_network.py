@@ -3,61 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import shlex
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event, NetworkChanged
-from pylab_container.host import linux
 from pylab_container.runtime.network import Bridge
+from tests.support.network import inside, ip, ip_inside
+from tests.support.waiting import eventually
 
 NAME = "labctr_test"
 SUBNET = "10.213.0.0/24"
-Result = TypeVar("Result")
 
 
 def command(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-def ip(*words: str) -> Any:
-    return json.loads(command("ip", "-json", "-details", *words) or "[]")
-
-
-def ip_inside(pid: int, *words: str) -> Any:
-    return json.loads(command("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-json", *words) or "[]")
-
-
-def inside(pid: int, work: Callable[[], Result]) -> Result:
-    """Run work in the network namespace of a process; a socket made there stays there."""
-
-    def enter() -> Result:
-        with open(f"/proc/{pid}/ns/net") as namespace:
-            linux.setns(namespace.fileno(), linux.CLONE_NEWNET)
-        return work()
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(enter).result()
-
-
 def addresses_inside(pid: int) -> Any:
     """`ip address` in a namespace, once eth0 is up: the kernel notes its carrier in the background."""
-    deadline = time.monotonic() + 20
-    while (links := ip_inside(pid, "address"))[1]["operstate"] != "UP":
-        assert time.monotonic() < deadline, links
-        time.sleep(0.01)
-    return links
+    eventually(lambda: ip_inside(pid, "address")[1]["operstate"] == "UP")
+    return ip_inside(pid, "address")
 
 
 class Containers:

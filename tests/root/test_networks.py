@@ -19,7 +19,7 @@ from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.networks.collection import Network
 from pylab_container.errors import Conflict, Forbidden, InUse, InvalidInput, NotFound
-from tests.root.test_ports import free_port, get
+from tests.support.network import free_port, get
 
 Start = Callable[..., Container]
 SERVER = ["sh", "-c", "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www"]

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.formats.bundle import ALL_CAPABILITIES
-from tests.root import waiting
+from tests.support.waiting import eventually
 
 FOREVER = ["sleep", "1000"]
 MIB = 1 << 20
@@ -34,11 +33,6 @@ def output(engine: Engine, image: Image, script: str, **options: Any) -> str:
 def start(engine: Engine, image: Image, **options: Any) -> Container:
     container: Container = engine.containers.run(image, FOREVER, detach=True, **{"network_mode": "none", **options})
     return container
-
-
-def soon(holds: Callable[[], object]) -> None:
-    """Wait until it is so: a container runs a moment before its process is the command, and not the runtime."""
-    assert waiting.soon(holds), "it never came true"
 
 
 def host_config(engine: Engine, image: Image, **options: Any) -> dict[str, Any]:
@@ -363,7 +357,7 @@ def test_a_namespace_is_the_hosts_or_another_containers(
 def test_processes_of_another_container_are_seen_and_killed_with_it(engine: Engine, image: Image) -> None:
     start(engine, image, name="first")
     joined = start(engine, image, pid_mode="container:first", name="second")
-    soon(lambda: joined.exec_run(["ps"]).output.count(b"sleep 1000") == 2)
+    eventually(lambda: joined.exec_run(["ps"]).output.count(b"sleep 1000") == 2)
     joined.kill()
     assert engine.containers.get("first").status == "running"
 
@@ -407,10 +401,10 @@ def test_sysctls_are_the_containers_own(engine: Engine, image: Image) -> None:
 
 def test_init_is_the_first_process_and_reaps(engine: Engine, image: Image) -> None:
     container = start(engine, image, init=True)
-    soon(lambda: container.exec_run(["cat", "/proc/1/cmdline"]).output.startswith(b"/sbin/docker-init\0"))
+    eventually(lambda: container.exec_run(["cat", "/proc/1/cmdline"]).output.startswith(b"/sbin/docker-init\0"))
     container.exec_run(["sh", "-c", "sh -c 'sleep 0.1 & ' "])
     # It ends, and is no zombie then: process 1, its one child, and ps itself are left.
-    soon(lambda: container.exec_run(["ps", "-o", "pid"]).output.count(b"\n") == 1 + 3)
+    eventually(lambda: container.exec_run(["ps", "-o", "pid"]).output.count(b"\n") == 1 + 3)
     assert container.attrs["HostConfig"]["Init"] is True
     container.stop()  # the init program passes SIGTERM on, and sleep does not handle it as pid 1 would have to
     assert container.wait() == 128 + signal.SIGTERM

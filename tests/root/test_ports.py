@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import random
 import re
 import signal
 import socket
@@ -25,8 +23,9 @@ from pylab_container.engine.images.image import Image
 from pylab_container.engine.networks.collection import Network
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
 from pylab_container.host.files import try_locked
-from pylab_container.runtime.conmon import Monitor
-from tests.root.test_network import inside, ip
+from tests.support.network import fetch, free_port, get, inside, ip
+from tests.support.processes import kill_container
+from tests.support.waiting import eventually
 
 FORWARDER = Path("/run/pylab-container/forwarder")
 SERVER = ["sh", "-c", "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www"]
@@ -52,32 +51,6 @@ def network(engine: Engine) -> Iterator[Network]:
     for container in engine.containers.list(all=True):
         container.remove(force=True)
     made.remove()
-
-
-PORTS = itertools.count(random.randint(10_000, 25_000))
-
-
-def free_port() -> int:
-    """A port below those that the kernel gives to connections (ip_local_port_range), which come and go at any time.
-
-    None is given twice.
-    """
-    while True:
-        with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", next(PORTS))) as server:
-            return int(server.getsockname()[1])
-
-
-def get(address: str, seconds: float = 20) -> str:
-    """The page at http://address/, as soon as there is one."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
-                return str(answer.read().decode().strip())
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 def get_inside(container: Container, address: str) -> str:
@@ -124,7 +97,7 @@ def test_one_address_of_the_host_is_not_the_others(serve: Serve) -> None:
     container = serve(("127.0.0.1", port))
     assert get(f"127.0.0.1:{port}") == container.short_id
     with pytest.raises(urllib.error.URLError):
-        get(f"{host_address()}:{port}", seconds=0.2)
+        fetch(f"{host_address()}:{port}")
     assert container.ports["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
 
 
@@ -143,7 +116,7 @@ def test_ipv6_alone_is_published_and_ipv4_is_not(serve: Serve) -> None:
     assert local.ports["80/tcp"] == [{"HostIp": "::1", "HostPort": str(ports[0])}]
     for port in ports:
         with pytest.raises(urllib.error.URLError):
-            get(f"127.0.0.1:{port}", seconds=0.2)
+            fetch(f"127.0.0.1:{port}")
 
 
 def test_one_port_may_be_one_containers_on_ipv4_and_anothers_on_ipv6(serve: Serve) -> None:
@@ -186,7 +159,7 @@ def test_the_forwarder_goes_with_the_last_port_and_comes_back_where_it_was(serve
     while forwarder():
         time.sleep(0.01)
     with pytest.raises(urllib.error.URLError):
-        get(f"[::1]:{port}", seconds=0.2)
+        fetch(f"[::1]:{port}")
     second = serve(other)
     assert [get(f"[::1]:{one}") for one in (port, other)] == [first.short_id, second.short_id]
     assert FORWARDER.read_text().split()[0] == place
@@ -338,25 +311,14 @@ def test_the_rules_go_with_the_container(serve: Serve) -> None:
     assert not has_rules(container)
 
 
-def kill_everything(engine: Engine, container: Container) -> None:
-    """Kill the container's process and its monitor, so that nobody notes the end."""
-    monitor = Monitor(container.id, bundle=engine.run_root / container.id, exit_directory=engine.run_root / "exits")
-    for pid in (monitor.conmon_pid, container.pid):
-        os.kill(pid, signal.SIGKILL)
-    while monitor.alive():
-        time.sleep(0.01)
-
-
 def wait_for_veth_to_go(container: Container) -> None:
-    deadline = time.monotonic() + 20  # the kernel takes it away in the background
-    while any(container.id in link.get("ifalias", "") for link in ip("link")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    """The kernel removes it asynchronously."""
+    eventually(lambda: not any(container.id in link.get("ifalias", "") for link in ip("link")))
 
 
 def test_after_a_crash_the_next_container_removes_the_rules(engine: Engine, image: Image, serve: Serve) -> None:
     container = serve(free_port())
-    kill_everything(engine, container)
+    kill_container(engine, container)
     wait_for_veth_to_go(container)
     assert has_rules(container)
     engine.containers.run(image, ["true"])
@@ -366,7 +328,7 @@ def test_after_a_crash_the_next_container_removes_the_rules(engine: Engine, imag
 def test_after_a_crash_rm_removes_the_rules_and_the_port_is_free(engine: Engine, serve: Serve) -> None:
     port = free_port()
     container = serve(port)
-    kill_everything(engine, container)
+    kill_container(engine, container)
     container.remove(force=True)
     assert not has_rules(container)
     container = serve(port)

@@ -19,7 +19,7 @@ from pylab_container.errors import BuildFailed, InvalidInput
 from pylab_container.formats.events import PruneDone
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host.files import locked
-from tests.root.contexts import Context, caches, run
+from tests.support.contexts import Context, caches, run
 
 
 def layer(size: int, name: str = "file") -> bytes:

@@ -15,8 +15,8 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
-from tests.registries import RunningRegistry, running
-from tests.root.killing import kill
+from tests.support.processes import kill
+from tests.support.registries import RunningRegistry, running
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

@@ -18,8 +18,8 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, RuntimeFailed
-from tests.root.commands import Labctr
-from tests.root.test_ports import free_port
+from tests.support.commands import Labctr
+from tests.support.network import free_port
 
 TEXT = b"FROM busybox:1\nLABEL from=elsewhere\n"
 

@@ -10,8 +10,7 @@ import re
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, ExecSession, Monitor
 from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.runc import Runc
+from tests.support.waiting import eventually
 
 # One parent for all cgroups of this process: two runs of these tests do not disturb each other.
 CGROUP = f"labctr-test-{os.getpid()}"
@@ -145,21 +145,13 @@ def monitors(scratch: Path) -> list[str]:
     return found
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Whether something comes true within twenty seconds: the kernel and pid 1 clean up when they like."""
-    end = time.monotonic() + 20
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
-
-
 @pytest.fixture
 def machine(tmp_path: Path, rootfs: Path) -> Iterator[Machine]:
     made = Machine(tmp_path, rootfs)
     yield made
     made.remove_all()
     assert not list((tmp_path / "runc").glob("*"))
-    assert eventually(lambda: not monitors(tmp_path))
+    eventually(lambda: not monitors(tmp_path))
     assert not [path for parent in cgroup_parents() for path in parent.glob("*/cgroup.procs")]
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
@@ -187,7 +179,7 @@ def test_a_container_runs_to_its_end_and_its_output_is_in_the_log(machine: Machi
     assert monitor.exit_status() is None
     machine.runc.start(C1)
     assert monitor.wait(20) == 3
-    assert eventually(lambda: not monitor.alive())  # a moment longer than its container
+    eventually(lambda: not monitor.alive())  # a moment longer than its container
     assert monitor.exit_status() == 3
     lines = {line.stream: line for line in read_log(machine.log(C1))}
     assert lines["stdout"].data == b"out\n"
@@ -255,7 +247,7 @@ def test_the_exit_command_runs_after_the_end_and_nobody_waits_for_it(machine: Ma
     assert monitor.wait(20) == 0
     assert not told.exists()
     asked.touch()
-    assert eventually(lambda: not monitor.alive())
+    eventually(lambda: not monitor.alive())
     assert told.read_text() == "gone\n"
 
 
@@ -415,7 +407,7 @@ def test_a_cgroup_that_the_runtime_does_not_know_goes_with_what_runs_in_it(machi
     cgroup.mkdir()
     with programs.spawn([sys.executable, "-c", "held = bytearray(300 << 20); input()"], stdin=programs.PIPE) as orphan:
         status = Path(f"/proc/{orphan.pid}/status")
-        assert eventually(lambda: re.search(r"VmRSS:\s+3\d{5} kB", status.read_text()) is not None)
+        eventually(lambda: re.search(r"VmRSS:\s+3\d{5} kB", status.read_text()) is not None)
         (cgroup / "cgroup.procs").write_text(str(orphan.pid))
         machine.runc.delete(cgroup.name, force=True)
         assert not cgroup.exists()
@@ -439,7 +431,7 @@ def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None
     monitor = machine.create(C1, "sleep", "100")
     machine.runc.start(C1)
     assert machine.runc.processes(C1) == [monitor.container_pid]
-    assert eventually(lambda: machine.runc.statistics(C1)["pids"]["current"] == 1)  # of the runtime's own, several
+    eventually(lambda: machine.runc.statistics(C1)["pids"]["current"] == 1)  # of the runtime's own, several
 
 
 # -- exec ---------------------------------------------------------------------------------------
@@ -457,7 +449,7 @@ def test_exec_returns_the_commands_own_status(running: Machine, script: str, sta
     session = execute(running, "sh", "-c", script)
     session.streams.close()
     assert session.take_status() == status
-    assert eventually(lambda: not session.bundle.exists())
+    eventually(lambda: not session.bundle.exists())
 
 
 def test_exec_passes_streams_through(running: Machine) -> None:
@@ -490,7 +482,7 @@ def test_exec_of_what_cannot_be_run_is_told_and_leaves_nothing(
     with pytest.raises(error):
         execute(running, command, terminal=terminal)
     assert set(os.listdir("/proc/self/fd")) <= before  # what earlier tests had may be collected by now
-    assert eventually(lambda: set(os.listdir(running.scratch)) == directories)
+    eventually(lambda: set(os.listdir(running.scratch)) == directories)
 
 
 def test_a_program_that_talks_like_the_runtime_is_not_believed(running: Machine) -> None:

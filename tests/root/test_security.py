@@ -16,7 +16,7 @@ from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, InvalidInput, LabError
 from pylab_container.host import idmap, linux
-from tests.root.test_ports import free_port, get
+from tests.support.network import free_port, get
 
 DOCKERS_FOURTEEN = "00000000a80425fb"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 _ID = re.compile(r"^[0-9a-f]{64}\n$")
 _IMAGE_ID = re.compile(r"^sha256:[0-9a-f]{64}\n$")

@@ -13,7 +13,7 @@ from pylab_container import Engine
 from pylab_container.engine.containers import stats
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerNotFound
-from tests.root.commands import Labctr
+from tests.support.commands import Labctr
 
 
 def test_a_busy_container_uses_about_one_processor(engine: Engine, image: Image) -> None:

@@ -16,7 +16,7 @@ from pylab_container.engine.containers.collection import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import InUse, InvalidInput, RuntimeFailed
-from tests.root.api import Daemon
+from tests.support.api import Daemon
 
 TMPFS = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=1777"}
 

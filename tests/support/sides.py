@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.compat.conftest import remove_tree, unmount_below, wait_until_quiet
-from tests.root.api import serving
+from tests.support.api import serving
+from tests.support.dockerd import remove_tree, unmount_below, wait_until_quiet
 
 IMAGE = "busybox:1"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.root.api import Answer, Api
+from tests.support.api import Answer, Api
 
 _IDS = re.compile(r"\b[0-9a-f]{12,64}\b")
 _TAKES_ANY_KEY = ("Labels", "Options", "Networks", "Ports", "Containers", "ExposedPorts", "Volumes", "Data", "Runtimes")

@@ -1,0 +1,18 @@
+"""What the tests share; nothing here is a test.
+
+waiting      eventually(): wait for an event, never for a time
+processes    fork an operation and kill it; find processes by their command line
+fixtures     the pytest plugin with the fixtures of root and compat tests: engine, image, labctr, daemon …
+isolation    a network and mount namespace for each test process
+leftovers    what an engine left in the kernel
+commands     labctr as a command line and in a terminal
+api          the Engine API over a unix socket, and a `labctr daemon` to answer it
+contexts     build contexts, and what a build did
+network      ports, pages, addresses and names as clients see them
+registries   Debian's docker-registry on loopback
+faults       a proxy in front of it that fails as networks do
+dockerd      a real dockerd on data roots of the tests' own
+sides        dockerd and our daemon side by side, for the docker command
+pair         the same request to both, and the difference between the answers
+schema       Docker's own description of its API
+"""

@@ -1,0 +1,151 @@
+"""Pytest plugin: the fixtures of tests that need root. Each engine proves that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+from pylab_container.engine.images.image import Image
+from pylab_container.host import programs
+from tests.support import leftovers
+from tests.support.api import Daemon, serving
+from tests.support.commands import Labctr, Terminal
+from tests.support.contexts import Context, write_context
+from tests.support.isolation import isolated
+
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nstudent:x:1000:1000::/home/student:/bin/sh\n",
+    "etc/group": "root:x:0:\nstudent:x:1000:\n",
+    "bin/plain": "no x bit\n",
+}
+
+
+@pytest.fixture(scope="session")
+def busybox_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root file system of one static program and its links, as a tar of 2 MB."""
+    busybox = programs.find("busybox")
+    path = tmp_path_factory.mktemp("base") / "busybox.tar"
+    with tarfile.open(path, "w") as archive:
+        for directory in ("bin", "dev", "etc", "home", "home/student", "proc", "root", "sys", "tmp", "var"):
+            entry = tarfile.TarInfo(directory)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if directory == "tmp" else 0o755
+            archive.addfile(entry)
+        _add_file(archive, "bin/busybox", Path(busybox).read_bytes(), 0o755)
+        for applet in programs.run([busybox, "--list"]).output.split():
+            if applet != "busybox":
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                archive.addfile(link)
+        for name, text in FILES.items():
+            _add_file(archive, name, text.encode(), 0o644)
+    return path
+
+
+def _add_file(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), mode
+    archive.addfile(entry, io.BytesIO(data))
+
+
+@pytest.fixture(scope="session")
+def isolation() -> Iterator[None]:
+    """This test process has a network and a mount namespace of its own; see isolation.py."""
+    with isolated():
+        yield
+
+
+@pytest.fixture(scope="module")
+def nothing_left_behind(isolation: None) -> Iterator[None]:
+    """A module's tests leave no cgroup and no interface. One look per module: it reads all of /proc."""
+    before = leftovers.ownerless()
+    yield
+    leftovers.assert_removed(lambda: leftovers.ownerless() - before)
+
+
+@contextlib.contextmanager
+def engine_on(data_root: Path) -> Iterator[Engine]:
+    """An engine on a data root. At the end its containers and networks are removed, and nothing of them may be left."""
+    engine = Engine(data_root)
+    yield engine
+    for container in engine.containers.list(all=True):
+        container.remove(force=True, v=True)
+    for network in engine.networks.list({"type": "custom"}):
+        network.remove()
+    try:
+        leftovers.assert_removed(lambda: leftovers.of_engine(engine))
+    finally:
+        shutil.rmtree(engine.run_root, ignore_errors=True)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, nothing_left_behind: None) -> Iterator[Engine]:
+    """An engine on an empty data root."""
+    with engine_on(tmp_path / "root") as engine:
+        yield engine
+
+
+@pytest.fixture
+def image(engine: Engine, busybox_tar: Path) -> Image:
+    """The image busybox:1 in that engine."""
+    return engine.images.import_(busybox_tar, "busybox:1")
+
+
+@pytest.fixture
+def context(tmp_path: Path, image: Image) -> Context:
+    """Writes a build context whose base image is there; see contexts.py."""
+    return partial(write_context, tmp_path / "context")
+
+
+# -- the command line -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(engine: Engine) -> list[str]:
+    """The beginning of every command line."""
+    return [sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)]
+
+
+@pytest.fixture
+def labctr(command: list[str], repository: Path) -> Labctr:
+    """Run a command to its end; check: it must succeed."""
+
+    def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*command, *arguments], input=input, capture_output=True, text=True, timeout=90, cwd=repository, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Terminal]]:
+    """Start a command in a terminal of its own."""
+    opened: list[Terminal] = []
+
+    def start(*arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
+        opened.append(Terminal([*command, *arguments], rows=rows, columns=columns, cwd=repository))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        terminal.close()
+
+
+@pytest.fixture
+def daemon(engine: Engine, repository: Path) -> Iterator[Daemon]:
+    """A `labctr daemon` on that engine's data root."""
+    with serving(engine.data_root, repository) as running:
+        yield running

@@ -1,0 +1,56 @@
+"""Processes: forks that are killed in the middle of an operation, and processes found by their command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pylab_container import Engine
+from pylab_container.engine.containers.container import Container
+from pylab_container.runtime.conmon import Monitor
+from tests.support.waiting import eventually
+
+
+def kill(root: Path, operation: Callable[[Engine], None], delay: float) -> None:
+    """Let a child repeat an operation on a data root, and kill the child after delay seconds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            engine = Engine(root)
+            os.write(writing, b".")
+            while True:
+                operation(engine)
+        except BaseException:  # noqa: BLE001 (the parent reports it)
+            os.write(writing, traceback.format_exc().encode())
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with open(reading, "rb", buffering=0) as pipe:
+        assert pipe.read(1) == b"."
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.set_blocking(pipe.fileno(), False)
+        assert not (failure := pipe.read()), failure.decode()
+
+
+def command_lines() -> Iterator[str]:
+    """The command lines of all processes of the machine; their words end with NUL (proc_pid_cmdline(5))."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            yield (process / "cmdline").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it exited since the listing
+
+
+def kill_container(engine: Engine, container: Container) -> None:
+    """Kill the container's process and its monitor, so that no process records the exit."""
+    monitor = Monitor(container.id, bundle=engine.run_root / container.id, exit_directory=engine.run_root / "exits")
+    for pid in (monitor.conmon_pid, container.pid):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not monitor.alive())
