@@ -162,16 +162,16 @@ _OPTIONS = (
 )
 
 
-def creation_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def creation_options(function: Callable[..., object]) -> Callable[..., object]:
     """Give a command these options; it gets them as one Creation."""
     names = [parameter.name for parameter in _parameters() if parameter.name and parameter.expose_value]
 
     @functools.wraps(function)
-    def wrapper(**values: Any) -> Any:
+    def wrapper(**values: Any) -> object:
         given = {name: values.pop(name) for name in names}
         return function(creation=Creation(given.pop("image"), given.pop("command"), given), **values)
 
-    decorated: Callable[..., Any] = wrapper
+    decorated: Callable[..., object] = wrapper
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated

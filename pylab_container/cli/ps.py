@@ -13,6 +13,7 @@ from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
 from pylab_container.formats import sizes
+from pylab_container.formats.image import Json
 from pylab_container.formats.template_values import Row
 from pylab_container.formats.timestamps import parse_rfc3339
 
@@ -111,7 +112,7 @@ def moment_text(moment: str, *, exact: bool = False) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime(f"%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")
 
 
-def published_ports(container: Container) -> Mapping[str, Any]:
+def published_ports(container: Container) -> Json:
     """NetworkSettings.Ports of a running container."""
     record = container.record
     if record.state_document()["Status"] not in ("running", "paused"):

@@ -29,7 +29,9 @@ def pull(*, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
     """Bring an image from a registry."""
     reference = _reference(name, all_tags=all_tags, quiet=quiet)
     progress = None if quiet else Display(sys.stdout)
-    open_engine().images.pull(name, all_tags=all_tags, platform=platform, progress=progress)
+    images = open_engine().images
+    bring = images.pull_all_tags if all_tags else images.pull
+    bring(name, platform=platform, progress=progress)
     click.echo(_full(reference, all_tags=all_tags))
 
 

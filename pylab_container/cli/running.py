@@ -10,6 +10,7 @@ import click
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.ps import published_ports
 from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.formats.image import Json
 
 _NARROWEST_OF_TOP = 20  # docker's own, for top alone
 _GAP = 3
@@ -32,7 +33,7 @@ def port(*, container: str, wanted: str | None) -> None:
     click.echo("\n".join(map(_place, places)))
 
 
-def _published(container: str) -> Mapping[str, Any]:
+def _published(container: str) -> Json:
     return published_ports(open_engine().containers.get(container))
 
 

@@ -144,7 +144,7 @@ class Call:
         if value in ("", "null"):
             return {}
         try:
-            found = shapes.read(value.encode(), {"*": shapes.ANY}, alone=True)
+            found = cast(Json, shapes.read(value.encode(), {"*": shapes.ANY}, alone=True))
         except InvalidInput as error:
             raise UnreadableFilters(error, self.version) from None
         return {name: values for name, wanted in found.items() if (values := _values(name, wanted))}

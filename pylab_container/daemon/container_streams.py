@@ -325,7 +325,7 @@ async def stats(call: Call) -> web.StreamResponse:
         return await send_lines(call, lambda stop: _until_removed(call, container, stop), told=False)
     if call.flag("one-shot") and not call.before("1.41"):
         return answer(await call.run(usage.sample, call.engine, container.id))
-    return answer(measured(await call.run(container.stats, stream=False), call.version))
+    return answer(measured(await call.run(container.stats_snapshot), call.version))
 
 
 def _until_removed(call: Call, container: Container, stop: threading.Event) -> Iterator[Json]:

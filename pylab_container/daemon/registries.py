@@ -7,7 +7,7 @@ import binascii
 import contextlib
 import threading
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from aiohttp import web
 
@@ -41,7 +41,7 @@ def _header(call: Call, name: str) -> Json:
     text = call.request.headers.get(name, "")
     try:
         raw = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
-        return shapes.read(raw, {"*": shapes.ANY}) or {} if raw else {}
+        return cast(Json, shapes.read(raw, {"*": shapes.ANY}) or {}) if raw else {}
     except (binascii.Error, InvalidInput):
         return {}
 
@@ -63,9 +63,10 @@ async def _pull(call: Call) -> web.StreamResponse:
 
     def work(tell: streams.Tell, stop: threading.Event) -> None:
         told = _telling(tell, stop)
-        call.engine.images.pull(
-            name, tag or None, all_tags=not has_tag, platform=platform, auth_config=auth, progress=told
-        )
+        if has_tag:
+            call.engine.images.pull(name, tag or None, platform=platform, auth_config=auth, progress=told)
+        else:
+            call.engine.images.pull_all_tags(name, platform=platform, auth_config=auth, progress=told)
 
     return await streams.send_told(call, work, told=False)
 
@@ -139,7 +140,7 @@ async def _credentials_in_body(call: Call) -> Json:
     body = await call.body()
     try:
         if body:
-            return shapes.read(body, _LOGIN) or {}
+            return cast(Json, shapes.read(body, _LOGIN) or {})
         wrong = "EOF"
     except InvalidInput as error:
         wrong = error.message

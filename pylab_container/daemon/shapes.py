@@ -59,7 +59,7 @@ def named(names: str, shape: Any) -> dict[str, Any]:
     return dict.fromkeys(names.split(), shape)
 
 
-def read(text: bytes, shape: Any, *, alone: bool = False) -> Any:
+def read(text: bytes, shape: Any, *, alone: bool = False) -> object:
     """A text as its shape wants it; None is null.
 
     alone  nothing may follow, as in a parameter

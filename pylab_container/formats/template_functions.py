@@ -35,7 +35,7 @@ class EvaluationError(Exception):
 # ---- of lists, maps and texts ------------------------------------------------------------
 
 
-def index(value: Any, *keys: Any) -> Any:
+def index(value: Any, *keys: Any) -> object:
     """{{index .Labels "a"}}, {{index .Args 0}}; several keys go deeper and deeper."""
     for key in keys:
         if value is None or value is MISSING:

@@ -67,7 +67,7 @@ class Fields(dict[str, Any]):
         super().__init__(document)
         self.name = name
 
-    def field(self, name: str) -> Any:
+    def field(self, name: str) -> object:
         """One of its fields. Raises KeyError for one that Docker's struct has not, by that name."""
         if name in ONLY_IN_JSON:
             raise KeyError(name)
@@ -114,7 +114,7 @@ class Row(dict[str, Any]):
         super().__init__(columns)
         self.methods = dict(methods or {})
 
-    def column(self, name: str) -> Any:
+    def column(self, name: str) -> object:
         """The value of one column. Raises KeyError."""
         value = self[name]
         return value() if callable(value) else value

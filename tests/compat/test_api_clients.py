@@ -89,7 +89,7 @@ def test_docker_py_shows_standard_error_of_a_build_in_red(client: docker.DockerC
 
 def test_docker_py_builds_on_a_network_of_a_user(client: docker.DockerClient, engine: Engine, image: Image) -> None:
     network = client.networks.create("of-build")
-    engine.containers.run(image, ["sleep", "1000"], name="target", network="of-build", detach=True)
+    engine.containers.run_detached(image, ["sleep", "1000"], name="target", network="of-build")
     client.images.build(fileobj=io.BytesIO(b"FROM busybox:1\nRUN ping -c1 target\n"), network_mode=network.id)
 
 
@@ -144,7 +144,7 @@ def test_the_docker_command_imports_commits_saves_and_loads(
 ) -> None:
     daemon.docker("import", "-c", "CMD sh", "-m", "words", str(busybox_tar), "base:1")
     assert "words" in daemon.docker("history", "base:1").stdout
-    container = engine.containers.run("base:1", ["touch", "/new"], detach=True)
+    container = engine.containers.run_detached("base:1", ["touch", "/new"])
     container.wait()
     daemon.docker("commit", "-a", "me", "-c", "ENV A=b", container.id, "made:1")
     daemon.docker("save", "-o", str(tmp_path / "saved.tar"), "made:1", "base:1")

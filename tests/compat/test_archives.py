@@ -40,7 +40,7 @@ def skopeo_copy(source: str, target: str) -> None:
 @pytest.fixture
 def child(engine: Engine, image: Image) -> Image:
     """lab/child:v1, of two layers, with a whiteout and an opaque directory."""
-    container = engine.containers.run(image, ["sh", "-c", CHANGES], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", CHANGES], network_mode="none")
     container.wait()
     made = container.commit("lab/child:v1", changes=["CMD sh", "LABEL a=<b>&c"])
     container.remove()
@@ -159,7 +159,7 @@ def test_images_go_to_docker_and_back_with_their_ids(
 
 def test_an_export_and_a_diff_are_docker_s(engine: Engine, child: Image, dockerd: Dockerd, tmp_path: Path) -> None:
     script = "echo x > /x; rm /new; rm -r /a; mkdir /a; touch /a/z; chmod 600 /etc/passwd; mkdir /d; mv /soft /d/soft"
-    ours = engine.containers.run(child, ["sh", "-c", script], detach=True, network_mode="none")
+    ours = engine.containers.run_detached(child, ["sh", "-c", script], network_mode="none")
     ours.wait()
     engine.images.save("lab/child:v1", tmp_path / "saved")
     with dockerd(tmp_path / "docker") as docker:

@@ -28,7 +28,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def commit(engine: Engine, image: str, script: str, tag: str) -> str:
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     container.wait()
     child: str = container.commit(tag).id
     container.remove()

@@ -52,7 +52,7 @@ def run(engine: Engine, image: Image | str, script: str) -> bytes:
 @pytest.fixture
 def changed(engine: Engine, image: Image) -> Image:
     """A committed image with a whiteout, an opaque directory, a hard link and a set-uid file."""
-    container = engine.containers.run(image, ["sh", "-c", CHANGES], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", CHANGES], network_mode="none")
     container.wait()
     child = container.commit("lab/changed:v1", message="changes", author="student", conf={"Env": ["A=1 & 2"]})
     container.remove()
@@ -142,8 +142,8 @@ def test_we_open_a_data_root_that_dockerd_made(adopted: Engine, docker_root: Pat
 
 
 def test_dockerd_takes_back_what_we_committed_on_its_image(adopted: Engine, dockerd: Dockerd, tmp_path: Path) -> None:
-    container = adopted.containers.run(
-        "built:1", ["sh", "-c", "echo ours > /ours; rm /new"], detach=True, network_mode="none"
+    container = adopted.containers.run_detached(
+        "built:1", ["sh", "-c", "echo ours > /ours; rm /new"], network_mode="none"
     )
     container.wait()
     child = container.commit("ours:1")
@@ -227,7 +227,7 @@ def tree(top: Path) -> dict[str, Any]:
 
 
 def test_a_commit_has_the_config_that_docker_gives_it(adopted: Engine, docker_root: Path) -> None:
-    container = adopted.containers.run("built:1", ["sh", "-c", "echo x > /x"], detach=True, network_mode="none")
+    container = adopted.containers.run_detached("built:1", ["sh", "-c", "echo x > /x"], network_mode="none")
     container.wait()
     ours = container.commit("ours:1", message="m", author="a")
     container.remove()

@@ -324,7 +324,7 @@ def test_every_tag_of_a_repository_is_pushed_and_pulled(
     for tag in ("1", "2", "latest"):
         image.tag(f"{registry.host}/all:{tag}")
     assert [result.tag for result in engine.images.push(f"{registry.host}/all", all_tags=True)] == ["1", "2", "latest"]
-    pulled = other.images.pull(f"{registry.host}/all", all_tags=True)
+    pulled = other.images.pull_all_tags(f"{registry.host}/all")
     assert [found.id for found in pulled] == [image.id] * 3
     assert pulled[0].tags == [f"{registry.host}/all:{tag}" for tag in ("1", "2", "latest")]
 

@@ -61,8 +61,8 @@ def serve(house: tuple[Engine, Image]) -> Iterator[Callable[..., Container]]:
     started: list[Container] = []
 
     def run(command: list[str], inside: int, port: int, **options: object) -> Container:
-        container = engine.containers.run(
-            image, command, detach=True, ports={f"{inside}/tcp": ("127.0.0.1", port)}, **options
+        container = engine.containers.run_detached(
+            image, command, ports={f"{inside}/tcp": ("127.0.0.1", port)}, **options
         )
         started.append(container)
         return container

@@ -143,12 +143,11 @@ def things(engine: Engine, image: Image) -> Iterator[None]:
     """A container that runs, with a bit of everything, and one that has ended."""
     engine.volumes.create("vol", labels={"a": "b"})
     network = engine.networks.create("lab", labels={"n": "m"})
-    running = engine.containers.run(
+    running = engine.containers.run_detached(
         image,
         ["sleep", "10000"],
         name="web",
         network="lab",
-        detach=True,
         ports={"80/tcp": ("127.0.0.1", None)},
         volumes=["vol:/v", "/tmp:/t:ro"],
         labels={"a": "b", "com.x.y": "1", "h": "<x>&"},
@@ -161,7 +160,7 @@ def things(engine: Engine, image: Image) -> Iterator[None]:
         tmpfs={"/tm": ""},
         ulimits=[{"Name": "nofile", "Soft": 1000, "Hard": 2000}],
     )
-    ended = engine.containers.run(image, ["sh", "-c", "exit 3"], name="done", network_mode="none", detach=True)
+    ended = engine.containers.run_detached(image, ["sh", "-c", "exit 3"], name="done", network_mode="none")
     ended.wait()
     yield
     for container in (running, ended):

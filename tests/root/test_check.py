@@ -100,7 +100,7 @@ def test_this_machine_has_what_the_engine_needs_and_is_left_as_it_was(engine: En
 
 def test_a_data_root_that_holds_no_upper_directories_is_told(engine: Engine, image: Image) -> None:
     """A container's root is an overlay itself."""
-    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     machine = check.look(container.merged)
     assert "overlay" in machine.overlay
     assert {one.name for one in check.judge(machine) if not one.ok} >= {"overlay"}

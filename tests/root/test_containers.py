@@ -89,9 +89,9 @@ def test_a_command_that_cannot_start_leaves_nothing_half_made(
     engine: Engine, image: Image, command: list[str], error: type[Exception], exit_code: int
 ) -> None:
     before = engine_files(engine)
-    for detach in (False, True):
+    for run in (engine.containers.run, engine.containers.run_detached):
         with pytest.raises(error) as caught:
-            engine.containers.run(image, command, remove=True, detach=detach)
+            run(image, command, remove=True)
         assert caught.value.exit_code == exit_code  # type: ignore[attr-defined]
     assert engine_files(engine) == before
     container = engine.containers.create(image, command, name="kept")
@@ -177,7 +177,7 @@ def test_a_container_is_found_by_name_id_and_beginning_of_its_id(engine: Engine,
 
 def test_only_running_containers_are_listed_unless_all_are_asked_for(engine: Engine, image: Image) -> None:
     created = engine.containers.create(image, ["true"])
-    running = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    running = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
     assert engine.containers.list() == [running]
     assert engine.containers.list(all=True) == [running, created]
     assert created.name != running.name
@@ -213,7 +213,7 @@ def test_a_container_goes_through_its_states(engine: Engine, image: Image) -> No
 
 def test_a_container_deaf_to_sigterm_is_killed_in_the_end(engine: Engine, image: Image) -> None:
     script = "trap '' TERM; echo ready; sleep 100"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     eventually(container.logs)
     container.stop(timeout=0.3)
     assert container.wait() == 137
@@ -257,14 +257,14 @@ def test_a_monitor_whose_starter_and_runtime_are_gone_is_not_waited_for_by_its_e
 @pytest.mark.parametrize("name", ["USR1", "SIGUSR1", 10, "10"])
 def test_a_signal_arrives_however_it_is_called(engine: Engine, image: Image, name: str | int) -> None:
     script = "trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     eventually(container.logs)
     container.kill(name)
     assert container.wait(60) == 9
 
 
 def test_an_unknown_signal_changes_nothing(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
     for name in ("NOTHING", "0", "-1", "99"):
         with pytest.raises(InvalidInput, match="signal"):
             container.kill(name)
@@ -272,14 +272,14 @@ def test_an_unknown_signal_changes_nothing(engine: Engine, image: Image) -> None
 
 
 def test_waiting_may_have_a_limit(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
     with pytest.raises(TimeoutError):
         container.wait(0.1)
 
 
 def test_what_was_written_stays_over_a_restart_and_goes_with_the_container(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(
-        image, ["sh", "-c", "cat /note || echo first > /note"], detach=True, network_mode="none"
+    container = engine.containers.run_detached(
+        image, ["sh", "-c", "cat /note || echo first > /note"], network_mode="none"
     )
     container.wait()
     assert (container.upper / "note").read_text() == "first\n"
@@ -293,7 +293,7 @@ def test_what_was_written_stays_over_a_restart_and_goes_with_the_container(engin
 
 def test_logs_tell_streams_apart(engine: Engine, image: Image) -> None:
     script = "echo one; echo two >&2; echo three; printf four"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     container.wait()
     assert container.logs(stderr=False) == b"one\nthree\nfour"
     assert container.logs(stdout=False) == b"two\n"
@@ -302,7 +302,7 @@ def test_logs_tell_streams_apart(engine: Engine, image: Image) -> None:
 
 
 def test_a_container_with_auto_remove_goes_by_itself(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "0.2"], detach=True, remove=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "0.2"], remove=True, network_mode="none")
     container.wait()
     with pytest.raises(ContainerNotFound):
         _ = container.status
@@ -312,7 +312,7 @@ def test_a_container_with_auto_remove_goes_by_itself(engine: Engine, image: Imag
 
 
 def test_exec_joins_the_container(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True, environment={"A": "1"}, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "100"], environment={"A": "1"}, network_mode="none")
     script = 'echo "$A$B $(pwd) $(id -u)"; cat /proc/1/cmdline | tr "\\0" " "; exit 4'
     result = container.exec_run(["sh", "-c", script], environment={"B": "2"}, workdir="/tmp", user="student")
     assert result == (4, b"12 /tmp 1000\nsleep 100 ")
@@ -320,7 +320,7 @@ def test_exec_joins_the_container(engine: Engine, image: Image) -> None:
 
 
 def test_exec_of_nothing_is_refused_and_the_container_lives(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
     with pytest.raises(CommandNotFound):
         container.exec_run(["nothing"])
     with pytest.raises(CommandNotExecutable):
@@ -338,7 +338,7 @@ def test_exec_of_nothing_is_refused_and_the_container_lives(engine: Engine, imag
 
 def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(engine: Engine, image: Image) -> None:
     script = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 4755 /etc/group"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     container.wait()
     child = container.commit("lab", "v1", message="changed", author="student", conf={"Cmd": ["cat", "/new"]})
     assert child.tags == ["lab:v1"]
@@ -354,7 +354,7 @@ def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(eng
 
 
 def test_a_running_container_is_committed_frozen_and_goes_on(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sh", "-c", "echo x > /x; sleep 100"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", "echo x > /x; sleep 100"], network_mode="none")
     eventually((container.upper / "x").exists)
     child = container.commit()
     assert (engine.driver.diff_path(child.layers[-1].cache_id) / "x").exists()
@@ -390,7 +390,7 @@ def test_a_volume_keeps_its_data_and_starts_with_the_image_s(engine: Engine, ima
 
 
 def test_a_volume_without_a_name_goes_with_its_container(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["true"], detach=True, volumes=["/data"], network_mode="none")
+    container = engine.containers.run_detached(image, ["true"], volumes=["/data"], network_mode="none")
     container.wait()
     (mount,) = container.attrs["Mounts"]
     assert Path(mount["Source"]).is_dir()
@@ -413,10 +413,9 @@ def test_a_bad_volume_is_refused_and_nothing_is_left(engine: Engine, image: Imag
 
 
 def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(
+    container = engine.containers.run_detached(
         image,
         ["sleep", "100"],
-        detach=True,
         mem_limit=64 << 20,
         nano_cpus=500_000_000,
         pids_limit=20,
@@ -480,7 +479,7 @@ def test_a_container_sees_its_own_processes_network_and_mounts_only(engine: Engi
 
 
 def test_hostname_hosts_and_resolv_conf_are_the_engine_s(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True)
+    container = engine.containers.run_detached(image, ["sleep", "100"])
     assert container.exec_run("cat /etc/hostname").output.decode().strip() == container.short_id
     hosts = container.exec_run("cat /etc/hosts").output.decode()
     assert "127.0.0.1\tlocalhost" in hosts
@@ -520,7 +519,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 def test_a_container_outlives_the_process_that_started_it(engine: Engine, image: Image) -> None:
     command = "['sh', '-c', 'echo hello; sleep 100']"
-    script = f"print(e.containers.run('busybox:1', {command}, detach=True, name='long').id)"
+    script = f"print(e.containers.run_detached('busybox:1', {command}, name='long').id)"
     container_id = finished(start_other(engine, script)).strip()
     container = engine.containers.get("long")
     assert (container.id, container.status) == (container_id, "running")
@@ -533,8 +532,9 @@ def test_a_container_outlives_the_process_that_started_it(engine: Engine, image:
 
 def test_a_container_survives_the_kill_of_its_starter(engine: Engine, image: Image) -> None:
     script = (
-        "e.containers.run('busybox:1', ['sh', '-c', 'until rm /go; do sleep 0.1; done 2> /dev/null; echo done'],"
-        "detach=True, name='orphan'); os.kill(os.getpid(), 9)"
+        "e.containers.run_detached('busybox:1', "
+        "['sh', '-c', 'until rm /go; do sleep 0.1; done 2> /dev/null; echo done'], "
+        "name='orphan'); os.kill(os.getpid(), 9)"
     )
     other = start_other(engine, script)
     other.communicate(timeout=120)
@@ -569,7 +569,7 @@ def test_one_of_many_imports_stores_the_layer(engine: Engine, busybox_tar: Path)
 
 
 def test_two_stop_one_container_at_once(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True)
+    container = engine.containers.run_detached(image, ["sleep", "100"])
     others = [start_other(engine, f"e.containers.get({container.id!r}).kill()") for _ in range(3)]
     results = [other.communicate(timeout=120)[1] for other in others]
     assert container.status == "exited"

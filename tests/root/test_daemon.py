@@ -170,7 +170,7 @@ def test_an_import_that_fails_is_told_by_the_status(daemon: Daemon, site: str) -
 
 
 def test_containers_run_on_without_it_and_are_found_again(daemon: Daemon, engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True, name="stays")
+    container = engine.containers.run_detached(image, ["sleep", "100"], name="stays")
     daemon.stop()
     assert container.status == "running"
     daemon.start()
@@ -185,7 +185,7 @@ def test_containers_run_on_without_it_and_are_found_again(daemon: Daemon, engine
 def test_restart_policies_hold_over_a_reboot(
     engine: Engine, image: Image, repository: Path, policy: str, end: str, comes_up: str
 ) -> None:
-    container = engine.containers.run(image, ["sleep", "100"], detach=True, restart_policy={"Name": policy})
+    container = engine.containers.run_detached(image, ["sleep", "100"], restart_policy={"Name": policy})
     if end == "stop":
         container.stop(timeout=0)
     else:  # as a reboot ends it: monitor and all, and nothing in /run
@@ -222,7 +222,7 @@ def test_a_container_that_cannot_start_keeps_the_daemon_from_nothing(
     source = tmp_path / "source"
     source.mkdir()
     mount = {"Type": "bind", "Source": str(source), "Target": "/data"}
-    container = engine.containers.run(image, ["true"], detach=True, restart_policy={"Name": "always"}, mounts=[mount])
+    container = engine.containers.run_detached(image, ["true"], restart_policy={"Name": "always"}, mounts=[mount])
     container.stop(timeout=0)
     source.rmdir()
     running = Daemon([sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)], tmp_path, repository)

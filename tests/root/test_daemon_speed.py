@@ -50,7 +50,7 @@ def _processor_seconds(daemon: Daemon) -> float:
 def containers(engine: Engine, image: Image) -> None:
     """Three that run, and two that have ended."""
     for number in range(3):
-        engine.containers.run(image, ["sleep", "100"], detach=True, name=f"runs{number}")
+        engine.containers.run_detached(image, ["sleep", "100"], name=f"runs{number}")
     for number in range(2):
         engine.containers.run(image, ["true"], name=f"ended{number}")
 

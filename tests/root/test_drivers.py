@@ -619,7 +619,7 @@ def chosen(engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def test_a_container_runs_is_diffed_and_committed(chosen: Engine, name: str, busybox_tar: Path) -> None:
     image = chosen.images.import_(busybox_tar, "busybox:1")
     script = "echo new > /new; rm /bin/plain; mkdir /home/x"
-    container = chosen.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = chosen.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     container.wait()
     assert [(change.letter, change.path) for change in container.diff()] == [
         ("C", "/bin"),
@@ -643,7 +643,7 @@ def test_a_container_runs_is_diffed_and_committed(chosen: Engine, name: str, bus
 
 def test_a_running_container_can_be_committed_and_entered(chosen: Engine, busybox_tar: Path) -> None:
     image = chosen.images.import_(busybox_tar, "busybox:1")
-    container = chosen.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    container = chosen.containers.run_detached(image, ["sleep", "100"], network_mode="none")
     assert container.exec_run(["sh", "-c", "echo x > /x; cat /x"]).output == b"x\n"
     child = container.commit("child:1")
     assert container.status == "running"
@@ -678,7 +678,7 @@ def _names(engine: Engine, layer: Layer) -> list[str]:
 
 def test_fsck_finds_nothing_wrong_and_removes_what_is_nobodys(chosen: Engine, name: str, busybox_tar: Path) -> None:
     image = chosen.images.import_(busybox_tar, "busybox:1")
-    container = chosen.containers.run(image, ["sh", "-c", "rm /bin/plain"], detach=True, network_mode="none")
+    container = chosen.containers.run_detached(image, ["sh", "-c", "rm /bin/plain"], network_mode="none")
     container.wait()
     container.commit("child:1")
     assert chosen.fsck(deep=True) == []
@@ -807,6 +807,6 @@ def test_labctr_chooses_the_driver_and_info_shows_it(engine: Engine, busybox_tar
 def test_the_monitor_of_a_detached_container_knows_the_driver(engine: Engine, busybox_tar: Path) -> None:
     other = Engine(engine.data_root, storage_driver="overlay")
     other.images.import_(busybox_tar, "busybox:1")
-    container = other.containers.run("busybox:1", ["true"], detach=True, remove=True, network_mode="none")
+    container = other.containers.run_detached("busybox:1", ["true"], remove=True, network_mode="none")
     directory = other.records.directory(container.id)
     eventually(lambda: not directory.exists())  # nobody but its monitor looks after it

@@ -27,7 +27,7 @@ def cycles(pytestconfig: pytest.Config) -> int:
 def _start_some(data_root: str, count: int) -> list[tuple[str, str]]:
     """Runs in a process of its own: start so many containers; their ids and addresses."""
     engine = Engine(data_root)
-    started = [engine.containers.run("busybox:1", ["sleep", "600"], detach=True) for _ in range(count)]
+    started = [engine.containers.run_detached("busybox:1", ["sleep", "600"]) for _ in range(count)]
     return [(container.id, container.address) for container in started]
 
 

@@ -74,7 +74,7 @@ def run(engine: Engine, image: Image, script: str, **options: Any) -> str:
 
 
 def up(engine: Engine, image: Image, script: str, **options: Any) -> Container:
-    made = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none", **options)
+    made = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none", **options)
     assert isinstance(made, Container)
     return made
 

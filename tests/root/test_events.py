@@ -312,7 +312,7 @@ case " $* " in *" kill "*) {runc} "$@"; status=$?; sleep 2; exit $status ;; *) e
 def test_a_signal_is_told_before_the_end_that_it_brings(
     engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     fake = tmp_path / "bin/runc"
     fake.parent.mkdir()
     fake.write_text(LATE_RUNTIME.format(runc=programs.find("runc")))

@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def web(engine: Engine, image: Image) -> Container:
-    return engine.containers.run(image, ["sleep", "1000"], name="web", detach=True, network_mode="none")
+    return engine.containers.run_detached(image, ["sleep", "1000"], name="web", network_mode="none")
 
 
 @pytest.fixture(autouse=True)

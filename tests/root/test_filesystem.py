@@ -31,7 +31,7 @@ CHANGES = (
 def container(request: pytest.FixtureRequest, engine: Engine, image: Image) -> Container:
     """A container that ran CHANGES, and has ended or runs still."""
     rest = "; touch /tmp/done; sleep 1000" if request.param == "running" else ""
-    made = engine.containers.run(image, ["sh", "-c", CHANGES + rest], detach=True, network_mode="none")
+    made = engine.containers.run_detached(image, ["sh", "-c", CHANGES + rest], network_mode="none")
     if rest:
         while made.exec_run(["test", "-e", "/tmp/done"]).exit_code:
             pass
@@ -180,7 +180,7 @@ def test_where_there_is_no_directory_nothing_is_extracted(container: Container) 
 def test_a_volume_is_written_and_read_where_the_container_sees_it(engine: Engine, image: Image, work: Path) -> None:
     (work / "shared").mkdir()
     volumes = [f"{work}/shared:/data", f"{work}/shared:/frozen:ro"]
-    made = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none", volumes=volumes)
+    made = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none", volumes=volumes)
     (work / "f").write_text("x")
     cp.to_container(engine, made, "f", "/data/")
     assert made.exec_run(["cat", "/data/f"]).output == b"x"
@@ -450,7 +450,7 @@ def test_a_running_container_stands_still_while_its_files_are_read(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filesystem, "ahead", lambda pieces, _: pieces)  # they are read only as they are taken
-    made = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
+    made = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
     archive = made.get_archive("/bin")[0]
     next(archive)
     assert (engine.runc.state(made.id) or {})["status"] == "paused"
@@ -468,7 +468,7 @@ def _runs(engine: Engine, container: Container) -> bool:
 
 @pytest.mark.parametrize("wanted", ["all", "/large"])
 def test_who_takes_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image, wanted: str) -> None:
-    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     (container.merged / "large").write_bytes(os.urandom(5 << 20))
     pieces = container.export() if wanted == "all" else container.get_archive(wanted)[0]
     first = next(pieces)
@@ -498,7 +498,7 @@ def test_who_takes_only_a_part_of_an_archive_leaves_nothing(engine: Engine, stop
 
 
 def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sleep", "1000"], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     reading, writing = os.pipe()
     with open(reading, "rb") as body, open(writing, "wb", buffering=0) as sender:
         thread = threading.Thread(target=container.put_archive, args=("/tmp", body))

@@ -55,7 +55,7 @@ def test_lab_01_3_wants_a_second_image_of_the_same_tar(engine: Engine, image: Im
 
 
 def test_lab_02_1_wants_a_file_of_the_image_that_the_container_changed(image: Image, engine: Engine) -> None:
-    container = engine.containers.run(image, SLEEP, detach=True)
+    container = engine.containers.run_detached(image, SLEEP)
     container.exec_run(["sh", "-c", "echo more >> /etc/group; echo new > /etc/new"])
     answers = ("/etc/group", "etc/group", "/etc/new", "/etc/passwd", "/etc", 7)
     assert kinds("02", 1, container, *answers) == ["ok", "ok", "no", "no", "no", "no"]
@@ -86,7 +86,7 @@ def test_lab_03_2_wants_the_same_with_fewer_layers(image: Image, engine: Engine,
 
 
 def test_lab_04_1_wants_the_name_of_process_1(image: Image, engine: Engine) -> None:
-    container = engine.containers.run(image, SLEEP, detach=True)
+    container = engine.containers.run_detached(image, SLEEP)
     while Path(f"/proc/{container.pid}/comm").read_text() != "sleep\n":
         time.sleep(0.01)  # it is the runtime for a moment yet
     assert kinds("04", 1, container, "sleep", "/bin/sleep", "sh", 1) == ["ok", "ok", "no", "no"]
@@ -105,7 +105,7 @@ def test_lab_04_2_wants_a_command_in_exec_form(image: Image) -> None:
 
 
 def test_lab_05_1_wants_the_whiteout(image: Image, engine: Engine) -> None:
-    container = engine.containers.run(image, SLEEP, detach=True)
+    container = engine.containers.run_detached(image, SLEEP)
     container.exec_run(["sh", "-c", "rm /etc/group; touch /etc/new"])
     upper = container.upper
     answers = (upper / "etc/group", "etc/group", upper / "etc/new", container.merged / "etc/group", "/dev/null")
@@ -128,7 +128,7 @@ def test_an_exercise_that_a_lab_does_not_have_is_an_error() -> None:
 def test_reset_removes_containers_images_and_all_that_was_made_of_them(
     image: Image, engine: Engine, busybox_tar: Path, tmp_path: Path
 ) -> None:
-    engine.containers.run(image, SLEEP, name="c1000", detach=True).commit("httpd:v1")
+    engine.containers.run_detached(image, SLEEP, name="c1000").commit("httpd:v1")
     build(engine, tmp_path / "context", "RUN touch /a").tag("built:1")
     engine.images.import_(busybox_tar, "busybox:1", message="the name moves here")
     Lab("01").reset("busybox:1", "never:made")
@@ -147,7 +147,7 @@ def test_reset_of_a_built_image_also_removes_earlier_builds_but_not_their_base(
 
 
 def test_reset_removes_containers_by_name(image: Image, engine: Engine) -> None:
-    engine.containers.run(image, SLEEP, name="c1000", detach=True)
+    engine.containers.run_detached(image, SLEEP, name="c1000")
     kept = engine.containers.create(image, SLEEP, name="other")
     Lab("02").reset("httpd:v1", containers=["c1000", "never"])
     assert engine.containers.list(all=True) == [kept]

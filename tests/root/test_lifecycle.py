@@ -32,10 +32,9 @@ OBEDIENT = ["sh", "-c", "trap 'exit 7' TERM USR1; echo ready; while :; do sleep 
 
 def start(engine: Engine, image: Image, command: list[str] | None = None, **options: object) -> Container:
     """Start a container, by default an obedient one, which is ready for signals then."""
-    container: Container = engine.containers.run(
+    container: Container = engine.containers.run_detached(
         image,
         command or OBEDIENT,
-        detach=True,
         **{"network_mode": "none", **options},  # type: ignore[arg-type]
     )
     if command is None:

@@ -22,7 +22,7 @@ def start(engine: Engine, image: Image) -> Iterator[Start]:
     """Start a container that sleeps; all are gone in the end, and the networks."""
 
     def run(name: str, **options: Any) -> Container:
-        container: Container = engine.containers.run(image, ["sleep", "600"], name=name, detach=True, **options)
+        container: Container = engine.containers.run_detached(image, ["sleep", "600"], name=name, **options)
         return container
 
     yield run

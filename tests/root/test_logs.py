@@ -86,7 +86,7 @@ def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
 
 def test_a_follower_ends_when_it_is_told_to(engine: Engine, image: Image) -> None:
     script = "while :; do echo x; sleep 0.05; done"
-    web = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    web = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     stop = threading.Event()
     lines = web.log_lines(follow=True, stop=stop)
     assert next(lines).data == b"x\n"

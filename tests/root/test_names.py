@@ -37,7 +37,7 @@ def start(engine: Engine, image: Image) -> Start:
     """Start a container that sleeps, or does what it is told."""
 
     def run(command: list[str] | None = None, **options: Any) -> Container:
-        container: Container = engine.containers.run(image, command or ["sleep", "600"], detach=True, **options)
+        container: Container = engine.containers.run_detached(image, command or ["sleep", "600"], **options)
         return container
 
     return run

@@ -44,7 +44,7 @@ def start(engine: Engine, image: Image, clean: None) -> Start:
     """Start a container that sleeps, or does what it is told."""
 
     def run(command: list[str] | None = None, **options: Any) -> Container:
-        container: Container = engine.containers.run(image, command or ["sleep", "600"], detach=True, **options)
+        container: Container = engine.containers.run_detached(image, command or ["sleep", "600"], **options)
         return container
 
     return run
@@ -566,7 +566,7 @@ def test_eight_processes_start_fifty_with_addresses_and_ports_of_their_own(
 ) -> None:
     script = (
         "import sys; from pylab_container import Engine; e = Engine(sys.argv[1])\n"
-        "for _ in range(int(sys.argv[2])): e.containers.run('busybox:1', ['sleep', '600'], detach=True, "
+        "for _ in range(int(sys.argv[2])): e.containers.run_detached('busybox:1', ['sleep', '600'], "
         "network='web', ports={'80/tcp': None})\n"
     )
     counts = [7, 7, 6, 6, 6, 6, 6, 6]

@@ -31,7 +31,7 @@ def output(engine: Engine, image: Image, script: str, **options: Any) -> str:
 
 
 def start(engine: Engine, image: Image, **options: Any) -> Container:
-    container: Container = engine.containers.run(image, FOREVER, detach=True, **{"network_mode": "none", **options})
+    container: Container = engine.containers.run_detached(image, FOREVER, **{"network_mode": "none", **options})
     return container
 
 
@@ -289,7 +289,7 @@ def test_a_cgroup_can_be_in_another_one_and_is_measured_and_removed_there(engine
         own = parent / container.id
         assert (own / "memory.limit_in_bytes").read_text() == f"{64 * MIB}\n"
         assert "oom_kill_disable 1" in (own / "memory.oom_control").read_text()
-        assert container.stats(stream=False)["memory_stats"]["limit"] == 64 * MIB
+        assert container.stats_snapshot()["memory_stats"]["limit"] == 64 * MIB
         container.remove(force=True)
         assert not own.exists()
     finally:

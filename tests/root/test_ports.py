@@ -38,7 +38,7 @@ def serve(engine: Engine, image: Image) -> Serve:
     """Start a web server that answers with its host name."""
 
     def start(port: object = None, **options: object) -> Container:
-        container: Container = engine.containers.run(image, SERVER, detach=True, ports={"80/tcp": port}, **options)
+        container: Container = engine.containers.run_detached(image, SERVER, ports={"80/tcp": port}, **options)
         return container
 
     return start
@@ -87,7 +87,7 @@ def test_containers_reach_it_on_the_hosts_address_wherever_they_are(
     server = serve(port, network="web")
     get(f"127.0.0.1:{port}")
     for elsewhere in ("bridge", "web"):
-        other = engine.containers.run(image, ["sleep", "60"], detach=True, network=elsewhere)
+        other = engine.containers.run_detached(image, ["sleep", "60"], network=elsewhere)
         assert get_inside(other, f"{host_address()}:{port}") == server.short_id
     assert get_inside(server, f"{host_address()}:{port}") == server.short_id  # also itself
 
@@ -105,7 +105,7 @@ def test_what_is_published_on_loopback_no_container_reaches(engine: Engine, imag
     port = free_port()
     serve(("127.0.0.1", port))
     get(f"127.0.0.1:{port}")
-    other = engine.containers.run(image, ["sleep", "60"], detach=True)
+    other = engine.containers.run_detached(image, ["sleep", "60"])
     assert "refused" in get_inside(other, f"172.17.0.1:{port}")
 
 
@@ -131,7 +131,7 @@ def test_one_port_may_be_one_containers_on_ipv4_and_anothers_on_ipv6(serve: Serv
 def test_a_large_answer_comes_through_ipv6_whole_and_after_the_askers_end(engine: Engine, image: Image) -> None:
     port = free_port()
     script = "nc -l -p 80 -e sh -c 'cat > /dev/null; dd if=/dev/zero bs=1M count=20 2> /dev/null'"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, ports={"80/tcp": port})
+    container = engine.containers.run_detached(image, ["sh", "-c", script], ports={"80/tcp": port})
     while b":80 " not in container.exec_run(["netstat", "-ltn"]).output:
         time.sleep(0.05)
     with socket.create_connection(("::1", port), timeout=60) as client:
@@ -194,12 +194,12 @@ def test_who_goes_to_the_forwarder_himself_reaches_nothing(serve: Serve) -> None
 def test_udp_over_ipv6_to_a_container_without_it_is_refused(engine: Engine, image: Image) -> None:
     for host in ("::", "::1"):
         with pytest.raises(InvalidInput, match="only TCP is led from IPv6 to IPv4"):
-            engine.containers.run(image, ["sleep", "60"], detach=True, ports={"53/udp": (host, free_port())})
+            engine.containers.run_detached(image, ["sleep", "60"], ports={"53/udp": (host, free_port())})
 
 
 def test_udp_is_published_too(engine: Engine, image: Image) -> None:
     port = free_port()
-    container = engine.containers.run(image, ["sleep", "60"], detach=True, ports={"53/udp": port})
+    container = engine.containers.run_detached(image, ["sleep", "60"], ports={"53/udp": port})
     server = inside(container.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         server.bind(("0.0.0.0", 53))
@@ -227,15 +227,15 @@ def test_the_machine_chooses_where_nobody_does(serve: Serve) -> None:
 
 
 def test_publish_all_takes_the_exposed_ports(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(
-        image, SERVER, detach=True, exposed_ports=["80/tcp", "53/udp"], publish_all_ports=True
+    container = engine.containers.run_detached(
+        image, SERVER, exposed_ports=["80/tcp", "53/udp"], publish_all_ports=True
     )
     assert sorted(container.ports) == ["53/udp", "80/tcp"]
     assert get(f"127.0.0.1:{container.ports['80/tcp'][0]['HostPort']}") == container.short_id
 
 
 def test_a_port_that_is_only_exposed_is_not_published(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, SERVER, detach=True, exposed_ports=["80/tcp"])
+    container = engine.containers.run_detached(image, SERVER, exposed_ports=["80/tcp"])
     assert container.ports == {"80/tcp": None}
     assert not has_rules(container)
 
@@ -271,7 +271,7 @@ def test_tcp_and_udp_and_other_addresses_do_not_meet(engine: Engine, image: Imag
     port = free_port()
     serve(("127.0.0.1", port))
     serve(("127.0.0.2", port))
-    engine.containers.run(image, ["sleep", "60"], detach=True, ports={"53/udp": port})
+    engine.containers.run_detached(image, ["sleep", "60"], ports={"53/udp": port})
 
 
 def test_a_range_gives_the_first_free_one(engine: Engine, image: Image) -> None:
@@ -279,11 +279,11 @@ def test_a_range_gives_the_first_free_one(engine: Engine, image: Image) -> None:
     bindings = {"80/tcp": [{"HostIp": "", "HostPort": f"{first}-{first + 1}"}]}
     got = []
     for _ in range(2):
-        container = engine.containers.run(image, SERVER, detach=True, ports=bindings)
+        container = engine.containers.run_detached(image, SERVER, ports=bindings)
         got.append(int(container.ports["80/tcp"][0]["HostPort"]))
     assert got == [first, first + 1]
     with pytest.raises(Conflict, match="all ports are allocated"):
-        engine.containers.run(image, SERVER, detach=True, ports=bindings)
+        engine.containers.run_detached(image, SERVER, ports=bindings)
 
 
 def _all_free(first: int, count: int) -> bool:

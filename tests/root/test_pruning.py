@@ -106,8 +106,8 @@ def test_a_filter_that_there_is_not_is_refused(engine: Engine, image: Image, fil
 
 
 def test_containers_that_do_not_run_go_with_what_they_wrote(engine: Engine, image: Image) -> None:
-    running = engine.containers.run(image, ["sleep", "100"], detach=True, network_mode="none")
-    ended = engine.containers.run(image, ["sh", "-c", "printf 12345 > /x"], detach=True, network_mode="none")
+    running = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    ended = engine.containers.run_detached(image, ["sh", "-c", "printf 12345 > /x"], network_mode="none")
     ended.wait()
     created = create(engine, image, labels={"a": "b"})
     assert engine.containers.prune({"label": "a=c"}).deleted == ()
@@ -118,10 +118,9 @@ def test_containers_that_do_not_run_go_with_what_they_wrote(engine: Engine, imag
 
 
 def test_volumes_without_a_name_go_once_no_container_has_them(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(
+    container = engine.containers.run_detached(
         image,
         ["sh", "-c", "printf 1234567 > /a/x; printf 1 > /b/x"],
-        detach=True,
         network_mode="none",
         volumes=["/a", "named:/b"],
     )

@@ -61,7 +61,7 @@ def build(engine: Engine, busybox_tar: Path) -> Image:
 def commit(engine: Engine, busybox_tar: Path) -> Image:
     image = engine.images.import_(busybox_tar, "busybox:1")
     script = "echo x > /x; mkdir /d; echo y > /d/y; rm /bin/plain; touch -d '2001-01-01 00:00:00' /old"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     container.wait()
     made = container.commit("committed:1", author="a", changes="EXPOSE 80")
     container.remove()

@@ -28,7 +28,7 @@ def run(engine: Engine, image: Image | str, script: str, *, network_mode: str = 
 
 
 def up(engine: Engine, image: Image | str, script: str = "sleep 1000", **options: Any) -> Container:
-    made = engine.containers.run(image, ["sh", "-c", script], detach=True, network_mode="none", **options)
+    made = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none", **options)
     assert isinstance(made, Container)
     while not Path(f"/proc/{made.pid}/cmdline").read_bytes().startswith((b"sh\0", b"sleep\0")):
         time.sleep(0.01)  # it is the runtime for a moment yet; in the end a shell becomes its last command
@@ -216,7 +216,7 @@ def test_devices_and_published_ports_work_in_a_remapped_container(engine: Engine
     assert "No space left on device" in seen
     port = free_port()
     command = ["sh", "-c", "hostname > /tmp/index.html; exec httpd -f -p 80 -h /tmp"]
-    server = engine.containers.run(image, command, detach=True, userns_mode="remap", ports={"80/tcp": port})
+    server = engine.containers.run_detached(image, command, userns_mode="remap", ports={"80/tcp": port})
     assert [get(f"{host}:{port}") for host in ("127.0.0.1", "[::1]")] == [server.short_id] * 2
 
 

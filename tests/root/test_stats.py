@@ -17,7 +17,7 @@ from tests.support.commands import Labctr
 
 
 def test_a_busy_container_uses_about_one_processor(engine: Engine, image: Image) -> None:
-    container = engine.containers.run(image, ["sh", "-c", "while :; do :; done"], detach=True, nano_cpus=500_000_000)
+    container = engine.containers.run_detached(image, ["sh", "-c", "while :; do :; done"], nano_cpus=500_000_000)
     deadline = time.monotonic() + 60
     document = stats.snapshot(engine, container.id, seconds=1)
     while not 20 < stats.cpu_percent(document) < 80:  # half a processor, once the machine has no other work
@@ -32,7 +32,7 @@ def test_a_busy_container_uses_about_one_processor(engine: Engine, image: Image)
 
 def test_memory_pids_network_and_disk_are_counted(engine: Engine, image: Image) -> None:
     script = "head -c 20m /dev/zero > /file; sync; sleep 60 & sleep 60 & echo ready; wait"
-    container = engine.containers.run(image, ["sh", "-c", script], detach=True, mem_limit=64 << 20, pids_limit=20)
+    container = engine.containers.run_detached(image, ["sh", "-c", script], mem_limit=64 << 20, pids_limit=20)
     deadline = time.monotonic() + 60
     while container.logs() != b"ready\n":
         assert time.monotonic() < deadline

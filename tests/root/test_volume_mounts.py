@@ -42,8 +42,8 @@ def clean(engine: Engine) -> Iterator[None]:
 
 
 def sleeper(engine: Engine, image: Image, name: str = "data") -> Container:
-    container: Container = engine.containers.run(
-        image, ["sleep", "600"], detach=True, network_mode="none", volumes=[f"{name}:/data"]
+    container: Container = engine.containers.run_detached(
+        image, ["sleep", "600"], network_mode="none", volumes=[f"{name}:/data"]
     )
     return container
 

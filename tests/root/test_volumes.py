@@ -92,8 +92,8 @@ def test_mounts_travel_only_over_a_bind_that_lets_them(
     engine: Engine, image: Image, shared: Path, tmp_path: Path
 ) -> None:
     for name, seen in (("rslave", b"later\n"), ("rprivate", b"")):
-        container = engine.containers.run(
-            image, FOREVER, detach=True, network_mode="none", volumes=[f"{shared}:/there:{name}"]
+        container = engine.containers.run_detached(
+            image, FOREVER, network_mode="none", volumes=[f"{shared}:/there:{name}"]
         )
         (shared / "later").mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "none", str(shared / "later")], check=True)

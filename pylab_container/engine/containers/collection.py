@@ -215,33 +215,56 @@ class ContainerCollection:
         image: Image | str,
         command: str | Sequence[str] | None = None,
         *,
-        detach: bool = False,
         remove: bool = False,
         **options: Unpack[ContainerOptions],
-    ) -> Any:
-        """Make a container, start it, and wait for its end; its output, as bytes. A missing image is pulled first.
+    ) -> bytes:
+        """Create a container, start it, wait for its end, and return its standard output.
 
-        detach   do not wait: returns the running Container instead
-        remove   remove the container when it has ended
+        A missing image is pulled first. run_detached() is docker-py's run(detach=True).
+
+        remove   remove the container when it has exited
         options  as create() takes them
 
-        Raises ContainerFailed with its output where it ends with a status other than 0.
+        Raises ContainerFailed, with the output in .output, if it exits with a status other than 0; else what
+        create() and start() raise.
         """
+        container = self._create_to_run(image, command, options, remove=remove)
+        try:
+            return _output(container)
+        finally:
+            if remove:
+                container.remove(force=True, v=True)
+
+    def run_detached(
+        self,
+        image: Image | str,
+        command: str | Sequence[str] | None = None,
+        *,
+        remove: bool = False,
+        **options: Unpack[ContainerOptions],
+    ) -> Container:
+        """Create a container, start it, and return it while it runs: docker-py's run(detach=True).
+
+        A missing image is pulled first.
+
+        remove   remove the container when it exits, or if it cannot be started
+        options  as create() takes them
+
+        Raises what create() and start() raise.
+        """
+        return self.started(self._create_to_run(image, command, options, remove=remove), remove=remove)
+
+    def _create_to_run(
+        self, image: Image | str, command: str | Sequence[str] | None, options: ContainerOptions, *, remove: bool
+    ) -> Container:
+        """create(), after a pull if the image is missing."""
         if remove and (options.get("restart_policy") or {}).get("Name", "no") != "no":
             raise InvalidInput("Conflicting options: --restart and --rm", hint="leave one of them out")
         if remove:
             options["auto_remove"] = True
         if isinstance(image, str):
             self._engine.images.obtain(image)
-        container = self.create(image, command, **options)
-        if detach:
-            self.started(container, remove=remove)
-            return container
-        try:
-            return _output(container)
-        finally:
-            if remove:
-                container.remove(force=True, v=True)
+        return self.create(image, command, **options)
 
     def started(self, container: Container, *, remove: bool) -> Container:
         """Start a container that was just made; with remove, a failure leaves nothing of it."""

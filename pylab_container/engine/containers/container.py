@@ -267,10 +267,14 @@ class Container:
         if number == 9:
             self.wait()
 
-    def restart(
-        self, timeout: float | None = None, *, signal: str | int | None = None, clients: int = 0
+    def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
+        """Stop it, if it runs, and start it again; timeout and signal as in stop()."""
+        self.restart_connected(0, timeout, signal=signal)
+
+    def restart_connected(
+        self, clients: int, timeout: float | None = None, *, signal: str | int | None = None
     ) -> Attachment | None:
-        """Stop it, if it runs, and start it again; timeout and signal as in stop(), clients as in start_connected()."""
+        """Restart it as restart() does, with its streams connected for clients as in start_connected()."""
         with self._kept():
             self.stop(timeout, signal=signal)
         attachment = self.start_connected(clients)
@@ -436,11 +440,20 @@ class Container:
         titles, rows = processes.top(self._engine, self, ps_args.split())
         return {"Titles": titles, "Processes": rows}
 
-    def stats(self, *, stream: bool = True, stop: threading.Event | None = None) -> Any:
-        """What it uses (stats.py): one document a second until a thread sets stop; with stream=False one."""
+    def stats(self, *, stop: threading.Event | None = None) -> Iterator[Json]:
+        """Measure what it uses: one document per second (stats.py), until another thread sets stop.
+
+        stats_snapshot() is docker-py's stats(stream=False). Raises ContainerNotFound once it is removed.
+        """
         from pylab_container.engine.containers import stats
 
-        return stats.stream(self._engine, self.id, stop=stop) if stream else stats.snapshot(self._engine, self.id)
+        return stats.stream(self._engine, self.id, stop=stop)
+
+    def stats_snapshot(self) -> Json:
+        """Measure what it uses once: docker-py's stats(stream=False). Raises ContainerNotFound."""
+        from pylab_container.engine.containers import stats
+
+        return stats.snapshot(self._engine, self.id)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,6 +33,7 @@ from pylab_container.formats import reference as references
 from pylab_container.formats.events import Emit, ImageChanged, PushResult, TransferMessage
 from pylab_container.formats.image import ImageConfig, first_config
 from pylab_container.host.files import locked
+from pylab_container.store.images import Tag
 from pylab_container.store.layers import Layer
 from pylab_container.store.leases import Lease
 
@@ -161,16 +162,16 @@ class ImageCollection:
         repository: str,
         tag: str | None = None,
         *,
-        all_tags: bool = False,
         platform: str = "",
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
-    ) -> Any:
-        """Bring an image from a registry; returns it, or with all_tags a list of images.
+    ) -> Image:
+        """Pull an image from a registry and return it.
+
+        pull_all_tags() is docker-py's pull(all_tags=True).
 
         repository   a name, with its tag or digest if tag does not say it
-        tag          a tag, or a digest "sha256:…"; "latest" where nobody says one
-        all_tags     every tag of the repository
+        tag          a tag, or a digest "sha256:…"; default "latest"
         platform     "linux/arm64"; by default this machine's
         auth_config  {"username": …, "password": …}; by default what docker's config.json knows
         progress     is called with the events of this pull alone
@@ -180,9 +181,24 @@ class ImageCollection:
         """
         from pylab_container.engine.images.pull import PullRequest, pull
 
-        reference = _tagged(repository, tag)
-        images = pull(self._engine, PullRequest(reference, all_tags, platform, auth_config, progress))
-        return images if all_tags else images[0]
+        request = PullRequest(_tagged(repository, tag), platform=platform, auth=auth_config, progress=progress)
+        return pull(self._engine, request)[0]
+
+    def pull_all_tags(
+        self,
+        repository: str,
+        *,
+        platform: str = "",
+        auth_config: Mapping[str, str] | None = None,
+        progress: Emit | None = None,
+    ) -> builtins.list[Image]:
+        """Pull every tag of a repository: docker-py's pull(all_tags=True). Arguments and errors are pull()'s."""
+        from pylab_container.engine.images.pull import PullRequest, pull
+
+        request = PullRequest(
+            references.parse(repository), all_tags=True, platform=platform, auth=auth_config, progress=progress
+        )
+        return pull(self._engine, request)
 
     def push(
         self,
@@ -217,8 +233,7 @@ class ImageCollection:
         Raises what get() and pull() raise; an image that is missing while nobody can be asked is ImageNotFound.
         """
         if pull == "always":
-            image: Image = self.pull(name, platform=platform, auth_config=auth_config, progress=progress)
-            return image
+            return self.pull(name, platform=platform, auth_config=auth_config, progress=progress)
         try:
             return self.get(name)
         except ImageNotFound as missing:
@@ -227,11 +242,10 @@ class ImageCollection:
             if progress:
                 progress(TransferMessage(f"Unable to find image '{references.parse(name).familiar}' locally"))
             try:
-                image = self.pull(name, platform=platform, auth_config=auth_config, progress=progress)
+                return self.pull(name, platform=platform, auth_config=auth_config, progress=progress)
             except Unreachable as error:
                 message = f"{missing.message}, and it cannot be pulled: {error.message}"
                 raise ImageNotFound(message, hint=missing.hint) from error
-        return image
 
     def get_registry_data(
         self, name: str, *, auth_config: Mapping[str, str] | None = None
@@ -244,7 +258,7 @@ class ImageCollection:
 
         return look_up(self._engine, references.parse(name), auth_config)
 
-    def search(self, term: str) -> builtins.list[Any]:
+    def search(self, term: str) -> NoReturn:
         """Always raises InvalidInput: the protocol of registries has no search."""
         raise InvalidInput(
             f'cannot search for "{term}": a registry can list the tags of a repository, but not search for one',
@@ -519,7 +533,7 @@ class ImageCollection:
         names = [tag.reference.familiar for tag in self._engine.image_store.tags()]
         return next(iter(difflib.get_close_matches(name, names, 1)), None)
 
-    def _matching(self, name: str) -> builtins.list[Any]:
+    def _matching(self, name: str) -> builtins.list[Tag]:
         wanted = references.parse(name)
         explicit = name.endswith(f":{wanted.tag}") or wanted.digest
         return [

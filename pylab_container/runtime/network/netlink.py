@@ -130,7 +130,7 @@ class Netlink:
                 raise _refused(change.command, code)
             emit(NetworkChanged(change.command))
 
-    def get(self, message: nlmsg) -> Any | None:
+    def get(self, message: nlmsg) -> nlmsg | None:
         """The kernel's answer to a question about one thing; None where there is no such thing."""
         self._socket.send(self._encoded(message, _REQUEST))
         for kind, _, _, body in self._receive():
@@ -142,7 +142,7 @@ class Netlink:
             return _decoded(message, body)
         return None
 
-    def dump(self, message: nlmsg) -> list[Any]:
+    def dump(self, message: nlmsg) -> list[nlmsg]:
         """The kernel's list of all that match. It marks a list that changed while it was read: it is read again."""
         while True:
             self._socket.send(self._encoded(message, _REQUEST | _DUMP))
@@ -150,8 +150,8 @@ class Netlink:
             if complete:
                 return found
 
-    def _read_dump(self, message: nlmsg) -> tuple[list[Any], bool]:
-        found: list[Any] = []
+    def _read_dump(self, message: nlmsg) -> tuple[list[nlmsg], bool]:
+        found: list[nlmsg] = []
         interrupted = False
         while True:
             for kind, flags, _, body in self._receive():
@@ -327,7 +327,7 @@ def _message(message: nlmsg, kind: int, attributes: Mapping[str, Any] | None = N
     return message
 
 
-def _decoded(like: nlmsg, body: bytes) -> Any:
+def _decoded(like: nlmsg, body: bytes) -> nlmsg:
     message = type(like)(body)
     message.decode()
     return message
