@@ -35,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("stress")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, so that `-m` can select a part."""
+    for item in items:
+        if item.path.parent.name in ("root", "compat"):
+            item.add_marker(item.path.parent.name)
+
+
 @pytest.fixture(scope="session")
 def kills(pytestconfig: pytest.Config) -> int:
     """How often each operation is killed."""

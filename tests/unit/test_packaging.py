@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pylab_container.host.programs import PACKAGES
 
@@ -48,3 +49,15 @@ def test_a_script_is_executable_and_stops_at_the_first_error(repository: Path, s
     path = repository / script
     assert os.access(path, os.X_OK)
     assert "\nset -euo pipefail\n" in path.read_text()
+
+
+def test_hooks_run_the_tools_of_the_test_suite_and_fetch_none(repository: Path) -> None:
+    (source,) = yaml.safe_load((repository / ".pre-commit-config.yaml").read_text())["repos"]
+    assert source["repo"] == "local"
+    assert {hook["language"] for hook in source["hooks"]} == {"system"}
+
+
+def test_the_workflow_runs_what_ci_runs_on_both_releases(repository: Path) -> None:
+    (job,) = yaml.safe_load((repository / ".github/workflows/test.yml").read_text())["jobs"].values()
+    assert job["strategy"]["matrix"]["release"] == ["12", "13"]
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
