@@ -23,6 +23,7 @@ PACKAGES = {
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
+    "ps": "procps",
     "runc": "runc",
     "setpriv": "util-linux",
     "tar": "tar",

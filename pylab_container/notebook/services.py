@@ -28,6 +28,7 @@ from pylab_container.engine import Engine
 from pylab_container.engine.images.registry_server import PROGRAM, configuration, free_port
 from pylab_container.errors import RuntimeFailed
 from pylab_container.host import programs
+from pylab_container.notebook import docker_requests
 from pylab_container.notebook.display import Table, in_one_line, portable
 
 # Seconds that a service gets to start, and to note a request that it has answered. In a VM without hardware
@@ -96,14 +97,29 @@ class Daemon:
         display(Table(("REQUEST", "STATUS"), tuple(_row(line) for line in asked)))
 
     def docker(self, arguments: str) -> None:
-        """Run the real docker command, where it is installed, and show what it printed and what it asked."""
+        """Run the real docker command and show what it printed and what it asked.
+
+        If it is not installed, labctr does the same work on the same data root, so that the next cells find what
+        they need, and the table shows what docker would have asked. Raises RuntimeFailed if labctr fails.
+        """
         sys.stdout.write(f"$ docker {arguments}\n")
+        words = shlex.split(os.path.expandvars(arguments))
         if shutil.which("docker") is None:
-            sys.stdout.write("docker is not installed here: apt-get install docker.io, or type it with labctr\n")
+            self._labctr(words)
             return
         with self.requests():
-            done = programs.run(["docker", *shlex.split(os.path.expandvars(arguments))], check=False)
+            done = programs.run(["docker", *words], check=False)
             sys.stdout.write(portable(done.errors + done.output))
+
+    def _labctr(self, words: list[str]) -> None:
+        sys.stdout.write("docker is not installed here (apt-get install docker-cli; on Debian 12: docker.io).\n")
+        sys.stdout.write("labctr does the same, without the daemon:\n")
+        done = programs.run([sys.executable, "-m", "pylab_container", *words])
+        sys.stdout.write(portable(done.errors + done.output))
+        requests = docker_requests.expected(words, image_missing="Unable to find image" in done.errors)
+        if requests is not None:
+            sys.stdout.write("docker would have asked the daemon:\n")
+            display(Table(("REQUEST", "STATUS"), requests))
 
     def stop(self) -> None:
         """End the daemon. Its containers run on."""
@@ -141,7 +157,11 @@ class Registry:
 
 
 def _row(line: dict[str, Any]) -> tuple[str, str]:
-    return in_one_line(portable(f"{line['method']} {unquote(str(line['path']))}")), str(line["status"])
+    """Return one line of the table. Parameters without a value are left out: only some docker commands send them."""
+    path, _, query = str(line["path"]).partition("?")
+    parameters = "&".join(part for part in query.split("&") if not part.endswith("="))
+    target = f"{path}?{parameters}" if parameters else path
+    return in_one_line(portable(f"{line['method']} {unquote(target)}")), str(line["status"])
 
 
 def _answers(family: int, address: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import RuntimeFailed
-from pylab_container.notebook import services
+from pylab_container.notebook import docker_requests, services
 from pylab_container.notebook.lab import Lab
 from pylab_container.notebook.services import Daemon, Registry, Service
 
@@ -86,6 +88,57 @@ def test_the_docker_command_is_led_to_the_daemon(
     printed = capsys.readouterr().out
     assert printed.startswith("$ docker run --rm --network none busybox:1 echo hello\nhello\n")
     assert [line.rsplit(maxsplit=1)[1] for line in printed.splitlines()[3:]] == ["200", "201", "101", "200", "204"]
+
+
+LAB_COMMANDS = (
+    "import {tar} asked:docker",
+    "image ls asked",
+    "run --name by-docker --network none asked:docker sh -c 'echo hello from the container'",
+    "ps",
+    "commit by-docker asked:docker-v2",
+    "inspect -f '{{{{.State.Status}}}}' by-docker",
+    "run --rm --network none {registry}/asked:v1 echo pulled",
+)
+
+
+def test_what_docker_would_ask_is_what_the_installed_one_asks(
+    served: Daemon, pulled: tuple[Engine, str], busybox_tar: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, name = pulled
+    engine.images.remove(name, force=True)
+    for command in LAB_COMMANDS:
+        served.docker(line := command.format(tar=busybox_tar, registry=name.partition("/")[0]))
+        table = capsys.readouterr().out.rpartition("REQUEST")[2].splitlines()[1:]
+        rows = [re.sub(r"/v1\.\d+|\?\S*|…$", "", row).rsplit(maxsplit=1) for row in table]
+        asked = [
+            (re.sub(r"(?<=/containers/)(by-docker|[0-9a-f]{12}…)", "ID", path.strip()), status) for path, status in rows
+        ]
+        expected = docker_requests.expected(shlex.split(line), image_missing="/asked:v1" in line)
+        assert tuple(asked) == expected, line
+
+
+def test_without_the_docker_command_labctr_does_the_work(
+    served: Daemon,
+    pulled: tuple[Engine, str],
+    busybox_tar: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, name = pulled
+    engine.images.remove(name, force=True)
+    monkeypatch.setenv("PATH", "/nowhere")  # other programs are found in the system's folders: programs.find
+    printed = []
+    for command in LAB_COMMANDS:
+        served.docker(command.format(tar=busybox_tar, registry=name.partition("/")[0]))
+        printed.append(capsys.readouterr().out)
+        assert "docker is not installed here" in printed[-1]
+    assert "\nhello from the container\n" in printed[2]
+    assert re.search(r"^POST /containers/create +201$", printed[2], re.MULTILINE)
+    assert "\nexited\n" in printed[5]
+    assert "\npulled\n" in printed[6]
+    assert re.search(r"^POST /containers/create +404$", printed[6], re.MULTILINE)
+    assert [container.name for container in engine.containers.list(all=True)] == ["by-docker"]
+    assert engine.images.get("asked:docker-v2").attrs["Parent"] == engine.images.get("asked:docker").id
 
 
 def test_a_daemon_that_was_stopped_leaves_no_socket_and_no_variable(engine: Engine, tmp_path: Path) -> None:

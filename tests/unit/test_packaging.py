@@ -13,7 +13,7 @@ from pylab_container.host.programs import PACKAGES
 
 
 def debian_packages(repository: Path, section: str) -> list[str]:
-    """The packages that a section of scripts/packages.txt names."""
+    """The packages that a section of scripts/packages.txt names; "new | old" is one of them."""
     sections = re.split(r"^\[(\w+)\]$", (repository / "scripts/packages.txt").read_text(), flags=re.MULTILINE)
     lines = sections[sections.index(section) + 1].splitlines()
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
