@@ -8,25 +8,170 @@
 
 The source is meant to be read. Start at `engine/`: `import_`, `commit`, `build` and `run`
 are recipes of a few lines, and every mechanism that they name lives in the layer below.
+
+What is exported here is the interface: the engine, its collections, the things in them, the values that their
+functions return, and the errors. It is imported when it is first used (PEP 562): `labctr version` must not pay for
+the whole engine.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pylab_container.errors import (
+    BuildFailed,
+    CommandNotExecutable,
+    CommandNotFound,
+    Conflict,
+    ContainerFailed,
+    ContainerNotFound,
+    CorruptStore,
+    DockerfileError,
+    Forbidden,
+    ImageNotFound,
+    InUse,
+    InvalidArchive,
+    InvalidInput,
+    InvalidReference,
+    LabError,
+    MissingExtra,
+    MissingProgram,
+    NotFound,
+    NotRoot,
+    RegistryFailed,
+    RuntimeFailed,
+    StepRefused,
+    Unauthorized,
+    Unavailable,
+    Unimplemented,
+    Unreachable,
+)
+
 if TYPE_CHECKING:
-    from pylab_container.engine import Engine as Engine
+    from pylab_container.engine import Engine
+    from pylab_container.engine.builder.report import BuildReport
+    from pylab_container.engine.check import Check
+    from pylab_container.engine.containers.collection import ContainerCollection
+    from pylab_container.engine.containers.container import Container, ExecResult
+    from pylab_container.engine.containers.execution import Exec, ExecutionCollection
+    from pylab_container.engine.containers.filesystem import Change, PathStatus
+    from pylab_container.engine.fsck.report import Finding
+    from pylab_container.engine.images.collection import ImageCollection, Removal
+    from pylab_container.engine.images.image import HistoryEntry, Image
+    from pylab_container.engine.info import Info
+    from pylab_container.engine.networks.collection import Network, NetworkCollection
+    from pylab_container.engine.pruning import Pruned
+    from pylab_container.engine.usage import DiskUsage
+    from pylab_container.engine.volumes.collection import Volume, VolumeCollection
+    from pylab_container.formats.events import PushResult
+    from pylab_container.formats.image import ImageConfig, Json
+    from pylab_container.formats.manifest import Descriptor
+    from pylab_container.runtime.conmon import Attachment
+    from pylab_container.runtime.logs import LogLine
+    from pylab_container.store.layers import Layer
+    from pylab_container.store.records import ContainerRecord
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+__all__ = [
+    "Attachment",
+    "BuildFailed",
+    "BuildReport",
+    "Change",
+    "Check",
+    "CommandNotExecutable",
+    "CommandNotFound",
+    "Conflict",
+    "Container",
+    "ContainerCollection",
+    "ContainerFailed",
+    "ContainerNotFound",
+    "ContainerRecord",
+    "CorruptStore",
+    "Descriptor",
+    "DiskUsage",
+    "DockerfileError",
+    "Engine",
+    "Exec",
+    "ExecResult",
+    "ExecutionCollection",
+    "Finding",
+    "Forbidden",
+    "HistoryEntry",
+    "Image",
+    "ImageCollection",
+    "ImageConfig",
+    "ImageNotFound",
+    "InUse",
+    "Info",
+    "InvalidArchive",
+    "InvalidInput",
+    "InvalidReference",
+    "Json",
+    "LabError",
+    "Layer",
+    "LogLine",
+    "MissingExtra",
+    "MissingProgram",
+    "Network",
+    "NetworkCollection",
+    "NotFound",
+    "NotRoot",
+    "PathStatus",
+    "Pruned",
+    "PushResult",
+    "RegistryFailed",
+    "Removal",
+    "RuntimeFailed",
+    "StepRefused",
+    "Unauthorized",
+    "Unavailable",
+    "Unimplemented",
+    "Unreachable",
+    "Volume",
+    "VolumeCollection",
+]
+
+_PLACES = {
+    "engine": "Engine",
+    "engine.builder.report": "BuildReport",
+    "engine.check": "Check",
+    "engine.containers.collection": "ContainerCollection",
+    "engine.containers.container": "Container ExecResult",
+    "engine.containers.execution": "Exec ExecutionCollection",
+    "engine.containers.filesystem": "Change PathStatus",
+    "engine.fsck.report": "Finding",
+    "engine.images.collection": "ImageCollection Removal",
+    "engine.images.image": "HistoryEntry Image",
+    "engine.info": "Info",
+    "engine.networks.collection": "Network NetworkCollection",
+    "engine.pruning": "Pruned",
+    "engine.usage": "DiskUsage",
+    "engine.volumes.collection": "Volume VolumeCollection",
+    "formats.events": "PushResult",
+    "formats.image": "ImageConfig Json",
+    "formats.manifest": "Descriptor",
+    "runtime.conmon": "Attachment",
+    "runtime.logs": "LogLine",
+    "store.layers": "Layer",
+    "store.records": "ContainerRecord",
+}
+"""Module → what of it is imported when it is first used: the same as the imports for type checkers above."""
+
+if not TYPE_CHECKING:  # or a type checker would accept every name
+
+    def __getattr__(name: str) -> object:
+        for module, exported in _PLACES.items():
+            if name in exported.split():
+                from importlib import import_module
+
+                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __getattr__(name: str) -> Any:
-    # `labctr version` must not pay for importing the whole engine (PEP 562).
-    if name == "Engine":
-        from pylab_container.engine import Engine
-
-        return Engine
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: Any) -> None:

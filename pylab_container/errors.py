@@ -24,6 +24,7 @@
         ├── CommandNotFound            127   400   the image has no such program
         ├── CommandNotExecutable       126   400   it has, but it cannot be executed
         ├── MissingProgram             125   500   a Debian package is not installed
+        ├── MissingExtra               125   500   an extra of this Python package is not installed
         └── NotRoot                    125   403   the kernel wants root for this
 
 Each error says *what* failed and on *what* (`message`) and what to do now (`hint`).
@@ -228,6 +229,19 @@ class CommandNotExecutable(RuntimeFailed):
 
 class MissingProgram(RuntimeFailed):
     """A program that the kit drives is not installed."""
+
+
+class MissingExtra(RuntimeFailed, ImportError):
+    """A library that the feature needs is not installed: an extra of this package brings it.
+
+    extra  its name: "run", "registry", "cli", "daemon" or "labs"
+
+    It is an ImportError, too, because importing a module of the package may raise it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", extra: str) -> None:
+        super().__init__(message, hint=hint)
+        self.extra = extra
 
 
 class NotRoot(RuntimeFailed):

@@ -41,8 +41,8 @@ MAY_IMPORT = {
     "notebook": FACE | {"notebook"},
     "daemon": FACE | {"daemon"},
     "cli": FACE | {"cli", "daemon"},
-    "__main__": {"cli"},
-    "__init__": {"errors", "engine", "notebook"},
+    "__main__": {"cli", "errors"},
+    "__init__": {"errors", "formats", "store", "runtime", "engine", "notebook"},
 }
 
 # Which modules may import a library, as path prefixes. A build that ADDs a URL is what speaks HTTP.

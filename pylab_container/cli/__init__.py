@@ -43,9 +43,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import click
+from pylab_container.host.extras import extra
 
-from pylab_container.cli.command import Group
+with extra("cli"):
+    import click
+
+    from pylab_container.cli.command import Group
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""

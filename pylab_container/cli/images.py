@@ -17,6 +17,7 @@ from pylab_container.formats import events, sizes
 from pylab_container.formats.reference import parse
 from pylab_container.formats.template_values import Row
 from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
+from pylab_container.host.extras import extra
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -44,7 +45,8 @@ def progress(engine: Engine, file: str, what: str, *, wanted: bool = True) -> It
     if not (wanted and sys.stderr.isatty()):
         yield
         return
-    from tqdm import tqdm
+    with extra("cli"):
+        from tqdm import tqdm
 
     size = os.path.getsize(file) if os.path.isfile(file) else None
     with tqdm(total=size, unit="B", unit_scale=True, desc=what, leave=False, file=sys.stderr) as bar:

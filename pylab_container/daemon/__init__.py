@@ -24,6 +24,10 @@ Source: Docker Engine API, versions 1.12 to 1.45 (docs.docker.com/reference/api/
 
 from __future__ import annotations
 
+from pylab_container.host.extras import require
+
+require("daemon")
+
 MINIMUM_VERSION = "1.12"
 """The oldest version of the API that is answered, which is Debian's dockerd's, too."""
 VERSION = "1.45"

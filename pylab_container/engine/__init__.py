@@ -44,6 +44,7 @@ from pylab_container.engine.storage import open_driver
 from pylab_container.engine.volumes.collection import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host.extras import require
 from pylab_container.host.files import locked, remove_tree
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
@@ -165,7 +166,11 @@ class Engine:
         return login.logout(self, host_of(registry))
 
     def prepare_network(self) -> None:
-        """Begin to make `bridge` in the background: importing pyroute2 takes as long as runc takes to create."""
+        """Begin to make `bridge` in the background: importing pyroute2 takes as long as runc takes to create.
+
+        Raises MissingExtra without the libraries for networks.
+        """
+        require("run")
         threading.Thread(target=lambda: self.bridge, daemon=True).start()
 
     def info(self) -> Info:

@@ -191,11 +191,11 @@ def look(data_root: Path) -> Machine:
 
 
 def _dropping() -> tuple[str, ...]:
-    from pylab_container.runtime.network.foreign import chains_that_drop
-
     try:
+        from pylab_container.runtime.network.foreign import chains_that_drop
+
         return tuple(chains_that_drop())
-    except LabError:  # no nft, which has a line of its own
+    except LabError:  # no nft, which has a line of its own, or no container of this engine has a network
         return ()
 
 

@@ -22,17 +22,19 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from IPython.display import display
-
 from pylab_container.engine import DEFAULT_ROOT, Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event
 from pylab_container.host import programs
+from pylab_container.host.extras import extra
 from pylab_container.notebook import trees
 from pylab_container.notebook.display import ErrorCard, Note, event_table, portable
 from pylab_container.notebook.exercises import EXERCISES
 from pylab_container.notebook.widgets import Notice
+
+with extra("labs"):
+    from IPython.display import display
 
 # What the base system has besides Debian's essential packages: `ip` for lab 01, curl for the web servers.
 PACKAGES = "iproute2,curl,ca-certificates"

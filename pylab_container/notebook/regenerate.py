@@ -20,17 +20,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import nbformat
-import papermill
-from jupyter_client.kernelspec import NoSuchKernel
 from msgspec import Struct
-from nbclient.exceptions import CellControlSignal, DeadKernelError
-from nbconvert import HTMLExporter
-from papermill.exceptions import PapermillException
-from tqdm import tqdm
-from traitlets.config import Config
 
 from pylab_container.errors import InvalidInput, LabError
+from pylab_container.host.extras import extra
+
+with extra("labs"):
+    import nbformat
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellControlSignal, DeadKernelError
+    from nbconvert import HTMLExporter
+    from papermill.exceptions import PapermillException
+    from tqdm import tqdm
+    from traitlets.config import Config
 
 # A random model id and no more; the text/plain beside it tells what the widget was. nbval skips it too.
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"

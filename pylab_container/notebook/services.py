@@ -22,14 +22,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from IPython.display import display
-
 from pylab_container.engine import Engine
 from pylab_container.engine.images.registry_server import PROGRAM, configuration, free_port
 from pylab_container.errors import RuntimeFailed
 from pylab_container.host import programs
+from pylab_container.host.extras import extra
 from pylab_container.notebook import docker_requests
 from pylab_container.notebook.display import Table, in_one_line, portable
+
+with extra("labs"):
+    from IPython.display import display
 
 # Seconds that a service gets to start, and to note a request that it has answered. In a VM without hardware
 # virtualisation the daemon needs 14 of them.

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-import ipywidgets
-
 from pylab_container.engine import Engine
 from pylab_container.formats import progress
 from pylab_container.formats.events import Event, LayerTransfer
+from pylab_container.host.extras import extra
 from pylab_container.notebook.widgets import show
+
+with extra("labs"):
+    import ipywidgets
 
 _REDRAW = 0.1  # seconds, as for bars
 

@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 
-import ipywidgets
-from IPython.display import display
-
 from pylab_container.engine import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.formats import sizes
 from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Event, LayerTransfer, Progress
+from pylab_container.host.extras import extra
 from pylab_container.notebook.display import in_one_line
+
+with extra("labs"):
+    import ipywidgets
+    from IPython.display import display
 
 # Redrawing more often than an eye can follow only slows the work down (seconds).
 _REDRAW = 0.1

@@ -16,17 +16,19 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import requests
-from requests.utils import get_environ_proxies
-from urllib3.exceptions import HTTPError, IncompleteRead
-
 from pylab_container.errors import LabError, RegistryFailed, Unauthorized, Unreachable
 from pylab_container.formats import challenge, golang
 from pylab_container.formats.credentials import Credentials
 from pylab_container.formats.events import Emit, RegistryRequest, ignore
+from pylab_container.host.extras import extra
 from pylab_container.registry.connections import Session
 from pylab_container.registry.settings import Patience, Place, RegistrySettings, bare_host, is_loopback
 from pylab_container.registry.tokens import Authorizer
+
+with extra("registry"):
+    import requests
+    from requests.utils import get_environ_proxies
+    from urllib3.exceptions import HTTPError, IncompleteRead
 
 USER_AGENT = "pylab-container"
 _LONGEST_ANSWER = 16 << 20

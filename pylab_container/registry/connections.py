@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-from requests.adapters import BaseAdapter, HTTPAdapter
-from urllib3.exceptions import InsecureRequestWarning
-
 from pylab_container.errors import InvalidInput
+from pylab_container.host.extras import extra
 from pylab_container.registry.settings import RegistrySettings
+
+with extra("registry"):
+    import requests
+    from requests.adapters import BaseAdapter, HTTPAdapter
+    from urllib3.exceptions import InsecureRequestWarning
 
 _CONNECTIONS = 10
 _REDIRECTS = 5

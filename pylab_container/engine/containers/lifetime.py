@@ -38,6 +38,7 @@ from pylab_container.formats.logdriver import log_size, require_driver
 from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
 from pylab_container.host import programs
 from pylab_container.host.background import Background
+from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
 from pylab_container.runtime.conmon import Attachment, Monitor
 from pylab_container.store.records import ContainerRecord
@@ -72,11 +73,6 @@ def monitor(engine: Engine, container_id: str) -> Monitor:
     return Monitor(
         container_id, bundle=bundle_directory(engine, container_id), exit_directory=engine.run_root / "exits"
     )
-
-
-def network_mode(record: ContainerRecord) -> str:
-    """The network that it was made for: "bridge", "none", "host", "container:ID" or a name."""
-    return record.host_config.get("NetworkMode") or "bridge"
 
 
 def tell(
@@ -115,6 +111,8 @@ def start(
         if restarting and record.state is not State.RESTARTING:
             return None
         after(record.state, Event.START, container=record.name, container_id=container_id)
+        if endpoints.has_bridges(record):
+            require("run")  # or undoing the start would miss the libraries, too
         attachment: Attachment | None = None
         hooked = exit_hook or _policy(record)["Name"] != "no"
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 
-from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
-
 from pylab_container.formats import zone
+from pylab_container.host.extras import extra
+
+with extra("run"):
+    from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
 _TTL = 600  # seconds, as libnetwork's respTTL
 _PLAIN = 512  # bytes over UDP, where the asker says nothing else (RFC 1035, 4.2.1)

@@ -24,6 +24,7 @@ from pylab_container.errors import RuntimeFailed
 from pylab_container.formats.events import Emit, NetworkChanged
 from pylab_container.host import linux
 from pylab_container.host.background import Background
+from pylab_container.host.extras import extra
 
 # Importing pyroute2 itself imports all of the library; we need three of its message classes.
 # A package that was found but not executed still finds its own modules.
@@ -32,11 +33,12 @@ _is_whole = _package is None or "pyroute2" in sys.modules
 if _package is not None and not _is_whole:
     sys.modules["pyroute2"] = importlib.util.module_from_spec(_package)
 
-from pyroute2.netlink import nlmsg  # noqa: E402
-from pyroute2.netlink.nfnetlink import nfgen_msg  # noqa: E402
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: E402
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg  # noqa: E402
-from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: E402
+with extra("run"):
+    from pyroute2.netlink import nlmsg
+    from pyroute2.netlink.nfnetlink import nfgen_msg
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 if not _is_whole:
     del sys.modules["pyroute2"]  # whoever wants the whole library gets it
