@@ -11,6 +11,8 @@ from hypothesis import settings
 
 pytest_plugins = ["tests.support.fixtures"]
 
+# pip may use the machine's own proxy. Kept in the environment, because pytest-xdist's workers import this file again.
+os.environ.setdefault("OUTER_HTTPS_PROXY", os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or "")
 # No test speaks to a registry of the world: what asks for one finds a proxy that is not there. Loopback needs none.
 os.environ["HTTPS_PROXY"] = os.environ["https_proxy"] = "http://127.0.0.1:9"
 
