@@ -68,25 +68,23 @@ COMMENT_HINT = (
 
 _SHELL_TEXT = ("RUN", "CMD", "ENTRYPOINT", "SHELL")  # there a # means what the shell says it means
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-_HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]*)", re.ASCII)
+_HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]*)", re.ASCII)
 _SHORTEST_INTERVAL = 1_000_000  # ns; the engine's own limit
 
 
 class Heredoc(Struct, frozen=True):
     """A here-document: `<<EOF` in an instruction, and the lines up to EOF.
 
-    name             the delimiter, without quotes
-    content          the lines between, unchanged, with their ends
-    expand           no part of the delimiter was quoted: variables count in the content
-    chomp            written <<-: leading tabs go
-    file_descriptor  the number before <<, 0 where none is
+    name     the delimiter, without quotes
+    content  the lines between, unchanged, with their ends
+    expand   no part of the delimiter was quoted: variables count in the content
+    chomp    written <<-: leading tabs go
     """
 
     name: str
     content: str
     expand: bool
     chomp: bool
-    file_descriptor: int = 0
 
     @property
     def text(self) -> str:
@@ -100,14 +98,14 @@ def parse_heredoc(word: str) -> Heredoc | None:
     Raises InvalidInput for quotes that do not close.
     """
     match = _HEREDOC.fullmatch(word)
-    if not match or not match[3]:
+    if not match or not match[2]:
         return None
-    plain = literal_words(match[3], keep_quotes=False, keep_escapes=False)
-    quoted = literal_words(match[3], keep_escapes=False)
+    plain = literal_words(match[2], keep_quotes=False, keep_escapes=False)
+    quoted = literal_words(match[2], keep_escapes=False)
     if len(plain) != 1:
         return None
     expand = _count_quotes(plain[0]) == _count_quotes(quoted[0])
-    return Heredoc(plain[0], "", expand, match[2] == "-", int(match[1] or 0))
+    return Heredoc(plain[0], "", expand, match[1] == "-")
 
 
 def _announced(argument: str) -> Heredoc | None:

@@ -38,8 +38,6 @@ _DISCARDED: Mapping[str, tuple[Any, str]] = {
     "BlkioDeviceReadIOps": ([], f"IOPS Block read limit {_NO_CGROUP}. Block I/O IOPS read limit discarded"),
     "BlkioDeviceWriteIOps": ([], f"IOPS Block write limit {_NO_CGROUP}. Block I/O IOPS write limit discarded"),
 }
-FIELDS = (*_DISCARDED, "NanoCpus", "CpuRealtimePeriod", "CpuRealtimeRuntime")
-"""The fields that need something of the kernel."""
 
 # What a machine without it cannot do instead.
 _NEEDED = {

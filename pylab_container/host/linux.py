@@ -21,9 +21,7 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
-MS_REMOUNT = 32
 MS_BIND = 4096
-MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 
@@ -36,7 +34,6 @@ CLONE_NEWNET = 0x40000000
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_BENEATH = 0x08
 RESOLVE_NO_SYMLINKS = 0x04
-RESOLVE_NO_MAGICLINKS = 0x02
 
 # The same numbers on every architecture, as for all calls since 5.1.
 _SYS_OPEN_TREE = 428
@@ -157,11 +154,6 @@ def set_filesystem_ids(uid: int, gid: int) -> None:
     _check(_libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP), 0, 0, 0))
     _libc.setfsgid(gid)
     _libc.setfsuid(uid)
-
-
-def syncfs(fd: int) -> None:
-    """syncfs(2): everything written to this file system so far is on the disk."""
-    _check(_libc.syncfs(fd))
 
 
 class _OpenHow(ctypes.Structure):

@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
 from fastcrc import crc64
 from isal import igzip, igzip_lib
@@ -40,12 +40,6 @@ _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, _ISAL_ERROR)
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 """A text as JSON; json.dumps() would make such an encoder for each."""
-
-
-class Sink(Protocol):
-    """Where the gzipped lines go."""
-
-    def write(self, data: bytes, /) -> object: ...
 
 
 class TarSplitWriter:

@@ -12,8 +12,6 @@ import pytest
 from tests.support.api import Answer
 from tests.support.pair import Pair, differences, words
 
-BASE = {"repo": "busybox", "tag": "1"}
-
 
 def context(dockerfile: str, **files: str) -> bytes:
     archive = io.BytesIO()
