@@ -10,6 +10,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def serve(house: tuple[Engine, Image]) -> Iterator[Callable[..., Container]]:
     engine, image = house
     started: list[Container] = []
 
-    def run(command: list[str], inside: int, port: int, **options: object) -> Container:
+    def run(command: list[str], inside: int, port: int, **options: Any) -> Container:
         container = engine.containers.run_detached(
             image, command, ports={f"{inside}/tcp": ("127.0.0.1", port)}, **options
         )

@@ -37,7 +37,7 @@ Serve = Callable[..., Container]
 def serve(engine: Engine, image: Image) -> Serve:
     """Start a web server that answers with its host name."""
 
-    def start(port: object = None, **options: object) -> Container:
+    def start(port: object = None, **options: Any) -> Container:
         container: Container = engine.containers.run_detached(image, SERVER, ports={"80/tcp": port}, **options)
         return container
 
