@@ -1,4 +1,7 @@
-"""The labctr command as a person or a script meets it: real processes, pipes and terminals."""
+"""The labctr command as people and scripts use it: processes, pipes and terminals.
+
+Each command runs as a process at least once; the other calls run in this process (fixture cli).
+"""
 
 from __future__ import annotations
 
@@ -62,12 +65,12 @@ def test_version_imports_nothing_heavy(repository: Path) -> None:
     ],
 )
 def test_a_mistake_has_dockers_exit_code_and_one_sentence(
-    labctr: Labctr, arguments: list[str], status: int, message: str
+    cli: Labctr, arguments: list[str], status: int, message: str
 ) -> None:
-    done = labctr(*arguments, check=False)
+    done = cli(*arguments, check=False)
     assert done.returncode == status
     assert message in done.stderr
-    assert labctr("ps", "-aq").stdout == ""
+    assert cli("ps", "-aq").stdout == ""
 
 
 def test_an_error_comes_with_a_hint(labctr: Labctr) -> None:
@@ -76,21 +79,21 @@ def test_an_error_comes_with_a_hint(labctr: Labctr) -> None:
     )
 
 
-def test_a_group_alone_explains_itself(labctr: Labctr) -> None:
+def test_a_group_alone_explains_itself(labctr: Labctr, cli: Labctr) -> None:
     assert "Commands:" in labctr("container").stdout
-    assert "settle" not in labctr("container", "--help").stdout
+    assert "settle" not in cli("container", "--help").stdout
 
 
 # -- images ------------------------------------------------------------------------------------
 
 
-def test_import_prints_the_id_that_images_lists(labctr: Labctr, busybox_tar: Path) -> None:
+def test_import_prints_the_id_that_images_lists(labctr: Labctr, cli: Labctr, busybox_tar: Path) -> None:
     image_id = labctr("import", "-m", "by hand", str(busybox_tar), "base:2").stdout.strip()
     assert re.fullmatch("sha256:[0-9a-f]{64}", image_id)
     lines = labctr("images", "base").stdout.splitlines()
     assert lines[0].split("  ")[0] == "REPOSITORY"
     assert re.fullmatch(rf"base         2         {image_id[7:19]}   .* ago   [\d.]+MB", lines[1])
-    assert labctr("image", "ls", "-q", "--no-trunc", "base:2").stdout == f"{image_id}\n"
+    assert cli("image", "ls", "-q", "--no-trunc", "base:2").stdout == f"{image_id}\n"
     assert "by hand" in labctr("history", "base:2").stdout
 
 
@@ -101,17 +104,17 @@ def test_import_reads_standard_input(command: list[str], repository: Path, busyb
     assert done.stderr == b""
 
 
-def test_import_shows_a_progress_bar_to_a_person(terminal: Callable[..., Terminal], busybox_tar: Path) -> None:
+def test_import_shows_a_progress_bar_in_a_terminal(terminal: Callable[..., Terminal], busybox_tar: Path) -> None:
     screen = terminal("import", str(busybox_tar), "base:3")
     screen.expect("Importing:")
     screen.expect("sha256:")
     assert screen.wait() == 0
 
 
-def test_tag_and_rmi_print_what_they_take_away(labctr: Labctr) -> None:
+def test_tag_and_rmi_print_what_they_remove(labctr: Labctr, cli: Labctr) -> None:
     labctr("tag", "busybox:1", "other")
     assert labctr("rmi", "other").stdout == "Untagged: other:latest\n"
-    done = labctr("rmi", "nosuch", "busybox:1", check=False)
+    done = cli("rmi", "nosuch", "busybox:1", check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"Untagged: busybox:1\nDeleted: sha256:.{64}\nDeleted: sha256:.{64}\n", done.stdout)
 
@@ -119,10 +122,10 @@ def test_tag_and_rmi_print_what_they_take_away(labctr: Labctr) -> None:
 # -- run ---------------------------------------------------------------------------------------
 
 
-def test_run_keeps_output_and_errors_apart_and_rm_leaves_nothing(labctr: Labctr) -> None:
+def test_run_keeps_output_and_errors_apart_and_rm_leaves_nothing(labctr: Labctr, cli: Labctr) -> None:
     done = labctr("run", "--rm", "busybox:1", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
-    assert labctr("ps", "-aq").stdout == ""
+    assert cli("ps", "-aq").stdout == ""
 
 
 def test_run_feeds_standard_input_and_its_end(labctr: Labctr) -> None:
@@ -134,13 +137,13 @@ def test_without_i_standard_input_is_not_read(labctr: Labctr) -> None:
     assert labctr("run", "--rm", "busybox:1", "cat", input="unread").stdout == ""
 
 
-@pytest.mark.parametrize("script", ["head -n1", "sleep 0.3; echo x"])
+@pytest.mark.parametrize("script", ["head -n1", "sleep 0.1; echo x"])
 def test_the_output_of_a_program_that_leaves_input_unread_is_complete(labctr: Labctr, script: str) -> None:
     done = labctr("run", "-i", "--rm", "busybox:1", "sh", "-c", script, input="x\n" * 1_000_000)
     assert done.stdout == "x\n"
 
 
-def test_a_reader_that_goes_away_ends_run_quietly(labctr: Labctr, command: list[str], repository: Path) -> None:
+def test_a_reader_that_closes_its_pipe_ends_run_quietly(cli: Labctr, command: list[str], repository: Path) -> None:
     line = [*command, "run", "--rm", "busybox:1", "yes"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=repository) as process:
         assert process.stdout is not None
@@ -148,32 +151,32 @@ def test_a_reader_that_goes_away_ends_run_quietly(labctr: Labctr, command: list[
         assert process.stdout.readline() == b"y\n"
         process.stdout.close()
         assert process.stderr.read() == b""
-    assert labctr("ps", "-aq").stdout == ""
+    assert cli("ps", "-aq").stdout == ""
 
 
-def test_everything_after_the_image_belongs_to_the_command(labctr: Labctr) -> None:
-    assert labctr("run", "--rm", "busybox:1", "echo", "-it", "--rm", "--name").stdout == "-it --rm --name\n"
+def test_everything_after_the_image_belongs_to_the_command(cli: Labctr) -> None:
+    assert cli("run", "--rm", "busybox:1", "echo", "-it", "--rm", "--name").stdout == "-it --rm --name\n"
 
 
-def test_run_options_reach_the_container(labctr: Labctr, tmp_path: Path) -> None:
+def test_run_options_reach_the_container(cli: Labctr, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "file").write_text("shared\n")
     (tmp_path / "variables").write_text("# comment\nA=file\nB=file\n\n")
     options = ["-e", "A=option", "--env-file", str(tmp_path / "variables"), "-w", "/tmp", "-u", "student", "-h", "lab"]
     script = "pwd; id -un; hostname; echo $A $B; cat /shared/file"
-    done = labctr("run", "--rm", *options, "-v", f"{tmp_path}/shared:/shared:ro", "busybox:1", "sh", "-c", script)
+    done = cli("run", "--rm", *options, "-v", f"{tmp_path}/shared:/shared:ro", "busybox:1", "sh", "-c", script)
     assert done.stdout == "/tmp\nstudent\nlab\noption file\nshared\n"
 
 
-def test_limits_and_labels_are_written_down(labctr: Labctr) -> None:
+def test_limits_and_labels_are_recorded(labctr: Labctr, cli: Labctr) -> None:
     options = ["-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "-l", "a=b", "--entrypoint", "echo"]
     container_id = labctr("create", "--name", "limited", *options, "busybox:1", "word").stdout.strip()
-    [document] = json.loads(labctr("inspect", "limited").stdout)
+    [document] = json.loads(cli("inspect", "limited").stdout)
     assert document["Id"] == container_id
     assert (document["Path"], document["Args"]) == ("echo", ["word"])
     host = document["HostConfig"]
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (64 << 20, 500_000_000, 20)
-    assert labctr("inspect", "-f", "{{.Name}} {{json .Config.Labels}}", "limited").stdout == '/limited {"a":"b"}\n'
+    assert cli("inspect", "-f", "{{.Name}} {{json .Config.Labels}}", "limited").stdout == '/limited {"a":"b"}\n'
     assert labctr("start", "-a", "limited").stdout == "word\n"
 
 
@@ -221,33 +224,33 @@ def test_ctrl_c_goes_to_the_program_inside(terminal: Callable[..., Terminal]) ->
     assert screen.wait() == 5
 
 
-def test_a_shell_in_a_terminal_ends_with_its_own_status(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
+def test_a_shell_in_a_terminal_ends_with_its_own_status(terminal: Callable[..., Terminal], cli: Labctr) -> None:
     screen = terminal("run", "-it", "--rm", "busybox:1", "sh")
     screen.expect("# ")
     screen.type(b"echo $((6*7))\r")
     screen.expect("\r\n42\r\n")
     screen.type(b"exit 9\r")
     assert screen.wait() == 9
-    assert labctr("ps", "-aq").stdout == ""
+    assert cli("ps", "-aq").stdout == ""
 
 
-def test_ctrl_p_ctrl_q_leaves_and_attach_comes_back(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
+def test_ctrl_p_ctrl_q_detaches_and_attach_connects_again(terminal: Callable[..., Terminal], cli: Labctr) -> None:
     first = terminal("run", "-it", "--rm", "--name", "web", "busybox:1", "sh")
     first.expect("# ")
     first.type(b"echo typed > /typed\r" + CTRL_P + CTRL_Q)
     first.expect("read escape sequence")
     assert first.wait() == 0
-    assert labctr("inspect", "-f", "{{.State.Status}}", "web").stdout == "running\n"
+    assert cli("inspect", "-f", "{{.State.Status}}", "web").stdout == "running\n"
     second = terminal("attach", "web", rows=30, columns=90)
     # The new size and what is typed go different ways, and may overtake each other.
     second.type(b"until [ \"$(stty size)\" = '30 90' ]; do :; done; cat /typed; stty size; exit 6\r")
     second.expect("typed\r\n30 90")
     assert second.wait() == 6
-    assert labctr("ps", "-aq").stdout == ""  # --rm still holds
+    assert cli("ps", "-aq").stdout == ""  # --rm still holds
 
 
-def test_exec_in_a_terminal_has_a_terminal(terminal: Callable[..., Terminal], labctr: Labctr) -> None:
-    labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "100")
+def test_exec_in_a_terminal_has_a_terminal(terminal: Callable[..., Terminal], cli: Labctr) -> None:
+    cli("run", "-d", "--name", "web", "busybox:1", "sleep", "100")
     screen = terminal("exec", "-it", "web", "sh", rows=31, columns=91)
     screen.expect("# ")
     screen.type(b"stty size; exit 8\r")
@@ -258,90 +261,90 @@ def test_exec_in_a_terminal_has_a_terminal(terminal: Callable[..., Terminal], la
 # -- running containers ------------------------------------------------------------------------
 
 
-def test_the_life_of_a_container(labctr: Labctr) -> None:
+def test_the_life_of_a_container(labctr: Labctr, cli: Labctr) -> None:
     container_id = labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "1000").stdout
     assert ID.fullmatch(container_id)
     heading, row = labctr("ps").stdout.splitlines()
     assert re.split(r"\s{2,}", heading) == ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
     assert re.fullmatch(rf'{container_id[:12]}   busybox:1   "sleep 1000"   .* ago   Up .* +web', row)
-    assert labctr("rm", "web", check=False).returncode == 1
+    assert cli("rm", "web", check=False).returncode == 1
     assert labctr("stop", "-t", "0", container_id[:4]).stdout == f"{container_id[:4]}\n"
-    assert labctr("ps", "-q").stdout == ""
-    assert "Exited (137) " in labctr("ps", "-a").stdout
+    assert cli("ps", "-q").stdout == ""
+    assert "Exited (137) " in cli("ps", "-a").stdout
     assert labctr("wait", "web").stdout == "137\n"
     assert labctr("start", "web").stdout == "web\n"
     assert labctr("kill", "-s", "KILL", "web").stdout == "web\n"
     assert labctr("container", "rm", "web").stdout == "web\n"
-    assert labctr("ps", "-aq").stdout == ""
+    assert cli("ps", "-aq").stdout == ""
 
 
-def test_ps_shows_the_last_ones(labctr: Labctr) -> None:
-    ids = [labctr("create", "busybox:1", "true").stdout.strip() for _ in range(3)]
-    assert labctr("ps", "-q").stdout == ""
-    assert labctr("ps", "-lq", "--no-trunc").stdout.split() == ids[2:]
-    assert labctr("ps", "-n", "2", "-q", "--no-trunc").stdout.split() == ids[:0:-1]
-    assert "   Created   " in labctr("ps", "-a").stdout
+def test_ps_shows_the_last_ones(cli: Labctr) -> None:
+    ids = [cli("create", "busybox:1", "true").stdout.strip() for _ in range(3)]
+    assert cli("ps", "-q").stdout == ""
+    assert cli("ps", "-lq", "--no-trunc").stdout.split() == ids[2:]
+    assert cli("ps", "-n", "2", "-q", "--no-trunc").stdout.split() == ids[:0:-1]
+    assert "   Created   " in cli("ps", "-a").stdout
 
 
-def test_exec_runs_one_more_command(labctr: Labctr) -> None:
-    labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "1000")
+def test_exec_runs_a_further_command(labctr: Labctr, cli: Labctr) -> None:
+    cli("run", "-d", "--name", "web", "busybox:1", "sleep", "1000")
     done = labctr(
         "exec", "-e", "A=b", "-w", "/tmp", "-u", "1000", "web", "sh", "-c", "pwd; id -u; echo $A; exit 3", check=False
     )
     assert (done.returncode, done.stdout) == (3, "/tmp\n1000\nb\n")
     assert labctr("exec", "-i", "web", "cat", input="hi\n").stdout == "hi\n"
-    assert labctr("exec", "web", "nosuch", check=False).returncode == 127
-    assert labctr("exec", "-it", "web", "sh", check=False).stderr.startswith("Error: the input device is not a TTY")
+    assert cli("exec", "web", "nosuch", check=False).returncode == 127
+    assert cli("exec", "-it", "web", "sh", check=False).stderr.startswith("Error: the input device is not a TTY")
     assert labctr("exec", "-d", "web", "touch", "/made").stdout == ""
 
 
-def test_logs_show_what_was_printed(labctr: Labctr) -> None:
+def test_logs_show_what_was_printed(labctr: Labctr, cli: Labctr) -> None:
     # In two runs: of one, the monitor may read the second line of a stream before the first one of the other.
     script = "test -e /again && exec echo three; touch /again; echo one; echo two >&2"
-    labctr("run", "--name", "web", "busybox:1", "sh", "-c", script)
-    labctr("start", "-a", "web")
+    cli("run", "--name", "web", "busybox:1", "sh", "-c", script)
+    cli("start", "-a", "web")
     done = labctr("logs", "web")
     assert (done.stdout, done.stderr) == ("one\nthree\n", "two\n")
-    assert labctr("logs", "-n", "1", "web").stdout == "three\n"
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z three\n", labctr("logs", "-t", "--tail", "1", "web").stdout)
+    assert cli("logs", "-n", "1", "web").stdout == "three\n"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z three\n", cli("logs", "-t", "--tail", "1", "web").stdout)
     assert labctr("logs", "--since", "1h", "-f", "web").stdout == "one\nthree\n"
-    assert labctr("logs", "--until", "1h", "web").stdout == ""
-    assert "invalid time" in labctr("logs", "--since", "noon", "web", check=False).stderr
+    assert cli("logs", "--until", "1h", "web").stdout == ""
+    assert "invalid time" in cli("logs", "--since", "noon", "web", check=False).stderr
 
 
-def test_commit_makes_an_image(labctr: Labctr) -> None:
-    labctr("run", "--name", "web", "busybox:1", "sh", "-c", "echo changed > /new")
+def test_commit_makes_an_image(labctr: Labctr, cli: Labctr) -> None:
+    cli("run", "--name", "web", "busybox:1", "sh", "-c", "echo changed > /new")
     image_id = labctr("commit", "-a", "me", "-m", "a file", "web", "changed:v1").stdout.strip()
     [document] = json.loads(labctr("image", "inspect", "changed:v1").stdout)
     assert (document["Id"], document["Author"], document["Comment"]) == (image_id, "me", "a file")
-    assert labctr("run", "--rm", "changed:v1", "cat", "/new").stdout == "changed\n"
+    assert cli("run", "--rm", "changed:v1", "cat", "/new").stdout == "changed\n"
 
 
-def test_inspect_looks_up_containers_first_and_then_images(labctr: Labctr) -> None:
-    labctr("create", "--name", "web", "busybox:1", "true")
+def test_inspect_looks_up_containers_first_and_then_images(labctr: Labctr, cli: Labctr) -> None:
+    cli("create", "--name", "web", "busybox:1", "true")
     done = labctr("inspect", "nosuch", "web", "busybox:1", check=False)
     assert done.returncode == 1
     assert done.stdout.startswith("[\n    {\n        ")
     assert [document.get("Name", "image") for document in json.loads(done.stdout)] == ["/web", "image"]
-    done = labctr("inspect", "-f", "{{range .X}}", "web", check=False)
+    done = cli("inspect", "-f", "{{range .X}}", "web", check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         64,
         "Error: template parsing error: template: :1: unexpected EOF",
     )
 
 
-def test_info_counts(labctr: Labctr, engine: Engine) -> None:
-    labctr("create", "busybox:1", "true")
-    told = labctr("info").stdout
-    assert told.startswith("Containers: 1\n Running: 0\n Paused: 0\n Stopped: 1\nImages: 1\n")
-    assert "\nStorage Driver: overlay2\n Backing Filesystem: " in told
-    assert f"\nRoot Dir: {engine.data_root}\n" in told
+def test_info_counts(labctr: Labctr, cli: Labctr, engine: Engine) -> None:
+    cli("create", "busybox:1", "true")
+    printed = labctr("info").stdout
+    assert printed.startswith("Containers: 1\n Running: 0\n Paused: 0\n Stopped: 1\nImages: 1\n")
+    assert "\nStorage Driver: overlay2\n Backing Filesystem: " in printed
+    assert f"\nRoot Dir: {engine.data_root}\n" in printed
 
 
-def test_a_detached_container_with_rm_goes_by_itself(labctr: Labctr, engine: Engine) -> None:
+def test_a_detached_container_with_rm_is_removed_by_its_monitor(labctr: Labctr, engine: Engine) -> None:
     container_id = labctr("run", "-d", "--rm", "busybox:1", "true").stdout.strip()
     directory = engine.data_root / "containers" / container_id
-    eventually(lambda: not directory.exists())  # nobody but its monitor looks after it
+    eventually(lambda: not directory.exists())  # no command asks for the container in between
 
 
 def test_start_attached_feeds_and_shows_a_created_container(labctr: Labctr) -> None:
@@ -350,22 +353,22 @@ def test_start_attached_feeds_and_shows_a_created_container(labctr: Labctr) -> N
     assert (done.returncode, done.stdout) == (3, "got it\n")
 
 
-def test_start_is_content_with_what_runs_already(labctr: Labctr) -> None:
-    labctr("run", "-d", "--name", "web", "busybox:1", "sleep", "1000")
-    assert labctr("start", "web").stdout == "web\n"
+def test_start_of_a_running_container_succeeds(labctr: Labctr, cli: Labctr) -> None:
+    cli("run", "-d", "--name", "web", "busybox:1", "sleep", "1000")
+    assert cli("start", "web").stdout == "web\n"
     assert labctr("restart", "-t", "0", "web").stdout == "web\n"
-    assert labctr("inspect", "-f", "{{.State.Running}}", "web").stdout == "true\n"
+    assert cli("inspect", "-f", "{{.State.Running}}", "web").stdout == "true\n"
 
 
-def test_attach_wants_a_running_container(labctr: Labctr) -> None:
-    labctr("create", "--name", "web", "busybox:1", "true")
+def test_attach_requires_a_running_container(labctr: Labctr, cli: Labctr) -> None:
+    cli("create", "--name", "web", "busybox:1", "true")
     done = labctr("attach", "web", check=False)
     assert done.returncode == 1
     assert "You cannot attach to a stopped container, start it first" in done.stderr
 
 
-def test_system_down_refuses_while_a_container_is_connected(labctr: Labctr) -> None:
-    labctr("run", "-d", "busybox:1", "sleep", "1000")
+def test_system_down_refuses_while_a_container_is_connected(labctr: Labctr, cli: Labctr) -> None:
+    cli("run", "-d", "busybox:1", "sleep", "1000")
     done = labctr("system", "down", check=False)
     assert done.returncode == 1
     assert "has connected containers" in done.stderr
@@ -395,47 +398,45 @@ def test_save_and_load_pass_images_on_through_a_pipe(
 
 @pytest.mark.parametrize("arguments", [["save", "busybox:1"], ["export", "box"], ["cp", "box:/etc", "-"]])
 def test_an_archive_is_not_written_to_a_terminal(
-    labctr: Labctr, terminal: Callable[..., Terminal], arguments: list[str]
+    cli: Labctr, terminal: Callable[..., Terminal], arguments: list[str]
 ) -> None:
-    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    cli("create", "--name", "box", "--network", "none", "busybox:1", "true")
     opened = terminal(*arguments)
     opened.expect("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     assert opened.wait() == 1
 
 
-def test_load_does_not_wait_for_a_person_to_type_an_archive(terminal: Callable[..., Terminal]) -> None:
+def test_load_does_not_read_an_archive_from_a_terminal(terminal: Callable[..., Terminal]) -> None:
     opened = terminal("load")
     opened.expect("requested load from stdin, but stdin is empty")
     assert opened.wait() == 1
 
 
-def test_save_writes_every_format(labctr: Labctr, tmp_path: Path) -> None:
+def test_save_writes_every_format(cli: Labctr, tmp_path: Path) -> None:
     for format, compress in (("oci-archive", "gzip"), ("oci-dir", "zstd"), ("docker-archive", "gzip")):
         output = str(tmp_path / format)
-        labctr("save", "--format", format, "--compress", compress, "-o", output, "busybox:1")
-        labctr("load", "-i", output)
+        cli("save", "--format", format, "--compress", compress, "-o", output, "busybox:1")
+        cli("load", "-i", output)
     assert (tmp_path / "oci-dir/index.json").exists()
-    failed = labctr("save", "--format", "oci-dir", "busybox:1", check=False)
+    failed = cli("save", "--format", "oci-dir", "busybox:1", check=False)
     assert (failed.returncode, "is a directory, not a stream" in failed.stderr) == (1, True)
-    failed = labctr("save", "-o", "/nowhere/x", "busybox:1", check=False)
+    failed = cli("save", "-o", "/nowhere/x", "busybox:1", check=False)
     assert (failed.returncode, failed.stderr.splitlines()[0]) == (
         1,
         "Error: cannot write /nowhere/x: No such file or directory",
     )
 
 
-def test_import_and_commit_change_the_config_with_instructions(
-    engine: Engine, labctr: Labctr, busybox_tar: Path
-) -> None:
+def test_import_and_commit_change_the_config_with_instructions(engine: Engine, cli: Labctr, busybox_tar: Path) -> None:
     changes = ["-c", 'CMD ["sh", "-c"]', "--change", "ENV A=1 B=$PATH", "-c", "EXPOSE 80 90-91/udp"]
-    labctr("import", "-m", "hello", *changes, str(busybox_tar), "changed:1")
+    cli("import", "-m", "hello", *changes, str(busybox_tar), "changed:1")
     image = engine.images.get("changed:1")
     assert image.history()[0].comment == "hello"
     assert (image.config.config["Cmd"], image.config.config["Env"]) == (["sh", "-c"], ["A=1", "B="])
     assert list(image.config.config["ExposedPorts"]) == ["80/tcp", "90/udp", "91/udp"]
-    labctr("create", "--name", "box", "--network", "none", "changed:1", "true")
+    cli("create", "--name", "box", "--network", "none", "changed:1", "true")
     more = ["WORKDIR srv", "USER 7", "LABEL a=b", "VOLUME /v", "ONBUILD RUN echo  x", 'ENTRYPOINT ["e"]']
-    labctr("commit", *(word for change in more for word in ("-c", change)), "box", "changed:2")
+    cli("commit", *(word for change in more for word in ("-c", change)), "box", "changed:2")
     config = engine.images.get("changed:2").config.config
     assert (config["WorkingDir"], config["User"], config["Labels"]) == ("/srv", "7", {"a": "b"})
     assert (config["Volumes"], config["OnBuild"]) == ({"/v": {}}, ["RUN echo  x"])
@@ -454,24 +455,24 @@ def test_import_and_commit_change_the_config_with_instructions(
         ("ENV", "ENV"),
     ],
 )
-def test_a_change_that_there_is_not_makes_no_image(
-    engine: Engine, labctr: Labctr, busybox_tar: Path, change: str, reason: str
+def test_an_unknown_change_makes_no_image(
+    engine: Engine, cli: Labctr, busybox_tar: Path, change: str, reason: str
 ) -> None:
-    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    cli("create", "--name", "box", "--network", "none", "busybox:1", "true")
     for arguments in (["import", "-c", change, str(busybox_tar), "x:1"], ["commit", "-c", change, "box", "x:1"]):
-        failed = labctr(*arguments, check=False)
+        failed = cli(*arguments, check=False)
         assert failed.returncode == 1
         assert reason in failed.stderr
     assert [image.tags for image in engine.images.list()] == [["busybox:1"]]
 
 
-def test_cp_diff_and_export_show_a_container_s_files(labctr: Labctr, tmp_path: Path) -> None:
+def test_cp_diff_and_export_show_a_container_s_files(labctr: Labctr, cli: Labctr, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x" * 2000)
-    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+    cli("create", "--name", "box", "--network", "none", "busybox:1", "true")
     assert labctr("cp", str(tmp_path / "a"), "box:/tmp").stderr == "Successfully copied 3.58kB to box:/tmp\n"
-    assert labctr("cp", "-q", "box:/tmp/a", str(tmp_path / "b")).stderr == ""
+    assert cli("cp", "-q", "box:/tmp/a", str(tmp_path / "b")).stderr == ""
     assert (tmp_path / "b").read_text() == "x" * 2000
-    labctr("container", "cp", "box:/etc/passwd", str(tmp_path))
+    cli("container", "cp", "box:/etc/passwd", str(tmp_path))
     assert labctr("diff", "box").stdout == "C /tmp\nA /tmp/a\n"
     labctr("export", "-o", str(tmp_path / "tree.tar"), "box")
     names = subprocess.run(["tar", "-tf", tmp_path / "tree.tar"], capture_output=True, text=True, check=True).stdout
@@ -485,15 +486,15 @@ def test_cp_diff_and_export_show_a_container_s_files(labctr: Labctr, tmp_path: P
         (["export", "nobox"], "No such container: nobox"),
         (["diff", "nobox"], "No such container: nobox"),
     ):
-        failed = labctr(*arguments, check=False)
+        failed = cli(*arguments, check=False)
         assert (failed.returncode, reason in failed.stderr) == (1, True), failed.stderr
 
 
-def test_cp_of_a_dash_is_a_tar_on_the_streams(command: list[str], labctr: Labctr, tmp_path: Path) -> None:
-    labctr("create", "--name", "box", "--network", "none", "busybox:1", "true")
+def test_cp_of_a_dash_is_a_tar_on_the_streams(command: list[str], cli: Labctr, tmp_path: Path) -> None:
+    cli("create", "--name", "box", "--network", "none", "busybox:1", "true")
     archive = subprocess.run([*command, "cp", "box:/etc/passwd", "-"], capture_output=True, check=True).stdout
     subprocess.run([*command, "cp", "-", "box:/tmp"], input=archive, check=True)
-    labctr("cp", "box:/tmp/passwd", str(tmp_path / "p"))
+    cli("cp", "box:/tmp/passwd", str(tmp_path / "p"))
     assert (tmp_path / "p").read_text().startswith("root:")
     failed = subprocess.run([*command, "cp", "-", "box:/etc/passwd"], input=archive, capture_output=True)
     assert failed.returncode == 1
@@ -502,14 +503,14 @@ def test_cp_of_a_dash_is_a_tar_on_the_streams(command: list[str], labctr: Labctr
 # -- space -------------------------------------------------------------------------------------
 
 
-def test_prunes_ask_first_and_tell_what_they_freed(engine: Engine, labctr: Labctr) -> None:
+def test_prunes_ask_first_and_report_what_they_freed(engine: Engine, labctr: Labctr, cli: Labctr) -> None:
     asked = "WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] "
-    container_id = labctr("create", "--network", "none", "busybox:1", "true").stdout.strip()
+    container_id = cli("create", "--network", "none", "busybox:1", "true").stdout.strip()
     for answer in ("", "n\n", "no\n"):
-        assert labctr("container", "prune", input=answer).stdout == asked
-    told = labctr("container", "prune", input="y\n").stdout
-    assert told == f"{asked}Deleted Containers:\n{container_id}\n\nTotal reclaimed space: 0B\n"
-    assert labctr("image", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
+        assert cli("container", "prune", input=answer).stdout == asked
+    printed = labctr("container", "prune", input="y\n").stdout
+    assert printed == f"{asked}Deleted Containers:\n{container_id}\n\nTotal reclaimed space: 0B\n"
+    assert cli("image", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
     image = engine.images.get("busybox:1")
     size, chain = f"{image.size / 1e6:.4g}MB", image.config.chain_id
     assert labctr("image", "prune", "-a", "--force").stdout == (
@@ -518,21 +519,21 @@ def test_prunes_ask_first_and_tell_what_they_freed(engine: Engine, labctr: Labct
     )
 
 
-def test_system_prune_and_df_look_at_everything(labctr: Labctr) -> None:
-    labctr("run", "--network", "none", "-v", "/data", "busybox:1", "sh", "-c", "printf 123 >/data/x; printf 45 >/y")
+def test_system_prune_and_df_cover_all_kinds_of_objects(labctr: Labctr, cli: Labctr) -> None:
+    cli("run", "--network", "none", "-v", "/data", "busybox:1", "sh", "-c", "printf 123 >/data/x; printf 45 >/y")
     lines = [line.split() for line in labctr("system", "df").stdout.splitlines()]
     assert lines[0] == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
     assert lines[1][:3] == ["Images", "1", "1"]
     assert lines[2] == ["Containers", "1", "0", "2B", "2B", "(100%)"]
     assert lines[3] == ["Local", "Volumes", "1", "1", "3B", "0B", "(0%)"]
     assert lines[4] == ["Build", "Cache", "0", "0", "0B", "0B"]
-    detailed = labctr("system", "df", "-v").stdout
+    detailed = cli("system", "df", "-v").stdout
     assert [line for line in detailed.splitlines() if line.endswith("usage:")] == [
         "Images space usage:",
         "Containers space usage:",
         "Local Volumes space usage:",
     ]
-    asked = labctr("system", "prune", "--volumes", input="n\n").stdout
+    asked = cli("system", "prune", "--volumes", input="n\n").stdout
     assert asked == (
         "WARNING! This will remove:\n  - all stopped containers\n"
         "  - all networks not used by at least one container\n"
@@ -540,8 +541,8 @@ def test_system_prune_and_df_look_at_everything(labctr: Labctr) -> None:
         "  - all dangling build cache\n\n"
         "Are you sure you want to continue? [y/N] "
     )
-    told = labctr("system", "prune", "-a", "-f", "--volumes").stdout
-    assert ("Deleted Volumes:" in told, "untagged: busybox:1" in told) == (True, True)
-    assert labctr("system", "df").stdout.splitlines()[1].split()[1:] == ["0", "0", "0B", "0B"]
+    printed = labctr("system", "prune", "-a", "-f", "--volumes").stdout
+    assert ("Deleted Volumes:" in printed, "untagged: busybox:1" in printed) == (True, True)
+    assert cli("system", "df").stdout.splitlines()[1].split()[1:] == ["0", "0", "0B", "0B"]
     for arguments in (["--filter", "bogus=1"], ["--filter", "until"], ["--volumes", "--filter", "until=1h"]):
-        assert labctr("system", "prune", "-f", *arguments, check=False).returncode == 1
+        assert cli("system", "prune", "-f", *arguments, check=False).returncode == 1

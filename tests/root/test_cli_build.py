@@ -1,4 +1,4 @@
-"""`labctr build` and `labctr builder` as a person types them."""
+"""`labctr build` and `labctr builder`: some calls as processes and in terminals, most of them in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("image")
 NUMBER = "[0-9a-f]{12}"
 
 
-def test_build_tells_its_steps_and_uses_the_cache(labctr: Labctr, tmp_path: Path) -> None:
+def test_build_prints_its_steps_and_uses_the_cache(labctr: Labctr, cli: Labctr, tmp_path: Path) -> None:
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM busybox:1\nRUN echo made > /made && echo said\n")
@@ -36,7 +36,7 @@ def test_build_tells_its_steps_and_uses_the_cache(labctr: Labctr, tmp_path: Path
     again = labctr("build", "-t", "made:1", str(context)).stdout
     assert " ---> Using cache\n" in again
     assert labctr("build", "-q", str(context)).stdout.startswith("sha256:")
-    assert labctr("run", "--rm", "made:1", "cat", "/made").stdout == "made\n"
+    assert cli("run", "--rm", "made:1", "cat", "/made").stdout == "made\n"
 
 
 def test_build_ends_with_the_failed_steps_status(labctr: Labctr) -> None:
@@ -45,8 +45,8 @@ def test_build_ends_with_the_failed_steps_status(labctr: Labctr) -> None:
     assert "Error: The command '/bin/sh -c exit 7' returned a non-zero code: 7" in done.stderr
 
 
-def test_a_mistake_in_a_dockerfile_is_pointed_at(labctr: Labctr) -> None:
-    done = labctr("build", "-", input="FROM busybox:1\nRUNN x\n", check=False)
+def test_a_mistake_in_a_dockerfile_is_pointed_at(cli: Labctr) -> None:
+    done = cli("build", "-", input="FROM busybox:1\nRUNN x\n", check=False)
     assert done.returncode == 1
     assert "Dockerfile:2:1: unknown instruction: RUNN\n    RUNN x\n    ^\nHint: did you mean RUN?" in done.stderr
 
@@ -54,29 +54,29 @@ def test_a_mistake_in_a_dockerfile_is_pointed_at(labctr: Labctr) -> None:
 # -- what goes in ------------------------------------------------------------------------------
 
 
-def test_several_names_arguments_labels_and_a_target(labctr: Labctr, context: Context, engine: Engine) -> None:
+def test_several_names_arguments_labels_and_a_target(cli: Labctr, context: Context, engine: Engine) -> None:
     folder = context(
         "FROM busybox:1 AS base\nARG A\nARG B=2\nRUN echo $A-$B > /ab\nFROM base AS rest\nRUN exit 1\n",
     )
     options = ("--build-arg", "A=1", "--label", "who=me", "--target", "base", "--network", "none", "--rm")
-    built = labctr("build", "-t", "one", "-t", "two:2", *options, str(folder)).stdout
+    built = cli("build", "-t", "one", "-t", "two:2", *options, str(folder)).stdout
     assert built.endswith("Successfully tagged one:latest\nSuccessfully tagged two:2\n")
     assert "Step 5/5 : LABEL who=me\n" in built
     assert engine.images.get("two:2").labels == {"who": "me"}
-    assert labctr("run", "--rm", "--network", "none", "one", "cat", "/ab").stdout == "1-2\n"
+    assert cli("run", "--rm", "--network", "none", "one", "cat", "/ab").stdout == "1-2\n"
 
 
-def test_the_other_words_for_build_are_the_same_command(labctr: Labctr, context: Context) -> None:
+def test_the_other_words_for_build_are_the_same_command(cli: Labctr, context: Context) -> None:
     folder = str(context("ENV A=1\n"))
-    ids = {labctr(*words, "-q", folder).stdout for words in (["build"], ["image", "build"], ["builder", "build"])}
+    ids = {cli(*words, "-q", folder).stdout for words in (["build"], ["image", "build"], ["builder", "build"])}
     assert len(ids) == 1
 
 
 def test_standard_input_is_a_dockerfile_a_folder_or_the_dockerfile_of_a_folder(
-    labctr: Labctr, command: list[str], context: Context, repository: Path
+    cli: Labctr, command: list[str], context: Context, repository: Path
 ) -> None:
     folder = context("COPY file /file\n", {"file": "content\n"})
-    named = labctr("build", "-q", str(folder)).stdout
+    named = cli("build", "-q", str(folder)).stdout
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(folder, arcname=".")
@@ -85,36 +85,36 @@ def test_standard_input_is_a_dockerfile_a_folder_or_the_dockerfile_of_a_folder(
     )
     assert streamed.stdout.decode() == named
     text = (folder / "Dockerfile").read_text()
-    assert labctr("build", "-q", "-f", "-", str(folder), input=text).stdout == named
-    assert labctr("build", "-q", "-", input="FROM busybox:1\nENV A=1\n").stdout.startswith("sha256:")
+    assert cli("build", "-q", "-f", "-", str(folder), input=text).stdout == named
+    assert cli("build", "-q", "-", input="FROM busybox:1\nENV A=1\n").stdout.startswith("sha256:")
 
 
 def test_secrets_come_from_files_and_variables_and_are_in_no_layer(
-    labctr: Labctr, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Labctr, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text("from a file\n")
     monkeypatch.setenv("TOKEN", "from a variable")
     seen = "RUN --mount=type=secret,id=key --mount=type=secret,id=TOKEN cat /run/secrets/key /run/secrets/TOKEN\n"
     options = ("--secret", f"id=key,src={tmp_path}/key", "--secret", "id=TOKEN", "--network", "none")
-    built = labctr("build", "-t", "secret", *options, str(context(seen))).stdout
+    built = cli("build", "-t", "secret", *options, str(context(seen))).stdout
     assert "from a file\nfrom a variable\n" in built
-    done = labctr("run", "--rm", "--network", "none", "secret", "ls", "/run/secrets", check=False)
+    done = cli("run", "--rm", "--network", "none", "secret", "ls", "/run/secrets", check=False)
     assert "No such file or directory" in done.stderr
 
 
-def test_hosts_are_known_to_run(labctr: Labctr, context: Context) -> None:
+def test_run_resolves_added_hosts(cli: Labctr, context: Context) -> None:
     folder = context("RUN grep -E 'db|six' /etc/hosts\n")
     hosts = ("--add-host", "db:10.0.0.2", "--add-host", "six=[fd00::1]")
-    built = labctr("build", "--network", "none", *hosts, str(folder)).stdout
+    built = cli("build", "--network", "none", *hosts, str(folder)).stdout
     assert re.search(r"10\.0\.0\.2\s+db\n", built)
     assert re.search(r"fd00::1\s+six\n", built)
 
 
-def test_the_id_file_holds_the_id_and_never_an_old_one(labctr: Labctr, context: Context, tmp_path: Path) -> None:
+def test_the_id_file_holds_the_id_and_never_an_old_one(cli: Labctr, context: Context, tmp_path: Path) -> None:
     path = tmp_path / "id"
-    image_id = labctr("build", "-q", "--iidfile", str(path), str(context("ENV A=1\n"))).stdout.strip()
+    image_id = cli("build", "-q", "--iidfile", str(path), str(context("ENV A=1\n"))).stdout.strip()
     assert path.read_text() == image_id
-    labctr("build", "--iidfile", str(path), str(context("FROM nosuch:1\n")), check=False)
+    cli("build", "--iidfile", str(path), str(context("FROM nosuch:1\n")), check=False)
     assert not path.exists()
 
 
@@ -139,9 +139,9 @@ def test_the_id_file_holds_the_id_and_never_an_old_one(labctr: Labctr, context: 
     ],
 )
 def test_a_mistake_on_the_command_line_is_refused(
-    labctr: Labctr, engine: Engine, options: list[str], status: int, message: str
+    cli: Labctr, engine: Engine, options: list[str], status: int, message: str
 ) -> None:
-    done = labctr("build", *options, check=False)
+    done = cli("build", *options, check=False)
     assert done.returncode == status
     assert message in done.stderr
     assert len(engine.images.list(all=True)) == 1
@@ -150,7 +150,7 @@ def test_a_mistake_on_the_command_line_is_refused(
 # -- what comes out ----------------------------------------------------------------------------
 
 STAGES = """FROM busybox:1 AS slow
-RUN sleep 1; echo slow
+RUN sleep 0.2; echo slow
 FROM busybox:1 AS quick
 RUN echo quick > /quick; echo quick
 FROM busybox:1 AS unused
@@ -161,8 +161,8 @@ COPY --from=quick /quick /quick
 """
 
 
-def test_stages_made_together_are_told_one_after_the_other(labctr: Labctr, context: Context) -> None:
-    built = labctr("build", "--network", "none", str(context(STAGES))).stdout
+def test_stages_built_concurrently_are_printed_one_after_the_other(cli: Labctr, context: Context) -> None:
+    built = cli("build", "--network", "none", str(context(STAGES))).stdout
     assert re.findall(r"^Step (\d)/7 : (\w+)", built, re.MULTILINE) == [
         ("1", "FROM"),
         ("2", "RUN"),
@@ -172,13 +172,13 @@ def test_stages_made_together_are_told_one_after_the_other(labctr: Labctr, conte
         ("6", "COPY"),
         ("7", "COPY"),
     ]
-    assert re.search(rf"RUN sleep 1; echo slow\n ---> Running in {NUMBER}\nslow\nRemoving", built)
+    assert re.search(rf"RUN sleep 0.2; echo slow\n ---> Running in {NUMBER}\nslow\nRemoving", built)
     assert re.search(rf"RUN echo quick > /quick; echo quick\n ---> Running in {NUMBER}\nquick\nRemoving", built)
 
 
-def test_triggers_are_told_as_docker_tells_them(labctr: Labctr, context: Context) -> None:
-    labctr("build", "-t", "parent", str(context("ONBUILD RUN echo trigger\nONBUILD ENV A=1\n")))
-    built = labctr("build", "--network", "none", str(context("FROM parent\nENV B=1\n"))).stdout
+def test_triggers_are_printed_as_docker_prints_them(cli: Labctr, context: Context) -> None:
+    cli("build", "-t", "parent", str(context("ONBUILD RUN echo trigger\nONBUILD ENV A=1\n")))
+    built = cli("build", "--network", "none", str(context("FROM parent\nENV B=1\n"))).stdout
     assert re.fullmatch(
         rf"Step 1/2 : FROM parent\n# Executing 2 build triggers\n ---> Running in {NUMBER}\ntrigger\n"
         rf"Removing intermediate container {NUMBER}\n ---> {NUMBER}\nStep 2/2 : ENV B=1\n ---> {NUMBER}\n"
@@ -187,16 +187,16 @@ def test_triggers_are_told_as_docker_tells_them(labctr: Labctr, context: Context
     )
 
 
-def test_a_trigger_that_fails_is_named(labctr: Labctr, context: Context) -> None:
-    labctr("build", "-t", "parent", str(context("ONBUILD RUN exit 6\n")))
-    done = labctr("build", "--network", "none", str(context("FROM parent\n")), check=False)
+def test_a_trigger_that_fails_is_named(cli: Labctr, context: Context) -> None:
+    cli("build", "-t", "parent", str(context("ONBUILD RUN exit 6\n")))
+    done = cli("build", "--network", "none", str(context("FROM parent\n")), check=False)
     assert done.returncode == 6
     assert "\n    ONBUILD of parent: RUN exit 6\nHint: " in done.stderr
 
 
-def test_a_quiet_build_that_fails_tells_everything(labctr: Labctr, context: Context) -> None:
+def test_a_quiet_build_that_fails_prints_everything(cli: Labctr, context: Context) -> None:
     for option in ("-q", "--progress=quiet"):
-        done = labctr("build", option, "--network", "none", str(context("RUN echo before; exit 3\n")), check=False)
+        done = cli("build", option, "--network", "none", str(context("RUN echo before; exit 3\n")), check=False)
         assert (done.returncode, done.stdout) == (3, "")
         assert re.search(
             rf"Step 2/2 : RUN echo before; exit 3\n ---> Running in {NUMBER}\nbefore\n"
@@ -222,51 +222,51 @@ def test_a_failed_step_is_named_and_its_hint_opens_a_shell_there(
     assert screen.wait() == 5
 
 
-def test_warnings_follow_a_build_and_check_tells_more(labctr: Labctr, context: Context, engine: Engine) -> None:
+def test_warnings_follow_a_build_and_check_explains_them(cli: Labctr, context: Context, engine: Engine) -> None:
     folder = context("CMD sh\n")
-    assert " 1 warning found (labctr build --check tells more):\n - JSONArgs" in labctr("build", str(folder)).stderr
-    labctr("builder", "prune", "-af")
+    assert " 1 warning found (labctr build --check tells more):\n - JSONArgs" in cli("build", str(folder)).stderr
+    cli("builder", "prune", "-af")
     for option in ("--check", "--call=check"):
-        done = labctr("build", option, str(folder), check=False)
+        done = cli("build", option, str(folder), check=False)
         assert done.returncode == 1
         assert done.stdout.startswith(
             "Check complete, 1 warning has been found!\n\nWARNING: JSONArgsRecommended - labs/"
         )
     assert len(engine.images.list(all=True)) == 1
-    clean = labctr("build", "--check", str(context('CMD ["sh"]\n')))
+    clean = cli("build", "--check", str(context('CMD ["sh"]\n')))
     assert clean.stdout == "Check complete, no warnings found.\n"
 
 
-def test_a_check_shows_all_warnings_even_where_they_are_errors(labctr: Labctr, context: Context) -> None:
+def test_a_check_shows_all_warnings_even_where_they_are_errors(cli: Labctr, context: Context) -> None:
     folder = context("# check=error=true\nFROM busybox:1\nMAINTAINER me\nCMD sh\n")
-    assert "2 warnings have been found!" in labctr("build", "--check", str(folder), check=False).stdout
-    done = labctr("build", str(folder), check=False)
+    assert "2 warnings have been found!" in cli("build", "--check", str(folder), check=False).stdout
+    done = cli("build", str(folder), check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "lint violation found for rules: MaintainerDeprecated, JSONArgsRecommended" in done.stderr
 
 
-def test_a_check_points_at_a_syntax_error(labctr: Labctr, context: Context) -> None:
-    done = labctr("build", "--check", str(context("RUNN x\n")), check=False)
+def test_a_check_points_at_a_syntax_error(cli: Labctr, context: Context) -> None:
+    done = cli("build", "--check", str(context("RUNN x\n")), check=False)
     assert done.returncode == 1
     assert "Dockerfile:2:1: unknown instruction: RUNN\n    RUNN x\n    ^\n" in done.stderr
 
 
-def test_explain_tells_what_was_reused_why_not_and_what_it_cost(labctr: Labctr, context: Context) -> None:
+def test_explain_shows_what_was_reused_why_not_and_what_it_cost(cli: Labctr, context: Context) -> None:
     text = "COPY file /file\nRUN rm /file; echo 12345 > /made\n"
-    labctr("build", "-q", "--network", "none", str(context(text, {"file": "1"})))
+    cli("build", "-q", "--network", "none", str(context(text, {"file": "1"})))
     folder = context(text, {"file": "two"})
-    table = labctr("build", "--network", "none", "--explain", str(folder)).stdout.partition("\n\n")[2]
+    table = cli("build", "--network", "none", "--explain", str(folder)).stdout.partition("\n\n")[2]
     first, from_, copy, run, _, total = table.splitlines()
     assert first.split() == ["STEP", "STAGE", "INSTRUCTION", "CACHE", "SECONDS", "ADDED", "FILES", "WHY"]
     assert from_.split()[:4] == ["1/3", "stage-0", "FROM", "busybox:1"]
     assert re.fullmatch(r"2/3 .* miss +[\d.]+ +3B +\+1 ~0 -0 +changed: file", copy)
     assert re.fullmatch(r"3/3 .* miss +[\d.]+ +6B +\+1 ~0 -1 +step 2 was made anew", run)
     assert re.fullmatch(r"3 steps in [\d.]+ seconds: 0 from the cache, 2 made anew, 9B of new layers", total)
-    again = labctr("build", "--network", "none", "--explain", str(folder)).stdout
+    again = cli("build", "--network", "none", "--explain", str(folder)).stdout
     assert "2 from the cache, 0 made anew, 0B of new layers" in again
 
 
-def test_a_dry_run_tells_what_would_be_done_and_does_nothing(labctr: Labctr, context: Context, engine: Engine) -> None:
+def test_a_dry_run_shows_what_would_be_done_and_does_nothing(cli: Labctr, context: Context, engine: Engine) -> None:
     folder = context(STAGES)
 
     def files() -> dict[Path, int]:
@@ -275,39 +275,39 @@ def test_a_dry_run_tells_what_would_be_done_and_does_nothing(labctr: Labctr, con
         return {path: path.lstat().st_mtime_ns for path in found if path.is_file() and path.parent.name != "locks"}
 
     before = files()
-    planned = labctr("build", "--dry-run", str(folder)).stdout
+    planned = cli("build", "--dry-run", str(folder)).stdout
     assert files() == before
     assert re.search(r"^quick +-\nstage-3 +slow, quick\nLeft out, for stage-3 does not need it: unused$", planned, re.M)
-    assert re.search(r"^2/7 +slow +RUN sleep 1; echo slow +miss +\w+", planned, re.MULTILINE)
-    labctr("build", "-q", "--network", "none", str(folder))
-    again = labctr("build", "--dry-run", str(folder)).stdout
+    assert re.search(r"^2/7 +slow +RUN sleep 0.2; echo slow +miss +\w+", planned, re.MULTILINE)
+    cli("build", "-q", "--network", "none", str(folder))
+    again = cli("build", "--dry-run", str(folder)).stdout
     assert again.endswith("Nothing was made. In the cache: 4; to be made: 0.\n")
 
 
-def test_a_person_sees_a_step_while_it_runs(
-    terminal: Callable[..., Terminal], labctr: Labctr, context: Context
+def test_a_terminal_shows_a_step_while_it_runs(
+    terminal: Callable[..., Terminal], cli: Labctr, context: Context
 ) -> None:
     screen = terminal("build", "--network", "none", str(context("RUN echo begun; sleep 1000; echo done\n")))
     screen.expect("begun\r\n")
-    [container_id] = labctr("ps", "-q").stdout.split()
+    [container_id] = cli("ps", "-q").stdout.split()
     # The container may end before this command in it does.
-    labctr("exec", container_id, "sh", "-c", "until killall sleep; do sleep 0.1; done", check=False)
+    cli("exec", container_id, "sh", "-c", "until killall sleep; do sleep 0.1; done", check=False)
     screen.expect("done\r\n")
     screen.expect("Successfully built")
     assert screen.wait() == 0
 
 
 def test_ctrl_c_ends_a_build_at_once(
-    terminal: Callable[..., Terminal], context: Context, labctr: Labctr, engine: Engine
+    terminal: Callable[..., Terminal], context: Context, cli: Labctr, engine: Engine
 ) -> None:
     screen = terminal("build", "--network", "none", str(context("RUN echo begun; sleep 1000\n")))
     screen.expect("begun\r\n")
     screen.type(b"\x03")
     assert screen.wait() == 130
-    assert labctr("ps", "-aq").stdout == ""
+    assert cli("ps", "-aq").stdout == ""
 
 
-def test_a_reader_that_goes_away_does_not_stop_a_build(
+def test_a_reader_that_closes_its_pipe_does_not_stop_a_build(
     command: list[str], context: Context, engine: Engine, repository: Path
 ) -> None:
     words = shlex.join([*command, "build", "-t", "built", "--network", "none", str(context("RUN seq 100000\n"))])
@@ -321,35 +321,33 @@ def test_a_reader_that_goes_away_does_not_stop_a_build(
 # -- builder prune -----------------------------------------------------------------------------
 
 
-def test_builder_prune_asks_and_names_what_it_removes(labctr: Labctr, context: Context) -> None:
-    labctr("build", "-t", "named", str(context("ENV A=1\nENV B=1\n")))
-    dangling = labctr("build", "-q", str(context("ENV C=1\n"))).stdout
+def test_builder_prune_asks_and_names_what_it_removes(labctr: Labctr, cli: Labctr, context: Context) -> None:
+    cli("build", "-t", "named", str(context("ENV A=1\nENV B=1\n")))
+    dangling = cli("build", "-q", str(context("ENV C=1\n"))).stdout
     asked = labctr("builder", "prune", input="n\n").stdout
     assert asked == ("WARNING! This will remove all dangling build cache.\nAre you sure you want to continue? [y/N] ")
-    assert labctr("builder", "prune", "-f").stdout == (
+    assert cli("builder", "prune", "-f").stdout == (
         f"Deleted build cache objects:\n{dangling}\nTotal reclaimed space: 0B\n"
     )
     every = labctr("builder", "prune", "-a", input="y\n").stdout
     assert every.startswith("WARNING! This will remove all build cache.\n")
     assert every.count("sha256:") == 1
-    done = labctr("builder", "prune", "-f", "--filter", "label=x", check=False)
+    done = cli("builder", "prune", "-f", "--filter", "label=x", check=False)
     assert (done.returncode, done.stderr) == (
         1,
         "Error: Invalid filter 'label'\nHint: there are until\n",
     )
 
 
-def test_system_prune_and_df_count_the_build_cache(labctr: Labctr, context: Context) -> None:
+def test_system_prune_and_df_count_the_build_cache(cli: Labctr, context: Context) -> None:
     folder = context("RUN --mount=type=cache,target=/c echo 12345 > /c/file\nRUN printf 123 > /made; exit 1\n")
-    labctr("build", "--network", "none", str(folder), check=False)
-    assert re.search(
-        r"^Build Cache     3         0         9B        9B \(100%\)$", labctr("system", "df").stdout, re.M
-    )
-    verbose = labctr("system", "df", "-v").stdout.partition("Build cache usage: 9B\n")[2]
+    cli("build", "--network", "none", str(folder), check=False)
+    assert re.search(r"^Build Cache     3         0         9B        9B \(100%\)$", cli("system", "df").stdout, re.M)
+    verbose = cli("system", "df", "-v").stdout.partition("Build cache usage: 9B\n")[2]
     assert [line.split()[1] for line in verbose.splitlines()[2:]] == ["regular", "regular", "exec.cachemount"]
-    assert "  - all dangling build cache\n" in labctr("system", "prune", input="n").stdout
-    labctr("system", "prune", "-f", "--filter", "label=x")
-    pruned = labctr("system", "prune", "-f").stdout
+    assert "  - all dangling build cache\n" in cli("system", "prune", input="n").stdout
+    cli("system", "prune", "-f", "--filter", "label=x")
+    pruned = cli("system", "prune", "-f").stdout
     assert "Deleted build cache objects:\n" in pruned
     assert pruned.endswith("Total reclaimed space: 9B\n")
-    assert re.search(r"^Build Cache     0         0         0B        0B$", labctr("system", "df").stdout, re.MULTILINE)
+    assert re.search(r"^Build Cache     0         0         0B        0B$", cli("system", "df").stdout, re.MULTILINE)

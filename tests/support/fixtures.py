@@ -19,7 +19,7 @@ from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
 from tests.support import leftovers
 from tests.support.api import Daemon, serving
-from tests.support.commands import Labctr, Terminal
+from tests.support.commands import Labctr, Terminal, run_in_process
 from tests.support.contexts import Context, write_context
 from tests.support.isolation import isolated
 
@@ -117,13 +117,25 @@ def command(engine: Engine) -> list[str]:
 
 @pytest.fixture
 def labctr(command: list[str], repository: Path) -> Labctr:
-    """Run a command to its end; check: it must succeed."""
+    """Run a command as a process of its own to its end; check: it must succeed."""
 
     def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*command, *arguments], input=input, capture_output=True, text=True, timeout=90, cwd=repository, check=False
-        )
+        line = [*command, *arguments]
+        done = subprocess.run(line, input=input, capture_output=True, text=True, timeout=300, cwd=repository)
         assert "Traceback" not in done.stderr, done.stderr
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def cli(engine: Engine, repository: Path) -> Labctr:
+    """Run a command in this process, with the arguments and the result of labctr; see run_in_process()."""
+    root = ["--root", str(engine.data_root)]
+
+    def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = run_in_process([*root, *arguments], input=input, cwd=repository)
         assert not check or done.returncode == 0, done.stderr
         return done
 
