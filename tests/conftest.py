@@ -45,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
+def stress(pytestconfig: pytest.Config) -> bool:
+    """Whether this run has --stress: loops have their full counts; otherwise a fixed share of them."""
+    return bool(pytestconfig.getoption("--stress"))
+
+
+@pytest.fixture(scope="session")
 def kills(pytestconfig: pytest.Config) -> int:
     """How often each operation is killed."""
     return 200 if pytestconfig.getoption("--stress") else 20

@@ -1,4 +1,4 @@
-"""events: what all processes on a data root did, for who looks."""
+"""events: the log of what all processes on a data root did, and its readers."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ from pylab_container.formats.events import (
 from pylab_container.host import programs
 from pylab_container.store.records import ContainerRecord
 from tests.support.commands import Labctr
+from tests.support.waiting import PATIENCE
 
 
-def actions(told: Iterator[dict[str, Any]]) -> list[str]:
-    return [f"{one['Type']} {one['Action']}" for one in told]
+def actions(events: Iterator[dict[str, Any]]) -> list[str]:
+    return [f"{event['Type']} {event['Action']}" for event in events]
 
 
 # -- the file ----------------------------------------------------------------------------------
@@ -113,30 +114,30 @@ def test_events_are_dockers(event: Event, kind: str, action: str, attributes: di
     assert (document["time"], document["timeNano"], document["scope"]) == (1, 1_500_000_000, "local")
 
 
-def test_a_new_image_with_a_name_is_told_as_a_tag_first() -> None:
+def test_a_new_image_with_a_name_is_logged_as_a_tag_first() -> None:
     tag, made = event_log.documents(ImageChanged("imported", "sha256:ab", "busybox:1"), 0)
     assert (tag["Action"], tag["Actor"]["Attributes"]) == ("tag", {"name": "busybox:1"})
     assert (made["Action"], made["Actor"]["Attributes"]) == ("import", {"name": "sha256:ab"})
     assert [one["Action"] for one in event_log.documents(ImageChanged("imported", "sha256:ab"), 0)] == ["import"]
 
 
-def test_a_reader_ends_when_it_is_told_to(tmp_path: Path) -> None:
+def test_a_reader_ends_when_it_is_stopped(tmp_path: Path) -> None:
     log, stop = EventLog(tmp_path), threading.Event()
     log.append(VolumeAction("create", "data"))
-    told = log.read(since=0, stop=stop)
-    assert next(told)["Actor"]["ID"] == "data"
-    threading.Timer(0.2, stop.set).start()
-    assert list(told) == []
+    logged = log.read(since=0, stop=stop)
+    assert next(logged)["Actor"]["ID"] == "data"
+    threading.Timer(0.1, stop.set).start()
+    assert list(logged) == []
     assert stop.is_set()  # and not before
 
 
-def test_what_docker_does_not_tell_is_not_written(tmp_path: Path) -> None:
+def test_events_that_docker_does_not_have_are_not_written(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
     log.append(Progress("hashing", 1))
     assert not log.path.exists()
 
 
-def test_a_full_file_gives_way_and_its_events_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_file_is_rotated_and_its_events_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "_LARGEST", 1000)
     log = EventLog(tmp_path)
     for number in range(9):
@@ -145,19 +146,19 @@ def test_a_full_file_gives_way_and_its_events_stay(tmp_path: Path, monkeypatch: 
     assert [one["Actor"]["ID"] for one in log.read(since=0, until=time.time())][-6:] == [f"v{n}" for n in range(3, 9)]
 
 
-def test_a_reader_sees_what_comes_across_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_sees_events_across_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_log, "_LARGEST", 300)
     log = EventLog(tmp_path)
     log.append(VolumeAction("create", "before"))
-    told = log.read(since=0)
-    seen = [next(told)["Actor"]["ID"]]
+    logged = log.read(since=0)
+    seen = [next(logged)["Actor"]["ID"]]
     for number in range(3):
         log.append(VolumeAction("create", f"v{number}"))
-        seen.append(next(told)["Actor"]["ID"])
+        seen.append(next(logged)["Actor"]["ID"])
     assert seen == ["before", "v0", "v1", "v2"]
 
 
-def test_broken_lines_are_passed_over(tmp_path: Path) -> None:
+def test_broken_lines_are_skipped(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
     log.append(VolumeAction("create", "one"))
     with log.path.open("a") as file:
@@ -198,7 +199,7 @@ def test_filters_choose(tmp_path: Path) -> None:
 # -- the order ---------------------------------------------------------------------------------
 
 
-def test_a_start_is_told_before_the_end_however_soon_that_comes(
+def test_a_start_is_logged_before_the_exit_however_soon_that_comes(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = engine.containers.create(
@@ -207,8 +208,8 @@ def test_a_start_is_told_before_the_end_however_soon_that_comes(
     looking = threading.Thread(target=lambda: Engine(engine.data_root).containers.get(container.id).status)
 
     def ended(*_: object) -> None:
-        """Somebody looks when the process has ended, and gets half a second for what he should not do yet."""
-        lifetime.monitor(engine, container.id).wait(20)
+        """Another engine looks after the process has exited; for half a second it could log the exit too early."""
+        lifetime.monitor(engine, container.id).wait(PATIENCE)
         looking.start()
         looking.join(0.5)
 
@@ -216,19 +217,19 @@ def test_a_start_is_told_before_the_end_however_soon_that_comes(
         patched.setattr(attachment_events, "joined", ended)
         container.start()
     looking.join()
-    told = engine.event_log.read(since=0, until=time.time(), filters={"container": container.id, "type": "container"})
-    assert actions(told) == ["container create", "container start", "container die"]
+    logged = engine.event_log.read(since=0, until=time.time(), filters={"container": container.id, "type": "container"})
+    assert actions(logged) == ["container create", "container start", "container die"]
 
 
-def test_who_finds_an_end_noted_finds_it_told(engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exit_is_logged_before_it_is_recorded(engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     container = engine.containers.create(image, ["true"], network_mode="none")
     container.start_attached().close()
     seen = []
     save = engine.records.save
 
     def saved(record: ContainerRecord) -> ContainerRecord:
-        told = engine.event_log.read(since=0, until=time.time(), filters={"event": "die"})
-        seen.append((str(record.state), actions(told)))
+        logged = engine.event_log.read(since=0, until=time.time(), filters={"event": "die"})
+        seen.append((str(record.state), actions(logged)))
         return save(record)
 
     with monkeypatch.context() as patched:
@@ -241,21 +242,21 @@ def test_who_finds_an_end_noted_finds_it_told(engine: Engine, image: Image, monk
 
 
 @pytest.mark.usefixtures("image")
-def test_the_life_of_a_container_is_told_as_docker_tells_it(labctr: Labctr) -> None:
-    container_id = labctr("run", "-d", "--name", "web", "-l", "a=b", "busybox:1", "sleep", "100").stdout.strip()
-    labctr("pause", "web")
-    labctr("unpause", "web")
-    labctr("stop", "-t", "0", "web")
-    labctr("rm", "web")
-    told = labctr("events", "--since", "5m", "--until", "0s", "--filter", "container=web").stdout.splitlines()
-    found = [re.fullmatch(rf"\S+Z container (\S+) {container_id} \((.*)\)", line) for line in told]
+def test_the_life_of_a_container_is_logged_as_docker_logs_it(labctr: Labctr, cli: Labctr) -> None:
+    container_id = cli("run", "-d", "--name", "web", "-l", "a=b", "busybox:1", "sleep", "100").stdout.strip()
+    cli("pause", "web")
+    cli("unpause", "web")
+    cli("stop", "-t", "0", "web")
+    cli("rm", "web")
+    logged = labctr("events", "--since", "5m", "--until", "0s", "--filter", "container=web").stdout.splitlines()
+    found = [re.fullmatch(rf"\S+Z container (\S+) {container_id} \((.*)\)", line) for line in logged]
     words = [match[1] for match in found if match]
     assert [word for word in words if word != "kill"] == [
         *("create", "start", "pause", "unpause", "die", "stop", "destroy")
     ]
     assert found[0]
     assert found[0][2] == "a=b, image=busybox:1, name=web"
-    line = labctr(
+    line = cli(
         "events",
         "--since",
         "5m",
@@ -268,18 +269,18 @@ def test_the_life_of_a_container_is_told_as_docker_tells_it(labctr: Labctr) -> N
     )
     assert line.stdout == "die web\n"
     document = json.loads(
-        labctr("events", "--since", "5m", "--until", "0s", "-f", "event=create", "--format", "json").stdout
+        cli("events", "--since", "5m", "--until", "0s", "-f", "event=create", "--format", "json").stdout
     )
     assert document["Actor"]["ID"] == container_id
 
 
 @pytest.mark.usefixtures("image")
-def test_another_process_sees_it_at_once(labctr: Labctr, command: list[str], repository: Path, engine: Engine) -> None:
+def test_another_process_sees_it_at_once(cli: Labctr, command: list[str], repository: Path, engine: Engine) -> None:
     line = [*command, "events", "--since", f"{time.time():.6f}", "--filter", "type=volume"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=repository) as watching:
         try:
             assert watching.stdout is not None
-            engine.volumes.create("first")  # which was there before it looked, or came later; now it looks
+            engine.volumes.create("first")  # logged before or after it began to look; from here on it looks
             assert "volume create first (driver=local)" in watching.stdout.readline()
             engine.volumes.create("data")
             assert "volume create data (driver=local)" in watching.stdout.readline()
@@ -289,36 +290,43 @@ def test_another_process_sees_it_at_once(labctr: Labctr, command: list[str], rep
             watching.terminate()
 
 
-def test_a_mistake_is_told(labctr: Labctr) -> None:
-    assert "Invalid filter 'foo'" in labctr("events", "--filter", "foo=bar", check=False).stderr
-    assert "invalid time" in labctr("events", "--since", "noon", check=False).stderr
+def test_a_mistake_is_reported(cli: Labctr) -> None:
+    assert "Invalid filter 'foo'" in cli("events", "--filter", "foo=bar", check=False).stderr
+    assert "invalid time" in cli("events", "--since", "noon", check=False).stderr
 
 
 @pytest.mark.usefixtures("image")
-def test_a_volume_is_told_of_again_where_it_is_asked_for_again(labctr: Labctr) -> None:
-    labctr("volume", "create", "data")
-    labctr("run", "--rm", "--name", "web", "-v", "data:/d", "busybox:1", "true")
-    labctr("volume", "rm", "data")
-    told = labctr("events", "--since", "5m", "--until", "0s", "-f", "volume=data", "--format", "{{.Action}}").stdout
-    assert told.split() == ["create", "create", "mount", "unmount", "destroy"]
+def test_a_volume_is_logged_again_when_it_is_requested_again(cli: Labctr) -> None:
+    cli("volume", "create", "data")
+    cli("run", "--rm", "--name", "web", "-v", "data:/d", "busybox:1", "true")
+    cli("volume", "rm", "data")
+    logged = cli("events", "--since", "5m", "--until", "0s", "-f", "volume=data", "--format", "{{.Action}}").stdout
+    assert logged.split() == ["create", "create", "mount", "unmount", "destroy"]
 
 
 LATE_RUNTIME = """#!/bin/sh
-# The real one does its work; that a signal is sent it says late.
-case " $* " in *" kill "*) {runc} "$@"; status=$?; sleep 2; exit $status ;; *) exec {runc} "$@" ;; esac
+# The real one does its work; this one reports it when the exit command runs, and had time to log the exit too early.
+case " $* " in *" kill "*) ;; *) exec {runc} "$@" ;; esac
+{runc} "$@"; status=$?; looks=0
+until cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q "settle {container_id}"; do
+    looks=$((looks + 1)); [ $looks -lt 50 ] || break
+    sleep 0.1
+done
+sleep 0.5
+exit $status
 """
 
 
-def test_a_signal_is_told_before_the_end_that_it_brings(
+def test_a_signal_is_logged_before_the_exit_that_it_causes(
     engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     fake = tmp_path / "bin/runc"
     fake.parent.mkdir()
-    fake.write_text(LATE_RUNTIME.format(runc=programs.find("runc")))
+    fake.write_text(LATE_RUNTIME.format(runc=programs.find("runc"), container_id=container.id))
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    container.kill()  # by the time the runtime answers, the exit command wants to note the end
+    container.kill()  # when the runtime returns, the exit command waits to record the exit
     wanted = {"container": container.id, "event": ["kill", "die"]}
-    told = engine.event_log.read(since=0, until=time.time(), filters=wanted)
-    assert actions(told) == ["container kill", "container die"]
+    logged = engine.event_log.read(since=0, until=time.time(), filters=wanted)
+    assert actions(logged) == ["container kill", "container die"]

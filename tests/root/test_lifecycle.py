@@ -1,4 +1,4 @@
-"""What can happen to a container, on the real kernel: states, restart policies, health, and sudden deaths."""
+"""A container's life on the real kernel: states, restart policies, health checks, and processes that are killed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,19 +25,17 @@ from pylab_container.formats.lifecycle import State
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
 from pylab_container.store.records import ContainerRecord
-from tests.support.waiting import eventually
+from tests.support.processes import pids
+from tests.support.waiting import PATIENCE, eventually, never_within
 
 FOREVER = ["sleep", "1000"]
 OBEDIENT = ["sh", "-c", "trap 'exit 7' TERM USR1; echo ready; while :; do sleep 0.1; done"]
 
 
-def start(engine: Engine, image: Image, command: list[str] | None = None, **options: object) -> Container:
-    """Start a container, by default an obedient one, which is ready for signals then."""
-    container: Container = engine.containers.run_detached(
-        image,
-        command or OBEDIENT,
-        **{"network_mode": "none", **options},  # type: ignore[arg-type]
-    )
+def start(engine: Engine, image: Image, command: list[str] | None = None, **options: Any) -> Container:
+    """Start a container, by default one that exits with 7 at SIGTERM and has set its trap by then."""
+    options = {"network_mode": "none", **options}
+    container = engine.containers.run_detached(image, command or OBEDIENT, **options)
     if command is None:
         eventually(lambda: container.logs() == b"ready\n")
     return container
@@ -56,8 +55,7 @@ def test_a_paused_container_stands_still_and_goes_on(engine: Engine, image: Imag
     state = container.attrs["State"]
     assert (state["Status"], state["Running"], state["Paused"]) == ("paused", True, True)
     before = count()
-    time.sleep(0.2)
-    assert count() == before
+    assert never_within(0.2, lambda: count() != before)
     for attempt in (container.pause, container.start, lambda: container.exec_run(["true"]), container.remove):
         with pytest.raises(Conflict):
             attempt()
@@ -82,47 +80,59 @@ def test_a_paused_container_can_be_stopped_killed_and_removed(engine: Engine, im
 
 
 @pytest.mark.parametrize(("stop_signal", "state"), [(None, "running"), ("SIGUSR1", "paused")])
-def test_a_signal_lets_a_paused_container_go_on_unless_it_has_a_stop_signal_and_that_is_another(
+def test_a_signal_resumes_a_paused_container_unless_it_differs_from_the_containers_stop_signal(
     engine: Engine, image: Image, stop_signal: str | None, state: str
 ) -> None:
     container = start(engine, image, FOREVER, stop_signal=stop_signal)
     container.pause()
-    container.kill("SIGURG")  # which nobody minds
+    container.kill("SIGURG")  # ignored by default (signal(7))
     found = engine.runc.state(container.id)
     assert found
     assert (container.status, found["status"]) == (state, state)
     container.remove(force=True)
 
 
-def test_stop_sends_the_stop_signal_and_kills_after_the_containers_own_time(engine: Engine, image: Image) -> None:
+def test_stop_sends_the_stop_signal_and_kills_after_the_containers_own_timeout(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
     polite = start(engine, image, stop_signal="SIGUSR1")
     assert polite.attrs["Config"]["StopSignal"] == "SIGUSR1"
     polite.stop()
     assert polite.wait() == 7
     deaf = start(engine, image, FOREVER, stop_timeout=1)
     assert deaf.attrs["Config"]["StopTimeout"] == 1
-    before = time.monotonic()
-    deaf.stop()
-    assert 0.9 < time.monotonic() - before < 10  # which others get
+    timeouts: list[float | None] = []
+    wait = Monitor.wait
+
+    def recorded(monitor: Monitor, timeout: float | None = None) -> int:
+        timeouts.append(timeout)
+        return wait(monitor, timeout)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Monitor, "wait", recorded)
+        before = time.monotonic()
+        deaf.stop()
+    assert timeouts[0] == 1  # the default is 10
+    assert time.monotonic() - before > 0.9
     assert deaf.wait() == 137
     deaf.stop()  # no error: it does not run
 
 
-def test_kill_of_what_does_not_run_has_dockers_words(engine: Engine, image: Image) -> None:
+def test_kill_of_a_stopped_container_has_dockers_words(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, FOREVER, name="still", network_mode="none")
     with pytest.raises(Conflict, match=f"Cannot kill container: still: Container {container.id} is not running"):
         container.kill()
 
 
 def test_a_signal_that_is_handled_leaves_the_container_running(engine: Engine, image: Image) -> None:
-    container = start(engine, image, ["sh", "-c", "trap 'echo hup' HUP; echo ready; while :; do sleep 0.05; done"])
+    container = start(engine, image, ["sh", "-c", "trap 'echo hup' HUP; echo ready; while :; do sleep 0.1; done"])
     eventually(lambda: container.logs() == b"ready\n")
     container.kill("HUP")
     eventually(lambda: container.logs() == b"ready\nhup\n")
     assert container.status == "running"
 
 
-def test_restart_starts_what_runs_and_what_does_not(engine: Engine, image: Image) -> None:
+def test_restart_starts_running_and_stopped_containers(engine: Engine, image: Image) -> None:
     container = start(engine, image)
     first = container.pid
     container.restart()
@@ -145,7 +155,7 @@ def test_the_log_goes_on_when_a_container_is_started_again(engine: Engine, image
 # -- rename, update, remove --------------------------------------------------------------------
 
 
-def test_rename_gives_the_old_name_free(engine: Engine, image: Image) -> None:
+def test_rename_frees_the_old_name(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, FOREVER, name="old", network_mode="none")
     other = engine.containers.create(image, FOREVER, name="other", network_mode="none")
     container.rename("new")
@@ -166,7 +176,7 @@ def cgroup_value(container: Container, controller: str, name: str) -> str:
     return Path(f"/sys/fs/cgroup/{controller}/labctr/{container.id}/{name}").read_text().strip()
 
 
-def test_update_changes_the_limits_of_what_runs(engine: Engine, image: Image) -> None:
+def test_update_changes_the_limits_of_a_running_container(engine: Engine, image: Image) -> None:
     container = start(engine, image, mem_limit="64m", pids_limit=20)
     container.update(mem_limit="32m", memswap_limit="64m", nano_cpus=500_000_000, cpu_shares=512, pids_limit=30)
     host = container.attrs["HostConfig"]
@@ -185,7 +195,7 @@ def test_update_changes_the_limits_of_what_runs(engine: Engine, image: Image) ->
         container.update(colour="red")  # type: ignore[call-arg]
 
 
-def test_update_of_what_does_not_run_holds_at_its_next_start(engine: Engine, image: Image) -> None:
+def test_update_of_a_stopped_container_holds_at_its_next_start(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
     container.update(pids_limit=17, restart_policy={"Name": "always"})
     assert container.attrs["HostConfig"]["RestartPolicy"] == {"Name": "always", "MaximumRetryCount": 0}
@@ -194,7 +204,7 @@ def test_update_of_what_does_not_run_holds_at_its_next_start(engine: Engine, ima
     container.update(restart_policy={"Name": "no"})
 
 
-def test_only_force_removes_what_runs(engine: Engine, image: Image) -> None:
+def test_only_force_removes_a_running_container(engine: Engine, image: Image) -> None:
     container = start(engine, image)
     with pytest.raises(Conflict, match=f"You cannot remove a running container {container.id}"):
         container.remove()
@@ -202,7 +212,7 @@ def test_only_force_removes_what_runs(engine: Engine, image: Image) -> None:
     assert engine.containers.list(all=True) == []
 
 
-def test_force_removes_what_somebody_starts_meanwhile(
+def test_force_removes_a_container_that_is_started_concurrently(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
@@ -219,7 +229,7 @@ def test_force_removes_what_somebody_starts_meanwhile(
     assert others == engine.containers.list(all=True) == []
 
 
-def test_who_learns_under_its_lock_that_a_container_went_leaves_no_lock(engine: Engine, image: Image) -> None:
+def test_locking_a_removed_container_leaves_no_lock_file(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
     container.remove()
     with pytest.raises(ContainerNotFound), engine.records.lock(container.id):
@@ -227,16 +237,16 @@ def test_who_learns_under_its_lock_that_a_container_went_leaves_no_lock(engine: 
     assert not (engine.locks / container.id).exists()
 
 
-def test_a_bundle_goes_also_while_a_command_s_monitor_is_at_work_in_it(
+def test_a_bundle_is_removed_although_the_monitor_of_a_command_writes_into_it(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
-    container.start_attached().close()  # we note the end, and nobody else
+    container.start_attached().close()  # only this process records the exit
     bundle = engine.run_root / container.id
     rmtree = shutil.rmtree
     written: list[Path] = []
 
-    def interrupted(path: Path, **options: bool) -> None:
+    def interrupted(path: Path, **options: Any) -> None:
         rmtree(path, **options)
         if path == bundle and not written:
             written.append(bundle / "exec/0/status")
@@ -253,46 +263,46 @@ def test_a_bundle_goes_also_while_a_command_s_monitor_is_at_work_in_it(
 # -- restart policies --------------------------------------------------------------------------
 
 
-def test_on_failure_tries_so_many_times_and_tells_how_many(engine: Engine, image: Image) -> None:
+def test_on_failure_restarts_up_to_its_count_and_records_how_often(engine: Engine, image: Image) -> None:
     container = start(
         engine, image, ["sh", "-c", "echo x; exit 3"], restart_policy={"Name": "on-failure", "MaximumRetryCount": 2}
     )
-    assert container.wait(60) == 3
+    assert container.wait(PATIENCE) == 3
     attrs = container.attrs
     assert (attrs["RestartCount"], attrs["State"]["Status"], attrs["State"]["ExitCode"]) == (2, "exited", 3)
     assert container.logs() == b"x\n" * 3
 
 
-def test_on_failure_is_content_with_success(engine: Engine, image: Image) -> None:
+def test_on_failure_does_not_restart_after_success(engine: Engine, image: Image) -> None:
     container = start(engine, image, ["true"], restart_policy={"Name": "on-failure"})
-    assert container.wait(60) == 0
+    assert container.wait(PATIENCE) == 0
     assert container.attrs["RestartCount"] == 0
 
 
-def test_who_waits_and_is_late_waits_for_the_last_end(
+def test_a_late_waiter_gets_the_status_of_the_last_exit(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = start(
-        engine, image, ["sh", "-c", "sleep 1; exit 3"], restart_policy={"Name": "on-failure", "MaximumRetryCount": 1}
+        engine, image, ["sh", "-c", "sleep 0.3; exit 3"], restart_policy={"Name": "on-failure", "MaximumRetryCount": 1}
     )
     wait = Monitor.wait
 
     def late(monitor: Monitor, timeout: float | None = None) -> int:
-        """When he learns of the first end, the policy has started it again."""
+        """Return the first status after the policy has started the container again."""
         status = wait(monitor, timeout)
         eventually(lambda: container.attrs["RestartCount"] == 1)
         return status
 
     with monkeypatch.context() as patched:
         patched.setattr(Monitor, "wait", late)
-        assert container.wait(60) == 3
+        assert container.wait(PATIENCE) == 3
     assert (container.status, container.attrs["RestartCount"]) == ("exited", 1)
 
 
-def test_always_starts_again_until_somebody_stops_it(engine: Engine, image: Image) -> None:
+def test_always_restarts_until_the_container_is_stopped(engine: Engine, image: Image) -> None:
     container = start(engine, image, ["sh", "-c", "echo x; exit 0"], restart_policy={"Name": "always"})
     eventually(lambda: container.attrs["RestartCount"] >= 2)
-    states = []  # of which each is true for a moment only
+    states: list[dict[str, Any]] = []  # each may have changed when it is looked at
 
     def restarts() -> bool:
         states.append(container.attrs["State"])
@@ -310,7 +320,7 @@ def test_always_starts_again_until_somebody_stops_it(engine: Engine, image: Imag
     eventually(lambda: "is restarting, wait until the container is running" in refusal())
     container.stop()
     count = container.attrs["RestartCount"]
-    time.sleep(1)
+    eventually(lambda: not pids(container.id))  # no monitor and no exit command is left that could start it
     assert container.status == "exited"
     assert container.attrs["RestartCount"] == count
     container.start()
@@ -332,7 +342,7 @@ def test_kill_ends_a_policy_and_a_crash_does_not(engine: Engine, image: Image) -
     eventually(lambda: container.pid not in (0, first))
     assert container.attrs["RestartCount"] == 1
     container.kill()
-    time.sleep(0.5)
+    eventually(lambda: not pids(container.id))  # no monitor and no exit command is left that could start it
     assert container.status == "exited"
 
 
@@ -345,7 +355,7 @@ def test_a_killed_monitor_does_not_end_a_policy(engine: Engine, image: Image) ->
 def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     container = start(engine, image, FOREVER)
     container.kill()
-    eventually(lambda: not named(container.id))  # the process that notes the end would start it at once
+    eventually(lambda: not pids(container.id))  # the process that records the exit would start it at once
     record = container.record
     engine.records.update(
         record,
@@ -358,7 +368,7 @@ def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatc
     eventually(lambda: container.status == "running")
 
 
-def test_a_restart_keeps_a_container_that_is_to_go_with_its_end(engine: Engine, image: Image) -> None:
+def test_a_restart_keeps_a_container_with_auto_remove(engine: Engine, image: Image) -> None:
     container = start(engine, image, auto_remove=True)
     before = container.pid
     container.restart(timeout=5)
@@ -424,29 +434,23 @@ def test_an_images_check_holds_and_can_be_switched_off(engine: Engine, image: Im
 def test_the_process_that_checks_ends_with_the_container(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER, healthcheck=check("true"))
     eventually(lambda: container.health == "healthy")
-
-    assert len(named(f"watch-health {container.id}")) == 1
+    assert len(pids(f"watch-health {container.id}")) == 1
     container.remove(force=True)
-    eventually(lambda: not named(f"watch-health {container.id}"))
+    eventually(lambda: not pids(f"watch-health {container.id}"))
 
 
-def named(words: str) -> list[int]:
-    """The processes that have these words in their command line."""
-    return [int(pid) for pid in subprocess.run(["pgrep", "-f", words], capture_output=True, check=False).stdout.split()]
-
-
-def test_a_killed_check_is_replaced_by_whoever_looks_at_the_container(
+def test_a_killed_health_check_is_replaced_at_the_next_look_at_the_container(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = start(engine, image, FOREVER, healthcheck=check("test ! -e /ill"))
     eventually(lambda: container.health == "healthy")
-    (first,) = named(f"watch-health {container.id}")
+    (first,) = pids(f"watch-health {container.id}")
     os.kill(first, signal.SIGKILL)
     container.exec_run(["touch", "/ill"])
     monkeypatch.setattr(lifetime, "_OVERDUE", 0.5)
     eventually(lambda: container.health == "unhealthy")
-    # Who comes up later than that finds another one there, and leaves.
-    eventually(lambda: [pid != first for pid in named(f"watch-health {container.id}")] == [True])
+    # Several looks may each have started one; all but one of these find the lock taken, and exit.
+    eventually(lambda: [pid != first for pid in pids(f"watch-health {container.id}")] == [True])
 
 
 @pytest.mark.parametrize(
@@ -457,7 +461,7 @@ def test_a_killed_check_is_replaced_by_whoever_looks_at_the_container(
         ({"test": "true", "colour": "red"}, "unknown field colour"),
     ],
 )
-def test_a_check_that_makes_no_sense_is_refused(
+def test_an_invalid_health_check_is_refused(
     engine: Engine, image: Image, healthcheck: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InvalidInput, match=words):
@@ -467,7 +471,7 @@ def test_a_check_that_makes_no_sense_is_refused(
 # -- sudden deaths -----------------------------------------------------------------------------
 
 
-def test_a_container_whose_monitor_was_killed_is_told_as_ended(engine: Engine, image: Image) -> None:
+def test_a_container_whose_monitor_was_killed_is_reported_as_exited(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER, network_mode="bridge")
     pid = container.pid
     os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
@@ -539,13 +543,13 @@ def test_removal_by_force_does_not_need_the_monitor(
 
 
 def foreground(engine: Engine, command: list[str], *words: str) -> tuple[subprocess.Popen[bytes], Container]:
-    """`run` in the foreground, and its container, which runs by now."""
+    """Start `run` in the foreground; return it with its container, which runs by then."""
     client = subprocess.Popen([*command, "run", *words], stdout=subprocess.PIPE)
-    eventually(lambda: [one for one in engine.containers.list() if one.status == "running"])
-    return client, engine.containers.list()[0]
+    running = eventually(lambda: [one for one in engine.containers.list() if one.status == "running"])
+    return client, running[0]
 
 
-def test_a_container_whose_client_was_killed_goes_at_its_end_as_rm_says(
+def test_a_container_whose_client_was_killed_is_removed_at_its_exit_as_rm_says(
     engine: Engine, image: Image, command: list[str]
 ) -> None:
     client, container = foreground(engine, command, "--rm", "-v", "/data", "busybox:1", *FOREVER)
@@ -554,12 +558,12 @@ def test_a_container_whose_client_was_killed_goes_at_its_end_as_rm_says(
     client.communicate()
     assert container.status == "running"
     os.kill(container.pid, signal.SIGKILL)
-    eventually(lambda: not (engine.data_root / "containers" / container.id).exists())  # nobody asks the engine
+    eventually(lambda: not (engine.data_root / "containers" / container.id).exists())  # no command looks at it
     eventually(lambda: not engine.volumes.list())
     assert not Path("/sys/fs/cgroup/pids/labctr", container.id).exists()
 
 
-def test_a_container_whose_client_was_killed_is_noted_down_at_its_end(
+def test_the_exit_of_a_container_whose_client_was_killed_is_recorded(
     engine: Engine, image: Image, command: list[str]
 ) -> None:
     client, container = foreground(engine, command, "busybox:1", *FOREVER)
@@ -595,7 +599,7 @@ def test_a_volume_without_a_name_does_not_outlive_a_killed_create_or_remove(
     assert again.fsck() == []
 
 
-def test_the_client_learns_the_status_also_when_somebody_else_notes_the_end_first(
+def test_the_client_gets_the_status_although_another_process_records_the_exit_first(
     engine: Engine, image: Image, command: list[str]
 ) -> None:
     client, container = foreground(engine, command, "--rm", "busybox:1", *OBEDIENT)
@@ -605,36 +609,31 @@ def test_the_client_learns_the_status_also_when_somebody_else_notes_the_end_firs
     os.kill(process, signal.SIGTERM)
     eventually(lambda: not engine.containers.list(all=True))
     client.send_signal(signal.SIGCONT)
-    assert client.wait(30) == 7
+    assert client.wait(PATIENCE) == 7
     client.communicate()
 
 
 def processes(engine: Engine, pid: int) -> list[int]:
-    """A process and all below it, and those that name this engine: monitors, runc, exit commands."""
+    """Return a process, its descendants, and those that name this engine: monitors, runc, exit commands."""
     found = [pid]
     for one in found:
         with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{one}/task").iterdir():
                 found += [int(child) for child in (thread / "children").read_text().split()]
-    places = (str(engine.run_root).encode(), str(engine.data_root).encode())
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            command = path.read_bytes()
-            if any(place in command for place in places):
-                found.append(int(path.parent.name))
-    return sorted(set(found) - {os.getpid()})
+    named = {*pids(str(engine.run_root)), *pids(str(engine.data_root))}
+    return sorted({*found, *named} - {os.getpid()})
 
 
 @pytest.mark.parametrize("victim", ["engine", "anything"])
-def test_a_run_killed_at_any_moment_is_told_truthfully_and_leaves_nothing(
-    engine: Engine, image: Image, command: list[str], kills: int, seed: int, victim: str
+def test_a_run_killed_at_any_moment_is_reported_truthfully_and_leaves_nothing(
+    engine: Engine, image: Image, command: list[str], seed: int, victim: str, *, stress: bool
 ) -> None:
-    """kills // 2 times each; what is left of mounts, veths, cgroups and monitors the engine's fixture finds."""
+    """The engine's fixture finds mounts, veths, cgroups and monitors that are left."""
     sys.stdout.write(f"--seed {seed}\n")
     chance = random.Random(seed)
     engine.networks.create("lab")
     seen = set()
-    for _ in range(kills // 2):
+    for _ in range(100 if stress else 4):
         words = ["run", *chance.choice([["-d"], ["--rm"], ["-d", "--rm", "--network", "lab"]]), "-P", "--expose", "80"]
         starter = subprocess.Popen(
             [*command, *words, "busybox:1", *FOREVER],
@@ -658,7 +657,7 @@ def test_a_run_killed_at_any_moment_is_told_truthfully_and_leaves_nothing(
             container.remove(force=True)
         starter.kill()
         starter.wait()
-    Engine(engine.data_root)  # whoever comes next clears what killed ones left
+    Engine(engine.data_root)  # the next engine removes what killed ones left
     for container in engine.containers.list(all=True):
         container.remove(force=True)
     assert engine.fsck() == []
@@ -668,7 +667,7 @@ def test_a_run_killed_at_any_moment_is_told_truthfully_and_leaves_nothing(
 
 
 def _is_its_process(pid: int) -> bool:
-    """Whether a container's first process is what it is said to be, or has ended since; at first it is the runtime."""
+    """Return whether a pid is a container's first process, or has exited since; at first it is the runtime."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -677,16 +676,16 @@ def _is_its_process(pid: int) -> bool:
 
 
 KILLED_RUNTIME = """#!/bin/sh
-# The real one does its work; then it is as if somebody had killed it before it could say so.
+# The real one does its work; then this process is killed before it could report that.
 case " $* " in
-    *" {action} "*) {runc} "$@" & sleep 0.3; kill -9 $$ ;;
+    *" {action} "*) {runc} "$@" & wait $!; kill -9 $$ ;;
     *) exec {runc} "$@" ;;
 esac
 """
 
 
 @pytest.mark.parametrize("action", ["create", "exec"])
-def test_a_runtime_that_was_killed_holds_nobody_up(
+def test_a_runtime_that_was_killed_does_not_block_its_caller(
     engine: Engine, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     fake = tmp_path / "bin/runc"
@@ -696,12 +695,11 @@ def test_a_runtime_that_was_killed_holds_nobody_up(
     container = engine.containers.create(image, ["sleep", "1000"], network_mode="none")
     if action == "exec":
         container.start()
-    began = time.monotonic()
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+        attempt = container.start if action == "create" else partial(container.exec_run, ["sleep", "100"])
         with pytest.raises(RuntimeFailed, match="the runtime was killed"):
-            _ = container.start() if action == "create" else container.exec_run(["sleep", "100"])
-    assert time.monotonic() - began < 60
+            attempt()
     if action == "create":
         assert container.status == "created"
         container.start()

@@ -1,4 +1,7 @@
-"""Every option of `run`: recorded under Docker's field names, and in effect inside the container."""
+"""Every option of `run`: recorded under Docker's field names, and in effect inside the container.
+
+All tests use one engine, which after each of them has the image busybox:1 and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.formats.bundle import ALL_CAPABILITIES
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.shared_engine
 
 FOREVER = ["sleep", "1000"]
 MIB = 1 << 20
@@ -26,13 +31,12 @@ MIB = 1 << 20
 
 def output(engine: Engine, image: Image, script: str, **options: Any) -> str:
     options = {"network_mode": "none", **options}
-    text: bytes = engine.containers.run(image, ["sh", "-c", script], remove=True, **options)
-    return text.decode()
+    return engine.containers.run(image, ["sh", "-c", script], remove=True, **options).decode()
 
 
 def start(engine: Engine, image: Image, **options: Any) -> Container:
-    container: Container = engine.containers.run_detached(image, FOREVER, **{"network_mode": "none", **options})
-    return container
+    options = {"network_mode": "none", **options}
+    return engine.containers.run_detached(image, FOREVER, **options)
 
 
 def host_config(engine: Engine, image: Image, **options: Any) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def host_config(engine: Engine, image: Image, **options: Any) -> dict[str, Any]:
 # -- what is refused ---------------------------------------------------------------------------
 
 
-def test_a_terminal_is_nothing_that_an_image_hands_on(engine: Engine, image: Image) -> None:
+def test_commit_does_not_store_the_terminal_and_streams_in_the_image(engine: Engine, image: Image) -> None:
     first = engine.containers.create(image, "true", tty=True, stdin_open=True, attach=["stdout"], domainname="d.test")
     made = engine.containers.create(first.commit(), "true").attrs["Config"]
     assert [made[name] for name in ("Tty", "OpenStdin", "StdinOnce", "AttachStdout")] == [False] * 4
@@ -113,7 +117,7 @@ def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> Non
         ({"volumes": ["/tmp:/x", "/etc:/x"]}, "Duplicate mount point: /x"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_with_a_hint(
+def test_an_invalid_value_is_refused_with_a_hint(
     engine: Engine, image: Image, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidInput, match=words) as caught:
@@ -122,7 +126,7 @@ def test_a_value_that_cannot_be_is_refused_with_a_hint(
     assert engine.containers.list(all=True) == []
 
 
-def test_a_mode_that_names_no_container_or_network_is_not_found(engine: Engine, image: Image) -> None:
+def test_a_mode_with_an_unknown_container_or_network_is_not_found(engine: Engine, image: Image) -> None:
     for options in ({"network_mode": "container:x"}, {"pid_mode": "container:x"}, {"volumes_from": ["x"]}):
         with pytest.raises(ContainerNotFound):
             engine.containers.create(image, FOREVER, **options)
@@ -133,7 +137,7 @@ def test_a_mode_that_names_no_container_or_network_is_not_found(engine: Engine, 
 # -- the default -------------------------------------------------------------------------------
 
 
-def test_inspect_has_dockers_fields_where_nobody_asked_for_anything(engine: Engine, image: Image) -> None:
+def test_inspect_has_dockers_fields_without_any_option(engine: Engine, image: Image) -> None:
     host = engine.containers.create(image, FOREVER).attrs["HostConfig"]
     assert (host["Privileged"], host["ReadonlyRootfs"], host["IpcMode"]) == (False, False, "private")
     assert (host["CapAdd"], host["SecurityOpt"], host["Binds"], host["Devices"]) == (None, None, None, [])
@@ -217,7 +221,7 @@ def test_privileged_hides_nothing_and_allows_all(engine: Engine, image: Image) -
     assert "mounted" not in output(engine, image, "mount -t tmpfs none /tmp && echo mounted; true")
 
 
-def test_a_device_of_the_host_is_there_with_the_rights_asked_for(engine: Engine, image: Image) -> None:
+def test_a_device_of_the_host_has_the_requested_permissions(engine: Engine, image: Image) -> None:
     node = engine.data_root / "node"
     os.mknod(node, 0o660 | stat.S_IFCHR, os.stat("/dev/fuse").st_rdev)
     script = "(: < /dev/mine) && echo open; (: > /dev/mine) 2>/dev/null || echo denied"
@@ -234,7 +238,7 @@ def test_a_device_of_the_host_is_there_with_the_rights_asked_for(engine: Engine,
 # -- limits ------------------------------------------------------------------------------------
 
 
-def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
+def test_limits_are_set_in_the_cgroup(engine: Engine, image: Image) -> None:
     container = start(
         engine,
         image,
@@ -263,7 +267,7 @@ def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
     assert list(found.values()) == [str(64 * MIB), str(128 * MIB), str(32 * MIB), "25000", "300", "0", "25"]
 
 
-def test_a_disk_is_read_and_written_as_slowly_as_asked_for(engine: Engine, image: Image) -> None:
+def test_block_io_limits_are_set_in_the_cgroup(engine: Engine, image: Image) -> None:
     disk = next(str(path) for path in Path("/dev").iterdir() if path.is_block_device())
     container = start(
         engine,
@@ -282,7 +286,7 @@ def test_a_disk_is_read_and_written_as_slowly_as_asked_for(engine: Engine, image
             output(engine, image, "true", device_read_bps=[{"Path": path, "Rate": 1}])
 
 
-def test_a_cgroup_can_be_in_another_one_and_is_measured_and_removed_there(engine: Engine, image: Image) -> None:
+def test_a_cgroup_parent_holds_the_containers_cgroup_until_its_removal(engine: Engine, image: Image) -> None:
     parent = Path(f"/sys/fs/cgroup/memory/labctr-class-{os.getpid()}")
     container = start(engine, image, cgroup_parent=parent.name, mem_limit="64m", oom_kill_disable=True)
     try:
@@ -297,16 +301,18 @@ def test_a_cgroup_can_be_in_another_one_and_is_measured_and_removed_there(engine
             directory.rmdir()
 
 
-def test_the_kernels_files_are_hidden_as_asked_for(engine: Engine, image: Image) -> None:
+def test_masked_and_readonly_paths_can_be_chosen(engine: Engine, image: Image) -> None:
     script = "cat /proc/version; (: > /proc/sys/kernel/domainname) 2>/dev/null && echo writable"
     assert output(engine, image, script, masked_paths=["/proc/version"], readonly_paths=[]) == "writable\n"
     assert "Linux" in output(engine, image, f"{script}; true", masked_paths=[])
 
 
-def test_a_container_that_takes_too_much_memory_is_killed_and_inspect_says_so(engine: Engine, image: Image) -> None:
+def test_a_container_that_exceeds_its_memory_limit_is_killed_and_inspect_reports_it(
+    engine: Engine, image: Image
+) -> None:
     container = engine.containers.create(image, ["sh", "-c", "tail /dev/zero"], mem_limit="16m", network_mode="none")
     container.start()
-    assert container.wait(30) == 137
+    assert container.wait(PATIENCE) == 137
     assert container.attrs["State"]["OOMKilled"] is True
 
 
@@ -362,7 +368,7 @@ def test_processes_of_another_container_are_seen_and_killed_with_it(engine: Engi
     assert engine.containers.get("first").status == "running"
 
 
-def test_ipc_is_shared_only_with_who_offers_it(engine: Engine, image: Image) -> None:
+def test_ipc_is_shared_only_if_the_container_is_shareable(engine: Engine, image: Image) -> None:
     start(engine, image, name="closed")
     with pytest.raises(Conflict, match="non-shareable IPC"):
         start(engine, image, ipc_mode="container:closed")
@@ -377,7 +383,7 @@ def test_the_hosts_uts_namespace_has_the_hosts_name(engine: Engine, image: Image
     assert text.split() == ["web", "lab.example"]
 
 
-def test_a_container_in_anothers_network_has_its_name_and_hosts(engine: Engine, image: Image) -> None:
+def test_a_container_in_another_ones_network_has_its_hostname_and_hosts_file(engine: Engine, image: Image) -> None:
     start(engine, image, name="first", network_mode="bridge", extra_hosts={"db": "10.9.9.9"})
     text = output(engine, image, "hostname; cat /etc/hosts", network_mode="container:first")
     assert "10.9.9.9\tdb" in text
@@ -416,7 +422,7 @@ def test_more_groups_are_added_by_name_or_number(engine: Engine, image: Image) -
         output(engine, image, "true", group_add=["nothing"])
 
 
-def test_resolv_conf_and_hosts_are_as_asked_for(engine: Engine, image: Image) -> None:
+def test_resolv_conf_and_hosts_hold_the_requested_entries(engine: Engine, image: Image) -> None:
     text = output(
         engine,
         image,
@@ -438,13 +444,13 @@ def test_resolv_conf_and_hosts_are_as_asked_for(engine: Engine, image: Image) ->
 # -- files -------------------------------------------------------------------------------------
 
 
-def test_a_read_only_root_can_only_be_written_where_something_is_mounted(engine: Engine, image: Image) -> None:
+def test_a_read_only_root_is_writable_only_below_mounts(engine: Engine, image: Image) -> None:
     script = "touch /x 2>/dev/null || echo no; touch /scratch/x && echo yes; touch /dev/shm/x && echo yes"
     assert output(engine, image, script, read_only=True, tmpfs={"/scratch": ""}).split() == ["no", "yes", "yes"]
     assert host_config(engine, image, read_only=True)["ReadonlyRootfs"] is True
 
 
-def test_a_tmpfs_has_the_options_given_and_dockers_otherwise(engine: Engine, image: Image) -> None:
+def test_a_tmpfs_has_the_given_options_and_dockers_defaults(engine: Engine, image: Image) -> None:
     text = output(engine, image, "grep -E ' /(a|b) ' /proc/mounts", tmpfs={"/a": "", "/b": "size=64k,mode=700,exec"})
     plain, own = text.splitlines()
     assert {"rw", "nosuid", "nodev", "noexec"} <= set(plain.split()[3].split(","))
@@ -457,7 +463,7 @@ def test_a_tmpfs_has_the_options_given_and_dockers_otherwise(engine: Engine, ima
     assert container.attrs["Mounts"] == []
 
 
-def test_shared_memory_is_as_large_as_asked_for(engine: Engine, image: Image) -> None:
+def test_shared_memory_has_the_requested_size(engine: Engine, image: Image) -> None:
     size = "df -k /dev/shm | tail -1"
     assert output(engine, image, size).split()[1] == "65536"
     assert output(engine, image, size, shm_size="8m").split()[1] == "8192"
@@ -467,11 +473,11 @@ def test_shared_memory_is_as_large_as_asked_for(engine: Engine, image: Image) ->
 # -- the log -----------------------------------------------------------------------------------
 
 
-def test_a_log_stays_as_small_as_asked_for(engine: Engine, image: Image) -> None:
+def test_a_log_stays_below_its_maximum_size(engine: Engine, image: Image) -> None:
     config = {"Type": "k8s-file", "Config": {"max-size": "20k"}}
     container = engine.containers.create(image, ["seq", "20000"], log_config=config, network_mode="none")
     container.start()
-    container.wait(30)
+    container.wait(PATIENCE)
     assert Path(container.attrs["LogPath"]).stat().st_size <= 20 * 1024
     assert container.logs().endswith(b"20000\n")
     assert container.attrs["HostConfig"]["LogConfig"] == config
@@ -481,7 +487,7 @@ def test_a_container_without_a_log_runs(engine: Engine, image: Image) -> None:
     assert output(engine, image, "echo hi", log_config={"Type": "none"}) == "hi\n"
 
 
-# -- who is told -------------------------------------------------------------------------------
+# -- records and errors --------------------------------------------------------------------------
 
 
 def test_ports_are_recorded_as_docker_does(engine: Engine, image: Image) -> None:
@@ -503,7 +509,7 @@ def test_a_failed_start_leaves_the_error_and_nothing_else(engine: Engine, image:
     assert "no such file" in container.attrs["State"]["Error"]
 
 
-def test_everything_survives_the_way_to_the_disk_and_back(engine: Engine, image: Image) -> None:
+def test_another_engine_reads_the_same_attributes_from_disk(engine: Engine, image: Image) -> None:
     container = start(
         engine, image, cap_add=["NET_ADMIN"], init=True, shm_size="8m", tmpfs={"/a": ""}, labels={"a": "b"}
     )
@@ -513,7 +519,7 @@ def test_everything_survives_the_way_to_the_disk_and_back(engine: Engine, image:
     os.kill(container.pid, signal.SIGKILL)
 
 
-def test_the_working_directory_is_there_before_the_start(engine: Engine, image: Image) -> None:
+def test_the_working_directory_exists_before_the_start(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, ["pwd"], working_dir="/srv/deep/er", network_mode="none")
     assert [change.path for change in container.diff()] == ["/srv", "/srv/deep", "/srv/deep/er"]
     assert stat.S_ISDIR(container.get_archive("/srv/deep/er")[1].mode)
@@ -523,8 +529,8 @@ def test_the_working_directory_is_there_before_the_start(engine: Engine, image: 
 
 
 def test_a_name_of_several_parts_has_its_first_one_in_the_hosts_file(engine: Engine, image: Image) -> None:
-    told = output(engine, image, "cat /etc/hosts", network_mode="bridge", hostname="box.example.com")
-    assert told.splitlines()[-1].split()[1:] == ["box.example.com", "box"]
+    text = output(engine, image, "cat /etc/hosts", network_mode="bridge", hostname="box.example.com")
+    assert text.splitlines()[-1].split()[1:] == ["box.example.com", "box"]
 
 
 def test_a_tmpfs_may_be_shared_with_later_namespaces(engine: Engine, image: Image) -> None:
@@ -533,7 +539,7 @@ def test_a_tmpfs_may_be_shared_with_later_namespaces(engine: Engine, image: Imag
     assert " shared:" not in output(engine, image, script, tmpfs={"/t": "size=1m"})
 
 
-def test_devices_that_a_driver_is_to_choose_are_missed_at_the_start(engine: Engine, image: Image) -> None:
+def test_a_device_request_fails_at_the_start(engine: Engine, image: Image) -> None:
     request = {"Driver": "", "Count": -1, "Capabilities": [["gpu", "a"], ["b"]]}
     container = engine.containers.create_described(
         image, FOREVER, {"network_mode": "none"}, host_config={"DeviceRequests": [request]}
@@ -544,7 +550,7 @@ def test_devices_that_a_driver_is_to_choose_are_missed_at_the_start(engine: Engi
         container.start()
 
 
-def test_a_log_driver_that_sends_elsewhere_is_missed_at_the_start(engine: Engine, image: Image) -> None:
+def test_a_remote_log_driver_fails_at_the_start(engine: Engine, image: Image) -> None:
     wanted = {"Type": "splunk", "Config": {"splunk-url": "http://logs.test"}}
     container = engine.containers.create(image, FOREVER, log_config=wanted, network_mode="none")
     assert container.attrs["HostConfig"]["LogConfig"] == wanted

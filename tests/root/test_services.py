@@ -1,4 +1,4 @@
-"""Lab 00's daemon and registry: processes beside a notebook that end with it, and a view of what is asked."""
+"""Lab 00's daemon and registry: processes beside a notebook that end with it, and a view of the requests."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from pylab_container.errors import RuntimeFailed
 from pylab_container.notebook import docker_requests, services
 from pylab_container.notebook.lab import Lab
 from pylab_container.notebook.services import Daemon, Registry, Service
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
 def environment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the services and labs set does not outlast the test."""
+    """Undo after the test what the services and labs set."""
     monkeypatch.setenv("LABCTR_ROOT", str(engine.data_root))
     monkeypatch.setenv("LAB", "")
     monkeypatch.setenv("DOCKER_HOST", "")
@@ -57,7 +58,7 @@ def ask(daemon: Daemon, path: str) -> int:
     return answer.status
 
 
-def test_what_clients_ask_is_shown_in_the_order_of_asking(served: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_requests_are_shown_in_their_order(served: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     with served.requests():
         assert [ask(served, path) for path in ("/_ping", "/v1.41/containers/json?all=1", "/nowhere")] == [200, 200, 404]
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -69,21 +70,20 @@ def test_what_clients_ask_is_shown_in_the_order_of_asking(served: Daemon, capsys
     ]
 
 
-def test_a_request_is_shown_that_is_still_being_answered(served: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_request_is_shown_while_it_is_being_answered(served: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     connection = http.client.HTTPConnection("daemon")
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(served.socket))
     with served.requests():
+        # The block ends when all requests in it are answered; on a slow machine this one may be over sooner.
         connection.request("GET", f"/events?since=0&until={time.time() + 1:.3f}")
-        answer = connection.getresponse()  # which has begun
+        answer = connection.getresponse()
     assert capsys.readouterr().out.splitlines()[1].endswith(" 200")
     answer.read()
     connection.close()
 
 
-def test_the_docker_command_is_led_to_the_daemon(
-    served: Daemon, image: Image, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_docker_command_uses_the_daemon(served: Daemon, image: Image, capsys: pytest.CaptureFixture[str]) -> None:
     served.docker("run --rm --network none busybox:1 echo hello")
     printed = capsys.readouterr().out
     assert printed.startswith("$ docker run --rm --network none busybox:1 echo hello\nhello\n")
@@ -164,17 +164,13 @@ def test_a_service_ends_with_the_notebooks_kernel_even_when_that_is_killed(
         path = Path(kernel.stdout.readline().strip())
         assert path.is_socket()
         kernel.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not path.exists()
+    eventually(lambda: not path.exists())
 
 
-def test_a_service_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_does_not_start_reports_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_PATIENCE", 0.5)
     service = Service(["sh", "-c", "echo no room for me >&2; sleep 60"], tmp_path / "log")
-    while not service.log.read_bytes():
-        time.sleep(0.01)
+    eventually(service.log.read_bytes)
     with pytest.raises(RuntimeFailed, match="the service did not start: no room for me"):
         service.await_answer(lambda: False)
 

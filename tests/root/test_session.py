@@ -1,10 +1,11 @@
-"""A docker user's usual life, typed with labctr, on one data root from the first command to the last.
+"""A docker user's usual commands, given to labctr on one data root, from the first to the last.
 
-Each line is (what is typed, what it does). Words in {braces} stand for what an earlier line printed.
-    "text"        it is printed, on standard output, line by line
-    re"…"         (a compiled pattern) it is found in what is printed
-    (1, "text")   it fails with this status, and the text is in what it says about it
-    None          whatever it prints
+They run in this process; test_cli.py runs each command as a process.
+Each line is (command, expectation). Words in {braces} stand for the output of an earlier line.
+    "text"        exactly this is on standard output
+    re"…"         (a compiled pattern) it is found on standard output
+    (1, "text")   the command fails with this status, and the text is in its output or error
+    None          any output
     "name="       before a command: its output is remembered under that name
 """
 
@@ -175,7 +176,7 @@ ENDING: list[tuple[str, Expected]] = [
         "run -d --name sick --health-cmd 'echo >>/c; false' --health-interval 100ms --health-retries 1 base sleep 1000",
         _ID,
     ),
-    # The second check comes when the result of the first is written down.
+    # The second check comes when the result of the first is recorded.
     ("exec sick sh -c 'until [ $(wc -l < /c) -ge 2 ]; do sleep 0.1; done 2> /dev/null'", ""),
     ("ps --filter health=unhealthy --format '{{.Names}} {{.Status}}'", has("^sick Up .* \\(unhealthy\\)$")),
     ("rm -f sick", "sick\n"),
@@ -189,14 +190,14 @@ ENDING: list[tuple[str, Expected]] = [
 
 
 @pytest.mark.usefixtures("image")
-def test_a_session_of_the_docker_commands_usual_life(labctr: Labctr, tmp_path: Path) -> None:
+def test_a_session_of_docker_commands(cli: Labctr, tmp_path: Path) -> None:
     (tmp_path / "context").mkdir()
     (tmp_path / "context" / "Dockerfile").write_text('FROM base\nRUN echo built > /built\nCMD ["cat", "/built"]\n')
     remembered = {"scratch": str(tmp_path)}
     for line, expected in (*BEGINNING, *CONTAINERS, *IMAGES, *VOLUMES, *NETWORKS, *ENDING):
         name, command = _remembered_name(line)
         words = [_filled(word, remembered) for word in shlex.split(command)]
-        done = labctr(*words, check=False)
+        done = cli(*words, check=False)
         _check(line, expected, done.returncode, done.stdout, done.stderr, remembered)
         if name:
             remembered[name] = done.stdout.strip()
@@ -214,12 +215,12 @@ def _filled(text: str, remembered: dict[str, str]) -> str:
 
 
 def _check(line: str, expected: Expected, status: int, output: str, errors: str, remembered: dict[str, str]) -> None:
-    told = f"labctr {line}\nstatus {status}\n{output}{errors}"
+    shown = f"labctr {line}\nstatus {status}\n{output}{errors}"
     if isinstance(expected, tuple):
-        assert (status, expected[1] in output + errors) == (expected[0], True), told
+        assert (status, expected[1] in output + errors) == (expected[0], True), shown
         return
-    assert status == 0, told
+    assert status == 0, shown
     if isinstance(expected, re.Pattern):
-        assert re.search(_filled(expected.pattern, remembered), output, re.MULTILINE), told
+        assert re.search(_filled(expected.pattern, remembered), output, re.MULTILINE), shown
     elif expected is not None:
-        assert output == _filled(expected, remembered), told
+        assert output == _filled(expected, remembered), shown

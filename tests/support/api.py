@@ -1,8 +1,9 @@
-"""Docker's API as a client meets it: requests over a unix socket, and a daemon of ours to send them to."""
+"""Docker's API as clients use it: requests over a unix socket, and a daemon of ours that answers them."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -11,17 +12,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+import termios
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from tests.support.waiting import PATIENCE, eventually
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The answer to a request."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,17 +32,17 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """The body, one JSON document."""
+        """The body as one JSON document."""
         return json.loads(self.body)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """The body, a JSON document a line."""
+        """The body as one JSON document per line."""
         return [json.loads(line) for line in self.body.splitlines()]
 
     @property
     def message(self) -> str:
-        """What an error says."""
+        """The text of an error."""
         return str(self.document["message"])
 
 
@@ -55,14 +58,14 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Api:
-    """Sends requests to a daemon. version: what stands before each path; "" nothing."""
+    """Sends requests to a daemon. version: the prefix of each path, without a v; "" for none."""
 
     def __init__(self, path: Path, version: str = "1.41") -> None:
         self.path = path
         self.version = version
 
     def at(self, version: str) -> Api:
-        """The same in another version."""
+        """Return a client of the same daemon for another version of the API."""
         return Api(self.path, version)
 
     def request(
@@ -73,9 +76,9 @@ class Api:
         *,
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = PATIENCE,
     ) -> Answer:
-        """body: bytes or a file as they are; anything else as JSON. Parameters that are lists are repeated."""
+        """Send bytes or a file as they are, any other body as JSON. Parameters that are lists are repeated."""
         sent, own = body, dict(headers or {})
         if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
             sent = json.dumps(body).encode()
@@ -87,15 +90,15 @@ class Api:
             return Answer(response.status, dict(response.headers), response.read())
 
     def bare(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """A request whose target goes as it is: nothing is quoted, no version is put before it."""
-        connection = _Connection(self.path, 60)
+        """Send a request with exactly this target: nothing is quoted, and no version is added."""
+        connection = _Connection(self.path, PATIENCE)
         with contextlib.closing(connection):
             connection.request(method, target, body, dict(headers))
             response = connection.getresponse()
             return Answer(response.status, dict(response.headers), response.read())
 
     def url(self, path: str, parameters: Mapping[str, Any] | None = None) -> str:
-        """A path with the version before and the parameters behind it."""
+        """Return a path with its version and parameters."""
         query = urlencode({key: _parameter(value) for key, value in (parameters or {}).items()}, doseq=True)
         version = f"/v{self.version}" if self.version else ""
         return f"{version}{quote(path, safe='/%:@')}{'?' if query else ''}{query}"
@@ -109,8 +112,8 @@ class Api:
     def delete(self, path: str, **parameters: Any) -> Answer:
         return self.request("DELETE", path, parameters=parameters)
 
-    def connect(self, timeout: float = 60) -> socket.socket:
-        """A bare connection, for what no library would send."""
+    def connect(self, timeout: float = PATIENCE) -> socket.socket:
+        """Return a bare connection, for requests that no library sends."""
         one = socket.socket(socket.AF_UNIX)
         one.settimeout(timeout)
         try:
@@ -121,7 +124,7 @@ class Api:
         return one
 
     def raw(self, data: bytes, *, until_closed: bool = False) -> bytes:
-        """Send bytes; what comes back at first, or until the other side closes."""
+        """Send bytes, and return the first piece of the answer, or all until the daemon closes the connection."""
         with self.connect() as one:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 one.sendall(data)
@@ -135,8 +138,13 @@ class Api:
 
 
 def _parameter(value: Any) -> Any:
-    """JSON for what HTTP has no form for; {"name": ["x"]} as in filters."""
+    """A parameter that is a document, such as filters, as JSON."""
     return json.dumps(value) if isinstance(value, dict) else value
+
+
+def unread(connection: socket.socket) -> int:
+    """Return how many sent bytes the other side of a unix socket has not read yet (SIOCOUTQ in unix(7))."""
+    return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 class Daemon:
@@ -151,60 +159,69 @@ class Daemon:
         self.start()
 
     def start(self, *options: str) -> None:
-        """Start it, and wait until it says that it serves."""
+        """Start it, and wait until it logs that it serves."""
         with open(self.log, "ab") as log:
             before = self.log.stat().st_size
             self.process = subprocess.Popen(
                 [*self._command, *options], cwd=self._repository, stderr=log, stdout=log, stdin=subprocess.DEVNULL
             )
-        deadline = time.monotonic() + 60
-        while b"serving on" not in self.log.read_bytes()[before:]:
+
+        def serves() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+            return b"serving on" in self.log.read_bytes()[before:]
+
+        eventually(serves)
 
     def stop(self) -> int:
-        """End it as systemd does; its exit status."""
+        """End it as systemd does, and return its exit status."""
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
+
+    def complaints(self) -> list[str]:
+        """The lines of its log, except for the one about its socket."""
+        return [line for line in self.log.read_text().splitlines() if "serving on" not in line]
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the docker command."""
+        """The variables with which the docker command uses this daemon, and its builder."""
         return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "0"}
 
     def docker(
         self, *arguments: str, input: bytes | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """The docker command against it."""
+        """Run the docker command against this daemon; check: it must succeed."""
         done = subprocess.run(
-            ["docker", *arguments], input=input, capture_output=True, env=self.environment, timeout=120, check=False
+            ["docker", *arguments], input=input, capture_output=True, env=self.environment, timeout=300, check=False
         )
         text = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
         assert not check or done.returncode == 0, text.stderr
         return text
 
     def resources(self) -> tuple[int, int]:
-        """Files that it has open, and threads."""
+        """Return the number of its open files, and of its threads."""
         process = Path(f"/proc/{self.process.pid}")
         return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
 
+    def connections(self) -> int:
+        """Return how many connections to its socket it has open: the state SS_CONNECTED in proc_net_unix(5)."""
+        lines = Path("/proc/net/unix").read_text().splitlines()
+        return sum(line.endswith(f" {self.socket}") and line.split()[5] == "03" for line in lines)
+
     def memory(self) -> int:
-        """Its resident memory, in kB."""
+        """Return its resident memory in kB (VmRSS in proc(5))."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
 @contextlib.contextmanager
 def serving(data_root: Path, repository: Path) -> Iterator[Daemon]:
-    """A daemon on a data root while the block runs. In the end it must have said nothing about itself but that."""
+    """Run a daemon on a data root for the block. Its log may then have no line but the one about its socket."""
     directory = Path(tempfile.mkdtemp(prefix="labctr-api-"))  # short: a socket's path has 107 bytes
     daemon = Daemon([sys.executable, "-m", "pylab_container", "--root", str(data_root)], directory, repository)
     try:
         yield daemon
         assert daemon.process.poll() is not None or daemon.stop() == 0
-        said = [line for line in daemon.log.read_text().splitlines() if "serving on" not in line]
-        assert said == [], said
+        assert daemon.complaints() == []
     finally:
         if daemon.process.poll() is None:
             daemon.process.kill()

@@ -16,6 +16,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
+from pylab_container.errors import ImageNotFound
 from pylab_container.host import programs
 from tests.support import leftovers
 from tests.support.api import Daemon, serving
@@ -87,9 +88,42 @@ def engine_on(data_root: Path) -> Iterator[Engine]:
         shutil.rmtree(engine.run_root, ignore_errors=True)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "shared_engine: use the module's engine and daemon, which have busybox:1 and nothing else before each test",
+    )
+
+
+@pytest.fixture(scope="module")
+def module_engine(tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None) -> Iterator[Engine]:
+    """The engine of a module's tests with the mark shared_engine."""
+    with engine_on(tmp_path_factory.mktemp("module") / "root") as engine:
+        yield engine
+
+
+def _empty(engine: Engine) -> None:
+    """Remove what a test made; of its images, all but busybox:1."""
+    for container in engine.containers.list(all=True):
+        container.remove(force=True, v=True)
+    for network in engine.networks.list({"type": "custom"}):
+        network.remove()
+    for volume in engine.volumes.list():
+        volume.remove()
+    for image in engine.images.list():
+        for name in [tag for tag in image.tags if tag != "busybox:1"] or ([] if image.tags else [image.id]):
+            engine.images.remove(name, force=True)
+    engine.prune_builds(all=True)
+
+
 @pytest.fixture
-def engine(tmp_path: Path, nothing_left_behind: None) -> Iterator[Engine]:
-    """An engine on an empty data root."""
+def engine(request: pytest.FixtureRequest, tmp_path: Path, nothing_left_behind: None) -> Iterator[Engine]:
+    """An engine on an empty data root; with the mark shared_engine, the module's, emptied after each test."""
+    if request.node.get_closest_marker("shared_engine"):
+        shared: Engine = request.getfixturevalue("module_engine")
+        yield shared
+        _empty(shared)
+        return
     with engine_on(tmp_path / "root") as engine:
         yield engine
 
@@ -97,7 +131,10 @@ def engine(tmp_path: Path, nothing_left_behind: None) -> Iterator[Engine]:
 @pytest.fixture
 def image(engine: Engine, busybox_tar: Path) -> Image:
     """The image busybox:1 in that engine."""
-    return engine.images.import_(busybox_tar, "busybox:1")
+    try:
+        return engine.images.get("busybox:1")
+    except ImageNotFound:
+        return engine.images.import_(busybox_tar, "busybox:1")
 
 
 @pytest.fixture
@@ -156,8 +193,20 @@ def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Ter
         terminal.close()
 
 
+@pytest.fixture(scope="module")
+def module_daemon(module_engine: Engine, repository: Path) -> Iterator[Daemon]:
+    """The daemon of a module's tests with the mark shared_engine."""
+    with serving(module_engine.data_root, repository) as running:
+        yield running
+
+
 @pytest.fixture
-def daemon(engine: Engine, repository: Path) -> Iterator[Daemon]:
-    """A `labctr daemon` on that engine's data root."""
+def daemon(request: pytest.FixtureRequest, engine: Engine, repository: Path) -> Iterator[Daemon]:
+    """A `labctr daemon` on that engine's data root; with the mark shared_engine, the module's."""
+    if request.node.get_closest_marker("shared_engine"):
+        shared: Daemon = request.getfixturevalue("module_daemon")
+        yield shared
+        assert shared.complaints() == []
+        return
     with serving(engine.data_root, repository) as running:
         yield running

@@ -41,9 +41,18 @@ def kill(root: Path, operation: Callable[[Engine], None], delay: float) -> None:
 
 def command_lines() -> Iterator[str]:
     """The command lines of all processes of the machine; their words end with NUL (proc_pid_cmdline(5))."""
+    return (line for _, line in _processes())
+
+
+def pids(words: str) -> list[int]:
+    """The processes whose command line contains words, as with pgrep -f, which not all machines have."""
+    return [pid for pid, line in _processes() if words in line.replace("\0", " ")]
+
+
+def _processes() -> Iterator[tuple[int, str]]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            yield (process / "cmdline").read_text(errors="replace")
+            yield int(process.name), (process / "cmdline").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue  # it exited since the listing
 
