@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import stat
+import sys
 import tarfile
+import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -497,6 +499,11 @@ def test_who_takes_only_a_part_of_an_archive_leaves_nothing(engine: Engine, stop
     stopped.remove(force=True)
 
 
+def unread_bytes(pipe: int) -> int:
+    """The number of bytes that wait in a pipe (FIONREAD, pipe(7))."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image) -> None:
     container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     reading, writing = os.pipe()
@@ -505,10 +512,10 @@ def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image
         thread.start()
         archive = archive_of(("slow", b"x" * 2000, tarfile.REGTYPE))
         sender.write(archive[:1000])
-        time.sleep(0.2)
+        eventually(lambda: unread_bytes(reading) == 0)
         assert _runs(engine, container)
         sender.write(archive[1000:])
         sender.close()
-        thread.join(20)
+        thread.join()
     assert (container.merged / "tmp/slow").read_bytes() == b"x" * 2000
     container.remove(force=True)

@@ -7,9 +7,8 @@ import select
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,14 +56,15 @@ def read(container: Container, path: str) -> str:
     return container.exec_run(["cat", path]).output.decode()
 
 
-def send(container: Container, wire: bytes, *, seconds: float = 20) -> DNSRecord:
-    """What comes back for these bytes, sent from the container's network."""
+def send(container: Container, *wires: bytes, seconds: float = PATIENCE) -> DNSRecord:
+    """The first answer to these datagrams, sent from the container's network."""
 
     def exchange() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
             asker.settimeout(seconds)
             asker.connect(("127.0.0.11", 53))
-            asker.send(wire)
+            for wire in wires:
+                asker.send(wire)
             return asker.recv(65535)
 
     return DNSRecord.parse(inside(container.pid, exchange))
@@ -225,7 +225,7 @@ def test_a_container_may_have_a_name_server_of_its_own(web: Network, start: Star
     with inside(server.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as datagrams:
         datagrams.bind(("0.0.0.0", 53))
         assert lookup(server, "client") == [client.address]
-        datagrams.settimeout(20)
+        datagrams.settimeout(PATIENCE)
         asking = client.exec_create(["nslookup", "client", str(server.address)])
         asking.start_detached()
         assert datagrams.recvfrom(100)[1][0] == client.address
@@ -294,9 +294,9 @@ def test_what_nobody_here_is_called_others_are_asked(
     question.add_ar(EDNS0(udp_len=1400, flags="do"))
     assert str(send(asker, bytes(question.pack())).rr[0].rdata) == "192.0.2.8"
     assert upstream.asked[-1].ar[0].rclass == 1400
-    connect = partial(DNSRecord.question("9.test").send, "127.0.0.11", 53, tcp=True, timeout=10)
+    connect = partial(DNSRecord.question("9.test").send, "127.0.0.11", 53, tcp=True, timeout=PATIENCE)
     assert str(DNSRecord.parse(inside(asker.pid, connect)).rr[0].rdata) == "192.0.2.9"
-    connect = partial(DNSRecord.question("asker").send, "127.0.0.11", 53, tcp=True, timeout=10)
+    connect = partial(DNSRecord.question("asker").send, "127.0.0.11", 53, tcp=True, timeout=PATIENCE)
     assert str(DNSRecord.parse(inside(asker.pid, connect)).rr[0].rdata) == asker.address
 
 
@@ -311,15 +311,15 @@ def test_the_next_server_is_asked_where_one_refuses_or_is_not_there(
 
 def test_silence_ends_and_keeps_nobody_waiting(web: Network, start: Start, gateway: str, upstream: Upstream) -> None:
     asker = start(network="web", dns=[gateway], name="asker")
-    began = time.monotonic()
     with ThreadPoolExecutor(60) as threads:
         silent = [threads.submit(ask, asker, "silent.test") for _ in range(30)]
+        first = wait(silent, return_when=FIRST_COMPLETED).done.pop()
+        # A server that handled one question after the other would have passed on one or two by now.
+        assert len([one for one in upstream.asked if str(one.q.qname) == "silent.test."]) > 2
+        assert first.result().header.rcode == RCODE.SERVFAIL
         loud = {n: threads.submit(ask, asker, f"{n}.test") for n in range(1, 30)}
         assert {n: str(one.result().rr[0].rdata) for n, one in loud.items()} == {n: f"192.0.2.{n}" for n in loud}
-        # Four seconds of silence each, one after the other, would be two minutes: no machine is as slow.
-        assert time.monotonic() - began < 20
         assert {one.result().header.rcode for one in silent} == {RCODE.SERVFAIL}
-    assert time.monotonic() - began < 30
 
 
 def test_single_names_stay_here_where_others_want_dots(
@@ -332,14 +332,12 @@ def test_single_names_stay_here_where_others_want_dots(
     assert upstream.asked == []
 
 
-def test_an_internal_network_asks_nobody_outside(engine: Engine, start: Start) -> None:
+def test_an_internal_network_has_no_way_to_servers_outside(engine: Engine, start: Start) -> None:
     engine.networks.create("inner", internal=True)
     server = start(network="inner", name="server")
     asker = start(network="inner", dns=["192.0.2.1", "192.0.2.2", "192.0.2.3"])
     assert lookup(asker, "server") == [server.address]
-    began = time.monotonic()
     assert ask(asker, "outside.test").header.rcode == RCODE.SERVFAIL
-    assert time.monotonic() - began < 10  # to ask them would take four seconds each
 
 
 def test_a_server_on_the_hosts_loopback_is_asked_from_the_host(
@@ -366,8 +364,9 @@ def test_nonsense_is_not_answered_and_does_no_harm(web: Network, client: Contain
     question = bytes(DNSRecord.question("client").pack())
     answer = bytes(DNSRecord.question("client").reply().pack())
     for wire in (b"", b"x", question[:20], answer, question[:12] + b"\xc0\x0c\x00\x01\x00\x01", os.urandom(500)):
-        with pytest.raises(TimeoutError):
-            send(client, wire, seconds=0.2)
+        # The question behind it is the first that is answered.
+        probe = DNSRecord.question("client")
+        assert send(client, wire, bytes(probe.pack())).header.id == probe.header.id
 
     def half() -> bytes:
         with socket.create_connection(("127.0.0.11", 53), 20) as connection:
@@ -386,8 +385,9 @@ def test_one_process_serves_all_and_goes_with_the_last(engine: Engine, web: Netw
     first, second = start(network="web"), start(network="web")
     assert first.exec_run(["netstat", "-lnu"]).output.count(b"127.0.0.11:") == 1
     pid = resolver(engine)
+    name = first.short_id
     first.remove(force=True)
-    time.sleep(1.5)
+    eventually(lambda: lookup(second, name) == [])
     assert resolver(engine) == pid
     assert lookup(second, second.short_id) == [second.address]
     second.remove(force=True)

@@ -20,6 +20,7 @@ from pylab_container.formats.events import PruneDone
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host.files import locked
 from tests.support.contexts import Context, caches, run
+from tests.support.waiting import eventually
 
 
 def layer(size: int, name: str = "file") -> bytes:
@@ -263,9 +264,8 @@ def test_nothing_is_pruned_from_under_a_build_that_runs(engine: Engine, context:
     folder = context(f"COPY a /a\nENV A=1\nRUN {script}\nRUN cat /a\n", {"a": "1"})
     with ThreadPoolExecutor() as thread, engine.events.collected() as events:
         built = thread.submit(Engine(engine.data_root).images.build, folder, network_mode="none")
-        while not engine.containers.list():
-            assert not built.done(), built.result()
-            time.sleep(0.01)
+        eventually(lambda: engine.containers.list() or built.done())
+        assert not built.done(), built.result()
         assert engine.prune_builds(all=True).deleted == ()
         assert engine.images.prune().deleted == ()
         (engine.containers.list()[0].merged / "looked").touch()

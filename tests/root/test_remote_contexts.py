@@ -9,7 +9,6 @@ import socket
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, RuntimeFailed
 from tests.support.commands import Labctr
 from tests.support.network import free_port
+from tests.support.waiting import eventually
 
 TEXT = b"FROM busybox:1\nLABEL from=elsewhere\n"
 
@@ -97,13 +97,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 def _await(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: socket.create_connection(("127.0.0.1", port)), ignoring=(OSError,)).close()
 
 
 def label(image: Image) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, InvalidInput, LabError
 from pylab_container.host import idmap, linux
 from tests.support.network import free_port, get
+from tests.support.waiting import eventually
 
 DOCKERS_FOURTEEN = "00000000a80425fb"
 
@@ -30,8 +30,8 @@ def run(engine: Engine, image: Image | str, script: str, *, network_mode: str = 
 def up(engine: Engine, image: Image | str, script: str = "sleep 1000", **options: Any) -> Container:
     made = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none", **options)
     assert isinstance(made, Container)
-    while not Path(f"/proc/{made.pid}/cmdline").read_bytes().startswith((b"sh\0", b"sleep\0")):
-        time.sleep(0.01)  # it is the runtime for a moment yet; in the end a shell becomes its last command
+    # The process is the runtime at first; a shell becomes its last command in the end.
+    eventually(lambda: Path(f"/proc/{made.pid}/cmdline").read_bytes().startswith((b"sh\0", b"sleep\0")))
     return made
 
 
@@ -149,8 +149,7 @@ def test_files_of_a_remapped_container_stay_on_the_disk_as_they_are(engine: Engi
         "echo a > /a; chown student /a; mkdir /d; rm /bin/plain; rm -r /home; mkdir /home; stat -c %u / /bin /a /home"
     )
     container = up(engine, image, f"({script}) > /seen 2>&1; sleep 1000", userns_mode="remap")
-    while not (container.upper / "seen").exists() or (container.upper / "seen").read_text().count("\n") < 4:
-        time.sleep(0.01)
+    eventually(lambda: (container.upper / "seen").read_text().count("\n") == 4, ignoring=(FileNotFoundError,))
     assert (container.upper / "seen").read_text().split() == ["0", "0", "1000", "0"]
     assert (container.upper / "a").stat().st_uid == 1000
     assert (container.upper / "d").stat().st_uid == 0
@@ -163,12 +162,10 @@ def test_files_of_a_remapped_container_stay_on_the_disk_as_they_are(engine: Engi
 
 def test_a_remapped_container_starts_again_and_leaves_nothing(engine: Engine, image: Image) -> None:
     container = up(engine, image, "echo again >> /times; sleep 1000", userns_mode="remap")
-    while container.exec_run(["cat", "/times"]).output != b"again\n":
-        time.sleep(0.01)
+    eventually(lambda: container.exec_run(["cat", "/times"]).output == b"again\n")
     container.stop(timeout=0)
     container.start()
-    while container.exec_run(["cat", "/times"]).output != b"again\nagain\n":
-        time.sleep(0.01)
+    eventually(lambda: container.exec_run(["cat", "/times"]).output == b"again\nagain\n")
     container.remove(force=True)
     assert not (engine.run_root / "mapped").exists()
     assert str(engine.run_root) not in Path("/proc/self/mountinfo").read_text()
@@ -222,8 +219,7 @@ def test_devices_and_published_ports_work_in_a_remapped_container(engine: Engine
 
 def test_shared_memory_of_a_remapped_container_is_its_own_and_others_may_join(engine: Engine, image: Image) -> None:
     owner = up(engine, image, "echo one > /dev/shm/file; sleep 1000", userns_mode="remap", ipc_mode="shareable")
-    while owner.exec_run(["cat", "/dev/shm/file"]).output != b"one\n":
-        time.sleep(0.01)
+    eventually(lambda: owner.exec_run(["cat", "/dev/shm/file"]).output == b"one\n")
     assert owner.exec_run(["stat", "-c", "%u", "/dev/shm/file"]).output == b"0\n"
     assert run(engine, image, "cat /dev/shm/file", ipc_mode=f"container:{owner.id}") == "one\n"
     with pytest.raises(Conflict, match="IPC namespace"):
@@ -240,8 +236,7 @@ def test_the_network_works_in_a_remapped_container(engine: Engine, image: Image)
 @pytest.mark.parametrize("terminal", ["running", "stopped"])
 def test_cp_keeps_owners_of_a_remapped_container(engine: Engine, image: Image, terminal: str) -> None:
     container = up(engine, image, "echo a > /a; chown student /a; echo done > /done; sleep 1000", userns_mode="remap")
-    while not (container.upper / "done").exists():
-        time.sleep(0.01)
+    eventually((container.upper / "done").exists)
     if terminal == "stopped":
         container.stop(timeout=0)
     with tarfile.open(fileobj=io.BytesIO(b"".join(container.get_archive("/a")[0]))) as archive:
