@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import itertools
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -310,8 +312,56 @@ def their_import_memory(docker: Docker, tar: Path) -> float:
     return float(peak) * 1024
 
 
+class Listing:
+    """Both daemons with three running containers each, made at the first measurement."""
+
+    names = ("listed1", "listed2", "listed3")
+
+    def __init__(self, lab: Lab, docker: Docker) -> None:
+        self.sides: tuple[Lab, Docker] = (lab, docker)
+        self.sockets = {id(lab): lab.scratch / "labctr-socket", id(docker): lab.scratch / "socket"}
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def timed(self, side: Side) -> float:
+        """Seconds for 500 requests for the list of containers, on one connection."""
+        if self.daemon is None:
+            self._start()
+        connection = http.client.HTTPConnection("daemon")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.connect(str(self.sockets[id(side)]))
+            started = time.perf_counter()
+            for _ in range(500):
+                connection.request("GET", "/v1.41/containers/json")
+                answer = connection.getresponse()
+                if answer.status != 200 or len(json.loads(answer.read())) != len(self.names):
+                    raise SystemExit(f"daemon-list: status {answer.status}")
+            return time.perf_counter() - started
+
+    def _start(self) -> None:
+        lab, _ = self.sides
+        for number in range(2 * len(self.names)):
+            side, name = self.sides[number % 2], self.names[number // 2]
+            timed(side, "run", "-d", "--name", name, "bench:base", "sleep", "1000")
+        path = self.sockets[id(lab)]
+        self.daemon = subprocess.Popen(
+            [*lab.command, "daemon", "-H", f"unix://{path}"], env=lab.environment, stderr=subprocess.DEVNULL
+        )
+        while not path.exists():
+            if self.daemon.poll() is not None:
+                raise SystemExit("labctr daemon did not start")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        if self.daemon is not None:
+            self.daemon.terminate()
+            self.daemon.wait(60)
+            for side in self.sides:
+                timed(side, "rm", "-f", *self.names)
+
+
 def benchmarks(
-    lab: Lab, docker: Docker, tar: Path, fresh: Fresh, maker: Lab, registries: Registries
+    lab: Lab, docker: Docker, tar: Path, fresh: Fresh, maker: Lab, registries: Registries, listing: Listing
 ) -> list[Benchmark]:
     number, buildah = itertools.count(), Buildah(lab.scratch, tar)
     seven = context_of(lab.scratch, "seven", SEVEN_STEPS, 0)
@@ -338,12 +388,13 @@ def benchmarks(
             lambda: timed_addition(lab, many, number),
             lambda: timed_addition(docker, many, number),
         ),
+        Benchmark("daemon-list", "s", lambda: listing.timed(lab), lambda: listing.timed(docker)),
     ]
 
 
-NAMES = ("import", "commit", "save", "load", "pull", "push", "memory")
+NAMES: tuple[str, ...] = ("import", "commit", "save", "load", "pull", "push", "memory")
 NAMES += ("run", "run-from-notebook", "run-without-network")
-NAMES += ("build", "build-buildah", "build-cached", "build-10000-files")
+NAMES += ("build", "build-buildah", "build-cached", "build-10000-files", "daemon-list")
 
 
 def pairs(benchmark: Benchmark, count: int) -> list[tuple[float, float]]:
@@ -411,9 +462,10 @@ def main() -> None:
     ]
     print(*lines, sep="\n", flush=True)
     with both(tar) as (lab, docker):
-        fresh, maker = Fresh(tar, lab.scratch), Lab(lab.scratch, root="maker")
-        with Registries.running(lab, docker, maker, fresh) as registries:
-            for benchmark in benchmarks(lab, docker, tar, fresh, maker, registries):
+        fresh, maker, listing = Fresh(tar, lab.scratch), Lab(lab.scratch, root="maker"), Listing(lab, docker)
+        with Registries.running(lab, docker, maker, fresh) as registries, contextlib.ExitStack() as stack:
+            stack.callback(listing.stop)
+            for benchmark in benchmarks(lab, docker, tar, fresh, maker, registries, listing):
                 if not chosen.names or benchmark.name in chosen.names:
                     lines.append(row(benchmark, pairs(benchmark, chosen.pairs)))
                     print(lines[-1], flush=True)

@@ -1,4 +1,7 @@
-"""`labctr daemon`: its life, its socket, and what it tells about itself."""
+"""`labctr daemon`: its start and end, its socket, and its answers about itself.
+
+Tests that only ask share the module's daemon; those that end it have one of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,12 @@ import http.server
 import io
 import os
 import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import tarfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,22 +25,27 @@ import pytest
 from pylab_container import Engine
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
 from pylab_container.engine.containers import lifetime
+from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
 from tests.support.api import Api, Daemon, serving
 from tests.support.network import free_port
-from tests.support.waiting import eventually
+from tests.support.processes import kill_container
+from tests.support.waiting import PATIENCE, eventually
+
+shared = pytest.mark.shared_engine
 
 
 def _run(command: list[str], *arguments: str, repository: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*command, "daemon", *arguments], cwd=repository, capture_output=True, text=True, timeout=60, check=False
+        [*command, "daemon", *arguments], cwd=repository, capture_output=True, text=True, timeout=300, check=False
     )
 
 
 # -- life ---------------------------------------------------------------------------------------
 
 
+@shared
 def test_a_ping_is_answered_with_the_version_in_its_headers(daemon: Daemon) -> None:
     got, head = daemon.api.at("").get("/_ping"), daemon.api.at("").request("HEAD", "/_ping")
     assert (got.status, got.body, head.status, head.body) == (200, b"OK", 200, b"")
@@ -48,7 +54,7 @@ def test_a_ping_is_answered_with_the_version_in_its_headers(daemon: Daemon) -> N
     assert got.headers["Builder-Version"] == "1"
 
 
-def test_sigterm_ends_it_with_status_0_and_the_socket_is_gone(daemon: Daemon) -> None:
+def test_sigterm_ends_it_with_status_0_and_removes_the_socket(daemon: Daemon) -> None:
     assert daemon.stop() == 0
     assert not daemon.socket.exists()
 
@@ -57,25 +63,23 @@ def test_sigterm_ends_it_although_clients_hold_streams_and_idle_connections(daem
     with daemon.api.connect() as stream, daemon.api.connect():
         stream.sendall(b"GET /v1.41/events HTTP/1.1\r\nHost: d\r\n\r\n")
         assert b"200 OK" in stream.recv(1000)
-        begun = time.monotonic()
-        assert daemon.stop() == 0
-        assert time.monotonic() - begun < 30  # two seconds are theirs; a stream alone would never end
+        assert daemon.stop() == 0  # a stream alone would never end
 
 
 def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, image: Image, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM busybox:1\nRUN sleep 100\n")
+    (tmp_path / "Dockerfile").write_text("FROM busybox:1\nRUN sleep 1000\n")
     with subprocess.Popen(
         ["docker", "build", str(tmp_path)], env=daemon.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as client:
         eventually(engine.containers.list)
         assert daemon.stop() == 0
         assert engine.containers.list(all=True) == []
-        assert client.wait(60) != 0
+        assert client.wait(PATIENCE) != 0
 
 
 @pytest.fixture
 def slow_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A runtime, found before the real one, that takes its time to kill."""
+    """A runtime, found before the real one, that takes longer to kill than the daemon waits for requests (3 s)."""
     (tmp_path / "slow").mkdir()
     script = f'#!/bin/sh\ncase " $* " in *" kill "*) sleep 4;; esac\nexec {programs.find("runc")} "$@"\n'
     (tmp_path / "slow/runc").write_text(script)
@@ -86,7 +90,7 @@ def slow_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_command_of_a_build_ends_with_the_daemon_also_on_a_slow_machine(
     slow_kills: None, daemon: Daemon, engine: Engine, image: Image, tmp_path: Path
 ) -> None:
-    text = b"FROM busybox:1\nRUN sleep 100\n"
+    text = b"FROM busybox:1\nRUN sleep 1000\n"
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         entry = tarfile.TarInfo("Dockerfile")
@@ -100,12 +104,12 @@ def test_the_command_of_a_build_ends_with_the_daemon_also_on_a_slow_machine(
     assert engine.containers.list(all=True) == []
 
 
-# -- what lies elsewhere ------------------------------------------------------------------------
+# -- contexts from servers ---------------------------------------------------------------------
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
-    """The address of a server with a Dockerfile, and with a context in which it has another name."""
+    """The address of a server with a Dockerfile, and with an archive whose Dockerfile has another name."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/Dockerfile").write_text("FROM busybox:1\nLABEL of=file\n")
     with tarfile.open(tmp_path / "site/context.tar.gz", "w:gz") as archive:
@@ -124,9 +128,10 @@ def site(tmp_path: Path) -> Iterator[str]:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nobody reads it."""
+        """Print nothing."""
 
 
+@shared
 @pytest.mark.parametrize(
     ("path", "parameters", "of"),
     [
@@ -144,6 +149,7 @@ def test_a_build_may_name_its_context(
     assert engine.images.get("remote:1").labels == {"of": of}
 
 
+@shared
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
@@ -153,7 +159,7 @@ def test_a_build_may_name_its_context(
         ("{site}/x.git#main", 500, "git fetch failed"),
     ],
 )
-def test_a_context_that_is_not_there_is_told_by_the_status(
+def test_a_missing_context_is_reported_by_the_status(
     daemon: Daemon, site: str, path: str, status: int, words: str
 ) -> None:
     answer = daemon.api.post("/build", remote=path.format(site=site))
@@ -161,12 +167,13 @@ def test_a_context_that_is_not_there_is_told_by_the_status(
     assert words in answer.message
 
 
-def test_an_import_that_fails_is_told_by_the_status(daemon: Daemon, site: str) -> None:
+@shared
+def test_a_failed_import_is_reported_by_the_status(daemon: Daemon, site: str) -> None:
     assert daemon.api.post("/images/create", fromSrc=f"{site}/nosuch").status == 404
     assert daemon.api.post("/images/create", fromSrc=f"{site.removeprefix('http://')}/nosuch").status == 404
 
 
-# -- and its end --------------------------------------------------------------------------------
+# -- starting again ---------------------------------------------------------------------------
 
 
 def test_containers_run_on_without_it_and_are_found_again(daemon: Daemon, engine: Engine, image: Image) -> None:
@@ -186,37 +193,29 @@ def test_restart_policies_hold_over_a_reboot(
     engine: Engine, image: Image, repository: Path, policy: str, end: str, comes_up: str
 ) -> None:
     container = engine.containers.run_detached(image, ["sleep", "100"], restart_policy={"Name": policy})
+    witness = engine.containers.run_detached(image, ["sleep", "100"], restart_policy={"Name": "always"})
     if end == "stop":
         container.stop(timeout=0)
-    else:  # as a reboot ends it: monitor and all, and nothing in /run
-        record = container.record
-        engine.records.update(record, restart_count=3)
-        for pid in _monitor_and_process(container.id, record.pid):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(lifetime.bundle_directory(engine, container.id))
+    else:
+        engine.records.update(container.record, restart_count=3)
+        _end_as_a_reboot(engine, container)
+    _end_as_a_reboot(engine, witness)
     with serving(engine.data_root, repository):
-        eventually(lambda: (container.status == "running") is (comes_up == "comes up"))
+        eventually(lambda: witness.status == "running")  # the daemon has looked at all containers
+        if comes_up == "comes up":
+            eventually(lambda: container.status == "running")
+    assert container.status == ("running" if comes_up == "comes up" else "exited")
     if comes_up == "comes up":
         assert container.record.restart_count == 0  # dockerd counts what the policy did, and not the machine's reboots
 
 
-def _monitor_and_process(container_id: str, pid: int) -> list[int]:
-    monitors = [
-        int(process.name)
-        for process in Path("/proc").glob("[0-9]*")
-        if (words := _words(process)) and Path(words[0]).name == "conmon" and container_id in words
-    ]
-    return [*monitors, pid]
+def _end_as_a_reboot(engine: Engine, container: Container) -> None:
+    """Kill a container with its monitor, and remove its files in /run."""
+    kill_container(engine, container)
+    shutil.rmtree(lifetime.bundle_directory(engine, container.id))
 
 
-def _words(process: Path) -> list[str]:
-    try:
-        return (process / "cmdline").read_text().split("\0")
-    except OSError:
-        return []
-
-
-def test_a_container_that_cannot_start_keeps_the_daemon_from_nothing(
+def test_a_container_that_cannot_start_does_not_stop_the_daemon(
     engine: Engine, image: Image, repository: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -236,17 +235,18 @@ def test_a_container_that_cannot_start_keeps_the_daemon_from_nothing(
 # -- the socket ---------------------------------------------------------------------------------
 
 
-def test_nobody_but_its_owner_and_group_may_use_the_socket(daemon: Daemon) -> None:
+@shared
+def test_only_its_owner_and_group_may_use_the_socket(daemon: Daemon) -> None:
     status = daemon.socket.stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o660, 0, 0)
     os.chmod(daemon.socket.parent, 0o755)
-    with _nobody(), pytest.raises(PermissionError):
+    with _unprivileged(), pytest.raises(PermissionError):
         daemon.api.connect()
 
 
 @contextlib.contextmanager
-def _nobody() -> Iterator[None]:
-    """This process as a user without rights."""
+def _unprivileged() -> Iterator[None]:
+    """Make this process one of the user nobody for the block."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(65534)
@@ -259,12 +259,13 @@ def _nobody() -> Iterator[None]:
         os.setgroups(groups)
 
 
-def test_a_group_may_be_let_in(daemon: Daemon) -> None:
+def test_another_group_may_use_the_socket(daemon: Daemon) -> None:
     daemon.stop()
     daemon.start("--group", "daemon")
     assert daemon.socket.stat().st_gid != 0
 
 
+@shared
 def test_a_second_daemon_on_the_same_socket_is_refused(daemon: Daemon, command: list[str], repository: Path) -> None:
     done = _run(command, "-H", f"unix://{daemon.socket}", repository=repository)
     assert done.returncode == 1
@@ -280,11 +281,12 @@ def test_the_socket_of_a_killed_daemon_is_taken_over(daemon: Daemon) -> None:
     assert daemon.api.get("/_ping").status == 200
 
 
+@shared
 @pytest.mark.parametrize("address", [
     "tcp://0.0.0.0:2375", "tcp://10.0.0.1:2375", "tcp://example.org:2375", "tcp://:2375", "tcp://127.0.0.1:99999",
     "http://127.0.0.1:2375", "unix://", "nonsense", "fd://", "tcp://[::1",
 ])  # fmt: skip
-def test_an_address_that_others_could_reach_or_that_is_none_is_refused(
+def test_an_invalid_address_or_one_that_others_could_reach_is_refused(
     command: list[str], repository: Path, address: str
 ) -> None:
     done = _run(command, "-H", address, repository=repository)
@@ -293,6 +295,7 @@ def test_an_address_that_others_could_reach_or_that_is_none_is_refused(
     assert "Traceback" not in done.stderr
 
 
+@shared
 def test_a_file_in_the_socket_s_place_is_left_alone(command: list[str], repository: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("data")
     done = _run(command, "-H", f"unix://{tmp_path}/precious", repository=repository)
@@ -300,7 +303,9 @@ def test_a_file_in_the_socket_s_place_is_left_alone(command: list[str], reposito
     assert (tmp_path / "precious").read_text() == "data"
 
 
-def test_it_serves_on_loopback_when_asked(engine: Engine, command: list[str], repository: Path, tmp_path: Path) -> None:
+def test_it_serves_on_loopback_if_requested(
+    engine: Engine, command: list[str], repository: Path, tmp_path: Path
+) -> None:
     port = free_port()
     running = Daemon(command, tmp_path, repository)
     try:
@@ -338,9 +343,10 @@ def test_sockets_that_systemd_passes_are_served_and_left_to_it(
     assert path.exists()
 
 
-# -- what it tells about itself -----------------------------------------------------------------
+# -- answers about itself --------------------------------------------------------------
 
 
+@shared
 def test_versions_from_the_oldest_to_the_newest_are_answered_and_no_others(daemon: Daemon) -> None:
     for minor in range(12, 46):
         assert daemon.api.at(f"1.{minor}").get("/version").status == 200
@@ -354,8 +360,11 @@ def test_versions_from_the_oldest_to_the_newest_are_answered_and_no_others(daemo
     assert new.message == f"client version 1.46 is too new. Maximum supported API version is {VERSION}"
 
 
+@shared
 def test_the_docker_command_shows_the_version_and_info(daemon: Daemon, engine: Engine) -> None:
-    assert daemon.docker("version", "--format", "{{.Server.APIVersion}} {{.Client.APIVersion}}").stdout == "1.45 1.45\n"
+    format = "{{.Server.APIVersion}} {{.Client.APIVersion}} {{.Client.DefaultAPIVersion}}"
+    server, client, newest = daemon.docker("version", "--format", format).stdout.split()
+    assert (server, client) == (VERSION, min(VERSION, newest))  # versions from 1.10 to 1.99 are ordered as texts
     shown = daemon.docker("info", "--format", "{{json .}}").stdout
     assert f'"DockerRootDir":"{engine.data_root}"' in shown
     assert "WARNING" not in daemon.docker("info").stderr
@@ -368,7 +377,8 @@ def test_a_data_root_has_one_id_for_ever(daemon: Daemon) -> None:
     assert daemon.api.get("/info").document["ID"] == before
 
 
-def test_the_space_that_is_taken_is_told_by_type_since_1_42(daemon: Daemon, image: Image) -> None:
+@shared
+def test_disk_usage_may_be_limited_to_a_type_since_1_42(daemon: Daemon, image: Image) -> None:
     everything = daemon.api.get("/system/df").document
     assert [one["Id"] for one in everything["Images"]] == [image.id]
     assert everything["LayersSize"] == image.size
@@ -377,7 +387,8 @@ def test_the_space_that_is_taken_is_told_by_type_since_1_42(daemon: Daemon, imag
     assert newer.get("/system/df", type="nonsense").status == 400
 
 
-def test_what_happens_besides_the_daemon_is_seen_by_it_at_once(daemon: Daemon, engine: Engine, image: Image) -> None:
+@shared
+def test_the_daemon_sees_changes_by_other_processes_at_once(daemon: Daemon, engine: Engine, image: Image) -> None:
     engine.images.tag(image, "other:2")
     names = [tag for one in daemon.api.get("/images/json").document for tag in one["RepoTags"]]
     assert names == ["busybox:1", "other:2"]
@@ -386,12 +397,14 @@ def test_what_happens_besides_the_daemon_is_seen_by_it_at_once(daemon: Daemon, e
 SWARM = [("GET", "/swarm"), ("GET", "/nodes"), ("GET", "/services"), ("GET", "/tasks"), ("GET", "/secrets/x")]
 
 
+@shared
 @pytest.mark.parametrize(("method", "path"), SWARM)
-def test_a_swarm_is_said_not_to_be_there(daemon: Daemon, method: str, path: str) -> None:
+def test_swarm_requests_are_refused(daemon: Daemon, method: str, path: str) -> None:
     answer = daemon.api.request(method, path)
     assert (answer.status, answer.message.partition(".")[0]) == (503, "This node is not a swarm manager")
 
 
-def test_there_are_no_plugins(daemon: Daemon) -> None:
+@shared
+def test_no_plugin_is_listed(daemon: Daemon) -> None:
     assert daemon.api.get("/plugins").document == []
     assert daemon.api.get("/plugins/x/json").status == 404
