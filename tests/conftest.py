@@ -25,7 +25,7 @@ settings.load_profile("lab")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--stress", action="store_true", help="kill 200 times instead of 20, compete for a minute, try other examples"
+        "--stress", action="store_true", help="kill 200 times instead of 4, full counts of all loops, other examples"
     )
     parser.addoption(
         "--seed", type=int, default=None, help="of the random moments at which tests kill, to repeat a run"
@@ -53,13 +53,7 @@ def stress(pytestconfig: pytest.Config) -> bool:
 @pytest.fixture(scope="session")
 def kills(pytestconfig: pytest.Config) -> int:
     """How often each operation is killed."""
-    return 200 if pytestconfig.getoption("--stress") else 20
-
-
-@pytest.fixture(scope="session")
-def competing_seconds(pytestconfig: pytest.Config) -> int:
-    """How long processes compete for one data root."""
-    return 60 if pytestconfig.getoption("--stress") else 10
+    return 200 if pytestconfig.getoption("--stress") else 4
 
 
 @pytest.fixture(scope="session")

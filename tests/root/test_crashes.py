@@ -1,7 +1,7 @@
 """SIGKILL at any moment leaves a store that opens, with all that was complete, and whose debris fsck clears.
 
 A child process does one operation over and over and is killed after a random time. The
-seed is printed with a failure; --seed repeats it, --stress kills 200 times instead of 20.
+seed is printed with a failure; --seed repeats it, --stress kills 200 times instead of 4.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,27 @@ from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host import programs
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.shared_engine
+
 SWAP = "while true; do mv d dir; mv link d; mv d link; mv dir d; done"
 """Moves a directory d away and a link into its place, and back, for ever."""
 
-SECONDS = 3
-"""How long a race is run."""
+
+@pytest.fixture
+def rounds(*, stress: bool) -> int:
+    """How often a race with the start of a container is run."""
+    return 30 if stress else 3
+
+
+@pytest.fixture
+def copies(*, stress: bool) -> int:
+    """How often a race with the copy of files is run."""
+    return 200 if stress else 8
 
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Path]:
-    """A directory of the host that nobody may touch or read."""
+    """A directory of the host that no container may change or read."""
     path = tmp_path / "outside"
     path.mkdir()
     (path / "canary").write_text("alive")
@@ -79,6 +89,11 @@ def up(engine: Engine, image: Image, script: str, **options: Any) -> Container:
     return made
 
 
+def swaps(directory: Path) -> bool:
+    """Whether the loop SWAP runs there: the directory is away for half of the time."""
+    return (directory / "dir").exists()
+
+
 # -- mounts ------------------------------------------------------------------------------------
 
 
@@ -108,15 +123,15 @@ def test_a_volume_below_a_link_that_leaves_the_root_takes_no_file_of_the_host(
 
 
 def test_a_link_swapped_while_mounting_leads_nowhere(
-    engine: Engine, image: Image, outside: Path, tmp_path: Path
+    engine: Engine, image: Image, outside: Path, tmp_path: Path, rounds: int
 ) -> None:
     """CVE-2021-30465: one container swaps a link in a volume where another is having something mounted."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source/mark").write_text("mark")
     script = f"cd /v; ln -s /../../../../../..{outside} link; mkdir dir; mv dir d; {SWAP}"
     attacker = up(engine, image, script, volumes=["shared:/v"])
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+    eventually(lambda: swaps(engine.data_root / "volumes/shared/_data"))
+    for _ in range(rounds):
         with contextlib.suppress(LabError):
             seen = run(engine, image, "ls /; cat /*/canary", volumes=["shared:/v", f"{tmp_path}/source:/v/d"])
             assert "alive" not in seen
@@ -124,8 +139,8 @@ def test_a_link_swapped_while_mounting_leads_nowhere(
     attacker.remove(force=True)
 
 
-def test_the_first_filling_of_a_volume_follows_no_link_that_a_container_plants_meanwhile(
-    engine: Engine, hostile: Hostile, outside: Path
+def test_the_first_filling_of_a_volume_follows_no_link_that_a_container_plants_concurrently(
+    engine: Engine, hostile: Hostile, outside: Path, rounds: int
 ) -> None:
     names = [f"d{number}" for number in range(20)]
     image = hostile(files={f"data/{name}/canary": b"dead" for name in names} | {"data/d0/evil": b"dead"})
@@ -136,8 +151,8 @@ def test_the_first_filling_of_a_volume_follows_no_link_that_a_container_plants_m
         f"while true; do for d in {' '.join(names)}; do ln -s {outside} /v/$d; rm -rf /v/$d; done; done 2> /dev/null",
         volumes=["shared:/v"],
     )
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+    eventually(lambda: list(volume.iterdir()))
+    for _ in range(rounds):
         with contextlib.suppress(LabError):
             run(engine, image, "true", volumes=["shared:/data"])
     attacker.remove(force=True)
@@ -212,7 +227,7 @@ def test_a_user_file_that_is_no_file_is_refused_and_never_opened(engine: Engine,
 
 
 def test_a_huge_user_file_is_read_in_part(engine: Engine, hostile: Hostile) -> None:
-    image = hostile(files={"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n" + b"#\n" * (16 << 20)})
+    image = hostile(files={"etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n" + (b"#" * 1023 + b"\n") * (32 << 10)})
     assert run(engine, image, "id -u", user="root") == "0\n"
 
 
@@ -289,14 +304,14 @@ def test_a_container_can_not_replace_the_runtime(engine: Engine, hostile: Hostil
 
 
 def test_what_a_container_swaps_in_a_shared_volume_is_never_a_file_of_the_host(
-    engine: Engine, image: Image, outside: Path, tmp_path: Path
+    engine: Engine, image: Image, outside: Path, copies: int
 ) -> None:
     """cp reads and writes one container's volume while another one swaps a directory in it for a link."""
     script = f"cd /v; ln -s {outside} link; mkdir d; echo own > d/canary; {SWAP}"
     attacker = up(engine, image, script, volumes=["shared:/v"])
     victim = up(engine, image, "sleep 1000", volumes=["shared:/v"])
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+    eventually(lambda: swaps(engine.data_root / "volumes/shared/_data"))
+    for _ in range(copies):
         with contextlib.suppress(LabError):
             pieces, _ = victim.get_archive("/v")
             assert b"alive" not in b"".join(pieces)
@@ -306,12 +321,12 @@ def test_what_a_container_swaps_in_a_shared_volume_is_never_a_file_of_the_host(
 
 
 def test_what_a_container_swaps_in_its_root_is_never_a_file_of_the_host(
-    engine: Engine, image: Image, outside: Path
+    engine: Engine, image: Image, outside: Path, rounds: int
 ) -> None:
     script = f"mkdir /v; cd /v; ln -s {outside} link; mkdir d; echo own > d/canary; {SWAP}"
     attacker = up(engine, image, script)
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
+    eventually(lambda: swaps(attacker.upper / "v"))
+    for _ in range(rounds):
         with contextlib.suppress(LabError):
             assert b"alive" not in b"".join(attacker.get_archive("/v/")[0])
             attacker.put_archive("/v/d", _archive({"new": b"dead"}))

@@ -93,6 +93,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "shared_engine: use the module's engine and daemon, which have busybox:1 and nothing else before each test",
     )
+    config.addinivalue_line("markers", "own_engine: use an engine on an empty data root, also in a module that shares")
+
+
+def _shares(request: pytest.FixtureRequest) -> bool:
+    node = request.node
+    return bool(node.get_closest_marker("shared_engine")) and not node.get_closest_marker("own_engine")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +125,7 @@ def _empty(engine: Engine) -> None:
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, tmp_path: Path, nothing_left_behind: None) -> Iterator[Engine]:
     """An engine on an empty data root; with the mark shared_engine, the module's, emptied after each test."""
-    if request.node.get_closest_marker("shared_engine"):
+    if _shares(request):
         shared: Engine = request.getfixturevalue("module_engine")
         yield shared
         _empty(shared)
@@ -203,7 +209,7 @@ def module_daemon(module_engine: Engine, repository: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def daemon(request: pytest.FixtureRequest, engine: Engine, repository: Path) -> Iterator[Daemon]:
     """A `labctr daemon` on that engine's data root; with the mark shared_engine, the module's."""
-    if request.node.get_closest_marker("shared_engine"):
+    if _shares(request):
         shared: Daemon = request.getfixturevalue("module_daemon")
         yield shared
         assert shared.complaints() == []
