@@ -46,19 +46,20 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
     """The stream's content, whatever it is compressed with.
 
     Reading from the result raises InvalidArchive where the compressed data is damaged
-    or cut off. The stream itself stays open.
+    or cut off. The caller closes the result, as a context manager or with close(); the stream itself stays open.
     """
-    buffered = io.BufferedReader(_Unowned(stream), _BUFFER)
-    found = kind(buffered.peek(6)[:6])
+    buffer = io.BufferedReader(_Unowned(stream), _BUFFER)
+    found = kind(buffer.peek(6)[:6])
+    buffered = cast(BinaryIO, buffer)
     if found == "gzip":
-        return cast(BinaryIO, _Checked(igzip.IGzipFile(fileobj=buffered, mode="rb"), found))
+        return cast(BinaryIO, _Checked(igzip.IGzipFile(fileobj=buffered, mode="rb"), buffered, found))
     if found == "xz":
-        return cast(BinaryIO, _Checked(lzma.LZMAFile(buffered), found))
+        return cast(BinaryIO, _Checked(lzma.LZMAFile(buffered), buffered, found))
     if found == "bzip2":
-        return cast(BinaryIO, _Checked(bz2.BZ2File(buffered), found))
+        return cast(BinaryIO, _Checked(bz2.BZ2File(buffered), buffered, found))
     if found == "zstd":
-        return cast(BinaryIO, _Checked(_ZstdFrames(buffered), found))
-    return cast(BinaryIO, buffered)
+        return cast(BinaryIO, _Checked(_ZstdFrames(buffered), buffered, found))
+    return buffered
 
 
 def compressed(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
@@ -89,7 +90,7 @@ class Limit:
         self._left = self._most = disk.f_bavail * disk.f_frsize * 19 // 20 if most is None else most
 
     def stream(self, stream: BinaryIO) -> BinaryIO:
-        """The same stream, whose reads count. They raise InvalidArchive when it becomes too much."""
+        """A stream that owns this one, and whose reads count. They raise InvalidArchive when it becomes too much."""
         return cast(BinaryIO, _Counted(stream, self._count))
 
     def _count(self, size: int) -> None:
@@ -105,7 +106,8 @@ class Limit:
 class ReadAhead(io.RawIOBase):
     """A stream that a thread reads some pieces ahead: what unpacks it works beside what uses it.
 
-    Use as a context manager. An error of the stream is raised by the read that comes to it.
+    Use as a context manager. An error of the stream is raised by the read that comes to it. The thread closes the
+    stream at its end, which may be after the block: nothing else may close it while the thread reads.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -144,6 +146,7 @@ class ReadAhead(io.RawIOBase):
             except BaseException as error:  # noqa: BLE001 (read() raises it)
                 piece = error
             self._put(piece)
+        self._stream.close()
 
     def _put(self, piece: bytes | BaseException) -> None:
         while not self._closing.is_set():
@@ -165,6 +168,10 @@ class _Counted(io.RawIOBase):
         self._count(len(data))
         return data
 
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
 
 class _Compressor(Protocol):
     def compress(self, data: bytes, /) -> bytes: ...
@@ -174,6 +181,8 @@ class _Compressor(Protocol):
 
 class _Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
 
 
 class _Unowned(io.RawIOBase):
@@ -213,12 +222,16 @@ class _ZstdFrames:
             raise EOFError("the last frame is not complete")
         return b""
 
+    def close(self) -> None:
+        """There is nothing to close but the stream, which belongs to the caller."""
+
 
 class _Checked(io.RawIOBase):
-    """A decompressor whose many error classes are one."""
+    """A decompressor whose many error classes are one. It owns the buffer that the decompressor reads from."""
 
-    def __init__(self, reader: _Readable, name: str) -> None:
+    def __init__(self, reader: _Readable, buffer: BinaryIO, name: str) -> None:
         self._reader = reader
+        self._buffer = buffer
         self._name = name
 
     def readable(self) -> bool:
@@ -231,3 +244,9 @@ class _Checked(io.RawIOBase):
             raise InvalidArchive(
                 f"the {self._name} stream is damaged or cut off: {error}", hint="fetch or make the file again"
             ) from error
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.close()
+            self._buffer.close()
+        super().close()

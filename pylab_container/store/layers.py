@@ -318,9 +318,8 @@ class LayerStore:
         cache_id = secrets.token_hex(32)
         with self._write_set(cache_id) as staging:
             with open(staging / "tar-split.json.gz", "wb") as sink:
-                record = tarsplit.TarSplitWriter(sink)
-                stored = fill(cache_id, record)
-                record.close()
+                with contextlib.closing(tarsplit.TarSplitWriter(sink)) as record:
+                    stored = fill(cache_id, record)
                 sink.flush()
                 os.fsync(sink.fileno())
             chain = chain_id([parent, stored.diff_id]) if parent else stored.diff_id

@@ -43,7 +43,7 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class TarSplitWriter:
-    """Records a tar as it passes by: segments and file contents, in their order."""
+    """Records a tar as it passes by: segments and file contents, in their order. The caller closes it."""
 
     def __init__(self, sink: BinaryIO) -> None:
         # No name and no time in the gzip header: equal layers give equal files.
@@ -82,9 +82,9 @@ class TarSplitWriter:
         self._add(f'{{"type":{FILE},{told},"position":{self._position}}}\n')
 
     def close(self) -> None:
-        """Write what is left. The sink stays open."""
-        self._flush()
-        self._gzip.close()
+        """Write what is left. The sink stays open, and has to be until then."""
+        with self._gzip:
+            self._flush()
 
     def _add(self, line: str) -> None:
         self._position += 1

@@ -13,6 +13,7 @@ registries   Debian's docker-registry on loopback
 faults       a proxy in front of it that fails as networks do
 dockerd      a real dockerd on data roots of the tests' own
 sides        dockerd and our daemon side by side, for the docker command
+executions   which programs of a fresh system the kit starts, for scripts/fresh
 pair         the same request to both, and the difference between the answers
 schema       Docker's own description of its API
 """

@@ -43,7 +43,16 @@ def test_the_hint_for_a_missing_program_names_a_package_that_setup_installs(repo
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/setup", "scripts/test", "scripts/labs", "scripts/jupyter", "scripts/bench", "scripts/leftovers"]
+    "script",
+    [
+        "scripts/setup",
+        "scripts/test",
+        "scripts/labs",
+        "scripts/jupyter",
+        "scripts/bench",
+        "scripts/fresh",
+        "scripts/leftovers",
+    ],
 )
 def test_a_script_is_executable_and_stops_at_the_first_error(repository: Path, script: str) -> None:
     path = repository / script

@@ -537,7 +537,7 @@ def _open_stream(
         text = _limited(whole.read(_LARGEST_DOCKERFILE + 1), DOCKERFILE)
         return OpenedContext(BuildContext(directory), text, DOCKERFILE)
     content = compression.Limit(limit, directory).stream(compression.decompressed(whole))
-    with Extractor(directory, whiteouts=False) as extractor:
+    with content, Extractor(directory, whiteouts=False) as extractor:
         filesystem.extract(TarReader(content), extractor)
     assert dockerfile is None or isinstance(dockerfile, str | Path)
     name = str(dockerfile) if dockerfile else _name_inside(str(directory), None) or DOCKERFILE

@@ -344,9 +344,9 @@ def _is_archive(entry: Entry) -> bool:
     """Whether a file is a tar, compressed or not, found out as Docker does: by its first header."""
     if not stat.S_ISREG(entry.mode):
         return False
-    with open(entry.path, "rb", buffering=0) as file:
+    with open(entry.path, "rb", buffering=0) as file, compression.decompressed(file) as plain:
         try:
-            return next(iter(TarReader(compression.decompressed(file))), None) is not None
+            return next(iter(TarReader(plain)), None) is not None
         except InvalidArchive:
             return False
 
@@ -354,8 +354,9 @@ def _is_archive(entry: Entry) -> bool:
 def _unpack(entry: Entry, tree: _Tree, target: str) -> None:
     """Extract an archive, owners and all, with the destination as its whole world: no link leads out of it."""
     with open(entry.path, "rb", buffering=0) as file, tree.opened(target) as top:
-        archive = TarReader(compression.decompressed(file))
-        with Extractor(Path(f"/proc/self/fd/{top}"), whiteouts=False) as extractor:
+        plain = compression.decompressed(file)
+        archive = TarReader(plain)
+        with plain, Extractor(Path(f"/proc/self/fd/{top}"), whiteouts=False) as extractor:
             for header in archive:
                 _extract(extractor, archive, header, top)
             extractor.finish()

@@ -147,9 +147,10 @@ def put_archive(
     with _waiting_room(engine) as whole:
         shutil.copyfileobj(archive, whole, _PIECE)
         whole.seek(0)
-        members = TarReader(compression.decompressed(whole))
         owner = _user_of(engine, container) if as_user else None
-        put_members(engine, container, path, members, keep_directories=keep_directories, owner=owner)
+        with compression.decompressed(whole) as plain:
+            members = TarReader(plain)
+            put_members(engine, container, path, members, keep_directories=keep_directories, owner=owner)
 
 
 def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:

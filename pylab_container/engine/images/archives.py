@@ -368,7 +368,6 @@ def _load_layer(
     diff_id = ImageConfig.parse(wanted.config).diff_ids[position]
     with files.open(name) as file:
         hashed = _Hashed(file) if blob else None
-        stream = compression.decompressed(cast(BinaryIO, hashed or file))
 
         def check(found: str) -> None:
             if found != diff_id:
@@ -379,7 +378,8 @@ def _load_layer(
             if hashed and hashed.digest() != blob:
                 raise InvalidArchive(f"the blob {name} does not have its own digest", hint="the archive is damaged")
 
-        return engine.layers.register(TarReader(limit.stream(stream)), parent, lease, check=check)
+        with limit.stream(compression.decompressed(cast(BinaryIO, hashed or file))) as plain:
+            return engine.layers.register(TarReader(plain), parent, lease, check=check)
 
 
 def _wanted(files: _Files) -> Iterator[_Wanted]:
@@ -412,8 +412,7 @@ def _oldest(files: _Files) -> Iterator[_Wanted]:
 def _diff_id(files: _Files, layer: str) -> str:
     """What nobody has written down: the digest of an unpacked layer."""
     digest = hashlib.sha256()
-    with files.open(layer) as file:
-        plain = compression.decompressed(file)
+    with files.open(layer) as file, compression.decompressed(file) as plain:
         while chunk := plain.read(_CHUNK):
             digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
@@ -569,9 +568,9 @@ def _opened(engine: Engine, source: str | Path | BinaryIO, max_size: int | None)
             yield _TarFiles(stream)
             return
         with engine.scratch() as scratch, tempfile.TemporaryFile(dir=scratch) as spool:
-            plain = compression.Limit(max_size, scratch).stream(compression.decompressed(stream))
-            while chunk := plain.read(_CHUNK):
-                spool.write(chunk)
+            with compression.Limit(max_size, scratch).stream(compression.decompressed(stream)) as plain:
+                while chunk := plain.read(_CHUNK):
+                    spool.write(chunk)
             spool.seek(0)
             yield _TarFiles(cast(BinaryIO, spool))
 

@@ -112,9 +112,8 @@ class ImageCollection:
         config = configuration.apply({}, changes)
         limit = compression.Limit(max_size, self._engine.data_root)
         with recovery.making(self._engine) as lease:
-            with self.opened(source) as (stream, origin):
-                members = TarReader(limit.stream(compression.decompressed(stream)))
-                layer = self._engine.layers.register(members, "", lease)
+            with self.opened(source) as (stream, origin), limit.stream(compression.decompressed(stream)) as plain:
+                layer = self._engine.layers.register(TarReader(plain), "", lease)
             imported = first_config(
                 diff_id=layer.diff_id,
                 created=self._engine.now(),
