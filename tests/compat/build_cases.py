@@ -1,4 +1,4 @@
-"""What a Dockerfile may say, each as a small build. test_builds.py compares what comes out.
+"""What a Dockerfile may say, each as a small build. test_builds_*.py compare what comes out.
 
 The claims are ours; the facts come from the Dockerfile reference and from what the peers do.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 
 from tests.compat.build_context import BASE, Case, archive, file, symlink
-from tests.compat.copy_cases import ADD, COPY, IGNORE, MEMBERS, ODD, SITE, TAR
-from tests.compat.instruction_cases import CONFIG, PATH, RUN, VARIABLES
+from tests.compat.copy_cases import MEMBERS, ODD, SITE, TAR
+from tests.compat.instruction_cases import PATH
 
 SYNTAX = [
     Case("instructions may be in any case", "from base\nEnv A=1\ncopy a /b\ncmd x", whole=True),
@@ -403,5 +403,3 @@ TUTORIAL = [
         SITE_FILES,
     ),
 ]
-
-CASES = [*TUTORIAL, *COPY, *ADD, *IGNORE, *VARIABLES, *CONFIG, *RUN, *SYNTAX, *ONBUILD, *STAGES, *MODERN]

@@ -1,20 +1,21 @@
-"""A real dockerd beside our engine, for all tests in this folder."""
+"""A real dockerd and a docker-registry beside our engine, which the tests of one process share."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from pylab_container import Engine
-from pylab_container.host import programs
-from tests.support.api import Api, serving
-from tests.support.dockerd import Docker, remove_tree, run_dockerd, unmount_below, wait_until_quiet, wait_until_ready
+from tests.compat.builders import Ours, Outcome, our_builder, peers_build, serving_site
+from tests.support.api import Daemon, serving
+from tests.support.dockerd import Docker, run_dockerd_with_bridge
+from tests.support.fixtures import engine_on
 from tests.support.pair import Pair, clear, populate
+from tests.support.registries import RunningRegistry, running
+from tests.support.sides import IMAGE, docker, ours
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,45 +24,95 @@ def _isolated(isolation: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def dockerd() -> Callable[..., AbstractContextManager[Docker]]:
-    """Runs dockerd on a data root for the length of a with statement."""
-    return run_dockerd
-
-
-@pytest.fixture(scope="session")
-def docker_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """dockerd in a network namespace of its own, where its bridges and rules are nobody's business."""
-    scratch = Path(tempfile.mkdtemp(prefix="labctr-dockerd-"))
-    data_root = tmp_path_factory.mktemp("dockerd")
-    docker = Docker(data_root, scratch / "socket")
-    options = ["--bip=172.31.98.1/24", f"--data-root={data_root}", f"--exec-root={scratch}/exec"]
-    options += [f"--pidfile={scratch}/pid", f"--host=unix://{scratch}/socket", "--storage-driver=overlay2"]
-    start = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", "dockerd", *options]
-    with open(scratch / "log", "wb") as log:
-        process = programs.spawn(start, stdout=log.fileno(), stderr=log.fileno())
-        try:
-            wait_until_ready(docker, process, scratch / "log")
-            yield Api(scratch / "socket")
-        finally:
-            process.terminate()
-            process.wait(60)
-            unmount_below(scratch, data_root)
-            remove_tree(scratch)
+def _shared_dockerd(isolation: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    with run_dockerd_with_bridge(tmp_path_factory.mktemp("dockerd")) as docker:
+        yield docker
 
 
 @pytest.fixture(scope="module")
-def populated(
-    docker_api: Api, busybox_tar: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pair]:
+def dockerd(_shared_dockerd: Docker) -> Iterator[Docker]:
+    """The dockerd of this process, in which each module begins with nothing."""
+    yield _shared_dockerd
+    clear(_shared_dockerd.api)
+
+
+@pytest.fixture
+def empty_dockerd(dockerd: Docker) -> Docker:
+    """The same for a test that looks at everything in it."""
+    clear(dockerd.api)
+    return dockerd
+
+
+@pytest.fixture(scope="module")
+def sockets(dockerd: Docker, busybox_tar: Path, repository: Path) -> Iterator[tuple[Path, Path]]:
+    """Docker's daemon and ours, with the image busybox:1 in both; a module's tests share them."""
+    with ours(repository) as daemon:
+        for socket in (dockerd.socket, daemon.socket):
+            assert docker(socket, "import", str(busybox_tar), IMAGE).returncode == 0
+        yield dockerd.socket, daemon.socket
+
+
+@pytest.fixture(scope="module")
+def populated(dockerd: Docker, busybox_tar: Path, repository: Path) -> Iterator[Pair]:
     """Our daemon and dockerd, with the same things in both; a module's tests share them."""
-    engine = Engine(tmp_path_factory.mktemp("pair") / "root")
-    clear(docker_api)
-    with serving(engine.data_root, repository) as daemon:
-        pair = Pair(daemon.api, docker_api)
-        for api in (pair.ours, pair.docker):
-            populate(api, busybox_tar)
+    with ours(repository) as daemon:
+        pair = Pair(daemon.api, dockerd.api)
+        pair.both(lambda api: populate(api, busybox_tar))
         yield pair
-        clear(daemon.api)
-        clear(docker_api)
-    wait_until_quiet(engine.data_root)
-    shutil.rmtree(engine.run_root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def daemon_of_module(
+    nothing_left_behind: None, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Engine, Daemon]]:
+    """A `labctr daemon` for the tests of a module, and an engine on its data root."""
+    with (
+        engine_on(tmp_path_factory.mktemp("engine") / "root") as engine,
+        serving(engine.data_root, repository) as daemon,
+    ):
+        yield engine, daemon
+
+
+# -- builds, see builders.py ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """An HTTP server with the files of SITE, for ADD."""
+    with serving_site() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def our_builds(nothing_left_behind: None, tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Ours]:
+    """Our engine with the base image of build cases."""
+    with our_builder(tmp_path_factory.mktemp("ours"), site) as builder:
+        yield builder
+
+
+@pytest.fixture(scope="module")
+def peer_builds(
+    request: pytest.FixtureRequest, dockerd: Docker, tmp_path_factory: pytest.TempPathFactory, site: str
+) -> Iterator[Mapping[str, Future[Outcome]]]:
+    """What the peers make of the cases of this module and run: they build ahead while we build."""
+    items = [item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function)]
+    cases = [item.callspec.params["case"] for item in items]
+    with peers_build(cases, dockerd, tmp_path_factory.mktemp("theirs"), site) as expected:
+        yield expected
+
+
+# -- registries -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def registry(isolation: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """A docker-registry for all clients. Each test has repositories of its own in it."""
+    with running(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def locked(isolation: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """A docker-registry for the user USER alone."""
+    with running(tmp_path_factory.mktemp("locked"), password=True) as started:
+        yield started

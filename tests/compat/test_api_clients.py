@@ -14,9 +14,23 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from tests.support.api import Daemon
+from tests.support.pair import clear
 
 # docker-py leaves the connection of an answer that it has not read to its end to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def engine(daemon_of_module: tuple[Engine, Daemon]) -> Engine:
+    """The engine of this module, on the data root of its daemon."""
+    return daemon_of_module[0]
+
+
+@pytest.fixture
+def daemon(daemon_of_module: tuple[Engine, Daemon]) -> Iterator[Daemon]:
+    """The daemon of this module; each test begins with nothing in it."""
+    yield daemon_of_module[1]
+    clear(daemon_of_module[1].api)
 
 
 @pytest.fixture

@@ -5,25 +5,21 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.api import Answer, Api
-from tests.support.sides import IMAGE, docker, ours, theirs
+from tests.support.sides import IMAGE
 
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def apis(busybox_tar: Path, repository: Path) -> Iterator[tuple[Api, Api]]:
+def apis(sockets: tuple[Path, Path]) -> tuple[Api, Api]:
     """Docker's daemon and ours, with the same image."""
-    with theirs() as their_socket, ours(repository) as our_socket:
-        for socket in (their_socket, our_socket):
-            assert docker(socket, "import", str(busybox_tar), IMAGE).returncode == 0
-        yield Api(their_socket), Api(our_socket)
+    return Api(sockets[0]), Api(sockets[1])
 
 
 # -- what create writes down ----------------------------------------------------------------------

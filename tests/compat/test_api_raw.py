@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ import pytest
 from tests.compat.raw_rows import DIFFERENT, SESSIONS, WORDED, WORDS
 from tests.support.api import Answer, Api
 from tests.support.pair import differences, words
-from tests.support.sides import IMAGE, docker, ours, theirs
 
 _ROW = re.compile(r"(\S+) (\S+)(?: \[([^\]]+: [^\]]*)\])?(?: (.*))?")
 _NAME = re.compile(r"\$([a-z]+)(\d*)")
@@ -24,12 +22,9 @@ _TYPE = re.compile(r" into Go .*")
 
 
 @pytest.fixture(scope="module")
-def both(busybox_tar: Path, repository: Path) -> Iterator[tuple[Api, Api]]:
+def both(sockets: tuple[Path, Path]) -> tuple[Api, Api]:
     """Docker's daemon and ours, with the same image."""
-    with theirs() as their_socket, ours(repository) as our_socket:
-        for socket in (their_socket, our_socket):
-            assert docker(socket, "import", str(busybox_tar), IMAGE).returncode == 0
-        yield Api(their_socket, ""), Api(our_socket, "")
+    return Api(sockets[0], ""), Api(sockets[1], "")
 
 
 def _id(api: Api, name: str) -> str:

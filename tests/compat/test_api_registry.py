@@ -7,8 +7,7 @@ import io
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,17 +18,41 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from tests.support.api import Api, Daemon
 from tests.support.faults import Answer, FaultyProxy, Handler
-from tests.support.registries import PASSWORD, USER, RunningRegistry, running
+from tests.support.pair import clear
+from tests.support.registries import PASSWORD, USER, RunningRegistry
+from tests.support.waiting import eventually, never_within
 
 # docker-py leaves the connection of an answer that it has not read to its end to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    """It wants a password."""
-    with running(tmp_path_factory.mktemp("locked"), password=True) as started:
-        yield started
+def docker_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The config.json of the clients and of the daemon's owner."""
+    directory = tmp_path_factory.mktemp("docker-config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_CONFIG", str(directory))
+        yield directory / "config.json"
+
+
+@pytest.fixture(autouse=True)
+def _no_login(docker_config: Path) -> Iterator[None]:
+    """Each test begins without a config.json, logged in nowhere."""
+    yield
+    docker_config.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def engine(docker_config: Path, daemon_of_module: tuple[Engine, Daemon]) -> Engine:
+    """The engine of this module, on the data root of its daemon."""
+    return daemon_of_module[0]
+
+
+@pytest.fixture
+def daemon(daemon_of_module: tuple[Engine, Daemon]) -> Iterator[Daemon]:
+    """The daemon of this module; each test begins with nothing in it."""
+    yield daemon_of_module[1]
+    clear(daemon_of_module[1].api)
 
 
 @pytest.fixture
@@ -37,12 +60,6 @@ def client(daemon: Daemon) -> Iterator[docker.DockerClient]:
     one = docker.DockerClient(base_url=f"unix://{daemon.socket}", version="auto")
     yield one
     one.close()
-
-
-@pytest.fixture(autouse=True)
-def _nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client without a config.json, so that nobody is logged in."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
 
 
 def test_the_docker_command_logs_in_pushes_and_pulls(
@@ -106,15 +123,14 @@ def test_a_client_that_names_nobody_does_not_come_in_as_the_daemon_s_owner(
 
 
 def test_a_build_pulls_its_base_and_tells_how_far_it_is(
-    client: docker.DockerClient, image: Image, tmp_path: Path
+    client: docker.DockerClient, image: Image, registry: RunningRegistry
 ) -> None:
-    with running(tmp_path / "open") as registry:
-        client.images.get("busybox:1").tag(f"{registry.host}/base", "1")
-        client.images.push(f"{registry.host}/base", "1")
-        client.images.remove(f"{registry.host}/base:1")
-        client.images.remove("busybox:1")
-        dockerfile = f"FROM {registry.host}/base:1\nRUN true\n".encode()
-        lines = list(client.api.build(fileobj=io.BytesIO(dockerfile), decode=True, rm=True))
+    client.images.get("busybox:1").tag(f"{registry.host}/base", "1")
+    client.images.push(f"{registry.host}/base", "1")
+    client.images.remove(f"{registry.host}/base:1")
+    client.images.remove("busybox:1")
+    dockerfile = f"FROM {registry.host}/base:1\nRUN true\n".encode()
+    lines = list(client.api.build(fileobj=io.BytesIO(dockerfile), decode=True, rm=True))
     assert "Pull complete" in [line.get("status") for line in lines]
     assert lines[-1]["stream"].startswith("Successfully built")
 
@@ -189,9 +205,9 @@ class Slow:
 
 
 @pytest.fixture
-def remote(engine: Engine, image: Image, daemon: Daemon, tmp_path: Path) -> Iterator[Slow]:
-    """A slow registry, of which nothing is here."""
-    with running(tmp_path / "open") as registry, FaultyProxy(registry.host) as proxy:
+def remote(engine: Engine, image: Image, daemon: Daemon, registry: RunningRegistry) -> Iterator[Slow]:
+    """A slow registry, of whose image the engine has nothing."""
+    with FaultyProxy(registry.host) as proxy:
         slow = Slow(proxy)
         engine.images.tag(image, f"{registry.host}/shared:1")
         engine.images.push(f"{registry.host}/shared:1")
@@ -214,20 +230,12 @@ def _begun(api: Api, remote: Slow) -> tuple[socket.socket, bytes]:
     return client, told
 
 
-def _until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_pull_ends_with_the_client_that_asked_for_it(daemon: Daemon, engine: Engine, remote: Slow) -> None:
     before = daemon.resources()[0]
     _begun(daemon.api, remote)[0].close()
-    _until(lambda: daemon.resources()[0] <= before)
+    eventually(lambda: daemon.resources()[0] <= before)
     remote.hurry.set()
-    time.sleep(1)  # in which it would be here
-    assert engine.images.list(all=True) == []
+    assert never_within(0.5, lambda: engine.images.list(all=True))
     assert engine.fsck(deep=True) == []
     assert daemon.api.post("/images/create", fromImage=remote.name, tag="1").status == 200
     assert len(engine.images.list()) == 1
@@ -235,8 +243,9 @@ def test_a_pull_ends_with_the_client_that_asked_for_it(daemon: Daemon, engine: E
 
 def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: Engine, remote: Slow) -> None:
     (first, _), *others = [_begun(daemon.api, remote) for _ in range(3)]
-    first.close()  # the others want it still
-    time.sleep(1)
+    with_three = daemon.resources()[0]
+    first.close()  # the other two still wait for the image
+    eventually(lambda: daemon.resources()[0] < with_three)
     remote.hurry.set()
     for client, told in others:
         with client, client.makefile("rb") as rest:

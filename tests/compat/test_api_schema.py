@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api import Answer
-from tests.support.pair import Pair, clear, populate
+from tests.support.api import Answer, Api
+from tests.support.pair import Pair, create_stopped
 from tests.support.schema import Description, fetch
 
 VERSIONS = ("1.22", "1.25", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45")
@@ -68,11 +68,9 @@ def description(repository: Path) -> Callable[[str], Description]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_version_is_answered_as_it_is_described(
-    version: str, populated: Pair, busybox_tar: Path, description: Callable[[str], Description]
+    version: str, populated: Pair, description: Callable[[str], Description]
 ) -> None:
-    for api in (populated.ours, populated.docker):
-        clear(api)
-        populate(api, busybox_tar)
+    populated.both(_restore)
     older = min(version, NEWEST_OF_DOCKERD)
     pair = Pair(populated.ours.at(version), populated.docker.at(older))
     faults = [
@@ -82,6 +80,15 @@ def test_a_version_is_answered_as_it_is_described(
     ]
     faults += [f"POST /build: {fault}" for fault in _faults_of_lines(description(version), pair)]
     assert not faults, "\n".join(faults)
+
+
+def _restore(api: Api) -> None:
+    """Undo what POSTS of another version did to containers and images."""
+    for container in api.get("/containers/json", all=1).document:
+        if "/busy" not in container["Names"]:
+            assert api.delete(f"/containers/{container['Id']}").status == 204
+    assert api.post("/images/prune").status == 200
+    create_stopped(api)
 
 
 def _ask(pair: Pair, method: str, asked: str, body: object) -> tuple[Answer, Answer]:

@@ -9,17 +9,14 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-
-Dockerd = Callable[[Path], AbstractContextManager[Any]]
+from tests.support.dockerd import Docker
 
 CHANGES = (
     "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; ln -s /new /soft; chmod 4755 /etc/group;"
@@ -139,15 +136,14 @@ def members(archive: bytes) -> list[tarfile.TarInfo]:
 
 
 def test_images_go_to_docker_and_back_with_their_ids(
-    engine: Engine, other: Engine, image: Image, child: Image, dockerd: Dockerd, tmp_path: Path
+    engine: Engine, other: Engine, image: Image, child: Image, empty_dockerd: Docker, tmp_path: Path
 ) -> None:
     engine.images.save(["busybox:1", "lab/child:v1"], tmp_path / "ours", compress="gzip")
-    with dockerd(tmp_path / "docker") as docker:
-        told = docker.lines("load", "--input", tmp_path / "ours")
-        assert told == ["Loaded image: busybox:1", "Loaded image: lab/child:v1"]
-        listed = docker.lines("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
-        assert sorted(listed) == [f"busybox:1 {image.id}", f"lab/child:v1 {child.id}"]
-        theirs = docker.run("save", "busybox:1", "lab/child:v1")
+    told = empty_dockerd.lines("load", "--input", tmp_path / "ours")
+    assert told == ["Loaded image: busybox:1", "Loaded image: lab/child:v1"]
+    listed = empty_dockerd.lines("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
+    assert sorted(listed) == [f"busybox:1 {image.id}", f"lab/child:v1 {child.id}"]
+    theirs = empty_dockerd.run("save", "busybox:1", "lab/child:v1")
     loaded = other.images.load(io.BytesIO(theirs))
     found = sorted((each.tags, each.id) for each in loaded)  # docker saves them in any order
     assert found == [(["busybox:1"], image.id), (["lab/child:v1"], child.id)]
@@ -157,16 +153,15 @@ def test_images_go_to_docker_and_back_with_their_ids(
             assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == layer.diff_id
 
 
-def test_an_export_and_a_diff_are_docker_s(engine: Engine, child: Image, dockerd: Dockerd, tmp_path: Path) -> None:
+def test_an_export_and_a_diff_are_docker_s(engine: Engine, child: Image, dockerd: Docker, tmp_path: Path) -> None:
     script = "echo x > /x; rm /new; rm -r /a; mkdir /a; touch /a/z; chmod 600 /etc/passwd; mkdir /d; mv /soft /d/soft"
     ours = engine.containers.run_detached(child, ["sh", "-c", script], network_mode="none")
     ours.wait()
     engine.images.save("lab/child:v1", tmp_path / "saved")
-    with dockerd(tmp_path / "docker") as docker:
-        docker.run("load", "--input", tmp_path / "saved")
-        docker.run("run", "--name=box", "--network=none", "lab/child:v1", "sh", "-c", script)
-        their_diff = docker.lines("diff", "box")
-        their_export = docker.run("export", "box")
+    dockerd.run("load", "--input", tmp_path / "saved")
+    dockerd.run("run", "--name=box", "--network=none", "lab/child:v1", "sh", "-c", script)
+    their_diff = dockerd.lines("diff", "box")
+    their_export = dockerd.run("export", "box")
     assert sorted(f"{change.letter} {change.path}" for change in ours.diff()) == sorted(their_diff)
     assert listing(b"".join(ours.export())) == listing(their_export)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-
-Dockerd = Callable[[Path], AbstractContextManager[Any]]
+from tests.support.dockerd import Docker
 
 DOCKERFILES = {
     "httpd, as in the tutorial": """\
@@ -77,18 +74,17 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_the_image_is_docker_s(
-    engine: Engine, image: Image, context: Path, dockerd: Dockerd, tmp_path: Path, name: str
+    engine: Engine, image: Image, context: Path, empty_dockerd: Docker, tmp_path: Path, name: str
 ) -> None:
     (context / "Dockerfile").write_text(DOCKERFILES[name])
     ours = engine.images.build(context, tag="built:1")
     engine.images.save("busybox:1", tmp_path / "base")
-    with dockerd(tmp_path / "docker") as docker:
-        docker.run("load", "--input", tmp_path / "base")
-        docker.run("build", "--network=none", "--tag=built:1", context)
-        (theirs,) = docker.json("inspect", "built:1")
-        config = docker.config(theirs["Id"])
-        docker.run("create", "--name=box", "--network=none", "built:1")
-        their_tree = docker.run("export", "box")
+    empty_dockerd.run("load", "--input", tmp_path / "base")
+    empty_dockerd.run("build", "--network=none", "--tag=built:1", context)
+    (theirs,) = empty_dockerd.json("inspect", "built:1")
+    config = empty_dockerd.config(theirs["Id"])
+    empty_dockerd.run("create", "--name=box", "--network=none", "built:1")
+    their_tree = empty_dockerd.run("export", "box")
     ours_config, theirs_config = dict(ours.config.config), dict(config["config"])
     assert {**ours_config, "Image": ""} == {**theirs_config, "Image": ""}
     assert ours.config.author == config.get("author", "")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,21 +159,18 @@ class Peers(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def peers(
-    dockerd: Callable[..., AbstractContextManager[Docker]], busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Peers]:
+def peers(dockerd: Docker, busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
     top = tmp_path_factory.mktemp("options")
     ours = Engine(top / "ours")
     changes = [word for change in (*RICH, CHECK) for word in ("-c", change)]
-    with dockerd(top / "docker") as docker:
-        docker.environment["DOCKER_API_VERSION"] = "1.41"  # labctr shows documents as dockerd 20.10 does
-        for image, words in (("plain:1", []), ("rich:1", changes)):
-            docker.run("import", *words, busybox_tar, image)
-            assert labctr(ours, "import", *words, str(busybox_tar), image) == 0
-        peer = ["create", "--name", "peer", "--ipc", "shareable", "-v", "shared:/shared", "plain:1", "true"]
-        docker.run(*peer)
-        assert labctr(ours, *peer) == 0
-        yield Peers(docker, ours, docker.client)
+    docker = dockerd.at("1.41")  # labctr shows documents as dockerd 20.10 does
+    for image, words in (("plain:1", []), ("rich:1", changes)):
+        docker.run("import", *words, busybox_tar, image)
+        assert labctr(ours, "import", *words, str(busybox_tar), image) == 0
+    peer = ["create", "--name", "peer", "--ipc", "shareable", "-v", "shared:/shared", "plain:1", "true"]
+    docker.run(*peer)
+    assert labctr(ours, *peer) == 0
+    yield Peers(docker, ours, docker.client)
     for container in ours.containers.list(all=True):
         container.remove(v=True)
 
@@ -249,11 +245,11 @@ def test_create_writes_down_what_docker_writes_down(
     container = peers.ours.containers.get(printed.out.strip())
     try:
         ours = plain(container.attrs, peers.ours.data_root)
-        dockers = plain(peers.docker.json("inspect", docker_id)[0], peers.docker.data_root)
+        dockers = plain(peers.docker.api.get(f"/containers/{docker_id}/json").document, peers.docker.data_root)
         assert list(differences(*without_differences(ours, dockers, peers.client))) == []
     finally:
         container.remove()
-        peers.docker.run("rm", docker_id)
+        assert peers.docker.api.delete(f"/containers/{docker_id}").status == 204
 
 
 @pytest.mark.parametrize("words", [case.strip() for case in REFUSED])

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import textwrap
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.compat.docker_lines import LIFE, OTHER_WORDS, REFUSED, SESSIONS
-from tests.support.sides import IMAGE, docker, environment, ours, theirs
+from tests.support.dockerd import environment
+from tests.support.sides import IMAGE, docker
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,6 @@ def run(line: str, socket: Path, side: str) -> Done:
         check=False,
     )
     return Done(done.returncode, normal(done.stdout), normal(done.stderr))
-
-
-@pytest.fixture(scope="module")
-def sockets(busybox_tar: Path, repository: Path) -> Iterator[tuple[Path, Path]]:
-    """Docker's daemon and ours, with the same image."""
-    with theirs() as their_socket, ours(repository) as our_socket:
-        for socket in (their_socket, our_socket):
-            assert docker(socket, "import", str(busybox_tar), IMAGE).returncode == 0
-        yield their_socket, our_socket
 
 
 def _differences(line: str, expected: Done, got: Done) -> list[str]:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pylab_container import Engine
-from tests.support.dockerd import copy_of
-
-Dockerd = Callable[[Path, str], AbstractContextManager[Any]]
+from tests.support.dockerd import copy_of, run_dockerd
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group"
 CHECK = "cat /hard; ls /home; test -e /bin/plain || echo gone; stat -c %a:%h /etc/group /hard"
@@ -36,11 +31,11 @@ def commit(engine: Engine, image: str, script: str, tag: str) -> str:
 
 
 def test_dockerd_opens_our_data_root_and_goes_on_with_it(
-    engine: Engine, busybox_tar: Path, dockerd: Dockerd, tmp_path: Path, name: str
+    engine: Engine, busybox_tar: Path, tmp_path: Path, name: str
 ) -> None:
     ours = Engine(engine.data_root, storage_driver=name)
     ids = [ours.images.import_(busybox_tar, "busybox:1").id, commit(ours, "busybox:1", CHANGES, "changed:1")]
-    with dockerd(copy_of(engine.data_root, tmp_path / "copy"), name) as docker:
+    with run_dockerd(copy_of(engine.data_root, tmp_path / "copy"), name) as docker:
         assert sorted(docker.lines("images", "--no-trunc", "--quiet")) == sorted(ids)
         assert docker.run("run", "--rm", "--network=none", "changed:1", "sh", "-c", CHECK) == SEEN
         for each in ids:
@@ -56,11 +51,11 @@ def test_dockerd_opens_our_data_root_and_goes_on_with_it(
 
 
 def test_we_open_a_data_root_that_dockerd_made_and_dockerd_takes_it_back(
-    engine: Engine, busybox_tar: Path, dockerd: Dockerd, tmp_path: Path, name: str
+    engine: Engine, busybox_tar: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "context").mkdir()
     (tmp_path / "context/Dockerfile").write_text(f"FROM busybox:1\nRUN {CHANGES}\n")
-    with dockerd(tmp_path / "docker", name) as docker:
+    with run_dockerd(tmp_path / "docker", name) as docker:
         docker.run("import", busybox_tar, "busybox:1")
         docker.run("build", "--network=none", "-t", "built:1", tmp_path / "context")
         (theirs,) = docker.json("inspect", "built:1")
@@ -73,7 +68,7 @@ def test_we_open_a_data_root_that_dockerd_made_and_dockerd_takes_it_back(
         assert sum(map(len, ours.layers.tar_stream(layer.chain_id))) == ours.layers.tar_size(layer.chain_id)
     assert ours.containers.run("built:1", ["sh", "-c", CHECK], remove=True, network_mode="none") == SEEN
     child = commit(ours, "built:1", "echo ours > /ours; rm /new", "ours:1")
-    with dockerd(copy_of(engine.data_root, tmp_path / "back"), name) as docker:
+    with run_dockerd(copy_of(engine.data_root, tmp_path / "back"), name) as docker:
         assert json.loads(docker.run("inspect", "ours:1"))[0]["Id"] == child
         script = "cat /ours /hard; test -e /new || echo gone"
         assert docker.run("run", "--rm", "--network=none", "ours:1", "sh", "-c", script) == b"ours\nnew\ngone\n"

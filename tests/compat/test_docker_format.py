@@ -9,8 +9,6 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
-from tests.support.dockerd import copy_of
-
-Dockerd = Callable[[Path], AbstractContextManager[Any]]
+from tests.support.dockerd import Docker, copy_of, run_dockerd
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group; mkfifo /pipe"
 
@@ -62,10 +58,8 @@ def changed(engine: Engine, image: Image) -> Image:
 # -- dockerd on our data root ------------------------------------------------------------------
 
 
-def test_dockerd_opens_a_copy_of_our_data_root(
-    engine: Engine, image: Image, changed: Image, dockerd: Dockerd, tmp_path: Path
-) -> None:
-    with dockerd(copy_of(engine.data_root, tmp_path / "copy")) as docker:
+def test_dockerd_opens_a_copy_of_our_data_root(engine: Engine, image: Image, changed: Image, tmp_path: Path) -> None:
+    with run_dockerd(copy_of(engine.data_root, tmp_path / "copy")) as docker:
         listed = docker.lines("images", "--all", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
         assert sorted(listed) == sorted([f"busybox:1 {image.id}", f"lab/changed:v1 {changed.id}"])
         for each in (image, changed):
@@ -84,11 +78,11 @@ def test_dockerd_opens_a_copy_of_our_data_root(
 
 
 def test_dockerd_builds_and_commits_on_our_images_and_removes_them(
-    engine: Engine, changed: Image, dockerd: Dockerd, tmp_path: Path
+    engine: Engine, changed: Image, tmp_path: Path
 ) -> None:
     (tmp_path / "context").mkdir()
     (tmp_path / "context/Dockerfile").write_text("FROM lab/changed:v1\nRUN echo more >> /new\nCMD cat /new\n")
-    with dockerd(copy_of(engine.data_root, tmp_path / "copy")) as docker:
+    with run_dockerd(copy_of(engine.data_root, tmp_path / "copy")) as docker:
         docker.run("build", "--network=none", "-t", "built:1", tmp_path / "context")
         assert docker.run("run", "--rm", "--network=none", "built:1") == b"new\nmore\n"
         docker.run("rmi", "built:1", "lab/changed:v1", "busybox:1")
@@ -100,7 +94,7 @@ def test_dockerd_builds_and_commits_on_our_images_and_removes_them(
 
 
 @pytest.fixture(scope="module")
-def docker_root(dockerd: Dockerd, busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def docker_root(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What dockerd makes of an import, a build of three layers and a commit."""
     top = tmp_path_factory.mktemp("docker")
     (top / "context").mkdir()
@@ -108,7 +102,7 @@ def docker_root(dockerd: Dockerd, busybox_tar: Path, tmp_path_factory: pytest.Te
     (top / "context/Dockerfile").write_text(
         f"FROM busybox:1\nRUN {CHANGES}\nCOPY file /srv/\nENV A=<b>&c\nCMD cat /new\n"
     )
-    with dockerd(top / "root") as docker:
+    with run_dockerd(top / "root") as docker:
         docker.run("import", "--message=hello", busybox_tar, "busybox:1")
         docker.run("build", "--network=none", "-t", "built:1", top / "context")
         docker.run("run", "--detach", "--name=lab", "--network=none", "built:1", "sh", "-c", "echo x > /x")
@@ -141,14 +135,14 @@ def test_we_open_a_data_root_that_dockerd_made(adopted: Engine, docker_root: Pat
     assert adopted.containers.run("committed:1", ["cat", "/x"], remove=True, network_mode="none") == b"x\n"
 
 
-def test_dockerd_takes_back_what_we_committed_on_its_image(adopted: Engine, dockerd: Dockerd, tmp_path: Path) -> None:
+def test_dockerd_takes_back_what_we_committed_on_its_image(adopted: Engine, tmp_path: Path) -> None:
     container = adopted.containers.run_detached(
         "built:1", ["sh", "-c", "echo ours > /ours; rm /new"], network_mode="none"
     )
     container.wait()
     child = container.commit("ours:1")
     container.remove()
-    with dockerd(copy_of(adopted.data_root, tmp_path / "back")) as docker:
+    with run_dockerd(copy_of(adopted.data_root, tmp_path / "back")) as docker:
         assert docker.lines("images", "--no-trunc", "--quiet", "ours") == [child.id]
         output = docker.run(
             "run", "--rm", "--network=none", "ours:1", "sh", "-c", "cat /ours /srv/file; ls /new || true"
@@ -188,29 +182,28 @@ def odd_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("dialect", ["gnu", "posix"])
 def test_an_import_gives_docker_s_diff_id_size_and_config(
-    engine: Engine, dockerd: Dockerd, odd_tree: Path, tmp_path: Path, dialect: str
+    engine: Engine, empty_dockerd: Docker, odd_tree: Path, tmp_path: Path, dialect: str
 ) -> None:
     archive = tmp_path / "odd.tar"
     programs.run(["tar", f"--format={dialect}", "--xattrs", "-C", str(odd_tree), "-cf", str(archive), "."])
     ours = engine.images.import_(archive, "odd:1", message="hello")
-    with dockerd(tmp_path / "docker") as docker:
-        their_id = docker.run("import", "--message=hello", archive, "odd:1").decode().strip()
-        (theirs,) = docker.json("inspect", "odd:1")
-        assert theirs["RootFS"]["Layers"] == list(ours.config.diff_ids)
-        assert theirs["Size"] == ours.size
-        layer = docker.data_root / "image/overlay2/layerdb/sha256" / ours.config.chain_id[7:]
-        assert (layer / "size").read_text() == str(ours.size)
-        expected = docker.config(their_id)
-        found = ours.config.document
-        for document in (expected, found):
-            document.pop("created")
-            document.pop("docker_version")  # Debian's says +dfsg1
-            document["history"][0].pop("created")
-        assert found == expected
-        assert list(found) == list(expected)
-        assert tree(docker.data_root / "overlay2" / (layer / "cache-id").read_text() / "diff") == tree(
-            engine.driver.diff_path(ours.layers[0].cache_id)
-        )
+    their_id = empty_dockerd.run("import", "--message=hello", archive, "odd:1").decode().strip()
+    (theirs,) = empty_dockerd.json("inspect", "odd:1")
+    assert theirs["RootFS"]["Layers"] == list(ours.config.diff_ids)
+    assert theirs["Size"] == ours.size
+    layer = empty_dockerd.data_root / "image/overlay2/layerdb/sha256" / ours.config.chain_id[7:]
+    assert (layer / "size").read_text() == str(ours.size)
+    expected = empty_dockerd.config(their_id)
+    found = ours.config.document
+    for document in (expected, found):
+        document.pop("created")
+        document.pop("docker_version")  # Debian's says +dfsg1
+        document["history"][0].pop("created")
+    assert found == expected
+    assert list(found) == list(expected)
+    assert tree(empty_dockerd.data_root / "overlay2" / (layer / "cache-id").read_text() / "diff") == tree(
+        engine.driver.diff_path(ours.layers[0].cache_id)
+    )
 
 
 def tree(top: Path) -> dict[str, Any]:

@@ -32,8 +32,8 @@ Container = Any
 
 @pytest.fixture(scope="module")
 def socket(repository: Path) -> Iterator[Path]:
-    with ours(repository) as one:
-        yield one
+    with ours(repository) as daemon:
+        yield daemon.socket
 
 
 @pytest.fixture(scope="module")

@@ -10,30 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Terminal
-from tests.support.sides import IMAGE, docker, environment, ours, theirs
+from tests.support.dockerd import environment
+from tests.support.sides import IMAGE, docker
 
 Start = Callable[..., Terminal]
 
 
-@pytest.fixture(scope="module")
-def their_socket() -> Iterator[Path]:
-    with theirs() as socket:
-        yield socket
-
-
-@pytest.fixture(scope="module")
-def our_socket(repository: Path) -> Iterator[Path]:
-    with ours(repository) as socket:
-        yield socket
-
-
 @pytest.fixture(params=["theirs", "ours"])
-def socket(request: pytest.FixtureRequest, busybox_tar: Path) -> Path:
+def socket(request: pytest.FixtureRequest, sockets: tuple[Path, Path]) -> Path:
     """Each of the two daemons, with the image."""
-    found: Path = request.getfixturevalue("their_socket" if request.param == "theirs" else "our_socket")
-    if docker(found, "image", "inspect", IMAGE).returncode:
-        assert docker(found, "import", str(busybox_tar), IMAGE).returncode == 0
-    return found
+    return sockets[request.param == "ours"]
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tests.support.commands import Labctr
+from tests.support.dockerd import Docker
+from tests.support.sides import docker
+from tests.support.waiting import eventually
 
 Told = list[tuple[str, str, tuple[str, ...]]]
 """(Type, Action, the names of its attributes), in the order of time."""
@@ -26,11 +26,8 @@ def session(run: Callable[..., str], base: Path, scratch: Path) -> Told:
         return run("events", *span, *filters, "--format", "{{json .}}").splitlines()
 
     def until_told(action: str, times: int) -> None:
-        """dockerd tells of an end after it has told the client: until then something else might be told first."""
-        deadline = time.monotonic() + 30
-        while len(told("--filter", f"event={action}")) < times:
-            assert time.monotonic() < deadline, told()
-            time.sleep(0.1)
+        """dockerd emits the event of an exit after its answer to the client: other events might come first."""
+        eventually(lambda: len(told("--filter", f"event={action}")) >= times)
 
     (scratch / "file").write_text("x")
     run("import", str(base), "busybox:1")
@@ -80,19 +77,12 @@ def _of_interest(document: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
 
 
 def test_a_session_is_told_as_docker_tells_it(
-    dockerd: Callable[..., AbstractContextManager[Any]], labctr: Labctr, busybox_tar: Path, tmp_path: Path
+    empty_dockerd: Docker, labctr: Labctr, busybox_tar: Path, tmp_path: Path
 ) -> None:
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM busybox:1\nRUN true\n")
     ours = session(lambda *words: labctr(*words, check=False).stdout, busybox_tar, tmp_path)
-    with dockerd(tmp_path / "docker") as docker:
-
-        def run(*words: str) -> str:
-            environment: dict[str, str] = {**os.environ, **docker.environment}
-            done = subprocess.run(["docker", *words], capture_output=True, text=True, env=environment, check=False)
-            return done.stdout
-
-        theirs = session(run, busybox_tar, tmp_path)
+    theirs = session(lambda *words: docker(empty_dockerd.socket, *words).stdout.decode(), busybox_tar, tmp_path)
     assert len(theirs) > 70
     assert ours == theirs

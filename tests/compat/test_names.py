@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import socket
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from dnslib import EDNS0, DNSRecord
 
 from tests.support.api import Api
 from tests.support.network import inside
-from tests.support.sides import IMAGE, docker, ours, theirs
+from tests.support.sides import IMAGE, docker
 
 SETUP = f"""
 network create one
@@ -79,18 +79,17 @@ FILES = ["alpha", "beta", "gamma", "Delta", "guest", "default", "joined"]
 
 
 @pytest.fixture(scope="module")
-def sockets(busybox_tar: Path, repository: Path) -> Iterator[tuple[Path, Path]]:
+def sockets(sockets: tuple[Path, Path]) -> tuple[Path, Path]:
     """Docker's daemon and ours, with the same containers."""
-    with theirs() as their_socket, ours(repository) as our_socket:
-        for one in (their_socket, our_socket):
-            assert docker(one, "import", str(busybox_tar), IMAGE).returncode == 0
-            for line in SETUP.replace("\n    ", " ").strip().splitlines():
-                done = docker(one, *shlex.split(line))
-                assert done.returncode == 0, (line, done.stderr)
-        yield their_socket, our_socket
-        names = docker(our_socket, "ps", "-aq").stdout.decode().split()
-        assert docker(our_socket, "rm", "-f", *names).returncode == 0
-        assert docker(our_socket, "network", "rm", "one", "two", "inner").returncode == 0
+
+    def set_up(side: Path) -> None:
+        for line in SETUP.replace("\n    ", " ").strip().splitlines():
+            done = docker(side, *shlex.split(line))
+            assert done.returncode == 0, (line, done.stderr)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(set_up, sockets))
+    return sockets
 
 
 def containers(side: Path) -> list[dict[str, object]]:

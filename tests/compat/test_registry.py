@@ -9,9 +9,7 @@ import socket
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +30,13 @@ from pylab_container.errors import (
 from pylab_container.formats import events, progress
 from pylab_container.host import programs
 from pylab_container.registry.settings import RegistrySettings
+from tests.support.commands import Labctr
+from tests.support.dockerd import Docker, run_dockerd
+from tests.support.network import forwarded
 from tests.support.registries import PASSWORD, USER, RunningRegistry, running
+from tests.support.waiting import PATIENCE, eventually
 
 AUTH = {"username": USER, "password": PASSWORD}
-Labctr = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    """A registry for everybody."""
-    with running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    """One that wants a password."""
-    with running(tmp_path_factory.mktemp("locked"), password=True) as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -167,17 +154,17 @@ def test_dockerd_pulls_what_we_push_and_we_what_it_pushes(
     image: Image,
     registry: RunningRegistry,
     tmp_path: Path,
-    dockerd: Callable[..., AbstractContextManager[Any]],
+    dockerd: Docker,
 ) -> None:
     name = f"{registry.host}/docker:1"
     made = layered(engine, tmp_path / "context", name)
     engine.images.push(name)
-    with dockerd(tmp_path / "docker-root") as docker:
-        docker.run("pull", name)
-        assert docker.json("inspect", name)[0]["Id"] == made.id
-        assert docker.json("inspect", name)[0]["RepoDigests"] == made.digests
-        docker.run("tag", name, f"{registry.host}/back:1")
-        docker.run("push", f"{registry.host}/back:1")
+    with forwarded(dockerd.pid, registry.port):
+        dockerd.run("pull", name)
+        assert dockerd.json("inspect", name)[0]["Id"] == made.id
+        assert dockerd.json("inspect", name)[0]["RepoDigests"] == made.digests
+        dockerd.run("tag", name, f"{registry.host}/back:1")
+        dockerd.run("push", f"{registry.host}/back:1")
     assert registry.digest("back:1") == registry.digest("docker:1")
     engine.images.remove(name, force=True)
     assert engine.images.pull(f"{registry.host}/back:1").id == made.id
@@ -188,7 +175,6 @@ def test_what_is_known_of_layers_is_written_as_dockerd_writes_it(
     image: Image,
     registry: RunningRegistry,
     tmp_path: Path,
-    dockerd: Callable[..., AbstractContextManager[Any]],
 ) -> None:
     name = f"{registry.host}/metadata:1"
     image.tag(name)
@@ -196,7 +182,7 @@ def test_what_is_known_of_layers_is_written_as_dockerd_writes_it(
     engine.images.remove("busybox:1")
     engine.images.remove(name)
     engine.images.pull(name)
-    with dockerd(tmp_path / "docker-root") as docker:
+    with run_dockerd(tmp_path / "docker-root") as docker:  # one that has not pulled anything before
         docker.run("pull", name)
     for path in ("diffid-by-digest", "v2metadata-by-diffid"):
         ours, theirs = (
@@ -285,7 +271,7 @@ def test_an_image_of_another_platform_is_not_taken_for_the_one_asked_for(
 
 
 def test_a_digest_is_pulled_and_removed_by_its_name(
-    engine: Engine, image: Image, registry: RunningRegistry, labctr: Labctr
+    engine: Engine, image: Image, registry: RunningRegistry, cli: Labctr
 ) -> None:
     image.tag(f"{registry.host}/digest:1")
     (result,) = engine.images.push(f"{registry.host}/digest:1")
@@ -295,7 +281,7 @@ def test_a_digest_is_pulled_and_removed_by_its_name(
     pulled = engine.images.pull(f"{registry.host}/digest", result.digest)
     assert (pulled.tags, pulled.digests) == ([], [by_digest])
     assert [found.id for found in engine.images.list(f"{registry.host}/digest")] == [pulled.id]
-    assert labctr("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}").stdout.split("\n")[0] == (
+    assert cli("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}").stdout.split("\n")[0] == (
         f"{registry.host}/digest <none> {result.digest}"
     )
     assert [removal.name for removal in engine.images.remove(by_digest)][:2] == [by_digest, pulled.id]
@@ -386,16 +372,15 @@ def test_a_layer_of_another_repository_is_mounted(engine: Engine, image: Image, 
     assert registry.digest("mount/target:1") == registry.digest("mount/origin:1")
 
 
-def test_a_registry_that_lost_a_layer_gets_it_again(engine: Engine, image: Image, tmp_path: Path) -> None:
-    with running(tmp_path / "first") as first:
-        name = f"{first.host}/lost:1"
-        image.tag(name)
-        engine.images.push(name)
-        for path in (first.data / "docker/registry/v2/repositories").glob("lost/_layers/sha256/*/link"):
-            path.unlink()
-        seen: list[events.Event] = []
-        engine.images.push(name, progress=seen.append)
-        assert "Pushed" in statuses(seen)
+def test_a_registry_that_lost_a_layer_gets_it_again(engine: Engine, image: Image, registry: RunningRegistry) -> None:
+    name = f"{registry.host}/lost:1"
+    image.tag(name)
+    engine.images.push(name)
+    for path in (registry.data / "docker/registry/v2/repositories").glob("lost/_layers/sha256/*/link"):
+        path.unlink()
+    seen: list[events.Event] = []
+    engine.images.push(name, progress=seen.append)
+    assert "Pushed" in statuses(seen)
 
 
 def test_two_pulls_at_once_of_one_image_both_get_it(
@@ -495,14 +480,17 @@ def test_a_credential_helper_is_asked_for_the_password(
     assert not kept.exists()
 
 
-@pytest.fixture
-def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningRegistry]:
-    """A registry with TLS on an address of this machine that is no loopback one: those are insecure by nature."""
-    address = "198.51.100.77"  # of those that RFC 5737 keeps for examples
-    monkeypatch.setenv("NO_PROXY", address)
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """A registry with TLS on an address outside of 127.0.0.0/8, where every registry may do without."""
+    address = "198.51.100.77"  # TEST-NET-2 (RFC 5737)
     programs.run(["ip", "address", "add", f"{address}/32", "dev", "lo"])
     try:
-        with running(tmp_path / "tls", tls=True, address=address) as started:
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            running(tmp_path_factory.mktemp("secure") / "tls", tls=True, address=address) as started,
+        ):
+            patch.setenv("NO_PROXY", address)
             yield started
     finally:
         programs.run(["ip", "address", "delete", f"{address}/32", "dev", "lo"])
@@ -617,7 +605,7 @@ def test_what_is_not_there_is_told_in_dockers_words(engine: Engine, image: Image
 
 
 def test_run_and_build_pull_what_is_missing(
-    engine: Engine, image: Image, labctr: Labctr, registry: RunningRegistry, tmp_path: Path
+    engine: Engine, image: Image, cli: Labctr, registry: RunningRegistry, tmp_path: Path
 ) -> None:
     name = f"{registry.host}/missing:1"
     image.tag(name)
@@ -628,23 +616,23 @@ def test_run_and_build_pull_what_is_missing(
             engine.images.remove(known.id, force=True)
 
     forget()
-    done = labctr("run", "--rm", "--network", "none", name, "echo", "here")
+    done = cli("run", "--rm", "--network", "none", name, "echo", "here")
     assert done.stdout == "here\n"
     lines = done.stderr.splitlines()
     assert lines[:2] == [f"Unable to find image '{name}' locally", "1: Pulling from missing"]
     assert lines[-1] == f"Status: Downloaded newer image for {name}"
     forget()
-    assert labctr("run", "--rm", "--network", "none", "--quiet", name, "echo", "here").stderr == ""
+    assert cli("run", "--rm", "--network", "none", "--quiet", name, "echo", "here").stderr == ""
     forget()
-    assert labctr("run", "--pull", "never", name, "true", check=False).returncode == 125
-    assert labctr("create", "--network", "none", name, "true").stdout.strip()
-    again = labctr("run", "--rm", "--network", "none", "--pull", "always", name, "true")
+    assert cli("run", "--pull", "never", name, "true", check=False).returncode == 125
+    assert cli("create", "--network", "none", name, "true").stdout.strip()
+    again = cli("run", "--rm", "--network", "none", "--pull", "always", name, "true")
     assert again.stderr.splitlines()[-1] == f"Status: Image is up to date for {name}"
     for container in engine.containers.list(all=True):
         container.remove()
     forget()
     (tmp_path / "Dockerfile").write_text(f"FROM {name}\nENV A=1\n")
-    built = labctr("build", "-t", "built", str(tmp_path)).stdout
+    built = cli("build", "-t", "built", str(tmp_path)).stdout
     assert f"Step 1/2 : FROM {name}\n1: Pulling from missing\n" in built
     forget()
     assert engine.containers.run(name, ["echo", "python"], remove=True, network_mode="none") == b"python\n"
@@ -655,27 +643,26 @@ def test_run_and_build_pull_what_is_missing(
 def test_pull_and_push_print_what_docker_prints(
     engine: Engine,
     image: Image,
-    labctr: Labctr,
+    cli: Labctr,
     registry: RunningRegistry,
-    tmp_path: Path,
-    dockerd: Callable[..., AbstractContextManager[Any]],
+    empty_dockerd: Docker,
 ) -> None:
     name = f"{registry.host}/printed:latest"
     image.tag(name)
-    pushed = labctr("push", name.removesuffix(":latest")).stdout
+    pushed = cli("push", name.removesuffix(":latest")).stdout
     forget = [known for known in image.tags if known != name]
     for known in forget:
         engine.images.remove(known)
     engine.images.remove(name)
-    pulled = labctr("pull", name.removesuffix(":latest")).stdout
-    again = labctr("pull", name).stdout
-    with dockerd(tmp_path / "docker-root") as docker:
-        assert said(docker.run("pull", name.removesuffix(":latest")).decode()) == said(pulled)
-        assert docker.run("pull", name).decode() == again
-        theirs = docker.run("push", name.removesuffix(":latest")).decode()
+    pulled = cli("pull", name.removesuffix(":latest")).stdout
+    again = cli("pull", name).stdout
+    with forwarded(empty_dockerd.pid, registry.port):
+        assert said(empty_dockerd.run("pull", name.removesuffix(":latest")).decode()) == said(pulled)
+        assert empty_dockerd.run("pull", name).decode() == again
+        theirs = empty_dockerd.run("push", name.removesuffix(":latest")).decode()
     assert theirs.replace("Layer already exists", "Pushed") == pushed
-    assert labctr("pull", "-q", name).stdout == f"{name}\n"
-    refused = labctr("pull", "-a", name, check=False)
+    assert cli("pull", "-q", name).stdout == f"{name}\n"
+    refused = cli("pull", "-a", name, check=False)
     assert (refused.returncode, refused.stderr.splitlines()[0]) == (
         1,
         "Error: tag can't be used with --all-tags/-a",
@@ -688,7 +675,7 @@ def said(output: str) -> list[str]:
 
 
 def test_the_events_are_dockers_json_lines_and_its_event_log_tells_names(
-    engine: Engine, image: Image, registry: RunningRegistry, labctr: Labctr
+    engine: Engine, image: Image, registry: RunningRegistry, cli: Labctr
 ) -> None:
     name = f"{registry.host}/told:1"
     image.tag(name)
@@ -701,9 +688,7 @@ def test_the_events_are_dockers_json_lines_and_its_event_log_tells_names(
     }
     assert documents[-2] == {"status": f"1: digest: {result.digest} size: {result.size}"}
     engine.images.pull(name)
-    log = labctr(
-        "events", "--since", "5m", "--until", "0s", "--format", "{{.Action}} {{.Actor.ID}}"
-    ).stdout.splitlines()
+    log = cli("events", "--since", "5m", "--until", "0s", "--format", "{{.Action}} {{.Actor.ID}}").stdout.splitlines()
     assert [line for line in log if line.endswith(name)] == [f"push {name}", f"pull {name}"]
 
 
@@ -721,13 +706,10 @@ def test_a_class_is_fed_from_local_images(
         assert student.images.pull("busybox:1").id == image.id
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(PATIENCE)
         process.stdout.close()
     assert image.digests == []
-    deadline = time.monotonic() + 30
-    while listens(int(address.rpartition(":")[2])):  # however the command ends, the registry ends with it
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: not listens(int(address.rpartition(":")[2])))  # even after SIGKILL the registry exits, too
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_served(image: Image, labctr: Labctr) -> None:
@@ -740,7 +722,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_served(image: Image, la
 
 
 def listens(port: int) -> bool:
-    """Whether somebody does, on loopback."""
+    """Whether a server listens on a port on loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -20,20 +20,17 @@ from pylab_container.formats.image import go_json
 from pylab_container.registry.settings import Patience, RegistrySettings
 from tests.support import faults
 from tests.support.faults import Answer, Fault, FaultyProxy, Handler
-from tests.support.registries import RunningRegistry, running
+from tests.support.fixtures import engine_on
+from tests.support.registries import RunningRegistry
+from tests.support.waiting import PATIENCE, never_within
 
-QUICK = RegistrySettings(patience=Patience(connect=1, read=20, tries=4, pause=0.01, longest=2.5))
-"""It tries again at once, but waits long for an answer: no faults happen on a slow machine but those of the proxy."""
-STALLED = replace(QUICK, patience=replace(QUICK.patience, read=0.4))
-"""Where nothing is to come."""
-STALLED_FOR_A_WHILE = replace(QUICK, patience=replace(QUICK.patience, read=1, tries=10))
+QUICK = RegistrySettings(patience=Patience(connect=PATIENCE, read=PATIENCE, tries=4, pause=0.01, longest=2.5))
+"""Tries again at once, but waits long for an answer: on a slow machine, too, only the faults of the proxy occur."""
+STALLED = replace(QUICK, patience=replace(QUICK.patience, read=0.3))
+"""For connections on which nothing arrives."""
+STALLED_FOR_A_WHILE = replace(QUICK, patience=replace(QUICK.patience, read=0.5, tries=100))
+RETRY_AFTER_HOURS = 3600  # seconds; a pull that waited for this long would be noticed on any machine
 SIZE = 1_500_000
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with running(tmp_path_factory.mktemp("registry")) as started:
-        yield started
 
 
 @pytest.fixture
@@ -43,23 +40,32 @@ def proxy(registry: RunningRegistry) -> Iterator[FaultyProxy]:
         yield started
 
 
-@pytest.fixture
-def pushed(engine: Engine, image: Image, registry: RunningRegistry, tmp_path: Path, config: None) -> str:
+@pytest.fixture(scope="module", autouse=True)
+def _no_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A user without a config.json, who is logged in nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_CONFIG", str(tmp_path_factory.mktemp("docker-config")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def pushed(
+    _no_login: None,
+    nothing_left_behind: None,
+    registry: RunningRegistry,
+    busybox_tar: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
     """The id of faults:1 in the registry: three layers on busybox:1, two of them with SIZE bytes of noise."""
-    context = tmp_path / "context"
-    context.mkdir()
+    context = tmp_path_factory.mktemp("context")
     (context / "one").write_bytes(os.urandom(SIZE))
     (context / "two").write_bytes(os.urandom(SIZE))
     (context / "Dockerfile").write_text("FROM busybox:1\nCOPY one /\nCOPY two /\nCOPY Dockerfile /\n")
-    made = engine.images.build(context, tag=f"{registry.host}/faults:1")
-    engine.images.push(f"{registry.host}/faults:1")
+    with engine_on(tmp_path_factory.mktemp("pushed") / "root") as engine:
+        engine.images.import_(busybox_tar, "busybox:1")
+        made = engine.images.build(context, tag=f"{registry.host}/faults:1")
+        engine.images.push(f"{registry.host}/faults:1")
     return made.id
-
-
-@pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who is known nowhere."""
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
 
 
 @pytest.fixture
@@ -146,11 +152,9 @@ def test_what_does_not_pass_is_a_clear_error(client: Engine, proxy: FaultyProxy,
     if "stall" in name:
         client.registries = STALLED
     proxy.inject(fault, path=path, times=10_000)
-    started = time.monotonic()
     with pytest.raises(kind, match=words) as caught:
         client.images.pull(f"{proxy.host}/faults:1")
     assert caught.value.hint
-    assert time.monotonic() - started < 60
     assert client.images.list(all=True) == []
 
 
@@ -182,30 +186,30 @@ def test_a_registry_that_knows_no_ranges_sends_all_again(client: Engine, proxy: 
 
 
 def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=100))
-    proxy.inject(faults.status(429, Retry_After="2"), path="/manifests/")
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=RETRY_AFTER_HOURS))
+    proxy.inject(faults.status(429, Retry_After="1"), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
     first, second = proxy.asked("GET", "/manifests/")
-    assert 2 <= second.time - first.time < 50
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=1))
-    proxy.inject(faults.status(429, Retry_After="86400"), path="/manifests/")
+    assert 1 <= second.time - first.time < RETRY_AFTER_HOURS
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=0.5))
+    proxy.inject(faults.status(429, Retry_After=str(RETRY_AFTER_HOURS)), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
     third, fourth = proxy.asked("GET", "/manifests/")[2:]
-    assert 1 <= fourth.time - third.time < 50
+    assert 0.5 <= fourth.time - third.time < RETRY_AFTER_HOURS
 
 
-def test_a_pull_that_has_failed_waits_for_nobody(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=120))
+def test_a_pull_that_has_failed_waits_for_no_other_layer(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
+    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=RETRY_AFTER_HOURS))
     wrong = iter((faults.corrupted,))  # the first layer that is asked for; all others have to wait
 
     def some_wait(handler: Handler, answer: Answer) -> None:
-        next(wrong, faults.status(429, Retry_After="120"))(handler, answer)
+        next(wrong, faults.status(429, Retry_After=str(RETRY_AFTER_HOURS)))(handler, answer)
 
     proxy.inject(_layers_only(some_wait), path="/blobs/", times=100)
     started = time.monotonic()
     with pytest.raises(InvalidArchive):
         client.images.pull(f"{proxy.host}/faults:1")
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < RETRY_AFTER_HOURS
 
 
 def test_three_layers_are_fetched_at_a_time(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
@@ -218,8 +222,8 @@ def test_three_layers_are_fetched_at_a_time(client: Engine, proxy: FaultyProxy, 
             most = max(most, open_now)
             if open_now == 3:
                 three.set()
-        three.wait(15)
-        time.sleep(0.5)  # in which a fourth would come
+        three.wait(PATIENCE)
+        never_within(0.5, lambda: most > 3)  # in which a fourth would arrive
         with lock:
             open_now -= 1
         faults.passed_on(handler, answer)
@@ -362,8 +366,8 @@ def test_a_password_is_not_sent_to_a_server_of_tokens_in_the_clear(
 # -- push --------------------------------------------------------------------------------------
 
 
-def test_a_push_that_breaks_off_begins_anew_or_says_why(
-    engine: Engine, image: Image, proxy: FaultyProxy, config: None, registry: RunningRegistry
+def test_a_push_that_breaks_off_begins_again_or_says_why(
+    engine: Engine, image: Image, proxy: FaultyProxy, registry: RunningRegistry
 ) -> None:
     engine.registries = QUICK
     name = f"{proxy.host}/push-faults:1"
@@ -381,7 +385,7 @@ def test_a_push_that_breaks_off_begins_anew_or_says_why(
 
 
 def test_an_upload_that_is_reset_is_sent_again(
-    engine: Engine, image: Image, proxy: FaultyProxy, config: None, registry: RunningRegistry
+    engine: Engine, image: Image, proxy: FaultyProxy, registry: RunningRegistry
 ) -> None:
     engine.registries = QUICK
     name = f"{proxy.host}/reset-upload:1"
@@ -391,16 +395,13 @@ def test_an_upload_that_is_reset_is_sent_again(
     assert registry.digest("reset-upload:1") == result.digest
 
 
-def test_a_registry_that_is_not_there_is_told_quickly(client: Engine, image: Image) -> None:
-    started = time.monotonic()
+def test_a_registry_that_does_not_answer_is_reported_without_long_waits(client: Engine) -> None:
     with pytest.raises(ImageNotFound, match="No such image: busibox:1, and it cannot be pulled: Get ") as caught:
         client.images.obtain("busibox:1")
     assert caught.value.hint
     with pytest.raises(Unreachable, match="connection refused"):
         client.images.pull("127.0.0.1:9/busybox:1")
-    assert time.monotonic() - started < 20
-    patient = replace(QUICK, patience=Patience())
-    assert patient.patience.connect < 3
+    assert Patience().connect < 3
 
 
 def _layers_only(fault: Fault, *, larger: int = 0) -> Fault:

@@ -7,8 +7,7 @@ import platform
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,12 +76,9 @@ def box_tar(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def running_docker(
-    dockerd: Callable[..., AbstractContextManager[Docker]], box_tar: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Docker]:
-    with dockerd(tmp_path_factory.mktemp("docker")) as docker:
-        docker.run("import", box_tar, "box:1")
-        yield docker
+def running_docker(dockerd: Docker, box_tar: Path) -> Docker:
+    dockerd.run("import", box_tar, "box:1")
+    return dockerd
 
 
 @pytest.fixture
@@ -169,10 +165,7 @@ def docker_bundle(docker: Docker, *options: str) -> Any:
     """The config.json that dockerd gives its runtime."""
     container = docker.run("run", "--detach", "--network=none", *options, "box:1", "sleep", "1000").decode().strip()
     try:
-        socket = Path(docker.environment["DOCKER_HOST"].removeprefix("unix://"))
-        # Not any deeper: what other containers had in there comes and goes.
-        (config,) = socket.parent.glob(f"exec/containerd/daemon/*/moby/{container}/config.json")
-        return json.loads(config.read_bytes())
+        return docker.bundle(container)
     finally:
         docker.run("rm", "--force", container)
 

@@ -22,16 +22,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-_PASSED_ON = (
-    "content-type",
-    "location",
-    "range",
-    "docker-content-digest",
-    "docker-upload-uuid",
-    "content-range",
-    "link",
+_PASSED_ON = frozenset(
+    """content-type location range docker-content-digest docker-upload-uuid content-range link
+    docker-distribution-api-version www-authenticate retry-after""".split()
 )
-_PASSED_ON += ("docker-distribution-api-version", "www-authenticate", "retry-after")
 
 
 @dataclass
@@ -45,7 +39,7 @@ class Answer:
 
 @dataclass
 class Request:
-    """What a client asked the proxy, and what it was told."""
+    """What a client requested of the proxy, and the status of the answer."""
 
     method: str
     path: str
@@ -129,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""
 
     def handle_one(self) -> None:
         proxy = self.server.proxy
@@ -259,7 +253,7 @@ def stalled(size: int) -> Fault:
         handler.start(answer, len(answer.body))
         handler.wfile.write(answer.body[:size])
         handler.wfile.flush()
-        handler.server.proxy.ending.wait(30)
+        handler.server.proxy.ending.wait()
         handler.hang_up(reset=True)
 
     return fault

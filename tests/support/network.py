@@ -8,8 +8,9 @@ import json
 import random
 import re
 import socket
+import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -63,6 +64,47 @@ def inside(pid: int, work: Callable[[], Result]) -> Result:
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(enter).result()
+
+
+@contextlib.contextmanager
+def forwarded(pid: int, port: int) -> Iterator[None]:
+    """Forward a port on loopback in the network namespace of a process to the same port on loopback in ours."""
+    listener = inside(pid, lambda: socket.create_server(("127.0.0.1", port)))
+    opened: list[socket.socket] = [listener]
+    threads: list[threading.Thread] = []
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # the end of the block shuts the listener down
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", port))
+                opened.extend((client, server))
+                for source, target in ((client, server), (server, client)):
+                    start(lambda source=source, target=target: _copy(source, target))
+
+    def start(work: Callable[[], None]) -> None:
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    start(accept)
+    try:
+        yield
+    finally:
+        for one in opened:
+            with contextlib.suppress(OSError):  # the peer has disconnected
+                one.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        for one in opened:
+            one.close()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Copy what arrives at source to target until source or target is shut down."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 def lookup(container: Container, name: str) -> list[str]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.support.api import Answer, Api
+from tests.support.waiting import eventually
+
+Json = Any
+Result = TypeVar("Result")
 
 _IDS = re.compile(r"\b[0-9a-f]{12,64}\b")
 _TAKES_ANY_KEY = ("Labels", "Options", "Networks", "Ports", "Containers", "ExposedPorts", "Volumes", "Data", "Runtimes")
-"""Objects whose keys are what somebody has named."""
+"""Objects whose keys are names that clients have chosen."""
 
 
 BUSY: dict[str, Any] = {
@@ -33,7 +38,7 @@ BUSY: dict[str, Any] = {
 
 
 def populate(api: Api, base: Path) -> None:
-    """An image, a volume, a network, and a container of each kind: one that runs, has ended, has never begun."""
+    """Create an image, a volume, a network, and a container of each kind: running, exited, created."""
     with base.open("rb") as archive:
         made = api.request("POST", "/images/create", archive.read(), parameters={"fromSrc": "-", "repo": "busybox",
                            "tag": "1", "changes": ["CMD [\"sh\"]", "LABEL of=image"]})  # fmt: skip
@@ -41,23 +46,44 @@ def populate(api: Api, base: Path) -> None:
     assert api.post("/volumes/create", {"Name": "data", "Labels": {"a": "b"}}).status == 201
     subnet = {"Config": [{"Subnet": "172.31.97.0/24"}]}
     assert api.post("/networks/create", {"Name": "net", "Labels": {"c": "d"}, "IPAM": subnet}).status == 201
+    assert api.post("/containers/create", BUSY, name="busy").status == 201
+    assert api.post("/containers/busy/start").status == 204
+    create_stopped(api)
+
+
+def create_stopped(api: Api) -> None:
+    """Create the containers of populate() that do not run."""
     assert api.post("/containers/create", {"Image": "busybox:1", "Cmd": ["true"]}, name="created").status == 201
     assert api.post("/containers/create", {"Image": "busybox:1", "Cmd": ["echo", "out"]}, name="ended").status == 201
-    assert api.post("/containers/create", BUSY, name="busy").status == 201
-    for name in ("busy", "ended"):
-        assert api.post(f"/containers/{name}/start").status == 204
+    assert api.post("/containers/ended/start").status == 204
     assert api.post("/containers/ended/wait").status == 200
 
 
 def clear(api: Api) -> None:
-    """Take all of that away again."""
-    for one in api.get("/containers/json", all=1).document:
-        api.delete(f"/containers/{one['Id']}", force=1, v=1)
-    api.post("/networks/prune")
-    for volume in api.get("/volumes").document["Volumes"]:
-        api.delete(f"/volumes/{volume['Name']}")
-    for image in api.get("/images/json").document:
-        api.delete(f"/images/{image['Id']}", force=1)
+    """Remove all containers, networks, volumes and images of a daemon, and wait until they are removed.
+
+    The daemon refuses to remove a container that it is removing itself (--rm), and an image that has children.
+    """
+    api = api.at("1.41")
+    custom = {"type": ["custom"]}
+    _remove_all(
+        lambda: api.get("/containers/json", all=1).document,
+        lambda one: api.delete(f"/containers/{one['Id']}", force=1, v=1),
+    )
+    _remove_all(lambda: api.get("/networks", filters=custom).document, lambda one: api.delete(f"/networks/{one['Id']}"))
+    _remove_all(
+        lambda: api.get("/volumes").document["Volumes"] or [], lambda one: api.delete(f"/volumes/{one['Name']}")
+    )
+    _remove_all(lambda: api.get("/images/json").document, lambda one: api.delete(f"/images/{one['Id']}", force=1))
+
+
+def _remove_all(listed: Callable[[], Json], remove: Callable[[Json], Answer]) -> None:
+    def removed() -> bool:
+        for one in listed():
+            remove(one)
+        return not listed()
+
+    eventually(removed)
 
 
 @dataclass(frozen=True)
@@ -76,10 +102,18 @@ class Pair:
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[Answer, Answer]:
-        """The same request to both: (ours, dockerd's)."""
-        ours = self.ours.request(method, path, body, parameters=parameters, headers=headers)
-        docker = self.docker.request(method, path, body, parameters=parameters, headers=headers)
-        return ours, docker
+        """Send the same request to both at the same time, and return (ours, dockerd's)."""
+
+        def send(api: Api) -> Answer:
+            return api.request(method, path, body, parameters=parameters, headers=headers)
+
+        return self.both(send)
+
+    def both(self, act: Callable[[Api], Result]) -> tuple[Result, Result]:
+        """Call act for both at the same time, and return (ours, dockerd's)."""
+        with ThreadPoolExecutor(1) as thread:
+            docker = thread.submit(act, self.docker)
+            return act(self.ours), docker.result()
 
     def post(self, path: str, body: object = None, **parameters: Any) -> tuple[Answer, Answer]:
         return self.request("POST", path, body, parameters=parameters)

@@ -6,13 +6,13 @@ import contextlib
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pylab_container.host import programs
+from tests.support.waiting import PATIENCE, eventually
 
 USER, PASSWORD = "student", "not:a secret"
 
@@ -28,6 +28,10 @@ class RunningRegistry:
     data: Path
     options: tuple[str, ...] = ()
     tls: Path | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.host.rpartition(":")[2])
 
     def inspect(self, name: str, *options: str) -> Any:
         """What skopeo says of an image: its raw manifest."""
@@ -91,18 +95,19 @@ def running(
         yield RunningRegistry(f"{address}:{port}", scratch / "data", options, scratch / "ca" if tls else None)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def _port(process: programs.Process[bytes], log: Path) -> int:
-    """The port that it was given, which it tells once it listens: one of our choice might be taken by then."""
-    deadline = time.monotonic() + 60
-    while True:
-        if told := re.search(r"listening on [0-9.]+:([0-9]+)\b", log.read_text()):
-            return int(told[1])
+    """The port that the kernel chose; the registry logs it when it listens. A port of our choice might be in use."""
+
+    def logged() -> re.Match[str] | None:
         assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+        return re.search(r"listening on [0-9.]+:([0-9]+)\b", log.read_text())
+
+    listening = eventually(logged)
+    assert listening
+    return int(listening[1])
 
 
 def _write_htpasswd(path: Path) -> None:

@@ -7,6 +7,7 @@ otherwise is in CHANGES. What Swagger 2 says is JSON Schema but for two words: n
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import subprocess
@@ -100,12 +101,17 @@ def fetch(directory: Path) -> Path:
     return path
 
 
+@functools.cache
+def _parsed(path: Path) -> Json:
+    document: Json = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return document
+
+
 class Description:
     """All paths with their answers, as one version has them."""
 
     def __init__(self, path: Path, version: str = "1.41") -> None:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        self._document: Json = yaml.load(path.read_text(), Loader=loader)
+        self._document = copy.deepcopy(_parsed(path))
         for change in CHANGES:
             self._apply(change, parse_version(version))
         written = self._document["definitions"]
@@ -139,7 +145,8 @@ class Description:
         answers = {str(key): value for key, value in answers.items()}
         if "schema" not in answers.get(str(status), {}):
             return None
-        return _converted(answers[str(status)]["schema"], self._document["definitions"])
+        converted: Json = _converted(answers[str(status)]["schema"], self._document["definitions"])
+        return converted
 
     def faults(self, method: str, path: str, status: int, document: object) -> list[str]:
         """What is wrong with an answer: "Config.Env: null is not of type 'array'"."""

@@ -1,4 +1,4 @@
-"""Every case of build_cases, built by us and by a peer: the same config, history and files.
+"""Builds of a case by us and by a peer, and what is compared of them: config, history and files.
 
 The peer is docker's classic builder; for what that does not know it is buildah, and for
 what neither knows the Dockerfile reference, whose facts stand in the case.
@@ -11,25 +11,23 @@ import hashlib
 import http.server
 import os
 import re
-import shutil
 import stat
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pylab_container import Engine, errors
 from pylab_container.host import linux
-from tests.compat.build_cases import CASES
 from tests.compat.build_context import SECOND, Case, base_archive, write
 from tests.compat.copy_cases import SITE
+from tests.support.dockerd import Docker
+from tests.support.fixtures import engine_on
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ STARTED = time.time() - 2
 BUILDAH_LEAVES = ("/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run")
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.claim for case in CASES])
-def test_builds_are_the_peer_s(case: Case, ours: Ours, expected: Mapping[str, Future[Outcome]]) -> None:
+def assert_same(case: Case, ours: Ours, expected: Mapping[str, Future[Outcome]]) -> None:
+    """Build a case, and compare what comes out with what the peer made of it."""
     theirs = expected[case.claim].result() if case.claim in expected else promised(case)
     if case.refused is not None:
         assert_refused(theirs, case.refused, by=case.peer)
@@ -125,34 +123,27 @@ class Ours:
                 return Built({**image_facts(image.config.document), **listing(root)})
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Ours]:
-    directory = tmp_path_factory.mktemp("ours")
-    engine = Engine(directory / "root")
-    (directory / "base.tar").write_bytes(base_archive())
-    engine.images.import_(directory / "base.tar", "base")
-    yield Ours(engine, directory, site)
-    for container in engine.containers.list(all=True):
-        container.remove(force=True, v=True)
-    shutil.rmtree(engine.run_root, ignore_errors=True)
+@contextlib.contextmanager
+def our_builder(directory: Path, site: str) -> Iterator[Ours]:
+    """Our engine with the base image, in a directory."""
+    with engine_on(directory / "root") as engine:
+        (directory / "base.tar").write_bytes(base_archive())
+        engine.images.import_(directory / "base.tar", "base")
+        yield Ours(engine, directory, site)
 
 
 # -- theirs ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def expected(
-    request: pytest.FixtureRequest, dockerd: Any, tmp_path_factory: pytest.TempPathFactory, site: str
+@contextlib.contextmanager
+def peers_build(
+    cases: Sequence[Case], docker: Docker, directory: Path, site: str
 ) -> Iterator[Mapping[str, Future[Outcome]]]:
-    """What the peers make of the cases of this run: they build ahead while we build."""
-    items = [item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    cases = [value for item in items for value in item.callspec.params.values() if isinstance(value, Case)]
-    directory = tmp_path_factory.mktemp("theirs")
+    """Let the peers build cases ahead, in threads; what they make of each, by its claim."""
     (directory / "base.tar").write_bytes(base_archive())
     with contextlib.ExitStack() as stack:
-        peers: dict[str, Any] = {}
+        peers: dict[str, Callable[[Case], Outcome]] = {}
         if any(case.peer == "docker" for case in cases):
-            docker = stack.enter_context(dockerd(directory / "docker"))
             docker.run("import", directory / "base.tar", "base")
             peers["docker"] = lambda case: docker_builds(docker, case, directory, site)
         if any(case.peer == "buildah" for case in cases):
@@ -164,7 +155,7 @@ def expected(
         yield {case.claim: pool.submit(peers[case.peer], case) for case in cases if case.peer in peers}
 
 
-def docker_builds(docker: Any, case: Case, scratch: Path, site: str) -> Outcome:
+def docker_builds(docker: Docker, case: Case, scratch: Path, site: str) -> Outcome:
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         for name, text in case.images.items():
             write(Case("", text, {}), Path(directory, name))
@@ -180,7 +171,7 @@ def docker_builds(docker: Any, case: Case, scratch: Path, site: str) -> Outcome:
         )
         if done.returncode:
             return Refused(done.stderr.strip().splitlines()[-1])
-        (image,) = docker.json("inspect", done.stdout.strip())
+        image = docker.api.get(f"/images/{done.stdout.strip()}/json").document
         with mounted(image["GraphDriver"]["Data"]) as root:
             return Built({**image_facts(docker.config(image["Id"])), **listing(root)})
 
@@ -299,9 +290,9 @@ def _content(path: Path) -> str:
     return repr(content)[1:] if len(content) <= 200 else hashlib.sha256(content).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    """An HTTP server with the files of SITE, for ADD."""
+@contextlib.contextmanager
+def serving_site() -> Iterator[str]:
+    """Run an HTTP server with the files of SITE, for ADD; its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
