@@ -64,8 +64,10 @@ DOORS: dict[str, tuple[str, ...]] = {
 # formats/ are values: what reads a disk, a clock or chance is no business of theirs. Of `os`
 # they may use what only converts, and of other people's libraries the one that makes values.
 EFFECTS = ("time", "random", "secrets", "uuid", "socket", "shutil", "tempfile", "glob", "fcntl", "threading", "asyncio")
-EFFECT_NAMES = ("os", "open", "pathlib.Path", "datetime.date.today")
-EFFECT_NAMES += ("datetime.datetime.now", "datetime.datetime.today", "datetime.datetime.utcnow")
+EFFECT_NAMES = tuple(
+    "os open pathlib.Path datetime.date.today datetime.datetime.now datetime.datetime.today "
+    "datetime.datetime.utcnow".split()
+)
 VALUES = "msgspec"
 CONVERSIONS = ("os", "os.fsencode", "os.fsdecode", "os.fspath")
 
@@ -141,7 +143,7 @@ def absolute(module: Module, node: ast.ImportFrom) -> str:
 
 def names(module: Module) -> Iterator[Mention]:
     """Every name and attribute chain that the module uses, with import aliases undone."""
-    meant = {}
+    meant: dict[str, str] = {}
     for node in module.nodes:
         if isinstance(node, ast.ImportFrom):
             meant |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from tests.compat.build_context import BASE, Case, archive, file, symlink
+from tests.compat.build_context import BASE, Case, Files, archive, file, symlink
 from tests.compat.copy_cases import MEMBERS, ODD, SITE, TAR
 from tests.compat.instruction_cases import PATH
 
@@ -383,7 +383,7 @@ MODERN = [
     ),
 ]
 
-SITE_FILES = {
+SITE_FILES: Files = {
     "index.html": "<h1>hello</h1>\n",
     "site/a": "a",
     "site/below/script": file("#!/bin/sh\n", 0o750),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
+from tests.compat.build_context import Case
 from tests.compat.builders import Ours, Outcome, our_builder, peers_build, serving_site
 from tests.support.api import Daemon, serving
 from tests.support.dockerd import Docker, run_dockerd_with_bridge
@@ -96,7 +97,7 @@ def peer_builds(
 ) -> Iterator[Mapping[str, Future[Outcome]]]:
     """What the peers make of the cases of this module and run: they build ahead while we build."""
     items = [item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function)]
-    cases = [item.callspec.params["case"] for item in items]
+    cases = [case for item in items if isinstance(case := item.callspec.params["case"], Case)]
     with peers_build(cases, dockerd, tmp_path_factory.mktemp("theirs"), site) as expected:
         yield expected
 

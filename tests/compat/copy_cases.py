@@ -9,6 +9,7 @@ from tests.compat.build_context import (
     OLD,
     SECOND,
     Case,
+    Files,
     archive,
     device,
     fifo,
@@ -294,7 +295,7 @@ def ignoring(claim: str, patterns: str, dockerfile: str = "COPY . /new", **more:
     return Case(claim, dockerfile, {**IGNORABLE, ".dockerignore": patterns}, **more)  # type: ignore[arg-type]
 
 
-IGNORABLE = {
+IGNORABLE: Files = {
     "a": "1",
     "ab": "2",
     "b.txt": "3",

@@ -39,7 +39,7 @@ def told(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 STEPS = "FROM busybox:1\nRUN echo a\nCOPY f /f\nENV A=b\nARG X\nRUN echo $X\n"
-BUILDS = {
+BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
     "steps": (STEPS, {"t": ["built:1", "built:2"], "rm": 1, "buildargs": '{"X":"y"}'}),
     "again, from the cache": (STEPS, {"t": "built:3", "rm": 1, "buildargs": '{"X":"y"}'}),
     "without the cache": (STEPS, {"nocache": 1, "rm": 1, "buildargs": '{"X":"y"}'}),
@@ -192,7 +192,7 @@ def test_the_same_requests_are_answered_alike(populated: Pair) -> None:
 
 
 # What dockerd 20.10 takes for its own failure (500) although the client is to blame, and later versions do not.
-CLIENTS_FAULT = [
+CLIENTS_FAULT: list[tuple[str, str, object, dict[str, Any]]] = [
     ("POST", "/images/busybox:1/tag", None, {"repo": "UPPER"}),
     ("POST", "/images/busybox:1/tag", None, {}),
     ("POST", "/images/busybox:1/tag", None, {"repo": "a", "tag": "b" * 200}),

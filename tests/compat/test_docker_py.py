@@ -8,7 +8,7 @@ import io
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from docker import errors
 from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
 
 from tests.support.sides import IMAGE, ours
+from tests.support.waiting import PATIENCE, eventually, never_within
 
 # The library leaves connections of streams to the garbage collector.
 pytestmark = [
@@ -52,7 +53,7 @@ def test_it_may_speak_every_version(version: str, client: Client, socket: Path) 
     container = older.containers.create(IMAGE, ["sh", "-c", "echo out; exec sleep 1000"], mem_limit="64m")
     container.start()
     assert container.exec_run(["echo", "in"]).output == b"in\n"
-    _until(lambda: bool(container.logs() == b"out\n"))
+    eventually(lambda: bool(container.logs() == b"out\n"))
     container.stop(timeout=0)
     assert (container.wait()["StatusCode"], container.logs()) == (137, b"out\n")
     assert older.containers.list(all=True, filters={"id": container.id})[0].attrs["State"]["Status"] == "exited"
@@ -63,13 +64,6 @@ def test_it_may_speak_every_version(version: str, client: Client, socket: Path) 
     assert any("aux" in line for line in lines) is (version != "1.24")
     older.images.remove(image.id)
     older.close()
-
-
-def _until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -125,23 +119,22 @@ def test_the_life_of_a_container(client: Client, sleeper: Container) -> None:
 
 @contextlib.contextmanager
 def _waiting(socket: Path, container: Container, condition: str) -> Iterator[Future[dict[str, int]]]:
-    """Somebody waits in a thread: the daemon has begun its answer, and will miss nothing from now on."""
+    """Wait for a condition in a thread. The daemon has begun its answer before the block: it misses no exit."""
     client = docker.DockerClient(base_url=f"unix://{socket}", version="auto", timeout=120)
     waited_for, begun = client.containers.get(container.id), threading.Event()
     client.api.hooks["response"].append(lambda *_, **__: begun.set())  # called before the answer's body is read
     with contextlib.closing(client), ThreadPoolExecutor(1) as thread:
         status = thread.submit(waited_for.wait, condition=condition)
-        assert begun.wait(30)
+        assert begun.wait(PATIENCE)
         yield status
 
 
 def test_what_is_waited_for_is_the_condition(client: Client, socket: Path) -> None:
     container = client.containers.create(IMAGE, ["sh", "-c", "exit 3"])
     with _waiting(socket, container, "next-exit") as status:
-        time.sleep(0.5)
-        assert not status.done()
+        assert never_within(0.3, status.done)
         container.start()
-        assert status.result(30) == {"StatusCode": 3}
+        assert status.result(PATIENCE) == {"StatusCode": 3}
     container.remove()
 
 
@@ -149,7 +142,7 @@ def test_waiting_for_the_removal_gives_the_last_status(client: Client, socket: P
     container = client.containers.create(IMAGE, ["sh", "-c", "exit 4"], auto_remove=True)
     with _waiting(socket, container, "removed") as status:
         container.start()
-        assert status.result(30) == {"StatusCode": 4}
+        assert status.result(PATIENCE) == {"StatusCode": 4}
 
 
 def test_logs_are_whole_or_followed(client: Client) -> None:
@@ -215,7 +208,7 @@ def test_what_has_changed_and_the_whole_file_system(sleeper: Container) -> None:
 
 def test_what_runs_and_what_it_uses(sleeper: Container) -> None:
     # For a moment after the start it is the runtime still, which has threads.
-    _until(lambda: any("sleep 1000" in row[-1] for row in sleeper.top()["Processes"]))
+    eventually(lambda: any("sleep 1000" in row[-1] for row in sleeper.top()["Processes"]))
     used = sleeper.stats(stream=False)
     assert used["pids_stats"]["current"] == 1
     stream = sleeper.stats(decode=True)
@@ -246,7 +239,7 @@ def test_listing_by_filters(client: Client) -> None:
 def test_aliases_and_links_are_looked_up(client: Client) -> None:
     api = client.api
     network = api.create_network("lookups")["Id"]
-    own = [{"aliases": ["foo", "bar"]}, {"links": [("upstream", "sql")]}, {}]
+    own: list[dict[str, Any]] = [{"aliases": ["foo", "bar"]}, {"links": [("upstream", "sql")]}, {}]
     made = []
     for name, options in zip(["named", "linked", "upstream"], own, strict=True):
         endpoints = api.create_networking_config({"lookups": api.create_endpoint_config(**options)})

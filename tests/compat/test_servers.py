@@ -5,9 +5,7 @@ One image with all four is built from a minimal Debian; each test runs one of th
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +16,8 @@ from pylab_container import Engine
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
+from tests.support.network import free_port
+from tests.support.waiting import eventually
 
 DOCKERFILE = """FROM debian:lab
 ENV DEBIAN_FRONTEND=noninteractive
@@ -29,6 +29,7 @@ test -d $PGDATA/base || initdb -A trust
 exec postgres -h 0.0.0.0 -k /tmp
 EOF
 """
+SERVERS_START = 180.0  # seconds; postgres creates a database cluster first
 PATH = "/usr/lib/postgresql/15/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -48,11 +49,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Im
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        number: int = listener.getsockname()[1]
-    return number
+    """A port that no server listens on."""
+    return free_port()
 
 
 @pytest.fixture
@@ -75,14 +73,9 @@ def serve(house: tuple[Engine, Image]) -> Iterator[Callable[..., Container]]:
         volume.remove()
 
 
-def patiently(ask: Callable[[], str], seconds: float = 60) -> str:
+def patiently(ask: Callable[[], str]) -> str:
     """The answer of a server that may still be starting."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError, AssertionError):
-            return ask()
-        assert time.monotonic() < deadline, "no answer"
-        time.sleep(0.1)
+    return eventually(lambda: (ask(),), ignoring=(OSError, AssertionError), seconds=SERVERS_START)[0]
 
 
 def page(port: int) -> str:

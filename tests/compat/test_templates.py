@@ -8,15 +8,18 @@ old something new is is masked: the two commands do not run in the same second.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from tests.support.api import Daemon
 from tests.support.commands import Labctr
+
+Completed = subprocess.CompletedProcess[str]
 
 CONTAINER = r"""
 {{.Id}}
@@ -138,12 +141,23 @@ LISTINGS = [
 ]
 
 
-@pytest.fixture
-def things(engine: Engine, image: Image) -> Iterator[None]:
-    """A container that runs, with a bit of everything, and one that has ended."""
+@pytest.fixture(scope="module")
+def daemon(daemon_of_module: tuple[Engine, Daemon]) -> Daemon:
+    return daemon_of_module[1]
+
+
+@pytest.fixture(scope="module")
+def engine(daemon_of_module: tuple[Engine, Daemon]) -> Engine:
+    return daemon_of_module[0]
+
+
+@pytest.fixture(scope="module")
+def things(engine: Engine, busybox_tar: Path) -> None:
+    """A container that runs, with a bit of everything, and one that has exited."""
+    image = engine.images.import_(busybox_tar, "busybox:1")
     engine.volumes.create("vol", labels={"a": "b"})
-    network = engine.networks.create("lab", labels={"n": "m"})
-    running = engine.containers.run_detached(
+    engine.networks.create("lab", labels={"n": "m"})
+    engine.containers.run_detached(
         image,
         ["sleep", "10000"],
         name="web",
@@ -162,10 +176,6 @@ def things(engine: Engine, image: Image) -> Iterator[None]:
     )
     ended = engine.containers.run_detached(image, ["sh", "-c", "exit 3"], name="done", network_mode="none")
     ended.wait()
-    yield
-    for container in (running, ended):
-        container.remove(force=True)
-    network.remove()
 
 
 def masked(text: str) -> str:
@@ -173,11 +183,14 @@ def masked(text: str) -> str:
     return re.sub(r"(Less than a second|\d+ seconds?|About a minute|\d+ minutes) ago", "AGE", text)
 
 
-def differences(daemon: Daemon, labctr: Labctr, commands: list[tuple[str, ...]]) -> list[str]:
+def differences(daemon: Daemon, cli: Labctr, commands: Sequence[tuple[str, ...]]) -> list[str]:
     """The commands for which docker and we differ: in what is printed, in the status, or in what is wrong."""
 
-    def compare(command: tuple[str, ...]) -> str:
-        theirs, ours = daemon.docker(*command, check=False), labctr(*command, check=False)
+    def run_docker(command: tuple[str, ...]) -> Completed:
+        return daemon.docker(*command, check=False)
+
+    def compare(command: tuple[str, ...], theirs: Completed) -> str:
+        ours = cli(*command, check=False)
         told = theirs.stderr.strip().removeprefix("Error: ").splitlines()[:1] if theirs.returncode else []
         expected, printed = "" if theirs.returncode else masked(theirs.stdout), masked(ours.stdout)
         if (theirs.returncode, expected) == (ours.returncode, printed) and all(line in ours.stderr for line in told):
@@ -185,19 +198,19 @@ def differences(daemon: Daemon, labctr: Labctr, commands: list[tuple[str, ...]])
         return f"{command}\n  docker {theirs.returncode} {expected!r} {told}\n  labctr {ours.returncode} {printed!r}"
 
     with ThreadPoolExecutor(2) as threads:
-        return [found for found in threads.map(compare, commands) if found]
+        return [found for found in map(compare, commands, threads.map(run_docker, commands)) if found]
 
 
-def test_inspect_fills_in_templates_as_docker_does(daemon: Daemon, labctr: Labctr, things: None) -> None:
+def test_inspect_fills_in_templates_as_docker_does(daemon: Daemon, cli: Labctr, things: None) -> None:
     templates = CONTAINER.strip("\n").split("\n")
     assert len(templates) > 70
-    commands = [("inspect", "-f", template, "web") for template in templates]
+    commands: list[tuple[str, ...]] = [("inspect", "-f", template, "web") for template in templates]
     commands += [("inspect", "-f", template, name) for name, template in OTHERS]
-    found = differences(daemon, labctr, commands)
+    found = differences(daemon, cli, commands)
     assert not found, "\n".join(found)
 
 
-def test_listings_fill_in_templates_as_docker_does(daemon: Daemon, labctr: Labctr, things: None) -> None:
+def test_listings_fill_in_templates_as_docker_does(daemon: Daemon, cli: Labctr, things: None) -> None:
     commands = [(*command, "--format", template) for command, template in LISTINGS]
-    found = differences(daemon, labctr, commands)
+    found = differences(daemon, cli, commands)
     assert not found, "\n".join(found)

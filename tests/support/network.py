@@ -79,11 +79,11 @@ def forwarded(pid: int, port: int) -> Iterator[None]:
                 client, _ = listener.accept()
                 server = socket.create_connection(("127.0.0.1", port))
                 opened.extend((client, server))
-                for source, target in ((client, server), (server, client)):
-                    start(lambda source=source, target=target: _copy(source, target))
+                start(_copy, client, server)
+                start(_copy, server, client)
 
-    def start(work: Callable[[], None]) -> None:
-        threads.append(threading.Thread(target=work))
+    def start(work: Callable[..., None], *ends: socket.socket) -> None:
+        threads.append(threading.Thread(target=work, args=ends))
         threads[-1].start()
 
     start(accept)

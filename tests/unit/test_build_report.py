@@ -211,7 +211,12 @@ def test_steps_of_stages_that_end_out_of_order_never_move_the_bar_back() -> None
 
 def test_threads_may_report_at_the_same_time() -> None:
     bar = ProgressBar("build")
-    threads = [threading.Thread(target=lambda: [bar.update(done(n, 400)) for n in range(100)]) for _ in range(4)]
+
+    def report() -> None:
+        for number in range(100):
+            bar.update(done(number, 400))
+
+    threads = [threading.Thread(target=report) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,7 +9,7 @@ import pytest
 from pylab_container.errors import Conflict
 from pylab_container.formats.lifecycle import TRANSITIONS, Event, State, after, restart_delay
 
-LEGAL = {
+LEGAL: dict[tuple[str, str], str] = {
     ("created", "start"): "running",
     ("created", "remove"): "removed",
     ("running", "exit"): "exited",

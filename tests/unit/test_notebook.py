@@ -186,7 +186,8 @@ def test_an_exercise_that_nobody_tried_shows_its_hint() -> None:
 
 
 def notebook(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
+    found: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    return found
 
 
 def headings(path: Path) -> list[str]:

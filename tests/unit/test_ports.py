@@ -90,7 +90,8 @@ def test_publish_all_adds_the_exposed_ports() -> None:
 
 def test_no_entry_and_port_zero_leave_the_choice_to_the_machine() -> None:
     wanted = [PortRequest(container_port=80)]
-    for entries in ([], None, [{}], [{"HostPort": "0"}], [{"HostIp": "", "HostPort": ""}]):
+    choices: list[list[dict[str, str]] | None] = [[], None, [{}], [{"HostPort": "0"}], [{"HostIp": "", "HostPort": ""}]]
+    for entries in choices:
         assert requests([], {"80/tcp": entries}, publish_all=False) == wanted
 
 

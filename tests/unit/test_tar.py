@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.formats import tar
+
+Dialect = Literal[0, 1, 2]  # as tarfile numbers them
 
 
 def block(**fields: bytes) -> bytes:
@@ -27,7 +29,7 @@ def block(**fields: bytes) -> bytes:
     return resummed(raw)
 
 
-def resummed(raw: bytes, *, signed: bool = False) -> bytes:
+def resummed(raw: bytes | bytearray, *, signed: bool = False) -> bytes:
     plain = bytearray(raw)
     plain[148:156] = b" " * 8
     total = sum(byte - 256 if signed and byte > 127 else byte for byte in plain)
@@ -51,7 +53,7 @@ def headers(archive: bytes) -> list[tar.Header]:
     return found
 
 
-def by_tarfile(member: tarfile.TarInfo, dialect: int) -> bytes:
+def by_tarfile(member: tarfile.TarInfo, dialect: Dialect) -> bytes:
     return member.tobuf(dialect, "utf-8", "surrogateescape")
 
 
@@ -60,7 +62,7 @@ def by_tarfile(member: tarfile.TarInfo, dialect: int) -> bytes:
 
 @pytest.mark.parametrize("dialect", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("kind", [b"0", b"1", b"2", b"3", b"4", b"5", b"6"])
-def test_headers_of_another_writer_are_read(dialect: int, kind: bytes) -> None:
+def test_headers_of_another_writer_are_read(dialect: Dialect, kind: bytes) -> None:
     member = tarfile.TarInfo("dir/name")
     member.type, member.mode, member.uid, member.gid, member.mtime = kind, 0o6755, 1000, 1001, 1_700_000_000
     member.linkname = "target" if kind in b"12" else ""
@@ -336,7 +338,7 @@ def test_the_length_of_a_pax_record_counts_itself_at_every_size() -> None:
 
 
 @pytest.mark.parametrize("dialect", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT])
-def test_our_plain_header_has_the_bytes_of_another_writer(dialect: int) -> None:
+def test_our_plain_header_has_the_bytes_of_another_writer(dialect: Dialect) -> None:
     member = tarfile.TarInfo("etc/hosts")
     member.size, member.mode, member.uid, member.gid, member.mtime = 9, 0o640, 1, 2, 3
     theirs = by_tarfile(member, dialect)
