@@ -77,12 +77,12 @@ def _of_interest(document: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
 
 
 def test_a_session_is_told_as_docker_tells_it(
-    empty_dockerd: Docker, labctr: Labctr, busybox_tar: Path, tmp_path: Path
+    empty_dockerd: Docker, cli: Labctr, busybox_tar: Path, tmp_path: Path
 ) -> None:
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM busybox:1\nRUN true\n")
-    ours = session(lambda *words: labctr(*words, check=False).stdout, busybox_tar, tmp_path)
+    ours = session(lambda *words: cli(*words, check=False).stdout, busybox_tar, tmp_path)
     theirs = session(lambda *words: docker(empty_dockerd.socket, *words).stdout.decode(), busybox_tar, tmp_path)
     assert len(theirs) > 70
     assert ours == theirs

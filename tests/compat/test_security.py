@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from pylab_container.formats import seccomp
 from pylab_container.formats.bundle import DEFAULT_CAPABILITIES
 from tests.support.commands import Labctr
 from tests.support.dockerd import Docker
+from tests.support.fixtures import engine_on
 
 PROBE = Path(__file__).with_name("security_probe.sh").read_text()
 
@@ -54,12 +55,12 @@ class Peers(NamedTuple):
     """Two engines with one image."""
 
     docker: Docker
-    labctr: Labctr
+    cli: Labctr
 
     def run(self, *options: str, command: Sequence[str]) -> tuple[str, str]:
         """What a command prints in a container of dockerd's and in one of ours."""
         arguments = ["run", "--rm", "--network", "none", "--hostname", "box", *options, "box:1", *command]
-        return self.docker.run(*arguments).decode(), self.labctr(*arguments).stdout
+        return self.docker.run(*arguments).decode(), self.cli(*arguments).stdout
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +82,17 @@ def running_docker(dockerd: Docker, box_tar: Path) -> Docker:
     return dockerd
 
 
+@pytest.fixture(scope="module")
+def engine(nothing_left_behind: None, box_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine with the image, for all tests."""
+    with engine_on(tmp_path_factory.mktemp("engine") / "root") as engine:
+        engine.images.import_(box_tar, "box:1")
+        yield engine
+
+
 @pytest.fixture
-def peers(running_docker: Docker, engine: Engine, labctr: Labctr, box_tar: Path) -> Peers:
-    engine.images.import_(box_tar, "box:1")
-    return Peers(running_docker, labctr)
+def peers(running_docker: Docker, cli: Labctr) -> Peers:
+    return Peers(running_docker, cli)
 
 
 def plain(text: str) -> list[str]:
