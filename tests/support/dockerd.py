@@ -43,16 +43,6 @@ class Docker:
         version = {"DOCKER_API_VERSION": self._api_version} if self._api_version else {}
         return environment(self.socket) | version
 
-    @functools.cached_property
-    def client(self) -> tuple[int, ...]:
-        """The version of the docker command, as numbers: (20, 10, 24)."""
-        return version(self.run("version", "-f", "{{.Client.Version}}").decode())
-
-    @functools.cached_property
-    def server(self) -> tuple[int, ...]:
-        """The version of dockerd."""
-        return version(self.run("version", "-f", "{{.Server.Version}}").decode())
-
     def run(self, *arguments: str | Path, input: bytes | None = None) -> bytes:
         """Return what `docker <arguments>` prints. Raises AssertionError if it fails."""
         command = ["docker", *map(str, arguments)]
@@ -83,9 +73,11 @@ def environment(socket: Path) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def version(text: str) -> tuple[int, ...]:
-    """(20, 10, 24) of "20.10.24+dfsg1"."""
-    return tuple(map(int, re.findall(r"\d+", text.partition("+")[0].partition("-")[0])))
+@functools.cache
+def client_version() -> tuple[int, ...]:
+    """The version of the docker command that is installed, as numbers: (20, 10, 24)."""
+    printed = programs.run(["docker", "--version"]).output  # "Docker version 20.10.24+dfsg1, build 297e128"
+    return tuple(map(int, re.findall(r"[\d.]+", printed)[0].split(".")))
 
 
 @contextlib.contextmanager
