@@ -1,4 +1,4 @@
-"""A handler that fails when its answer has begun: the client must not take a second answer for a part of the first."""
+"""Handlers that fail before and after their answer has begun; the client must not get a second answer in the first."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_answer_that_has_begun_is_cut_off(engine: Engine, tmp_path: Path, tar
     assert not answer.endswith(b"0\r\n\r\n")  # the end of a chunked answer (RFC 9112, 7.1)
 
 
-def test_a_failure_that_nobody_foresaw_is_an_answer_too(engine: Engine, tmp_path: Path) -> None:
+def test_an_unexpected_failure_is_an_answer_too(engine: Engine, tmp_path: Path) -> None:
     answer = asyncio.run(ask(engine, tmp_path / "socket", "/none"))
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert answer.endswith(b'{"message":"ZeroDivisionError: /none"}\n')
