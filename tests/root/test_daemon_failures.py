@@ -12,6 +12,7 @@ from pylab_container import Engine
 from pylab_container.daemon.application import Route, application
 from pylab_container.daemon.call import Call
 from pylab_container.errors import InvalidInput
+from tests.support.waiting import PATIENCE
 
 
 async def begins_and_fails(call: Call) -> web.StreamResponse:
@@ -37,7 +38,7 @@ async def ask(engine: Engine, path: Path, target: str) -> bytes:
     try:
         reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(f"GET {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(), 60)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         return answer
     finally:
