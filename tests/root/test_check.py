@@ -1,4 +1,4 @@
-"""engine/check.py: what a machine can do, and what it is told where it cannot."""
+"""engine/check.py: the machine's features, and a remedy for each one that is missing."""
 
 from __future__ import annotations
 
@@ -68,21 +68,21 @@ def test_a_machine_with_everything_lacks_nothing() -> None:
         (replace(GOOD, programs={}), "mmdebstrap", "apt-get install mmdebstrap"),
     ],
 )
-def test_what_is_missing_is_told_with_its_remedy(machine: Machine, name: str, remedy: str) -> None:
+def test_a_missing_feature_is_reported_with_its_remedy(machine: Machine, name: str, remedy: str) -> None:
     (line,) = (one for one in check.judge(machine) if one.name == name)
     assert not line.ok
     assert line.found
     assert remedy in line.remedy
 
 
-def test_what_can_be_done_without_is_not_needed() -> None:
+def test_optional_features_are_not_needed() -> None:
     spare = replace(
         GOOD, user_namespaces=False, idmapping="no", forwarding=False, programs={**NO_RUNC, "runc": "1.1.9"}
     )
     assert not any(one.needed for one in check.judge(spare) if not one.ok)
 
 
-def test_runc_needs_no_warning_where_it_is_new_or_mended_by_debian() -> None:
+def test_a_runc_that_is_new_or_patched_by_debian_needs_no_warning() -> None:
     for said in ("runc version 1.1.12", "runc version 1.2.0", "runc version 1.1.15+ds1\ncommit: 1.1.15+ds1-2"):
         assert all(one.ok for one in check.judge(replace(GOOD, programs={**GOOD.programs, "runc": said})))
 
@@ -98,7 +98,7 @@ def test_this_machine_has_what_the_engine_needs_and_is_left_as_it_was(engine: En
     assert "check" not in programs.run(["nft", "list", "tables"]).output
 
 
-def test_a_data_root_that_holds_no_upper_directories_is_told(engine: Engine, image: Image) -> None:
+def test_a_data_root_that_cannot_hold_upper_directories_is_reported(engine: Engine, image: Image) -> None:
     """A container's root is an overlay itself."""
     container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     machine = check.look(container.merged)
@@ -112,15 +112,15 @@ def test_the_command_prints_a_line_for_each(labctr: Labctr) -> None:
     assert {"kernel", "overlay", "cgroups", "seccomp", "runc", "conmon", "nft"} <= set(names)
 
 
-def test_the_command_fails_where_something_needed_is_missing(
-    labctr: Labctr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_command_fails_if_a_needed_feature_is_missing(
+    cli: Labctr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A conmon of the same name that comes first is too old."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/conmon").write_text("#!/bin/sh\necho conmon version 1.0.0\n")
     (tmp_path / "bin/conmon").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
-    done = labctr("system", "check", check=False)
+    done = cli("system", "check", check=False)
     assert done.returncode == 1
     assert "apt-get install conmon" in done.stdout
 

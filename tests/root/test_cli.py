@@ -17,7 +17,7 @@ import pytest
 
 from pylab_container import Engine
 from tests.support.commands import Labctr, Terminal
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 ID = re.compile(r"[0-9a-f]{64}\n")
 CTRL_C, CTRL_P, CTRL_Q = b"\x03", b"\x10", b"\x11"
@@ -77,6 +77,23 @@ def test_an_error_comes_with_a_hint(labctr: Labctr) -> None:
     assert labctr("rmi", "busibox:1", check=False).stderr == (
         'Error: No such image: busibox:1\nHint: did you mean "busybox:1"?\n'
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "-i", "--rm", "busybox:1", "sh", "-c", "cat; echo err >&2; exit 3"],
+        ["run", "--nonsense"],
+        ["rmi", "nosuch"],
+        ["volume", "prune"],
+    ],
+)
+def test_a_command_in_this_process_has_the_results_of_a_process(
+    labctr: Labctr, cli: Labctr, arguments: list[str]
+) -> None:
+    """Most tests of commands use the fixture cli."""
+    process, here = (run(*arguments, input="in\n", check=False) for run in (labctr, cli))
+    assert (here.returncode, here.stdout, here.stderr) == (process.returncode, process.stdout, process.stderr)
 
 
 def test_a_group_alone_explains_itself(labctr: Labctr, cli: Labctr) -> None:
@@ -188,7 +205,7 @@ def test_signals_are_passed_on(command: list[str], repository: Path, number: int
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(number)
-        assert process.wait(60) == 4
+        assert process.wait(PATIENCE) == 4
 
 
 # -- run in a terminal -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Labctr, Terminal
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.usefixtures("image")
 
@@ -324,7 +324,7 @@ def test_without_sig_proxy_a_signal_ends_only_the_command(command: list[str], re
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE)
     assert cli("inspect", "-f", "{{.State.Status}}", "web").stdout == "running\n"
 
 

@@ -20,7 +20,7 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.host import linux
 from tests.support.api import Api, Daemon
-from tests.support.waiting import eventually, never_within
+from tests.support.waiting import PATIENCE, eventually, never_within
 
 pytestmark = pytest.mark.shared_engine
 
@@ -267,7 +267,7 @@ def test_a_client_that_reads_nothing_lets_others_read_ahead_and_blocks_them_unti
                     received += len(piece)
             assert received < 3_000_000  # a megabyte, and what is in buffers on the way
             assert daemon.memory() - before < 10_000
-        reading.settimeout(60)
+        reading.settimeout(PATIENCE)
         read_exactly(reading, 8_000_000 - received)
 
 

@@ -1,4 +1,4 @@
-"""A handler that fails when its answer has begun: the client must not take a second answer for a part of the first."""
+"""Handlers that fail before and after their answer has begun; the client must not get a second answer in the first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pylab_container import Engine
 from pylab_container.daemon.application import Route, application
 from pylab_container.daemon.call import Call
 from pylab_container.errors import InvalidInput
+from tests.support.waiting import PATIENCE
 
 
 async def begins_and_fails(call: Call) -> web.StreamResponse:
@@ -37,7 +38,7 @@ async def ask(engine: Engine, path: Path, target: str) -> bytes:
     try:
         reader, writer = await asyncio.open_unix_connection(str(path))
         writer.write(f"GET {target} HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(), 60)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         return answer
     finally:
@@ -52,7 +53,7 @@ def test_an_answer_that_has_begun_is_cut_off(engine: Engine, tmp_path: Path, tar
     assert not answer.endswith(b"0\r\n\r\n")  # the end of a chunked answer (RFC 9112, 7.1)
 
 
-def test_a_failure_that_nobody_foresaw_is_an_answer_too(engine: Engine, tmp_path: Path) -> None:
+def test_an_unexpected_failure_is_an_answer_too(engine: Engine, tmp_path: Path) -> None:
     answer = asyncio.run(ask(engine, tmp_path / "socket", "/none"))
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert answer.endswith(b'{"message":"ZeroDivisionError: /none"}\n')

@@ -13,7 +13,7 @@ from pylab_container.daemon.server import DEFAULT_ADDRESS
 
 
 class _Units(configparser.RawConfigParser):
-    """Systemd's files: as INI, but the case of a key counts, and it may be there several times (systemd.syntax(7))."""
+    """systemd's files: INI with case-sensitive keys that may be repeated (systemd.syntax(7))."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(strict=False, delimiters=("=",), comment_prefixes=("#",))
@@ -26,7 +26,7 @@ def units(repository: Path) -> Path:
     return repository / "scripts" / "systemd"
 
 
-def test_the_socket_is_the_default_one_and_nobody_else_s(units: Path) -> None:
+def test_the_socket_is_the_default_one_for_its_owner_and_group(units: Path) -> None:
     socket = _Units(units / "labctr.socket")["Socket"]
     assert f"unix://{socket['ListenStream']}" == DEFAULT_ADDRESS
     assert socket["SocketMode"] == "0660"
@@ -39,7 +39,7 @@ def test_the_service_serves_what_systemd_passes_and_leaves_containers_alone(unit
     assert service["Unit"]["Requires"] == "labctr.socket"
 
 
-def test_systemd_finds_no_fault_with_them(units: Path, tmp_path: Path) -> None:
+def test_systemd_verifies_them(units: Path, tmp_path: Path) -> None:
     program = tmp_path / "labctr"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -55,6 +55,6 @@ def test_systemd_finds_no_fault_with_them(units: Path, tmp_path: Path) -> None:
     assert (done.returncode, "labctr" in done.stderr) == (0, False), done.stderr
 
 
-def test_the_machine_goes_down_before_vagrant_loses_patience(units: Path) -> None:
+def test_the_machine_shuts_down_before_vagrant_powers_it_off(units: Path) -> None:
     limit = _Units(units / "shutdown.conf")["Manager"]["DefaultTimeoutStopSec"]
-    assert limit == "10s"  # once for the services, twice for what is left; vagrant pulls the plug after 60 s
+    assert limit == "10s"  # once for the services, twice for the other processes; vagrant waits 60 s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,14 @@ from pylab_container.formats.events import ImageChanged
 from pylab_container.notebook import lab as labs
 from pylab_container.notebook import magics
 from pylab_container.notebook.lab import Lab
+from tests.support.waiting import eventually
 
 SLEEP = ["sleep", "1000"]
 
 
 @pytest.fixture(autouse=True)
 def root(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The labs of a test use the test's own data root, and the variables that they set do not outlast it."""
+    """Let the test's labs use its data root, and undo the variables that they set."""
     monkeypatch.setenv("LABCTR_ROOT", str(engine.data_root))
     monkeypatch.setenv("LAB", "")
 
@@ -88,20 +88,25 @@ def test_lab_03_2_wants_the_same_with_fewer_layers(image: Image, engine: Engine,
 
 def test_lab_04_1_wants_the_name_of_process_1(image: Image, engine: Engine) -> None:
     container = engine.containers.run_detached(image, SLEEP)
-    while Path(f"/proc/{container.pid}/comm").read_text() != "sleep\n":
-        time.sleep(0.01)  # it is the runtime for a moment yet
+    eventually(lambda: Path(f"/proc/{container.pid}/comm").read_text() == "sleep\n")  # at first it is the runtime
     assert kinds("04", 1, container, "sleep", "/bin/sleep", "sh", 1) == ["ok", "ok", "no", "no"]
     container.remove(force=True)
 
 
-def test_lab_04_1_says_that_the_container_has_ended(image: Image, engine: Engine) -> None:
+def test_lab_04_1_reports_that_the_container_has_exited(image: Image, engine: Engine) -> None:
     container = engine.containers.create(image, SLEEP)
     assert "does not run" in Lab("04").check(1, "sleep", container).text
 
 
 def test_lab_04_2_wants_a_command_in_exec_form(image: Image) -> None:
     right = (["nginx", "-g", "daemon off;"], ["/usr/sbin/nginx", "-g", "daemon off;"])
-    wrong = ("nginx -g 'daemon off;'", ["nginx", "-g", "daemon off"], ["nginx"], ["nginx", "-g"], [])
+    wrong: tuple[object, ...] = (
+        "nginx -g 'daemon off;'",
+        ["nginx", "-g", "daemon off"],
+        ["nginx"],
+        ["nginx", "-g"],
+        [],
+    )
     assert kinds("04", 2, image, *right, *wrong) == ["ok", "ok", "no", "no", "no", "no", "no"]
 
 
@@ -123,10 +128,10 @@ def test_an_exercise_that_a_lab_does_not_have_is_an_error() -> None:
         Lab("01").check(9, None)
 
 
-# -- beginning again ---------------------------------------------------------------------------
+# -- starting again ---------------------------------------------------------------------------
 
 
-def test_reset_removes_containers_images_and_all_that_was_made_of_them(
+def test_reset_removes_containers_images_and_their_descendants(
     image: Image, engine: Engine, busybox_tar: Path, tmp_path: Path
 ) -> None:
     engine.containers.run_detached(image, SLEEP, name="c1000").commit("httpd:v1")
@@ -154,7 +159,7 @@ def test_reset_removes_containers_by_name(image: Image, engine: Engine) -> None:
     assert engine.containers.list(all=True) == [kept]
 
 
-def test_reset_takes_a_name_for_no_beginning_of_an_id(
+def test_reset_does_not_take_a_name_for_the_prefix_of_an_id(
     image: Image, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(names, "generate_id", lambda: "c1000".ljust(64, "0"))
@@ -163,7 +168,7 @@ def test_reset_takes_a_name_for_no_beginning_of_an_id(
     assert engine.containers.list(all=True) == [kept]
 
 
-def test_a_data_root_of_its_own_is_made_late_and_removed_whole(engine: Engine, busybox_tar: Path) -> None:
+def test_a_lab_creates_its_own_data_root_late_and_removes_all_of_it(engine: Engine, busybox_tar: Path) -> None:
     lab = Lab("05", own_root=True)
     assert not lab.data_root.exists()
     lab.engine.images.import_(busybox_tar, "busybox:1")
@@ -288,7 +293,7 @@ def test_a_magic_that_fails_raises_what_the_command_said(image: Image, line: str
     assert "Error:" not in str(raised.value)
 
 
-def test_a_program_that_fails_is_told_apart_from_a_command_that_does(
+def test_a_program_that_fails_has_another_error_than_a_command_that_fails(
     image: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ContainerFailed, match="status 3"):
@@ -296,7 +301,7 @@ def test_a_program_that_fails_is_told_apart_from_a_command_that_does(
     assert capsys.readouterr().out == "before\n"
 
 
-def test_what_a_check_finds_is_no_error_of_the_cell(
+def test_the_findings_of_a_check_are_not_an_error_of_the_cell(
     image: Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "Dockerfile").write_text("FROM busybox:1\nWORKDIR srv\n")

@@ -70,7 +70,7 @@ def test_a_paused_container_can_be_stopped_killed_and_removed(engine: Engine, im
     stopped, killed, removed = (start(engine, image) for _ in range(3))
     for container in (stopped, killed, removed):
         container.pause()
-    stopped.stop()
+    stopped.stop(timeout=PATIENCE)
     assert stopped.attrs["State"]["ExitCode"] == 7
     killed.kill()
     assert killed.attrs["State"]["ExitCode"] == 137
@@ -97,7 +97,7 @@ def test_stop_sends_the_stop_signal_and_kills_after_the_containers_own_timeout(
 ) -> None:
     polite = start(engine, image, stop_signal="SIGUSR1")
     assert polite.attrs["Config"]["StopSignal"] == "SIGUSR1"
-    polite.stop()
+    polite.stop(timeout=PATIENCE)
     assert polite.wait() == 7
     deaf = start(engine, image, FOREVER, stop_timeout=1)
     assert deaf.attrs["Config"]["StopTimeout"] == 1

@@ -412,7 +412,9 @@ def test_init_is_the_first_process_and_reaps(engine: Engine, image: Image) -> No
     # It ends, and is no zombie then: process 1, its one child, and ps itself are left.
     eventually(lambda: container.exec_run(["ps", "-o", "pid"]).output.count(b"\n") == 1 + 3)
     assert container.attrs["HostConfig"]["Init"] is True
-    container.stop()  # the init program passes SIGTERM on, and sleep does not handle it as pid 1 would have to
+    container.stop(
+        timeout=PATIENCE
+    )  # the init program passes SIGTERM on, and sleep does not handle it as pid 1 would have to
     assert container.wait() == 128 + signal.SIGTERM
 
 

@@ -5,7 +5,7 @@ processes    fork an operation and kill it; find processes by their command line
 fixtures     the pytest plugin with the fixtures of root and compat tests: engine, image, labctr, daemon …
 isolation    a network and mount namespace for each test process
 leftovers    what an engine left in the kernel
-commands     labctr as a command line and in a terminal
+commands     labctr in this process, as a command line, and in a terminal
 api          the Engine API over a unix socket, and a `labctr daemon` to answer it
 contexts     build contexts, and what a build did
 network      ports, pages, addresses and names as clients see them
