@@ -94,13 +94,14 @@ def test_a_failing_stage_ends_the_commands_of_the_others(engine: Engine, context
     meet = "--mount=type=cache,target=/meet"
     await_slow = "timeout 300 sh -c 'until [ -e /meet/slow ]; do sleep 0.05; done'"
     directory = context(
-        f"FROM busybox:1 AS slow\nRUN {meet} touch /meet/slow; sleep 600\n"
+        f"FROM busybox:1 AS slow\nRUN {meet} touch /meet/slow; sleep 600; touch /meet/finished\n"
         f"FROM busybox:1 AS bad\nRUN {meet} {await_slow}; echo no; exit 4\n"
         "FROM busybox:1\nCOPY --from=slow / /\nCOPY --from=bad / /\n"
     )
     with pytest.raises(BuildFailed) as caught:
         engine.images.build(directory)
     assert (caught.value.status, caught.value.output) == (4, b"no\n")
+    assert not list((engine.data_root / "builder/cache").rglob("finished"))
     assert engine.containers.list(all=True) == []
 
 

@@ -505,11 +505,6 @@ def test_who_takes_only_a_part_of_an_archive_leaves_nothing(engine: Engine, stop
     stopped.remove(force=True)
 
 
-def unread_bytes(pipe: int) -> int:
-    """The number of bytes that wait in a pipe (FIONREAD, pipe(7))."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
 def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image) -> None:
     container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     reading, writing = os.pipe()

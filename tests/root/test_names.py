@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -434,7 +434,6 @@ def test_one_process_serves_all_and_goes_with_the_last(engine: Engine, web: Netw
     first, second = start(network="web", name="first"), start(network="web")
     assert first.exec_run(["netstat", "-lnu"]).output.count(b"127.0.0.11:") == 1
     pid = resolver(engine)
-    name = first.short_id
     first.remove(force=True)
     assert lookup(second, "first") == []
     assert resolver(engine) == pid
