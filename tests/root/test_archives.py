@@ -22,6 +22,8 @@ from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput
 from pylab_container.formats import events
 from pylab_container.host import programs
 
+pytestmark = pytest.mark.shared_engine
+
 Files = dict[str, bytes]
 
 CANARY = "root:canary"
@@ -545,6 +547,7 @@ def test_a_fifo_in_a_layout_blocks_nobody(engine: Engine, tmp_path: Path) -> Non
         engine.images.load(tmp_path / "layout")
 
 
+@pytest.mark.own_engine
 def test_the_images_before_a_bad_one_are_kept_whole_and_of_the_bad_one_nothing(engine: Engine) -> None:
     good = {"Config": "config", "RepoTags": ["good:1"], "Layers": ["layer"]}
     bad = {"Config": "second", "RepoTags": ["bad:1"], "Layers": ["layer", "below", "wrong"]}

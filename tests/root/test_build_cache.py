@@ -6,9 +6,13 @@ import io
 import os
 from pathlib import Path
 
+import pytest
+
 from pylab_container import Engine
 from pylab_container.formats.events import BuildWarning, Event
 from tests.support.contexts import Context, caches, reasons, run
+
+pytestmark = pytest.mark.shared_engine
 
 
 def test_a_touched_file_is_the_same_file(engine: Engine, context: Context) -> None:

@@ -14,6 +14,8 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import BuildFailed, DockerfileError, LabError
 from tests.support.contexts import Context, caches, run
 
+pytestmark = pytest.mark.shared_engine
+
 
 def files(engine: Engine, directory: Path) -> list[str]:
     """What the last layer of the built image holds."""

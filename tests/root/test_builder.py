@@ -14,6 +14,8 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
 from tests.support.contexts import Context, caches, run
 
+pytestmark = pytest.mark.shared_engine
+
 
 def test_every_instruction_ends_up_in_the_config(engine: Engine, context: Context) -> None:
     directory = context(

@@ -13,7 +13,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -22,7 +22,9 @@ from pylab_container.engine.containers import cp, filesystem
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidArchive, InvalidInput, LabError, NotFound
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.shared_engine
 
 CHANGES = (
     "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 700 /root; ln -s /nowhere /link; mkdir /empty"
@@ -35,8 +37,7 @@ def container(request: pytest.FixtureRequest, engine: Engine, image: Image) -> C
     rest = "; touch /tmp/done; sleep 1000" if request.param == "running" else ""
     made = engine.containers.run_detached(image, ["sh", "-c", CHANGES + rest], network_mode="none")
     if rest:
-        while made.exec_run(["test", "-e", "/tmp/done"]).exit_code:
-            pass
+        eventually((made.upper / "tmp/done").exists)
     else:
         made.wait()
     return made
@@ -57,7 +58,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Path]:
-    """A directory of the host that nobody may touch."""
+    """A directory of the host that no container may change."""
     path = tmp_path / "outside"
     path.mkdir()
     (path / "canary").write_text("alive")
@@ -463,6 +464,11 @@ def test_a_running_container_stands_still_while_its_files_are_read(
 # -- slow people ---------------------------------------------------------------------------------
 
 
+def _unread(pipe: BinaryIO) -> int:
+    """The number of bytes in a pipe that its reader has not taken (FIONREAD)."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def _runs(engine: Engine, container: Container) -> bool:
     state = engine.runc.state(container.id)
     return state is not None and state["status"] == "running"
@@ -499,11 +505,6 @@ def test_who_takes_only_a_part_of_an_archive_leaves_nothing(engine: Engine, stop
     stopped.remove(force=True)
 
 
-def unread_bytes(pipe: int) -> int:
-    """The number of bytes that wait in a pipe (FIONREAD, pipe(7))."""
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
-
-
 def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image: Image) -> None:
     container = engine.containers.run_detached(image, ["sleep", "1000"], network_mode="none")
     reading, writing = os.pipe()
@@ -512,10 +513,10 @@ def test_who_sends_an_archive_slowly_holds_no_container_up(engine: Engine, image
         thread.start()
         archive = archive_of(("slow", b"x" * 2000, tarfile.REGTYPE))
         sender.write(archive[:1000])
-        eventually(lambda: unread_bytes(reading) == 0)
+        eventually(lambda: not _unread(body))
         assert _runs(engine, container)
         sender.write(archive[1000:])
         sender.close()
-        thread.join()
+        thread.join(PATIENCE)
     assert (container.merged / "tmp/slow").read_bytes() == b"x" * 2000
     container.remove(force=True)

@@ -14,7 +14,9 @@ from pylab_container.engine import recovery
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.formats import reference as references
+from pylab_container.host import programs
 from pylab_container.store.layers import Layer
+from tests.support.fixtures import engine_on
 
 pytestmark = pytest.mark.usefixtures("intact")
 
@@ -25,22 +27,38 @@ def run(container: Container) -> None:
         container.wait()
 
 
-@pytest.fixture
-def changed(engine: Engine, image: Image) -> Image:
-    """An image of two layers on busybox:1; its container is removed."""
-    container = engine.containers.create(image, ["sh", "-c", "echo one > /one"], network_mode="none")
-    run(container)
-    committed = container.commit("changed:1")
-    container.remove()
-    return committed
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None, busybox_tar: Path) -> Iterator[Path]:
+    """A data root with busybox:1, changed:1 of two layers, and the container mine, which has never run."""
+    with engine_on(tmp_path_factory.mktemp("template") / "root") as engine:
+        image = engine.images.import_(busybox_tar, "busybox:1")
+        changing = engine.containers.create(image, ["sh", "-c", "echo one > /one"], network_mode="none")
+        run(changing)
+        changed = changing.commit("changed:1")
+        changing.remove()
+        container = engine.containers.create(changed, ["cat", "/mine"], name="mine", network_mode="none")
+        (container.upper / "mine").write_text("precious\n")
+        yield engine.data_root
 
 
 @pytest.fixture
-def container(engine: Engine, changed: Image) -> Container:
+def engine(template: Path, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a copy of the template, which a test may damage."""
+    programs.run(["cp", "-a", "--reflink=auto", str(template), str(tmp_path / "root")])
+    with engine_on(tmp_path / "root") as engine:
+        yield engine
+
+
+@pytest.fixture
+def changed(engine: Engine) -> Image:
+    """An image of two layers on busybox:1."""
+    return engine.images.get("changed:1")
+
+
+@pytest.fixture
+def container(engine: Engine) -> Container:
     """A container that has never run, with a file of its own."""
-    container = engine.containers.create(changed, ["cat", "/mine"], name="mine", network_mode="none")
-    (container.upper / "mine").write_text("precious\n")
-    return container
+    return engine.containers.get("mine")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import lzma
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from pylab_container.engine.usage import container_sizes
 from pylab_container.errors import ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.formats.events import ImageChanged, LayerRegistered
 from pylab_container.formats.timestamps import parse_rfc3339
+from tests.support.waiting import eventually
 
 
 def zstd(data: bytes) -> bytes:
@@ -110,7 +110,7 @@ def test_a_damaged_compressed_archive_leaves_nothing(engine: Engine, compress: C
     [
         b"not a tar",
         b"x" * 5000,
-        gzip.compress(b"not a tar"),
+        gzip.compress(b"not a tar", mtime=0),
         gzip.compress(gzip.compress(TAR)),
         TAR[:520],
         archive(**{".._.._etc_x": b"evil"}),
@@ -292,8 +292,7 @@ def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_wit
 ) -> None:
     script = "[ -e /answer ] || echo $((40+2)) > /answer; exec sleep 100"
     container = engine.containers.run_detached(image, ["sh", "-c", script])
-    while container.exec_run(["cat", "/answer"]).output != b"42\n":
-        time.sleep(0.05)
+    eventually(lambda: container.exec_run(["cat", "/answer"]).output == b"42\n")
     running = engine.containers.run_detached(image, ["sleep", "100"])
     assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")], "one runs"
     running.remove(force=True)

@@ -14,6 +14,8 @@ from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, Ru
 from tests.support.api import Daemon
 from tests.support.network import lookup
 
+pytestmark = pytest.mark.shared_engine
+
 Start = Callable[..., Container]
 
 

@@ -19,7 +19,7 @@ from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event, NetworkChanged
 from pylab_container.runtime.network import Bridge
 from tests.support.network import inside, ip, ip_inside
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 NAME = "labctr_test"
 SUBNET = "10.213.0.0/24"
@@ -135,8 +135,8 @@ def test_containers_reach_each_other_and_the_host(bridge: Bridge, containers: Co
         inside(second, lambda: socket.create_server((endpoint.address, 8000))),
         socket.create_server((endpoint.gateway, 0)) as host,
     ):
-        inside(first, lambda: socket.create_connection((endpoint.address, 8000), timeout=20)).close()
-        inside(first, lambda: socket.create_connection(host.getsockname()[:2], timeout=20)).close()
+        inside(first, lambda: socket.create_connection((endpoint.address, 8000), timeout=PATIENCE)).close()
+        inside(first, lambda: socket.create_connection(host.getsockname()[:2], timeout=PATIENCE)).close()
 
 
 def test_the_world_sees_the_hosts_address(bridge: Bridge, containers: Containers) -> None:
@@ -150,8 +150,8 @@ def test_the_world_sees_the_hosts_address(bridge: Bridge, containers: Containers
         command(*enter, "link", "set", "eth0", "up")
         bridge.connect("abc", pid)
         with inside(world, lambda: socket.create_server(("10.214.0.2", 8000))) as server:
-            server.settimeout(20)
-            with inside(pid, lambda: socket.create_connection(("10.214.0.2", 8000), timeout=20)):
+            server.settimeout(PATIENCE)
+            with inside(pid, lambda: socket.create_connection(("10.214.0.2", 8000), timeout=PATIENCE)):
                 connection, peer = server.accept()
                 connection.close()
         assert peer[0] == "10.214.0.1"

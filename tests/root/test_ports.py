@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,7 +24,9 @@ from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
 from pylab_container.host.files import try_locked
 from tests.support.network import fetch, free_port, get, inside, ip
 from tests.support.processes import kill_container
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
+
+pytestmark = pytest.mark.shared_engine
 
 FORWARDER = Path("/run/pylab-container/forwarder")
 SERVER = ["sh", "-c", "mkdir /tmp/www; hostname > /tmp/www/index.html; exec httpd -f -p 80 -h /tmp/www"]
@@ -37,9 +38,8 @@ Serve = Callable[..., Container]
 def serve(engine: Engine, image: Image) -> Serve:
     """Start a web server that answers with its host name."""
 
-    def start(port: object = None, **options: Any) -> Container:
-        container: Container = engine.containers.run_detached(image, SERVER, ports={"80/tcp": port}, **options)
-        return container
+    def start(port: Any = None, **options: Any) -> Container:
+        return engine.containers.run_detached(image, SERVER, ports={"80/tcp": port}, **options)
 
     return start
 
@@ -132,9 +132,8 @@ def test_a_large_answer_comes_through_ipv6_whole_and_after_the_askers_end(engine
     port = free_port()
     script = "nc -l -p 80 -e sh -c 'cat > /dev/null; dd if=/dev/zero bs=1M count=20 2> /dev/null'"
     container = engine.containers.run_detached(image, ["sh", "-c", script], ports={"80/tcp": port})
-    while b":80 " not in container.exec_run(["netstat", "-ltn"]).output:
-        time.sleep(0.05)
-    with socket.create_connection(("::1", port), timeout=60) as client:
+    eventually(lambda: b":80 " in container.exec_run(["netstat", "-ltn"]).output)
+    with socket.create_connection(("::1", port), timeout=PATIENCE) as client:
         client.sendall(b"the question" * 100_000)
         client.shutdown(socket.SHUT_WR)
         received = 0
@@ -156,8 +155,7 @@ def test_the_forwarder_goes_with_the_last_port_and_comes_back_where_it_was(serve
     assert get(f"[::1]:{port}") == first.short_id
     place, pid = FORWARDER.read_text().split()
     os.kill(int(pid), signal.SIGKILL)
-    while forwarder():
-        time.sleep(0.01)
+    eventually(lambda: not forwarder())
     with pytest.raises(urllib.error.URLError):
         fetch(f"[::1]:{port}")
     second = serve(other)
@@ -183,11 +181,11 @@ def test_the_forwarder_does_not_listen_on_a_published_port(serve: Serve, monkeyp
     assert get(f"[::1]:{port}") == container.short_id
 
 
-def test_who_goes_to_the_forwarder_himself_reaches_nothing(serve: Serve) -> None:
+def test_a_direct_connection_to_the_forwarder_reaches_nothing(serve: Serve) -> None:
     port = free_port()
     serve(port)
     get(f"[::1]:{port}")
-    with socket.create_connection(("::1", int(FORWARDER.read_text().split()[0])), timeout=20) as client:
+    with socket.create_connection(("::1", int(FORWARDER.read_text().split()[0])), timeout=PATIENCE) as client:
         assert client.recv(1) == b""
 
 
@@ -204,7 +202,7 @@ def test_udp_is_published_too(engine: Engine, image: Image) -> None:
     with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         server.bind(("0.0.0.0", 53))
         for one in (server, client):
-            one.settimeout(20)
+            one.settimeout(PATIENCE)
         client.connect(("127.0.0.1", port))
         client.send(b"hello")
         text, asker = server.recvfrom(100)
@@ -213,13 +211,13 @@ def test_udp_is_published_too(engine: Engine, image: Image) -> None:
     assert container.ports == {"53/udp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}]}
 
 
-def test_an_address_that_the_host_lacks_is_told(serve: Serve) -> None:
+def test_an_address_that_the_host_lacks_is_reported(serve: Serve) -> None:
     for address in ("203.0.113.9", "2001:db8::9"):
         with pytest.raises(RuntimeFailed, match=re.escape(address)):
             serve((address, free_port()))
 
 
-def test_the_machine_chooses_where_nobody_does(serve: Serve) -> None:
+def test_the_machine_chooses_a_port_if_the_user_does_not(serve: Serve) -> None:
     first, second = serve(), serve()
     ports = [int(one.ports["80/tcp"][0]["HostPort"]) for one in (first, second)]
     assert ports[0] != ports[1]

@@ -22,6 +22,8 @@ from pylab_container.host.files import locked
 from tests.support.contexts import Context, caches, run
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.shared_engine
+
 
 def layer(size: int, name: str = "file") -> bytes:
     buffer = io.BytesIO()
@@ -151,6 +153,7 @@ def test_df_counts_a_shared_layer_once(engine: Engine, image: Image) -> None:
     assert usage.reclaimable_images == usage.layers_size  # docker reckons so: the used image shares all it has
 
 
+@pytest.mark.own_engine
 def test_df_of_nothing_is_nothing(engine: Engine) -> None:
     usage = engine.df()
     assert (usage.layers_size, usage.images, usage.containers, usage.volumes) == (0, (), (), ())
@@ -259,12 +262,12 @@ def test_a_cache_mount_goes_unless_a_build_uses_it(engine: Engine, context: Cont
 
 
 def test_nothing_is_pruned_from_under_a_build_that_runs(engine: Engine, context: Context) -> None:
-    # A minute, or until we have looked.
+    # A minute, or until the prunes are done.
     script = "for i in $(seq 600); do [ -e /looked ] && break; sleep 0.1; done"
     folder = context(f"COPY a /a\nENV A=1\nRUN {script}\nRUN cat /a\n", {"a": "1"})
     with ThreadPoolExecutor() as thread, engine.events.collected() as events:
         built = thread.submit(Engine(engine.data_root).images.build, folder, network_mode="none")
-        eventually(lambda: engine.containers.list() or built.done())
+        eventually(lambda: built.done() or engine.containers.list())
         assert not built.done(), built.result()
         assert engine.prune_builds(all=True).deleted == ()
         assert engine.images.prune().deleted == ()

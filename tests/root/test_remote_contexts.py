@@ -21,6 +21,8 @@ from tests.support.commands import Labctr
 from tests.support.network import free_port
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.shared_engine
+
 TEXT = b"FROM busybox:1\nLABEL from=elsewhere\n"
 
 
@@ -97,7 +99,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 def _await(port: int) -> None:
-    eventually(lambda: socket.create_connection(("127.0.0.1", port)), ignoring=(OSError,)).close()
+    def answers() -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", port)) == 0
+
+    eventually(answers)
 
 
 def label(image: Image) -> str:

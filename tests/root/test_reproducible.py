@@ -13,6 +13,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput
+from tests.support.waiting import eventually
 
 EPOCH = 1_700_000_000
 
@@ -40,7 +41,8 @@ def engines(tmp_path: Path) -> Iterator[list[Engine]]:
 
 def twice(engines: list[Engine], make: Callable[[Engine], Image]) -> tuple[Image, Image]:
     first = make(engines[0])
-    time.sleep(1.1)  # other seconds in every time stamp
+    second = int(time.time())
+    eventually(lambda: int(time.time()) > second)  # every time stamp is another one
     return first, make(engines[1])
 
 

@@ -29,7 +29,8 @@ from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, ExecSession, Monitor
 from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.runc import Runc
-from tests.support.waiting import eventually
+from tests.support.processes import command_lines
+from tests.support.waiting import PATIENCE, eventually
 
 # One parent for all cgroups of this process: two runs of these tests do not disturb each other.
 CGROUP = f"labctr-test-{os.getpid()}"
@@ -105,13 +106,13 @@ class Machine:
         """Create, start and wait; the exit status and what was printed."""
         monitor = self.create(container_id, *argv, **options)
         self.runc.start(container_id)
-        status = monitor.wait(20)
+        status = monitor.wait(PATIENCE)
         return status, "".join(line.data.decode() for line in read_log(self.log(container_id)))
 
     def remove_all(self) -> None:
         for monitor in self.made:
             self.runc.delete(monitor.container_id, force=True)
-            monitor.wait(20)
+            monitor.wait(PATIENCE)
 
 
 def default_seccomp() -> dict[str, Any]:
@@ -134,15 +135,7 @@ def execute(machine: Machine, *argv: str, stdin_open: bool = False, terminal: bo
 
 def monitors(scratch: Path) -> list[str]:
     """The command lines of all processes that have to do with a scratch directory."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = process.read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(scratch).encode() in command:
-            found.append(command.decode())
-    return found
+    return [command for command in command_lines() if str(scratch) in command]
 
 
 @pytest.fixture
@@ -178,7 +171,7 @@ def test_a_container_runs_to_its_end_and_its_output_is_in_the_log(machine: Machi
     assert monitor.alive()
     assert monitor.exit_status() is None
     machine.runc.start(C1)
-    assert monitor.wait(20) == 3
+    assert monitor.wait(PATIENCE) == 3
     eventually(lambda: not monitor.alive())  # a moment longer than its container
     assert monitor.exit_status() == 3
     lines = {line.stream: line for line in read_log(machine.log(C1))}
@@ -202,7 +195,7 @@ def test_another_process_finds_the_monitor_by_its_directory(machine: Machine) ->
     found = Monitor(C1, bundle=first.bundle, exit_directory=first.exit_file.parent)
     assert found.alive()
     machine.runc.kill(C1, signal.SIGKILL)
-    assert found.wait(20) == 128 + signal.SIGKILL
+    assert found.wait(PATIENCE) == 128 + signal.SIGKILL
 
 
 def test_a_container_can_be_run_again(machine: Machine) -> None:
@@ -219,7 +212,7 @@ def test_a_container_can_be_run_again(machine: Machine) -> None:
     again = machine.conmon.create(C1, **options)
     assert again.exit_status() is None
     machine.runc.start(C1)
-    assert again.wait(20) == 3
+    assert again.wait(PATIENCE) == 3
 
 
 def test_a_second_create_does_not_harm_the_running_container(machine: Machine) -> None:
@@ -244,7 +237,7 @@ def test_the_exit_command_runs_after_the_end_and_nobody_waits_for_it(machine: Ma
     script = 'until [ -e "$2" ]; do sleep 0.05; done; echo "$0" >"$1"'
     monitor = machine.create(C1, "true", exit_command=["/bin/sh", "-c", script, "gone", str(told), str(asked)])
     machine.runc.start(C1)
-    assert monitor.wait(20) == 0
+    assert monitor.wait(PATIENCE) == 0
     assert not told.exists()
     asked.touch()
     eventually(lambda: not monitor.alive())
@@ -255,7 +248,7 @@ def test_a_monitor_that_was_killed_leaves_an_unknown_status(machine: Machine) ->
     monitor = machine.create(C1, "sleep", "100")
     machine.runc.start(C1)
     os.kill(monitor.conmon_pid, signal.SIGKILL)
-    assert monitor.wait(20) == UNKNOWN_STATUS
+    assert monitor.wait(PATIENCE) == UNKNOWN_STATUS
     assert not monitor.alive()
 
 
@@ -264,7 +257,7 @@ def test_a_recycled_pid_is_not_taken_for_the_monitor(machine: Machine) -> None:
     conmon_pid = monitor.conmon_pid
     (monitor.bundle / "conmon.pid").write_text(str(os.getpid()))
     assert not monitor.alive()
-    assert monitor.wait(20) == UNKNOWN_STATUS
+    assert monitor.wait(PATIENCE) == UNKNOWN_STATUS
     (monitor.bundle / "conmon.pid").write_text(str(conmon_pid))
     assert monitor.alive()
 
@@ -372,7 +365,7 @@ def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
     with pytest.raises(Conflict):
         runc.delete(C1)
     runc.kill(C1, signal.SIGKILL)
-    monitor.wait(20)
+    monitor.wait(PATIENCE)
     with pytest.raises(Conflict):
         runc.kill(C1, signal.SIGTERM)
     with pytest.raises(Conflict):
@@ -533,7 +526,7 @@ def test_input_of_any_size_comes_back_whole(machine: Machine) -> None:
         attachment.send(sent)
         attachment.close_stdin()
         assert everything(attachment)["stdout"] == sent
-    assert monitor.wait(20) == 0
+    assert monitor.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -544,7 +537,7 @@ def test_stdin_survives_who_leaves_unless_it_is_for_once(machine: Machine, *, te
         attachment.send(b"first=1\n")
     with monitor.attach() as attachment:
         attachment.send(b"exit $((first + 4))\n")
-        assert monitor.wait(20) == 5
+        assert monitor.wait(PATIENCE) == 5
 
 
 def test_a_terminal_has_the_size_that_it_was_given(machine: Machine) -> None:
@@ -559,7 +552,7 @@ def test_a_terminal_has_the_size_that_it_was_given(machine: Machine) -> None:
 def test_nobody_attaches_to_a_container_that_has_ended(machine: Machine) -> None:
     monitor = machine.create(C1, "true")
     machine.runc.start(C1)
-    monitor.wait(20)
+    monitor.wait(PATIENCE)
     with pytest.raises(Conflict):
         monitor.attach()
     with pytest.raises(Conflict):

@@ -18,6 +18,8 @@ from pylab_container.host import idmap, linux
 from tests.support.network import free_port, get
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.shared_engine
+
 DOCKERS_FOURTEEN = "00000000a80425fb"
 
 
@@ -30,8 +32,9 @@ def run(engine: Engine, image: Image | str, script: str, *, network_mode: str = 
 def up(engine: Engine, image: Image | str, script: str = "sleep 1000", **options: Any) -> Container:
     made = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none", **options)
     assert isinstance(made, Container)
-    # The process is the runtime at first; a shell becomes its last command in the end.
-    eventually(lambda: Path(f"/proc/{made.pid}/cmdline").read_bytes().startswith((b"sh\0", b"sleep\0")))
+    # It is the runtime for a moment yet; in the end a shell becomes its last command.
+    command = Path(f"/proc/{made.pid}/cmdline")
+    eventually(lambda: command.read_bytes().startswith((b"sh\0", b"sleep\0")))
     return made
 
 
@@ -149,15 +152,16 @@ def test_files_of_a_remapped_container_stay_on_the_disk_as_they_are(engine: Engi
         "echo a > /a; chown student /a; mkdir /d; rm /bin/plain; rm -r /home; mkdir /home; stat -c %u / /bin /a /home"
     )
     container = up(engine, image, f"({script}) > /seen 2>&1; sleep 1000", userns_mode="remap")
-    eventually(lambda: (container.upper / "seen").read_text().count("\n") == 4, ignoring=(FileNotFoundError,))
-    assert (container.upper / "seen").read_text().split() == ["0", "0", "1000", "0"]
+    seen = container.upper / "seen"
+    eventually(lambda: seen.read_text().count("\n") == 4, ignoring=(FileNotFoundError,))
+    assert seen.read_text().split() == ["0", "0", "1000", "0"]
     assert (container.upper / "a").stat().st_uid == 1000
     assert (container.upper / "d").stat().st_uid == 0
     changes = {change.path: change.letter for change in container.diff()}
     assert {"/a": "A", "/d": "A", "/bin/plain": "D", "/home/student": "D"}.items() <= changes.items()
     committed = container.commit("remapped")
-    seen = run(engine, committed, "stat -c '%u %n' /a /d; ls -d /bin/plain /home/* 2> /dev/null; true")
-    assert seen == "1000 /a\n0 /d\n"
+    shown = run(engine, committed, "stat -c '%u %n' /a /d; ls -d /bin/plain /home/* 2> /dev/null; true")
+    assert shown == "1000 /a\n0 /d\n"
 
 
 def test_a_remapped_container_starts_again_and_leaves_nothing(engine: Engine, image: Image) -> None:

@@ -18,6 +18,8 @@ from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import InUse, InvalidInput, RuntimeFailed
 from tests.support.api import Daemon
 
+pytestmark = pytest.mark.shared_engine
+
 TMPFS = {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=1777"}
 
 

@@ -15,6 +15,8 @@ from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerFailed, InUse, InvalidInput, NotFound
 from pylab_container.formats.mounts import parse_mount, parse_volume
 
+pytestmark = pytest.mark.shared_engine
+
 FOREVER = ["sleep", "1000"]
 
 
@@ -366,7 +368,7 @@ def test_a_link_in_the_image_at_a_volumes_place_does_not_lead_out(engine: Engine
     hostile = container.commit("hostile")
     assert output(engine, hostile, "ls /data/", volumes=["store:/data"]) == ""
     assert not (engine.volumes.get("store").path / "secret").exists()
-    assert os.listdir(tmp_path / "root/volumes") == ["store"]
+    assert os.listdir(engine.data_root / "volumes") == ["store"]
 
 
 def test_a_volume_is_filled_when_its_container_is_made_and_not_by_one_that_borrows_it(

@@ -1,4 +1,4 @@
-"""What tests of the builder share: a context to write into, and what an image does and was made of."""
+"""Build contexts for tests of the builder, and how the images that it builds behave and were made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 
 Context = Callable[..., Path]
-"""Writes a Dockerfile, with FROM busybox:1 put in front unless it has one, and other files; returns the folder."""
+"""Write a Dockerfile, which begins with FROM busybox:1 unless it has a FROM, and other files; return the folder."""
 
 
 def write_context(directory: Path, text: str, files: Mapping[str, str | bytes] | None = None) -> Path:
@@ -25,18 +25,18 @@ def write_context(directory: Path, text: str, files: Mapping[str, str | bytes] |
 
 
 def run(engine: Engine, image: Image, command: str) -> str:
-    """What a shell command prints in a fresh container of the image."""
+    """Return what a shell command prints in a fresh container of the image."""
     output: bytes = engine.containers.run(image, ["sh", "-c", command], remove=True, network_mode="none", entrypoint="")
     return output.decode()
 
 
 def caches(image: Image) -> list[str]:
-    """ "hit" or "miss" for each step after FROM."""
+    """Return "hit" or "miss" for each step after FROM."""
     assert image.build_report is not None
     return [step.cache for step in image.build_report.steps if not step.instruction.startswith("FROM")]
 
 
 def reasons(image: Image) -> list[str]:
-    """Why the steps after FROM were no hits."""
+    """Return the reasons why the steps after FROM were not hits."""
     assert image.build_report is not None
     return [step.reason for step in image.build_report.steps if not step.instruction.startswith("FROM")]

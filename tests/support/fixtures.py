@@ -102,9 +102,12 @@ def _shares(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="module")
-def module_engine(tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None) -> Iterator[Engine]:
+def module_engine(
+    tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None, busybox_tar: Path
+) -> Iterator[Engine]:
     """The engine of a module's tests with the mark shared_engine."""
     with engine_on(tmp_path_factory.mktemp("module") / "root") as engine:
+        engine.images.import_(busybox_tar, "busybox:1")
         yield engine
 
 

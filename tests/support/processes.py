@@ -57,6 +57,14 @@ def _processes() -> Iterator[tuple[int, str]]:
             continue  # it exited since the listing
 
 
+def awaits_lock(path: Path) -> bool:
+    """Whether a process waits for a flock(2) of a file: /proc/locks marks it with an arrow (proc_locks(5))."""
+    status = path.stat()
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("-> FLOCK" in line and place in line.split() for line in locks)
+
+
 def kill_container(engine: Engine, container: Container) -> None:
     """Kill the container's process and its monitor, so that no process records the exit."""
     monitor = Monitor(container.id, bundle=engine.run_root / container.id, exit_directory=engine.run_root / "exits")
