@@ -42,7 +42,7 @@ def normal(text: str) -> str:
 
 
 def run(line: str, socket: Path, side: str) -> Done:
-    """One line in a shell; $SIDE tells the two apart, and from those of another run on the same machine."""
+    """Run one line in a shell; $SIDE is a name for the side and this run alone."""
     done = subprocess.run(
         ["sh", "-c", line],
         env={**environment(socket), "SIDE": f"{side}-{os.getpid()}"},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dnslib import EDNS0, DNSRecord
@@ -15,6 +16,7 @@ from dnslib import EDNS0, DNSRecord
 from tests.support.api import Api
 from tests.support.network import inside
 from tests.support.sides import IMAGE, docker
+from tests.support.waiting import PATIENCE
 
 SETUP = f"""
 network create one
@@ -92,17 +94,18 @@ def sockets(sockets: tuple[Path, Path]) -> tuple[Path, Path]:
     return sockets
 
 
-def containers(side: Path) -> list[dict[str, object]]:
-    names = docker(side, "ps", "-q").stdout.decode().split()
-    found: list[dict[str, object]] = json.loads(docker(side, "inspect", *names).stdout)
-    return found
+@cache
+def containers(side: Path) -> list[dict[str, Any]]:
+    """What inspect shows of each container; no test changes it."""
+    api = Api(side, "1.41")  # later versions have only those aliases that were requested
+    return [api.get(f"/containers/{one['Id']}/json").document for one in api.get("/containers/json").document]
 
 
 def normal(side: Path, text: str) -> str:
     """A text with names in the place of addresses and ids; in an order of its own, for answers come in any."""
     for one in containers(side):
-        name, networks = str(one["Name"]), one["NetworkSettings"]["Networks"]  # type: ignore[index]
-        text = text.replace(str(one["Id"])[:12], f"<{name}>")
+        name, networks = one["Name"], one["NetworkSettings"]["Networks"]
+        text = text.replace(one["Id"][:12], f"<{name}>")
         for network, endpoint in networks.items():
             if address := endpoint["IPAddress"]:
                 text = re.sub(rf"(?<![\d.]){re.escape(address)}(?![\d.])", f"<{name} {network}>", text)
@@ -133,7 +136,7 @@ def test_messages_are_the_same(sockets: tuple[Path, Path], container: str, name:
 
     def exchange() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-            asker.settimeout(30)
+            asker.settimeout(PATIENCE)
             asker.sendto(bytes(question.pack()), ("127.0.0.11", 53))
             return asker.recv(65535)
 
@@ -158,9 +161,7 @@ def test_the_files_of_etc_are_the_same(sockets: tuple[Path, Path], container: st
 def test_endpoints_have_the_same_aliases(sockets: tuple[Path, Path]) -> None:
     told = []
     for side in sockets:
-        api = Api(side, "1.41")  # newer versions tell those alone that were asked for
-        inspected = [api.get(f"/containers/{one['Id']}/json").document for one in containers(side)]
-        documents = {one["Name"]: one["NetworkSettings"]["Networks"] for one in inspected}
+        documents = {one["Name"]: one["NetworkSettings"]["Networks"] for one in containers(side)}
         aliases = {(name, network): one["Aliases"] for name, all in documents.items() for network, one in all.items()}
         told.append({key: {normal(side, alias) for alias in found or ()} for key, found in aliases.items()})
     assert told[1] == told[0]

@@ -262,14 +262,14 @@ def test_a_manifest_asked_for_by_digest_must_have_it(
         client.images.pull(f"{proxy.host}/faults@{registry.digest('faults:1')}")
 
 
-# -- who is told what --------------------------------------------------------------------------
+# -- passwords and tokens ----------------------------------------------------------------------
 
 
 def test_a_redirect_to_another_host_is_followed_without_the_password(
     client: Engine, proxy: FaultyProxy, pushed: str, registry: RunningRegistry
 ) -> None:
     with FaultyProxy(registry.host) as elsewhere:
-        # Another name of the same machine is another host to whoever keeps a secret.
+        # Another name of the same machine is another host, which must not get the password.
         place = elsewhere.host.replace("127.0.0.1", "localhost")
         proxy.inject(faults.status(401, WWW_Authenticate='Basic realm="x"'), path="/v2/$")
         proxy.inject(faults.redirected(f"http://{place}"), path="/blobs/", times=100)
