@@ -14,7 +14,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.cli import main
-from tests.support.dockerd import Docker
+from tests.support.dockerd import Docker, client_version
 
 Json = dict[str, Any]
 
@@ -174,7 +174,7 @@ def peers(
         peer = ["create", "--name", "peer", "--ipc", "shareable", "-v", "shared:/shared", "plain:1", "true"]
         docker.run(*peer)
         assert labctr(ours, *peer) == 0
-        yield Peers(docker, ours, docker.client)
+        yield Peers(docker, ours, client_version())
     for container in ours.containers.list(all=True):
         container.remove(v=True)
 

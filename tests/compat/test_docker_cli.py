@@ -34,6 +34,8 @@ _CHANGING = (
     (r"/[^\s\"]*/volumes/", "VOLUMES/"),
     (r"labctr-cp-\d+", "DIRECTORY"),
     (r"failed to create shim task: ", ""),
+    # When a container does not start, docker 20.10 stops waiting for its end, and says so if it has the time to.
+    (r'(?m)^time="[^"]*" level=error msg="error waiting for container: .*"\n?', ""),
 )
 
 

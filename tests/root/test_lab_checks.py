@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -216,12 +217,14 @@ def test_the_notebook_of_lab_01_makes_what_the_others_require(repository: Path) 
 
 def test_apt_sources_are_those_of_the_machine(tmp_path: Path) -> None:
     lab = Lab("01")
-    lab.apt_sources("bookworm")
-    lines = (lab.directory / "bookworm.list").read_text().splitlines()
+    own = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    lab.apt_sources(own)
+    lines = (lab.directory / f"{own}.list").read_text().splitlines()
     assert lines
-    assert all(line.startswith("deb ") and line.split()[2].startswith("bookworm") for line in lines)
-    lab.apt_sources("trixie")
-    assert {line.split()[2] for line in (lab.directory / "trixie.list").read_text().splitlines()} == {"trixie"}
+    assert all(line.startswith("deb ") and line.split()[2].startswith(own) for line in lines)
+    other = "trixie" if own == "bookworm" else "bookworm"
+    lab.apt_sources(other)
+    assert {line.split()[2] for line in (lab.directory / f"{other}.list").read_text().splitlines()} == {other}
 
 
 # -- showing -----------------------------------------------------------------------------------

@@ -26,16 +26,6 @@ class Docker:
         self.data_root = data_root
         self.environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "0"}
 
-    @functools.cached_property
-    def client(self) -> tuple[int, ...]:
-        """The version of the docker command, as numbers: (20, 10, 24)."""
-        return version(self.run("version", "-f", "{{.Client.Version}}").decode())
-
-    @functools.cached_property
-    def server(self) -> tuple[int, ...]:
-        """The version of dockerd."""
-        return version(self.run("version", "-f", "{{.Server.Version}}").decode())
-
     def run(self, *arguments: str | Path, input: bytes | None = None) -> bytes:
         """What `docker <arguments>` prints; a failure is one of the test."""
         command = ["docker", *map(str, arguments)]
@@ -54,9 +44,11 @@ class Docker:
         return json.loads((self.data_root / "image/overlay2/imagedb/content/sha256" / image_id[7:]).read_bytes())
 
 
-def version(text: str) -> tuple[int, ...]:
-    """(20, 10, 24) of "20.10.24+dfsg1"."""
-    return tuple(map(int, re.findall(r"\d+", text.partition("+")[0].partition("-")[0])))
+@functools.cache
+def client_version() -> tuple[int, ...]:
+    """The version of the docker command that is installed, as numbers: (20, 10, 24)."""
+    printed = programs.run(["docker", "--version"]).output  # "Docker version 20.10.24+dfsg1, build 297e128"
+    return tuple(map(int, re.findall(r"[\d.]+", printed)[0].split(".")))
 
 
 @contextlib.contextmanager
