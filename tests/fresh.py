@@ -38,6 +38,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from pylab_container import Engine
 from tests.support.executions import Executions
 
 RELEASES = ("bookworm", "trixie")
@@ -67,8 +68,12 @@ def main() -> int:
         if changed:
             print("fresh: these changes are not committed, and not tested:", changed.rstrip(), sep="\n")
         arguments = [] if options.whole else options.parts
-        for release in options.releases:
-            make_system(release)
+        try:
+            for release in options.releases:
+                make_system(release)
+        except Failed as error:
+            print(f"fresh: {error}")
+            return 1
         running = Running()
         with ThreadPoolExecutor(1 if options.one_by_one else len(options.releases)) as threads:
             try:
@@ -176,6 +181,7 @@ def remove(root: Path) -> None:
         containers = run(*labctr(root), "ps", "-aq").split()
         if containers:
             run(*labctr(root), "rm", "-f", "-v", *containers)
+        shutil.rmtree(Engine(root).run_root, ignore_errors=True)
         shutil.rmtree(root)
     if clone.exists():
         shutil.rmtree(clone)
@@ -265,8 +271,19 @@ def make_system(release: str) -> None:
     if CERTIFICATES.exists():
         hooks = ["--customize-hook", f'cat {CERTIFICATES} >"$1{CERTIFICATES}"']
     words = ["--quiet", "--variant=minbase", "--include=ca-certificates", *apt, *hooks, release, str(unfinished)]
-    run("mmdebstrap", *words, *sources(release))
-    unfinished.rename(target)
+    command = ["mmdebstrap", *words, *sources(release)]
+    try:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+            try:
+                _, errors = process.communicate()
+            except BaseException:
+                process.terminate()  # it unmounts and removes what it has made; killed, it would not
+                raise
+        if process.returncode:
+            raise Failed(f"mmdebstrap could not make {release}: {errors.strip()}")
+        unfinished.rename(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     print(f"fresh: made a minimal {release}, {time.monotonic() - began:.0f} s")
 
 
@@ -295,9 +312,8 @@ def apt_options() -> list[str]:
 def mounted_settings() -> list[str]:
     """pip's files, and the folders that they and the variables name, at their own paths."""
     files = [path for path in PIP_FILES if path.exists()]
-    texts = [path.read_text() for path in files] + [
-        value for key, value in os.environ.items() if key.startswith("PIP_")
-    ]
+    texts = [path.read_text() for path in files]
+    texts += [value for key, value in os.environ.items() if key.startswith("PIP_")]
     words = [word for text in texts for word in text.split()]
     # The pages of an index in a folder name files beside that folder.
     named = [Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")]

@@ -529,6 +529,18 @@ def test_a_gateway_of_one_link_leads_out_over_it(engine: Engine, start: Start) -
     assert b"default via fe80::1001:1 dev eth0" in inside.output
 
 
+def test_a_network_with_ipv6_works_where_new_interfaces_have_it_switched_off(engine: Engine, start: Start) -> None:
+    switch = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+    before = switch.read_text()
+    switch.write_text("1")
+    try:
+        engine.networks.create("six", enable_ipv6=True, subnet="fd00:213::/64")
+        member = start(network="six")
+    finally:
+        switch.write_text(before)
+    assert member.exec_run(["ping", "-6", "-c", "1", "-W", "20", "fd00:213::1"]).exit_code == 0
+
+
 def test_a_network_with_ipv6_gives_addresses_and_publishes(engine: Engine, start: Start) -> None:
     engine.networks.create("six", enable_ipv6=True, subnet="fd00:213::/64")
     port = free_port()

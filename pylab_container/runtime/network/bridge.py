@@ -293,8 +293,8 @@ class Bridge:
             kernel.apply([made, *named], self._emit)
             link = kernel.link(self.name)
             assert link is not None
-        if self._subnet6 is None:
-            self._set(f"ipv6/conf/{self.name}/disable_ipv6", "1")
+        # As Docker does. A machine may have IPv6 switched off for new interfaces; then a bridge gets no IPv6 address.
+        self._set(f"ipv6/conf/{self.name}/disable_ipv6", "1" if self._subnet6 is None else "0")
         # An MTU that was *set* stays; one given at creation follows the ports, and is 1500 without any.
         kernel.apply([netlink.set_up(self.name, mtu=mtu)], self._emit)
         # What 127.0.0.1:PORT on the host needs; rules.py tells what keeps it harmless.
