@@ -106,6 +106,7 @@ class Pipe(io.RawIOBase):
 # -- round trips -------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("compress", ["", "gzip", "zstd"])
 @pytest.mark.parametrize("format", ["docker-archive", "oci-archive", "oci-dir"])
 def test_what_was_saved_is_loaded_with_its_id_names_and_every_byte(

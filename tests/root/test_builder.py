@@ -17,6 +17,7 @@ from tests.support.contexts import Context, caches, run
 pytestmark = pytest.mark.shared_engine
 
 
+@pytest.mark.smoke
 def test_every_instruction_ends_up_in_the_config(engine: Engine, context: Context) -> None:
     directory = context(
         """MAINTAINER "a student"
@@ -64,6 +65,7 @@ def test_only_steps_that_change_files_add_layers(engine: Engine, context: Contex
     assert [step.get("empty_layer", False) for step in built.config.history[1:]] == [True, True, False, True]
 
 
+@pytest.mark.smoke
 def test_a_second_build_is_all_hits_and_the_same_image(engine: Engine, context: Context) -> None:
     directory = context("COPY a /a\nRUN cat /a > /b\nCMD sh\n", {"a": "1"})
     first = engine.images.build(directory)

@@ -104,6 +104,7 @@ def test_a_group_alone_explains_itself(labctr: Labctr, cli: Labctr) -> None:
 # -- images ------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_import_prints_the_id_that_images_lists(labctr: Labctr, cli: Labctr, busybox_tar: Path) -> None:
     image_id = labctr("import", "-m", "by hand", str(busybox_tar), "base:2").stdout.strip()
     assert re.fullmatch("sha256:[0-9a-f]{64}", image_id)

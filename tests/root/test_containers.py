@@ -48,6 +48,7 @@ def engine_files(engine: Engine) -> list[str]:
 # -- run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_command_runs_and_its_output_comes_back(engine: Engine, image: Image) -> None:
     before = engine_files(engine)
     assert engine.containers.run(image, ["echo", "hello"], remove=True) == b"hello\n"
@@ -191,6 +192,7 @@ def test_only_running_containers_are_listed_unless_all_are_asked_for(engine: Eng
 # -- life --------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_container_goes_through_its_states(engine: Engine, image: Image) -> None:
     script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done"
     container = engine.containers.create(image, ["sh", "-c", script])
@@ -327,6 +329,7 @@ def test_a_container_with_auto_remove_goes_by_itself(engine: Engine, image: Imag
 # -- exec --------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_exec_joins_the_container(engine: Engine, image: Image) -> None:
     container = engine.containers.run_detached(image, ["sleep", "100"], environment={"A": "1"}, network_mode="none")
     script = 'echo "$A$B $(pwd) $(id -u)"; cat /proc/1/cmdline | tr "\\0" " "; exit 4'
@@ -352,6 +355,7 @@ def test_exec_of_nothing_is_refused_and_the_container_lives(engine: Engine, imag
 # -- commit ------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(engine: Engine, image: Image) -> None:
     script = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 4755 /etc/group"
     container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
@@ -488,6 +492,7 @@ def test_the_dangerous_is_refused_inside(engine: Engine, image: Image, script: s
         run(engine, image, script)
 
 
+@pytest.mark.smoke
 def test_a_container_sees_its_own_processes_network_and_mounts_only(engine: Engine, image: Image) -> None:
     assert run(engine, image, "ls /proc | grep -c '^[0-9]'").strip() in ("2", "3", "4")
     assert run(engine, image, "ls /sys/class/net").split() == ["lo"]

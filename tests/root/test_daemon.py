@@ -45,6 +45,7 @@ def _run(command: list[str], *arguments: str, repository: Path) -> subprocess.Co
 # -- life ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @shared
 def test_a_ping_is_answered_with_the_version_in_its_headers(daemon: Daemon) -> None:
     got, head = daemon.api.at("").get("/_ping"), daemon.api.at("").request("HEAD", "/_ping")
@@ -176,6 +177,7 @@ def test_a_failed_import_is_reported_by_the_status(daemon: Daemon, site: str) ->
 # -- starting again ---------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_containers_run_on_without_it_and_are_found_again(daemon: Daemon, engine: Engine, image: Image) -> None:
     container = engine.containers.run_detached(image, ["sleep", "100"], name="stays")
     daemon.stop()

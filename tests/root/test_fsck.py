@@ -499,6 +499,7 @@ def _context(tmp_path: Path) -> Path:
 # -- the command -------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_the_command_says_what_it_found_and_whether_it_is_left(
     engine: Engine, changed: Image, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -345,6 +345,7 @@ def test_inspection_has_docker_s_fields(engine: Engine, image: Image) -> None:
     json.dumps(attrs)
 
 
+@pytest.mark.smoke
 def test_history_is_newest_first_with_sizes_and_names(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, ["true"])
     child = container.commit("child:1", message="nothing new")

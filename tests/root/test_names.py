@@ -122,6 +122,7 @@ def kill(pid: int) -> None:
 # -- who is called what -------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_containers_find_each_other_by_every_name_they_have(web: Network, start: Start, client: Container) -> None:
     server = start(network="web", name="Server", hostname="box", network_aliases=["www", "shop"])
     for name in ("Server", "SERVER", server.short_id, "box", "www", "shop", "www.web", "server.web"):

@@ -72,6 +72,7 @@ def host_address() -> str:
 # -- who reaches it -----------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_the_host_reaches_it_on_loopback_and_on_its_address(serve: Serve) -> None:
     port = free_port()
     container = serve(port)

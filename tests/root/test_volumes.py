@@ -179,6 +179,7 @@ def test_a_mount_that_cannot_be_is_refused(document: dict[str, Any]) -> None:
 # -- volumes of containers ---------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_named_volume_keeps_its_files_from_container_to_container(engine: Engine, image: Image) -> None:
     output(engine, image, "echo hi > /data/x", volumes=["store:/data"])
     assert output(engine, image, "cat /elsewhere/x", volumes=["store:/elsewhere:ro"]) == "hi\n"
