@@ -340,10 +340,11 @@ def test_clients_that_vanish_leave_no_descriptor_and_no_thread(api: Api, daemon:
 
     def vanish() -> None:
         with contextlib.ExitStack() as stack:
-            for line in requests * 5:
-                one = stack.enter_context(api.connect())
-                one.sendall(line.format("/v1.41").encode() + b" HTTP/1.1\r\nHost: d\r\n\r\n")
-                assert b"200 OK" in one.recv(4096)
+            clients = [stack.enter_context(api.connect()) for _ in range(5 * len(requests))]
+            for client, line in zip(clients, requests * 5, strict=True):
+                client.sendall(line.format("/v1.41").encode() + b" HTTP/1.1\r\nHost: d\r\n\r\n")
+            for client in clients:  # the answer of stats begins after a second
+                assert b"200 OK" in client.recv(4096)
 
     connections, (descriptors, _) = daemon.connections(), daemon.resources()
     vanish()
