@@ -183,7 +183,7 @@ def test_a_container_is_found_by_name_id_and_beginning_of_its_id(engine: Engine,
 
 def test_only_running_containers_are_listed_unless_all_are_asked_for(engine: Engine, image: Image) -> None:
     created = engine.containers.create(image, ["true"])
-    running = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    running = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     assert engine.containers.list() == [running]
     assert engine.containers.list(all=True) == [running, created]
     assert created.name != running.name
@@ -219,7 +219,7 @@ def test_a_container_goes_through_its_states(engine: Engine, image: Image) -> No
 
 
 def test_a_container_deaf_to_sigterm_is_killed_in_the_end(engine: Engine, image: Image) -> None:
-    script = "trap '' TERM; echo ready; sleep 100"
+    script = "trap '' TERM; echo ready; sleep 600"
     container = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     eventually(container.logs)
     container.stop(timeout=0.3)
@@ -277,7 +277,7 @@ def test_a_signal_arrives_however_it_is_called(engine: Engine, image: Image, nam
 
 
 def test_an_unknown_signal_changes_nothing(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     for name in ("NOTHING", "0", "-1", "99"):
         with pytest.raises(InvalidInput, match="signal"):
             container.kill(name)
@@ -285,7 +285,7 @@ def test_an_unknown_signal_changes_nothing(engine: Engine, image: Image) -> None
 
 
 def test_waiting_may_have_a_limit(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     with pytest.raises(TimeoutError):
         container.wait(0.1)
 
@@ -331,15 +331,15 @@ def test_a_container_with_auto_remove_goes_by_itself(engine: Engine, image: Imag
 
 @pytest.mark.smoke
 def test_exec_joins_the_container(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"], environment={"A": "1"}, network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "600"], environment={"A": "1"}, network_mode="none")
     script = 'echo "$A$B $(pwd) $(id -u)"; cat /proc/1/cmdline | tr "\\0" " "; exit 4'
     result = container.exec_run(["sh", "-c", script], environment={"B": "2"}, workdir="/tmp", user="student")
-    assert result == (4, b"12 /tmp 1000\nsleep 100 ")
+    assert result == (4, b"12 /tmp 1000\nsleep 600 ")
     assert container.exec_run("echo a b").output == b"a b\n"
 
 
 def test_exec_of_nothing_is_refused_and_the_container_lives(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    container = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     with pytest.raises(CommandNotFound):
         container.exec_run(["nothing"])
     with pytest.raises(CommandNotExecutable):
@@ -374,7 +374,7 @@ def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(eng
 
 
 def test_a_running_container_is_committed_frozen_and_goes_on(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sh", "-c", "echo x > /x; sleep 100"], network_mode="none")
+    container = engine.containers.run_detached(image, ["sh", "-c", "echo x > /x; sleep 600"], network_mode="none")
     eventually((container.upper / "x").exists)
     child = container.commit()
     assert (engine.driver.diff_path(child.layers[-1].cache_id) / "x").exists()
@@ -435,7 +435,7 @@ def test_a_bad_volume_is_refused_and_nothing_is_left(engine: Engine, image: Imag
 def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
     container = engine.containers.run_detached(
         image,
-        ["sleep", "100"],
+        ["sleep", "600"],
         mem_limit=64 << 20,
         nano_cpus=500_000_000,
         pids_limit=20,
@@ -500,7 +500,7 @@ def test_a_container_sees_its_own_processes_network_and_mounts_only(engine: Engi
 
 
 def test_hostname_hosts_and_resolv_conf_are_the_engine_s(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"])
+    container = engine.containers.run_detached(image, ["sleep", "600"])
     assert container.exec_run("cat /etc/hostname").output.decode().strip() == container.short_id
     hosts = container.exec_run("cat /etc/hosts").output.decode()
     assert "127.0.0.1\tlocalhost" in hosts
@@ -539,7 +539,7 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_container_outlives_the_process_that_started_it(engine: Engine, image: Image) -> None:
-    command = "['sh', '-c', 'echo hello; sleep 100']"
+    command = "['sh', '-c', 'echo hello; sleep 600']"
     script = f"print(e.containers.run_detached('busybox:1', {command}, name='long').id)"
     container_id = finished(start_other(engine, script)).strip()
     container = engine.containers.get("long")
@@ -591,7 +591,7 @@ def test_one_of_many_imports_stores_the_layer(engine: Engine, busybox_tar: Path)
 
 
 def test_two_stop_one_container_at_once(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"])
+    container = engine.containers.run_detached(image, ["sleep", "600"])
     others = [start_other(engine, f"e.containers.get({container.id!r}).kill()") for _ in range(3)]
     results = [other.communicate(timeout=600)[1] for other in others]
     assert container.status == "exited"

@@ -644,7 +644,7 @@ def test_a_container_runs_is_diffed_and_committed(chosen: Engine, name: str, bus
 
 def test_a_running_container_can_be_committed_and_entered(chosen: Engine, busybox_tar: Path) -> None:
     image = chosen.images.import_(busybox_tar, "busybox:1")
-    container = chosen.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    container = chosen.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     assert container.exec_run(["sh", "-c", "echo x > /x; cat /x"]).output == b"x\n"
     child = container.commit("child:1")
     assert container.status == "running"

@@ -183,7 +183,7 @@ def test_where_there_is_no_directory_nothing_is_extracted(container: Container) 
 def test_a_volume_is_written_and_read_where_the_container_sees_it(engine: Engine, image: Image, work: Path) -> None:
     (work / "shared").mkdir()
     volumes = [f"{work}/shared:/data", f"{work}/shared:/frozen:ro"]
-    made = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none", volumes=volumes)
+    made = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none", volumes=volumes)
     (work / "f").write_text("x")
     cp.to_container(engine, made, "f", "/data/")
     assert made.exec_run(["cat", "/data/f"]).output == b"x"
@@ -453,7 +453,7 @@ def test_a_running_container_stands_still_while_its_files_are_read(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filesystem, "ahead", lambda pieces, _: pieces)  # they are read only as they are taken
-    made = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    made = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     archive = made.get_archive("/bin")[0]
     next(archive)
     assert (engine.runc.state(made.id) or {})["status"] == "paused"

@@ -428,7 +428,7 @@ def test_a_container_that_does_not_run_is_not_mounted(engine: Engine, container:
 
 
 def test_a_running_container_is_left_alone(engine: Engine, image: Image) -> None:
-    running = engine.containers.run_detached(image, ["sleep", "60"], network_mode="none")
+    running = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     assert engine.fsck(repair=True, deep=True) == []
     assert running.status == "running"
     running.remove(force=True)

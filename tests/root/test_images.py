@@ -273,7 +273,7 @@ def test_a_layer_that_another_image_needs_stays(engine: Engine) -> None:
 
 
 def test_an_image_that_a_container_uses_is_not_removed(engine: Engine, image: Image) -> None:
-    container = engine.containers.run_detached(image, ["sleep", "100"])
+    container = engine.containers.run_detached(image, ["sleep", "600"])
     for force in (False, True):
         with pytest.raises(InUse, match=f"cannot be forced.*running container {container.short_id}"):
             engine.images.remove(image.id, force=force)
@@ -290,10 +290,10 @@ def test_an_image_that_a_container_uses_is_not_removed(engine: Engine, image: Im
 def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_with_the_container(
     engine: Engine, image: Image
 ) -> None:
-    script = "[ -e /answer ] || echo $((40+2)) > /answer; exec sleep 100"
+    script = "[ -e /answer ] || echo $((40+2)) > /answer; exec sleep 600"
     container = engine.containers.run_detached(image, ["sh", "-c", script])
     eventually(lambda: container.exec_run(["cat", "/answer"]).output == b"42\n")
-    running = engine.containers.run_detached(image, ["sleep", "100"])
+    running = engine.containers.run_detached(image, ["sleep", "600"])
     assert engine.images.remove("busybox:1", force=True) == [Removal("Untagged", "busybox:1")], "one runs"
     running.remove(force=True)
     container.kill()

@@ -88,7 +88,7 @@ def test_containers_reach_it_on_the_hosts_address_wherever_they_are(
     server = serve(port, network="web")
     get(f"127.0.0.1:{port}")
     for elsewhere in ("bridge", "web"):
-        other = engine.containers.run_detached(image, ["sleep", "60"], network=elsewhere)
+        other = engine.containers.run_detached(image, ["sleep", "600"], network=elsewhere)
         assert get_inside(other, f"{host_address()}:{port}") == server.short_id
     assert get_inside(server, f"{host_address()}:{port}") == server.short_id  # also itself
 
@@ -106,7 +106,7 @@ def test_what_is_published_on_loopback_no_container_reaches(engine: Engine, imag
     port = free_port()
     serve(("127.0.0.1", port))
     get(f"127.0.0.1:{port}")
-    other = engine.containers.run_detached(image, ["sleep", "60"])
+    other = engine.containers.run_detached(image, ["sleep", "600"])
     assert "refused" in get_inside(other, f"172.17.0.1:{port}")
 
 
@@ -193,12 +193,12 @@ def test_a_direct_connection_to_the_forwarder_reaches_nothing(serve: Serve) -> N
 def test_udp_over_ipv6_to_a_container_without_it_is_refused(engine: Engine, image: Image) -> None:
     for host in ("::", "::1"):
         with pytest.raises(InvalidInput, match="only TCP is led from IPv6 to IPv4"):
-            engine.containers.run_detached(image, ["sleep", "60"], ports={"53/udp": (host, free_port())})
+            engine.containers.run_detached(image, ["sleep", "600"], ports={"53/udp": (host, free_port())})
 
 
 def test_udp_is_published_too(engine: Engine, image: Image) -> None:
     port = free_port()
-    container = engine.containers.run_detached(image, ["sleep", "60"], ports={"53/udp": port})
+    container = engine.containers.run_detached(image, ["sleep", "600"], ports={"53/udp": port})
     server = inside(container.pid, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         server.bind(("0.0.0.0", 53))
@@ -270,7 +270,7 @@ def test_tcp_and_udp_and_other_addresses_do_not_meet(engine: Engine, image: Imag
     port = free_port()
     serve(("127.0.0.1", port))
     serve(("127.0.0.2", port))
-    engine.containers.run_detached(image, ["sleep", "60"], ports={"53/udp": port})
+    engine.containers.run_detached(image, ["sleep", "600"], ports={"53/udp": port})
 
 
 def test_a_range_gives_the_first_free_one(engine: Engine, image: Image) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,13 +41,14 @@ def imported(engine: Engine) -> Callable[..., Image]:
     return lambda size, name=None, **more: engine.images.import_(io.BytesIO(layer(size)), name, **more)
 
 
-def create(engine: Engine, image: Image, **more: object) -> Container:
-    return engine.containers.create(image, ["true"], network_mode="none", **more)  # type: ignore[arg-type]
+def create(engine: Engine, image: Image, **more: Any) -> Container:
+    return engine.containers.create(image, ["true"], network_mode="none", **more)
 
 
 # -- images ------------------------------------------------------------------------------------
 
 
+@pytest.mark.own_engine
 def test_images_without_a_name_go_and_the_others_stay(engine: Engine, imported: Callable[..., Image]) -> None:
     nameless, named, used = imported(1000), imported(2000, "named:1"), imported(3000)
     create(engine, used)
@@ -61,6 +63,7 @@ def test_images_without_a_name_go_and_the_others_stay(engine: Engine, imported: 
     assert engine.images.prune().deleted == ()
 
 
+@pytest.mark.own_engine
 def test_with_dangling_false_every_image_without_a_container_goes(
     engine: Engine, imported: Callable[..., Image]
 ) -> None:
@@ -109,7 +112,7 @@ def test_a_filter_that_there_is_not_is_refused(engine: Engine, image: Image, fil
 
 
 def test_containers_that_do_not_run_go_with_what_they_wrote(engine: Engine, image: Image) -> None:
-    running = engine.containers.run_detached(image, ["sleep", "100"], network_mode="none")
+    running = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none")
     ended = engine.containers.run_detached(image, ["sh", "-c", "printf 12345 > /x"], network_mode="none")
     ended.wait()
     created = create(engine, image, labels={"a": "b"})

@@ -181,7 +181,7 @@ def test_a_container_runs_to_its_end_and_its_output_is_in_the_log(machine: Machi
 
 
 def test_created_means_nothing_of_the_command_has_run(machine: Machine) -> None:
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     state = machine.runc.state(C1)
     assert state is not None
     assert state["status"] == "created"
@@ -190,7 +190,7 @@ def test_created_means_nothing_of_the_command_has_run(machine: Machine) -> None:
 
 
 def test_another_process_finds_the_monitor_by_its_directory(machine: Machine) -> None:
-    first = machine.create(C1, "sleep", "100")
+    first = machine.create(C1, "sleep", "600")
     machine.runc.start(C1)
     found = Monitor(C1, bundle=first.bundle, exit_directory=first.exit_file.parent)
     assert found.alive()
@@ -216,7 +216,7 @@ def test_a_container_can_be_run_again(machine: Machine) -> None:
 
 
 def test_a_second_create_does_not_harm_the_running_container(machine: Machine) -> None:
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     machine.runc.start(C1)
     with pytest.raises(Conflict):
         machine.conmon.create(C1, bundle=monitor.bundle, log=machine.log(C1), exit_directory=monitor.exit_file.parent)
@@ -225,7 +225,7 @@ def test_a_second_create_does_not_harm_the_running_container(machine: Machine) -
 
 
 def test_waiting_has_an_end(machine: Machine) -> None:
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     machine.runc.start(C1)
     with pytest.raises(TimeoutError):
         monitor.wait(0.01)
@@ -245,7 +245,7 @@ def test_the_exit_command_runs_after_the_end_and_nobody_waits_for_it(machine: Ma
 
 
 def test_a_monitor_that_was_killed_leaves_an_unknown_status(machine: Machine) -> None:
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     machine.runc.start(C1)
     os.kill(monitor.conmon_pid, signal.SIGKILL)
     assert monitor.wait(PATIENCE) == UNKNOWN_STATUS
@@ -253,7 +253,7 @@ def test_a_monitor_that_was_killed_leaves_an_unknown_status(machine: Machine) ->
 
 
 def test_a_recycled_pid_is_not_taken_for_the_monitor(machine: Machine) -> None:
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     conmon_pid = monitor.conmon_pid
     (monitor.bundle / "conmon.pid").write_text(str(os.getpid()))
     assert not monitor.alive()
@@ -356,7 +356,7 @@ def test_an_unknown_container_is_not_found(machine: Machine) -> None:
 
 def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
     runc = machine.runc
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     with pytest.raises(Conflict):
         runc.resume(C1)
     runc.start(C1)
@@ -377,7 +377,7 @@ def hierarchy() -> Path:
     return next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
 
 
-def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine) -> None:
+def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine, *, stress: bool) -> None:
     script = (
         "import os, sys; names = [sys.argv[1] + name for name in ('/a', '/a/b', '/a/b/c')]\n"
         "while True: [*map(os.mkdir, names), *map(os.rmdir, reversed(names))]"
@@ -386,7 +386,7 @@ def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine) -> None:
     top.mkdir()
     busy = programs.spawn([sys.executable, "-c", script, str(top)])  # one process: killed, it does nothing more
     try:
-        for _ in range(40):
+        for _ in range(40 if stress else 8):
             machine.runc.delete("nobody", force=True)
     finally:
         busy.kill()
@@ -409,7 +409,7 @@ def test_a_cgroup_that_the_runtime_does_not_know_goes_with_what_runs_in_it(machi
 
 def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -> None:
     runc = machine.runc
-    machine.create(C1, "sleep", "100")
+    machine.create(C1, "sleep", "600")
     runc.start(C1)
     runc.pause(C1)
     with pytest.raises(Conflict, match="paused"):
@@ -421,7 +421,7 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(machine: Machine) -
 
 
 def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None:
-    monitor = machine.create(C1, "sleep", "100")
+    monitor = machine.create(C1, "sleep", "600")
     machine.runc.start(C1)
     assert machine.runc.processes(C1) == [monitor.container_pid]
     eventually(lambda: machine.runc.statistics(C1)["pids"]["current"] == 1)  # of the runtime's own, several
@@ -432,7 +432,7 @@ def test_processes_and_statistics_come_from_the_cgroup(machine: Machine) -> None
 
 @pytest.fixture
 def running(machine: Machine) -> Machine:
-    machine.create(C1, "sleep", "100")
+    machine.create(C1, "sleep", "600")
     machine.runc.start(C1)
     return machine
 
@@ -493,7 +493,7 @@ def test_exec_on_a_terminal_gives_the_command_a_terminal(running: Machine) -> No
 
 
 def test_an_exec_s_monitor_that_was_killed_leaves_an_unknown_status(running: Machine) -> None:
-    session = execute(running, "sleep", "100")
+    session = execute(running, "sleep", "600")
     session.streams.close()
     os.kill(session.conmon_pid, signal.SIGKILL)
     assert session.take_status() == UNKNOWN_STATUS
