@@ -14,6 +14,7 @@ from tests.compat.builders import Ours, Outcome, our_builder, peers_build, servi
 from tests.support.api import Daemon, serving
 from tests.support.dockerd import Docker, run_dockerd_with_bridge
 from tests.support.fixtures import engine_on
+from tests.support.network import forwarded
 from tests.support.pair import Pair, clear, populate
 from tests.support.registries import RunningRegistry, running
 from tests.support.sides import IMAGE, docker, ours
@@ -98,7 +99,8 @@ def peer_builds(
     """What the peers make of the cases of this module and run: they build ahead while we build."""
     items = [item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function)]
     cases = [case for item in items if isinstance(case := item.callspec.params["case"], Case)]
-    with peers_build(cases, dockerd, tmp_path_factory.mktemp("theirs"), site) as expected:
+    directory = tmp_path_factory.mktemp("theirs")
+    with forwarded(dockerd.pid, int(site.rpartition(":")[2])), peers_build(cases, dockerd, directory, site) as expected:
         yield expected
 
 
