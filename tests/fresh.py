@@ -135,20 +135,33 @@ def prove(release: str, *, arguments: Sequence[str], running: Running) -> bool:
     began = time.monotonic()
     root = BUILD / f"root-{release}"
     log = BUILD / f"{release}.log"
+    problems: list[str] = []
     try:
         with log.open("w") as output, booted(release, root) as name:
             pid = int(run(*labctr(root), "inspect", "-f", "{{.State.Pid}}", name))
             with Executions(pid, KIT) as executions:
                 for command in (["scripts/labs"], ["scripts/test", *arguments]):
-                    follow(release, [*labctr(root), "exec", "-w", KIT, name, *command], output, running)
-            check_programs(executions.paths, Path(f"/proc/{pid}/root"), release)
-            check_shells(log.read_text())
-    except (Failed, subprocess.CalledProcessError, OSError) as error:
-        detail = getattr(error, "stderr", "") or ""
-        print(f"fresh: {release} FAILED after {time.monotonic() - began:.0f} s: {error} {detail}".rstrip())
-        return False
-    print(f"fresh: {release} ok, {time.monotonic() - began:.0f} s")
-    return True
+                    with noted(problems):
+                        follow(release, [*labctr(root), "exec", "-w", KIT, name, *command], output, running)
+            with noted(problems):
+                check_programs(executions.paths, Path(f"/proc/{pid}/root"), release)
+            with noted(problems):
+                check_shells(log.read_text())
+    except (subprocess.CalledProcessError, OSError) as error:
+        problems.append(f"{error} {getattr(error, 'stderr', None) or ''}".strip())
+    print(f"fresh: {release} {'FAILED' if problems else 'ok'}, {time.monotonic() - began:.0f} s")
+    for problem in problems:
+        print(f"fresh: {release}: {problem}")
+    return not problems
+
+
+@contextlib.contextmanager
+def noted(problems: list[str]) -> Iterator[None]:
+    """Append what is raised as Failed: one failure does not hide the next one."""
+    try:
+        yield
+    except Failed as error:
+        problems.append(str(error))
 
 
 @contextlib.contextmanager

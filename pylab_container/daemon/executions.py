@@ -27,6 +27,7 @@ from pylab_container.errors import (
 from pylab_container.formats.lifecycle import State
 
 _END = 10.0  # seconds that a process gets to end after its streams have
+_START_TIMEOUT = 10.0  # seconds; moby: daemon/resize.go
 
 
 _EXEC = {
@@ -146,10 +147,13 @@ def _console_size(body: Json) -> tuple[int, int] | None:
 
 
 async def resize(call: Call) -> web.Response:
-    """Tell its terminal how large it is."""
+    """Tell its terminal how large it is, as soon as its process is there.
+
+    The docker command asks for that once its connection stands, which may be earlier, and gives up after some tries.
+    """
     rows, columns = size_of_terminal(call)
     execution = await _execution(call)
-    await call.run(execution.resize, rows=rows, columns=columns)
+    await call.run(execution.resize, rows=rows, columns=columns, timeout=_START_TIMEOUT)
     return web.Response(status=200)
 
 

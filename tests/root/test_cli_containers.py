@@ -147,7 +147,7 @@ def test_ps_has_formats(labctr: Labctr, cli: Labctr, web: str) -> None:
     assert re.fullmatch(r"22/tcp, 127\.0\.0\.1:\d+->80/tcp", document["Ports"])
     done = cli("ps", "--format", "{{.Nope}}", check=False)
     assert (done.returncode, "can't evaluate field Nope" in done.stderr) == (1, True)
-    assert re.search(r"\n.* web +\d+B \(virtual 1\.\d+MB\)\n", cli("ps", "-s").stdout)
+    assert re.search(r"\n.* web +\d+B \(virtual \d\.\d+MB\)\n", cli("ps", "-s").stdout)
     assert "SIZE" in cli("ps", "-s").stdout.splitlines()[0]
 
 

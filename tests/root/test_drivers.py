@@ -22,7 +22,7 @@ from pylab_container import Engine
 from pylab_container.engine.storage import DRIVERS, open_driver
 from pylab_container.errors import Conflict, CorruptStore, InvalidArchive, InvalidInput, LabError
 from pylab_container.formats.events import ignore
-from pylab_container.host import programs
+from pylab_container.host import linux, programs
 from pylab_container.host.files import locked
 from pylab_container.store import layertar, overlayfs
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
@@ -698,7 +698,8 @@ def test_the_view_of_a_killed_commit_is_named_and_goes(engine: Engine, *, mounte
     point = chosen.driver.root / f"{overlayfs.VIEW}abcd1234"
     point.mkdir()
     if mounted:
-        programs.run(["mount", "-t", "overlay", "-o", f"lowerdir={upper}:{below}", "overlay", str(point)])
+        # mount(8) passes each option to fsconfig(2) since util-linux 2.39, where an option may have 255 bytes.
+        linux.mount("overlay", str(point), "overlay", options=f"lowerdir={upper}:{below}")
     for cache_id in ("cd" * 32, "ab" * 32):
         chosen.driver.remove(cache_id)
     sentence = f"a killed command left a view of layers: overlay/{point.name}"

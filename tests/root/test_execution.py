@@ -293,6 +293,16 @@ def test_a_terminal_has_a_size_keys_and_an_end(web: Container) -> None:
         made.resize(rows=1, columns=1)
 
 
+def test_a_size_that_comes_before_the_start_waits_for_it(web: Container) -> None:
+    made = web.exec_create(["sh", "-c", "until stty size | grep '^11 22$'; do sleep 0.1; done"], tty=True)
+    early = threading.Thread(target=made.resize, kwargs={"rows": 11, "columns": 22, "timeout": PATIENCE})
+    early.start()
+    with made.start() as streams:
+        early.join()
+        until(streams, b"11 22\r\n")
+    assert made.wait(PATIENCE) == 0
+
+
 def test_end_of_file_at_a_terminal_ends_its_reader(web: Container) -> None:
     made = web.exec_create(["cat"], tty=True, stdin=True)
     with made.start() as streams:

@@ -251,8 +251,11 @@ def test_we_see_what_the_kernel_sees(store: Store, namespace: str) -> None:
         os.setxattr(upper, f"{namespace}.overlay.opaque", b"x")
         point = upper.with_name("point")
         point.mkdir()
-        options = f"lowerdir={upper}:{base}" + (",userxattr" if namespace == "user" else "")
-        script = f"mount -t overlay -o {options} overlay {point}; cd {point}; find . -type f | sort"
+        # Relative, because mount(8) has 255 bytes for an option since util-linux 2.39.
+        lowers = ":".join(str(path.relative_to(store.driver.root)) for path in (upper, base))
+        options = f"lowerdir={lowers}" + (",userxattr" if namespace == "user" else "")
+        mount = f"cd {store.driver.root}; mount -t overlay -o {options} overlay {point}"
+        script = f"{mount}; cd {point}; find . -type f | sort"
         namespaces = ["--user", "--map-root-user"] if namespace == "user" else []
         seen = programs.run(["unshare", *namespaces, "--mount", "sh", "-ec", script]).output.split()
         deleted = {path for path, kind in store.changes(writable).items() if kind == DELETED}

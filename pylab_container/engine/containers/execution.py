@@ -83,6 +83,7 @@ class Exec:
         self.run = self._record.started_at
         self._session: ExecSession | None = None
         self._claimed = threading.Lock()
+        self._began = threading.Event()  # its process is there, or has failed to start
         self._ended = threading.Event()
 
     @property
@@ -139,8 +140,12 @@ class Exec:
         """Start it and leave it; nothing can be read from it. Raises what start() raises."""
         self._start(stdin=False, console_size=None).streams.close()
 
-    def resize(self, *, rows: int, columns: int) -> None:
-        """Tell its terminal how large it is now; without one nothing happens. Raises Conflict while it does not run."""
+    def resize(self, *, rows: int, columns: int, timeout: float = 0.0) -> None:
+        """Tell its terminal how large it is now; without one nothing happens. Raises Conflict while it does not run.
+
+        timeout  seconds to wait for its process
+        """
+        self._began.wait(timeout)
         if self._session is None or not self.running:
             raise Conflict(f"Exec command {self.id} is not running", hint="start it first")
         if self.options.tty:
@@ -195,6 +200,7 @@ class Exec:
             self._end(NOT_STARTED)
             raise
         self._engine.executions.watch(self)
+        self._began.set()
         return self._session
 
     def _directory(self) -> Path:
@@ -209,6 +215,7 @@ class Exec:
     def _end(self, status: int) -> None:
         self.exit_code = status
         self.ended_at = time.monotonic()
+        self._began.set()
         self._ended.set()
 
     def _command_line(self) -> str:
