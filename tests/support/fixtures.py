@@ -102,17 +102,20 @@ def _shares(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="module")
-def module_engine(
-    tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None, busybox_tar: Path
-) -> Iterator[Engine]:
+def module_engine(tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None) -> Iterator[Engine]:
     """The engine of a module's tests with the mark shared_engine."""
     with engine_on(tmp_path_factory.mktemp("module") / "root") as engine:
-        engine.images.import_(busybox_tar, "busybox:1")
         yield engine
 
 
-def _empty(engine: Engine) -> None:
-    """Remove what a test made; of its images, all but busybox:1."""
+@pytest.fixture(scope="module")
+def module_image(module_engine: Engine, busybox_tar: Path) -> Image:
+    """The image busybox:1 in that engine, which stays from test to test."""
+    return module_engine.images.import_(busybox_tar, "busybox:1")
+
+
+def _empty(engine: Engine, base: Image) -> None:
+    """Remove what a test made: every image but base, if that is still busybox:1, and its other names."""
     for container in engine.containers.list(all=True):
         container.remove(force=True, v=True)
     for network in engine.networks.list({"type": "custom"}):
@@ -120,7 +123,8 @@ def _empty(engine: Engine) -> None:
     for volume in engine.volumes.list():
         volume.remove()
     for image in engine.images.list():
-        for name in [tag for tag in image.tags if tag != "busybox:1"] or ([] if image.tags else [image.id]):
+        kept = image == base and "busybox:1" in image.tags
+        for name in [tag for tag in image.tags if tag != "busybox:1"] if kept else image.tags or [image.id]:
             engine.images.remove(name, force=True)
     engine.prune_builds(all=True)
 
@@ -130,8 +134,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, nothing_left_behind: 
     """An engine on an empty data root; with the mark shared_engine, the module's, emptied after each test."""
     if _shares(request):
         shared: Engine = request.getfixturevalue("module_engine")
+        base: Image = request.getfixturevalue("module_image")
         yield shared
-        _empty(shared)
+        _empty(shared, base)
         return
     with engine_on(tmp_path / "root") as engine:
         yield engine
