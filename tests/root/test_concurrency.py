@@ -108,7 +108,7 @@ def folder(engine: Engine, image: Image, busybox_tar: Path, tmp_path: Path) -> P
 @pytest.fixture
 def steps(*, stress: bool) -> int:
     """How many operations each process does."""
-    return 150 if stress else 4
+    return 500 if stress else 4
 
 
 def test_eight_processes_do_not_lose_each_others_work(
