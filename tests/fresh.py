@@ -245,10 +245,10 @@ def owners_of(paths: set[str], system: Path) -> dict[str, str]:
 
 
 def required_packages(system: Path) -> set[str]:
-    """Packages that every Debian system has, by their priority or as essential ones."""
+    """Packages that every Debian system has: required and essential ones, and apt."""
     stanzas = (system / "var/lib/dpkg/status").read_text().split("\n\n")
     required = [text for text in stanzas if re.search(r"^(Priority: required|Essential: yes)$", text, re.MULTILINE)]
-    return {text.partition("\n")[0].removeprefix("Package: ") for text in required}
+    return {"apt"} | {text.partition("\n")[0].removeprefix("Package: ") for text in required}
 
 
 def named_packages() -> set[str]:
