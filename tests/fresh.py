@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pylab_container import Engine
+from tests.support.debian import sources
 from tests.support.executions import Executions
 
 RELEASES = ("bookworm", "trixie")
@@ -298,23 +299,6 @@ def make_system(release: str) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     print(f"fresh: made a minimal {release}, {time.monotonic() - began:.0f} s")
-
-
-def sources(release: str) -> list[str]:
-    """This machine's apt sources of Debian itself, for the release; none (mmdebstrap's own) if it has none."""
-    codename = os_release().get("VERSION_CODENAME", "-")
-    format_ = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    found = []
-    for line in run("apt-get", "indextargets", "--format", format_, "Identifier: Packages").splitlines():
-        uri, suite, component = line.split()
-        if component == "main" and suite.startswith(codename):
-            found.append(f"deb {uri} {suite.replace(codename, release)} main")
-    return list(dict.fromkeys(found))
-
-
-def os_release() -> dict[str, str]:
-    lines = Path("/etc/os-release").read_text().splitlines()
-    return dict(line.replace('"', "").split("=", 1) for line in lines if "=" in line)
 
 
 def apt_options() -> list[str]:

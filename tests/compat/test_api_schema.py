@@ -62,7 +62,7 @@ _LATER = "HostConfig.RestartPolicy.Name"
 @pytest.fixture(scope="session")
 def description(repository: Path) -> Callable[[str], Description]:
     """What a version is described as."""
-    path = fetch(repository / "build" / "docker-api")
+    path = fetch()
     return functools.cache(lambda version: Description(path, version))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pylab_container.host import linux, programs
 from tests.support.api import Api
+from tests.support.debian import unpacked
 from tests.support.processes import command_lines
 from tests.support.waiting import PATIENCE, eventually
 
@@ -80,6 +81,19 @@ def client_version() -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"[\d.]+", printed)[0].split(".")))
 
 
+@functools.cache
+def _peer() -> str:
+    """The PATH for dockerd 20.10, the version that the engine imitates: the machine's own, or Debian 12's.
+
+    Later versions word errors in other ways. runc is the machine's, as for our engine.
+    """
+    path = os.environ["PATH"]
+    if programs.run(["dockerd", "--version"]).output.startswith("Docker version 20.10."):
+        return path
+    places = [unpacked(package, "bookworm") / "usr" for package in ("docker.io", "containerd")]
+    return ":".join([*(f"{place}/{name}" for place in places for name in ("sbin", "bin")), path])
+
+
 @contextlib.contextmanager
 def run_dockerd(data_root: Path, storage_driver: str = "overlay2") -> Iterator[Docker]:
     """Run dockerd without a bridge for the length of the block, and remove all that it mounted."""
@@ -104,7 +118,7 @@ def _running(enter: list[str], options: list[str], data_root: Path, storage_driv
     with open(scratch / "log", "wb") as log:
         # dockerd starts itself again for each archive that it unpacks (chrootarchive), in which a third of the time
         # is garbage collection of what its packages allocate when they are initialized.
-        command = ["env", "GOGC=400", *enter, "dockerd", *options]
+        command = ["env", "GOGC=400", f"PATH={_peer()}", *enter, "dockerd", *options]
         process = programs.spawn(command, stdout=log.fileno(), stderr=log.fileno())
         try:
             docker = Docker(data_root, scratch / "socket", process.pid)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import re
-import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import jsonschema
 import yaml
 
 from pylab_container.daemon.call import parse_version
+from tests.support.debian import unpacked
 
 PACKAGE = "golang-github-docker-docker-dev"
 INSIDE = "usr/share/gocode/src/github.com/docker/docker/api/swagger.yaml"
@@ -90,15 +90,9 @@ CHANGES = (
 )
 
 
-def fetch(directory: Path) -> Path:
-    """The file; it is fetched from Debian where it is not in the directory yet."""
-    path = directory / INSIDE
-    if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=directory, check=True, capture_output=True)
-        archive = next(directory.glob(f"{PACKAGE}_*.deb"))
-        subprocess.run(["dpkg-deb", "-x", archive, directory], check=True)
-    return path
+def fetch() -> Path:
+    """Return the file, from Debian 12's package: later ones describe later versions."""
+    return unpacked(PACKAGE, "bookworm") / INSIDE
 
 
 @functools.cache
