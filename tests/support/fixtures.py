@@ -88,14 +88,6 @@ def engine_on(data_root: Path) -> Iterator[Engine]:
         shutil.rmtree(engine.run_root, ignore_errors=True)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        "shared_engine: use the module's engine and daemon, which have busybox:1 and nothing else before each test",
-    )
-    config.addinivalue_line("markers", "own_engine: use an engine on an empty data root, also in a module that shares")
-
-
 def _shares(request: pytest.FixtureRequest) -> bool:
     node = request.node
     return bool(node.get_closest_marker("shared_engine")) and not node.get_closest_marker("own_engine")
