@@ -59,6 +59,7 @@ def _fetch(package: str, release: str, place: Path) -> None:
         "Dir::Etc::SourceList": f"{place}/sources.list",
         "Dir::Etc::SourceParts": "-",
         "Dir::State::Lists": f"{place}/lists",
+        "Dir::State::status": "/dev/null",  # an installed version would be preferred
         "Dir::Cache": f"{place}/archives",
         "Acquire::Languages": "none",
         "APT::Sandbox::User": "root",  # _apt may not write into a directory of root's
