@@ -98,7 +98,16 @@ def jobs(parts: list[str], arguments: argparse.Namespace) -> list[Job]:
     if selected := [part for part in PATHS if part in parts]:
         junit = RESULTS / "tests.xml"
         paths = [path for part in selected for path in PATHS[part]]
-        command = [*pytest, *paths, f"--junitxml={junit}", "-n", str(arguments.workers), "--dist", "loadfile"]
+        command = [
+            *pytest,
+            *paths,
+            f"--junitxml={junit}",
+            "-n",
+            str(arguments.workers),
+            "--dist",
+            "loadfile",
+            "--no-loadscope-reorder",
+        ]
         command += ["-m", "smoke or not root"] if arguments.quick else []
         command += ["--stress"] if arguments.stress else []
         command += [f"--seed={arguments.seed}"] if arguments.seed is not None else []
