@@ -53,8 +53,9 @@ _STATE_FAILURES: tuple[tuple[str, type[LabError], str], ...] = (
     ("container not paused", Conflict, ""),
     ("that is not stopped", Conflict, "stop it first, or force its removal"),
 )
+_GAVE_UP_FREEZING = "unable to freeze"
 CGROUP_PARENT = "labctr"
-_PATIENCE = 10.0  # seconds that killed processes get to come to their end
+_PATIENCE = 10.0  # seconds that the kernel gets to end or to freeze processes
 _EXEC_MESSAGE = re.compile(r'exec: "(?:[^"\\]|\\.)*": .*')
 
 
@@ -107,8 +108,19 @@ class Runc:
             _remove_cgroup(container_id)
 
     def pause(self, container_id: str) -> None:
-        """Freeze all processes (the freezer cgroup)."""
-        self._run("pause", container_id)
+        """Freeze all processes (the freezer cgroup).
+
+        A process is frozen when it next runs. On a busy machine runc gives up before that, after a thousand looks at
+        the cgroup, and thaws what is frozen already (libcontainer/cgroups/fs/freezer.go): then it is asked again.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._run("pause", container_id)
+                return
+            except RuntimeFailed as error:
+                if _GAVE_UP_FREEZING not in error.message or time.monotonic() > deadline:
+                    raise
 
     def resume(self, container_id: str) -> None:
         """Thaw all processes."""

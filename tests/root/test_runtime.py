@@ -615,3 +615,27 @@ def test_a_forced_delete_takes_a_cgroup_away_that_runc_does_not_know(machine: Ma
     machine.runc.delete(f"left-{os.getpid()}", force=True)
     assert directories
     assert not any(directory.exists() for directory in directories)
+
+
+def test_a_busy_machine_on_which_runc_gives_up_freezing_is_asked_again(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.create(C1, "sleep", "1000")
+    machine.runc.start(C1)
+    (tmp_path / "bin").mkdir()
+    impatient = tmp_path / "bin/runc"  # gives up twice, in the words and with the status of the real one
+    impatient.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *pause*) echo x >> {tmp_path}/tries; [ $(wc -l < {tmp_path}/tries) -gt 2 ] ||\n'
+        "    { echo unable to freeze >&2; exit 1; } ;; esac\n"
+        f'exec {programs.find("runc")} "$@"\n'
+    )
+    impatient.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        machine.runc.pause(C1)
+    assert (tmp_path / "tries").read_text() == "x\n" * 3
+    assert (machine.runc.state(C1) or {})["status"] == "paused"
+    machine.runc.resume(C1)
+    with pytest.raises(Conflict):  # any other failure is reported at once
+        machine.runc.resume(C1)
