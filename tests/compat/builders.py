@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import os
 import re
+import resource
 import stat
 import subprocess
 import tempfile
@@ -176,6 +177,14 @@ def docker_builds(docker: Docker, case: Case, scratch: Path, site: str) -> Outco
             return Built({**image_facts(docker.config(image["Id"])), **listing(root)})
 
 
+def _own_limits() -> Iterator[tuple[str, int]]:
+    """The limits of this process that buildah 1.39 would raise, which needs CAP_SYS_RESOURCE."""
+    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        _, limit = resource.getrlimit(number)
+        if limit != resource.RLIM_INFINITY:
+            yield name, limit
+
+
 class Buildah:
     """buildah on a storage of its own."""
 
@@ -194,6 +203,7 @@ class Buildah:
             options = ["--quiet", "--no-cache", "--layers=false", "--isolation=chroot", f"--file={context / case.path}"]
             options += [f"--build-arg={name}={value}" for name, value in case.buildargs.items()]
             options += [f"--target={case.target}"] if case.target else []
+            options += [f"--ulimit={name}={limit}:{limit}" for name, limit in _own_limits()]
             try:
                 image = self._run("build", *options, context)
             except subprocess.CalledProcessError as error:
