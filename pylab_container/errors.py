@@ -232,7 +232,7 @@ class MissingProgram(RuntimeFailed):
 
 
 class MissingExtra(RuntimeFailed, ImportError):
-    """A library that the feature needs is not installed: an extra of this package brings it.
+    """A library that the feature needs is not installed: an extra of this package installs it.
 
     extra  its name: "run", "registry", "cli", "daemon" or "labs"
 

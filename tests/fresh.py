@@ -341,7 +341,7 @@ def locked() -> Iterator[None]:
 
 @contextlib.contextmanager
 def bridge_restored() -> Iterator[None]:
-    """The engine's bridge waits for the next container; if it was not there before, it goes."""
+    """Remove the engine's bridge, which waits for the next container, unless it was there before."""
     bridge = Path("/sys/class/net/labctr0")
     before = bridge.exists()
     try:

@@ -25,7 +25,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "daemon": ("aiohttp",),
     "labs": ("IPython", "ipywidgets", "nbconvert", "nbformat", "papermill"),
 }
-"""Extra → the modules that it brings. tests/unit/test_extras.py compares it with pyproject.toml."""
+"""Extra → the modules that it installs. tests/unit/test_extras.py compares it with pyproject.toml."""
 
 
 @contextlib.contextmanager
