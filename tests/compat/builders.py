@@ -11,7 +11,6 @@ import hashlib
 import http.server
 import os
 import re
-import resource
 import stat
 import subprocess
 import tempfile
@@ -177,12 +176,9 @@ def docker_builds(docker: Docker, case: Case, scratch: Path, site: str) -> Outco
             return Built({**image_facts(docker.config(image["Id"])), **listing(root)})
 
 
-def _own_limits() -> Iterator[tuple[str, int]]:
-    """The limits of this process that buildah 1.39 would raise, which needs CAP_SYS_RESOURCE."""
-    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        _, limit = resource.getrlimit(number)
-        if limit != resource.RLIM_INFINITY:
-            yield name, limit
+# Without these buildah raises both limits to values of its own, which needs CAP_SYS_RESOURCE. Only its configuration
+# replaces them: where an option names a limit, buildah 1.28 sets its own value first and then the option's.
+BUILDAH_LIMITS = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
 
 
 class Buildah:
@@ -190,6 +186,7 @@ class Buildah:
 
     def __init__(self, directory: Path) -> None:
         self._scratch = directory
+        (directory / "containers.conf").write_text(BUILDAH_LIMITS)
         self._storage = [f"--root={directory}/buildah", f"--runroot={directory}/run", "--storage-driver=overlay"]
         container = self._run("from", "scratch")
         self._run("add", container, directory / "base.tar", "/")
@@ -203,7 +200,6 @@ class Buildah:
             options = ["--quiet", "--no-cache", "--layers=false", "--isolation=chroot", f"--file={context / case.path}"]
             options += [f"--build-arg={name}={value}" for name, value in case.buildargs.items()]
             options += [f"--target={case.target}"] if case.target else []
-            options += [f"--ulimit={name}={limit}:{limit}" for name, limit in _own_limits()]
             try:
                 image = self._run("build", *options, context)
             except subprocess.CalledProcessError as error:
@@ -220,7 +216,11 @@ class Buildah:
     def _run(self, *words: str | Path) -> str:
         command = ["buildah", *self._storage, *map(str, words)]
         # What RUN --mount=type=cache keeps would stay in /var/tmp.
-        environment = {**os.environ, "TMPDIR": str(self._scratch)}
+        environment = {
+            **os.environ,
+            "TMPDIR": str(self._scratch),
+            "CONTAINERS_CONF": str(self._scratch / "containers.conf"),
+        }
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
 
 
