@@ -53,6 +53,7 @@ class Connection(Struct, frozen=True):
     keys        what is typed to leave
     proxy       pass signals on
     shown       the output streams that are copied
+    size        (rows, columns) that its terminal was started with; (0, 0): unknown
     """
 
     stdin: bool
@@ -60,6 +61,7 @@ class Connection(Struct, frozen=True):
     keys: bytes = DEFAULT_KEYS
     proxy: bool = True
     shown: frozenset[str] = frozenset(("stdout", "stderr"))
+    size: tuple[int, int] = (0, 0)
 
 
 def connection(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> Connection:
@@ -96,8 +98,9 @@ def start_in_foreground(container: Container, plan: Connection, *, remove: bool 
     remove  remove it in the end, also one that did not start; after a detach its exit command does
     """
     try:
+        rows, columns = container.record.host_config.get("ConsoleSize") or (0, 0)
         with container.start_attached() as streams:
-            ended = _connect(container, streams, plan)
+            ended = _connect(container, streams, replace(plan, size=(rows, columns)))
         status = _last_status(container) if ended else 0
     except BaseException:
         if remove:
@@ -127,7 +130,6 @@ def attach(*, container: str, no_stdin: bool, detach_keys: str | None, proxy: bo
     except Conflict as error:
         raise Conflict("You cannot attach to a stopped container, start it first", hint=error.hint) from None
     with streams:
-        _resize(found, terminal.size(terminal.STDIN))
         ended = _connect(found, streams, plan)
     return _last_status(found) if ended else 0
 
@@ -192,8 +194,9 @@ def _in_foreground(made: Exec) -> int:
     size = terminal.size(terminal.STDIN) if options.tty else (0, 0)
 
     def resize(size: tuple[int, int]) -> None:
-        with contextlib.suppress(LabError):
-            made.resize(rows=size[0], columns=size[1])
+        if any(size):
+            with contextlib.suppress(LabError):
+                made.resize(rows=size[0], columns=size[1])
 
     with made.start(console_size=size if any(size) else None) as streams:
         ended = terminal.connect(
@@ -203,6 +206,7 @@ def _in_foreground(made: Exec) -> int:
             resize=resize,
             forward=None,
             keys=parse_keys(options.detach_keys) if options.detach_keys else DEFAULT_KEYS,
+            given=size,
         )
         if not ended:
             made.detached()
@@ -227,7 +231,9 @@ def _connect(container: Container, streams: terminal.Streams, plan: Connection) 
             container.kill(number)
 
     def resize(size: tuple[int, int]) -> None:
-        _resize(container, size)
+        if any(size):
+            with contextlib.suppress(LabError):  # a container that has ended does not need it
+                container.resize(rows=size[0], columns=size[1])
 
     ended = terminal.connect(
         streams,
@@ -237,18 +243,12 @@ def _connect(container: Container, streams: terminal.Streams, plan: Connection) 
         forward=forward if plan.proxy else None,
         keys=plan.keys,
         shown=plan.shown,
+        given=plan.size,
     )
     if not ended:
         container.detached()
         click.echo("\nread escape sequence", err=True)
     return ended
-
-
-def _resize(container: Container, size: tuple[int, int]) -> None:
-    """Pass the size of a terminal on; a container that has ended, or has none, does not need it."""
-    if any(size):
-        with contextlib.suppress(LabError):
-            container.resize(rows=size[0], columns=size[1])
 
 
 def _remove(container: Container) -> None:

@@ -90,20 +90,26 @@ def connect(
     forward: Callable[[int], None] | None,
     keys: bytes = DEFAULT_KEYS,
     shown: Collection[str] = ("stdout", "stderr"),
+    given: tuple[int, int] = (0, 0),
 ) -> bool:
     """Copy until the container's output ends; False when the person left before, with the detach keys.
 
     stdin     read the caller's standard input for the container
     terminal  the container has a terminal: the caller's, if it is one, becomes raw
-    resize    called with (rows, columns) when the caller's terminal has changed
+    resize    called with (rows, columns) whenever the caller's terminal has changed, and first if it is not `given`
     forward   called with each signal that this process gets; None: they do what they always do
     keys      those that leave
     shown     of which streams the output is copied
+    given     the size that the container's terminal was started with; (0, 0): unknown
     """
     interactive = stdin and terminal and is_terminal(STDIN)
     with contextlib.ExitStack() as stack:
         taken = (*(_FORWARDED if forward else ()), *([signal.SIGWINCH] if terminal else []))
         noted = stack.enter_context(signals(taken))
+        if terminal and (now := size(STDIN)) != given:
+            # The terminal has changed before this process noted SIGWINCH, or the container was made in another one.
+            # Only then: conmon sets the size of a terminal in pixels at random, so even the same size is a SIGWINCH.
+            resize(now)
         if interactive:
             stack.enter_context(raw(STDIN))
         source = _Input(stdin=stdin, keys=DetachKeys(keys) if interactive else None)

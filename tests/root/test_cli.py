@@ -218,6 +218,17 @@ def test_a_terminal_has_the_callers_size_from_the_start(terminal: Callable[..., 
     assert screen.wait() == 0
 
 
+def test_a_container_made_in_another_terminal_has_the_size_of_the_one_that_starts_it(
+    terminal: Callable[..., Terminal],
+) -> None:
+    made = terminal("create", "-it", "--name", "sized", "busybox:1", "sh", "-c", "read x; stty size")
+    assert made.wait() == 0
+    screen = terminal("start", "-ai", "sized", rows=33, columns=101)
+    screen.type(b"go\n")
+    screen.expect("33 101\r\n")
+    assert screen.wait() == 0
+
+
 def test_a_terminal_follows_the_callers_size(terminal: Callable[..., Terminal]) -> None:
     screen = terminal("run", "-it", "--rm", "busybox:1", "sh", "-c", "trap 'stty size; exit 9' WINCH; echo up; read x")
     screen.expect("up")

@@ -91,13 +91,19 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def expect(self, text: str, seconds: float = PATIENCE) -> None:
-        """Read until the text appears behind the last expected one."""
-        deadline = time.monotonic() + seconds
+    def expect(self, text: str, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Read until the text appears behind the last expected one.
+
+        meanwhile  called whenever a tenth of a second has passed without output
+        """
+        deadline = time.monotonic() + PATIENCE
         while text.encode() not in self.output:
-            ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"{text!r} did not appear in {self.output!r}"
-            self.output += os.read(self.master, 1 << 16)
+            ready, _, _ = select.select([self.master], [], [], 0.1)
+            if ready:
+                self.output += os.read(self.master, 1 << 16)
+            else:
+                meanwhile()
+            assert time.monotonic() < deadline, f"{text!r} did not appear in {self.output!r}"
         self.output = self.output.partition(text.encode())[2]
 
     def wait(self) -> int:
