@@ -250,7 +250,7 @@ SESSIONS: dict[str, str] = {
     """,
     "look": """
         docker run -d --name look -p 127.0.0.1::80 -l a=b -l c=d -v look-data:/data busybox:1 sleep 1000 >/dev/null
-        docker ps --filter name=look --format '{{.Names}} {{.Image}} {{.Command}} {{.Labels}}'
+        docker ps --filter name=look --format '{{.Names}} {{.Image}} {{.Command}} {{.Label "a"}} {{.Label "c"}}'
         docker ps --filter name=look --format '{{.Mounts}} {{.Networks}} {{.LocalVolumes}}'
         docker ps -q --filter name=look | wc -l
         docker ps --no-trunc -q --filter name=look | wc -c
