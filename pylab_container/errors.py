@@ -173,7 +173,14 @@ class BuildFailed(ContainerFailed):
 
 
 class CorruptStore(LabError):
-    """Two files of the data root contradict each other, or one cannot be read."""
+    """Two files of the data root contradict each other, or one cannot be read.
+
+    path  the file or directory that is damaged; "" where no single one is
+    """
+
+    def __init__(self, message: str, *, hint: str = "", path: object = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = str(path)
 
 
 class RegistryFailed(LabError):

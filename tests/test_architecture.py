@@ -33,7 +33,7 @@ FACE = {"", "errors", "formats", "host", "engine"}
 MAY_IMPORT = {
     "errors": set(),
     "formats": {"errors", "formats"},
-    "host": {"errors", "formats.events", "host"},
+    "host": {"errors", "formats.events", "formats.ids", "host"},
     "store": MECHANISM | {"store"},
     "runtime": MECHANISM | {"runtime"},
     "registry": MECHANISM | {"registry"},

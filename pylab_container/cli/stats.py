@@ -64,8 +64,8 @@ def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[st
     """Container id → sample; one that has gone meanwhile is left out."""
     from pylab_container.engine.containers import stats as statistics
 
-    found = {}
-    containers = [] if names else [(c.id, c.id) for c in engine.containers.list(all=show_all)]
+    found: dict[str, dict[str, Any]] = {}
+    containers = [] if names else [(c.id, str(c.id)) for c in engine.containers.list(all=show_all)]
     for name in names:
         with contextlib.suppress(ContainerNotFound):
             containers.append((engine.containers.get(name).id, name))

@@ -43,9 +43,11 @@ from pylab_container.engine.recovery import clear_abandoned
 from pylab_container.engine.storage import open_driver
 from pylab_container.engine.volumes.collection import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
+from pylab_container.formats.ids import EntryName
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host.extras import require
-from pylab_container.host.files import locked, remove_tree
+from pylab_container.host.files import locked
+from pylab_container.host.removal import remove_below
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
 from pylab_container.store.distribution import DistributionStore
@@ -117,11 +119,11 @@ class Engine:
         emit = self.events.emit
         self.driver = open_driver(self.data_root, storage_driver, emit=emit)
         image_root, self.locks = self.data_root / "image" / self.driver.name, self.data_root / "locks"
-        self.image_store = ImageStore(image_root, self.locks)
+        self.image_store = ImageStore(image_root, self.locks, emit=emit)
         self.distribution = DistributionStore(image_root / "distribution", self.locks)
         self.layers = LayerStore(image_root / "layerdb", self.locks, self.driver, emit=emit)
-        self.records = ContainerStore(self.data_root / "containers", self.locks, driver=self.driver.name)
-        self.network_store = NetworkStore(self.data_root / "networks", self.locks)
+        self.records = ContainerStore(self.data_root / "containers", self.locks, driver=self.driver.name, emit=emit)
+        self.network_store = NetworkStore(self.data_root / "networks", self.locks, emit=emit)
         self.runc = Runc(self.run_root / "runc", emit=emit)
         self.conmon = Conmon(self.runc, emit=emit)
         self.images = ImageCollection(self)
@@ -219,7 +221,7 @@ class Engine:
             yield Path(directory)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                remove_tree(directory)
+                remove_below(top, EntryName(directory.name))
             os.close(lock)
 
     def secrets_directory(self, container_id: str) -> Path:

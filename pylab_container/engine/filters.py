@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pylab_container.engine.damage import ReportingDamage
 from pylab_container.engine.networks import links
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
 from pylab_container.formats.timestamps import moment, parse_rfc3339
@@ -244,7 +245,7 @@ def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None
     listed = []
     for written in engine.records.all():
         container = Container(engine, written.id)
-        with contextlib.suppress(ContainerNotFound):
+        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine):
             record = container.record
             runs = record.state_document()["Running"]
             if (shown or runs) and builtins.all(test(record) for test in tests):

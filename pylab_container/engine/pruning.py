@@ -16,14 +16,17 @@ from msgspec import Struct
 
 from pylab_container.engine import recovery, usage
 from pylab_container.engine.builder.mounts import cache_root
+from pylab_container.engine.damage import ReportingDamage
 from pylab_container.engine.filters import Filters, has_labels, refuse_unknown, truth, values
 from pylab_container.engine.images.collection import Removal
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.formats import timestamps
 from pylab_container.formats.events import ImageChanged, PruneDone
+from pylab_container.formats.ids import EntryName
 from pylab_container.formats.lifecycle import State
-from pylab_container.host.files import remove_tree, try_locked
+from pylab_container.host.files import try_locked
+from pylab_container.host.removal import remove_below
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -59,18 +62,29 @@ class _Criteria(Struct, frozen=True):
 def prune_images(engine: Engine, filters: Filters) -> Pruned:
     """Remove images; see ImageCollection.prune."""
     dangling, criteria = _dangling(filters), _criteria(filters, "dangling")
-    sizes = {layer.chain_id: layer.size for layer in engine.layers.all()}
+    sizes: dict[str, int] = {layer.chain_id: layer.size for layer in engine.layers.all()}
     deleted: list[Removal] = []
-    images = engine.images.list()
+    images = [] if _is_uncertain(engine) else engine.images.list()
     being_built = engine.layers.leases.claimed("layer")
     for image in images:
-        with contextlib.suppress(NotFound):  # removed by somebody else meanwhile
+        with contextlib.suppress(NotFound), ReportingDamage(engine):  # removed by another process since
             if image.config.chain_id in being_built and not image.tags:
                 continue
             if criteria.matches(image.config.created or timestamps.NEVER, image.labels):
                 deleted += _remove_image(engine, image, dangling=dangling)
     freed = sum(sizes.get(removal.name, 0) for removal in deleted if removal.action == "Deleted")
     return _done(engine, "image", deleted, freed)
+
+
+def _is_uncertain(engine: Engine) -> bool:
+    """Whether a damaged file hides which images are needed: then none may be removed. It is reported (StoreDamaged)."""
+    with ReportingDamage(engine):
+        engine.image_store.names()
+        engine.records.whole()
+        for image_id in engine.image_store.all():
+            engine.image_store.parent(image_id)
+        return False
+    return True
 
 
 def _remove_image(engine: Engine, image: Image, *, dangling: bool) -> Iterator[Removal]:
@@ -87,7 +101,8 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
     criteria = _criteria(filters)
     deleted, freed = [], 0
     for container in engine.containers.list(all=True):
-        with contextlib.suppress(Conflict, NotFound):  # started or removed meanwhile
+        # It was started or removed since, or its layer's record is damaged.
+        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine):
             record = container.record
             if record.state in (State.RUNNING, State.PAUSED):
                 continue
@@ -108,7 +123,7 @@ def prune_builds(engine: Engine, filters: Filters, *, all: bool) -> Pruned:
     """
     refuse_unknown(filters, ("until",))
     criteria = _criteria(filters)
-    steps = _remove_steps(engine, criteria, all=all)
+    steps = [] if _is_uncertain(engine) else _remove_steps(engine, criteria, all=all)
     freed = sum(layer.size for step in steps for layer in step.layers if not engine.layers.exists(layer.chain_id))
     mounts = [mount for mount in usage.cache_mounts(engine) if criteria.matches(mount.when, {})]
     mounts = [mount for mount in mounts if _remove_cache_mount(engine, mount.id)]
@@ -166,7 +181,7 @@ def _remove_cache_mount(engine: Engine, name: str) -> bool:
             return False
         with contextlib.suppress(FileNotFoundError):  # somebody else prunes, too
             (cache_root(engine) / name).rename(scratch / name)
-            remove_tree(scratch / name)
+            remove_below(scratch, EntryName(name))
             return True
     return False
 

@@ -8,14 +8,17 @@ leaves its lease without a lock, and the next engine on the data root clears tha
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import LabError
+from pylab_container.formats.ids import ContainerId, EntryName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import State
-from pylab_container.host.files import remove_tree, try_locked
+from pylab_container.host.files import TEMPORARY, try_locked
+from pylab_container.host.removal import discard_below
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -33,7 +36,7 @@ def making(engine: Engine) -> Iterator[Lease]:
 
 
 @contextlib.contextmanager
-def changing(engine: Engine, container_id: str, mounts: Iterable[Json] = ()) -> Iterator[None]:
+def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[Json] = ()) -> Iterator[None]:
     """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all.
 
     mounts  its Mounts entries: their unnamed volumes come and go with it
@@ -61,8 +64,12 @@ def freezing(engine: Engine, container_id: str) -> Iterator[None]:
 
 
 def clear(engine: Engine, lease: Lease) -> None:
-    """Delete what a lease claims and nobody needs, then end it."""
+    """Delete what a lease claims and nobody needs, then end it.
+
+    Raises CorruptStore for a lease that is damaged, or that claims what a damaged record describes; it stays, then.
+    """
     try:
+        lease.check()
         for container_id in lease.claimed("frozen"):
             record = engine.records.load(container_id)
             if record is not None and record.state is State.RUNNING:
@@ -94,10 +101,11 @@ def clear_abandoned(engine: Engine) -> None:
     for path, cache_id in engine.layers.abandoned_write_sets():
         with contextlib.suppress(LabError, OSError):
             engine.layers.clear_write_set(path, cache_id)
+    for path in half_written(engine):
+        path.unlink(missing_ok=True)
     with engine.scratch_lock():
         for path in abandoned_scratch(engine):
-            with contextlib.suppress(OSError):
-                remove_tree(path)
+            discard_below(path.parent, EntryName(path.name))
 
 
 def abandoned_scratch(engine: Engine) -> Iterator[Path]:
@@ -106,3 +114,28 @@ def abandoned_scratch(engine: Engine) -> Iterator[Path]:
         with try_locked(path) as free:
             if free:
                 yield path
+
+
+_PLACES = (
+    *("", "networks", "containers/*", "volumes/*", "builder/bases", "image/*"),
+    *("image/*/imagedb/content/sha256", "image/*/imagedb/metadata/sha256/*", "image/*/distribution/*/sha256"),
+)
+"""Where files are written whole or not at all, below the data root."""
+
+
+def half_written(engine: Engine) -> Iterator[Path]:
+    """Files that killed commands left half written (host/files.py). A file that is being written is locked."""
+    for place in _PLACES:
+        for directory in engine.data_root.glob(place) if place else (engine.data_root,):
+            for path in _temporary(directory):
+                with contextlib.suppress(OSError), try_locked(path) as free:
+                    if free:
+                        yield path
+
+
+def _temporary(directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            return [Path(entry.path) for entry in entries if entry.name.startswith(TEMPORARY) and entry.is_file()]
+    except OSError:
+        return []  # not a directory, or removed since

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from pylab_container.engine.builder.cache import STEP_MARK
 from pylab_container.engine.builder.mounts import cache_root
+from pylab_container.engine.damage import ReportingDamage
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.volumes.collection import Volume
 from pylab_container.errors import CorruptStore, NotFound
@@ -155,19 +156,20 @@ def disk_usage(engine: Engine) -> DiskUsage:
 def _images(engine: Engine, *, without: set[str]) -> list[Image]:
     """As ImageCollection.list, were it not for the images of a build cache."""
     images = [image for image in engine.images.list(all=True) if image.id not in without]
-    tagged = {name.image_id for name in engine.image_store.names()}
-    parents = {engine.image_store.parent(image.id) for image in images}
+    tagged = {name.image_id for name in engine.image_store.shown_names()}
+    parents = {engine.image_store.shown_parent(image.id) for image in images}
     return [image for image in images if image.id in tagged or image.id not in parents]
 
 
 def cache_steps(engine: Engine) -> list[CacheUsage]:
     """The steps of builds that have no name and no container, the newest first."""
     store = engine.image_store
-    kept = {name.image_id for name in store.names()} | {record.image for record in engine.records.all()}
+    kept: set[str] = {name.image_id for name in store.shown_names()} | {record.image for record in engine.records.all()}
     steps, chains = {}, set()
     for image_id in store.all():
-        with contextlib.suppress(NotFound, CorruptStore):
+        with contextlib.suppress(NotFound, CorruptStore):  # a damaged one is no step, and reported by the listing
             config = engine.images.config(image_id)
+            engine.layers.chain(config.chain_id)
             if image_id not in kept and store.marked(image_id, STEP_MARK):
                 steps[image_id] = config
             else:
@@ -217,7 +219,7 @@ def cache_lock(engine: Engine, name: str) -> Path:
 def _containers(engine: Engine) -> list[ContainerUsage]:
     found = []
     for container in engine.containers.list(all=True):
-        with contextlib.suppress(NotFound):  # removed meanwhile
+        with contextlib.suppress(NotFound), ReportingDamage(engine):  # removed since
             active = container.record.state in (State.RUNNING, State.PAUSED)
             found.append(ContainerUsage(container, writable_size(engine, container), active))
     return found
@@ -232,9 +234,11 @@ def writable_size(engine: Engine, container: Container) -> int:
 
 def container_sizes(engine: Engine, container: Container) -> tuple[int, int]:
     """Bytes that a container has written, and those of its whole root. Its image may be gone, its layers are not."""
-    written = writable_size(engine, container)
-    below = engine.layers.writable(container.id).parent
-    return written, written + sum(layer.size for layer in engine.layers.chain(below))
+    with ReportingDamage(engine):
+        written = writable_size(engine, container)
+        below = engine.layers.writable(container.id).parent
+        return written, written + sum(layer.size for layer in engine.layers.chain(below))
+    return 0, 0
 
 
 def directory_size(top: str) -> int:

@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
+from pylab_container.errors import CorruptStore
+
 
 class Event(Struct, frozen=True):
     """One thing that happened. `sentence()` tells it to a person in one line."""
@@ -62,6 +64,21 @@ class LayerRemoved(Event, frozen=True):
 
     def sentence(self) -> str:
         return f"layer {self.chain_id[7:19]} removed with {self.driver}/{self.cache_id[:12]}"
+
+
+class StoreDamaged(Event, frozen=True):
+    """A file of the data root cannot be used; what it describes was left out of a listing, or was not removed."""
+
+    path: str
+    message: str
+
+    @classmethod
+    def of(cls, error: CorruptStore) -> StoreDamaged:
+        """The event for an error that the operation survives."""
+        return cls(error.path, error.message)
+
+    def sentence(self) -> str:
+        return f"{self.message}; labctr system fsck says more"
 
 
 class OverlayMounted(Event, frozen=True):

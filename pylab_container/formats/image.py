@@ -149,6 +149,12 @@ class ImageConfig(Struct, frozen=True, dict=True):
         return chain_id(self.diff_ids)
 
     @property
+    def chain_ids(self) -> tuple[str, ...]:
+        """The chain id of each layer, the lowest first."""
+        diff_ids = self.diff_ids
+        return tuple(chain_id(diff_ids[: count + 1]) for count in range(len(diff_ids)))
+
+    @property
     def history(self) -> tuple[Json, ...]:
         """One entry an instruction, oldest first; those with empty_layer added no layer."""
         return tuple(self.document.get("history") or ())

@@ -7,11 +7,8 @@ import fcntl
 import glob
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-
-from pylab_container.host import programs
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -19,20 +16,35 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
     A crash leaves the old content or the new one, never part of it: write a neighbour,
     fsync it, rename it over. What a crash leaves behind is named `.tmp-…`, as moby's
-    ioutils.AtomicFileWriter names it, and is never read.
+    ioutils.AtomicFileWriter names it, and is never read. While it is written it is locked,
+    so that the next command can tell it from a file that a killed one left, and delete that.
     """
-    temporary = path.with_name(f".tmp-{path.name}{secrets.randbelow(10**9)}")
+    temporary, fd = _open_temporary(path, mode)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(fd)
-        os.rename(temporary, path)
+            os.rename(temporary, path)  # while it is locked: an unlocked one is deleted by the next command
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+TEMPORARY = ".tmp-"
+"""How the names of files begin that are being written."""
+
+
+def _open_temporary(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file beside path, open and locked."""
+    while True:
+        temporary = path.with_name(f"{TEMPORARY}{path.name}{secrets.randbelow(10**9)}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:  # before the lock it looked like a file that a killed command left
+            return temporary, fd
+        os.close(fd)
 
 
 def discard(path: Path) -> None:
@@ -40,16 +52,8 @@ def discard(path: Path) -> None:
 
     Nobody may be writing it.
     """
-    for one in (path, *path.parent.glob(f".tmp-{glob.escape(path.name)}*")):
+    for one in (path, *path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}*")):
         one.unlink(missing_ok=True)
-
-
-def remove_tree(path: str | Path) -> None:
-    """Delete a directory with all in it, however deep; no link is followed. Raises FileNotFoundError."""
-    try:
-        shutil.rmtree(path)
-    except RecursionError:  # a tree may be deeper than Python's stack; rm(1) has none
-        programs.run(["rm", "-rf", "--", str(path)])
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ CLONE_NEWNET = 0x40000000
 # openat2(2): linux/openat2.h
 RESOLVE_IN_ROOT = 0x10
 RESOLVE_BENEATH = 0x08
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_SYMLINKS = 0x04
 
 # The same numbers on every architecture, as for all calls since 5.1.

@@ -13,7 +13,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import signal
 import socket
 import time
@@ -24,7 +23,9 @@ from typing import Any, BinaryIO, Literal, cast
 from pylab_container.errors import Conflict, RuntimeFailed
 from pylab_container.formats.bundle import Process, process_config
 from pylab_container.formats.events import Emit, ProgramRan, ignore
+from pylab_container.formats.ids import EntryName
 from pylab_container.host import programs
+from pylab_container.host.removal import discard_below
 from pylab_container.runtime.runc import Runc, runtime_error
 
 UNKNOWN_STATUS = 255
@@ -137,7 +138,7 @@ class Conmon:
                 report.close()
                 raise
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            discard_below(directory.parent, EntryName(directory.name))
             raise
 
     def _execute(self, session: ExecSession, command: Sequence[str], its_report: int) -> ExecSession:

@@ -24,8 +24,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from pylab_container.errors import CorruptStore
+from pylab_container.formats.ids import Digest
 from pylab_container.formats.image import go_json, sha256
 from pylab_container.host.files import locked, write_atomic
+from pylab_container.store.reading import read_id
 
 _MOST = 50  # entries for each layer, as in moby: the oldest go
 
@@ -57,13 +60,13 @@ class DistributionStore:
     def diff_id(self, digest: str) -> str:
         """The diff id of a blob, "" for one that was never here."""
         try:
-            return (self._diff_ids / digest.removeprefix("sha256:")).read_text()
-        except FileNotFoundError:
-            return ""
+            return read_id(self._diff_ids / digest.removeprefix("sha256:"), Digest)
+        except CorruptStore:
+            return ""  # a hint that is missing or damaged: the blob is downloaded
 
     def blobs(self, diff_id: str) -> list[KnownBlob]:
         """The blobs that a layer is known as, the latest last; what cannot be read is as good as unknown."""
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             entries = json.loads((self._blobs / diff_id.removeprefix("sha256:")).read_bytes())
             return [
                 KnownBlob(str(entry["Digest"]), str(entry["SourceRepository"]), str(entry.get("HMAC") or ""))

@@ -15,17 +15,23 @@ repositories.json as a whole under a lock. Format: moby image/ and reference/ (2
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
-from pylab_container.errors import CorruptStore, InvalidArchive
+from pylab_container.errors import CorruptStore, InvalidArchive, InvalidReference
+from pylab_container.formats.events import Emit, StoreDamaged, ignore
+from pylab_container.formats.ids import Digest, EntryName
 from pylab_container.formats.image import ImageConfig, go_json, sha256
+from pylab_container.formats.record_shape import RepositoriesShape
 from pylab_container.formats.reference import Reference, parse
+from pylab_container.formats.timestamps import parse_rfc3339
 from pylab_container.host.files import locked, write_atomic
+from pylab_container.host.removal import discard_below
+from pylab_container.store.reading import REMEDY, corrupt, find_id, read_bytes, read_document, read_text
 
 _Names = dict[str, dict[str, str]]
 
@@ -34,14 +40,15 @@ class Tag(Struct, frozen=True):
     """One name of one image."""
 
     reference: Reference
-    image_id: str
+    image_id: Digest
 
 
 class ImageStore:
     """Owns imagedb/ and repositories.json."""
 
-    def __init__(self, root: Path, locks: Path) -> None:
+    def __init__(self, root: Path, locks: Path, *, emit: Emit = ignore) -> None:
         self.root = root
+        self._emit = emit
         self._locks = locks
         self._content = root / "imagedb/content/sha256"
         self._metadata = root / "imagedb/metadata/sha256"
@@ -65,28 +72,31 @@ class ImageStore:
 
     def get(self, image_id: str) -> ImageConfig:
         """The config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
+        if Digest.match(image_id) is None:
+            raise KeyError(image_id)
+        path = self.content_path(image_id)
         try:
-            raw = self.content_path(image_id).read_bytes()
+            raw = read_bytes(path)
         except FileNotFoundError:
             raise KeyError(image_id) from None
+        hint = f"{REMEDY}; labctr rmi -f {image_id[7:19]} removes the image"
         if sha256(raw) != image_id:
-            raise CorruptStore(
-                f"the config of image {image_id[7:19]} was changed on disk", hint=f"labctr rmi -f {image_id[7:19]}"
-            )
+            message = f"the config of image {image_id[7:19]} was changed on disk: {path}"
+            raise CorruptStore(message, hint=hint, path=path)
         try:
             return ImageConfig.parse(raw)
         except InvalidArchive as error:
-            raise CorruptStore(f"the config of image {image_id[7:19]} cannot be read", hint=error.hint) from error
+            message = f"the config of image {image_id[7:19]} cannot be read: {path}"
+            raise CorruptStore(message, hint=hint, path=path) from error
 
     def exists(self, image_id: str) -> bool:
         """Whether there is an image with this id."""
-        return self.content_path(image_id).exists()
+        return Digest.match(image_id) is not None and self.content_path(image_id).exists()
 
-    def all(self) -> Iterator[str]:
+    def all(self) -> Iterator[Digest]:
         """Every image's id, in no order."""
-        for entry in self._content.iterdir():
-            if not entry.name.startswith("."):
-                yield f"sha256:{entry.name}"
+        names = (f"sha256:{name}" for name in os.listdir(self._content))
+        yield from filter(None, map(Digest.match, names))
 
     def content_path(self, image_id: str) -> Path:
         """The file with an image's config."""
@@ -94,13 +104,22 @@ class ImageStore:
 
     def metadata_directories(self) -> list[Path]:
         """The directories with what is known of images beside their configs."""
-        return sorted(self._metadata.iterdir())
+        return sorted(path for path in self._metadata.iterdir() if Digest.match(f"sha256:{path.name}"))
 
     def parent(self, image_id: str) -> str:
-        """The image that this one was made from here; "" where it came from outside or from nothing."""
-        with contextlib.suppress(FileNotFoundError):
-            return (self._metadata / _hex(image_id) / "parent").read_text()
-        return ""
+        """The image that this one was made from here; "" where it came from outside or from nothing.
+
+        Raises CorruptStore for a damaged note.
+        """
+        return find_id(self._metadata / _hex(image_id) / "parent", Digest) or ""
+
+    def shown_parent(self, image_id: str) -> str:
+        """The same for listings: a damaged note is reported (StoreDamaged), and counts as none."""
+        try:
+            return self.parent(image_id)
+        except CorruptStore as error:
+            self._emit(StoreDamaged.of(error))
+            return ""
 
     def set_parent(self, image_id: str, parent: str) -> None:
         """Note which image this one was built on; "" takes the note away."""
@@ -113,7 +132,7 @@ class ImageStore:
         """What was noted beside an image under a key, "" where nothing was."""
         try:
             return (self._metadata / _hex(image_id) / key).read_text(errors="surrogateescape")
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             return ""
 
     def set_metadata(self, image_id: str, key: str, value: str) -> None:
@@ -133,7 +152,7 @@ class ImageStore:
     def remove(self, image_id: str) -> None:
         """Forget an image. Its layers are released by whoever knows who else needs them."""
         self.content_path(image_id).unlink(missing_ok=True)
-        shutil.rmtree(self._metadata / _hex(image_id), ignore_errors=True)
+        discard_below(self._metadata, _hex(image_id))
 
     def touch(self, image_id: str, when: str) -> None:
         """Note when the image was last given a name (RFC 3339)."""
@@ -141,9 +160,16 @@ class ImageStore:
 
     def last_tagged(self, image_id: str) -> str:
         """When the image was last given a name (RFC 3339), "" if never."""
-        with contextlib.suppress(FileNotFoundError):
-            return (self._metadata / _hex(image_id) / "lastUpdated").read_text()
-        return ""
+        path = self._metadata / _hex(image_id) / "lastUpdated"
+        try:
+            text = read_text(path)
+            parse_rfc3339(text)
+        except FileNotFoundError:
+            return ""
+        except (ValueError, CorruptStore):
+            self._emit(StoreDamaged(str(path), f"{path} is damaged: it is not a time"))
+            return ""
+        return text
 
     def _set(self, image_id: str, name: str, value: str) -> None:
         directory = self._metadata / _hex(image_id)
@@ -153,23 +179,46 @@ class ImageStore:
     # ---- names ----
 
     def tags(self) -> list[Tag]:
-        """Every name that somebody gave, with its image, sorted by name."""
-        return [name for name in self.names() if not name.reference.digest]
+        """Every name that somebody gave, with its image, sorted by name, as shown_names()."""
+        return [name for name in self.shown_names() if not name.reference.digest]
 
     def digests(self) -> list[Tag]:
         """Every name that a registry gave ("debian@sha256:…", after pull and push), with its image, sorted."""
-        return [name for name in self.names() if name.reference.digest]
+        return [name for name in self.shown_names() if name.reference.digest]
 
     def names(self) -> list[Tag]:
-        """Both kinds of names."""
-        return sorted(
-            (Tag(parse(name), image_id) for names in self._read().values() for name, image_id in names.items()),
-            key=lambda tag: tag.reference.familiar,
-        )
+        """Both kinds of names. Raises CorruptStore if the file, or an entry in it, is damaged."""
+        found = []
+        for names in self._read().values():
+            for name, image_id in names.items():
+                try:
+                    found.append(Tag(parse(name), Digest(image_id)))
+                except (InvalidReference, ValueError) as error:
+                    raise corrupt(self._names, f"{name!r} is not the name of an image: {error}") from error
+        return sorted(found, key=lambda tag: tag.reference.familiar)
 
-    def resolve(self, reference: Reference) -> str | None:
-        """The id that a name points to, None where nobody gave it."""
-        return self._read().get(reference.repository, {}).get(_full(reference))
+    def shown_names(self) -> list[Tag]:
+        """The same for listings: damaged entries are left out and reported (StoreDamaged)."""
+        try:
+            return self.names()
+        except CorruptStore as error:
+            self._emit(StoreDamaged.of(error))
+        found = []
+        with contextlib.suppress(CorruptStore):
+            for name, image_id in [entry for names in self._read().values() for entry in names.items()]:
+                with contextlib.suppress(InvalidReference, ValueError):
+                    found.append(Tag(parse(name), Digest(image_id)))
+        return sorted(found, key=lambda tag: tag.reference.familiar)
+
+    def resolve(self, reference: Reference) -> Digest | None:
+        """The id that a name points to, None where nobody gave it. Raises CorruptStore."""
+        image_id = self._read().get(reference.repository, {}).get(_full(reference))
+        if image_id is None:
+            return None
+        try:
+            return Digest(image_id)
+        except ValueError as error:
+            raise corrupt(self._names, f"{reference.familiar} points to {error}") from error
 
     def tag(self, reference: Reference, image_id: str) -> str | None:
         """Point a name to an image. Returns the id that had the name before, if it was another."""
@@ -194,21 +243,23 @@ class ImageStore:
         return image_id
 
     def reset_names(self) -> Path:
-        """Start anew without names; the old file is kept under the path that is returned."""
-        kept = self._names.with_name("repositories.json.damaged")
+        """Start again with the names that can still be read; the old file is kept under the path that is returned."""
+        number, kept = 1, self._names.with_name("repositories.json.damaged")
+        while kept.exists():
+            number += 1
+            kept = kept.with_name(f"repositories.json.damaged-{number}")
         with self._lock():
-            self._names.replace(kept)
-            self._write({})
+            text = self._names.read_bytes().decode(errors="replace")
+            self._names.rename(kept)
+            self._write(_readable_names(text))
         return kept
 
     def _read(self) -> _Names:
         try:
-            names = json.loads(self._names.read_bytes())["Repositories"]
+            document, _ = read_document(self._names, RepositoriesShape)
         except FileNotFoundError:
             return {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptStore(f"{self._names} is damaged: {error}", hint="labctr system fsck --repair") from error
-        return dict(names)
+        return dict(document["Repositories"])
 
     def _write(self, names: _Names) -> None:
         ordered = {repository: dict(sorted(tags.items())) for repository, tags in sorted(names.items())}
@@ -218,8 +269,22 @@ class ImageStore:
         return locked(self._locks / "repositories")
 
 
-def _hex(image_id: str) -> str:
-    return image_id.removeprefix("sha256:")
+def _hex(image_id: str) -> EntryName:
+    digest = Digest.match(image_id)
+    if digest is None:
+        raise CorruptStore(f"{image_id!r} is not the id of an image", hint=REMEDY)
+    return digest.hex
+
+
+def _readable_names(text: str) -> _Names:
+    """The entries that a damaged repositories.json still holds as a whole."""
+    names: _Names = {}
+    for name, image_id in re.findall(rf'"([^"\\]+)"\s*:\s*"({Digest.form.pattern})"', text):
+        with contextlib.suppress(InvalidReference):
+            reference = parse(name)
+            if _full(reference) == name:
+                names.setdefault(reference.repository, {})[name] = image_id
+    return names
 
 
 def _full(reference: Reference) -> str:

@@ -26,47 +26,45 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
 from pylab_container.errors import Conflict, CorruptStore
-from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, ignore
+from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, StoreDamaged, ignore
+from pylab_container.formats.ids import CacheId, ContainerId, Digest, EntryName
 from pylab_container.formats.image import chain_id
 from pylab_container.host.files import locked, try_locked
+from pylab_container.host.removal import discard_below
 from pylab_container.store.changes import overlay_changes
 from pylab_container.store.driver import Driver
 from pylab_container.store.leases import Lease, Leases
+from pylab_container.store.reading import REMEDY, corrupt, find_id, read_id, read_text
 
 if TYPE_CHECKING:  # what reads and writes tars is imported where a layer is made: a container needs none of it to run
     from pylab_container.store import layertar, tarsplit, treetar
-
-CACHE_ID = re.compile(r"[0-9a-f]{64}(?:-init)?")
-"""What the directories of layers are called in overlay2/."""
 
 
 class Layer(Struct, frozen=True):
     """A read-only layer. `parent` is the chain id below, "" for the lowest."""
 
-    chain_id: str
-    diff_id: str
-    parent: str
-    cache_id: str
+    chain_id: Digest
+    diff_id: Digest
+    parent: Digest | Literal[""]
+    cache_id: CacheId
     size: int
 
 
 class WritableLayer(Struct, frozen=True):
     """A container's own layer, and the init layer between it and the image."""
 
-    container_id: str
-    mount_id: str
-    init_id: str
-    parent: str
+    container_id: ContainerId
+    mount_id: CacheId
+    init_id: CacheId
+    parent: Digest | Literal[""]
 
 
 class LayerStore:
@@ -101,7 +99,7 @@ class LayerStore:
         """
         from pylab_container.store import layertar
 
-        def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
+        def fill(cache_id: CacheId, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
             self.driver.create(cache_id, self._cache_id(parent))
             with self.driver.extractor(cache_id) as extractor:
                 stored = layertar.store(members, extractor, record, self._progress)
@@ -123,7 +121,7 @@ class LayerStore:
             return self.copy(writable, lease, newest=newest)
         from pylab_container.store import layertar, treetar
 
-        def fill(cache_id: str, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
+        def fill(cache_id: CacheId, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
             self.driver.create(cache_id, self._cache_id(writable.parent))
             self.driver.unmount(writable.mount_id)
             if newest is not None:
@@ -147,22 +145,26 @@ class LayerStore:
             return self.register(members, writable.parent, lease)
 
     def get(self, chain: str) -> Layer:
-        """The layer with this chain id. Raises CorruptStore where the files are missing."""
+        """The layer with this chain id. Raises CorruptStore if its record is missing or damaged."""
         directory = self._directory(chain)
-        try:
-            parent = directory / "parent"
-            return Layer(
-                chain_id=chain,
-                diff_id=(directory / "diff").read_text(),
-                parent=parent.read_text() if parent.exists() else "",
-                cache_id=(directory / "cache-id").read_text().strip(),
-                size=int((directory / "size").read_text()),
-            )
-        except (FileNotFoundError, ValueError) as error:
+        if not directory.is_dir():
             raise CorruptStore(
                 f"the layer {chain} is not in the store",
-                hint="remove the image that names it, and import or build it again",
-            ) from error
+                hint="remove the image that names it, and import or build it again; labctr system fsck names it",
+                path=directory,
+            )
+        diff_id, parent = self._content(chain)
+        return Layer(
+            Digest(chain), diff_id, parent, read_id(directory / "cache-id", CacheId), _size(directory / "size")
+        )
+
+    def _content(self, chain: str) -> tuple[Digest, Digest | Literal[""]]:
+        """The diff id of a layer and the chain id below: the layer's own chain id proves them. Raises CorruptStore."""
+        directory = self._directory(chain)
+        diff_id, parent = read_id(directory / "diff", Digest), find_id(directory / "parent", Digest)
+        if (chain_id([parent, diff_id]) if parent else diff_id) != chain:
+            raise corrupt(directory / "diff", "the layer's chain id does not follow from it and from parent")
+        return diff_id, parent or ""
 
     def find(self, parent: str, diff_id: str, lease: Lease) -> Layer | None:
         """The layer with this content on top of the chain parent, claimed by lease; None if it is not here."""
@@ -175,7 +177,7 @@ class LayerStore:
 
     def exists(self, chain: str) -> bool:
         """Whether a layer with this chain id is complete."""
-        return (self._directory(chain) / "cache-id").exists()
+        return Digest.match(chain) is not None and (self._directory(chain) / "cache-id").exists()
 
     def chain(self, top: str) -> list[Layer]:
         """The layers from top down to the lowest."""
@@ -186,15 +188,20 @@ class LayerStore:
         return layers
 
     def all(self) -> list[Layer]:
-        """Every read-only layer, in no order."""
+        """Every read-only layer, in no order. A damaged one is left out and reported (StoreDamaged)."""
         found = []
-        for entry in (self.root / "sha256").iterdir():
+        for chain in self.chains():
             try:
-                found.append(self.get(f"sha256:{entry.name}"))
-            except CorruptStore:
-                if entry.exists():  # else it was deleted meanwhile
-                    raise
+                found.append(self.get(chain))
+            except CorruptStore as error:
+                if self._directory(chain).exists():  # else it was deleted since the listing
+                    self._emit(StoreDamaged.of(error))
         return found
+
+    def chains(self) -> list[Digest]:
+        """The chain ids of all layers that have a record, whole or not."""
+        names = (f"sha256:{name}" for name in os.listdir(self.root / "sha256"))
+        return list(filter(None, map(Digest.match, names)))
 
     def changes(self, layer: Layer) -> dict[str, int]:
         """What a layer does to the files below it: absolute paths and kinds (store/changes.py)."""
@@ -216,48 +223,71 @@ class LayerStore:
 
         return tarsplit.size(self._directory(chain) / "tar-split.json.gz")
 
-    def release(self, tops: Iterable[str], needed: Collection[str], lease: Lease | None = None) -> list[Layer]:
+    def release(self, tops: Iterable[str], needed: Collection[str], lease: Lease | None = None) -> list[Digest]:
         """Delete each of tops and the layers below it, down to the first that somebody still needs.
 
-        needed holds the chain ids that images name. Children, containers and leases are
-        looked up here; those of lease do not count. Returns what was deleted.
+        needed holds the chain ids of all layers of images. Children, containers and leases are
+        looked up here; those of lease do not count. Returns the chain ids of what was deleted: nothing
+        while a damaged record hides what a container or another layer lies on.
         """
         with contextlib.ExitStack() as hidden:
             with self.lock():
                 removed = list(self._hide_unneeded(tops, needed, lease, hidden))
-            for layer in removed:
-                self._remove_directory(layer.cache_id)
-                self._emit(LayerRemoved(layer.chain_id, layer.cache_id, self.driver.name))
-        return removed
+            for chain, cache_id in removed:
+                self._remove_directory(cache_id)
+                self._emit(LayerRemoved(chain, cache_id or "", self.driver.name))
+        return [chain for chain, _ in removed]
 
     def _hide_unneeded(
         self, tops: Iterable[str], needed: Collection[str], lease: Lease | None, hidden: contextlib.ExitStack
-    ) -> Iterator[Layer]:
+    ) -> Iterator[tuple[Digest, CacheId | None]]:
         """Rename layers to write-sets, which are deleted when hidden is closed: after their directories."""
-        kept = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
-        unneeded = [top for top in tops if top not in kept]
-        parents = [_text(entry / "parent") for entry in (self.root / "sha256").iterdir()] if unneeded else []
+        try:
+            kept = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
+            unneeded = [top for top in map(Digest.match, tops) if top and top not in kept]
+            parents = self._parents(known={*unneeded, *needed}) if unneeded else []
+        except CorruptStore as error:
+            self._emit(StoreDamaged.of(error))
+            return
         for top in unneeded:
-            while top and top not in kept and top not in parents and self._directory(top).exists():
-                layer = self._remains(top)
-                if lease and layer.parent:  # killed after this one, somebody must still know of the next
-                    lease.claim("layer", layer.parent)
-                hidden.enter_context(self._hidden(layer))
-                parents.remove(layer.parent)
-                yield layer
-                top = layer.parent
+            chain: str = top
+            while chain and chain not in kept and chain not in parents and self._directory(chain).exists():
+                cache_id, below = self._remains(chain)
+                if lease and below:  # killed after this one, somebody must still know of the next
+                    lease.claim("layer", below)
+                hidden.enter_context(self._hidden(Digest(chain)))
+                parents.remove(below)
+                yield Digest(chain), cache_id
+                chain = below
+
+    def _parents(self, *, known: Collection[str]) -> list[str]:
+        """What layers lie on, "" for nothing, with one entry for each layer.
+
+        known  layers of which a damaged record hides nothing: the caller knows what they lie on
+
+        Raises CorruptStore for any other layer whose record is damaged: it may lie on any layer.
+        """
+        parents = []
+        for chain in self.chains():
+            try:
+                parents.append(str(self._content(chain)[1]))
+            except CorruptStore:
+                if chain not in known:
+                    raise
+                parents.append("")
+        return parents
 
     # ---- writable layers ----
 
     def create_writable(
-        self, container_id: str, parent: str, fill_init: Callable[[Path], None] | None = None
+        self, container_id: ContainerId, parent: str, fill_init: Callable[[Path], None] | None = None
     ) -> WritableLayer:
         """Make a container's init layer and its own layer on top of the chain parent.
 
         fill_init gets the init layer mounted and puts its files there.
         """
-        mount_id = secrets.token_hex(32)
-        writable = WritableLayer(container_id, mount_id, f"{mount_id}-init", parent)
+        mount_id = CacheId(secrets.token_hex(32))
+        writable = WritableLayer(container_id, mount_id, mount_id.init, Digest(parent) if parent else "")
         directory = self.root / "mounts" / container_id
         try:
             # The record first: after a crash it tells what else there is.
@@ -268,61 +298,74 @@ class LayerStore:
                 self.driver.unmount(writable.init_id)
             self.driver.create(mount_id, writable.init_id)
         except BaseException:
-            self._discard(writable, directory)
+            self._discard(writable)
+            self._forget_writable(container_id)
             raise
         return writable
 
-    def writable(self, container_id: str) -> WritableLayer:
-        """A container's layer. Raises CorruptStore where it is missing."""
+    def writable(self, container_id: ContainerId) -> WritableLayer:
+        """A container's layer. Raises CorruptStore if it is missing or its record is damaged."""
         directory = self.root / "mounts" / container_id
-        try:
-            parent = directory / "parent"
-            return WritableLayer(
-                container_id,
-                (directory / "mount-id").read_text(),
-                (directory / "init-id").read_text(),
-                parent.read_text() if parent.exists() else "",
-            )
-        except FileNotFoundError as error:
+        if not directory.exists():
             raise CorruptStore(
-                f"the container {container_id[:12]} has lost its layer", hint="labctr rm -f removes it"
-            ) from error
+                f"the container {container_id[:12]} has lost its layer: {directory} is missing",
+                hint="labctr rm -f removes it; labctr system fsck --repair gives it a new, empty one",
+                path=directory,
+            )
+        mount_id, init_id = (read_id(directory / name, CacheId) for name in ("mount-id", "init-id"))
+        if init_id != mount_id.init:  # one of them is another container's
+            raise corrupt(directory / "init-id", "it and mount-id do not name one container's directories")
+        return WritableLayer(container_id, mount_id, init_id, find_id(directory / "parent", Digest) or "")
 
     def writable_layers(self) -> list[WritableLayer]:
         """Every container's layer, in no order."""
         found = []
-        for entry in (self.root / "mounts").iterdir():
+        for container_id in self.mounts():
             with contextlib.suppress(CorruptStore):  # it is being removed, or `fsck` says what is wrong with it
-                found.append(self.writable(entry.name))
+                found.append(self.writable(container_id))
         return found
 
-    def remove_writable(self, container_id: str) -> None:
-        """Delete a container's layer with all that it wrote. Unmounts it first."""
+    def mounts(self) -> list[ContainerId]:
+        """The containers that have a record of their layer, whole or not."""
+        return list(filter(None, map(ContainerId.match, os.listdir(self.root / "mounts"))))
+
+    def remove_writable(self, container_id: ContainerId, *, force: bool = False) -> None:
+        """Delete a container's layer with all that it wrote. Unmounts it first.
+
+        A record that lacks a file is what a killed creation or removal leaves: what it named does not exist.
+        force  also remove a damaged record; its directories, which it does not name, are left for `fsck`
+
+        Raises CorruptStore for a damaged record; then nothing is removed.
+        """
+        if not force:
+            self.check_removable(container_id)
+        with contextlib.suppress(CorruptStore):
+            self._discard(self.writable(container_id))
+        self._forget_writable(container_id)
+
+    def check_removable(self, container_id: ContainerId) -> None:
+        """Raise CorruptStore if the record of a container's layer is whole, but damaged."""
         directory = self.root / "mounts" / container_id
-        try:
-            writable = self.writable(container_id)
-        except CorruptStore:  # a removal or a creation that was killed: what the record named is gone or never was
-            shutil.rmtree(directory, ignore_errors=True)
-            shutil.rmtree(self.root / "tmp" / f"mount-{container_id}", ignore_errors=True)
-        else:
-            self._discard(writable, directory)
+        if all((directory / name).exists() for name in ("mount-id", "init-id")):
+            self.writable(container_id)
 
     # ---- how ----
 
     def _register(
-        self, parent: str, lease: Lease | None, fill: Callable[[str, tarsplit.TarSplitWriter], layertar.StoredLayer]
+        self, parent: str, lease: Lease | None, fill: Callable[[CacheId, tarsplit.TarSplitWriter], layertar.StoredLayer]
     ) -> Layer:
         """One transaction: a write-set is filled, then renamed into place under the lock."""
         from pylab_container.store import tarsplit
 
-        cache_id = secrets.token_hex(32)
+        cache_id = CacheId(secrets.token_hex(32))
         with self._write_set(cache_id) as staging:
             with open(staging / "tar-split.json.gz", "wb") as sink:
                 with contextlib.closing(tarsplit.TarSplitWriter(sink)) as record:
                     stored = fill(cache_id, record)
                 sink.flush()
                 os.fsync(sink.fileno())
-            chain = chain_id([parent, stored.diff_id]) if parent else stored.diff_id
+            diff_id = Digest(stored.diff_id)
+            chain = Digest(chain_id([parent, diff_id]) if parent else diff_id)
             _write_synced(staging / "size", str(stored.size))
             _write_synced(staging / "diff", stored.diff_id)
             if parent:
@@ -336,14 +379,14 @@ class LayerStore:
                     lease.claim("layer", chain)
                 if not self.exists(chain):
                     staging.rename(self._directory(chain))
-                    layer = Layer(chain, stored.diff_id, parent, cache_id, stored.size)
+                    layer = Layer(chain, diff_id, Digest(parent) if parent else "", cache_id, stored.size)
                     self._emit(LayerRegistered(chain, layer.diff_id, cache_id, layer.size, self.driver.name))
                     return layer
             self.driver.remove(cache_id)
             return self.get(chain)
 
     @contextlib.contextmanager
-    def _write_set(self, cache_id: str) -> Iterator[Path]:
+    def _write_set(self, cache_id: CacheId) -> Iterator[Path]:
         """A locked directory in tmp/ that names its layer directory; both are gone after a failure."""
         with self.lock():  # whoever looks for write-sets without a lock must not find this one
             staging = self._write_set_path()
@@ -357,53 +400,65 @@ class LayerStore:
             self.driver.remove(cache_id)
             raise
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            self._discard_staging(staging.name)
             os.close(lock)
 
     @contextlib.contextmanager
-    def _hidden(self, layer: Layer) -> Iterator[None]:
+    def _hidden(self, chain: Digest) -> Iterator[None]:
         """Out of sight first: a crash in the block leaves a write-set, as one in the making does."""
-        lock = os.open(self._directory(layer.chain_id), os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(self._directory(chain), os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden = self._write_set_path()
-        self._directory(layer.chain_id).rename(hidden)
+        self._directory(chain).rename(hidden)
         try:
             yield
         finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+            self._discard_staging(hidden.name)
             os.close(lock)
 
-    def abandoned_write_sets(self) -> Iterator[tuple[Path, str]]:
-        """The write-sets of makers that are dead, and the cache id of each ("": nothing else is left of it)."""
+    def abandoned_write_sets(self) -> Iterator[tuple[Path, CacheId | None]]:
+        """The write-sets of makers that are dead, and the cache id of each (None: nothing else is left of it)."""
         with self.lock():
             for path in sorted((self.root / "tmp").glob("write-set-*")):
                 with contextlib.suppress(FileNotFoundError), try_locked(path) as free:
                     if free:
-                        yield path, _text(path / "cache-id").strip()
+                        yield path, _cache_id_in(path)
 
-    def clear_write_set(self, path: Path, cache_id: str) -> None:
+    def clear_write_set(self, path: Path, cache_id: CacheId | None) -> None:
         """Delete a write-set of a dead maker with its layer directory, unless a layer has that."""
-        if cache_id not in {_text(entry / "cache-id").strip() for entry in (self.root / "sha256").iterdir()}:
-            self._remove_directory(cache_id)
-        shutil.rmtree(path, ignore_errors=True)
+        self._remove_directory(cache_id)
+        self._discard_staging(path.name)
 
-    def _remains(self, chain: str) -> Layer:
-        """A layer that is to go; its record may be damaged."""
+    def _discard_staging(self, name: str) -> None:
+        """Delete an entry of tmp/ that its maker does not need any more."""
+        discard_below(self.root / "tmp", EntryName(name))
+
+    def _remains(self, chain: str) -> tuple[CacheId | None, str]:
+        """The directory of a layer that is to go, and the chain id below: as far as its record is whole."""
         try:
-            return self.get(chain)
+            below: str = self._content(chain)[1]
         except CorruptStore:
-            directory = self._directory(chain)
-            return Layer(chain, "", _text(directory / "parent"), _text(directory / "cache-id").strip(), 0)
+            below = ""
+        return _cache_id_in(self._directory(chain)), below
 
-    def _remove_directory(self, cache_id: str) -> None:
-        if CACHE_ID.fullmatch(cache_id):  # a damaged record names nothing, or anything
+    def _remove_directory(self, cache_id: CacheId | None) -> None:
+        """Delete a directory with the driver that no record names: a damaged record may name another one's."""
+        if cache_id is not None and cache_id not in self._named_directories():
             self.driver.remove(cache_id)
+
+    def _named_directories(self) -> set[str]:
+        """What the records of layers and containers name."""
+        records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
+        own = [self.root / "mounts" / container_id for container_id in self.mounts()]
+        records += [directory / name for directory in own for name in ("mount-id", "init-id")]
+        return {_text(path).strip() for path in records}
 
     def _write_set_path(self) -> Path:
         return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
 
     def _writable_parents(self) -> set[str]:
-        return {_text(entry / "parent") for entry in (self.root / "mounts").iterdir()}
+        """The chain ids that containers lie on. Raises CorruptStore for one that its record does not say."""
+        return {find_id(self.root / "mounts" / container_id / "parent", Digest) or "" for container_id in self.mounts()}
 
     def _record(self, writable: WritableLayer, directory: Path) -> None:
         staging = self.root / "tmp" / f"mount-{writable.container_id}"
@@ -414,11 +469,16 @@ class LayerStore:
             _write_synced(staging / "parent", writable.parent)
         staging.rename(directory)
 
-    def _discard(self, writable: WritableLayer, directory: Path) -> None:
-        self.driver.remove(writable.mount_id)
-        self.driver.remove(writable.init_id)
-        shutil.rmtree(self.root / "tmp" / f"mount-{writable.container_id}", ignore_errors=True)
-        shutil.rmtree(directory, ignore_errors=True)
+    def _discard(self, writable: WritableLayer) -> None:
+        """Delete the directories of a container's layer, unless another record names them, too."""
+        others = [self.root / "mounts" / other for other in self.mounts() if other != writable.container_id]
+        if writable.mount_id not in {_text(directory / "mount-id").strip() for directory in others}:
+            self.driver.remove(writable.mount_id)
+            self.driver.remove(writable.init_id)
+
+    def _forget_writable(self, container_id: ContainerId) -> None:
+        self._discard_staging(f"mount-{container_id}")
+        discard_below(self.root / "mounts", container_id)
 
     def _unchanged(self, writable: WritableLayer) -> bool:
         with self._members(writable) as members:
@@ -427,11 +487,14 @@ class LayerStore:
     def _members(self, writable: WritableLayer) -> contextlib.AbstractContextManager[treetar.TreeReader]:
         return self.driver.members(writable.mount_id, writable.init_id)
 
-    def _cache_id(self, chain: str) -> str | None:
+    def _cache_id(self, chain: str) -> CacheId | None:
         return self.get(chain).cache_id if chain else None
 
     def _directory(self, chain: str) -> Path:
-        return self.root / "sha256" / chain.removeprefix("sha256:")
+        digest = Digest.match(chain)
+        if digest is None:
+            raise CorruptStore(f"{chain!r} is not the chain id of a layer", hint=REMEDY)
+        return self.root / "sha256" / digest.hex
 
     def _progress(self, done: int) -> None:
         self._emit(Progress("layer", done))
@@ -442,11 +505,26 @@ class LayerStore:
 
 
 def _text(path: Path) -> str:
-    """A small file's content, "" where there is none."""
+    """A small file's content to compare with an id, "" if it cannot be read."""
     try:
-        return path.read_text()
-    except (FileNotFoundError, NotADirectoryError):
+        return path.read_text(errors="replace")
+    except OSError:
         return ""
+
+
+def _cache_id_in(directory: Path) -> CacheId | None:
+    """The directory that a layer's record or a write-set names, None if it names none."""
+    return CacheId.match(_text(directory / "cache-id").strip())
+
+
+def _size(path: Path) -> int:
+    try:
+        text = read_text(path).strip()
+    except FileNotFoundError as error:
+        raise corrupt(path, "it is missing") from error
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise corrupt(path, "it is not a number of bytes")
+    return int(text)
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -31,8 +31,9 @@ from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive, RuntimeFailed
 from pylab_container.formats import sparse, tar
+from pylab_container.formats.ids import EntryName
 from pylab_container.host import linux
-from pylab_container.host.files import remove_tree
+from pylab_container.host.removal import remove_below
 from pylab_container.store.tarsplit import TarSplitWriter
 from pylab_container.store.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_bookkeeping
 
@@ -410,7 +411,7 @@ class Extractor:
                 f'cannot overwrite {kinds[0]} "{header.name}" with {kinds[1]}', hint="move away what is there"
             )
         if is_directory:
-            remove_tree(f"/proc/self/fd/{parent}/{name}")
+            remove_below(parent, EntryName(name))
         else:
             os.unlink(name, dir_fd=parent)
         self._forget_parents()

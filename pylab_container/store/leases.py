@@ -20,9 +20,23 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
+
+from pylab_container.errors import CorruptStore
+from pylab_container.formats.ids import ContainerId, Digest, EntryName, VolumeName
+from pylab_container.store.reading import corrupt, read_bytes
 
 Kind = Literal["layer", "container", "writable", "volume", "frozen"]
+OfContainer = Literal["container", "writable", "frozen"]
+
+_FORMS: dict[str, type[EntryName] | type[Digest]] = {
+    "layer": Digest,
+    "container": ContainerId,
+    "writable": ContainerId,
+    "volume": VolumeName,
+    "frozen": ContainerId,
+}
+"""What follows the first word of a line."""
 
 _LONGEST_EXEC = 10.0  # seconds, on a machine that is very busy
 
@@ -37,15 +51,41 @@ class Lease:
 
     def claim(self, kind: Kind, name: str) -> None:
         """Write a claim down; it counts from now on for every process."""
-        os.write(self._fd, f"{kind} {name}\n".encode())
+        os.write(self._fd, f"{kind} {_FORMS[kind](name)}\n".encode())
 
     def waive(self, kind: Kind, name: str) -> None:
         """Take a claim back: what was made is somebody else's now."""
         os.write(self._fd, f"not {kind} {name}\n".encode())
 
-    def claimed(self, kind: Kind) -> list[str]:
-        """What this lease claims, in the order of the claims."""
-        return _claimed(self.path, kind)
+    @overload
+    def claimed(self, kind: OfContainer) -> list[ContainerId]: ...
+
+    @overload
+    def claimed(self, kind: Literal["layer"]) -> list[Digest]: ...
+
+    @overload
+    def claimed(self, kind: Literal["volume"]) -> list[VolumeName]: ...
+
+    def claimed(self, kind: Kind) -> list[ContainerId] | list[Digest] | list[VolumeName]:
+        """What this lease claims, in the order of the claims. A line that is damaged claims nothing."""
+        form = _FORMS[kind]
+        return [form(name) for word, name in _claims(self.path) if word == kind]  # type: ignore[return-value]
+
+    def check(self) -> None:
+        """Raise CorruptStore if a line of the lease is not a claim, so that nobody knows what it claims."""
+        for line in _lines(self.path):
+            word, _, name = line.removeprefix("not ").partition(" ")
+            if word == "maker" and name.isdigit():
+                continue
+            if word not in _FORMS or _FORMS[word].match(name) is None:
+                raise corrupt(self.path, f"{line[:80]!r} is not a claim")
+
+    def set_aside(self) -> Path:
+        """End a damaged lease; the file is kept under the name that is returned, for a person to read."""
+        kept = self.path.with_name(f"damaged-{self.path.name}")
+        self.path.rename(kept)
+        self.leave()
+        return kept
 
     def end(self) -> None:
         """Give all claims up."""
@@ -88,10 +128,10 @@ class Leases:
     def claimed(self, kind: Kind, *, without: Lease | None = None) -> set[str]:
         """What any lease claims, those of dead makers included; `without` does not count."""
         paths = (path for path in self._paths() if without is None or path != without.path)
-        return {name for path in paths for name in _claimed(path, kind)}
+        return {name for path in paths for word, name in _claims(path) if word == kind}
 
     def _paths(self) -> list[Path]:
-        return sorted(self._directory.glob("lease-*"))
+        return sorted(path for path in self._directory.glob("lease-*") if path.is_file() and not path.is_symlink())
 
 
 def _lock(fd: int, path: Path) -> bool:
@@ -105,19 +145,29 @@ def _lock(fd: int, path: Path) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            makers = _claimed(path, "maker")
-            if not makers or Path("/proc", makers[0]).exists() or time.monotonic() > deadline:
+            makers = [line.removeprefix("maker ") for line in _lines(path) if line.startswith("maker ")]
+            alive = not makers or not makers[0].isdigit() or Path("/proc", makers[0]).exists()
+            if alive or time.monotonic() > deadline:
                 return False
             time.sleep(0.005)
         else:
             return True
 
 
-def _claimed(path: Path, kind: str) -> list[str]:
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        return []  # it ended meanwhile
+def _claims(path: Path) -> Iterator[tuple[str, str]]:
+    """(first word, id) of each line that is a claim, and that no later one takes back."""
+    lines = _lines(path)
     waived = {line.removeprefix("not ") for line in lines if line.startswith("not ")}
-    claims = (line.partition(" ") for line in lines if line not in waived)
-    return [name for word, _, name in claims if word == kind]
+    for line in lines:
+        word, _, name = line.partition(" ")
+        if line not in waived and word in _FORMS and _FORMS[word].match(name) is not None:
+            yield word, name
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a lease; of one that was cut off while it was written, nothing was made yet."""
+    try:
+        text = read_bytes(path).decode(errors="replace")
+    except (FileNotFoundError, CorruptStore):
+        return []  # it has ended since the listing, or is not a file
+    return text.split("\n")[:-1]

@@ -18,8 +18,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from pylab_container.formats import tar
+from pylab_container.formats.ids import EntryName
 from pylab_container.host import programs
-from pylab_container.host.files import remove_tree
+from pylab_container.host.removal import remove_below
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED, differs
 from pylab_container.store.layertar import Extractor, inside
 from pylab_container.store.treetar import TreeReader, xattrs
@@ -68,7 +69,7 @@ class TreeExtractor(Extractor):
         if posixpath.join(_place(parent), name) in self._brought:
             return
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            remove_tree(f"/proc/self/fd/{parent}/{name}")
+            remove_below(parent, EntryName(name))
             self._forget_parents()
         else:
             os.unlink(name, dir_fd=parent)

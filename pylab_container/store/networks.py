@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from pylab_container.errors import CorruptStore
+from pylab_container.formats.events import Emit, StoreDamaged, ignore
+from pylab_container.formats.ids import NetworkId
 from pylab_container.formats.image import Json
+from pylab_container.formats.record_shape import NetworkShape
 from pylab_container.host.files import locked, write_atomic
+from pylab_container.store.reading import corrupt, read_document
 
 
 class NetworkStore:
     """Owns networks/."""
 
-    def __init__(self, root: Path, locks: Path) -> None:
+    def __init__(self, root: Path, locks: Path, *, emit: Emit = ignore) -> None:
         self.root = root
         self._locks = locks
+        self._emit = emit
 
     def save(self, document: Json) -> None:
         """Write a network down; it exists from now on."""
@@ -31,22 +37,33 @@ class NetworkStore:
         write_atomic(self.path(document["Id"]), json.dumps(document).encode())
 
     def all(self) -> Iterator[Json]:
-        """Every network, in no order. Raises CorruptStore for one that cannot be read."""
-        for path in self.root.glob("*.json") if self.root.is_dir() else ():
-            if not path.name.startswith(".") and (document := self.load(path.stem)):
+        """Every network, in no order. One that cannot be read is left out and reported (StoreDamaged)."""
+        for network_id in self.ids():
+            try:
+                document = self.load(network_id)
+            except CorruptStore as error:
+                self._emit(StoreDamaged.of(error))
+                continue
+            if document:
                 yield document
+
+    def ids(self) -> list[NetworkId]:
+        """The ids that have a file, readable or not, in no order."""
+        names = os.listdir(self.root) if self.root.is_dir() else ()
+        return list(filter(None, (NetworkId.match(name.removesuffix(".json")) for name in names)))
 
     def load(self, network_id: str) -> Json | None:
         """One network, None where there is no such. Raises CorruptStore for one that cannot be read."""
+        if NetworkId.match(network_id) is None:
+            return None
+        path = self.path(network_id)
         try:
-            document: Json = json.loads(self.path(network_id).read_bytes())
-            if document["Id"] == network_id and isinstance(document["Name"], str) and document["IPAM"]["Config"]:
-                return document
+            document, _ = read_document(path, NetworkShape)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptStore(f"the record of network {network_id[:12]} cannot be read: {error}") from error
-        raise CorruptStore(f"the record of network {network_id[:12]} is another one's")
+        if document["Id"] != network_id:
+            raise corrupt(path, f"it describes the network {document['Id'][:12]}")
+        return document
 
     def remove(self, network_id: str) -> None:
         """Forget a network. No error if there is none."""

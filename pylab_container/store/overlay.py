@@ -17,18 +17,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylab_container.errors import CorruptStore, InvalidInput
+from pylab_container.errors import InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
-from pylab_container.host.files import remove_tree
+from pylab_container.formats.ids import CacheId, EntryName
 from pylab_container.host.idmap import IdMap
+from pylab_container.host.removal import remove_below
 from pylab_container.store import overlayfs
 from pylab_container.store.layertar import Extractor
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
+from pylab_container.store.reading import read_id
 from pylab_container.store.treetar import TreeReader
 
 _FOR_CONTAINERS = ("upper", "work", "merged")
@@ -45,7 +46,7 @@ class Overlay:
         self._emit = emit
         root.mkdir(parents=True, exist_ok=True, mode=0o710)
 
-    def create(self, cache_id: str, parent: str | None) -> Path:
+    def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
         lower = self._lower(parent) if parent is not None else None
         directory = self.root / cache_id
         directory.mkdir(mode=0o700)
@@ -61,7 +62,7 @@ class Overlay:
         return directory / "upper"
 
     @contextlib.contextmanager
-    def extractor(self, cache_id: str) -> Iterator[Extractor]:
+    def extractor(self, cache_id: CacheId) -> Iterator[Extractor]:
         directory = self.root / cache_id
         if self._is_tree(cache_id):
             with TreeExtractor(directory / "root") as extractor:
@@ -74,25 +75,25 @@ class Overlay:
             yield extractor
         staging.rename(directory / "root")
         for name in _FOR_CONTAINERS:
-            shutil.rmtree(directory / name)
+            remove_below(directory, EntryName(name))
         (directory / "lower-id").unlink()
 
     @contextlib.contextmanager
-    def members(self, cache_id: str, parent: str) -> Iterator[TreeReader]:
+    def members(self, cache_id: CacheId, parent: CacheId) -> Iterator[TreeReader]:
         with self._view(cache_id) as new, self._view(parent) as old:
             yield ChangeReader(new, old)
 
-    def changes(self, cache_id: str, parent: str) -> dict[str, int]:
+    def changes(self, cache_id: CacheId, parent: CacheId) -> dict[str, int]:
         with self._view(cache_id) as new, self._view(parent) as old:
             return ChangeReader(new, old).changes()
 
-    def diff_path(self, cache_id: str) -> Path:
+    def diff_path(self, cache_id: CacheId) -> Path:
         return self.root / cache_id / ("root" if self._is_tree(cache_id) else "upper")
 
-    def merged_path(self, cache_id: str) -> Path:
+    def merged_path(self, cache_id: CacheId) -> Path:
         return self.root / cache_id / "merged"
 
-    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
+    def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
         if ids:
             raise InvalidInput(f"the storage driver {self.name} cannot map owners", hint="use overlay2")
         if self._is_tree(cache_id):
@@ -107,26 +108,26 @@ class Overlay:
         self._emit(OverlayMounted(cache_id, str(merged), options))
         return merged
 
-    def unmount(self, cache_id: str) -> None:
+    def unmount(self, cache_id: CacheId) -> None:
         merged = self.merged_path(cache_id)
         if overlayfs.unmount(merged):
             self._emit(OverlayUnmounted(cache_id, str(merged)))
 
-    def is_mounted(self, cache_id: str) -> bool:
+    def is_mounted(self, cache_id: CacheId) -> bool:
         return os.path.ismount(self.merged_path(cache_id))
 
-    def cache_ids(self) -> list[str]:
-        return [name for name in os.listdir(self.root) if not name.startswith(overlayfs.VIEW)]
+    def cache_ids(self) -> list[CacheId]:
+        return list(filter(None, map(CacheId.match, os.listdir(self.root))))
 
-    def remove(self, cache_id: str) -> None:
+    def remove(self, cache_id: CacheId) -> None:
         self.unmount(cache_id)
         with contextlib.suppress(FileNotFoundError):
-            remove_tree(self.root / cache_id)
+            remove_below(self.root, cache_id)
 
-    def adopt(self, cache_id: str, source: str) -> None:
+    def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         raise InvalidInput("a read-only layer of the overlay driver is a whole tree, and a container's is not")
 
-    def graph_data(self, cache_id: str) -> dict[str, str]:
+    def graph_data(self, cache_id: CacheId) -> dict[str, str]:
         own = self.root / cache_id
         if self._is_tree(cache_id):
             return {"RootDir": str(own / "root")}
@@ -137,19 +138,16 @@ class Overlay:
             "WorkDir": str(own / "work"),
         }
 
-    def _is_tree(self, cache_id: str) -> bool:
+    def _is_tree(self, cache_id: CacheId) -> bool:
         return (self.root / cache_id / "root").is_dir()
 
-    def _lower(self, cache_id: str) -> str:
+    def _lower(self, cache_id: CacheId) -> CacheId:
         """The layer whose tree lies below a child of this one: itself, if it is a tree."""
         if self._is_tree(cache_id):
             return cache_id
-        try:
-            return (self.root / cache_id / "lower-id").read_text()
-        except FileNotFoundError as error:
-            raise CorruptStore(f"the layer directory overlay/{cache_id} is missing or has no lower-id") from error
+        return read_id(self.root / cache_id / "lower-id", CacheId)
 
-    def _view(self, cache_id: str) -> contextlib.AbstractContextManager[Path]:
+    def _view(self, cache_id: CacheId) -> contextlib.AbstractContextManager[Path]:
         """The layer joined with what is below, to read from, whether a container has it mounted or not."""
         if self._is_tree(cache_id):
             return contextlib.nullcontext(self.root / cache_id / "root")

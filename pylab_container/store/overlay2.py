@@ -22,7 +22,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import posixpath
 import re
 import secrets
 from collections.abc import Iterator
@@ -31,10 +30,12 @@ from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
-from pylab_container.host.files import remove_tree
+from pylab_container.formats.ids import CacheId, ShortName
 from pylab_container.host.idmap import IdMap
+from pylab_container.host.removal import remove_below
 from pylab_container.store import overlayfs
 from pylab_container.store.changes import overlay_changes
+from pylab_container.store.reading import corrupt, read_id, read_text
 
 if TYPE_CHECKING:
     from pylab_container.store.layertar import Extractor
@@ -43,13 +44,12 @@ if TYPE_CHECKING:
 MOST_LAYERS = 128
 """As in moby: lower links of this many layers still fit in one page of mount options."""
 
-LINK = re.compile("[A-Z2-7]{26}")
-"""A short name: 26 letters and digits of base 32."""
+_LOWER = re.compile(f"l/{ShortName.form.pattern}(?::l/{ShortName.form.pattern})*")
 
 
-def new_link() -> str:
+def new_link() -> ShortName:
     """A short name that nothing has."""
-    return base64.b32encode(secrets.token_bytes(17)).decode()[:26]
+    return ShortName(base64.b32encode(secrets.token_bytes(17)).decode()[:26])
 
 
 def link_target(cache_id: str) -> str:
@@ -76,7 +76,7 @@ class Overlay2:
     def _make_directory(path: Path, mode: int) -> None:
         path.mkdir(parents=True, exist_ok=True, mode=mode)
 
-    def create(self, cache_id: str, parent: str | None) -> Path:
+    def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
         """Make an empty layer on top of parent (None: at the bottom) and return its diff directory."""
         lowers = [] if parent is None else [f"l/{self._link(parent)}", *self.lowers(parent)]
         if len(lowers) >= MOST_LAYERS:
@@ -96,39 +96,43 @@ class Overlay2:
             (directory / "lower").write_text(":".join(lowers))
         return directory / "diff"
 
-    def extractor(self, cache_id: str) -> Extractor:
+    def extractor(self, cache_id: CacheId) -> Extractor:
         """Writes a tar's members into a layer that was just created, whiteouts in overlayfs's spelling."""
         from pylab_container.store.layertar import Extractor
 
         return Extractor(self.diff_path(cache_id))
 
     @contextlib.contextmanager
-    def members(self, cache_id: str, parent: str) -> Iterator[TreeReader]:
+    def members(self, cache_id: CacheId, parent: CacheId) -> Iterator[TreeReader]:
         """The layer as a tar's members; its directory says all, so that nothing is compared with parent."""
         from pylab_container.store.treetar import TreeReader
 
         yield TreeReader(self.diff_path(cache_id))
 
-    def changes(self, cache_id: str, parent: str) -> dict[str, int]:
+    def changes(self, cache_id: CacheId, parent: CacheId) -> dict[str, int]:
         """What differs from the layers below, by path (store/changes.py)."""
         return overlay_changes(self.diff_path(cache_id), self._lower_paths(cache_id))
 
-    def diff_path(self, cache_id: str) -> Path:
+    def diff_path(self, cache_id: CacheId) -> Path:
         """The directory with what the layer itself adds, changes and hides."""
         return self.root / cache_id / "diff"
 
-    def merged_path(self, cache_id: str) -> Path:
+    def merged_path(self, cache_id: CacheId) -> Path:
         """Where mount() shows a layer that lies on another one."""
         return self.root / cache_id / "merged"
 
-    def lowers(self, cache_id: str) -> list[str]:
+    def lowers(self, cache_id: CacheId) -> list[str]:
         """The layers below as "l/<link>", the uppermost first."""
+        path = self.root / cache_id / "lower"
         try:
-            return (self.root / cache_id / "lower").read_text().split(":")
+            text = read_text(path)
         except FileNotFoundError:
             return []
+        if not _LOWER.fullmatch(text):  # the kernel would mount what the text says
+            raise corrupt(path, "it does not list short names of layers")
+        return text.split(":")
 
-    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
+    def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
         """Join the layer with all below it and return the merged directory, its owners mapped as ids say.
 
         Mounting what is mounted changes nothing. Raises NotRoot, RuntimeFailed.
@@ -148,7 +152,7 @@ class Overlay2:
         self._emit(OverlayMounted(cache_id, str(merged), options))
         return merged
 
-    def unmount(self, cache_id: str) -> None:
+    def unmount(self, cache_id: CacheId) -> None:
         """Take the merged view away. Unmounting what is not mounted changes nothing."""
         merged = self.merged_path(cache_id)
         if overlayfs.unmount(merged):
@@ -156,24 +160,29 @@ class Overlay2:
         with contextlib.suppress(FileNotFoundError):
             merged.rmdir()
 
-    def is_mounted(self, cache_id: str) -> bool:
+    def is_mounted(self, cache_id: CacheId) -> bool:
         """Whether somebody looks at the merged view now."""
         return os.path.ismount(self.merged_path(cache_id))
 
-    def cache_ids(self) -> list[str]:
+    def cache_ids(self) -> list[CacheId]:
         """The layers that have a directory, whole or not, in no order."""
-        return [name for name in os.listdir(self.root) if name != "l"]
+        return list(filter(None, map(CacheId.match, os.listdir(self.root))))
 
-    def remove(self, cache_id: str) -> None:
+    def remove(self, cache_id: CacheId) -> None:
         """Delete a layer that nothing lies on. Deleting what is not there changes nothing."""
-        directory = self.root / cache_id
         with contextlib.suppress(FileNotFoundError, CorruptStore):
-            (self.root / "l" / self._link(cache_id)).unlink()
+            self._unlink(self._link(cache_id), cache_id)
         self.unmount(cache_id)
         with contextlib.suppress(FileNotFoundError):
-            remove_tree(directory)
+            remove_below(self.root, cache_id)
 
-    def adopt(self, cache_id: str, source: str) -> None:
+    def _unlink(self, link: ShortName, cache_id: CacheId) -> None:
+        """Remove a short name, unless it is another layer's: a link file may be damaged."""
+        path = self.root / "l" / link
+        if path.is_symlink() and os.readlink(path) == link_target(cache_id):
+            path.unlink()
+
+    def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         """Take the files of the layer source as those of cache_id: a rename, whatever their size.
 
         source keeps existing, empty; it must not be mounted. The parents must be the same.
@@ -183,7 +192,7 @@ class Overlay2:
         origin.rename(target)
         origin.mkdir(mode=0o755)
 
-    def graph_data(self, cache_id: str) -> dict[str, str]:
+    def graph_data(self, cache_id: CacheId) -> dict[str, str]:
         """What `docker inspect` shows as GraphDriver.Data."""
         own, lowers = self.root / cache_id, self._lower_paths(cache_id)
         data = {"LowerDir": ":".join(map(str, lowers))} if lowers else {}
@@ -193,17 +202,21 @@ class Overlay2:
             "WorkDir": str(own / "work"),
         }
 
-    def _lower_paths(self, cache_id: str) -> list[Path]:
+    def _lower_paths(self, cache_id: CacheId) -> list[Path]:
         """The diff directories below, the uppermost first."""
-        return [self.root / posixpath.normpath(f"l/{os.readlink(self.root / link)}") for link in self.lowers(cache_id)]
+        return [self.root / self._behind(link) / "diff" for link in self.lowers(cache_id)]
 
-    def _link(self, cache_id: str) -> str:
+    def _behind(self, link: str) -> CacheId:
+        """The layer that a short name, "l/…", leads to."""
+        path = self.root / link
         try:
-            link = (self.root / cache_id / "link").read_text()
-        except FileNotFoundError:
-            link = ""
-        if not link.isalnum():  # a killed create() may leave an empty file
-            raise CorruptStore(
-                f"the layer directory overlay2/{cache_id} is missing or has no link", hint="labctr system fsck --repair"
-            )
-        return link
+            target = os.readlink(path)
+            cache_id = CacheId(target.removeprefix("../").removesuffix("/diff"))
+        except (OSError, ValueError) as error:
+            raise corrupt(path, str(error)) from error
+        if target != link_target(cache_id):
+            raise corrupt(path, f"it leads to {target!r}")
+        return cache_id
+
+    def _link(self, cache_id: CacheId) -> ShortName:
+        return read_id(self.root / cache_id / "link", ShortName)  # a killed create() may leave an empty file

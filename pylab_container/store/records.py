@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +26,15 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from pylab_container.errors import CorruptStore
+from pylab_container.formats.events import Emit, StoreDamaged, ignore
+from pylab_container.formats.ids import ContainerId, VolumeName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, State
+from pylab_container.formats.record_shape import HostShape, RecordShape, check_host
 from pylab_container.formats.timestamps import NEVER
 from pylab_container.host.files import locked, try_locked, write_atomic
+from pylab_container.host.removal import discard_below
+from pylab_container.store.reading import corrupt, read_document
 
 
 class ContainerRecord(Struct, frozen=True):
@@ -49,7 +54,7 @@ class ContainerRecord(Struct, frozen=True):
     manually_stopped  whether somebody wanted its end, which ends the policy, too
     """
 
-    id: str
+    id: ContainerId
     name: str
     created: str
     image: str
@@ -120,7 +125,7 @@ class ContainerRecord(Struct, frozen=True):
         """The inverse. Raises KeyError or TypeError for a document of another shape."""
         state: dict[str, Any] = document["State"]
         return cls(
-            id=document["ID"],
+            id=ContainerId(document["ID"]),
             name=document["Name"].removeprefix("/"),
             created=document["Created"],
             image=document["Image"],
@@ -166,9 +171,22 @@ class _Files(NamedTuple):
         return max(self.written) < time.time_ns() - _TICK
 
 
-def _read(directory: str) -> ContainerRecord:
-    with open(f"{directory}/config.v2.json", "rb") as config, open(f"{directory}/hostconfig.json", "rb") as host_config:
-        return ContainerRecord.from_documents(json.loads(config.read()), json.loads(host_config.read()))
+def _read(directory: Path) -> ContainerRecord:
+    """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
+    config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
+    host, _ = read_document(host_config, HostShape)
+    document, _ = read_document(config, RecordShape)
+    try:
+        check_host(host)
+    except ValueError as error:
+        raise corrupt(host_config, str(error)) from error
+    try:
+        record = ContainerRecord.from_documents(document, host)
+    except (ValueError, KeyError, TypeError) as error:
+        raise corrupt(config, f"{type(error).__name__}: {error}") from error
+    if record.id != directory.name:
+        raise corrupt(config, f"it describes the container {record.id[:12]}")
+    return record
 
 
 class ContainerStore:
@@ -179,9 +197,10 @@ class ContainerStore:
     What was read is kept as long as its files are the same: listing containers must not read them all again.
     """
 
-    def __init__(self, root: Path, locks: Path, *, driver: str = "overlay2") -> None:
+    def __init__(self, root: Path, locks: Path, *, driver: str = "overlay2", emit: Emit = ignore) -> None:
         self.root = root
         self._driver = driver
+        self._emit = emit
         self._locks = locks
         self._known: dict[str, tuple[_Files, ContainerRecord]] = {}
         root.mkdir(parents=True, exist_ok=True, mode=0o710)
@@ -204,45 +223,88 @@ class ContainerStore:
 
     def load(self, container_id: str) -> ContainerRecord | None:
         """The record, None where there is no such container. Raises CorruptStore for an unreadable one."""
+        if ContainerId.match(container_id) is None:
+            return None
         directory = f"{self.root}/{container_id}"
         try:
             files = _Files.of(directory)
             known = self._known.get(container_id)
             if known is not None and known[0] == files:
                 return known[1]
-            record = _read(directory)
-        except (FileNotFoundError, NotADirectoryError):
+            record = self._placed(_read(Path(directory)))
+        except (FileNotFoundError, NotADirectoryError) as error:
             self._known.pop(container_id, None)
+            if self.exists(container_id):  # else it was removed since
+                raise corrupt(Path(directory, "hostconfig.json"), "it is missing") from error
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptStore(f"the record of container {container_id[:12]} cannot be read: {error}") from error
         if files.settled:
             self._known[container_id] = (files, record)
         return record
 
+    def _placed(self, record: ContainerRecord) -> ContainerRecord:
+        """The record with the places of its volumes: they follow from their names, wherever the data root is now."""
+        volumes = self.root.parent / "volumes"
+        mounts = tuple(
+            {**mount, "Source": f"{volumes}/{VolumeName(mount['Name'])}/_data"} if mount["Type"] == "volume" else mount
+            for mount in record.mounts
+        )
+        return replace(record, mounts=mounts) if mounts != record.mounts else record
+
     def all(self) -> Iterator[ContainerRecord]:
-        """Every container on this driver, in no order."""
-        for name in os.listdir(self.root):
-            if (record := self.load(name)) and record.driver == self._driver:
+        """Every container on this driver, in no order. A damaged one is left out and reported (StoreDamaged)."""
+        for container_id in self.ids():
+            try:
+                record = self.load(container_id)
+            except CorruptStore as error:
+                self._emit(StoreDamaged.of(error))
+                continue
+            if record and record.driver == self._driver:
                 yield record
+
+    def whole(self) -> list[ContainerRecord]:
+        """Every container on this driver. Raises CorruptStore if one is damaged: nobody knows what that one needs."""
+        records = filter(None, map(self.load, self.ids()))
+        return [record for record in records if record.driver == self._driver]
+
+    def damaged(self) -> dict[ContainerId, CorruptStore]:
+        """The containers whose records cannot be read, with the reason."""
+        found = {}
+        for container_id in self.ids():
+            try:
+                self.load(container_id)
+            except CorruptStore as error:
+                found[container_id] = error
+        return found
+
+    def mentions(self, container_id: ContainerId, name: str) -> bool:
+        """Whether a record that cannot be read as a whole seems to be that of the container called name."""
+        try:
+            text = self._document(container_id).read_text(errors="replace")
+        except OSError:
+            return False
+        return bool(name) and re.search(rf'"Name":\s*"/{re.escape(name)}"', text) is not None
+
+    def ids(self) -> list[ContainerId]:
+        """The ids that have a directory, whole or not, in no order."""
+        return list(filter(None, map(ContainerId.match, os.listdir(self.root))))
 
     def exists(self, container_id: str) -> bool:
         """Whether there is a container with this id."""
         return self._document(container_id).exists()
 
-    def forget(self, container_id: str) -> None:
+    def forget(self, container_id: ContainerId) -> None:
         """The container does not exist any more; its files are still there."""
         self._document(container_id).unlink(missing_ok=True)
 
-    def remove(self, container_id: str) -> None:
+    def remove(self, container_id: ContainerId) -> None:
         """Forget a container and delete its files."""
         self.forget(container_id)  # first: half a directory must not look like a container
-        shutil.rmtree(self.directory(container_id), ignore_errors=True)
+        discard_below(self.root, container_id)
         # Whoever waits for the old lock file finds no record afterwards, so it may go.
         (self._locks / container_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def lock(self, container_id: str) -> Iterator[None]:
+    def lock(self, container_id: ContainerId) -> Iterator[None]:
         """Held by whoever changes this container."""
         with locked(self._locks / container_id):
             try:
@@ -252,7 +314,7 @@ class ContainerStore:
                     self.remove(container_id)  # it went while we waited: the lock file is nobody's
 
     @contextlib.contextmanager
-    def try_lock(self, container_id: str) -> Iterator[bool]:
+    def try_lock(self, container_id: ContainerId) -> Iterator[bool]:
         """The same without waiting: yields whether nobody changes this container; then nobody can meanwhile."""
         path = self._locks / container_id
         path.parent.mkdir(parents=True, exist_ok=True)

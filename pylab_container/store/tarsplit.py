@@ -20,6 +20,7 @@ bytes big-endian, so that a file changed behind our back is noticed.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from isal import igzip, igzip_lib
 
 from pylab_container.errors import CorruptStore, InvalidArchive
 from pylab_container.host import linux
+from pylab_container.store.reading import REMEDY
 
 FILE, SEGMENT = 1, 2
 _CHUNK = 1 << 20
@@ -102,37 +104,46 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
 
     Raises CorruptStore where a file is missing, shorter than recorded or changed.
     """
-    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for entry in _entries(tar_split):
-            if entry["type"] == SEGMENT:
-                yield binascii.a2b_base64(entry["payload"])
-            elif entry.get("size"):
-                yield from _content(root, entry)
-    finally:
-        os.close(root)
+    with _explaining(tar_split):
+        root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for entry in _entries(tar_split):
+                if entry["type"] == SEGMENT:
+                    yield binascii.a2b_base64(entry["payload"])
+                elif entry.get("size"):
+                    yield from _content(root, entry)
+        finally:
+            os.close(root)
 
 
 def size(tar_split: Path) -> int:
     """The length in bytes of the tar that assemble() would give."""
-    total = 0
-    for entry in _entries(tar_split):
-        total += len(binascii.a2b_base64(entry["payload"])) if entry["type"] == SEGMENT else entry.get("size", 0)
+    with _explaining(tar_split):
+        total = 0
+        for entry in _entries(tar_split):
+            total += len(binascii.a2b_base64(entry["payload"])) if entry["type"] == SEGMENT else entry.get("size", 0)
     return total
 
 
 def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
+    with igzip.open(tar_split, "rb") as lines:
+        for line in lines:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["type"] not in (FILE, SEGMENT):
+                raise ValueError(f"unknown type {entry['type']}")
+            yield entry
+
+
+@contextlib.contextmanager
+def _explaining(tar_split: Path) -> Iterator[None]:
+    """Raise CorruptStore for what cannot be read in the block."""
     try:
-        with igzip.open(tar_split, "rb") as lines:
-            for line in lines:
-                entry: dict[str, Any] = json.loads(line)
-                if entry["type"] not in (FILE, SEGMENT):
-                    raise ValueError(f"unknown type {entry['type']}")
-                yield entry
+        yield
     except _UNREADABLE as error:
         raise CorruptStore(
-            f"the layer's tar-split.json.gz cannot be read: {error}",
-            hint="remove the image and import or build it again",
+            f"the layer's tar-split.json.gz cannot be read: {tar_split}: {error}",
+            hint=f"remove the image and import or build it again; {REMEDY}",
+            path=tar_split,
         ) from error
 
 

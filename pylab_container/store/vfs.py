@@ -15,11 +15,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylab_container.errors import CorruptStore, InvalidInput
+from pylab_container.errors import InvalidInput
 from pylab_container.formats.events import Emit, ignore
-from pylab_container.host.files import remove_tree
+from pylab_container.formats.ids import CacheId
 from pylab_container.host.idmap import IdMap
+from pylab_container.host.removal import remove_below
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
+from pylab_container.store.reading import corrupt
 from pylab_container.store.treetar import TreeReader
 
 
@@ -33,9 +35,9 @@ class Vfs:
         self.root = root
         (root / "dir").mkdir(parents=True, exist_ok=True, mode=0o710)
 
-    def create(self, cache_id: str, parent: str | None) -> Path:
+    def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
         if parent is not None and not self.diff_path(parent).is_dir():
-            raise CorruptStore(f"the layer directory vfs/dir/{parent} is missing")
+            raise corrupt(self.diff_path(parent), "the directory of the layer is missing")
         directory = self.diff_path(cache_id)
         directory.mkdir()
         directory.chmod(0o755)
@@ -43,42 +45,42 @@ class Vfs:
             copy_tree(self.diff_path(parent), directory)
         return directory
 
-    def extractor(self, cache_id: str) -> TreeExtractor:
+    def extractor(self, cache_id: CacheId) -> TreeExtractor:
         return TreeExtractor(self.diff_path(cache_id))
 
     @contextlib.contextmanager
-    def members(self, cache_id: str, parent: str) -> Iterator[TreeReader]:
+    def members(self, cache_id: CacheId, parent: CacheId) -> Iterator[TreeReader]:
         yield ChangeReader(self.diff_path(cache_id), self.diff_path(parent))
 
-    def changes(self, cache_id: str, parent: str) -> dict[str, int]:
+    def changes(self, cache_id: CacheId, parent: CacheId) -> dict[str, int]:
         return ChangeReader(self.diff_path(cache_id), self.diff_path(parent)).changes()
 
-    def diff_path(self, cache_id: str) -> Path:
+    def diff_path(self, cache_id: CacheId) -> Path:
         return self.root / "dir" / cache_id
 
-    def merged_path(self, cache_id: str) -> Path:
+    def merged_path(self, cache_id: CacheId) -> Path:
         return self.diff_path(cache_id)
 
-    def mount(self, cache_id: str, ids: IdMap | None = None) -> Path:
+    def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
         if ids:
             raise InvalidInput(f"the storage driver {self.name} cannot map owners", hint="use overlay2")
         return self.diff_path(cache_id)
 
-    def unmount(self, cache_id: str) -> None:
+    def unmount(self, cache_id: CacheId) -> None:
         pass
 
-    def is_mounted(self, cache_id: str) -> bool:
+    def is_mounted(self, cache_id: CacheId) -> bool:
         return False
 
-    def cache_ids(self) -> list[str]:
-        return os.listdir(self.root / "dir")
+    def cache_ids(self) -> list[CacheId]:
+        return list(filter(None, map(CacheId.match, os.listdir(self.root / "dir"))))
 
-    def remove(self, cache_id: str) -> None:
+    def remove(self, cache_id: CacheId) -> None:
         with contextlib.suppress(FileNotFoundError):
-            remove_tree(self.diff_path(cache_id))
+            remove_below(self.root / "dir", cache_id)
 
-    def adopt(self, cache_id: str, source: str) -> None:
+    def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         raise InvalidInput("vfs cannot tell a change from the tree that it was made to")
 
-    def graph_data(self, cache_id: str) -> None:
+    def graph_data(self, cache_id: CacheId) -> None:
         return None

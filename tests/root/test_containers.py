@@ -27,6 +27,7 @@ from pylab_container.errors import (
     NotFound,
 )
 from pylab_container.formats.events import ContainerChanged, OverlayMounted
+from pylab_container.formats.ids import CacheId
 from pylab_container.host import programs
 from pylab_container.runtime import conmon
 from tests.support.waiting import eventually
@@ -618,7 +619,7 @@ def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(
     assert engine.containers.list(all=True) == []
     assert not list((engine.run_root / "runc").iterdir())
     for merged in (engine.data_root / "overlay2").glob("*-init/merged"):  # no container names it: work for fsck
-        engine.driver.unmount(merged.parent.name)
+        engine.driver.unmount(CacheId(merged.parent.name))
 
 
 def test_nothing_is_started_from_inside_a_chroot(repository: Path) -> None:

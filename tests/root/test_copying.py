@@ -20,7 +20,8 @@ from pylab_container.engine.builder import copying
 from pylab_container.engine.builder.context import BuildContext
 from pylab_container.engine.builder.copying import CopyOptions, Owner, find_owner, gather
 from pylab_container.errors import InvalidArchive, InvalidInput, NotFound, RuntimeFailed
-from pylab_container.host.files import remove_tree
+from pylab_container.formats.ids import EntryName
+from pylab_container.host.removal import remove_below
 
 OLD = 981173106  # 2001-02-03 04:05:06
 COPY, ADD = CopyOptions(), CopyOptions(unpack=True)
@@ -315,8 +316,8 @@ def test_a_tree_deeper_than_python_s_stack_is_copied(context: Path, root: Path) 
         copy(context, "deep", "/y", root)
         assert os.path.isdir(f"{root}/y" + 1200 * "/x")
     finally:
-        remove_tree(context / "deep")
-        remove_tree(root / "y")
+        remove_below(context, EntryName("deep"))
+        remove_below(root, EntryName("y"))
 
 
 def test_here_documents_become_files_after_the_other_sources(context: Path, root: Path) -> None:

@@ -22,6 +22,7 @@ from pylab_container import Engine
 from pylab_container.engine.storage import DRIVERS, open_driver
 from pylab_container.errors import Conflict, CorruptStore, InvalidArchive, InvalidInput, LabError
 from pylab_container.formats.events import ignore
+from pylab_container.formats.ids import CacheId, ContainerId
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked
 from pylab_container.store import layertar, overlayfs
@@ -32,6 +33,7 @@ from pylab_container.store.whiteouts import OPAQUE
 from tests.support.processes import awaits_lock
 from tests.support.waiting import PATIENCE, eventually
 
+LOWER, UPPER, MISSING = (CacheId(letter * 64) for letter in "abc")
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service=ep
 LONG_AGO = 1_600_000_000
 View = dict[str, Any]
@@ -50,7 +52,7 @@ class Store:
     @contextlib.contextmanager
     def container(self, parent: str) -> Iterator[WritableLayer]:
         """A writable layer, gone in the end."""
-        container_id = secrets.token_hex(32)
+        container_id = ContainerId(secrets.token_hex(32))
         yield self.layers.create_writable(container_id, parent, fill_init)
         self.layers.remove_writable(container_id)
 
@@ -181,67 +183,67 @@ def texts(view: View) -> dict[str, bytes]:
 
 
 def test_a_child_sees_its_parent_and_what_it_writes_stays_its_own(driver: Driver) -> None:
-    (driver.create("a", None) / "below").write_text("below")
-    driver.create("b", "a")
-    root = driver.mount("b")
+    (driver.create(LOWER, None) / "below").write_text("below")
+    driver.create(UPPER, LOWER)
+    root = driver.mount(UPPER)
     (root / "below").write_text("changed")
     (root / "above").write_text("above")
-    assert driver.mount("b") == root == driver.merged_path("b")
-    assert (driver.mount("a") / "below").read_text() == "below"
-    assert not (driver.mount("a") / "above").exists()
-    driver.unmount("b")
-    driver.unmount("b")
-    assert not driver.is_mounted("b")
-    assert sorted(os.listdir(driver.mount("b"))) == ["above", "below"], "unmounting loses nothing"
-    driver.remove("b")
-    assert not driver.diff_path("b").exists()
+    assert driver.mount(UPPER) == root == driver.merged_path(UPPER)
+    assert (driver.mount(LOWER) / "below").read_text() == "below"
+    assert not (driver.mount(LOWER) / "above").exists()
+    driver.unmount(UPPER)
+    driver.unmount(UPPER)
+    assert not driver.is_mounted(UPPER)
+    assert sorted(os.listdir(driver.mount(UPPER))) == ["above", "below"], "unmounting loses nothing"
+    driver.remove(UPPER)
+    assert not driver.diff_path(UPPER).exists()
 
 
 def test_the_lowest_layer_is_its_own_view(driver: Driver) -> None:
-    diff = driver.create("a", None)
-    assert diff == driver.diff_path("a") == driver.mount("a")
-    assert not driver.is_mounted("a")
+    diff = driver.create(LOWER, None)
+    assert diff == driver.diff_path(LOWER) == driver.mount(LOWER)
+    assert not driver.is_mounted(LOWER)
     assert stat.S_IMODE(diff.stat().st_mode) == 0o755
 
 
 def test_removing_what_is_not_there_or_mounted_or_half_made_is_fine(driver: Driver) -> None:
     before = walked(driver.root)
-    driver.remove("never")
-    driver.create("a", None)
-    driver.create("b", "a")
-    driver.mount("b")
-    driver.remove("b")
-    driver.remove("b")
-    shutil.rmtree(driver.diff_path("a"))
-    driver.remove("a")
+    driver.remove(MISSING)
+    driver.create(LOWER, None)
+    driver.create(UPPER, LOWER)
+    driver.mount(UPPER)
+    driver.remove(UPPER)
+    driver.remove(UPPER)
+    shutil.rmtree(driver.diff_path(LOWER))
+    driver.remove(LOWER)
     assert walked(driver.root) == before
 
 
 def test_a_layer_on_a_missing_one_is_a_corrupt_store(driver: Driver) -> None:
     before = walked(driver.root)
     with pytest.raises(CorruptStore, match=f"{driver.name}/.*missing"):
-        driver.create("child", "missing")
+        driver.create(UPPER, MISSING)
     assert walked(driver.root) == before
 
 
 def test_two_drivers_may_share_a_directory(driver: Driver) -> None:
     other = open_driver(driver.root.parent, driver.name, emit=ignore)
-    (driver.create("a", None) / "file").write_text("x")
-    other.create("b", "a")
-    assert (other.mount("b") / "file").read_text() == "x"
-    assert driver.mount("b") == other.mount("b")
-    driver.remove("b")
+    (driver.create(LOWER, None) / "file").write_text("x")
+    other.create(UPPER, LOWER)
+    assert (other.mount(UPPER) / "file").read_text() == "x"
+    assert driver.mount(UPPER) == other.mount(UPPER)
+    driver.remove(UPPER)
 
 
 def test_the_root_of_a_container_has_its_mode_whatever_the_umask(driver: Driver) -> None:
     before = os.umask(0o077)
     try:
-        driver.create("a", None)
-        driver.create("b", "a")
+        driver.create(LOWER, None)
+        driver.create(UPPER, LOWER)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(driver.mount("b").stat().st_mode) == 0o755
-    driver.remove("b")
+    assert stat.S_IMODE(driver.mount(UPPER).stat().st_mode) == 0o755
+    driver.remove(UPPER)
 
 
 # -- layers in, layers out ---------------------------------------------------------------------
@@ -365,7 +367,7 @@ def test_releasing_layers_leaves_nothing(store: Store) -> None:
     below = store.register(BASE)
     top = store.register(tar(("kept", "x")), below.chain_id)
     removed = store.layers.release([top.chain_id], ())
-    assert [layer.chain_id for layer in removed] == [top.chain_id, below.chain_id]
+    assert removed == [top.chain_id, below.chain_id]
     assert walked(store.driver.root) == before
 
 
@@ -683,7 +685,7 @@ def test_fsck_finds_nothing_wrong_and_removes_an_orphan(chosen: Engine, name: st
     container.wait()
     container.commit("child:1")
     assert chosen.fsck(deep=True) == []
-    nobodys = chosen.driver.create("ab" * 32, None)
+    nobodys = chosen.driver.create(CacheId("ab" * 32), None)
     (finding,) = chosen.fsck(repair=True)
     assert f"{name}/abab" in finding.sentence
     assert not nobodys.exists()
@@ -693,15 +695,15 @@ def test_fsck_finds_nothing_wrong_and_removes_an_orphan(chosen: Engine, name: st
 @pytest.mark.parametrize("mounted", [False, True])
 def test_the_view_of_a_killed_commit_is_named_and_goes(engine: Engine, *, mounted: bool) -> None:
     chosen = Engine(engine.data_root, storage_driver="overlay")
-    below = chosen.driver.create("ab" * 32, None)
-    upper = chosen.driver.create("cd" * 32, "ab" * 32)
+    below = chosen.driver.create(CacheId("ab" * 32), None)
+    upper = chosen.driver.create(CacheId("cd" * 32), CacheId("ab" * 32))
     point = chosen.driver.root / f"{overlayfs.VIEW}abcd1234"
     point.mkdir()
     if mounted:
         # mount(8) passes each option to fsconfig(2) since util-linux 2.39, where an option may have 255 bytes.
         linux.mount("overlay", str(point), "overlay", options=f"lowerdir={upper}:{below}")
     for cache_id in ("cd" * 32, "ab" * 32):
-        chosen.driver.remove(cache_id)
+        chosen.driver.remove(CacheId(cache_id))
     sentence = f"a killed command left a view of layers: overlay/{point.name}"
     assert [finding.sentence for finding in chosen.fsck()] == [sentence]
     (finding,) = chosen.fsck(repair=True)

@@ -14,6 +14,7 @@ from pylab_container.engine import recovery
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.formats import reference as references
+from pylab_container.formats.ids import CacheId, ContainerId
 from pylab_container.host import programs
 from pylab_container.store.layers import Layer
 from tests.support.fixtures import engine_on
@@ -335,8 +336,8 @@ def test_a_missing_work_directory_is_made(engine: Engine, changed: Image) -> Non
 
 
 def test_a_directory_of_nobody_goes_mounted_or_not(engine: Engine, changed: Image) -> None:
-    engine.driver.create("e" * 64, changed.layers[1].cache_id)
-    engine.driver.mount("e" * 64)
+    engine.driver.create(CacheId("e" * 64), changed.layers[1].cache_id)
+    engine.driver.mount(CacheId("e" * 64))
     assert mended(engine) == ["the directory overlay2/eeeeeeeeeeee… belongs to no layer and no container"]
 
 
@@ -396,14 +397,14 @@ def test_a_lost_directory_of_a_container_is_made_anew(engine: Engine, container:
 
 
 def test_a_writable_layer_without_a_container_goes(engine: Engine, image: Image) -> None:
-    engine.layers.create_writable("a" * 64, image.config.chain_id)
+    engine.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
     assert mended(engine) == ["the writable layer aaaaaaaaaaaa belongs to no container; a killed command left it"]
 
 
 def test_a_writable_layer_that_a_build_uses_is_left_alone(engine: Engine, image: Image) -> None:
     with recovery.making(engine) as lease:
         lease.claim("container", "a" * 64)
-        engine.layers.create_writable("a" * 64, image.config.chain_id)
+        engine.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
         assert engine.fsck(repair=True) == []
     assert engine.fsck() == []
 
@@ -447,7 +448,7 @@ def test_write_sets_leases_and_staging_of_the_dead_go(engine: Engine, image: Ima
     temporary = engine.layers.root / "tmp"
     (temporary / "write-set-1").mkdir()
     (temporary / "write-set-1/cache-id").write_text("a" * 64)
-    engine.driver.create("a" * 64, image.layers[0].cache_id)
+    engine.driver.create(CacheId("a" * 64), image.layers[0].cache_id)
     (temporary / "write-set-2").mkdir()
     (temporary / "lease-1").write_text("layer " + image.config.chain_id + "\n")
     (temporary / f"mount-{'b' * 64}").mkdir()
@@ -471,7 +472,7 @@ def test_half_written_files_and_scratch_directories_go(engine: Engine, container
 
 def test_an_engine_clears_at_its_start_what_the_dead_left(engine: Engine, image: Image) -> None:
     temporary = engine.layers.root / "tmp"
-    engine.layers.create_writable("a" * 64, image.config.chain_id)
+    engine.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
     (temporary / "lease-1").write_text(f"container {'a' * 64}\nlayer {image.config.chain_id}\n")
     (temporary / "write-set-1").mkdir()
     again = Engine(engine.data_root)

@@ -246,9 +246,9 @@ def test_a_bundle_is_removed_although_the_monitor_of_a_command_writes_into_it(
     rmtree = shutil.rmtree
     written: list[Path] = []
 
-    def interrupted(path: Path, **options: Any) -> None:
+    def interrupted(path: str, **options: Any) -> None:
         rmtree(path, **options)
-        if path == bundle and not written:
+        if path == container.id and not written:
             written.append(bundle / "exec/0/status")
             written[0].parent.mkdir(parents=True)
             written[0].write_text("137")

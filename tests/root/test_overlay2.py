@@ -12,7 +12,10 @@ import pytest
 
 from pylab_container.errors import InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event, OverlayMounted, OverlayUnmounted
+from pylab_container.formats.ids import CacheId
 from pylab_container.store.overlay2 import MOST_LAYERS, Overlay2
+
+A, BASE, SOURCE, TARGET = (CacheId(letter * 64) for letter in "abcd")
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def driver(tmp_path: Path, events: list[Event]) -> Iterator[Overlay2]:
     driver = Overlay2(tmp_path / "overlay2", emit=events.append)
     yield driver
     for path in driver.root.glob("*/merged"):
-        driver.unmount(path.parent.name)
+        driver.unmount(CacheId(path.parent.name))
 
 
 def mode(path: Path) -> int:
@@ -38,9 +41,9 @@ def mount_options(point: Path) -> str:
     return line.split(" - ")[1].split()[2]
 
 
-def stack(driver: Overlay2, height: int) -> list[str]:
+def stack(driver: Overlay2, height: int) -> list[CacheId]:
     """Layers on top of each other, each with a file of its own and one that all have."""
-    names = [f"{number:03}".ljust(64, "0") for number in range(height)]
+    names = [CacheId(f"{number:03}".ljust(64, "0")) for number in range(height)]
     for below, name in zip([None, *names], names, strict=False):
         diff = driver.create(name, below)
         (diff / name[:3]).write_text(name)
@@ -49,13 +52,13 @@ def stack(driver: Overlay2, height: int) -> list[str]:
 
 
 def test_the_lowest_layer_has_a_diff_and_a_link(driver: Overlay2) -> None:
-    diff = driver.create("a", None)
-    assert sorted(os.listdir(driver.root / "a")) == ["diff", "link"]
-    link = (driver.root / "a/link").read_text()
+    diff = driver.create(A, None)
+    assert sorted(os.listdir(driver.root / A)) == ["diff", "link"]
+    link = (driver.root / A / "link").read_text()
     assert re.fullmatch("[A-Z2-7]{26}", link)
-    assert os.readlink(driver.root / "l" / link) == "../a/diff"
-    assert diff == driver.diff_path("a") == driver.root / "a/diff"
-    assert driver.lowers("a") == []
+    assert os.readlink(driver.root / "l" / link) == f"../{A}/diff"
+    assert diff == driver.diff_path(A) == driver.root / A / "diff"
+    assert driver.lowers(A) == []
 
 
 def test_a_child_names_the_layers_below_the_nearest_first_and_commits_its_parent(driver: Overlay2) -> None:
@@ -143,8 +146,8 @@ def test_as_many_layers_as_docker_allows_are_mounted_by_relative_paths(driver: O
     assert "lowerdir=l/" in event.options
     assert len(event.options) < os.sysconf("SC_PAGE_SIZE")
     with pytest.raises(InvalidInput, match="128 layers"):
-        driver.create("one more", names[-1])
-    assert not (driver.root / "one more").exists()
+        driver.create(A, names[-1])
+    assert not (driver.root / A).exists()
 
 
 def test_a_failed_mount_leaves_the_working_directory_and_says_what_was_tried(driver: Overlay2) -> None:
@@ -168,21 +171,21 @@ def test_removing_takes_the_directory_the_short_name_and_the_mount(driver: Overl
 
 
 def test_half_a_layer_is_removed_too(driver: Overlay2) -> None:
-    driver.create("a", None)
-    (driver.root / "a/link").unlink()
-    driver.remove("a")
-    assert not (driver.root / "a").exists()
+    driver.create(A, None)
+    (driver.root / A / "link").unlink()
+    driver.remove(A)
+    assert not (driver.root / A).exists()
 
 
 def test_adopting_moves_the_files_without_copying_them(driver: Overlay2) -> None:
-    driver.create("base", None)
-    source = driver.create("source", "base")
+    driver.create(BASE, None)
+    source = driver.create(SOURCE, BASE)
     (source / "file").write_text("x")
     os.setxattr(source, "trusted.overlay.opaque", b"y")
     inode = (source / "file").stat().st_ino
-    target = driver.create("target", "base")
-    driver.adopt("target", "source")
+    target = driver.create(TARGET, BASE)
+    driver.adopt(TARGET, SOURCE)
     assert (target / "file").stat().st_ino == inode
     assert os.listdir(source) == []
-    assert driver.mount("target").joinpath("file").read_text() == "x"
-    assert driver.mount("source").is_dir()
+    assert driver.mount(TARGET).joinpath("file").read_text() == "x"
+    assert driver.mount(SOURCE).is_dir()

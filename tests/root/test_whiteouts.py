@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container.formats import tar
+from pylab_container.formats.ids import CacheId, ContainerId
 from pylab_container.host import programs
 from pylab_container.store import layertar
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
@@ -114,7 +115,7 @@ class Store:
     @contextlib.contextmanager
     def changed(self, script: str, *, userxattr: bool) -> Iterator[WritableLayer]:
         """A writable layer on it that a script has changed, in root's mount or in that of a user namespace."""
-        writable = self.layers.create_writable("c" * 64, self.base.chain_id)
+        writable = self.layers.create_writable(ContainerId("c" * 64), self.base.chain_id)
         try:
             if userxattr:
                 self._in_user_namespace(writable.mount_id, script)
@@ -126,7 +127,7 @@ class Store:
         finally:
             self.layers.remove_writable(writable.container_id)
 
-    def _in_user_namespace(self, cache_id: str, script: str) -> None:
+    def _in_user_namespace(self, cache_id: CacheId, script: str) -> None:
         own = self.driver.root / cache_id
         (own / "merged").mkdir()
         options = ["userxattr", f"lowerdir={':'.join(self.driver.lowers(cache_id))}"]
@@ -152,7 +153,7 @@ class Store:
 
     def view(self, layer: Layer) -> dict[str, str]:
         """The files that a container of this layer sees."""
-        writable = self.layers.create_writable("d" * 64, layer.chain_id)
+        writable = self.layers.create_writable(ContainerId("d" * 64), layer.chain_id)
         root = self.driver.mount(writable.mount_id)
         seen = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
         self.layers.remove_writable(writable.container_id)
@@ -266,15 +267,15 @@ def test_we_see_what_the_kernel_sees(store: Store, namespace: str) -> None:
 
 
 def test_lower_layers_hide_in_either_spelling(store: Store, namespace: str) -> None:
-    lower = store.driver.create("a" * 64, store.base.cache_id)
+    lower = store.driver.create(CacheId("a" * 64), store.base.cache_id)
     hide(lower, namespace, "gone")
     (lower / "again").mkdir()
     os.setxattr(lower / "again", f"{namespace}.overlay.opaque", b"y")
-    upper = store.driver.create("b" * 64, "a" * 64)
+    upper = store.driver.create(CacheId("b" * 64), CacheId("a" * 64))
     (upper / "again").mkdir()
     for name in ("gone", "again/old"):
         (upper / name).touch()
-    assert store.driver.changes("b" * 64, "a" * 64) == {"/gone": ADDED, "/again/old": ADDED}
+    assert store.driver.changes(CacheId("b" * 64), CacheId("a" * 64)) == {"/gone": ADDED, "/again/old": ADDED}
 
 
 @pytest.mark.parametrize("damage", ["no mark", "another mark", "content", "no file", "no attribute"])

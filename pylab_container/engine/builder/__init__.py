@@ -39,6 +39,7 @@ from pylab_container.formats import linter
 from pylab_container.formats import reference as references
 from pylab_container.formats.credentials import CredentialFile
 from pylab_container.formats.events import BuildStep, BuildStepStarted, BuildWarning, Event
+from pylab_container.formats.ids import ContainerId
 from pylab_container.formats.image import ImageConfig
 from pylab_container.formats.instructions import Instruction, fault
 from pylab_container.formats.linter import LintWarning
@@ -322,7 +323,7 @@ class Build:
     @contextlib.contextmanager
     def writable(self, image: ImageConfig | None) -> Iterator[WritableLayer]:
         """A writable layer on top of an image, for as long as the block runs."""
-        container_id = secrets.token_hex(32)
+        container_id = ContainerId(secrets.token_hex(32))
         self.lease.claim("container", container_id)
         with self.engine.images.commit_lock():
             writable = self.engine.layers.create_writable(container_id, image.chain_id if image else "")

@@ -16,9 +16,11 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import ImageNotFound
+from pylab_container.formats.ids import Digest
 from pylab_container.formats.image import ImageConfig
 from pylab_container.host.files import write_atomic
 
@@ -48,7 +50,7 @@ class Cache:
         self._new_bases: dict[str, str] = {}
         self._by_parent: dict[str, list[str]] = {}
         for image_id in engine.image_store.all():
-            self._by_parent.setdefault(engine.image_store.parent(image_id), []).append(image_id)
+            self._by_parent.setdefault(engine.image_store.shown_parent(image_id), []).append(image_id)
 
     @contextlib.contextmanager
     def turn(self, parent: str, words: Words) -> Iterator[None]:
@@ -76,7 +78,7 @@ class Cache:
     def began(self, base: str, image_id: str) -> None:
         """Note which image FROM base means in this build; it may be another one than in the last."""
         note = self._engine.data_root / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
-        before = note.read_text() if note.exists() else image_id
+        before = Digest.match(_text(note)) or image_id
         if before != image_id:
             self._new_bases[image_id] = f"{base} is another image now, it was {before[7:19]}"
         if before != image_id or not note.exists():
@@ -130,8 +132,11 @@ class Cache:
         earlier = [image_id for image_id, other in alike if destination(other) == place]
         if not earlier:
             return f"nothing was copied to {place} on the image above before"
-        before = json.loads(self._engine.image_store.metadata(earlier[-1], _FILES) or "{}")
-        if not before:
+        try:
+            before: dict[str, str] = json.loads(self._engine.image_store.metadata(earlier[-1], _FILES) or "{}")
+        except ValueError:
+            before = {}  # the note is damaged; it only explains
+        if not before or not isinstance(before, dict):
             return "other files were copied then"
         told = [
             ("changed", [name for name in fingerprints if name in before and before[name] != fingerprints[name]]),
@@ -219,3 +224,10 @@ def _likeness(one: Words, other: Words) -> int:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(sorted(names)[:_MOST_NAMES])
     return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

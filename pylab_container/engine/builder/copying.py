@@ -29,8 +29,9 @@ from pylab_container.engine.builder.sources import gather as gather
 from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
 from pylab_container.formats import tar
 from pylab_container.formats.filemode import FileMode
+from pylab_container.formats.ids import EntryName
 from pylab_container.host import linux
-from pylab_container.host.files import remove_tree
+from pylab_container.host.removal import remove_below
 from pylab_container.store import compression
 from pylab_container.store.layertar import Extractor, TarReader, clamped
 from pylab_container.store.whiteouts import WHITEOUT
@@ -314,7 +315,7 @@ def _replacing(parent: int, name: str, make: Callable[[], None]) -> None:
 def _clear(parent: int, name: str) -> None:
     """Take away what is in the way, a whole directory too: so does Docker."""
     if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-        remove_tree(f"/proc/self/fd/{parent}/{name}")
+        remove_below(parent, EntryName(name))
     else:
         os.unlink(name, dir_fd=parent)
 

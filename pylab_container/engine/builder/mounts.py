@@ -11,16 +11,17 @@ import contextlib
 import hashlib
 import os
 import posixpath
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.builder import copying
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.ids import EntryName
 from pylab_container.formats.runmount import RunMount
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked, try_locked
+from pylab_container.host.removal import discard_below
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -131,7 +132,7 @@ class Mounts:
         directory = self._engine.secrets_directory(self._container_id)
         if not directory.exists():
             directory.mkdir(parents=True, mode=0o700)
-            self._scope.callback(shutil.rmtree, directory, ignore_errors=True)
+            self._scope.callback(discard_below, directory.parent, EntryName(directory.name))
         path = directory / name
         path.write_bytes(content)
         path.chmod(mode)

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,10 +32,12 @@ from pylab_container.errors import (
     LabError,
 )
 from pylab_container.formats.hostconfig import DEFAULTS, NETWORK_MODES, network_mode
+from pylab_container.formats.ids import ContainerId
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import Event, State, after
 from pylab_container.formats.mounts import borrow, declared_volume, parse_volume, with_propagation
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host.removal import discard_below
 from pylab_container.runtime import cgroup
 from pylab_container.store.records import ContainerRecord
 
@@ -181,7 +182,7 @@ class ContainerCollection:
 
     def add(
         self,
-        container_id: str,
+        container_id: ContainerId,
         image_id: str,
         config: Json,
         host_config: Json,
@@ -286,10 +287,22 @@ class ContainerCollection:
             exact = [record for record in records if f"/{wanted}" in called.get(record.id, ())]
         found = exact or [record for record in records if wanted and record.id.startswith(wanted)]
         if not found:
-            raise no_such_container(name)
+            raise self._not_found(name)
         if len(found) > 1:
             raise InvalidInput(f'"{name}" is the beginning of {len(found)} container ids', hint="write more digits")
         return Container(self._engine, found[0].id)
+
+    def _not_found(self, name: str) -> LabError:
+        """The error for a name that no readable record has: a damaged one may have it."""
+        damaged = self._engine.records.damaged()
+        wanted = name.removeprefix("/")
+        for container_id, error in damaged.items():
+            if (wanted and container_id.startswith(wanted)) or self._engine.records.mentions(container_id, wanted):
+                return error
+        missing = no_such_container(name)
+        if damaged:
+            missing.hint = f"{missing.hint}; labctr system fsck says which of them are damaged"
+        return missing
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -321,12 +334,14 @@ class ContainerCollection:
 
         return pruning.prune_containers(self._engine, filters or {})
 
-    def discard(self, container_id: str) -> None:
+    def discard(self, container_id: ContainerId) -> None:
         """Remove a temporary container, running or not, or a writable layer that never became a container."""
         with contextlib.suppress(ContainerNotFound):
             Container(self._engine, container_id).remove(force=True, v=True)
         self._engine.layers.remove_writable(container_id)
-        shutil.rmtree(self._engine.secrets_directory(container_id), ignore_errors=True)
+        secrets = self._engine.secrets_directory(container_id)
+        if secrets.exists():
+            discard_below(secrets.parent, container_id)
 
     def exit_command(self, container_id: str, *, unless: int = 0) -> builtins.list[str]:
         """What a monitor runs when its container has ended: `labctr` itself, to note it down.
@@ -340,10 +355,11 @@ class ContainerCollection:
             return ["/bin/sh", "-c", 'kill -0 "$0" 2> /dev/null || exec "$@"', str(unless), *command]
         return command
 
-    def settle(self, container_id: str) -> None:
+    def settle(self, name: str) -> None:
         """Note the end of a container's process, and start it again where its policy says so; the exit command."""
+        container_id = ContainerId.match(name)
         with contextlib.suppress(LabError):
-            if Container(self._engine, container_id).record.state is State.RESTARTING:
+            if container_id and Container(self._engine, container_id).record.state is State.RESTARTING:
                 lifetime.restart_when_due(self._engine, container_id)
 
     def health_command(self, record: ContainerRecord) -> builtins.list[str]:

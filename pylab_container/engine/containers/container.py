@@ -25,6 +25,7 @@ from pylab_container.engine.images.image import DOCKER_VERSION, Image, machine_a
 from pylab_container.engine.networks import endpoints, links, names
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, Unimplemented
 from pylab_container.formats import reference as references
+from pylab_container.formats.ids import ContainerId
 from pylab_container.formats.image import Json, child_config
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after
 from pylab_container.formats.signals import signal_number
@@ -50,7 +51,7 @@ class ExecResult(NamedTuple):
 class Container:
     """One container of one engine. Cheap: everything is read when asked for."""
 
-    def __init__(self, engine: Engine, container_id: str) -> None:
+    def __init__(self, engine: Engine, container_id: ContainerId) -> None:
         self._engine = engine
         self.id = container_id
         self.warnings: list[str] = []
@@ -367,7 +368,7 @@ class Container:
             if force and record.state in (*ALIVE, State.RESTARTING):
                 return False
             self._after(record, Event.REMOVE)
-            lifetime.remove(self._engine, record, volumes=volumes)
+            lifetime.remove(self._engine, record, volumes=volumes, force=force)
         return True
 
     def exec_create(

@@ -22,9 +22,10 @@ from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFaile
 from pylab_container.formats import bundle
 from pylab_container.formats.etc import hosts_file
 from pylab_container.formats.hostconfig import DEFAULT_SHM_SIZE
+from pylab_container.formats.ids import EntryName
 from pylab_container.formats.timestamps import NEVER
 from pylab_container.host import linux, programs
-from pylab_container.host.files import remove_tree
+from pylab_container.host.removal import remove_below
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
 
 if TYPE_CHECKING:
@@ -388,7 +389,7 @@ def _fill_volume(volume: Path, inside: int) -> None:
         os.chown(volume, status.st_uid, status.st_gid)
         os.chmod(volume, status.st_mode & 0o7777)
     finally:
-        remove_tree(staging)
+        remove_below(volume.parent, EntryName(staging.name))
 
 
 def write_network_files(

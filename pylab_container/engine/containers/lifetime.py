@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,8 @@ from pylab_container.engine.networks import attachment_events, endpoints, names
 from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import Conflict, ContainerNotFound, CorruptStore, LabError
 from pylab_container.formats import health
-from pylab_container.formats.events import ContainerChanged
+from pylab_container.formats.events import ContainerChanged, StoreDamaged
+from pylab_container.formats.ids import ContainerId, EntryName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after, restart_delay
 from pylab_container.formats.logdriver import log_size, require_driver
@@ -40,6 +40,7 @@ from pylab_container.host import programs
 from pylab_container.host.background import Background
 from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
+from pylab_container.host.removal import discard_below
 from pylab_container.runtime.conmon import Attachment, Monitor
 from pylab_container.store.records import ContainerRecord
 
@@ -96,7 +97,7 @@ def tell(
 
 
 def start(
-    engine: Engine, container_id: str, *, exit_hook: bool, clients: int = 0, restarting: bool = False
+    engine: Engine, container_id: ContainerId, *, exit_hook: bool, clients: int = 0, restarting: bool = False
 ) -> Attachment | None:
     """mount the layers → write the bundle → create → connect → start, or all of it undone.
 
@@ -309,7 +310,7 @@ def release(engine: Engine, record: ContainerRecord) -> None:
         endpoints.disconnect_all(engine, record)
         launch.unmount_shared_memory(engine, record.id)
         remap.unmount(engine, record.id)
-        engine.driver.unmount(engine.layers.writable(record.id).mount_id)
+        _unmount_layer(engine, record.id)
         volume_mounts.unmount(engine, record)
     finally:
         deleted.result()
@@ -317,23 +318,39 @@ def release(engine: Engine, record: ContainerRecord) -> None:
     _remove_bundle(bundle_directory(engine, record.id))
 
 
+def _unmount_layer(engine: Engine, container_id: ContainerId) -> None:
+    """Unmount a container's files; a damaged record of its layer must not keep the container from ending."""
+    try:
+        engine.driver.unmount(engine.layers.writable(container_id).mount_id)
+    except CorruptStore as error:
+        engine.events.emit(StoreDamaged.of(error))
+
+
 def _remove_bundle(bundle: Path) -> None:
     """Commands in the container end with it; their monitors write and remove what is theirs in it at the same time."""
     deadline = time.monotonic() + _GRACE
-    shutil.rmtree(bundle, ignore_errors=True)
+    if bundle.exists():
+        discard_below(bundle.parent, EntryName(bundle.name))
     while bundle.exists() and time.monotonic() < deadline:
         time.sleep(0.001)
-        shutil.rmtree(bundle, ignore_errors=True)
+        discard_below(bundle.parent, EntryName(bundle.name))
 
 
-def remove(engine: Engine, record: ContainerRecord, *, volumes: bool) -> None:
-    """Under the lock: a container that does not run goes; with volumes, those without a name go too."""
+def remove(engine: Engine, record: ContainerRecord, *, volumes: bool, force: bool = False) -> None:
+    """Under the lock: a container that does not run goes; with volumes, those without a name go too.
+
+    force  also if the record of its layer is damaged: the layer's directories are left for `fsck`
+
+    Raises CorruptStore without force; then the container stays.
+    """
+    if not force:
+        engine.layers.check_removable(record.id)
     with _orphaned_layers(engine, record), recovery.changing(engine, record.id, record.mounts if volumes else ()):
         # First of all it is no container any more: half of one must not look like a whole one.
         engine.records.forget(record.id)
         if volumes and record.mounts:
             engine.volumes.remove_anonymous(record.mounts)
-        engine.layers.remove_writable(record.id)
+        engine.layers.remove_writable(record.id, force=force)
         engine.records.remove(record.id)
     tell(engine, "removed", record)
 
@@ -391,7 +408,7 @@ def _policy(record: ContainerRecord) -> Json:
     return record.host_config.get("RestartPolicy") or {"Name": "no"}
 
 
-def restart_when_due(engine: Engine, container_id: str) -> None:
+def restart_when_due(engine: Engine, container_id: ContainerId) -> None:
     """Wait as long as the policy says, and start the container again; the exit command's second half.
 
     It ends early where somebody stopped, started or removed the container meanwhile.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+from pylab_container.formats.ids import ContainerId
+
 MOODS = (
     "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
     "fervent focused friendly funny gallant gentle gifted happy hopeful humble jolly keen kind lively "
@@ -29,7 +31,7 @@ def generate() -> str:
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
 
 
-def generate_id() -> str:
+def generate_id() -> ContainerId:
     """A container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
 
     They are never all decimal: apache, among others, takes such a host name for an address
@@ -37,4 +39,4 @@ def generate_id() -> str:
     """
     while (container_id := secrets.token_hex(32))[:12].isdecimal():
         pass
-    return container_id
+    return ContainerId(container_id)

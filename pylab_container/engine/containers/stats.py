@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pylab_container.formats.ids import ContainerId
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
 
@@ -38,7 +39,7 @@ NETWORK_FIELDS = (
 _NETWORK_COLUMNS = (0, 1, 2, 3, 8, 9, 10, 11)  # of /proc/<pid>/net/dev, after the name
 
 
-def sample(engine: Engine, container_id: str) -> Json:
+def sample(engine: Engine, container_id: ContainerId) -> Json:
     """What one container has used so far; all zero while it does not run. Raises ContainerNotFound."""
     from pylab_container.engine.containers.container import Container
 
@@ -61,7 +62,7 @@ def sample(engine: Engine, container_id: str) -> Json:
     return document
 
 
-def snapshot(engine: Engine, container_id: str, *, seconds: float = 0.5) -> Json:
+def snapshot(engine: Engine, container_id: ContainerId, *, seconds: float = 0.5) -> Json:
     """A sample with the one from some seconds before as its precpu_stats: what a share of the CPU is computed from."""
     before = sample(engine, container_id)
     time.sleep(seconds)
@@ -69,7 +70,7 @@ def snapshot(engine: Engine, container_id: str, *, seconds: float = 0.5) -> Json
 
 
 def stream(
-    engine: Engine, container_id: str, *, seconds: float = 1, stop: threading.Event | None = None
+    engine: Engine, container_id: ContainerId, *, seconds: float = 1, stop: threading.Event | None = None
 ) -> Iterator[Json]:
     """Samples, one every so many seconds, each with the one before, until another thread sets stop.
 

@@ -7,9 +7,14 @@
                     the digest is the diff id, the sizes agree, and no file is in it that is not in the tar
     directories.py  overlay2/: each layer has a directory with diff, link, lower and work; links match
                     in both directions; lower follows from the parents; no directory is nobody's
+    mounts.py       every container says which directories are its own, and which layer they lie on
     containers.py   every container has a record that can be read and a writable layer, and the other
                     way round; nothing is mounted or prepared for one that does not run
+    descriptions.py networks and volumes: the files that describe them
     leftovers.py    what killed commands leave: leases, write-sets, half-written files, views of layers
+
+A repair overwrites nothing that it did not understand: the file that it replaces is kept beside the new one as
+"<name>.damaged" (report.py), and what of it is whole is taken over (salvage.py).
 
 Repair deletes only what nothing reaches, and only what no live process is making: locks tell
 (store/leases.py, store/layers.py). What was lost stays a finding, with the advice what to do.
@@ -22,10 +27,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pylab_container.engine.fsck.containers import check_containers, check_halves
+from pylab_container.engine.fsck.descriptions import check_networks, check_volumes
 from pylab_container.engine.fsck.directories import Snapshot, check_directories
 from pylab_container.engine.fsck.images import check_images
 from pylab_container.engine.fsck.layers import check_content, check_layers
 from pylab_container.engine.fsck.leftovers import check_abandoned, check_files
+from pylab_container.engine.fsck.mounts import check_mounts
 from pylab_container.engine.fsck.report import Finding, Report
 
 if TYPE_CHECKING:
@@ -44,8 +51,11 @@ def check(engine: Engine, *, repair: bool, deep: bool) -> list[Finding]:
         configs = check_images(engine, report)
         check_halves(engine, report)
         check_layers(engine, report, configs)
+        check_mounts(engine, report)
         check_directories(engine, report, seen)
         check_containers(engine, report)
+        check_networks(engine, report)
+        check_volumes(engine, report)
         check_files(engine, report)
     if deep:
         check_content(engine, report)

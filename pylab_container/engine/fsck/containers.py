@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine.containers import launch
 from pylab_container.engine.containers.container import Container
-from pylab_container.engine.fsck.report import Report
+from pylab_container.engine.fsck.report import Report, set_aside
+from pylab_container.engine.fsck.salvage import salvage
 from pylab_container.engine.networks import endpoints
-from pylab_container.errors import CorruptStore
-from pylab_container.formats.image import EMPTY_CONFIG, ordered_config
+from pylab_container.errors import CorruptStore, LabError
+from pylab_container.formats.hostconfig import DEFAULTS
+from pylab_container.formats.ids import CacheId, ContainerId, Digest
+from pylab_container.formats.image import EMPTY_CONFIG, Json, ordered_config
 from pylab_container.formats.lifecycle import State
+from pylab_container.formats.record_shape import HostShape, RecordShape, check_host
+from pylab_container.host.removal import discard_below
 from pylab_container.runtime.conmon import Monitor
+from pylab_container.store.reading import checked, read_document
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-
-_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def check_halves(engine: Engine, report: Report) -> None:
@@ -31,9 +33,9 @@ def check_halves(engine: Engine, report: Report) -> None:
     claimed = engine.layers.leases.claimed("container")
     places = [engine.layers.root / "mounts", engine.records.root, engine.locks, engine.run_root]
     places += [engine.run_root / "runc", engine.run_root / "exits", engine.run_root / "names"]
-    for path in [path for place in places if place.is_dir() for path in place.iterdir() if _ID.fullmatch(path.name)]:
-        container_id = path.name
-        if engine.records.exists(container_id) or container_id in claimed:
+    for path in [path for place in places if place.is_dir() for path in place.iterdir()]:
+        container_id = ContainerId.match(path.name)
+        if container_id is None or engine.records.exists(container_id) or container_id in claimed:
             continue
         with engine.records.try_lock(container_id) as free:
             if free and (path.exists() and path.parent.name != "locks"):
@@ -52,53 +54,40 @@ def _what(path: Path) -> str:
     return f"{kinds.get(path.parent.name, 'the bundle')} {path.name[:12]}"
 
 
-def _clear(engine: Engine, container_id: str) -> None:
+def _clear(engine: Engine, container_id: ContainerId) -> None:
     """Take away everything that bears the id of a container that does not exist."""
     monitor = Monitor(container_id, bundle=engine.run_root / container_id, exit_directory=engine.run_root / "exits")
     if any((engine.run_root / place / container_id).exists() for place in (".", "runc", "names")):
         engine.conmon.abandon(monitor)
         endpoints.disconnect_unknown(engine, container_id)
-        shutil.rmtree(monitor.bundle, ignore_errors=True)
+        discard_below(engine.run_root, container_id)
     monitor.remove_files()
-    engine.layers.remove_writable(container_id)
-    shutil.rmtree(engine.records.directory(container_id), ignore_errors=True)
+    engine.layers.remove_writable(container_id, force=True)
+    discard_below(engine.records.root, container_id)
 
 
 def check_containers(engine: Engine, report: Report) -> None:
     """Check every container's record, layer and mount."""
-    for directory in sorted(engine.records.root.iterdir()):
-        if engine.records.exists(directory.name):
-            _check_record(engine, report, directory.name)
-    for mount_point, writable in _mounts(engine):
+    for container_id in sorted(engine.records.ids()):
+        if engine.records.exists(container_id):
+            _check_record(engine, report, container_id)
+    for mount_point, cache_id, writable in _mounts(engine):
         with engine.records.try_lock(writable) as free:
             if free and not _runs(engine, writable) and mount_point.is_mount():
                 sentence = f"the files of container {writable[:12]} are mounted, but it does not run"
-                cache_id = mount_point.parent.name
                 report.add("container", sentence, mount_point, partial(engine.driver.unmount, cache_id))
 
 
-def _check_record(engine: Engine, report: Report, container_id: str) -> None:
-    directory = engine.records.directory(container_id)
+def _check_record(engine: Engine, report: Report, container_id: ContainerId) -> None:
     try:
         record = engine.records.load(container_id)
     except CorruptStore as error:
-        sentence = f"{error.message}; repair writes a new one, with the image's command and no limits"
-        report.add("container", sentence, directory, partial(_rebuild, engine, container_id))
+        sentence = f"the record of container {container_id[:12]}: {error.message}; repair keeps it, and what of it can"
+        path = Path(error.path or engine.records.directory(container_id))
+        report.add("container", f"{sentence} be read", path, partial(_rebuild, engine, container_id))
         return
-    if record is None:
-        report.add(
-            "container",
-            f"the container {container_id[:12]} has lost its hostconfig.json; repair writes a new one",
-            directory / "hostconfig.json",
-            partial(_rebuild, engine, container_id),
-        )
+    if record is None or record.driver != engine.driver.name:
         return
-    try:
-        engine.layers.writable(container_id)
-    except CorruptStore:
-        sentence = f"the container {record.name} has lost its writable layer; repair gives it a new, empty one"
-        fix = partial(_new_layer, engine, record)
-        report.add("container", sentence, engine.layers.root / "mounts" / container_id, fix)
     bundle = engine.run_root / container_id
     with engine.records.try_lock(container_id) as free:
         started = bundle.exists() and record.state not in (State.RUNNING, State.PAUSED)
@@ -107,21 +96,63 @@ def _check_record(engine: Engine, report: Report, container_id: str) -> None:
         report.add("container", sentence, bundle, lambda: Container(engine, container_id).record)
 
 
-def _new_layer(engine: Engine, record: ContainerRecord) -> None:
-    engine.layers.remove_writable(record.id)
-    chain = engine.images.config(record.image).chain_id if record.image else ""
-    engine.layers.create_writable(record.id, chain, launch.fill_init_layer)
+def _rebuild(engine: Engine, container_id: ContainerId) -> None:
+    """A new record for a container whose old one cannot be read, with what of that is whole.
 
-
-def _rebuild(engine: Engine, container_id: str) -> None:
-    """A new record for a container whose old one cannot be read: the writable layer says which image it had."""
+    The writable layer says which image the container had: the rest comes from the image's configuration.
+    """
     directory = engine.records.directory(container_id)
-    parent = engine.layers.writable(container_id).parent
-    image_id = next((id for id in engine.image_store.all() if engine.images.config(id).chain_id == parent), "")
+    config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
+    document = salvage(config, _plain_record(engine, container_id).document(), _accepts_record, fields=_FIELDS)
+    document["ID"] = container_id
+    if any(record.name == document["Name"][1:] for record in engine.records.all()):
+        document["Name"] = f"/recovered_{container_id[:12]}"
+    host = salvage(host_config, {**DEFAULTS, **_host_of(document)}, check_host, fields=DEFAULTS)
+    for path in (config, host_config):
+        if not _is_whole(path, container_id):
+            set_aside(path)
+    engine.records.save(ContainerRecord.from_documents(document, host))
+
+
+_FIELDS = "State Created Path Args Config Image NetworkSettings Name Mounts RestartCount HasBeenManuallyStopped".split()
+
+
+def _accepts_record(document: Json) -> None:
+    """Raise ValueError for a document that is not a container's, KeyError or TypeError for a part of one."""
+    checked(document, RecordShape)
+    if document["Image"] and not Digest.match(document["Image"]):
+        raise ValueError("not the id of an image")
+    if not re.fullmatch(r"/[a-zA-Z0-9][a-zA-Z0-9_.-]+", document["Name"]):
+        raise ValueError("not the name of a container")
+    ContainerRecord.from_documents(document, {})
+
+
+def _is_whole(path: Path, container_id: ContainerId) -> bool:
+    """Whether one of the two files can be used; the other one is what is damaged."""
+    try:
+        if path.name == "hostconfig.json":
+            check_host(read_document(path, HostShape)[0])
+            return True
+        document, _ = read_document(path, RecordShape)
+        _accepts_record(document)
+    except (LabError, ValueError, KeyError, TypeError, OSError):
+        return False
+    return bool(document["ID"] == container_id)
+
+
+def _host_of(document: Json) -> Json:
+    """What a container's record says of its HostConfig: its network, and its published ports."""
+    settings = document["NetworkSettings"] or {}
+    ports = {port: bindings for port, bindings in (settings.get("Ports") or {}).items() if bindings}
+    return {"NetworkMode": next(iter(settings.get("Networks") or {}), "bridge"), "PortBindings": ports}
+
+
+def _plain_record(engine: Engine, container_id: ContainerId) -> ContainerRecord:
+    image_id = _image_of(engine, container_id)
     config = {**EMPTY_CONFIG, **(engine.images.config(image_id).config if image_id else {})}
     words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())] or ["/bin/sh"]
     runs = (engine.run_root / container_id).exists()
-    record = ContainerRecord(
+    return ContainerRecord(
         id=container_id,
         name=f"recovered_{container_id[:12]}",
         created=engine.now(),
@@ -133,20 +164,22 @@ def _rebuild(engine: Engine, container_id: str) -> None:
         driver=engine.driver.name,
         state=State.RUNNING if runs else State.EXITED,
     )
-    with_old = _readable_part(directory, record)
-    engine.records.save(with_old)
 
 
-def _readable_part(directory: Path, record: ContainerRecord) -> ContainerRecord:
-    """The old record, where only its host configuration is damaged."""
+def _image_of(engine: Engine, container_id: ContainerId) -> str:
+    """An image whose layers are those below a container's own, "" where there is none."""
     try:
-        document = json.loads((directory / "config.v2.json").read_bytes())
-        return ContainerRecord.from_documents(document, record.host_config)
-    except (OSError, ValueError, KeyError, TypeError):
-        return record
+        parent = engine.layers.writable(container_id).parent
+    except CorruptStore:
+        return ""
+    for image_id in engine.image_store.all():
+        with contextlib.suppress(LabError):
+            if engine.images.config(image_id).chain_id == parent:
+                return image_id
+    return ""
 
 
-def _runs(engine: Engine, container_id: str) -> bool:
+def _runs(engine: Engine, container_id: ContainerId) -> bool:
     try:
         record = engine.records.load(container_id)
     except CorruptStore:
@@ -154,9 +187,9 @@ def _runs(engine: Engine, container_id: str) -> bool:
     return record is not None and record.state in (State.RUNNING, State.PAUSED)
 
 
-def _mounts(engine: Engine) -> Iterator[tuple[Path, str]]:
-    """Mount points below the driver's directory that belong to containers: (merged directory, container id)."""
+def _mounts(engine: Engine) -> Iterator[tuple[Path, CacheId, ContainerId]]:
+    """Mount points below the driver's directory that belong to containers: (merged directory, its layer, container)."""
     for writable in engine.layers.writable_layers():
         for cache_id in (writable.mount_id, writable.init_id):
             if engine.driver.is_mounted(cache_id):
-                yield engine.driver.merged_path(cache_id), writable.container_id
+                yield engine.driver.merged_path(cache_id), cache_id, writable.container_id

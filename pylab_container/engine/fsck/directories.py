@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
 from pylab_container.engine.containers import launch
-from pylab_container.engine.fsck.report import Report
+from pylab_container.engine.fsck.report import Report, replace_file, set_aside
 from pylab_container.errors import CorruptStore
+from pylab_container.formats.ids import CacheId, ShortName
 from pylab_container.store.driver import Driver
-from pylab_container.store.layers import CACHE_ID, WritableLayer
-from pylab_container.store.overlay2 import LINK, link_target, new_link
+from pylab_container.store.layers import WritableLayer
+from pylab_container.store.overlay2 import link_target, new_link
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -24,22 +26,22 @@ if TYPE_CHECKING:
 class Snapshot(Struct, frozen=True):
     """What was in the driver's directory before the records were read."""
 
-    directories: tuple[str, ...]
+    directories: tuple[CacheId, ...]
     links: tuple[str, ...]
 
     @classmethod
     def take(cls, driver: Driver) -> Snapshot:
         """Only what a layer database names is listed: other programs' directories are theirs."""
-        directories = tuple(name for name in driver.cache_ids() if CACHE_ID.fullmatch(name))
+        directories = tuple(name for name in driver.cache_ids() if len(name.removesuffix("-init")) == 64)
         links = driver.root / "l"
         return cls(directories, tuple(os.listdir(links)) if links.is_dir() else ())
 
 
 class _Owned(Struct, frozen=True):
-    """A directory with its owner. below is the cache id that it lies on, "" for the lowest."""
+    """A directory with its owner. below is the cache id that it lies on: "" for the lowest, "?" if that is lost."""
 
-    cache_id: str
-    below: str
+    cache_id: CacheId
+    below: CacheId | Literal["", "?"]
     owner: str
     writable: WritableLayer | None = None
 
@@ -53,24 +55,26 @@ def check_directories(engine: Engine, report: Report, seen: Snapshot) -> None:
         for directory in owned:
             _check_directory(engine, report, directory, links)
         _check_links(report, seen, links)
+    if driver.name == "overlay":
+        _check_lower_ids(engine, report, owned)
     named = {directory.cache_id for directory in owned} | _in_the_making(engine)
     for cache_id in sorted(set(seen.directories) - named):
         places = (driver.root / cache_id, driver.diff_path(cache_id))
         if (path := next(filter(Path.exists, places), None)) is not None:
             sentence = f"the directory {driver.name}/{cache_id[:12]}… belongs to no layer and no container"
-            fix = None if report.misses_layers else partial(driver.remove, cache_id)
+            fix = None if report.hides_owners else partial(driver.remove, cache_id)
             report.add("directory", sentence, path, fix)
 
 
 def _owned(engine: Engine) -> Iterator[_Owned]:
     """Every directory that a layer or a container names, parents first."""
     waiting = []
-    for entry in (engine.layers.root / "sha256").iterdir():
+    for chain in engine.layers.chains():
         try:
-            waiting.append(engine.layers.get(f"sha256:{entry.name}"))
+            waiting.append(engine.layers.get(chain))
         except CorruptStore:
             continue  # layers.py says what is wrong with its record
-    cache_ids = {"": ""}
+    cache_ids: dict[str, CacheId | Literal[""]] = {"": ""}
     while ready := [layer for layer in waiting if layer.parent in cache_ids]:
         for layer in ready:
             waiting.remove(layer)
@@ -87,7 +91,8 @@ def _owned(engine: Engine) -> Iterator[_Owned]:
 def _in_the_making(engine: Engine) -> set[str]:
     paths = (engine.layers.root / "tmp").glob("write-set-*/cache-id")
     records = (engine.layers.root / "sha256").glob("*/cache-id")  # again: of damaged ones, and of new ones
-    return {_text(path).strip() for path in [*paths, *records]}
+    own = (engine.layers.root / "mounts").glob("*/*-id")
+    return {_text(path).strip() for path in [*paths, *records, *own]}
 
 
 class _Links:
@@ -106,20 +111,20 @@ class _Links:
         cache_id = text.removeprefix("../").removesuffix("/diff")
         return cache_id if text == link_target(cache_id) and "/" not in cache_id else ""
 
-    def of(self, cache_id: str) -> list[str]:
+    def of(self, cache_id: CacheId) -> list[str]:
         """The short names that lead to a directory."""
         return sorted(link for link in os.listdir(self.directory) if self.target(link) == cache_id)
 
-    def give(self, cache_id: str) -> None:
+    def give(self, cache_id: CacheId) -> None:
         """Make file and link agree: by the link, else by the file, else by a new name."""
         directory = self.root / cache_id
         link = next(iter(self.of(cache_id)), _text(directory / "link"))
-        if not LINK.fullmatch(link) or self.target(link) not in ("", cache_id):
+        if not ShortName.match(link) or self.target(link) not in ("", cache_id):
             link = new_link()
         if self.target(link) != cache_id:
             (self.directory / link).unlink(missing_ok=True)
             (self.directory / link).symlink_to(link_target(cache_id))
-        (directory / "link").write_text(link)
+        replace_file(directory / "link", link)
 
 
 def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Links) -> None:
@@ -157,6 +162,19 @@ def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Link
         )
 
 
+def _check_lower_ids(engine: Engine, report: Report, owned: Sequence[_Owned]) -> None:
+    """The trees that containers of the overlay driver lie on (store/overlay.py)."""
+    for one in owned:
+        path = engine.driver.root / one.cache_id / "lower-id"
+        if one.writable is None or one.writable.parent == "" or not path.parent.is_dir():
+            continue
+        with contextlib.suppress(CorruptStore):  # the layer has its own finding
+            below = engine.layers.get(one.writable.parent).cache_id
+            if _text(path) != below:
+                sentence = f"overlay/{one.cache_id[:12]}… of {one.owner} does not lie on what its parents are"
+                report.add("directory", sentence, path, partial(replace_file, path, below))
+
+
 def _lower(engine: Engine, below: str) -> str:
     """What the lower file of a layer on top of below says."""
     if not below:
@@ -166,10 +184,9 @@ def _lower(engine: Engine, below: str) -> str:
 
 
 def _write_lower(directory: Path, text: str) -> None:
+    set_aside(directory / "lower")
     if text:
         (directory / "lower").write_text(text)
-    else:
-        (directory / "lower").unlink()
 
 
 def _make_anew(engine: Engine, owned: _Owned) -> None:
@@ -177,6 +194,8 @@ def _make_anew(engine: Engine, owned: _Owned) -> None:
     if directory.exists():
         (directory / "diff").mkdir(mode=0o755)
     else:
+        if owned.below == "?":
+            raise CorruptStore(f"nobody knows what {owned.owner} lies on", hint="restore the layer first")
         engine.driver.create(owned.cache_id, owned.below or None)
     if owned.cache_id.endswith("-init"):
         launch.fill_init_layer(engine.driver.mount(owned.cache_id))

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine.fsck.report import Report
+from pylab_container.engine.fsck.report import Report, replace_file, set_aside
 from pylab_container.errors import CorruptStore, LabError
-from pylab_container.formats.image import ImageConfig
+from pylab_container.formats.ids import Digest, EntryName
+from pylab_container.formats.image import ImageConfig, sha256
+from pylab_container.formats.timestamps import parse_rfc3339
+from pylab_container.host.removal import remove_below
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
 
-Configs = dict[str, ImageConfig | None]
+Configs = dict[Digest, ImageConfig | None]
 """Image id → config; None for one that cannot be read, so that nobody knows what it needs."""
 
 
 def check_images(engine: Engine, report: Report) -> Configs:
     """Check all images; returns their configs."""
-    configs = {image_id: _config(engine, report, image_id) for image_id in engine.image_store.all()}
+    configs: Configs = {image_id: _config(engine, report, image_id) for image_id in engine.image_store.all()}
     _check_names(engine, report, configs)
     _check_metadata(engine, report, configs)
+    _check_distribution(engine, report)
     return configs
 
 
@@ -34,23 +39,43 @@ def title(engine: Engine, image_id: str) -> str:
     return f"image {image_id[7:19]}" + (f" ({names})" if names else "")
 
 
-def _config(engine: Engine, report: Report, image_id: str) -> ImageConfig | None:
+def _config(engine: Engine, report: Report, image_id: Digest) -> ImageConfig | None:
+    path = engine.image_store.content_path(image_id)
     try:
         return engine.image_store.get(image_id)
     except CorruptStore as error:
-        advice = "remove it with rmi -f, and import, load or build it again"
-        report.add("image", f"{error.message}; {advice}", engine.image_store.content_path(image_id))
-        return None
+        copy = _copy_of(path, image_id)
+        if copy is None:
+            advice = "remove it with rmi -f, and import, load or build it again"
+            report.add("image", f"{error.message}; {advice}", path)
+            return None
+        report.add("image", f"{error.message}; {copy.name} holds it", path, partial(_restore, path, copy))
+        return engine.image_store.get(image_id) if report.repair else None
+
+
+def _copy_of(path: Path, image_id: str) -> Path | None:
+    """Another file of the directory whose bytes are this image's config: two files may have been exchanged."""
+    others = (other for other in sorted(path.parent.iterdir()) if other != path and other.is_file())
+    return next((other for other in others if sha256(other.read_bytes()) == image_id), None)
+
+
+def _restore(path: Path, copy: Path) -> None:
+    content = copy.read_bytes()
+    set_aside(path)
+    path.write_bytes(content)
+    path.chmod(0o600)
 
 
 def _check_names(engine: Engine, report: Report, configs: Configs) -> None:
     path = engine.image_store.root / "repositories.json"
     try:
         tags = engine.image_store.names()
-    except LabError:
-        sentence = "repositories.json cannot be read, so no image has a name; repair starts a new one and keeps the old"
-        report.add("name", sentence, path, engine.image_store.reset_names)
-        return
+    except LabError as error:
+        sentence = f"the names of images cannot be read ({error}); repair keeps the file, and what of it can be read"
+        report.add("name", sentence.replace("\n", "; "), path, engine.image_store.reset_names)
+        if not report.repair:
+            return
+        tags = engine.image_store.names()
     for tag in tags:
         if tag.image_id not in configs:
             sentence = f"the name {tag.reference.familiar} points to the image {tag.image_id[7:19]}, which is not here"
@@ -59,10 +84,90 @@ def _check_names(engine: Engine, report: Report, configs: Configs) -> None:
 
 def _check_metadata(engine: Engine, report: Report, configs: Configs) -> None:
     for directory in engine.image_store.metadata_directories():
-        image_id = f"sha256:{directory.name}"
+        image_id = Digest(f"sha256:{directory.name}")
         if image_id not in configs:
             sentence = f"there is metadata of the image {image_id[7:19]}, which is not here"
-            report.add("leftover", sentence, directory, partial(shutil.rmtree, directory))
-        elif (parent := engine.image_store.parent(image_id)) and parent not in configs:
-            sentence = f"the parent {parent[7:19]} of {title(engine, image_id)} is not here"
-            report.add("image", sentence, directory / "parent", (directory / "parent").unlink)
+            report.add("leftover", sentence, directory, partial(remove_below, directory.parent, image_id.hex))
+            continue
+        _check_parent(engine, report, configs, image_id, directory / "parent")
+        _check_notes(engine, report, image_id, directory)
+
+
+def _check_parent(engine: Engine, report: Report, configs: Configs, image_id: Digest, path: Path) -> None:
+    try:
+        parent = engine.image_store.parent(image_id)
+    except CorruptStore as error:
+        found = _made_from(configs, image_id)
+        fix = partial(replace_file, path, found) if found else partial(set_aside, path)
+        report.add("image", f"the note which image {title(engine, image_id)} was made from: {error.message}", path, fix)
+        return
+    if parent and parent not in configs:
+        report.add("image", f"the parent {parent[7:19]} of {title(engine, image_id)} is not here", path, path.unlink)
+    elif parent and not _may_be_made_from(configs[image_id], configs[Digest(parent)]):
+        found = _made_from(configs, image_id)
+        fix = partial(replace_file, path, found) if found else partial(set_aside, path)
+        report.add("image", f"{title(engine, image_id)} was not made from its parent {parent[7:19]}", path, fix)
+
+
+def _made_from(configs: Configs, image_id: Digest) -> Digest | None:
+    """The image that another one was made from by one step, if exactly one can be: its layers and history say so."""
+    own = configs[image_id]
+    if own is None or not own.history:
+        return None
+    found = [
+        other
+        for other, config in configs.items()
+        if config and config.history == own.history[:-1] and own.diff_ids[: len(config.diff_ids)] == config.diff_ids
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _may_be_made_from(own: ImageConfig | None, parent: ImageConfig | None) -> bool:
+    if own is None or parent is None:
+        return True  # nobody knows
+    return own is not parent and own.diff_ids[: len(parent.diff_ids)] == parent.diff_ids
+
+
+def _check_notes(engine: Engine, report: Report, image_id: Digest, directory: Path) -> None:
+    """lastUpdated, and what the builder notes about files: nothing depends on them."""
+    path = directory / "lastUpdated"
+    if path.exists():
+        try:
+            parse_rfc3339(path.read_bytes().decode())
+        except (ValueError, OSError):
+            sentence = f"the note when {title(engine, image_id)} got its name is damaged"
+            report.add("image", sentence, path, partial(set_aside, path))
+    path = directory / "labctr-files"
+    if path.exists() and not _is_json(path, dict):
+        report.add("image", f"what {title(engine, image_id)} was made of is damaged", path, partial(set_aside, path))
+
+
+def _check_distribution(engine: Engine, report: Report) -> None:
+    """What registries call the layers; all are hints, and are learnt again."""
+    root = engine.distribution.root
+    for path in sorted(root.glob("diffid-by-digest/sha256/*")):
+        if _is_entry(path) and not Digest.match(_text(path)):
+            sentence = f"the diff id of the blob {path.name[:12]} is damaged"
+            report.add("image", sentence, path, partial(set_aside, path))
+    for path in sorted(root.glob("v2metadata-by-diffid/sha256/*")):
+        if _is_entry(path) and not _is_json(path, list):
+            sentence = f"where the layer {path.name[:12]} was is damaged"
+            report.add("image", sentence, path, partial(set_aside, path))
+
+
+def _is_entry(path: Path) -> bool:
+    return Digest.match(f"sha256:{EntryName(path.name)}") is not None
+
+
+def _is_json(path: Path, kind: type) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), kind)
+    except (ValueError, OSError, RecursionError):
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

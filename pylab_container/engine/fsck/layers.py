@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from msgspec import Struct
 
 from pylab_container.engine.fsck.images import Configs, title
-from pylab_container.engine.fsck.report import Report
-from pylab_container.errors import LabError
+from pylab_container.engine.fsck.report import Report, replace_file, set_aside
+from pylab_container.errors import CorruptStore, LabError
 from pylab_container.formats import tar
+from pylab_container.formats.ids import CacheId, Digest
 from pylab_container.formats.image import chain_id
 from pylab_container.store import tarsplit
-from pylab_container.store.layers import CACHE_ID
 from pylab_container.store.layertar import TarReader
+from pylab_container.store.reading import find_id, read_id
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -38,7 +39,7 @@ class _Place(Struct, frozen=True):
 
 def check_layers(engine: Engine, report: Report, configs: Configs) -> None:
     """Check that images have their layers, that layers are needed, and that their records are right."""
-    present = [f"sha256:{entry.name}" for entry in (engine.layers.root / "sha256").iterdir()]
+    present = engine.layers.chains()
     places = _places(configs)
     for image_id, config in configs.items():
         chains = _chains(config.diff_ids) if config else []
@@ -48,12 +49,22 @@ def check_layers(engine: Engine, report: Report, configs: Configs) -> None:
             report.add("image", sentence, _directory(engine, missing))
     # While one config cannot be read, nobody knows which layers it needs.
     orphans = [] if None in configs.values() else _orphans(engine, present, set(places))
-    for chain in orphans:
+    for chain in orphans if not _is_hidden(engine) else ():
         sentence = f"the layer {chain[7:19]} belongs to no image and no container"
         report.add("layer", sentence, _directory(engine, chain), partial(engine.layers.release, [chain], set(places)))
     for chain in present:
         if chain not in orphans:
             _check_record(engine, report, chain, places.get(chain))
+
+
+def _is_hidden(engine: Engine) -> bool:
+    """Whether a container does not say which layer it lies on: it may be any."""
+    for container_id in engine.layers.mounts():
+        try:
+            find_id(engine.layers.root / "mounts" / container_id / "parent", Digest)
+        except CorruptStore:
+            return True
+    return False
 
 
 def _places(configs: Configs) -> dict[str, _Place]:
@@ -70,13 +81,13 @@ def _chains(diff_ids: tuple[str, ...]) -> list[str]:
     return [chain_id(diff_ids[: count + 1]) for count in range(len(diff_ids))]
 
 
-def _orphans(engine: Engine, present: list[str], named: set[str]) -> list[str]:
+def _orphans(engine: Engine, present: Sequence[str], named: set[str]) -> list[str]:
     """The layers that no image, container or lease reaches, children before their parents."""
     needed = set(named)
     roots = {_text(entry / "parent") for entry in (engine.layers.root / "mounts").iterdir()}
     for root in roots | engine.layers.leases.claimed("layer"):
         chain = root
-        while chain and chain not in needed:
+        while Digest.match(chain) and chain not in needed:
             needed.add(chain)
             chain = _text(_directory(engine, chain) / "parent")
     return sorted(set(present) - needed, key=lambda chain: len(list(_below(engine, chain))), reverse=True)
@@ -84,7 +95,7 @@ def _orphans(engine: Engine, present: list[str], named: set[str]) -> list[str]:
 
 def _below(engine: Engine, chain: str) -> Iterator[str]:
     seen = set()
-    while (chain := _text(_directory(engine, chain) / "parent")) and chain not in seen:
+    while Digest.match(chain := _text(_directory(engine, chain) / "parent")) and chain not in seen:
         seen.add(chain)  # a damaged record may lead in a circle
         yield chain
 
@@ -100,21 +111,75 @@ def _check_record(engine: Engine, report: Report, chain: str, place: _Place | No
         report.add("layer", f"the chain id of {name} does not follow from its diff id and its parent", directory, fix)
     elif parent and not _directory(engine, parent).exists():
         report.add("layer", f"{name} lies on the layer {parent[7:19]}, which is not here; {_AGAIN}", directory)
-    if not _text(directory / "size").isdigit():
-        report.add("layer", f"{name} does not say its size", directory / "size", lambda: _write_size(engine, chain))
     if not (directory / "tar-split.json.gz").exists():
         sentence = f"{name} has no tar-split.json.gz: it runs, but its tar cannot be rebuilt; {_AGAIN}"
         report.add("layer", sentence, directory / "tar-split.json.gz")
-    cache_id = _text(directory / "cache-id").strip()
-    if not CACHE_ID.fullmatch(cache_id):
-        report.add("layer", f"{name} does not say in cache-id which directory it has; {_AGAIN}", directory / "cache-id")
+    else:
+        _check_tar_split(report, directory / "tar-split.json.gz", name)
+    _check_place(engine, report, chain, name)
+    if not _text(directory / "size").isdigit():
+        report.add("layer", f"{name} does not say its size", directory / "size", lambda: _write_size(engine, chain))
+
+
+def _check_tar_split(report: Report, path: Path, name: str) -> None:
+    try:
+        tarsplit.size(path)
+    except CorruptStore as error:
+        sentence = f"{error.message}; {name} runs, but its tar cannot be rebuilt; {_AGAIN}"
+        report.add("layer", sentence, path)
+
+
+def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
+    """Whether a layer says which directory it has, and has that alone."""
+    path = _directory(engine, chain) / "cache-id"
+    cache_id = CacheId.match(_text(path).strip())
+    if cache_id is None:
+        sentence = f"{name} does not say in cache-id which directory it has"
     elif not engine.driver.diff_path(cache_id).is_dir():
-        report.add("layer", f"{name} has lost its files; {_AGAIN}", engine.driver.diff_path(cache_id))
+        sentence, path = f"{name} has lost its files", engine.driver.diff_path(cache_id)
+    elif _is_shared(engine, chain, cache_id) and not _has_content(engine, chain, cache_id):
+        sentence = f"{name} names in cache-id the directory of another layer"
+    else:
+        return
+    found = next((one for one in engine.driver.cache_ids() if _has_content(engine, chain, one)), None)
+    if found:
+        own = _directory(engine, chain) / "cache-id"
+        report.add("layer", f"{sentence}; {found[:12]} holds them", path, partial(replace_file, own, found))
+    else:
+        report.add("layer", f"{sentence}; {_AGAIN}", path)
+
+
+def _is_shared(engine: Engine, chain: str, cache_id: CacheId) -> bool:
+    """Whether another record names the directory, too, or the directory lies on others than the layer does."""
+    others = [_directory(engine, other) / "cache-id" for other in engine.layers.chains() if other != chain]
+    others += [engine.layers.root / "mounts" / container_id / "mount-id" for container_id in engine.layers.mounts()]
+    if cache_id in {_text(path).strip() for path in others}:
+        return True
+    try:
+        layers = engine.layers.chain(chain)
+    except CorruptStore:
+        return False  # it is named on its own
+    return engine.driver.name == "overlay2" and len(_lowers(engine, cache_id)) != len(layers) - 1
+
+
+def _lowers(engine: Engine, cache_id: CacheId) -> list[str]:
+    return [one for one in _text(engine.driver.root / cache_id / "lower").split(":") if one]
+
+
+def _has_content(engine: Engine, chain: str, cache_id: CacheId) -> bool:
+    """Whether a directory holds what a layer's tar had."""
+    directory, digest = _directory(engine, chain), hashlib.sha256()
+    try:
+        for piece in tarsplit.assemble(directory / "tar-split.json.gz", engine.driver.diff_path(cache_id)):
+            digest.update(piece)
+    except LabError:
+        return False
+    return f"sha256:{digest.hexdigest()}" == _text(directory / "diff")
 
 
 def _write_record(directory: Path, place: _Place) -> None:
-    (directory / "diff").write_text(place.diff_id)
-    (directory / "parent").unlink(missing_ok=True)
+    replace_file(directory / "diff", place.diff_id)
+    set_aside(directory / "parent")
     if place.parent:
         (directory / "parent").write_text(place.parent)
 
@@ -125,10 +190,11 @@ def _write_record(directory: Path, place: _Place) -> None:
 def check_content(engine: Engine, report: Report) -> None:
     """Rebuild every layer's tar. Without locks, for it takes long: a layer that vanishes meanwhile is no finding."""
     damaged = {finding.path for finding in report.findings if not finding.repaired}
-    for entry in sorted((engine.layers.root / "sha256").iterdir()):
+    for chain in sorted(engine.layers.chains()):
+        entry = _directory(engine, chain)
         # What already has a finding cannot be rebuilt, and is known.
         if not any(path == entry or entry in path.parents for path in damaged):
-            _check_content(engine, report, f"sha256:{entry.name}")
+            _check_content(engine, report, chain)
 
 
 def _check_content(engine: Engine, report: Report, chain: str) -> None:
@@ -167,9 +233,9 @@ def _title(engine: Engine, chain: str) -> str:
 
 def _write_size(engine: Engine, chain: str) -> None:
     directory = _directory(engine, chain)
-    files = engine.driver.diff_path(_text(directory / "cache-id").strip())
+    files = engine.driver.diff_path(read_id(directory / "cache-id", CacheId))
     size = _Content.read(tarsplit.assemble(directory / "tar-split.json.gz", files)).size
-    (directory / "size").write_text(str(size))
+    replace_file(directory / "size", str(size))
 
 
 class _Content(Struct, frozen=True):

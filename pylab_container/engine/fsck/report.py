@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from pylab_container.errors import LabError
 
-Kind = Literal["name", "image", "layer", "directory", "container", "leftover"]
+Kind = Literal["name", "image", "layer", "directory", "container", "network", "volume", "leftover"]
 
 
 class Finding(Struct, frozen=True):
     """One thing that is wrong.
 
-    kind      name, image, layer, directory (of a layer), container, or leftover of a killed command
+    kind      name, image, layer, directory (of a layer), container, network, volume, or leftover of a killed command
     sentence  what is wrong, and where nothing can repair it, what to do
     path      where on disk
     repaired  whether it is right now
@@ -36,9 +36,10 @@ class Report:
         self.findings: list[Finding] = []
 
     @property
-    def misses_layers(self) -> bool:
-        """Whether an image or a layer lacks something: then what seems to be nobody's may be what it lacks."""
-        return any(finding.kind in ("image", "layer") and not finding.repaired for finding in self.findings)
+    def hides_owners(self) -> bool:
+        """Whether an image, a layer or a container is damaged: then what seems to be nobody's may be its own."""
+        kinds = ("image", "layer", "container")
+        return any(finding.kind in kinds and not finding.repaired for finding in self.findings)
 
     def add(self, kind: Kind, sentence: str, path: Path, fix: Callable[[], object] | None = None) -> None:
         """Note a finding. fix mends it; without one nothing can."""
@@ -50,3 +51,20 @@ class Report:
             except (LabError, OSError) as error:
                 sentence = f"{sentence} (the repair failed: {error})"
         self.findings.append(Finding(kind, sentence, path, repaired))
+
+
+def set_aside(path: Path) -> None:
+    """Keep what a repair replaces: the file gets the name "<name>.damaged" beside its place. None is overwritten."""
+    if not path.exists() and not path.is_symlink():
+        return
+    kept, number = path.with_name(f"{path.name}.damaged"), 1
+    while kept.exists() or kept.is_symlink():
+        number += 1
+        kept = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(kept)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a small file anew; what was there is set aside."""
+    set_aside(path)
+    path.write_text(text)

@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 import posixpath
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -29,9 +28,11 @@ from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput, 
 from pylab_container.formats import legacy, tar
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats import reference as references
+from pylab_container.formats.ids import EntryName
 from pylab_container.formats.image import ImageConfig, Json, go_json, sha256
 from pylab_container.formats.manifest import ArchivedImage, Descriptor, Manifest
 from pylab_container.host import linux
+from pylab_container.host.removal import discard_below
 from pylab_container.store import compression
 from pylab_container.store.layers import Layer
 from pylab_container.store.layertar import TarReader
@@ -182,7 +183,7 @@ def write_directory(files: Iterable[_Blob], directory: Path) -> None:
     except OSError as error:
         raise _unwritable(directory, error) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        discard_below(partial.parent, EntryName(partial.name))
 
 
 def write(chunks: Iterable[bytes], output: str | Path | BinaryIO) -> None:

@@ -10,7 +10,7 @@ import builtins
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container.engine import recovery
+from pylab_container.engine.damage import ReportingDamage
 from pylab_container.engine.images.image import DOCKER_VERSION, HistoryEntry, Image, machine_architecture
 from pylab_container.engine.images.turns import Turns
 from pylab_container.errors import (
@@ -30,11 +31,11 @@ from pylab_container.errors import (
     Unreachable,
 )
 from pylab_container.formats import reference as references
-from pylab_container.formats.events import Emit, ImageChanged, PushResult, TransferMessage
+from pylab_container.formats.events import Emit, ImageChanged, PushResult, StoreDamaged, TransferMessage
+from pylab_container.formats.ids import Digest
 from pylab_container.formats.image import ImageConfig, first_config
 from pylab_container.host.files import locked
 from pylab_container.store.images import Tag
-from pylab_container.store.layers import Layer
 from pylab_container.store.leases import Lease
 
 if TYPE_CHECKING:
@@ -391,22 +392,24 @@ class ImageCollection:
         return Image(self._engine, found)
 
     def list(self, name: str | None = None, *, all: bool = False) -> builtins.list[Image]:
-        """The images, the newest first.
+        """The images, the newest first. A damaged one, or one with a damaged layer, is left out and reported.
 
         name  only those of this repository, or with this very name
         all   also the intermediate images that a build made on its way
         """
-        tagged = {name.image_id for name in self._engine.image_store.names()}
+        tagged = {name.image_id for name in self._engine.image_store.shown_names()}
         ids = set(self._engine.image_store.all())
         if name is not None:
             ids = {tag.image_id for tag in self._matching(name)}
         elif not all:
-            parents = {self._engine.image_store.parent(image_id) for image_id in ids}
+            parents = {self._engine.image_store.shown_parent(image_id) for image_id in ids}
             ids = {image_id for image_id in ids if image_id in tagged or image_id not in parents}
         images = []
         for image_id in ids:
-            with contextlib.suppress(ImageNotFound):  # removed meanwhile
-                images.append((self.config(image_id).created_at, image_id))
+            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine):  # removed since
+                config = self.config(image_id)
+                self._engine.layers.chain(config.chain_id)
+                images.append((config.created_at, image_id))
         return [Image(self._engine, image_id) for _, image_id in sorted(images, reverse=True)]
 
     def config(self, image_id: str) -> ImageConfig:
@@ -426,9 +429,11 @@ class ImageCollection:
 
     def ancestors(self, image_id: str) -> Iterator[str]:
         """The image itself, and those that it was built on, as far as they are known here."""
-        while image_id:
+        seen = set[str]()
+        while image_id and image_id not in seen:  # damaged notes may lead in a circle
+            seen.add(image_id)
             yield image_id
-            image_id = self._engine.image_store.parent(image_id)
+            image_id = self._engine.image_store.shown_parent(image_id)
 
     # ---- name and remove ----
 
@@ -469,6 +474,8 @@ class ImageCollection:
             chosen += _left_alone(chosen, names)
             if chosen and len(chosen) < len(names):
                 return [self._untag(reference, image.id) for reference in chosen]
+            if not force:
+                self._check_certain(image)
             if by_id:
                 self._check_removable(image, names, force=force)
             elif not force:
@@ -495,12 +502,14 @@ class ImageCollection:
         else:
             lease.end()
 
-    def _release(self, chains: builtins.list[str], lease: Lease) -> builtins.list[Layer]:
+    def _release(self, chains: Iterable[str], lease: Lease) -> builtins.list[Digest]:
         store = self._engine.image_store
         try:
-            needed = {store.get(image_id).chain_id for image_id in store.all()}
-        except CorruptStore:
-            return []  # nobody knows which layers the damaged image needs; once it is gone, `fsck` finds the rest
+            needed = {chain for image_id in store.all() for chain in store.get(image_id).chain_ids}
+        except CorruptStore as error:
+            # Nobody knows which layers the damaged image needs; once it is removed, `fsck` finds the rest.
+            self._engine.events.emit(StoreDamaged.of(error))
+            return []
         return self._engine.layers.release(chains, needed, lease)
 
     def tell(self, action: str, image_id: str, reference: str = "") -> None:
@@ -537,7 +546,7 @@ class ImageCollection:
         explicit = name.endswith(f":{wanted.tag}") or wanted.digest
         return [
             tag
-            for tag in self._engine.image_store.names()
+            for tag in self._engine.image_store.shown_names()
             if tag.reference.repository == wanted.repository and (not explicit or tag.reference == wanted)
         ]
 
@@ -575,12 +584,34 @@ class ImageCollection:
                 hint=f"labctr rm {record.name}, or take the name away with -f",
             )
 
+    def _check_certain(self, image: Image) -> None:
+        """Raise CorruptStore if a container whose record is damaged may be made of the image."""
+        for container_id, error in self._engine.records.damaged().items():
+            try:
+                parent = self._engine.layers.writable(container_id).parent
+            except CorruptStore:
+                raise error from None
+            with contextlib.suppress(CorruptStore):
+                if parent == image.config.chain_id:
+                    raise error
+
     def _users(self, image: Image) -> builtins.list[ContainerRecord]:
         return [record for record in self._engine.records.all() if record.image == image.id]
 
     def _children(self, image_id: str) -> builtins.list[str]:
+        return [child for child in self._engine.image_store.all() if self._is_child(child, image_id)]
+
+    def _is_child(self, child: str, image_id: str) -> bool:
+        """Whether an image was made from another one; if the note of that is damaged, whether it may have been."""
         store = self._engine.image_store
-        return [child for child in store.all() if store.parent(child) == image_id]
+        try:
+            return store.parent(child) == image_id
+        except CorruptStore as error:
+            self._engine.events.emit(StoreDamaged.of(error))
+        try:
+            return child != image_id and store.get(image_id).chain_id in store.get(child).chain_ids
+        except (CorruptStore, KeyError):
+            return False
 
     def _delete(self, image: Image, lease: Lease, *, prune: bool, force: bool = False) -> builtins.list[Removal]:
         """Delete an image without names, its layers that nobody else needs, and untagged parents.
@@ -591,15 +622,16 @@ class ImageCollection:
         if self._children(image.id) or any(record.pid or not force for record in users):
             return []  # the names are gone, the image stays for those who need it
         store = self._engine.image_store
-        parent, chains = store.parent(image.id), []
+        parent, chains = store.shown_parent(image.id), list[str]()
         with contextlib.suppress(CorruptStore):  # a damaged image can be removed, too
-            chains = [image.config.chain_id]
-            lease.claim("layer", chains[0])  # killed between here and the release, somebody must still know of it
+            if chain := image.config.chain_id:
+                lease.claim("layer", chain)  # killed between here and the release, somebody must still know of it
+                chains = [chain]
         store.remove(image.id)
         self._engine.events.emit(ImageChanged("deleted", image.id))
         removals = [Removal("Deleted", image.id)]
-        removals += [Removal("Deleted", layer.chain_id) for layer in self._release(chains, lease)]
-        tagged = {tag.image_id for tag in store.tags()}
+        removals += [Removal("Deleted", chain) for chain in self._release(chains, lease)]
+        tagged = {tag.image_id for tag in store.names() if not tag.reference.digest}
         if prune and parent and parent in set(store.all()) and parent not in tagged:
             removals += self._delete(Image(self._engine, parent), lease, prune=True)
         return removals

@@ -146,7 +146,7 @@ def _ancestors(image: Image, count: int) -> list[str]:
     ids, current = [], image.id
     for _ in range(count):
         ids.append(current or "<missing>")
-        current = image._engine.image_store.parent(current) if current else ""
+        current = image._engine.image_store.shown_parent(current) if current else ""
     return ids
 
 
@@ -158,7 +158,7 @@ def _inspect(image: Image) -> Json:
         "Id": image.id,
         "RepoTags": image.tags,
         "RepoDigests": image.digests,
-        "Parent": engine.image_store.parent(image.id),
+        "Parent": engine.image_store.shown_parent(image.id),
         "Comment": document.get("comment") or (config.history[-1].get("comment", "") if config.history else ""),
         "Created": config.created,
         "Container": document.get("container", ""),

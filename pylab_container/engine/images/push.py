@@ -21,6 +21,7 @@ from pylab_container.engine.images.transfers import AuthConfig, Teller
 from pylab_container.errors import ImageNotFound, LabError, RegistryFailed
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats.events import Emit, ImageChanged, PushResult
+from pylab_container.formats.ids import Digest
 from pylab_container.formats.image import ImageConfig, sha256
 from pylab_container.formats.manifest import Descriptor, Manifest
 from pylab_container.formats.reference import Reference
@@ -62,7 +63,7 @@ def push(engine: Engine, request: PushRequest) -> list[PushResult]:
         return [push.send(name, image_id) for name, image_id in images]
 
 
-def _images(engine: Engine, request: PushRequest) -> list[tuple[Reference, str]]:
+def _images(engine: Engine, request: PushRequest) -> list[tuple[Reference, Digest]]:
     """The names to push, and the images that they mean."""
     wanted, tags = request.reference, engine.image_store.tags()
     found = [

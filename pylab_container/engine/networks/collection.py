@@ -23,6 +23,7 @@ from pylab_container.engine.networks import endpoints, orphans
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.formats.bridgeoptions import DEFAULT_BRIDGE, bridge_options, check_options
 from pylab_container.formats.events import NetworkAction
+from pylab_container.formats.ids import NetworkId
 from pylab_container.formats.image import Json
 
 if TYPE_CHECKING:
@@ -287,6 +288,12 @@ class NetworkCollection:
             for network in self.list():
                 if network.driver == "bridge":
                     network.bridge.remove()
+
+    def plain_document(self, network_id: NetworkId, name: str) -> Json:
+        """The record of a network of which nothing is known: it has a subnet that no other one has."""
+        document = _document(network_id, name, "bridge", self._engine.now())
+        document["IPAM"]["Config"] = _choose_pools([], self._documents(), enable_ipv6=False)
+        return document | {_FREE_SUBNET: True}
 
     def _documents(self) -> builtins.list[Json]:
         created = self._engine.network_store.all()

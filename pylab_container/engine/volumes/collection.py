@@ -14,9 +14,7 @@ import builtins
 import contextlib
 import json
 import os
-import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,26 +22,30 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from pylab_container.engine.damage import ReportingDamage
 from pylab_container.errors import InUse, InvalidInput, NotFound
 from pylab_container.formats.events import PruneDone, VolumeAction
+from pylab_container.formats.ids import ContainerId, VolumeName
 from pylab_container.formats.image import Json
-from pylab_container.formats.mounts import VOLUME_NAME, invalid_name
+from pylab_container.formats.mounts import invalid_name
+from pylab_container.formats.record_shape import VolumeShape
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.formats.volumeoptions import check_options
 from pylab_container.host.files import locked, write_atomic
+from pylab_container.host.removal import discard_below
+from pylab_container.store.reading import read_document
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.filters import Filters
     from pylab_container.engine.pruning import Pruned
-
-_GENERATED = re.compile(r"[0-9a-f]{64}\Z")
+    from pylab_container.store.records import ContainerRecord
 
 
 class Volume(Struct, frozen=True):
     """One volume. path: where its files are."""
 
-    name: str
+    name: VolumeName
     path: Path
     engine: Engine | None = None
 
@@ -55,7 +57,7 @@ class Volume(Struct, frozen=True):
     @property
     def anonymous(self) -> bool:
         """Whether a container's VOLUME made it, rather than somebody by name."""
-        return bool(_GENERATED.match(self.name))
+        return self.name.is_generated
 
     @property
     def labels(self) -> dict[str, str]:
@@ -82,11 +84,15 @@ class Volume(Struct, frozen=True):
         }
 
     def _description(self) -> Json:
+        """What volume.json says, nothing where there is none. Raises CorruptStore."""
         try:
-            description: Json = json.loads((self.path.parent / "volume.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            return read_document(self.path.parent / "volume.json", VolumeShape)[0]
+        except FileNotFoundError:
             return {}
-        return description
+
+    def check(self) -> None:
+        """Raise CorruptStore if its description is damaged."""
+        self._description()
 
     def remove(self, *, force: bool = False) -> None:
         """Delete it with its files. Raises InUse while a container mounts it; NotFound, but with force."""
@@ -132,10 +138,11 @@ class VolumeCollection:
         except InvalidInput as error:
             raise InvalidInput(f"create {name}: {error.message}", hint=error.hint) from None
         short = "volume name is too short, names should be at least two alphanumeric characters"
-        if len(name) < 2 or not re.fullmatch(VOLUME_NAME, name):
+        valid = VolumeName.match(name)
+        if valid is None or len(name) < 2:
             reason = short if len(name) == 1 else invalid_name(name)
             raise InvalidInput(f"create {name}: {reason}", hint="choose two or more letters, digits, _ . and -")
-        volume = Volume(name, self._root / name / "_data", self._engine)
+        volume = self._volume(valid)
         if not volume.path.is_dir():
             self._root.mkdir(mode=0o711, exist_ok=True)
             volume.path.mkdir(parents=True)
@@ -144,19 +151,34 @@ class VolumeCollection:
                 "Labels": dict(labels) if labels else None,
                 "Options": dict(driver_opts) if driver_opts else None,
             }
-            write_atomic(volume.path.parent / "volume.json", json.dumps(description).encode())
+            self.describe(valid, description)
         self._engine.events.emit(VolumeAction("create", name))  # of one that is there, too, as dockerd 20.10 does
         return volume
 
+    def describe(self, name: VolumeName, description: Mapping[str, Any]) -> None:
+        """Write down what a volume's volume.json says."""
+        write_atomic(self._root / name / "volume.json", json.dumps(description).encode())
+
     def get(self, name: str) -> Volume:
-        """The volume with this name. Raises NotFound."""
-        volume = Volume(name, self._root / name / "_data", self._engine)
-        if not re.fullmatch(VOLUME_NAME, name) or not volume.path.is_dir():
+        """The volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
+        valid = VolumeName.match(name)
+        if valid is None or not (volume := self._volume(valid)).path.is_dir():
             raise NotFound(f"get {name}: no such volume", hint="labctr volume ls lists what there is")
+        volume.check()
         return volume
 
+    def _volume(self, name: VolumeName) -> Volume:
+        return Volume(name, self._root / name / "_data", self._engine)
+
+    def names(self) -> builtins.list[VolumeName]:
+        """The names of all volumes, also of those whose description is damaged, sorted."""
+        if not self._root.is_dir():
+            return []
+        names = filter(None, map(VolumeName.match, os.listdir(self._root)))
+        return sorted(name for name in names if self._volume(name).path.is_dir())
+
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
-        """All volumes, by name.
+        """All volumes, by name. A damaged one is left out and reported (StoreDamaged).
 
         filters  name (part of it), label, label!, dangling (mounted by no container), driver
 
@@ -167,10 +189,11 @@ class VolumeCollection:
         listing.refuse_unknown(filters or {}, ("name", "label", "label!", "dangling", "driver"))
         for text in listing.values(filters or {}, "dangling"):
             listing.truth("dangling", text)  # also where there is nothing to list
-        if not self._root.is_dir():
-            return []
-        names = sorted(entry.name for entry in self._root.iterdir() if (entry / "_data").is_dir())
-        volumes = [Volume(name, self._root / name / "_data", self._engine) for name in names]
+        volumes = []
+        for volume in map(self._volume, self.names()):
+            with ReportingDamage(self._engine):
+                volume.check()
+                volumes.append(volume)
         return [volume for volume in volumes if self._matches(volume, filters or {})]
 
     def _matches(self, volume: Volume, filters: Filters) -> bool:
@@ -187,13 +210,13 @@ class VolumeCollection:
         }
         return all(tests[name](listing.values(filters, name)) for name in filters)
 
-    def users(self, volume: Volume) -> builtins.list[str]:
+    def users(self, volume: Volume) -> builtins.list[ContainerId]:
         """The ids of the containers that mount a volume, running or not."""
-        return [
-            record.id
-            for record in self._engine.records.all()
-            if any(mount["Type"] == "volume" and mount["Name"] == volume.name for mount in record.mounts)
-        ]
+        return _users(volume, self._engine.records.all())
+
+    def _certain_users(self, volume: Volume) -> builtins.list[ContainerId]:
+        """The same before a volume is deleted. Raises CorruptStore while a container's record cannot be read."""
+        return _users(volume, self._engine.records.whole())
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Delete a volume with its files. Raises InUse while a container mounts it; NotFound, but with force."""
@@ -204,7 +227,7 @@ class VolumeCollection:
                 if force:
                     return
                 raise
-            if users := self.users(volume):
+            if users := self._certain_users(volume):
                 raise InUse(
                     f"remove {name}: volume is in use - [{', '.join(users)}]",
                     hint="remove the containers first: labctr rm",
@@ -213,13 +236,17 @@ class VolumeCollection:
             self._engine.events.emit(VolumeAction("destroy", volume.name))
 
     def remove_anonymous(self, mounts: Iterable[Mapping[str, Any]]) -> None:
-        """Delete the volumes that a removed container had of its own and that no other one mounts."""
+        """Delete the volumes that a removed container had of its own and that no other one mounts.
+
+        One stays for a later prune if nobody knows whether another container mounts it, because its own description
+        or another container's record is damaged.
+        """
         with self.lock():
             for mount in mounts:
                 if mount["Type"] == "volume" and mount.get("Anonymous"):
-                    with contextlib.suppress(NotFound):
+                    with contextlib.suppress(NotFound), ReportingDamage(self._engine):
                         volume = self.get(mount["Name"])
-                        if not self.users(volume):
+                        if not self._certain_users(volume):
                             self._delete(volume)
                             self._engine.events.emit(VolumeAction("destroy", volume.name))
 
@@ -228,7 +255,7 @@ class VolumeCollection:
 
         filters  all=true: those with a name too; label, label!
 
-        Raises InvalidInput for a filter that there is not.
+        Raises InvalidInput for a filter that there is not. While a container's record is damaged, none is removed.
         """
         from pylab_container.engine.filters import refuse_unknown, values
         from pylab_container.engine.images.collection import Removal
@@ -240,9 +267,9 @@ class VolumeCollection:
         everything = _truth(values(wanted, "all")) if "all" in wanted else False
         wanted.pop("all", None)
         deleted, freed = [], 0
-        with self.lock():
+        with self.lock(), ReportingDamage(self._engine):
             for volume in self.list(wanted):
-                if (everything or volume.anonymous) and not self.users(volume):
+                if (everything or volume.anonymous) and not self._certain_users(volume):
                     freed += directory_size(str(volume.path))
                     self._delete(volume)  # told by "prune" alone, as in Docker
                     deleted.append(Removal("Deleted", volume.name))
@@ -253,11 +280,19 @@ class VolumeCollection:
         from pylab_container.engine.volumes import mounts as volume_mounts
 
         volume_mounts.detach(volume)  # or what is mounted would be deleted
-        shutil.rmtree(volume.path.parent, ignore_errors=True)
+        discard_below(self._root, volume.name)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while volumes come and go, so that none goes that a new container is about to mount."""
         return locked(self._engine.locks / "volumes")
+
+
+def _users(volume: Volume, records: Iterable[ContainerRecord]) -> list[ContainerId]:
+    return [
+        record.id
+        for record in records
+        if any(mount["Type"] == "volume" and mount["Name"] == volume.name for mount in record.mounts)
+    ]
 
 
 def _truth(values: tuple[str, ...]) -> bool:

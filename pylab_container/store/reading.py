@@ -1,0 +1,80 @@
+"""Reading what the data root says: small files, each of one form. A file of another form is damaged, and is named.
+
+A file that is cut off, that holds other bytes or another file's content, or whose place a directory has taken, raises
+CorruptStore with its path; a missing one raises FileNotFoundError where that may be right. Nothing is believed before
+its form is known: see formats/ids.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from pylab_container.errors import CorruptStore
+from pylab_container.formats.ids import Digest, EntryName
+from pylab_container.formats.image import Json
+
+Identifier = TypeVar("Identifier", bound=EntryName | Digest)
+Shape = TypeVar("Shape")
+
+REMEDY = "labctr system fsck names what is damaged; with --repair it mends what it can"
+"""The hint of every error about a damaged file."""
+
+
+def corrupt(path: Path, reason: str) -> CorruptStore:
+    """The error about a file of the data root that cannot be used."""
+    return CorruptStore(f"{path} is damaged: {reason}", hint=REMEDY, path=path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content. Raises FileNotFoundError; CorruptStore for what is not a file."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise corrupt(path, error.strerror or str(error)) from error
+
+
+def read_text(path: Path) -> str:
+    """The same as UTF-8. Raises FileNotFoundError, CorruptStore."""
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise corrupt(path, "it is not text in UTF-8") from error
+
+
+def read_id(path: Path, kind: type[Identifier]) -> Identifier:
+    """A file that holds one id. Raises CorruptStore, also if it is missing."""
+    try:
+        return kind(read_text(path).strip())
+    except FileNotFoundError as error:
+        raise corrupt(path, "it is missing") from error
+    except ValueError as error:
+        raise corrupt(path, str(error)) from error
+
+
+def find_id(path: Path, kind: type[Identifier]) -> Identifier | None:
+    """The same; None if the file is missing. Raises CorruptStore."""
+    return read_id(path, kind) if path.exists() or path.is_symlink() else None
+
+
+def read_document(path: Path, shape: type[Shape]) -> tuple[Json, Shape]:
+    """A JSON object, and its fields of known types as shape says them. Raises FileNotFoundError, CorruptStore."""
+    try:
+        return checked(json.loads(read_bytes(path)), shape)
+    except (ValueError, RecursionError) as error:
+        raise corrupt(path, str(error)) from error
+
+
+def checked(document: Any, shape: type[Shape]) -> tuple[Json, Shape]:
+    """A document, and its known fields. Raises ValueError where one has another type."""
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    try:
+        return document, msgspec.convert(document, shape)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
