@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pylab_container.errors import LabError
+from pylab_container.formats.events import Event, StoreDamaged
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -129,18 +130,38 @@ def report(error: LabError) -> None:
 
 
 def open_engine(*, recover: bool = True) -> Engine:
-    """The engine on the data root that the command line names; recover as Engine has it."""
+    """The engine on the data root that the command line names.
+
+    recover  clear what killed commands left, and warn of damaged files; commands that look for both do neither
+    """
     from pylab_container.engine import Engine
+    from pylab_container.engine.recovery import clear_abandoned
 
     context = click.get_current_context()
     mirrors, insecure = context.meta.get(_REGISTRIES, (None, None))
-    return Engine(
+    engine = Engine(
         context.find_object(str),
         storage_driver=context.meta.get(_STORAGE_DRIVER),
         registry_mirrors=mirrors,
         insecure_registries=insecure,
-        recover=recover,
+        recover=False,
     )
+    if recover:
+        context.with_resource(engine.events.subscribed(_Warnings()))
+        clear_abandoned(engine)
+    return engine
+
+
+class _Warnings:
+    """One line on standard error for each damaged file that a command leaves out."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StoreDamaged) and event.message not in self._told:
+            self._told.add(event.message)
+            click.echo(f"Warning: {event.sentence()}".encode(errors="surrogateescape"), err=True)
 
 
 def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: type[LabError] | None = None) -> int:

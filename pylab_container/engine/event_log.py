@@ -239,8 +239,20 @@ def _documents(file: BinaryIO) -> Iterator[Json]:
         if not line.endswith(b"\n"):
             file.seek(-len(line), os.SEEK_CUR)
             return
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
+        with contextlib.suppress(ValueError, RecursionError):
+            told = json.loads(line)
+            if _is_event(told):
+                yield told
+
+
+def _is_event(told: Any) -> bool:
+    """Whether a line says what read() relies on: another one is damaged, and passed over."""
+    try:
+        attributes = told["Actor"]["Attributes"]
+        texts = (told["Type"], told["Action"], told["Actor"]["ID"], *attributes, *attributes.values())
+        return isinstance(told["timeNano"], int) and all(isinstance(text, str) for text in texts)
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def matches(told: Json, filters: Filters) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pylab_container.engine.damage import ReportingDamage
 from pylab_container.errors import LabError
 from pylab_container.formats.ids import ContainerId, EntryName
 from pylab_container.formats.image import Json
@@ -96,7 +97,7 @@ def clear_abandoned(engine: Engine) -> None:
 
     names.clear(engine)
     for lease in engine.layers.leases.abandoned():
-        with contextlib.suppress(LabError, OSError):
+        with contextlib.suppress(LabError, OSError), ReportingDamage(engine):
             clear(engine, lease)
     for path, cache_id in engine.layers.abandoned_write_sets():
         with contextlib.suppress(LabError, OSError):

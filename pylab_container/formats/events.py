@@ -78,7 +78,7 @@ class StoreDamaged(Event, frozen=True):
         return cls(error.path, error.message)
 
     def sentence(self) -> str:
-        return f"{self.message}; labctr system fsck says more"
+        return f"{self.message}; labctr system fsck says what to do"
 
 
 class OverlayMounted(Event, frozen=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,24 @@ class NetworkStore:
                 continue
             if document:
                 yield document
+
+    def damaged(self) -> dict[NetworkId, CorruptStore]:
+        """The networks whose records cannot be read, with the reason."""
+        found = {}
+        for network_id in self.ids():
+            try:
+                self.load(network_id)
+            except CorruptStore as error:
+                found[network_id] = error
+        return found
+
+    def mentions(self, network_id: NetworkId, name: str) -> bool:
+        """Whether a record that cannot be read as a whole seems to be that of the network called name."""
+        try:
+            text = self.path(network_id).read_text(errors="replace")
+        except OSError:
+            return False
+        return bool(name) and re.search(rf'"Name":\s*"{re.escape(name)}"', text) is not None
 
     def ids(self) -> list[NetworkId]:
         """The ids that have a file, readable or not, in no order."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.failures import explaining
 from pylab_container.engine.networks import endpoints, orphans
-from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
+from pylab_container.errors import Conflict, Forbidden, InvalidInput, LabError, NotFound
 from pylab_container.formats.bridgeoptions import DEFAULT_BRIDGE, bridge_options, check_options
 from pylab_container.formats.events import NetworkAction
 from pylab_container.formats.ids import NetworkId
@@ -251,13 +251,22 @@ class NetworkCollection:
             raise InvalidInput(f"network {name} is ambiguous ({len(found)} matches found on name)", hint="give its id")
         found = found or [one for one in documents if name and one["Id"].startswith(name)]
         if not found:
-            raise NotFound(f"network {name} not found", hint="labctr network ls lists what there is")
+            raise self._not_found(name)
         if len(found) > 1:
             raise InvalidInput(f'"{name}" is the beginning of {len(found)} network ids', hint="write more digits")
         return Network(self._engine, found[0])
 
+    def _not_found(self, name: str) -> LabError:
+        """The error for a name that no readable network has: a damaged one may have it."""
+        damaged = self._engine.network_store.damaged()
+        for network_id, error in damaged.items():
+            if (name and network_id.startswith(name)) or self._engine.network_store.mentions(network_id, name):
+                return error
+        hint = "; labctr system fsck says which of them are damaged" if damaged else ""
+        return NotFound(f"network {name} not found", hint=f"labctr network ls lists what there is{hint}")
+
     def list(self, filters: Filters | None = None) -> builtins.list[Network]:
-        """All networks, by name.
+        """All networks, by name. A damaged one is left out and reported (StoreDamaged).
 
         filters  name and id (a part of it), driver, scope, type ("custom" or "builtin"), label ("name" or
                  "name=value"), dangling ("true": no container is on it)

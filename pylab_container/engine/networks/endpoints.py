@@ -138,7 +138,14 @@ def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
 
 
 def _find(engine: Engine, name: str, document: Json | None) -> Network:
-    """The network that a container has in its record: by its id where there is one, for names are given anew."""
+    """The network that a container has in its record: by its id where there is one, for names are given again.
+
+    The id of a network that is always there follows from the data root's path, and a data root may have been moved.
+    """
+    from pylab_container.engine.networks.collection import PREDEFINED
+
+    if name in PREDEFINED:
+        return engine.networks.get(name)
     return engine.networks.get(str((document or {}).get("NetworkID") or name))
 
 
@@ -395,7 +402,7 @@ def _remove_from_hosts(engine: Engine, record: ContainerRecord, document: Json) 
 def _change_hosts(engine: Engine, record: ContainerRecord, change: Callable[[str], str]) -> None:
     with engine.network_store.lock_hosts():
         path = engine.records.directory(record.id) / "hosts"
-        rewrite(path, change(path.read_text()))
+        rewrite(path, change(path.read_text(errors="replace")))
 
 
 def _addresses(endpoint: Endpoint) -> list[str]:

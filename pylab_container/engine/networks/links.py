@@ -160,4 +160,4 @@ def _update_hosts(engine: Engine, record: ContainerRecord, alias: str, address: 
     """Give a name another address in a container's hosts file, "" none any more."""
     with engine.network_store.lock_hosts(), contextlib.suppress(FileNotFoundError):
         path = engine.records.directory(record.id) / "hosts"
-        rewrite(path, with_address_of(path.read_text(), alias, address))
+        rewrite(path, with_address_of(path.read_text(errors="replace"), alias, address))
