@@ -104,6 +104,8 @@ class _Links:
 
     def target(self, link: str) -> str:
         """The cache id that a short name leads to; "" for one that is missing or of another form."""
+        if ShortName.match(link) is None:
+            return ""
         try:
             text = os.readlink(self.directory / link)
         except OSError:
