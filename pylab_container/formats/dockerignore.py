@@ -15,15 +15,18 @@ a file decides about it.
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.globs import Glob, Globs, Steps, ignore_steps
 
 _BYTE_ORDER_MARK = "\ufeff"
+_STEPS_TOGETHER = 4096
+"""Patterns are matched in groups of so many characters: a larger automaton costs less time and more memory."""
 
 
 class Pattern(Struct, frozen=True, dict=True):
@@ -33,31 +36,21 @@ class Pattern(Struct, frozen=True, dict=True):
     is_exception: bool
 
     @cached_property
-    def matches(self) -> Callable[[str], bool]:
-        """Whether the pattern names exactly this path; says nothing about its parents."""
-        if self.text.startswith("**") and not _has_special(self.text[2:]):
-            return self._ends_like
-        compiled = re.compile(expression(self.text))
-        return lambda path: compiled.fullmatch(path) is not None
+    def steps(self) -> Steps:
+        """What the text means. Raises InvalidInput where its syntax is wrong."""
+        return ignore_steps(self.text)
 
-    def _ends_like(self, path: str) -> bool:
-        # Docker reads "**name" as "ends in name", also inside a file name; "**/name" wants a whole name.
-        ending = self.text[2:]
-        return path.endswith(ending) or (ending.startswith("/") and path == ending[1:])
+    @cached_property
+    def _glob(self) -> Glob:
+        return Glob(self.steps)
+
+    def matches(self, path: str) -> bool:
+        """Whether the pattern names exactly this path; says nothing about its parents."""
+        return self._glob.matches(path)
 
     def may_match_below(self, directory: str) -> bool:
-        """Whether some path under `directory` could match. True where that is hard to tell."""
-        names = directory.split("/")
-        for wanted, name in zip(self.text.split("/"), names, strict=False):
-            if "**" in wanted or "[^" in wanted:  # both can match a slash
-                return True
-            if not re.fullmatch(expression(wanted), name):
-                return False
-        return True
-
-
-Matches = tuple[bool, ...]
-"""For each pattern, whether it names a path or a directory above it."""
+        """Whether a path in `directory` could match, or the pattern names `directory` or one above it."""
+        return self._glob.may_match_below(directory)
 
 
 class IgnorePatterns:
@@ -93,25 +86,16 @@ class IgnorePatterns:
         The context itself is never excluded.
         """
         path = _clean(path)
-        if path == ".":
-            return False
-        matches: Matches = ()
-        for each in [*_parents(path), path]:
-            matches = self.matches(each, matches)
-        return self.covers(matches)
+        return path != "." and self.covers(path)
 
-    def matches(self, path: str, above: Matches = ()) -> Matches:
-        """What each pattern says of a path, given what it said of the directory above: a walk asks but once."""
-        known = above or (False,) * len(self.patterns)
-        return tuple([seen or pattern.matches(path) for seen, pattern in zip(known, self.patterns, strict=True)])
+    def covers(self, path: str) -> bool:
+        """Whether the last pattern that names a clean path, or a directory above it, is no exception."""
+        last = self._matcher.last(path)
+        return last is not None and not self.patterns[last].is_exception
 
-    def covers(self, matches: Matches) -> bool:
-        """Whether a path with these matches stays out: the last pattern that names it decides."""
-        covered = False
-        for pattern, match in zip(self.patterns, matches, strict=True):
-            if match and pattern.is_exception == covered:
-                covered = not covered
-        return covered
+    @cached_property
+    def _matcher(self) -> _Matcher:
+        return _Matcher([pattern.steps for pattern in self.patterns])
 
     def may_enter(self, directory: str) -> bool:
         """Whether the docker command looks into an excluded `directory` for what a `!` pattern brings back.
@@ -119,7 +103,13 @@ class IgnorePatterns:
         It does where a `!` pattern begins with the directory's own name; a wildcard is not tried.
         """
         start = _clean(directory) + "/"
-        return any(f"{pattern.text}/".startswith(start) for pattern in self.patterns if pattern.is_exception)
+        exceptions = self._sorted_exceptions
+        position = bisect_left(exceptions, start)
+        return position < len(exceptions) and exceptions[position].startswith(start)
+
+    @cached_property
+    def _sorted_exceptions(self) -> list[str]:
+        return sorted(f"{pattern.text}/" for pattern in self.patterns if pattern.is_exception)
 
     def may_contain_exceptions(self, directory: str) -> bool:
         """Whether a walk must enter the excluded `directory` because a `!` pattern may bring back something below it.
@@ -139,76 +129,65 @@ def _pattern(line: str) -> Pattern:
     text = _clean(text)
     if len(text) > 1:
         text = text.removeprefix("/")
-    expression(text)
-    return Pattern(text, is_exception)
+    pattern = Pattern(text, is_exception)
+    pattern.steps  # noqa: B018 (it raises InvalidInput)
+    return pattern
 
 
 def _clean(path: str) -> str:
     """Without doubled slashes, "." and "..", as Go's path.Clean. POSIX lets two leading slashes be; Go does not."""
-    return re.sub("^//+", "/", posixpath.normpath(path))
+    cleaned = posixpath.normpath(path)
+    return "/" + cleaned.lstrip("/") if cleaned.startswith("/") else cleaned
 
 
-def _parents(path: str) -> list[str]:
-    """The directories above, from the top: "a/b/c" has "a" and "a/b"."""
-    return [path[: slash.start()] for slash in re.finditer("/", path)]
+class _Matcher:
+    """Finds the last of many patterns that names a path: those without wildcards in a table, the others in groups."""
+
+    def __init__(self, patterns: Sequence[Steps]) -> None:
+        # Of patterns that say the same, the last decides alone.
+        numbers = {steps: number for number, steps in enumerate(patterns)}
+        literals = {steps: "".join(step.literal for step in steps) for steps in numbers if _is_literal(steps)}
+        self._literals = {text: numbers[steps] for steps, text in literals.items()}
+        self._groups: list[tuple[Globs, list[int]]] = []
+        for group in _grouped(sorted(numbers[steps] for steps in numbers if steps not in literals), patterns):
+            self._groups.append((Globs([patterns[number] for number in group]), group))
+
+    def last(self, path: str) -> int | None:
+        """The highest number of a pattern that names the path or a directory above it."""
+        ends = [position for position, character in enumerate(path) if character == "/"]
+        last = -1
+        if self._literals:
+            last = max(self._literals.get(path[:end], -1) for end in (*ends, len(path)))
+        for globs, numbers in reversed(self._groups):
+            if numbers[-1] > last:
+                last = max(last, _last_in_group(globs, numbers, path))
+        return last if last >= 0 else None
 
 
-def _has_special(text: str) -> bool:
-    return any(character in text for character in "*?[]\\")
+def _last_in_group(globs: Globs, numbers: Sequence[int], path: str) -> int:
+    states, found = globs.start, 0
+    for character in path:
+        if character == "/":
+            found |= states & globs.ends
+        states = globs.after(states, character)
+        if not states:
+            break
+    last = globs.last(found | states)
+    return -1 if last is None else numbers[last]
 
 
-_TOKEN = re.compile(
-    r"""(?P<anywhere>\*\*/?)
-      | (?P<any>\*)
-      | (?P<one>\?)
-      | \[(?P<negated>\^?)(?P<ranges>(?:\\.|[^\]\\])+)\]
-      | \\(?P<escaped>.)
-      | (?P<literal>[^\[\\])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+def _is_literal(steps: Steps) -> bool:
+    return all(step.literal for step in steps)
 
 
-def expression(pattern: str) -> str:
-    """The regular expression that a path must match as a whole. Raises InvalidInput where the syntax is wrong."""
-    built, position = "", 0
-    while position < len(pattern):
-        token = _TOKEN.match(pattern, position)
-        if token is None:
-            what = "\\ at its end" if pattern[position] == "\\" else "[ without a ] that closes it"
-            raise InvalidInput(
-                f'the pattern "{pattern}" has a {what}', hint="put a \\ before a character that is meant literally"
-            )
-        position = token.end()
-        built += _token_expression(token, pattern)
-    return built
-
-
-def _token_expression(token: re.Match[str], pattern: str) -> str:
-    kind = token.lastgroup
-    if kind == "anywhere":
-        return "(.*/)?" if token.end() < len(pattern) else ".*"
-    if kind == "any":
-        return "[^/]*"
-    if kind == "one":
-        return "[^/]"
-    if kind == "ranges":
-        return f"[{token['negated']}{_ranges(token['ranges'], pattern)}]"
-    return re.escape(token[kind or 0])
-
-
-def _ranges(text: str, pattern: str) -> str:
-    """What stands in brackets: characters and ranges of them, each one escaped for re."""
-    character = r"(?:\\(.)|([^\\\-]))"
-    expression, position = "", 0
-    while position < len(text):
-        token = re.compile(f"{character}(?:-{character})?", re.DOTALL).match(text, position)
-        first = token and (token[1] or token[2])
-        last = token and (token[3] or token[4] or first)
-        if not token or not first or not last or last < first:
-            raise InvalidInput(
-                f'the pattern "{pattern}" has a wrong range in [ ]', hint="a range is written [a-z], a literal - is \\-"
-            )
-        expression += f"{re.escape(first)}-{re.escape(last)}"
-        position = token.end()
-    return expression
+def _grouped(numbers: Iterable[int], patterns: Sequence[Steps]) -> Iterator[list[int]]:
+    group: list[int] = []
+    size = 0
+    for number in numbers:
+        if group and size + len(patterns[number]) > _STEPS_TOGETHER:
+            yield group
+            group, size = [], 0
+        group.append(number)
+        size += len(patterns[number]) + 1
+    if group:
+        yield group

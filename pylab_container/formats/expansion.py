@@ -19,12 +19,12 @@ In patterns `*` is any text and `?` any character; brackets mean nothing.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.globs import Glob, Steps, shell_steps
 
 WHITESPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005"
@@ -34,27 +34,52 @@ WHITESPACE = (
 
 _SPECIAL_PARAMETERS = "@*#?-$!"  # POSIX shell, 2.5.2; digits are handled apart
 _END = ""
+MOST_CHARACTERS = 4 << 20
+"""Of values that one instruction may take in: as many as bytes in the largest config of an image."""
+_SHOWN = 200  # characters of a word that an error repeats
 
 
-def expand(word: str, variables: Mapping[str, str], *, escape: str = "\\", unset: set[str] | None = None) -> str:
+class Budget(Struct):
+    """How many characters of values several words may take in together.
+
+    Values that are made of values double with each line: without a limit a short file fills the memory.
+    """
+
+    left: int = MOST_CHARACTERS
+
+
+def expand(
+    word: str,
+    variables: Mapping[str, str],
+    *,
+    escape: str = "\\",
+    unset: set[str] | None = None,
+    budget: Budget | None = None,
+) -> str:
     """`word` with variables put in and quotes taken away. White space stays as it is.
 
     escape  the file's escape character, a backslash or a backtick
     unset   receives the names that were used and are not in `variables`
+    budget  shared with other words; by default the word has MOST_CHARACTERS alone
 
-    Raises InvalidInput for an open quote, a bad substitution and a failed ${V?}.
+    Raises InvalidInput for an open quote, a bad substitution, a failed ${V?}, and where the budget does not suffice.
     """
-    return _Lexer(word, variables, escape=escape, unset=unset).run()[0]
+    return _Lexer(word, variables, escape=escape, unset=unset, budget=budget).run()[0]
 
 
 def expand_words(
-    word: str, variables: Mapping[str, str], *, escape: str = "\\", unset: set[str] | None = None
+    word: str,
+    variables: Mapping[str, str],
+    *,
+    escape: str = "\\",
+    unset: set[str] | None = None,
+    budget: Budget | None = None,
 ) -> list[str]:
     """As expand(), then split at white space outside quotes: a variable's value may give several words.
 
     Words that end up empty vanish, also quoted ones.
     """
-    return _Lexer(word, variables, escape=escape, unset=unset).run()[1]
+    return _Lexer(word, variables, escape=escape, unset=unset, budget=budget).run()[1]
 
 
 def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str] | None = None) -> str:
@@ -73,26 +98,27 @@ def literal_words(text: str, *, keep_quotes: bool = True, keep_escapes: bool = T
 
 
 class _Words(Struct):
-    """Collects characters into words."""
+    """Collects pieces of text into words."""
 
     done: list[str] = field(default_factory=list)
-    current: str = ""
+    current: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
         """Unquoted text: white space ends a word."""
         for character in text:
             if character not in WHITESPACE:
-                self.current += character
+                self.current.append(character)
             elif self.current:
                 self.finish()
 
     def add_quoted(self, text: str) -> None:
-        self.current += text
+        if text:
+            self.current.append(text)
 
     def finish(self) -> list[str]:
         if self.current:
-            self.done.append(self.current)
-            self.current = ""
+            self.done.append("".join(self.current))
+            self.current.clear()
         return self.done
 
 
@@ -106,6 +132,7 @@ class _Lexer:
         *,
         escape: str = "\\",
         unset: set[str] | None = None,
+        budget: Budget | None = None,
         quotes_count: bool = True,
         keep_quotes: bool = False,
         keep_escapes: bool = False,
@@ -120,6 +147,7 @@ class _Lexer:
         self.keep_quotes = keep_quotes
         self.keep_escapes = keep_escapes
         self.keep_unset = keep_unset
+        self.budget = budget or Budget()
 
     def run(self) -> tuple[str, list[str]]:
         """The whole source as one text, and as words."""
@@ -129,7 +157,15 @@ class _Lexer:
             raise self.error("it is nested too deeply") from None
 
     def error(self, reason: str, *, hint: str = "") -> InvalidInput:
-        return InvalidInput(f'cannot expand "{self.source}": {reason}', hint=hint)
+        shown = self.source if len(self.source) <= _SHOWN else f"{self.source[:_SHOWN]}…"
+        return InvalidInput(f'cannot expand "{shown}": {reason}', hint=hint)
+
+    def spend(self, characters: int) -> None:
+        """Count characters of values. Raises InvalidInput."""
+        self.budget.left -= characters
+        if self.budget.left < 0:
+            hint = "put fewer or shorter variables in"
+            raise self.error(f"the variables have more than {MOST_CHARACTERS} characters together", hint=hint)
 
     def peek(self) -> str:
         """The next character, _END after the last."""
@@ -149,11 +185,12 @@ class _Lexer:
             self.keep_escapes = outer
 
     def _until(self, stop: str) -> tuple[str, list[str]]:
-        text, words = "", _Words()
+        text: list[str] = []
+        words = _Words()
         while character := self.peek():
             if character == stop:
                 self.next()
-                return text, words.finish()
+                return "".join(text), words.finish()
             if character == "$":
                 piece = self.dollar()
                 words.add(piece)
@@ -166,10 +203,10 @@ class _Lexer:
             else:
                 piece = self.next()
                 words.add(piece)
-            text += piece
+            text.append(piece)
         if stop:
             raise self.error(f"there is no closing {stop}", hint=f"add the {stop}, or put a {self.escape} before the $")
-        return text, words.finish()
+        return "".join(text), words.finish()
 
     def escaped(self) -> str:
         """The escape with the character it escapes; at the very end it means nothing."""
@@ -187,10 +224,11 @@ class _Lexer:
         text = self.next()
         if self.peek() != "<":
             return text
-        text += self.next()
+        start = self.position
+        self.next()
         while (character := self.peek()) and character in WHITESPACE:
-            text += self.next()
-        return text
+            self.next()
+        return text + self.source[start : self.position]
 
     def single_quoted(self) -> str:
         self.next()
@@ -203,18 +241,18 @@ class _Lexer:
 
     def double_quoted(self) -> str:
         self.next()
-        text = ""
+        text: list[str] = []
         while (character := self.peek()) != '"':
             if character == "$":
-                text += self.dollar()
+                text.append(self.dollar())
             elif character == self.escape:
-                text += self.escaped_in_double_quotes()
+                text.append(self.escaped_in_double_quotes())
             elif character:
-                text += self.next()
+                text.append(self.next())
             else:
                 raise self.error("there is no closing double quote", hint=f'a literal quote is written {self.escape}"')
         self.next()
-        return text
+        return "".join(text)
 
     def escaped_in_double_quotes(self) -> str:
         escape = self.next()
@@ -242,15 +280,17 @@ class _Lexer:
         if first and first in _SPECIAL_PARAMETERS:
             return self.next()
         only_digits = first.isdecimal()
-        name = ""
+        start = self.position
         while (c := self.peek()) and (c.isdecimal() or (not only_digits and (c.isalpha() or c == "_"))):
-            name += self.next()
-        return name
+            self.next()
+        return self.source[start : self.position]
 
     def lookup(self, name: str) -> str | None:
         value = self.variables.get(name)
         if value is None:
             self.unset.add(name)
+        else:
+            self.spend(len(value))
         return value
 
     def braced(self) -> str:
@@ -302,16 +342,11 @@ class _Lexer:
 
     def trimmed(self, value: str, operator: str, pattern: str) -> str:
         longest = pattern.startswith(operator)
-        pattern = pattern[1:] if longest else pattern
+        steps = self.steps(pattern[1:] if longest else pattern)
         if operator == "#":
-            return value[self.prefix_length(value, pattern, longest=longest) :]
-        # The shortest suffix is not what a search from the left finds first: read both backwards.
-        backwards = "".join(reversed(re.findall(r"\\.|.", pattern, re.DOTALL)))
-        return value[: len(value) - self.prefix_length(value[::-1], backwards, longest=longest)]
-
-    def prefix_length(self, value: str, pattern: str, *, longest: bool) -> int:
-        match = self.compiled(pattern, longest=longest).match(value)
-        return match.end() if match else 0
+            return value[_length(Glob(steps).lengths(value), longest=longest) :]
+        # What ends in a match begins with one, read backwards.
+        return value[: len(value) - _length(Glob(steps[::-1]).lengths(value[::-1]), longest=longest)]
 
     def replaced(self, name: str) -> str:
         everywhere = self.peek() == "/"
@@ -323,27 +358,25 @@ class _Lexer:
         if value is None and self.keep_unset:
             return f"${{{name}/{pattern}/{replacement}}}"
         value = value or ""
-        text, end = "", 0
-        for match in self.compiled(pattern, longest=True).finditer(value):
-            if match.end() == match.start() == end > 0:
-                continue  # unlike Python, Go finds no empty match where the last match ended
-            text += value[end : match.start()] + replacement
-            end = match.end()
+        text, done = [], 0
+        for start, end in Glob(self.steps(pattern)).spans(value):
+            self.spend(len(replacement))
+            text += [value[done:start], replacement]
+            done = end
             if not everywhere:
                 break
-        return text + value[end:]
+        return "".join(text) + value[done:]
 
-    def compiled(self, pattern: str, *, longest: bool) -> re.Pattern[str]:
-        expression = ""
-        for token in re.findall(r"\\.|.", pattern, re.DOTALL):
-            if token == "*":
-                expression += ".*" if longest else ".*?"
-            elif token == "?":
-                expression += "."
-            elif len(token) == 1 and token != "\\":
-                expression += re.escape(token)
-            elif token[1:] and token[1:] in "*?\\}/":
-                expression += re.escape(token[1:])
-            else:
-                raise self.error(f'the pattern "{pattern}" has no meaning', hint=r"a \ goes before * ? \ } and / only")
-        return re.compile(expression)
+    def steps(self, pattern: str) -> Steps:
+        """The meaning of a pattern. Raises InvalidInput."""
+        try:
+            return shell_steps(pattern)
+        except InvalidInput as error:
+            raise self.error(error.message, hint=error.hint) from None
+
+
+def _length(lengths: Iterator[int], *, longest: bool) -> int:
+    """The length of the shortest or longest match; 0 for none. lengths come in ascending order."""
+    if not longest:
+        return next(lengths, 0)
+    return max(lengths, default=0)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.formats.dockerfile import Dockerfile, parse_syntax
 from pylab_container.formats.dockerignore import IgnorePatterns
-from pylab_container.formats.expansion import expand, expand_heredoc
+from pylab_container.formats.expansion import Budget, expand, expand_heredoc
 from pylab_container.formats.instructions import Heredoc, Instruction
 from pylab_container.formats.stages import Stage, Stages, find_base
 
@@ -27,6 +27,8 @@ _PREDEFINED = {
 }
 # They are settings for BuildKit's inventory of software, never variables of the file.
 _SETTINGS = {"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
+
+_CHANGING = ("ARG", "ENV", "SHELL", "WORKDIR")
 
 
 class BaseImage(Struct, frozen=True):
@@ -66,17 +68,19 @@ class State(Struct):
 class Step(Struct, frozen=True):
     """An instruction and the state that it meets. An ARG with several names is as many steps.
 
-    image  the image that the stage begins with, at the end of all FROMs
+    image   the image that the stage begins with, at the end of all FROMs
+    budget  of values, for all steps together: beyond it rules take words for ones that cannot be expanded
     """
 
     instruction: Instruction
     stage: Stage
     image: str
     state: State
+    budget: Budget
 
     def expanded(self, word: str) -> str | None:
         """The word with its variables replaced; None where that fails."""
-        return expanded(word, self.state.environment, self.instruction.escape)
+        return expanded(word, self.state.environment, self.instruction.escape, self.budget)
 
 
 class Facts(Struct, frozen=True):
@@ -166,10 +170,10 @@ def _stages(
 def _arguments(
     instructions: Iterable[Instruction], buildargs: Mapping[str, str], platform: Mapping[str, str]
 ) -> dict[str, str]:
-    arguments = dict(platform)
+    arguments, budget = dict(platform), Budget()
     for instruction in instructions:
         for name, default in instruction.pairs():
-            value = default if default is None else expanded(default, arguments, instruction.escape)
+            value = default if default is None else expanded(default, arguments, instruction.escape, budget)
             value = buildargs.get(name, value)
             if value is not None:
                 arguments[name] = value
@@ -185,18 +189,20 @@ def _walk(
 ) -> Iterator[Step]:
     """Each instruction with what is known when its turn comes. A stage comes after the one that it begins with."""
     ended: dict[int, tuple[State, str]] = {}
+    budget = Budget()
     for stage in reached:
         image = images.get(stage.base, BaseImage())
         parent = find_base(stage.base, stages.stages[: stage.index])
         state, name = (_first_state(image), stage.base) if parent is None else ended[parent]
-        state = state.copy()
         triggers = image.triggers if parent is None else ()
         inherited = () if parent is None else stages.stages[parent].instructions
         for trigger_or_own in (*_triggers(stage, triggers, inherited), *stage.instructions):
             for instruction in _one_argument_each(trigger_or_own):
-                step = Step(instruction, stage, name, state.copy())
+                step = Step(instruction, stage, name, state, budget)
                 yield step
-                _apply(step, state, arguments, buildargs)
+                if instruction.keyword in _CHANGING:
+                    state = state.copy()
+                    _apply(step, state, arguments, buildargs)
         ended[stage.index] = state, name
 
 
@@ -246,10 +252,10 @@ def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Ma
                 state.environment[name] = value
 
 
-def expanded(word: str, variables: Mapping[str, str], escape: str) -> str | None:
+def expanded(word: str, variables: Mapping[str, str], escape: str, budget: Budget | None = None) -> str | None:
     """The word with its variables replaced; None where that fails."""
     try:
-        return expand(word, variables, escape=escape)
+        return expand(word, variables, escape=escape, budget=budget)
     except InvalidInput:
         return None
 

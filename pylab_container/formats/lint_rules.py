@@ -259,7 +259,7 @@ def undefined_var(facts: Facts) -> Iterator[Finding]:
     """A variable that nobody defined is empty, without a word: COPY $SOURCE / then copies something else."""
     for step in facts.steps:
         known = step.state.environment
-        for name in sorted(_used_names(step, facts.buildargs) - set(known) - step.state.declared):
+        for name in sorted(_used_names(step, facts.buildargs) - known.keys() - step.state.declared):
             similar = _similar(name, known)
             hint = f"did you mean ${similar}?" if similar else f"define {name} above, with ARG or ENV"
             if step.image not in (_SCRATCH, *facts.images):
@@ -386,7 +386,9 @@ def _exposed(facts: Facts) -> Iterator[tuple[Instruction, str]]:
     for step in facts.steps:
         for argument in step.instruction.arguments if step.instruction.keyword == "EXPOSE" else ():
             try:
-                ports = expand_words(argument, step.state.environment, escape=step.instruction.escape)
+                ports = expand_words(
+                    argument, step.state.environment, escape=step.instruction.escape, budget=step.budget
+                )
             except InvalidInput:
                 continue
             for port in ports:

@@ -132,11 +132,16 @@ def _arguments(
     instructions: Sequence[Instruction], buildargs: Mapping[str, str], platform: Mapping[str, str]
 ) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
+    known, budget = dict(platform), expansion.Budget()
     for instruction in instructions:
         for name, default in instruction.pairs():
-            known = {**platform, **{key: value for key, value in found.items() if value is not None}}
-            value = None if default is None else expansion.expand(default, known, escape=instruction.escape)
-            found[name] = buildargs.get(name, platform.get(name) if value is None else value)
+            value = platform.get(name)
+            if default is not None:
+                value = expansion.expand(default, known, escape=instruction.escape, budget=budget)
+            found[name] = value = buildargs.get(name, value)
+            known.pop(name, None)
+            if value is not None:
+                known[name] = value
     return found
 
 

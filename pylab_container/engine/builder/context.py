@@ -25,7 +25,8 @@ from msgspec import Struct, field
 from pylab_container.engine.containers import filesystem
 from pylab_container.errors import InvalidArchive, InvalidInput
 from pylab_container.formats import tar
-from pylab_container.formats.dockerignore import IgnorePatterns, Matches, expression
+from pylab_container.formats.dockerignore import IgnorePatterns
+from pylab_container.formats.globs import Glob, match_steps
 from pylab_container.host import linux
 from pylab_container.store import compression
 from pylab_container.store.layertar import Extractor, TarReader
@@ -35,6 +36,7 @@ Scratch = Callable[[], AbstractContextManager[Path]]
 
 DOCKERFILE = "Dockerfile"
 _LARGEST_DOCKERFILE = 16 << 20  # one that is larger is no Dockerfile
+_LARGEST_IGNORE_FILE = 1 << 20  # bytes: every file of the context is compared with all of it
 _WILDCARD = re.compile(r"(?s)\\.|([*?\[])")
 
 
@@ -106,9 +108,9 @@ class Filter(Struct, frozen=True):
     keeps_matches: bool = False
     in_whole_context: bool = False
 
-    def keeps(self, matches: Matches) -> bool:
-        """Whether an entry stays for which the patterns gave these answers."""
-        return self.patterns.covers(matches) == self.keeps_matches
+    def keeps(self, path: str) -> bool:
+        """Whether an entry stays. path starts where the patterns start."""
+        return self.patterns.covers(path) == self.keeps_matches
 
     def may_keep_below(self, directory: str) -> bool:
         """Whether something below a directory that does not stay itself may stay. True where that is hard to tell."""
@@ -122,14 +124,12 @@ class Filter(Struct, frozen=True):
 class _Directory(NamedTuple):
     """A directory still to be walked.
 
-    states   what each filter's patterns said of it
     skipped  it and those above that no filter kept: they come along if something below them does
     """
 
     path: str
     inside: str
     name: str
-    states: tuple[Matches, ...]
     skipped: tuple[Entry, ...]
 
 
@@ -174,7 +174,7 @@ class BuildContext:
         word = word.removeprefix("/").removeprefix("./")
         if not has_wildcards(word):
             return [self._found(word)]
-        names = self._glob("", word.rstrip("/").split("/"))
+        names = self._glob("", [Glob(match_steps(each)) for each in word.rstrip("/").split("/")])
         return [self._found(name) for name in names if not self._is_excluded(name)]
 
     def walk(self, found: Found, filters: Sequence[Filter] = ()) -> Iterator[Entry]:
@@ -189,10 +189,9 @@ class BuildContext:
             return
         if self.ignored.patterns:
             filters = [Filter(self.ignored, in_whole_context=True), *filters]
-        states = tuple(_matches_above(each, found.inside) for each in filters)
         names: dict[tuple[int, int], str] = {}
         told: set[str] = set()
-        waiting = [_Directory(found.entry.path, found.inside, "", states, ())]
+        waiting = [_Directory(found.entry.path, found.inside, "", ())]
         while waiting:
             directory = waiting.pop()
             below = []
@@ -219,13 +218,13 @@ class BuildContext:
                 continue
             entry = Entry.of(prefix + each.name, each.path, status)
             inside = posixpath.join(directory.inside, each.name) if filters else ""
-            states, kept, enter, ignored = _judge(filters, directory.states, inside, entry.name)
+            kept, enter, ignored = _judge(filters, inside, entry.name)
             if stat.S_ISDIR(mode):
                 nested = None
                 if enter:
                     inside = inside or posixpath.join(directory.inside, each.name)
                     skipped = () if kept else (*directory.skipped, _implied(entry) if ignored else entry)
-                    nested = _Directory(each.path, inside, entry.name, states, skipped)
+                    nested = _Directory(each.path, inside, entry.name, skipped)
                 yield entry, nested, kept
             elif kept:
                 self._complete(entry, status, names)
@@ -279,16 +278,15 @@ class BuildContext:
             inside = path[len(self.directory.rstrip("/")) + 1 :]
             return inside, Entry.of("", path, os.fstat(found))
 
-    def _glob(self, inside: str, components: Sequence[str]) -> Iterator[str]:
+    def _glob(self, inside: str, components: Sequence[Glob]) -> Iterator[str]:
         """The paths that match, component by component: a * does not match a slash (Go's filepath.Match)."""
         first, *rest = components
-        matches = _component(first).fullmatch
         try:
             entries = _sorted(os.path.join(self.directory, inside))
         except OSError:
             return
         for entry in entries:
-            if not matches(entry.name):
+            if not first.matches(entry.name):
                 continue
             path = posixpath.join(inside, entry.name)
             if not rest:
@@ -302,45 +300,22 @@ def has_wildcards(word: str) -> bool:
     return any(match[1] for match in _WILDCARD.finditer(word))
 
 
-def _judge(
-    filters: Sequence[Filter], above: tuple[Matches, ...], inside: str, name: str
-) -> tuple[tuple[Matches, ...], bool, bool, bool]:
-    """What the filters say of an entry: their states, whether it is kept, may be entered, and .dockerignore has it."""
-    if not filters:
-        return (), True, True, False
-    states = []
+def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, bool, bool]:
+    """What the filters say of an entry: whether it is kept, may be entered, and .dockerignore has it."""
     kept = enter = True
     ignored = False
-    for each, state in zip(filters, above, strict=True):
+    for each in filters:
         path = inside if each.in_whole_context else name
-        matches = each.patterns.matches(path, state)
-        states.append(matches)
-        if not each.keeps(matches):
+        if not each.keeps(path):
             kept = False
             ignored = ignored or each.in_whole_context
             enter = enter and each.may_keep_below(path)
-    return tuple(states), kept, enter, ignored
-
-
-def _matches_above(each: Filter, inside: str) -> Matches:
-    """What a filter's patterns say of the source itself."""
-    matches: Matches = ()
-    if each.in_whole_context and inside:
-        parts = inside.split("/")
-        for count in range(len(parts)):
-            matches = each.patterns.matches("/".join(parts[: count + 1]), matches)
-    return matches
+    return kept, enter, ignored
 
 
 def _implied(entry: Entry) -> Entry:
     """A directory that is only there because something below it is: its own mode and time stay out of the context."""
     return Entry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
-
-
-def _component(pattern: str) -> re.Pattern[str]:
-    """One component of a pattern of Go's filepath.Match as a regular expression. Raises InvalidInput."""
-    stars_mean_one = re.sub(r"(?s)(\\.)|\*+", lambda match: match[1] or "*", pattern)
-    return re.compile(expression(stars_mean_one), re.DOTALL)
 
 
 def _sorted(directory: str) -> list[os.DirEntry[str]]:
@@ -518,10 +493,14 @@ def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnoreP
             if fd is None:
                 continue
             try:
-                with open(fd, encoding="utf-8", errors="surrogateescape", closefd=False) as file:
-                    return IgnorePatterns.parse(file.read())
+                with open(fd, "rb", closefd=False) as file:
+                    text = file.read(_LARGEST_IGNORE_FILE + 1)
             except OSError as error:
                 raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="is it a file?") from error
+        if len(text) > _LARGEST_IGNORE_FILE:
+            hint = "write fewer patterns: a directory's name stands for all that is in it"
+            raise InvalidInput(f"{name} is larger than {_LARGEST_IGNORE_FILE} bytes", hint=hint)
+        return IgnorePatterns.parse(text.decode(errors="surrogateescape"))
     return IgnorePatterns(())
 
 

@@ -62,9 +62,10 @@ def translate(
     _refuse(instruction)
     words, script = _command(made, instruction)
     mounts, told = [], []
+    expand = made.expander(instruction)
     for key, value in instruction.flags:
         if key == "mount" and value is not None:
-            mount = parse_mount(value, lambda word: made.expand(word, instruction))
+            mount = parse_mount(value, expand)
             files = build.files_of(mount.stage, scope, stage) if mount.stage or mount.kind == "bind" else None
             target = posixpath.join(made.config.get("WorkingDir") or "/", mount.target)
             mounts.append((mount, posixpath.normpath(target), files))

@@ -196,6 +196,7 @@ class StageBuilder:
                 self._build.cache.began(base, image.id)
             self._made = StageImage(config, image_id=image.id, image=held)
         self._made.given = self._build.proxies
+        self._made.check = self._build.check_stopped
         config = self._made.config
         if not any(entry.startswith("PATH=") for entry in config["Env"] or ()):
             config["Env"] = [*(config["Env"] or ()), launch.DEFAULT_PATH]
@@ -220,7 +221,7 @@ class StageBuilder:
         made = self._made
         if made.unknown:
             raise NotMade
-        *patterns, last = (made.expand(word, instruction) for word in instruction.arguments)
+        *patterns, last = made.expand_all(instruction.arguments, instruction)
         documents = [instruction.heredoc_for(argument) for argument in instruction.arguments[:-1]]
         if instruction.keyword == "COPY" and any(is_url(pattern) for pattern in patterns):
             raise InvalidInput("source can't be a URL for COPY", hint="write ADD")
@@ -254,12 +255,13 @@ class StageBuilder:
         return Step(told, lambda: self._changed(change, linked=options.link), sources.fingerprints)
 
     def _copy_options(self, instruction: Instruction) -> copying.CopyOptions:
-        flags = dict(self._flags(instruction))
+        given = list(self._flags(instruction))
+        flags = dict(given)
         return copying.CopyOptions(
             owner=flags.get("chown", ""),
             mode=flags.get("chmod", ""),
             parents=flags.get("parents") == "true",
-            exclude=tuple(value for name, value in self._flags(instruction) if name == "exclude"),
+            exclude=tuple(value for name, value in given if name == "exclude"),
             unpack=instruction.keyword == "ADD" and flags.get("unpack") != "false",
             unpack_downloads=flags.get("unpack") == "true",
             link=flags.get("link") == "true",
@@ -267,8 +269,9 @@ class StageBuilder:
         )
 
     def _flags(self, instruction: Instruction) -> Iterator[tuple[str, str]]:
+        expand = self._made.expander(instruction)
         for name, value in instruction.flags:
-            yield name, "true" if value is None else self._made.expand(value, instruction)
+            yield name, "true" if value is None else expand(value)
 
     def _content(self, document: Heredoc) -> bytes:
         text = expansion.expand_heredoc(document.text, self._made.variables) if document.expand else document.text

@@ -7,7 +7,7 @@ The builder carries these out between its RUNs and COPYs; `commit --change` and
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
@@ -37,6 +37,7 @@ class Configuration(Struct):
     arguments: dict[str, str | None] = field(default_factory=dict)
     has_command: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], object] = lambda: None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -61,8 +62,22 @@ class Configuration(Struct):
         return [*self.shell, *instruction.arguments[:1]]
 
     def expand(self, word: str, instruction: Instruction) -> str:
-        """A word with its variables replaced and without its quotes."""
-        return expansion.expand(word, self.variables, escape=instruction.escape)
+        """A word with its variables replaced and without its quotes. Raises InvalidInput."""
+        return self.expander(instruction)(word)
+
+    def expand_all(self, words: Iterable[str], instruction: Instruction) -> list[str]:
+        """The same for several words. Raises InvalidInput."""
+        return list(map(self.expander(instruction), words))
+
+    def expander(self, instruction: Instruction) -> Callable[[str], str]:
+        """Expands the words of one instruction, which share a budget."""
+        variables, budget = self.variables, expansion.Budget()
+
+        def expand(word: str) -> str:
+            self.check()
+            return expansion.expand(word, variables, escape=instruction.escape, budget=budget)
+
+        return expand
 
     def add(self, name: str, entries: Json) -> None:
         """Put entries into the field name, which is a mapping."""
@@ -143,17 +158,18 @@ def _workdir(target: Configuration, instruction: Instruction) -> str:
 
 
 def _expose(target: Configuration, instruction: Instruction) -> str:
+    variables, budget = target.variables, expansion.Budget()
     words = [
         word
         for argument in instruction.arguments
-        for word in expansion.expand_words(argument, target.variables, escape=instruction.escape)
+        for word in expansion.expand_words(argument, variables, escape=instruction.escape, budget=budget)
     ]
     target.add("ExposedPorts", {port: {} for word in words for port in exposed_ports(word)})
     return f"EXPOSE {' '.join(sorted(words))}"
 
 
 def _volume(target: Configuration, instruction: Instruction) -> str:
-    paths = [target.expand(word, instruction).strip() for word in instruction.arguments]
+    paths = [path.strip() for path in target.expand_all(instruction.arguments, instruction)]
     if not all(paths):
         raise InvalidInput("VOLUME specified can not be an empty string", hint="a variable has no value")
     target.add("Volumes", {path: {} for path in paths})
@@ -221,7 +237,5 @@ INSTRUCTIONS: Mapping[str, Callable[[Configuration, Instruction], str]] = {
 
 
 def _pairs(target: Configuration, instruction: Instruction) -> list[tuple[str, str]]:
-    return [
-        (target.expand(name, instruction), target.expand(value or "", instruction))
-        for name, value in instruction.pairs()
-    ]
+    words = target.expand_all([word or "" for pair in instruction.pairs() for word in pair], instruction)
+    return list(zip(words[::2], words[1::2], strict=True))
