@@ -6,7 +6,6 @@ import contextlib
 import csv
 import functools
 import io
-import ipaddress
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.entries import pair
 from pylab_container.cli.transfer_output import Display
 from pylab_container.errors import BuildFailed, InvalidInput, LabError
+from pylab_container.formats.address import parse_ip
 from pylab_container.formats.events import ignore
 from pylab_container.formats.reference import parse_tag
 
@@ -249,7 +249,7 @@ def _host(text: str) -> str:
     if not (name and separator):
         raise InvalidInput(f'bad format for add-host: "{text}"', hint="write NAME:ADDRESS, as db:10.0.0.2")
     try:
-        return f"{name}:{ipaddress.ip_address(address.strip('[]'))}"
+        return f"{name}:{parse_ip(address.strip('[]'))}"
     except ValueError:
         raise InvalidInput(f'invalid IP address in add-host: "{address}"', hint="write NAME:ADDRESS") from None
 

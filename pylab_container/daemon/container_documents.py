@@ -77,13 +77,13 @@ def _config(config: Json) -> Json:
 def _named(settings: Json, attributes: Json, version: Version) -> Json:
     """An EndpointSettings; its own names, those that nobody asked for, are Aliases until 1.44, and DNSNames.
 
-    What came later is a list, as the description of these versions has it, even where dockerd says null.
+    Both are null where they are empty, as dockerd has them.
     """
     document = _endpoint(settings)
     own, aliases = (attributes["Id"][:12], attributes["Config"].get("Hostname")), document["Aliases"] or []
-    document["DNSNames"] = list(dict.fromkeys([attributes["Name"].removeprefix("/"), *aliases])) if aliases else []
+    document["DNSNames"] = list(dict.fromkeys([attributes["Name"].removeprefix("/"), *aliases])) if aliases else None
     if version >= (1, 45):
-        document["Aliases"] = [alias for alias in aliases if alias not in own]
+        document["Aliases"] = [alias for alias in aliases if alias not in own] or None
     return document
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pylab_container.formats.visible import check_line
+
 NAME_SERVER = "127.0.0.11"
 """Where a container on networks of users finds ours, on its own loopback."""
 
@@ -28,12 +30,17 @@ def hosts_file(hostname: str, addresses: Iterable[str] = (), *, extra: Iterable[
         *((other, name) for name, other in extra),
         *((address, hostname) for address in addresses),
     ]
-    return "".join(f"{number}\t{names}\n" for number, names in lines)
+    return "".join(hosts_line(number, names) for number, names in lines)
+
+
+def hosts_line(address: str, names: str) -> str:
+    """Raises InvalidInput for names that would be several lines."""
+    return f"{check_line(address, 'address')}\t{check_line(names, 'host name')}\n"
 
 
 def with_address(text: str, address: str, hostname: str) -> str:
     """A hosts file in which the container has one address more."""
-    return f"{text}{address}\t{hostname}\n"
+    return text + hosts_line(address, hostname)
 
 
 def without_address(text: str, address: str) -> str:
@@ -82,7 +89,7 @@ def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], option
     lines = [f"search {' '.join(domains)}"] if domains and list(domains) != ["."] else []
     lines += [f"nameserver {server}" for server in servers or nameservers(text)]
     lines += [f"options {' '.join(words)}"] if words else []
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{check_line(line, 'DNS setting')}\n" for line in lines)
 
 
 def served_resolv_conf(text: str) -> str:

@@ -14,9 +14,12 @@ from typing import Any
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import blockio, sizes
+from pylab_container.formats.address import parse_ip
 from pylab_container.formats.bundle import MASKED_PATHS, READONLY_PATHS, capability_names
+from pylab_container.formats.golang import quoted
 from pylab_container.formats.logdriver import log_config
 from pylab_container.formats.mounts import parse_mount, parse_tmpfs, parse_volumes
+from pylab_container.formats.visible import check_line, visible
 
 Json = dict[str, Any]
 Options = Mapping[str, Any]
@@ -123,8 +126,8 @@ def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -
         "CgroupnsMode": _mode("CGROUP", options.get("cgroupns"), ("host", "private"), container=False) or "host",
         "DeviceCgroupRules": [_device_rule(text) for text in options.get("device_cgroup_rules") or ()] or None,
         "Dns": [_address(text, "dns") for text in options.get("dns") or ()],
-        "DnsOptions": list(options.get("dns_opt") or ()),
-        "DnsSearch": list(options.get("dns_search") or ()),
+        "DnsOptions": [check_line(text, "DNS option") for text in options.get("dns_opt") or ()],
+        "DnsSearch": [check_line(text, "DNS search domain") for text in options.get("dns_search") or ()],
         "ExtraHosts": extra_hosts(options.get("extra_hosts") or ()) or None,
         "GroupAdd": [str(group) for group in options.get("group_add") or ()] or None,
         "Links": _links(options),
@@ -435,7 +438,8 @@ def extra_hosts(entries: Mapping[str, str] | Sequence[str]) -> list[str]:
     for text in texts:
         name, colon, address = text.partition(":")
         if not name or not colon:
-            raise InvalidInput(f'bad format for add-host: "{text}"', hint="write --add-host NAME:ADDRESS")
+            raise InvalidInput(f"bad format for add-host: {quoted(text)}", hint="write --add-host NAME:ADDRESS")
+        check_line(name, "host name in add-host")
         if address != "host-gateway":
             _address(address.strip("[]"), "add-host")
     return texts
@@ -452,16 +456,14 @@ def _links(options: Options) -> list[str] | None:
 
 def parse_address(text: str, version: int | None = None) -> str:
     """An IPv4 or IPv6 address, or one of this version alone. Raises InvalidInput."""
-    import ipaddress  # slow to import, and seldom needed
-
     try:
-        address = ipaddress.ip_address(text)
+        address = parse_ip(text)
     except ValueError:
         address = None
     is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
     if address is None or is_mapped or version not in (None, address.version):
         kind = f"IPv{version}" if version else "IP"
-        raise InvalidInput(f"invalid {kind} address: {text}", hint="such as 10.0.0.1, or fd00::1") from None
+        raise InvalidInput(f"invalid {kind} address: {visible(text)}", hint="such as 10.0.0.1, or fd00::1") from None
     return str(address)
 
 
@@ -473,14 +475,13 @@ def parse_mac(text: str) -> str:
 
 
 def _address(text: str, option: str) -> str:
-    import ipaddress  # slow to import, and seldom needed
-
     try:
-        ipaddress.ip_address(text)
+        parse_ip(text)
     except ValueError:
         kind = "an IP address in add-host" if option == "add-host" else "ip address"
         raise InvalidInput(
-            f'invalid {kind}: "{text}"' if option == "add-host" else f"{text} is not an {kind}", hint="such as 10.0.0.1"
+            f"invalid {kind}: {quoted(text)}" if option == "add-host" else f"{visible(text)} is not an {kind}",
+            hint="such as 10.0.0.1",
         ) from None
     return text
 

@@ -12,10 +12,12 @@ import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.visible import check_line
 
 
 def parse_link(text: str) -> tuple[str, str]:
     """(name, alias) of "NAME[:ALIAS]", or of "/name:/container/alias" as inspect shows it. Raises InvalidInput."""
+    check_line(text, "link")
     if not text:
         raise InvalidInput("empty string specified for links", hint="write --link NAME[:ALIAS]")
     name, colon, alias = text.partition(":")

@@ -21,6 +21,8 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.address import parse_ip
+from pylab_container.formats.visible import visible
 
 Exposed = dict[str, dict[str, str]]
 Bindings = dict[str, list[dict[str, str]]]
@@ -148,12 +150,12 @@ def _split(text: str, spec: str) -> tuple[str, str, str]:
 def _checked_address(address: str) -> str:
     if not address:
         return ""
-    import ipaddress  # late: most containers need no address
-
     try:
-        return str(ipaddress.ip_address(address))
+        return str(parse_ip(address))
     except ValueError:
-        raise InvalidInput(f"Invalid ip address: {address}", hint="write an address of the host, not a name") from None
+        raise InvalidInput(
+            f"Invalid ip address: {visible(address)}", hint="write an address of the host, not a name"
+        ) from None
 
 
 def _range(text: str, spec: str, *, what: str) -> PortRange:

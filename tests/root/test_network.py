@@ -18,7 +18,8 @@ import pytest
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.formats.events import Event, NetworkChanged
 from pylab_container.runtime.network import Bridge
-from tests.support.network import inside, ip, ip_inside
+from pylab_container.runtime.network.netlink import Netlink
+from tests.support.network import advertise, advertisements, inside, ip, ip_inside
 from tests.support.waiting import PATIENCE, eventually
 
 NAME = "labctr_test"
@@ -260,6 +261,7 @@ def test_flushed_rules_come_back_with_the_next_container(bridge: Bridge, contain
 
 def test_a_bridge_that_a_crash_left_half_made_is_finished(bridge: Bridge, containers: Containers) -> None:
     command("ip", "link", "add", NAME, "type", "bridge")
+    command("ip", "link", "set", NAME, "alias", "network of every data root")
     assert bridge.endpoints() == []
     assert bridge.connect("a", containers.start()).address == "10.213.0.2"
 
@@ -274,13 +276,15 @@ def test_the_subnet_of_an_existing_bridge_counts(bridge: Bridge, tmp_path: Path,
 def test_an_interface_of_the_same_name_is_left_alone(bridge: Bridge, containers: Containers) -> None:
     command("ip", "link", "add", NAME, "type", "veth", "peer", "name", "labctr_peer")
     try:
-        with pytest.raises(Conflict, match="no bridge"):
+        with pytest.raises(Conflict, match="existing interface labctr_test is not a bridge"):
             bridge.connect("a", containers.start())
     finally:
         command("ip", "link", "del", NAME)
 
 
-@pytest.mark.parametrize("name", ["", "9lives", "with space", "a" * 16, "semi;colon", "../up"])
+@pytest.mark.parametrize(
+    "name", ["", "9lives", "with space", "a" * 16, "semi;colon", "../up", "all", "default", "labctr_ports_a"]
+)
 def test_a_name_that_no_interface_can_have_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput):
         Bridge(name, run_root=tmp_path)
@@ -290,6 +294,212 @@ def test_a_name_that_no_interface_can_have_is_refused(tmp_path: Path, name: str)
 def test_a_subnet_that_cannot_be_one_is_refused(tmp_path: Path, subnet: str) -> None:
     with pytest.raises(InvalidInput):
         Bridge(NAME, run_root=tmp_path, subnet=subnet)
+
+
+# -- bridges of others --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """A bridge that another program made, with an address."""
+    name = "labtestbr"
+    command("ip", "link", "add", name, "type", "bridge")
+    command("ip", "address", "add", "10.214.0.1/24", "dev", name)
+    yield name
+    command("ip", "link", "del", name)
+
+
+def settings(*interfaces: str) -> dict[Path, str]:
+    """What interfaces have below /proc/sys/net, as far as a network may want it changed."""
+    names = "accept_ra accept_redirects disable_ipv6 forwarding route_localnet".split()
+    paths = [Path("/proc/sys/net", f, "conf", i, n) for f in ("ipv4", "ipv6") for i in interfaces for n in names]
+    return {path: path.read_text().strip() for path in paths if path.exists()}
+
+
+@pytest.mark.parametrize("subnet", ["10.214.0.0/24", "10.215.0.0/24"], ids=["its own subnet", "another subnet"])
+def test_a_bridge_of_others_is_used_and_left_as_it_was(
+    foreign: str, tmp_path: Path, containers: Containers, subnet: str
+) -> None:
+    made = Bridge(foreign, run_root=tmp_path, subnet=subnet, owner=str(tmp_path))
+    before = ip("address", "show", foreign)[0]["addr_info"], settings(foreign), ip("link", "show", foreign)[0]["mtu"]
+    pid = containers.start()
+    assert made.connect("a", pid).gateway == subnet.replace(".0/24", ".1")
+    assert command("nsenter", f"--net=/proc/{pid}/ns/net", "busybox", "ping", "-c", "1", "-W", "20", "10.214.0.1")
+    with pytest.raises(InUse):
+        made.remove()
+    made.disconnect("a")
+    made.remove()
+    (link,) = ip("address", "show", foreign)
+    four = [one for one in link["addr_info"] if one["family"] == "inet"]
+    assert (four, settings(foreign), link["mtu"], link.get("ifalias")) == (*before, None)
+    assert foreign not in command("nft", "list", "tables")
+
+
+def test_a_bridge_that_appears_during_creation_is_not_claimed(
+    foreign: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Bridge(foreign, run_root=tmp_path, subnet="10.216.0.0/24", owner=str(tmp_path))
+    answers = iter([None, None])  # what _find() and _create() saw, before another program made the bridge
+    present = Netlink.link
+    monkeypatch.setattr(Netlink, "link", lambda self, name: next(answers, present(self, name)))
+    with pytest.raises(RuntimeFailed, match="File exists"):
+        made.ensure()
+    made.remove()
+    assert "ifalias" not in ip("link", "show", foreign)[0]
+
+
+def test_the_default_bridge_is_left_if_another_program_made_it(foreign: str, tmp_path: Path) -> None:
+    made = Bridge(foreign, run_root=tmp_path)
+    assert str(made.ensure()) == "10.214.0.0/24"
+    made.remove()
+    assert ip("link", "show", foreign)
+
+
+@pytest.mark.parametrize("interface", ["lo", "labtestpeer"])
+def test_an_interface_that_is_no_bridge_survives_every_removal(tmp_path: Path, interface: str) -> None:
+    command("ip", "link", "add", "labtestpeer", "type", "veth", "peer", "name", "labtestother")
+    try:
+        made = Bridge(interface, run_root=tmp_path, subnet=SUBNET, owner=str(tmp_path))
+        for use in (made.ensure, made.refuse_foreign):
+            with pytest.raises(Conflict, match=f"existing interface {interface} is not a bridge"):
+                use()
+        made.remove()
+        assert ip("link", "show", interface)
+    finally:
+        command("ip", "link", "del", "labtestpeer")
+
+
+def test_a_table_of_the_hosts_rules_is_not_replaced(tmp_path: Path) -> None:
+    command("nft", "add table inet filter; add chain inet filter input")
+    made = Bridge("filter", run_root=tmp_path, subnet=SUBNET, owner=str(tmp_path))
+    try:
+        made.ensure()
+        assert "chain input" in command("nft", "list", "table", "inet", "filter")
+        made.remove()
+        assert "chain input" in command("nft", "list", "table", "inet", "filter")
+    finally:
+        command("nft", "delete", "table", "inet", "filter")
+    assert not [link for link in ip("link") if link["ifname"] == "filter"]
+
+
+def test_a_bridge_whose_record_has_a_long_path_is_removed(tmp_path: Path) -> None:
+    made = Bridge(NAME, run_root=tmp_path, subnet=SUBNET, owner=f"/{'x' * 300}")
+    made.ensure()
+    other = Bridge(NAME, run_root=tmp_path, subnet=SUBNET, owner=f"/{'y' * 300}")
+    with pytest.raises(Conflict, match="is another network's"):
+        other.ensure()
+    other.remove()
+    assert remains()
+    made.remove()
+    assert remains() == []
+
+
+# -- IPv6 routers -------------------------------------------------------------------------------
+
+PREFIX = "2001:db8:bad::"
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[Bridge]:
+    """A bridge with IPv6 on a host that forwards no IPv6 yet."""
+    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("0")
+    made = Bridge(NAME, run_root=tmp_path, subnet=SUBNET, subnet6="fd00:213::/64")
+    yield made
+    for endpoint in made.endpoints():
+        made.disconnect(endpoint.container_id)
+    made.remove()
+
+
+def taken_from_router() -> list[str]:
+    """Addresses and routes of this network namespace that come from an advertisement of advertise()."""
+    addresses = [one["local"] for link in ip("-6", "address") for one in link["addr_info"]]
+    return [
+        *(one for one in addresses if one.startswith(PREFIX[:-1])),
+        *(r["dst"] for r in ip("-6", "route") if "bad" in str(r)),
+    ]
+
+
+def receive(pid: int, sender: str, receiver: str) -> None:
+    """Let a router advertise itself, until the receiver has dealt with it: it has got the next one, too."""
+    enough = advertisements(receiver) + 2
+
+    def is_received() -> bool:
+        advertise(pid, sender, PREFIX)  # a frame is lost as long as an interface waits for its carrier
+        return advertisements(receiver) >= enough
+
+    eventually(is_received)
+
+
+@pytest.mark.parametrize("internal", [False, True])
+def test_a_container_is_no_router_for_the_host(silent: Bridge, containers: Containers, internal: bool) -> None:  # noqa: FBT001
+    silent.internal = internal
+    pid = containers.start()
+    silent.connect("a", pid)
+    receive(pid, "eth0", NAME)
+    assert taken_from_router() == []
+    names = ("ipv6/conf/{}/accept_ra", "ipv6/conf/{}/accept_redirects", "ipv4/conf/{}/accept_redirects")
+    assert [Path("/proc/sys/net", name.format(NAME)).read_text() for name in names] == ["0\n"] * 3
+
+
+def test_a_veth_that_lost_its_bridge_listens_to_no_router(silent: Bridge, containers: Containers) -> None:
+    pid = containers.start()
+    veth = silent.connect("a", pid).host_interface
+    command("ip", "link", "set", veth, "nomaster")
+    receive(pid, "eth0", veth)
+    assert taken_from_router() == []
+    command("ip", "link", "set", veth, "master", NAME)
+
+
+def test_a_bridge_that_listened_to_routers_stops_with_the_next_container(
+    silent: Bridge, containers: Containers
+) -> None:
+    silent.ensure()
+    setting = Path("/proc/sys/net/ipv6/conf", NAME, "accept_ra")
+    setting.write_text("2")
+    silent.connect("a", containers.start())
+    assert setting.read_text() == "0\n"
+
+
+def test_the_hosts_own_router_stays_its_router(silent: Bridge, containers: Containers) -> None:
+    router = containers.start()
+    command("ip", "link", "add", "labtestup", "type", "veth", "peer", "name", "wire", "netns", str(router))
+    enter = ("nsenter", f"--net=/proc/{router}/ns/net", "ip")
+    try:
+        command(*enter, "link", "set", "wire", "address", "02:00:00:00:0b:ad", "up")
+        for address in ("fe80::bad/64", "2001:db8:ffff::1/64"):
+            command(*enter, "address", "add", address, "dev", "wire", "nodad")
+        command(*enter, "-6", "route", "add", "2001:db8:bad::/48", "dev", "wire")
+        command("ip", "link", "set", "labtestup", "up")
+        receive(router, "wire", "labtestup")
+        found = taken_from_router()
+        assert len(found) == 3  # an address, its network and the default route
+        others = [link["ifname"] for link in ip("link")]
+        before = settings(*others, "default")
+
+        pid = containers.start()
+        silent.connect("a", pid)
+        assert settings(*others, "default") == before
+        assert taken_from_router() == found
+        assert Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text() == "1\n"
+        # The router's next word counts, too, and the container's packets leave through it.
+        advertise(router, "wire", "2001:db8:bad:1::")
+        advertise(router, "wire", "2001:db8:bad:2::")
+        eventually(lambda: "2001:db8:bad:2:" in str(ip("-6", "address")))
+        eventually(
+            lambda: (
+                not [
+                    a
+                    for link in ip("-6", "address", "show", "labtestup")
+                    for a in link["addr_info"]
+                    if "tentative" in a
+                ]
+            )
+        )
+        command(
+            "nsenter", f"--net=/proc/{pid}/ns/net", "busybox", "ping", "-6", "-c", "1", "-W", "20", "2001:db8:ffff::1"
+        )
+    finally:
+        command("ip", "link", "del", "labtestup")
 
 
 # -- failures and events ------------------------------------------------------------------------

@@ -316,17 +316,16 @@ def test_a_container_on_both_reaches_both(engine: Engine, web: Network, start: S
 
 def test_an_internal_network_has_no_way_out(engine: Engine, start: Start) -> None:
     engine.networks.create("inner", internal=True)
-    first, second = start(network="inner", name="first"), start(network="inner", name="second")
+    first, _ = start(network="inner", name="first", cap_add=["NET_ADMIN"]), start(network="inner", name="second")
     assert reaches(first, "second")
-    gateway = endpoint(first, "inner")["Gateway"]
-    assert f"default via {gateway} " in first.exec_run(["ip", "route"]).output.decode()  # as in dockerd: to the bridge
+    assert "default" not in first.exec_run(["ip", "route"]).output.decode()
     outside = start()
     assert not reaches(first, outside.address, 1)
     assert not reaches(outside, first.address, 1)
     told = first.exec_run(["ping", "-c", "1", "-W", "1", outside.address]).output
-    assert b"100% packet loss" in told
-    first.exec_run(["ip", "route", "replace", "default", "via", endpoint(second, "inner")["IPAddress"]])
-    assert not reaches(outside, first.address, 1)
+    assert b"Network is unreachable" in told
+    assert first.exec_run(["ip", "route", "add", "default", "via", endpoint(first, "inner")["Gateway"]]).exit_code == 0
+    assert not reaches(first, outside.address, 1)
 
 
 def test_of_several_networks_the_first_by_name_leads_out_and_publishes(engine: Engine, start: Start) -> None:
@@ -509,6 +508,57 @@ def test_a_creator_killed_at_any_moment_leaves_a_network_that_works_or_none(
     container.remove(force=True)
     engine.networks.get("half").remove()
     assert {name for name in interfaces() - before if name.startswith("labctr")} == set()
+
+
+BRIDGE = "com.docker.network.bridge.name"
+
+
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """A bridge that another program made."""
+    for line in ("add labtestbr2 type bridge", "set labtestbr2 up"):
+        subprocess.run(["ip", "link", *line.split()], check=True)
+    subprocess.run("ip address add 10.216.0.7/24 dev labtestbr2".split(), check=True)
+    yield "labtestbr2"
+    subprocess.run(["ip", "link", "del", "labtestbr2"], check=True)
+
+
+@pytest.mark.parametrize("subnet", [(), "10.216.0.0/24"], ids=["no subnet", "its subnet"])
+def test_a_bridge_of_the_host_serves_a_network_with_its_own_address_and_stays(
+    engine: Engine, start: Start, foreign: str, subnet: Any
+) -> None:
+    network = engine.networks.create("own", options={BRIDGE: foreign}, subnet=subnet)
+    assert network.attrs["IPAM"]["Config"] == [{"Subnet": "10.216.0.0/24", "Gateway": "10.216.0.7"}]
+    container = start(network="own")
+    assert reaches(container, "10.216.0.7")
+    with pytest.raises(Conflict, match="networks have same bridge name"):
+        engine.networks.create("second", options={BRIDGE: foreign})
+    container.remove(force=True)
+    network.remove()
+    assert foreign in interfaces()
+    assert engine.networks.list({"type": "custom"}) == []
+
+
+@pytest.mark.parametrize("name", ["lo", "eth0", "labctr0"])
+def test_an_interface_of_the_host_is_no_bridge_of_a_network_and_no_record_stays(
+    engine: Engine, clean: None, name: str
+) -> None:
+    before = interfaces()
+    with pytest.raises(Conflict, match=r"is not a bridge|networks have same bridge name"):
+        engine.networks.create("own", options={BRIDGE: name})
+    assert engine.networks.list({"type": "custom"}) == []
+    assert interfaces() >= before
+
+
+def test_a_record_that_names_an_interface_of_the_host_can_be_removed(engine: Engine, clean: None) -> None:
+    network = engine.networks.create("own")
+    network.bridge.remove()
+    document = engine.network_store.load(network.id)
+    assert document is not None
+    engine.network_store.save({**document, "Options": {BRIDGE: "eth0"}})
+    engine.networks.get("own").remove()
+    assert engine.networks.list({"type": "custom"}) == []
+    assert "eth0" in interfaces()
 
 
 def test_two_networks_cannot_have_one_bridge(engine: Engine, clean: None) -> None:

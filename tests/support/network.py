@@ -8,10 +8,12 @@ import json
 import random
 import re
 import socket
+import struct
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pylab_container.engine.containers.container import Container
@@ -111,3 +113,39 @@ def lookup(container: Container, name: str) -> list[str]:
     """Return the IPv4 addresses that nslookup prints in a container, in their order."""
     output = container.exec_run(["nslookup", "-type=a", name]).output.decode()
     return re.findall(r"^Address: (\S+)$", output, re.MULTILINE)
+
+
+def advertise(pid: int, interface: str, prefix: str, *, lifetime: int = 1800) -> None:
+    """Send a router advertisement (RFC 4861, 4.2) from the network namespace of a process, as fe80::bad.
+
+    It offers a default route and addresses in prefix, a /64. The frame is complete, so that the interface needs no
+    IPv6 address.
+    """
+    source, target = (socket.inet_pton(socket.AF_INET6, one) for one in ("fe80::bad", "ff02::1"))
+    information = struct.pack("!BBBBIII16s", 3, 4, 64, 0xC0, 86400, 14400, 0, socket.inet_pton(socket.AF_INET6, prefix))
+    message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0) + information
+    pseudo = source + target + struct.pack("!II", len(message), socket.IPPROTO_ICMPV6)
+    message = message[:2] + struct.pack("!H", _checksum(pseudo + message)) + message[4:]
+    header = struct.pack("!IHBB", 6 << 28, len(message), socket.IPPROTO_ICMPV6, 255) + source + target
+
+    def send() -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+            wire.bind((interface, 0))
+            ethernet = bytes.fromhex("333300000001") + wire.getsockname()[4] + bytes.fromhex("86dd")
+            wire.send(ethernet + header + message)
+
+    inside(pid, send)
+
+
+def _checksum(data: bytes) -> int:
+    """The checksum of the internet protocols (RFC 1071) over an even number of bytes."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - total
+
+
+def advertisements(interface: str) -> int:
+    """How many router advertisements an interface of this network namespace has received, accepted or not."""
+    words = Path("/proc/net/dev_snmp6", interface).read_text().split()
+    return int(words[words.index("Icmp6InType134") + 1]) if "Icmp6InType134" in words else 0

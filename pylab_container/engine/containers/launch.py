@@ -20,7 +20,7 @@ from pylab_container.engine.networks import links, names
 from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFailed
 from pylab_container.formats import bundle
-from pylab_container.formats.etc import hosts_file
+from pylab_container.formats.etc import hosts_file, hosts_line
 from pylab_container.formats.hostconfig import DEFAULT_SHM_SIZE
 from pylab_container.formats.ids import EntryName
 from pylab_container.formats.timestamps import NEVER
@@ -410,7 +410,7 @@ def write_network_files(
     (directory / "hostname").write_text(f"{hostname}\n")
     hosts = hosts_file(own_name(record), addresses, extra=[*_extra_hosts(record, gateway), *linked])
     if host.get("NetworkMode") == "host":  # as in Docker: its names are the host's, too
-        extra = "".join(f"{number}\t{name}\n" for name, number in _extra_hosts(record, "127.0.0.1"))
+        extra = "".join(hosts_line(number, name) for name, number in _extra_hosts(record, "127.0.0.1"))
         hosts = _text(Path("/etc/hosts")) + extra
     (directory / "hosts").write_text(hosts)
     (directory / "resolv.conf").write_text(names.resolv_conf(record))

@@ -38,6 +38,7 @@ from pylab_container.formats.mounts import (
     refuse_duplicates,
 )
 from pylab_container.formats.signals import signal_number
+from pylab_container.formats.visible import check_line, visible
 
 
 class ContainerOptions(TypedDict, total=False):
@@ -284,7 +285,7 @@ def _networks(options: ContainerOptions) -> Json:
         mode: {
             "IPAMConfig": addresses or None,
             "Links": linked if linked and mode not in NETWORK_MODES else None,
-            "Aliases": list(options.get("network_aliases") or ()) or None,
+            "Aliases": [check_line(alias, "network alias") for alias in options.get("network_aliases") or ()] or None,
         }
     }
 
@@ -306,7 +307,7 @@ def _config(
     base = {**EMPTY_CONFIG, **image_config}
     own = {  # nothing of an image's, whose container may have been another one's terminal
         "Hostname": _hostname(options) or (host_name if _has_the_hosts_name(host) else container_id[:12]),
-        "Domainname": options.get("domainname") or "",
+        "Domainname": check_line(options.get("domainname") or "", "domain name"),
         "Tty": bool(options.get("tty")),
         "OpenStdin": bool(options.get("stdin_open")),
         "StdinOnce": bool(options.get("stdin_open")) and options.get("stdin_once", True),
@@ -365,7 +366,9 @@ def _has_the_hosts_name(host: Json) -> bool:
 def _hostname(options: ContainerOptions) -> str:
     name = options.get("hostname") or ""
     if name and (len(name) > 63 or not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", name)):
-        raise InvalidInput(f"invalid hostname format: {name}", hint="letters, digits, - and ., at most 63 of them")
+        raise InvalidInput(
+            f"invalid hostname format: {visible(name)}", hint="letters, digits, - and ., at most 63 of them"
+        )
     return name
 
 

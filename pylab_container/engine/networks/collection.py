@@ -223,13 +223,16 @@ class NetworkCollection:
             if check_duplicate and any(other["Name"] == name for other in existing):
                 raise Conflict(f"network with name {name} already exists", hint="labctr network ls")
             document = _document(secrets.token_hex(32), name, "bridge", self._engine.now())
+            chosen = bridge_options(options or {}).name
+            _refuse_bridge(chosen, document["Id"], existing)
             document |= {"EnableIPv6": enable_ipv6, "Internal": internal, "Attachable": attachable}
             document |= {"Options": dict(options or {}), "Labels": dict(labels or {})}
-            document["IPAM"]["Options"] = (ipam or {}).get("Options")
-            document["IPAM"]["Config"] = _choose_pools(pools, existing, enable_ipv6=enable_ipv6)
+            document["IPAM"]["Options"] = {} if ipam is None else ipam.get("Options")
+            document["IPAM"]["Config"] = _choose_pools(pools, existing, enable_ipv6=enable_ipv6, bridge=chosen)
             if not any(pool.get("Subnet") for pool in pools):
                 document[_FREE_SUBNET] = True
             bridge = open_bridge(self._engine, document)
+            bridge.refuse_foreign()
             self._engine.network_store.save(document)  # first: a bridge in the kernel has its record always
             try:
                 with explaining(self._engine.data_root):
@@ -341,7 +344,8 @@ def open_bridge(engine: Engine, document: Json) -> Bridge:
     six = next((pool for pool in pools if ":" in pool["Subnet"]), {}) if document["EnableIPv6"] else {}
     options = bridge_options(document["Options"])
     return Bridge(
-        options.name or f"labctr{document['Id'][:9]}",
+        options.name or _generated_name(document),
+        has_own_name=not options.name,
         run_root=RUN_ROOT,
         subnet=four.get("Subnet"),
         gateway=four.get("Gateway", ""),
@@ -357,6 +361,26 @@ def open_bridge(engine: Engine, document: Json) -> Bridge:
         owner=orphans.owner(engine, document["Id"]),
         emit=engine.events.emit,
     )
+
+
+def _generated_name(document: Json) -> str:
+    return f"labctr{document['Id'][:9]}"
+
+
+def _refuse_bridge(name: str, network_id: str, existing: Sequence[Json]) -> None:
+    """Raise InvalidInput for a bridge name that cannot be, Forbidden for the bridge of another network."""
+    from pylab_container.runtime.network import check_bridge_name
+
+    if not name:
+        return
+    check_bridge_name(name)
+    for other in existing:
+        if other["Driver"] == "bridge" and name == (bridge_options(other["Options"]).name or _generated_name(other)):
+            raise Forbidden(
+                f"cannot create network {network_id} ({name}): conflicts with network {other['Id']} ({name}): networks "
+                "have same bridge name",
+                hint="choose another bridge, or connect containers to that network",
+            )
 
 
 def _predefined(engine: Engine, name: str) -> Json:
@@ -380,7 +404,7 @@ def _document(network_id: str, name: str, driver: str, created: str) -> Json:
         "Scope": "local",
         "Driver": driver,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": {}, "Config": []},
+        "IPAM": {"Driver": "default", "Options": None, "Config": []},
         "Internal": False,
         "Attachable": False,
         "Ingress": False,
@@ -448,10 +472,10 @@ def _several(value: str | Sequence[str]) -> Sequence[str]:
 
 
 def _choose_pools(
-    pools: Sequence[Mapping[str, Any]], existing: Sequence[Json], *, enable_ipv6: bool
+    pools: Sequence[Mapping[str, Any]], existing: Sequence[Json], *, enable_ipv6: bool, bridge: str
 ) -> builtins.list[Json]:
     """The pools of a new network, each with its gateway; an IPv4 subnet is chosen where none is given."""
     from pylab_container.runtime.network import plan_pools
 
     used = [pool["Subnet"] for other in existing for pool in other["IPAM"]["Config"]]
-    return plan_pools(pools, used, enable_ipv6=enable_ipv6)
+    return plan_pools(pools, used, enable_ipv6=enable_ipv6, bridge=bridge)

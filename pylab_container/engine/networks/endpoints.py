@@ -26,6 +26,7 @@ from pylab_container.formats.hostconfig import parse_address, parse_mac, refuse_
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE
 from pylab_container.formats.links import link_pairs
+from pylab_container.formats.visible import check_line
 from pylab_container.host.files import rewrite
 from pylab_container.store.records import ContainerRecord
 
@@ -176,7 +177,7 @@ def wishes(
     return {
         "IPAMConfig": {name: value for name, value in chosen.items() if value} or None,
         "Links": [":".join(pair) for pair in link_pairs(links)] or None,
-        "Aliases": list(aliases) or None,
+        "Aliases": [check_line(alias, "network alias") for alias in aliases] or None,
         "DriverOpts": dict(driver_opt) if driver_opt else None,
         **({DESIRED: parse_mac(mac_address), "MacAddress": mac_address} if mac_address else {}),
     }

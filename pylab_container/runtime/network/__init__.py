@@ -25,8 +25,8 @@ Importing this takes tens of milliseconds: import it late.
 
 from __future__ import annotations
 
-from pylab_container.runtime.network.bridge import Bridge, Endpoint, owned_bridges
+from pylab_container.runtime.network.bridge import Bridge, Endpoint, check_bridge_name, owned_bridges
 from pylab_container.runtime.network.pools import plan_pools
 from pylab_container.runtime.network.ports import PortPublisher
 
-__all__ = ["Bridge", "Endpoint", "PortPublisher", "owned_bridges", "plan_pools"]
+__all__ = ["Bridge", "Endpoint", "PortPublisher", "check_bridge_name", "owned_bridges", "plan_pools"]

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from pylab_container.errors import Conflict, InvalidInput
+from pylab_container.formats.address import parse_ip, parse_network
+from pylab_container.formats.visible import visible
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -21,18 +23,22 @@ SUBNETS = tuple(ipaddress.IPv4Network(f"172.{second}.0.0/16") for second in rang
 def parse_subnet(text: str) -> ipaddress.IPv4Network:
     """An IPv4 subnet with room for a gateway and a container. Raises InvalidInput."""
     try:
-        subnet = ipaddress.IPv4Network(text, strict=False)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is not an IPv4 subnet: {error}", hint="write it as 172.20.0.0/16") from error
+        subnet = parse_network(text)
+    except ValueError:
+        subnet = None
+    if not isinstance(subnet, ipaddress.IPv4Network):
+        raise InvalidInput(f"invalid CIDR address: {visible(text)}", hint="write an IPv4 subnet as 172.20.0.0/16")
     return _with_room(subnet)
 
 
 def parse_subnet6(text: str) -> ipaddress.IPv6Network:
     """An IPv6 subnet with room for a gateway and a container. Raises InvalidInput."""
     try:
-        subnet = ipaddress.IPv6Network(text, strict=False)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is not an IPv6 subnet: {error}", hint="write it as fd00:1::/64") from error
+        subnet = parse_network(text)
+    except ValueError:
+        subnet = None
+    if not isinstance(subnet, ipaddress.IPv6Network):
+        raise InvalidInput(f"invalid CIDR address: {visible(text)}", hint="write an IPv6 subnet as fd00:1::/64")
     return _with_room(subnet)
 
 
@@ -45,9 +51,9 @@ def _with_room(subnet: _Network) -> _Network:
 def parse_member(text: str, subnet: Network, *, what: str) -> Address:
     """An address of a host in a subnet; `what` it is meant for goes into the error. Raises InvalidInput."""
     try:
-        address = ipaddress.ip_address(text)
-    except ValueError as error:
-        raise InvalidInput(f"{text!r} is not an IP address", hint=f"{what}: choose one in {subnet}") from error
+        address = parse_ip(text)
+    except ValueError:
+        raise InvalidInput(f"{visible(text)} is not an IP address", hint=f"{what}: choose one in {subnet}") from None
     edges = (subnet.network_address, subnet.broadcast_address)
     if address.version != subnet.version or address not in subnet or address in edges:
         raise InvalidInput(f"{address} is not the address of a host in {subnet}", hint=f"{what}: choose another")
@@ -57,11 +63,9 @@ def parse_member(text: str, subnet: Network, *, what: str) -> Address:
 def parse_range(text: str, subnet: Network) -> Network:
     """A part of a subnet, from which addresses are given. Raises InvalidInput."""
     try:
-        part = ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text!r} is not a range of addresses: {error}", hint="write it as 172.20.5.0/24"
-        ) from error
+        part = parse_network(text)
+    except ValueError:
+        raise InvalidInput(f"invalid CIDR address: {visible(text)}", hint="write a range as 172.20.5.0/24") from None
     if part.version != subnet.version or not part.subnet_of(subnet):  # type: ignore[arg-type]
         raise InvalidInput(f"the range {part} is not within the subnet {subnet}", hint="choose a part of it")
     return part

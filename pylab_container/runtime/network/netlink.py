@@ -54,12 +54,15 @@ _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
 
 # linux/rtnetlink.h, linux/if.h, linux/if_addr.h
 _NEW_LINK, _DELETE_LINK, _GET_LINK, _SET_LINK = 16, 17, 18, 19
-_NEW_ADDRESS, _GET_ADDRESS = 20, 22
+_NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 20, 21, 22
 _NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
 _UP = 1
 _SKIP_STATISTICS = 8
 _NO_DUPLICATE_DETECTION = 2
 _BOOT = 3  # who made the route, as ip(8) says it
+
+ADDRESS_PROTOCOL = 108
+"""IFA_PROTO of the addresses that we add to bridges of others; the numbers up to 3 are the kernel's (if_addr.h)."""
 
 # linux/netfilter/nfnetlink.h, nf_tables.h
 _GET_TABLE = 10 << 8 | 1
@@ -117,6 +120,8 @@ class Netlink:
 
         Raises RuntimeFailed for the first that the kernel refused (NoSuchDevice for ENODEV).
         """
+        if not changes:
+            return
         first = self._sequence + 1
         packet = b"".join(self._encoded(change.message, change.message["header"]["flags"] | _ACK) for change in changes)
         self._socket.send(packet)
@@ -199,6 +204,13 @@ class Netlink:
         message["family"], message["index"] = family, index
         return [f"{found.get_attr('IFA_ADDRESS')}/{found['prefixlen']}" for found in self.dump(message)]
 
+    def marked_addresses(self, index: int) -> list[str]:
+        """Those of them that bear ADDRESS_PROTOCOL. Before Linux 5.18, none."""
+        message = _message(ifaddrmsg(), _GET_ADDRESS)
+        message["family"], message["index"] = socket.AF_UNSPEC, index
+        found = [one for one in self.dump(message) if one.get_attr("IFA_PROTO") == ADDRESS_PROTOCOL]
+        return [f"{one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}" for one in found]
+
     def routes(self, family: socket.AddressFamily) -> list[tuple[str, int]]:
         """(destination, interface index) of each route; the destination of the way out is ""."""
         message = _message(rtmsg(), _GET_ROUTE)
@@ -280,10 +292,22 @@ def delete_link(name: str) -> Change:
 
 
 def add_address(
-    index: int, interface: str, address: str, prefix_length: int, *, broadcast: str = "", inside: str = ""
+    index: int,
+    interface: str,
+    address: str,
+    prefix_length: int,
+    *,
+    broadcast: str = "",
+    inside: str = "",
+    marked: bool = False,
 ) -> Change:
-    """Give an interface an address, IPv4 or IPv6. The latter is not looked for in the network first: it is ours."""
+    """Give an interface an address, IPv4 or IPv6. The latter is not looked for in the network first: it is ours.
+
+    marked  with ADDRESS_PROTOCOL
+    """
     attributes: dict[str, Any] = {"IFA_ADDRESS": address, "IFA_LOCAL": address}
+    if marked:
+        attributes["IFA_PROTO"] = ADDRESS_PROTOCOL
     if broadcast:
         attributes["IFA_BROADCAST"] = broadcast
     message = _message(ifaddrmsg(), _NEW_ADDRESS, attributes, create=True)
@@ -293,6 +317,15 @@ def add_address(
     message["flags"] = _NO_DUPLICATE_DETECTION if is_six else 0
     words = f"addr add {address}/{prefix_length}{' broadcast +' if broadcast else ''} dev {interface}"
     return Change(message, f"{inside}ip {words}{' nodad' if is_six else ''}")
+
+
+def delete_address(index: int, interface: str, address: str) -> Change:
+    """Take an address, as "172.17.0.1/16", from an interface."""
+    own = ipaddress.ip_interface(address)
+    message = _message(ifaddrmsg(), _DELETE_ADDRESS, {"IFA_ADDRESS": str(own.ip), "IFA_LOCAL": str(own.ip)})
+    message["family"] = socket.AF_INET6 if own.version == 6 else socket.AF_INET
+    message["index"], message["prefixlen"] = index, own.network.prefixlen
+    return Change(message, f"ip addr del {address} dev {interface}")
 
 
 def default_route(gateway: str, interface: str, index: int, *, inside: str = "", delete: bool = False) -> Change:

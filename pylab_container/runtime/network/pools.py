@@ -17,12 +17,15 @@ Pool = dict[str, Any]
 _RESERVED = "172.17.0.0/16"
 
 
-def plan_pools(wanted: Sequence[Mapping[str, Any]], used: Iterable[str], *, enable_ipv6: bool) -> list[Pool]:
+def plan_pools(
+    wanted: Sequence[Mapping[str, Any]], used: Iterable[str], *, enable_ipv6: bool, bridge: str = ""
+) -> list[Pool]:
     """Docker's IPAM.Config of a new network: Subnet, Gateway and where they were given IPRange, AuxiliaryAddresses.
 
     wanted  the same, as far as the user chose; an IPv4 subnet is chosen where none is given. An IPv6 one without
             enable_ipv6 is only recorded, as in Docker.
     used    the subnets of other networks; those that the host has routes into are found out here
+    bridge  the name that the user chose, "" for a new one: the addresses of one that exists are taken
 
     Raises InvalidInput for what cannot be, Conflict (Forbidden where it is another network's) for what is in use.
     """
@@ -37,11 +40,26 @@ def plan_pools(wanted: Sequence[Mapping[str, Any]], used: Iterable[str], *, enab
         )
     others = [ipaddress.ip_network(text) for text in used]
     with Netlink() as kernel:
-        routes = [network for network, _ in kernel.routes(socket.AF_INET) if network]
+        link = kernel.link(bridge) if bridge else None
+        routes = [one for one, index in kernel.routes(socket.AF_INET) if one and not (link and link.index == index)]
+        present = (
+            [ipaddress.ip_interface(text) for text in kernel.addresses(link.index, socket.AF_UNSPEC)] if link else []
+        )
+    four = _with_addresses(fours[0] if fours else {}, [one for one in present if one.version == 4])
     return [
-        _four(fours[0] if fours else {}, others, routes),
-        *(_six(pool, others) if enable_ipv6 else dict(pool) for pool in sixes),
+        _four(four, others, routes),
+        *(_six(_with_addresses(pool, present), others) if enable_ipv6 else dict(pool) for pool in sixes),
     ]
+
+
+def _with_addresses(
+    pool: Mapping[str, Any], present: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface]
+) -> Pool:
+    """A pool with the gateway, or without a subnet also with the subnet, that the chosen bridge has already."""
+    fitting = [one for one in present if pool.get("Subnet") in (None, "", str(one.network))]
+    if pool.get("Gateway") or not fitting or fitting[0].network.num_addresses < 4:
+        return dict(pool)
+    return {**pool, "Subnet": str(fitting[0].network), "Gateway": str(fitting[0].ip)}
 
 
 def _four(pool: Mapping[str, Any], others: Sequence[addresses.Network], routes: Sequence[str]) -> Pool:

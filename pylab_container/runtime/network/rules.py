@@ -1,9 +1,10 @@
 """The nft rules of our networks, as text (nft(8)). Pure: ports.py and bridge.py hand them to nft.
 
-Every bridge has a table with its name, every container with published ports one more:
+Every bridge has a table, every container with published ports one more:
 
     table inet labctr0                      who may reach whom, and what the world sees
     table inet labctr_ports_<12 digits>     which ports of the host lead to the container
+    table inet labctr_bridge_br0            of a bridge with a name that a user chose: table_name()
 
 Removing one takes one statement and leaves nothing. No rule outside these tables is touched. That has
 a price: a verdict of ours cannot overrule one of another table. Where Docker runs beside us, its
@@ -25,12 +26,24 @@ from pylab_container.formats.ports import PublishedPort
 from pylab_container.runtime.network.forwarder import MARK
 
 PORTS_PREFIX = "labctr_ports_"
+_OWN_PREFIX = "labctr"
+_BRIDGE_PREFIX = "labctr_bridge_"
 
 
 def replace_table(name: str, *statements: str) -> str:
     """One transaction that puts a table of family inet in the place of an older one."""
     table = f"inet {name}"
     return "; ".join([f"add table {table}", f"delete table {table}", f"add table {table}", *statements])
+
+
+def table_name(bridge: str) -> str:
+    """The table of a bridge. A user may call a bridge as the host calls a table, such as "filter"."""
+    return bridge if bridge.startswith(_OWN_PREFIX) else _BRIDGE_PREFIX + bridge
+
+
+def is_free_name(bridge: str) -> bool:
+    """Whether the table of a bridge of this name would not be one of a container or of another bridge."""
+    return not bridge.startswith((PORTS_PREFIX, _BRIDGE_PREFIX))
 
 
 def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool, masquerade: bool = True) -> str:
@@ -41,17 +54,18 @@ def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool, masque
     masquerade  whether what leaves gets that address
     """
     networks = [("ip", subnet), *([("ip6", subnet6)] if subnet6 else [])]
+    table = table_name(name)
     return replace_table(
-        name,
+        table,
         *_chain(
-            name,
+            table,
             "postrouting",
             "nat",
             "srcnat",
             _source_rules(name, networks, leaves=masquerade and not internal, internal=internal),
         ),
-        *_chain(name, "forward", "filter", "filter", _forward_rules(name, internal=internal)),
-        *_chain(name, "prerouting", "filter", "raw", _loopback_rules(name)),
+        *_chain(table, "forward", "filter", "filter", _forward_rules(name, internal=internal)),
+        *_chain(table, "prerouting", "filter", "raw", _loopback_rules(name)),
     )
 
 
