@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from pylab_container.engine.usage import DiskUsage
     from pylab_container.engine.volumes.collection import Volume, VolumeCollection
     from pylab_container.formats.events import PushResult
+    from pylab_container.formats.ids import ContainerId, VolumeName
     from pylab_container.formats.image import ImageConfig, Json
     from pylab_container.formats.manifest import Descriptor
     from pylab_container.runtime.conmon import Attachment
@@ -84,6 +85,7 @@ __all__ = [
     "Conflict",
     "Container",
     "ContainerCollection",
+    "ContainerId",
     "ContainerFailed",
     "ContainerNotFound",
     "ContainerRecord",
@@ -130,6 +132,7 @@ __all__ = [
     "Unreachable",
     "Volume",
     "VolumeCollection",
+    "VolumeName",
 ]
 
 _PLACES = {
@@ -149,6 +152,7 @@ _PLACES = {
     "engine.usage": "DiskUsage",
     "engine.volumes.collection": "Volume VolumeCollection",
     "formats.events": "PushResult",
+    "formats.ids": "ContainerId VolumeName",
     "formats.image": "ImageConfig Json",
     "formats.manifest": "Descriptor",
     "runtime.conmon": "Attachment",

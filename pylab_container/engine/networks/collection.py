@@ -472,7 +472,7 @@ def _several(value: str | Sequence[str]) -> Sequence[str]:
 
 
 def _choose_pools(
-    pools: Sequence[Mapping[str, Any]], existing: Sequence[Json], *, enable_ipv6: bool, bridge: str
+    pools: Sequence[Mapping[str, Any]], existing: Sequence[Json], *, enable_ipv6: bool, bridge: str = ""
 ) -> builtins.list[Json]:
     """The pools of a new network, each with its gateway; an IPv4 subnet is chosen where none is given."""
     from pylab_container.runtime.network import plan_pools
