@@ -59,16 +59,18 @@ class Template:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._nodes = parse(text, (*FUNCTIONS, *_LAZY))
+        with _depth_limited():
+            self._nodes = parse(text, (*FUNCTIONS, *_LAZY))
 
     def render(self, value: Any) -> str:
         """The text with value's fields filled in: a document, or a Row. Raises TemplateError."""
-        if not isinstance(value, Mapping) or isinstance(value, Row):
-            return self._filled(value)
-        try:
-            return self._filled(Fields(value))
-        except TemplateError:
-            return self._filled(value)
+        with _depth_limited():
+            if not isinstance(value, Mapping) or isinstance(value, Row):
+                return self._filled(value)
+            try:
+                return self._filled(Fields(value))
+            except TemplateError:
+                return self._filled(value)
 
     def _filled(self, value: Any) -> str:
         return "".join(_Filling(value).text(self._nodes, value))
@@ -77,6 +79,16 @@ class Template:
 def render(text: str, value: Any) -> str:
     """Template(text).render(value)."""
     return Template(text).render(value)
+
+
+@contextlib.contextmanager
+def _depth_limited() -> Iterator[None]:
+    """Reading and filling in use Python's stack, one level for each block and parenthesis."""
+    try:
+        yield
+    except RecursionError:
+        message = "template parsing error: template: blocks or parentheses are nested too deeply"
+        raise TemplateError(message, hint="nest fewer of them") from None
 
 
 class _Break(Exception):

@@ -169,3 +169,19 @@ def test_json_escapes_what_html_would_read_in_a_whole_row_only() -> None:
 def test_a_template_is_read_once_and_filled_in_often() -> None:
     template = Template("{{.A}};")
     assert [template.render({"A": number}) for number in (1, 2)] == ["1;", "2;"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{{if 1}}" * 5000 + "{{end}}" * 5000, "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "{{len " * 5000]
+)
+def test_deep_nesting_is_refused(text: str) -> None:
+    with pytest.raises(TemplateError):
+        render(text, {})
+
+
+def test_a_deep_document_is_refused() -> None:
+    document: dict[str, object] = {}
+    for _ in range(5000):
+        document = {"a": document}
+    with pytest.raises(TemplateError, match="nested too deeply"):
+        render("{{.}}", document)
