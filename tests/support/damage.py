@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import stat
+import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import Struct
+
+from pylab_container import Engine
 
 Manifest = Mapping[str, tuple[int, str]]
 """Path below the data root → mode, and what is there: the digest of a file, the target of a link."""
@@ -38,8 +42,8 @@ def manifest(root: Path) -> dict[str, tuple[int, str]]:
             relative = os.path.relpath(path, root)
             if not relative.startswith(_LEFT_OUT):
                 found[relative] = _state(path)
-    for path in root.glob("overlay2/l/*"):
-        found[str(path.relative_to(root))] = _state(str(path))
+    for link in root.glob("overlay2/l/*"):
+        found[str(link.relative_to(root))] = _state(str(link))
     return found
 
 
@@ -103,3 +107,34 @@ def damage(root: Path, chance: random.Random) -> Damage:
 def changed(before: Manifest, after: Manifest) -> Iterator[str]:
     """The paths of a manifest that are not as they were."""
     yield from (path for path in before if after.get(path) != before[path])
+
+
+def owned_by_users(path: str) -> bool:
+    """Whether a path lies in what belongs to users."""
+    return any(part in f"{path}/" for part in _CONTENT)
+
+
+def fill(engine: Engine, archive: Path, context: Path) -> None:
+    """Make images, containers that have never run, volumes and a network in an empty data root."""
+    engine.images.import_(archive, "base:1")
+    engine.images.build(context, tag=["built:1", "spare:1"])
+    engine.volumes.create("data", labels={"a": "b"})
+    engine.volumes.create("second")
+    engine.volumes.create("c" * 64)
+    (engine.volumes.get("data").path / "precious").write_text("x")
+    engine.networks.create("lab").bridge.remove()  # copies of the data root would find it to be another network's
+    for name, image in (("mine", "built:1"), ("other", "base:1"), ("victim", "built:1")):
+        network = "lab" if name == "mine" else "bridge"
+        made = engine.containers.create(image, ["sh"], name=name, volumes=["data:/d", "/anonymous"], network=network)
+        (made.upper / "file").write_text(name)
+
+
+def small_archive() -> bytes:
+    """A root file system of two files, as a tar."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, content in (("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), ("bin/sh", b"x" * 100)):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            archive.addfile(entry, io.BytesIO(content))
+    return target.getvalue()
