@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,9 @@ Manifest = Mapping[str, tuple[int, str]]
 _LEFT_OUT = ("locks/", "tmp/")
 _CONTENT = ("/diff/", "/root/", "/upper/", "/_data/", "vfs/dir/")
 """What belongs to users: it has no form that could be damaged."""
+
+
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Damage(Struct, frozen=True):
@@ -56,12 +60,9 @@ def _state(path: str) -> tuple[int, str]:
 
 
 def records(root: Path) -> list[str]:
-    """The files of a data root that say something about it."""
-    return sorted(
-        path
-        for path, (mode, _) in manifest(root).items()
-        if stat.S_ISREG(mode) and not any(part in f"{path}/" for part in _CONTENT)
-    )
+    """The files of a data root that say something about it, in an order that does not depend on random ids."""
+    found = [path for path, (mode, _) in manifest(root).items() if stat.S_ISREG(mode) and not _owned_by_users(path)]
+    return sorted(found, key=lambda path: (_ID.sub("", path), os.stat(root / path).st_mtime_ns))
 
 
 def _truncated(content: bytes, chance: random.Random) -> bytes:
@@ -109,8 +110,7 @@ def changed(before: Manifest, after: Manifest) -> Iterator[str]:
     yield from (path for path in before if after.get(path) != before[path])
 
 
-def owned_by_users(path: str) -> bool:
-    """Whether a path lies in what belongs to users."""
+def _owned_by_users(path: str) -> bool:
     return any(part in f"{path}/" for part in _CONTENT)
 
 
