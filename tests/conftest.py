@@ -41,6 +41,7 @@ LONGEST_FILES = (
     *("test_servers", "test_daemon_termination", "test_builds_instructions", "test_layertar", "test_docker_cli"),
     *("test_builds_stages", "test_api_containers", "test_lifecycle", "test_daemon", "test_drivers", "test_names"),
     *("test_networks", "test_create_options", "test_daemon_robustness", "test_api_schema", "test_api_objects"),
+    "test_damage_fuzz",
 )
 """They start first, so that the other workers do not wait for the last one at the end of a run."""
 

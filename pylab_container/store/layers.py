@@ -347,7 +347,15 @@ class LayerStore:
         """Raise CorruptStore if the record of a container's layer is whole, but damaged."""
         directory = self.root / "mounts" / container_id
         if all((directory / name).exists() for name in ("mount-id", "init-id")):
-            self.writable(container_id)
+            self.own(container_id)
+
+    def own(self, container_id: ContainerId) -> WritableLayer:
+        """writable(), for what writes to the layer. Raises CorruptStore also if the directories are another one's."""
+        writable = self.writable(container_id)
+        if writable.mount_id in self._named_directories(without=container_id):
+            path = self.root / "mounts" / container_id / "mount-id"
+            raise corrupt(path, "it names the directory of another container or layer")
+        return writable
 
     # ---- how ----
 
@@ -446,10 +454,10 @@ class LayerStore:
         if cache_id is not None and cache_id not in self._named_directories():
             self.driver.remove(cache_id)
 
-    def _named_directories(self) -> set[str]:
-        """What the records of layers and containers name."""
+    def _named_directories(self, *, without: ContainerId | None = None) -> set[str]:
+        """What the records of layers and containers name, but for one container's."""
         records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
-        own = [self.root / "mounts" / container_id for container_id in self.mounts()]
+        own = [self.root / "mounts" / container_id for container_id in self.mounts() if container_id != without]
         records += [directory / name for directory in own for name in ("mount-id", "init-id")]
         return {_text(path).strip() for path in records}
 
@@ -471,10 +479,10 @@ class LayerStore:
 
     def _discard(self, writable: WritableLayer) -> None:
         """Delete the directories of a container's layer, unless another record names them, too."""
-        others = [self.root / "mounts" / other for other in self.mounts() if other != writable.container_id]
-        if writable.mount_id not in {_text(directory / "mount-id").strip() for directory in others}:
-            self.driver.remove(writable.mount_id)
-            self.driver.remove(writable.init_id)
+        named = self._named_directories(without=writable.container_id)
+        for cache_id in (writable.mount_id, writable.init_id):
+            if cache_id not in named:
+                self.driver.remove(cache_id)
 
     def _forget_writable(self, container_id: ContainerId) -> None:
         self._discard_staging(f"mount-{container_id}")

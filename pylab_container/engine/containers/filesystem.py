@@ -250,7 +250,7 @@ def mounted(engine: Engine, container: Container) -> Iterator[Path]:
     One that runs is frozen meanwhile: nobody in it can put a link in the place of a directory
     between a look at the path and its use.
     """
-    writable = engine.layers.writable(container.id)
+    writable = engine.layers.own(container.id)
     with contextlib.ExitStack() as stack:
         with engine.records.lock(container.id):
             runs = engine.driver.is_mounted(writable.mount_id)

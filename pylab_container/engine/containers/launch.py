@@ -129,7 +129,7 @@ def furnish(engine: Engine, record: ContainerRecord) -> None:
     """
     plain = [mount for mount in record.mounts if mount["Type"] == "volume" and not _has_options(engine, mount)]
     with engine.records.lock(record.id):
-        mount_id = engine.layers.writable(record.id).mount_id
+        mount_id = engine.layers.own(record.id).mount_id
         root = engine.driver.mount(mount_id)
         try:
             make_directory(root, record.config.get("WorkingDir") or "/")

@@ -62,7 +62,7 @@ def first_ids(record: ContainerRecord) -> tuple[int, int]:
 
 def mount_root(engine: Engine, record: ContainerRecord) -> Path:
     """Mount a container's layers; where the result is. Raises InvalidInput from a driver without mounts."""
-    mount_id = engine.layers.writable(record.id).mount_id
+    mount_id = engine.layers.own(record.id).mount_id
     ids = id_map(record)
     if ids is None:
         return engine.driver.mount(mount_id)

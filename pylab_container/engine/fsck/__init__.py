@@ -50,8 +50,8 @@ def check(engine: Engine, *, repair: bool, deep: bool) -> list[Finding]:
         seen = Snapshot.take(engine.driver)
         configs = check_images(engine, report)
         check_halves(engine, report)
+        check_mounts(engine, report)  # what a container lies on is no orphan
         check_layers(engine, report, configs)
-        check_mounts(engine, report)
         check_directories(engine, report, seen)
         check_containers(engine, report)
         check_networks(engine, report)

@@ -47,7 +47,12 @@ def check_volumes(engine: Engine, report: Report) -> None:
             engine.volumes.get(name)
         except CorruptStore as error:
             sentence = f"the volume {name}: {error.message}; repair keeps the file, and what of it can be read"
-            report.add("volume", sentence, Path(error.path or engine.data_root), partial(_rebuild_volume, engine, name))
+            report.add(
+                "volume",
+                sentence,
+                Path(error.path or engine.data_root),
+                partial(_rebuild_volume, engine, VolumeName(name)),
+            )
 
 
 def _rebuild_volume(engine: Engine, name: VolumeName) -> None:

@@ -141,8 +141,7 @@ def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
         sentence = f"{name} names in cache-id the directory of another layer"
     else:
         return
-    found = next((one for one in engine.driver.cache_ids() if _has_content(engine, chain, one)), None)
-    if found:
+    if found := _directory_with_content(engine, chain):
         own = _directory(engine, chain) / "cache-id"
         report.add("layer", f"{sentence}; {found[:12]} holds them", path, partial(replace_file, own, found))
     else:
@@ -164,6 +163,21 @@ def _is_shared(engine: Engine, chain: str, cache_id: CacheId) -> bool:
 
 def _lowers(engine: Engine, cache_id: CacheId) -> list[str]:
     return [one for one in _text(engine.driver.root / cache_id / "lower").split(":") if one]
+
+
+def _directory_with_content(engine: Engine, chain: str) -> CacheId | None:
+    """The one directory that holds a layer's files: one that nothing names, else another layer's.
+
+    With drivers that keep whole trees the layers above hold the same files, and so do containers.
+    """
+    present = set(engine.driver.cache_ids())
+    candidates = [one for one in sorted(present) if not one.endswith("-init") and f"{one}-init" not in present]
+    holding = [one for one in candidates if _has_content(engine, chain, one)]
+    named = {_text(_directory(engine, other) / "cache-id").strip() for other in engine.layers.chains()}
+    for found in ([one for one in holding if one not in named], holding):
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
 
 
 def _has_content(engine: Engine, chain: str, cache_id: CacheId) -> bool:

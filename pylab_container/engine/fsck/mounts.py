@@ -128,6 +128,7 @@ def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> 
     if said == wanted or wanted is None or (Digest.match(said) and below != wanted):
         if wanted is None and said and not Digest.match(said):
             sentence = f"the container {_name(engine, container_id)} does not say which layer it lies on"
+            sentence = f"{sentence}; take its files out of the driver's directory, and remove it with rm -f"
             report.add("container", sentence, path)
         return
     sentence = f"the container {_name(engine, container_id)} does not say in parent which layer it lies on"

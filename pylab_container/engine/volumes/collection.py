@@ -25,7 +25,7 @@ from msgspec import Struct
 from pylab_container.engine.damage import ReportingDamage
 from pylab_container.errors import InUse, InvalidInput, NotFound
 from pylab_container.formats.events import PruneDone, VolumeAction
-from pylab_container.formats.ids import ContainerId, VolumeName
+from pylab_container.formats.ids import VolumeName
 from pylab_container.formats.image import Json
 from pylab_container.formats.mounts import invalid_name
 from pylab_container.formats.record_shape import VolumeShape
@@ -170,12 +170,12 @@ class VolumeCollection:
     def _volume(self, name: VolumeName) -> Volume:
         return Volume(name, self._root / name / "_data", self._engine)
 
-    def names(self) -> builtins.list[VolumeName]:
+    def names(self) -> builtins.list[str]:
         """The names of all volumes, also of those whose description is damaged, sorted."""
         if not self._root.is_dir():
             return []
         names = filter(None, map(VolumeName.match, os.listdir(self._root)))
-        return sorted(name for name in names if self._volume(name).path.is_dir())
+        return sorted(str(name) for name in names if self._volume(name).path.is_dir())
 
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
         """All volumes, by name. A damaged one is left out and reported (StoreDamaged).
@@ -190,7 +190,7 @@ class VolumeCollection:
         for text in listing.values(filters or {}, "dangling"):
             listing.truth("dangling", text)  # also where there is nothing to list
         volumes = []
-        for volume in map(self._volume, self.names()):
+        for volume in map(self._volume, map(VolumeName, self.names())):
             with ReportingDamage(self._engine):
                 volume.check()
                 volumes.append(volume)
@@ -210,11 +210,11 @@ class VolumeCollection:
         }
         return all(tests[name](listing.values(filters, name)) for name in filters)
 
-    def users(self, volume: Volume) -> builtins.list[ContainerId]:
+    def users(self, volume: Volume) -> builtins.list[str]:
         """The ids of the containers that mount a volume, running or not."""
         return _users(volume, self._engine.records.all())
 
-    def _certain_users(self, volume: Volume) -> builtins.list[ContainerId]:
+    def _certain_users(self, volume: Volume) -> builtins.list[str]:
         """The same before a volume is deleted. Raises CorruptStore while a container's record cannot be read."""
         return _users(volume, self._engine.records.whole())
 
@@ -287,7 +287,7 @@ class VolumeCollection:
         return locked(self._engine.locks / "volumes")
 
 
-def _users(volume: Volume, records: Iterable[ContainerRecord]) -> list[ContainerId]:
+def _users(volume: Volume, records: Iterable[ContainerRecord]) -> list[str]:
     return [
         record.id
         for record in records
