@@ -8,6 +8,7 @@ import click
 
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.engine.filters import searcher
 from pylab_container.formats import timestamps
 from pylab_container.formats.logdriver import log_details
 
@@ -40,7 +41,7 @@ def logs(
         since=moment(since) if since else None,
         until=moment(until) if until else None,
     )
-    attributes = log_details(found.record.host_config["LogConfig"], found.record.config) if details else ""
+    attributes = log_details(found.record.host_config["LogConfig"], found.record.config, searcher) if details else ""
     for line in lines:
         stamp = f"{_fixed(line.time)} ".encode() if timestamps else b""
         stamp += attributes.encode()

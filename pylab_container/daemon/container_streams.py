@@ -25,6 +25,7 @@ from pylab_container.daemon.streams import Feed, readable, send, send_lines
 from pylab_container.engine.containers import stats as usage
 from pylab_container.engine.containers import waiting
 from pylab_container.engine.containers.container import Container, ContainerRecord, LogLine
+from pylab_container.engine.filters import searcher
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats.lifecycle import ALIVE, State
 from pylab_container.formats.logdriver import log_details
@@ -171,7 +172,8 @@ async def logs(call: Call) -> web.StreamResponse:
     container = await find(call)
     record = await call.run(lambda: container.record)
     tty = bool(record.config.get("Tty"))
-    details = log_details(record.host_config.get("LogConfig") or {}, record.config) if call.flag("details") else ""
+    options = record.host_config.get("LogConfig") or {}
+    details = log_details(options, record.config, searcher) if call.flag("details") else ""
     follow, asked_for = call.flag("follow"), _LogOptions(call, shown, tty=tty, details=details)
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
     lines = await call.run(asked_for.lines, container)

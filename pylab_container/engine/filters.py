@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import fnmatch
-import re
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.damage import ReportingDamage
 from pylab_container.engine.networks import links
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
+from pylab_container.formats import reference as references
+from pylab_container.formats.globs import Glob, match_steps
 from pylab_container.formats.timestamps import moment, parse_rfc3339
 
 if TYPE_CHECKING:
@@ -56,21 +56,24 @@ def truth(name: str, text: str) -> bool:
     return text.lower() in ("1", "true")
 
 
-def matches_text(text: str, wanted: Iterable[str]) -> bool:
+_SPECIAL = frozenset("\\.+*?()|[]{}^$")
+"""The characters of a regular expression that are not simply themselves."""
+
+
+def searcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a text has a match of a regular expression (RE2's) somewhere. Raises InvalidInput, MissingExtra."""
+    if _SPECIAL.isdisjoint(pattern):
+        return lambda text: pattern in text
+    from pylab_container.runtime import regexes  # a name is searched for without a library
+
+    return regexes.searcher(pattern)
+
+
+def text_test(wanted: Iterable[str]) -> Callable[[str], bool]:
     """Whether a name or id is one of wanted, or a regular expression among them is found in it. Raises InvalidInput."""
-    for pattern in wanted:
-        try:
-            if pattern == text or re.search(pattern, text):
-                return True
-        except re.error as error:
-            raise InvalidInput(f"invalid filter value {pattern!r}: {error}", hint="write a name, or a part") from None
-    return False
-
-
-def _checked(wanted: Sequence[str]) -> Sequence[str]:
-    """The same, or InvalidInput where one is no regular expression; with nothing to list it would go unseen."""
-    matches_text("", wanted)
-    return wanted
+    names = set(wanted)
+    searchers = [searcher(pattern) for pattern in names]
+    return lambda text: text in names or any(search(text) for search in searchers)
 
 
 def has_labels(labels: Mapping[str, str], wanted: Iterable[str]) -> bool:
@@ -94,17 +97,17 @@ def _labels(record: ContainerRecord) -> Mapping[str, str]:
 
 
 def _by_id(engine: Engine, wanted: Sequence[str]) -> Test:
-    wanted = _checked(wanted)
-    return lambda record: matches_text(record.id, wanted)
+    matches = text_test(wanted)
+    return lambda record: matches(record.id)
 
 
 def _by_name(engine: Engine, wanted: Sequence[str]) -> Test:
-    wanted = _checked(wanted)
+    matches = text_test(wanted)
     called = links.names(engine.records.all())
 
     def test(record: ContainerRecord) -> bool:
         names = (record.name, f"/{record.name}", *called.get(record.id, ()))
-        return any(matches_text(name, wanted) for name in names)
+        return any(map(matches, names))
 
     return test
 
@@ -289,7 +292,7 @@ def _network_passes(network: Network, filters: Filters, name: str) -> bool:
         case "id":
             return any(network.id.startswith(text) for text in wanted)
         case "name":
-            return matches_text(network.name, wanted)
+            return text_test(wanted)(network.name)
         case "label":
             return has_labels(network.document.get("Labels") or {}, wanted)
         case "type":
@@ -327,16 +330,17 @@ def images(engine: Engine, found: Iterable[Image], filters: Filters) -> list[Ima
 
 
 def matching_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Those of an image's names that match a pattern, as they are or without tag or digest: "deb*", "debian:12"."""
-    wanted = list(patterns)
-    return [name for name in names if any(_matches(name, pattern) for pattern in wanted)]
+    """Those of an image's names that match a pattern, as they are or without tag or digest: "deb*", "debian:12".
+
+    A name is also known in full, "docker.io/library/debian:12". The patterns are those of Go's path.Match.
+    Raises InvalidInput.
+    """
+    globs = [Glob(match_steps(pattern)) for pattern in patterns]
+    return [name for name in names if any(glob.matches(known) for known in _known_as(name) for glob in globs)]
 
 
-def _matches(name: str, pattern: str) -> bool:
-    bare = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
-    return any(_matches_parts(one.split("/"), pattern.split("/")) for one in (name, bare))
-
-
-def _matches_parts(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """As Go's path.Match: a * does not match a slash."""
-    return len(parts) == len(patterns) and all(map(fnmatch.fnmatchcase, parts, patterns))
+def _known_as(name: str) -> Iterator[str]:
+    reference = references.parse(name)
+    full = f"{reference.domain}/{reference.path}"
+    yield from (name, reference.repository)
+    yield from (full, full + name.removeprefix(reference.repository))

@@ -30,14 +30,15 @@ class Challenge(Struct, frozen=True):
 def parse(header: str) -> list[Challenge]:
     """The challenges of a header, in their order. What is behind the first mistake counts for nothing."""
     challenges: list[Challenge] = []
+    parameters: dict[str, str] = {}
     position = 0
     while position < len(header):
         if challenges and (found := _PARAMETER.match(header, position)):
             value = _ESCAPED.sub(r"\1", found[2]) if found[2] is not None else found[3]
-            parameters = {**challenges[-1].parameters, found[1].lower(): value}
-            challenges[-1] = Challenge(challenges[-1].scheme, parameters)
+            parameters[found[1].lower()] = value
         elif found := _SCHEME.match(header, position):
-            challenges.append(Challenge(found[1].lower()))
+            parameters = {}
+            challenges.append(Challenge(found[1].lower(), parameters))
         else:
             break
         position = found.end()

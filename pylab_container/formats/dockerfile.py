@@ -44,7 +44,7 @@ __all__ = ["Dockerfile", "Heredoc", "Instruction", "inline_comment", "parse", "p
 
 _BYTE_ORDER_MARK = "\ufeff"
 _LONGEST_LINE = 65535  # bytes; BuildKit's limit
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*", re.ASCII)
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)", re.ASCII)
 _KNOWN_DIRECTIVES = ("syntax", "escape", "check")
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
@@ -127,7 +127,7 @@ class _Reader:
         """Only at the very top: the first other line, also an empty one or a comment, ends them."""
         while self.position < len(self.lines):
             line = self.lines[self.position].strip(WHITESPACE)
-            match = _DIRECTIVE.fullmatch(line)
+            match = _DIRECTIVE.fullmatch(line.rstrip())
             if not match or (key := match[1].lower()) not in _KNOWN_DIRECTIVES:
                 return
             self.position += 1
@@ -242,7 +242,7 @@ def _instruction(draft: Instruction, name: str) -> Instruction:
     flags, rest = _split_flags(rest)
     rest = rest.strip(WHITESPACE)
     draft = replace(draft, keyword=written.upper(), written_keyword=written, flags=flags)
-    if draft.keyword == "ONBUILD":
+    if draft.keyword == "ONBUILD" and draft.trigger is None:
         return _onbuild(draft, rest, name)
     try:
         arguments, exec_form = _ARGUMENTS.get(draft.keyword, _blank_separated)(rest, draft)
@@ -255,7 +255,9 @@ def _onbuild(draft: Instruction, rest: str, name: str) -> Instruction:
     if not rest:
         return draft
     origins = _shifted(draft.origins, len(draft.original) - len(rest))
-    trigger = _instruction(replace(draft, flags=(), original=rest, origins=origins), name)
+    # The draft as its own trigger marks the instruction inside: an ONBUILD there is not read further, and refused.
+    inner = _instruction(replace(draft, flags=(), original=rest, origins=origins, trigger=draft), name)
+    trigger = replace(inner, trigger=None)
     return replace(draft, arguments=(trigger.written_keyword, *trigger.arguments), trigger=trigger)
 
 

@@ -253,8 +253,16 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
     return f"did you mean {close[0]}?" if close else otherwise
 
 
-def exposed_ports(text: str) -> tuple[str, ...]:
-    """The ports that one argument of EXPOSE names, each as "80/tcp": "80-82/udp" gives three.
+def exposed_ports(*texts: str) -> tuple[str, ...]:
+    """The ports that arguments of EXPOSE name, each as "80/tcp": "80-82/udp" gives three. Raises InvalidInput."""
+    ranges = dict.fromkeys(map(port_range, texts))
+    if sum(last - first + 1 for first, last, _ in ranges) > _MOST_PORTS:
+        raise InvalidInput(f"EXPOSE names more than {_MOST_PORTS} ports", hint="ranges that overlap count twice")
+    return tuple(f"{port}/{protocol}" for first, last, protocol in ranges for port in range(first, last + 1))
+
+
+def port_range(text: str) -> tuple[int, int, str]:
+    """The first and the last port of one argument of EXPOSE, and the protocol.
 
     An address or a host's port before the last colon is ignored, as Docker does.
     Raises InvalidInput for anything else.
@@ -267,10 +275,10 @@ def exposed_ports(text: str) -> tuple[str, ...]:
         raise InvalidInput(
             f'"{text}" is no port', hint="write a number from 1 to 65535, or two as 80-90, and /tcp or /udp if you like"
         )
-    protocol = (match[3] or "tcp").lower()
-    return tuple(f"{port}/{protocol}" for port in range(first, last + 1))
+    return first, last, (match[3] or "tcp").lower()
 
 
+_MOST_PORTS = 3 * 65535  # all of tcp, udp and sctp
 _UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -285,7 +293,7 @@ _UNITS = {
 
 def duration(text: str) -> int:
     """Nanoseconds of a duration as Go writes them: "1m30s", "1.5h", "0". Raises InvalidInput."""
-    part = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+    part = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"  # one way to read it: `\d+\.?\d*` splits digits in many
     if text == "0":
         return 0
     if not re.fullmatch(f"(?:{part})+", text, re.ASCII):
@@ -414,7 +422,7 @@ def _check_ports(instruction: Instruction, source: str) -> None:
         if any(character in argument for character in "$'\"" + instruction.escape):
             continue  # only the build knows its value
         try:
-            exposed_ports(argument)
+            port_range(argument)
         except InvalidInput as error:
             raise fault(instruction, error.message, source=source, hint=error.hint, at=argument) from None
 
@@ -451,7 +459,7 @@ def _check_health_flag(name: str, value: str) -> None:
     if name != "retries":
         if 0 < duration(value) < _SHORTEST_INTERVAL:
             raise InvalidInput(f"--{name} cannot be less than 1ms", hint="write 1ms or more, or 0 for the default")
-    elif not re.fullmatch(r"\+?\d+", value, re.ASCII) or int(value) >= 2**31:
+    elif not re.fullmatch(r"\+?0*\d{1,10}", value, re.ASCII) or int(value) >= 2**31:
         raise InvalidInput(f'--retries "{value}" is no number of retries', hint="write a number, as --retries=3")
 
 

@@ -8,6 +8,7 @@ variables, and whether SHELL and WORKDIR were used, are kept track of.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
@@ -28,6 +29,8 @@ _PREDEFINED = {
 # They are settings for BuildKit's inventory of software, never variables of the file.
 _SETTINGS = {"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
 
+_MOST_COPIED = 1_000_000
+"""Variables that stages take over from others; the rules look at no stage beyond that."""
 _CHANGING = ("ARG", "ENV", "SHELL", "WORKDIR")
 
 
@@ -46,6 +49,42 @@ class BaseImage(Struct, frozen=True):
     platform: str = ""
 
 
+class Variables(Mapping[str, str]):
+    """Variables as they are at one moment of a history, to which only the latest moment may add.
+
+    Each step of a file remembers what it met. A table for each would have a size of steps times variables.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._history = {name: ([0], [value]) for name, value in values.items()}
+        self._moment = 0
+
+    def later(self) -> Variables:
+        """The same variables at the next moment: what is put there is not seen here."""
+        following = Variables({})
+        following._history, following._moment = self._history, self._moment + 1
+        return following
+
+    def put(self, name: str, value: str) -> None:
+        """Set a variable, at the latest moment of the history."""
+        moments, values = self._history.setdefault(name, ([], []))
+        moments.append(self._moment)
+        values.append(value)
+
+    def __getitem__(self, name: str) -> str:
+        moments, values = self._history[name]
+        position = bisect_right(moments, self._moment)
+        if not position:
+            raise KeyError(name)
+        return values[position - 1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, (moments, _) in self._history.items() if moments[0] <= self._moment)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class State(Struct):
     """What the instructions of a stage have brought about so far.
 
@@ -55,14 +94,18 @@ class State(Struct):
     workdir      WORKDIR was used
     """
 
-    environment: dict[str, str]
-    declared: set[str]
+    environment: Variables
+    declared: Variables
     own_shell: bool = False
     workdir: bool = False
 
     def copy(self) -> State:
         """One that can change alone."""
-        return State(dict(self.environment), set(self.declared), self.own_shell, self.workdir)
+        return State(self.environment.later(), self.declared.later(), self.own_shell, self.workdir)
+
+    def alone(self) -> State:
+        """One with a history of its own, for a stage that begins where another has ended."""
+        return State(Variables(dict(self.environment)), Variables(dict(self.declared)), self.own_shell, self.workdir)
 
 
 class Step(Struct, frozen=True):
@@ -189,11 +232,16 @@ def _walk(
 ) -> Iterator[Step]:
     """Each instruction with what is known when its turn comes. A stage comes after the one that it begins with."""
     ended: dict[int, tuple[State, str]] = {}
-    budget = Budget()
+    budget, copied = Budget(), 0
     for stage in reached:
         image = images.get(stage.base, BaseImage())
         parent = find_base(stage.base, stages.stages[: stage.index])
         state, name = (_first_state(image), stage.base) if parent is None else ended[parent]
+        if parent is not None:
+            state = state.alone()
+            copied += len(state.environment)
+        if copied > _MOST_COPIED:
+            return
         triggers = image.triggers if parent is None else ()
         inherited = () if parent is None else stages.stages[parent].instructions
         for trigger_or_own in (*_triggers(stage, triggers, inherited), *stage.instructions):
@@ -207,7 +255,8 @@ def _walk(
 
 
 def _first_state(image: BaseImage) -> State:
-    return State({"PATH": _DEFAULT_PATH, **image.environment}, set(_SETTINGS), own_shell=image.own_shell)
+    settings = Variables(dict.fromkeys(_SETTINGS, ""))
+    return State(Variables({"PATH": _DEFAULT_PATH, **image.environment}), settings, own_shell=image.own_shell)
 
 
 def _triggers(stage: Stage, texts: Iterable[str], inherited: Iterable[Instruction]) -> Iterator[Instruction]:
@@ -242,14 +291,16 @@ def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Ma
         state.workdir = True
     elif instruction.keyword == "ENV":
         pairs = [(step.expanded(key), step.expanded(value or "")) for key, value in instruction.pairs()]
-        state.environment.update({key: value for key, value in pairs if key and value is not None})
+        for key, value in pairs:
+            if key and value is not None:
+                state.environment.put(key, value)
     elif instruction.keyword == "ARG":
         for name, default in instruction.pairs():
-            state.declared.add(name)
+            state.declared.put(name, "")
             value = arguments.get(name) if default is None else step.expanded(default)
             value = buildargs.get(name, value)
             if value is not None:
-                state.environment[name] = value
+                state.environment.put(name, value)
 
 
 def expanded(word: str, variables: Mapping[str, str], escape: str, budget: Budget | None = None) -> str | None:

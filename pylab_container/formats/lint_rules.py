@@ -257,16 +257,21 @@ def _as_json(instruction: Instruction) -> str:
 
 def undefined_var(facts: Facts) -> Iterator[Finding]:
     """A variable that nobody defined is empty, without a word: COPY $SOURCE / then copies something else."""
+    hints = _MOST_HINTS
     for step in facts.steps:
         known = step.state.environment
-        for name in sorted(_used_names(step, facts.buildargs) - known.keys() - step.state.declared):
-            similar = _similar(name, known)
+        for name in sorted(_used_names(step, facts.buildargs) - known.keys() - step.state.declared.keys()):
+            similar = _similar(name, known) if hints > 0 else ""
+            hints -= 1
             hint = f"did you mean ${similar}?" if similar else f"define {name} above, with ARG or ENV"
             if step.image not in (_SCRATCH, *facts.images):
                 hint += f" (the image {step.image} is not here; should it define {name}, all is well)"
             yield _at(step.instruction, f"${name} is used, but nothing above defines it", hint)
 
 
+_MOST_HINTS = 20
+"""Undefined variables for which a similar one is looked for: each is compared with all that are defined."""
+_LONGEST_NAME = 64
 _EXPANDED = ("ENV", "LABEL", "USER", "WORKDIR", "VOLUME", "STOPSIGNAL")
 _EXPANDED_FLAGS = {"ADD": ("chown", "chmod", "checksum"), "COPY": ("chown", "chmod"), "RUN": ("mount",)}
 
@@ -397,7 +402,8 @@ def _exposed(facts: Facts) -> Iterator[tuple[Instruction, str]]:
 
 def _similar(name: str, known: Iterable[str]) -> str:
     """The known name that is one or two typing mistakes away; "" where there is none."""
-    near = [(distance, each) for each in known if (distance := _distance(name, each)) < 3]
+    alike = [each for each in known if abs(len(each) - len(name)) < 3 and len(name) < _LONGEST_NAME]
+    near = [(distance, each) for each in alike if (distance := _distance(name, each)) < 3]
     return min(near)[1] if near else ""
 
 

@@ -8,8 +8,7 @@ can reach where they lead.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -70,21 +69,30 @@ def log_size(log_config: Json) -> int | None:
     return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
 
 
-def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+Searcher = Callable[[str], Callable[[str], bool]]
+"""Makes of a regular expression the function that says whether a text has a match. Raises InvalidInput."""
+
+
+def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any], searcher: Searcher) -> str:
     """What `logs --details` puts before each line: "name=value,…" and a blank; the names are sorted.
 
     config  the container's: its labels and variables
+
+    Raises InvalidInput for a wrong regular expression.
     """
     options = log_config.get("Config") or {}
     variables = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
     found = {"tag": options["tag"]} if options.get("tag") else {}
-    found |= dict(_chosen(options, "labels", config.get("Labels") or {}))
-    found |= dict(_chosen(options, "env", variables))
+    found |= dict(_chosen(options, "labels", config.get("Labels") or {}, searcher))
+    found |= dict(_chosen(options, "env", variables, searcher))
     return ",".join(f"{quote_plus(name)}={quote_plus(found[name])}" for name in sorted(found)) + " "
 
 
-def _chosen(options: Mapping[str, str], kind: str, values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _chosen(
+    options: Mapping[str, str], kind: str, values: Mapping[str, str], searcher: Searcher
+) -> Iterator[tuple[str, str]]:
     named, pattern = options.get(kind, "").split(","), options.get(f"{kind}-regex")
+    search = searcher(pattern) if pattern else None
     for name, value in values.items():
-        if name in named or (pattern and re.search(pattern, name)):
+        if name in named or (search and search(name)):
             yield name, value

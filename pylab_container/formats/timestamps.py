@@ -31,7 +31,7 @@ def parse_rfc3339(text: str) -> int:
 
 
 # A span of time as Go's time.ParseDuration reads it.
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _SPAN = re.compile(rf"([-+]?)((?:{_PART.pattern})+)\Z")
 _SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 # RFC 3339 of which parts may be left out from behind: a date, an hour, a zone.

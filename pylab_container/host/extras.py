@@ -19,7 +19,7 @@ from pylab_container.errors import MissingExtra
 DISTRIBUTION = "pylab-container"
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "run": ("pyroute2", "dnslib"),
+    "run": ("pyroute2", "dnslib", "re2"),
     "registry": ("requests", "urllib3"),
     "cli": ("click", "tqdm"),
     "daemon": ("aiohttp",),

@@ -27,7 +27,7 @@ from pylab_container.formats.image import sha256
 from pylab_container.registry.client import RegistryClient, Response, codes, failure
 
 _MOST_PAGES = 1000
-_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
+_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 
 
 class FetchedManifest(Struct, frozen=True):

@@ -17,7 +17,11 @@ from pylab_container.errors import ImageNotFound, MissingExtra
 from pylab_container.host import extras
 
 DOORS = {
-    "run": ["pylab_container.runtime.network", "pylab_container.runtime.names.messages"],
+    "run": [
+        "pylab_container.runtime.network",
+        "pylab_container.runtime.regexes",
+        "pylab_container.runtime.names.messages",
+    ],
     "registry": ["pylab_container.registry.client", "pylab_container.engine.images.pull"],
     "cli": ["pylab_container.cli"],
     "daemon": ["pylab_container.daemon.server", "pylab_container.daemon.shapes"],

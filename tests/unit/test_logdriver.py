@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pylab_container.engine.filters import searcher
 from pylab_container.formats.logdriver import log_details, log_size
 
 
@@ -35,4 +36,4 @@ def test_a_log_may_be_as_large_as_all_of_dockers_files_together(options: dict[st
 )
 def test_details_are_what_the_options_name_sorted(options: dict[str, str], details: str) -> None:
     config = {"Labels": {"a": "1", "ab": "2", "b": "x y"}, "Env": ["X=Y=Z"]}
-    assert log_details({"Config": options}, config) == details
+    assert log_details({"Config": options}, config, searcher) == details

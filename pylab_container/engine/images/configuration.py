@@ -164,7 +164,7 @@ def _expose(target: Configuration, instruction: Instruction) -> str:
         for argument in instruction.arguments
         for word in expansion.expand_words(argument, variables, escape=instruction.escape, budget=budget)
     ]
-    target.add("ExposedPorts", {port: {} for word in words for port in exposed_ports(word)})
+    target.add("ExposedPorts", {key: {} for key in exposed_ports(*words)})
     return f"EXPOSE {' '.join(sorted(words))}"
 
 

@@ -314,13 +314,13 @@ class NetworkCollection:
 
 def _matches(network: Network, filters: Filters) -> bool:
     """Several values of one filter are alternatives, except labels; several filters must all hold."""
-    from pylab_container.engine.filters import check_network_filters, has_labels, matches_text, values
+    from pylab_container.engine.filters import check_network_filters, has_labels, text_test, values
 
     check_network_filters(filters)
     kind = "builtin" if network.is_predefined else "custom"
     tests = {
-        "name": lambda wanted: matches_text(network.name, wanted),
-        "id": lambda wanted: matches_text(network.id, wanted),
+        "name": lambda wanted: text_test(wanted)(network.name),
+        "id": lambda wanted: text_test(wanted)(network.id),
         "driver": lambda wanted: network.driver in wanted,
         "scope": lambda wanted: "local" in wanted,
         "type": lambda wanted: kind in wanted,
