@@ -6,7 +6,6 @@ timeline is nothing but times, so a rule there passes over the whole drawing, wh
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,9 @@ from pylab_container.engine.builder.report import BuildPlan, BuildReport, FileCo
 from pylab_container.errors import LabError
 from pylab_container.formats import sizes
 from pylab_container.formats.linter import LintWarning
+from pylab_container.formats.visible import visible
 from pylab_container.notebook.display import Table, in_one_line
+from pylab_container.notebook.markup import Html, joined, markup
 from pylab_container.notebook.timeline import Timeline
 
 
@@ -38,13 +39,14 @@ class View(Struct, frozen=True):
     warnings: Sequence[LintWarning]
 
     def __repr__(self) -> str:
-        return "\n".join([repr(self.table), *self.notes, *map(_warning_text, self.warnings)])
+        return "\n".join([repr(self.table), *map(visible, (*self.notes, *map(_warning_text, self.warnings)))])
 
-    def _repr_html_(self) -> str:
-        drawing = self.timeline._repr_html_() if self.timeline else ""
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        items = "".join(map(_warning_html, self.warnings))
-        return self.table._repr_html_() + drawing + notes + (f"<ul>{items}</ul>" if items else "")
+    def _repr_html_(self) -> Html:
+        parts = [self.table._repr_html_(), *([self.timeline._repr_html_()] if self.timeline else [])]
+        parts += [markup("<p>{note}</p>", note=note) for note in self.notes]
+        if self.warnings:
+            parts.append(markup("<ul>{items}</ul>", items=joined(map(_warning_html, self.warnings))))
+        return joined(parts)
 
 
 def report_view(report: BuildReport) -> View:
@@ -118,11 +120,14 @@ def _warning_text(warning: LintWarning) -> str:
     return f"⚠ {_sentence(warning)} See {warning.lab}"
 
 
-def _warning_html(warning: LintWarning) -> str:
-    # A lab's name begins with labs/, which is the directory that the notebook itself is in.
-    link = html.escape(warning.lab.removeprefix("labs/"))
-    heading = html.escape(warning.lab.partition("#")[2].replace("-", " "))
-    return f'<li>⚠ {html.escape(_sentence(warning))} See <a href="{link}">{heading}</a></li>'
+def _warning_html(warning: LintWarning) -> Html:
+    return markup(
+        '<li>⚠ {sentence} See <a href="{link}">{heading}</a></li>',
+        sentence=_sentence(warning),
+        # A lab's name begins with labs/, which is the directory that the notebook itself is in.
+        link=warning.lab.removeprefix("labs/"),
+        heading=warning.lab.partition("#")[2].replace("-", " "),
+    )
 
 
 def _sentence(warning: LintWarning) -> str:

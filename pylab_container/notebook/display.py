@@ -7,7 +7,6 @@ and the lab sets both variables for the shell, so what is shown can be typed.
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import time
@@ -22,6 +21,8 @@ from pylab_container.errors import DockerfileError, LabError
 from pylab_container.formats import sizes
 from pylab_container.formats.events import BuildOutput, BuildStepStarted, Event, Progress
 from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
+from pylab_container.formats.visible import visible, visible_lines
+from pylab_container.notebook.markup import Html, joined, markup
 from pylab_container.notebook.trees import MONOSPACE, shortened
 
 _WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
@@ -55,25 +56,26 @@ class Table(Struct, frozen=True):
     rows: tuple[tuple[str, ...], ...]
 
     def __repr__(self) -> str:
-        lines = [self.headings, *self.rows]
+        lines = [tuple(map(visible, line)) for line in (self.headings, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.headings))]
         return "\n".join("   ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
-    def _repr_html_(self) -> str:
-        head = "".join(_cell("th", text) for text in self.headings)
-        body = "".join(f"<tr>{''.join(_cell('td', text) for text in row)}</tr>" for row in self.rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    def _repr_html_(self) -> Html:
+        head = joined(_cell("th", text) for text in self.headings)
+        rows = (joined(_cell("td", text) for text in row) for row in self.rows)
+        body = joined(markup("<tr>{row}</tr>", row=row) for row in rows)
+        return markup("<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", head=head, body=body)
 
 
-def _cell(tag: str, text: str) -> str:
+def _cell(tag: str, text: str) -> Html:
     wrap = "white-space: pre" if len(text) <= _SHORT else _WRAPPED
-    return f'<{tag} style="text-align: left; {wrap}">{html.escape(text)}</{tag}>'
+    return markup('<{tag} style="text-align: left; {wrap}">{text}</{tag}>', tag=tag, wrap=wrap, text=text)
 
 
-def _framed(text: str, colour: str) -> str:
+def _framed(text: str, colour: str) -> Html:
     """The text in fixed columns behind a coloured bar."""
     style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; {_WRAPPED}; {MONOSPACE}"
-    return f'<pre style="{style}">{html.escape(text)}</pre>'
+    return markup('<pre style="{style}">{text}</pre>', style=style, text=text)
 
 
 class Note(Struct, frozen=True):
@@ -83,9 +85,9 @@ class Note(Struct, frozen=True):
     text: str
 
     def __repr__(self) -> str:
-        return f"{ {'ok': '✔', 'no': '✘', 'open': '○'}[self.kind] } {self.text}"
+        return f"{ {'ok': '✔', 'no': '✘', 'open': '○'}[self.kind] } {visible_lines(self.text)}"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Html:
         return _framed(repr(self), _COLOURS[self.kind])
 
 
@@ -95,9 +97,9 @@ class ErrorCard(Struct, frozen=True):
     error: BaseException
 
     def __repr__(self) -> str:
-        return f"{type(self.error).__name__}: {portable(str(self.error))}"
+        return f"{type(self.error).__name__}: {visible_lines(portable(str(self.error)))}"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Html:
         return _framed(repr(self), _COLOURS["no"])
 
 
@@ -188,7 +190,7 @@ def install(shell: Any) -> None:
         else:
             printer.text(repr(table))
 
-    def list_html(items: list[object]) -> str | None:
+    def list_html(items: list[object]) -> Html | None:
         table = listed(items)
         return table._repr_html_() if table else None
 
@@ -204,6 +206,6 @@ def _show_error(
 ) -> list[str]:
     """Instead of a traceback: the engine's own lines help nobody who mistyped a name."""
     name = "Dockerfile" if isinstance(error, DockerfileError) else kind.__name__
-    lines = [f"\x1b[31m{name}\x1b[0m: {portable(str(error))}"]
+    lines = [f"\x1b[31m{name}\x1b[0m: {visible_lines(portable(str(error)))}"]
     shell._showtraceback(kind, error, lines)
     return lines

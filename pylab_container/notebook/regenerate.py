@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import html
 import os
 import sys
 import time
@@ -23,7 +22,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput, LabError
+from pylab_container.formats.visible import visible
 from pylab_container.host.extras import extra
+from pylab_container.notebook.markup import Html, joined, markup
 
 with extra("labs"):
     import nbformat
@@ -203,11 +204,16 @@ def write_page(notebook: Path, *, images: Path) -> None:
 def report_text(outcomes: Sequence[Outcome]) -> str:
     """The report as a Markdown table, which reads well in a terminal too."""
     rows = [("lab", "cells", "seconds", "result")]
-    rows += [(o.lab, f"{o.ran}/{o.cells}", f"{o.seconds:.1f}", o.result.replace("|", "\\|")) for o in outcomes]
+    rows += [(_in_markdown(o.lab), f"{o.ran}/{o.cells}", f"{o.seconds:.1f}", _in_markdown(o.result)) for o in outcomes]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["| " + " | ".join([*map(str.ljust, row, widths), row[3]]) + " |" for row in rows]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|--------|"
     return "\n".join([lines[0], rule, *lines[1:], "", summary(outcomes)]) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """A text in a table of Markdown, in which neither HTML nor a further cell can begin."""
+    return visible(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
@@ -215,18 +221,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return f"{good} of {len(outcomes)} labs ok, {sum(outcome.seconds for outcome in outcomes):.1f} s"
 
 
-def report_page(outcomes: Sequence[Outcome]) -> str:
-    """The report as one HTML page that links to the page of each lab."""
-    rows = "\n".join(
-        f'<tr class="{"ok" if o.ok else "failed"}">'
-        f'<td><a href="{html.escape(o.lab)}.html">{html.escape(o.lab)}</a></td>'
-        f"<td>{o.ran}/{o.cells}</td><td>{o.seconds:.1f}</td><td>{html.escape(o.result)}</td></tr>"
-        for o in outcomes
-    )
-    return f"""<!DOCTYPE html>
+_PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
-<title>Labs: {summary(outcomes)}</title>
+<title>Labs: {summary}</title>
 <style>
 body {{ font-family: sans-serif; margin: 2em; }}
 td, th {{ padding: .3em 1em; text-align: left; }}
@@ -234,13 +232,34 @@ td, th {{ padding: .3em 1em; text-align: left; }}
 .failed td:last-child {{ color: #a40000; }}
 </style>
 <h1>Labs</h1>
-<p>{summary(outcomes)}</p>
+<p>{summary}</p>
 <table>
 <tr><th>lab</th><th>cells</th><th>seconds</th><th>result</th></tr>
 {rows}
 </table>
 </html>
 """
+_ROW = (
+    '<tr class="{kind}"><td><a href="{lab}.html">{lab}</a></td>'
+    "<td>{ran}/{cells}</td><td>{seconds}</td><td>{result}</td></tr>"
+)
+
+
+def report_page(outcomes: Sequence[Outcome]) -> Html:
+    """The report as one HTML page that links to the page of each lab."""
+    rows = [
+        markup(
+            _ROW,
+            kind="ok" if o.ok else "failed",
+            lab=o.lab,
+            ran=o.ran,
+            cells=o.cells,
+            seconds=f"{o.seconds:.1f}",
+            result=o.result,
+        )
+        for o in outcomes
+    ]
+    return markup(_PAGE, summary=summary(outcomes), rows=joined(rows, "\n"))
 
 
 # -- the command -------------------------------------------------------------------------------

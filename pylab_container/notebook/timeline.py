@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from pylab_container.engine.builder.report import BuildReport, StepReport
 from pylab_container.notebook.display import in_one_line
+from pylab_container.notebook.markup import Html, joined, markup
 
 # In pixels, as long as the notebook is wide enough.
 _WIDTH = 720
@@ -50,37 +50,42 @@ class Timeline(Struct, frozen=True):
         stages = len(self.report.stages)
         return f"timeline: {len(self.report.steps)} steps in {stages} stage{'s'[: stages != 1]}"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Html:
         # JupyterLab takes SVG, but not its words, out of a notebook that nobody has run yet: they get no size.
-        return f'<div style="font-size: 0; margin-top: 8px">{self._svg()}</div>'
+        return markup('<div style="font-size: 0; margin-top: 8px">{svg}</div>', svg=self._svg())
 
-    def _svg(self) -> str:
+    def _svg(self) -> Html:
         scale = _Scale(max([self.report.seconds, *(step.started + step.seconds for step in self.report.steps)]))
         lanes = [self._lane(number, stage, scale) for number, stage in enumerate(self.report.stages)]
         bottom = self._lane_height * len(lanes)
         height = bottom + 2 * _TEXT + 8
         described = f"{self!r}, {self.report.seconds:.1f} s in all. The table has the same numbers."
-        return (
-            f'<svg class="build-timeline" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-            f'role="img" aria-label="Timeline of the build" fill="currentColor" font-size="11" '
-            f'font-family="sans-serif" style="max-width: 100%; height: auto">'
-            f"<title>Timeline of the build</title><desc>{described}</desc>"
-            f"{scale.drawn(bottom)}{''.join(lanes)}{_legend(self.report.steps, height - 5)}</svg>"
+        return markup(
+            '<svg class="build-timeline" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            'role="img" aria-label="Timeline of the build" fill="currentColor" font-size="11" '
+            'font-family="sans-serif" style="max-width: 100%; height: auto">'
+            "<title>Timeline of the build</title><desc>{described}</desc>{scale}{lanes}{legend}</svg>",
+            width=_WIDTH,
+            height=height,
+            described=described,
+            scale=scale.drawn(bottom),
+            lanes=joined(lanes),
+            legend=_legend(self.report.steps, height - 5),
         )
 
     @property
     def _lane_height(self) -> int:
         return _BAR + 8 + (_TEXT if len(self.report.stages) > 1 else 0)
 
-    def _lane(self, number: int, stage: str, scale: _Scale) -> str:
+    def _lane(self, number: int, stage: str, scale: _Scale) -> Html:
         """The bars of a stage below its name; a stage alone needs none."""
         top = number * self._lane_height + 1  # half of a bar's outline is outside it
-        name = ""
+        name = markup("")
         if len(self.report.stages) > 1:
-            name = f'<text x="{_MARGIN}" y="{top + 12}">{html.escape(in_one_line(stage))}</text>'
+            name = markup('<text x="{x}" y="{y}">{name}</text>', x=_MARGIN, y=top + 12, name=in_one_line(stage))
             top += _TEXT
         steps = [step for step in self.report.steps if step.stage == stage]
-        return name + "".join(_bar(bar, top) for bar in scale.bars(steps))
+        return joined([name, *(_bar(bar, top) for bar in scale.bars(steps))])
 
 
 class _Scale:
@@ -104,17 +109,24 @@ class _Scale:
             end = x + bars[-1].width + 1
         return _pushed_left(bars, narrowest)
 
-    def drawn(self, bottom: int) -> str:
+    def drawn(self, bottom: int) -> Html:
         """Lines at round seconds, with their numbers below."""
         unit = round_step(self.seconds)
         parts = []
         for number in range(int(self.seconds / unit) + 1):
             x = f"{self.x(number * unit):.1f}"
             parts.append(
-                f'<line x1="{x}" x2="{x}" y1="0" y2="{bottom}" stroke="currentColor" stroke-opacity="0.25"/>'
-                f'<text x="{x}" y="{bottom + 12}" text-anchor="{_anchor(float(x))}">{number * unit:g} s</text>'
+                markup(
+                    '<line x1="{x}" x2="{x}" y1="0" y2="{bottom}" stroke="currentColor" stroke-opacity="0.25"/>'
+                    '<text x="{x}" y="{below}" text-anchor="{anchor}">{seconds} s</text>',
+                    x=x,
+                    bottom=bottom,
+                    below=bottom + 12,
+                    anchor=_anchor(float(x)),
+                    seconds=f"{number * unit:g}",
+                )
             )
-        return "".join(parts)
+        return joined(parts)
 
 
 def _anchor(x: float) -> str:
@@ -140,9 +152,9 @@ def round_step(seconds: float, most: int = 8) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= seconds)
 
 
-_MADE = f'fill="{_FULL}" stroke="{_FULL}"'
-_FOUND = 'fill="none" stroke="currentColor"'
-_NOTHING = 'fill="none" stroke="currentColor" stroke-dasharray="2 2"'
+_MADE = markup('fill="{colour}" stroke="{colour}"', colour=_FULL)
+_FOUND = markup('fill="none" stroke="currentColor"')
+_NOTHING = markup('fill="none" stroke="currentColor" stroke-dasharray="2 2"')
 _KINDS = {
     "miss": (_MADE, "made anew (miss)"),
     "hit": (_FOUND, "from the cache (hit)"),
@@ -150,30 +162,41 @@ _KINDS = {
 }
 
 
-def _bar(bar: Bar, top: int) -> str:
+def _bar(bar: Bar, top: int) -> Html:
     step = bar.step
     look, meaning = _KINDS[step.cache]
     told = f"{step.number}/{step.of} {in_one_line(step.instruction)}: {step.seconds:.2f} s, {meaning}"
-    text = ""
+    text = markup("")
     if bar.text:
-        colour = ' fill="white"' if step.cache == "miss" else ""
-        middle = f"{bar.x + bar.width / 2:.1f}"
-        text = f'<text x="{middle}" y="{top + 14}" text-anchor="middle"{colour}>{html.escape(bar.text)}</text>'
-    return (
-        f"<g><title>{html.escape(told)}</title>"
-        f'<rect x="{bar.x:.1f}" y="{top}" width="{bar.width:.1f}" height="{_BAR}" rx="2" {look}'
+        text = markup(
+            '<text x="{x}" y="{y}" text-anchor="middle"{colour}>{text}</text>',
+            x=f"{bar.x + bar.width / 2:.1f}",
+            y=top + 14,
+            colour=markup(' fill="white"' if step.cache == "miss" else ""),
+            text=bar.text,
+        )
+    return markup(
+        '<g><title>{told}</title><rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" {look}'
         # Also the inside of a hollow bar answers the mouse.
-        f' pointer-events="all"/>{text}</g>'
+        ' pointer-events="all"/>{text}</g>',
+        told=told,
+        x=f"{bar.x:.1f}",
+        y=top,
+        width=f"{bar.width:.1f}",
+        height=_BAR,
+        look=look,
+        text=text,
     )
 
 
-def _legend(steps: Iterable[StepReport], bottom: int) -> str:
+def _legend(steps: Iterable[StepReport], bottom: int) -> Html:
     """What full and hollow mean, as far as the drawing has both."""
     parts, x = [], _MARGIN
     used = {step.cache for step in steps}
     for kind, (look, meaning) in _KINDS.items():
         if kind in used:
-            parts.append(f'<rect x="{x}" y="{bottom - 10}" width="14" height="10" rx="2" {look}/>')
-            parts.append(f'<text x="{x + 20}" y="{bottom - 1}">{meaning}</text>')
+            box = '<rect x="{x}" y="{y}" width="14" height="10" rx="2" {look}/>'
+            parts.append(markup(box, x=x, y=bottom - 10, look=look))
+            parts.append(markup('<text x="{x}" y="{y}">{meaning}</text>', x=x + 20, y=bottom - 1, meaning=meaning))
             x += 150
-    return "".join(parts)
+    return joined(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import threading
 import time
 from collections.abc import Iterator
@@ -11,11 +10,9 @@ from collections.abc import Iterator
 from pylab_container.engine import Engine
 from pylab_container.formats import progress
 from pylab_container.formats.events import Event, LayerTransfer
-from pylab_container.host.extras import extra
-from pylab_container.notebook.widgets import show
-
-with extra("labs"):
-    import ipywidgets
+from pylab_container.formats.visible import visible
+from pylab_container.notebook.markup import markup
+from pylab_container.notebook.widgets import content, set_content, show
 
 _REDRAW = 0.1  # seconds, as for bars
 
@@ -25,7 +22,7 @@ class TransferView:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.view = ipywidgets.HTML()
+        self.view = content(markup(""))
         self._lines: list[str] = []
         self._places: dict[str, int] = {}
         self._drawn = 0.0
@@ -43,20 +40,20 @@ class TransferView:
             return
         with self._lock:
             if isinstance(event, LayerTransfer) and event.layer in self._places:
-                self._lines[self._places[event.layer]] = line
+                self._lines[self._places[event.layer]] = visible(line)
             else:
                 if isinstance(event, LayerTransfer):
                     self._places[event.layer] = len(self._lines)
                 else:
                     self._places.clear()  # the layers above are finished
-                self._lines.append(line)
+                self._lines.append(visible(line))
             if time.monotonic() > self._drawn + _REDRAW:
                 self.draw()
 
     def draw(self) -> None:
         """Show the lines as they are."""
         self._drawn = time.monotonic()
-        self.view.value = f"<pre>{html.escape(self.text)}</pre>"
+        set_content(self.view, markup("<pre>{text}</pre>", text=self.text))
 
 
 @contextlib.contextmanager

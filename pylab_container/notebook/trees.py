@@ -6,13 +6,15 @@ names that are ids come after all others, in the order in which they were first 
 
 from __future__ import annotations
 
-import html
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct, field
+
+from pylab_container.formats.visible import visible
+from pylab_container.notebook.markup import Html, joined, markup
 
 _ID = re.compile(r"([0-9a-f]{64})(-init)?\Z")
 _SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")
@@ -37,7 +39,7 @@ class Entry(Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        return shortened(self.path[-1]) + self.note
+        return visible(shortened(self.path[-1]) + self.note)
 
 
 class Tree(Struct, frozen=True):
@@ -52,29 +54,31 @@ class Tree(Struct, frozen=True):
 
     def lines(self) -> list[str]:
         """The title, then one line an entry."""
+        title = visible(self.title)
         if not self.entries and not (self.before and self.before.entries):
-            return [self.title, "(nothing there)"]
+            return [title, "(nothing there)"]
         if self.before is None:
-            return [self.title, *(branches + entry.label for branches, entry in _drawn(self.entries))]
+            return [title, *(branches + entry.label for branches, entry in _drawn(self.entries))]
         old, new = set(self.before.entries), set(self.entries)
         drawn = _drawn(_merged(self.before.entries, self.entries))
         marks = [(" " if entry in old and entry in new else "+" if entry in new else "-") for _, entry in drawn]
         return [
-            f"  {self.title}",
+            f"  {title}",
             *(f"{mark} {branches}{entry.label}" for mark, (branches, entry) in zip(marks, drawn, strict=True)),
         ]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
-    def _repr_html_(self) -> str:
-        lines = "<br>".join(map(self._html_line, self.lines()))
-        return f'<pre style="line-height: 1.3; {MONOSPACE}">{lines}</pre>'
+    def _repr_html_(self) -> Html:
+        lines = joined(map(self._html_line, self.lines()), markup("<br>"))
+        return markup('<pre style="line-height: 1.3; {font}">{lines}</pre>', font=MONOSPACE, lines=lines)
 
-    def _html_line(self, line: str) -> str:
-        text = html.escape(line)
+    def _html_line(self, line: str) -> Html:
         mark = line[0] if self.before is not None else " "
-        return text if mark == " " else f'<span style="color: {_COLOURS[mark]}">{text}</span>'
+        if mark == " ":
+            return markup("{line}", line=line)
+        return markup('<span style="color: {colour}">{line}</span>', colour=_COLOURS[mark], line=line)
 
 
 class Order(Struct):

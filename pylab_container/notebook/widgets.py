@@ -15,8 +15,10 @@ from pylab_container.engine import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.formats import sizes
 from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Event, LayerTransfer, Progress
+from pylab_container.formats.visible import visible, visible_lines
 from pylab_container.host.extras import extra
 from pylab_container.notebook.display import in_one_line
+from pylab_container.notebook.markup import Html, joined, markup
 
 with extra("labs"):
     import ipywidgets
@@ -29,7 +31,20 @@ _REDRAW = 0.1
 def show(widget: ipywidgets.Widget, text: str) -> None:
     """Display a widget; text is what stands in the saved notebook in its place."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    display({"text/plain": text, "application/vnd.jupyter.widget-view+json": view}, raw=True)
+    display({"text/plain": visible_lines(text), "application/vnd.jupyter.widget-view+json": view}, raw=True)
+
+
+def content(shown: Html) -> ipywidgets.HTML:
+    """A widget with this content.
+
+    Not a Label: that hands its text to MathJax, in which a $…$ out of a log line could be a link to a script.
+    """
+    return ipywidgets.HTML(shown)
+
+
+def set_content(view: ipywidgets.HTML, shown: Html) -> None:
+    """Let a widget of content() show something else."""
+    view.value = shown
 
 
 class ProgressBar:
@@ -41,7 +56,7 @@ class ProgressBar:
     def __init__(self, title: str) -> None:
         self.title = title
         self.bar = ipywidgets.FloatProgress(min=0, max=1, value=0)
-        self.label = ipywidgets.Label(title)
+        self.label = content(markup("{title}", title=title))
         self._redrawn = 0.0
         self._steps_done = 0
         self._warnings: list[str] = []
@@ -81,7 +96,7 @@ class ProgressBar:
     def _draw(self, share: float, text: str) -> None:
         self._redrawn = time.monotonic()
         self.bar.value = min(share, 1.0)
-        self.label.value = f"{self.title}: {text}"
+        set_content(self.label, markup("{title}: {text}", title=self.title, text=text))
 
     def finish(self, *, failed: bool = False) -> None:
         """Full and green, or red where it stopped."""
@@ -119,17 +134,17 @@ class Notice:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.label = ipywidgets.Label(text)
+        self.label = content(markup("{text}", text=text))
 
     def show(self) -> None:
         show(self.label, self.text)
 
     def say(self, text: str) -> None:
         """Something that is only true for the moment."""
-        self.label.value = text
+        set_content(self.label, markup("{text}", text=text))
 
     def done(self) -> None:
-        self.label.value = self.text
+        self.say(self.text)
 
 
 def layer_explorer(image: Image) -> None:
@@ -147,12 +162,13 @@ def layer_explorer(image: Image) -> None:
             "chain id": layer.chain_id[7:19],
             "directory": f"overlay2/{layer.cache_id[:12]}…/diff",
             "size": sizes.human(layer.size),
-            "holds": " ".join(names),
+            "holds": " ".join(map(visible, names)),
         }
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in facts.items()
+        rows = joined(
+            markup('<tr><th style="text-align:left">{name}</th><td>{value}</td></tr>', name=name, value=value)
+            for name, value in facts.items()
         )
-        pages.append(ipywidgets.HTML(f"<table>{rows}</table>"))
+        pages.append(content(markup("<table>{rows}</table>", rows=rows)))
     stack = ipywidgets.Accordion(children=pages, selected_index=0)
     for number in range(len(layers)):
         stack.set_title(number, f"layer {len(layers) - number} of {len(layers)}")

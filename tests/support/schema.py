@@ -85,7 +85,9 @@ CHANGES = (
     Change("HealthConfig.StartInterval", since="1.44", what=_NUMBER),
     Change("Mount.BindOptions.ReadOnlyNonRecursive", since="1.44", what=_TRUTH),
     Change("Mount.BindOptions.ReadOnlyForceRecursive", since="1.44", what=_TRUTH),
-    Change("EndpointSettings.DNSNames", since="1.44", what=_TEXTS),
+    # dockerd answers null for both where they are empty, which the description leaves out.
+    Change("EndpointSettings.Aliases", what={**_TEXTS, "x-nullable": True}),
+    Change("EndpointSettings.DNSNames", since="1.44", what={**_TEXTS, "x-nullable": True}),
     Change("Mount.VolumeOptions.Subpath", since="1.45", what=_TEXT),
 )
 

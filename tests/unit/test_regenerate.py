@@ -152,4 +152,4 @@ def test_a_lab_with_cells_that_did_not_run_is_not_ok() -> None:
 def test_an_error_cannot_break_the_report() -> None:
     outcome = Outcome("01_lab", cells=1, ran=1, seconds=1, error="ValueError: <b> | pipe")
     assert "<b>" not in report_page([outcome])
-    assert "<b> \\| pipe |" in report_text([outcome])
+    assert "&lt;b> \\| pipe |" in report_text([outcome])
