@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from pylab_container.formats.image import ImageConfig, Json
     from pylab_container.formats.manifest import Descriptor
     from pylab_container.runtime.conmon import Attachment
-    from pylab_container.runtime.logs import LogLine
+    from pylab_container.runtime.logs import LogLine, LogReader
     from pylab_container.store.layers import Layer
     from pylab_container.store.records import ContainerRecord
 
@@ -113,6 +113,7 @@ __all__ = [
     "LabError",
     "Layer",
     "LogLine",
+    "LogReader",
     "MissingExtra",
     "MissingProgram",
     "Network",
@@ -156,7 +157,7 @@ _PLACES = {
     "formats.image": "ImageConfig Json",
     "formats.manifest": "Descriptor",
     "runtime.conmon": "Attachment",
-    "runtime.logs": "LogLine",
+    "runtime.logs": "LogLine LogReader",
     "store.layers": "Layer",
     "store.records": "ContainerRecord",
 }

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from aiohttp import HttpVersion10, web
 
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
-from pylab_container.daemon.call import BUILDS, ENGINE, HEADERS, WORKERS, Call, answer, parse_version
+from pylab_container.daemon.call import BUILDS, ENGINE, HEADERS, Call, answer, parse_version
+from pylab_container.daemon.sampling import SAMPLING, Sampling
 from pylab_container.daemon.sharing import SHARING, Sharing
 from pylab_container.daemon.starts import STARTS, Starts
+from pylab_container.daemon.watching import WATCHER, Watcher
+from pylab_container.daemon.workers import WORKERS, Workers
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput, LabError, NotFound
 
-_WORKERS = 1000
-"""Threads at most; a call holds one while the engine works for it. Idle ones are used again."""
 _LAST_MOMENT = 3.0  # seconds for threads to end
 _LAST_COMMAND = 8.0  # the same while there are builds: they end the command that runs, and remove its container
 _VERSIONED = re.compile(r"/v([0-9.]{1,40})(/.*)")
@@ -84,6 +82,8 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
     app[ENGINE] = engine
     app[STARTS] = Starts()
     app[SHARING] = Sharing()
+    app[SAMPLING] = Sampling()
+    app[WATCHER] = Watcher()
     app[BUILDS] = set()
     app.cleanup_ctx.append(_workers)
     app.on_response_prepare.append(_add_headers)
@@ -93,13 +93,9 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
 
 async def _workers(app: web.Application) -> AsyncIterator[None]:
     """The threads, as long as the application lives. In the end those that were told to stop get a moment for it."""
-    app[WORKERS] = ThreadPoolExecutor(_WORKERS, thread_name_prefix="call")
+    app[WORKERS] = Workers()
     yield
-    ending = threading.Thread(target=app[WORKERS].shutdown, kwargs={"cancel_futures": True}, daemon=True)
-    ending.start()
-    told = time.monotonic()
-    while ending.is_alive() and time.monotonic() - told < (_LAST_COMMAND if app[BUILDS] else _LAST_MOMENT):
-        await asyncio.sleep(0.02)
+    await app[WORKERS].end(lambda: _LAST_COMMAND if app[BUILDS] else _LAST_MOMENT)
 
 
 def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -14,7 +14,7 @@ from pylab_container.daemon import fields
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.containers import find
-from pylab_container.daemon.streams import body_file, send
+from pylab_container.daemon.streams import fetched, received, send
 from pylab_container.engine.containers.filesystem import PathStatus
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
 from pylab_container.formats.golang import file_mode
@@ -50,20 +50,26 @@ async def _get(call: Call, path: str) -> web.StreamResponse:
     with _named(call, path):
         pieces, found = await call.run((await find(call)).get_archive, path)
     response = web.StreamResponse(headers={_STATUS: _encoded(found), "Content-Type": "application/x-tar"})
-    return await send(call, lambda _: pieces, response=response)
+    return await send(call, fetched(call, lambda: pieces), response=response)
 
 
 async def put(call: Call) -> web.Response:
     """Extract a tar into a directory."""
     path = _path(call)
     with _named(call, path):
-        await call.run(
-            (await find(call)).put_archive,
-            path,
-            body_file(call),
-            keep_directories=call.flag("noOverwriteDirNonDir"),
-            as_user=call.flag("copyUIDGID"),
-        )
+        container = await find(call)
+        archive = await received(call)
+
+        def extract() -> None:
+            with archive:
+                container.put_archive(
+                    path,
+                    archive,
+                    keep_directories=call.flag("noOverwriteDirNonDir"),
+                    as_user=call.flag("copyUIDGID"),
+                )
+
+        await call.run(extract)
     return web.Response()
 
 

@@ -45,7 +45,8 @@ _PERIOD = 100_000  # microseconds: the period that a quota is of where nobody sa
 async def build_image(call: Call) -> web.StreamResponse:
     """Build; each line of the answer is a piece of what docker prints."""
     options = _options(call)
-    engine, context = call.private_engine(), _remote(call) or streams.body_file(call)
+    engine, place = call.private_engine(), _remote(call)
+    context = place or await streams.received(call)
     under_way = call.request.app[BUILDS]
 
     def work(tell: streams.Tell, stop: threading.Event) -> None:
@@ -69,6 +70,8 @@ async def build_image(call: Call) -> web.StreamResponse:
             raise _as_told(error) from error
         finally:
             under_way.discard(stop)
+            if not isinstance(context, str):
+                context.close()
         _tell_end(tell, image, options, quiet=quiet, with_result=not call.before("1.30"))
 
     return await streams.send_told(call, work, told=False)

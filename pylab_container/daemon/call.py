@@ -9,7 +9,6 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from aiohttp import web
@@ -18,6 +17,7 @@ from multidict import MultiDict, MultiMapping
 from pylab_container import __version__
 from pylab_container.daemon import VERSION, shapes
 from pylab_container.daemon.connection import Connection
+from pylab_container.daemon.workers import WORKERS, Kind, Workers
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
 
@@ -42,7 +42,6 @@ class _Closable(Protocol):
 Closable = TypeVar("Closable", bound=_Closable)
 
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
-WORKERS: web.AppKey[ThreadPoolExecutor] = web.AppKey("workers", ThreadPoolExecutor)
 BUILDS: web.AppKey[set[threading.Event]] = web.AppKey("builds", set)
 """The builds that are under way, each by what stops it."""
 
@@ -73,6 +72,11 @@ class Call:
         self.names = names
         self._parameters: MultiMapping[str] = request.query
         self._body: bytes | None = None
+
+    @property
+    def workers(self) -> Workers:
+        """The threads that wait for the engine."""
+        return self.request.app[WORKERS]
 
     @property
     def input_ended(self) -> asyncio.Event:
@@ -199,8 +203,14 @@ class Call:
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
         """Call the engine in a thread of its own: it waits for disks, programs and locks, and others must not."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.request.app[WORKERS], lambda: function(*arguments, **options))
+        kind = Kind.READ if self.request.method in ("GET", "HEAD") else Kind.CHANGE
+        return await self.workers.run(kind, function, *arguments, **options)
+
+    async def step(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        """run() of one step of what goes on for long."""
+        return await self.workers.run(Kind.STREAM, function, *arguments, **options)
 
 
 def _values(name: str, wanted: Any) -> list[str]:

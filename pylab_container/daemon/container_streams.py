@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator
+from typing import Any
 
 from aiohttp import WSMsgType, web
 from msgspec.structs import replace
@@ -19,12 +19,14 @@ from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
+from pylab_container.daemon.sampling import SAMPLING
 from pylab_container.daemon.sharing import SHARING, Share
 from pylab_container.daemon.starts import STARTS, hand_over
-from pylab_container.daemon.streams import Feed, readable, send, send_lines
+from pylab_container.daemon.streams import fetched, readable, send, send_lines
+from pylab_container.daemon.watching import following
 from pylab_container.engine.containers import stats as usage
 from pylab_container.engine.containers import waiting
-from pylab_container.engine.containers.container import Container, ContainerRecord, LogLine
+from pylab_container.engine.containers.container import Container, ContainerRecord, LogLine, LogReader
 from pylab_container.engine.filters import searcher
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats.lifecycle import ALIVE, State
@@ -32,6 +34,7 @@ from pylab_container.formats.logdriver import log_details
 from pylab_container.formats.timestamps import moment
 
 _CLOSING = 1.0  # seconds that a websocket's client gets to say goodbye
+_LOOK = 0.02  # seconds between two looks whether the log of a process that has ended is complete
 
 # ---- attach --------------------------------------------------------------------------------------
 
@@ -174,42 +177,81 @@ async def logs(call: Call) -> web.StreamResponse:
     tty = bool(record.config.get("Tty"))
     options = record.host_config.get("LogConfig") or {}
     details = log_details(options, record.config, searcher) if call.flag("details") else ""
-    follow, asked_for = call.flag("follow"), _LogOptions(call, shown, tty=tty, details=details)
+    log = _LogView(await call.run(_log_reader, call, container), shown, _rendering(call, tty=tty, details=details))
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
-    lines = await call.run(asked_for.lines, container)
-    if follow:
+    if call.flag("follow"):
         await response.prepare(call.request)  # the client waits for it, however long nothing is printed
-    return await send(call, lines, response=response)
+    follows = call.flag("follow") and record.state in ALIVE
+    pieces = _followed(call, container, record, log) if follows else fetched(call, log.all)
+    return await send(call, pieces, response=response)
 
 
-class _LogOptions:
-    """Which lines of a log are wanted, and how they are shown."""
+class _LogView:
+    """A log as bytes for a client."""
 
-    def __init__(self, call: Call, shown: list[str], *, tty: bool, details: str) -> None:
+    def __init__(self, reader: LogReader, shown: Collection[str], rendered: Callable[[LogLine], bytes]) -> None:
+        self.reader = reader
         self._shown = shown
-        self._tty = tty
-        self._follow = call.flag("follow")
-        self._times = call.flag("timestamps")
-        self._details = details.encode()
-        tail = call.text("tail")
-        self._tail = int(tail) if tail.isascii() and tail.isdigit() else None
-        self._since, self._until = _moment(call, "since"), _moment(call, "until")
+        self._rendered = rendered
 
-    def lines(self, container: Container) -> Callable[[threading.Event], Iterator[bytes]]:
-        """Begin to read; what does that piece by piece. Raises Conflict where there is no log."""
+    def new(self) -> Iterator[bytes]:
+        """Lines that ended since the last look."""
+        return (self._rendered(line) for line in self.reader.new() if line.stream in self._shown)
 
-        def read(stop: threading.Event) -> Iterator[bytes]:
-            lines = container.log_lines(
-                follow=self._follow, tail=self._tail, since=self._since, until=self._until, stop=stop
-            )
-            return (self._rendered(line) for line in lines if line.stream in self._shown)
+    def rest(self) -> Iterator[bytes]:
+        """The ends of streams that are in the middle of a line."""
+        return (self._rendered(line) for line in self.reader.rest() if line.stream in self._shown)
 
-        return read
+    def all(self) -> Iterator[bytes]:
+        """What is there, once."""
+        with contextlib.closing(self.reader):
+            yield from self.new()
+            yield from self.rest()
 
-    def _rendered(self, line: LogLine) -> bytes:
-        time = line.time.encode() + b" " if self._times else b""
-        data = time + self._details + line.data
-        return data if self._tty else frame(line.stream, data)
+
+def _log_reader(call: Call, container: Container) -> LogReader:
+    """Raises Unimplemented if there is no log."""
+    tail = call.text("tail")
+    count = int(tail) if tail.isascii() and tail.isdigit() else None
+    return container.log_reader(tail=count, since=_moment(call, "since"), until=_moment(call, "until"))
+
+
+def _rendering(call: Call, *, tty: bool, details: str) -> Callable[[LogLine], bytes]:
+    times = call.flag("timestamps")
+
+    def rendered(line: LogLine) -> bytes:
+        time = line.time.encode() + b" " if times else b""
+        data = time + details.encode() + line.data
+        return data if tty else frame(line.stream, data)
+
+    return rendered
+
+
+async def _followed(
+    call: Call, container: Container, record: ContainerRecord, log: _LogView
+) -> AsyncGenerator[bytes, None]:
+    """What is there, and what comes until the end of the run, or until the time that the client gives."""
+    ends: list[Coroutine[Any, Any, object]] = [_log_complete(call, container, record)]
+    if until := _moment(call, "until"):
+        ends.append(asyncio.sleep(until - time.time()))
+    directory = call.engine.records.directory(container.id)
+    with contextlib.closing(log.reader):
+        async with following(call, directory, *ends) as stream:
+            while True:
+                async with contextlib.aclosing(fetched(call, log.new)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                if log.reader.ended or not await stream.more():
+                    break
+        async for piece in fetched(call, log.rest):
+            yield piece
+
+
+async def _log_complete(call: Call, container: Container, record: ContainerRecord) -> None:
+    """Wait until a run has ended and its monitor has written all of the log."""
+    await _end_of_process(call, record)
+    while not await call.step(waiting.is_log_complete, call.engine, record):
+        await asyncio.sleep(_LOOK)
 
 
 def _moment(call: Call, name: str) -> float | None:
@@ -219,15 +261,16 @@ def _moment(call: Call, name: str) -> float | None:
 
 
 async def _send_log(call: Call, container: Container, client: Client, wish: Wish) -> None:
-    def read(_: threading.Event) -> Iterator[bytes]:
-        ended = container.record.state not in ALIVE
-        # As in dockerd, a line is in the log once it has ended.
-        whole = (line for line in container.log_lines() if ended or line.data.endswith(b"\n"))
-        lines = (line for line in whole if line.stream in wish.shown)
-        return (line.data if wish.raw else frame(line.stream, line.data) for line in lines)
+    ended = (await call.run(lambda: container.record)).state not in ALIVE
 
-    async for batch in Feed(call, read).batches():
-        await client.send(b"".join(batch))
+    def rendered(line: LogLine) -> bytes:
+        return line.data if wish.raw else frame(line.stream, line.data)
+
+    log = _LogView(await call.run(container.log_reader), wish.shown, rendered)
+    with contextlib.closing(log.reader):
+        # As in dockerd, a line is in the log once it has ended.
+        async for piece in fetched(call, log.all if ended else log.new):
+            await client.send(piece)
 
 
 # ---- the end ---------------------------------------------------------------------------------------
@@ -306,13 +349,17 @@ async def _until(call: Call, container: Container, first: ContainerRecord, condi
 
 async def _end_of_run(call: Call, record: ContainerRecord) -> int:
     """Wait for the end of a run, without a thread; its exit status."""
+    await _end_of_process(call, record)
+    return await call.run(waiting.status_of_run, call.engine, record)
+
+
+async def _end_of_process(call: Call, record: ContainerRecord) -> None:
     with contextlib.suppress(ProcessLookupError):
         fd = waiting.process_descriptor(call.engine, record)  # not in a thread, where it would be lost with us
         try:
             await readable(fd)
         finally:
             os.close(fd)
-    return await call.run(waiting.status_of_run, call.engine, record)
 
 
 # ---- what it uses, and what it holds -----------------------------------------------------------------
@@ -324,21 +371,27 @@ async def stats(call: Call) -> web.StreamResponse:
     if call.flag("stream", default=True):
         if call.flag("one-shot"):
             raise InvalidInput("cannot have stream=true and one-shot=true", hint="send stream=0")
-        return await send_lines(call, lambda stop: _until_removed(call, container, stop), told=False)
+        return await send_lines(call, _until_removed(call, container), told=False)
     if call.flag("one-shot") and not call.before("1.41"):
         return answer(await call.run(usage.sample, call.engine, container.id))
-    return answer(measured(await call.run(container.stats_snapshot), call.version))
+    before = await call.run(usage.sample, call.engine, container.id)
+    await asyncio.sleep(usage.SNAPSHOT_INTERVAL)
+    now = usage.following(before, await call.run(usage.sample, call.engine, container.id))
+    return answer(measured(now, call.version))
 
 
-def _until_removed(call: Call, container: Container, stop: threading.Event) -> Iterator[Json]:
+async def _until_removed(call: Call, container: Container) -> AsyncGenerator[Json, None]:
+    samples = call.request.app[SAMPLING].samples(call.engine, call.workers, container.id, call.input_ended)
     with contextlib.suppress(ContainerNotFound):
-        yield from (measured(one, call.version) for one in container.stats(stop=stop))
+        async with contextlib.aclosing(samples):
+            async for sample in samples:
+                yield measured(sample, call.version)
 
 
 async def export(call: Call) -> web.StreamResponse:
     """Its whole file system as a tar."""
     container = await find(call)
-    return await send(call, lambda _: container.export())
+    return await send(call, fetched(call, container.export))
 
 
 ROUTES = (

@@ -15,6 +15,7 @@ from pylab_container.daemon.call import Call, Json, answer, no_content
 from pylab_container.daemon.container_documents import inspected, listed
 from pylab_container.daemon.starts import STARTS
 from pylab_container.daemon.versions import known
+from pylab_container.daemon.workers import Kind
 from pylab_container.engine import Engine
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import machine_architecture
@@ -207,7 +208,7 @@ async def stop(call: Call) -> web.Response:
     record = await call.run(lambda: container.record)
     if not record.state_document()["Running"]:
         return web.Response(status=304)
-    await call.run(container.stop, seconds, signal=signal)
+    await call.workers.run(Kind.STOP, container.stop, seconds, signal=signal)
     return no_content()
 
 

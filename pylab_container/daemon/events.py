@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any
 
 from aiohttp import web
 
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json
-from pylab_container.daemon.streams import send_lines
+from pylab_container.daemon.streams import fetched, send_lines
+from pylab_container.daemon.watching import following
 from pylab_container.engine import event_log
+from pylab_container.engine.event_log import EventReader
 from pylab_container.errors import InvalidInput
 
+_BATCH = 1 << 12  # fields of documents that are fetched at a time; a document has about ten
 _MOMENT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 
 
@@ -24,15 +29,23 @@ async def stream(call: Call) -> web.StreamResponse:
     if since is not None and until is not None and since > until:
         times = call.text("since"), call.text("until")
         raise InvalidInput(f"`since` time ({times[0]}) cannot be after `until` time ({times[1]})", hint="swap them")
-    if since is None and until is None:
-        since = time.time()  # before the answer begins: its client may act on that, and waits for what then happens
     # dockerd takes a filter that it does not know for none.
     filters = {name: values for name, values in call.filters().items() if name in event_log.FILTERS}
+    # Made before the answer begins: the client may act on that, and waits for what then happens.
+    reader = call.engine.event_log.reader(since=since, until=until, filters=filters)
+    return await send_lines(call, _events(call, reader, until))
 
-    def events(stop: threading.Event) -> Iterator[Json]:
-        return call.engine.event_log.read(since=since, until=until, filters=filters, stop=stop)
 
-    return await send_lines(call, events)
+async def _events(call: Call, reader: EventReader, until: float | None) -> AsyncGenerator[Json, None]:
+    ends: list[Coroutine[Any, Any, object]] = [] if until is None else [asyncio.sleep(until - time.time())]
+    with contextlib.closing(reader):
+        async with following(call, call.engine.data_root, *ends) as stream:
+            while True:
+                async with contextlib.aclosing(fetched(call, reader.new, batch=_BATCH)) as documents:
+                    async for document in documents:
+                        yield document
+                if reader.ended or not await stream.more():
+                    return
 
 
 def _moment(call: Call, name: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NoReturn
 
 from aiohttp import web
@@ -206,15 +206,12 @@ async def save_several(call: Call) -> web.StreamResponse:
 
 
 async def _save(call: Call, names: list[str]) -> web.StreamResponse:
-    def pieces(stop: threading.Event) -> Iterator[bytes]:
-        return call.engine.images.stream(names)
-
-    return await streams.send(call, pieces, content_type=_TAR)
+    return await streams.send(call, streams.fetched(call, lambda: call.engine.images.stream(names)), content_type=_TAR)
 
 
 async def load(call: Call) -> web.StreamResponse:
     """Store the images of an archive; a line tells each name that they have brought along."""
-    engine, body = call.private_engine(), streams.body_file(call)
+    engine, body = call.private_engine(), await streams.received(call)
 
     def work(tell: streams.Tell, _stop: threading.Event) -> None:
         names: dict[str, list[str]] = {}
@@ -226,7 +223,7 @@ async def load(call: Call) -> web.StreamResponse:
             elif isinstance(event, ImageChanged):
                 names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
 
-        with engine.events.subscribed(note):
+        with body, engine.events.subscribed(note):
             engine.images.load(body)
         for image_id, given in names.items():
             for name in given:

@@ -14,6 +14,7 @@ from aiohttp import web
 from pylab_container.daemon import fields, images, shapes, streams
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.workers import Kind
 from pylab_container.engine.builder import download
 from pylab_container.engine.builder.sources import is_url
 from pylab_container.engine.images.image import machine_architecture
@@ -91,11 +92,11 @@ async def _import(call: Call) -> web.StreamResponse:
     name = target.familiar if target else None
     _refuse_platform(call.text_since("1.32", "platform"))
     changes = instructions(call)
-    body = streams.body_file(call)
+    body = await streams.received(call)
 
     def work(tell: streams.Tell, _stop: threading.Event) -> None:
         with contextlib.ExitStack() as stack:
-            archive: BinaryIO | Path = body
+            archive: BinaryIO | Path = stack.enter_context(body)
             if source != "-":  # nothing is told before it is here: a failure is the answer's status
                 archive = download.fetch(source, stack.enter_context(call.engine.scratch())).path
                 tell({"status": f"Downloading from {source}"})
@@ -150,7 +151,9 @@ async def _credentials_in_body(call: Call) -> Json:
 async def distribution(call: Call) -> web.Response:
     """What a registry has under a name, without fetching it."""
     auth = credentials(call)
-    descriptor, platforms = await call.run(call.engine.images.get_registry_data, call.name, auth_config=auth)
+    descriptor, platforms = await call.workers.run(
+        Kind.TRANSFER, call.engine.images.get_registry_data, call.name, auth_config=auth
+    )
     return answer({"Descriptor": descriptor.document(), "Platforms": [_platform(text) for text in platforms]})
 
 
@@ -164,8 +167,13 @@ async def log_in(call: Call) -> web.Response:
     """Whether a registry knows somebody. Nothing is kept: clients send what they know with each request."""
     given = await call.document(_LOGIN)
     server = fields.text(given, "serveraddress")
-    await call.run(
-        call.engine.login, fields.text(given, "username"), fields.text(given, "password"), server, save=False
+    await call.workers.run(
+        Kind.TRANSFER,
+        call.engine.login,
+        fields.text(given, "username"),
+        fields.text(given, "password"),
+        server,
+        save=False,
     )
     return answer({"Status": "Login Succeeded", "IdentityToken": ""})
 

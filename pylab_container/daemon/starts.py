@@ -16,6 +16,7 @@ from aiohttp import web
 
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.sharing import SHARING, Share, SharedStreams
+from pylab_container.daemon.workers import Kind
 from pylab_container.engine.containers.container import Attachment, Container
 from pylab_container.errors import Conflict
 
@@ -89,7 +90,7 @@ class Starts:
         waiting = self._expecting.pop(container.id, [])
         shared: SharedStreams | None = None
         try:
-            if attachment := await call.run(start, len(waiting)):
+            if attachment := await call.workers.run(Kind.STOP, start, len(waiting)):
                 shared = call.request.app[SHARING].hold(container.id, attachment)
         finally:
             for future in waiting:

@@ -1,88 +1,137 @@
 """What goes on for long: request bodies as files, answers piece by piece.
 
-The engine blocks: it reads files and iterates. The server must not. So a body is a file that a thread reads while
-the loop receives it, and an iterator runs in a thread that fills a short queue, as fast as the client takes it.
+The engine blocks: it reads files and iterates. The server must not, and a thread that waits for a client is a thread
+less for others. So the event loop receives a body before a thread reads it, and an iterator is only continued, by
+whichever thread is free, when the client has taken what it yielded before. Builds and transfers of images keep a
+thread until they end, of a pool of their own (workers.py), and fill a short queue as fast as the client takes it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
+import tempfile
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sized
 from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from aiohttp import web
 
-from pylab_container.daemon.call import WORKERS, Call
-from pylab_container.errors import ContainerFailed, InvalidInput, LabError
+from pylab_container.daemon.call import Call
+from pylab_container.daemon.workers import Kind
+from pylab_container.errors import ContainerFailed, InvalidInput, LabError, RuntimeFailed
 
 Item = TypeVar("Item")
+SizedItem = TypeVar("SizedItem", bound=Sized)
 Line = dict[str, Any]
 """One JSON document of an answer that has many."""
 Tell = Callable[[Line], None]
 """Takes the next line of an answer; it waits while the client is slow, and never fails."""
 
-_PIECE = 1 << 18  # bytes of a body that are fetched at a time
 _LINES = {"Content-Type": "application/json"}
-_WAITING = 256  # items that an iterator may be ahead of its client
-_PIECES = 4  # the same of pieces of an archive, which have a megabyte each
+_SHORT = 1 << 16  # bytes: a longer body waits on disk, a shorter one in memory
+_BATCH = 1 << 18  # bytes that are fetched at a time; what is fetched at once may be longer
+_CHUNK = 1 << 17  # bytes that are given to the transport at a time
+_WAITING = 256  # items that a function may be ahead of its client
 
 
-class Body(io.RawIOBase):
-    """A request's body as a file, for the threads of the engine; each read waits for the client."""
+async def received(call: Call) -> BinaryIO:
+    """The whole body as a file, from its beginning. Raises InvalidInput if the client does not send all of it.
 
-    def __init__(self, call: Call) -> None:
-        self._content = call.request.content
-        self._loop = asyncio.get_running_loop()
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._ended:  # readers of archives look for more several times, and aiohttp takes that for a loop
-            return 0
-        view = memoryview(buffer).cast("B")
-        future = asyncio.run_coroutine_threadsafe(self._content.read(min(len(view), _PIECE)), self._loop)
-        try:
-            data = future.result()
-        except (OSError, asyncio.CancelledError, web.RequestPayloadError) as error:
-            raise InvalidInput("the request's body ended early", hint="the client went away") from error
-        self._ended = len(view) > 0 and not data
-        view[: len(data)] = data
-        return len(data)
-
-
-def body_file(call: Call) -> BinaryIO:
-    """The body as a file with a buffer."""
-    return cast(BinaryIO, io.BufferedReader(Body(call), _PIECE))
+    It is received by the event loop: a client that sends slowly, or stops in the middle, holds no thread. A short
+    body is in memory, a longer one in a file without a name on the data root's disk.
+    """
+    directory = call.engine.data_root / "tmp"
+    directory.mkdir(exist_ok=True, mode=0o700)
+    file = tempfile.SpooledTemporaryFile(_SHORT, dir=str(directory))  # noqa: SIM115 - the caller closes it
+    try:
+        async for piece in call.request.content.iter_any():
+            if file.tell() + len(piece) > _SHORT:
+                await call.step(file.write, piece)
+            else:
+                file.write(piece)
+        await call.step(file.seek, 0)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            file.close()
+        if isinstance(error, web.RequestPayloadError | ConnectionError):
+            raise InvalidInput("unexpected EOF", hint="send as much as the request's head says") from error
+        if isinstance(error, OSError):
+            raise RuntimeFailed(f"cannot write {directory}: {error.strerror}", hint="free space on its disk") from error
+        raise
+    return cast(BinaryIO, file)
 
 
 Work = Callable[[Callable[[Item], bool], threading.Event], None]
 """Blocks, and hands over items as they come; see Feed."""
 
 
+async def fetched(
+    call: Call, start: Callable[[], Iterable[SizedItem]], *, batch: int = _BATCH
+) -> AsyncGenerator[SizedItem, None]:
+    """The items of an iterable that blocks, fetched by threads some at a time.
+
+    While the client takes what was fetched, no thread is held, whatever the client does.
+
+    batch  how much is fetched at a time, counted by len()
+    """
+    items = _Items(start)
+    try:
+        while some := await call.step(items.some, batch):
+            while some:
+                yield some.popleft()
+    finally:
+        call.workers.submit(Kind.STREAM, items.close)
+
+
+class _Items(Generic[SizedItem]):
+    """An iterable, used by one thread at a time."""
+
+    def __init__(self, start: Callable[[], Iterable[SizedItem]]) -> None:
+        self._start = start
+        self._items: Iterator[SizedItem] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def some(self, batch: int) -> deque[SizedItem]:
+        """The next items; none at the end."""
+        some: deque[SizedItem] = deque()
+        with self._lock:
+            if self._closed:
+                return some
+            if self._items is None:
+                self._items = iter(self._start())
+            for item in self._items:
+                some.append(item)
+                batch -= len(item)
+                if batch <= 0:
+                    break
+        return some
+
+    def close(self) -> None:
+        """A generator that nobody wants to the end holds files and mounts until it is closed."""
+        with self._lock:
+            self._closed = True
+            if isinstance(self._items, Generator):
+                self._items.close()
+
+
 class Feed(Generic[Item]):
-    """The items of something that blocks, in an event loop.
+    """The items that a function hands over while it goes on in a thread of its own, in an event loop.
 
-    start  makes an iterable, in a thread of its own; it gets an event that is set when nobody waits for what is
-           still to happen, which an iterable that waits must look at
+    work  gets a function that takes the next item, from any thread, and an event that is set when nobody waits for
+          what is still to happen, at which it must end soon. What the first returns is False once nobody listens
 
-    Errors of the iterable are raised where its items are awaited.
+    Errors of the function are raised where its items are awaited.
     """
 
-    def __init__(
-        self, call: Call, start: Callable[[threading.Event], Iterable[Item]], *, ahead: int = _WAITING
-    ) -> None:
-        """ahead: how many items may wait for a slow client."""
-        self._work = _iterating(start)
+    def __init__(self, call: Call, work: Work[Item], *, ahead: int = _WAITING) -> None:
+        """Begin. ahead: how many items may wait for a slow client. Raises Unavailable if too many have begun."""
+        self._work = work
         self._ahead = ahead
         self._loop = asyncio.get_running_loop()
-        self._workers = call.request.app[WORKERS]
         self._input_ended = call.input_ended
         self._stop = threading.Event()
         self._unheard = False
@@ -90,27 +139,20 @@ class Feed(Generic[Item]):
         self._room = threading.Semaphore(ahead)
         self._news = asyncio.Event()
         self._ended = False
+        self._running = asyncio.wrap_future(call.workers.submit(Kind.TRANSFER, self._run))
+        self._running.add_done_callback(_look_at)
 
-    @classmethod
-    def of(cls, call: Call, work: Work[Item]) -> Feed[Item]:
-        """The same of a function that tells its items while it goes on, from any thread: it gets a function
-        that takes the next one, and the event. What that returns is False once nobody listens any more."""
-        feed = cls(call, lambda _: ())
-        feed._work = work
-        return feed
-
-    async def batches(self) -> AsyncGenerator[list[Item], None]:
-        """Items as they come: all that are there at once."""
-        running = self._loop.run_in_executor(self._workers, self._run)
-        running.add_done_callback(_look_at)
+    async def items(self) -> AsyncGenerator[Item, None]:
+        """Items as they come."""
         hearing = asyncio.ensure_future(self._hear())
         try:
             while not self._ended or self._items:
                 await self._news.wait()
                 self._news.clear()
-                if batch := self._take():
-                    yield batch
-            await running
+                while self._items:
+                    yield self._items.popleft()
+                    self._room.release()
+            await self._running
         finally:
             hearing.cancel()
             self._unheard = True
@@ -121,13 +163,6 @@ class Feed(Generic[Item]):
         """A client that sends no more gets what there is, and then the end."""
         await self._input_ended.wait()
         self._stop.set()
-
-    def _take(self) -> list[Item]:
-        batch = []
-        while self._items:
-            batch.append(self._items.popleft())
-            self._room.release()
-        return batch
 
     def _run(self) -> None:
         try:
@@ -155,37 +190,22 @@ def _look_at(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def _iterating(start: Callable[[threading.Event], Iterable[Item]]) -> Work[Item]:
-    def work(put: Callable[[Item], bool], stop: threading.Event) -> None:
-        items = iter(start(stop))
-        try:
-            for item in items:
-                if not put(item):
-                    return
-        finally:
-            # A generator that nobody wants to the end holds files and mounts until it is closed.
-            if isinstance(items, Generator):
-                items.close()
-
-    return work
-
-
 async def send(
     call: Call,
-    start: Callable[[threading.Event], Iterable[bytes]],
+    pieces: AsyncGenerator[bytes, None],
     *,
     content_type: str = "application/octet-stream",
     response: web.StreamResponse | None = None,
 ) -> web.StreamResponse:
-    """Answer with what a blocking iterable yields. An error before the first piece is an ordinary failure.
+    """Answer with pieces, each as soon as it is there. An error before the first one is an ordinary failure.
 
     response  the answer's beginning, which may be sent already
 
-    After one that comes later the connection is cut: only so does the client learn that its answer is not whole.
+    After an error that comes later the connection is cut: only so does the client learn that its answer is not whole.
     """
     response = response or web.StreamResponse(headers={"Content-Type": content_type})
     try:
-        await _send(call, response, Feed(call, start, ahead=_PIECES), b"".join)
+        await _send(call, response, _cut_up(pieces))
     except LabError as error:
         if not response.prepared:
             raise
@@ -194,10 +214,8 @@ async def send(
     return response
 
 
-async def send_lines(
-    call: Call, start: Callable[[threading.Event], Iterable[Line]], *, told: bool = True
-) -> web.StreamResponse:
-    """Answer with JSON documents, one a line, as the engine tells them.
+async def send_lines(call: Call, documents: AsyncGenerator[Line, None], *, told: bool = True) -> web.StreamResponse:
+    """Answer with JSON documents as they come: each is one line and one chunk, which many clients take for a message.
 
     told  the answer begins at once, and a failure is a line of it: {"errorDetail": …, "error": …}; otherwise an
           error before the first line is an ordinary failure
@@ -205,7 +223,7 @@ async def send_lines(
     response = web.StreamResponse(headers=_LINES)
     if told:
         await response.prepare(call.request)
-    return await _send_lines(call, response, Feed(call, start), told=told)
+    return await _send_lines(call, response, documents, told=told)
 
 
 async def send_told(
@@ -222,12 +240,15 @@ async def send_told(
 
         work(tell, stop)
 
-    return await _send_lines(call, web.StreamResponse(headers=_LINES), Feed.of(call, run), told=told)
+    return await _send_lines(call, web.StreamResponse(headers=_LINES), Feed(call, run).items(), told=told)
 
 
-async def _send_lines(call: Call, response: web.StreamResponse, feed: Feed[Line], *, told: bool) -> web.StreamResponse:
+async def _send_lines(
+    call: Call, response: web.StreamResponse, documents: AsyncGenerator[Line, None], *, told: bool
+) -> web.StreamResponse:
     try:
-        await _send(call, response, feed, lambda batch: b"".join(map(line, batch)))
+        async with contextlib.aclosing(documents):
+            await _send(call, response, (line(document) async for document in documents))
     except LabError as error:
         if not told and not response.prepared:
             raise
@@ -238,17 +259,23 @@ async def _send_lines(call: Call, response: web.StreamResponse, feed: Feed[Line]
     return response
 
 
-async def _send(
-    call: Call, response: web.StreamResponse, feed: Feed[Item], join: Callable[[list[Item]], bytes]
-) -> None:
-    async with contextlib.aclosing(feed.batches()) as batches:
-        async for batch in batches:
+async def _send(call: Call, response: web.StreamResponse, pieces: AsyncGenerator[bytes, None]) -> None:
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
             if not response.prepared:
                 await response.prepare(call.request)
-            await response.write(join(batch))
+            await response.write(piece)
     if not response.prepared:
         await response.prepare(call.request)
     await response.write_eof()
+
+
+async def _cut_up(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The same bytes in pieces of which the transport may keep a copy for a slow client."""
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            for start in range(0, len(piece), _CHUNK):
+                yield piece[start : start + _CHUNK]
 
 
 def line(document: Line) -> bytes:

@@ -185,52 +185,95 @@ class EventLog:
 
         Raises InvalidInput for a filter that there is not.
         """
+        stop = stop or threading.Event()
+        with contextlib.closing(self.reader(since=since, until=until, filters=filters)) as reader:
+            while True:
+                yield from reader.new()
+                if reader.ended or stop.wait(_LOOK):
+                    return
+
+    def reader(
+        self, *, since: float | None = None, until: float | None = None, filters: Filters | None = None
+    ) -> EventReader:
+        """The same for a caller that waits in its own way for what comes. Raises InvalidInput."""
         wanted = filters or {}
         refuse_unknown(wanted, FILTERS)
         first = since or 0.0 if until is not None or since is not None else time.time()
-        for told in self._all(until, stop or threading.Event()):
+        return EventReader(self.path, self._older, first, until, wanted)
+
+
+class EventReader:
+    """Reads the two files, look by look. Close it.
+
+    A look that lasts until the file was replaced twice, because its reader is slow, misses what was in the first one.
+    """
+
+    def __init__(self, path: Path, older: Path, first: float, until: float | None, wanted: Filters) -> None:
+        """first, until: seconds since 1970, both included; until None: there is no end."""
+        self._path = path
+        self._older = older
+        self._first = first
+        self._until = until
+        self._wanted = wanted
+        self._file: BinaryIO | None = None
+        self._begun = False
+        self.ended = False
+
+    def new(self) -> Iterator[Json]:
+        """Events that were written since the last look. Once it is through, ended says whether more may come."""
+        late = self._until is not None and time.time() >= self._until
+        for told in self._documents():
             moment = told["timeNano"] / 10**9
-            if until is not None and moment > until:
-                return
-            if moment >= first and matches(told, wanted):
+            if self._until is not None and moment > self._until:
+                late = True
+                break
+            if moment >= self._first and matches(told, self._wanted):
                 yield told
+        self.ended = late
 
-    def _all(self, until: float | None, stop: threading.Event) -> Iterator[Json]:
-        """Every event, old and coming, until the clock says so."""
-        yield from _documents_of(self._older)
-        with contextlib.ExitStack() as stack:
-            file = self._open(stack)
-            while True:
-                late = until is not None and time.time() >= until
-                if file is not None:
-                    yield from _documents(file)
-                if file is None or self._rotated(file):
-                    if file is not None:
-                        yield from _documents(file)  # what came between the two looks
-                    file = self._open(stack)
-                    if file is not None:
-                        yield from _documents(file)
-                if late or stop.wait(_LOOK):
-                    return
+    def _documents(self) -> Iterator[Json]:
+        if not self._begun:
+            self._begun = True
+            self._file = _open(self._path)
+            yield from self._old_documents()
+        if self._file is not None:
+            yield from _documents(self._file)
+        if self._file is None or _replaced(self._file, self._path):
+            if self._file is not None:
+                yield from _documents(self._file)  # what came between the two looks
+            self.close()
+            self._file = _open(self._path)
+            if self._file is not None:
+                yield from _documents(self._file)
 
-    def _open(self, stack: contextlib.ExitStack) -> BinaryIO | None:
-        """The file as it is now, None while there is none; the one before is closed."""
-        stack.close()
-        try:
-            return stack.enter_context(self.path.open("rb"))
-        except FileNotFoundError:
-            return None
+    def _old_documents(self) -> Iterator[Json]:
+        """Of the older file, unless it was the one that is open until now."""
+        older = _open(self._older)
+        if older is not None:
+            with older:
+                if self._file is None or not os.path.sameopenfile(older.fileno(), self._file.fileno()):
+                    yield from _documents(older)
 
-    def _rotated(self, file: BinaryIO) -> bool:
-        try:
-            return os.fstat(file.fileno()).st_ino != self.path.stat().st_ino
-        except FileNotFoundError:
-            return True
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
-def _documents_of(path: Path) -> Iterator[Json]:
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        yield from _documents(file)
+def _open(path: Path) -> BinaryIO | None:
+    """The file as it is now, None while there is none."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _replaced(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.fstat(file.fileno()).st_ino != path.stat().st_ino
+    except FileNotFoundError:
+        return True
 
 
 def _documents(file: BinaryIO) -> Iterator[Json]:

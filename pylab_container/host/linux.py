@@ -11,7 +11,9 @@ import ctypes
 import errno
 import os
 import stat
+import struct
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -225,6 +227,49 @@ def supports_d_type(directory: Path) -> bool:
         return bool(entry) and entry.contents.d_type != 0  # DT_UNKNOWN
     finally:
         _libc.closedir(stream)
+
+
+# ---- changes of files ------------------------------------------------------------------------
+
+# inotify(7): linux/inotify.h
+IN_MODIFY = 0x002
+IN_MOVED_FROM = 0x040
+IN_MOVED_TO = 0x080
+IN_CREATE = 0x100
+IN_DELETE = 0x200
+IN_DELETE_SELF = 0x400
+IN_ONLYDIR = 0x01000000
+
+_INOTIFY_EVENT = struct.Struct("iIII")
+_INOTIFY_BUFFER = 1 << 16  # bytes; the longest event has less than 300
+
+
+def inotify_init1() -> int:
+    """Return a non-blocking descriptor that reports changes of watched files; the caller closes it."""
+    return _check(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
+    """Watch a file or directory; the same file again has the same number, and the new mask."""
+    return _check(_libc.inotify_add_watch(fd, os.fsencode(path), mask), str(path))
+
+
+def inotify_rm_watch(fd: int, watch: int) -> None:
+    """Stop to watch; EINVAL after the file was removed."""
+    _check(_libc.inotify_rm_watch(fd, watch))
+
+
+def read_inotify(fd: int) -> Iterator[tuple[int, int]]:
+    """(watch, mask) of every change that has not been read; watch is -1 when the kernel has dropped some."""
+    try:
+        data = os.read(fd, _INOTIFY_BUFFER)
+    except BlockingIOError:
+        return
+    position = 0
+    while position < len(data):
+        watch, mask, _, length = _INOTIFY_EVENT.unpack_from(data, position)
+        position += _INOTIFY_EVENT.size + length
+        yield watch, mask
 
 
 # ---- memory --------------------------------------------------------------------------------

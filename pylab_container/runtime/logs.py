@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -52,35 +52,70 @@ def read_log(
     tail          only the last so many lines of what is there now
     since, until  seconds since 1970: only the lines not older, not newer
     """
-    for line in _join(_tail_then_follow(path, follow=follow, tail=tail)):
-        if since is not None and _seconds(line.time) < since:
-            continue
-        if until is not None and _seconds(line.time) > until:
-            return
-        yield line
-
-
-def _tail_then_follow(path: Path, *, follow: Callable[[], bool] | None, tail: int | None) -> Iterator[LogLine]:
-    with contextlib.ExitStack() as stack:
-        file = _open(path, stack)
-        present = _entries(file) if file else iter(())
-        if tail is not None:
-            # Whole lines are counted, so what is there is joined first; an unfinished one comes last.
-            present = iter(deque(_join(present), maxlen=tail))
-        yield from present
-        while follow is not None:
+    with contextlib.closing(LogReader(path, tail=tail, since=since, until=until)) as reader:
+        yield from reader.new()
+        while follow is not None and not reader.ended:
             more = follow()
             # Read once more even after the end: the last lines came while follow() waited.
-            if file:
-                yield from _entries(file)
-            if file is None or _replaced(file, path):
-                if file:
-                    yield from _entries(file)  # what came between the two looks
-                file = _open(path, stack)
-                if file:
-                    yield from _entries(file)
+            yield from reader.new()
             if not more:
+                break
+        yield from reader.rest()
+
+
+class LogReader:
+    """Reads a log, look by look, for callers that wait in their own way for what comes; see read_log(). Close it."""
+
+    def __init__(
+        self, path: Path, *, tail: int | None = None, since: float | None = None, until: float | None = None
+    ) -> None:
+        self._path = path
+        self._tail = tail
+        self._since, self._until = since, until
+        self._scope = contextlib.ExitStack()
+        self._file: BinaryIO | None = None
+        self._unfinished: dict[str, LogLine] = {}
+        self.ended = False
+        """Whether there was a line that is newer than until."""
+
+    def new(self) -> Iterator[LogLine]:
+        """Lines that ended since the last look."""
+        entries = self._entries()
+        if self._tail is not None:
+            # Whole lines are counted, so what is there is joined first; an unfinished one comes last.
+            unfinished: dict[str, LogLine] = {}
+            lines = deque(_join(entries, unfinished), maxlen=self._tail)
+            lines.extend(unfinished.values())
+            entries, self._tail = iter(lines), None
+        yield from self._chosen(_join(entries, self._unfinished))
+
+    def rest(self) -> Iterator[LogLine]:
+        """The ends of streams that are in the middle of a line."""
+        unfinished, self._unfinished = self._unfinished, {}
+        yield from self._chosen(unfinished.values())
+
+    def _chosen(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
+        for line in lines:
+            if self.ended or (self._until is not None and _seconds(line.time) > self._until):
+                self.ended = True
                 return
+            if self._since is None or _seconds(line.time) >= self._since:
+                yield line
+
+    def _entries(self) -> Iterator[LogLine]:
+        if self._file is not None:
+            yield from _entries(self._file)
+        if self._file is None or _replaced(self._file, self._path):
+            if self._file is not None:
+                yield from _entries(self._file)  # what came between the two looks
+            self._file = _open(self._path, self._scope)
+            if self._file is not None:
+                yield from _entries(self._file)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._scope.close()
+        self._file = None
 
 
 def _open(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
@@ -114,9 +149,11 @@ def _entries(file: BinaryIO) -> Iterator[LogLine]:
         )
 
 
-def _join(parts: Iterator[LogLine]) -> Iterator[LogLine]:
-    """Parts → lines. The streams are joined each for itself: their parts may alternate."""
-    unfinished: dict[str, LogLine] = {}
+def _join(parts: Iterable[LogLine], unfinished: dict[str, LogLine]) -> Iterator[LogLine]:
+    """Parts → lines. The streams are joined each for itself: their parts may alternate.
+
+    unfinished  beginnings of lines by their streams: from the last call, and for the next one
+    """
     for part in parts:
         first = unfinished.pop(part.stream, None)
         line = part if first is None else replace(first, data=first.data + part.data)
@@ -124,7 +161,6 @@ def _join(parts: Iterator[LogLine]) -> Iterator[LogLine]:
             yield line
         else:
             unfinished[part.stream] = line
-    yield from unfinished.values()
 
 
 def _utc(time: str) -> str:

@@ -32,6 +32,7 @@ from pylab_container.formats.signals import signal_number
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.conmon import Attachment as Attachment
 from pylab_container.runtime.logs import LogLine as LogLine
+from pylab_container.runtime.logs import LogReader as LogReader
 from pylab_container.runtime.logs import read_log
 from pylab_container.store.records import ContainerRecord as ContainerRecord
 
@@ -478,21 +479,30 @@ class Container:
         tail          only the last so many of what is there
         since, until  seconds since 1970; with until nothing is waited for that comes later
         """
-        record = self.record
-        if (record.host_config.get("LogConfig") or {}).get("Type") == "none":
-            raise Unimplemented(
-                "configured logging driver does not support reading", hint="it was made with --log-driver none"
-            )
+        log = self._log()
         follower = None
-        if follow and record.state in (State.RUNNING, State.PAUSED):
+        if follow and self.record.state in ALIVE:
             monitor = self._monitor()
 
             def follower() -> bool:
                 stopped = stop is not None and stop.is_set()
                 return not stopped and (until is None or time.time() < until) and monitor.runs_after(0.05)
 
-        log = self._engine.records.directory(self.id) / "container.log"
         return read_log(log, follow=follower, tail=tail, since=since, until=until)
+
+    def log_reader(
+        self, *, tail: int | None = None, since: float | None = None, until: float | None = None
+    ) -> LogReader:
+        """The same for a caller that waits in its own way for what comes."""
+        return LogReader(self._log(), tail=tail, since=since, until=until)
+
+    def _log(self) -> Path:
+        """Where its log is. Raises Unimplemented if it has none."""
+        if (self.record.host_config.get("LogConfig") or {}).get("Type") == "none":
+            raise Unimplemented(
+                "configured logging driver does not support reading", hint="it was made with --log-driver none"
+            )
+        return self._engine.records.directory(self.id) / "container.log"
 
     def commit(
         self,

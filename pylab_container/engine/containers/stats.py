@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+SNAPSHOT_INTERVAL = 0.5  # seconds between the two measurements of a snapshot
+
 _CGROUPS = Path("/sys/fs/cgroup")
 # Of all that cgroup v1 counted of block devices, the first is what docker shows, and what is read here.
 _BLOCK_FIELDS = (
@@ -62,7 +64,7 @@ def sample(engine: Engine, container_id: ContainerId) -> Json:
     return document
 
 
-def snapshot(engine: Engine, container_id: ContainerId, *, seconds: float = 0.5) -> Json:
+def snapshot(engine: Engine, container_id: ContainerId, *, seconds: float = SNAPSHOT_INTERVAL) -> Json:
     """A sample with the one from some seconds before as its precpu_stats: what a share of the CPU is computed from."""
     before = sample(engine, container_id)
     time.sleep(seconds)

@@ -54,6 +54,11 @@ def status_of_run(engine: Engine, record: ContainerRecord) -> int:
     return _told_status(engine, record) if status == UNKNOWN_STATUS else status
 
 
+def is_log_complete(engine: Engine, record: ContainerRecord) -> bool:
+    """Whether the monitor of a run whose process has ended has read all output: then it notes the exit status."""
+    return lifetime.monitor(engine, record.id).exit_status() is not None
+
+
 def status_of_removed(engine: Engine, container_id: str) -> int:
     """The exit status of the last run of a container that is gone. Raises ContainerNotFound where none is known."""
     told = _told_ends(engine, container_id, since=0)
