@@ -2,7 +2,8 @@
 
     EntryName            one entry of a directory: not empty, no "/", neither "." nor ".."
     ├── CacheId          a layer's directory with the driver: 64 hexadecimal digits, or 25 characters of base 36 as
-    │                    BuildKit names them; "-init" follows for a container's init layer
+    │   │                BuildKit names them; "-init" follows for a container's init layer
+    │   └── MountId      a container's own layer, without "-init"
     ├── ShortName        a layer's short name in overlay2/l: 26 characters of base 32
     ├── ContainerId      64 hexadecimal digits
     ├── NetworkId        64 hexadecimal digits
@@ -44,6 +45,14 @@ class CacheId(EntryName):
     __slots__ = ()
     form = re.compile(r"(?:[0-9a-f]{64}|[0-9a-z]{25})(?:-init)?")
     what = "the id of a layer's directory"
+
+
+class MountId(CacheId):
+    """The name of a container's own layer, which is not an init layer."""
+
+    __slots__ = ()
+    form = re.compile(r"[0-9a-f]{64}|[0-9a-z]{25}")
+    what = "the id of a container's layer"
 
     @property
     def init(self) -> CacheId:

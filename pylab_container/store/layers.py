@@ -35,7 +35,7 @@ from msgspec import Struct
 
 from pylab_container.errors import Conflict, CorruptStore
 from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, StoreDamaged, ignore
-from pylab_container.formats.ids import CacheId, ContainerId, Digest, EntryName
+from pylab_container.formats.ids import CacheId, ContainerId, Digest, EntryName, MountId
 from pylab_container.formats.image import chain_id
 from pylab_container.host.files import locked, try_locked
 from pylab_container.host.removal import discard_below
@@ -62,7 +62,7 @@ class WritableLayer(Struct, frozen=True):
     """A container's own layer, and the init layer between it and the image."""
 
     container_id: ContainerId
-    mount_id: CacheId
+    mount_id: MountId
     init_id: CacheId
     parent: Digest | Literal[""]
 
@@ -286,7 +286,7 @@ class LayerStore:
 
         fill_init gets the init layer mounted and puts its files there.
         """
-        mount_id = CacheId(secrets.token_hex(32))
+        mount_id = MountId(secrets.token_hex(32))
         writable = WritableLayer(container_id, mount_id, mount_id.init, Digest(parent) if parent else "")
         directory = self.root / "mounts" / container_id
         try:
@@ -312,7 +312,7 @@ class LayerStore:
                 hint="labctr rm -f removes it; labctr system fsck --repair gives it a new, empty one",
                 path=directory,
             )
-        mount_id, init_id = (read_id(directory / name, CacheId) for name in ("mount-id", "init-id"))
+        mount_id, init_id = read_id(directory / "mount-id", MountId), read_id(directory / "init-id", CacheId)
         if init_id != mount_id.init:  # one of them is another container's
             raise corrupt(directory / "init-id", "it and mount-id do not name one container's directories")
         return WritableLayer(container_id, mount_id, init_id, find_id(directory / "parent", Digest) or "")

@@ -29,7 +29,7 @@ from pylab_container.host.removal import remove_below
 from pylab_container.store import overlayfs
 from pylab_container.store.layertar import Extractor
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
-from pylab_container.store.reading import read_id
+from pylab_container.store.reading import read_id, unlinked
 from pylab_container.store.treetar import TreeReader
 
 _FOR_CONTAINERS = ("upper", "work", "merged")
@@ -88,7 +88,8 @@ class Overlay:
             return ChangeReader(new, old).changes()
 
     def diff_path(self, cache_id: CacheId) -> Path:
-        return self.root / cache_id / ("root" if self._is_tree(cache_id) else "upper")
+        directory = self.root / cache_id
+        return unlinked(directory, directory / ("root" if self._is_tree(cache_id) else "upper"))
 
     def merged_path(self, cache_id: CacheId) -> Path:
         return self.root / cache_id / "merged"
@@ -96,12 +97,14 @@ class Overlay:
     def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
         if ids:
             raise InvalidInput(f"the storage driver {self.name} cannot map owners", hint="use overlay2")
+        own_files = self.diff_path(cache_id)
         if self._is_tree(cache_id):
-            return self.root / cache_id / "root"
-        merged = self.merged_path(cache_id)
+            return own_files
+        merged = unlinked(own_files.parent / "work", self.merged_path(cache_id))
         if os.path.ismount(merged):
             return merged
         own, lower = cache_id, self._lower(cache_id)
+        self.diff_path(lower)
         options = overlayfs.mount(
             self.root, f"{own}/merged", lowers=[f"{lower}/root"], upper=f"{own}/upper", work=f"{own}/work"
         )
@@ -150,9 +153,8 @@ class Overlay:
     def _view(self, cache_id: CacheId) -> contextlib.AbstractContextManager[Path]:
         """The layer joined with what is below, to read from, whether a container has it mounted or not."""
         if self._is_tree(cache_id):
-            return contextlib.nullcontext(self.root / cache_id / "root")
-        lower = self.root / self._lower(cache_id) / "root"
-        return overlayfs.view(self.root, [self.root / cache_id / "upper", lower])
+            return contextlib.nullcontext(self.diff_path(cache_id))
+        return overlayfs.view(self.root, [self.diff_path(cache_id), self.diff_path(self._lower(cache_id))])
 
 
 def _make_directory(path: Path, mode: int) -> Path:

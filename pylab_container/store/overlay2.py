@@ -35,7 +35,7 @@ from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
 from pylab_container.store import overlayfs
 from pylab_container.store.changes import overlay_changes
-from pylab_container.store.reading import corrupt, read_id, read_text
+from pylab_container.store.reading import corrupt, read_id, read_text, unlinked
 
 if TYPE_CHECKING:
     from pylab_container.store.layertar import Extractor
@@ -115,7 +115,8 @@ class Overlay2:
 
     def diff_path(self, cache_id: CacheId) -> Path:
         """The directory with what the layer itself adds, changes and hides."""
-        return self.root / cache_id / "diff"
+        directory = self.root / cache_id
+        return unlinked(directory, directory / "diff")
 
     def merged_path(self, cache_id: CacheId) -> Path:
         """Where mount() shows a layer that lies on another one."""
@@ -139,9 +140,12 @@ class Overlay2:
         """
         directory = self.root / cache_id
         lowers = self.lowers(cache_id)
+        diff = self.diff_path(cache_id)
         if not lowers:
-            return directory / "diff"  # nothing below: the layer is its own view
+            return diff  # nothing below: the layer is its own view
         merged = self.merged_path(cache_id)
+        unlinked(directory / "work", merged)
+        self._lower_paths(cache_id)  # the kernel follows the short names, and would follow a link behind them
         merged.mkdir(exist_ok=True, mode=0o700)
         if os.path.ismount(merged):
             return merged
@@ -204,7 +208,7 @@ class Overlay2:
 
     def _lower_paths(self, cache_id: CacheId) -> list[Path]:
         """The diff directories below, the uppermost first."""
-        return [self.root / self._behind(link) / "diff" for link in self.lowers(cache_id)]
+        return [self.diff_path(self._behind(link)) for link in self.lowers(cache_id)]
 
     def _behind(self, link: str) -> CacheId:
         """The layer that a short name, "l/…", leads to."""

@@ -29,6 +29,17 @@ def corrupt(path: Path, reason: str) -> CorruptStore:
     return CorruptStore(f"{path} is damaged: {reason}", hint=REMEDY, path=path)
 
 
+def unlinked(*path: Path) -> Path:
+    """The last of some paths, of which none is a symbolic link: a link could lead a mount or a walk anywhere.
+
+    Raises CorruptStore.
+    """
+    for one in path:
+        if one.is_symlink():
+            raise corrupt(one, "a symbolic link has taken the place of a directory")
+    return path[-1]
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises FileNotFoundError; CorruptStore for what is not a file."""
     try:

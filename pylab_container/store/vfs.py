@@ -21,7 +21,7 @@ from pylab_container.formats.ids import CacheId
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
-from pylab_container.store.reading import corrupt
+from pylab_container.store.reading import corrupt, unlinked
 from pylab_container.store.treetar import TreeReader
 
 
@@ -56,7 +56,7 @@ class Vfs:
         return ChangeReader(self.diff_path(cache_id), self.diff_path(parent)).changes()
 
     def diff_path(self, cache_id: CacheId) -> Path:
-        return self.root / "dir" / cache_id
+        return unlinked(self.root / "dir" / cache_id)
 
     def merged_path(self, cache_id: CacheId) -> Path:
         return self.diff_path(cache_id)

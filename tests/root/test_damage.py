@@ -403,3 +403,23 @@ def test_containers_start_after_their_data_root_was_moved(
             container.wait()
         assert new.volumes.users(new.volumes.get("data")) != []
     assert not old.data_root.exists()
+
+
+@pytest.mark.parametrize("part", ["", "diff", "work", "lower layer"])
+def test_a_link_in_the_place_of_a_layers_directory_is_not_followed(
+    engine: Engine, root: Path, cli: Labctr, tmp_path: Path, part: str
+) -> None:
+    writable = engine.layers.writable(engine.containers.get("victim").id)
+    if part == "lower layer":
+        path = engine.driver.root / engine.layers.get(writable.parent).cache_id / "diff"
+    else:
+        path = engine.driver.root / writable.mount_id / part
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "outside")
+    assert f"{path} is damaged" in cli("start", "victim").stderr
+    assert cli("system", "df").returncode == 0
+    assert cli("ps", "-as").returncode == 0
+    assert str(path.relative_to(root)) in cli("system", "fsck").stdout
+    cli("system", "fsck", "--repair")
+    assert path.with_name(f"{path.name}.damaged").is_symlink()
+    assert [entry.name for entry in (tmp_path / "outside").iterdir()] == ["precious"]

@@ -11,6 +11,7 @@ from pylab_container.formats.ids import (
     ContainerId,
     Digest,
     EntryName,
+    MountId,
     NetworkId,
     ShortName,
     VolumeName,
@@ -19,6 +20,7 @@ from pylab_container.formats.ids import (
 HEX = "0123456789abcdef" * 4
 FORMS: dict[type[EntryName] | type[Digest], tuple[str, ...]] = {
     CacheId: (HEX, f"{HEX}-init", "ab12cd34ef56gh78ij90kl12m", "ab12cd34ef56gh78ij90kl12m-init"),
+    MountId: (HEX, "ab12cd34ef56gh78ij90kl12m"),
     ContainerId: (HEX,),
     NetworkId: (HEX,),
     ShortName: ("ABCDEFGHIJKLMNOPQRSTUVWXYZ",),
@@ -58,14 +60,15 @@ def test_what_could_leave_its_directory_is_no_id(kind: type[EntryName], text: st
         kind(text)
 
 
-@pytest.mark.parametrize("kind", [CacheId, ContainerId, NetworkId, ShortName, Digest])
+@pytest.mark.parametrize("kind", [CacheId, MountId, ContainerId, NetworkId, ShortName, Digest])
 @pytest.mark.parametrize("text", INEXACT)
 def test_more_or_less_than_the_form_is_no_id(kind: type[EntryName], text: str) -> None:
     assert kind.match(text) is None
 
 
 def test_an_init_layer_s_id_follows_from_the_container_s() -> None:
-    assert CacheId(HEX).init == f"{HEX}-init"
+    assert MountId(HEX).init == f"{HEX}-init"
+    assert MountId.match(f"{HEX}-init") is None
 
 
 def test_only_64_digits_are_a_generated_name() -> None:

@@ -53,13 +53,14 @@ def check_directories(engine: Engine, report: Report, seen: Snapshot) -> None:
     if driver.name == "overlay2":
         links = _Links(driver.root)
         for directory in owned:
+            _check_no_link(report, driver.root, directory)
             _check_directory(engine, report, directory, links)
         _check_links(report, seen, links)
     if driver.name == "overlay":
         _check_lower_ids(engine, report, owned)
     named = {directory.cache_id for directory in owned} | _in_the_making(engine)
     for cache_id in sorted(set(seen.directories) - named):
-        places = (driver.root / cache_id, driver.diff_path(cache_id))
+        places = (driver.root / cache_id, driver.root / "dir" / cache_id)
         if (path := next(filter(Path.exists, places), None)) is not None:
             sentence = f"the directory {driver.name}/{cache_id[:12]}… belongs to no layer and no container"
             fix = None if report.hides_owners else partial(driver.remove, cache_id)
@@ -127,6 +128,15 @@ class _Links:
             (self.directory / link).unlink(missing_ok=True)
             (self.directory / link).symlink_to(link_target(cache_id))
         replace_file(directory / "link", link)
+
+
+def _check_no_link(report: Report, root: Path, owned: _Owned) -> None:
+    """The driver refuses a link in a directory's place: it could lead anywhere."""
+    directory = root / owned.cache_id
+    for path in (directory, *(directory / name for name in ("diff", "work", "merged"))):
+        if path.is_symlink():
+            sentence = f"{path.relative_to(root.parent)} of {owned.owner} is a symbolic link; repair moves it aside"
+            report.add("directory", sentence, path, partial(set_aside, path))
 
 
 def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Links) -> None:

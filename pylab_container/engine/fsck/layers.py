@@ -129,14 +129,21 @@ def _check_tar_split(report: Report, path: Path, name: str) -> None:
         report.add("layer", sentence, path)
 
 
+def _has_files(engine: Engine, cache_id: CacheId) -> bool:
+    try:
+        return engine.driver.diff_path(cache_id).is_dir()
+    except CorruptStore:
+        return False  # a link has taken its place, which directories.py reports
+
+
 def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
     """Whether a layer says which directory it has, and has that alone."""
     path = _directory(engine, chain) / "cache-id"
     cache_id = CacheId.match(_text(path).strip())
     if cache_id is None:
         sentence = f"{name} does not say in cache-id which directory it has"
-    elif not engine.driver.diff_path(cache_id).is_dir():
-        sentence, path = f"{name} has lost its files", engine.driver.diff_path(cache_id)
+    elif not _has_files(engine, cache_id):
+        sentence, path = f"{name} has lost its files", engine.driver.root / cache_id
     elif _is_shared(engine, chain, cache_id) and not _has_content(engine, chain, cache_id):
         sentence = f"{name} names in cache-id the directory of another layer"
     else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pylab_container.engine.containers import launch
 from pylab_container.engine.fsck.report import Report, replace_file, set_aside
 from pylab_container.errors import CorruptStore, LabError
-from pylab_container.formats.ids import CacheId, ContainerId, Digest, EntryName
+from pylab_container.formats.ids import ContainerId, Digest, EntryName, MountId
 from pylab_container.host.removal import discard_below
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _check_directories(engine: Engine, report: Report, container_id: ContainerId
     directory = engine.layers.root / "mounts" / container_id
     name = f"the container {_name(engine, container_id)}"
     names = [_text(directory / file).strip() for file in ("mount-id", "init-id")]
-    mount_id = CacheId.match(names[0])
+    mount_id = MountId.match(names[0])
     if mount_id and names[1] == mount_id.init and mount_id not in _claimed(engine, without=container_id):
         return
     found = _find_pair(engine, container_id, names)
@@ -59,12 +59,12 @@ def _check_directories(engine: Engine, report: Report, container_id: ContainerId
         report.add("container", sentence, directory)
 
 
-def _damaged(directory: Path, found: CacheId) -> Path:
+def _damaged(directory: Path, found: MountId) -> Path:
     """The first file of a record that does not say what it should."""
     return directory / ("mount-id" if _text(directory / "mount-id").strip() != found else "init-id")
 
 
-def _find_pair(engine: Engine, container_id: ContainerId, names: list[str]) -> CacheId | None:
+def _find_pair(engine: Engine, container_id: ContainerId, names: list[str]) -> MountId | None:
     """The directory of a container's layer: one that its record names half, else the only one that has no owner."""
     free = [one for one in _pairs(engine) if one not in _claimed(engine, without=container_id)]
     named = [one for one in free if one in names or one.init in names]
@@ -87,10 +87,10 @@ def _is_lost(engine: Engine) -> bool:
     return not set(_pairs(engine)) - _claimed(engine)
 
 
-def _pairs(engine: Engine) -> Iterator[CacheId]:
+def _pairs(engine: Engine) -> Iterator[MountId]:
     """The layers of containers among the driver's directories: each has an init layer."""
     present = set(engine.driver.cache_ids())
-    yield from (one for one in sorted(present) if not one.endswith("-init") and f"{one}-init" in present)
+    yield from (one for one in map(MountId.match, sorted(present)) if one and one.init in present)
 
 
 def _claimed(engine: Engine, *, without: ContainerId | None = None) -> set[str]:
@@ -98,7 +98,7 @@ def _claimed(engine: Engine, *, without: ContainerId | None = None) -> set[str]:
     return {one.mount_id for one in engine.layers.writable_layers() if one.container_id != without}
 
 
-def _write_ids(directory: Path, mount_id: CacheId) -> None:
+def _write_ids(directory: Path, mount_id: MountId) -> None:
     directory.mkdir(exist_ok=True)
     for name, wanted in (("mount-id", mount_id), ("init-id", mount_id.init)):
         if _text(directory / name).strip() != wanted:
@@ -120,7 +120,7 @@ def _new_layer(engine: Engine, container_id: ContainerId) -> None:
 def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> None:
     """parent, the image and what the init layer lies on must agree; two of them overrule the third."""
     path = engine.layers.root / "mounts" / container_id / "parent"
-    mount_id = CacheId.match(_text(path.parent / "mount-id").strip())
+    mount_id = MountId.match(_text(path.parent / "mount-id").strip())
     if mount_id is None:
         return
     said, image, below = _text(path).strip(), _chain_of_image(engine, container_id), _chain_below(engine, mount_id)
@@ -152,7 +152,7 @@ def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
     return None
 
 
-def _chain_below(engine: Engine, mount_id: CacheId) -> str | None:
+def _chain_below(engine: Engine, mount_id: MountId) -> str | None:
     """The chain id of the layer that a container's init layer lies on, as the driver's own files say it."""
     directory = engine.driver.root / mount_id.init
     if engine.driver.name == "overlay2":
