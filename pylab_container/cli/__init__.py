@@ -49,6 +49,7 @@ with extra("cli"):
     import click
 
     from pylab_container.cli.command import Group
+    from pylab_container.cli.printing import say
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -239,9 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         if error.errno == errno.ENOSPC:  # the reader of a pipe that went away knows it
-            click.echo(
-                f"Error: {error.strerror}\nHint: free some space where the output goes, or the data root is", err=True
-            )
+            say(f"Error: {error.strerror}\nHint: free some space where the output goes, or the data root is", err=True)
         return 1
     return status if isinstance(status, int) else 0
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import events
 
@@ -58,14 +59,14 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
     def note(event: events.Event) -> None:
         if isinstance(event, events.ImageChanged) and event.action == "unnamed":
             old = f"The image {event.reference} already exists, renaming the old one with ID {event.image_id}"
-            click.echo(f"{old} to empty string")
+            say(f"{old} to empty string")
         elif isinstance(event, events.ImageChanged):
             names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
 
     with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(note):
         engine.images.load(source or "-")
     for image_id, given in names.items():
-        click.echo("\n".join(f"Loaded image: {name}" for name in given) or f"Loaded image ID: {image_id}")
+        say("\n".join(f"Loaded image: {name}" for name in given) or f"Loaded image ID: {image_id}")
 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:

@@ -18,11 +18,13 @@ from msgspec import Struct
 from pylab_container.cli import build_output, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.entries import pair
+from pylab_container.cli.printing import pass_on, say
 from pylab_container.cli.transfer_output import Display
 from pylab_container.errors import BuildFailed, InvalidInput, LabError
 from pylab_container.formats.address import parse_ip
 from pylab_container.formats.events import ignore
 from pylab_container.formats.reference import parse_tag
+from pylab_container.formats.visible import visible_lines
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -161,13 +163,13 @@ def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
     from pylab_container.engine.builder.presenter import Presenter
 
     kept = io.BytesIO()
-    presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print)
+    presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print, shown=visible_lines)
     try:
         with engine.events.subscribed(presenter), engine.events.subscribed(ignore if quiet else Display(sys.stdout)):
             return make(engine, request.context, request.options())
     except LabError:
         presenter.close()
-        click.echo(kept.getvalue(), nl=False, err=True)
+        pass_on(kept.getvalue(), nl=False, err=True)
         raise
 
 
@@ -176,21 +178,21 @@ def _tell(request: Request, image: Image, *, quiet: bool, explain: bool) -> None
     report = image.build_report
     assert report is not None
     if quiet:
-        click.echo(image.id)
+        say(image.id)
     else:
-        click.echo(f"Successfully built {tables.short_id(image.id)}")
+        say(f"Successfully built {tables.short_id(image.id)}")
         for tag in request.tags:
-            click.echo(f"Successfully tagged {parse_tag(tag).familiar}")
+            say(f"Successfully tagged {parse_tag(tag).familiar}")
     if explain:
-        click.echo(f"\n{build_output.explanation(report)}", err=quiet)
+        say(f"\n{build_output.explanation(report)}", err=quiet)
     if report.warnings and not quiet:
-        click.echo(f"\n{build_output.warned(report.warnings)}", err=True)
+        say(f"\n{build_output.warned(report.warnings)}", err=True)
 
 
 def _plan(engine: Engine, request: Request) -> int:
     from pylab_container.engine.builder import plan
 
-    click.echo(build_output.plan(plan(engine, request.context, request.options())))
+    say(build_output.plan(plan(engine, request.context, request.options())))
     return 0
 
 
@@ -198,14 +200,14 @@ def _check(engine: Engine, request: Request) -> int:
     from pylab_container.engine.builder import check
 
     warnings = check(engine, request.context, request.options())
-    click.echo(build_output.checked(warnings), nl=False)
+    say(build_output.checked(warnings), nl=False)
     return 1 if warnings else 0
 
 
 def _print(text: str) -> None:
     # A build goes on when nobody reads what it says; and a Dockerfile may hold bytes that are no text.
     with contextlib.suppress(BrokenPipeError):
-        click.echo(text.encode(errors="surrogateescape"), nl=False)
+        pass_on(text.encode(errors="surrogateescape"), nl=False)
 
 
 def _keep(buffer: io.BytesIO, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pylab_container.cli.printing import say
 from pylab_container.errors import LabError
 from pylab_container.formats.events import Event, StoreDamaged
 
@@ -120,13 +121,13 @@ def _explain(
     if registry_mirrors or insecure_registries:
         context.meta[_REGISTRIES] = (registry_mirrors or None, insecure_registries or None)
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        say(context.get_help())
 
 
 def report(error: LabError) -> None:
     """Show an error on standard error."""
     text = f"Error: {error}"  # with its hint; a mistake in a Dockerfile also with the line and a caret
-    click.echo(text.encode(errors="surrogateescape"), err=True)
+    say(text, err=True)
 
 
 def open_engine(*, recover: bool = True) -> Engine:
@@ -161,7 +162,7 @@ class _Warnings:
     def __call__(self, event: Event) -> None:
         if isinstance(event, StoreDamaged) and event.message not in self._told:
             self._told.add(event.message)
-            click.echo(f"Warning: {event.sentence()}".encode(errors="surrogateescape"), err=True)
+            say(f"Warning: {event.sentence()}", err=True)
 
 
 def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: type[LabError] | None = None) -> int:
@@ -179,5 +180,5 @@ def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: typ
             status = status if forgive and isinstance(error, forgive) else 1
         else:
             if answer != "":
-                click.echo(name if answer is None else answer)
+                say(name if answer is None else answer)
     return status

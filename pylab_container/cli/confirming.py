@@ -6,8 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
+from pylab_container.cli.printing import say
 from pylab_container.formats.sizes import human_precise
 
 if TYPE_CHECKING:
@@ -16,16 +15,16 @@ if TYPE_CHECKING:
 
 def confirmed(warning: str) -> bool:
     """Whether the person, asked on standard input, says yes."""
-    click.echo(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", nl=False)
+    say(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def show_deleted(heading: str, lines: Sequence[str]) -> None:
     """What was deleted, if anything was."""
     if lines:
-        click.echo(f"{heading}:\n" + "".join(f"{line}\n" for line in lines))
+        say(f"{heading}:\n" + "".join(f"{line}\n" for line in lines))
 
 
 def show_total(*pruned: Pruned) -> None:
     """How much that freed."""
-    click.echo(f"Total reclaimed space: {human_precise(sum(one.space_reclaimed for one in pruned))}")
+    say(f"Total reclaimed space: {human_precise(sum(one.space_reclaimed for one in pruned))}")

@@ -10,6 +10,7 @@ import click
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.creation import Creation
 from pylab_container.cli.options import creation_options
+from pylab_container.cli.printing import say
 from pylab_container.cli.run import connection, require_terminal, start_in_foreground
 from pylab_container.errors import ContainerNotFound, InvalidInput
 from pylab_container.formats.lifecycle import State
@@ -34,7 +35,7 @@ _SECONDS = click.option(
 @click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
 def create(*, creation: Creation, remove: bool) -> None:
     """Create a container from IMAGE without starting it."""
-    click.echo(creation.create(open_engine(), attached=True, remove=remove).id)
+    say(creation.create(open_engine(), attached=True, remove=remove).id)
 
 
 @click.command(cls=Command)
@@ -177,4 +178,4 @@ def commit(
 ) -> None:
     """Make an image out of a container: its image, and what it has changed since."""
     committed = open_engine().containers.get(container)
-    click.echo(committed.commit(name, message=message, author=author, changes=changes, pause=pause).id)
+    say(committed.commit(name, message=message, author=author, changes=changes, pause=pause).id)

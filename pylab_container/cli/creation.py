@@ -8,11 +8,11 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
 from msgspec import Struct
 
 from pylab_container.cli import terminal
 from pylab_container.cli.entries import environment_of, lines_of, pair
+from pylab_container.cli.printing import say
 from pylab_container.errors import ImageNotFound, InvalidInput
 from pylab_container.formats.reference import parse
 
@@ -81,7 +81,7 @@ class Creation(Struct, frozen=True):
         with _id_file(self.given["cidfile"]) as write_id:
             container = self._made(engine, pull, options)
             for warning in container.warnings:
-                click.echo(f"WARNING: {warning}", err=True)
+                say(f"WARNING: {warning}", err=True)
             try:
                 for text in self.given["networks"][1:]:
                     _connect(engine, container, _network(text, ()))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pylab_container.cli.command import Command, open_engine, report
+from pylab_container.cli.printing import say
 
 _COLLECTIONS = (700, 10, 10)
 """Python's own. entry() lets more garbage gather, which is right for a command that lives for a moment."""
@@ -33,7 +34,7 @@ def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) 
     from pylab_container.engine import boot
 
     def ready(served: object) -> None:
-        click.echo(f"labctr daemon: serving on {', '.join(chosen)}", err=True)
+        say(f"labctr daemon: serving on {', '.join(chosen)}", err=True)
 
     gc.set_threshold(*_COLLECTIONS)
     chosen = addresses or (server.DEFAULT_ADDRESS,)

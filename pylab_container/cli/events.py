@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +10,11 @@ import click
 
 from pylab_container.cli import listing
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import pass_on, say, say_json
 from pylab_container.formats.template import Template
 from pylab_container.formats.template_values import Row
 from pylab_container.formats.timestamps import moment
+from pylab_container.formats.visible import visible
 
 
 @click.command(cls=Command)
@@ -37,10 +38,11 @@ def events(*, conditions: tuple[str, ...], format_: str | None, since: str | Non
     )
     for document in told:
         if as_json:
-            line = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+            say_json(document)
+        elif template:
+            pass_on(template.render(_row(document)))
         else:
-            line = template.render(_row(document)) if template else _line(document)
-        click.echo(line)
+            say(visible(_line(document)))
 
 
 def _line(document: dict[str, Any]) -> str:

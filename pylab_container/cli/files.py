@@ -8,8 +8,10 @@ import click
 
 from pylab_container.cli.archives import write
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.sizes import human
+from pylab_container.formats.visible import visible
 
 _USAGE = "labctr cp CONTAINER:SRC TARGET, or labctr cp SRC CONTAINER:TARGET"
 
@@ -43,7 +45,7 @@ def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) 
         size = cp.to_container(engine, container, source, target, follow_link=follow_link)
         target = f"{target_name}:{target}"
     if not quiet:
-        click.echo(f"Successfully copied {human(size)} to {target}", err=True)
+        say(f"Successfully copied {human(size)} to {target}", err=True)
 
 
 def _split(argument: str) -> tuple[str, str]:
@@ -59,4 +61,4 @@ def _split(argument: str) -> tuple[str, str]:
 def diff(container: str) -> None:
     """List what a container has changed: A added, C changed, D deleted."""
     for change in open_engine().containers.get(container).diff():
-        click.echo(f"{change.letter} {change.path}")
+        say(f"{change.letter} {visible(change.path)}")

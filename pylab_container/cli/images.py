@@ -12,6 +12,7 @@ import click
 
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, each, open_engine
+from pylab_container.cli.printing import say
 from pylab_container.cli.ps import moment_text
 from pylab_container.formats import events, sizes
 from pylab_container.formats.reference import parse
@@ -36,7 +37,7 @@ def import_image(file: str, name: str | None, changes: tuple[str, ...], message:
     engine = open_engine()
     with progress(engine, file, "Importing"):
         image = engine.images.import_(file, name, message=message, changes=changes)
-    click.echo(image.id)
+    say(image.id)
 
 
 @contextlib.contextmanager

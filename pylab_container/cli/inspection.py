@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from pylab_container.cli.command import Command, open_engine, report
+from pylab_container.cli.printing import pass_on, say_json
 from pylab_container.errors import LabError, NotFound
 from pylab_container.formats.template import Template, TemplateError
 
@@ -88,12 +88,13 @@ def show(names: Sequence[str], template: str | None, kinds: Sequence[Kind], *, s
         except LabError as error:
             errors.append(error)
     if template == "json":
-        click.echo("".join(f"{json.dumps(document, separators=(',', ':'))}\n" for document in found), nl=False)
+        for document in found:
+            say_json(document)
     elif parsed is None:
-        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+        say_json(found, indent=4)
     else:
         for document in found:
-            click.echo(parsed.render(document))
+            pass_on(parsed.render(document))
     for problem in errors:
         report(problem)
     return 1 if errors else 0

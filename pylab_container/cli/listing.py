@@ -9,6 +9,7 @@ import click
 from msgspec import Struct
 
 from pylab_container.cli import tables
+from pylab_container.cli.printing import pass_on, say
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.template import Template, TemplateError
 from pylab_container.formats.template_values import Headings, Row
@@ -40,11 +41,11 @@ class Listing(Struct, frozen=True):
         """Print rows as the caller wants them. Raises TemplateError."""
         if quiet:
             if format_:
-                click.echo(_QUIET_AND_FORMAT, err=True)
+                say(_QUIET_AND_FORMAT, err=True)
             text = "".join(f"{row.column(self.key)}\n" for row in rows)
         else:
             text = self.text(rows, format_)
-        click.echo(text, nl=False)
+        pass_on(text, nl=False)  # columns are escaped one by one (Row.column); a template is the caller's own
 
     def text(self, rows: Iterable[Row], format_: str | None = None) -> str:
         """The same as text, each line with its newline."""

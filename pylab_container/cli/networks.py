@@ -10,6 +10,7 @@ from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted
 from pylab_container.cli.entries import pair
+from pylab_container.cli.printing import say
 from pylab_container.cli.ps import moment_text
 from pylab_container.formats.template_values import Row
 
@@ -75,7 +76,7 @@ def create_network(
         labels=dict(pair(label) for label in labels),
         options=dict(pair(option) for option in options),
     )
-    click.echo(network.id)
+    say(network.id)
 
 
 @click.command(cls=Command)

@@ -11,6 +11,7 @@ import click
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted, show_total
+from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.reference import parse
 from pylab_container.formats.sizes import human, human_precise
@@ -180,7 +181,7 @@ def _row(kind: str, total: int, active: int, size: int, reclaimable: int) -> tup
 
 
 def _details(usage: DiskUsage) -> None:
-    click.echo("Images space usage:\n")
+    say("Images space usage:\n")
     images = []
     for one in usage.images:
         names = [(name.repository, name.tag or "<none>") for name in map(parse, one.image.tags)]
@@ -188,15 +189,15 @@ def _details(usage: DiskUsage) -> None:
         when = tables.created(one.image.config.created)
         images += [(*name, tables.short_id(one.image.id), when, *sizes) for name in names or [("<none>", "<none>")]]
     columns = "REPOSITORY,TAG,IMAGE ID,CREATED,SIZE,SHARED SIZE,UNIQUE SIZE,CONTAINERS"
-    click.echo(tables.render(columns.split(","), images))
-    click.echo("\nContainers space usage:\n")
+    say(tables.render(columns.split(","), images))
+    say("\nContainers space usage:\n")
     containers = [_container_row(one.container.record, one.size) for one in usage.containers]
     columns = "CONTAINER ID,IMAGE,COMMAND,LOCAL VOLUMES,SIZE,CREATED,STATUS,NAMES"
-    click.echo(tables.render(columns.split(","), containers))
-    click.echo("\nLocal Volumes space usage:\n")
+    say(tables.render(columns.split(","), containers))
+    say("\nLocal Volumes space usage:\n")
     volumes = [(one.volume.name, str(one.links), human_precise(one.size)) for one in usage.volumes]
-    click.echo(tables.render(["VOLUME NAME", "LINKS", "SIZE"], volumes))
-    click.echo(f"\nBuild cache usage: {human_precise(usage.build_cache_size)}\n")
+    say(tables.render(["VOLUME NAME", "LINKS", "SIZE"], volumes))
+    say(f"\nBuild cache usage: {human_precise(usage.build_cache_size)}\n")
     cache = [
         (
             tables.short_id(one.id),
@@ -208,7 +209,7 @@ def _details(usage: DiskUsage) -> None:
         )
         for one in usage.build_cache
     ]
-    click.echo(tables.render(["CACHE ID", "CACHE TYPE", "SIZE", "LAST USED", "ACTIVE", "SHARED"], cache))
+    say(tables.render(["CACHE ID", "CACHE TYPE", "SIZE", "LAST USED", "ACTIVE", "SHARED"], cache))
 
 
 def _container_row(record: Any, size: int) -> tuple[str, ...]:

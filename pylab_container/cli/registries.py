@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import say
 from pylab_container.cli.transfer_output import Display
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.credentials import host_of, key
@@ -32,7 +33,7 @@ def pull(*, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
     images = open_engine().images
     bring = images.pull_all_tags if all_tags else images.pull
     bring(name, platform=platform, progress=progress)
-    click.echo(_full(reference, all_tags=all_tags))
+    say(_full(reference, all_tags=all_tags))
 
 
 @click.command(cls=Command)
@@ -46,7 +47,7 @@ def push(*, name: str, all_tags: bool, quiet: bool) -> None:
         raise InvalidInput("cannot push a digest reference", hint=f"labctr push {reference.repository}:TAG")
     open_engine().images.push(name, all_tags=all_tags, progress=None if quiet else Display(sys.stdout))
     if quiet:
-        click.echo(_full(reference, all_tags=all_tags))
+        say(_full(reference, all_tags=all_tags))
 
 
 def _reference(name: str, *, all_tags: bool, quiet: bool) -> Reference:
@@ -56,7 +57,7 @@ def _reference(name: str, *, all_tags: bool, quiet: bool) -> Reference:
     if all_tags and explicit:
         raise InvalidInput("tag can't be used with --all-tags/-a", hint=f"write {reference.repository} alone")
     if not all_tags and not explicit and not quiet:
-        click.echo(f"Using default tag: {DEFAULT_TAG}")
+        say(f"Using default tag: {DEFAULT_TAG}")
     return reference
 
 
@@ -80,7 +81,7 @@ def login(*, server: str, username: str | None, password: str | None, from_stdin
     from pylab_container.engine.images.login import file_path
 
     if password is not None:
-        click.echo("WARNING! Using --password via the CLI is insecure. Use --password-stdin.", err=True)
+        say("WARNING! Using --password via the CLI is insecure. Use --password-stdin.", err=True)
     if from_stdin:
         if password is not None:
             raise InvalidInput("--password and --password-stdin are mutually exclusive", hint="leave one out")
@@ -94,8 +95,8 @@ def login(*, server: str, username: str | None, password: str | None, from_stdin
     if not username or not password:
         raise InvalidInput("username and password are needed", hint="-u NAME --password-stdin")
     open_engine().login(username, password, server)
-    click.echo(f"The password is kept in {file_path()}, or by the helper that it names.", err=True)
-    click.echo("Login Succeeded")
+    say(f"The password is kept in {file_path()}, or by the helper that it names.", err=True)
+    say("Login Succeeded")
 
 
 @click.command(cls=Command)
@@ -104,9 +105,9 @@ def logout(server: str) -> None:
     """Forget who we are at a registry."""
     name = key(host_of(server))
     if open_engine().logout(server):
-        click.echo(f"Removing login credentials for {name}")
+        say(f"Removing login credentials for {name}")
     else:
-        click.echo(f"Not logged in to {name}")
+        say(f"Not logged in to {name}")
 
 
 @click.command(cls=Command)
@@ -135,12 +136,12 @@ def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None)
     with registry_server.running(
         engine, images, address=address, port=port, data=Path(data) if data else None
     ) as served:
-        click.echo(_instructions(served))
+        say(_instructions(served))
         sys.stdout.flush()
         try:
             status = served.wait()
         except KeyboardInterrupt:
-            click.echo("\nended", err=True)
+            say("\nended", err=True)
         else:
             raise InvalidInput(f"docker-registry ended with status {status}", hint="is the port taken?")
 

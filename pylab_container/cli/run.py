@@ -16,6 +16,7 @@ from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.creation import Creation
 from pylab_container.cli.entries import environment_of
 from pylab_container.cli.options import creation_options
+from pylab_container.cli.printing import say
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -87,7 +88,7 @@ def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | No
     engine = open_engine()
     container = creation.create(engine, attached=not detach, remove=remove)
     if detach:
-        click.echo(engine.containers.started(container, remove=remove).id)
+        say(engine.containers.started(container, remove=remove).id)
         return 0
     return start_in_foreground(container, replace(plan, shown=creation.streams), remove=remove)
 
@@ -210,7 +211,7 @@ def _in_foreground(made: Exec) -> int:
         )
         if not ended:
             made.detached()
-            click.echo("\nread escape sequence", err=True)
+            say("\nread escape sequence", err=True)
             return 0
         return made.wait()
 
@@ -247,7 +248,7 @@ def _connect(container: Container, streams: terminal.Streams, plan: Connection) 
     )
     if not ended:
         container.detached()
-        click.echo("\nread escape sequence", err=True)
+        say("\nread escape sequence", err=True)
     return ended
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from pylab_container.cli.command import Command, each, open_engine
+from pylab_container.cli.printing import say
 from pylab_container.cli.ps import published_ports
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.formats.image import Json
+from pylab_container.formats.visible import visible
 
 _NARROWEST_OF_TOP = 20  # docker's own, for top alone
 _GAP = 3
@@ -24,13 +26,13 @@ def port(*, container: str, wanted: str | None) -> None:
     published = {name: places for name, places in _published(container).items() if places}
     if wanted is None:
         lines = sorted(f"{name} -> {_place(place)}" for name, places in published.items() for place in places)
-        click.echo("".join(f"{line}\n" for line in lines), nl=False)
+        say("".join(f"{line}\n" for line in lines), nl=False)
         return
     number, _, protocol = wanted.partition("/")
     places = published.get(f"{number}/{protocol.lower() or 'tcp'}")
     if not places:
         raise NotFound(f"No public port '{wanted}' published for {container}", hint=f"labctr port {container}")
-    click.echo("\n".join(map(_place, places)))
+    say("\n".join(map(_place, places)))
 
 
 def _published(container: str) -> Json:
@@ -51,11 +53,11 @@ def top(*, container: str, arguments: tuple[str, ...]) -> None:
 
     engine = open_engine()
     titles, rows = processes.top(engine, engine.containers.get(container), list(arguments))
-    lines = [titles, *rows]
+    lines = [list(map(visible, line)) for line in (titles, *rows)]
     widths = [max(_NARROWEST_OF_TOP, _GAP + max(map(len, column))) for column in zip(*lines, strict=True)]
     widths[-1] = 0
     for line in lines:
-        click.echo("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+        say("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 @click.command(cls=Command)

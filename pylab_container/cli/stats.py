@@ -12,6 +12,7 @@ import click
 
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import pass_on
 from pylab_container.errors import ContainerNotFound
 from pylab_container.formats.sizes import human, human_binary
 from pylab_container.formats.template_values import Row
@@ -53,7 +54,7 @@ def stats(*, containers: tuple[str, ...], show_all: bool, format_: str | None, o
         now = _samples(engine, containers, show_all=show_all)
         text = shown.text(_rows(before, now, full=full), format_)
         clear = not once and not format_ and sys.stdout.isatty()
-        click.echo((_HOME_AND_CLEAR if clear else "") + text, nl=False)
+        pass_on((_HOME_AND_CLEAR if clear else "") + text, nl=False)
         if once:
             return
         before = now

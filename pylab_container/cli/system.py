@@ -10,6 +10,8 @@ import click
 
 from pylab_container import __version__
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import pass_on, say
+from pylab_container.formats.visible import visible
 
 if TYPE_CHECKING:
     from pylab_container.engine.info import Info
@@ -22,7 +24,7 @@ def _show(document: dict[str, Any], format_: str) -> None:
     from pylab_container.formats.template import Template
     from pylab_container.formats.template_values import json_of
 
-    click.echo(json_of(document) if format_ == "json" else Template(format_).render(document))
+    pass_on(json_of(document) if format_ == "json" else Template(format_).render(document))
 
 
 @click.command(cls=Command)
@@ -38,9 +40,9 @@ def version(*, format_: str | None) -> None:
         # There is no server: client and engine are one process, and one version.
         _show({"Client": own, "Server": own}, format_)
         return
-    click.echo(f"labctr:\n Version:          {__version__}")
-    click.echo(f" Python version:   {python}")
-    click.echo(f" OS/Arch:          {system}/{machine.machine}")
+    say(f"labctr:\n Version:          {__version__}")
+    say(f" Python version:   {python}")
+    say(f" OS/Arch:          {system}/{machine.machine}")
 
 
 @click.command(cls=Command)
@@ -76,7 +78,7 @@ def info(*, format_: str | None) -> None:
         f"Name: {told.name}",
         f"Root Dir: {told.root_dir}",
     ]
-    click.echo("\n".join(lines))
+    say("\n".join(lines))
 
 
 def _info_document(told: Info) -> dict[str, Any]:
@@ -119,9 +121,10 @@ def fsck(*, repair: bool, deep: bool) -> int:
     """Check that everything in the data root agrees. Exit status 1 if something is wrong and not repaired."""
     findings = open_engine(recover=False).fsck(repair=repair, deep=deep)
     for finding in findings:
-        click.echo(f"{'repaired' if finding.repaired else 'found'}: {finding.sentence}\n  {finding.path}")
+        say(f"{'repaired' if finding.repaired else 'found'}: {visible(finding.sentence)}")
+        say(f"  {visible(str(finding.path))}")
     left = sum(not finding.repaired for finding in findings)
-    click.echo(f"{len(findings)} found, {left} left" if findings else "nothing found")
+    say(f"{len(findings)} found, {left} left" if findings else "nothing found")
     return 1 if left else 0
 
 
@@ -132,7 +135,7 @@ def check() -> int:
     width = max(len(one.name) for one in checks)
     for one in checks:
         state = "ok" if one.ok else "missing" if one.needed else "optional"
-        click.echo(f"{one.name:{width}}  {state:8}  {one.found}")
+        say(f"{one.name:{width}}  {state:8}  {one.found}")
         if one.remedy:
-            click.echo(f"{'':{width}}            {one.remedy}")
+            say(f"{'':{width}}            {one.remedy}")
     return 1 if any(one.needed and not one.ok for one in checks) else 0

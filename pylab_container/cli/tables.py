@@ -9,6 +9,7 @@ from typing import Any
 
 from pylab_container.formats import status as states
 from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
+from pylab_container.formats.visible import visible
 
 _NARROWEST = 10
 _PADDING = 3
@@ -19,7 +20,7 @@ def render(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     That is Go's text/tabwriter with docker's settings: minwidth 10, padding 3.
     """
-    lines = [headings, *rows]
+    lines = [list(map(visible, line)) for line in (headings, *rows)]
     widths = [max(_NARROWEST, _PADDING + max(map(len, column))) for column in zip(*lines, strict=True)]
     widths[-1] = 0
     return "\n".join("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from pylab_container.formats import progress
 from pylab_container.formats.events import Event, LayerTransfer
+from pylab_container.formats.visible import visible
 
 _ERASE = "\x1b[2K"
 
@@ -31,14 +32,14 @@ class Display:
     def _plain(self, text: str | None) -> None:
         if text is not None:
             self._lines.clear()  # what stands above is finished
-            self._write(f"{text}\n")
+            self._write(f"{visible(text)}\n")
 
     def _in_place(self, event: LayerTransfer) -> None:
         """Go up to the layer's line, write it anew, and come back."""
         new = event.layer not in self._lines
         number = self._lines.setdefault(event.layer, len(self._lines))
         up = len(self._lines) - number - (1 if new else 0)
-        text = progress.line(event, columns=self._columns())
+        text = visible(progress.line(event, columns=self._columns()) or "")
         move, back = (f"\x1b[{up}A", f"\x1b[{up}B") if up else ("", "")
         self._write(f"{move}{_ERASE}\r{text}\r{back}" + ("\n" if new else ""))
 

@@ -10,6 +10,7 @@ from pylab_container.cli import listing
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted, show_total
 from pylab_container.cli.entries import pair
+from pylab_container.cli.printing import say
 from pylab_container.formats.template_values import Row
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def create_volume(*, name: str | None, driver: str, labels: tuple[str, ...], opt
         driver_opts=dict(pair(option) for option in options),
         labels=dict(pair(label) for label in labels),
     )
-    click.echo(created.name)
+    say(created.name)
 
 
 @click.command(cls=Command)

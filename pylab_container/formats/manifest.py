@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.formats.image import Json, go_json
+from pylab_container.formats.jsontext import NotJson, parse_json
 from pylab_container.formats.platform import Platform
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -123,7 +124,9 @@ def docker_manifest(images: Sequence[ArchivedImage]) -> bytes:
 def parse_docker_manifest(raw: bytes) -> list[ArchivedImage]:
     """The images of a manifest.json. Raises InvalidArchive."""
     try:
-        entries = json.loads(raw)
+        entries = parse_json(raw)
+        if not isinstance(entries, list):
+            raise _Nonsense("it is not a list")
         images = [
             ArchivedImage(
                 _text(entry["Config"]),
@@ -134,25 +137,25 @@ def parse_docker_manifest(raw: bytes) -> list[ArchivedImage]:
             for entry in entries
         ]
     except _NONSENSE as error:
-        raise InvalidArchive(f"manifest.json cannot be understood: {error!r}", hint=_HINT) from error
+        raise InvalidArchive(f"manifest.json cannot be understood{_problem(error)}", hint=_HINT) from error
     return images
 
 
 def parse_index(raw: bytes) -> list[Descriptor]:
     """The manifests that an index lists. Raises InvalidArchive."""
     try:
-        return [_descriptor(entry) for entry in json.loads(raw)["manifests"]]
+        return [_descriptor(entry) for entry in parse_json(raw)["manifests"]]
     except _NONSENSE as error:
-        raise InvalidArchive(f"the image index cannot be understood: {error!r}", hint=_HINT) from error
+        raise InvalidArchive(f"the image index cannot be understood{_problem(error)}", hint=_HINT) from error
 
 
 def parse_manifest(raw: bytes) -> Manifest:
     """One image's manifest, OCI's or Docker's schema 2. Raises InvalidArchive."""
     try:
-        document = json.loads(raw)
+        document = parse_json(raw)
         return Manifest(_descriptor(document["config"]), tuple(_descriptor(entry) for entry in document["layers"]))
     except _NONSENSE as error:
-        raise InvalidArchive(f"the image manifest cannot be understood: {error!r}", hint=_HINT) from error
+        raise InvalidArchive(f"the image manifest cannot be understood{_problem(error)}", hint=_HINT) from error
 
 
 def is_index(descriptor: Descriptor) -> bool:
@@ -191,9 +194,9 @@ def kind_of(raw: bytes, said: str = "") -> str:
     Raises InvalidArchive where raw is none of either.
     """
     try:
-        document = json.loads(raw)
+        document = parse_json(raw)
         if not isinstance(document, dict):
-            raise TypeError("no object")
+            raise _Nonsense("it is not an object")
         if document.get("schemaVersion") == 1:
             raise InvalidArchive(
                 "the image has a manifest of schema 1, which nobody writes any more", hint="push the image anew"
@@ -202,7 +205,7 @@ def kind_of(raw: bytes, said: str = "") -> str:
         found = _text(document.get("mediaType") or "")
     except _NONSENSE as error:
         raise InvalidArchive(
-            f"the registry's manifest cannot be understood: {error!r}", hint="is this the address of a registry?"
+            f"the registry's manifest cannot be understood{_problem(error)}", hint="is this the address of a registry?"
         ) from error
     kind = found or (said if said in ACCEPTED else looks)
     if kind not in ACCEPTED or (kind in INDEXES) != (looks == INDEX):
@@ -238,23 +241,34 @@ def choose(manifests: Sequence[Descriptor], wanted: Platform) -> Descriptor | No
 
 def _descriptor(entry: Any) -> Descriptor:
     size = entry["size"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise TypeError(f"size {size!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        raise _Nonsense("a size is not a number of bytes")
     digest = _text(entry["digest"])
     algorithm, _, hexadecimal = digest.partition(":")
     if algorithm != "sha256" or len(hexadecimal) != 64 or set(hexadecimal) - set("0123456789abcdef"):
-        raise ValueError(f"digest {digest[:80]!r}")
+        raise _Nonsense(f'a digest is "{digest[:80]}"')
     annotations = {_text(name): _text(value) for name, value in (entry.get("annotations") or {}).items()}
     return Descriptor(_text(entry.get("mediaType") or ""), digest, size, annotations, dict(entry.get("platform") or {}))
 
 
+def _problem(error: Exception) -> str:
+    """What is wrong, for the end of a sentence; "" where only Python has words for it."""
+    if isinstance(error, KeyError):
+        return f': "{error.args[0]}" is missing'
+    return f": {error}" if isinstance(error, NotJson | _Nonsense) else ""
+
+
+class _Nonsense(ValueError):
+    """A value that no manifest can have."""
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise _Nonsense("a value is not a text")
     return value
 
 
 def _texts(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no list")
+        raise _Nonsense("a value is not a list")
     return tuple(_text(value) for value in values)

@@ -47,6 +47,7 @@ from pylab_container.formats.template_values import (
     text_of,
     type_name,
 )
+from pylab_container.formats.visible import visible_lines
 
 __all__ = ["Template", "TemplateError", "render"]
 
@@ -116,7 +117,7 @@ class _Filling:
                 case Action(pipeline):
                     value = self._pipeline(pipeline, dot)
                     if not pipeline.variables:
-                        yield self._absent if value is None else text_of(value)
+                        yield self._absent if value is None else visible_lines(text_of(value))
                 case Leave(word):
                     raise _Break if word == "break" else _Continue
                 case Block():

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pylab_container.formats.golang import duration
+from pylab_container.formats.visible import visible, visible_json
 
 MAPS = frozenset(
     "Labels Ports PortBindings ExposedPorts Networks Volumes Options DriverOpts Sysctls Tmpfs StorageOpt Annotations "
@@ -112,16 +113,27 @@ class Row(dict[str, Any]):
 
     def __init__(self, columns: Mapping[str, Any], methods: Mapping[str, Callable[[str], str]] | None = None) -> None:
         super().__init__(columns)
-        self.methods = dict(methods or {})
+        self.methods = {name: _escaping(method) for name, method in (methods or {}).items()}
 
     def column(self, name: str) -> object:
-        """The value of one column. Raises KeyError."""
-        value = self[name]
-        return value() if callable(value) else value
+        """The value of one column. Raises KeyError.
+
+        Control characters of a text are escaped, newlines and tabs too: one row is one line, and has its columns.
+        """
+        value = self._value(name)
+        return visible(value) if isinstance(value, str) else value
 
     def document(self) -> dict[str, Any]:
         """All columns, sorted, as {{json .}} shows them."""
-        return {name: self.column(name) for name in sorted(self)}
+        return {name: self._value(name) for name in sorted(self)}
+
+    def _value(self, name: str) -> object:
+        value = self[name]
+        return value() if callable(value) else value
+
+
+def _escaping(method: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda argument: visible(method(argument))
 
 
 class Headings(Row):
@@ -187,7 +199,7 @@ def json_of(value: Any) -> str:
         value = int(value)
     document = value.document() if isinstance(value, Row) else value
     absent = value is MISSING or isinstance(value, Nil)
-    text = json.dumps(None if absent else document, ensure_ascii=False, separators=(",", ":"))
+    text = visible_json(json.dumps(None if absent else document, ensure_ascii=False, separators=(",", ":")))
     if isinstance(value, Row):
         text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     return text

@@ -28,6 +28,11 @@ def visible_lines(text: str) -> str:
     return _UNSAFE_IN_LINES.sub(_escaped, text) if not text.isprintable() else text
 
 
+def visible_json(text: str) -> str:
+    """A JSON text, in whose strings these characters are written as JSON's own escapes."""
+    return _UNSAFE_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if not text.isprintable() else text
+
+
 def _escaped(match: re.Match[str]) -> str:
     number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:  # os.fsdecode(), PEP 383

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode
 
 from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive, NotFound, RegistryFailed
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats.image import sha256
+from pylab_container.formats.jsontext import parse_json
+from pylab_container.registry.answers import joined, number_of
 from pylab_container.registry.client import RegistryClient, Response, codes, failure
 
 _MOST_PAGES = 1000
@@ -116,7 +117,7 @@ class Repository:
         """How many bytes a blob of the repository has; None where it is not there."""
         with self._request("HEAD", f"blobs/{digest}") as response:
             if response.status == 200:
-                return int(response.headers.get("Content-Length") or 0)
+                return number_of(response.headers.get("Content-Length", ""))
             return None
 
     def tags(self) -> Iterator[str]:
@@ -127,13 +128,13 @@ class Repository:
             if response.status != 200:
                 raise _refused(response, "the list of tags")
             try:
-                yield from [str(tag) for tag in json.loads(response.body())["tags"] or ()]
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                yield from [str(tag) for tag in parse_json(response.body())["tags"] or ()]
+            except (ValueError, KeyError, TypeError) as error:
                 raise RegistryFailed("the registry's list of tags cannot be understood") from error
             following = _NEXT.search(response.headers.get("Link", ""))
             if following is None:
                 return
-            path = urljoin(path, following[1])
+            path = joined(path, following[1])
 
     # ---- write ----
 
@@ -189,9 +190,9 @@ class Repository:
         return place
 
     def _end(self, place: str, digest: str, raw: bytes = b"") -> None:
-        joined = "&" if urlsplit(place).query else "?"
+        mark = "&" if "?" in place else "?"
         headers = {"Content-Type": "application/octet-stream"}
-        address = f"{place}{joined}{urlencode({'digest': digest})}"
+        address = f"{place}{mark}{urlencode({'digest': digest})}"
         with contextlib.closing(
             self.registry.request("PUT", address, scopes=self._scopes, headers=headers, body=raw)
         ) as response:

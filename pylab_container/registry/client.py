@@ -7,34 +7,38 @@ where registries keep their blobs, is followed without the header Authorization.
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from pylab_container.errors import LabError, RegistryFailed, Unauthorized, Unreachable
 from pylab_container.formats import challenge, golang
 from pylab_container.formats.credentials import Credentials
 from pylab_container.formats.events import Emit, RegistryRequest, ignore
+from pylab_container.formats.jsontext import parse_json
 from pylab_container.host.extras import extra
-from pylab_container.registry.connections import Session
+from pylab_container.registry.answers import LONGEST_EXCERPT, document_of, joined, number_of
+from pylab_container.registry.connections import REDIRECTS, Session
 from pylab_container.registry.settings import Patience, Place, RegistrySettings, bare_host, is_loopback
 from pylab_container.registry.tokens import Authorizer
 
 with extra("registry"):
     import requests
     from requests.utils import get_environ_proxies
+    from urllib3.connection import HTTPException
     from urllib3.exceptions import HTTPError, IncompleteRead
 
 USER_AGENT = "pylab-container"
 _LONGEST_ANSWER = 16 << 20
 """Bytes of a document; blobs are streamed. moby reads at most 4 MiB of a manifest."""
-_LONGEST_EXCERPT = 500
-"""Bytes of an answer that are shown where nobody can say what it means."""
+_MOST_ERRORS = 10  # of one answer that are shown
+_CUT_OFF = (ConnectionError, IncompleteRead)
+"""An HTTPException that is also one of these is about a connection that ended, any other one about what came."""
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _SHORTEST_CONNECT = 0.8  # seconds
 _DIRECTLY = {"http": "", "https": "", "all": ""}
@@ -168,7 +172,7 @@ class RegistryClient:
         self.ping()
         with contextlib.closing(self.request("GET", "/v2/", scopes=())) as response:
             if response.status != 200:
-                status = f"{response.status} {HTTPStatus(response.status).phrase}"
+                status = f"{response.status} {_phrase(response.status)}".rstrip()
                 error = failure(response, "")
                 raise type(error)(f"login attempt to {self._address}/v2/ failed with status: {status}", hint=error.hint)
 
@@ -191,7 +195,7 @@ class RegistryClient:
         """
         if not self._address:
             self.ping()
-        url = urljoin(f"{self._address}/", path)
+        url = joined(f"{self._address}/", path)
         ours = urlsplit(url).netloc == urlsplit(self._address).netloc
         fresh, failures = False, 0
         while True:
@@ -245,10 +249,7 @@ class RegistryClient:
                     continue
                 if response.status != 200:
                     raise failure(response, "")
-                try:
-                    return json.loads(response.body())
-                except ValueError as error:
-                    raise RegistryFailed(f"{url.partition('?')[0]} does not answer with JSON") from error
+                return document_of(response.body(), url.partition("?")[0])
         raise AssertionError("the last try returns or raises")
 
     def _send(
@@ -271,9 +272,10 @@ class RegistryClient:
                 allow_redirects=method in ("GET", "HEAD"),
                 proxies=_DIRECTLY if is_loopback(bare_host(told.netloc)) else None,
             )
-            status, length = answer.status_code, _number(answer.headers.get("Content-Length", ""))
+            status, length = answer.status_code, number_of(answer.headers.get("Content-Length", ""))
         except (requests.RequestException, OSError, ValueError) as error:
-            raise broken(told.netloc, error, asked=f'{method.capitalize()} "{url.partition("?")[0]}"') from error
+            asked = f'{method.capitalize()} "{url.partition("?")[0][:LONGEST_EXCERPT]}"'
+            raise _nonsense(error, asked) or broken(told.netloc, error, asked=asked) from error
         finally:
             sent = counted.count if isinstance(counted, _Counted) else size
             query = "&".join(part for part in told.query.split("&") if not part.startswith("_state="))
@@ -309,7 +311,7 @@ def _wordless(response: Response) -> str:
     """What docker says of an answer that does not say it."""
     body = ""
     with contextlib.suppress(RegistryFailed):
-        body = response.body()[:_LONGEST_EXCERPT].decode(errors="replace")
+        body = response.body()[:LONGEST_EXCERPT].decode(errors="replace")
     if response.status == HTTPStatus.UNAUTHORIZED:
         return f"unauthorized: {_details(body) or 'authentication required'}"
     unread = f": error parsing HTTP {response.status} response body: {golang.quoted(body)}" if body else ""
@@ -318,21 +320,41 @@ def _wordless(response: Response) -> str:
 
 def _details(body: str) -> str:
     """An older form of an error."""
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(body)
+    with contextlib.suppress(ValueError):
+        found = parse_json(body)
         return str(found.get("details") or "") if isinstance(found, dict) else ""
     return ""
+
+
+def _excerpt(value: object) -> str:
+    return str(value)[:LONGEST_EXCERPT] if isinstance(value, str | int | float) else ""
 
 
 def codes(response: Response) -> list[tuple[str, str]]:
     """(code, message) of the errors in an answer's body (distribution-spec, "Error Codes"); [] where it has none."""
     try:
         found = [
-            {name.lower(): value for name, value in each.items()} for each in json.loads(response.body())["errors"]
+            {name.lower(): value for name, value in each.items()} for each in parse_json(response.body())["errors"]
         ]
-        return [(str(each["code"]), str(each.get("message") or "")) for each in found]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RegistryFailed):
+        return [(_excerpt(each["code"]), _excerpt(each.get("message") or "")) for each in found[:_MOST_ERRORS]]
+    except (ValueError, KeyError, TypeError, AttributeError, RegistryFailed):
         return []
+
+
+def _nonsense(error: Exception, asked: str) -> RegistryFailed | None:
+    """The error of an answer that comes again however often it is asked for; None for a connection that failed."""
+    causes = list(_causes(error))
+    if isinstance(error, requests.TooManyRedirects):
+        problem = f"stopped after {REDIRECTS} redirects"
+    elif isinstance(error, requests.exceptions.InvalidSchema):
+        problem = "it leads to an address that is neither http nor https"
+    elif any(isinstance(cause, HTTPException) and not isinstance(cause, _CUT_OFF) for cause in causes):
+        problem = "malformed HTTP response"
+    elif isinstance(error, ValueError) and not any(isinstance(cause, ssl.SSLError) for cause in causes):
+        problem = "an address or a header of the answer makes no sense"
+    else:
+        return None
+    return RegistryFailed(f"{asked}: {problem}", hint="is this the address of a registry?")
 
 
 def broken(host: str, error: Exception, asked: str = "") -> Unreachable:
@@ -376,6 +398,14 @@ def _plain(error: BaseException) -> str:
     return text if len(text) < 200 else text[:200] + "…"
 
 
+def _phrase(status: int) -> str:
+    """The usual words for a status, "" for one that HTTP does not know."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
 def _hint(status: int) -> str:
     if status in (401, 403):
         return "labctr login"
@@ -390,7 +420,3 @@ def _look_up(name: str, found: list[int]) -> None:
         found.append(len({entry[4] for entry in socket.getaddrinfo(name, 443, type=socket.SOCK_STREAM)}))
     except (OSError, UnicodeError):
         found.append(0)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0

@@ -26,7 +26,7 @@ with extra("registry"):
     from urllib3.exceptions import InsecureRequestWarning
 
 _CONNECTIONS = 10
-_REDIRECTS = 5
+REDIRECTS = 5
 
 
 class Session(requests.Session):
@@ -35,7 +35,7 @@ class Session(requests.Session):
     def __init__(self, host: str, settings: RegistrySettings) -> None:
         """host: the registry whose directory of certificates is read."""
         super().__init__()
-        self.max_redirects = _REDIRECTS
+        self.max_redirects = REDIRECTS
         self.auth = _unchanged
         self._settings = settings
         self._directory = settings.certificates / host
@@ -64,6 +64,14 @@ class Session(requests.Session):
         super().close()
         for adapter in self._https.values():
             adapter.close()
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """requests asks for it after each answer; one whose Location is no text is not kept open."""
+        try:
+            return super().get_redirect_target(resp)
+        except ValueError:
+            resp.close()
+            raise
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """A redirect to another host takes no password along, and none of ~/.netrc's."""

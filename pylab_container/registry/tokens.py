@@ -12,16 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pylab_container.errors import RegistryFailed, Unauthorized
 from pylab_container.formats.challenge import Challenge
 from pylab_container.formats.credentials import Credentials
+from pylab_container.registry.answers import LONGEST_EXCERPT, parts_of
 from pylab_container.registry.settings import bare_host, is_loopback
 
 _CLIENT = "pylab-container"
 _SHORTEST = 60.0
 """Seconds that a token lasts where nobody says ("Token Authentication Specification")."""
+_LONGEST = 86400.0
+"""Seconds after which a new token is requested in any case."""
 
 Ask = Callable[[str, str, Mapping[str, str], str | None], Any]
 """(method, address, headers, form or None) → the JSON document of the answer. Raises RegistryFailed."""
@@ -89,21 +92,21 @@ class Authorizer:
             fields = [("service", service)] if service else []
             fields += [("scope", scope) for scope in scopes]
             fields += [("account", who.username)] if who.username else []
-            joined = "&" if urlsplit(realm).query else "?"
+            mark = "&" if "?" in realm else "?"
             headers = {"Authorization": who.basic()} if who.username else {}
-            document = self._ask("GET", f"{realm}{joined}{urlencode(fields)}", headers, None)
+            document = self._ask("GET", f"{realm}{mark}{urlencode(fields)}", headers, None)
         return _read(document, realm)
 
     def _realm(self, challenge: Challenge) -> str:
         """The server of tokens. It is told a password, so nobody may listen."""
         realm = challenge.parameters.get("realm", "")
-        parts = urlsplit(realm)
+        parts = parts_of(realm, "a server of tokens")
         allowed = parts.scheme == "https" or (
             parts.scheme == "http" and (self._plain or is_loopback(bare_host(parts.netloc)))
         )
         if not allowed or not parts.netloc:
             raise RegistryFailed(
-                f'the registry sends us for a token to "{realm}", which is no https address',
+                f'the registry sends us for a token to "{realm[:LONGEST_EXCERPT]}", which is no https address',
                 hint="only a registry that is allowed plain http may do that",
             )
         return realm
@@ -116,4 +119,7 @@ def _read(document: Any, realm: str) -> tuple[str, float]:
             "authorization server did not include a token in the response", hint=f"it is {realm.partition('?')[0]}"
         )
     lasts = document.get("expires_in")
-    return token, max(float(lasts), _SHORTEST) if isinstance(lasts, int | float) else _SHORTEST
+    # Compared as it is: a number of 400 digits is no float, and NaN is neither longer nor shorter.
+    if not isinstance(lasts, int | float) or not lasts > _SHORTEST:
+        return token, _SHORTEST
+    return token, float(min(lasts, _LONGEST))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import re
 import socket
 import struct
@@ -275,3 +276,50 @@ def redirected(location: str) -> Fault:
         passed_on(handler, Answer(307, {"Location": f"{location}{handler.path}"}, b""))
 
     return fault
+
+
+class OddRegistry:
+    """A server on loopback that answers each request with bytes of the test's own. Use as a context manager.
+
+    answers   pattern of a path → what is sent for it, the status line included; the first that fits is taken
+    requests  the paths that clients requested
+    """
+
+    def __init__(self, answers: dict[str, bytes]) -> None:
+        self.requests: list[str] = []
+        self._answers = answers
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._server.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # __exit__() shuts the listener down
+            while True:
+                connection, _ = self._server.accept()
+                with connection, connection.makefile("rwb") as stream:
+                    self._answer(stream)
+
+    def _answer(self, stream: io.BufferedRWPair) -> None:
+        line = stream.readline().decode()
+        while stream.readline().strip():
+            pass
+        path = line.split()[1] if line.split() else ""
+        self.requests.append(path)
+        with contextlib.suppress(OSError):
+            stream.write(next(one for pattern, one in self._answers.items() if re.search(pattern, path)))
+            stream.flush()
+
+
+def answer(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
+    """An answer for OddRegistry."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n" + body

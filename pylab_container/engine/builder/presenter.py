@@ -34,13 +34,17 @@ class Presenter:
     what the steps behind it say is held back until their turn. No step waits for a later one.
     """
 
-    def __init__(self, write: Callable[[str], None], *, errors: str = "") -> None:
+    def __init__(
+        self, write: Callable[[str], None], *, errors: str = "", shown: Callable[[str], str] = lambda text: text
+    ) -> None:
         """write must not raise: it is called in the threads that build.
 
+        shown   how an instruction and a warning are written; output of commands stays as it is
         errors  what stands around the standard error of commands, as "\\x1b[91m{}\\x1b[0m" makes it red
         """
         self._write = write
         self._errors = errors or "{}"
+        self._as_shown = shown
         self._shown = 1
         self._blocks: dict[int, _Block] = {}
         self._lock = threading.Lock()
@@ -62,7 +66,7 @@ class Presenter:
                 case events.BuildStep():
                     self._ended(event)
                 case events.BuildWarning(text):
-                    self._write(f"{text}\n")
+                    self._write(f"{self._as_shown(text)}\n")
 
     def close(self) -> None:
         """Print what is still held back: a step failed, and others had begun. Of those that only waited, nothing."""
@@ -78,7 +82,7 @@ class Presenter:
         block = self._block(event.number)
         if not block.begun:  # a trigger is part of its FROM
             block.begun = True
-            self._say(event.number, f"Step {event.number}/{event.of} : {event.instruction}")
+            self._say(event.number, f"Step {event.number}/{event.of} : {self._as_shown(event.instruction)}")
             self._say(event.number, "\n")  # as docker's API tells it, in two pieces
 
     def _ended(self, event: events.BuildStep) -> None:
