@@ -4,11 +4,13 @@
     ├── config.v2.json      what it is and how it was last seen
     ├── hostconfig.json     what of the host it may use
     ├── hostname, hosts, resolv.conf      mounted into it
-    └── container.log       what it printed, as its monitor writes it
+    ├── <container id>-json.log           what it printed in its earlier runs, as dockerd writes it
+    └── container.log       what it prints in this run, as its monitor writes it (runtime/logs.py)
 
 A container exists once config.v2.json does. Whoever changes a container holds its lock,
 locks/<container id>; a new name is chosen under the lock of all names, locks/names.
-Field names are Docker's (moby container/container.go, 20.10).
+Both documents are Docker's (moby container/container.go, 20.10): dockerd reads ours, and we read dockerd's. A field
+that only dockerd uses stays as it was. dockerd ignores the one that only we use, RestartDelay.
 """
 
 from __future__ import annotations
@@ -18,18 +20,20 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from pylab_container.errors import CorruptStore
+from pylab_container.errors import CorruptStore, InvalidInput
+from pylab_container.formats import security
 from pylab_container.formats.events import Emit, StoreDamaged, ignore
 from pylab_container.formats.ids import ContainerId, VolumeName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, State
+from pylab_container.formats.mountpoints import mount_entries, mount_points
 from pylab_container.formats.record_shape import HostShape, RecordShape, check_host
 from pylab_container.formats.timestamps import NEVER
 from pylab_container.host.files import locked, try_locked, write_atomic
@@ -47,11 +51,12 @@ class ContainerRecord(Struct, frozen=True):
     config      Docker's Config: Env, Cmd, User, Tty, …
     host_config Docker's HostConfig: Binds, Memory, NetworkMode, …
     network     Docker's NetworkSettings, filled while it runs
-    mounts      Docker's Mounts: one entry a bind or volume
+    mounts      Docker's Mounts: one entry a bind or volume (on disk MountPoints, formats/mountpoints.py)
     pid         of its first process in the host's numbering, 0 when it does not run
     health      Docker's Health, None where nothing is checked
     restart_…   how often its policy has started it, and how many seconds it waits or waited before that
     manually_stopped  whether somebody wanted its end, which ends the policy, too
+    foreign     the fields of config.v2.json that only dockerd uses
     """
 
     id: ContainerId
@@ -76,6 +81,7 @@ class ContainerRecord(Struct, frozen=True):
     restart_count: int = 0
     restart_delay: float = 0
     manually_stopped: bool = False
+    foreign: Json = field(default_factory=dict)
 
     @property
     def short_id(self) -> str:
@@ -100,10 +106,14 @@ class ContainerRecord(Struct, frozen=True):
             **({"Health": self.health} if self.health is not None else {}),
         }
 
-    def document(self) -> Json:
-        """config.v2.json."""
+    def document(self, directory: Path) -> Json:
+        """config.v2.json. directory: where the container's files are."""
+        state = self.state_document()
+        del state["Status"]  # it follows from the others, and dockerd does not keep it
+        started = self.started_at != NEVER
         return {
-            "State": self.state_document(),
+            **self.foreign,
+            "State": state,
             "ID": self.id,
             "Created": self.created,
             "Path": self.path,
@@ -111,19 +121,30 @@ class ContainerRecord(Struct, frozen=True):
             "Config": self.config,
             "Image": self.image,
             "NetworkSettings": self.network,
+            "LogPath": str(directory / json_log_name(self.id)) if started else "",
             "Name": f"/{self.name}",
             "Driver": self.driver,
             "OS": "linux",
-            "Mounts": list(self.mounts),
+            "MountPoints": mount_points(self.mounts),
             "RestartCount": self.restart_count,
             "RestartDelay": self.restart_delay,
+            "HasBeenStartedBefore": started,
             "HasBeenManuallyStopped": self.manually_stopped,
+            # dockerd reads the rights from here, not from HostConfig: without these a start by dockerd would lift them.
+            **security.recorded(self.host_config.get("SecurityOpt") or ()),
+            "HostnamePath": str(directory / "hostname") if started else "",
+            "HostsPath": str(directory / "hosts") if started else "",
+            "ResolvConfPath": str(directory / "resolv.conf") if started else "",
         }
 
     @classmethod
     def from_documents(cls, document: Json, host_config: Json) -> ContainerRecord:
-        """The inverse. Raises KeyError or TypeError for a document of another shape."""
+        """The inverse, also of what dockerd wrote.
+
+        Raises KeyError, TypeError, AttributeError, ValueError or InvalidInput for a document of another shape.
+        """
         state: dict[str, Any] = document["State"]
+        points = document.get("MountPoints")
         return cls(
             id=ContainerId(document["ID"]),
             name=document["Name"].removeprefix("/"),
@@ -134,9 +155,13 @@ class ContainerRecord(Struct, frozen=True):
             config=document["Config"],
             host_config=host_config,
             network=document.get("NetworkSettings") or {},
-            mounts=tuple(document.get("Mounts") or ()),
+            mounts=tuple(
+                document.get("Mounts") or ()  # of this engine's records until MountPoints
+                if points is None
+                else mount_entries(points, host_config.get("Tmpfs") or {})
+            ),
             driver=document.get("Driver", "overlay2"),
-            state=State(state["Status"]),
+            state=_state(state),
             pid=state["Pid"],
             exit_code=state["ExitCode"],
             error=state["Error"],
@@ -147,7 +172,32 @@ class ContainerRecord(Struct, frozen=True):
             restart_count=document.get("RestartCount", 0),
             restart_delay=document.get("RestartDelay", 0),
             manually_stopped=document.get("HasBeenManuallyStopped", False),
+            foreign={name: value for name, value in document.items() if name in _FOREIGN},
         )
+
+
+_FOREIGN = frozenset(
+    "StreamConfig Managed MountLabel ProcessLabel SecretReferences ConfigReferences AppArmorProfile ShmPath "
+    "LocalLogCacheMeta".split()
+)
+"""What dockerd keeps in config.v2.json for itself."""
+
+
+def json_log_name(container_id: str) -> str:
+    """The file in a container's directory with its log in Docker's format (json-file)."""
+    return f"{container_id}-json.log"
+
+
+def _state(state: Mapping[str, Any]) -> State:
+    """The state that Docker's State object describes (moby container/state.go, StateString).
+
+    moby's removing and dead are what a removal left that failed: here such a container has exited, and rm removes it.
+    """
+    if state["Running"]:
+        restarting = State.RESTARTING if state["Restarting"] else State.RUNNING
+        return State.PAUSED if state["Paused"] else restarting
+    dead = state.get("Dead") or state.get("RemovalInProgress")
+    return State.CREATED if state["StartedAt"] == NEVER and not dead else State.EXITED
 
 
 _TICK = 50_000_000
@@ -169,24 +219,6 @@ class _Files(NamedTuple):
     def settled(self) -> bool:
         """Whether a later write has another time for certain: the kernel's clock ticks in milliseconds."""
         return max(self.written) < time.time_ns() - _TICK
-
-
-def _read(directory: Path) -> ContainerRecord:
-    """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
-    config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
-    host, _ = read_document(host_config, HostShape)
-    document, _ = read_document(config, RecordShape)
-    try:
-        check_host(host)
-    except ValueError as error:
-        raise corrupt(host_config, str(error)) from error
-    try:
-        record = ContainerRecord.from_documents(document, host)
-    except (ValueError, KeyError, TypeError) as error:
-        raise corrupt(config, f"{type(error).__name__}: {error}") from error
-    if record.id != directory.name:
-        raise corrupt(config, f"it describes the container {record.id[:12]}")
-    return record
 
 
 class ContainerStore:
@@ -213,9 +245,19 @@ class ContainerStore:
         """Write a record down; a container whose record is new exists from now on."""
         directory = self.directory(record.id)
         directory.mkdir(mode=0o710, exist_ok=True)
-        write_atomic(directory / "hostconfig.json", json.dumps(record.host_config).encode())
-        write_atomic(directory / "config.v2.json", json.dumps(record.document()).encode(), mode=0o600)
+        self._write_host_config(directory / "hostconfig.json", json.dumps(record.host_config).encode())
+        write_atomic(directory / "config.v2.json", json.dumps(record.document(directory)).encode(), mode=0o600)
         return record
+
+    @staticmethod
+    def _write_host_config(path: Path, data: bytes) -> None:
+        """Most changes leave it as it is; then neither an fsync nor a free block is needed."""
+        try:
+            if path.read_bytes() == data:
+                return
+        except OSError:
+            pass
+        write_atomic(path, data)
 
     def update(self, record: ContainerRecord, **changes: Any) -> ContainerRecord:
         """Write a record down with some fields changed, and return it."""
@@ -231,7 +273,7 @@ class ContainerStore:
             known = self._known.get(container_id)
             if known is not None and known[0] == files:
                 return known[1]
-            record = self._placed(_read(Path(directory)))
+            record = self._read(Path(directory))
         except (FileNotFoundError, NotADirectoryError) as error:
             self._known.pop(container_id, None)
             if self.exists(container_id):  # else it was removed since
@@ -240,6 +282,27 @@ class ContainerStore:
         if files.settled:
             self._known[container_id] = (files, record)
         return record
+
+    def _read(self, directory: Path) -> ContainerRecord:
+        """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
+        config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
+        host, _ = read_document(host_config, HostShape)
+        document, _ = read_document(config, RecordShape)
+        try:
+            check_host(host)
+        except ValueError as error:
+            raise corrupt(host_config, str(error)) from error
+        try:
+            record = self.parse(document, host)
+        except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
+            raise corrupt(config, f"{type(error).__name__}: {error}") from error
+        if record.id != directory.name:
+            raise corrupt(config, f"it describes the container {record.id[:12]}")
+        return record
+
+    def parse(self, document: Json, host_config: Json) -> ContainerRecord:
+        """A record from its two documents. Raises what ContainerRecord.from_documents() raises."""
+        return self._placed(ContainerRecord.from_documents(document, host_config))
 
     def _placed(self, record: ContainerRecord) -> ContainerRecord:
         """The record with the places of its volumes: they follow from their names, wherever the data root is now."""

@@ -162,7 +162,7 @@ def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restar
         restart_delay=record.restart_delay if restarting else 0,
         manually_stopped=False,
     )
-    intent = {"config": running.document(), "host_config": running.host_config}
+    intent = {"config": running.document(engine.records.directory(record.id)), "host_config": running.host_config}
     (bundle_directory(engine, record.id) / "started.json").write_text(json.dumps(intent))
     return running
 
@@ -288,7 +288,7 @@ def _after_killed_starter(engine: Engine, record: ContainerRecord) -> ContainerR
     bundle = bundle_directory(engine, record.id)
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         intent = json.loads((bundle / "started.json").read_bytes())
-        running = ContainerRecord.from_documents(intent["config"], intent["host_config"])
+        running = engine.records.parse(intent["config"], intent["host_config"])
         state = engine.runc.state(record.id) or {}
         if state.get("status") in ("running", "paused", "stopped"):
             engine.records.save(running)
