@@ -241,6 +241,14 @@ class ContainerStore:
         """Where the container's own files lie."""
         return self.root / container_id
 
+    def log(self, container_id: str) -> Path:
+        """The log of the container's earlier runs."""
+        return self.directory(container_id) / json_log_name(container_id)
+
+    def run_log(self, container_id: str) -> Path:
+        """The log of its present run, in its monitor's format."""
+        return self.directory(container_id) / "container.log"
+
     def save(self, record: ContainerRecord) -> ContainerRecord:
         """Write a record down; a container whose record is new exists from now on."""
         directory = self.directory(record.id)

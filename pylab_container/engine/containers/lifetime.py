@@ -34,7 +34,7 @@ from pylab_container.formats.events import ContainerChanged, StoreDamaged
 from pylab_container.formats.ids import ContainerId, EntryName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after, restart_delay
-from pylab_container.formats.logdriver import log_size, require_driver
+from pylab_container.formats.logdriver import log_limit, log_size, require_driver
 from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
 from pylab_container.host import programs
 from pylab_container.host.background import Background
@@ -42,6 +42,7 @@ from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.runtime.conmon import Attachment, Monitor
+from pylab_container.runtime.logs import keep
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     return engine.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else engine.records.directory(record.id) / "container.log",
+        log=None if log.get("Type") == "none" else engine.records.run_log(record.id),
         log_size=log_size(log),
         terminal=bool(record.config.get("Tty")),
         stdin_open=bool(record.config.get("OpenStdin")),
@@ -260,6 +261,9 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
         last_delay=record.restart_delay,
     )
     release(engine, record)
+    if not record.host_config.get("AutoRemove"):
+        limit = log_limit(record.host_config.get("LogConfig") or {})
+        keep(engine.records.run_log(record.id), engine.records.log(record.id), limit=limit)
     return replace(
         record,
         state=after(record.state, Event.EXIT if delay is None else Event.RETRY, container=record.name),
