@@ -45,6 +45,7 @@ from pylab_container.engine.volumes.collection import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
 from pylab_container.formats.ids import EntryName
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host import reserve
 from pylab_container.host.extras import require
 from pylab_container.host.files import locked
 from pylab_container.host.removal import remove_below
@@ -83,6 +84,7 @@ class Engine:
         ├── volumes/          data that outlives containers
         ├── events.log        what happened, for who looks                 (event_log.py)
         ├── networks/         one file a network of a user         (store/networks.py)
+        ├── .reserve/         what removals need on a full disk            (host/reserve.py)
         └── locks/           what processes hold between them; Docker has one process, and none
 
     What only makes sense until the next reboot (bundles, pids, sockets) is in
@@ -113,6 +115,7 @@ class Engine:
             )
         self._mirrors, self._insecure = registry_mirrors, insecure_registries
         self.data_root.mkdir(parents=True, exist_ok=True, mode=0o710)
+        reserve.fill(self.data_root)
         self.run_root = RUN_ROOT / hashlib.sha256(os.fsencode(self.data_root)).hexdigest()[:12]
         self.event_log = EventLog(self.data_root)
         self.events = EventStream(self.event_log.append)

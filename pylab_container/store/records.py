@@ -36,7 +36,7 @@ from pylab_container.formats.lifecycle import ALIVE, State
 from pylab_container.formats.mountpoints import mount_entries, mount_points
 from pylab_container.formats.record_shape import HostShape, RecordShape, check_host
 from pylab_container.formats.timestamps import NEVER
-from pylab_container.host.files import locked, try_locked, write_atomic
+from pylab_container.host.files import locked, open_lock, try_locked, write_atomic
 from pylab_container.host.removal import discard_below
 from pylab_container.store.reading import corrupt, read_document
 
@@ -253,6 +253,7 @@ class ContainerStore:
         """Write a record down; a container whose record is new exists from now on."""
         directory = self.directory(record.id)
         directory.mkdir(mode=0o710, exist_ok=True)
+        os.close(open_lock(self._locks / record.id))  # made now: to remove the container must need no room
         self._write_host_config(directory / "hostconfig.json", json.dumps(record.host_config).encode())
         write_atomic(directory / "config.v2.json", json.dumps(record.document(directory)).encode(), mode=0o600)
         return record
@@ -388,8 +389,11 @@ class ContainerStore:
     def try_lock(self, container_id: ContainerId) -> Iterator[bool]:
         """The same without waiting: yields whether nobody changes this container; then nobody can meanwhile."""
         path = self._locks / container_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        try:
+            os.close(open_lock(path))
+        except FileNotFoundError:
+            yield True  # on a read-only file system nothing changes
+            return
         with try_locked(path) as free:
             try:
                 yield free
