@@ -35,13 +35,24 @@ def is_full(error: OSError) -> bool:
 def fill(top: Path) -> None:
     """Make the reserve of a directory, as far as there is room. Never fails."""
     directory = top / _NAME
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the usual case, without a lock
         if all((directory / f"slot-{number}").stat().st_size >= _SLOT_SIZE for number in range(_SLOTS)):
             return
     with contextlib.suppress(OSError):
         directory.mkdir(mode=0o700, exist_ok=True)
         with _locked(directory):
             _fill(directory)
+
+
+def refill(path: Path) -> None:
+    """Take back into a path's reserve what a removal has freed, before another program has it. Never fails."""
+    if directory := _directory(path):
+        fill(directory.parent)
+
+
+def _directory(path: Path) -> Path | None:
+    """The reserve of a path."""
+    return next((top / _NAME for top in path.parents if (top / _NAME).is_dir()), None)
 
 
 def _fill(directory: Path) -> None:
@@ -98,7 +109,7 @@ def create(path: Path) -> bool:
 @contextlib.contextmanager
 def _slots(path: Path) -> Iterator[list[Path]]:
     """The slots of a path's reserve, the largest first; in the end it is filled again."""
-    directory = next((top / _NAME for top in path.parents if (top / _NAME).is_dir()), None)
+    directory = _directory(path)
     if directory is None:
         yield []
         return

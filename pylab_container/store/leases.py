@@ -94,6 +94,7 @@ class Lease:
         """Give all claims up."""
         self.path.unlink(missing_ok=True)
         self.leave()
+        reserve.refill(self.path)
 
     def leave(self) -> None:
         """Let go of the lease, but leave its claims for the next one to clear."""
