@@ -21,7 +21,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-_NAME = ".reserve"
+NAME = ".reserve"
+"""The directory of a reserve."""
 _SLOTS = 16
 _SLOT_SIZE = 64 << 10
 """Bytes. Records are smaller; a larger file takes the blocks of further slots."""
@@ -34,7 +35,7 @@ def is_full(error: OSError) -> bool:
 
 def fill(top: Path) -> None:
     """Make the reserve of a directory, as far as there is room. Never fails."""
-    directory = top / _NAME
+    directory = top / NAME
     with contextlib.suppress(OSError):  # the usual case, without a lock
         if all((directory / f"slot-{number}").stat().st_size >= _SLOT_SIZE for number in range(_SLOTS)):
             return
@@ -52,7 +53,7 @@ def refill(path: Path) -> None:
 
 def _directory(path: Path) -> Path | None:
     """The reserve of a path."""
-    return next((top / _NAME for top in path.parents if (top / _NAME).is_dir()), None)
+    return next((top / NAME for top in path.parents if (top / NAME).is_dir()), None)
 
 
 def _fill(directory: Path) -> None:

@@ -16,6 +16,7 @@ that only dockerd uses stays as it was. dockerd ignores the one that only we use
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -356,6 +357,11 @@ class ContainerStore:
             return False
         return bool(name) and re.search(rf'"Name":\s*"/{re.escape(name)}"', text) is not None
 
+    @property
+    def writable(self) -> bool:
+        """Whether the file system can be written to at all."""
+        return os.access(self.root, os.W_OK)
+
     def ids(self) -> list[ContainerId]:
         """The ids that have a directory, whole or not, in no order."""
         return list(filter(None, map(ContainerId.match, os.listdir(self.root))))
@@ -377,7 +383,9 @@ class ContainerStore:
 
     @contextlib.contextmanager
     def lock(self, container_id: ContainerId) -> Iterator[None]:
-        """Held by whoever changes this container."""
+        """Held by whoever changes this container. Raises OSError at once on a read-only file system."""
+        if not self.writable:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root.parent))
         with locked(self._locks / container_id):
             try:
                 yield

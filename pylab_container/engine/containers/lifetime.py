@@ -205,8 +205,18 @@ def settled(engine: Engine, record: ContainerRecord) -> ContainerRecord:
         if record.state in ALIVE:
             names.keep(engine, record)
         return record
+    if not engine.records.writable:
+        return _as_it_is(engine, record)
     with engine.records.lock(record.id):
         return settle(engine, read(engine, record.id))
+
+
+def _as_it_is(engine: Engine, record: ContainerRecord) -> ContainerRecord:
+    """The record as it would be corrected, where nothing can be recorded: readers of a read-only disk get the truth."""
+    if record.state not in ALIVE or (status := monitor(engine, record.id).exit_status()) is None:
+        return record
+    state = after(record.state, Event.EXIT, container=record.name)
+    return replace(record, state=state, pid=0, exit_code=status, network=at_rest(record.network))
 
 
 def _is_stale(engine: Engine, record: ContainerRecord) -> bool:
