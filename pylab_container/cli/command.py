@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -33,10 +34,24 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with disk_errors():
+                return super().invoke(ctx)
         except LabError as error:
             report(error)
             return self.status(error)
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise the LabError for what a full or read-only file system refused in the block."""
+    try:
+        yield
+    except OSError as error:
+        from pylab_container.engine import failures  # only after an error: a command need not have an engine
+
+        if (refused := failures.of_disk(error)) is None:
+            raise
+        raise refused from error
 
 
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
@@ -174,7 +189,8 @@ def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: typ
     status = 0
     for name in names:
         try:
-            answer = act(name)
+            with disk_errors():
+                answer = act(name)
         except LabError as error:
             report(error)
             status = status if forgive and isinstance(error, forgive) else 1

@@ -10,7 +10,7 @@ from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.engine.filters import searcher
 from pylab_container.formats import timestamps
-from pylab_container.formats.logdriver import log_details
+from pylab_container.formats.logdriver import damage_notice, log_details
 
 
 @click.command(cls=Command)
@@ -40,18 +40,14 @@ def logs(
         tail=_line_count(tail),
         since=moment(since) if since else None,
         until=moment(until) if until else None,
+        damaged=lambda count: click.echo(damage_notice(count), err=True),
     )
-    attributes = log_details(found.record.host_config["LogConfig"], found.record.config, searcher) if details else ""
+    record = found.record
+    attributes = log_details(record.host_config.get("LogConfig") or {}, record.config, searcher) if details else ""
     for line in lines:
-        stamp = f"{_fixed(line.time)} ".encode() if timestamps else b""
-        stamp += attributes.encode()
-        terminal.write(terminal.STDOUT if line.stream == "stdout" else terminal.STDERR, stamp + line.data)
-
-
-def _fixed(time: str) -> str:
-    """With all nine digits of the fraction, so that lines are aligned."""
-    seconds, _, fraction = time.removesuffix("Z").partition(".")
-    return f"{seconds}.{fraction:0<9}Z"
+        stamp = f"{line.time} {attributes}" if timestamps else attributes
+        start = b"" if line.continued else stamp.encode()
+        terminal.write(terminal.STDOUT if line.stream == "stdout" else terminal.STDERR, start + line.data)
 
 
 def _line_count(text: str) -> int | None:

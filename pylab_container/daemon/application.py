@@ -17,7 +17,7 @@ from pylab_container.daemon.sharing import SHARING, Sharing
 from pylab_container.daemon.starts import STARTS, Starts
 from pylab_container.daemon.watching import WATCHER, Watcher
 from pylab_container.daemon.workers import WORKERS, Workers
-from pylab_container.engine import Engine
+from pylab_container.engine import Engine, failures
 from pylab_container.errors import InvalidInput, LabError, NotFound
 
 _LAST_MOMENT = 3.0  # seconds for threads to end
@@ -121,6 +121,8 @@ def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResp
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # whatever it is: the client gets an answer, and the log the story
+            if isinstance(error, OSError) and (refused := failures.of_disk(error)):
+                return _unless_begun(request, failure(refused, plain=_speaks_plainly(request.path)))
             _logger.exception("%s %s", request.method, request.path)
             return _unless_begun(request, answer({"message": f"{type(error).__name__}: {error}"}, 500))
 

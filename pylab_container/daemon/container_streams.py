@@ -30,8 +30,8 @@ from pylab_container.engine.containers.container import Container, ContainerReco
 from pylab_container.engine.filters import searcher
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats.lifecycle import ALIVE, State
-from pylab_container.formats.logdriver import log_details
-from pylab_container.formats.timestamps import moment
+from pylab_container.formats.logdriver import damage_notice, log_details
+from pylab_container.formats.timestamps import NEVER, moment
 
 _CLOSING = 1.0  # seconds that a websocket's client gets to say goodbye
 _LOOK = 0.02  # seconds between two looks whether the log of a process that has ended is complete
@@ -199,8 +199,13 @@ class _LogView:
         return (self._rendered(line) for line in self.reader.new() if line.stream in self._shown)
 
     def rest(self) -> Iterator[bytes]:
-        """The ends of streams that are in the middle of a line."""
-        return (self._rendered(line) for line in self.reader.rest() if line.stream in self._shown)
+        """The ends of streams that are in the middle of a line, and how many lines could not be read."""
+        for line in self.reader.rest():
+            if line.stream in self._shown:
+                yield self._rendered(line)
+        if self.reader.damaged:  # dockerd, too, reports on standard error what it cannot read
+            notice = f"{damage_notice(self.reader.damaged)}\n".encode()
+            yield self._rendered(LogLine(NEVER, "stderr", notice, continued=True))
 
     def all(self) -> Iterator[bytes]:
         """What is there, once."""
@@ -221,7 +226,7 @@ def _rendering(call: Call, *, tty: bool, details: str) -> Callable[[LogLine], by
 
     def rendered(line: LogLine) -> bytes:
         time = line.time.encode() + b" " if times else b""
-        data = time + details.encode() + line.data
+        data = (b"" if line.continued else time + details.encode()) + line.data
         return data if tty else frame(line.stream, data)
 
     return rendered

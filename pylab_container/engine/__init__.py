@@ -21,11 +21,13 @@ same root. Locks on disk keep them apart; containers outlive all of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shlex
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -45,6 +47,7 @@ from pylab_container.engine.volumes.collection import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
 from pylab_container.formats.ids import EntryName
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host import reserve
 from pylab_container.host.extras import require
 from pylab_container.host.files import locked
 from pylab_container.host.removal import remove_below
@@ -83,6 +86,7 @@ class Engine:
         ├── volumes/          data that outlives containers
         ├── events.log        what happened, for who looks                 (event_log.py)
         ├── networks/         one file a network of a user         (store/networks.py)
+        ├── .reserve/         what removals need on a full disk            (host/reserve.py)
         └── locks/           what processes hold between them; Docker has one process, and none
 
     What only makes sense until the next reboot (bundles, pids, sockets) is in
@@ -113,6 +117,7 @@ class Engine:
             )
         self._mirrors, self._insecure = registry_mirrors, insecure_registries
         self.data_root.mkdir(parents=True, exist_ok=True, mode=0o710)
+        reserve.fill(self.data_root)
         self.run_root = RUN_ROOT / hashlib.sha256(os.fsencode(self.data_root)).hexdigest()[:12]
         self.event_log = EventLog(self.data_root)
         self.events = EventStream(self.event_log.append)
@@ -208,8 +213,26 @@ class Engine:
     def scratch(self) -> Iterator[Path]:
         """A directory for what is only needed during one operation, on the data root's own disk.
 
-        It is locked while the block runs: one without a lock is a killed operation's.
+        It is locked while the block runs: one without a lock is a killed operation's. If that disk is full or
+        read-only, it is the machine's directory for temporary files (tempfile.gettempdir()): to save an image and
+        remove it must work then.
         """
+        try:
+            directory, lock = self._locked_scratch()
+        except OSError as error:
+            if not (reserve.is_full(error) or error.errno == errno.EROFS):
+                raise
+            with tempfile.TemporaryDirectory(prefix="labctr-") as elsewhere:
+                yield Path(elsewhere)
+            return
+        try:
+            yield directory
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                remove_below(directory.parent, EntryName(directory.name))
+            os.close(lock)
+
+    def _locked_scratch(self) -> tuple[Path, int]:
         top = self.data_root / "tmp"
         top.mkdir(exist_ok=True, mode=0o700)
         with self.scratch_lock():
@@ -217,12 +240,14 @@ class Engine:
             directory.mkdir(mode=0o700)
             lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield Path(directory)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                remove_below(top, EntryName(directory.name))
-            os.close(lock)
+        return directory, lock
+
+    def spool_directory(self) -> Path:
+        """Where files without a name are made: on the data root's disk, or elsewhere if that cannot be written to."""
+        top = self.data_root / "tmp"
+        with contextlib.suppress(OSError):
+            top.mkdir(exist_ok=True, mode=0o700)
+        return top if os.access(top, os.W_OK) else Path(tempfile.gettempdir())
 
     def secrets_directory(self, container_id: str) -> Path:
         """Where the secrets of a build step lie while its container runs: in memory, like all of /run."""

@@ -160,10 +160,13 @@ class EventLog:
             return
         line = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in told)
         with contextlib.suppress(OSError):
-            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
+                size = os.fstat(fd).st_size
+                if size and os.pread(fd, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # half a line of a full disk must not take this one with it
                 os.write(fd, line)
-                if os.fstat(fd).st_size > _LARGEST:
+                if size > _LARGEST:
                     os.rename(self.path, self._older)
             finally:
                 os.close(fd)

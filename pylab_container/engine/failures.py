@@ -7,6 +7,7 @@ kernel is missing. Then engine/check.py looks, and its findings go into the erro
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,24 @@ def explain(error: BaseException, data_root: Path) -> None:
     missing = [one for one in check(data_root) if one.needed and not one.ok and one.remedy not in error.hint]
     lacking = [f"{one.name}: {one.remedy}" for one in missing]
     error.hint = "; ".join(filter(None, [error.hint, *lacking])) or "labctr system check finds nothing missing"
+
+
+_OF_DISKS = {
+    errno.EROFS: ("read-only file system", "mount it writable (mount -o remount,rw …), or choose another data root"),
+    errno.ENOSPC: (
+        "no space left on device",
+        "free some space or inodes where the data root is, or the output goes: labctr system prune",
+    ),
+    errno.EDQUOT: ("disk quota exceeded", "free some space, or have the quota raised: labctr system prune"),
+}
+
+
+def of_disk(error: OSError) -> RuntimeFailed | None:
+    """The error to show for a system call that a file system refused as a whole; None for another cause."""
+    if error.errno not in _OF_DISKS:
+        return None
+    message, hint = _OF_DISKS[error.errno]
+    return RuntimeFailed(f"{error.filename}: {message}" if error.filename else message, hint=hint)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ leads to such an image; and nothing is taken from a build that runs.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -176,12 +177,16 @@ def _children(engine: Engine) -> dict[str, list[str]]:
 
 def _remove_cache_mount(engine: Engine, name: str) -> bool:
     """Remove a cache mount's directory unless a build uses it. It goes in one step: half of it would be a trap."""
-    with try_locked(usage.cache_lock(engine, name)) as free, engine.scratch() as scratch:
+    with try_locked(usage.cache_lock(engine, name)) as free:
         if not free:
             return False
-        with contextlib.suppress(FileNotFoundError):  # somebody else prunes, too
-            (cache_root(engine) / name).rename(scratch / name)
-            remove_below(scratch, EntryName(name))
+        # A scratch directory without a lock: a killed prune leaves one that the next command removes. A locked one
+        # would have to be made, for which a full disk has no room; whoever made the cache has made tmp/.
+        gone = EntryName(secrets.token_hex(8))
+        with contextlib.suppress(FileNotFoundError):  # another process prunes, too
+            (cache_root(engine) / name).rename(engine.data_root / "tmp" / gone)
+            with contextlib.suppress(FileNotFoundError):
+                remove_below(engine.data_root / "tmp", gone)
             return True
     return False
 

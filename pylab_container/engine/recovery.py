@@ -96,6 +96,8 @@ def clear_abandoned(engine: Engine) -> None:
     from pylab_container.engine.networks import names
 
     names.clear(engine)
+    if not engine.records.writable:
+        return
     for lease in engine.layers.leases.abandoned():
         with contextlib.suppress(LabError, OSError), ReportingDamage(engine):
             clear(engine, lease)

@@ -26,7 +26,7 @@ from pylab_container.errors import CorruptStore, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.lifecycle import State
 from pylab_container.formats.timestamps import rfc3339
-from pylab_container.host.files import try_locked
+from pylab_container.host.files import open_lock, try_locked
 from pylab_container.store.layers import Layer
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def cache_mounts(engine: Engine) -> list[CacheUsage]:
 def cache_lock(engine: Engine, name: str) -> Path:
     """The file that a build holds a lock on while it uses such a directory."""
     path = engine.locks / f"cache-{name}"
-    path.touch(mode=0o600)
+    os.close(open_lock(path))
     return path
 
 

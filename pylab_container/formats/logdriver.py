@@ -1,15 +1,15 @@
 """How a container's output is kept: LogConfig, and what `logs --details` shows of it.
 
-json-file and local are Docker's names for files that `logs` reads. Ours is in conmon's format, k8s-file; any of the
-three names will do. Source: Docker's manual, "JSON File logging driver" and "Local file logging driver". Drivers of
-Docker's that send the output elsewhere are written down, and missed at the start: dockerd notices no sooner whether it
-can reach where they lead.
+json-file and local are Docker's names for files that `logs` reads. Ours are in the formats k8s-file while a container
+runs and json-file after its end (runtime/logs.py); any of the three names will do. Source: Docker's manual, "JSON File
+logging driver" and "Local file logging driver". Drivers of Docker's that send the output elsewhere are written down,
+and missed at the start: dockerd notices no sooner whether it can reach where they lead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from pylab_container.errors import InvalidInput, RuntimeFailed
@@ -22,6 +22,13 @@ _ELSEWHERE = frozenset("awslogs fluentd gcplogs gelf journald logentries splunk 
 _SIZES = frozenset(("max-size", "max-file"))
 # Which labels and variables of the container go with each line, by name or by regular expression.
 _DETAILS = frozenset(("labels", "labels-regex", "env", "env-regex", "tag"))
+
+
+class LogLimit(NamedTuple):
+    """How large a log in Docker's format may become: files of so many bytes each."""
+
+    size: int
+    files: int
 
 
 def log_config(config: Mapping[str, Any]) -> Json:
@@ -69,6 +76,14 @@ def log_size(log_config: Json) -> int | None:
     return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
 
 
+def log_limit(log_config: Mapping[str, Any]) -> LogLimit | None:
+    """How large the log of the earlier runs may be, which dockerd writes too; None for any size."""
+    options = log_config.get("Config") or {}
+    if "max-size" not in options:
+        return None
+    return LogLimit(max(1, sizes.parse(options["max-size"])), int(options.get("max-file", 1)))
+
+
 Searcher = Callable[[str], Callable[[str], bool]]
 """Makes of a regular expression the function that says whether a text has a match. Raises InvalidInput."""
 
@@ -86,6 +101,12 @@ def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any], search
     found |= dict(_chosen(options, "labels", config.get("Labels") or {}, searcher))
     found |= dict(_chosen(options, "env", variables, searcher))
     return ",".join(f"{quote_plus(name)}={quote_plus(found[name])}" for name in sorted(found)) + " "
+
+
+def damage_notice(count: int) -> str:
+    """What `logs` says at its end of entries that it could not read."""
+    lines = "1 damaged line" if count == 1 else f"{count} damaged lines"
+    return f"Warning: {lines} of the log left out"
 
 
 def _chosen(

@@ -130,7 +130,7 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
         if options := ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Options"):
             entry["DriverOpts"] = dict(options)
     else:
-        entry["Options"] = _tmpfs_of_mount(document)
+        entry["Options"] = tmpfs_of_mount(document)
     return entry
 
 
@@ -171,7 +171,8 @@ def _bind_options(document: Mapping[str, Any]) -> Json:
     return options
 
 
-def _tmpfs_of_mount(document: Mapping[str, Any]) -> str:
+def tmpfs_of_mount(document: Mapping[str, Any]) -> str:
+    """The options for mount(8) of a tmpfs that --mount asks for."""
     options = document.get("TmpfsOptions") or {}
     words = ["ro"] if document.get("ReadOnly") else []
     if options.get("SizeBytes"):

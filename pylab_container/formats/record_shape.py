@@ -29,6 +29,11 @@ class _StateShape(Struct):
     ExitCode: int
     StartedAt: str
     FinishedAt: str
+    Running: bool
+    Paused: bool = False
+    Restarting: bool = False
+    Dead: bool = False
+    RemovalInProgress: bool = False
     Error: str = ""
     OOMKilled: bool = False
     Health: _HealthShape | None = None
@@ -79,6 +84,25 @@ class _MountShape(Struct):
     DriverOpts: dict[str, str] | None = None
 
 
+class _SpecShape(Struct):
+    Source: str = ""
+    ReadOnly: bool = False
+    BindOptions: _Any = None
+    VolumeOptions: _Any = None
+    TmpfsOptions: _Any = None
+
+
+class _PointShape(Struct):
+    Destination: str
+    RW: bool
+    Type: Literal["bind", "volume", "tmpfs", "npipe", "cluster", ""] = ""
+    Source: str = ""
+    Name: str = ""
+    Relabel: str = ""
+    Propagation: str = ""
+    Spec: _SpecShape | None = None
+
+
 class _EndpointShape(Struct):
     NetworkID: str | None = None
     IPAddress: str | None = None
@@ -110,6 +134,7 @@ class RecordShape(Struct):
     Args: _Texts = None
     Driver: str = ""
     NetworkSettings: _NetworkSettingsShape | None = None
+    MountPoints: dict[str, _PointShape] | None = None
     Mounts: list[_MountShape] | None = None
     RestartCount: int = 0
     RestartDelay: float = 0
@@ -136,6 +161,7 @@ class HostShape(Struct):
     CapDrop: _Texts = None
     SecurityOpt: _Texts = None
     Binds: _Texts = None
+    Tmpfs: dict[str, str] | None = None
     Sysctls: dict[str, str] | None = None
     Annotations: dict[str, str] | None = None
     PortBindings: dict[str, list[dict[str, str]] | None] | None = None

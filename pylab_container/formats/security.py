@@ -43,6 +43,16 @@ def parse(options: Sequence[str]) -> SecurityOptions:
     return SecurityOptions(**values)
 
 
+def recorded(options: Sequence[str]) -> dict[str, Any]:
+    """The fields of config.v2.json in which dockerd records --security-opt when a container is created."""
+    values = dict(_split(text) for text in options)
+    profile, rights = values.get("seccomp", ""), values.get("no-new-privileges", "false")
+    return {
+        "SeccompProfile": "" if profile in ("builtin", "default") else profile,
+        "NoNewPrivileges": rights.lower() not in ("false", "0"),
+    }
+
+
 def _split(text: str) -> tuple[str, str]:
     """NAME=VALUE, or NAME:VALUE as it was written once."""
     separator = "=" if "=" in text else ":"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+from pylab_container.host import reserve
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -18,7 +21,16 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     fsync it, rename it over. What a crash leaves behind is named `.tmp-…`, as moby's
     ioutils.AtomicFileWriter names it, and is never read. While it is written it is locked,
     so that the next command can tell it from a file that a killed one left, and delete that.
+    If the file system is full, the file comes from its reserve (host/reserve.py).
     """
+    try:
+        _write_new(path, data, mode)
+    except OSError as error:
+        if not (reserve.is_full(error) and reserve.replace(path, data, mode=mode)):
+            raise
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
     temporary, fd = _open_temporary(path, mode)
     try:
         with open(fd, "wb") as file:
@@ -88,11 +100,31 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     The kernel drops the lock when the process dies, however it dies. The file itself
     stays: removing a lock file would let two processes hold locks on two files of one name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fd = open_lock(path)
+    except FileNotFoundError:
+        yield  # on a read-only file system, where no process can change what the lock would guard
+        return
     try:
         fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock file, made if missing, or a directory, for flock(2); the caller closes it.
+
+    Raises FileNotFoundError if it is missing on a read-only file system.
+    """
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.EROFS:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if not (reserve.is_full(error) and reserve.create(path)):
+            raise
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)

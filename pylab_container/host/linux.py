@@ -75,6 +75,14 @@ def mount(source: str, target: str, filesystem: str, flags: int = 0, options: st
     )
 
 
+_FALLOC_FL_KEEP_SIZE = 1
+
+
+def allocate(fd: int, size: int) -> None:
+    """fallocate(2) with FALLOC_FL_KEEP_SIZE: blocks for the first size bytes of a file, whose length stays."""
+    _check(_libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size)))
+
+
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _check(_libc.umount2(os.fsencode(target), flags), target)

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from pylab_container.formats.visible import visible
+from pylab_container.host import reserve
 from pylab_container.notebook.markup import Html, joined, markup
 
 _ID = re.compile(r"([0-9a-f]{64})(-init)?\Z")
@@ -120,7 +121,8 @@ class _Walk(Struct, frozen=True):
 
     def below(self, directory: Path, above: tuple[str, ...]) -> Iterator[Entry]:
         with os.scandir(directory) as found:
-            targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in found}
+            shown = [item for item in found if item.name != reserve.NAME]  # ballast, the same in every tree
+            targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in shown}
         for name in sorted(targets, key=lambda name: self.order.key(name, targets[name])):
             here, path = directory / name, (*above, name)
             if targets[name]:

@@ -14,6 +14,7 @@ dies, the kernel drops the lock, and whoever comes next clears what nobody else 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -24,6 +25,7 @@ from typing import Literal, overload
 
 from pylab_container.errors import CorruptStore
 from pylab_container.formats.ids import ContainerId, Digest, EntryName, VolumeName
+from pylab_container.host import linux, reserve
 from pylab_container.store.reading import corrupt, read_bytes
 
 Kind = Literal["layer", "container", "writable", "volume", "frozen"]
@@ -38,6 +40,7 @@ _FORMS: dict[str, type[EntryName] | type[Digest]] = {
 }
 """What follows the first word of a line."""
 
+_LARGEST = 16 << 10  # bytes; a claim has 80, and an image at most 127 layers
 _LONGEST_EXEC = 10.0  # seconds, on a machine that is very busy
 
 
@@ -91,6 +94,7 @@ class Lease:
         """Give all claims up."""
         self.path.unlink(missing_ok=True)
         self.leave()
+        reserve.refill(self.path)
 
     def leave(self) -> None:
         """Let go of the lease, but leave its claims for the next one to clear."""
@@ -107,19 +111,41 @@ class Leases:
         """A new lease."""
         while True:
             path = self._directory / f"lease-{secrets.token_hex(8)}"
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            maker = f"maker {os.getpid()}\n".encode()
+            try:
+                fd = self._create(path, maker)
+            except OSError as error:
+                if not (reserve.is_full(error) and reserve.replace(path, maker, mode=0o600)):
+                    raise
+                try:
+                    fd = _open(path)
+                except FileNotFoundError:  # taken away, see below
+                    continue
+                with contextlib.suppress(OSError):  # it has a block at least
+                    _keep_blocks(fd)
             # Before the lock is there, the file looks like a dead maker's and may be taken away.
             fcntl.flock(fd, fcntl.LOCK_EX)
             if path.exists():
-                os.write(fd, f"maker {os.getpid()}\n".encode())
                 return Lease(path, fd)
             os.close(fd)
+
+    @staticmethod
+    def _create(path: Path, maker: bytes) -> int:
+        fd = _open(path, os.O_CREAT | os.O_EXCL)
+        try:
+            os.write(fd, maker)
+            _keep_blocks(fd)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+            raise
+        return fd
 
     def abandoned(self) -> Iterator[Lease]:
         """The leases of makers that are dead, each locked until end() or leave()."""
         for path in self._paths():
             with contextlib.suppress(FileNotFoundError):
-                fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+                fd = _open(path)
                 if _lock(fd, path):
                     yield Lease(path, fd)
                 else:
@@ -132,6 +158,22 @@ class Leases:
 
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._directory.glob("lease-*") if path.is_file() and not path.is_symlink())
+
+
+def _open(path: Path, flags: int = 0) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
+
+
+def _keep_blocks(fd: int) -> None:
+    """Allocate what a lease may come to need: on a disk that fills up, a removal must be able to claim what it removes.
+
+    Raises OSError if there is no room.
+    """
+    try:
+        linux.allocate(fd, _LARGEST)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def _lock(fd: int, path: Path) -> bool:

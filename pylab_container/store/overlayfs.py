@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -95,7 +96,12 @@ def _point(base: Path) -> Iterator[str]:
     """A directory to mount something on for a moment."""
     with locked(base, shared=True):  # as long as something is in the tree: abandoned_views()
         point = f"{base}/{VIEW}{secrets.token_hex(8)}"
-        os.mkdir(point, 0o700)
+        try:
+            os.mkdir(point, 0o700)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+                raise
+            point = tempfile.mkdtemp(prefix=f"labctr-{VIEW}")
         try:
             yield point
         finally:

@@ -4,35 +4,40 @@
     ├── config.v2.json      what it is and how it was last seen
     ├── hostconfig.json     what of the host it may use
     ├── hostname, hosts, resolv.conf      mounted into it
-    └── container.log       what it printed, as its monitor writes it
+    ├── <container id>-json.log           what it printed in its earlier runs, as dockerd writes it
+    └── container.log       what it prints in this run, as its monitor writes it (runtime/logs.py)
 
 A container exists once config.v2.json does. Whoever changes a container holds its lock,
 locks/<container id>; a new name is chosen under the lock of all names, locks/names.
-Field names are Docker's (moby container/container.go, 20.10).
+Both documents are Docker's (moby container/container.go, 20.10): dockerd reads ours, and we read dockerd's. A field
+that only dockerd uses stays as it was. dockerd ignores the one that only we use, RestartDelay.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from pylab_container.errors import CorruptStore
+from pylab_container.errors import CorruptStore, InvalidInput
+from pylab_container.formats import security
 from pylab_container.formats.events import Emit, StoreDamaged, ignore
 from pylab_container.formats.ids import ContainerId, VolumeName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, State
+from pylab_container.formats.mountpoints import mount_entries, mount_points
 from pylab_container.formats.record_shape import HostShape, RecordShape, check_host
 from pylab_container.formats.timestamps import NEVER
-from pylab_container.host.files import locked, try_locked, write_atomic
+from pylab_container.host.files import locked, open_lock, try_locked, write_atomic
 from pylab_container.host.removal import discard_below
 from pylab_container.store.reading import corrupt, read_document
 
@@ -47,11 +52,12 @@ class ContainerRecord(Struct, frozen=True):
     config      Docker's Config: Env, Cmd, User, Tty, …
     host_config Docker's HostConfig: Binds, Memory, NetworkMode, …
     network     Docker's NetworkSettings, filled while it runs
-    mounts      Docker's Mounts: one entry a bind or volume
+    mounts      Docker's Mounts: one entry a bind or volume (on disk MountPoints, formats/mountpoints.py)
     pid         of its first process in the host's numbering, 0 when it does not run
     health      Docker's Health, None where nothing is checked
     restart_…   how often its policy has started it, and how many seconds it waits or waited before that
     manually_stopped  whether somebody wanted its end, which ends the policy, too
+    foreign     the fields of config.v2.json that only dockerd uses
     """
 
     id: ContainerId
@@ -76,6 +82,7 @@ class ContainerRecord(Struct, frozen=True):
     restart_count: int = 0
     restart_delay: float = 0
     manually_stopped: bool = False
+    foreign: Json = field(default_factory=dict)
 
     @property
     def short_id(self) -> str:
@@ -100,10 +107,14 @@ class ContainerRecord(Struct, frozen=True):
             **({"Health": self.health} if self.health is not None else {}),
         }
 
-    def document(self) -> Json:
-        """config.v2.json."""
+    def document(self, directory: Path) -> Json:
+        """config.v2.json. directory: where the container's files are."""
+        state = self.state_document()
+        del state["Status"]  # it follows from the others, and dockerd does not keep it
+        started = self.started_at != NEVER
         return {
-            "State": self.state_document(),
+            **self.foreign,
+            "State": state,
             "ID": self.id,
             "Created": self.created,
             "Path": self.path,
@@ -111,19 +122,30 @@ class ContainerRecord(Struct, frozen=True):
             "Config": self.config,
             "Image": self.image,
             "NetworkSettings": self.network,
+            "LogPath": str(directory / json_log_name(self.id)) if started else "",
             "Name": f"/{self.name}",
             "Driver": self.driver,
             "OS": "linux",
-            "Mounts": list(self.mounts),
+            "MountPoints": mount_points(self.mounts),
             "RestartCount": self.restart_count,
             "RestartDelay": self.restart_delay,
+            "HasBeenStartedBefore": started,
             "HasBeenManuallyStopped": self.manually_stopped,
+            # dockerd reads the rights from here, not from HostConfig: without these a start by dockerd would lift them.
+            **security.recorded(self.host_config.get("SecurityOpt") or ()),
+            "HostnamePath": str(directory / "hostname") if started else "",
+            "HostsPath": str(directory / "hosts") if started else "",
+            "ResolvConfPath": str(directory / "resolv.conf") if started else "",
         }
 
     @classmethod
     def from_documents(cls, document: Json, host_config: Json) -> ContainerRecord:
-        """The inverse. Raises KeyError or TypeError for a document of another shape."""
+        """The inverse, also of what dockerd wrote.
+
+        Raises KeyError, TypeError, AttributeError, ValueError or InvalidInput for a document of another shape.
+        """
         state: dict[str, Any] = document["State"]
+        points = document.get("MountPoints")
         return cls(
             id=ContainerId(document["ID"]),
             name=document["Name"].removeprefix("/"),
@@ -134,9 +156,13 @@ class ContainerRecord(Struct, frozen=True):
             config=document["Config"],
             host_config=host_config,
             network=document.get("NetworkSettings") or {},
-            mounts=tuple(document.get("Mounts") or ()),
+            mounts=tuple(
+                document.get("Mounts") or ()  # of this engine's records until MountPoints
+                if points is None
+                else mount_entries(points, host_config.get("Tmpfs") or {})
+            ),
             driver=document.get("Driver", "overlay2"),
-            state=State(state["Status"]),
+            state=_state(state),
             pid=state["Pid"],
             exit_code=state["ExitCode"],
             error=state["Error"],
@@ -147,7 +173,32 @@ class ContainerRecord(Struct, frozen=True):
             restart_count=document.get("RestartCount", 0),
             restart_delay=document.get("RestartDelay", 0),
             manually_stopped=document.get("HasBeenManuallyStopped", False),
+            foreign={name: value for name, value in document.items() if name in _FOREIGN},
         )
+
+
+_FOREIGN = frozenset(
+    "StreamConfig Managed MountLabel ProcessLabel SecretReferences ConfigReferences AppArmorProfile ShmPath "
+    "LocalLogCacheMeta".split()
+)
+"""What dockerd keeps in config.v2.json for itself."""
+
+
+def json_log_name(container_id: str) -> str:
+    """The file in a container's directory with its log in Docker's format (json-file)."""
+    return f"{container_id}-json.log"
+
+
+def _state(state: Mapping[str, Any]) -> State:
+    """The state that Docker's State object describes (moby container/state.go, StateString).
+
+    moby's removing and dead are what a removal left that failed: here such a container has exited, and rm removes it.
+    """
+    if state["Running"]:
+        restarting = State.RESTARTING if state["Restarting"] else State.RUNNING
+        return State.PAUSED if state["Paused"] else restarting
+    dead = state.get("Dead") or state.get("RemovalInProgress")
+    return State.CREATED if state["StartedAt"] == NEVER and not dead else State.EXITED
 
 
 _TICK = 50_000_000
@@ -171,24 +222,6 @@ class _Files(NamedTuple):
         return max(self.written) < time.time_ns() - _TICK
 
 
-def _read(directory: Path) -> ContainerRecord:
-    """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
-    config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
-    host, _ = read_document(host_config, HostShape)
-    document, _ = read_document(config, RecordShape)
-    try:
-        check_host(host)
-    except ValueError as error:
-        raise corrupt(host_config, str(error)) from error
-    try:
-        record = ContainerRecord.from_documents(document, host)
-    except (ValueError, KeyError, TypeError) as error:
-        raise corrupt(config, f"{type(error).__name__}: {error}") from error
-    if record.id != directory.name:
-        raise corrupt(config, f"it describes the container {record.id[:12]}")
-    return record
-
-
 class ContainerStore:
     """Owns containers/ and locks/.
 
@@ -209,13 +242,32 @@ class ContainerStore:
         """Where the container's own files lie."""
         return self.root / container_id
 
+    def log(self, container_id: str) -> Path:
+        """The log of the container's earlier runs."""
+        return self.directory(container_id) / json_log_name(container_id)
+
+    def run_log(self, container_id: str) -> Path:
+        """The log of its present run, in its monitor's format."""
+        return self.directory(container_id) / "container.log"
+
     def save(self, record: ContainerRecord) -> ContainerRecord:
         """Write a record down; a container whose record is new exists from now on."""
         directory = self.directory(record.id)
         directory.mkdir(mode=0o710, exist_ok=True)
-        write_atomic(directory / "hostconfig.json", json.dumps(record.host_config).encode())
-        write_atomic(directory / "config.v2.json", json.dumps(record.document()).encode(), mode=0o600)
+        os.close(open_lock(self._locks / record.id))  # made now: to remove the container must need no room
+        self._write_host_config(directory / "hostconfig.json", json.dumps(record.host_config).encode())
+        write_atomic(directory / "config.v2.json", json.dumps(record.document(directory)).encode(), mode=0o600)
         return record
+
+    @staticmethod
+    def _write_host_config(path: Path, data: bytes) -> None:
+        """Most changes leave it as it is; then neither an fsync nor a free block is needed."""
+        try:
+            if path.read_bytes() == data:
+                return
+        except OSError:
+            pass
+        write_atomic(path, data)
 
     def update(self, record: ContainerRecord, **changes: Any) -> ContainerRecord:
         """Write a record down with some fields changed, and return it."""
@@ -231,7 +283,7 @@ class ContainerStore:
             known = self._known.get(container_id)
             if known is not None and known[0] == files:
                 return known[1]
-            record = self._placed(_read(Path(directory)))
+            record = self._read(Path(directory))
         except (FileNotFoundError, NotADirectoryError) as error:
             self._known.pop(container_id, None)
             if self.exists(container_id):  # else it was removed since
@@ -240,6 +292,27 @@ class ContainerStore:
         if files.settled:
             self._known[container_id] = (files, record)
         return record
+
+    def _read(self, directory: Path) -> ContainerRecord:
+        """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
+        config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
+        host, _ = read_document(host_config, HostShape)
+        document, _ = read_document(config, RecordShape)
+        try:
+            check_host(host)
+        except ValueError as error:
+            raise corrupt(host_config, str(error)) from error
+        try:
+            record = self.parse(document, host)
+        except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
+            raise corrupt(config, f"{type(error).__name__}: {error}") from error
+        if record.id != directory.name:
+            raise corrupt(config, f"it describes the container {record.id[:12]}")
+        return record
+
+    def parse(self, document: Json, host_config: Json) -> ContainerRecord:
+        """A record from its two documents. Raises what ContainerRecord.from_documents() raises."""
+        return self._placed(ContainerRecord.from_documents(document, host_config))
 
     def _placed(self, record: ContainerRecord) -> ContainerRecord:
         """The record with the places of its volumes: they follow from their names, wherever the data root is now."""
@@ -284,6 +357,11 @@ class ContainerStore:
             return False
         return bool(name) and re.search(rf'"Name":\s*"/{re.escape(name)}"', text) is not None
 
+    @property
+    def writable(self) -> bool:
+        """Whether the file system can be written to at all."""
+        return os.access(self.root, os.W_OK)
+
     def ids(self) -> list[ContainerId]:
         """The ids that have a directory, whole or not, in no order."""
         return list(filter(None, map(ContainerId.match, os.listdir(self.root))))
@@ -305,7 +383,9 @@ class ContainerStore:
 
     @contextlib.contextmanager
     def lock(self, container_id: ContainerId) -> Iterator[None]:
-        """Held by whoever changes this container."""
+        """Held by whoever changes this container. Raises OSError at once on a read-only file system."""
+        if not self.writable:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root.parent))
         with locked(self._locks / container_id):
             try:
                 yield
@@ -317,8 +397,11 @@ class ContainerStore:
     def try_lock(self, container_id: ContainerId) -> Iterator[bool]:
         """The same without waiting: yields whether nobody changes this container; then nobody can meanwhile."""
         path = self._locks / container_id
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
+        try:
+            os.close(open_lock(path))
+        except FileNotFoundError:
+            yield True  # on a read-only file system nothing changes
+            return
         with try_locked(path) as free:
             try:
                 yield free

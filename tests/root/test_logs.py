@@ -188,7 +188,9 @@ def test_a_log_with_a_maximum_size_stays_small_and_can_be_followed(
             lines += following.stdout.read().decode().splitlines()
     assert lines == [f"line {number}" for number in range(1, 301)]
     root = Path(command[command.index("--root") + 1])
-    assert (root / "containers" / container_id / "container.log").stat().st_size <= 2048
+    (kept,) = (root / "containers" / container_id).glob("*log*")
+    assert kept.name == f"{container_id}-json.log"
+    assert kept.stat().st_size < 2048 + 100
     assert cli("logs", "web").stdout.endswith("line 300\n")
 
 

@@ -11,7 +11,7 @@ import contextlib
 import io
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Unpack
 
@@ -463,7 +463,8 @@ class Container:
         """What it has printed so far; tail: only the last so many lines."""
         lines = self.log_lines(tail=tail)
         wanted = [line for line in lines if (stdout if line.stream == "stdout" else stderr)]
-        return b"".join((line.time.encode() + b" " if timestamps else b"") + line.data for line in wanted)
+        stamp = "{0.time} ".format if timestamps else "".format
+        return b"".join((b"" if line.continued else stamp(line).encode()) + line.data for line in wanted)
 
     def log_lines(
         self,
@@ -473,11 +474,15 @@ class Container:
         since: float | None = None,
         until: float | None = None,
         stop: threading.Event | None = None,
+        damaged: Callable[[int], object] = lambda count: None,
     ) -> Iterator[LogLine]:
         """What it prints, line by line with time and stream; follow goes on until its end, or another thread sets stop.
 
+        A line of more than a megabyte comes in pieces.
+
         tail          only the last so many of what is there
         since, until  seconds since 1970; with until nothing is waited for that comes later
+        damaged       called at the end with the number of entries that could not be read, if any
         """
         log = self._log()
         follower = None
@@ -488,21 +493,23 @@ class Container:
                 stopped = stop is not None and stop.is_set()
                 return not stopped and (until is None or time.time() < until) and monitor.runs_after(0.05)
 
-        return read_log(log, follow=follower, tail=tail, since=since, until=until)
+        earlier = self._engine.records.log(self.id)
+        return read_log(log, earlier=earlier, follow=follower, tail=tail, since=since, until=until, damaged=damaged)
 
     def log_reader(
         self, *, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> LogReader:
         """The same for a caller that waits in its own way for what comes."""
-        return LogReader(self._log(), tail=tail, since=since, until=until)
+        earlier = self._engine.records.log(self.id)
+        return LogReader(self._log(), earlier=earlier, tail=tail, since=since, until=until)
 
     def _log(self) -> Path:
-        """Where its log is. Raises Unimplemented if it has none."""
+        """Where the log of its present run is. Raises Unimplemented if it has none."""
         if (self.record.host_config.get("LogConfig") or {}).get("Type") == "none":
             raise Unimplemented(
                 "configured logging driver does not support reading", hint="it was made with --log-driver none"
             )
-        return self._engine.records.directory(self.id) / "container.log"
+        return self._engine.records.run_log(self.id)
 
     def commit(
         self,
@@ -669,7 +676,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
-        "LogPath": str(directory / "container.log"),
+        "LogPath": str(engine.records.log(record.id)),
         "Name": f"/{record.name}",
         "ExecIDs": engine.executions.ids(record.id) or None,
         "RestartCount": record.restart_count,

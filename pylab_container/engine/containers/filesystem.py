@@ -89,9 +89,7 @@ def export(engine: Engine, container: Container) -> Iterator[bytes]:
 
 def _waiting_room(engine: Engine) -> BinaryIO:
     """A file without a name on the data root's disk."""
-    directory = engine.data_root / "tmp"
-    directory.mkdir(exist_ok=True, mode=0o700)
-    return cast(BinaryIO, tempfile.TemporaryFile(dir=directory))
+    return cast(BinaryIO, tempfile.TemporaryFile(dir=engine.spool_directory()))
 
 
 def _exported(engine: Engine, container: Container) -> Generator[bytes, None, None]:

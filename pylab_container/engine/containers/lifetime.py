@@ -34,7 +34,7 @@ from pylab_container.formats.events import ContainerChanged, StoreDamaged
 from pylab_container.formats.ids import ContainerId, EntryName
 from pylab_container.formats.image import Json
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after, restart_delay
-from pylab_container.formats.logdriver import log_size, require_driver
+from pylab_container.formats.logdriver import log_limit, log_size, require_driver
 from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
 from pylab_container.host import programs
 from pylab_container.host.background import Background
@@ -42,6 +42,7 @@ from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.runtime.conmon import Attachment, Monitor
+from pylab_container.runtime.logs import keep
 from pylab_container.store.records import ContainerRecord
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restar
         restart_delay=record.restart_delay if restarting else 0,
         manually_stopped=False,
     )
-    intent = {"config": running.document(), "host_config": running.host_config}
+    intent = {"config": running.document(engine.records.directory(record.id)), "host_config": running.host_config}
     (bundle_directory(engine, record.id) / "started.json").write_text(json.dumps(intent))
     return running
 
@@ -184,7 +185,7 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     return engine.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else engine.records.directory(record.id) / "container.log",
+        log=None if log.get("Type") == "none" else engine.records.run_log(record.id),
         log_size=log_size(log),
         terminal=bool(record.config.get("Tty")),
         stdin_open=bool(record.config.get("OpenStdin")),
@@ -204,8 +205,18 @@ def settled(engine: Engine, record: ContainerRecord) -> ContainerRecord:
         if record.state in ALIVE:
             names.keep(engine, record)
         return record
+    if not engine.records.writable:
+        return _as_it_is(engine, record)
     with engine.records.lock(record.id):
         return settle(engine, read(engine, record.id))
+
+
+def _as_it_is(engine: Engine, record: ContainerRecord) -> ContainerRecord:
+    """The record as it would be corrected, where nothing can be recorded: readers of a read-only disk get the truth."""
+    if record.state not in ALIVE or (status := monitor(engine, record.id).exit_status()) is None:
+        return record
+    state = after(record.state, Event.EXIT, container=record.name)
+    return replace(record, state=state, pid=0, exit_code=status, network=at_rest(record.network))
 
 
 def _is_stale(engine: Engine, record: ContainerRecord) -> bool:
@@ -260,6 +271,9 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
         last_delay=record.restart_delay,
     )
     release(engine, record)
+    if not record.host_config.get("AutoRemove"):
+        limit = log_limit(record.host_config.get("LogConfig") or {})
+        keep(engine.records.run_log(record.id), engine.records.log(record.id), limit=limit)
     return replace(
         record,
         state=after(record.state, Event.EXIT if delay is None else Event.RETRY, container=record.name),
@@ -288,7 +302,7 @@ def _after_killed_starter(engine: Engine, record: ContainerRecord) -> ContainerR
     bundle = bundle_directory(engine, record.id)
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         intent = json.loads((bundle / "started.json").read_bytes())
-        running = ContainerRecord.from_documents(intent["config"], intent["host_config"])
+        running = engine.records.parse(intent["config"], intent["host_config"])
         state = engine.runc.state(record.id) or {}
         if state.get("status") in ("running", "paused", "stopped"):
             engine.records.save(running)

@@ -103,7 +103,7 @@ def _rebuild(engine: Engine, container_id: ContainerId) -> None:
     """
     directory = engine.records.directory(container_id)
     config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
-    document = salvage(config, _plain_record(engine, container_id).document(), _accepts_record, fields=_FIELDS)
+    document = salvage(config, _plain_record(engine, container_id).document(directory), _accepts_record, fields=_FIELDS)
     document["ID"] = container_id
     if any(record.name == document["Name"][1:] for record in engine.records.all()):
         document["Name"] = f"/recovered_{container_id[:12]}"
@@ -111,10 +111,12 @@ def _rebuild(engine: Engine, container_id: ContainerId) -> None:
     for path in (config, host_config):
         if not _is_whole(path, container_id):
             set_aside(path)
-    engine.records.save(ContainerRecord.from_documents(document, host))
+    engine.records.save(engine.records.parse(document, host))
 
 
-_FIELDS = "State Created Path Args Config Image NetworkSettings Name Mounts RestartCount HasBeenManuallyStopped".split()
+_FIELDS = (
+    "State Created Path Args Config Image NetworkSettings Name MountPoints RestartCount HasBeenManuallyStopped".split()
+)
 
 
 def _accepts_record(document: Json) -> None:

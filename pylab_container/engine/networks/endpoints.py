@@ -141,13 +141,17 @@ def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
 def _find(engine: Engine, name: str, document: Json | None) -> Network:
     """The network that a container has in its record: by its id where there is one, for names are given again.
 
-    The id of a network that is always there follows from the data root's path, and a data root may have been moved.
+    The id of a network that is always there follows from the data root's path, which may have changed, and dockerd
+    gives it another one. A network of a user is dockerd's own: NotFound.
     """
     from pylab_container.engine.networks.collection import PREDEFINED
 
-    if name in PREDEFINED:
-        return engine.networks.get(name)
-    return engine.networks.get(str((document or {}).get("NetworkID") or name))
+    network_id = "" if name in PREDEFINED else (document or {}).get("NetworkID")
+    try:
+        return engine.networks.get(str(network_id or name))
+    except NotFound as error:
+        hint = f"labctr network create {name}, and labctr network connect {name} CONTAINER"
+        raise NotFound(f"network {name} not found", hint=hint) from error
 
 
 def disconnect_unknown(engine: Engine, container_id: str) -> None:

@@ -32,7 +32,7 @@ from pylab_container.formats.record_shape import VolumeShape
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.formats.volumeoptions import check_options
 from pylab_container.host.files import locked, write_atomic
-from pylab_container.host.removal import discard_below
+from pylab_container.host.removal import remove_below
 from pylab_container.store.reading import read_document
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class VolumeCollection:
         from pylab_container.engine.volumes import mounts as volume_mounts
 
         volume_mounts.detach(volume)  # or what is mounted would be deleted
-        discard_below(self._root, volume.name)
+        remove_below(self._root, volume.name)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while volumes come and go, so that none goes that a new container is about to mount."""
