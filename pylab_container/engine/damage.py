@@ -6,6 +6,7 @@ removes things keeps whatever the object may need; both report it as StoreDamage
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,21 @@ if TYPE_CHECKING:
 
 
 class ReportingDamage:
-    """End the block at a damaged file, and report that: one object must not stop what is done with all of them."""
+    """End the block at a damaged file, and report that: one object must not stop what is done with all of them.
 
-    def __init__(self, engine: Engine) -> None:
+    removed  whether the object has been removed since: then what could not be read was being removed
+    """
+
+    def __init__(self, engine: Engine, removed: Callable[[], bool] = lambda: False) -> None:
         self._engine = engine
+        self._removed = removed
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         if isinstance(error, CorruptStore):
-            self._engine.events.emit(StoreDamaged.of(error))
+            if not self._removed():
+                self._engine.events.emit(StoreDamaged.of(error))
             return True
         return False

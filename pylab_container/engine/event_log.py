@@ -31,6 +31,7 @@ from pylab_container.formats.events import (
     VolumeMounted,
     VolumeUnmounted,
 )
+from pylab_container.store.reading import open_regular
 
 Json = dict[str, Any]
 
@@ -160,7 +161,7 @@ class EventLog:
             return
         line = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in told)
         with contextlib.suppress(OSError):
-            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
             try:
                 size = os.fstat(fd).st_size
                 if size and os.pread(fd, 1, size - 1) != b"\n":
@@ -267,7 +268,7 @@ class EventReader:
 def _open(path: Path) -> BinaryIO | None:
     """The file as it is now, None while there is none."""
     try:
-        return path.open("rb")
+        return open_regular(path)
     except FileNotFoundError:
         return None
 

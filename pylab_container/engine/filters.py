@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.engine.damage import ReportingDamage
@@ -248,13 +249,17 @@ def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None
     listed = []
     for written in engine.records.all():
         container = Container(engine, written.id)
-        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine):
+        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine, partial(_is_removed, engine, written.id)):
             record = container.record
             runs = record.state_document()["Running"]
             if (shown or runs) and builtins.all(test(record) for test in tests):
                 listed.append((parse_rfc3339(record.created), container))
     newest = [container for _, container in sorted(listed, key=lambda pair: pair[0], reverse=True)]
     return newest if limit is None else newest[:limit]
+
+
+def _is_removed(engine: Engine, container_id: str) -> bool:
+    return not engine.records.exists(container_id)
 
 
 _NETWORKS = ("dangling", "driver", "id", "label", "name", "scope", "type")

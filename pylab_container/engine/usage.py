@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,10 +220,14 @@ def cache_lock(engine: Engine, name: str) -> Path:
 def _containers(engine: Engine) -> list[ContainerUsage]:
     found = []
     for container in engine.containers.list(all=True):
-        with contextlib.suppress(NotFound), ReportingDamage(engine):  # removed since
+        with contextlib.suppress(NotFound), ReportingDamage(engine, partial(_is_removed, container)):
             active = container.record.state in (State.RUNNING, State.PAUSED)
             found.append(ContainerUsage(container, writable_size(engine, container), active))
     return found
+
+
+def _is_removed(container: Container) -> bool:
+    return not container._engine.records.exists(container.id)
 
 
 def writable_size(engine: Engine, container: Container) -> int:
@@ -234,7 +239,7 @@ def writable_size(engine: Engine, container: Container) -> int:
 
 def container_sizes(engine: Engine, container: Container) -> tuple[int, int]:
     """Bytes that a container has written, and those of its whole root. Its image may be gone, its layers are not."""
-    with ReportingDamage(engine):
+    with ReportingDamage(engine, partial(_is_removed, container)):
         written = writable_size(engine, container)
         below = engine.layers.writable(container.id).parent
         return written, written + sum(layer.size for layer in engine.layers.chain(below))

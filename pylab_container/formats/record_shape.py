@@ -143,6 +143,8 @@ class RecordShape(Struct):
     def __post_init__(self) -> None:
         for moment in (self.Created, self.State.StartedAt, self.State.FinishedAt):
             parse_rfc3339(moment)
+        if self.State.Pid < 0:
+            raise ValueError("a process has no negative number")
         for mount in self.Mounts or ():
             if mount.Type == "volume" and not mount.Name:
                 raise ValueError("a volume among the mounts has no name")

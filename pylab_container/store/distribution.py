@@ -28,7 +28,7 @@ from pylab_container.errors import CorruptStore
 from pylab_container.formats.ids import Digest
 from pylab_container.formats.image import go_json, sha256
 from pylab_container.host.files import locked, write_atomic
-from pylab_container.store.reading import read_id
+from pylab_container.store.reading import read_bytes, read_id
 
 _MOST = 50  # entries for each layer, as in moby: the oldest go
 
@@ -66,8 +66,8 @@ class DistributionStore:
 
     def blobs(self, diff_id: str) -> list[KnownBlob]:
         """The blobs that a layer is known as, the latest last; what cannot be read is as good as unknown."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            entries = json.loads((self._blobs / diff_id.removeprefix("sha256:")).read_bytes())
+        with contextlib.suppress(CorruptStore, OSError, ValueError, KeyError, TypeError, AttributeError):
+            entries = json.loads(read_bytes(self._blobs / diff_id.removeprefix("sha256:")))
             return [
                 KnownBlob(str(entry["Digest"]), str(entry["SourceRepository"]), str(entry.get("HMAC") or ""))
                 for entry in entries

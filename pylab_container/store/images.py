@@ -131,8 +131,8 @@ class ImageStore:
     def metadata(self, image_id: str, key: str) -> str:
         """What was noted beside an image under a key, "" where nothing was."""
         try:
-            return (self._metadata / _hex(image_id) / key).read_text(errors="surrogateescape")
-        except (FileNotFoundError, IsADirectoryError):
+            return read_bytes(self._metadata / _hex(image_id) / key).decode(errors="surrogateescape")
+        except (FileNotFoundError, NotADirectoryError, CorruptStore):  # a damaged note is no note
             return ""
 
     def set_metadata(self, image_id: str, key: str, value: str) -> None:
@@ -249,7 +249,7 @@ class ImageStore:
             number += 1
             kept = kept.with_name(f"repositories.json.damaged-{number}")
         with self._lock():
-            text = self._names.read_bytes().decode(errors="replace")
+            text = _readable(self._names)
             self._names.rename(kept)
             self._write(_readable_names(text))
         return kept
@@ -274,6 +274,14 @@ def _hex(image_id: str) -> EntryName:
     if digest is None:
         raise CorruptStore(f"{image_id!r} is not the id of an image", hint=REMEDY)
     return digest.hex
+
+
+def _readable(path: Path) -> str:
+    """What can be read of a damaged file."""
+    try:
+        return read_bytes(path).decode(errors="replace")
+    except CorruptStore:
+        return ""
 
 
 def _readable_names(text: str) -> _Names:

@@ -42,7 +42,7 @@ from pylab_container.host.removal import discard_below
 from pylab_container.store.changes import overlay_changes
 from pylab_container.store.driver import Driver
 from pylab_container.store.leases import Lease, Leases
-from pylab_container.store.reading import REMEDY, corrupt, find_id, read_id, read_text
+from pylab_container.store.reading import REMEDY, corrupt, find_id, peek, read_id, read_text
 
 if TYPE_CHECKING:  # what reads and writes tars is imported where a layer is made: a container needs none of it to run
     from pylab_container.store import layertar, tarsplit, treetar
@@ -459,7 +459,7 @@ class LayerStore:
         records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
         own = [self.root / "mounts" / container_id for container_id in self.mounts() if container_id != without]
         records += [directory / name for directory in own for name in ("mount-id", "init-id")]
-        return {_text(path).strip() for path in records}
+        return {peek(path).strip() for path in records}
 
     def _write_set_path(self) -> Path:
         return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
@@ -512,17 +512,9 @@ class LayerStore:
         return locked(self._locks / "layers")
 
 
-def _text(path: Path) -> str:
-    """A small file's content to compare with an id, "" if it cannot be read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
 def _cache_id_in(directory: Path) -> CacheId | None:
     """The directory that a layer's record or a write-set names, None if it names none."""
-    return CacheId.match(_text(directory / "cache-id").strip())
+    return CacheId.match(peek(directory / "cache-id").strip())
 
 
 def _size(path: Path) -> int:

@@ -54,11 +54,18 @@ class Lease:
 
     def claim(self, kind: Kind, name: str) -> None:
         """Write a claim down; it counts from now on for every process."""
-        os.write(self._fd, f"{kind} {_FORMS[kind](name)}\n".encode())
+        self._write(f"{kind} {_FORMS[kind](name)}\n")
 
     def waive(self, kind: Kind, name: str) -> None:
         """Take a claim back: what was made is somebody else's now."""
-        os.write(self._fd, f"not {kind} {name}\n".encode())
+        self._write(f"not {kind} {name}\n")
+
+    def _write(self, line: str) -> None:
+        """Append a line, or nothing: on a full disk part of one would join the next."""
+        size, data = os.fstat(self._fd).st_size, line.encode()
+        if os.write(self._fd, data) < len(data):
+            os.ftruncate(self._fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     @overload
     def claimed(self, kind: OfContainer) -> list[ContainerId]: ...

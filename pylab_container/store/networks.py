@@ -21,7 +21,7 @@ from pylab_container.formats.ids import NetworkId
 from pylab_container.formats.image import Json
 from pylab_container.formats.record_shape import NetworkShape
 from pylab_container.host.files import locked, write_atomic
-from pylab_container.store.reading import corrupt, read_document
+from pylab_container.store.reading import corrupt, peek, read_document
 
 
 class NetworkStore:
@@ -60,10 +60,7 @@ class NetworkStore:
 
     def mentions(self, network_id: NetworkId, name: str) -> bool:
         """Whether a record that cannot be read as a whole seems to be that of the network called name."""
-        try:
-            text = self.path(network_id).read_text(errors="replace")
-        except OSError:
-            return False
+        text = peek(self.path(network_id))
         return bool(name) and re.search(rf'"Name":\s*"{re.escape(name)}"', text) is not None
 
     def ids(self) -> list[NetworkId]:

@@ -8,8 +8,10 @@ its form is known: see formats/ids.py.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -19,6 +21,9 @@ from pylab_container.formats.image import Json
 
 Identifier = TypeVar("Identifier", bound=EntryName | Digest)
 Shape = TypeVar("Shape")
+
+LONGEST_TEXT = 1 << 16  # bytes; the lower file of 128 layers has 3,700
+LONGEST_DOCUMENT = 1 << 26  # bytes
 
 REMEDY = "labctr system fsck names what is damaged; with --repair it mends what it can"
 """The hint of every error about a damaged file."""
@@ -40,20 +45,49 @@ def unlinked(*path: Path) -> Path:
     return path[-1]
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's content. Raises FileNotFoundError; CorruptStore for what is not a file."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read it. Raises FileNotFoundError; CorruptStore for what is not a file.
+
+    Opening a FIFO would wait for a writer (O_NONBLOCK does not), and a link may lead anywhere.
+    """
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, PermissionError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         raise
     except OSError as error:
         raise corrupt(path, error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise corrupt(path, "it is not a file")
+    return open(descriptor, "rb")
+
+
+def read_bytes(path: Path, *, limit: int = LONGEST_DOCUMENT) -> bytes:
+    """A file's content. Raises FileNotFoundError; CorruptStore for what is not a file, or has more bytes than limit."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        raise
+    except OSError as error:  # the disk cannot read it
+        raise corrupt(path, error.strerror or str(error)) from error
+    if len(content) > limit:
+        raise corrupt(path, f"it has more than {limit} bytes")
+    return content
+
+
+def peek(path: Path) -> str:
+    """A short text to compare with something, "" if it cannot be read: other bytes than UTF-8 are equal to nothing."""
+    try:
+        return read_bytes(path, limit=LONGEST_TEXT).decode(errors="replace")
+    except (CorruptStore, OSError):
+        return ""
 
 
 def read_text(path: Path) -> str:
-    """The same as UTF-8. Raises FileNotFoundError, CorruptStore."""
+    """A short text in UTF-8. Raises FileNotFoundError, CorruptStore."""
     try:
-        return read_bytes(path).decode()
+        return read_bytes(path, limit=LONGEST_TEXT).decode()
     except UnicodeDecodeError as error:
         raise corrupt(path, "it is not text in UTF-8") from error
 
@@ -62,7 +96,7 @@ def read_id(path: Path, kind: type[Identifier]) -> Identifier:
     """A file that holds one id. Raises CorruptStore, also if it is missing."""
     try:
         return kind(read_text(path).strip())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise corrupt(path, "it is missing") from error
     except ValueError as error:
         raise corrupt(path, str(error)) from error
@@ -70,7 +104,7 @@ def read_id(path: Path, kind: type[Identifier]) -> Identifier:
 
 def find_id(path: Path, kind: type[Identifier]) -> Identifier | None:
     """The same; None if the file is missing. Raises CorruptStore."""
-    return read_id(path, kind) if path.exists() or path.is_symlink() else None
+    return read_id(path, kind) if os.path.lexists(path) else None
 
 
 def read_document(path: Path, shape: type[Shape]) -> tuple[Json, Shape]:

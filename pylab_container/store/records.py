@@ -39,7 +39,7 @@ from pylab_container.formats.record_shape import HostShape, RecordShape, check_h
 from pylab_container.formats.timestamps import NEVER
 from pylab_container.host.files import locked, open_lock, try_locked, write_atomic
 from pylab_container.host.removal import discard_below
-from pylab_container.store.reading import corrupt, read_document
+from pylab_container.store.reading import corrupt, peek, read_document
 
 
 class ContainerRecord(Struct, frozen=True):
@@ -351,10 +351,7 @@ class ContainerStore:
 
     def mentions(self, container_id: ContainerId, name: str) -> bool:
         """Whether a record that cannot be read as a whole seems to be that of the container called name."""
-        try:
-            text = self._document(container_id).read_text(errors="replace")
-        except OSError:
-            return False
+        text = peek(self._document(container_id))
         return bool(name) and re.search(rf'"Name":\s*"/{re.escape(name)}"', text) is not None
 
     @property

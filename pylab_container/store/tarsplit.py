@@ -32,7 +32,7 @@ from isal import igzip, igzip_lib
 
 from pylab_container.errors import CorruptStore, InvalidArchive
 from pylab_container.host import linux
-from pylab_container.store.reading import REMEDY
+from pylab_container.store.reading import REMEDY, open_regular
 
 FILE, SEGMENT = 1, 2
 _CHUNK = 1 << 20
@@ -126,7 +126,7 @@ def size(tar_split: Path) -> int:
 
 
 def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
-    with igzip.open(tar_split, "rb") as lines:
+    with open_regular(tar_split) as packed, igzip.open(packed, "rb") as lines:
         for line in lines:
             entry: dict[str, Any] = json.loads(line)
             if entry["type"] not in (FILE, SEGMENT):

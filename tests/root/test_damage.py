@@ -423,3 +423,48 @@ def test_a_link_in_the_place_of_a_layers_directory_is_not_followed(
     cli("system", "fsck", "--repair")
     assert path.with_name(f"{path.name}.damaged").is_symlink()
     assert [entry.name for entry in (tmp_path / "outside").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("file", ["config.v2.json", "hostconfig.json"])
+def test_a_container_whose_record_was_deleted_keeps_its_files(
+    root: Path, engine: Engine, cli: Labctr, file: str
+) -> None:
+    container = engine.containers.get("mine")
+    written = container.upper / "file"
+    (engine.records.directory(container.id) / file).unlink()
+    before = damage.manifest(root)
+    assert container.short_id in cli("system", "fsck").stdout
+    assert cli("system", "fsck", "--repair").returncode == 0
+    assert lost(before, root, engine.records.directory(container.id)) == []
+    assert written.read_text() == "mine"
+    assert container.id in cli("ps", "-aq", "--no-trunc").stdout
+    assert cli("system", "fsck").stdout == "nothing found\n"
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+KINDS_OF_FILES: dict[str, Callable[[Path], object]] = {
+    "directory": Path.mkdir,
+    "link": lambda path: path.symlink_to("/etc/hostname"),
+    "FIFO": os.mkfifo,
+    "huge": _sparse,
+}
+LISTINGS = ("ps -a", "images", "network ls", "volume ls", "system df", "inspect mine")
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_FILES)
+def test_another_kind_of_file_in_a_record_s_place_is_damage(engine: Engine, cli: Labctr, kind: str) -> None:
+    """None of these is followed, waited for or read as a whole."""
+    places = [place(engine) for place in (_container, _host_config, _network, _volume, _image)]
+    for path in [*places, mount_record(engine, "mine") / "mount-id"]:
+        content = path.read_bytes()
+        path.unlink()
+        KINDS_OF_FILES[kind](path)
+        assert any(str(path) in cli(*line.split()).stderr for line in LISTINGS)
+        assert str(path) in cli("system", "fsck").stdout
+        path.rmdir() if kind == "directory" else path.unlink()
+        path.write_bytes(content)
+    assert cli("system", "fsck").stdout == "nothing found\n"

@@ -55,7 +55,7 @@ def _state(path: str) -> tuple[int, str]:
     status = os.lstat(path)
     if stat.S_ISREG(status.st_mode):
         with open(path, "rb") as file:
-            return status.st_mode, hashlib.sha256(file.read()).hexdigest()
+            return status.st_mode, f"{status.st_size} {hashlib.sha256(file.read(1 << 20)).hexdigest()}"
     return status.st_mode, os.readlink(path) if stat.S_ISLNK(status.st_mode) else ""
 
 

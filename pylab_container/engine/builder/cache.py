@@ -16,13 +16,13 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import ImageNotFound
 from pylab_container.formats.ids import Digest
 from pylab_container.formats.image import ImageConfig
 from pylab_container.host.files import write_atomic
+from pylab_container.store.reading import peek
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -78,7 +78,7 @@ class Cache:
     def began(self, base: str, image_id: str) -> None:
         """Note which image FROM base means in this build; it may be another one than in the last."""
         note = self._engine.data_root / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
-        before = Digest.match(_text(note)) or image_id
+        before = Digest.match(peek(note)) or image_id
         if before != image_id:
             self._new_bases[image_id] = f"{base} is another image now, it was {before[7:19]}"
         if before != image_id or not note.exists():
@@ -224,10 +224,3 @@ def _likeness(one: Words, other: Words) -> int:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(sorted(names)[:_MOST_NAMES])
     return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

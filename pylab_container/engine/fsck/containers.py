@@ -37,10 +37,25 @@ def check_halves(engine: Engine, report: Report) -> None:
         container_id = ContainerId.match(path.name)
         if container_id is None or engine.records.exists(container_id) or container_id in claimed:
             continue
+        if _has_lost_record(engine, container_id):
+            sentence = f"the container {container_id[:12]} has lost its config.v2.json; repair writes a new one"
+            missing = engine.records.directory(container_id) / "config.v2.json"
+            report.add("container", sentence, missing, partial(_rebuild, engine, container_id))
+            claimed.add(container_id)
+            continue
         with engine.records.try_lock(container_id) as free:
             if free and (path.exists() and path.parent.name != "locks"):
                 sentence = f"{_what(path)} belongs to no container; a killed command left it"
                 report.add("leftover", sentence, path, partial(_clear, engine, container_id))
+
+
+def _has_lost_record(engine: Engine, container_id: ContainerId) -> bool:
+    """Whether everything of a container is there but its record, and no command was killed while it came or went."""
+    others = (
+        engine.records.directory(container_id) / "hostconfig.json",
+        engine.layers.root / "mounts" / container_id / "mount-id",
+    )
+    return all(map(Path.exists, others)) and container_id not in engine.layers.leases.claimed("writable")
 
 
 def _what(path: Path) -> str:
@@ -107,7 +122,7 @@ def _rebuild(engine: Engine, container_id: ContainerId) -> None:
     document["ID"] = container_id
     if any(record.name == document["Name"][1:] for record in engine.records.all()):
         document["Name"] = f"/recovered_{container_id[:12]}"
-    host = salvage(host_config, {**DEFAULTS, **_host_of(document)}, check_host, fields=DEFAULTS)
+    host = salvage(host_config, {**DEFAULTS, **_host_of(document)}, _accepts_host, fields=DEFAULTS)
     for path in (config, host_config):
         if not _is_whole(path, container_id):
             set_aside(path)
@@ -129,11 +144,17 @@ def _accepts_record(document: Json) -> None:
     ContainerRecord.from_documents(document, {})
 
 
+def _accepts_host(document: Json) -> None:
+    """Raise ValueError for a document that is not a HostConfig."""
+    checked(document, HostShape)
+    check_host(document)
+
+
 def _is_whole(path: Path, container_id: ContainerId) -> bool:
     """Whether one of the two files can be used; the other one is what is damaged."""
     try:
         if path.name == "hostconfig.json":
-            check_host(read_document(path, HostShape)[0])
+            _accepts_host(read_document(path, HostShape)[0])
             return True
         document, _ = read_document(path, RecordShape)
         _accepts_record(document)

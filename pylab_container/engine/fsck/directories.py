@@ -18,6 +18,7 @@ from pylab_container.formats.ids import CacheId, ShortName
 from pylab_container.store.driver import Driver
 from pylab_container.store.layers import WritableLayer
 from pylab_container.store.overlay2 import link_target, new_link
+from pylab_container.store.reading import peek
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -93,7 +94,7 @@ def _in_the_making(engine: Engine) -> set[str]:
     paths = (engine.layers.root / "tmp").glob("write-set-*/cache-id")
     records = (engine.layers.root / "sha256").glob("*/cache-id")  # again: of damaged ones, and of new ones
     own = (engine.layers.root / "mounts").glob("*/*-id")
-    return {_text(path).strip() for path in [*paths, *records, *own]}
+    return {peek(path).strip() for path in [*paths, *records, *own]}
 
 
 class _Links:
@@ -121,7 +122,7 @@ class _Links:
     def give(self, cache_id: CacheId) -> None:
         """Make file and link agree: by the link, else by the file, else by a new name."""
         directory = self.root / cache_id
-        link = next(iter(self.of(cache_id)), _text(directory / "link"))
+        link = next(iter(self.of(cache_id)), peek(directory / "link"))
         if not ShortName.match(link) or self.target(link) not in ("", cache_id):
             link = new_link()
         if self.target(link) != cache_id:
@@ -151,7 +152,7 @@ def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Link
                 partial(_make_anew, engine, owned),
             )
         return  # of a read-only layer, layers.py has told it
-    if links.target(_text(directory / "link")) != owned.cache_id:
+    if links.target(peek(directory / "link")) != owned.cache_id:
         report.add(
             "directory",
             f"{name} has no short name in overlay2/l that its link file says",
@@ -165,7 +166,7 @@ def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Link
             directory / "work",
             partial((directory / "work").mkdir, mode=0o700),
         )
-    if owned.below != "?" and _text(directory / "lower") != (wanted := _lower(engine, owned.below)):
+    if owned.below != "?" and peek(directory / "lower") != (wanted := _lower(engine, owned.below)):
         report.add(
             "directory",
             f"{name} does not lie on what its parents are",
@@ -182,7 +183,7 @@ def _check_lower_ids(engine: Engine, report: Report, owned: Sequence[_Owned]) ->
             continue
         with contextlib.suppress(CorruptStore):  # the layer has its own finding
             below = engine.layers.get(one.writable.parent).cache_id
-            if _text(path) != below:
+            if peek(path) != below:
                 sentence = f"overlay/{one.cache_id[:12]}… of {one.owner} does not lie on what its parents are"
                 report.add("directory", sentence, path, partial(replace_file, path, below))
 
@@ -192,7 +193,7 @@ def _lower(engine: Engine, below: str) -> str:
     if not below:
         return ""
     directory = engine.driver.root / below
-    return ":".join(filter(None, [f"l/{_text(directory / 'link')}", _text(directory / "lower")]))
+    return ":".join(filter(None, [f"l/{peek(directory / 'link')}", peek(directory / "lower")]))
 
 
 def _write_lower(directory: Path, text: str) -> None:
@@ -217,13 +218,6 @@ def _make_anew(engine: Engine, owned: _Owned) -> None:
 def _check_links(report: Report, seen: Snapshot, links: _Links) -> None:
     for link in seen.links:
         path = links.directory / link
-        if path.is_symlink() and _text(links.root / links.target(link) / "link") != link:
+        if path.is_symlink() and peek(links.root / links.target(link) / "link") != link:
             sentence = f"overlay2/l/{link} leads to no directory that has this short name"
             report.add("directory", sentence, path, path.unlink)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

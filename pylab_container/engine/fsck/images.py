@@ -13,6 +13,7 @@ from pylab_container.formats.ids import Digest, EntryName
 from pylab_container.formats.image import ImageConfig, sha256
 from pylab_container.formats.timestamps import parse_rfc3339
 from pylab_container.host.removal import remove_below
+from pylab_container.store.reading import peek, read_bytes, read_text
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -56,11 +57,11 @@ def _config(engine: Engine, report: Report, image_id: Digest) -> ImageConfig | N
 def _copy_of(path: Path, image_id: str) -> Path | None:
     """Another file of the directory whose bytes are this image's config: two files may have been exchanged."""
     others = (other for other in sorted(path.parent.iterdir()) if other != path and other.is_file())
-    return next((other for other in others if sha256(other.read_bytes()) == image_id), None)
+    return next((other for other in others if sha256(read_bytes(other)) == image_id), None)
 
 
 def _restore(path: Path, copy: Path) -> None:
-    content = copy.read_bytes()
+    content = read_bytes(copy)
     set_aside(path)
     path.write_bytes(content)
     path.chmod(0o600)
@@ -133,8 +134,8 @@ def _check_notes(engine: Engine, report: Report, image_id: Digest, directory: Pa
     path = directory / "lastUpdated"
     if path.exists():
         try:
-            parse_rfc3339(path.read_bytes().decode())
-        except (ValueError, OSError):
+            parse_rfc3339(read_text(path))
+        except (ValueError, OSError, CorruptStore):
             sentence = f"the note when {title(engine, image_id)} got its name is damaged"
             report.add("image", sentence, path, partial(set_aside, path))
     path = directory / "labctr-files"
@@ -146,7 +147,7 @@ def _check_distribution(engine: Engine, report: Report) -> None:
     """What registries call the layers; all are hints, and are learnt again."""
     root = engine.distribution.root
     for path in sorted(root.glob("diffid-by-digest/sha256/*")):
-        if _is_entry(path) and not Digest.match(_text(path)):
+        if _is_entry(path) and not Digest.match(peek(path)):
             sentence = f"the diff id of the blob {path.name[:12]} is damaged"
             report.add("image", sentence, path, partial(set_aside, path))
     for path in sorted(root.glob("v2metadata-by-diffid/sha256/*")):
@@ -161,13 +162,6 @@ def _is_entry(path: Path) -> bool:
 
 def _is_json(path: Path, kind: type) -> bool:
     try:
-        return isinstance(json.loads(path.read_bytes()), kind)
-    except (ValueError, OSError, RecursionError):
+        return isinstance(json.loads(read_bytes(path)), kind)
+    except (ValueError, OSError, RecursionError, CorruptStore):
         return False
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

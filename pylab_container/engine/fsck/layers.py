@@ -21,7 +21,7 @@ from pylab_container.formats.ids import CacheId, Digest
 from pylab_container.formats.image import chain_id
 from pylab_container.store import tarsplit
 from pylab_container.store.layertar import TarReader
-from pylab_container.store.reading import find_id, read_id
+from pylab_container.store.reading import find_id, peek, read_id
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -84,18 +84,18 @@ def _chains(diff_ids: tuple[str, ...]) -> list[str]:
 def _orphans(engine: Engine, present: Sequence[str], named: set[str]) -> list[str]:
     """The layers that no image, container or lease reaches, children before their parents."""
     needed = set(named)
-    roots = {_text(entry / "parent") for entry in (engine.layers.root / "mounts").iterdir()}
+    roots = {peek(entry / "parent") for entry in (engine.layers.root / "mounts").iterdir()}
     for root in roots | engine.layers.leases.claimed("layer"):
         chain = root
         while Digest.match(chain) and chain not in needed:
             needed.add(chain)
-            chain = _text(_directory(engine, chain) / "parent")
+            chain = peek(_directory(engine, chain) / "parent")
     return sorted(set(present) - needed, key=lambda chain: len(list(_below(engine, chain))), reverse=True)
 
 
 def _below(engine: Engine, chain: str) -> Iterator[str]:
     seen = set()
-    while Digest.match(chain := _text(_directory(engine, chain) / "parent")) and chain not in seen:
+    while Digest.match(chain := peek(_directory(engine, chain) / "parent")) and chain not in seen:
         seen.add(chain)  # a damaged record may lead in a circle
         yield chain
 
@@ -104,7 +104,7 @@ def _check_record(engine: Engine, report: Report, chain: str, place: _Place | No
     """One layer's files in layerdb/sha256/."""
     directory = _directory(engine, chain)
     name = f"the layer {chain[7:19]}" + (f" of {title(engine, place.image_id)}" if place else "")
-    diff_id, parent = _text(directory / "diff"), _text(directory / "parent")
+    diff_id, parent = peek(directory / "diff"), peek(directory / "parent")
     if (chain_id([parent, diff_id]) if parent else diff_id) != chain:
         # The digest of diff id and parent is the layer's name: an image's config proves what they were.
         fix = (lambda: _write_record(directory, place)) if place else None
@@ -117,7 +117,7 @@ def _check_record(engine: Engine, report: Report, chain: str, place: _Place | No
     else:
         _check_tar_split(report, directory / "tar-split.json.gz", name)
     _check_place(engine, report, chain, name)
-    if not _text(directory / "size").isdigit():
+    if not peek(directory / "size").isdigit():
         report.add("layer", f"{name} does not say its size", directory / "size", lambda: _write_size(engine, chain))
 
 
@@ -139,7 +139,7 @@ def _has_files(engine: Engine, cache_id: CacheId) -> bool:
 def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
     """Whether a layer says which directory it has, and has that alone."""
     path = _directory(engine, chain) / "cache-id"
-    cache_id = CacheId.match(_text(path).strip())
+    cache_id = CacheId.match(peek(path).strip())
     if cache_id is None:
         sentence = f"{name} does not say in cache-id which directory it has"
     elif not _has_files(engine, cache_id):
@@ -159,7 +159,7 @@ def _is_shared(engine: Engine, chain: str, cache_id: CacheId) -> bool:
     """Whether another record names the directory, too, or the directory lies on others than the layer does."""
     others = [_directory(engine, other) / "cache-id" for other in engine.layers.chains() if other != chain]
     others += [engine.layers.root / "mounts" / container_id / "mount-id" for container_id in engine.layers.mounts()]
-    if cache_id in {_text(path).strip() for path in others}:
+    if cache_id in {peek(path).strip() for path in others}:
         return True
     try:
         layers = engine.layers.chain(chain)
@@ -169,7 +169,7 @@ def _is_shared(engine: Engine, chain: str, cache_id: CacheId) -> bool:
 
 
 def _lowers(engine: Engine, cache_id: CacheId) -> list[str]:
-    return [one for one in _text(engine.driver.root / cache_id / "lower").split(":") if one]
+    return [one for one in peek(engine.driver.root / cache_id / "lower").split(":") if one]
 
 
 def _directory_with_content(engine: Engine, chain: str) -> CacheId | None:
@@ -180,7 +180,7 @@ def _directory_with_content(engine: Engine, chain: str) -> CacheId | None:
     present = set(engine.driver.cache_ids())
     candidates = [one for one in sorted(present) if not one.endswith("-init") and f"{one}-init" not in present]
     holding = [one for one in candidates if _has_content(engine, chain, one)]
-    named = {_text(_directory(engine, other) / "cache-id").strip() for other in engine.layers.chains()}
+    named = {peek(_directory(engine, other) / "cache-id").strip() for other in engine.layers.chains()}
     for found in ([one for one in holding if one not in named], holding):
         if found:
             return found[0] if len(found) == 1 else None
@@ -195,7 +195,7 @@ def _has_content(engine: Engine, chain: str, cache_id: CacheId) -> bool:
             digest.update(piece)
     except LabError:
         return False
-    return f"sha256:{digest.hexdigest()}" == _text(directory / "diff")
+    return f"sha256:{digest.hexdigest()}" == peek(directory / "diff")
 
 
 def _write_record(directory: Path, place: _Place) -> None:
@@ -317,10 +317,3 @@ class _Hashed(io.RawIOBase):
 
 def _directory(engine: Engine, chain: str) -> Path:
     return engine.layers.root / "sha256" / chain.removeprefix("sha256:")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -18,6 +18,7 @@ from pylab_container.engine.fsck.report import Report, replace_file, set_aside
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.formats.ids import ContainerId, Digest, EntryName, MountId
 from pylab_container.host.removal import discard_below
+from pylab_container.store.reading import peek, read_bytes
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -43,7 +44,7 @@ def _is_ours(engine: Engine, container_id: ContainerId) -> bool:
 def _check_directories(engine: Engine, report: Report, container_id: ContainerId) -> None:
     directory = engine.layers.root / "mounts" / container_id
     name = f"the container {_name(engine, container_id)}"
-    names = [_text(directory / file).strip() for file in ("mount-id", "init-id")]
+    names = [peek(directory / file).strip() for file in ("mount-id", "init-id")]
     mount_id = MountId.match(names[0])
     if mount_id and names[1] == mount_id.init and mount_id not in _claimed(engine, without=container_id):
         return
@@ -61,7 +62,7 @@ def _check_directories(engine: Engine, report: Report, container_id: ContainerId
 
 def _damaged(directory: Path, found: MountId) -> Path:
     """The first file of a record that does not say what it should."""
-    return directory / ("mount-id" if _text(directory / "mount-id").strip() != found else "init-id")
+    return directory / ("mount-id" if peek(directory / "mount-id").strip() != found else "init-id")
 
 
 def _find_pair(engine: Engine, container_id: ContainerId, names: list[str]) -> MountId | None:
@@ -101,14 +102,14 @@ def _claimed(engine: Engine, *, without: ContainerId | None = None) -> set[str]:
 def _write_ids(directory: Path, mount_id: MountId) -> None:
     directory.mkdir(exist_ok=True)
     for name, wanted in (("mount-id", mount_id), ("init-id", mount_id.init)):
-        if _text(directory / name).strip() != wanted:
+        if peek(directory / name).strip() != wanted:
             replace_file(directory / name, wanted)
 
 
 def _new_layer(engine: Engine, container_id: ContainerId) -> None:
     """An empty layer; what was left of the old record is kept beside the new one."""
     directory = engine.layers.root / "mounts" / container_id
-    kept = {name: content for name in ("mount-id", "init-id", "parent") if (content := _bytes(directory / name))}
+    kept = {name: text for name in ("mount-id", "init-id", "parent") if (text := _kept(directory / name))}
     chain = _chain_of_image(engine, container_id) or ""
     discard_below(directory.parent, container_id)
     discard_below(engine.layers.root / "tmp", EntryName(f"mount-{container_id}"))
@@ -120,10 +121,10 @@ def _new_layer(engine: Engine, container_id: ContainerId) -> None:
 def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> None:
     """parent, the image and what the init layer lies on must agree; two of them overrule the third."""
     path = engine.layers.root / "mounts" / container_id / "parent"
-    mount_id = MountId.match(_text(path.parent / "mount-id").strip())
+    mount_id = MountId.match(peek(path.parent / "mount-id").strip())
     if mount_id is None:
         return
-    said, image, below = _text(path).strip(), _chain_of_image(engine, container_id), _chain_below(engine, mount_id)
+    said, image, below = peek(path).strip(), _chain_of_image(engine, container_id), _chain_below(engine, mount_id)
     wanted = image if image is not None else below
     if said == wanted or wanted is None or (Digest.match(said) and below != wanted):
         if wanted is None and said and not Digest.match(said):
@@ -156,14 +157,14 @@ def _chain_below(engine: Engine, mount_id: MountId) -> str | None:
     """The chain id of the layer that a container's init layer lies on, as the driver's own files say it."""
     directory = engine.driver.root / mount_id.init
     if engine.driver.name == "overlay2":
-        first = _text(directory / "lower").partition(":")[0]
+        first = peek(directory / "lower").partition(":")[0]
         try:
             below = os.readlink(engine.driver.root / first) if first else ""
         except OSError:
             return None
         cache_id = below.removeprefix("../").removesuffix("/diff")
     else:
-        cache_id = _text(directory / "lower-id").strip()
+        cache_id = peek(directory / "lower-id").strip()
     for chain in engine.layers.chains():
         with contextlib.suppress(CorruptStore):
             if cache_id and engine.layers.get(chain).cache_id == cache_id:
@@ -179,12 +180,8 @@ def _name(engine: Engine, container_id: ContainerId) -> str:
     return record.name if record else container_id[:12]
 
 
-def _bytes(path: Path) -> bytes:
+def _kept(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_bytes(path)
+    except (CorruptStore, OSError):
         return b""
-
-
-def _text(path: Path) -> str:
-    return _bytes(path).decode(errors="replace")

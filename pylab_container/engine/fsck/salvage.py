@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from pylab_container.errors import CorruptStore
 from pylab_container.formats.image import Json
+from pylab_container.store.reading import read_bytes
 
 _DECODER = json.JSONDecoder()
 
@@ -19,8 +21,8 @@ def salvage(path: Path, base: Json, accepts: Callable[[Json], object], *, fields
     fields   those to look for
     """
     try:
-        text = path.read_bytes().decode(errors="replace")
-    except OSError:
+        text = read_bytes(path).decode(errors="replace")
+    except (CorruptStore, OSError):
         return base
     found = base
     for name in fields:

@@ -11,6 +11,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
 
@@ -406,11 +407,15 @@ class ImageCollection:
             ids = {image_id for image_id in ids if image_id in tagged or image_id not in parents}
         images = []
         for image_id in ids:
-            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine):  # removed since
+            removed = partial(self._is_removed, image_id)
+            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine, removed):
                 config = self.config(image_id)
                 self._engine.layers.chain(config.chain_id)
                 images.append((config.created_at, image_id))
         return [Image(self._engine, image_id) for _, image_id in sorted(images, reverse=True)]
+
+    def _is_removed(self, image_id: str) -> bool:
+        return not self._engine.image_store.exists(image_id)
 
     def config(self, image_id: str) -> ImageConfig:
         """The config of the image with this full id. Raises ImageNotFound."""
