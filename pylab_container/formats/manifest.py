@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidArchive
+from pylab_container.formats import config_shape
 from pylab_container.formats.image import Json, go_json
 from pylab_container.formats.platform import Platform
 
@@ -124,18 +125,19 @@ def parse_docker_manifest(raw: bytes) -> list[ArchivedImage]:
     """The images of a manifest.json. Raises InvalidArchive."""
     try:
         entries = json.loads(raw)
-        images = [
-            ArchivedImage(
-                _text(entry["Config"]),
-                _texts(entry["Layers"]),
-                _texts(entry.get("RepoTags") or []),
-                _text(entry.get("Parent") or ""),
-            )
-            for entry in entries
-        ]
-    except _NONSENSE as error:
-        raise InvalidArchive(f"manifest.json cannot be understood: {error!r}", hint=_HINT) from error
-    return images
+        config_shape.check_manifest(entries)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArchive(str(error), hint=_HINT) from None
+    # A null, also one in a list, is what Go makes of it: nothing, or an empty text.
+    return [
+        ArchivedImage(
+            entry.get("Config") or "",
+            tuple(name or "" for name in entry.get("Layers") or ()),
+            tuple(name or "" for name in entry.get("RepoTags") or ()),
+            entry.get("Parent") or "",
+        )
+        for entry in (each or {} for each in entries)
+    ]
 
 
 def parse_index(raw: bytes) -> list[Descriptor]:
@@ -252,9 +254,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no list")
-    return tuple(_text(value) for value in values)
