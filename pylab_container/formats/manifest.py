@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidArchive
+from pylab_container.formats import config_shape
 from pylab_container.formats.image import Json, go_json
 from pylab_container.formats.jsontext import NotJson, parse_json
 from pylab_container.formats.platform import Platform
@@ -125,20 +126,19 @@ def parse_docker_manifest(raw: bytes) -> list[ArchivedImage]:
     """The images of a manifest.json. Raises InvalidArchive."""
     try:
         entries = parse_json(raw)
-        if not isinstance(entries, list):
-            raise _Nonsense("it is not a list")
-        images = [
-            ArchivedImage(
-                _text(entry["Config"]),
-                _texts(entry["Layers"]),
-                _texts(entry.get("RepoTags") or []),
-                _text(entry.get("Parent") or ""),
-            )
-            for entry in entries
-        ]
-    except _NONSENSE as error:
-        raise InvalidArchive(f"manifest.json cannot be understood{_problem(error)}", hint=_HINT) from error
-    return images
+        config_shape.check_manifest(entries)
+    except (NotJson, ValueError) as error:
+        raise InvalidArchive(str(error), hint=_HINT) from None
+    # A null, also one in a list, is what Go makes of it: nothing, or an empty text.
+    return [
+        ArchivedImage(
+            entry.get("Config") or "",
+            tuple(name or "" for name in entry.get("Layers") or ()),
+            tuple(name or "" for name in entry.get("RepoTags") or ()),
+            entry.get("Parent") or "",
+        )
+        for entry in (each or {} for each in entries)
+    ]
 
 
 def parse_index(raw: bytes) -> list[Descriptor]:
@@ -266,9 +266,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise _Nonsense("a value is not a text")
     return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise _Nonsense("a value is not a list")
-    return tuple(_text(value) for value in values)

@@ -29,6 +29,7 @@ _DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z")
 _LONGEST_NAME = 255
+_TAG_HINT = "a tag is up to 128 letters, digits, _ . - and starts with no . or -"
 
 
 class Reference(Struct, frozen=True):
@@ -61,7 +62,9 @@ class Reference(Struct, frozen=True):
         return f"{self.repository}{tag}{digest}"
 
     def with_tag(self, tag: str) -> Reference:
-        """The same repository under another tag."""
+        """The same repository under another tag. Raises InvalidReference for a tag that cannot be one."""
+        if not _TAG.match(tag):
+            raise InvalidReference(f"invalid tag format: {tag[:200]!a}", hint=_TAG_HINT)
         return replace(self, tag=tag, digest=None)
 
     def __str__(self) -> str:
@@ -119,7 +122,7 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
     if tag is not None and not _TAG.match(tag):
         raise InvalidReference(
             f'invalid tag format: "{tag}" in "{text}"',
-            hint="a tag is up to 128 letters, digits, _ . - and starts with no . or -",
+            hint=_TAG_HINT,
         )
     if digest is not None and not _DIGEST.match(digest):
         raise InvalidReference(

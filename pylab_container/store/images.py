@@ -17,7 +17,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -25,7 +26,7 @@ from msgspec import Struct
 from pylab_container.errors import CorruptStore, InvalidArchive, InvalidReference
 from pylab_container.formats.events import Emit, StoreDamaged, ignore
 from pylab_container.formats.ids import Digest, EntryName
-from pylab_container.formats.image import ImageConfig, go_json, sha256
+from pylab_container.formats.image import LONGEST_CONFIG, ImageConfig, go_json, sha256
 from pylab_container.formats.record_shape import RepositoriesShape
 from pylab_container.formats.reference import Reference, parse
 from pylab_container.formats.timestamps import parse_rfc3339
@@ -43,8 +44,21 @@ class Tag(Struct, frozen=True):
     image_id: Digest
 
 
+class _KnownNames(Struct, frozen=True):
+    """The readable names, sorted, all together and by image; damage is the error about the first that is not."""
+
+    tags: tuple[Tag, ...]
+    of_image: Mapping[str, Sequence[Tag]]
+    damage: CorruptStore | None
+
+
+_State = tuple[int, int, int, int]
+"""What tells whether a file was replaced or changed."""
+_KEPT_CONFIGS = 32 << 20  # bytes of configs that are kept as they were read
+
+
 class ImageStore:
-    """Owns imagedb/ and repositories.json."""
+    """Owns imagedb/ and repositories.json. What was read is kept in memory until the file is another one."""
 
     def __init__(self, root: Path, locks: Path, *, emit: Emit = ignore) -> None:
         self.root = root
@@ -53,6 +67,9 @@ class ImageStore:
         self._content = root / "imagedb/content/sha256"
         self._metadata = root / "imagedb/metadata/sha256"
         self._names = root / "repositories.json"
+        self._read_names: tuple[_State | None, _KnownNames] | None = None
+        self._configs: dict[str, tuple[_State, ImageConfig]] = {}
+        self._configs_lock = threading.Lock()
         for directory in (self._content, self._metadata, root / "distribution"):
             directory.mkdir(parents=True, exist_ok=True)
         with self._lock():
@@ -62,8 +79,15 @@ class ImageStore:
     # ---- images ----
 
     def add(self, config: ImageConfig, *, parent: str = "") -> str:
-        """Store a config; its layers must be registered. Returns the image id. Idempotent."""
+        """Store a config; its layers must be registered. Returns the image id. Idempotent.
+
+        Raises InvalidArchive for a config that could not be read again, or that is too long.
+        """
         content = self.content_path(config.id)
+        if len(config.raw) > LONGEST_CONFIG:
+            message = f"the image's config has {len(config.raw)} bytes, more than {LONGEST_CONFIG}"
+            raise InvalidArchive(message, hint="use fewer or shorter labels, variables and instructions")
+        ImageConfig.parse(config.raw)
         if parent:
             self._set(config.id, "parent", parent)
         if not content.exists():
@@ -75,6 +99,26 @@ class ImageStore:
         if Digest.match(image_id) is None:
             raise KeyError(image_id)
         path = self.content_path(image_id)
+        state = _state(path)
+        known = self._configs.get(image_id)
+        if known and known[0] == state:
+            return known[1]
+        config = self._read_config(image_id, path)
+        if state:
+            self._keep(image_id, state, config)
+        return config
+
+    def _keep(self, image_id: str, state: _State, config: ImageConfig) -> None:
+        """Keep a config that was read, and drop the ones kept longest if all together are too long."""
+        with self._configs_lock:
+            self._configs.pop(image_id, None)
+            self._configs[image_id] = (state, config)
+            length = sum(len(each.raw) for _, each in self._configs.values())
+            while length > _KEPT_CONFIGS:
+                oldest = next(iter(self._configs))
+                length -= len(self._configs.pop(oldest)[1].raw)
+
+    def _read_config(self, image_id: str, path: Path) -> ImageConfig:
         try:
             raw = read_bytes(path)
         except FileNotFoundError:
@@ -86,7 +130,7 @@ class ImageStore:
         try:
             return ImageConfig.parse(raw)
         except InvalidArchive as error:
-            message = f"the config of image {image_id[7:19]} cannot be read: {path}"
+            message = f"the config of image {image_id[7:19]} cannot be read: {path}: {error.message}"
             raise CorruptStore(message, hint=hint, path=path) from error
 
     def exists(self, image_id: str) -> bool:
@@ -179,7 +223,7 @@ class ImageStore:
     # ---- names ----
 
     def tags(self) -> list[Tag]:
-        """Every name that somebody gave, with its image, sorted by name, as shown_names()."""
+        """Every name that a user gave, with its image, sorted by name, as shown_names()."""
         return [name for name in self.shown_names() if not name.reference.digest]
 
     def digests(self) -> list[Tag]:
@@ -188,27 +232,48 @@ class ImageStore:
 
     def names(self) -> list[Tag]:
         """Both kinds of names. Raises CorruptStore if the file, or an entry in it, is damaged."""
-        found = []
-        for names in self._read().values():
-            for name, image_id in names.items():
-                try:
-                    found.append(Tag(parse(name), Digest(image_id)))
-                except (InvalidReference, ValueError) as error:
-                    raise corrupt(self._names, f"{name!r} is not the name of an image: {error}") from error
-        return sorted(found, key=lambda tag: tag.reference.familiar)
+        known = self._known_names()
+        if known.damage:
+            raise known.damage.with_traceback(None)
+        return list(known.tags)
 
     def shown_names(self) -> list[Tag]:
         """The same for listings: damaged entries are left out and reported (StoreDamaged)."""
+        return list(self._shown_names().tags)
+
+    def names_of(self, image_id: str) -> tuple[Tag, ...]:
+        """Those of one image, as shown_names()."""
+        return tuple(self._shown_names().of_image.get(image_id, ()))
+
+    def _shown_names(self) -> _KnownNames:
+        known = self._known_names()
+        if known.damage:
+            self._emit(StoreDamaged.of(known.damage))
+        return known
+
+    def _known_names(self) -> _KnownNames:
+        """What repositories.json says. It is read again once it was replaced: a listing asks for each of its images."""
+        state = _state(self._names)
+        if self._read_names is None or self._read_names[0] != state:
+            self._read_names = (state, self._read_all_names())
+        return self._read_names[1]
+
+    def _read_all_names(self) -> _KnownNames:
+        damage, tags = None, []
+        of_image: dict[str, list[Tag]] = {}
         try:
-            return self.names()
+            entries = [entry for names in self._read().values() for entry in names.items()]
         except CorruptStore as error:
-            self._emit(StoreDamaged.of(error))
-        found = []
-        with contextlib.suppress(CorruptStore):
-            for name, image_id in [entry for names in self._read().values() for entry in names.items()]:
-                with contextlib.suppress(InvalidReference, ValueError):
-                    found.append(Tag(parse(name), Digest(image_id)))
-        return sorted(found, key=lambda tag: tag.reference.familiar)
+            return _KnownNames((), {}, error)
+        for name, image_id in entries:
+            try:
+                tags.append(Tag(parse(name), Digest(image_id)))
+            except (InvalidReference, ValueError) as error:
+                damage = damage or corrupt(self._names, f"{name!r} is not the name of an image: {error}")
+        tags.sort(key=lambda tag: tag.reference.familiar)
+        for tag in tags:
+            of_image.setdefault(tag.image_id, []).append(tag)
+        return _KnownNames(tuple(tags), of_image, damage)
 
     def resolve(self, reference: Reference) -> Digest | None:
         """The id that a name points to, None where nobody gave it. Raises CorruptStore."""
@@ -221,7 +286,11 @@ class ImageStore:
             raise corrupt(self._names, f"{reference.familiar} points to {error}") from error
 
     def tag(self, reference: Reference, image_id: str) -> str | None:
-        """Point a name to an image. Returns the id that had the name before, if it was another."""
+        """Point a name to an image. Returns the id that had the name before, if it was another.
+
+        Raises InvalidReference for a name that could not be read again.
+        """
+        parse(_full(reference))
         with self._lock():
             names = self._read()
             repository = names.setdefault(reference.repository, {})
@@ -293,6 +362,15 @@ def _readable_names(text: str) -> _Names:
             if _full(reference) == name:
                 names.setdefault(reference.repository, {})[name] = image_id
     return names
+
+
+def _state(path: Path) -> _State | None:
+    """What changes when a file is replaced or written to; None for one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _full(reference: Reference) -> str:

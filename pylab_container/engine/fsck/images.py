@@ -34,7 +34,7 @@ def check_images(engine: Engine, report: Report) -> Configs:
 def title(engine: Engine, image_id: str) -> str:
     """An image as findings name it: "image 0123456789ab (debian:12)"."""
     try:
-        names = ", ".join(tag.reference.familiar for tag in engine.image_store.tags() if tag.image_id == image_id)
+        names = ", ".join(tag.reference.familiar for tag in engine.image_store.names_of(image_id))
     except LabError:
         names = ""
     return f"image {image_id[7:19]}" + (f" ({names})" if names else "")

@@ -313,11 +313,14 @@ def load(engine: Engine, source: str | Path | BinaryIO, max_size: int | None) ->
     """Store every image of an archive; see ImageCollection.load."""
     limit = compression.Limit(max_size, engine.data_root)
     with _opened(engine, source, max_size) as files:
-        wanted = list(_wanted(files))
-        if not wanted:
-            raise InvalidArchive("the archive holds no image", hint="name the images when saving")
-        loaded = [_load_image(engine, files, image, limit) for image in wanted]
-    _note_parents(engine, {image.id: one.parent for image, one in zip(loaded, wanted, strict=True)})
+        loaded, parents = [], {}
+        for wanted in _wanted(files):  # one after the other: many entries may name one large config
+            image = _load_image(engine, files, wanted, limit)
+            loaded.append(image)
+            parents[image.id] = wanted.parent
+    if not loaded:
+        raise InvalidArchive("the archive holds no image", hint="name the images when saving")
+    _note_parents(engine, parents)
     return loaded
 
 
@@ -340,7 +343,7 @@ def _load_image(engine: Engine, files: _Files, wanted: _Wanted, limit: compressi
     config = ImageConfig.parse(wanted.config)
     if len(config.diff_ids) != len(wanted.layers):
         raise InvalidArchive(
-            f"the image's config lists {len(config.diff_ids)} layers, the archive {len(wanted.layers)}",
+            f"invalid manifest, layers length mismatch: expected {len(wanted.layers)}, got {len(config.diff_ids)}",
             hint="the archive is damaged",
         )
     with recovery.making(engine) as lease:

@@ -56,12 +56,14 @@ class Image:
     @property
     def tags(self) -> list[str]:
         """The names that point to this image, sorted."""
-        return [tag.reference.familiar for tag in self._engine.image_store.tags() if tag.image_id == self.id]
+        names = [tag.reference for tag in self._engine.image_store.names_of(self.id)]
+        return [name.familiar for name in names if not name.digest]
 
     @property
     def digests(self) -> list[str]:
         """The names that registries gave it, "debian@sha256:…", sorted."""
-        return [known.reference.familiar for known in self._engine.image_store.digests() if known.image_id == self.id]
+        names = [tag.reference for tag in self._engine.image_store.names_of(self.id)]
+        return [name.familiar for name in names if name.digest]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -131,10 +133,10 @@ def _history(image: Image) -> list[HistoryEntry]:
     return [
         HistoryEntry(
             id=image_id,
-            created=step.get("created", NEVER),
-            created_by=step.get("created_by", ""),
+            created=step.get("created") or NEVER,
+            created_by=step.get("created_by") or "",
             size=size,
-            comment=step.get("comment", ""),
+            comment=step.get("comment") or "",
             tags=tuple(tags.get(image_id, ())),
         )
         for (step, size), image_id in zip(entries, ids, strict=True)

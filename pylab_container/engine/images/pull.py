@@ -18,7 +18,7 @@ from pylab_container.engine import recovery
 from pylab_container.engine.images import transfers
 from pylab_container.engine.images.image import Image, machine_architecture
 from pylab_container.engine.images.transfers import AuthConfig, Teller
-from pylab_container.errors import ImageNotFound, InvalidArchive, LabError, NotFound, RegistryFailed
+from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidReference, LabError, NotFound, RegistryFailed
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats.events import Emit
 from pylab_container.formats.image import ImageConfig
@@ -86,7 +86,7 @@ class _Pull:
         """Every image that is asked for."""
         reference = self._request.reference
         if self._request.all_tags:
-            wanted = [replace(reference, tag=tag, digest=None) for tag in self._repository.tags()]
+            wanted = self._all_tags()
             if not wanted:
                 raise ImageNotFound(f"the repository {reference.repository} has no tags", hint="check its name")
         else:
@@ -95,6 +95,15 @@ class _Pull:
         name = reference.repository if self._request.all_tags else wanted[0].familiar
         self._tell.message(f"Status: {'Downloaded newer image' if self._news else 'Image is up to date'} for {name}")
         return images
+
+    def _all_tags(self) -> list[Reference]:
+        """The repository under each of its tags. Raises InvalidArchive for a tag that cannot be one."""
+        try:
+            return [self._request.reference.with_tag(tag) for tag in self._repository.tags()]
+        except InvalidReference as error:
+            raise InvalidArchive(
+                f"the registry lists a tag that is none: {error.message}", hint="pull one tag"
+            ) from None
 
     def _pull(self, reference: Reference) -> Image:
         """One image: what it is made of, what is missing of that, and its names."""
