@@ -30,6 +30,7 @@ XATTR_RECORD = "SCHILY.xattr."
 LONGEST_EXTENSION = 1 << 20
 """No honest name or attribute set is longer; a hostile one would fill the memory."""
 
+_NOT_ASCII = bytes(range(0x80, 0x100))
 _EMPTY_KINDS = (LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)
 
 
@@ -302,4 +303,4 @@ def _split_name(name: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _ascii(name: bytes) -> bytes:
-    return bytes(byte for byte in name if byte < 0x80)
+    return name.translate(None, _NOT_ASCII)
