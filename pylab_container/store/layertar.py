@@ -153,8 +153,11 @@ class TarReader:
         """The next member's header with its extensions applied; None at the end of the archive."""
         self.raw = self._last_padding()
         records: dict[str, str] = {}
+        long_names: dict[str, str] = {}
+        is_first = True
         while True:
-            block = self._take(tar.BLOCK, may_end=not records)
+            block = self._take(tar.BLOCK, may_end=is_first)
+            is_first = False
             self.raw += block
             if not block.strip(b"\0"):
                 self._check_end()
@@ -164,14 +167,19 @@ class TarReader:
                 if header.kind == tar.GNU_SPARSE:
                     self._old_gnu_map(header, block)
                 tar.apply_pax(header, records)
+                tar.apply_pax(header, long_names)
                 self._sparse(header, records)
                 return header
             content = self._extension(header)
+            # As Go's reader: of two pax members the second one counts, and GNU's long names count most. A member of
+            # global records is a comment to Docker, which goes on behind it as if nothing had come before.
             if header.kind == tar.PAX:
-                records.update(tar.parse_pax(content))
-            elif header.kind != tar.PAX_GLOBAL:  # global records are comments; Docker's reader skips them too
+                records = tar.parse_pax(content)
+            elif header.kind == tar.PAX_GLOBAL:
+                records, long_names = {}, {}
+            else:
                 keyword = "path" if header.kind == tar.GNU_LONG_NAME else "linkpath"
-                records[keyword] = os.fsdecode(content.partition(b"\0")[0])
+                long_names[keyword] = os.fsdecode(content.partition(b"\0")[0])
 
     def _old_gnu_map(self, header: tar.Header, block: bytes) -> None:
         """Read the pieces of a sparse file that its header and the blocks after it list."""

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import cp, filesystem
+from pylab_container.engine.containers import cp
 from pylab_container.engine.containers.container import Container
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidArchive, InvalidInput, LabError, NotFound
