@@ -268,7 +268,7 @@ class Extractor:
 
     Use as a context manager. Owners, modes with set-id bits, xattrs, devices and times
     are kept. The directory is a path, or a descriptor, which stays the caller's. Other processes
-    may change what is in it meanwhile: every step acts on one name in an open directory, and follows no link there.
+    may change what is in it concurrently: every step acts on one name in an open directory, and follows no link there.
 
     The attributes trusted.overlay.* and user.overlay.* are dropped: a layer must not forge what
     overlayfs notes for itself, such as a redirect to another directory. containerd drops the first

@@ -161,7 +161,7 @@ class Overlay:
             return contextlib.nullcontext(self.root / cache_id / "root")
         return overlayfs.view(self.root, self._joined(cache_id))
 
-    def _joined(self, cache_id: str) -> list[str]:
+    def _joined(self, cache_id: CacheId) -> list[str]:
         return [f"{cache_id}/upper", f"{self._lower(cache_id)}/root"]
 
 

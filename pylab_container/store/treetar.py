@@ -183,7 +183,7 @@ def file_content(fd: int, size: int) -> Iterator[bytes]:
 
 
 def _next(fd: int, position: int, kind: int) -> int:
-    """Where the next data or the next hole begins; far away if there is none."""
+    """Where the next data or the next hole begins; 2**63 if none follows."""
     try:
         return os.lseek(fd, position, kind)
     except OSError as error:

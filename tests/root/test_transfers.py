@@ -150,7 +150,7 @@ def test_a_command_that_exports_reports_that_the_container_was_removed(
     assert list(tmp_path.iterdir()) == []
 
 
-# -- what a container does meanwhile ----------------------------------------------------------------
+# -- what a container does concurrently -------------------------------------------------------------
 
 
 @READERS

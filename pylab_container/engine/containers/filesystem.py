@@ -2,10 +2,10 @@
 
 Every path is resolved by the kernel with the container's root as the root of everything
 (openat2(2), RESOLVE_IN_ROOT), so a link that the container planted leads nowhere else,
-whether it runs meanwhile or not. It is not frozen for that: its checks, commands and end go on, as with Docker.
+whether it runs or not. It is not frozen for that: its checks, commands and end go on, as with Docker.
 
 A transfer holds a reference to the file system that it reads or writes: a descriptor. The container may stop, be
-killed and start again meanwhile. If it is removed, the transfer fails: its archive then has no end.
+killed and start again during the transfer. If it is removed, the transfer fails: its archive then has no end.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def changes(engine: Engine, container: Container) -> list[Change]:
 def export(engine: Engine, container: Container) -> Iterator[bytes]:
     """A container's whole file system as a tar, in pieces: what `import_` takes.
 
-    The files are read as the pieces are taken. Raises Conflict if the container is removed meanwhile.
+    The files are read as the pieces are taken. Raises Conflict if the container is removed before the end.
     """
     with _file_system(engine, container) as root:
         users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
@@ -200,7 +200,7 @@ def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
 def members_of(engine: Engine, container: Container, path: str, name: str = "") -> Iterator[TreeReader]:
     """A file or directory of a container as members that start with name, by default its own.
 
-    Raises NotFound, and at the end Conflict if the container was removed meanwhile.
+    Raises NotFound, and at the end Conflict if the container was removed in the block.
     """
     with _located(engine, container, path) as (root, inner), _opened(root.fd, inner) as fd:
         lifetime.tell(engine, "archive-path", container.record)
