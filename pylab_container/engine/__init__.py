@@ -35,6 +35,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pylab_container.engine.containers import lifetime
 from pylab_container.engine.containers.collection import ContainerCollection
 from pylab_container.engine.containers.execution import ExecutionCollection
 from pylab_container.engine.event_log import EventLog
@@ -119,7 +120,7 @@ class Engine:
         self.data_root.mkdir(parents=True, exist_ok=True, mode=0o710)
         reserve.fill(self.data_root)
         self.run_root = RUN_ROOT / hashlib.sha256(os.fsencode(self.data_root)).hexdigest()[:12]
-        self.event_log = EventLog(self.data_root)
+        self.event_log = EventLog(self.data_root, lambda: lifetime.report_out_of_memory(self))
         self.events = EventStream(self.event_log.append)
         emit = self.events.emit
         self.driver = open_driver(self.data_root, storage_driver, emit=emit)

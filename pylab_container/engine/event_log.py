@@ -148,9 +148,13 @@ def _document(kind: str, action: str, actor: str, attributes: Mapping[str, str],
 
 
 class EventLog:
-    """Owns the two files. append() is made to be subscribed to an engine's stream of events."""
+    """Owns the two files. append() is made to be subscribed to an engine's stream of events.
 
-    def __init__(self, data_root: Path) -> None:
+    look  called before each look into the files: it appends the events that are found only by looking for them
+    """
+
+    def __init__(self, data_root: Path, look: Callable[[], None] = lambda: None) -> None:
+        self._look = look
         self.path = data_root / "events.log"
         self._older = data_root / "events.log.1"
 
@@ -203,7 +207,7 @@ class EventLog:
         wanted = filters or {}
         refuse_unknown(wanted, FILTERS)
         first = since or 0.0 if until is not None or since is not None else time.time()
-        return EventReader(self.path, self._older, first, until, wanted)
+        return EventReader(self.path, self._older, first, until, wanted, self._look)
 
 
 class EventReader:
@@ -212,8 +216,11 @@ class EventReader:
     A look that lasts until the file was replaced twice, because its reader is slow, misses what was in the first one.
     """
 
-    def __init__(self, path: Path, older: Path, first: float, until: float | None, wanted: Filters) -> None:
-        """first, until: seconds since 1970, both included; until None: there is no end."""
+    def __init__(
+        self, path: Path, older: Path, first: float, until: float | None, wanted: Filters, look: Callable[[], None]
+    ) -> None:
+        """first, until: seconds since 1970, both included; until None: there is no end. look: as EventLog's."""
+        self._look = look
         self._path = path
         self._older = older
         self._first = first
@@ -226,6 +233,7 @@ class EventReader:
     def new(self) -> Iterator[Json]:
         """Events that were written since the last look. Once it is through, ended says whether more may come."""
         late = self._until is not None and time.time() >= self._until
+        self._look()
         for told in self._documents():
             moment = told["timeNano"] / 10**9
             if self._until is not None and moment > self._until:

@@ -27,6 +27,7 @@ from pylab_container.errors import CorruptStore, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.lifecycle import State
 from pylab_container.formats.timestamps import rfc3339
+from pylab_container.host.descent import opened, walk
 from pylab_container.host.files import open_lock, try_locked
 from pylab_container.store.layers import Layer
 
@@ -250,11 +251,16 @@ def directory_size(top: str) -> int:
     """Bytes of file content in a tree; a file with several names counts once, no link is followed."""
     counted: set[tuple[int, int]] = set()
     total = 0
-    for parent, _, names in os.walk(top):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(os.path.join(parent, name))
-                if (status.st_dev, status.st_ino) not in counted:
-                    counted.add((status.st_dev, status.st_ino))
-                    total += status.st_size
+    try:
+        fd = opened(top)
+    except FileNotFoundError:  # removed a moment ago
+        return 0
+    try:
+        for _, entry in walk(fd):
+            status = entry.status
+            if not entry.is_directory and (status.st_dev, status.st_ino) not in counted:
+                counted.add((status.st_dev, status.st_ino))
+                total += status.st_size
+    finally:
+        os.close(fd)
     return total

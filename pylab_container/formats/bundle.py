@@ -242,7 +242,7 @@ def runtime_config(
     devices            on top of the default ones
     cgroups_path       the container's cgroup, as an absolute path in each hierarchy: "/labctr/<id>"
     masked_paths       files of the kernel that are hidden; readonly_paths: those that can only be read
-    seccomp            a profile as seccomp.resolve() makes it; None, and whenever privileged, no filter
+    seccomp            a profile as seccomp.resolve() makes it; None: no filter
     …_namespace        "" makes a new one, a path joins that one, None stays in the host's
     cgroup_namespace   Docker makes one exactly where the host uses cgroup v2 alone
     privileged         nothing hidden, nothing read-only, every device; the capabilities stay the process's own
@@ -262,7 +262,7 @@ def runtime_config(
         **({"devices": [_device_config(device) for device in devices]} if devices else {}),
         **_root_propagation(mounts),
     }
-    if seccomp is not None and not privileged:
+    if seccomp is not None:
         linux["seccomp"] = seccomp
     return {
         "ociVersion": OCI_VERSION,

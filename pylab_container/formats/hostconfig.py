@@ -203,6 +203,10 @@ def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> 
         if options.get(name):
             fields[field] = _bytes(options[name])
     fields |= {field: int(options[name]) for name, field in NUMBERS.items() if options.get(name)}
+    if (shares := fields.get("CpuShares", 0)) < 0:  # the runtime clamps the other values
+        raise InvalidInput(
+            f"invalid CPU shares ({shares}): value must be a positive integer", hint="--cpu-shares is 2 or more"
+        )
     if options.get("memswap_limit") is not None:
         fields["MemorySwap"] = _bytes(options["memswap_limit"], unlimited=True)
     if options.get("mem_swappiness") is not None:

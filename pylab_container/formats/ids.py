@@ -91,11 +91,6 @@ class VolumeName(EntryName):
     form = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
     what = "the name of a volume"
 
-    @property
-    def is_generated(self) -> bool:
-        """Whether it was made for a volume that its user did not name."""
-        return bool(re.fullmatch(r"[0-9a-f]{64}", self))
-
 
 class Digest(str):
     """The digest that an image or a layer is known by. Raises ValueError for another text."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct, field
@@ -30,6 +31,8 @@ XATTR_RECORD = "SCHILY.xattr."
 LONGEST_EXTENSION = 1 << 20
 """No honest name or attribute set is longer; a hostile one would fill the memory."""
 
+_NOT_ASCII = bytes(range(0x80, 0x100))
+_DIGITS = re.compile("[0-9]+")
 _EMPTY_KINDS = (LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO)
 
 
@@ -82,8 +85,7 @@ def parse_header(block: bytes) -> Header:
     if not _has_checksum(block, _number(block, 148, 8, "checksum")):
         raise InvalidArchive("not a tar archive: a header's checksum is wrong", hint="is the file damaged, or no tar?")
     kind = chr(block[156])
-    name = _text(block[0:100])
-    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    name, prefix = _text(block[0:100]), _prefix(block)
     if kind in "\0007":  # pre-POSIX files and "contiguous" files are plain files
         kind = DIRECTORY if name.endswith("/") else FILE
     header = Header(
@@ -108,6 +110,26 @@ def parse_header(block: bytes) -> Header:
     return header
 
 
+def _prefix(block: bytes) -> str:
+    """The beginning of a long name.
+
+    GNU's format has times in its place. But Go before 1.8 wrote a prefix into headers that it marked as GNU's, so that
+    a field of GNU's that is not a time is one (Go, archive/tar, Reader.readHeader).
+    """
+    magic = block[257:265]
+    if magic[:6] == b"ustar\0":
+        return _text(block[345:476] if block[508:512] == b"tar\0" else block[345:500])
+    if magic != b"ustar  \0":
+        return ""
+    try:
+        for start in (345, 357):  # atime, ctime
+            _number(block, start, 12, "time")
+    except InvalidArchive:
+        prefix = _text(block[345:500])
+        return prefix if prefix.isascii() else ""
+    return ""
+
+
 def parse_pax(content: bytes) -> dict[str, str]:
     """The records of a pax member: "<length> <keyword>=<value>\\n" each. Raises InvalidArchive."""
     records: dict[str, str] = {}
@@ -115,7 +137,8 @@ def parse_pax(content: bytes) -> dict[str, str]:
     while position < len(content):
         space = content.find(b" ", position)
         length = content[position:space]
-        if space < 0 or not (length.isdigit() and len(length) < 8 and 5 <= int(length) <= len(content) - position):
+        digits = length.lstrip(b"0")
+        if space < 0 or not (digits.isdigit() and len(digits) < 8 and 5 <= int(digits) <= len(content) - position):
             raise InvalidArchive("a pax header record has no valid length", hint="the archive is damaged or hostile")
         record = content[space + 1 : position + int(length)]
         keyword, equals, value = record.partition(b"=")
@@ -158,21 +181,27 @@ def _apply_sparse(header: Header, records: Mapping[str, str]) -> None:
 
 
 def _decimal(keyword: str, value: str) -> int:
-    if not value.isdecimal() or len(value) > 19:
+    """A number as Go reads one: with any number of leading zeros, in 64 bits; but none is negative here."""
+    unsigned = value.removeprefix("-") if value.startswith("-") else value.removeprefix("+")
+    digits = unsigned.lstrip("0") or "0"
+    number = int(digits) if _DIGITS.fullmatch(unsigned) and len(digits) < 20 else None
+    if number is None or number >= 1 << 63 or (number and value.startswith("-")):
         raise InvalidArchive(
-            f'the pax record {keyword}="{value}" is no number', hint="the archive is damaged or hostile"
+            f'the pax record {keyword}="{value[:40]}" is no number', hint="the archive is damaged or hostile"
         )
-    return int(value)
+    return number
 
 
 def _nanoseconds(value: str) -> int:
     # Not float(): a double holds no nanoseconds of this century.
-    seconds, _, fraction = value.partition(".")
-    sign = -1 if seconds.startswith("-") else 1
-    digits = seconds.removeprefix("-")
-    if not digits.isdecimal() or len(digits) > 12 or (fraction and not fraction.isdecimal()):
-        raise InvalidArchive(f'the pax record mtime="{value}" is no time', hint="the archive is damaged or hostile")
-    return sign * (int(digits) * 10**9 + int(fraction[:9].ljust(9, "0") or 0))
+    whole, _, fraction = value.partition(".")
+    sign = -1 if whole.startswith("-") else 1
+    digits = whole.removeprefix("-").removeprefix("+" if sign > 0 else "")
+    if not _DIGITS.fullmatch(digits) or len(digits.lstrip("0")) > 12 or not _DIGITS.fullmatch(fraction or "0"):
+        raise InvalidArchive(
+            f'the pax record mtime="{value[:40]}" is no time', hint="the archive is damaged or hostile"
+        )
+    return sign * (int(digits.lstrip("0") or "0") * 10**9 + int(fraction[:9].ljust(9, "0") or 0))
 
 
 def _text(raw: bytes) -> str:
@@ -187,12 +216,9 @@ def _number(block: bytes, start: int, length: int, what: str) -> int:
     digits = raw.strip(b" \0").partition(b"\0")[0].rstrip()
     if not digits:
         return 0
-    try:
-        return int(digits, 8)
-    except ValueError:
-        raise InvalidArchive(
-            f"a tar header's {what} is no octal number", hint="is the file damaged, or no tar?"
-        ) from None
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:  # int() would take a sign and underscores, too
+        raise InvalidArchive(f"a tar header's {what} is no octal number", hint="is the file damaged, or no tar?")
+    return int(digits, 8)
 
 
 def _has_checksum(block: bytes, told: int) -> bool:
@@ -302,4 +328,4 @@ def _split_name(name: bytes) -> tuple[bytes, bytes | None]:
 
 
 def _ascii(name: bytes) -> bytes:
-    return bytes(byte for byte in name if byte < 0x80)
+    return name.translate(None, _NOT_ASCII)

@@ -38,6 +38,11 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_SYMLINKS = 0x04
 
+_RESOLVE_ATTEMPTS = 128
+
+PATH_MAX = 4096
+"""Bytes of a path that a system call takes, the zero at its end counted: linux/limits.h."""
+
 # The same numbers on every architecture, as for all calls since 5.1.
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
@@ -176,13 +181,37 @@ def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolv
 
     With RESOLVE_IN_ROOT the directory is the root for this one call: an absolute
     symbolic link or a ".." leads to it and never out of it, as after chroot(2).
+
+    A path with ".." fails (EAGAIN) if any process of the machine renames something at that moment: it is tried again.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     name = os.fsencode(path)
-    return _check(
-        _libc.syscall(ctypes.c_long(_SYS_OPENAT2), directory, name, ctypes.byref(how), ctypes.sizeof(how)),
-        os.fsdecode(name),
-    )
+    arguments = (ctypes.c_long(_SYS_OPENAT2), directory, name, ctypes.byref(how), ctypes.sizeof(how))
+    for _ in range(_RESOLVE_ATTEMPTS):
+        result = _libc.syscall(*arguments)
+        if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(result, os.fsdecode(name))
+
+
+def open_inside(root: int, path: str, flags: int) -> int:
+    """Open what is at a path of any length, with root as the root of everything.
+
+    Links are followed in its first 4095 bytes (PATH_MAX); behind them a link is an error (ELOOP). Raises OSError.
+    """
+    name = os.fsencode(path)
+    resolve, fd = RESOLVE_IN_ROOT, os.dup(root)
+    try:
+        while len(name) >= PATH_MAX:
+            cut = name.rfind(b"/", 1, PATH_MAX)
+            if cut < 0:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+            above, fd = fd, openat2(fd, name[:cut], os.O_PATH | os.O_DIRECTORY, resolve=resolve)
+            os.close(above)
+            name, resolve = name[cut + 1 :], RESOLVE_NO_SYMLINKS
+        return openat2(fd, name or b".", flags, resolve=resolve)
+    finally:
+        os.close(fd)
 
 
 def read_regular(directory: int, path: str, limit: int) -> bytes:

@@ -40,7 +40,7 @@ _EXIT_ARGUMENT = "--exit-command-arg="
 _SILENCE = 0.5  # seconds without a report after which the runtime is looked for
 
 # What conmon and the runtime leave in a bundle.
-_BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "conmon.pid", "container.pid")
+_BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "oom-reported", "conmon.pid", "container.pid")
 
 
 class Conmon:
@@ -51,6 +51,7 @@ class Conmon:
              container.pid    the pid of the container's first process
              attach           socket: who connects sees and feeds the container's streams
              ctl, winsz       named pipes: the terminal's size
+             oom              the container has reached its memory limit; oom-reported once an event has said so
     <exit_directory>/<id>     the exit status in decimal, written when the container has ended
     """
 
@@ -334,8 +335,20 @@ class Monitor:
         return status
 
     def out_of_memory(self) -> bool:
-        """Whether the kernel killed a process of the container for its memory limit (conmon then leaves a file)."""
+        """Whether the container has reached its memory limit in this run (conmon then leaves a file)."""
+        return (self.bundle / "oom").exists() or (self.bundle / "oom-reported").exists()
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether it has reached its memory limit since mark_out_of_memory()."""
         return (self.bundle / "oom").exists()
+
+    def mark_out_of_memory(self) -> bool:
+        """Mark that as reported; False if another process did. conmon then leaves a file for the next time."""
+        try:
+            os.rename(self.bundle / "oom", self.bundle / "oom-reported")
+        except FileNotFoundError:
+            return False
+        return True
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the container's end, and return exit_status().

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import posixpath
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pylab_container.host.descent import Descent, Entry, opened
 from pylab_container.store.whiteouts import is_opaque, is_whiteout
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
@@ -16,68 +16,113 @@ MODIFIED, ADDED, DELETED = 0, 1, 2
 
 
 def overlay_changes(upper: Path, lowers: Sequence[Path]) -> dict[str, int]:
-    """Absolute paths and kinds of what an upper directory changes; lowers from the uppermost down."""
-    found: dict[str, int] = {}
-    waiting = [("", list(lowers))]  # a stack of our own: trees may be deeper than Python's
+    """Absolute paths and kinds of what an upper directory changes; lowers from the uppermost down. Raises OSError."""
+    with contextlib.ExitStack() as stack:
+        places = [_descent(stack, path) for path in (upper, *lowers)]
+        return dict(_changes(places[0], places[1:]))
+
+
+def _descent(stack: contextlib.ExitStack, path: Path) -> Descent:
+    top = opened(path)
+    try:
+        # An image may have 128 layers: each keeps few directories open.
+        return stack.enter_context(Descent(top, open_levels=1))
+    finally:
+        os.close(top)
+
+
+def _changes(upper: Descent, lowers: Sequence[Descent]) -> Iterator[tuple[str, int]]:
+    """Walk the upper directory. A lower one moves along where it has the same directory, and that is not hidden."""
+    inside = "/"
+    waiting = [(upper.names(), lowers, len(inside))]
     while waiting:
-        directory, below = waiting.pop()
-        for entry in os.scandir(upper / directory):
-            path = posixpath.join(directory, entry.name)
-            merged = _merged(below, path)
-            _compare(entry, path, below, merged, found)
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append((path, [] if is_opaque(entry.path) else merged))
-    return found
+        names, below, length = waiting[-1]
+        inside = inside[:length]
+        if not names:
+            waiting.pop()
+            if waiting:
+                for place in (upper, *below):
+                    place.leave()
+            continue
+        try:
+            entry = upper.entry(names.pop())
+        except FileNotFoundError:  # the container has just removed it
+            continue
+        with entry:
+            merged = _merged(below, entry.name)
+            yield from _compare(entry, inside, below, merged)
+            if entry.is_directory and upper.try_to_enter(entry):
+                inside += entry.name + "/"
+                entered = [] if is_opaque(entry) else merged
+                for place in entered:
+                    _enter(place, entry.name)
+                waiting.append((upper.names(), entered, len(inside)))
+
+
+def _enter(place: Descent, name: str) -> None:
+    with place.entry(name) as entry:
+        place.enter(entry)
 
 
 def _compare(
-    entry: os.DirEntry[str], path: str, lowers: Sequence[Path], merged: Sequence[Path], found: dict[str, int]
-) -> None:
+    entry: Entry, inside: str, lowers: Sequence[Descent], merged: Sequence[Descent]
+) -> Iterator[tuple[str, int]]:
     """Compare an entry of the upper directory with what the lower ones have at its path."""
-    status, below = entry.stat(follow_symlinks=False), _below(lowers, path)
-    if is_whiteout(entry.path, status):
+    path, below = inside + entry.name, _below(lowers, entry.name)
+    if is_whiteout(entry):
         if below is not None:
-            found[f"/{path}"] = DELETED
+            yield path, DELETED
         return
     if below is None:
-        found[f"/{path}"] = ADDED
-    elif differs(status, below):
-        found[f"/{path}"] = MODIFIED
-    is_directory = stat.S_ISDIR(status.st_mode)
-    if merged and (not is_directory or is_opaque(entry.path)):
-        hidden = _names(merged, path) - (set(os.listdir(entry.path)) if is_directory else set())
-        found.update({f"/{path}/{name}": DELETED for name in hidden})
+        yield path, ADDED
+    elif differs(entry.status, below):
+        yield path, MODIFIED
+    if merged and (not entry.is_directory or is_opaque(entry)):
+        for name in _names(merged, entry.name) - _listed(entry):
+            yield f"{path}/{name}", DELETED
 
 
-def _below(lowers: Sequence[Path], path: str) -> os.stat_result | None:
-    """What the image has at a path, None where it has nothing. All lowers have the directory that it is in."""
+def _listed(entry: Entry) -> set[str]:
+    if not entry.is_directory:
+        return set()
+    with Descent(entry.fd) as place:
+        return set(place.names())
+
+
+def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
+    """What the image has at a name, None where it has nothing. All lowers are in the directory of that name."""
     for lower in lowers:
-        with contextlib.suppress(FileNotFoundError):
-            status = os.lstat(lower / path)
-            return None if is_whiteout(str(lower / path), status) else status
+        with contextlib.suppress(FileNotFoundError), lower.entry(name) as entry:
+            return None if is_whiteout(entry) else entry.status
     return None
 
 
-def _merged(lowers: Sequence[Path], path: str) -> list[Path]:
-    """The lowers whose directories at path are seen as one: down to the first that hides those under it.
+def _merged(lowers: Sequence[Descent], name: str) -> list[Descent]:
+    """The lowers whose directories of a name are seen as one: down to the first that hides those under it.
 
     No link is followed, so that what is looked at never leaves the layers.
     """
     found = []
     for lower in lowers:
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISDIR(os.lstat(lower / path).st_mode):
+        with contextlib.suppress(FileNotFoundError), lower.entry(name) as entry:
+            if not entry.is_directory:
                 break
             found.append(lower)
-            if is_opaque(str(lower / path)):
+            if is_opaque(entry):
                 break
     return found
 
 
-def _names(merged: Sequence[Path], directory: str) -> set[str]:
+def _names(merged: Sequence[Descent], directory: str) -> set[str]:
     """What the image has in a directory that these lowers make up."""
-    names = {name for lower in merged for name in os.listdir(lower / directory)}
-    return {name for name in names if _below(merged, posixpath.join(directory, name)) is not None}
+    for lower in merged:
+        _enter(lower, directory)
+    try:
+        names = {name for lower in merged for name in lower.names()}
+        return {name for name in names if _below(merged, name) is not None}
+    finally:
+        for lower in merged:
+            lower.leave()
 
 
 def differs(one: os.stat_result, other: os.stat_result) -> bool:

@@ -77,6 +77,13 @@ class Driver(Protocol):
         Mounting what is mounted changes nothing. Raises NotRoot, RuntimeFailed.
         """
 
+    def open_view(self, cache_id: CacheId) -> int:
+        """A descriptor of the layer with all below it, to read from; the caller closes it.
+
+        It is a reference to the file system: later calls of unmount() and mount() change nothing for it. Where the
+        layer is mounted it leads into that mount, else nothing can be written through it.
+        """
+
     def unmount(self, cache_id: CacheId) -> None:
         """Take that view away. Unmounting what is not mounted changes nothing."""
 

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from pylab_container.errors import Conflict, CorruptStore
+from pylab_container.errors import Conflict, CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, LayerRegistered, LayerRemoved, Progress, StoreDamaged, ignore
 from pylab_container.formats.ids import CacheId, ContainerId, Digest, EntryName, MountId
 from pylab_container.formats.image import chain_id
@@ -46,6 +46,9 @@ from pylab_container.store.reading import REMEDY, corrupt, find_id, peek, read_i
 
 if TYPE_CHECKING:  # what reads and writes tars is imported where a layer is made: a container needs none of it to run
     from pylab_container.store import layertar, tarsplit, treetar
+
+MOST_LAYERS = 125
+"""As in moby (layer/layer_store.go): with a container's two layers on top, the 128 of overlay2 are enough."""
 
 
 class Layer(Struct, frozen=True):
@@ -365,6 +368,8 @@ class LayerStore:
         """One transaction: a write-set is filled, then renamed into place under the lock."""
         from pylab_container.store import tarsplit
 
+        if parent and len(self.chain(parent)) >= MOST_LAYERS:
+            raise InvalidInput("max depth exceeded", hint=f"an image has {MOST_LAYERS} layers at most: join some")
         cache_id = CacheId(secrets.token_hex(32))
         with self._write_set(cache_id) as staging:
             with open(staging / "tar-split.json.gz", "wb") as sink:

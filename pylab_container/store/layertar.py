@@ -33,11 +33,15 @@ from pylab_container.errors import InvalidArchive, RuntimeFailed
 from pylab_container.formats import sparse, tar
 from pylab_container.formats.ids import EntryName
 from pylab_container.host import linux
+from pylab_container.host.descent import opened
 from pylab_container.host.removal import remove_below
 from pylab_container.store.tarsplit import TarSplitWriter
 from pylab_container.store.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_bookkeeping
 
 _CHUNK = 1 << 20
+_HOLE = 1 << 16
+_ZEROS = bytes(_HOLE)
+"""So many zeros in a file's content become a hole, and take no space on the disk."""
 
 
 class MemberSource(Protocol):
@@ -48,7 +52,8 @@ class MemberSource(Protocol):
     trailer()  after the last member: the tar's remaining bytes in pieces
     """
 
-    raw: bytes
+    @property
+    def raw(self) -> bytes: ...
 
     def __iter__(self) -> Iterator[tar.Header]: ...
 
@@ -148,8 +153,11 @@ class TarReader:
         """The next member's header with its extensions applied; None at the end of the archive."""
         self.raw = self._last_padding()
         records: dict[str, str] = {}
+        long_names: dict[str, str] = {}
+        is_first = True
         while True:
-            block = self._take(tar.BLOCK, may_end=not records)
+            block = self._take(tar.BLOCK, may_end=is_first)
+            is_first = False
             self.raw += block
             if not block.strip(b"\0"):
                 self._check_end()
@@ -159,14 +167,19 @@ class TarReader:
                 if header.kind == tar.GNU_SPARSE:
                     self._old_gnu_map(header, block)
                 tar.apply_pax(header, records)
+                tar.apply_pax(header, long_names)
                 self._sparse(header, records)
                 return header
             content = self._extension(header)
+            # As Go's reader: of two pax members the second one counts, and GNU's long names count most. A member of
+            # global records is a comment to Docker, which goes on behind it as if nothing had come before.
             if header.kind == tar.PAX:
-                records.update(tar.parse_pax(content))
-            elif header.kind != tar.PAX_GLOBAL:  # global records are comments; Docker's reader skips them too
+                records = tar.parse_pax(content)
+            elif header.kind == tar.PAX_GLOBAL:
+                records, long_names = {}, {}
+            else:
                 keyword = "path" if header.kind == tar.GNU_LONG_NAME else "linkpath"
-                records[keyword] = os.fsdecode(content.partition(b"\0")[0])
+                long_names[keyword] = os.fsdecode(content.partition(b"\0")[0])
 
     def _old_gnu_map(self, header: tar.Header, block: bytes) -> None:
         """Read the pieces of a sparse file that its header and the blocks after it list."""
@@ -254,7 +267,8 @@ class Extractor:
     """Writes members into a directory as chroot(2) would, with whiteouts in overlay's spelling.
 
     Use as a context manager. Owners, modes with set-id bits, xattrs, devices and times
-    are kept. The directory must belong to this process alone while it works.
+    are kept. The directory is a path, or a descriptor, which stays the caller's. Other processes
+    may change what is in it concurrently: every step acts on one name in an open directory, and follows no link there.
 
     The attributes trusted.overlay.* and user.overlay.* are dropped: a layer must not forge what
     overlayfs notes for itself, such as a redirect to another directory. containerd drops the first
@@ -265,10 +279,10 @@ class Extractor:
     keep_directories  refuse to put a directory in the place of something else, or the other way
     """
 
-    def __init__(self, directory: Path, *, whiteouts: bool = True, keep_directories: bool = False) -> None:
+    def __init__(self, directory: Path | int, *, whiteouts: bool = True, keep_directories: bool = False) -> None:
         self._whiteouts = whiteouts
         self._keep_directories = keep_directories
-        self._root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._root = os.dup(directory) if isinstance(directory, int) else opened(directory)
         # Open parents by name: a layer's members come directory by directory.
         self._parents: OrderedDict[str, int] = OrderedDict()
         self._directories: list[tuple[str, int]] = []
@@ -276,6 +290,7 @@ class Extractor:
         self._writer: int | None = None
         self._header = tar.Header("")
         self._pieces: list[sparse.Piece] = []
+        self._has_holes = False
 
     def __enter__(self) -> Extractor:
         return self
@@ -293,7 +308,7 @@ class Extractor:
 
         Raises InvalidArchive for a name that leads out of the layer or cannot exist in it.
         """
-        self._place, self._header = None, header
+        self._place, self._header, self._has_holes = None, header, False
         self._pieces = list(reversed(header.pieces or ()))
         path = inside(header.name)
         is_whiteout = self._whiteouts and posixpath.basename(path).startswith(WHITEOUT)
@@ -316,10 +331,21 @@ class Extractor:
             return
         view = memoryview(chunk)
         try:
-            while view:
-                view = view[self._write_piece(view) if self._pieces else os.write(self._writer, view) :]
+            while view and self._pieces:
+                view = view[self._write_piece(view) :]
+            for start in range(0, len(view), _HOLE):
+                self._write_or_skip(self._writer, bytes(view[start : start + _HOLE]))
         except (OSError, OverflowError) as error:
             raise _refused(self._header.name, error) from error
+
+    def _write_or_skip(self, writer: int, block: bytes) -> None:
+        if block == _ZEROS:
+            os.lseek(writer, len(block), os.SEEK_CUR)
+            self._has_holes = True
+            return
+        view = memoryview(block)
+        while view:
+            view = view[os.write(writer, view) :]
 
     def _write_piece(self, view: memoryview) -> int:
         assert self._writer is not None
@@ -336,8 +362,8 @@ class Extractor:
         parent, name = self._place
         try:
             if self._writer is not None:
-                if header.pieces is not None:
-                    os.ftruncate(self._writer, header.real_size)  # a hole at the end
+                if header.pieces is not None or self._has_holes:
+                    os.ftruncate(self._writer, header.file_size)  # a hole at the end
                 _finish_file(self._writer, header)
                 os.close(self._writer)
                 self._writer = None
@@ -360,6 +386,7 @@ class Extractor:
             self._hide(posixpath.dirname(path), base, header)
             return None
         parent, name = self._locate(path)
+        before = os.fstat(parent)
         try:
             writer = self._make(header, parent, name)
         except FileExistsError:
@@ -368,7 +395,9 @@ class Extractor:
                 writer = self._make(header, parent, name)
             else:
                 writer = None
-        if header.kind == tar.DIRECTORY:
+        if _is_deep(posixpath.dirname(path)):  # finish() does not come there
+            os.utime(f"/proc/self/fd/{parent}", ns=(before.st_atime_ns, before.st_mtime_ns))
+        if header.kind == tar.DIRECTORY and not _is_deep(path):
             self._directories.append((path, header.mtime))
         self._place = (parent, name)
         return writer
@@ -459,6 +488,8 @@ class Extractor:
         except FileNotFoundError:
             if not create:
                 raise
+            if _is_deep(path):  # one name of a megabyte would make half a million directories
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path) from None
             fd = self._make_parents(path)
         self._parents[path] = fd
         if len(self._parents) > 200:
@@ -466,7 +497,11 @@ class Extractor:
         return fd
 
     def _open(self, path: str) -> int:
-        return linux.openat2(self._root, path, os.O_PATH | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
+        flags = os.O_PATH | os.O_DIRECTORY
+        above, _, name = path.rpartition("/")
+        if _is_deep(path) and (known := self._parents.get(above)) is not None:
+            return linux.openat2(known, name, flags, resolve=linux.RESOLVE_NO_SYMLINKS)
+        return linux.open_inside(self._root, path, flags)
 
     def _make_parents(self, path: str) -> int:
         """Make the directories of path that are missing. A loop: a hostile path is deeper than Python's stack."""
@@ -478,8 +513,8 @@ class Extractor:
                 below = self._open(above)
             except FileNotFoundError:
                 os.mkdir(name, 0o755, dir_fd=fd)
-                os.chmod(name, 0o755, dir_fd=fd)
                 below = self._open(above)
+                os.chmod(f"/proc/self/fd/{below}", 0o755)  # whatever the umask
             finally:
                 os.close(fd)
             fd = below
@@ -489,6 +524,11 @@ class Extractor:
         for fd in self._parents.values():
             os.close(fd)
         self._parents.clear()
+
+
+def _is_deep(path: str) -> bool:
+    """Whether no system call takes a path: what it names can only be reached directory by directory."""
+    return len(path) >= linux.PATH_MAX or (not path.isascii() and len(os.fsencode(path)) >= linux.PATH_MAX)
 
 
 def inside(name: str) -> str:
@@ -520,7 +560,7 @@ def _finish_other(parent: int, name: str, header: tar.Header) -> None:
     for attribute, value in header.xattrs.items():
         _set_xattr(f"/proc/self/fd/{parent}/{name}", attribute, value)
     if header.kind != tar.SYMLINK:  # a symbolic link's mode means nothing on Linux
-        os.chmod(name, header.mode, dir_fd=parent)
+        _set_mode(parent, name, header.mode)
     os.utime(name, ns=(header.mtime, header.mtime), dir_fd=parent, follow_symlinks=False)
 
 
@@ -530,8 +570,20 @@ def _finish_link(parent: int, name: str, header: tar.Header) -> None:
     if (status.st_uid, status.st_gid) != (header.uid, header.gid):  # else file capabilities would go
         os.chown(name, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) != header.mode:
-        os.chmod(name, header.mode, dir_fd=parent)
+        _set_mode(parent, name, header.mode)
     os.utime(name, ns=(header.mtime, header.mtime), dir_fd=parent, follow_symlinks=False)
+
+
+def _set_mode(parent: int, name: str, mode: int) -> None:
+    """chmod(2) that follows no link: a container that runs may have put one there a moment ago."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # a link's own mode means nothing
+            raise
+    finally:
+        os.close(fd)
 
 
 def _set_xattr(path: int | str, attribute: str, value: bytes) -> None:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from pylab_container.formats import tar
 from pylab_container.formats.ids import EntryName
 from pylab_container.host import programs
+from pylab_container.host.descent import Descent, Entry, opened
 from pylab_container.host.removal import remove_below
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED, differs
 from pylab_container.store.layertar import Extractor, inside
@@ -43,18 +44,25 @@ class TreeExtractor(Extractor):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self._top = os.readlink(f"/proc/self/fd/{self._root}")
-        self._brought = {self._top}
+        self._brought = {_identity(self._root)}
 
     def create(self, header: tar.Header) -> int | None:
         writer = super().create(header)
         if path := inside(header.name):
-            parent, name = self._locate(path)
-            place = posixpath.join(_place(parent), name)
-            while place not in self._brought:
-                self._brought.add(place)
-                place = posixpath.dirname(place)
+            self._note(*self._locate(path))
         return writer
+
+    def _note(self, parent: int, name: str) -> None:
+        """Remember a name as this layer's, and the directories above it, however they were reached."""
+        with contextlib.suppress(FileNotFoundError):  # a whiteout leaves nothing
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            self._brought.add((status.st_dev, status.st_ino))
+        above = os.dup(parent)
+        while (identity := _identity(above)) not in self._brought:
+            self._brought.add(identity)
+            below, above = above, os.open("..", os.O_PATH | os.O_CLOEXEC, dir_fd=above)
+            os.close(below)
+        os.close(above)
 
     def _hide_all(self, directory: str) -> None:
         for name in os.listdir(f"/proc/self/fd/{self._parent(directory)}"):
@@ -66,29 +74,36 @@ class TreeExtractor(Extractor):
 
     def _delete(self, directory: str, name: str) -> None:
         parent = self._parent(directory)
-        if posixpath.join(_place(parent), name) in self._brought:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) in self._brought:
             return
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        if stat.S_ISDIR(status.st_mode):
             remove_below(parent, EntryName(name))
             self._forget_parents()
         else:
             os.unlink(name, dir_fd=parent)
 
 
-def _place(fd: int) -> str:
-    """Where a directory is, however it was reached: members may go through links."""
-    return os.readlink(f"/proc/self/fd/{fd}")
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 # ---- from two trees to their difference ----------------------------------------------
 
 
 class _Pair(Struct, frozen=True):
-    """One name in either tree, relative to both; None where a tree has nothing there."""
+    """One name in either tree; None where a tree has nothing there. parent: the directory of the new tree."""
 
-    name: bytes
-    new: os.stat_result | None
-    old: os.stat_result | None
+    path: str
+    new: Entry | None
+    old: Entry | None
+    parent: int
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the new tree has a directory there."""
+        return self.new is not None and self.new.is_directory
 
 
 class ChangeReader(TreeReader):
@@ -100,79 +115,103 @@ class ChangeReader(TreeReader):
 
     def __init__(self, new: Path, old: Path) -> None:
         super().__init__(new, whiteouts=False)
-        self._old = os.fsencode(old)
+        self._old = old
 
-    def _members(self) -> Iterator[tuple[tar.Header, bytes]]:
-        relinked = {_inode(pair.new) for pair in self._changed() if pair.new and _has_many_names(pair.new)}
-        above: list[_Pair] = []
-        for pair in self._pairs():
-            while above and not pair.name.startswith(above[-1].name + b"/"):
+    def _below(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
+        relinked = {
+            _inode(pair.new) for pair in self._pairs(top) if pair.new and _has_many_names(pair.new) and _changed(pair)
+        }
+        above: list[tuple[str, tar.Header]] = []
+        for pair in self._pairs(top):
+            while above and not pair.path.startswith(above[-1][0] + "/"):
                 above.pop()
-            if self._is_changed(pair) or (pair.new and _inode(pair.new) in relinked):
-                for one in [*above, pair]:
-                    if (header := self._change(one)) is not None:
-                        yield header, self._new_path(one.name)
+            if _changed(pair) or (pair.new and _inode(pair.new) in relinked):
+                for _, header in above:
+                    yield header, None
                 above.clear()
-            elif pair.new and stat.S_ISDIR(pair.new.st_mode):
-                above.append(pair)
+                if (changed := self._change(pair)) is not None:
+                    yield changed, pair.new
+            elif pair.new and pair.is_directory and (unchanged := self._header(pair.path, pair.new)):
+                above.append((pair.path, unchanged))
 
     def changes(self) -> dict[str, int]:
         """Absolute paths and kinds of the changes, without the directories that only contain some."""
-        return {f"/{os.fsdecode(pair.name)}": _kind(pair) for pair in self._changed()}
-
-    def _changed(self) -> Iterator[_Pair]:
-        return (pair for pair in self._pairs() if self._is_changed(pair))
+        top = self._opened()
+        try:
+            return {f"/{pair.path}": _kind(pair) for pair in self._pairs(top) if _changed(pair)}
+        finally:
+            os.close(top)
 
     def _change(self, pair: _Pair) -> tar.Header | None:
         if pair.new is not None:
-            return self._header(os.fsdecode(pair.name), self._new_path(pair.name), pair.new)
-        directory, base = os.path.split(os.fsdecode(pair.name))
-        seconds = os.stat(self._new_path(os.fsencode(directory))).st_mtime_ns // 10**9
+            return self._header(pair.path, pair.new)
+        directory, base = posixpath.split(pair.path)
+        seconds = os.fstat(pair.parent).st_mtime_ns // 10**9
         return tar.Header(posixpath.join(directory, WHITEOUT + base), mode=0o600, mtime=seconds * 10**9)
 
-    def _is_changed(self, pair: _Pair) -> bool:
-        if pair.new is None or pair.old is None:
-            return True
-        if _inode(pair.new) == _inode(pair.old):
-            return False
-        new, old = self._new_path(pair.name), os.path.join(self._old, pair.name)
-        return differs(pair.new, pair.old) or xattrs(new) != xattrs(old)
-
-    def _pairs(self) -> Iterator[_Pair]:
+    def _pairs(self, top: int) -> Iterator[_Pair]:
         """Every name in either tree, but nothing below what was deleted."""
-        waiting = self._names(b"", in_old=True)
-        while waiting:
-            name, in_old = waiting.pop()
-            old = _status(os.path.join(self._old, name)) if in_old else None
-            pair = _Pair(name, _status(self._new_path(name)), old)
+        below = opened(self._old)
+        try:
+            with Descent(top) as new, Descent(below) as old:
+                yield from _paired(new, old)
+        finally:
+            os.close(below)
+
+
+def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
+    """Walk the new tree. The old one moves along as long as it has the same directory."""
+    inside = ""
+    waiting = [(_names(new, old), True, 0)]
+    while waiting:
+        names, in_old, length = waiting[-1]
+        inside = inside[:length]
+        if not names:
+            waiting.pop()
+            if waiting:
+                new.leave()
+                if in_old:
+                    old.leave()
+            continue
+        name = names.pop()
+        with contextlib.ExitStack() as stack:
+            pair = _Pair(inside + name, _entry(stack, new, name), _entry(stack, old, name) if in_old else None, new.fd)
             yield pair
-            if pair.new and stat.S_ISDIR(pair.new.st_mode):
+            if pair.new and pair.is_directory and new.try_to_enter(pair.new):
                 # A link to a directory in the old tree has nothing below: it may lead anywhere.
-                waiting += self._names(name, in_old=old is not None and stat.S_ISDIR(old.st_mode))
-
-    def _names(self, directory: bytes, *, in_old: bool) -> list[tuple[bytes, bool]]:
-        names = set(os.listdir(self._new_path(directory)))
-        if in_old:
-            names.update(os.listdir(os.path.join(self._old, directory)))
-        return [(os.path.join(directory, name), in_old) for name in sorted(names, reverse=True)]
-
-    def _new_path(self, name: bytes) -> bytes:
-        return os.path.join(self._directory, name)
+                if in_both := pair.old is not None and pair.old.is_directory:
+                    old.enter(pair.old)
+                inside = pair.path + "/"
+                waiting.append((_names(new, old if in_both else None), in_both, len(inside)))
 
 
-def _status(path: bytes) -> os.stat_result | None:
+def _entry(stack: contextlib.ExitStack, place: Descent, name: str) -> Entry | None:
     try:
-        return os.lstat(path)
+        return stack.enter_context(place.entry(name))
     except FileNotFoundError:
         return None
 
 
-def _inode(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _names(new: Descent, old: Descent | None) -> list[str]:
+    """The names in either directory, the last one first."""
+    return sorted({*new.names(), *(old.names() if old else ())}, key=os.fsencode, reverse=True)
 
 
-def _has_many_names(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+def _changed(pair: _Pair) -> bool:
+    if pair.new is None or pair.old is None:
+        return True
+    if _inode(pair.new) == _inode(pair.old):
+        return False
+    new, old = (xattrs(entry.path, follow_links=True) for entry in (pair.new, pair.old))
+    return differs(pair.new.status, pair.old.status) or new != old
+
+
+def _inode(entry: Entry) -> tuple[int, int]:
+    return entry.status.st_dev, entry.status.st_ino
+
+
+def _has_many_names(entry: Entry) -> bool:
+    return stat.S_ISREG(entry.status.st_mode) and entry.status.st_nlink > 1
 
 
 def _kind(pair: _Pair) -> int:

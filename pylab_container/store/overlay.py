@@ -24,6 +24,7 @@ from pathlib import Path
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.formats.ids import CacheId, EntryName
+from pylab_container.host.descent import opened
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
 from pylab_container.store import overlayfs
@@ -111,6 +112,13 @@ class Overlay:
         self._emit(OverlayMounted(cache_id, str(merged), options))
         return merged
 
+    def open_view(self, cache_id: CacheId) -> int:
+        if self._is_tree(cache_id):
+            return opened(self.diff_path(cache_id))
+        if self.is_mounted(cache_id):
+            return opened(self.merged_path(cache_id))
+        return overlayfs.open_view(self.root, self._joined(cache_id))
+
     def unmount(self, cache_id: CacheId) -> None:
         merged = self.merged_path(cache_id)
         if overlayfs.unmount(merged):
@@ -154,7 +162,11 @@ class Overlay:
         """The layer joined with what is below, to read from, whether a container has it mounted or not."""
         if self._is_tree(cache_id):
             return contextlib.nullcontext(self.diff_path(cache_id))
-        return overlayfs.view(self.root, [self.diff_path(cache_id), self.diff_path(self._lower(cache_id))])
+        return overlayfs.view(self.root, self._joined(cache_id))
+
+    def _joined(self, cache_id: CacheId) -> list[str]:
+        own, lower = self.diff_path(cache_id), self.diff_path(self._lower(cache_id))
+        return [str(path.relative_to(self.root)) for path in (own, lower)]
 
 
 def _make_directory(path: Path, mode: int) -> Path:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.formats.ids import CacheId, ShortName
+from pylab_container.host.descent import opened
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
 from pylab_container.store import overlayfs
@@ -155,6 +156,16 @@ class Overlay2:
         )
         self._emit(OverlayMounted(cache_id, str(merged), options))
         return merged
+
+    def open_view(self, cache_id: CacheId) -> int:
+        """A descriptor of the layer joined with all below it; see store/driver.py."""
+        if self.is_mounted(cache_id):
+            return opened(self.merged_path(cache_id))
+        own = self.diff_path(cache_id)
+        if not (lowers := self.lowers(cache_id)):
+            return opened(own)
+        self._lower_paths(cache_id)  # as in mount()
+        return overlayfs.open_view(self.root, [f"{cache_id}/diff", *lowers])
 
     def unmount(self, cache_id: CacheId) -> None:
         """Take the merged view away. Unmounting what is not mounted changes nothing."""

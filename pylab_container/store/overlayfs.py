@@ -70,25 +70,31 @@ def unmount(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def view(base: Path, lowers: Sequence[Path]) -> Iterator[Path]:
-    """Two or more directories joined to read from, the uppermost first; nobody else sees the mount.
-
-    It is taken out of the tree as soon as it is open, so that it dies with this process.
-    """
-    with _point(base) as point:
-        fd = _open_view(point, lowers)
+def view(base: Path, lowers: Sequence[str]) -> Iterator[Path]:
+    """Two or more directories joined to read from while the block runs; lowers as for open_view()."""
+    fd = open_view(base, lowers)
     try:
         yield Path(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
 
 
-def _open_view(point: str, lowers: Sequence[Path]) -> int:
-    _mount(point, f"{_switched_off()}lowerdir={':'.join(map(str, lowers))}", linux.MS_RDONLY)
-    try:
-        return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    finally:
-        linux.umount(point, linux.MNT_DETACH)
+def open_view(base: Path, lowers: Sequence[str]) -> int:
+    """A descriptor of two or more directories joined to read from; no other process sees the mount.
+
+    lowers  paths relative to base, the uppermost first
+
+    The mount is taken out of the tree as soon as it is open: the kernel keeps it until the descriptor is closed, also
+    if this process is killed. Nothing can be written through it, so that the uppermost directory may be the upper
+    directory of another mount. Raises NotRoot, RuntimeFailed.
+    """
+    options = f"{_switched_off()}lowerdir={':'.join(lowers)}"
+    with _point(base) as point:
+        _in_directory(base, lambda: _mount(point, options, linux.MS_RDONLY))
+        try:
+            return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            linux.umount(point, linux.MNT_DETACH)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ class TarSplitWriter:
         self._gzip = igzip.IGzipFile(filename="", mode="wb", fileobj=sink, compresslevel=1, mtime=0)
         self._lines: list[str] = []
         self._position = 0
-        self._seen: set[str] = set()
+        self._seen: set[str | bytes] = set()
 
     def segment(self, data: bytes) -> None:
         """Bytes of the tar that are no file's content."""
@@ -65,7 +66,7 @@ class TarSplitWriter:
         Raises InvalidArchive for a name that came before: from one file on disk, two
         contents cannot be rebuilt. (dockerd refuses such layers too.)
         """
-        path = os.path.normpath("/" + name)
+        path = _short(os.path.normpath("/" + name))
         if path in self._seen:
             raise InvalidArchive(
                 f'the archive has the member "{name}" twice', hint="make it again without appending to an old archive"
@@ -97,6 +98,11 @@ class TarSplitWriter:
     def _flush(self) -> None:
         self._gzip.write("".join(self._lines).encode())
         self._lines.clear()
+
+
+def _short(path: str) -> str | bytes:
+    """A path, or its digest where many of its length would fill the memory."""
+    return path if len(path) < linux.PATH_MAX else hashlib.sha256(os.fsencode(path)).digest()
 
 
 def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
@@ -153,7 +159,7 @@ def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
     try:
         # The layer's links lead inside the layer, as they did when it was extracted, never into the host.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = linux.openat2(root, os.path.normpath("/" + name), flags, resolve=linux.RESOLVE_IN_ROOT)
+        fd = linux.open_inside(root, os.path.normpath("/" + name), flags)
         with open(fd, "rb", buffering=0) as file:
             while left and (chunk := file.read(min(left, _CHUNK))):
                 checksum = crc64.go_iso(chunk, checksum)

@@ -18,6 +18,7 @@ from pathlib import Path
 from pylab_container.errors import InvalidInput
 from pylab_container.formats.events import Emit, ignore
 from pylab_container.formats.ids import CacheId
+from pylab_container.host.descent import opened
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
@@ -65,6 +66,9 @@ class Vfs:
         if ids:
             raise InvalidInput(f"the storage driver {self.name} cannot map owners", hint="use overlay2")
         return self.diff_path(cache_id)
+
+    def open_view(self, cache_id: CacheId) -> int:
+        return opened(self.diff_path(cache_id))
 
     def unmount(self, cache_id: CacheId) -> None:
         pass

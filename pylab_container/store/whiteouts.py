@@ -19,6 +19,8 @@ from __future__ import annotations
 import os
 import stat
 
+from pylab_container.host.descent import Entry
+
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 OPAQUE_XATTR = "trusted.overlay.opaque"
@@ -26,18 +28,19 @@ OPAQUE_XATTR = "trusted.overlay.opaque"
 _NAMESPACES = ("trusted.overlay.", "user.overlay.")
 
 
-def is_whiteout(path: bytes | str, status: os.stat_result) -> bool:
-    """Whether what lies at a path of an overlay directory hides a name; status is its lstat(2)."""
+def is_whiteout(entry: Entry) -> bool:
+    """Whether an entry of an overlay directory hides a name."""
+    status = entry.status
     if stat.S_ISCHR(status.st_mode):
         return status.st_rdev == 0
     if not stat.S_ISREG(status.st_mode) or status.st_size:
         return False
-    return _mark(path, "whiteout") is not None and _mark(os.path.dirname(path), "opaque") == b"x"
+    return _mark(entry.fd, "whiteout") is not None and _mark(entry.directory, "opaque") == b"x"
 
 
-def is_opaque(path: bytes | str) -> bool:
+def is_opaque(entry: Entry) -> bool:
     """Whether a directory of an overlay directory hides all of the one below."""
-    return _mark(path, "opaque") == b"y"
+    return _mark(entry.fd, "opaque") == b"y"
 
 
 def is_bookkeeping(attribute: str) -> bool:
@@ -45,18 +48,19 @@ def is_bookkeeping(attribute: str) -> bool:
     return attribute.startswith(_NAMESPACES)
 
 
-def _mark(path: bytes | str, name: str) -> bytes | None:
-    """What overlayfs noted at a path under a name, None for nothing.
+def _mark(fd: int, name: str) -> bytes | None:
+    """What overlayfs noted at a file under a name, None for nothing.
 
     In a mount of root's, user.overlay.… is an attribute like any other, which every process in a
     container may set. There overlayfs has marked all that lies on something in trusted.overlay.…,
     and that alone counts: nobody hides in a commit what the container still shows.
     """
+    path = f"/proc/self/fd/{fd}"  # fgetxattr(2) refuses a descriptor that was opened with O_PATH
     try:
-        attributes = os.listxattr(path, follow_symlinks=False)
+        attributes = os.listxattr(path)
         for namespace in _NAMESPACES:
             if any(attribute.startswith(namespace) for attribute in attributes):
-                return os.getxattr(path, namespace + name, follow_symlinks=False)
+                return os.getxattr(path, namespace + name)
     except OSError:  # ENODATA: no such note; ENOTSUP: a file system without attributes
         pass
     return None

@@ -73,6 +73,20 @@ def test_a_cache_outlives_the_build_and_is_no_part_of_the_image(engine: Engine, 
     assert files(engine, context(text.format("two"))) == ["/seen"]
 
 
+def test_caches_of_one_id_with_another_owner_or_mode_are_apart(engine: Engine, context: Context) -> None:
+    lines = [
+        f"RUN --mount=type=cache,id=one,target=/c{options} echo {number} >> /c/log; cat /c/log >> /seen; "
+        "stat -c %u:%g:%a /c >> /seen\n"
+        for number, options in enumerate(
+            ["", ",uid=1000", ",gid=1000", ",mode=0700", ",uid=0,gid=0,mode=755", ",uid=1000"]
+        )
+    ]
+    built = engine.images.build(context("".join(lines)))
+    seen = run(engine, built, "cat /seen").split()
+    assert seen[:8] == ["0", "0:0:755", "1", "1000:0:755", "2", "0:1000:755", "3", "0:0:700"]
+    assert seen[8:] == ["0", "4", "0:0:755", "1", "5", "1000:0:755"]
+
+
 def test_a_tmpfs_is_gone_afterwards(engine: Engine, context: Context) -> None:
     directory = context(
         "RUN --mount=type=tmpfs,target=/t,size=1m echo x > /t/x && mount | grep -o 'size=1024k' > /out\n"

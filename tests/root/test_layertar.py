@@ -336,6 +336,46 @@ def test_a_deep_tree_is_kept_read_and_removed(store: Store) -> None:
     assert list((store.data_root / "overlay2").iterdir()) == [store.data_root / "overlay2/l"]
 
 
+def extension(kind: str, content: bytes) -> bytes:
+    """A member that says something of the next one."""
+    header = tar.build_header(tar.Header("extension", kind=kind, size=len(content)))
+    return header + content + bytes(tar.padding(len(content)))
+
+
+def record(keyword: str, value: str) -> bytes:
+    return tar._pax_record(keyword, value.encode())
+
+
+FIRST = extension("x", record("path", "first") + record("uid", "11"))
+SECOND_PAX = extension("x", record("path", "second") + record("gid", "22"))
+LONG_NAME = extension("L", b"long\0")
+COMMENT = extension("g", record("comment", "x") + record("path", "global"))
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ([FIRST, SECOND_PAX], ("second", 0, 22)),
+        ([SECOND_PAX, FIRST], ("first", 11, 0)),
+        ([LONG_NAME, FIRST], ("long", 11, 0)),
+        ([FIRST, LONG_NAME], ("long", 11, 0)),
+        ([FIRST, COMMENT], ("plain", 0, 0)),
+        ([LONG_NAME, COMMENT], ("plain", 0, 0)),
+        ([COMMENT, FIRST], ("first", 11, 0)),
+    ],
+)
+def test_of_several_extensions_in_a_row_those_count_that_count_for_go(
+    store: Store, before: list[bytes], expected: tuple[str, int, int]
+) -> None:
+    member = tar.build_header(tar.Header("plain", size=1)) + b"x" + bytes(511)
+    archive = b"".join(before) + member + tar.END
+    layer = store.register(archive)
+    (path,) = store.diff(layer).iterdir()
+    status = path.stat()
+    assert (path.name, status.st_uid, status.st_gid) == expected
+    assert store.rebuilt(layer) == archive
+
+
 def test_a_changed_or_missing_file_is_noticed_when_the_archive_is_rebuilt(store: Store) -> None:
     layer = store.register(archive_of(file("a", b"content")))
     path = store.diff(layer) / "a"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,13 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.containers import lifetime
 from pylab_container.engine.containers.container import Container
+from pylab_container.engine.filters import Filters
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.formats.lifecycle import State
 from pylab_container.host import programs
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
+from pylab_container.runtime.runc import cgroup_version
 from pylab_container.store.records import ContainerRecord
 from tests.support.processes import pids
 from tests.support.waiting import PATIENCE, eventually, never_within
@@ -419,6 +422,38 @@ def test_a_check_that_hangs_is_killed_and_failures_do_not_count_at_the_start(eng
     assert hanging.exec_run(["ps"]).output.count(b"sleep 99") <= 1  # the next one, by now
     eventually(lambda: len(slow.attrs["State"]["Health"]["Log"]) >= 3)
     assert slow.health == "starting"
+
+
+def test_a_check_that_hangs_leaves_what_it_had_printed(engine: Engine, image: Image) -> None:
+    hanging = start(engine, image, FOREVER, healthcheck=check("echo looking; sleep 99", timeout=SECOND // 2))
+    eventually(lambda: hanging.health == "unhealthy")
+    log = [(entry["ExitCode"], entry["Output"]) for entry in hanging.attrs["State"]["Health"]["Log"]]
+    assert (-1, "Health check exceeded timeout (500ms): looking\n") in log
+
+
+@pytest.mark.parametrize("kills", ["kills", "stalls"])
+def test_a_container_that_runs_on_out_of_memory_has_an_event(engine: Engine, image: Image, kills: str) -> None:
+    options: dict[str, Any] = {"mem_limit": "16m", "oom_kill_disable": kills == "stalls", "network_mode": "none"}
+    if kills == "stalls" and cgroup_version() == "2":
+        with pytest.raises(LabError, match="cannot be disabled"):
+            engine.containers.run(image, ["true"], **options)
+        return
+    script = "(x=aaaaaaaa; while :; do x=$x$x; done) & wait $!; sleep 1000"
+    container = engine.containers.run_detached(image, ["sh", "-c", script], **options)
+    filters: Filters = {"event": ["oom"], "container": [container.id]}
+    events: list[Any] = []
+    stop = threading.Event()
+    reader = threading.Thread(target=lambda: events.extend(engine.event_log.read(since=0, filters=filters, stop=stop)))
+    reader.start()
+    try:
+        eventually(lambda: events)
+        assert container.status == "running"
+    finally:
+        stop.set()
+        reader.join()
+    container.kill()
+    assert container.attrs["State"]["OOMKilled"]
+    assert len(list(engine.event_log.read(until=time.time(), filters=filters))) == 1
 
 
 def test_an_images_check_holds_and_can_be_switched_off(engine: Engine, image: Image) -> None:

@@ -73,6 +73,7 @@ def test_an_unknown_keyword_is_a_type_error(engine: Engine, image: Image) -> Non
         ({"nano_cpus": -1}, "Range of CPUs is from 0.01 to"),
         ({"cpuset_cpus": "0-999"}, "Requested CPUs are not available"),
         ({"cpuset_cpus": "a"}, "Invalid value a for cpuset cpus: invalid format: a"),
+        ({"cpu_shares": -1}, r"invalid CPU shares \(-1\): value must be a positive integer"),
         ({"oom_score_adj": 1001}, r"range for oom score adj is \[-1000, 1000\]"),
         ({"ulimits": ["nofile"]}, "invalid ulimit argument: nofile"),
         ({"ulimits": ["colour=1"]}, "invalid ulimit type: colour"),
@@ -205,6 +206,17 @@ def test_no_new_privileges_and_seccomp_can_be_chosen(engine: Engine, image: Imag
     file.write_text("nonsense")
     with pytest.raises(InvalidInput, match="Decoding seccomp profile failed"):
         engine.containers.create(image, FOREVER, security_opt=[f"seccomp={file}"])
+
+
+def test_a_privileged_container_keeps_a_profile_of_its_own(engine: Engine, image: Image, tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    script = "mkdir /d 2> /dev/null || echo refused; grep Seccomp: /proc/self/status"
+    for option, expected in ((f"seccomp={profile}", ["refused", "2"]), ("seccomp=unconfined", ["0"])):
+        printed = output(engine, image, script, privileged=True, security_opt=[option]).split()
+        assert [word for word in printed if word != "Seccomp:"] == expected
+    assert output(engine, image, script, privileged=True).split()[-1] == "0"
 
 
 def test_privileged_hides_nothing_and_allows_all(engine: Engine, image: Image) -> None:

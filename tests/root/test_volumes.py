@@ -221,7 +221,7 @@ def test_an_images_volume_is_made_for_each_container_and_goes_with_rm_v(engine: 
     first, second = (engine.containers.create(declaring, FOREVER, network_mode="none") for _ in range(2))
     names = [container.attrs["Mounts"][0]["Name"] for container in (first, second)]
     assert names[0] != names[1]
-    assert all(engine.volumes.get(name).anonymous for name in names)
+    assert all(engine.volumes.get(name).labels == {"com.docker.volume.anonymous": ""} for name in names)
     first.remove()
     second.remove(v=True)
     assert [volume.name for volume in engine.volumes.list()] == [names[0]]
@@ -288,6 +288,9 @@ def test_a_volume_is_made_found_listed_and_removed(engine: Engine) -> None:
     assert (engine.volumes.get("store").path / "x").exists()
     nameless = engine.volumes.create()
     assert nameless.anonymous
+    assert nameless.labels == {"com.docker.volume.anonymous": ""}
+    assert not engine.volumes.create("a" * 64).anonymous  # a name of the user's own
+    engine.volumes.get("a" * 64).remove()
     assert {one.name for one in engine.volumes.list()} == {"store", nameless.name}
     volume.remove()
     with pytest.raises(NotFound, match="get store: no such volume"):

@@ -135,8 +135,10 @@ def test_the_cgroup_namespace_is_made_on_request() -> None:
     assert kinds[1] - kinds[0] == {"cgroup"}
 
 
-def test_privileged_hides_nothing_and_filters_nothing() -> None:
-    made = config(privileged=True, seccomp={"defaultAction": "SCMP_ACT_ERRNO"})
+def test_privileged_hides_nothing_and_filters_only_what_it_is_asked_to() -> None:
+    profile = {"defaultAction": "SCMP_ACT_ERRNO"}
+    assert config(privileged=True, seccomp=profile)["linux"]["seccomp"] == profile
+    made = config(privileged=True)
     linux = made["linux"]
     assert linux["maskedPaths"] == linux["readonlyPaths"] == []
     assert linux["resources"]["devices"] == [{"allow": True, "access": "rwm"}]

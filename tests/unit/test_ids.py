@@ -69,8 +69,3 @@ def test_more_or_less_than_the_form_is_no_id(kind: type[EntryName], text: str) -
 def test_an_init_layer_s_id_follows_from_the_container_s() -> None:
     assert MountId(HEX).init == f"{HEX}-init"
     assert MountId.match(f"{HEX}-init") is None
-
-
-def test_only_64_digits_are_a_generated_name() -> None:
-    assert VolumeName(HEX).is_generated
-    assert not VolumeName("data").is_generated

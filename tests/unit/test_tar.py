@@ -91,7 +91,22 @@ def test_a_contiguous_file_is_a_file() -> None:
 
 def test_the_prefix_counts_in_ustar_and_not_in_old_gnu_headers() -> None:
     assert tar.parse_header(block(prefix=b"long/path")).name == "long/path/name"
-    assert tar.parse_header(block(prefix=b"long/path", magic=b"ustar  \0")).name == "name"
+    times = b"%011o\0%011o\0" % (1_700_000_000, 1_700_000_001)  # GNU has the times of access and change there
+    assert tar.parse_header(block(prefix=times, magic=b"ustar  \0")).name == "name"
+    assert tar.parse_header(block(prefix=b"", magic=b"ustar  \0")).name == "name"
+
+
+def test_a_prefix_that_go_before_1_8_wrote_into_a_header_of_gnu_s_counts() -> None:
+    size = b"\x80" + (9 << 30).to_bytes(11, "big")  # the reason for that magic: a size in base 256
+    header = tar.parse_header(block(prefix=b"a/long/path", size=size, magic=b"ustar  \0"))
+    assert (header.name, header.size) == ("a/long/path/name", 9 << 30)
+    assert tar.parse_header(block(prefix="ä/path".encode(), magic=b"ustar  \0")).name == "name"
+
+
+def test_a_header_of_star_has_times_behind_its_prefix() -> None:
+    raw = bytearray(block(prefix=b"p" * 131 + b"00000000001 00000000001 "))
+    raw[508:512] = b"tar\0"
+    assert tar.parse_header(resummed(raw)).name == "p" * 131 + "/name"
 
 
 def test_a_name_may_fill_its_field_without_a_zero() -> None:
@@ -212,10 +227,28 @@ def test_an_extended_attribute_may_be_empty_binary_and_called_anything() -> None
         ("1.5", 1_500_000_000),
         ("-1.5", -1_500_000_000),
         ("-0.25", -250_000_000),
+        ("0000000000000000000001", 10**9),
+        ("+1.5", 1_500_000_000),
     ],
 )
 def test_times_have_nanoseconds(text: str, nanoseconds: int) -> None:
     assert pax(mtime=text).mtime == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["7", "0" * 30 + "7", "+7", "+0007"])
+def test_numbers_of_records_are_read_as_go_reads_them(text: str) -> None:
+    assert (pax(size=text).size, pax(uid=text).uid, pax(gid=text).gid) == (7, 7, 7)
+    assert pax(size="-0").size == 0
+
+
+def test_the_length_of_a_record_may_have_leading_zeros() -> None:
+    assert tar.parse_pax(b"0000000018 size=7\n") == {"size": "7"}
+
+
+@pytest.mark.parametrize("raw", [b"+7", b"-7", b"1_0", b"0o7", b"8", b"7 7"])
+def test_a_number_in_a_header_has_octal_digits_only(raw: bytes) -> None:
+    with pytest.raises(InvalidArchive, match="octal"):
+        tar.parse_header(block(size=raw.ljust(12)))
 
 
 @pytest.mark.parametrize(
@@ -225,6 +258,12 @@ def test_times_have_nanoseconds(text: str, nanoseconds: int) -> None:
         {"mtime": "1.x"},
         {"mtime": "--1"},
         {"mtime": "9" * 13},
+        {"mtime": "1_0"},
+        {"mtime": "+-1"},
+        {"size": "+-1"},
+        {"size": "1_0"},
+        {"size": "-"},
+        {"size": str(1 << 63)},
         {"uid": "-1"},
         {"uid": "1e3"},
         {"size": "-1"},

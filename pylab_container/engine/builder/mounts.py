@@ -76,7 +76,7 @@ class Mounts:
         return str(scratch / "files")
 
     def _cache(self, mount: RunMount, files: BuildContext | None) -> str:
-        digest = hashlib.sha256(mount.id.encode()).hexdigest()[:32]
+        digest = hashlib.sha256(_cache_key(mount).encode()).hexdigest()[:32]
         directory = cache_root(self._engine) / self._locked(digest, mount)
         with locked(self._engine.locks / "caches"):  # steps that share a new one begin at the same time
             if not directory.is_dir():
@@ -137,6 +137,15 @@ class Mounts:
         path.write_bytes(content)
         path.chmod(mode)
         return str(path)
+
+
+def _cache_key(mount: RunMount) -> str:
+    """What steps that share a cache have in common: its id, and the owner and mode of its directory if one is chosen.
+
+    A directory has one owner. BuildKit, too, makes another cache for another one (solver/llbsolver/mounts).
+    """
+    owner = (mount.uid, mount.gid, mount.mode)
+    return mount.id if owner == (0, 0, 0o755) else f"{mount.id}\0{mount.uid}:{mount.gid}:{mount.mode:o}"
 
 
 def cache_root(engine: Engine) -> Path:

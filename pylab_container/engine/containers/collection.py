@@ -24,6 +24,7 @@ from pylab_container.engine.containers.container import Container, ExecResult, n
 from pylab_container.engine.containers.options import ContainerOptions, Host, command_line, documents, refuse_unknown
 from pylab_container.engine.images.image import Image
 from pylab_container.engine.networks import links
+from pylab_container.engine.volumes.collection import ANONYMOUS_LABEL
 from pylab_container.errors import (
     Conflict,
     ContainerFailed,
@@ -412,7 +413,8 @@ class ContainerCollection:
         for mount in record.mounts:
             source = Path(mount["Source"])
             if mount["Type"] == "volume":
-                self._engine.volumes.ensure(mount["Name"], mount.get("Labels"), mount.get("DriverOpts"))
+                marked = {**(mount.get("Labels") or {}), ANONYMOUS_LABEL: ""} if mount.get("Anonymous") else None
+                self._engine.volumes.ensure(mount["Name"], marked or mount.get("Labels"), mount.get("DriverOpts"))
             elif mount.get("MustExist") and not source.exists():
                 raise InvalidInput(
                     f'invalid mount config for type "bind": bind source path does not exist: {source}',

@@ -2,7 +2,10 @@
 
 Every path is resolved by the kernel with the container's root as the root of everything
 (openat2(2), RESOLVE_IN_ROOT), so a link that the container planted leads nowhere else,
-whether it runs meanwhile or not.
+whether it runs or not. It is not frozen for that: its checks, commands and end go on, as with Docker.
+
+A transfer holds a reference to the file system that it reads or writes: a descriptor. The container may stop, be
+killed and start again during the transfer. If it is removed, the transfer fails: its archive then has no end.
 """
 
 from __future__ import annotations
@@ -10,21 +13,20 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from msgspec import Struct
 
 from pylab_container.engine.containers import launch, lifetime, remap
-from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.etc import names_by_id
 from pylab_container.host import linux
-from pylab_container.host.spool import ahead
+from pylab_container.host.descent import opened
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
 from pylab_container.store.layertar import Extractor, MemberSource, TarReader, clamped, inside
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1 << 20
+_HOLE = 1 << 16
+_ZEROS = bytes(_HOLE)
+_LONGEST_LIST = 1 << 20  # bytes of /etc/passwd or /etc/group
 _MOST_PARTS = 4096
 """A path of so many parts, those of links counted, leads round and round."""
 
@@ -62,6 +67,19 @@ class PathStatus(Struct, frozen=True):
     link: str
 
 
+class _Root(Struct, frozen=True):
+    """A directory that paths are resolved in: a container's own file system, or one of its volumes.
+
+    fd         a reference to it, valid in the block that it was made for
+    first_ids  the owner and group that the container's root has there
+    is_own     whether it is the container's own file system
+    """
+
+    fd: int
+    first_ids: tuple[int, int] = (0, 0)
+    is_own: bool = False
+
+
 # ---- diff ----------------------------------------------------------------------------
 
 
@@ -70,9 +88,8 @@ def changes(engine: Engine, container: Container) -> list[Change]:
     writable = engine.layers.writable(container.id)
     found = engine.driver.changes(writable.mount_id, writable.init_id)
     for path in list(found):
-        for parent in Path(path).parents:
-            if parent != Path("/"):
-                found.setdefault(str(parent), MODIFIED)
+        while (path := posixpath.dirname(path)) != "/" and path not in found:
+            found[path] = MODIFIED
     return [Change(path, kind) for path, kind in sorted(found.items())]
 
 
@@ -82,47 +99,47 @@ def changes(engine: Engine, container: Container) -> list[Change]:
 def export(engine: Engine, container: Container) -> Iterator[bytes]:
     """A container's whole file system as a tar, in pieces: what `import_` takes.
 
-    The container stands still only until all of it is read, not until somebody has taken the last piece.
+    The files are read as the pieces are taken. Raises Conflict if the container is removed before the end.
     """
-    return ahead(_exported(engine, container), lambda: _waiting_room(engine))
-
-
-def _waiting_room(engine: Engine) -> BinaryIO:
-    """A file without a name on the data root's disk."""
-    return cast(BinaryIO, tempfile.TemporaryFile(dir=engine.spool_directory()))
-
-
-def _exported(engine: Engine, container: Container) -> Generator[bytes, None, None]:
-    with mounted(engine, container) as root:
+    with _file_system(engine, container) as root:
         users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
-        ids = remap.first_ids(container.record)
-        members = TreeReader(root, users=users, groups=groups, whiteouts=False, first_ids=ids)
-        for _ in members:
-            yield members.raw
-            yield from members.content()
-        yield from members.trailer()
+        members = TreeReader(root.fd, users=users, groups=groups, whiteouts=False, first_ids=root.first_ids)
+        yield from _packed(engine, container, members)
 
 
 def get_archive(engine: Engine, container: Container, path: str) -> tuple[Iterator[bytes], PathStatus]:
     """A file or directory of a container as a tar, whose members start with its own name. Raises NotFound.
 
-    A symbolic link at the end of the path is not followed, unless the path ends with a slash.
+    A symbolic link at the end of the path is not followed, unless the path ends with a slash. The pieces are as those
+    of export().
     """
-    status = path_status(engine, container, path)
-    return ahead(_archive(engine, container, path), lambda: _waiting_room(engine)), status
+    return _archive(engine, container, path), path_status(engine, container, path)
 
 
-def _archive(engine: Engine, container: Container, path: str) -> Generator[bytes, None, None]:
+def _archive(engine: Engine, container: Container, path: str) -> Iterator[bytes]:
     with members_of(engine, container, path) as members:
-        for _ in members:
-            yield members.raw
-            yield from members.content()
-        yield from members.trailer()
+        yield from _packed(engine, container, members)
+
+
+def _packed(engine: Engine, container: Container, members: TreeReader) -> Iterator[bytes]:
+    for _ in members:
+        yield members.raw
+        yield from members.content()
+    _refuse_removed(engine, container)  # before the end, which says that the archive is whole
+    yield from members.trailer()
+
+
+def _refuse_removed(engine: Engine, container: Container) -> None:
+    """Raise Conflict if the container was removed: its record goes first, and its files after that."""
+    if engine.records.load(container.id) is None:
+        raise Conflict(
+            f"container {container.short_id} was removed while its files were read", hint="copy before you remove it"
+        )
 
 
 def path_status(engine: Engine, container: Container, path: str) -> PathStatus:
     """What is at a path of a container. Raises NotFound."""
-    with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
+    with _located(engine, container, path) as (root, inner), _opened(root.fd, inner) as fd:
         return _status(path, fd)
 
 
@@ -135,20 +152,38 @@ def put_archive(
     keep_directories: bool = False,
     as_user: bool = False,
 ) -> None:
-    """Extract a tar, compressed or not, into a directory of a container, once all of it has come.
+    """Extract a tar, compressed or not, into a directory of a container.
 
     keep_directories  refuse to put a directory in the place of something else, or the other way
     as_user           everything belongs to the container's own user, where it names one
 
     Raises NotFound, InvalidInput where path is no directory, InvalidArchive.
     """
-    with _waiting_room(engine) as whole:
-        shutil.copyfileobj(archive, whole, _PIECE)
-        whole.seek(0)
+    with contextlib.ExitStack() as stack:
         owner = _user_of(engine, container) if as_user else None
-        with compression.decompressed(whole) as plain:
-            members = TarReader(plain)
-            put_members(engine, container, path, members, keep_directories=keep_directories, owner=owner)
+        if not engine.driver.is_mounted(engine.layers.writable(container.id).mount_id):
+            # A start has to wait for the extraction, which therefore must not wait for a slow client.
+            archive = stack.enter_context(_spooled(engine, archive))
+        plain = stack.enter_context(compression.decompressed(archive))
+        put_members(engine, container, path, TarReader(plain), keep_directories=keep_directories, owner=owner)
+        while archive.read(_PIECE):
+            pass  # a program that still writes into a pipe would be killed
+
+
+@contextlib.contextmanager
+def _spooled(engine: Engine, archive: BinaryIO) -> Iterator[BinaryIO]:
+    """What is left of a stream as a file without a name on the data root's disk, in which zeros take no space."""
+    directory = engine.data_root / "tmp"
+    directory.mkdir(exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=directory) as file:
+        while piece := archive.read(_HOLE):
+            if piece == _ZEROS:
+                file.seek(len(piece), os.SEEK_CUR)
+            else:
+                file.write(piece)
+        file.truncate()
+        file.seek(0)
+        yield cast(BinaryIO, file)
 
 
 def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
@@ -156,19 +191,22 @@ def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
     name = str(container.record.config.get("User") or "")
     if not name:
         return None
-    with mounted(engine, container) as root:
-        user, _ = launch.find_user(name, root)
+    with _file_system(engine, container) as root:
+        user, _ = launch.find_user(name, Path(f"/proc/self/fd/{root.fd}"))
     return user.uid, user.gid
 
 
 @contextlib.contextmanager
 def members_of(engine: Engine, container: Container, path: str, name: str = "") -> Iterator[TreeReader]:
-    """A file or directory of a container as members that start with name, by default its own. Raises NotFound."""
-    with _located(engine, container, path) as (root, inner), _opened(root, inner) as fd:
+    """A file or directory of a container as members that start with name, by default its own.
+
+    Raises NotFound, and at the end Conflict if the container was removed in the block.
+    """
+    with _located(engine, container, path) as (root, inner), _opened(root.fd, inner) as fd:
         lifetime.tell(engine, "archive-path", container.record)
-        where = Path(os.readlink(f"/proc/self/fd/{fd}"))
         name = name or posixpath.basename(path.rstrip("/")) or "/"  # of everything, as from dockerd
-        yield TreeReader(where, name=name, whiteouts=False, first_ids=_first_ids(container, root))
+        yield TreeReader(fd, name=name, whiteouts=False, first_ids=root.first_ids)
+        _refuse_removed(engine, container)
 
 
 def put_members(
@@ -186,29 +224,24 @@ def put_members(
     owner             uid and gid of all that is made, instead of the members' own
     """
     with _located(engine, container, path, write=True) as (root, inner):
-        if root == container.merged and container.record.host_config.get("ReadonlyRootfs"):
+        if root.is_own and container.record.host_config.get("ReadonlyRootfs"):
             raise InvalidInput("container rootfs is marked read-only", hint="copy into a volume")
-        with _opened(root, inner) as fd:  # it must be there …
+        with _opened(root.fd, inner) as fd:  # it must be there …
             kind = os.fstat(fd).st_mode
         if not stat.S_ISDIR(kind) and not stat.S_ISLNK(kind):
             raise InvalidInput("extraction point is not a directory", hint="name the directory to extract into")
-        with _opened(root, posixpath.join(inner, "")):  # … and be a directory, or lead to one
+        with _opened(root.fd, posixpath.join(inner, "")):  # … and be a directory, or lead to one
             pass
-        ids, below = _first_ids(container, root), posixpath.normpath(f"/{inner}").strip("/")
+        ids, below = root.first_ids, posixpath.normpath(f"/{inner}").strip("/")
 
         def change(header: tar.Header) -> None:
             uid, gid = owner or (header.uid, header.gid)
             header.uid, header.gid = uid + ids[0], gid + ids[1]
 
-        with Extractor(root, whiteouts=False, keep_directories=keep_directories) as extractor:
+        with Extractor(root.fd, whiteouts=False, keep_directories=keep_directories) as extractor:
             size = remap.as_root_of(ids, lambda: extract(members, extractor, below, change))
     lifetime.tell(engine, "extract-to-dir", container.record)
     return size
-
-
-def _first_ids(container: Container, root: Path) -> tuple[int, int]:
-    """Who the container's root is in a root that _located() gave: a volume's files are not mapped there."""
-    return remap.first_ids(container.record) if root == container.merged else (0, 0)
 
 
 def extract(
@@ -242,29 +275,27 @@ def extract(
 
 
 @contextlib.contextmanager
-def mounted(engine: Engine, container: Container) -> Iterator[Path]:
-    """A container's root: where it is mounted while it runs, else mounted for this block.
+def _file_system(engine: Engine, container: Container, *, write: bool = False) -> Iterator[_Root]:
+    """A reference to a container's own file system.
 
-    One that runs is frozen meanwhile: nobody in it can put a link in the place of a directory
-    between a look at the path and its use.
+    write  it can be written through. A container that does not run cannot start in the block then: overlayfs does not
+           allow two mounts with one upper directory (Documentation/filesystems/overlayfs.rst).
     """
-    writable = engine.layers.own(container.id)
-    with contextlib.ExitStack() as stack:
-        with engine.records.lock(container.id):
-            runs = engine.driver.is_mounted(writable.mount_id)
-            root = engine.driver.mount(writable.mount_id)
-            if not runs:
-                try:
-                    yield root
-                finally:
-                    engine.driver.unmount(writable.mount_id)
-                return
-        stack.enter_context(container.frozen())
-        yield root
+    with contextlib.ExitStack() as stack, contextlib.ExitStack() as locked:
+        locked.enter_context(engine.records.lock(container.id))  # it neither starts nor ends now
+        record, mount_id = lifetime.read(engine, container.id), engine.layers.own(container.id).mount_id
+        was_mounted = engine.driver.is_mounted(mount_id)
+        fd = opened(engine.driver.mount(mount_id)) if write else engine.driver.open_view(mount_id)
+        stack.callback(os.close, fd)
+        if write and not was_mounted and engine.driver.is_mounted(mount_id):
+            stack.push(locked.pop_all())
+            stack.callback(engine.driver.unmount, mount_id)
+        locked.close()
+        yield _Root(fd, remap.first_ids(record) if was_mounted else (0, 0), is_own=True)
 
 
 @contextlib.contextmanager
-def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[Path, str]]:
+def _located(engine: Engine, container: Container, path: str, *, write: bool = False) -> Iterator[tuple[_Root, str]]:
     """The root that a path of a container is to be resolved in, and the path in it: a volume is a root of its own.
 
     write  it is where something is put: a link there is followed, too
@@ -275,14 +306,18 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
     ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
     mount = _covering(mounts, wanted)
     if mount is None:
-        with mounted(engine, container) as root:
+        with _file_system(engine, container, write=write) as root:
             yield root, wanted + ending
         return
     if write and not mount.get("RW", True):
         raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
-    with _volume_present(engine, mount), _sharers_frozen(engine, mount["Source"]):
-        root, inner = _in_source(mount, wanted)
-        yield root, inner + ending
+    with _volume_present(engine, mount):
+        directory, inner = _in_source(mount, wanted)
+        fd = opened(directory)
+    try:
+        yield _Root(fd), inner + ending
+    finally:
+        os.close(fd)
 
 
 def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
@@ -320,22 +355,26 @@ def _without_links(engine: Engine, container: Container, path: str, mounts: Sequ
     """
     found, waiting = "/", posixpath.normpath("/" + path.lstrip("/")).split("/")[:0:-1]
     is_directory = path.endswith(("/", "/."))
-    with mounted(engine, container) as root:
+    with _file_system(engine, container) as root:
         for _ in range(_MOST_PARTS):
             if not waiting:
                 break
             candidate = posixpath.normpath(posixpath.join(found, waiting.pop()))
-            link = _link(root, mounts, candidate) if waiting or is_directory else ""
+            link = _link(root.fd, mounts, candidate) if waiting or is_directory else ""
             found = "/" if link.startswith("/") else found if link else candidate
             waiting += [part for part in reversed(link.split("/")) if part]
     return posixpath.join(found, *reversed(waiting))
 
 
-def _link(root: Path, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
+def _link(root: int, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
     """Where the link at a path points, "" where there is none; root: of the container's own files."""
-    mount = _covering(mounts, path)
-    where, inner = (root, path) if mount is None else _in_source(mount, path)
-    with contextlib.suppress(NotFound, InvalidInput), _opened(where, inner) as fd:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(NotFound, InvalidInput))
+        if (mount := _covering(mounts, path)) is not None:
+            directory, path = _in_source(mount, path)
+            root = opened(directory)
+            stack.callback(os.close, root)
+        fd = stack.enter_context(_opened(root, path))
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             return os.readlink("", dir_fd=fd)
     return ""
@@ -348,37 +387,17 @@ def _volume_present(engine: Engine, mount: Mapping[str, Any]) -> contextlib.Abst
 
 
 @contextlib.contextmanager
-def _sharers_frozen(engine: Engine, source: str) -> Iterator[None]:
-    """All containers that see a directory of the host stand still while the block runs."""
-    with contextlib.ExitStack() as stack:
-        for container in engine.containers.list():
-            shown = (str(mount["Source"]) for mount in container.record.mounts)
-            if any(_overlap(source, other) for other in shown):
-                stack.enter_context(container.frozen())
-        yield
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether one of two directories is the other, or in it, whatever links lead to them."""
-    first, second = Path(one).resolve(), Path(other).resolve()
-    return first.is_relative_to(second) or second.is_relative_to(first)
-
-
-@contextlib.contextmanager
-def _opened(root: Path, path: str) -> Iterator[int]:
+def _opened(root: int, path: str) -> Iterator[int]:
     """A path inside root, as a descriptor that only says where it is (O_PATH)."""
-    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     flags = os.O_PATH | (0 if path.endswith("/") else os.O_NOFOLLOW)
     try:
-        fd = linux.openat2(base, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
+        fd = linux.openat2(root, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
     except NotADirectoryError as error:
         raise InvalidInput(f"lstat {path}: not a directory", hint="leave what stands behind the file away") from error
     except OSError as error:
         raise NotFound(
             f"Could not find the file {path} in the container: {error.strerror}", hint="check the path"
         ) from error
-    finally:
-        os.close(base)
     try:
         yield fd
     finally:
@@ -392,7 +411,7 @@ def _status(path: str, fd: int) -> PathStatus:
     return PathStatus(name, found.st_size, found.st_mode, found.st_mtime_ns, link)
 
 
-def _read(root: Path, path: str) -> str:
-    with contextlib.suppress(NotFound, OSError), _opened(root, f"/{path}/"[:-1]) as fd:
-        return Path(f"/proc/self/fd/{fd}").read_text(errors="replace")
+def _read(root: _Root, path: str) -> str:
+    with contextlib.suppress(OSError):
+        return linux.read_regular(root.fd, path, _LONGEST_LIST).decode(errors="replace")
     return ""

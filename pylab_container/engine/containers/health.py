@@ -80,13 +80,17 @@ def _probe(engine: Engine, record: ContainerRecord, check: Mapping[str, Any]) ->
         text = output.decode(errors="replace")
     except LabError as error:
         status, text = -1, error.message
-    except TimeoutError:
-        status, text = -1, f"Health check exceeded timeout ({_span(check['Timeout'])})"
+    except TimeoutError as error:
+        printed = b"".join(error.args).decode(errors="replace")
+        status, text = -1, f"Health check exceeded timeout ({_span(check['Timeout'])})" + (printed and f": {printed}")
     return {"Start": start, "End": rfc3339(time.time_ns()), "ExitCode": status, "Output": text}
 
 
 def _run(check: Exec, seconds: float) -> tuple[int, bytes]:
-    """The exit status, and the first that it printed. Raises TimeoutError where it took too long; it is dead then."""
+    """The exit status, and the first that it printed.
+
+    Raises TimeoutError, with what it had printed, if it took too long; it is dead then.
+    """
     deadline = time.monotonic() + seconds
     output = b""
     with check.start() as streams:
@@ -97,7 +101,7 @@ def _run(check: Exec, seconds: float) -> tuple[int, bytes]:
             output += piece[1][: _KEPT_OUTPUT - len(output)]
     check.kill()
     check.wait()
-    raise TimeoutError
+    raise TimeoutError(output)
 
 
 def _span(nanoseconds: int) -> str:

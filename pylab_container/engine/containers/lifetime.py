@@ -204,6 +204,7 @@ def settled(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     if not _is_stale(engine, record):
         if record.state in ALIVE:
             names.keep(engine, record)
+            _report_out_of_memory(engine, record)
         return record
     if not engine.records.writable:
         return _as_it_is(engine, record)
@@ -217,6 +218,22 @@ def _as_it_is(engine: Engine, record: ContainerRecord) -> ContainerRecord:
         return record
     state = after(record.state, Event.EXIT, container=record.name)
     return replace(record, state=state, pid=0, exit_code=status, network=at_rest(record.network))
+
+
+def report_out_of_memory(engine: Engine) -> None:
+    """Emit the event of each container that has reached its memory limit since the last one, and may run on.
+
+    Nothing waits for that file beside a container; a process that follows the events looks for it.
+    """
+    for path in engine.run_root.glob("*/oom"):
+        if (record := engine.records.load(path.parent.name)) is not None:
+            _report_out_of_memory(engine, record)
+
+
+def _report_out_of_memory(engine: Engine, record: ContainerRecord) -> None:
+    its_monitor = monitor(engine, record.id)
+    if its_monitor.ran_out_of_memory() and its_monitor.mark_out_of_memory():
+        tell(engine, "oom", record)
 
 
 def _is_stale(engine: Engine, record: ContainerRecord) -> bool:
@@ -243,10 +260,9 @@ def settle(engine: Engine, record: ContainerRecord) -> ContainerRecord:
             _watch_health(engine, record)
         return record
     seen = its_monitor.exit_file.exists()
+    _report_out_of_memory(engine, record)
     ended = _ended(engine, record, status, out_of_memory=its_monitor.out_of_memory())
     # Told before it is noted: who finds it noted, without the lock, goes on to tell that it was stopped or restarted.
-    if ended.oom_killed:
-        tell(engine, "oom", record)
     tell(engine, "exited", record, f"status {status}")
     attachment_events.left(engine, record)
     engine.records.save(ended)

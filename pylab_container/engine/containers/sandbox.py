@@ -155,9 +155,12 @@ def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
 
 
 def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[str, Any] | None:
-    """The filter of system calls; None for none. Raises InvalidInput for a profile that cannot be read."""
+    """The filter of system calls, None without one. Raises InvalidInput for a profile that cannot be read.
+
+    A privileged container has no default profile, but keeps one of its own, as in moby 23.0 (daemon/seccomp_linux.go).
+    """
     wanted = security_options(record).seccomp
-    if privileged(record) or wanted == {}:
+    if wanted == {} or (privileged(record) and wanted is None):
         return None
     machine = os.uname()
     try:
@@ -174,8 +177,6 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
 def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
     """The cgroup limits that a HostConfig asks for; 0 and null mean none."""
     swap, shares = host_config.get("MemorySwap") or None, host_config.get("CpuShares") or None
-    if shares and shares < 0:  # the runtime knows the other bounds
-        raise RuntimeFailed("shares: invalid argument", hint="--cpu-shares is 2 or more")
     return bundle.Limits(
         memory=host_config.get("Memory") or None,
         memory_swap=swap if host_config.get("Memory") and cgroup.swap_is_limited() else None,

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from pylab_container.engine.pruning import Pruned
     from pylab_container.store.records import ContainerRecord
 
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+"""The label of a volume that has a generated name, without a value (moby 23.0, volume/service)."""
+
 
 class Volume(Struct, frozen=True):
     """One volume. path: where its files are."""
@@ -56,8 +59,8 @@ class Volume(Struct, frozen=True):
 
     @property
     def anonymous(self) -> bool:
-        """Whether a container's VOLUME made it, rather than somebody by name."""
-        return self.name.is_generated
+        """Whether its name was generated: the label says so, because any name may look like one."""
+        return ANONYMOUS_LABEL in self.labels
 
     @property
     def labels(self) -> dict[str, str]:
@@ -127,7 +130,8 @@ class VolumeCollection:
                 hint="use local",
             )
         with self.lock():
-            return self.ensure(name or secrets.token_hex(32), labels, driver_opts)
+            marked = labels if name else {**(labels or {}), ANONYMOUS_LABEL: ""}
+            return self.ensure(name or secrets.token_hex(32), marked, driver_opts)
 
     def ensure(
         self, name: str, labels: Mapping[str, str] | None = None, driver_opts: Mapping[str, str] | None = None
