@@ -38,7 +38,7 @@ def _call(workers: Workers, root: Path, *pieces: bytes, error: Exception | None 
         return await workers.run(Kind.STREAM, function, *arguments)
 
     request = SimpleNamespace(content=_Content(*pieces, error=error))
-    engine = SimpleNamespace(data_root=root)
+    engine = SimpleNamespace(spool_directory=lambda: root)
     return SimpleNamespace(request=request, engine=engine, step=step, workers=workers, input_ended=asyncio.Event())
 
 
@@ -62,7 +62,7 @@ def test_a_body_is_one_file_from_its_beginning(tmp_path: Path, pieces: tuple[byt
             return file.read()
 
     assert _run(read) == b"".join(pieces)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", [web.RequestPayloadError("gone"), ConnectionResetError("gone")])
@@ -72,7 +72,7 @@ def test_a_body_that_ends_early_is_the_client_s_mistake(tmp_path: Path, error: E
 
     with pytest.raises(InvalidInput, match="unexpected EOF"):
         _run(read)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_iterator_waits_for_its_client_without_a_thread_and_is_closed_when_that_goes(tmp_path: Path) -> None:
