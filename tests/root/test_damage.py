@@ -15,6 +15,7 @@ from pylab_container.engine.storage import DRIVERS
 from pylab_container.formats.ids import ContainerId
 from pylab_container.host import programs
 from tests.support import damage
+from tests.support.api import serving
 from tests.support.commands import Labctr, run_in_process
 from tests.support.contexts import write_context
 from tests.support.fixtures import engine_on
@@ -468,3 +469,48 @@ def test_another_kind_of_file_in_a_record_s_place_is_damage(engine: Engine, cli:
         path.rmdir() if kind == "directory" else path.unlink()
         path.write_bytes(content)
     assert cli("system", "fsck").stdout == "nothing found\n"
+
+
+# -- the daemon, and containers that run -------------------------------------------------------
+
+
+def test_the_daemon_logs_each_damaged_file_once_and_lists_the_other_objects(
+    root: Path, engine: Engine, repository: Path
+) -> None:
+    container_id = engine.containers.get("mine").id
+    paths = [place(engine) for place in (_container, _network, _volume, _image)]
+    for path in paths:
+        path.write_bytes(b"[]")
+    with serving(root, repository) as daemon:
+        for _ in range(2):
+            assert len(daemon.api.get("/containers/json", all=1).document) == 2
+            assert [one["Name"] for one in daemon.api.get("/networks").document] == ["bridge", "host", "none"]
+            assert "second" in [one["Name"] for one in daemon.api.get("/volumes").document["Volumes"]]
+            assert [one["RepoTags"] for one in daemon.api.get("/images/json").document] == [["base:1"]]
+            assert daemon.api.get("/system/df").status == 200
+        logged = daemon.complaints()
+        assert [sum(str(path) in line for line in logged) for path in paths] == [1] * len(paths)
+        assert all("labctr system fsck" in line for line in logged)
+        answer = daemon.api.get(f"/containers/{container_id}/json")
+        assert (answer.status, str(paths[0]) in answer.message) == (500, True)
+        daemon.log.write_text("")
+
+
+@pytest.mark.parametrize("file", ["config.v2.json", "hostconfig.json"])
+def test_a_running_container_whose_record_is_damaged_runs_on_and_is_repaired(
+    tmp_path: Path, nothing_left_behind: None, busybox_tar: Path, file: str
+) -> None:
+    with engine_on(tmp_path / "root") as engine:
+        image = engine.images.import_(busybox_tar, "busybox:1")
+        running = engine.containers.run_detached(image, ["sleep", "600"], name="running", network_mode="none")
+        pid = running.pid
+        path = engine.records.directory(running.id) / file
+        path.write_bytes(path.read_bytes()[:-2])
+        assert engine.containers.list(all=True) == []
+        assert engine.containers.run(image, ["echo", "x"], remove=True, network_mode="none") == b"x\n"
+        assert [finding.path for finding in engine.fsck()] == [path]
+        assert all(finding.repaired for finding in engine.fsck(repair=True))
+        again = engine.containers.get("running")
+        assert (again.id, again.pid, again.status) == (running.id, pid, "running")
+        assert again.exec_run(["echo", "y"]).output == b"y\n"
+        assert engine.fsck() == []

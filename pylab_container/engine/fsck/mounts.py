@@ -56,7 +56,8 @@ def _check_directories(engine: Engine, report: Report, container_id: ContainerId
         sentence = f"{name} has lost its writable layer; repair gives it a new, empty one"
         report.add("container", sentence, directory, partial(_new_layer, engine, container_id))
     else:
-        sentence = f"{name} does not say which directories it has, and several may be its own; see {directory}"
+        sentence = f"{name} does not say which directories it has, and several may be its own"
+        sentence = f"{sentence}; write the right id into mount-id, and with -init into init-id"
         report.add("container", sentence, directory)
 
 
@@ -68,6 +69,8 @@ def _damaged(directory: Path, found: MountId) -> Path:
 def _find_pair(engine: Engine, container_id: ContainerId, names: list[str]) -> MountId | None:
     """The directory of a container's layer: one that its record names half, else the only one that has no owner."""
     free = [one for one in _pairs(engine) if one not in _claimed(engine, without=container_id)]
+    image = _chain_of_image(engine, container_id)
+    free = [one for one in free if image is None or _chain_below(engine, one) in (None, image)]
     named = [one for one in free if one in names or one.init in names]
     if len(named) == 1:
         return named[0]
