@@ -150,6 +150,7 @@ class Overlay2:
         merged.mkdir(exist_ok=True, mode=0o700)
         if os.path.ismount(merged):
             return merged
+        self._lower_paths(cache_id)  # the kernel would say that something is missing, and not what
         own = cache_id
         options = overlayfs.mount(
             self.root, f"{own}/merged", lowers=lowers, upper=f"{own}/diff", work=f"{own}/work", ids=ids
@@ -186,16 +187,10 @@ class Overlay2:
     def remove(self, cache_id: CacheId) -> None:
         """Delete a layer that nothing lies on. Deleting what is not there changes nothing."""
         with contextlib.suppress(FileNotFoundError, CorruptStore):
-            self._unlink(self._link(cache_id), cache_id)
+            (self.root / "l" / self._link(cache_id)).unlink()
         self.unmount(cache_id)
         with contextlib.suppress(FileNotFoundError):
             remove_below(self.root, cache_id)
-
-    def _unlink(self, link: ShortName, cache_id: CacheId) -> None:
-        """Remove a short name, unless it is another layer's: a link file may be damaged."""
-        path = self.root / "l" / link
-        if path.is_symlink() and os.readlink(path) == link_target(cache_id):
-            path.unlink()
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         """Take the files of the layer source as those of cache_id: a rename, whatever their size.
@@ -227,11 +222,18 @@ class Overlay2:
         try:
             target = os.readlink(path)
             cache_id = CacheId(target.removeprefix("../").removesuffix("/diff"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise corrupt(path, "it is not a link to a layer") from error
+        except ValueError as error:
             raise corrupt(path, str(error)) from error
         if target != link_target(cache_id):
             raise corrupt(path, f"it leads to {target!r}")
         return cache_id
 
     def _link(self, cache_id: CacheId) -> ShortName:
-        return read_id(self.root / cache_id / "link", ShortName)  # a killed create() may leave an empty file
+        """The short name of a layer, which leads to it. Raises CorruptStore."""
+        path = self.root / cache_id / "link"
+        link = read_id(path, ShortName)  # a killed create() may leave an empty file
+        if self._behind(f"l/{link}") != cache_id:
+            raise corrupt(path, f"l/{link} leads to another layer")
+        return link

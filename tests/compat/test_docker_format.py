@@ -90,6 +90,37 @@ def test_dockerd_builds_and_commits_on_our_images_and_removes_them(
         assert os.listdir(docker.data_root / "overlay2/l") == []
 
 
+def test_dockerd_opens_a_data_root_that_a_repair_has_mended(
+    engine: Engine, image: Image, changed: Image, tmp_path: Path
+) -> None:
+    """The copies of what was damaged lie beside the files, where dockerd finds them, too."""
+    container = engine.containers.create(changed, ["true"], name="damaged", network_mode="none")
+    store, layers = engine.image_store, [engine.layers.root / "sha256" / layer.chain_id.hex for layer in changed.layers]
+    mounts = engine.layers.root / "mounts" / container.id
+    own = engine.driver.root / engine.layers.writable(container.id).mount_id
+    contents = [store.content_path(one.id) for one in (image, changed)]
+    exchanged = [path.read_bytes() for path in contents]
+    for path, content in zip(contents, reversed(exchanged), strict=True):
+        path.write_bytes(content)
+    damaged = [layers[0] / "size", layers[1] / "cache-id", layers[1] / "parent", mounts / "mount-id", mounts / "parent"]
+    damaged += [own / "link", own / "lower", store.root / "imagedb/metadata/sha256" / changed.id[7:] / "parent"]
+    damaged += [engine.records.directory(container.id) / "hostconfig.json"]
+    for path in damaged:
+        path.write_bytes(b"\xff../../x")
+    names = store.root / "repositories.json"
+    names.write_bytes(names.read_bytes()[:-2])
+    assert [finding for finding in engine.fsck(repair=True) if not finding.repaired] == []
+    assert engine.fsck(deep=True) == []
+    assert all(path.with_name(f"{path.name}.damaged").exists() for path in [*contents, *damaged, names])
+    with run_dockerd(copy_of(engine.data_root, tmp_path / "copy")) as docker:
+        listed = docker.lines("images", "--all", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")
+        assert sorted(listed) == sorted([f"busybox:1 {image.id}", f"lab/changed:v1 {changed.id}"])
+        (theirs,) = docker.json("inspect", changed.id)
+        assert theirs["Parent"] == image.id
+        assert docker.run("run", "--rm", "--network=none", "lab/changed:v1", "cat", "/new") == b"new\n"
+        assert diff_ids_of_save(docker.run("save", "lab/changed:v1")) == list(changed.config.diff_ids)
+
+
 # -- our engine on dockerd's data root ---------------------------------------------------------
 
 

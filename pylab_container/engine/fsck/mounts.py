@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pylab_container.engine.containers import launch
 from pylab_container.engine.fsck.report import Report, replace_file, set_aside
+from pylab_container.engine.fsck.salvage import salvage
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.formats.ids import ContainerId, Digest, EntryName, MountId
 from pylab_container.host.removal import discard_below
@@ -149,10 +150,13 @@ def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
     """The chain id of the image that a container was made of; None if nobody knows it now."""
     try:
         record = engine.records.load(container_id)
-        if record is not None:
-            return engine.images.config(record.image).chain_id if record.image else ""
-    except LabError:
-        pass
+        image_id = record.image if record else None
+    except CorruptStore:  # perhaps in another place
+        path = engine.records.directory(container_id) / "config.v2.json"
+        image_id = salvage(path, {"Image": None}, lambda found: Digest(found["Image"]), fields=["Image"])["Image"]
+    with contextlib.suppress(LabError):
+        if image_id is not None:
+            return engine.images.config(image_id).chain_id if image_id else ""
     return None
 
 
