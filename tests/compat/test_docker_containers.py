@@ -278,3 +278,4 @@ def test_what_ran_under_our_engine_is_what_dockerd_finds_stopped(engine: Engine,
         state = docker.json("inspect", "web")[0]["State"]
         assert (state["Status"], state["Pid"]) == ("exited", 0)
         docker.run("start", "web")
+        docker.run("rm", "-f", "web")

@@ -29,6 +29,12 @@ def disk(tmp_path: Path, nothing_left_behind: None) -> Iterator[Disk]:
         yield made
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Disk]:
+    with disks.ext4(tmp_path, megabytes=8, inodes=64) as made:
+        yield made
+
+
 Run = Callable[..., str]
 
 
@@ -283,9 +289,9 @@ class Killed(BaseException):
 
 
 def test_a_process_killed_in_the_reserve_leaves_the_old_file_or_the_new_one(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch
+    small: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    top = disk.path / "root"
+    disk, top = small, small.path / "root"
     top.mkdir()
     reserve.fill(top)
     path, lock = top / "record", top / "lock"
@@ -293,7 +299,7 @@ def test_a_process_killed_in_the_reserve_leaves_the_old_file_or_the_new_one(
     calls = {"os": ("fsync", "fchmod", "link", "truncate", "open"), "path": ("rename", "unlink", "chmod")}
     disk.fill("both")
     for name in [*calls["os"], *calls["path"]]:
-        for number in range(4):
+        for number in range(3):
             lock.unlink(missing_ok=True)
             disk.empty()
             reserve.fill(top)  # what was freed after a kill, the filling of the disk may have taken
@@ -324,24 +330,26 @@ def _killing(function: Callable[..., object], number: int) -> Callable[..., obje
     return call
 
 
-def test_a_file_larger_than_a_slot_takes_the_blocks_of_others(disk: Disk) -> None:
-    reserve.fill(disk.path)
-    disk.fill("both")
-    path = disk.path / "large"
+def test_a_file_larger_than_a_slot_takes_the_blocks_of_others(small: Disk) -> None:
+    reserve.fill(small.path)
+    small.fill("both")
+    path = small.path / "large"
     data = os.urandom(300_000)
     write_atomic(path, data)
     assert path.read_bytes() == data
-    disk.fill("both")
+    small.fill("both")
     with pytest.raises(OSError, match="No space left"):
-        write_atomic(disk.path / "larger", bytes(2 << 20))
-    assert not (disk.path / "larger").exists()
+        write_atomic(small.path / "larger", bytes(2 << 20))
+    assert not (small.path / "larger").exists()
 
 
-def test_nobody_s_file_is_taken_for_a_lock_that_appeared_meanwhile(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    reserve.fill(disk.path)
-    disk.fill("both")
-    lock = disk.path / "lock"
-    (disk.path / "ballast" / "0").unlink()
+def test_nobody_s_file_is_taken_for_a_lock_that_appeared_meanwhile(
+    small: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve.fill(small.path)
+    small.fill("both")
+    lock = small.path / "lock"
+    (small.path / "ballast" / "0").unlink()
     lock.write_bytes(b"")
     inode = lock.stat().st_ino
     assert reserve.create(lock)
@@ -349,7 +357,7 @@ def test_nobody_s_file_is_taken_for_a_lock_that_appeared_meanwhile(disk: Disk, m
 
 
 @pytest.mark.parametrize("mode", disks.MODES)
-def test_a_full_disk_of_these_tests_has_no_room(disk: Disk, mode: str) -> None:
-    disk.fill(mode)
+def test_a_full_disk_of_these_tests_has_no_room(small: Disk, mode: str) -> None:
+    small.fill(mode)
     with pytest.raises(OSError, match="No space left"):
-        (disk.path / "x").write_bytes(bytes(1 << 20))
+        (small.path / "x").write_bytes(bytes(1 << 20))
