@@ -61,15 +61,24 @@ class Disk:
 
 @contextlib.contextmanager
 def ext4(directory: Path, *, megabytes: int = 48, inodes: int = 1200) -> Iterator[Disk]:
-    """A new ext4 in a file of that directory, mounted while the block runs."""
-    image, mount_point = directory / "disk.img", directory / "disk"
-    mount_point.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(megabytes << 20)
-    programs.run(["mkfs.ext4", "-q", "-m", "0", "-N", str(inodes), str(image)])
-    programs.run(["mount", "-o", "loop", str(image), str(mount_point)])
+    """A new ext4 in a file in memory, mounted while the block runs at directory/disk."""
+    memory, mount_point = directory / "memory", directory / "disk"
+    for path in (memory, mount_point):
+        path.mkdir()
+    with _mounted("-t", "tmpfs", "tmpfs", str(memory)):
+        image = memory / "disk.img"
+        with open(image, "wb") as file:
+            file.truncate(megabytes << 20)
+        programs.run(["mkfs.ext4", "-q", "-m", "0", "-N", str(inodes), str(image)])
+        with _mounted("-o", "loop", str(image), str(mount_point)):
+            yield Disk(mount_point)
+
+
+@contextlib.contextmanager
+def _mounted(*arguments: str) -> Iterator[None]:
+    """mount(8); the last argument is the mount point."""
+    programs.run(["mount", *arguments])
     try:
-        yield Disk(mount_point)
+        yield
     finally:
-        linux.umount(str(mount_point), linux.MNT_DETACH)
-        image.unlink()
+        linux.umount(arguments[-1], linux.MNT_DETACH)
