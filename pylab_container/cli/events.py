@@ -11,6 +11,7 @@ import click
 from pylab_container.cli import listing
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import pass_on, say, say_json
+from pylab_container.formats.logdriver import damage_notice
 from pylab_container.formats.template import Template
 from pylab_container.formats.template_values import Row
 from pylab_container.formats.timestamps import moment
@@ -35,6 +36,7 @@ def events(*, conditions: tuple[str, ...], format_: str | None, since: str | Non
         since=moment(since, now=now) if since else None,
         until=moment(until, now=now) if until else None,
         filters=listing.filters(conditions),
+        damaged=lambda count: say(damage_notice(count), err=True),
     )
     for document in told:
         if as_json:

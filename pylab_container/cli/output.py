@@ -8,6 +8,7 @@ import click
 
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.cli.printing import say
 from pylab_container.engine.filters import searcher
 from pylab_container.formats import timestamps
 from pylab_container.formats.logdriver import damage_notice, log_details
@@ -40,7 +41,7 @@ def logs(
         tail=_line_count(tail),
         since=moment(since) if since else None,
         until=moment(until) if until else None,
-        damaged=lambda count: click.echo(damage_notice(count), err=True),
+        damaged=lambda count: say(damage_notice(count), err=True),
     )
     record = found.record
     attributes = log_details(record.host_config.get("LogConfig") or {}, record.config, searcher) if details else ""

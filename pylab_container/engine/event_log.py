@@ -31,12 +31,15 @@ from pylab_container.formats.events import (
     VolumeMounted,
     VolumeUnmounted,
 )
+from pylab_container.host.lines import whole_lines
 from pylab_container.store.reading import open_regular
 
 Json = dict[str, Any]
 
 _LARGEST = 1 << 20
 """Bytes after which a file is full; there are two of them."""
+_LONGEST = 1 << 20
+"""Bytes of a line that can be an event: one has the labels of an image or a container in it."""
 _LOOK = 0.05  # seconds between two looks for something new
 
 # Our actions → Docker's; those of containers that are not here have the same name.
@@ -183,6 +186,7 @@ class EventLog:
         until: float | None = None,
         filters: Filters | None = None,
         stop: threading.Event | None = None,
+        damaged: Callable[[int], object] = lambda count: None,
     ) -> Iterator[Json]:
         """Events in their order, and those that come.
 
@@ -190,13 +194,18 @@ class EventLog:
         until    when to stop, None: never
         filters  container, event, image, label, network, type, volume
         stop     set by another thread: nothing more comes
+        damaged  called with the number of lines that cannot be read, when there are some and when there are more
 
         Raises InvalidInput for a filter that there is not.
         """
         stop = stop or threading.Event()
         with contextlib.closing(self.reader(since=since, until=until, filters=filters)) as reader:
+            reported = 0
             while True:
                 yield from reader.new()
+                if reader.damaged > reported:
+                    reported = reader.damaged
+                    damaged(reported)
                 if reader.ended or stop.wait(_LOOK):
                     return
 
@@ -229,6 +238,8 @@ class EventReader:
         self._file: BinaryIO | None = None
         self._begun = False
         self.ended = False
+        self.damaged = 0
+        """How many lines could not be read so far."""
 
     def new(self) -> Iterator[Json]:
         """Events that were written since the last look. Once it is through, ended says whether more may come."""
@@ -249,14 +260,14 @@ class EventReader:
             self._file = _open(self._path)
             yield from self._old_documents()
         if self._file is not None:
-            yield from _documents(self._file)
+            yield from self._events(self._file)
         if self._file is None or _replaced(self._file, self._path):
             if self._file is not None:
-                yield from _documents(self._file)  # what came between the two looks
+                yield from self._events(self._file)  # what came between the two looks
             self.close()
             self._file = _open(self._path)
             if self._file is not None:
-                yield from _documents(self._file)
+                yield from self._events(self._file)
 
     def _old_documents(self) -> Iterator[Json]:
         """Of the older file, unless it was the one that is open until now."""
@@ -264,7 +275,17 @@ class EventReader:
         if older is not None:
             with older:
                 if self._file is None or not os.path.sameopenfile(older.fileno(), self._file.fileno()):
-                    yield from _documents(older)
+                    yield from self._events(older)
+
+    def _events(self, file: BinaryIO) -> Iterator[Json]:
+        """What can be read of a file now."""
+        for line, _ in whole_lines(file, _LONGEST):
+            with contextlib.suppress(ValueError, RecursionError):
+                told = json.loads(line)
+                if _is_event(told):
+                    yield told
+                    continue
+            self.damaged += line != b"\n"  # an empty line ends half a line before it, which is counted
 
     def close(self) -> None:
         """Give the file back."""
@@ -288,24 +309,15 @@ def _replaced(file: BinaryIO, path: Path) -> bool:
         return True
 
 
-def _documents(file: BinaryIO) -> Iterator[Json]:
-    """What can be read now; half of a line is left for the next time, a broken one is passed over."""
-    while line := file.readline():
-        if not line.endswith(b"\n"):
-            file.seek(-len(line), os.SEEK_CUR)
-            return
-        with contextlib.suppress(ValueError, RecursionError):
-            told = json.loads(line)
-            if _is_event(told):
-                yield told
-
-
 def _is_event(told: Any) -> bool:
     """Whether a line says what read() relies on: another one is damaged, and passed over."""
     try:
         attributes = told["Actor"]["Attributes"]
-        texts = (told["Type"], told["Action"], told["Actor"]["ID"], *attributes, *attributes.values())
-        return isinstance(told["timeNano"], int) and all(isinstance(text, str) for text in texts)
+        texts = (told["Type"], told["Action"], told["Actor"]["ID"], told["scope"], *attributes, *attributes.values())
+        moments = (told["time"], told["timeNano"])
+        return all(type(moment) is int and 0 <= moment < 1 << 63 for moment in moments) and all(
+            isinstance(text, str) for text in texts
+        )
     except (KeyError, TypeError, AttributeError):
         return False
 

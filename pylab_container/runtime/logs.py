@@ -41,6 +41,7 @@ from msgspec.structs import replace
 
 from pylab_container.formats.logdriver import LogLimit
 from pylab_container.formats.timestamps import parse_rfc3339
+from pylab_container.host.lines import whole_lines
 
 Stream = Literal["stdout", "stderr"]
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
@@ -234,38 +235,19 @@ class _Source:
     def parts(self, damaged: Callable[[], object] = _ignore) -> Iterator[_Part]:
         """What can be read now. The file then stands behind the last whole entry: half of one may become whole."""
         offset = self.file.tell()
-        while entry := self.file.readline(_LARGEST_ENTRY):
-            whole = entry.endswith(b"\n")
-            if not whole and len(entry) == _LARGEST_ENTRY:
-                length = len(entry) + _skip_line(self.file)
+        for entry, length in whole_lines(self.file, _LARGEST_ENTRY):
+            try:
+                part = _Part(*self._parse(entry), offset, offset + length)
+            except ValueError:
                 damaged()
-            elif not whole:
-                if self._end is not None:
-                    damaged()  # nothing writes to this file now
-                self.file.seek(offset)
-                return
             else:
-                length = len(entry)
-                try:
-                    part = _Part(*self._parse(entry), offset, offset + length)
-                except ValueError:
-                    damaged()
-                else:
-                    if offset >= self.begin:
-                        yield part
+                if offset >= self.begin:
+                    yield part
             offset += length
             if self._end is not None and offset >= self._end:
                 return
-
-
-def _skip_line(file: BinaryIO) -> int:
-    """Pass over the rest of a line; how many bytes it had."""
-    skipped = 0
-    while piece := file.readline(_LARGEST_ENTRY):
-        skipped += len(piece)
-        if piece.endswith(b"\n"):
-            break
-    return skipped
+        if self._end is not None:
+            damaged()  # half of an entry, and nothing writes to this file now
 
 
 def _present(sources: list[_Source], tail: int | None, damaged: Callable[[], object]) -> Iterator[_Part]:
@@ -359,6 +341,8 @@ def _replaced(file: BinaryIO, path: Path) -> bool:
 
 def _parse_cri(entry: bytes) -> tuple[str, Stream, bytes]:
     time, stream, tag, data = entry.split(b" ", 3)
+    if not data.endswith(b"\n"):
+        raise ValueError("too long")
     if stream not in (b"stdout", b"stderr") or tag[:1] not in (b"F", b"P"):
         raise ValueError(entry)
     end = b"\n" if tag.startswith(b"F") else b""

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,9 +116,10 @@ class Leases:
         self._directory = directory
 
     def open(self) -> Lease:
-        """A new lease."""
+        """A new lease. On a read-only file system, where nothing can be removed, it is known to this process alone."""
+        directory = self._directory if os.access(self._directory, os.W_OK) else Path(tempfile.gettempdir())
         while True:
-            path = self._directory / f"lease-{secrets.token_hex(8)}"
+            path = directory / f"lease-{secrets.token_hex(8)}"
             maker = f"maker {os.getpid()}\n".encode()
             try:
                 fd = self._create(path, maker)

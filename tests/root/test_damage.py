@@ -314,7 +314,7 @@ def test_repair_keeps_a_copy_of_the_file_and_the_object_is_listed_again(
 def test_repair_takes_over_what_is_whole_of_a_container_s_record(engine: Engine, cli: Labctr) -> None:
     path, record = _container(engine), engine.containers.get("mine").record
     text = path.read_text()
-    path.write_text(text[: text.index('"Mounts"')] + "\x00" + text[text.index('"Mounts"') :])
+    path.write_text(text[: text.index('"MountPoints"')] + "\x00" + text[text.index('"MountPoints"') :])
     assert cli("system", "fsck", "--repair").returncode == 0
     again = engine.containers.get("mine").record
     assert (again.config, again.image, again.args, again.mounts) == (

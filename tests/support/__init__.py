@@ -13,6 +13,7 @@ registries   Debian's docker-registry on loopback
 faults       a proxy in front of it that fails as networks do
 debian       packages of any Debian release, unpacked instead of installed
 damage       what is done to the files of a data root, and what must be left of them
+disks        small file systems to fill, or to make read-only
 dockerd      a real dockerd on data roots of the tests' own
 sides        dockerd and our daemon side by side, for the docker command
 executions   which programs of a fresh system the kit starts, for scripts/fresh

@@ -207,7 +207,7 @@ def test_the_kept_log_has_dockerd_s_bounds(log: Log) -> None:
 
 
 def test_a_line_of_any_length_is_read_in_linear_time_and_constant_memory(log: Log) -> None:
-    part, count = cri(1, b"x" * 8192, tag="P"), 4000
+    part, count = cri(1, b"x" * 8192, tag="P"), 2000
     with log.run.open("wb") as file:
         for _ in range(count):
             file.write(part)
@@ -221,7 +221,7 @@ def test_a_line_of_any_length_is_read_in_linear_time_and_constant_memory(log: Lo
     finally:
         tracemalloc.stop()
     assert size == tail == kept == count * 8192
-    assert peak < 10 * logs._LARGEST_PIECE < size / 3
+    assert peak < 7 * logs._LARGEST_PIECE < size / 2
 
 
 def test_pieces_of_a_long_line_say_that_they_are_pieces(log: Log) -> None:

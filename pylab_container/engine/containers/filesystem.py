@@ -173,9 +173,7 @@ def put_archive(
 @contextlib.contextmanager
 def _spooled(engine: Engine, archive: BinaryIO) -> Iterator[BinaryIO]:
     """What is left of a stream as a file without a name on the data root's disk, in which zeros take no space."""
-    directory = engine.data_root / "tmp"
-    directory.mkdir(exist_ok=True, mode=0o700)
-    with tempfile.TemporaryFile(dir=directory) as file:
+    with tempfile.TemporaryFile(dir=engine.spool_directory()) as file:
         while piece := archive.read(_HOLE):
             if piece == _ZEROS:
                 file.seek(len(piece), os.SEEK_CUR)
@@ -282,7 +280,8 @@ def _file_system(engine: Engine, container: Container, *, write: bool = False) -
            allow two mounts with one upper directory (Documentation/filesystems/overlayfs.rst).
     """
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as locked:
-        locked.enter_context(engine.records.lock(container.id))  # it neither starts nor ends now
+        if write or engine.records.writable:  # on a read-only disk no container starts
+            locked.enter_context(engine.records.lock(container.id))  # it neither starts nor ends now
         record, mount_id = lifetime.read(engine, container.id), engine.layers.own(container.id).mount_id
         was_mounted = engine.driver.is_mounted(mount_id)
         fd = opened(engine.driver.mount(mount_id)) if write else engine.driver.open_view(mount_id)
