@@ -42,7 +42,9 @@ def _put(document: dict[str, Any], options: dict[str, dict[str, Any]], name: str
             document["Consistency"] = value
         case "bind-propagation":
             options.setdefault("BindOptions", {})["Propagation"] = value
-        case "volume-nocopy" | "volume-label" | "volume-driver" | "volume-opt":
+        case "bind-recursive":
+            _put_recursion(options.setdefault("BindOptions", {}), value)
+        case "volume-nocopy" | "volume-label" | "volume-driver" | "volume-opt" | "volume-subpath":
             _put_volume(options.setdefault("VolumeOptions", {}), name, value)
         case "tmpfs-size":
             options.setdefault("TmpfsOptions", {})["SizeBytes"] = sizes.parse(value)
@@ -52,11 +54,25 @@ def _put(document: dict[str, Any], options: dict[str, dict[str, Any]], name: str
             raise InvalidInput(f"unexpected key '{name}' in '{field}'", hint=_HINT)
 
 
+def _put_recursion(options: dict[str, Any], value: str) -> None:
+    """Whether what is mounted below the source comes along, and can only be read if that can (docker 25.0)."""
+    fields = {"disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "readonly": "ReadOnlyForceRecursive"}
+    if value in fields:
+        options[fields[value]] = True
+    elif value != "enabled":
+        raise InvalidInput(
+            f'invalid value for bind-recursive: {value} (must be "enabled", "disabled", "writable", or "readonly")',
+            hint=_HINT,
+        )
+
+
 def _put_volume(options: dict[str, Any], name: str, value: str) -> None:
     key, _, content = value.partition("=")
     match name:
         case "volume-nocopy":
             options["NoCopy"] = _truth(name, value)
+        case "volume-subpath":
+            options["Subpath"] = value
         case "volume-label":
             options.setdefault("Labels", {})[key] = content
         case "volume-driver":

@@ -52,7 +52,12 @@ async def find(call: Call) -> Container:
 async def create(call: Call) -> web.Response:
     """Make a container, without starting it."""
     body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
-    wanted = creation.wanted(body, name=call.text("name"), shares_ipc=call.before("1.40"))
+    wanted = creation.wanted(
+        body,
+        name=call.text("name"),
+        shares_ipc=call.before("1.40"),
+        readonly_recursive=not call.before("1.44"),
+    )
     if call.before("1.44") and len(wanted.networks) > 1:
         names = ", ".join(sorted(wanted.networks))
         raise InvalidInput(f"Container cannot be connected to network endpoints: {names}", hint="connect it later")
@@ -182,7 +187,9 @@ async def start(call: Call) -> web.Response:
     detach_keys(call.text("detachKeys"))
     if described:
         body = await call.document(creation.START)
-        wanted = creation.wanted({"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="")
+        wanted = creation.wanted(
+            {"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="", readonly_recursive=False
+        )
         await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)

@@ -141,10 +141,11 @@ class Wanted(Struct, frozen=True):
     networks: Json
 
 
-def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
+def wanted(body: Json, *, name: str, shares_ipc: bool = False, readonly_recursive: bool = True) -> Wanted:
     """What a body asks for. Raises InvalidInput for what cannot be, and for what the engine does not do.
 
-    shares_ipc  where nothing is said of its IPC, others may join it: so it was until 1.39
+    shares_ipc          where nothing is said of its IPC, others may join it: so it was until 1.39
+    readonly_recursive  False: read-only binds leave mounts below them as they are: so it was until 1.43
     """
     host = _host(body)
     if shares_ipc and not fields.text(host, "IpcMode"):
@@ -158,7 +159,7 @@ def wanted(body: Json, *, name: str, shares_ipc: bool = False) -> Wanted:
     options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
     if fields.flag(body, "NetworkDisabled"):
         options["network_mode"] = "none"
-    options |= {"name": _called(name), **_life(body, host)}
+    options |= {"name": _called(name), "readonly_recursive": readonly_recursive, **_life(body, host)}
     given = {key: value for key, value in options.items() if value is not None}
     return Wanted(
         image=image,
@@ -424,7 +425,8 @@ def _recorded_of_host(host: Json) -> Json:
 
 _FIXED = frozenset([*_REFUSED, *_LIMITS]) - frozenset(
     "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus CpusetMems KernelMemory "
-    "Memory MemoryReservation MemorySwap NanoCpus PidsLimit RestartPolicy".split()
+    "Memory MemoryReservation MemorySwap NanoCpus PidsLimit RestartPolicy "
+    "Ulimits".split()  # dockerd takes these, too, and changes nothing
 )
 
 

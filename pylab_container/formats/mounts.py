@@ -24,9 +24,12 @@ _NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
 
 _DEFAULT_MODE = "z"  # moby's own choice for a volume, whatever it means without SELinux
 
+RECURSION = ("NonRecursive", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive")
+"""Options of a bind: what of the mounts below its source comes along, and can only be read if the source can."""
+
 _OPTIONS = {
     "bind": frozenset("Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive".split()),
-    "volume": frozenset({"NoCopy", "Labels", "DriverConfig"}),
+    "volume": frozenset({"NoCopy", "Labels", "DriverConfig", "Subpath"}),
     "tmpfs": frozenset({"SizeBytes", "Mode"}),
 }
 
@@ -122,10 +125,12 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
         binding = _bind_options(document)
         entry["Propagation"] = binding.get("Propagation") or ""
         entry["MustExist"] = not binding.get("CreateMountpoint")
-        entry |= {name: True for name in ("NonRecursive", "ReadOnlyForceRecursive") if binding.get(name)}
+        entry |= {name: True for name in RECURSION if binding.get(name)}
     elif kind == "volume":
         entry["Mode"] = _DEFAULT_MODE
         entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
+        if subpath := _subpath(document, source):
+            entry |= {"Subpath": subpath, "NoCopy": True}
         entry["Labels"] = dict((document.get("VolumeOptions") or {}).get("Labels") or {})
         if options := ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Options"):
             entry["DriverOpts"] = dict(options)
@@ -154,8 +159,7 @@ def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
 
 
 def _bind_options(document: Mapping[str, Any]) -> Json:
-    """BindOptions. What is mounted below a source that can only be read is read-only where ReadOnlyForceRecursive
-    says so. Raises InvalidInput."""
+    """BindOptions. Raises InvalidInput."""
     options: Json = dict(document.get("BindOptions") or {})
     propagation = options.get("Propagation") or "rprivate"
     if propagation not in _PROPAGATIONS:
@@ -169,6 +173,16 @@ def _bind_options(document: Mapping[str, Any]) -> Json:
         if propagation != "rprivate":
             raise _invalid_mount("bind", "ReadOnlyForceRecursive needs the propagation rprivate")
     return options
+
+
+def _subpath(document: Mapping[str, Any], source: str) -> str:
+    """The directory or file of a volume that is mounted instead of the whole. Raises InvalidInput."""
+    path = str((document.get("VolumeOptions") or {}).get("Subpath") or "")
+    if path and not source:
+        raise _invalid_mount("volume", "must not set Subpath when using anonymous volumes")
+    if path and (path.startswith("/") or posixpath.normpath(path).split("/")[0] == ".."):
+        raise _invalid_mount("volume", "subpath must be a relative path within the volume")
+    return path
 
 
 def tmpfs_of_mount(document: Mapping[str, Any]) -> str:

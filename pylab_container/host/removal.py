@@ -9,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from pylab_container.formats.ids import EntryName
-from pylab_container.host import linux, programs
+from pylab_container.host import linux
+from pylab_container.host.descent import Descent, Entry
 
 _BENEATH = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
+
+
+_MOST_REFILLS = 1000
+"""How often a directory may be found filled again before its removal fails."""
 
 
 def remove_below(directory: Path | int, name: EntryName) -> None:
@@ -42,11 +46,46 @@ def remove_below(directory: Path | int, name: EntryName) -> None:
             _refuse_mounts(os.readlink(f"/proc/self/fd/{tree}"))
         finally:
             os.close(tree)
-        try:
-            shutil.rmtree(name, dir_fd=parent)
-        except RecursionError:  # a tree may be deeper than Python's stack; rm(1) has no limit
-            path = f"/proc/self/fd/{parent}/{name}"
-            programs.run(["rm", "-rf", "--one-file-system", "--", path], pass_fds=(parent,))
+        _remove(parent, name)
+
+
+def _remove(parent: int, name: str) -> None:
+    """Delete a directory with its content, directory by directory.
+
+    Neither the stack nor the number of open files grows with the depth, as they do in shutil.rmtree().
+    """
+    refilled = 0
+    with Descent(parent) as place:
+        waiting = [([name], "")]  # of each directory on the way: what is left of its names, and its own name
+        while waiting[0][0] or len(waiting) > 1:
+            names, own = waiting[-1]
+            if names:
+                _remove_or_enter(place, names, waiting)
+                continue
+            waiting.pop()
+            place.leave()
+            try:
+                os.rmdir(own, dir_fd=place.fd)
+            except FileNotFoundError:
+                pass  # another process removes the same tree
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY or refilled == _MOST_REFILLS:
+                    raise
+                refilled += 1  # another process, such as a copy into a container, has just put something there
+                waiting[-1][0].append(own)
+
+
+def _remove_or_enter(place: Descent, names: list[str], waiting: list[tuple[list[str], str]]) -> None:
+    """Delete the last of the names, or if it is a directory make it the next one to be emptied."""
+    name = names.pop()
+    try:
+        os.unlink(name, dir_fd=place.fd)
+    except FileNotFoundError:
+        pass
+    except IsADirectoryError:
+        with Entry(linux.openat2(place.fd, name, os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH), name) as entry:
+            place.enter(entry)
+        waiting.append((place.names(), name))
 
 
 def discard_below(directory: Path | int, name: EntryName) -> None:

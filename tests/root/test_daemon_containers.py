@@ -465,6 +465,17 @@ def test_auto_remove_holds_when_the_start_fails(api: Api) -> None:
 # -- what a version knows ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("version", "kind"), [("1.43", "ro"), ("1.44", "rro")])
+def test_since_1_44_a_bind_that_can_only_be_read_is_so_with_all_below(
+    api: Api, engine: Engine, tmp_path: Path, version: str, kind: str
+) -> None:
+    container_id = make(api.at(version), "sleep", "100", name="reads", host={"Binds": [f"{tmp_path}:/bound:ro"]})
+    assert api.at(version).post(f"/containers/{container_id}/start").status == 204
+    config = json.loads((engine.run_root / container_id / "config.json").read_bytes())
+    (options,) = [mount["options"] for mount in config["mounts"] if mount["destination"] == "/bound"]
+    assert options == ["rbind", "rprivate", kind]
+
+
 @pytest.mark.parametrize(("version", "annotations"), [("1.42", {}), ("1.43", {"of": "mine"})])
 def test_annotations_are_for_the_runtime_since_1_43(
     api: Api, engine: Engine, version: str, annotations: dict[str, str]

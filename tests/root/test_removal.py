@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -68,13 +69,35 @@ def test_nothing_is_deleted_through_a_mount(top: Path, place: str, number: int) 
     assert (top.parent / "sibling/precious").exists()
 
 
-def test_a_tree_deeper_than_python_s_stack_goes(top: Path) -> None:
+def test_a_tree_of_any_depth_goes_with_few_open_files(top: Path) -> None:
     descriptor = os.open(top / "tree", os.O_RDONLY)
-    for _ in range(1500):
+    for _ in range(1500):  # more than Python's stack, and than open files
         os.mkdir("x", dir_fd=descriptor)
         below = os.open("x", os.O_RDONLY, dir_fd=descriptor)
         os.close(descriptor)
         descriptor = below
     os.close(descriptor)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, limits[1]))
+    try:
+        remove_below(top, EntryName("tree"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert os.listdir(top) == []
+
+
+def test_a_directory_that_is_filled_while_it_is_removed_goes(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy into a container holds its directories open, and goes on while the container is removed."""
+    real = os.rmdir
+    filled: list[str] = []
+
+    def rmdir(path: str, *, dir_fd: int | None = None) -> None:
+        if len(filled) < 5:
+            filled.append(path)
+            os.mkdir(f"{path}/late", dir_fd=dir_fd)
+        real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
     remove_below(top, EntryName("tree"))
+    assert len(filled) == 5
     assert os.listdir(top) == []

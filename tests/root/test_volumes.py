@@ -14,6 +14,7 @@ from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerFailed, InUse, InvalidInput, NotFound
 from pylab_container.formats.mounts import parse_mount, parse_volume
+from pylab_container.host import linux
 
 pytestmark = pytest.mark.shared_engine
 
@@ -382,3 +383,84 @@ def test_a_volume_is_filled_when_its_container_is_made_and_not_by_one_that_borro
     assert output(engine, image, "cat /data/link", volumes_from=["owner"]) == "hi\n"
     engine.containers.create(image, FOREVER, name="empty", volumes=["/data"], network_mode="none")
     assert output(engine, furnished, "ls -A /data", volumes_from=["empty"]) == ""
+
+
+# -- parts of volumes, and mounts below a source -------------------------------------------------
+
+
+def part(path: str, **fields: Any) -> dict[str, Any]:
+    return {"Type": "volume", "Source": "store", "Target": "/part", "VolumeOptions": {"Subpath": path}, **fields}
+
+
+@pytest.fixture
+def store(engine: Engine, tmp_path: Path) -> Path:
+    """The directory of the volume "store", with a directory, a file, and links in it and out of it."""
+    path = engine.volumes.create("store").path
+    (path / "a/b").mkdir(parents=True)
+    (path / "a/b/file").write_text("inside\n")
+    (path / "a/link").symlink_to("b")
+    (path / "out").symlink_to(tmp_path)
+    (path / "up").symlink_to("../..")
+    (tmp_path / "canary").write_text("of the host\n")
+    return path
+
+
+@pytest.mark.parametrize("path", ["a/b", "a/link", "a/./b/", "a/b/../b"])
+def test_a_part_of_a_volume_is_mounted_alone(engine: Engine, image: Image, store: Path, path: str) -> None:
+    made = output(engine, image, "ls /part; cat /part/file; echo new > /part/new", mounts=[part(path)])
+    assert made == "file\ninside\n"
+    assert (store / "a/b/new").read_text() == "new\n"
+    assert output(engine, image, "cat /part", mounts=[part(f"{path}/file")]) == "inside\n"
+    with pytest.raises(ContainerFailed):
+        output(engine, image, "echo x > /part/x", mounts=[part(path, ReadOnly=True)])
+
+
+def test_files_of_a_part_of_a_volume_are_copied_from_there(engine: Engine, image: Image, store: Path) -> None:
+    container = engine.containers.create(image, FOREVER, mounts=[part("a/b")], network_mode="none")
+    assert container.path_status("/part/file").size == 7
+    assert b"inside\n" in b"".join(container.get_archive("/part")[0])
+    container.put_archive("/part", b"".join(container.get_archive("/etc/passwd")[0]))
+    assert (store / "a/b/passwd").exists()
+    one = engine.containers.create(image, FOREVER, mounts=[part("a/b/file")], network_mode="none")
+    assert one.path_status("/part").size == 7
+
+
+@pytest.mark.parametrize("path", ["out", "out/canary", "up", "missing", "a/b/file/x"])
+def test_a_part_that_a_volume_does_not_have_is_refused(engine: Engine, image: Image, store: Path, path: str) -> None:
+    container = engine.containers.create(image, FOREVER, mounts=[part(path)], network_mode="none")
+    for use in (container.start, lambda: container.path_status("/part")):
+        with pytest.raises(InvalidInput, match=f"cannot access path .*/{path}"):
+            use()
+    assert container.status == "created"
+    assert (store / "a/b/file").exists()
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (part("/a"), "subpath must be a relative path within the volume"),
+        (part("a/../.."), "subpath must be a relative path within the volume"),
+        (part("a", Source=""), "must not set Subpath when using anonymous volumes"),
+    ],
+)
+def test_a_subpath_that_cannot_be_one_is_refused(document: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        parse_mount(document)
+
+
+@pytest.mark.parametrize(("options", "written"), [({}, ["flat"]), ({"readonly_recursive": False}, ["v", "m", "flat"])])
+def test_what_is_mounted_below_a_source_can_only_be_read_if_that_can(
+    engine: Engine, image: Image, tmp_path: Path, options: dict[str, Any], written: list[str]
+) -> None:
+    below = tmp_path / "host/below"
+    below.mkdir(parents=True)
+    mount = {"Type": "bind", "Source": f"{tmp_path}/host", "Target": "/m", "ReadOnly": True}
+    flat = {**mount, "Target": "/flat", "BindOptions": {"ReadOnlyNonRecursive": True}}
+    script = "for place in v m flat; do echo x 2> /dev/null > /$place/below/$place && echo $place; done; true"
+    linux.mount("tmpfs", str(below), "tmpfs")
+    try:
+        volumes = [f"{tmp_path}/host:/v:ro"]
+        printed = output(engine, image, script, volumes=volumes, mounts=[mount, flat], **options).split()
+    finally:
+        linux.umount(str(below))
+    assert printed == written

@@ -123,5 +123,7 @@ def test_only_what_can_change_is_taken_by_an_update() -> None:
     assert given == {"mem_limit": 64 << 20, "restart_policy": {"Name": "no"}}
     more = creation.changes(sent({"BlkioWeight": 10, "PidsLimit": 0}, creation.UPDATE))
     assert more == {"blkio_weight": 10, "pids_limit": 0}
+    ulimits = [{"Name": "nofile", "Soft": 1, "Hard": 2}]  # taken by dockerd, which changes nothing
+    assert creation.changes(sent({"CpuShares": 5, "Ulimits": ulimits}, creation.UPDATE)) == {"cpu_shares": 5}
     with pytest.raises(InvalidInput, match="ShmSize cannot be updated"):
         creation.changes(sent({"ShmSize": 10}, creation.UPDATE))

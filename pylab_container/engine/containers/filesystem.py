@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from msgspec import Struct
 
 from pylab_container.engine.containers import launch, lifetime, remap
+from pylab_container.engine.volumes import mounts as volume_mounts
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.formats import tar
 from pylab_container.formats.etc import names_by_id
@@ -311,8 +312,7 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
     if write and not mount.get("RW", True):
         raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
     with _volume_present(engine, mount):
-        directory, inner = _in_source(mount, wanted)
-        fd = opened(directory)
+        fd, inner = _in_source(mount, wanted)
     try:
         yield _Root(fd), inner + ending
     finally:
@@ -339,12 +339,22 @@ def _covering(mounts: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, An
     return next((mount for mount in mounts if Path(path).is_relative_to(mount["Destination"])), None)
 
 
-def _in_source(mount: Mapping[str, Any], path: str) -> tuple[Path, str]:
-    """The directory of the host that a path in a mount is to be resolved in, and the path in it."""
+def _in_source(mount: Mapping[str, Any], path: str) -> tuple[int, str]:
+    """The directory of the host that a path in a mount is to be resolved in, and the path in it.
+
+    The directory as a descriptor, which the caller closes. Raises InvalidInput.
+    """
     source, inner = Path(mount["Source"]), posixpath.relpath(path, mount["Destination"])
-    if source.is_dir():
-        return source, inner
-    return source.parent, source.name if inner == "." else f"{source.name}/{inner}"
+    part = volume_mounts.open_part(mount) if mount.get("Subpath") else os.open(source, os.O_PATH | os.O_CLOEXEC)
+    if stat.S_ISDIR(os.fstat(part).st_mode):
+        return part, inner
+    os.close(part)
+    if subpath := mount.get("Subpath"):
+        part = volume_mounts.open_part({**mount, "Subpath": posixpath.dirname(subpath)})
+        source = Path(subpath)
+    else:
+        part = opened(source.parent)
+    return part, source.name if inner == "." else f"{source.name}/{inner}"
 
 
 def _without_links(engine: Engine, container: Container, path: str, mounts: Sequence[Mapping[str, Any]]) -> str:
@@ -370,8 +380,7 @@ def _link(root: int, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(NotFound, InvalidInput))
         if (mount := _covering(mounts, path)) is not None:
-            directory, path = _in_source(mount, path)
-            root = opened(directory)
+            root, path = _in_source(mount, path)
             stack.callback(os.close, root)
         fd = stack.enter_context(_opened(root, path))
         if stat.S_ISLNK(os.fstat(fd).st_mode):
@@ -380,8 +389,6 @@ def _link(root: int, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
 
 
 def _volume_present(engine: Engine, mount: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
-    from pylab_container.engine.volumes import mounts as volume_mounts
-
     return volume_mounts.present(engine, mount["Name"]) if mount["Type"] == "volume" else contextlib.nullcontext()
 
 

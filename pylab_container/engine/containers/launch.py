@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -241,7 +242,7 @@ def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
         bundle.Mount(source=str(directory / name), destination=f"/etc/{name}", type="bind", options=options)
         for name in NETWORK_FILES
     ]
-    given = [_mount(mount) for mount in record.mounts]
+    given = [_mount(mount, _source(engine, record, mount)) for mount in record.mounts]
     taken = {mount.destination for mount in given}
     defaults = [*own, *_shared_memory(engine, record), *sandbox.init_mount(record)]
     return [mount for mount in defaults if mount.destination not in taken] + given
@@ -296,7 +297,47 @@ def unmount_shared_memory(engine: Engine, container_id: str) -> None:
             linux.umount(str(directory), linux.MNT_DETACH)
 
 
-def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
+def _source(engine: Engine, record: ContainerRecord, mount: Mapping[str, Any]) -> str:
+    """Where a mount's files are on the host: of a part of a volume, a mount of that part.
+
+    The part is mounted by its descriptor, because another container with the volume may put a link in its path.
+    Raises InvalidInput if the volume has no such part.
+    """
+    if not mount.get("Subpath"):
+        return str(mount["Source"])
+    if record.host_config.get("UsernsMode") == "remap":
+        raise InvalidInput("--userns=remap cannot map a part of a volume", hint="mount the whole volume")
+    part = volume_mounts.open_part(mount)
+    try:
+        place = _parts(engine, record.id) / hashlib.sha256(mount["Destination"].encode()).hexdigest()
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if stat.S_ISDIR(os.fstat(part).st_mode):
+            place.mkdir()
+        else:
+            place.touch(exist_ok=False)
+        linux.mount(f"/proc/self/fd/{part}", str(place), "", linux.MS_BIND)
+    finally:
+        os.close(part)
+    return str(place)
+
+
+def _parts(engine: Engine, container_id: str) -> Path:
+    return engine.run_root / container_id / "parts"
+
+
+def unmount_parts(engine: Engine, container_id: str) -> None:
+    """Take the mounts of parts of volumes away; the container that runs has its own."""
+    places = _parts(engine, container_id)
+    for place in list(places.iterdir()) if places.is_dir() else ():
+        with contextlib.suppress(OSError):  # it is not mounted
+            linux.umount(str(place), linux.MNT_DETACH)
+        if place.is_dir():
+            place.rmdir()
+        else:
+            place.unlink()
+
+
+def _mount(mount: Mapping[str, Any], source: str) -> bundle.Mount:
     if mount["Type"] == "tmpfs":
         words = [mount["Mode"]] if mount["Mode"] else []
         options = _tmpfs_options(mount["Options"]) if "Options" in mount else ("nosuid", "nodev", *words)
@@ -309,9 +350,12 @@ def _mount(mount: Mapping[str, Any]) -> bundle.Mount:
             if not mount.get("MayBePrivate"):
                 raise
             propagation = "rprivate"
-    reading = "rro" if mount.get("ReadOnlyForceRecursive") else "ro"  # mount_setattr(2): with all that lies below
+    flat = bool(mount.get("NonRecursive") or mount.get("ReadOnlyNonRecursive"))
+    # rro: with all that is mounted below, by mount_setattr(2).
+    recursive = mount.get("ReadOnlyForceRecursive") or (not flat and linux.has_mount_setattr())
+    reading = "rro" if recursive else "ro"
     options = ("bind" if mount.get("NonRecursive") else "rbind", propagation, "rw" if mount["RW"] else reading)
-    return bundle.Mount(source=mount["Source"], destination=mount["Destination"], type="bind", options=options)
+    return bundle.Mount(source=source, destination=mount["Destination"], type="bind", options=options)
 
 
 def _tmpfs_options(text: str) -> tuple[str, ...]:

@@ -339,6 +339,7 @@ def release(engine: Engine, record: ContainerRecord) -> None:
         # Neither needs to wait for runc: the container's own mounts are another namespace's.
         endpoints.disconnect_all(engine, record)
         launch.unmount_shared_memory(engine, record.id)
+        launch.unmount_parts(engine, record.id)
         remap.unmount(engine, record.id)
         _unmount_layer(engine, record.id)
         volume_mounts.unmount(engine, record)

@@ -70,6 +70,7 @@ class ContainerOptions(TypedDict, total=False):
     mem_swappiness  0 to 100: how readily its memory is swapped out; with cgroup v1 alone
     masked_paths   files of the kernel that are hidden instead of the usual ones; readonly_paths: that can only be read
     mounts         documents as docker-py's types.Mount makes them
+    readonly_recursive  False: mounts below a source that can only be read stay as they are, as before Docker 25.0
     nano_cpus      processors times 10⁹
     oom_kill_disable  what wants more memory than it may have waits instead of being killed; with cgroup v1 alone
     network        its name; network_mode also "none", "host" and "container:NAME"
@@ -151,6 +152,7 @@ class ContainerOptions(TypedDict, total=False):
     publish_all_ports: bool
     read_only: bool
     readonly_paths: Sequence[str] | None
+    readonly_recursive: bool
     restart_policy: Mapping[str, Any] | None
     security_opt: Sequence[str]
     shm_size: int | str | None
@@ -261,11 +263,14 @@ def _destinations(entries: Sequence[Json]) -> set[str]:
 
 
 def _mounts(options: ContainerOptions) -> list[Json]:
-    return [
+    flat = not options.get("readonly_recursive", True)
+    entries = [
         *(parse_volume(text) for text in parse_volumes(options.get("volumes") or ())),
         *(parse_mount(document) for document in options.get("mounts") or ()),
         *(parse_tmpfs(destination, words) for destination, words in (options.get("tmpfs") or {}).items()),
     ]
+    forced = "ReadOnlyForceRecursive"
+    return [{**one, "ReadOnlyNonRecursive": True} if flat and not one.get(forced) else one for one in entries]
 
 
 def _networks(options: ContainerOptions) -> Json:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from pylab_container.errors import LabError, NotFound, RuntimeFailed
+from pylab_container.errors import InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.formats.volumeoptions import VolumeMount, volume_mount
 from pylab_container.host import linux
+from pylab_container.host.descent import opened
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -72,6 +74,24 @@ def present(engine: Engine, name: str) -> Iterator[None]:
         finally:
             if fresh:
                 detach(volume)
+
+
+def open_part(mount: Mapping[str, Any]) -> int:
+    """A descriptor (O_PATH) of the part of a volume that one of a container's Mounts shows: its Subpath, or the whole.
+
+    No link leads out of the volume. Raises InvalidInput if the volume has no such part.
+    """
+    top = opened(mount["Source"])
+    path = mount.get("Subpath") or "."
+    try:
+        return linux.openat2(top, path, os.O_PATH, resolve=linux.RESOLVE_BENEATH)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot access path {mount['Source']}/{path}: {(error.strerror or '').lower()}",
+            hint="make it in the volume first",
+        ) from error
+    finally:
+        os.close(top)
 
 
 def detach(volume: Volume) -> None:
