@@ -120,6 +120,7 @@ class ImageConfig(Struct, frozen=True, dict=True):
         for number, diff_id in enumerate(diff_ids):
             if Digest.match(diff_id or "") is None:
                 raise InvalidArchive(f"invalid diffID for layer {number}: {diff_id!r}", hint=hint)
+        vars(config)["document"] = document  # what the cached property would read again
         return config
 
     @classmethod

@@ -54,7 +54,7 @@ class _KnownNames(Struct, frozen=True):
 
 _State = tuple[int, int, int, int]
 """What tells whether a file was replaced or changed."""
-_KEPT_CONFIGS = 32 << 20  # bytes of configs that are kept as they were read
+_KEPT_CONFIGS = 16 << 20  # bytes of configs that are kept as they were read; decoded they take ten times as much
 
 
 class ImageStore:
@@ -104,7 +104,7 @@ class ImageStore:
         if known and known[0] == state:
             return known[1]
         config = self._read_config(image_id, path)
-        if state:
+        if state and len(config.raw) <= _KEPT_CONFIGS:
             self._keep(image_id, state, config)
         return config
 

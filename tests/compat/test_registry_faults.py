@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound, InvalidArchive, LabError, RegistryFailed, Unauthorized, Unreachable
-from pylab_container.formats.image import go_json
+from pylab_container.formats.image import go_json, sha256
 from pylab_container.registry.settings import Patience, RegistrySettings
 from tests.support import faults
 from tests.support.faults import Answer, Fault, FaultyProxy, Handler
@@ -412,3 +412,32 @@ def _layers_only(fault: Fault, *, larger: int = 0) -> Fault:
         (fault if is_layer and len(answer.body) > larger else faults.passed_on)(handler, answer)
 
     return chosen
+
+
+@pytest.mark.parametrize("tag", ["../../x", "", "-x", "a" * 129, "x:y", "x\n"])
+def test_a_tag_that_cannot_be_one_is_not_stored(client: Engine, proxy: FaultyProxy, pushed: str, tag: str) -> None:
+    listed = go_json({"name": "faults", "tags": ["1", tag]})
+    proxy.inject(faults.replaced(listed), path="/tags/list", times=5)
+    with pytest.raises(InvalidArchive, match="the registry lists a tag that is none"):
+        client.images.pull_all_tags(f"{proxy.host}/faults")
+    assert client.images.list(all=True) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"Labels": ["a"]}, {"Env": [1]}, {"Volumes": ["/a"]}, {"Healthcheck": "x"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_a_config_with_other_types_is_refused(
+    client: Engine, proxy: FaultyProxy, pushed: str, registry: RunningRegistry, config: dict[str, object]
+) -> None:
+    manifest = registry.inspect("faults:1")
+    raw = go_json(
+        {"rootfs": {"type": "layers", "diff_ids": [sha256(b"x")] * len(manifest["layers"])}, "config": config}
+    )
+    described = {**manifest["config"], "digest": sha256(raw), "size": len(raw)}
+    proxy.inject(faults.replaced(go_json({**manifest, "config": described})), path="/manifests/", times=5)
+    proxy.inject(faults.status(200, raw), path=f"/blobs/{sha256(raw)}", times=5)
+    with pytest.raises(InvalidArchive, match="json: cannot unmarshal"):
+        client.images.pull(f"{proxy.host}/faults:1")
+    assert client.images.list(all=True) == []

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from pylab_container.engine.containers.options import merge_environment
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import dockerfile, expansion, golang
+from pylab_container.formats import config_shape, dockerfile, expansion, golang
 from pylab_container.formats.image import EMPTY_CONFIG, Json
 from pylab_container.formats.instructions import Instruction, check, duration, exposed_ports
 from pylab_container.formats.signals import signal_number
@@ -87,8 +87,13 @@ class Configuration(Struct):
 def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
     """A configuration after Dockerfile instructions, one or several a text.
 
-    Raises DockerfileError, and InvalidInput for an instruction that --change does not take.
+    Raises DockerfileError, and InvalidInput for an instruction that --change does not take, and for a configuration
+    with other types than Docker's.
     """
+    try:
+        config_shape.check({"config": config})
+    except ValueError as error:
+        raise InvalidInput(str(error), hint="the fields and types are those of docker inspect's Config") from None
     text = changes if isinstance(changes, str) else "\n".join(changes)
     if not text.strip():
         return dict(config)
