@@ -19,7 +19,7 @@ once, and renders the answer:
     hijack.py      connections that stop being HTTP: attach and exec
     sharing.py     the streams of a process, which several clients may be attached to
 
-Source: Docker Engine API, versions 1.12 to 1.45 (docs.docker.com/reference/api/engine).
+Source: Docker Engine API, versions 1.12 to 1.47 (docs.docker.com/reference/api/engine).
 """
 
 from __future__ import annotations
@@ -30,5 +30,8 @@ require("daemon")
 
 MINIMUM_VERSION = "1.12"
 """The oldest version of the API that is answered, which is Debian's dockerd's, too."""
-VERSION = "1.45"
+VERSION = "1.47"
 """The newest."""
+DOCKER_RELEASE = "27.5.1"
+"""The release of Docker with that API, which writes archives in the layout that `save` has (since 25.0, moby's
+image/tarexport). Clients compare it to know what they get."""

@@ -96,7 +96,7 @@ def _endpoint(settings: Json) -> Json:
 # ---- many ------------------------------------------------------------------------------------
 
 
-def listed(record: ContainerRecord, *, image: str, mounts: list[Json], now: float) -> Json:
+def listed(record: ContainerRecord, version: Version, *, image: str, mounts: list[Json], now: float) -> Json:
     """One entry of ContainerList.
 
     image   the name of its image, or the id where that name is another one's by now
@@ -105,7 +105,8 @@ def listed(record: ContainerRecord, *, image: str, mounts: list[Json], now: floa
     """
     state = record.state_document()
     networks: Mapping[str, Json | None] = record.network.get("Networks") or {}
-    return {
+    annotations = record.host_config.get("Annotations")
+    document = {
         "Id": record.id,
         "Names": [f"/{record.name}"],
         "Image": image,
@@ -116,13 +117,17 @@ def listed(record: ContainerRecord, *, image: str, mounts: list[Json], now: floa
         "Labels": record.config.get("Labels") or {},
         "State": state["Status"],
         "Status": status(state, now=now),
-        "HostConfig": {"NetworkMode": record.host_config.get("NetworkMode") or "default"},
+        "HostConfig": {
+            "NetworkMode": record.host_config.get("NetworkMode") or "default",
+            **({"Annotations": annotations} if annotations else {}),
+        },
         # Here dockerd does not tell what they are called on it.
         "NetworkSettings": {
             "Networks": {name: {**_endpoint(one or {}), "Aliases": None} for name, one in networks.items()}
         },
         "Mounts": mounts,
     }
+    return known("ContainerSummary", document, version)
 
 
 def _ports(published: Mapping[str, list[Json] | None]) -> list[Json]:

@@ -116,7 +116,7 @@ def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> l
         with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
             record = container.record
             image = names.name(str(record.config.get("Image") or ""), record.image)
-            document = listed(record, image=image, mounts=container.mounts, now=time.time())
+            document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
             document["Names"] = sorted([*document["Names"], *called.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
             documents.append({**document, **{name: size for name, size in sizes.items() if size}})

@@ -58,7 +58,7 @@ _MOUNT = {
         "Subpath": str,
         "DriverConfig": {"Name": str, "Options": shapes.NAMES},
     },
-    "TmpfsOptions": {"SizeBytes": int, "Mode": int, "Options": shapes.ANY},
+    "TmpfsOptions": {"SizeBytes": int, "Mode": int, "Options": [[str]]},
     "ClusterOptions": shapes.ANY,
 }
 _LIMITS = {
@@ -98,6 +98,8 @@ _HOST_CONFIG = {
     "Mounts": [_MOUNT],
     "PortBindings": {"*": [{"HostIp": str, "HostPort": str}]},
 }
+_SYSCTLS = "com.docker.network.endpoint.sysctls"
+"""Sets sysctls of one interface since 1.46."""
 ENDPOINT = {
     **shapes.named("Aliases Links", [str]),
     "DriverOpts": shapes.NAMES,
@@ -352,6 +354,8 @@ def _endpoints(networking: Json) -> Json:
 def endpoint_wish(settings: Json) -> Json:
     """What of an EndpointSettings is the client's to choose, as the engine keeps it. Raises InvalidInput."""
     chosen = fields.child(settings, "IPAMConfig")
+    if _SYSCTLS in fields.labels(settings, "DriverOpts"):
+        raise InvalidInput(f"the driver option {_SYSCTLS} is not supported", hint="set sysctls of the container")
     return endpoints.wishes(
         aliases=fields.texts(settings, "Aliases"),
         links=fields.texts(settings, "Links"),

@@ -126,7 +126,7 @@ async def push(call: Call) -> web.StreamResponse:
     references.parse(call.name)
     if tag:
         images.target_name(call.name, tag)
-    if call.text("platform"):
+    if call.text_since("1.46", "platform"):
         raise InvalidInput("push of one platform of several is not supported", hint="images here have one")
 
     def work(tell: streams.Tell, stop: threading.Event) -> None:

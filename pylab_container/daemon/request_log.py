@@ -1,7 +1,7 @@
 """Two lines for each request, for whoever wants to watch: lab 00 does.
 
-    {"began": 1767322800123456789, "method": "GET", "path": "/v1.45/info"}
-    {"began": 1767322800123456789, "method": "GET", "path": "/v1.45/info", "status": 200, "seconds": 0.004}
+    {"began": 1767322800123456789, "method": "GET", "path": "/v1.47/info"}
+    {"began": 1767322800123456789, "method": "GET", "path": "/v1.47/info", "status": 200, "seconds": 0.004}
 
 The first is written when it comes, the second when it was answered, which may be a moment after the client has its
 answer: who has seen the first waits for the second. `began` is in nanoseconds since 1970.

@@ -32,6 +32,7 @@ _PORT = 2375
 _FIRST_PASSED = 3
 """The first descriptor that systemd passes (sd_listen_fds(3))."""
 _LONGEST_LINE = 1 << 20  # bytes
+_BACKLOG = 4096  # connections that wait to be accepted, as in Go: the kernel refuses more (net.core.somaxconn)
 _GRACE = 2.0  # seconds that open requests get at the end; streams would never end by themselves
 
 
@@ -87,7 +88,7 @@ async def _serve(
         )
 
     try:
-        servers = [await loop.create_server(connection, sock=one, backlog=512) for one in sockets]
+        servers = [await loop.create_server(connection, sock=one, backlog=_BACKLOG) for one in sockets]
         ready()
         await ended.wait()
         for server in servers:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from pylab_container import __version__
-from pylab_container.daemon import MINIMUM_VERSION, VERSION, containers, images, volumes
+from pylab_container.daemon import DOCKER_RELEASE, MINIMUM_VERSION, VERSION, containers, images, volumes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
@@ -60,7 +60,7 @@ async def version(call: Call) -> web.Response:
 
 
 def version_document() -> Json:
-    """Docker's SystemVersion."""
+    """Docker's SystemVersion: it is of the release that clients know our API and archives from, and names ours."""
     machine = os.uname()
     own = {
         "ApiVersion": VERSION,
@@ -73,10 +73,13 @@ def version_document() -> Json:
         "MinAPIVersion": MINIMUM_VERSION,
         "Os": "linux",
     }
-    parts = [{"Name": "Engine", "Version": __version__, "Details": own}]
+    parts = [
+        {"Name": "Engine", "Version": DOCKER_RELEASE, "Details": own},
+        {"Name": "pylab-container", "Version": __version__, "Details": {"GitCommit": ""}},
+    ]
     parts += [{"Name": name, "Version": program_version(name), "Details": {"GitCommit": ""}} for name in _PROGRAMS]
     top = {name: value for name, value in own.items() if name != "Experimental"}
-    return {"Platform": {"Name": "pylab-container"}, "Components": parts, "Version": __version__, **top}
+    return {"Platform": {"Name": "pylab-container"}, "Components": parts, "Version": DOCKER_RELEASE, **top}
 
 
 async def info(call: Call) -> web.Response:
@@ -128,7 +131,7 @@ def info_document(told: Info, registries: Json, version: Version) -> Json:
         "Name": told.name,
         "Labels": [],
         "ExperimentalBuild": False,
-        "ServerVersion": told.server_version,
+        "ServerVersion": DOCKER_RELEASE,
         "Runtimes": {told.runtime: {"path": told.runtime}},
         "DefaultRuntime": told.runtime,
         "Swarm": _NO_SWARM,

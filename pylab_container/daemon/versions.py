@@ -36,6 +36,7 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
         f"{_BIND}.ReadOnlyForceRecursive": Span(since=(1, 44)),
         "NetworkingConfig.EndpointsConfig.*.MacAddress": Span(since=(1, 44)),
         "HostConfig.Mounts.VolumeOptions.Subpath": Span(since=(1, 45)),
+        "HostConfig.Mounts.TmpfsOptions.Options": Span(since=(1, 46)),
     },
     "ContainerUpdate": {"PidsLimit": Span(since=(1, 40)), "KernelMemory": Span(until=(1, 42))},
     "ExecCreate": {"ConsoleSize": Span(since=(1, 42))},
@@ -53,6 +54,7 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
         "NetworkSettings.Networks": Span(since=(1, 21)),
         "NetworkSettings.Networks.*.DNSNames": Span(since=(1, 44)),
     },
+    "ContainerSummary": {"HostConfig.Annotations": Span(since=(1, 46))},
     "Image": {
         # Container and ContainerConfig went with 1.45, and are told still: scripts that ask docker inspect for them
         # do not know what the client and the daemon agree on, and Debian's docker-compose cannot do without.

@@ -30,7 +30,7 @@ RECURSION = ("NonRecursive", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive")
 _OPTIONS = {
     "bind": frozenset("Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive".split()),
     "volume": frozenset({"NoCopy", "Labels", "DriverConfig", "Subpath"}),
-    "tmpfs": frozenset({"SizeBytes", "Mode"}),
+    "tmpfs": frozenset({"SizeBytes", "Mode", "Options"}),
 }
 
 # tmpfs(5), and what mount(8) says of every file system.
@@ -39,6 +39,8 @@ _TMPFS_FLAGS = frozenset(
     "relatime norelatime strictatime nostrictatime defaults".split()
 )
 _TMPFS_PROPAGATIONS = (*_PROPAGATIONS, "unbindable", "runbindable")
+_TMPFS_WORDS = ("exec", "noexec")
+"""What TmpfsOptions.Options may say (moby, volume/mounts/linux_parser.go)."""
 _TMPFS_VALUES = frozenset("size mode uid gid nr_blocks nr_inodes mpol huge".split())
 _VOLUME_HINT = "write -v /on/the/host:/in/the/container[:ro] or -v NAME:/in/the/container[:ro]"
 
@@ -193,6 +195,12 @@ def tmpfs_of_mount(document: Mapping[str, Any]) -> str:
         words.append(f"size={int(options['SizeBytes'])}")
     if options.get("Mode"):
         words.append(f"mode={int(options['Mode']):o}")
+    for option in options.get("Options") or ():
+        if len(option or ()) not in (1, 2):
+            raise _invalid_mount("tmpfs", "invalid option array length")
+        if option[0] not in _TMPFS_WORDS:
+            raise _invalid_mount("tmpfs", f"invalid option: {option[0]}")
+        words.append("=".join(option))
     return ",".join(words)
 
 

@@ -46,7 +46,7 @@ GET /v1.41/containers/../containers/json
 GET /v1.41/./version
 GET /v1.41/images/x/../y/json
 GET /v1.99/version
-GET /v1.45.1/version
+GET /v1.47.1/version
 GET /vabc/version
 GET /v/version
 GET /V1.41/version
@@ -282,6 +282,15 @@ GET /v1.41/containers/busy/json/
 HEAD /v1.41/containers/busy/json
 GET /v1.41/containers/busy/top?ps_args=--invalid
 GET /v1.41/containers/busy/top?ps_args=-o%20pid,comm
+GET /v1.41/containers/busy/top?ps_args=-o%20comm
+GET /v1.41/containers/busy/top?ps_args=-o%20nonsense
+GET /v1.41/containers/busy/top?ps_args=-p%201
+GET /v1.41/containers/busy/top?ps_args=-p%20999999
+GET /v1.41/containers/busy/top?ps_args=-o%20pid%3D
+GET /v1.41/containers/busy/top?ps_args=-o%20ppid,pid
+GET /v1.41/containers/busy/top?ps_args=-f
+GET /v1.41/containers/busy/top?ps_args=--help
+GET /v1.41/containers/busy/top?ps_args=%22
 GET /v1.41/containers/busy/changes
 GET /v1.41/containers/busy/logs
 GET /v1.41/containers/busy/logs?stdout=1&since=x

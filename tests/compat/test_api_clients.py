@@ -46,7 +46,7 @@ def client(daemon: Daemon) -> Iterator[docker.DockerClient]:
 
 
 def test_docker_py_negotiates_the_newest_version(client: docker.DockerClient) -> None:
-    assert client.api.api_version == "1.45"
+    assert client.api.api_version == "1.47"
     assert client.ping()
 
 

@@ -215,7 +215,7 @@ def test_what_a_client_does_wrong_is_the_client_s_fault(
     assert ours.message
 
 
-@pytest.mark.parametrize("version", ["1.24", "1.41", "1.42", "1.43", "1.44", "1.45"])
+@pytest.mark.parametrize("version", ["1.24", "1.41", "1.42", "1.43", "1.44", "1.45", "1.46", "1.47"])
 def test_the_fields_of_an_image_are_those_of_the_version(populated: Pair, version: str) -> None:
     api = populated.ours.at(version)
     listed, inspected = api.get("/images/json").document[0], api.get("/images/busybox:1/json").document

@@ -21,7 +21,7 @@ from tests.support.api import Answer, Api
 from tests.support.pair import Pair, create_stopped
 from tests.support.schema import Description, fetch
 
-VERSIONS = ("1.22", "1.25", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45")
+VERSIONS = ("1.22", "1.25", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45", "1.46", "1.47")
 NEWEST_OF_DOCKERD = "1.41"
 
 GETS = [

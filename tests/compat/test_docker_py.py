@@ -47,7 +47,9 @@ def client(socket: Path, busybox_tar: Path) -> Iterator[Client]:
     gc.collect()  # here its warnings are expected
 
 
-@pytest.mark.parametrize("version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45"])
+@pytest.mark.parametrize(
+    "version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45", "1.46", "1.47"]
+)
 def test_it_may_speak_every_version(version: str, client: Client, socket: Path) -> None:
     older = docker.DockerClient(base_url=f"unix://{socket}", version=version, timeout=120)
     container = older.containers.create(IMAGE, ["sh", "-c", "echo out; exec sleep 1000"], mem_limit="64m")
@@ -257,7 +259,7 @@ def test_aliases_and_links_are_looked_up(client: Client) -> None:
         api.remove_network(network)
 
 
-@pytest.mark.parametrize("version", ["1.22", "1.24", "1.30", "1.41", "1.45"])
+@pytest.mark.parametrize("version", ["1.22", "1.24", "1.30", "1.41", "1.45", "1.47"])
 def test_every_version_runs_a_container(socket: Path, client: Client, version: str) -> None:
     api = docker.APIClient.__new__(docker.APIClient)
     minimum, docker.api.client.MINIMUM_DOCKER_API_VERSION = docker.api.client.MINIMUM_DOCKER_API_VERSION, "1.20"

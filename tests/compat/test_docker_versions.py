@@ -28,7 +28,9 @@ def live(version: str, socket: Path) -> list[Done]:
     return [run(f"export DOCKER_API_VERSION={version}; {line}", socket, version) for line in LINES]
 
 
-@pytest.mark.parametrize("version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45"])
+@pytest.mark.parametrize(
+    "version", ["1.24", "1.30", "1.35", "1.40", "1.41", "1.42", "1.43", "1.44", "1.45", "1.46", "1.47"]
+)
 def test_a_life_goes_as_with_dockers_daemon_in_every_version(
     version: str, sockets: tuple[Path, Path], their_life: Callable[[str], list[Done]]
 ) -> None:

@@ -45,7 +45,7 @@ _TRUTH: Json = {"type": "boolean"}
 _NUMBER: Json = {"type": "integer"}
 _BY_NAME: Json = {"type": "object", "additionalProperties": _TEXT}
 
-# Source: the version history (moby's api/docs/CHANGELOG.md); for names and types v1.42.yaml to v1.45.yaml beside it.
+# Source: the version history (moby's api/docs/CHANGELOG.md); for names and types v1.42.yaml to v1.47.yaml beside it.
 CHANGES = (
     Change("SystemInfo.ExecutionDriver", until="1.25", what=_TEXT),
     Change("SystemInfo.Isolation", since="1.25"),
@@ -89,6 +89,8 @@ CHANGES = (
     Change("EndpointSettings.Aliases", what={**_TEXTS, "x-nullable": True}),
     Change("EndpointSettings.DNSNames", since="1.44", what={**_TEXTS, "x-nullable": True}),
     Change("Mount.VolumeOptions.Subpath", since="1.45", what=_TEXT),
+    Change("Mount.TmpfsOptions.Options", since="1.46", what={"type": "array", "items": _TEXTS}),
+    Change("ContainerSummary.HostConfig.Annotations", since="1.46", what=_BY_NAME),
 )
 
 
@@ -168,7 +170,8 @@ class Description:
 
 
 def _holder(schema: Json) -> Json:
-    """The schema, or the part of it, that has properties of its own."""
+    """The schema, or the part of it, that has properties of its own; of a list, that of its items."""
+    schema = schema.get("items", schema)
     return next(part for part in schema.get("allOf", [schema]) if "properties" in part)
 
 

@@ -1,0 +1,120 @@
+"""A thousand open streams and half-sent bodies hold no thread, little memory, and nobody up; messages are whole chunks.
+
+All tests have one data root and one daemon, so that a test sees what an earlier one left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pylab_container import Engine
+from tests.support.api import Api, Daemon, unread
+from tests.support.waiting import eventually
+
+_CLIENTS = 1000
+_MEMORY = 400 << 10  # kB of resident memory that a thousand clients may add
+_THREADS = 700  # the pools of short requests and of steps are full at most; a thread a client would be a thousand
+
+
+@pytest.fixture(scope="module", autouse=True)
+def descriptors() -> Iterator[None]:
+    """As many descriptors as the system lets a process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def served(module_engine: Engine, module_daemon: Daemon, busybox_tar: Path) -> Iterator[Daemon]:
+    """The daemon, with the image busybox:1 and a running container that has printed a lot."""
+    module_engine.images.import_(busybox_tar, "busybox:1")
+    api = module_daemon.api
+    printing = f"yes {'0123456789' * 100} | head -c 600000; echo ready; sleep 1000"
+    body = {"Image": "busybox:1", "Cmd": ["sh", "-c", printing], "HostConfig": {"NetworkMode": "none"}}
+    assert api.post("/containers/create", body, name="runs").status == 201
+    assert api.post("/containers/runs/start").status == 204
+    eventually(lambda: b"ready" in api.get("/containers/runs/logs", stdout=1, tail=1).body)
+    yield module_daemon
+    assert api.delete("/containers/runs", force=1).status == 204
+
+
+def _request(method: str, path: str, body: bytes = b"", *, length: int = 0) -> bytes:
+    kind = "application/x-tar" if length else "application/json"
+    head = f"{method} /v1.41{path} HTTP/1.1\r\nHost: d\r\nContent-Type: {kind}\r\nContent-Length: {length or len(body)}"
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def _tar(size: int) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in (("Dockerfile", b"FROM busybox:1\n"), ("large", bytes(size))):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
+
+
+_SHORT, _LONG = _tar(100)[:2000], _tar(200_000)
+STREAMS = {
+    "events": _request("GET", "/events"),
+    "filtered events": _request("GET", '/events?filters={"container":["nosuch"]}'),
+    "events until a moment far away": _request("GET", "/events?until=9999999999"),
+    "logs that follow": _request("GET", "/containers/runs/logs?stdout=1&follow=1&tail=1"),
+    "logs that nobody reads": _request("GET", "/containers/runs/logs?stdout=1&follow=1"),
+    "stats": _request("GET", "/containers/runs/stats"),
+    "waiting": _request("POST", "/containers/runs/wait"),
+    "attached": _request("POST", "/containers/runs/attach?stream=1&stdout=1"),
+    "half of an upload": _request("PUT", "/containers/runs/archive?path=/tmp", _SHORT, length=1 << 20),
+    "half of a long upload": _request("PUT", "/containers/runs/archive?path=/tmp", _LONG, length=1 << 20),
+    "half of a context": _request("POST", "/build", _SHORT, length=1 << 20),
+    "half of a long context": _request("POST", "/build", _LONG, length=1 << 20),
+    "half of images": _request("POST", "/images/load", _SHORT, length=1 << 20),
+    "half of a file system": _request("POST", "/images/create?fromSrc=-", _SHORT, length=1 << 20),
+    "half of a document": _request("POST", "/volumes/create", b'{"Name"', length=1 << 20),
+    "an export that nobody reads": _request("GET", "/containers/runs/export"),
+    "images that nobody reads": _request("GET", "/images/busybox:1/get"),
+    "an archive that nobody reads": _request("GET", "/containers/runs/archive?path=/bin"),
+}
+
+
+def _short_requests_are_answered(api: Api) -> None:
+    """One of each kind that people wait for."""
+    assert [one["Names"] for one in api.get("/containers/json").document] == [["/runs"]]
+    assert api.get("/containers/runs/json").document["State"]["Running"]
+    body = {"Image": "busybox:1", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}
+    made = api.post("/containers/create", body).document["Id"]
+    assert api.post(f"/containers/{made}/start").status == 204
+    assert api.post(f"/containers/{made}/wait").document["StatusCode"] == 0
+    assert api.delete(f"/containers/{made}").status == 204
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_thousand_clients_of_one_kind_leave_short_requests_their_threads(served: Daemon, kind: str) -> None:
+    api = served.api
+    _short_requests_are_answered(api)
+    eventually(lambda: served.connections() == 0)
+    files, _ = served.resources()
+    memory = served.memory()
+    with contextlib.ExitStack() as stack:
+        clients: list[socket.socket] = []
+        for _ in range(_CLIENTS):
+            client = stack.enter_context(api.connect())
+            client.sendall(STREAMS[kind])
+            clients.append(client)
+        eventually(lambda: not any(map(unread, clients)))
+        _short_requests_are_answered(api)
+        eventually(lambda: served.connections() == _CLIENTS)
+        assert served.resources()[1] < _THREADS
+        assert served.memory() - memory < _MEMORY
+    eventually(lambda: served.connections() == 0)
+    eventually(lambda: served.resources()[0] <= files + 1)  # one to conmon is kept for who attaches next (sharing.py)
+    _short_requests_are_answered(api)
