@@ -83,7 +83,7 @@ def _is_uncertain(engine: Engine) -> bool:
         engine.image_store.names()
         engine.records.whole()
         for image_id in engine.image_store.all():
-            engine.image_store.parent(image_id)
+            engine.images.check_parent(image_id)
         return False
     return True
 

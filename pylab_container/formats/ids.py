@@ -56,7 +56,7 @@ class MountId(CacheId):
 
     @property
     def init(self) -> CacheId:
-        """The id of the init layer that lies below a container's layer."""
+        """The id of the init layer below a container's layer."""
         return CacheId(f"{self}-init")
 
 

@@ -157,6 +157,12 @@ class ImageConfig(Struct, frozen=True, dict=True):
         diff_ids = self.diff_ids
         return tuple(chain_id(diff_ids[: count + 1]) for count in range(len(diff_ids)))
 
+    def may_be_made_from(self, parent: ImageConfig) -> bool:
+        """Whether one more step on top of parent can give this image: its layers and its history go on."""
+        longer = len(self.history) > len(parent.history) or not parent.history
+        same = self.history[: len(parent.history)] == parent.history
+        return longer and same and self.diff_ids[: len(parent.diff_ids)] == parent.diff_ids
+
     @property
     def history(self) -> tuple[Json, ...]:
         """One entry an instruction, oldest first; those with empty_layer added no layer."""

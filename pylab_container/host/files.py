@@ -20,7 +20,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     A crash leaves the old content or the new one, never part of it: write a neighbour,
     fsync it, rename it over. What a crash leaves behind is named `.tmp-…`, as moby's
     ioutils.AtomicFileWriter names it, and is never read. While it is written it is locked,
-    so that the next command can tell it from a file that a killed one left, and delete that.
+    so that the next command deletes only files that killed commands left.
     If the file system is full, the file comes from its reserve (host/reserve.py).
     """
     try:

@@ -29,7 +29,7 @@ def remove_below(directory: Path | int, name: EntryName) -> None:
     directory  a path, or an open descriptor of a directory
 
     The directory itself is never removed. Raises FileNotFoundError; OSError with EXDEV if the entry is a mount point,
-    with EBUSY if one lies in it.
+    with EBUSY if it contains one.
     """
     name = EntryName(name)  # again at run time: a wrong annotation must not delete a data root
     with _opened(directory) as parent:

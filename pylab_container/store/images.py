@@ -155,7 +155,11 @@ class ImageStore:
 
         Raises CorruptStore for a damaged note.
         """
-        return find_id(self._metadata / _hex(image_id) / "parent", Digest) or ""
+        return find_id(self.parent_path(image_id), Digest) or ""
+
+    def parent_path(self, image_id: str) -> Path:
+        """The file that says so."""
+        return self._metadata / _hex(image_id) / "parent"
 
     def shown_parent(self, image_id: str) -> str:
         """The same for listings: a damaged note is reported (StoreDamaged), and counts as none."""
@@ -276,7 +280,7 @@ class ImageStore:
         return _KnownNames(tuple(tags), of_image, damage)
 
     def resolve(self, reference: Reference) -> Digest | None:
-        """The id that a name points to, None where nobody gave it. Raises CorruptStore."""
+        """The id that a name points to, None if the name is unknown. Raises CorruptStore."""
         image_id = self._read().get(reference.repository, {}).get(_full(reference))
         if image_id is None:
             return None

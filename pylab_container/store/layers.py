@@ -231,7 +231,7 @@ class LayerStore:
 
         needed holds the chain ids of all layers of images. Children, containers and leases are
         looked up here; those of lease do not count. Returns the chain ids of what was deleted: nothing
-        while a damaged record hides what a container or another layer lies on.
+        while a damaged record hides the layer below a container or another layer.
         """
         with contextlib.ExitStack() as hidden:
             with self.lock():
@@ -264,11 +264,11 @@ class LayerStore:
                 chain = below
 
     def _parents(self, *, known: Collection[str]) -> list[str]:
-        """What layers lie on, "" for nothing, with one entry for each layer.
+        """The chain id below each layer, "" below the lowest ones.
 
-        known  layers of which a damaged record hides nothing: the caller knows what they lie on
+        known  layers whose damaged records hide nothing: the caller knows the layers below them
 
-        Raises CorruptStore for any other layer whose record is damaged: it may lie on any layer.
+        Raises CorruptStore for any other layer whose record is damaged: any layer may be below it.
         """
         parents = []
         for chain in self.chains():
@@ -470,7 +470,7 @@ class LayerStore:
         return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
 
     def _writable_parents(self) -> set[str]:
-        """The chain ids that containers lie on. Raises CorruptStore for one that its record does not say."""
+        """The chain ids below containers. Raises CorruptStore for one that its record does not say."""
         return {find_id(self.root / "mounts" / container_id / "parent", Digest) or "" for container_id in self.mounts()}
 
     def _record(self, writable: WritableLayer, directory: Path) -> None:

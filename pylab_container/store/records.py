@@ -335,7 +335,7 @@ class ContainerStore:
                 yield record
 
     def whole(self) -> list[ContainerRecord]:
-        """Every container on this driver. Raises CorruptStore if one is damaged: nobody knows what that one needs."""
+        """Every container on this driver. Raises CorruptStore if one is damaged: what that one needs is unknown."""
         records = filter(None, map(self.load, self.ids()))
         return [record for record in records if record.driver == self._driver]
 

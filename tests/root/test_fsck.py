@@ -316,7 +316,7 @@ def test_lower_follows_from_the_parents(engine: Engine, changed: Image, text: st
     before = path.read_text()
     path.write_text(text)
     findings = engine.fsck(repair=True)
-    assert findings[0].sentence.endswith("does not lie on what its parents are")
+    assert findings[0].sentence.endswith("is not on top of its parent")
     assert engine.fsck(deep=True) == []
     assert path.read_text() == before
 

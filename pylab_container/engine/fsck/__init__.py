@@ -7,7 +7,7 @@
                     the digest is the diff id, the sizes agree, and no file is in it that is not in the tar
     directories.py  overlay2/: each layer has a directory with diff, link, lower and work; links match
                     in both directions; lower follows from the parents; no directory is nobody's
-    mounts.py       every container says which directories are its own, and which layer they lie on
+    mounts.py       every container says which directories are its own, and the layer below
     containers.py   every container has a record that can be read and a writable layer, and the other
                     way round; nothing is mounted or prepared for one that does not run
     descriptions.py networks and volumes: the files that describe them
@@ -50,7 +50,7 @@ def check(engine: Engine, *, repair: bool, deep: bool) -> list[Finding]:
         seen = Snapshot.take(engine.driver)
         configs = check_images(engine, report)
         check_halves(engine, report)
-        check_mounts(engine, report)  # what a container lies on is no orphan
+        check_mounts(engine, report)  # the layer below a container is not an orphan
         check_layers(engine, report, configs)
         check_directories(engine, report, seen)
         check_containers(engine, report)

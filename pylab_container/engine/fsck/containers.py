@@ -190,7 +190,7 @@ def _plain_record(engine: Engine, container_id: ContainerId) -> ContainerRecord:
 
 
 def _image_of(engine: Engine, container_id: ContainerId) -> str:
-    """An image whose layers are those below a container's own, "" where there is none."""
+    """An image whose layers are those below a container's own, "" if no image has them."""
     try:
         parent = engine.layers.writable(container_id).parent
     except CorruptStore:

@@ -39,7 +39,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class _Owned(Struct, frozen=True):
-    """A directory with its owner. below is the cache id that it lies on: "" for the lowest, "?" if that is lost."""
+    """A directory with its owner. below: the cache id of the layer under it, "" for the lowest, "?" if that is lost."""
 
     cache_id: CacheId
     below: CacheId | Literal["", "?"]
@@ -169,14 +169,14 @@ def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Link
     if owned.below != "?" and peek(directory / "lower") != (wanted := _lower(engine, owned.below)):
         report.add(
             "directory",
-            f"{name} does not lie on what its parents are",
+            f"{name} is not on top of its parent",
             directory / "lower",
             partial(_write_lower, directory, wanted),
         )
 
 
 def _check_lower_ids(engine: Engine, report: Report, owned: Sequence[_Owned]) -> None:
-    """The trees that containers of the overlay driver lie on (store/overlay.py)."""
+    """The trees below containers of the overlay driver (store/overlay.py)."""
     for one in owned:
         path = engine.driver.root / one.cache_id / "lower-id"
         if one.writable is None or one.writable.parent == "" or not path.parent.is_dir():
@@ -184,7 +184,7 @@ def _check_lower_ids(engine: Engine, report: Report, owned: Sequence[_Owned]) ->
         with contextlib.suppress(CorruptStore):  # the layer has its own finding
             below = engine.layers.get(one.writable.parent).cache_id
             if peek(path) != below:
-                sentence = f"overlay/{one.cache_id[:12]}… of {one.owner} does not lie on what its parents are"
+                sentence = f"overlay/{one.cache_id[:12]}… of {one.owner} is not on top of its parent"
                 report.add("directory", sentence, path, partial(replace_file, path, below))
 
 
@@ -208,7 +208,7 @@ def _make_anew(engine: Engine, owned: _Owned) -> None:
         (directory / "diff").mkdir(mode=0o755)
     else:
         if owned.below == "?":
-            raise CorruptStore(f"nobody knows what {owned.owner} lies on", hint="restore the layer first")
+            raise CorruptStore(f"the layer below {owned.owner} is unknown", hint="restore that layer first")
         engine.driver.create(owned.cache_id, owned.below or None)
     if owned.cache_id.endswith("-init"):
         launch.fill_init_layer(engine.driver.mount(owned.cache_id))

@@ -125,8 +125,8 @@ def _made_from(configs: Configs, image_id: Digest) -> Digest | None:
 
 def _may_be_made_from(own: ImageConfig | None, parent: ImageConfig | None) -> bool:
     if own is None or parent is None:
-        return True  # nobody knows
-    return own is not parent and own.diff_ids[: len(parent.diff_ids)] == parent.diff_ids
+        return True  # a damaged config has its own finding
+    return own.may_be_made_from(parent)
 
 
 def _check_notes(engine: Engine, report: Report, image_id: Digest, directory: Path) -> None:

@@ -58,7 +58,7 @@ def check_layers(engine: Engine, report: Report, configs: Configs) -> None:
 
 
 def _is_hidden(engine: Engine) -> bool:
-    """Whether a container does not say which layer it lies on: it may be any."""
+    """Whether a container does not name the layer below it: it may be any layer."""
     for container_id in engine.layers.mounts():
         try:
             find_id(engine.layers.root / "mounts" / container_id / "parent", Digest)
@@ -156,7 +156,7 @@ def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
 
 
 def _is_shared(engine: Engine, chain: str, cache_id: CacheId) -> bool:
-    """Whether another record names the directory, too, or the directory lies on others than the layer does."""
+    """Whether another record names the directory, too, or the directory has another number of layers below it."""
     others = [_directory(engine, other) / "cache-id" for other in engine.layers.chains() if other != chain]
     others += [engine.layers.root / "mounts" / container_id / "mount-id" for container_id in engine.layers.mounts()]
     if cache_id in {peek(path).strip() for path in others}:

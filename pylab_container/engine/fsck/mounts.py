@@ -1,7 +1,7 @@
-"""The records of writable layers, layerdb/mounts/<container id>/: which directories a container has, on which layer.
+"""The records of writable layers, layerdb/mounts/<container id>/: which directories a container has, and what is below.
 
 The three files prove each other: init-id is mount-id with "-init", the directories exist and no other container has
-them, and what the init layer lies on is the layer that parent names, which is the top of the container's image.
+them, and the layer below the init layer is the one that parent names, which is the top of the container's image.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _new_layer(engine: Engine, container_id: ContainerId) -> None:
 
 
 def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> None:
-    """parent, the image and what the init layer lies on must agree; two of them overrule the third."""
+    """parent, the image and the layer below the init layer must agree; two of them overrule the third."""
     path = engine.layers.root / "mounts" / container_id / "parent"
     mount_id = MountId.match(peek(path.parent / "mount-id").strip())
     if mount_id is None:
@@ -132,11 +132,11 @@ def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> 
     wanted = image if image is not None else below
     if said == wanted or wanted is None or (Digest.match(said) and below != wanted):
         if wanted is None and said and not Digest.match(said):
-            sentence = f"the container {_name(engine, container_id)} does not say which layer it lies on"
+            sentence = f"the container {_name(engine, container_id)} does not name the layer below it"
             sentence = f"{sentence}; take its files out of the driver's directory, and remove it with rm -f"
             report.add("container", sentence, path)
         return
-    sentence = f"the container {_name(engine, container_id)} does not say in parent which layer it lies on"
+    sentence = f"the container {_name(engine, container_id)} does not name in parent the layer below it"
     report.add("container", sentence, path, partial(_write_parent, path, wanted))
 
 
@@ -147,7 +147,7 @@ def _write_parent(path: Path, chain: str) -> None:
 
 
 def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
-    """The chain id of the image that a container was made of; None if nobody knows it now."""
+    """The chain id of the image that a container was made of; None if it is unknown now."""
     try:
         record = engine.records.load(container_id)
         image_id = record.image if record else None
@@ -161,7 +161,7 @@ def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
 
 
 def _chain_below(engine: Engine, mount_id: MountId) -> str | None:
-    """The chain id of the layer that a container's init layer lies on, as the driver's own files say it."""
+    """The chain id of the layer below a container's init layer, as the driver's own files name it."""
     directory = engine.driver.root / mount_id.init
     if engine.driver.name == "overlay2":
         first = peek(directory / "lower").partition(":")[0]

@@ -37,7 +37,7 @@ class Report:
 
     @property
     def hides_owners(self) -> bool:
-        """Whether an image, a layer or a container is damaged: then what seems to be nobody's may be its own."""
+        """Whether an image, a layer or a container is damaged: what seems to have no owner may be its own."""
         kinds = ("image", "layer", "container")
         return any(finding.kind in kinds and not finding.repaired for finding in self.findings)
 
@@ -65,6 +65,6 @@ def set_aside(path: Path) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a small file anew; what was there is set aside."""
+    """Replace a small file; the old one is set aside."""
     set_aside(path)
     path.write_text(text)

@@ -38,6 +38,7 @@ from pylab_container.formats.image import ImageConfig, first_config
 from pylab_container.host.files import locked
 from pylab_container.store.images import Tag
 from pylab_container.store.leases import Lease
+from pylab_container.store.reading import corrupt
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -431,6 +432,17 @@ class ImageCollection:
             if config.chain_id:
                 lease.claim("layer", config.chain_id)
         return config
+
+    def check_parent(self, image_id: str) -> None:
+        """Raise CorruptStore if the note which image this one was made from is damaged, or names another image."""
+        store = self._engine.image_store
+        parent = store.parent(image_id)
+        try:
+            right = not parent or store.get(image_id).may_be_made_from(store.get(parent))
+        except KeyError:
+            right = not store.exists(image_id)  # else it is the parent that does not exist
+        if not right:
+            raise corrupt(store.parent_path(image_id), f"the image was not made from {parent[:19]}")
 
     def ancestors(self, image_id: str) -> Iterator[str]:
         """The image itself, and those that it was built on, as far as they are known here."""

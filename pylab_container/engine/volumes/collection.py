@@ -242,7 +242,7 @@ class VolumeCollection:
     def remove_anonymous(self, mounts: Iterable[Mapping[str, Any]]) -> None:
         """Delete the volumes that a removed container had of its own and that no other one mounts.
 
-        One stays for a later prune if nobody knows whether another container mounts it, because its own description
+        One stays for a later prune if it is unknown whether another container mounts it, because its own description
         or another container's record is damaged.
         """
         with self.lock():
@@ -259,7 +259,7 @@ class VolumeCollection:
 
         filters  all=true: those with a name too; label, label!
 
-        Raises InvalidInput for a filter that there is not. While a container's record is damaged, none is removed.
+        Raises InvalidInput for a filter that there is not. While a container's record is damaged, no volume is removed.
         """
         from pylab_container.engine.filters import refuse_unknown, values
         from pylab_container.engine.images.collection import Removal
