@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pylab_container.errors import CorruptStore
 from pylab_container.formats.logdriver import LogLimit
 from pylab_container.runtime import logs
 from pylab_container.runtime.logs import keep, read_log
@@ -109,6 +110,27 @@ def test_a_damaged_line_of_a_run_stays_where_it_is(log: Log, damage: bytes) -> N
     assert (log.read(), log.damaged) == (b"a\nb\n", 3)
     log.keep()
     assert log.run.read_bytes() == damage + damage + b"2026-11\n"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
+def test_what_is_not_a_file_is_reported_and_holds_nothing_up(log: Log, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    kinds: dict[str, Callable[[Path], object]] = {
+        "fifo": os.mkfifo,
+        "directory": os.mkdir,
+        "link": lambda path: path.symlink_to(tmp_path / "secret"),
+    }
+    make = kinds[kind]
+    for place, other in ((log.run, log.kept), (log.kept, log.run)):
+        make(place)
+        other.write_bytes(cri(1, "a"))
+        with pytest.raises(CorruptStore, match=f"{place.name} is damaged"):
+            log.read()
+        log.keep()
+        assert other.read_bytes() == cri(1, "a")
+        assert (tmp_path / "secret").read_bytes() == b"secret"
+        place.rename(tmp_path / f"old {place.name}")
+        other.unlink()
 
 
 def test_a_date_that_does_not_exist_is_damage_to_the_commands_that_need_it(log: Log) -> None:
