@@ -495,10 +495,11 @@ class _JsonLog:
     def _write(self, text: str, stream: str, time: str) -> None:
         if not text:
             return
-        if self._limit and self._file.tell() >= self._limit.size:
-            self._rotate(self._limit.files)
         stamp = time.removesuffix("Z").rstrip("0").removesuffix(".") + "Z"  # Go's RFC3339Nano
-        self._file.write(json.dumps({"log": text, "stream": stream, "time": stamp}).encode() + b"\n")
+        entry = json.dumps({"log": text, "stream": stream, "time": stamp}).encode() + b"\n"
+        if self._limit and 0 < self._file.tell() > self._limit.size - len(entry):
+            self._rotate(self._limit.files)
+        self._file.write(entry)
 
     def _rotate(self, files: int) -> None:
         """Begin a new file, as dockerd does: <log>.1 is the newest of the old ones."""

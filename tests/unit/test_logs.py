@@ -221,8 +221,8 @@ def test_the_kept_log_has_dockerd_s_bounds(log: Log) -> None:
         log.keep(LogLimit(400, 3))
     sizes = {path.name: path.stat().st_size for path in log.kept.parent.iterdir()}
     assert sorted(sizes) == ["id-json.log", "id-json.log.1", "id-json.log.2"]
-    assert max(sizes.values()) < 400 + 150
-    assert log.read() in [(b"x" * 50 + b"\n") * count for count in range(8, 14)]
+    assert max(sizes.values()) <= 400
+    assert log.read() in [(b"x" * 50 + b"\n") * count for count in range(6, 10)]
     log.run.write_bytes(cri(31, "y"))
     log.keep(LogLimit(1, 1))
     assert log.read(tail=1) == b"y\n"
