@@ -247,37 +247,44 @@ class _Source:
             offset += length
             if self._end is not None and offset >= self._end:
                 return
-        if self._end is not None:
+        if self._end is not None and offset < self._end:
             damaged()  # half of an entry, and nothing writes to this file now
 
 
 def _present(sources: list[_Source], tail: int | None, damaged: Callable[[], object]) -> Iterator[_Part]:
-    """The parts that are in the files now; with tail, from the beginning of the last so many lines."""
-    first, begun = 0, frozenset[str]()
-    if tail is not None:
-        first, offset, begun = _start_of_tail(sources, tail)
-        for source in sources[first:]:
-            source.file.seek(0)
-        if first < len(sources):
-            sources[first].file.seek(offset)
-    for source in sources[first:]:
+    """The parts that are in the files now; with tail, those of the last so many lines."""
+    kept = None if tail is None else _last_lines(sources, tail)
+    if kept is not None:
+        first, offset = min(kept, default=(len(sources), 0))
+        for number, source in enumerate(sources[first:], first):
+            source.file.seek(offset if number == first else 0)
+    begun: dict[str, _Start] = {}
+    for number, source in enumerate(sources):
         for part in source.parts(damaged):
-            if part.stream not in begun:
+            start = begun.pop(part.stream, (number, part.offset))
+            if kept is None or start in kept:
                 yield part
-            elif part.ends_line:  # of a line that began before the tail
-                begun -= {part.stream}
+            if not part.ends_line:
+                begun[part.stream] = start
 
 
-def _start_of_tail(sources: list[_Source], tail: int) -> tuple[int, int, frozenset[str]]:
-    """Where the last so many lines begin: the source, the offset in it, and the streams in the middle of a line."""
-    starts: deque[tuple[int, int, frozenset[str]]] = deque(maxlen=tail)
-    begun: frozenset[str] = frozenset()
+_Start = tuple[int, int]
+"""Where a line begins: the number of the file, and the offset in it."""
+
+
+def _last_lines(sources: list[_Source], tail: int) -> set[_Start]:
+    """The beginnings of the last so many lines, in the order in which they end; unfinished ones are the last."""
+    ended: deque[_Start] = deque(maxlen=tail)
+    begun: dict[str, _Start] = {}
     for number, source in enumerate(sources):
         for part in source.parts():
-            if part.stream not in begun:
-                starts.append((number, part.offset, begun))
-            begun = begun - {part.stream} if part.ends_line else begun | {part.stream}
-    return starts[0] if starts else (len(sources), 0, begun)
+            start = begun.pop(part.stream, (number, part.offset))
+            if part.ends_line:
+                ended.append(start)
+            else:
+                begun[part.stream] = start
+    ended.extend(begun.values())
+    return set(ended)
 
 
 def _open_all(

@@ -68,12 +68,21 @@ def test_dockerd_s_files_come_before_the_present_run_the_oldest_first(log: Log) 
     assert first.time == "2026-11-24T07:00:01.500000000Z"
 
 
-def test_a_tail_counts_lines_of_both_streams_and_leaves_out_the_rest_of_an_earlier_one(log: Log) -> None:
-    log.run.write_bytes(cri(1, "old ", "stderr", "P") + cri(2, "one ", tag="P") + cri(3, "end", "stderr"))
-    with log.run.open("ab") as file:
-        file.write(cri(4, "two") + cri(5, "three", "stderr"))
-    assert log.read(tail=2) == b"one two\nthree\n"
-    assert log.read(tail=3) == b"old end\none two\nthree\n"
+def test_a_tail_counts_lines_in_the_order_of_their_ends_and_is_the_end_of_the_whole_log(log: Log) -> None:
+    parts = [("1 ", "stdout", "P"), ("A ", "stderr", "P"), ("1", "stdout", "F"), ("2 ", "stdout", "P")]
+    parts += [
+        ("A", "stderr", "F"),
+        ("B", "stderr", "F"),
+        ("2", "stdout", "F"),
+        ("C", "stderr", "P"),
+        ("3", "stdout", "F"),
+    ]
+    log.run.write_bytes(b"".join(cri(second, *part) for second, part in enumerate(parts)))
+    lines = [line.data for line in read_log(log.run)]
+    assert lines == [b"1 1\n", b"A A\n", b"B\n", b"2 2\n", b"3\n", b"C"]
+    for count in range(8):
+        tail = [line.data for line in read_log(log.run, tail=count)]
+        assert tail == (lines[-count:] if count else [])
 
 
 DAMAGE = {
