@@ -236,6 +236,14 @@ class VolumeShape(Struct):
             parse_rfc3339(self.CreatedAt)
 
 
+class VolumeOptionsShape(Struct):
+    """volumes/<name>/opts.json: moby volume/local, optsConfig."""
+
+    MountType: str = ""
+    MountOpts: str = ""
+    MountDevice: str = ""
+
+
 class RepositoriesShape(Struct):
     """repositories.json."""
 

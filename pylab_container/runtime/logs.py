@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import errno
 import fcntl
 import gzip
 import itertools
 import json
 import os
 import re
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -39,6 +39,7 @@ from typing import BinaryIO, Literal, NamedTuple, Self, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
+from pylab_container.errors import CorruptStore
 from pylab_container.formats.logdriver import LogLimit
 from pylab_container.formats.timestamps import parse_rfc3339
 from pylab_container.host.lines import whole_lines
@@ -246,37 +247,44 @@ class _Source:
             offset += length
             if self._end is not None and offset >= self._end:
                 return
-        if self._end is not None:
+        if self._end is not None and offset < self._end:
             damaged()  # half of an entry, and nothing writes to this file now
 
 
 def _present(sources: list[_Source], tail: int | None, damaged: Callable[[], object]) -> Iterator[_Part]:
-    """The parts that are in the files now; with tail, from the beginning of the last so many lines."""
-    first, begun = 0, frozenset[str]()
-    if tail is not None:
-        first, offset, begun = _start_of_tail(sources, tail)
-        for source in sources[first:]:
-            source.file.seek(0)
-        if first < len(sources):
-            sources[first].file.seek(offset)
-    for source in sources[first:]:
+    """The parts that are in the files now; with tail, those of the last so many lines."""
+    kept = None if tail is None else _last_lines(sources, tail)
+    if kept is not None:
+        first, offset = min(kept, default=(len(sources), 0))
+        for number, source in enumerate(sources[first:], first):
+            source.file.seek(offset if number == first else 0)
+    begun: dict[str, _Start] = {}
+    for number, source in enumerate(sources):
         for part in source.parts(damaged):
-            if part.stream not in begun:
+            start = begun.pop(part.stream, (number, part.offset))
+            if kept is None or start in kept:
                 yield part
-            elif part.ends_line:  # of a line that began before the tail
-                begun -= {part.stream}
+            if not part.ends_line:
+                begun[part.stream] = start
 
 
-def _start_of_tail(sources: list[_Source], tail: int) -> tuple[int, int, frozenset[str]]:
-    """Where the last so many lines begin: the source, the offset in it, and the streams in the middle of a line."""
-    starts: deque[tuple[int, int, frozenset[str]]] = deque(maxlen=tail)
-    begun: frozenset[str] = frozenset()
+_Start = tuple[int, int]
+"""Where a line begins: the number of the file, and the offset in it."""
+
+
+def _last_lines(sources: list[_Source], tail: int) -> set[_Start]:
+    """The beginnings of the last so many lines, in the order in which they end; unfinished ones are the last."""
+    ended: deque[_Start] = deque(maxlen=tail)
+    begun: dict[str, _Start] = {}
     for number, source in enumerate(sources):
         for part in source.parts():
-            if part.stream not in begun:
-                starts.append((number, part.offset, begun))
-            begun = begun - {part.stream} if part.ends_line else begun | {part.stream}
-    return starts[0] if starts else (len(sources), 0, begun)
+            start = begun.pop(part.stream, (number, part.offset))
+            if part.ends_line:
+                ended.append(start)
+            else:
+                begun[part.stream] = start
+    ended.extend(begun.values())
+    return set(ended)
 
 
 def _open_all(
@@ -301,7 +309,7 @@ def _open_kept(log: Path, stack: contextlib.ExitStack) -> list[_Source]:
     sources = []
     for path in [*reversed(_rotated(log)), log]:
         with contextlib.suppress(FileNotFoundError):
-            file = stack.enter_context(path.open("rb"))
+            file = stack.enter_context(_regular(path))
             end = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
                 sources.append(_Source(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), _parse_json))
@@ -321,9 +329,36 @@ def _open(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
     """The log as it is now, None while there is none; the one before is closed."""
     stack.close()
     try:
-        return stack.enter_context(path.open("rb"))
+        return stack.enter_context(_regular(path))
     except FileNotFoundError:
         return None
+
+
+_PLAIN = os.O_NONBLOCK | os.O_NOFOLLOW
+"""Opening a FIFO would wait, and a link may lead anywhere."""
+
+
+def _regular(path: Path) -> BinaryIO:
+    """Open a file to read it. Raises FileNotFoundError; CorruptStore for what is not a file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _PLAIN)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _not_a_file(path) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_a_file(path)
+    return open(fd, "rb")
+
+
+def _to_write(path: Path, mode: str) -> BinaryIO:
+    """Open a file to write it. Raises OSError for a link; a FIFO is opened, and cannot be positioned."""
+    return cast(BinaryIO, open(path, mode, opener=lambda path, flags: os.open(path, flags | _PLAIN, 0o640)))
+
+
+def _not_a_file(path: Path) -> CorruptStore:
+    return CorruptStore(f"{path} is damaged: it is not a file", hint="move it away", path=path)
 
 
 def _is_at(path: Path, file: BinaryIO | None) -> bool:
@@ -403,21 +438,18 @@ def _seconds(time: str) -> float:
 def keep(path: Path, log: Path, *, limit: LogLimit | None = None) -> None:
     """Move what a run has printed from conmon's file to the JSON log; a crash neither loses nor repeats an entry.
 
-    Entries that cannot be read stay in conmon's file. So does everything that a full disk has no room for: read_log()
-    finds it there, and the end of the next run tries again. The caller holds the container's lock. Neither file is
-    synced, as conmon's and dockerd's are not. Raises OSError for other failures of the disk.
+    Entries that cannot be read stay in conmon's file. So does everything that a full or damaged disk does not take:
+    read_log() finds it there, and the end of the next run tries again. The caller holds the container's lock. Neither
+    file is synced, as conmon's and dockerd's are not. Never fails: the end of a container is noted in any case.
     """
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+    with contextlib.suppress(OSError, CorruptStore), _regular(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # a reader sees the log before this or after it
         try:
             _cut_torn_end(log)
             unreadable = _append(_Source(file, _parse_cri), log, limit)
             _leave(path, file, unreadable)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise
-            with contextlib.suppress(OSError):
-                _cut_torn_end(log)
+        except OSError:
+            _cut_torn_end(log)
 
 
 def _append(source: _Source, log: Path, limit: LogLimit | None) -> list[tuple[int, int]]:
@@ -442,14 +474,11 @@ class _JsonLog:
     def __init__(self, log: Path, limit: LogLimit | None) -> None:
         self._log = log
         self._limit = limit
-        self._file = self._open()
+        self._file = _to_write(log, "ab")
         with contextlib.ExitStack() as stack:
             self.last = _last_entries(_open_kept(log, stack))
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("surrogateescape") for name in _STREAMS}
         self._times: dict[Stream, str] = {}
-
-    def _open(self, mode: str = "ab") -> BinaryIO:
-        return cast(BinaryIO, open(self._log, mode, opener=lambda path, flags: os.open(path, flags, 0o640)))
 
     def __enter__(self) -> Self:
         return self
@@ -473,10 +502,11 @@ class _JsonLog:
     def _write(self, text: str, stream: str, time: str) -> None:
         if not text:
             return
-        if self._limit and self._file.tell() >= self._limit.size:
-            self._rotate(self._limit.files)
         stamp = time.removesuffix("Z").rstrip("0").removesuffix(".") + "Z"  # Go's RFC3339Nano
-        self._file.write(json.dumps({"log": text, "stream": stream, "time": stamp}).encode() + b"\n")
+        entry = json.dumps({"log": text, "stream": stream, "time": stamp}).encode() + b"\n"
+        if self._limit and 0 < self._file.tell() > self._limit.size - len(entry):
+            self._rotate(self._limit.files)
+        self._file.write(entry)
 
     def _rotate(self, files: int) -> None:
         """Begin a new file, as dockerd does: <log>.1 is the newest of the old ones."""
@@ -486,7 +516,7 @@ class _JsonLog:
                 younger = self._log if number == 1 else Path(f"{self._log}.{number - 1}{suffix}")
                 with contextlib.suppress(FileNotFoundError):
                     younger.rename(f"{self._log}.{number}{suffix if number > 1 else ''}")
-        self._file = self._open("wb")
+        self._file = _to_write(self._log, "wb")
 
 
 def _last_entries(kept: list[_Source]) -> tuple[str, int]:
@@ -515,7 +545,7 @@ def _offset_after(last: tuple[str, int], source: _Source) -> int:
 
 def _cut_torn_end(log: Path) -> None:
     """Take half of an entry away, at which a writer was killed or the disk was full. dockerd would append to it."""
-    with contextlib.suppress(FileNotFoundError), log.open("r+b") as file:
+    with contextlib.suppress(FileNotFoundError), _to_write(log, "r+b") as file:
         end = file.seek(0, os.SEEK_END)
         begin = max(0, end - _LARGEST_ENTRY)
         file.seek(begin)

@@ -14,6 +14,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
 from pylab_container.errors import NotFound
+from tests.support.api import serving
 from tests.support.commands import Labctr
 from tests.support.dockerd import Docker, copy_of, run_dockerd, run_dockerd_with_bridge
 from tests.support.waiting import eventually
@@ -49,6 +50,8 @@ def docker_root(
         docker.run("run", "--name", "mounts", *mounts, "busybox:1", "sh", "-c", WRITES)
         docker.run("create", "--name", "memory", *tmpfs, "busybox:1", "sleep", "1000")
         docker.run("create", "--name", "borrows", "--volumes-from", "mounts:ro", "busybox:1", "sleep", "1000")
+        docker.run("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m", "special")
+        docker.run("create", "--name", "special", "-v", "special:/data", "busybox:1", "sleep", "1000")
         docker.run("network", "create", "lost")
         docker.run("create", "--name", "net", "--network", "lost", "--network-alias", "a", "busybox:1", "sleep", "1000")
         checked = ["--health-cmd", "true", "--health-interval", "100ms", "-e", "A=1", "-l", "l=v", "-p", "8099:80"]
@@ -89,7 +92,7 @@ def test_we_list_and_describe_dockerd_s_containers_as_it_does(
     assert states.pop("always") in ("restarting", "running")
     ran = {"prints": "exited", "tty": "exited", "mounts": "exited", "rotated": "exited", "failed": "exited"}
     lost = {"running": "exited", "frozen": "exited"}
-    assert states == ran | lost | dict.fromkeys(("borrows", "memory", "net", "checked", "rights"), "created")
+    assert states == ran | lost | dict.fromkeys(("borrows", "memory", "net", "checked", "rights", "special"), "created")
     assert found["failed"].wait() == 3
     assert found["running"].wait() == 255
     for name, container in found.items():
@@ -103,6 +106,13 @@ def test_we_list_and_describe_dockerd_s_containers_as_it_does(
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}, name
         if name in ran:
             assert {key: ours["State"][key] for key in theirs["State"]} == theirs["State"]
+
+
+def test_our_daemon_starts_where_dockerd_was(adopted: Engine, repository: Path) -> None:
+    with serving(adopted.data_root, repository) as daemon:
+        names = {one["Names"][0] for one in daemon.api.get("/containers/json", all=1).document}
+        assert names == {f"/{container.name}" for container in adopted.containers.list(all=True)}
+        assert daemon.complaints() == []
 
 
 def test_we_read_dockerd_s_logs(adopted: Engine, cli: Labctr) -> None:
@@ -135,6 +145,9 @@ def test_we_go_on_with_dockerd_s_containers(adopted: Engine, docker_root: tuple[
         ("/t", True),
         ("/u", True),
     ]
+    special = get("special")
+    special.start()
+    assert b" /data tmpfs rw,relatime,size=1024k" in special.exec_run(["cat", "/proc/mounts"]).output
     borrower = get("borrows")
     borrower.start()
     assert borrower.exec_run(["cat", "/data/file", "/host/file"]).output == b"data\nbound\n"
@@ -154,7 +167,7 @@ def test_we_go_on_with_dockerd_s_containers(adopted: Engine, docker_root: tuple[
     for container in adopted.containers.list(all=True):
         container.remove(force=True, v=True)
     assert os.listdir(adopted.data_root / "containers") == []
-    assert [volume.name for volume in adopted.volumes.list()] == ["data"]
+    assert [volume.name for volume in adopted.volumes.list()] == ["data", "special"]
     assert adopted.fsck() == []
 
 
@@ -195,6 +208,9 @@ def ours(engine: Engine, image: Image, tmp_path: Path) -> Engine:
     containers.create(image, ["sleep", "1000"], name="made", labels={"l": "v"}, environment=["A=1"], hostname="me")
     rights = ["no-new-privileges", f"seccomp={json.dumps({'defaultAction': 'SCMP_ACT_ALLOW'})}"]
     containers.create(image, ["sleep", "1000"], name="rights", security_opt=rights, network_mode="none")
+    engine.volumes.create("special", driver_opts={"type": "tmpfs", "device": "tmpfs", "o": "size=1m"})
+    special = ["special:/data"]
+    containers.create(image, ["sleep", "1000"], name="special", volumes=special, network_mode="none")
     failed = containers.create(image, ["sh", "-c", "exit 3"], name="failed", network_mode="none")
     failed.start()
     failed.wait()
@@ -242,11 +258,12 @@ def test_dockerd_goes_on_with_our_containers_and_we_with_them_again(ours: Engine
             (line,) = [line for line in options.splitlines() if f" {point} tmpfs " in line]
             assert "size=1024k,mode=700" in line
         assert " /read " in options
-        docker.run("start", "rights")
+        docker.run("start", "special", "rights")
+        assert b" /data tmpfs rw,relatime,size=1024k" in docker.run("exec", "special", "cat", "/proc/mounts")
         assert b"NoNewPrivs:\t1" in docker.run("exec", "rights", "cat", "/proc/self/status")
         assert docker.run("diff", "mounts").decode().splitlines().count("A /new") == 1
         docker.run("rename", "failed", "renamed")
-        docker.run("rm", "-f", "rights")
+        docker.run("rm", "-f", "rights", "special")
         docker.run("stop", "-t", "0", "mounts")
     shutil.rmtree(ours.data_root)
     copy_of(copy, ours.data_root)
@@ -255,13 +272,13 @@ def test_dockerd_goes_on_with_our_containers_and_we_with_them_again(ours: Engine
     assert names == ["made", "mounts", "prints", "renamed", "tty"]
     assert again.containers.get("prints").logs(stderr=False) == OUTPUT + shown(OUTPUT)
     again.containers.get("mounts").remove(v=True)
-    assert [volume.name for volume in again.volumes.list()] == ["data"]
+    assert [volume.name for volume in again.volumes.list()] == ["data", "special"]
 
 
 def test_dockerd_removes_our_containers_with_their_unnamed_volumes(ours: Engine, tmp_path: Path) -> None:
     with run_dockerd(copy_of(ours.data_root, tmp_path / "copy")) as docker:
         docker.run("rm", "-v", *docker.lines("ps", "-aq"))
-        assert docker.lines("volume", "ls", "-q") == ["data"]
+        assert docker.lines("volume", "ls", "-q") == ["data", "special"]
         assert os.listdir(docker.data_root / "containers") == []
         assert os.listdir(docker.data_root / "image/overlay2/layerdb/mounts") == []
 

@@ -29,6 +29,7 @@ from pylab_container.formats.ids import ContainerId
 from pylab_container.formats.image import Json, child_config
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after
 from pylab_container.formats.signals import signal_number
+from pylab_container.formats.timestamps import NEVER
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.conmon import Attachment as Attachment
 from pylab_container.runtime.logs import LogLine as LogLine
@@ -676,7 +677,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
-        "LogPath": str(engine.records.log(record.id)),
+        "LogPath": _log_path(engine, record),
         "Name": f"/{record.name}",
         "ExecIDs": engine.executions.ids(record.id) or None,
         "RestartCount": record.restart_count,
@@ -688,6 +689,14 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "Config": record.config,
         "NetworkSettings": endpoints.shown(record.network),
     }
+
+
+def _log_path(engine: Engine, record: ContainerRecord) -> str:
+    """The file with the log of the present run, or after it of all runs; "" before the first one."""
+    records = engine.records
+    if record.state in ALIVE:
+        return str(records.run_log(record.id))
+    return "" if record.started_at == NEVER else str(records.log(record.id))
 
 
 def _mount_point(mount: Mapping[str, Any]) -> Json:

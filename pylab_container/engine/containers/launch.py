@@ -291,10 +291,11 @@ def mount_shared_memory(engine: Engine, record: ContainerRecord) -> None:
 
 def unmount_shared_memory(engine: Engine, container_id: str) -> None:
     """Take the shared /dev/shm away; a container that joined it keeps it as long as it runs."""
-    directory = shared_memory(engine, container_id)
-    if directory.is_dir():
-        with contextlib.suppress(OSError):  # it was not mounted any more
-            linux.umount(str(directory), linux.MNT_DETACH)
+    theirs = engine.records.directory(container_id) / "mounts/shm"  # dockerd's: it was killed while the container ran
+    for directory in (shared_memory(engine, container_id), theirs):
+        if directory.is_dir():
+            with contextlib.suppress(OSError):  # it was not mounted any more
+                linux.umount(str(directory), linux.MNT_DETACH)
 
 
 def _source(engine: Engine, record: ContainerRecord, mount: Mapping[str, Any]) -> str:

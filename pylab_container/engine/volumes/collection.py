@@ -2,7 +2,8 @@
 
     volumes/<name>/
     ├── _data/          the volume's files, or where its file system is mounted while it is used
-    └── volume.json     its labels and options, and when it was made; a volume without one is from before there were any
+    ├── volume.json     its labels and options, and when it was made
+    └── opts.json       its options as dockerd records them, if it has some
 
 The name is 64 hexadecimal digits where nobody gave one. Docker keeps what volume.json says in a
 database of its own (bbolt). Names and meanings are docker-py's.
@@ -28,7 +29,7 @@ from pylab_container.formats.events import PruneDone, VolumeAction
 from pylab_container.formats.ids import VolumeName
 from pylab_container.formats.image import Json
 from pylab_container.formats.mounts import invalid_name
-from pylab_container.formats.record_shape import VolumeShape
+from pylab_container.formats.record_shape import VolumeOptionsShape, VolumeShape
 from pylab_container.formats.timestamps import rfc3339
 from pylab_container.formats.volumeoptions import check_options
 from pylab_container.host.files import locked, write_atomic
@@ -87,11 +88,17 @@ class Volume(Struct, frozen=True):
         }
 
     def _description(self) -> Json:
-        """What volume.json says, nothing where there is none. Raises CorruptStore."""
+        """What volume.json says; of a volume of dockerd's, its options. Raises CorruptStore."""
         try:
             return read_document(self.path.parent / "volume.json", VolumeShape)[0]
         except FileNotFoundError:
+            pass
+        try:
+            _, theirs = read_document(self.path.parent / "opts.json", VolumeOptionsShape)
+        except FileNotFoundError:
             return {}
+        options = {"type": theirs.MountType, "o": theirs.MountOpts, "device": theirs.MountDevice}
+        return {"Options": {name: value for name, value in options.items() if value}}
 
     def check(self) -> None:
         """Raise CorruptStore if its description is damaged."""
@@ -161,6 +168,10 @@ class VolumeCollection:
 
     def describe(self, name: VolumeName, description: Mapping[str, Any]) -> None:
         """Write down what a volume's volume.json says."""
+        if options := description.get("Options"):
+            names = {"MountType": "type", "MountOpts": "o", "MountDevice": "device"}
+            theirs = {field: options.get(option, "") for field, option in names.items()} | {"Quota": {"Size": 0}}
+            write_atomic(self._root / name / "opts.json", json.dumps(theirs).encode(), mode=0o600)
         write_atomic(self._root / name / "volume.json", json.dumps(description).encode())
 
     def get(self, name: str) -> Volume:

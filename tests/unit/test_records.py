@@ -1,0 +1,65 @@
+"""A container's record: the state is what the flags of Docker's State object say, in both directions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pylab_container.formats.ids import ContainerId
+from pylab_container.formats.lifecycle import State
+from pylab_container.formats.timestamps import NEVER
+from pylab_container.store.records import ContainerRecord
+
+ID = ContainerId("a" * 64)
+THEN = "2026-11-24T08:00:00Z"
+PLACE = Path("/root/containers") / ID
+
+
+def record(**changes: Any) -> ContainerRecord:
+    values: dict[str, Any] = {"name": "web", "created": THEN, "image": "", "path": "sh", "args": ("-c", "true")}
+    return ContainerRecord(**{**values, "id": ID, "config": {}, "host_config": {}, **changes})
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.REMOVED])
+def test_every_state_comes_back(state: State) -> None:
+    one = record(state=state, started_at=NEVER if state is State.CREATED else THEN, pid=7, exit_code=3)
+    document = one.document(PLACE)
+    assert "Status" not in document["State"]
+    assert ContainerRecord.from_documents(document, {}) == one
+
+
+@pytest.mark.parametrize(
+    ("flags", "state"),
+    [
+        ({"Running": True}, State.RUNNING),
+        ({"Running": True, "Paused": True}, State.PAUSED),
+        ({"Running": True, "Restarting": True}, State.RESTARTING),
+        ({}, State.EXITED),
+        ({"StartedAt": NEVER}, State.CREATED),
+        ({"StartedAt": NEVER, "Dead": True}, State.EXITED),
+        ({"RemovalInProgress": True}, State.EXITED),
+    ],
+)
+def test_the_flags_of_dockerd_say_the_state(flags: dict[str, Any], state: State) -> None:
+    none = dict.fromkeys(("Running", "Paused", "Restarting", "OOMKilled", "RemovalInProgress", "Dead"), False)
+    said = {**none, "Pid": 0, "ExitCode": 0, "Error": "", "StartedAt": THEN, "FinishedAt": THEN, "Health": None}
+    document = {**record().document(PLACE), "State": said | flags}
+    assert ContainerRecord.from_documents(document, {}).state is state
+
+
+def test_what_only_dockerd_uses_stays_as_it_was() -> None:
+    theirs = {"AppArmorProfile": "docker-default", "SecretReferences": [], "MountLabel": "x", "Managed": True}
+    document = {**record().document(PLACE), **theirs}
+    again = ContainerRecord.from_documents(document, {}).document(PLACE)
+    assert {name: again[name] for name in theirs} == theirs
+
+
+def test_dockerd_gets_the_rights_that_a_container_was_made_with() -> None:
+    options = ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}']
+    document = record(host_config={"SecurityOpt": options}).document(PLACE)
+    assert document["NoNewPrivileges"] is True
+    assert document["SeccompProfile"] == '{"defaultAction":"SCMP_ACT_ALLOW"}'
+    plain = record().document(PLACE)
+    assert (plain["NoNewPrivileges"], plain["SeccompProfile"]) == (False, "")
