@@ -153,7 +153,8 @@ def parse_manifest(raw: bytes) -> Manifest:
     """One image's manifest, OCI's or Docker's schema 2. Raises InvalidArchive."""
     try:
         document = parse_json(raw)
-        return Manifest(_descriptor(document["config"]), tuple(_descriptor(entry) for entry in document["layers"]))
+        listed = document.get("layers")  # null or missing, as Go's programs write and read an empty list
+        return Manifest(_descriptor(document["config"]), tuple(map(_descriptor, () if listed is None else listed)))
     except _NONSENSE as error:
         raise InvalidArchive(f"the image manifest cannot be understood{_problem(error)}", hint=_HINT) from error
 

@@ -31,22 +31,19 @@ class Entry:
     directory  a descriptor of that, valid while a Descent stays there; -1: unknown
     """
 
-    __slots__ = ("directory", "fd", "name", "status")
+    __slots__ = ("directory", "fd", "is_directory", "name", "status")
 
     def __init__(self, fd: int, name: str = "", directory: int = -1) -> None:
         self.fd = fd
         self.name = name
         self.directory = directory
         self.status = os.fstat(fd)
+        self.is_directory = stat.S_ISDIR(self.status.st_mode)
 
     @property
     def path(self) -> str:
         """A path that leads to this very file, and through no link of its own (proc(5), /proc/PID/fd)."""
         return f"/proc/self/fd/{self.fd}"
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.status.st_mode)
 
     def link(self) -> str:
         """The target of a symbolic link."""

@@ -40,6 +40,8 @@ from pylab_container.store.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_b
 
 _CHUNK = 1 << 20
 _HOLE = 1 << 16
+_MOST_EXTENSIONS = 100
+"""Members in a row that say something of the next one; honest archives have three, and each is held in memory."""
 _ZEROS = bytes(_HOLE)
 """So many zeros in a file's content become a hole, and take no space on the disk."""
 
@@ -154,10 +156,8 @@ class TarReader:
         self.raw = self._last_padding()
         records: dict[str, str] = {}
         long_names: dict[str, str] = {}
-        is_first = True
-        while True:
-            block = self._take(tar.BLOCK, may_end=is_first)
-            is_first = False
+        for number in range(_MOST_EXTENSIONS + 1):
+            block = self._take(tar.BLOCK, may_end=not number)
             self.raw += block
             if not block.strip(b"\0"):
                 self._check_end()
@@ -180,6 +180,10 @@ class TarReader:
             else:
                 keyword = "path" if header.kind == tar.GNU_LONG_NAME else "linkpath"
                 long_names[keyword] = os.fsdecode(content.partition(b"\0")[0])
+        raise InvalidArchive(
+            f"more than {_MOST_EXTENSIONS} tar header extensions in a row",
+            hint="the archive is hostile: do not trust it",
+        )
 
     def _old_gnu_map(self, header: tar.Header, block: bytes) -> None:
         """Read the pieces of a sparse file that its header and the blocks after it list."""

@@ -166,12 +166,15 @@ class TreeReader:
 
 
 def file_content(fd: int, size: int) -> Iterator[bytes]:
-    """Exactly size bytes of a file in pieces, zeros where it is shorter. Holes are not read (lseek(2), SEEK_DATA)."""
+    """Exactly size bytes of a file in pieces, zeros where it is shorter.
+
+    Holes of large files are not read (lseek(2), SEEK_DATA); in small ones it would cost more to look for them.
+    """
     position = 0
     while position < size:
-        data = min(_next(fd, position, os.SEEK_DATA), size)
+        data = position if size <= _CHUNK else min(_next(fd, position, os.SEEK_DATA), size)
         yield from _zeros(data - position)
-        hole = min(_next(fd, data, os.SEEK_HOLE), size)
+        hole = size if size <= _CHUNK else min(_next(fd, data, os.SEEK_HOLE), size)
         while data < hole:
             chunk = os.pread(fd, min(_CHUNK, hole - data), data)
             if not chunk:  # another process has cut the file

@@ -618,3 +618,71 @@ def test_a_name_that_an_archive_takes_away_is_told(engine: Engine, image: Image,
         engine.images.load(tmp_path / "saved.tar")
     told = [(event.action, event.image_id) for event in heard if isinstance(event, events.ImageChanged)]
     assert told == [("loaded", image.id), ("unnamed", other.id), ("named", image.id)]
+
+
+# -- images with no layers, and with as many as there can be -------------------------------------------
+
+
+@pytest.mark.parametrize("rootfs", [{"diff_ids": []}, {"diff_ids": None}, {}])
+@pytest.mark.parametrize("listed", [{"layers": []}, {"layers": None}, {}])
+def test_an_image_without_layers_is_loaded_run_and_saved_as_a_valid_layout(
+    engine: Engine, rootfs: dict[str, Any], listed: dict[str, Any]
+) -> None:
+    """Go writes an empty list as it is, as null, or not at all."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    config = {"architecture": machine, "os": "linux", "config": {"Cmd": ["x"]}, "rootfs": {"type": "layers", **rootfs}}
+    raw = json.dumps(config).encode()
+    described = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{digest(raw)}"}
+    manifest = json.dumps({"schemaVersion": 2, "config": {**described, "size": len(raw)}, **listed}).encode()
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    entry = {"mediaType": kind, "digest": f"sha256:{digest(manifest)}", "size": len(manifest)}
+    files = {f"blobs/sha256/{digest(blob)}": blob for blob in (raw, manifest)}
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    (image,) = engine.images.load(io.BytesIO(tar_of(files)))
+    container = engine.containers.create(image, ["x"], network_mode="none")
+    assert container.diff() == []
+    container.put_archive("/", tar_of({"new": b"x"}))
+    assert len(container.commit("lab/one").layers) == 1
+    container.remove()
+    layout = files_of(saved(engine, image.id, format="oci-archive"))
+    (found,) = json.loads(layout["index.json"])["manifests"]
+    written = json.loads(layout[f"blobs/sha256/{found['digest'][7:]}"])
+    assert written["layers"] == []
+    assert layout[f"blobs/sha256/{written['config']['digest'][7:]}"] == raw
+    engine.images.remove("lab/one")
+
+
+def archive_of_layers(count: int) -> bytes:
+    """An archive of docker's with an image of so many layers, each with one file."""
+    blobs = [tar_of({f"layer{number}": b""}) for number in range(count)]
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest(blob)}" for blob in blobs]}
+    raw = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["x"]}, "rootfs": rootfs}).encode()
+    files = {f"{number}.tar": blob for number, blob in enumerate(blobs)} | {"config.json": raw}
+    listed = [{"Config": "config.json", "RepoTags": ["lab/tall:1"], "Layers": [f"{n}.tar" for n in range(count)]}]
+    return tar_of(files | {"manifest.json": json.dumps(listed).encode()})
+
+
+def test_what_has_more_layers_than_can_be_mounted_is_refused_when_it_is_loaded(engine: Engine) -> None:
+    (image,) = engine.images.load(io.BytesIO(archive_of_layers(125)))
+    container = engine.containers.create(image, ["x"], network_mode="none")
+    assert sum(b"layer" in piece for piece in container.export()) == 125
+    container.put_archive("/", tar_of({"one-more": b""}))
+    with pytest.raises(InvalidInput, match="max depth exceeded"):
+        container.commit("lab/taller:1")
+    container.remove()
+    for count in (126, 128):
+        with pytest.raises(InvalidInput, match="max depth exceeded"):
+            engine.images.load(io.BytesIO(archive_of_layers(count)))
+    assert {tag for one in engine.images.list() for tag in one.tags} == {"busybox:1", "lab/tall:1"}
+
+
+def test_an_archive_of_extensions_without_end_is_refused(engine: Engine) -> None:
+    """The library that finds the members of an archive calls itself for each of them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("file")
+        member.pax_headers = {"comment": "x"}
+        archive.addfile(member)
+    extension = buffer.getvalue()[:1024]
+    with pytest.raises(InvalidArchive, match="not an image archive"):
+        engine.images.load(io.BytesIO(extension * 3000 + buffer.getvalue()))

@@ -376,6 +376,13 @@ def test_of_several_extensions_in_a_row_those_count_that_count_for_go(
     assert store.rebuilt(layer) == archive
 
 
+@pytest.mark.parametrize("kind", "xgL")
+def test_extensions_without_end_are_refused(store: Store, kind: str) -> None:
+    content = b"long\0" if kind == "L" else record("comment", "x")
+    with pytest.raises(InvalidArchive, match="more than 100 tar header extensions in a row"):
+        store.register(extension(kind, content) * 2000)
+
+
 def test_a_changed_or_missing_file_is_noticed_when_the_archive_is_rebuilt(store: Store) -> None:
     layer = store.register(archive_of(file("a", b"content")))
     path = store.diff(layer) / "a"

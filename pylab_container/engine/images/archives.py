@@ -503,7 +503,7 @@ class _TarFiles:
                 self._members[posixpath.normpath(member.name)] = member
                 if len(self._members) > _MOST_FILES:
                     raise InvalidArchive("the archive has too many files", hint="is it a root file system? import it")
-        except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        except (tarfile.TarError, EOFError, ValueError, OSError, RecursionError) as error:
             raise InvalidArchive(
                 f"not an image archive: {error}", hint="give a tar made by labctr save or docker save"
             ) from error
