@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from tests.support.api import Api, Daemon, unread
+from tests.support.api import Api, Daemon, messages, unread
 from tests.support.waiting import eventually
 
 _CLIENTS = 1000
@@ -118,3 +118,48 @@ def test_a_thousand_clients_of_one_kind_leave_short_requests_their_threads(serve
     eventually(lambda: served.connections() == 0)
     eventually(lambda: served.resources()[0] <= files + 1)  # one to conmon is kept for who attaches next (sharing.py)
     _short_requests_are_answered(api)
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def _context(dockerfile: str) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile)
+        tar.addfile(entry, io.BytesIO(dockerfile.encode()))
+    return archive.getvalue()
+
+
+def test_each_message_of_a_build_is_a_chunk(served: Daemon) -> None:
+    context = _context("FROM busybox:1\nRUN for n in 1 2 3; do echo $n; echo $n >&2; done\nLABEL a=b\n")
+    told = messages(served.api.chunks(_request("POST", "/build?t=chunks", context, length=len(context))))
+    assert "Step 1/3" in told[0]["stream"]
+    assert told[-1]["stream"] == "Successfully tagged chunks:latest\n"
+    saved = served.api.get("/images/chunks/get").body
+    told = messages(served.api.chunks(_request("POST", "/images/load", saved, length=len(saved))))
+    assert told[-1] == {"stream": "Loaded image: chunks:latest\n"}
+    assert served.api.delete("/images/chunks").status == 200
+
+
+def test_each_message_of_an_import_is_a_chunk(served: Daemon) -> None:
+    archive = _tar(10)
+    request = _request("POST", "/images/create?fromSrc=-&repo=chunks", archive, length=len(archive))
+    assert messages(served.api.chunks(request))[-1]["status"].startswith("sha256:")
+    assert served.api.delete("/images/chunks").status == 200
+
+
+def test_each_event_and_each_measurement_is_a_chunk(served: Daemon) -> None:
+    for number in range(3):
+        assert served.api.post("/volumes/create", {"Name": f"v{number}"}).status == 201
+        assert served.api.delete(f"/volumes/v{number}").status == 204
+    happened = messages(served.api.chunks(_request("GET", "/events?since=1"), most=6))
+    assert all(one["Type"] for one in happened)
+    assert len(messages(served.api.chunks(_request("GET", "/containers/runs/stats"), most=2))) == 2
+
+
+def test_an_error_of_a_build_is_a_chunk_of_its_own(served: Daemon) -> None:
+    context = _context("FROM busybox:1\nRUN exit 3\n")
+    told = messages(served.api.chunks(_request("POST", "/build", context, length=len(context))))
+    assert told[-1]["errorDetail"]["code"] == 3
