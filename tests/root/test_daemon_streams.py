@@ -120,6 +120,26 @@ def test_a_thousand_clients_of_one_kind_leave_short_requests_their_threads(serve
     _short_requests_are_answered(api)
 
 
+def test_stops_that_wait_leave_short_requests_their_threads(served: Daemon) -> None:
+    api = served.api
+    stubborn = {"Image": "busybox:1", "Cmd": ["sh", "-c", "trap : TERM; while :; do sleep 1000 & wait; done"]}
+    assert (
+        api.post("/containers/create", {**stubborn, "HostConfig": {"NetworkMode": "none"}}, name="slow").status == 201
+    )
+    assert api.post("/containers/slow/start").status == 204
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(api.connect()) for _ in range(300)]  # more than the other pools have threads
+        for client in clients:
+            client.sendall(_request("POST", "/containers/slow/stop?t=1000"))
+        eventually(lambda: not any(map(unread, clients)))
+        made = api.post("/volumes/create", {"Name": "meanwhile"})
+        assert made.status == 201
+        assert api.delete("/volumes/meanwhile").status == 204
+        assert api.get("/containers/slow/json").document["State"]["Running"]
+        assert api.post("/containers/slow/kill").status == 204
+    assert api.delete("/containers/slow", force=1).status == 204
+
+
 # -- messages -------------------------------------------------------------------------------------
 
 
