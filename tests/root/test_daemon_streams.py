@@ -1,4 +1,4 @@
-"""A thousand open streams and half-sent bodies hold no thread, little memory, and nobody up; messages are whole chunks.
+"""A thousand open streams and half-sent bodies hold no thread, take little memory, and delay no short request.
 
 All tests have one data root and one daemon, so that a test sees what an earlier one left.
 """
@@ -69,7 +69,7 @@ STREAMS = {
     "filtered events": _request("GET", '/events?filters={"container":["nosuch"]}'),
     "events until a moment far away": _request("GET", "/events?until=9999999999"),
     "logs that follow": _request("GET", "/containers/runs/logs?stdout=1&follow=1&tail=1"),
-    "logs that nobody reads": _request("GET", "/containers/runs/logs?stdout=1&follow=1"),
+    "logs without a reader": _request("GET", "/containers/runs/logs?stdout=1&follow=1"),
     "stats": _request("GET", "/containers/runs/stats"),
     "waiting": _request("POST", "/containers/runs/wait"),
     "attached": _request("POST", "/containers/runs/attach?stream=1&stdout=1"),
@@ -80,9 +80,9 @@ STREAMS = {
     "half of images": _request("POST", "/images/load", _SHORT, length=1 << 20),
     "half of a file system": _request("POST", "/images/create?fromSrc=-", _SHORT, length=1 << 20),
     "half of a document": _request("POST", "/volumes/create", b'{"Name"', length=1 << 20),
-    "an export that nobody reads": _request("GET", "/containers/runs/export"),
-    "images that nobody reads": _request("GET", "/images/busybox:1/get"),
-    "an archive that nobody reads": _request("GET", "/containers/runs/archive?path=/bin"),
+    "an export without a reader": _request("GET", "/containers/runs/export"),
+    "images without a reader": _request("GET", "/images/busybox:1/get"),
+    "an archive without a reader": _request("GET", "/containers/runs/archive?path=/bin"),
 }
 
 
@@ -116,7 +116,7 @@ def test_a_thousand_clients_of_one_kind_leave_short_requests_their_threads(serve
         assert served.resources()[1] < _THREADS
         assert served.memory() - memory < _MEMORY
     eventually(lambda: served.connections() == 0)
-    eventually(lambda: served.resources()[0] <= files + 1)  # one to conmon is kept for who attaches next (sharing.py)
+    eventually(lambda: served.resources()[0] <= files + 1)  # one to conmon is kept for the next client (sharing.py)
     _short_requests_are_answered(api)
 
 
