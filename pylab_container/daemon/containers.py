@@ -224,7 +224,7 @@ async def restart(call: Call) -> web.Response:
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     container = await find(call)
     await call.request.app[STARTS].start(
-        call, container, lambda clients: container.restart_connected(clients, seconds, signal=signal)
+        call, container, lambda clients: container.restart_connected(clients, seconds, signal=signal), Kind.STOP
     )
     return no_content()
 

@@ -40,7 +40,7 @@ class _Measuring:
                 now.set_result(before)
         except Exception as error:  # noqa: BLE001 - whatever it is, clients wait for it
             self.next.set_exception(error)
-            self.next.exception()  # clients raise it; if there are none any more, nobody has to
+            self.next.exception()  # clients raise it; without clients, asyncio would log it as never retrieved
 
     def end(self) -> None:
         self._task.cancel()
@@ -55,7 +55,9 @@ class Sampling:
     async def samples(
         self, engine: Engine, workers: Workers, container_id: ContainerId, ended: asyncio.Event
     ) -> AsyncGenerator[Json, None]:
-        """Measurements of a container, each with the one before; a slow client misses some. ended: there is no other.
+        """Measurements of a container, each with the one before; a slow client misses some.
+
+        ended  the client waits for no other
 
         Raises ContainerNotFound once the container is removed.
         """

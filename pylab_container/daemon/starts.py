@@ -70,13 +70,20 @@ class Starts:
         if not waiting:
             self._expecting.pop(container_id, None)
 
-    async def start(self, call: Call, container: Container, start: Callable[[int], Attachment | None]) -> None:
+    async def start(
+        self,
+        call: Call,
+        container: Container,
+        start: Callable[[int], Attachment | None],
+        kind: Kind = Kind.CHANGE,
+    ) -> None:
         """Start a container, with all connected who wait for that.
 
         start  does it, connected for so many clients; what it raises is raised here
+        kind   what it waits for
         """
         # The start goes on when the client that asked for it has gone: somebody else may be waiting.
-        starting = asyncio.ensure_future(self._start(call, container, start))
+        starting = asyncio.ensure_future(self._start(call, container, start, kind))
         self._starting.add(starting)
         starting.add_done_callback(self._started)
         await asyncio.shield(starting)
@@ -86,11 +93,13 @@ class Starts:
         if not starting.cancelled():
             starting.exception()  # raised where it was asked for; when the client has gone, nobody hears it
 
-    async def _start(self, call: Call, container: Container, start: Callable[[int], Attachment | None]) -> None:
+    async def _start(
+        self, call: Call, container: Container, start: Callable[[int], Attachment | None], kind: Kind
+    ) -> None:
         waiting = self._expecting.pop(container.id, [])
         shared: SharedStreams | None = None
         try:
-            if attachment := await call.workers.run(Kind.STOP, start, len(waiting)):
+            if attachment := await call.workers.run(kind, start, len(waiting)):
                 shared = call.request.app[SHARING].hold(container.id, attachment)
         finally:
             for future in waiting:

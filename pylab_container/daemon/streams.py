@@ -110,7 +110,7 @@ class _Items(Generic[SizedItem]):
         return some
 
     def close(self) -> None:
-        """A generator that nobody wants to the end holds files and mounts until it is closed."""
+        """Close the iterable: a suspended generator holds files and mounts."""
         with self._lock:
             self._closed = True
             if isinstance(self._items, Generator):
@@ -120,8 +120,8 @@ class _Items(Generic[SizedItem]):
 class Feed(Generic[Item]):
     """The items that a function hands over while it goes on in a thread of its own, in an event loop.
 
-    work  gets a function that takes the next item, from any thread, and an event that is set when nobody waits for
-          what is still to happen, at which it must end soon. What the first returns is False once nobody listens
+    work  gets a function that takes the next item, from any thread, and an event that is set when the client waits
+          for nothing more, at which it must end soon. The first returns False once the client has gone
 
     Errors of the function are raised where its items are awaited.
     """

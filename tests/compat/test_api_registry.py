@@ -16,7 +16,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.engine.images.image import Image
-from tests.support.api import Api, Daemon
+from tests.support.api import Api, Daemon, messages
 from tests.support.faults import Answer, FaultyProxy, Handler
 from tests.support.pair import clear
 from tests.support.registries import PASSWORD, USER, RunningRegistry
@@ -256,3 +256,15 @@ def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: En
     assert len(asked) == len(set(asked)) == 2  # the config and the layer
     assert len(engine.images.list()) == 1
     assert engine.fsck(deep=True) == []
+
+
+def test_each_message_of_a_push_and_a_pull_is_a_chunk(
+    client: docker.DockerClient, daemon: Daemon, image: Image, registry: RunningRegistry
+) -> None:
+    name = f"{registry.host}/chunks"
+    client.images.get("busybox:1").tag(name, "1")
+    for path in (f"/images/{name}/push?tag=1", f"/images/create?fromImage={name}&tag=1"):
+        head = f"POST /v1.41{path} HTTP/1.1\r\nHost: d\r\nX-Registry-Auth: e30=\r\nContent-Length: 0\r\n\r\n"
+        told = messages(daemon.api.chunks(head.encode()))
+        assert len(told) >= 3
+        assert not any("error" in one for one in told)

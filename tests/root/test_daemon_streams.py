@@ -1,4 +1,4 @@
-"""A thousand open streams and half-sent bodies hold no thread, little memory, and nobody up; messages are whole chunks.
+"""A thousand open streams and half-sent bodies hold no thread, take little memory, and delay no short request.
 
 All tests have one data root and one daemon, so that a test sees what an earlier one left.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from tests.support.api import Api, Daemon, unread
+from tests.support.api import Api, Daemon, messages, unread
 from tests.support.waiting import eventually
 
 _CLIENTS = 1000
@@ -69,7 +69,7 @@ STREAMS = {
     "filtered events": _request("GET", '/events?filters={"container":["nosuch"]}'),
     "events until a moment far away": _request("GET", "/events?until=9999999999"),
     "logs that follow": _request("GET", "/containers/runs/logs?stdout=1&follow=1&tail=1"),
-    "logs that nobody reads": _request("GET", "/containers/runs/logs?stdout=1&follow=1"),
+    "logs without a reader": _request("GET", "/containers/runs/logs?stdout=1&follow=1"),
     "stats": _request("GET", "/containers/runs/stats"),
     "waiting": _request("POST", "/containers/runs/wait"),
     "attached": _request("POST", "/containers/runs/attach?stream=1&stdout=1"),
@@ -80,9 +80,9 @@ STREAMS = {
     "half of images": _request("POST", "/images/load", _SHORT, length=1 << 20),
     "half of a file system": _request("POST", "/images/create?fromSrc=-", _SHORT, length=1 << 20),
     "half of a document": _request("POST", "/volumes/create", b'{"Name"', length=1 << 20),
-    "an export that nobody reads": _request("GET", "/containers/runs/export"),
-    "images that nobody reads": _request("GET", "/images/busybox:1/get"),
-    "an archive that nobody reads": _request("GET", "/containers/runs/archive?path=/bin"),
+    "an export without a reader": _request("GET", "/containers/runs/export"),
+    "images without a reader": _request("GET", "/images/busybox:1/get"),
+    "an archive without a reader": _request("GET", "/containers/runs/archive?path=/bin"),
 }
 
 
@@ -116,5 +116,70 @@ def test_a_thousand_clients_of_one_kind_leave_short_requests_their_threads(serve
         assert served.resources()[1] < _THREADS
         assert served.memory() - memory < _MEMORY
     eventually(lambda: served.connections() == 0)
-    eventually(lambda: served.resources()[0] <= files + 1)  # one to conmon is kept for who attaches next (sharing.py)
+    eventually(lambda: served.resources()[0] <= files + 1)  # one to conmon is kept for the next client (sharing.py)
     _short_requests_are_answered(api)
+
+
+def test_stops_that_wait_leave_short_requests_their_threads(served: Daemon) -> None:
+    api = served.api
+    stubborn = {"Image": "busybox:1", "Cmd": ["sh", "-c", "trap : TERM; while :; do sleep 1000 & wait; done"]}
+    assert (
+        api.post("/containers/create", {**stubborn, "HostConfig": {"NetworkMode": "none"}}, name="slow").status == 201
+    )
+    assert api.post("/containers/slow/start").status == 204
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(api.connect()) for _ in range(300)]  # more than the other pools have threads
+        for client in clients:
+            client.sendall(_request("POST", "/containers/slow/stop?t=1000"))
+        eventually(lambda: not any(map(unread, clients)))
+        made = api.post("/volumes/create", {"Name": "meanwhile"})
+        assert made.status == 201
+        assert api.delete("/volumes/meanwhile").status == 204
+        assert api.get("/containers/slow/json").document["State"]["Running"]
+        assert api.post("/containers/slow/kill").status == 204
+    assert api.delete("/containers/slow", force=1).status == 204
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def _context(dockerfile: str) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile)
+        tar.addfile(entry, io.BytesIO(dockerfile.encode()))
+    return archive.getvalue()
+
+
+def test_each_message_of_a_build_is_a_chunk(served: Daemon) -> None:
+    context = _context("FROM busybox:1\nRUN for n in 1 2 3; do echo $n; echo $n >&2; done\nLABEL a=b\n")
+    told = messages(served.api.chunks(_request("POST", "/build?t=chunks", context, length=len(context))))
+    assert "Step 1/3" in told[0]["stream"]
+    assert told[-1]["stream"] == "Successfully tagged chunks:latest\n"
+    saved = served.api.get("/images/chunks/get").body
+    told = messages(served.api.chunks(_request("POST", "/images/load", saved, length=len(saved))))
+    assert told[-1] == {"stream": "Loaded image: chunks:latest\n"}
+    assert served.api.delete("/images/chunks").status == 200
+
+
+def test_each_message_of_an_import_is_a_chunk(served: Daemon) -> None:
+    archive = _tar(10)
+    request = _request("POST", "/images/create?fromSrc=-&repo=chunks", archive, length=len(archive))
+    assert messages(served.api.chunks(request))[-1]["status"].startswith("sha256:")
+    assert served.api.delete("/images/chunks").status == 200
+
+
+def test_each_event_and_each_measurement_is_a_chunk(served: Daemon) -> None:
+    for number in range(3):
+        assert served.api.post("/volumes/create", {"Name": f"v{number}"}).status == 201
+        assert served.api.delete(f"/volumes/v{number}").status == 204
+    happened = messages(served.api.chunks(_request("GET", "/events?since=1"), most=6))
+    assert all(one["Type"] for one in happened)
+    assert len(messages(served.api.chunks(_request("GET", "/containers/runs/stats"), most=2))) == 2
+
+
+def test_an_error_of_a_build_is_a_chunk_of_its_own(served: Daemon) -> None:
+    context = _context("FROM busybox:1\nRUN exit 3\n")
+    told = messages(served.api.chunks(_request("POST", "/build", context, length=len(context))))
+    assert told[-1]["errorDetail"]["code"] == 3

@@ -136,6 +136,24 @@ class Api:
                         break
             return received
 
+    def chunks(self, request: bytes, *, most: int | None = None) -> list[bytes]:
+        """Send a request, and return the chunks of the answer as they are framed (RFC 9112, 7.1); most: the first."""
+        found: list[bytes] = []
+        with self.connect() as one, one.makefile("rb") as answer:
+            one.sendall(request)
+            while answer.readline().strip():
+                pass  # the head
+            while (most is None or len(found) < most) and (size := int(answer.readline(), 16)):
+                found.append(answer.read(size))
+                assert answer.readline() == b"\r\n"
+        return found
+
+
+def messages(chunks: list[bytes]) -> list[Any]:
+    """Return the chunks as documents. Fails unless each is one document on one line."""
+    assert [chunk.count(b"\n") for chunk in chunks] == [1] * len(chunks), chunks
+    return [json.loads(chunk) for chunk in chunks]
+
 
 def _parameter(value: Any) -> Any:
     """A parameter that is a document, such as filters, as JSON."""
