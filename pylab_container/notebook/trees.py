@@ -17,7 +17,7 @@ from pylab_container.formats.visible import visible
 from pylab_container.host import reserve
 from pylab_container.notebook.markup import Html, joined, markup
 
-_ID = re.compile(r"([0-9a-f]{64})(-init)?\Z")
+_ID = re.compile(r"([0-9a-f]{64})(-init|-json\.log)?\Z")
 _SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")
 _LONG_IDS = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 

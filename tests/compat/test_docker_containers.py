@@ -205,6 +205,8 @@ def ours(engine: Engine, image: Image, tmp_path: Path) -> Engine:
     }
     script = f"{WRITES}; exec sleep 1000"
     containers.run_detached(image, ["sh", "-c", script], name="mounts", network_mode="none", **options)
+    joined = containers.run_detached(image, ["sleep", "1000"], name="joined", ports={"80/tcp": 8098})
+    joined.stop(timeout=0)
     containers.create(image, ["sleep", "1000"], name="made", labels={"l": "v"}, environment=["A=1"], hostname="me")
     rights = ["no-new-privileges", f"seccomp={json.dumps({'defaultAction': 'SCMP_ACT_ALLOW'})}"]
     containers.create(image, ["sleep", "1000"], name="rights", security_opt=rights, network_mode="none")
@@ -248,7 +250,12 @@ def test_dockerd_lists_describes_and_reads_our_containers(ours: Engine, tmp_path
 
 def test_dockerd_goes_on_with_our_containers_and_we_with_them_again(ours: Engine, tmp_path: Path) -> None:
     copy = copy_of(ours.data_root, tmp_path / "copy")
-    with run_dockerd(copy) as docker:
+    with run_dockerd_with_bridge(copy) as docker:
+        docker.run("start", "joined")
+        (joined,) = docker.json("inspect", "joined")
+        assert joined["NetworkSettings"]["IPAddress"].startswith("172.31.98.")
+        assert joined["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"] == "8098"
+        docker.run("rm", "-f", "joined")
         docker.run("start", "-a", "prints")
         assert docker.run("logs", "prints") == shown(OUTPUT) * 2
         docker.run("start", "mounts")
