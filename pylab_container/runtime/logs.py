@@ -108,7 +108,7 @@ def read_log(
     earlier       the JSON log with what came before
     follow        called whenever everything was read: it waits a little and says whether more may
                   come (Monitor.runs_after(0.05) is made for it). None: stop at the end
-    tail          only the last so many lines of what is there now
+    tail          only this number of lines from the end of what is there now
     since, until  seconds since 1970: only the lines not older, not newer
     damaged       called at the end with the number of entries that could not be read and were left out, if any
     """
@@ -252,7 +252,7 @@ class _Source:
 
 
 def _present(sources: list[_Source], tail: int | None, damaged: Callable[[], object]) -> Iterator[_Part]:
-    """The parts that are in the files now; with tail, those of the last so many lines."""
+    """The parts that are in the files now; with tail, those of this number of lines."""
     kept = None if tail is None else _last_lines(sources, tail)
     if kept is not None:
         first, offset = min(kept, default=(len(sources), 0))
@@ -273,7 +273,7 @@ _Start = tuple[int, int]
 
 
 def _last_lines(sources: list[_Source], tail: int) -> set[_Start]:
-    """The beginnings of the last so many lines, in the order in which they end; unfinished ones are the last."""
+    """The beginnings of the last lines, in the order in which lines end; unfinished ones come last."""
     ended: deque[_Start] = deque(maxlen=tail)
     begun: dict[str, _Start] = {}
     for number, source in enumerate(sources):

@@ -60,6 +60,7 @@ def docker_root(
         docker.run("create", "--name", "rights", *rights, "--memory", "64m", "busybox:1", "sleep", "1000")
         rotated = ["--log-opt", "max-size=500", "--log-opt", "max-file=3", "--log-opt", "compress=true"]
         docker.run("run", "--name", "rotated", *rotated, "busybox:1", "sh", "-c", "seq 20")
+        docker.run("run", "--log-driver", "local", "--name", "local", "busybox:1", "echo", "x")
         docker.run("run", "-d", "--name", "failed", "busybox:1", "sh", "-c", "exit 3")
         docker.run("wait", "failed")
         docker.run("run", "-d", "--name", "running", "busybox:1", "sleep", "1000")
@@ -90,7 +91,14 @@ def test_we_list_and_describe_dockerd_s_containers_as_it_does(
     assert {f"/{name}" for name in found} == set(docker_root[1])
     states = {name: container.status for name, container in found.items()}
     assert states.pop("always") in ("restarting", "running")
-    ran = {"prints": "exited", "tty": "exited", "mounts": "exited", "rotated": "exited", "failed": "exited"}
+    ran = {
+        "prints": "exited",
+        "tty": "exited",
+        "mounts": "exited",
+        "rotated": "exited",
+        "failed": "exited",
+        "local": "exited",
+    }
     lost = {"running": "exited", "frozen": "exited"}
     assert states == ran | lost | dict.fromkeys(("borrows", "memory", "net", "checked", "rights", "special"), "created")
     assert found["failed"].wait() == 3
@@ -124,6 +132,7 @@ def test_we_read_dockerd_s_logs(adopted: Engine, cli: Labctr) -> None:
     assert numbers == [str(number).encode() for number in range(1, 21)][-len(numbers) :]
     assert len(numbers) > 10
     assert cli("logs", "--tail", "1", "prints").stdout == "half"
+    assert "does not support reading" in cli("logs", "local", check=False).stderr
 
 
 def test_we_go_on_with_dockerd_s_containers(adopted: Engine, docker_root: tuple[Path, dict[str, Any]]) -> None:

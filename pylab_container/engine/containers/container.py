@@ -510,7 +510,12 @@ class Container:
             raise Unimplemented(
                 "configured logging driver does not support reading", hint="it was made with --log-driver none"
             )
-        return self._engine.records.run_log(self.id)
+        records = self._engine.records
+        theirs = records.directory(self.id) / "local-logs"
+        if theirs.exists() and not (records.log(self.id).exists() or records.run_log(self.id).exists()):
+            hint = f"dockerd's log driver local wrote {theirs}: docker logs shows it"
+            raise Unimplemented("configured logging driver does not support reading", hint=hint)
+        return records.run_log(self.id)
 
     def commit(
         self,
