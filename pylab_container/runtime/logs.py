@@ -25,7 +25,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import fcntl
-import gzip
 import itertools
 import json
 import os
@@ -312,6 +311,8 @@ def _open_kept(log: Path, stack: contextlib.ExitStack) -> list[_Source]:
             file = stack.enter_context(_regular(path))
             end = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
+                import gzip  # seldom needed
+
                 sources.append(_Source(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), _parse_json))
             elif end:
                 sources.append(_Source(file, _parse_json, end=end))
