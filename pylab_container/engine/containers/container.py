@@ -20,16 +20,16 @@ from msgspec.structs import replace
 from pylab_container.engine import recovery
 from pylab_container.engine.containers import lifetime, waiting
 from pylab_container.engine.containers.lifetime import no_such_container as no_such_container
+from pylab_container.engine.containers.logfiles import log_files, log_path
 from pylab_container.engine.containers.options import UpdateOptions, arguments, environment_list
 from pylab_container.engine.images.image import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.engine.networks import endpoints, links, names
-from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, Unimplemented
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.formats import reference as references
 from pylab_container.formats.ids import ContainerId
 from pylab_container.formats.image import Json, child_config
 from pylab_container.formats.lifecycle import ALIVE, Event, State, after
 from pylab_container.formats.signals import signal_number
-from pylab_container.formats.timestamps import NEVER
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.conmon import Attachment as Attachment
 from pylab_container.runtime.logs import LogLine as LogLine
@@ -485,37 +485,23 @@ class Container:
         since, until  seconds since 1970; with until nothing is waited for that comes later
         damaged       called at the end with the number of entries that could not be read, if any
         """
-        log = self._log()
-        follower = None
-        if follow and self.record.state in ALIVE:
+        record, follower = self.record, None
+        log, earlier = log_files(self._engine.records, record)
+        if follow and record.state in ALIVE:
             monitor = self._monitor()
 
             def follower() -> bool:
                 stopped = stop is not None and stop.is_set()
                 return not stopped and (until is None or time.time() < until) and monitor.runs_after(0.05)
 
-        earlier = self._engine.records.log(self.id)
         return read_log(log, earlier=earlier, follow=follower, tail=tail, since=since, until=until, damaged=damaged)
 
     def log_reader(
         self, *, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> LogReader:
         """The same for a caller that waits in its own way for what comes."""
-        earlier = self._engine.records.log(self.id)
-        return LogReader(self._log(), earlier=earlier, tail=tail, since=since, until=until)
-
-    def _log(self) -> Path:
-        """Where the log of its present run is. Raises Unimplemented if it has none."""
-        if (self.record.host_config.get("LogConfig") or {}).get("Type") == "none":
-            raise Unimplemented(
-                "configured logging driver does not support reading", hint="it was made with --log-driver none"
-            )
-        records = self._engine.records
-        theirs = records.directory(self.id) / "local-logs"
-        if theirs.exists() and not (records.log(self.id).exists() or records.run_log(self.id).exists()):
-            hint = f"dockerd's log driver local wrote {theirs}: docker logs shows it"
-            raise Unimplemented("configured logging driver does not support reading", hint=hint)
-        return records.run_log(self.id)
+        log, earlier = log_files(self._engine.records, self.record)
+        return LogReader(log, earlier=earlier, tail=tail, since=since, until=until)
 
     def commit(
         self,
@@ -682,7 +668,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
-        "LogPath": _log_path(engine, record),
+        "LogPath": log_path(engine.records, record),
         "Name": f"/{record.name}",
         "ExecIDs": engine.executions.ids(record.id) or None,
         "RestartCount": record.restart_count,
@@ -694,14 +680,6 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "Config": record.config,
         "NetworkSettings": endpoints.shown(record.network),
     }
-
-
-def _log_path(engine: Engine, record: ContainerRecord) -> str:
-    """The file with the log of the present run, or after it of all runs; "" before the first one."""
-    records = engine.records
-    if record.state in ALIVE:
-        return str(records.run_log(record.id))
-    return "" if record.started_at == NEVER else str(records.log(record.id))
 
 
 def _mount_point(mount: Mapping[str, Any]) -> Json:
