@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pylab_container.formats.mounts import parse_tmpfs, tmpfs_of_mount
+from pylab_container.formats.mounts import RECURSION, parse_tmpfs, tmpfs_of_mount
 
 Json = dict[str, Any]
 
@@ -43,18 +43,15 @@ def _spec(mount: Mapping[str, Any]) -> Json:
     spec = {"Type": mount["Type"], "Source": source, "Target": mount["Destination"], "ReadOnly": not mount["RW"]}
     if mount["Type"] == "bind":
         chosen = "" if mount.get("MayBePrivate") else mount.get("Propagation")
-        options = {"Propagation": chosen, **{name: mount.get(name) for name in _BIND_FLAGS}}
+        options = {"Propagation": chosen, **{name: mount.get(name) for name in RECURSION}}
         spec["BindOptions"] = _set(options)
     elif mount["Type"] == "volume":
         driver = {"Name": "local", "Options": mount["DriverOpts"]} if mount.get("DriverOpts") else None
-        options = {"NoCopy": mount.get("NoCopy"), "Labels": mount.get("Labels"), "DriverConfig": driver}
-        spec["VolumeOptions"] = _set(options)
+        options = {name: mount.get(name) for name in ("NoCopy", "Labels", "Subpath")}
+        spec["VolumeOptions"] = _set({**options, "DriverConfig": driver})
     else:
         spec["TmpfsOptions"], spec["ReadOnly"] = _tmpfs_options(mount.get("Options") or "")
     return _set(spec)
-
-
-_BIND_FLAGS = ("NonRecursive", "ReadOnlyForceRecursive")
 
 
 def _set(options: Mapping[str, Any]) -> Json:
@@ -97,7 +94,7 @@ def _entry(point: Mapping[str, Any]) -> Json:
     }
     if kind == "bind":
         options = spec.get("BindOptions") or {}
-        entry |= {flag: True for flag in _BIND_FLAGS if options.get(flag)}
+        entry |= {flag: True for flag in RECURSION if options.get(flag)}
         # moby, too, takes rslave by itself for a source that holds the data root.
         if entry["Propagation"] == "rslave" and not options.get("Propagation"):
             entry["MayBePrivate"] = True
@@ -117,4 +114,5 @@ def _volume(spec: Mapping[str, Any]) -> Json:
         "Anonymous": not spec.get("Source"),
         **({"Labels": dict(options["Labels"])} if options.get("Labels") else {}),
         **({"DriverOpts": dict(driver)} if driver else {}),
+        **({"Subpath": str(options["Subpath"])} if options.get("Subpath") else {}),
     }

@@ -513,24 +513,25 @@ def test_an_exec_has_the_console_size_of_its_creation_since_1_42(api: Api) -> No
 
 
 @pytest.mark.parametrize(
-    ("binding", "written"),
+    ("version", "binding", "written"),
     [
-        ({}, {"below/file"}),  # as docker does it by itself until 1.43
-        ({"ReadOnlyNonRecursive": True}, {"below/file"}),
-        ({"ReadOnlyForceRecursive": True}, set()),
-        ({"NonRecursive": True}, set()),
+        ("1.43", {}, {"below/file"}),
+        ("1.44", {}, set()),
+        ("1.44", {"ReadOnlyNonRecursive": True}, {"below/file"}),
+        ("1.44", {"ReadOnlyForceRecursive": True}, set()),
+        ("1.44", {"NonRecursive": True}, set()),
     ],
     ids=str,
 )
 def test_mounts_below_a_read_only_source_are_writable_as_the_bind_requests(
-    api: Api, tmp_path: Path, binding: dict[str, object], written: set[str]
+    api: Api, tmp_path: Path, version: str, binding: dict[str, object], written: set[str]
 ) -> None:
     (tmp_path / "source" / "below").mkdir(parents=True)
     linux.mount("tmpfs", str(tmp_path / "source" / "below"), "tmpfs")
     try:
         mount = {"Type": "bind", "Source": str(tmp_path / "source"), "Target": "/x", "ReadOnly": True}
         host = {"Mounts": [{**mount, "BindOptions": binding}]}
-        make(api.at("1.44"), "touch", "/x/file", "/x/below/file", name="bound", host=host)
+        make(api.at(version), "touch", "/x/file", "/x/below/file", name="bound", host=host)
         api.post("/containers/bound/start")
         api.post("/containers/bound/wait")
         found = {str(path.relative_to(tmp_path / "source")) for path in tmp_path.rglob("file")}

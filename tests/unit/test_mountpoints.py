@@ -23,6 +23,7 @@ def placed(entry: Json) -> Json:
     return entry
 
 
+READ_ONLY = {"Type": "bind", "Source": "/s", "Target": "/t", "ReadOnly": True}
 ENTRIES = {
     "named": parse_volume("data:/data"),
     "read-only": parse_volume("data:/data:ro"),
@@ -54,6 +55,9 @@ ENTRIES = {
             },
         }
     ),
+    "a part": parse_mount({"Type": "volume", "Source": "v", "Target": "/t", "VolumeOptions": {"Subpath": "a/b"}}),
+    "read-only alone": parse_mount({**READ_ONLY, "BindOptions": {"ReadOnlyNonRecursive": True}}),
+    "read-only with all below": parse_mount({**READ_ONLY, "BindOptions": {"ReadOnlyForceRecursive": True}}),
     "tmpfs": parse_mount({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 0o1777}}),
     "read-only tmpfs": parse_mount({"Type": "tmpfs", "Target": "/t", "ReadOnly": True}),
     "hidden tmpfs": parse_tmpfs("/t", "size=1m,exec,ro"),

@@ -269,8 +269,10 @@ def _mounts(options: ContainerOptions) -> list[Json]:
         *(parse_mount(document) for document in options.get("mounts") or ()),
         *(parse_tmpfs(destination, words) for destination, words in (options.get("tmpfs") or {}).items()),
     ]
-    forced = "ReadOnlyForceRecursive"
-    return [{**one, "ReadOnlyNonRecursive": True} if flat and not one.get(forced) else one for one in entries]
+    for entry in entries if flat else ():
+        if entry["Type"] == "bind" and not entry.get("ReadOnlyForceRecursive"):
+            entry["ReadOnlyNonRecursive"] = True
+    return entries
 
 
 def _networks(options: ContainerOptions) -> Json:
