@@ -185,10 +185,13 @@ def _what_is_wrong(error: json.JSONDecodeError, *, alone: bool) -> str:
 
 def _place(error: json.JSONDecodeError) -> str:
     if error.msg.startswith("Expecting ',' delimiter"):
-        opened = _STRING.sub("", error.doc[: error.pos])
-        while (inner := re.sub(r"\{[^][{}]*\}|\[[^][{}]*\]", "", opened)) != opened:
-            opened = inner
-        return "after array element" if opened.rfind("[") > opened.rfind("{") else "after object key:value pair"
+        opened: list[str] = []
+        for bracket in re.findall(r"[][{}]", _STRING.sub("", error.doc[: error.pos])):
+            if bracket in "[{":
+                opened.append(bracket)
+            elif opened:
+                opened.pop()
+        return "after array element" if opened[-1:] == ["["] else "after object key:value pair"
     return next((place for words, place in _WHERE.items() if error.msg.startswith(words)), _WHERE["Expecting value"])
 
 

@@ -26,7 +26,7 @@ from pylab_container.formats.globs import Glob, Globs, Steps, ignore_steps
 
 _BYTE_ORDER_MARK = "\ufeff"
 _STEPS_TOGETHER = 4096
-"""Patterns are matched in groups of so many characters: a larger automaton costs less time and more memory."""
+"""Characters of the patterns of one automaton. A larger automaton costs less time and more memory."""
 
 
 class Pattern(Struct, frozen=True, dict=True):
@@ -45,7 +45,7 @@ class Pattern(Struct, frozen=True, dict=True):
         return Glob(self.steps)
 
     def matches(self, path: str) -> bool:
-        """Whether the pattern names exactly this path; says nothing about its parents."""
+        """Whether the pattern names exactly this path, as opposed to a directory above it."""
         return self._glob.matches(path)
 
     def may_match_below(self, directory: str) -> bool:
@@ -89,7 +89,7 @@ class IgnorePatterns:
         return path != "." and self.covers(path)
 
     def covers(self, path: str) -> bool:
-        """Whether the last pattern that names a clean path, or a directory above it, is no exception."""
+        """Whether the last pattern that names a clean path, or a directory above it, excludes it."""
         last = self._matcher.last(path)
         return last is not None and not self.patterns[last].is_exception
 

@@ -1,7 +1,7 @@
 r"""Globs: patterns in which * and ? stand for other characters, matched in time linear in the text.
 
 `re` tries one way to match, goes back and tries the next: `*a*a*a*a*ab` against a name of 200 times "a" takes it
-hours, and it holds the interpreter meanwhile. Patterns come from users, so they are matched by an automaton here,
+hours, during which it holds the interpreter. Patterns come from users, so they are matched by an automaton here,
 which follows all ways at once (Thompson, "Regular expression search algorithm", 1968).
 
 A pattern is a row of steps. The steps that a match may be at are the bits of one integer, so that a character moves
@@ -312,7 +312,7 @@ def _misspelt(pattern: str, what: str) -> InvalidInput:
 
 
 def _append(steps: list[Step], step: Step) -> None:
-    """Add a step that may take nothing; the same one twice in a row says no more than once."""
+    """Add a step that may take nothing. The same one twice in a row matches the same as once."""
     if steps[-1:] != [step]:
         steps.append(step)
 

@@ -23,6 +23,8 @@ from pylab_container.formats.dockerfile import Dockerfile
 from pylab_container.formats.instructions import Instruction, fault, nearest
 from pylab_container.formats.runmount import stage_of
 
+MOST_STAGES = 1000
+"""Each stage is compared with those above it, and stages that a build needs have a thread each."""
 _NO_STAGE = "no build stage in current context"
 
 
@@ -91,6 +93,9 @@ class Stages(Struct, frozen=True):
         known = {**platform, **{name: value for name, value in arguments.items() if value is not None}}
         made: list[Stage] = []
         for origin, instructions in _split(dockerfile.instructions[first:]):
+            if len(made) == MOST_STAGES:
+                hint = "split the Dockerfile"
+                raise fault(origin, f"more than {MOST_STAGES} stages", source=source, hint=hint, kind=StepRefused)
             made.append(_stage(origin, instructions, made, known, source))
         return cls(tuple(made), tuple(before), arguments, source)
 

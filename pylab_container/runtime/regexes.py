@@ -1,6 +1,6 @@
 """Regular expressions of users, searched for by RE2 in time linear in the text.
 
-Docker's filters are Go's regular expressions, which RE2 has brought about: no look-around and no references back.
+Docker's filters are Go's regular expressions, whose syntax is RE2's: without look-around and references back.
 Python's `re` is not used for them: against `^(a+)+$` it tries exponentially many ways to match, and it holds the
 interpreter, so that one listing would stop every other thread. Syntax: github.com/google/re2/wiki/Syntax.
 """

@@ -53,7 +53,7 @@ class _KnownNames(Struct, frozen=True):
 
 
 _State = tuple[int, int, int, int]
-"""What tells whether a file was replaced or changed."""
+"""Inode, size and times of a file: they differ once it was replaced or changed."""
 _KEPT_CONFIGS = 16 << 20  # bytes of configs that are kept as they were read; decoded they take ten times as much
 
 

@@ -24,6 +24,7 @@ from pylab_container.errors import (
 )
 from pylab_container.formats import expansion
 from pylab_container.formats import reference as references
+from pylab_container.formats.dockerignore import IgnorePatterns
 from pylab_container.formats.image import LONGEST_CONFIG, ImageConfig, go_json, sha256
 from pylab_container.store.images import ImageStore
 from tests.support.api import Daemon
@@ -190,3 +191,24 @@ def test_a_hostile_filter_does_not_stop_the_daemon(daemon: Daemon, engine: Engin
             "GET", "/containers/json", parameters={"all": "1", "filters": json.dumps({"name": [pattern]})}
         )
         assert (answer.status, len(json.loads(answer.body))) == (200, found)
+
+
+def test_a_stopped_build_compares_no_other_file_with_patterns(engine: Engine, context: Context) -> None:
+    directory = context("COPY . /x\n", {f"file{number}": "" for number in range(200)})
+    stop, looked = threading.Event(), []
+    (Path(directory) / ".dockerignore").write_text("*.no\n")
+    covers = IgnorePatterns.covers
+
+    def counted(self: IgnorePatterns, path: str) -> bool:
+        looked.append(path)
+        stop.set()
+        eventually(
+            lambda: "watcher" not in {thread.name for thread in threading.enumerate()}
+        )  # it has stopped the build
+        return covers(self, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IgnorePatterns, "covers", counted)
+        with pytest.raises(Conflict, match="the build was stopped"):
+            builder.build(engine, directory, BuildOptions(), stop=stop)
+    assert len(looked) == 1

@@ -18,6 +18,7 @@ from pylab_container.formats import challenge, expansion, linter, reference, siz
 from pylab_container.formats.dockerfile import parse
 from pylab_container.formats.filemode import FileMode
 from pylab_container.formats.instructions import duration, exposed_ports
+from pylab_container.formats.stages import MOST_STAGES, Stages
 
 _SHORT, _TIMES = 7_500, 8  # a line of a Dockerfile has 65,535 bytes at most
 _MOST_TIMES_AS_LONG = 24
@@ -133,3 +134,9 @@ def test_names_are_searched_for_without_a_library(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "pylab_container.runtime.regexes", None)
     assert filters.text_test(["web"])("/my-web-1")
     assert not filters.text_test(["web"])("/db")
+
+
+def test_stages_have_a_limit() -> None:
+    with pytest.raises(DockerfileError, match="more than 1000 stages") as caught:
+        Stages.of(parse("FROM a\n" * 1_100), source="Dockerfile", buildargs={}, platform={})
+    assert caught.value.line == MOST_STAGES + 1

@@ -149,6 +149,7 @@ class Build:
         checking.refuse(recipe, self.warnings)
         self.cache = Cache(engine, asked=not self.options.nocache, sources=self._cache_sources())
         self._context = recipe.context
+        self._context.check = self.check_stopped
         self._needed = self.stages.needed(self.target, every=self.options.every_stage)
         self._numbers = self._count()
         self._results: dict[int, Future[StageImage]] = {}
@@ -292,7 +293,9 @@ class Build:
                 raise NotMade
             image = made.image
         writable = scope.enter_context(self.writable(image))
-        return BuildContext.of_root(self.engine.layers.driver.mount(writable.mount_id))
+        root = BuildContext.of_root(self.engine.layers.driver.mount(writable.mount_id))
+        root.check = self.check_stopped
+        return root
 
     def base_image(self, name: str, platform: str = "") -> Image:
         """The image that an instruction names, pulled where it is missing, or where a newer one is wanted.

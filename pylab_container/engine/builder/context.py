@@ -139,6 +139,7 @@ class BuildContext:
     directory     where it lies on the host
     ignored       the patterns of its .dockerignore
     keeps_owners  its files belong to whom they belong; those of a user's folder come to belong to root
+    check         called for each file that is compared with patterns; it raises an error to end the walk
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class BuildContext:
         self.directory = os.path.realpath(directory)
         self.ignored = ignored or IgnorePatterns(())
         self.keeps_owners = keeps_owners
+        self.check: Callable[[], object] = lambda: None
         self._downloads = downloads
 
     @classmethod
@@ -212,6 +214,7 @@ class BuildContext:
         """What is in a directory: each with the directory that it is, and whether it is kept."""
         prefix = f"{directory.name}/" if directory.name else ""
         for each in _sorted(directory.path):
+            self.check()
             status = each.stat(follow_symlinks=False)
             mode = status.st_mode
             if stat.S_ISSOCK(mode):
@@ -286,6 +289,7 @@ class BuildContext:
         except OSError:
             return
         for entry in entries:
+            self.check()
             if not first.matches(entry.name):
                 continue
             path = posixpath.join(inside, entry.name)

@@ -406,10 +406,12 @@ def _wanted(files: _Files) -> Iterator[_Wanted]:
 
 def _oldest(files: _Files) -> Iterator[_Wanted]:
     """The images of an archive of docker before 1.10, in which only layers have documents."""
+    diff_ids: dict[str, str] = {}  # by path: many images may have a layer in common
     for image_id, tags in legacy.names(_read(files, "repositories")).items():
         documents = legacy.chain(image_id, lambda layer_id: _read(files, f"{layer_id}/json"))
         layers = tuple(f"{layer_id}/layer.tar" for layer_id in documents)
-        config = legacy.config(list(documents.values()), [_diff_id(files, layer) for layer in layers])
+        diff_ids.update({layer: _diff_id(files, layer) for layer in layers if layer not in diff_ids})
+        config = legacy.config(list(documents.values()), [diff_ids[layer] for layer in layers])
         yield _Wanted(config, layers, ("",) * len(layers), tuple(references.parse_tag(tag) for tag in tags))
 
 
@@ -426,14 +428,17 @@ def _indexed(files: _Files, descriptors: Sequence[Descriptor]) -> Iterator[_Want
     tags: dict[str, list[references.Reference]] = {}
     for descriptor in descriptors:
         tags.setdefault(descriptor.digest, []).extend(_annotated(descriptor))
+    indexes: dict[str, Descriptor] = {}  # what was chosen of each: many may list one large index
     for descriptor in {each.digest: each for each in descriptors}.values():
         chosen, depth = descriptor, 0
         while manifests.is_index(chosen):
             depth += 1
             if depth > _DEEPEST_INDEX:
                 raise InvalidArchive("the archive's indexes list indexes without end", hint="do not trust this archive")
-            listed = manifests.parse_index(_blob(files, chosen))
-            chosen = manifests.choose_platform(listed, architecture=machine_architecture())
+            if chosen.digest not in indexes:
+                listed = manifests.parse_index(_blob(files, chosen))
+                indexes[chosen.digest] = manifests.choose_platform(listed, architecture=machine_architecture())
+            chosen = indexes[chosen.digest]
         manifest = manifests.parse_manifest(_blob(files, chosen))
         yield _Wanted(
             _blob(files, manifest.config),

@@ -21,7 +21,7 @@ from pylab_container.engine.images.transfers import AuthConfig, Teller
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidReference, LabError, NotFound, RegistryFailed
 from pylab_container.formats import manifest as manifests
 from pylab_container.formats.events import Emit
-from pylab_container.formats.image import ImageConfig
+from pylab_container.formats.image import LONGEST_CONFIG, ImageConfig
 from pylab_container.formats.manifest import Descriptor, Manifest
 from pylab_container.formats.platform import Platform
 from pylab_container.formats.reference import DEFAULT_TAG, Reference
@@ -142,7 +142,7 @@ class _Pull:
         if self._engine.image_store.exists(digest):
             config = self._engine.images.config(digest)
         else:
-            config = ImageConfig.parse(self._repository.document(digest, manifest.config.size))
+            config = ImageConfig.parse(self._document(manifest))
         if len(config.diff_ids) != len(manifest.layers):
             raise InvalidArchive(
                 f"the image's config lists {len(config.diff_ids)} layers, its manifest {len(manifest.layers)}",
@@ -156,6 +156,15 @@ class _Pull:
                 hint="leave --platform out, or ask for an image of that platform",
             )
         return config
+
+    def _document(self, manifest: Manifest) -> bytes:
+        """The config's bytes. Raises InvalidArchive before it fetches one that is too long."""
+        size = manifest.config.size
+        if size > LONGEST_CONFIG:
+            raise InvalidArchive(
+                f"the image's config has {size} bytes, more than {LONGEST_CONFIG}", hint="do not trust it"
+            )
+        return self._repository.document(manifest.config.digest, size)
 
     # ---- what is missing ----
 
