@@ -32,7 +32,7 @@ Tell = Callable[[Line], None]
 
 _LINES = {"Content-Type": "application/json"}
 _SHORT = 1 << 16  # bytes: a longer body waits on disk, a shorter one in memory
-_BATCH = 1 << 18  # bytes that are fetched at a time; what is fetched at once may be longer
+_BATCH = 1 << 17  # bytes that are fetched at a time; what is fetched at once may be longer
 _CHUNK = 1 << 17  # bytes that are given to the transport at a time
 _WAITING = 256  # items that a function may be ahead of its client
 

@@ -319,7 +319,10 @@ def read_inotify(fd: int) -> Iterator[tuple[int, int]]:
 
 # ---- memory --------------------------------------------------------------------------------
 
-_M_ARENA_MAX = -8  # malloc.h
+# malloc.h
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+_LARGE = 1 << 17  # bytes; glibc's own threshold at first, which by default rises with what is freed
 
 
 def share_one_arena() -> None:
@@ -327,7 +330,9 @@ def share_one_arena() -> None:
 
     By default glibc gives threads places of their own, up to eight for each processor, and what is free in one is
     no use to the others: a process with many threads, each of which sometimes needs much, would keep all of that.
+    Large buffers are mapped one by one, and go back to the kernel when they are freed.
     """
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:  # other C libraries have neither the function nor the places
         mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)

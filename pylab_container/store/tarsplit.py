@@ -36,7 +36,7 @@ from pylab_container.host import linux
 from pylab_container.store.reading import REMEDY, open_regular
 
 FILE, SEGMENT = 1, 2
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17  # bytes: what a client of the daemon that reads nothing keeps in memory
 _ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, _ISAL_ERROR)
 

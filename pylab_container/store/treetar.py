@@ -13,7 +13,7 @@ from pylab_container.formats import tar
 from pylab_container.host.descent import Entry, opened, walk
 from pylab_container.store.whiteouts import OPAQUE, WHITEOUT, is_bookkeeping, is_opaque, is_whiteout
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17  # bytes: what a client of the daemon that reads nothing keeps in memory
 _ZEROS = bytes(_CHUNK)
 
 
