@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import io
 import os
@@ -23,6 +22,7 @@ from pylab_container.cli.transfer_output import Display
 from pylab_container.errors import BuildFailed, InvalidInput, LabError
 from pylab_container.formats.address import parse_ip
 from pylab_container.formats.events import ignore
+from pylab_container.formats.fieldlist import split_fields
 from pylab_container.formats.reference import parse_tag
 from pylab_container.formats.visible import visible_lines
 
@@ -263,7 +263,7 @@ def _secret(text: str) -> tuple[str, Path | bytes]:
     """
     hint = "write id=ID,src=FILE or id=ID,env=VARIABLE"
     fields: dict[str, str] = {}
-    for field in next(csv.reader([text]), ()):
+    for field in split_fields(text):
         name, equals, value = field.partition("=")
         name = {"source": "src"}.get(name.lower(), name.lower())
         if not equals or name not in ("id", "src", "env", "type"):

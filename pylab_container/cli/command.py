@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pylab_container.cli.printing import say
-from pylab_container.errors import LabError
+from pylab_container.errors import InvalidInput, LabError
 from pylab_container.formats.events import Event, StoreDamaged
 
 if TYPE_CHECKING:
@@ -39,17 +39,21 @@ class Command(click.Command):
         except LabError as error:
             report(error)
             return self.status(error)
+        except UnicodeEncodeError as error:  # Python keeps a byte of an argument that is no UTF-8 as half a character
+            shown = InvalidInput(f"{error.object[:80]!a} is not UTF-8", hint="write names and values in UTF-8")
+            report(shown)
+            return self.status(shown)
 
 
 @contextlib.contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise the LabError for what a full or read-only file system refused in the block."""
+    """Raise the LabError for what a file system refused in the block."""
     try:
         yield
     except OSError as error:
         from pylab_container.engine import failures  # only after an error: a command need not have an engine
 
-        if (refused := failures.of_disk(error)) is None:
+        if (refused := failures.refusal(error)) is None:
             raise
         raise refused from error
 

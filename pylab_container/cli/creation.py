@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pylab_container.engine.containers.options import ContainerOptions
 
 _STREAMS = ("stdin", "stdout", "stderr")
+_MOST_CPUS = 1 << 20  # more than any machine has; a larger number of nanoseconds would not fit in 64 bits
 
 # Options that are read here; all others are the engine's own keywords.
 _READ_HERE = frozenset(
@@ -133,6 +134,8 @@ class Creation(Struct, frozen=True):
         if given["labels"] or given["label_files"]:
             options["labels"] = dict(pair(text) for text in [*lines_of(given["label_files"]), *given["labels"]])
         if given["cpus"]:
+            if not abs(given["cpus"]) < _MOST_CPUS:  # also NaN
+                raise InvalidInput(f"invalid number of CPUs: {given['cpus']}", hint="write --cpus 1.5")
             options["nano_cpus"] = round(given["cpus"] * 10**9)
         if given["sysctls"]:
             options["sysctls"] = dict(pair(text) for text in given["sysctls"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from typing import Any
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import sizes
+from pylab_container.formats.fieldlist import split_fields
 
 _HINT = "write --mount type=bind,source=/host,target=/there[,readonly]"
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
@@ -19,7 +19,7 @@ def mount_document(text: str) -> dict[str, Any]:
     """One --mount as docker-py's types.Mount makes it. Raises InvalidInput."""
     document: dict[str, Any] = {"Type": "volume"}
     options: dict[str, dict[str, Any]] = {}
-    for field in next(csv.reader([text]), []):
+    for field in split_fields(text):
         name, equals, value = field.partition("=")
         name = _NAMES.get(name.strip().lower(), name.strip().lower())
         if not equals and name not in ("readonly", "volume-nocopy"):

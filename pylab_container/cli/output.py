@@ -52,7 +52,7 @@ def logs(
 
 
 def _line_count(text: str) -> int | None:
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def moment(text: str, *, now: float | None = None) -> float:

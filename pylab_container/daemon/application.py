@@ -121,12 +121,19 @@ def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResp
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:  # whatever it is: the client gets an answer, and the log the story
-            if isinstance(error, OSError) and (refused := failures.of_disk(error)):
+            if isinstance(error, OSError) and (refused := failures.refusal(error)):
                 return _unless_begun(request, failure(refused, plain=_speaks_plainly(request.path)))
             _logger.exception("%s %s", request.method, request.path)
-            return _unless_begun(request, answer({"message": f"{type(error).__name__}: {error}"}, 500))
+            return _unless_begun(request, answer({"message": _unforeseen(error)}, 500))
 
     return handle
+
+
+def _unforeseen(error: Exception) -> str:
+    """What a client is shown of an exception that no module expected; the log has all of it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}" if error.filename else error.strerror.lower()
+    return "internal error: the log of the daemon has the details"
 
 
 def _unless_begun(request: web.Request, response: web.Response) -> web.Response:

@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from aiohttp import web
@@ -65,12 +65,13 @@ class Call:
     """A request: parameters by their names in the API, the version that the client speaks, the engine."""
 
     def __init__(self, request: web.Request, version: Version, names: Mapping[str, str]) -> None:
-        """names: what the route's placeholders stand for, without their percent signs."""
+        """names: what the route's placeholders stand for, without their percent signs. Raises InvalidInput."""
         self.request = request
         self.engine = request.app[ENGINE]
         self.version = version
         self.names = names
         self._parameters: MultiMapping[str] = request.query
+        _refuse_nul([*names.items(), *request.query.items()])
         self._body: bytes | None = None
 
     @property
@@ -114,6 +115,7 @@ class Call:
         """
         if self.request.content_type == _FORM and self.request.method in ("POST", "PUT"):
             sent = urllib.parse.parse_qsl((await self.body()).decode(errors="replace"), keep_blank_values=True)
+            _refuse_nul(sent)
             self._parameters = MultiDict([*sent, *self._parameters.items()])
 
     def text(self, parameter: str, default: str = "") -> str:
@@ -211,6 +213,13 @@ class Call:
     ) -> Result:
         """run() of one step of what goes on for long."""
         return await self.workers.run(Kind.STREAM, function, *arguments, **options)
+
+
+def _refuse_nul(texts: Iterable[tuple[str, str]]) -> None:
+    """Raises InvalidInput for a NUL: the kernel ends each name and each argument with it."""
+    for name, text in texts:
+        if "\0" in text:
+            raise InvalidInput(f"invalid value for {name}: it contains a NUL character", hint="leave it out")
 
 
 def _values(name: str, wanted: Any) -> list[str]:

@@ -72,8 +72,10 @@ def read(text: bytes, shape: Any, *, alone: bool = False) -> object:
         found, end = _DECODER.raw_decode(document, begin)
     except json.JSONDecodeError as error:
         raise InvalidInput(_what_is_wrong(error, alone=alone), hint="send one JSON document") from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"invalid JSON: {error}", hint="send one JSON document") from None
+    except RecursionError:
+        raise InvalidInput("exceeded max depth", hint="send a document that is nested less deeply") from None
+    except ValueError:  # a number of more than 4300 digits
+        raise InvalidInput("invalid JSON: a number is too long", hint="send one JSON document") from None
     if alone and (rest := document[end:].strip(" \t\r\n")):
         raise InvalidInput(f"invalid character {_quoted(rest[0])} after top-level value", hint="send one JSON document")
     return _shaped(found, shape, "")
@@ -116,7 +118,7 @@ def _shaped(value: Any, shape: Any, place: str) -> Any:
 def _object(pairs: _Pairs, shape: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Its fields by their names; of those that are named by somebody, all."""
     if "*" in shape:
-        found = _merged([(key, _shaped(value, shape["*"], place)) for key, value in pairs])
+        found = _merged([(_text(key, place), _shaped(value, shape["*"], place)) for key, value in pairs])
         return {key: _empty(shape["*"]) if value is None else value for key, value in found.items()}
     names = {name.lower(): name for name in shape}
     known = [(names[key.lower()], value) for key, value in pairs if key.lower() in names]
@@ -139,13 +141,20 @@ def _leaf(value: Any, shape: Any, place: str) -> Any:
     if shape is bool and isinstance(value, bool):
         return value
     if shape is str and isinstance(value, str):
-        return _HALF.sub("\ufffd", value)
+        return _text(value, place)
     kind = "number" if isinstance(value, _Number) else "object" if isinstance(value, _Pairs) else _KINDS[type(value)]
     exact = f" {getattr(value, 'text', value)}" if shape is int and kind == "number" else ""
     where = f"Go struct field {place}" if place else "Go value"
     raise InvalidInput(
         f"json: cannot unmarshal {kind}{exact} into {where} of type {_go_type(shape)}", hint="see the API's document"
     )
+
+
+def _text(value: str, place: str) -> str:
+    """A string as Go reads it. Raises InvalidInput for one with a NUL: no path, name, argument or variable has one."""
+    if "\0" in value:
+        raise InvalidInput(f"invalid value for {place or 'a name'}: it contains a NUL character", hint="leave it out")
+    return _HALF.sub("\ufffd", value)
 
 
 def _go_type(shape: Any) -> str:

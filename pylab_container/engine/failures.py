@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylab_container.errors import LabError, MissingProgram, RuntimeFailed
+from pylab_container.errors import InvalidInput, LabError, MissingProgram, RuntimeFailed
 
 
 def explain(error: BaseException, data_root: Path) -> None:
@@ -43,6 +43,28 @@ def of_disk(error: OSError) -> RuntimeFailed | None:
         return None
     message, hint = _OF_DISKS[error.errno]
     return RuntimeFailed(f"{error.filename}: {message}" if error.filename else message, hint=hint)
+
+
+_OF_NAMES = {
+    errno.ENAMETOOLONG: "file name too long",
+    errno.ELOOP: "too many levels of symbolic links",
+}
+_LONGEST_NAME = 80  # characters of a file's name that an error shows
+
+
+def of_name(error: OSError) -> InvalidInput | None:
+    """The error to show for a name that no file can have; None for another cause."""
+    if error.errno not in _OF_NAMES:
+        return None
+    name = str(error.filename or "")
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+    message = _OF_NAMES[error.errno]
+    return InvalidInput(f"{shown}: {message}" if shown else message, hint="choose a shorter name")
+
+
+def refusal(error: OSError) -> LabError | None:
+    """The error to show for what a file system refused; None for a failure that nobody foresaw."""
+    return of_disk(error) or of_name(error)
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ class VolumeName(EntryName):
     """The name of a volume."""
 
     __slots__ = ()
-    form = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+    form = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")  # NAME_MAX: each is a directory
     what = "the name of a volume"
 
 

@@ -11,7 +11,6 @@ Source: Dockerfile reference, "RUN --mount"; BuildKit's frontend/dockerfile/inst
 
 from __future__ import annotations
 
-import csv
 import posixpath
 import re
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
 from pylab_container.formats import sizes
+from pylab_container.formats.fieldlist import split_fields
 
 Kind = Literal["bind", "cache", "tmpfs", "secret"]
 Sharing = Literal["shared", "private", "locked"]
@@ -89,7 +89,7 @@ def stage_of(text: str) -> str:
 def _options(text: str, expand: Callable[[str], str]) -> dict[str, str]:
     """The keys and values, a bare key as "true"; fields are separated as in CSV, so quotes keep commas."""
     options = {}
-    for entry in next(csv.reader([text])):
+    for entry in split_fields(text):
         key, equals, value = entry.strip().partition("=")
         key = _ALIASES.get(key.lower(), key.lower())
         if not equals and key not in ("readonly", "readwrite", "required"):

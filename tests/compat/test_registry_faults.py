@@ -142,7 +142,7 @@ FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
         RegistryFailed,
         "unexpected status 200",
     ),
-    "a redirect in a circle": (faults.redirected(""), "/blobs/", Unreachable, "redirects"),
+    "a redirect in a circle": (faults.redirected(""), "/blobs/", RegistryFailed, "redirects"),
 }
 
 

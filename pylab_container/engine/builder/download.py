@@ -27,6 +27,10 @@ _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
 
 
+class _NotUrl(ValueError):
+    """An address of no host on the web."""
+
+
 class Download(Struct, frozen=True):
     """What was fetched.
 
@@ -79,7 +83,8 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
             hint="open it in a browser, or check the path",
         ) from error
     except (ValueError, http.client.InvalidURL) as error:
-        raise InvalidInput(f"{url} is no URL: {error}", hint="write http://host/path or https://host/path") from error
+        reason = f": {error}" if isinstance(error, _NotUrl) else ""  # others are about Python's codecs
+        raise InvalidInput(f"{url} is no URL{reason}", hint="write http://host/path or https://host/path") from error
     except (OSError, http.client.HTTPException) as error:
         raise RuntimeFailed(
             f'Get "{url}": {_reason(error, url)}', hint="is the network up, and the name right?"
@@ -105,7 +110,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if not is_url(newurl):
             fp.close()
-            raise ValueError(f"it leads to {newurl}")
+            raise _NotUrl(f"it leads to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -119,7 +124,7 @@ def _save(response: http.client.HTTPResponse, path: Path, url: str, algorithm: s
             file.write(chunk)
             size += len(chunk)
     announced = response.headers.get("Content-Length")
-    if announced is not None and announced.isdigit() and size < int(announced):
+    if announced is not None and announced.isdecimal() and len(announced) < 19 and size < int(announced):
         raise RuntimeFailed(f"{url} was cut off after {size} of {announced} bytes", hint="try again")
     return digest.hexdigest()
 
@@ -128,7 +133,7 @@ def _quoted(url: str) -> str:
     """The URL with what a request line cannot hold written as %xx; what is so already stays."""
     parts = urllib.parse.urlsplit(url)
     if not parts.hostname:
-        raise ValueError("it names no host")
+        raise _NotUrl("it names no host")
     path = urllib.parse.quote(os.fsencode(parts.path), safe="/%!$&'()*+,;=:@~")
     query = urllib.parse.quote(os.fsencode(parts.query), safe="/%!$&'()*+,;=:@~?")
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc, path, query, ""))

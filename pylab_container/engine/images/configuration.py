@@ -98,7 +98,7 @@ def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
     if not text.strip():
         return dict(config)
     changed = Configuration({**EMPTY_CONFIG, **config})
-    for instruction in dockerfile.parse_syntax(text.encode(), name="--change").instructions:
+    for instruction in dockerfile.parse_syntax(text.encode(errors="surrogateescape"), name="--change").instructions:
         if instruction.keyword not in CHANGES:
             raise InvalidInput(
                 f"{instruction.keyword.lower()} is not a valid change command",
