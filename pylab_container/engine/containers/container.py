@@ -340,10 +340,7 @@ class Container:
         lifetime.tell(self._engine, "renamed", renamed, attributes={"oldName": f"/{record.name}"})
 
     def update(self, **options: Unpack[UpdateOptions]) -> list[str]:
-        """Change its limits or its restart policy, also while it runs; what is to be said of that.
-
-        Raises InvalidInput, Conflict.
-        """
+        """Change its limits or its restart policy, also while it runs; the warnings. Raises InvalidInput, Conflict."""
         from pylab_container.engine.containers import update
 
         return update.apply(self._engine, self, options)
@@ -554,7 +551,7 @@ class Container:
         """Nobody changes it while the block runs; with pause its own processes do not, either."""
         with self._engine.records.lock(self.id):
             lifetime.settle(self._engine, self._read())
-            with self.frozen(told=True) if pause else contextlib.nullcontext():
+            with self.frozen() if pause else contextlib.nullcontext():
                 yield
 
     def _reproducible(self, config: Json) -> Json:
@@ -606,30 +603,25 @@ class Container:
         filesystem.put_archive(self._engine, self, path, archive, keep_directories=keep_directories, as_user=as_user)
 
     @contextlib.contextmanager
-    def frozen(self, *, told: bool = False) -> Iterator[None]:
-        """Its processes stand still while the block runs, if they run; told: an event says so."""
+    def frozen(self) -> Iterator[None]:
+        """Its processes stand still while the block runs, if they run; events say so."""
         if self._read().state is not State.RUNNING:
             yield
             return
         with recovery.freezing(self._engine, self.id):
-            yield from self._frozen(told=told)
-
-    def _frozen(self, *, told: bool) -> Iterator[None]:
-        try:
-            self._engine.runc.pause(self.id)
-        except LabError:
-            if self._monitor().exit_status() is None:
-                raise
-            yield  # it has just ended
-            return
-        try:
-            if told:
+            try:
+                self._engine.runc.pause(self.id)
+            except LabError:
+                if self._monitor().exit_status() is None:
+                    raise
+                yield  # it has just ended
+                return
+            try:
                 lifetime.tell(self._engine, "paused", self._read())
-            yield
-        finally:
-            with contextlib.suppress(Conflict):  # two may hold it at once, and the first to end has let it go on
-                self._engine.runc.resume(self.id)
-            if told:
+                yield
+            finally:
+                with contextlib.suppress(Conflict):  # two may hold it at once, and the first to end has let it go on
+                    self._engine.runc.resume(self.id)
                 lifetime.tell(self._engine, "unpaused", self._read())
 
     # ---- how ----
