@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -59,6 +60,8 @@ LONGEST_CONFIG = 4 << 20
 _GO_ESCAPES = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"} | {r"\b": r"\u0008", r"\f": r"\u000c", r"\\": r"\\"}
 _GO_ESCAPED = re.compile(r"\\\\|\\[bf]|[<>&\u2028\u2029\ud800-\udfff]")
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def sha256(data: bytes) -> str:
     """The digest of data in the form "sha256:<64 hexadecimal digits>"."""
@@ -97,6 +100,24 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
     return known | {name: value for name, value in config.items() if name not in known}
 
 
+def _decoded(raw: bytes) -> Any:
+    """JSON as Go reads it: in UTF-8, with finite numbers; a surrogate without its other half is U+FFFD.
+
+    Python's json takes more, and would write it into the configs of child images. Raises ValueError, RecursionError.
+    """
+    document = json.loads(raw.decode(), parse_constant=_finite, parse_float=_finite)
+    if b"\\u" not in raw:
+        return document
+    return json.loads(_LONE_SURROGATE.sub("\ufffd", json.dumps(document, ensure_ascii=False)))
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"json: cannot unmarshal number {text} into Go value of type float64")
+    return number
+
+
 class ImageConfig(Struct, frozen=True, dict=True):
     """One image config: its exact bytes, and a reading of them."""
 
@@ -108,7 +129,7 @@ class ImageConfig(Struct, frozen=True, dict=True):
         hint = "is this a docker or OCI image?"
         config = cls(raw)
         try:
-            document = json.loads(raw)
+            document = _decoded(raw)
             config_shape.check(document)
             diff_ids = document["rootfs"].get("diff_ids") or ()
         except RecursionError:
@@ -136,7 +157,7 @@ class ImageConfig(Struct, frozen=True, dict=True):
     @cached_property
     def document(self) -> Json:
         """The whole document. Unknown fields are in it and survive."""
-        document = json.loads(self.raw)
+        document = _decoded(self.raw)
         if not isinstance(document, dict):
             raise CorruptStore("an image config is not a JSON object")
         return document

@@ -74,12 +74,20 @@ def parse_publish(specs: Iterable[str]) -> tuple[Exposed, Bindings]:
     return exposed, bindings
 
 
+_MOST_EXPOSED = 3 * 65535  # all of tcp, udp and sctp
+
+
 def parse_expose(specs: Iterable[str]) -> Exposed:
     """ExposedPorts of `--expose` options: "80", "53/udp", "8000-8010". Raises InvalidInput."""
     exposed: Exposed = {}
+    left = _MOST_EXPOSED
     for spec in specs:
         ports, protocol = _with_protocol(spec, spec)
         parsed = _range(ports, spec, what="container")
+        left -= parsed.last - parsed.first + 1
+        if left < 0:
+            hint = "ranges that overlap count twice"
+            raise InvalidInput(f"more than {_MOST_EXPOSED} ports are to be exposed", hint=hint)
         exposed |= {f"{port}/{protocol}": {} for port in range(parsed.first, parsed.last + 1)}
     return exposed
 

@@ -52,7 +52,7 @@ def moment(text: str, *, now: float) -> float:
     if span := _SPAN.match(text):
         seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(span[2]))
         return now + seconds if span[1] == "-" else now - seconds
-    if re.fullmatch(r"\d+(\.\d*)?", text):
+    if re.fullmatch(r"\d{1,18}(\.\d*)?", text):
         return float(text)
     try:
         return _calendar(text)

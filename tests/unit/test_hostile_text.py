@@ -18,6 +18,7 @@ from pylab_container.formats import challenge, expansion, linter, reference, siz
 from pylab_container.formats.dockerfile import parse
 from pylab_container.formats.filemode import FileMode
 from pylab_container.formats.instructions import duration, exposed_ports
+from pylab_container.formats.ports import parse_expose
 from pylab_container.formats.stages import MOST_STAGES, Stages
 
 _SHORT, _TIMES = 7_500, 8  # a line of a Dockerfile has 65,535 bytes at most
@@ -111,6 +112,11 @@ def test_exposed_ports_have_a_limit() -> None:
     with pytest.raises(InvalidInput, match="more than 196605 ports"):
         exposed_ports(*(f"{first}-65535" for first in range(1, 10)))
     assert len(exposed_ports("1-65535", "1-65535/udp", "1-65535/sctp")) == 196605
+
+
+def test_exposed_ports_of_a_container_have_a_limit() -> None:
+    with pytest.raises(InvalidInput, match="more than 196605 ports"):
+        parse_expose(f"{first}-65535" for first in range(1, 10_000))
 
 
 def test_variables_that_double_have_a_limit() -> None:

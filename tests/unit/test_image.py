@@ -89,12 +89,29 @@ def test_a_config_is_identified_by_its_bytes_and_they_are_kept() -> None:
         b'{"rootfs": {"diff_ids": []}, "history": 5}',
         b'{"rootfs": {"diff_ids": []}, "created": "yesterday"}',
         b'{"rootfs": {"diff_ids": []}, "created": 1700000000}',
+        '{"rootfs": {"diff_ids": []}}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"rootfs": {"diff_ids": []}}',
+        b'{"rootfs": {"diff_ids": []}, "x-vendor": NaN}',
+        b'{"rootfs": {"diff_ids": []}, "x-vendor": 1e999}',
+        b'{"rootfs": {"diff_ids": []}, "Size": ' + b"9" * 5000 + b"}",
+        b'{"a":' * 50_000,
         b'{"rootfs": {"diff_ids": []}, "history": [{"created": "2026-13-01T00:00:00Z"}]}',
     ],
 )
 def test_what_is_no_image_config_is_refused(raw: bytes) -> None:
     with pytest.raises((InvalidArchive, CorruptStore)):
         ImageConfig.parse(raw)
+
+
+def test_half_a_surrogate_pair_is_read_as_go_reads_it() -> None:
+    raw = rb'{"rootfs": {"diff_ids": []}, "config": {"Labels": {"a": "\ud800 \ud83d\ude00"}}}'
+    config = ImageConfig.parse(raw)
+    assert (config.raw, config.config["Labels"]) == (raw, {"a": "\ufffd \U0001f600"})
+
+
+def test_a_null_is_read_as_go_reads_it() -> None:
+    raw = b'{"rootfs": {}, "config": {"Env": [null], "Cmd": "sh", "Labels": {"a": null}, "Volumes": null}}'
+    assert ImageConfig.parse(raw).config == {"Env": [""], "Cmd": ["sh"], "Labels": {"a": ""}, "Volumes": None}
 
 
 def test_the_moments_of_images_are_compared_and_not_their_texts() -> None:
