@@ -1,7 +1,7 @@
 """The one way from a command to the terminal.
 
 A terminal obeys control characters: names in labels, layers and registries' answers must not reach it as they are.
-say() shows them escaped. What a container prints (logs, run, attach, exec, RUN) is data for whoever asked for it
+say() shows them escaped. What a container prints (logs, run, attach, exec, RUN) is the caller's data
 and stays as it is, as with docker; so do archives. tests/unit/test_printing.py proves that no command prints in
 another way.
 """

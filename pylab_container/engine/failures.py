@@ -63,7 +63,7 @@ def of_name(error: OSError) -> InvalidInput | None:
 
 
 def refusal(error: OSError) -> LabError | None:
-    """The error to show for what a file system refused; None for a failure that nobody foresaw."""
+    """The error to show for what a file system refused; None for any other failure."""
     return of_disk(error) or of_name(error)
 
 

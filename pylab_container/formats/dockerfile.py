@@ -97,6 +97,10 @@ def _lines(source: bytes | str, name: str) -> list[str]:
         ) from None
     lines = re.findall(r"[^\n]*\n|[^\n]+\Z", text.removeprefix(_BYTE_ORDER_MARK))
     for number, line in enumerate(lines, start=1):
+        if "\0" in line:  # UTF-16 has one in every other byte, and no name or argument can have any
+            raise DockerfileError(
+                "this is no text: it has a NUL character", hint="save the file as UTF-8", source=name, line=number
+            )
         if len(line) > _LONGEST_LINE // 4 and len(line.removesuffix("\n").encode(errors="replace")) > _LONGEST_LINE:
             message = f"dockerfile line greater than max allowed size of {_LONGEST_LINE}"
             raise DockerfileError(message, hint=r"break it up with \ at the end of lines", source=name, line=number)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NotJson(ValueError):
-    """The text is no JSON document that can be used; str() tells why, as "it is nested too deeply"."""
+    """The text is not a usable JSON document; str() says why, as "it is nested too deeply"."""
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -16,5 +16,5 @@ def parse_json(text: bytes | str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise NotJson("it is nested too deeply") from None
-    except ValueError:  # also bytes that are no UTF-8, and a number of more than 4300 digits
+    except ValueError:  # also bytes that are not UTF-8, and a number of more than 4300 digits
         raise NotJson("it is not JSON") from None

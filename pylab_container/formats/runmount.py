@@ -159,4 +159,6 @@ def _number(key: str, value: str, base: int = 10) -> int:
     if not re.fullmatch(r"[0-7]+" if base == 8 else r"\d+", value, re.ASCII):
         what = "an octal mode, as 0755" if base == 8 else "a number"
         raise InvalidInput(f'invalid value "{value}" for {key}', hint=f"write {what}")
+    if len(value) > 11 or int(value, base) >= 2**32 - 1:
+        raise InvalidInput(f'the value "{value[:20]}" for {key} is too large', hint="the largest is 4294967294")
     return int(value, base)

@@ -13,13 +13,13 @@ from pylab_container.errors import InvalidInput
 from pylab_container.formats.golang import quoted
 
 # C0 and C1 controls and DEL; the signs that reorder text (Unicode 15, "Trojan Source"); line and paragraph separators;
-# and halves of UTF-16 pairs, as which Python keeps bytes that are no UTF-8.
+# and halves of UTF-16 pairs, as which Python keeps bytes that are not UTF-8.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
 
 def visible(text: str) -> str:
-    r"""The text with control characters escaped: "\x1b[31m", "\n", "\u202e". A byte that is no UTF-8 is "\xff"."""
+    r"""The text with control characters escaped: "\x1b[31m", "\n", "\u202e". A byte that is not UTF-8 is "\xff"."""
     return _UNSAFE.sub(_escaped, text) if not text.isprintable() else text
 
 

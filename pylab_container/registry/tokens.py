@@ -119,7 +119,7 @@ def _read(document: Any, realm: str) -> tuple[str, float]:
             "authorization server did not include a token in the response", hint=f"it is {realm.partition('?')[0]}"
         )
     lasts = document.get("expires_in")
-    # Compared as it is: a number of 400 digits is no float, and NaN is neither longer nor shorter.
+    # Compared as it is: a number of 400 digits does not fit in a float, and NaN is neither longer nor shorter.
     if not isinstance(lasts, int | float) or not lasts > _SHORTEST:
         return token, _SHORTEST
     return token, float(min(lasts, _LONGEST))

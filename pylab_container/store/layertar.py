@@ -382,7 +382,10 @@ class Extractor:
         for path, mtime in reversed(self._directories):
             with contextlib.suppress(OSError):  # replaced by a later member
                 parent, name = self._locate(path, create=False)
-                os.utime(name, ns=(mtime, mtime), dir_fd=parent, follow_symlinks=False)
+                try:
+                    os.utime(name, ns=(mtime, mtime), dir_fd=parent, follow_symlinks=False)
+                except OverflowError as error:
+                    raise _refused(path, error) from error
 
     def _create(self, header: tar.Header, path: str) -> int | None:
         base = posixpath.basename(path)
@@ -606,8 +609,10 @@ def _set_xattr(path: int | str, attribute: str, value: bytes) -> None:
 
 def _refused(name: str, error: Exception) -> InvalidArchive | RuntimeFailed:
     shown = name if len(name) < 200 else name[:200] + "…"
-    if not isinstance(error, OSError):  # a zero in a name; a number that no system call takes
-        return InvalidArchive(f'the member "{shown}" cannot exist: {error}', hint="the archive is damaged or hostile")
+    if not isinstance(error, OSError):
+        is_number = isinstance(error, OverflowError)
+        reason = "an owner, a time or a device of it is out of range" if is_number else "its name has a NUL character"
+        return InvalidArchive(f'the member "{shown}" cannot exist: {reason}', hint="the archive is damaged or hostile")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RuntimeFailed(
             f'no space left on the disk while writing "{shown}"', hint="labctr system df shows what is used"

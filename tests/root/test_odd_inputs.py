@@ -6,10 +6,13 @@ A refusal is an answer below 500 without words of Python's. The daemon logs no e
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import json
 import re
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -42,7 +45,8 @@ TEXTS = (
 HUGE = 0  # stands for a number that Python does not write
 NUMBERS = (-1, -(1 << 63), (1 << 63) - 1, 10**400, HUGE)
 PYTHON = re.compile(
-    r"embedded null|codec can't|Errno|\w+Error\b|Traceback|object is not|has no attribute|recursion depth|4300 digits|"
+    r"embedded null|surrogates not|codec can't|Errno|\w+Error\b|Traceback|object is not|has no attribute|recursion|"
+    r"4300 digits|"
     r"is less than minimum|greater than maximum|invalid literal|not supported between|NoneType|too large to convert"
 )
 PARAMETERS = (
@@ -187,6 +191,74 @@ def test_a_header_with_credentials(daemon: Daemon, name: str, text: bytes) -> No
     for path in ("/images/create?fromImage=127.0.0.1:1/a", "/images/127.0.0.1:1/a/push", "/build"):
         answer = daemon.api.bare("POST", f"/v1.41{path}", b"", headers)
         assert not PYTHON.search(answer.body.decode(errors="replace")), answer.body
+
+
+# -- archives and Dockerfiles ------------------------------------------------------------------
+
+
+def member(kind: bytes = tarfile.REGTYPE, format: int = tarfile.PAX_FORMAT, **changes: Any) -> bytes:
+    """An archive with one member. changes: attributes of its TarInfo."""
+    archive = io.BytesIO()
+    info = tarfile.TarInfo("name")
+    info.type = kind
+    for name, value in changes.items():
+        setattr(info, name, value)
+    with tarfile.open(fileobj=archive, mode="w", format=format) as writer:
+        writer.addfile(info)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        member(uid=-5, format=tarfile.GNU_FORMAT),
+        member(gid=1 << 40),
+        member(pax_headers={"uid": "9" * 19}),
+        member(pax_headers={"uid": "9" * 5000}),
+        member(pax_headers={"mtime": "9" * 99}),
+        member(tarfile.DIRTYPE, pax_headers={"mtime": "9" * 99}),
+        member(pax_headers={"path": "a\0b"}),
+        member(tarfile.SYMTYPE, pax_headers={"linkpath": "a\0b"}),
+        member(tarfile.LNKTYPE, pax_headers={"linkpath": "a\0b"}),
+        member(pax_headers={"path": LONG}),
+    ],
+)
+def test_an_archive_with_an_odd_member_is_refused(cli: Labctr, daemon: Daemon, tmp_path: Path, archive: bytes) -> None:
+    (tmp_path / "odd.tar").write_bytes(archive)
+    done = cli("import", str(tmp_path / "odd.tar"), check=False)
+    assert done.returncode != 0
+    assert not PYTHON.search(done.stderr), done.stderr[-500:]
+    answer = daemon.api.request("POST", "/images/create", archive, parameters={"fromSrc": "-"})
+    assert not PYTHON.search(answer.body.decode(errors="replace"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "COPY --chown=4294967295 f /",
+        f"COPY --chown={'9' * 5000} f /",
+        "COPY --chown=huge f /",
+        "COPY --chown=-1 f /",
+        "RUN --mount=type=cache,target=/c,uid=4294967295 true",
+        f"RUN --mount=type=cache,target=/c,gid={'9' * 5000} true",
+        "RUN --mount=type=cache,target=/c,uid=-1 true",
+        "COPY f\0 /",
+        "WORKDIR /a\0b",
+        f"WORKDIR /{LONG}",
+        "USER a\0b\nRUN true",
+        "ENV a=\0\nRUN true",
+        "ADD http://[::1 /",
+        f"ADD http://{'a' * 300}/x /",
+    ],
+    ids=lambda line: ascii(line[:40]),
+)
+def test_an_odd_value_in_a_dockerfile_is_refused(cli: Labctr, image: Image, tmp_path: Path, line: str) -> None:
+    (tmp_path / "f").write_text("")
+    (tmp_path / "passwd").write_text(f"huge:x:{'9' * 30}:0::/:/bin/sh\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox:1\nCOPY passwd /etc/passwd\n{line}\n")
+    done = cli("build", str(tmp_path), check=False)
+    assert done.returncode != 0, done.stdout
+    assert not PYTHON.search(done.stderr), done.stderr[-500:]
 
 
 # -- commands ----------------------------------------------------------------------------------

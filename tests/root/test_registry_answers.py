@@ -33,14 +33,14 @@ def token(body: bytes) -> dict[str, bytes]:
     return {r"^/token": answer(body)}
 
 
-def ask(answers: dict[str, bytes], *, tells: str = "") -> tuple[str, list[str]]:
+def ask(answers: dict[str, bytes], *, challenged: str = "") -> tuple[str, list[str]]:
     """Request a manifest; return the error's message, and what was requested.
 
-    tells  a WWW-Authenticate header, in which HOST stands for the registry's own
+    challenged  a WWW-Authenticate header, in which HOST stands for the registry's own
     """
     with OddRegistry(answers) as odd:
-        if tells:
-            answers |= challenge(tells.replace("HOST", odd.host))
+        if challenged:
+            answers |= challenge(challenged.replace("HOST", odd.host))
         place = Place(odd.host, (f"http://{odd.host}",))
         client = RegistryClient(place, IMPATIENT, Credentials(username="me", password="secret"))
         try:
@@ -70,7 +70,7 @@ def ask(answers: dict[str, bytes], *, tells: str = "") -> tuple[str, list[str]]:
     ids=lambda realm: ascii(realm[:30]),
 )
 def test_a_realm_that_is_no_address_is_one_error(realm: str) -> None:
-    message, requests = ask({}, tells=f'Bearer realm="{realm}"')
+    message, requests = ask({}, challenged=f'Bearer realm="{realm}"')
     assert not any(word in message for word in PYTHON)
     assert len(message) < 700
     assert not any("token" in path for path in requests)
@@ -95,7 +95,7 @@ def test_a_realm_that_is_no_address_is_one_error(realm: str) -> None:
     ids=lambda body: ascii(body[:20]),
 )
 def test_an_answer_of_a_server_of_tokens_that_is_none_is_one_error(body: bytes) -> None:
-    message, requests = ask(token(body), tells='Bearer realm="http://HOST/token"')
+    message, requests = ask(token(body), challenged='Bearer realm="http://HOST/token"')
     assert not any(word in message for word in PYTHON)
     assert len([path for path in requests if path.startswith("/token")]) == 1
 
@@ -105,7 +105,7 @@ def test_an_answer_of_a_server_of_tokens_that_is_none_is_one_error(body: bytes) 
 )
 def test_a_token_lasts_as_long_as_a_number_can_say(lasts: str) -> None:
     answers = token(b'{"token": "t", "expires_in": %s}' % lasts.encode())
-    message, _ = ask(answers, tells='Bearer realm="http://HOST/token"')
+    message, _ = ask(answers, challenged='Bearer realm="http://HOST/token"')
     assert "unauthorized" in message  # the registry does not accept it: it was read
 
 

@@ -104,15 +104,20 @@ def find_owner(text: str, root: Path) -> Owner:
     return Owner(_number(user, root, "user", "uid", "passwd"), _number(group, root, "group", "gid", "group"))
 
 
+def _id(digits: str, kind: str) -> int:
+    """A user's or a group's number, of an option or of the image's files. Raises InvalidInput."""
+    if len(digits) > 10 or int(digits) >= 2**32 - 1:
+        raise InvalidInput(f"the {kind} id {digits[:20]} is too large", hint="the largest is 4294967294")
+    return int(digits)
+
+
 def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
     if name.isascii() and name.isdigit():
-        if int(name) < 2**32 - 1:
-            return int(name)
-        raise InvalidInput(f"the {kind} id {name} is too large", hint="the largest is 4294967294")
+        return _id(name, kind)
     for line in _read_inside(root, f"etc/{file}").splitlines():
         fields = line.strip().split(":")
         if fields[0] == name and len(fields) > 2 and fields[2].isascii() and fields[2].isdigit():
-            return int(fields[2])
+            return _id(fields[2], kind)
     hint = f"make the {kind} in a RUN before (adduser, addgroup), or use numbers as --chown=1000:1000"
     if kind == "group" and name:
         hint = f"a --chown without a group means a group of the user's name; {hint}"
