@@ -58,6 +58,10 @@ def _set(options: Mapping[str, Any]) -> Json:
     return {name: value for name, value in options.items() if value}
 
 
+_OWN_FIELDS = ("size", "mode", "ro")
+"""Options of a tmpfs that have fields of their own."""
+
+
 def _tmpfs_options(text: str) -> tuple[Json, bool]:
     """TmpfsOptions and ReadOnly, the inverse of tmpfs_of_mount()."""
     words = dict(word.partition("=")[::2] for word in text.split(",") if word)
@@ -66,6 +70,8 @@ def _tmpfs_options(text: str) -> tuple[Json, bool]:
         options["SizeBytes"] = int(words["size"])
     if "mode" in words:
         options["Mode"] = int(words["mode"], 8)
+    if others := [[name, value] if value else [name] for name, value in words.items() if name not in _OWN_FIELDS]:
+        options["Options"] = others
     return options, "ro" in words
 
 

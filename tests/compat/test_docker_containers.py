@@ -189,8 +189,9 @@ def test_we_go_on_with_dockerd_s_containers(adopted: Engine, docker_root: tuple[
 def test_a_network_that_only_dockerd_has_is_missed_at_the_start_alone(adopted: Engine) -> None:
     container = adopted.containers.get("net")
     assert container.attrs["NetworkSettings"]["Networks"]["lost"]["Aliases"] == ["a"]
-    with pytest.raises(NotFound, match="network lost not found"):
+    with pytest.raises(NotFound, match="network lost not found") as caught:
         container.start()
+    assert "labctr network create lost" in caught.value.hint
     assert container.status == "created"
     network = adopted.networks.create("lost")
     network.connect(container)

@@ -332,11 +332,9 @@ def test_builder_prune_asks_and_names_what_it_removes(labctr: Labctr, cli: Labct
     every = labctr("builder", "prune", "-a", input="y\n").stdout
     assert every.startswith("WARNING! This will remove all build cache.\n")
     assert every.count("sha256:") == 1
-    done = cli("builder", "prune", "-f", "--filter", "label=x", check=False)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "Error: Invalid filter 'label'\nHint: there are until\n",
-    )
+    assert cli("builder", "prune", "-f", "--filter", "label=x").stdout == "Total reclaimed space: 0B\n"
+    done = cli("builder", "prune", "-f", "--filter", "nonsense=x", check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "Error: Invalid filter 'nonsense'")
 
 
 def test_system_prune_and_df_count_the_build_cache(cli: Labctr, context: Context) -> None:

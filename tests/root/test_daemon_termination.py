@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import select
 import signal
 import socket
@@ -106,12 +107,13 @@ REQUESTS = {
     "save": "GET /images/busybox:1/get",
     "export": "GET /containers/runs/export",
 }
-BODIES = {"exec": b'{"Detach":false}', "build": _context(), "load": _context()[:700]}
+BODIES = {"exec": b'{"Detach":false}', "build": _context(), "load": _context()[:700] + bytes(1 << 17)}
 
 
 @contextlib.contextmanager
-def under_way(api: Api, engine: Engine, name: str, silent: Silent) -> Iterator[socket.socket]:
+def under_way(daemon: Daemon, engine: Engine, name: str, silent: Silent) -> Iterator[socket.socket]:
     """Send the request of that name, and wait until the daemon works on it."""
+    api = daemon.api
     line, body = REQUESTS[name].replace("SILENT", silent.name), BODIES.get(name, b"")
     began, connections = time.time(), len(silent.accepted)
     if name == "exec":
@@ -130,13 +132,19 @@ def under_way(api: Api, engine: Engine, name: str, silent: Silent) -> Iterator[s
         elif name == "build":
             eventually(lambda: len(_running(engine)) == 3)
         elif name == "load":
-            eventually(lambda: list((engine.data_root / "tmp").iterdir()))
+            eventually(lambda: _spools(daemon, engine))
         elif name == "stop":
             wanted = {"container": "runs", "event": "kill"}
             eventually(lambda: list(engine.event_log.read(since=began, until=time.time(), filters=wanted)))
         else:
             assert select.select([one], [], [], PATIENCE)[0]  # the answer has begun
         yield one
+
+
+def _spools(daemon: Daemon, engine: Engine) -> bool:
+    """Whether the daemon has a file without a name open, in which it receives a body."""
+    links = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+    return any(os.readlink(link).startswith(f"{engine.data_root}/tmp/") for link in links)
 
 
 def _read_to_end(one: socket.socket) -> None:
@@ -161,8 +169,9 @@ def _works(daemon: Daemon, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_sigterm_ends_it_in_the_middle_of(api: Api, daemon: Daemon, engine: Engine, name: str, silent: Silent) -> None:
-    with under_way(api, engine, name, silent) as one:
+@pytest.mark.usefixtures("api")
+def test_sigterm_ends_it_in_the_middle_of(daemon: Daemon, engine: Engine, name: str, silent: Silent) -> None:
+    with under_way(daemon, engine, name, silent) as one:
         daemon.process.terminate()
         assert daemon.process.wait(PATIENCE) == 0  # the work would take a thousand seconds
         _read_to_end(one)
@@ -172,8 +181,9 @@ def test_sigterm_ends_it_in_the_middle_of(api: Api, daemon: Daemon, engine: Engi
 
 
 @pytest.mark.parametrize("name", ["exec", "build", "pull"])
-def test_a_second_sigterm_changes_nothing(api: Api, daemon: Daemon, engine: Engine, name: str, silent: Silent) -> None:
-    with under_way(api, engine, name, silent) as one:
+@pytest.mark.usefixtures("api")
+def test_a_second_sigterm_changes_nothing(daemon: Daemon, engine: Engine, name: str, silent: Silent) -> None:
+    with under_way(daemon, engine, name, silent) as one:
         for _ in range(3):
             daemon.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -186,10 +196,11 @@ def test_a_second_sigterm_changes_nothing(api: Api, daemon: Daemon, engine: Engi
 
 
 @pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.usefixtures("api")
 def test_the_next_engine_recovers_from_sigkill_in_the_middle_of(
-    api: Api, daemon: Daemon, engine: Engine, name: str, silent: Silent
+    daemon: Daemon, engine: Engine, name: str, silent: Silent
 ) -> None:
-    with under_way(api, engine, name, silent) as one:
+    with under_way(daemon, engine, name, silent) as one:
         daemon.process.kill()
         daemon.process.wait()
         _read_to_end(one)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -246,18 +245,18 @@ def test_a_bundle_is_removed_although_the_monitor_of_a_command_writes_into_it(
     container = engine.containers.create(image, FOREVER, network_mode="none")
     container.start_attached().close()  # only this process records the exit
     bundle = engine.run_root / container.id
-    rmtree = shutil.rmtree
+    rmdir = os.rmdir
     written: list[Path] = []
 
     def interrupted(path: str, **options: Any) -> None:
-        rmtree(path, **options)
         if path == container.id and not written:
             written.append(bundle / "exec/0/status")
             written[0].parent.mkdir(parents=True)
             written[0].write_text("137")
+        rmdir(path, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "rmtree", interrupted)
+        patched.setattr(os, "rmdir", interrupted)
         container.kill()
     assert written
     assert not bundle.exists()

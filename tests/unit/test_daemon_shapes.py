@@ -74,7 +74,7 @@ def test_bytes_that_are_no_text_become_the_sign_for_that() -> None:
         ('{"Labels": {"a": 1}}', "json: cannot unmarshal number into Go struct field Labels of type string"),
         ('{"Inner": {"Deep": {}}}', "json: cannot unmarshal object into Go struct field Inner.Deep of type []struct"),
         ("[]", "json: cannot unmarshal array into Go value of type struct"),
-        ("[" * 100_000, "invalid JSON"),
+        ("[" * 100_000, "exceeded max depth"),
     ],
     ids=lambda text: text[:40],
 )

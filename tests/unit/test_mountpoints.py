@@ -59,6 +59,7 @@ ENTRIES = {
     "read-only alone": parse_mount({**READ_ONLY, "BindOptions": {"ReadOnlyNonRecursive": True}}),
     "read-only with all below": parse_mount({**READ_ONLY, "BindOptions": {"ReadOnlyForceRecursive": True}}),
     "tmpfs": parse_mount({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 0o1777}}),
+    "executable tmpfs": parse_mount({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["exec"]]}}),
     "read-only tmpfs": parse_mount({"Type": "tmpfs", "Target": "/t", "ReadOnly": True}),
     "hidden tmpfs": parse_tmpfs("/t", "size=1m,exec,ro"),
 }

@@ -165,8 +165,8 @@ def _bind(source: str, target: str, *, writable: bool) -> Json:
 
 
 def _tmpfs(target: str, size: int | None) -> Json:
-    mode = f"size={size}" if size else ""
-    return {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": mode, "RW": True, "Propagation": ""}
+    options = f"exec,size={size}" if size else "exec"
+    return {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "Options": options, "RW": True}
 
 
 def _inside(root: str, path: str) -> str:

@@ -151,7 +151,7 @@ def _find(engine: Engine, name: str, document: Json | None) -> Network:
         return engine.networks.get(str(network_id or name))
     except NotFound as error:
         hint = f"labctr network create {name}, and labctr network connect {name} CONTAINER"
-        raise NotFound(f"network {name} not found", hint=hint) from error
+        raise NotFound(f"network {network_id or name} not found", hint=hint) from error
 
 
 def disconnect_unknown(engine: Engine, container_id: str) -> None:
