@@ -39,7 +39,7 @@ class Command(click.Command):
         except LabError as error:
             report(error)
             return self.status(error)
-        except UnicodeEncodeError as error:  # Python keeps a byte of an argument that is no UTF-8 as half a character
+        except UnicodeEncodeError as error:  # Python keeps a byte of an argument that is not UTF-8 as half a character
             shown = InvalidInput(f"{error.object[:80]!a} is not UTF-8", hint="write names and values in UTF-8")
             report(shown)
             return self.status(shown)

@@ -118,10 +118,10 @@ class _Items(Generic[SizedItem]):
 
 
 class Feed(Generic[Item]):
-    """The items that a function hands over while it goes on in a thread of its own, in an event loop.
+    """The items that a function hands over while it runs in a thread of its own, in an event loop.
 
     work  gets a function that takes the next item, from any thread, and an event that is set when the client waits
-          for nothing more, at which it must end soon. The first returns False once the client has gone
+          for nothing more, at which it must end soon. The first returns False once the client has disconnected
 
     Errors of the function are raised where its items are awaited.
     """

@@ -295,7 +295,7 @@ class EventReader:
 
 
 def _open(path: Path) -> BinaryIO | None:
-    """The file as it is now, None while there is none."""
+    """The file as it is now, None while it does not exist."""
     try:
         return open_regular(path)
     except FileNotFoundError:

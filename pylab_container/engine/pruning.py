@@ -181,7 +181,7 @@ def _remove_cache_mount(engine: Engine, name: str) -> bool:
         if not free:
             return False
         # A scratch directory without a lock: a killed prune leaves one that the next command removes. A locked one
-        # would have to be made, for which a full disk has no room; whoever made the cache has made tmp/.
+        # would have to be made, for which a full disk has no room; the maker of the cache has made tmp/.
         gone = EntryName(secrets.token_hex(8))
         with contextlib.suppress(FileNotFoundError):  # another process prunes, too
             (cache_root(engine) / name).rename(engine.data_root / "tmp" / gone)

@@ -65,7 +65,7 @@ def freezing(engine: Engine, container_id: str) -> Iterator[None]:
 
 
 def clear(engine: Engine, lease: Lease) -> None:
-    """Delete what a lease claims and nobody needs, then end it.
+    """Delete what a lease claims and no other object needs, then end it.
 
     Raises CorruptStore for a lease that is damaged, or that claims what a damaged record describes; it stays, then.
     """

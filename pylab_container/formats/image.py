@@ -125,7 +125,7 @@ class ImageConfig(Struct, frozen=True, dict=True):
 
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
-        """Raises InvalidArchive where raw is no image config, in dockerd's words."""
+        """Raises InvalidArchive where raw is not an image config, in dockerd's words."""
         hint = "is this a docker or OCI image?"
         config = cls(raw)
         try:

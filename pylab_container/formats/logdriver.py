@@ -25,7 +25,7 @@ _DETAILS = frozenset(("labels", "labels-regex", "env", "env-regex", "tag"))
 
 
 class LogLimit(NamedTuple):
-    """How large a log in Docker's format may become: files of so many bytes each."""
+    """How large a log in Docker's format may become: a number of files of a size in bytes each."""
 
     size: int
     files: int

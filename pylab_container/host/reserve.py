@@ -1,11 +1,11 @@
 """A reserve of files on a file system, so that what frees space works when the file system is full.
 
-    <top>/.reserve/slot-0 … slot-15     files full of zeros, which belong to nobody
+    <top>/.reserve/slot-0 … slot-15     files full of zeros, which no object uses
 
 Stopping or removing something writes a little: a record, a claim, a lock file. On a full file system such a write
 takes one of these files: it has an inode and blocks already. It is overwritten in place, cut to its new length and
 renamed to where it belongs, none of which needs free space. A kill in between leaves a slot with other content, which
-means nothing. Whoever has taken a slot, and every engine that starts, makes new ones of what is free by then.
+means nothing. The process that has taken a slot, and every engine that starts, make new ones of what is free by then.
 
 A path's reserve is that of the nearest directory above it that has one. Without a reserve the write fails as it
 would have. A copy-on-write file system (btrfs, ZFS) needs free blocks to overwrite a file, too: there the reserve only

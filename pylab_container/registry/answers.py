@@ -35,7 +35,7 @@ def joined(base: str, address: str) -> str:
 
 
 def number_of(text: str) -> int:
-    """The value of a header such as Content-Length, 0 where it is none."""
+    """The value of a header such as Content-Length, 0 where it is not a number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 

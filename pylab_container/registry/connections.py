@@ -66,7 +66,7 @@ class Session(requests.Session):
             adapter.close()
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """requests asks for it after each answer; one whose Location is no text is not kept open."""
+        """requests asks for it after each answer; one whose Location is not text is not kept open."""
         try:
             return super().get_redirect_target(resp)
         except ValueError:

@@ -180,7 +180,7 @@ class ImageStore:
         """What was noted beside an image under a key, "" where nothing was."""
         try:
             return read_bytes(self._metadata / _hex(image_id) / key).decode(errors="surrogateescape")
-        except (FileNotFoundError, NotADirectoryError, CorruptStore):  # a damaged note is no note
+        except (FileNotFoundError, NotADirectoryError, CorruptStore):  # a damaged note counts as a missing one
             return ""
 
     def set_metadata(self, image_id: str, key: str, value: str) -> None:

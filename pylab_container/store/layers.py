@@ -256,7 +256,7 @@ class LayerStore:
             chain: str = top
             while chain and chain not in kept and chain not in parents and self._directory(chain).exists():
                 cache_id, below = self._remains(chain)
-                if lease and below:  # killed after this one, somebody must still know of the next
+                if lease and below:  # killed after this one, the lease must still name the next
                     lease.claim("layer", below)
                 hidden.enter_context(self._hidden(Digest(chain)))
                 parents.remove(below)

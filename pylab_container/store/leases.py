@@ -83,7 +83,7 @@ class Lease:
         return [form(name) for word, name in _claims(self.path) if word == kind]  # type: ignore[return-value]
 
     def check(self) -> None:
-        """Raise CorruptStore if a line of the lease is not a claim, so that nobody knows what it claims."""
+        """Raise CorruptStore if a line of the lease is not a claim, so that what it claims is unknown."""
         for line in _lines(self.path):
             word, _, name = line.removeprefix("not ").partition(" ")
             if word == "maker" and name.isdigit():

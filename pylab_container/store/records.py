@@ -380,7 +380,7 @@ class ContainerStore:
 
     @contextlib.contextmanager
     def lock(self, container_id: ContainerId) -> Iterator[None]:
-        """Held by whoever changes this container. Raises OSError at once on a read-only file system."""
+        """Held by the process that changes this container. Raises OSError at once on a read-only file system."""
         if not self.writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root.parent))
         with locked(self._locks / container_id):

@@ -151,7 +151,7 @@ def test_we_go_on_with_dockerd_s_containers(adopted: Engine, docker_root: tuple[
     mounts = get("mounts")
     assert (Path(adopted.data_root) / "volumes/data/_data/file").read_text() == "data\n"
     mounts.start()
-    assert mounts.wait() == 1  # /bin/plain is gone already
+    assert mounts.wait() == 1  # /bin/plain was removed before
     memory = get("memory")
     memory.start()
     lines = memory.exec_run(["cat", "/proc/mounts"]).output.decode().splitlines()

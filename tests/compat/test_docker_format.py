@@ -93,7 +93,7 @@ def test_dockerd_builds_and_commits_on_our_images_and_removes_them(
 def test_dockerd_opens_a_data_root_that_a_repair_has_mended(
     engine: Engine, image: Image, changed: Image, tmp_path: Path
 ) -> None:
-    """The copies of what was damaged lie beside the files, where dockerd finds them, too."""
+    """The copies of what was damaged are beside the files, where dockerd finds them, too."""
     container = engine.containers.create(changed, ["true"], name="damaged", network_mode="none")
     store, layers = engine.image_store, [engine.layers.root / "sha256" / layer.chain_id.hex for layer in changed.layers]
     mounts = engine.layers.root / "mounts" / container.id

@@ -653,7 +653,7 @@ def test_an_image_without_layers_is_loaded_run_and_saved_as_a_valid_layout(
 
 
 def archive_of_layers(count: int) -> bytes:
-    """An archive of docker's with an image of so many layers, each with one file."""
+    """An archive of docker's with an image of a number of layers, each with one file."""
     blobs = [tar_of({f"layer{number}": b""}) for number in range(count)]
     rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest(blob)}" for blob in blobs]}
     raw = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["x"]}, "rootfs": rootfs}).encode()

@@ -23,7 +23,7 @@ from pylab_container.formats.stages import MOST_STAGES, Stages
 
 _SHORT, _TIMES = 7_500, 8  # a line of a Dockerfile has 65,535 bytes at most
 _MOST_TIMES_AS_LONG = 24
-_ANY_TIME = 0.1  # seconds of processor time: so little harms nobody, and its ratios are noise
+_ANY_TIME = 0.1  # seconds of processor time: so little does no harm, and its ratios are noise
 
 
 def seconds(work: Callable[[int], object], length: int) -> float:

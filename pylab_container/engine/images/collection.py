@@ -642,7 +642,7 @@ class ImageCollection:
         parent, chains = store.shown_parent(image.id), list[str]()
         with contextlib.suppress(CorruptStore):  # a damaged image can be removed, too
             if chain := image.config.chain_id:
-                lease.claim("layer", chain)  # killed between here and the release, somebody must still know of it
+                lease.claim("layer", chain)  # killed between here and the release, the lease must still name it
                 chains = [chain]
         store.remove(image.id)
         self._engine.events.emit(ImageChanged("deleted", image.id))

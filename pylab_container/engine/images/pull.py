@@ -101,9 +101,7 @@ class _Pull:
         try:
             return [self._request.reference.with_tag(tag) for tag in self._repository.tags()]
         except InvalidReference as error:
-            raise InvalidArchive(
-                f"the registry lists a tag that is none: {error.message}", hint="pull one tag"
-            ) from None
+            raise InvalidArchive(f"the registry lists an invalid tag: {error.message}", hint="pull one tag") from None
 
     def _pull(self, reference: Reference) -> Image:
         """One image: what it is made of, what is missing of that, and its names."""

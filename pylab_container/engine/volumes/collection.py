@@ -197,7 +197,7 @@ class VolumeCollection:
 
         filters  name (part of it), label, label!, dangling (mounted by no container), driver
 
-        Raises InvalidInput for a filter that there is not.
+        Raises InvalidInput for an unknown filter.
         """
         from pylab_container.engine import filters as listing
 
@@ -270,7 +270,7 @@ class VolumeCollection:
 
         filters  all=true: those with a name too; label, label!
 
-        Raises InvalidInput for a filter that there is not. While a container's record is damaged, no volume is removed.
+        Raises InvalidInput for an unknown filter. While a container's record is damaged, no volume is removed.
         """
         from pylab_container.engine.filters import refuse_unknown, values
         from pylab_container.engine.images.collection import Removal

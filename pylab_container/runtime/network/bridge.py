@@ -319,7 +319,7 @@ class Bridge:
         return link is not None and link.kind == "bridge" and not self._is_anothers(link)
 
     def _refuse_link(self, link: Link) -> None:
-        """Raise Conflict for an interface that is no bridge, or the bridge of a network that exists."""
+        """Raise Conflict for an interface that is not a bridge, or the bridge of a network that exists."""
         if link.kind != "bridge":
             raise Conflict(f"existing interface {self.name} is not a bridge", hint="give the network another name")
         if self._is_anothers(link):
