@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.jsontext import NotJson, refuse_deep
 
 ANY = object
 WORDS = (str,)
@@ -69,10 +70,11 @@ def read(text: bytes, shape: Any, *, alone: bool = False) -> object:
     document = text.decode(errors="replace")
     begin = len(document) - len(document.lstrip(" \t\r\n"))
     try:
+        refuse_deep(document)
         found, end = _DECODER.raw_decode(document, begin)
     except json.JSONDecodeError as error:
         raise InvalidInput(_what_is_wrong(error, alone=alone), hint="send one JSON document") from None
-    except RecursionError:
+    except NotJson:
         raise InvalidInput("exceeded max depth", hint="send a document that is nested less deeply") from None
     except ValueError:  # a number of more than 4300 digits
         raise InvalidInput("invalid JSON: a number is too long", hint="send one JSON document") from None

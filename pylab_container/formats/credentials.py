@@ -19,6 +19,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidInput
+from pylab_container.formats.jsontext import parse_json
 from pylab_container.formats.reference import DEFAULT_DOMAIN
 
 Json = dict[str, Any]
@@ -76,11 +77,11 @@ class CredentialFile(Struct, frozen=True):
     def parse(cls, raw: bytes, *, name: str = "config.json") -> CredentialFile:
         """Raises InvalidInput."""
         try:
-            document = json.loads(raw or b"{}")
+            document = parse_json(raw or b"{}")
             valid = isinstance(document, dict)
             valid = valid and all(isinstance(document.get(part, {}), dict) for part in ("auths", "credHelpers"))
             valid = valid and all(isinstance(entry, dict) for entry in document.get("auths", {}).values())
-        except (ValueError, RecursionError):
+        except ValueError:
             valid = False
         if not valid:
             raise InvalidInput(f"{name} is no file of credentials", hint="mend it, or move it away and login again")

@@ -39,6 +39,7 @@ from pylab_container.formats.instructions import (
     inline_comment,
     parse_heredoc,
 )
+from pylab_container.formats.jsontext import refuse_deep
 
 __all__ = ["Dockerfile", "Heredoc", "Instruction", "inline_comment", "parse", "parse_syntax"]
 
@@ -326,8 +327,9 @@ def _json_array(rest: str) -> list[str] | None:
     if not rest.startswith("["):
         return None
     try:
+        refuse_deep(rest)
         values = json.loads(rest, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not all(isinstance(value, str) for value in values):
         raise InvalidInput(

@@ -21,6 +21,7 @@ from msgspec import Struct
 from pylab_container.errors import CorruptStore, InvalidArchive
 from pylab_container.formats import config_shape
 from pylab_container.formats.ids import Digest
+from pylab_container.formats.jsontext import NotJson, refuse_deep
 from pylab_container.formats.timestamps import NEVER, parse_rfc3339
 
 Json = dict[str, Any]
@@ -103,9 +104,11 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
 def _decoded(raw: bytes) -> Any:
     """JSON as Go reads it: in UTF-8, with finite numbers; a surrogate without its other half is U+FFFD.
 
-    Python's json takes more, and would write it into the configs of child images. Raises ValueError, RecursionError.
+    Python's json takes more, and would write it into the configs of child images. Raises ValueError.
     """
-    document = json.loads(raw.decode(), parse_constant=_finite, parse_float=_finite)
+    text = raw.decode()
+    refuse_deep(text)
+    document = json.loads(text, parse_constant=_finite, parse_float=_finite)
     if b"\\u" not in raw:
         return document
     return json.loads(_LONE_SURROGATE.sub("\ufffd", json.dumps(document, ensure_ascii=False)))
@@ -132,8 +135,8 @@ class ImageConfig(Struct, frozen=True, dict=True):
             document = _decoded(raw)
             config_shape.check(document)
             diff_ids = document["rootfs"].get("diff_ids") or ()
-        except RecursionError:
-            raise InvalidArchive("not an image config: it is nested too deeply", hint=hint) from None
+        except NotJson as error:
+            raise InvalidArchive(f"not an image config: {error}", hint=hint) from None
         except (KeyError, AttributeError):
             raise InvalidArchive("not an image config: it lacks rootfs.diff_ids", hint=hint) from None
         except ValueError as error:

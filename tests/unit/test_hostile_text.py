@@ -18,6 +18,7 @@ from pylab_container.formats import challenge, expansion, linter, reference, siz
 from pylab_container.formats.dockerfile import parse
 from pylab_container.formats.filemode import FileMode
 from pylab_container.formats.instructions import duration, exposed_ports
+from pylab_container.formats.jsontext import NotJson, refuse_deep
 from pylab_container.formats.ports import parse_expose
 from pylab_container.formats.stages import MOST_STAGES, Stages
 
@@ -146,3 +147,18 @@ def test_stages_have_a_limit() -> None:
     with pytest.raises(DockerfileError, match="more than 1000 stages") as caught:
         Stages.of(parse("FROM a\n" * 1_100), source="Dockerfile", buildargs={}, platform={})
     assert caught.value.line == MOST_STAGES + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 201, '{"a":' * 201, "[" * 100_000, '["]",' + "[" * 300, "[1]" * 300 + "[" * 201]
+)
+def test_a_document_that_is_too_deep_never_reaches_a_parser(text: str) -> None:
+    with pytest.raises(NotJson, match="nested too deeply"):
+        refuse_deep(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 200, "[1]" * 1000, '"' + "[" * 1000 + '"', '["\\"' + "[" * 1000 + '"]', '"' + "{" * 500]
+)
+def test_a_wide_document_and_brackets_in_strings_are_not_deep(text: str) -> None:
+    refuse_deep(text)
