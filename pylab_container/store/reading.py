@@ -77,9 +77,12 @@ def read_bytes(path: Path, *, limit: int = LONGEST_DOCUMENT) -> bytes:
 
 
 def peek(path: Path) -> str:
-    """A short text to compare with something, "" if it cannot be read: other bytes than UTF-8 are equal to nothing."""
+    """A short text to compare with something, "" if it cannot be read: NUL and no UTF-8 are U+FFFD, equal to nothing.
+
+    A NUL would also be a ValueError of Python's in a path.
+    """
     try:
-        return read_bytes(path, limit=LONGEST_TEXT).decode(errors="replace")
+        return read_bytes(path, limit=LONGEST_TEXT).decode(errors="replace").replace("\0", "\ufffd")
     except (CorruptStore, OSError):
         return ""
 

@@ -514,3 +514,15 @@ def test_a_running_container_whose_record_is_damaged_runs_on_and_is_repaired(
         assert (again.id, again.pid, again.status) == (running.id, pid, "running")
         assert again.exec_run(["echo", "y"]).output == b"y\n"
         assert engine.fsck() == []
+
+
+@pytest.mark.parametrize("file", ["mount-id", "init-id", "parent", "lower", "link"])
+def test_zeros_in_a_record_s_place_are_found_and_mended(engine: Engine, cli: Labctr, file: str) -> None:
+    """As a file system leaves them after a power cut: blocks that were never written."""
+    writable = engine.layers.writable(engine.containers.get("victim").id)
+    path = engine.driver.root / writable.init_id / file if file in ("lower", "link") else mount_record(engine) / file
+    path.write_bytes(bytes(64))
+    assert cli("system", "fsck").returncode == 1
+    cli("system", "fsck", "--repair")
+    assert cli("system", "fsck").stdout == "nothing found\n"
+    assert cli("diff", "victim").returncode == 0

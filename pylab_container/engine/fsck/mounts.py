@@ -17,7 +17,7 @@ from pylab_container.engine.containers import launch
 from pylab_container.engine.fsck.report import Report, replace_file, set_aside
 from pylab_container.engine.fsck.salvage import salvage
 from pylab_container.errors import CorruptStore, LabError
-from pylab_container.formats.ids import ContainerId, Digest, EntryName, MountId
+from pylab_container.formats.ids import ContainerId, Digest, EntryName, MountId, ShortName
 from pylab_container.host.removal import discard_below
 from pylab_container.store.reading import peek, read_bytes
 
@@ -164,9 +164,9 @@ def _chain_below(engine: Engine, mount_id: MountId) -> str | None:
     """The chain id of the layer below a container's init layer, as the driver's own files name it."""
     directory = engine.driver.root / mount_id.init
     if engine.driver.name == "overlay2":
-        first = peek(directory / "lower").partition(":")[0]
+        link = ShortName.match(peek(directory / "lower").partition(":")[0].removeprefix("l/"))
         try:
-            below = os.readlink(engine.driver.root / first) if first else ""
+            below = os.readlink(engine.driver.root / "l" / link) if link else ""
         except OSError:
             return None
         cache_id = below.removeprefix("../").removesuffix("/diff")
