@@ -249,6 +249,11 @@ class ImageStore:
         """Those of one image, as shown_names()."""
         return tuple(self._shown_names().of_image.get(image_id, ()))
 
+    def refuse_dangling(self, image_id: str) -> None:
+        """Raise CorruptStore if a name points to an image that is not here: a removal takes the names first."""
+        for name in self.names_of(image_id):
+            raise corrupt(self._names, f"{name.reference.familiar} points to {image_id[:19]}, which is not here")
+
     def _shown_names(self) -> _KnownNames:
         known = self._known_names()
         if known.damage:

@@ -214,7 +214,13 @@ class Overlay2:
 
     def _lower_paths(self, cache_id: CacheId) -> list[Path]:
         """The diff directories below, the uppermost first."""
-        return [self.diff_path(self._behind(link)) for link in self.lowers(cache_id)]
+        paths = []
+        for link in self.lowers(cache_id):
+            if not os.path.lexists(self.root / link):
+                lower = self.root / cache_id / "lower"
+                raise corrupt(lower, f"it names {self.root / link}, which does not exist")
+            paths.append(self.diff_path(self._behind(link)))
+        return paths
 
     def _behind(self, link: str) -> CacheId:
         """The layer that a short name, "l/…", leads to."""

@@ -526,3 +526,21 @@ def test_zeros_in_a_record_s_place_are_found_and_mended(engine: Engine, cli: Lab
     cli("system", "fsck", "--repair")
     assert cli("system", "fsck").stdout == "nothing found\n"
     assert cli("diff", "victim").returncode == 0
+
+
+def test_a_name_that_points_to_no_image_is_damage_of_the_names(engine: Engine, root: Path, cli: Labctr) -> None:
+    names = root / "image/overlay2/repositories.json"
+    image_id = engine.images.get("base:1").id
+    names.write_text(names.read_text().replace(image_id, f"sha256:{OTHER}"))
+    assert f"{names} is damaged: base:1 points to sha256:{OTHER[:12]}" in cli("inspect", "base:1").stderr
+    assert image_id.removeprefix("sha256:")[:12] in cli("images", "-a").stdout
+    cli("system", "fsck", "--repair")
+    assert "No such image: base:1" in cli("image", "inspect", "base:1").stderr
+
+
+def test_a_lower_file_that_names_another_short_name_is_the_damaged_one(engine: Engine, cli: Labctr) -> None:
+    path = engine.driver.root / engine.layers.writable(engine.containers.get("victim").id).mount_id / "lower"
+    path.write_text("l/" + "A" * 26)
+    assert str(path) in cli("start", "victim").stderr
+    cli("system", "fsck", "--repair")
+    assert cli("system", "fsck").stdout == "nothing found\n"

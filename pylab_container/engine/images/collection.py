@@ -419,10 +419,11 @@ class ImageCollection:
         return not self._engine.image_store.exists(image_id)
 
     def config(self, image_id: str) -> ImageConfig:
-        """The config of the image with this full id. Raises ImageNotFound."""
+        """The config of the image with this full id. Raises ImageNotFound, CorruptStore if a name points to it."""
         try:
             return self._engine.image_store.get(image_id)
         except KeyError:
+            self._engine.image_store.refuse_dangling(image_id)
             raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists what there is") from None
 
     def held(self, image_id: str, lease: Lease) -> ImageConfig:
