@@ -11,10 +11,10 @@ import click
 
 from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput, LabError
-from pylab_container.formats.events import Event, StoreDamaged
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
+    from pylab_container.formats.events import Event
 
 _STORAGE_DRIVER = f"{__package__}.storage_driver"
 """Where a context, and those below it, keep the name that --storage-driver gave."""
@@ -176,10 +176,13 @@ class _Warnings:
     """One line on standard error for each damaged file that a command leaves out."""
 
     def __init__(self) -> None:
+        from pylab_container.formats.events import StoreDamaged
+
         self._told: set[str] = set()
+        self._kind = StoreDamaged
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StoreDamaged) and event.message not in self._told:
+        if isinstance(event, self._kind) and event.message not in self._told:
             self._told.add(event.message)
             say(f"Warning: {event.sentence()}", err=True)
 
