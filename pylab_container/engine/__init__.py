@@ -27,7 +27,6 @@ import hashlib
 import os
 import secrets
 import shlex
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -223,6 +222,8 @@ class Engine:
         except OSError as error:
             if not (reserve.is_full(error) or error.errno == errno.EROFS):
                 raise
+            import tempfile  # late, as every command would pay its 10 ms
+
             with tempfile.TemporaryDirectory(prefix="labctr-") as elsewhere:
                 yield Path(elsewhere)
             return
@@ -248,7 +249,11 @@ class Engine:
         top = self.data_root / "tmp"
         with contextlib.suppress(OSError):
             top.mkdir(exist_ok=True, mode=0o700)
-        return top if os.access(top, os.W_OK) else Path(tempfile.gettempdir())
+        if os.access(top, os.W_OK):
+            return top
+        import tempfile
+
+        return Path(tempfile.gettempdir())
 
     def secrets_directory(self, container_id: str) -> Path:
         """Where the secrets of a build step lie while its container runs: in memory, like all of /run."""

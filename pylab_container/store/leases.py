@@ -18,7 +18,6 @@ import errno
 import fcntl
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,7 +116,11 @@ class Leases:
 
     def open(self) -> Lease:
         """A new lease. On a read-only file system, where nothing can be removed, it is known to this process alone."""
-        directory = self._directory if os.access(self._directory, os.W_OK) else Path(tempfile.gettempdir())
+        directory = self._directory
+        if not os.access(directory, os.W_OK):
+            import tempfile  # late, as every command would pay its 10 ms
+
+            directory = Path(tempfile.gettempdir())
         while True:
             path = directory / f"lease-{secrets.token_hex(8)}"
             maker = f"maker {os.getpid()}\n".encode()

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -107,6 +106,8 @@ def _point(base: Path) -> Iterator[str]:
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise
+            import tempfile  # late, as every command would pay its 10 ms
+
             point = tempfile.mkdtemp(prefix=f"labctr-{VIEW}")
         try:
             yield point
