@@ -79,7 +79,10 @@ class Overlay2:
 
     def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
         """Make an empty layer on top of parent (None: at the bottom) and return its diff directory."""
-        lowers = [] if parent is None else [f"l/{self._link(parent)}", *self.lowers(parent)]
+        lowers = []
+        if parent is not None:
+            self._lower_paths(parent)  # what is damaged there must not be copied into a new layer
+            lowers = [f"l/{self._link(parent)}", *self.lowers(parent)]
         if len(lowers) >= MOST_LAYERS:
             raise InvalidInput(
                 f"the image would have more than {MOST_LAYERS} layers", hint="join some RUN instructions with &&"

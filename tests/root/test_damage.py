@@ -534,6 +534,8 @@ def test_a_name_that_points_to_no_image_is_damage_of_the_names(engine: Engine, r
     names.write_text(names.read_text().replace(image_id, f"sha256:{OTHER}"))
     assert f"{names} is damaged: base:1 points to sha256:{OTHER[:12]}" in cli("inspect", "base:1").stderr
     assert image_id.removeprefix("sha256:")[:12] in cli("images", "-a").stdout
+    assert cli("rmi", "base:1").stdout == "Untagged: base:1\n"
+    names.write_text(names.read_text().replace(image_id, f"sha256:{OTHER}"))
     cli("system", "fsck", "--repair")
     assert "No such image: base:1" in cli("image", "inspect", "base:1").stderr
 
@@ -542,5 +544,8 @@ def test_a_lower_file_that_names_another_short_name_is_the_damaged_one(engine: E
     path = engine.driver.root / engine.layers.writable(engine.containers.get("victim").id).mount_id / "lower"
     path.write_text("l/" + "A" * 26)
     assert str(path) in cli("start", "victim").stderr
+    below = engine.driver.root / engine.layers.get(engine.images.get("built:1").config.chain_id).cache_id / "lower"
+    below.write_text("l/" + "A" * 26)
+    assert str(below) in cli("create", "built:1", "sh").stderr  # and not the copy in the new layer
     cli("system", "fsck", "--repair")
     assert cli("system", "fsck").stdout == "nothing found\n"

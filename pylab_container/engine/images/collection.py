@@ -640,6 +640,8 @@ class ImageCollection:
         if self._children(image.id) or any(record.pid or not force for record in users):
             return []  # the names are gone, the image stays for those who need it
         store = self._engine.image_store
+        if not store.exists(image.id):
+            return []  # a damaged name pointed to it
         parent, chains = store.shown_parent(image.id), list[str]()
         with contextlib.suppress(CorruptStore):  # a damaged image can be removed, too
             if chain := image.config.chain_id:
