@@ -549,3 +549,11 @@ def test_a_lower_file_that_names_another_short_name_is_the_damaged_one(engine: E
     assert str(below) in cli("create", "built:1", "sh").stderr  # and not the copy in the new layer
     cli("system", "fsck", "--repair")
     assert cli("system", "fsck").stdout == "nothing found\n"
+
+
+def test_a_volume_whose_name_is_damaged_in_a_record_is_not_pruned(engine: Engine, cli: Labctr) -> None:
+    path = _container(engine)
+    (volume,) = [mount["Name"] for mount in engine.containers.get("mine").mounts if mount["Name"] != "data"]
+    path.write_text(path.read_text().replace(volume, OTHER))
+    assert f"{path} is damaged: it names the volume {OTHER[:12]}" in cli("volume", "prune", "-af").stderr
+    assert engine.volumes.get(volume).path.is_dir()

@@ -34,7 +34,7 @@ from pylab_container.formats.timestamps import rfc3339
 from pylab_container.formats.volumeoptions import check_options
 from pylab_container.host.files import locked, write_atomic
 from pylab_container.host.removal import remove_below
-from pylab_container.store.reading import read_document
+from pylab_container.store.reading import corrupt, read_document
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -230,8 +230,18 @@ class VolumeCollection:
         return _users(volume, self._engine.records.all())
 
     def _certain_users(self, volume: Volume) -> builtins.list[str]:
-        """The same before a volume is deleted. Raises CorruptStore while a container's record cannot be read."""
-        return _users(volume, self._engine.records.whole())
+        """The same before a volume is deleted. Raises CorruptStore while a container's record cannot be read.
+
+        Nor can one be believed that has an unnamed volume which does not exist: these come and go with the container,
+        so that another name in the record is damage, and any volume may be the one that was meant.
+        """
+        records = list(self._engine.records.whole())
+        for record in records:
+            for mount in record.mounts:
+                if mount["Type"] == "volume" and mount.get("Anonymous") and not (self._root / mount["Name"]).exists():
+                    path = self._engine.records.directory(record.id) / "config.v2.json"
+                    raise corrupt(path, f"it names the volume {mount['Name'][:12]}, which does not exist")
+        return _users(volume, records)
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Delete a volume with its files. Raises InUse while a container mounts it; NotFound, but with force."""
