@@ -47,6 +47,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BUILD = REPOSITORY / "build/fresh"
 KIT = "/kit"
 QUICK = ("quick",)
+# Debian's own place (package ca-certificates): a proxy's authority that this machine trusts is needed inside, too.
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_FILES = (Path("/etc/pip.conf"), Path("/root/.config/pip/pip.conf"), Path("/root/.pip/pip.conf"))
 VARIABLES = re.compile(r"PIP_.*|(https?|no|all)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE", re.I)

@@ -169,7 +169,9 @@ def cache_steps(engine: Engine) -> list[CacheUsage]:
     kept: set[str] = {name.image_id for name in store.shown_names()} | {record.image for record in engine.records.all()}
     steps, chains = {}, set()
     for image_id in store.all():
-        with contextlib.suppress(NotFound, CorruptStore):  # a damaged one is no step, and reported by the listing
+        with contextlib.suppress(
+            NotFound, CorruptStore
+        ):  # a damaged one does not count as a step; the listing reports it
             config = engine.images.config(image_id)
             engine.layers.chain(config.chain_id)
             if image_id not in kept and store.marked(image_id, STEP_MARK):

@@ -100,7 +100,7 @@ def _lines(source: bytes | str, name: str) -> list[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:  # UTF-16 has one in every other byte, and no name or argument can have any
             raise DockerfileError(
-                "this is no text: it has a NUL character", hint="save the file as UTF-8", source=name, line=number
+                "this is not text: it has a NUL character", hint="save the file as UTF-8", source=name, line=number
             )
         if len(line) > _LONGEST_LINE // 4 and len(line.removesuffix("\n").encode(errors="replace")) > _LONGEST_LINE:
             message = f"dockerfile line greater than max allowed size of {_LONGEST_LINE}"

@@ -21,12 +21,13 @@ import re
 from typing import ClassVar, Self
 
 
-class EntryName(str):
-    """The name of one entry of a directory. Raises ValueError for what cannot be one."""
+class _Checked(str):
+    """A text that has a form. Raises ValueError for another one."""
 
     __slots__ = ()
-    form: ClassVar[re.Pattern[str]] = re.compile(r"(?!\.{1,2}\Z)[^/\0]+", re.DOTALL)
-    what: ClassVar[str] = "the name of a file"
+    form: ClassVar[re.Pattern[str]]
+    what: ClassVar[str]
+    """What a text of that form is, for the error."""
 
     def __new__(cls, text: str) -> Self:
         if not cls.form.fullmatch(text):
@@ -37,6 +38,14 @@ class EntryName(str):
     def match(cls, text: str) -> Self | None:
         """The id that text is, None if it is not one."""
         return cls(text) if cls.form.fullmatch(text) else None
+
+
+class EntryName(_Checked):
+    """The name of one entry of a directory."""
+
+    __slots__ = ()
+    form = re.compile(r"(?!\.{1,2}\Z)[^/\0]+", re.DOTALL)
+    what = "the name of a file"
 
 
 class CacheId(EntryName):
@@ -92,21 +101,12 @@ class VolumeName(EntryName):
     what = "the name of a volume"
 
 
-class Digest(str):
-    """The digest that an image or a layer is known by. Raises ValueError for another text."""
+class Digest(_Checked):
+    """The digest that an image or a layer is known by."""
 
     __slots__ = ()
-    form: ClassVar[re.Pattern[str]] = re.compile(r"sha256:[0-9a-f]{64}")
-
-    def __new__(cls, text: str) -> Self:
-        if not cls.form.fullmatch(text):
-            raise ValueError(f"{_shortened(text)} is not a digest")
-        return super().__new__(cls, text)
-
-    @classmethod
-    def match(cls, text: str) -> Self | None:
-        """The digest that text is, None if it is not one."""
-        return cls(text) if cls.form.fullmatch(text) else None
+    form = re.compile(r"sha256:[0-9a-f]{64}")
+    what = "a digest"
 
     @property
     def hex(self) -> EntryName:

@@ -187,7 +187,7 @@ def _decimal(keyword: str, value: str) -> int:
     number = int(digits) if _DIGITS.fullmatch(unsigned) and len(digits) < 20 else None
     if number is None or number >= 1 << 63 or (number and value.startswith("-")):
         raise InvalidArchive(
-            f'the pax record {keyword}="{value[:40]}" is no number', hint="the archive is damaged or hostile"
+            f'the pax record {keyword}="{value[:40]}" is not a number', hint="the archive is damaged or hostile"
         )
     return number
 
@@ -199,7 +199,7 @@ def _nanoseconds(value: str) -> int:
     digits = whole.removeprefix("-").removeprefix("+" if sign > 0 else "")
     if not _DIGITS.fullmatch(digits) or len(digits.lstrip("0")) > 12 or not _DIGITS.fullmatch(fraction or "0"):
         raise InvalidArchive(
-            f'the pax record mtime="{value[:40]}" is no time', hint="the archive is damaged or hostile"
+            f'the pax record mtime="{value[:40]}" is not a time', hint="the archive is damaged or hostile"
         )
     return sign * (int(digits.lstrip("0") or "0") * 10**9 + int(fraction[:9].ljust(9, "0") or 0))
 
@@ -217,7 +217,7 @@ def _number(block: bytes, start: int, length: int, what: str) -> int:
     if not digits:
         return 0
     if not digits.isdigit() or b"8" in digits or b"9" in digits:  # int() would take a sign and underscores, too
-        raise InvalidArchive(f"a tar header's {what} is no octal number", hint="is the file damaged, or no tar?")
+        raise InvalidArchive(f"a tar header's {what} is not an octal number", hint="is the file damaged, or no tar?")
     return int(digits, 8)
 
 

@@ -106,7 +106,7 @@ class Authorizer:
         )
         if not allowed or not parts.netloc:
             raise RegistryFailed(
-                f'the registry sends us for a token to "{realm[:LONGEST_EXCERPT]}", which is no https address',
+                f'the registry sends us for a token to "{realm[:LONGEST_EXCERPT]}", which is not an https address',
                 hint="only a registry that is allowed plain http may do that",
             )
         return realm

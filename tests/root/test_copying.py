@@ -537,7 +537,7 @@ def test_a_server_that_is_not_there_is_told(online: BuildContext, root: Path) ->
         with pytest.raises(RuntimeFailed, match=f'Get "{url}": {words}'):
             copy(online, url, "/x", root, ADD)
     for url in ("http:///x", "http://host:port/x"):
-        with pytest.raises(InvalidInput, match="is no URL"):
+        with pytest.raises(InvalidInput, match="is not a URL"):
             copy(online, url, "/x", root, ADD)
 
 

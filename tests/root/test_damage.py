@@ -557,3 +557,6 @@ def test_a_volume_whose_name_is_damaged_in_a_record_is_not_pruned(engine: Engine
     path.write_text(path.read_text().replace(volume, OTHER))
     assert f"{path} is damaged: it names the volume {OTHER[:12]}" in cli("volume", "prune", "-af").stderr
     assert engine.volumes.get(volume).path.is_dir()
+    assert str(path) in cli("system", "fsck").stdout
+    cli("rm", "mine")
+    assert cli("system", "fsck").stdout == "nothing found\n"

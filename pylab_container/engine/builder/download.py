@@ -84,7 +84,7 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
         ) from error
     except (ValueError, http.client.InvalidURL) as error:
         reason = f": {error}" if isinstance(error, _NotUrl) else ""  # others are about Python's codecs
-        raise InvalidInput(f"{url} is no URL{reason}", hint="write http://host/path or https://host/path") from error
+        raise InvalidInput(f"{url} is not a URL{reason}", hint="write http://host/path or https://host/path") from error
     except (OSError, http.client.HTTPException) as error:
         raise RuntimeFailed(
             f'Get "{url}": {_reason(error, url)}', hint="is the network up, and the name right?"

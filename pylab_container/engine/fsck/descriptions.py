@@ -41,7 +41,10 @@ def _rebuild_network(engine: Engine, network_id: NetworkId) -> None:
 
 
 def check_volumes(engine: Engine, report: Report) -> None:
-    """Check every volume's description."""
+    """Check every volume's description, and that the unnamed volumes of containers exist."""
+    for error in engine.volumes.lost(engine.records.all()):
+        sentence = f"{error.message}; copy what you need out of the container, and remove it"
+        report.add("volume", sentence, Path(error.path or engine.data_root))
     for name in engine.volumes.names():
         try:
             engine.volumes.get(name)

@@ -17,14 +17,14 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from pylab_container.engine.damage import ReportingDamage
-from pylab_container.errors import InUse, InvalidInput, NotFound
+from pylab_container.errors import CorruptStore, InUse, InvalidInput, NotFound
 from pylab_container.formats.events import PruneDone, VolumeAction
 from pylab_container.formats.ids import VolumeName
 from pylab_container.formats.image import Json
@@ -232,16 +232,23 @@ class VolumeCollection:
     def _certain_users(self, volume: Volume) -> builtins.list[str]:
         """The same before a volume is deleted. Raises CorruptStore while a container's record cannot be read.
 
-        Nor can one be believed that has an unnamed volume which does not exist: these come and go with the container,
-        so that another name in the record is damage, and any volume may be the one that was meant.
+        Nor can one be believed that names a lost volume: it is damaged, and any volume may be the one that was meant.
         """
         records = list(self._engine.records.whole())
+        for error in self.lost(records):
+            raise error
+        return _users(volume, records)
+
+    def lost(self, records: Iterable[ContainerRecord]) -> Iterator[CorruptStore]:
+        """What is wrong with records that name an unnamed volume which does not exist.
+
+        Such a volume comes and goes with its container, so that another name in the record is damage.
+        """
         for record in records:
             for mount in record.mounts:
                 if mount["Type"] == "volume" and mount.get("Anonymous") and not (self._root / mount["Name"]).exists():
                     path = self._engine.records.directory(record.id) / "config.v2.json"
-                    raise corrupt(path, f"it names the volume {mount['Name'][:12]}, which does not exist")
-        return _users(volume, records)
+                    yield corrupt(path, f"it names the volume {mount['Name'][:12]}, which does not exist")
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Delete a volume with its files. Raises InUse while a container mounts it; NotFound, but with force."""
