@@ -359,7 +359,7 @@ def test_a_password_is_not_sent_to_a_server_of_tokens_in_the_clear(
 ) -> None:
     tokens = Tokens(proxy)
     tokens.realm = "ftp://127.0.0.1/token"
-    with pytest.raises(RegistryFailed, match="no https address"):
+    with pytest.raises(RegistryFailed, match="which is not an https address"):
         client.images.pull(f"{proxy.host}/faults:1", auth_config={"username": "me", "password": "secret"})
 
 

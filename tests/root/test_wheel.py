@@ -16,6 +16,7 @@ import sys
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,28 @@ engine.images.save("committed:1", output)
 
 
 @pytest.fixture(scope="module")
-def distributions(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def worked_in(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project, with a link below build/ (as a layer has it) to a tree deeper than a walk can go."""
+    project, elsewhere = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("elsewhere")
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=repository, capture_output=True, check=True).stdout
+    packed = subprocess.run(
+        ["tar", "-c", "--null", "-T", "-"], cwd=repository, input=names, capture_output=True, check=True
+    )
+    subprocess.run(["tar", "-x", "-C", str(project)], input=packed.stdout, check=True)
+    deep = "/".join(["d"] * (sys.getrecursionlimit() + 100))
+    subprocess.run(["mkdir", "-p", deep], cwd=elsewhere, check=True)  # os.makedirs is recursive, as the walk is
+    project.joinpath("build").mkdir()
+    project.joinpath("build/run").symlink_to(elsewhere)
+    yield project
+    subprocess.run(["rm", "-rf", str(elsewhere)], check=True)  # pytest's own removal is recursive
+
+
+@pytest.fixture(scope="module")
+def distributions(worked_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory with the source distribution, and with the wheel that was built out of it."""
     directory = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(directory), str(repository)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(directory), str(worked_in)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
