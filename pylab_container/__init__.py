@@ -48,29 +48,29 @@ from pylab_container.errors import (
 )
 
 if TYPE_CHECKING:
+    from pylab_container.build.report import BuildReport
+    from pylab_container.containers.execution import Exec, ExecutionCollection
+    from pylab_container.containers.root_filesystem import Change, PathStatus
     from pylab_container.engine import Engine
-    from pylab_container.engine.builder.report import BuildReport
-    from pylab_container.engine.check import Check
-    from pylab_container.engine.containers.collection import ContainerCollection
-    from pylab_container.engine.containers.container import Container, ExecResult
-    from pylab_container.engine.containers.execution import Exec, ExecutionCollection
-    from pylab_container.engine.containers.filesystem import Change, PathStatus
-    from pylab_container.engine.fsck.report import Finding
-    from pylab_container.engine.images.collection import ImageCollection, Removal
-    from pylab_container.engine.images.image import HistoryEntry, Image
-    from pylab_container.engine.info import Info
-    from pylab_container.engine.networks.collection import Network, NetworkCollection
-    from pylab_container.engine.pruning import Pruned
-    from pylab_container.engine.usage import DiskUsage
-    from pylab_container.engine.volumes.collection import Volume, VolumeCollection
-    from pylab_container.formats.events import PushResult
-    from pylab_container.formats.ids import ContainerId, VolumeName
-    from pylab_container.formats.image import ImageConfig, Json
-    from pylab_container.formats.manifest import Descriptor
+    from pylab_container.engine.container import Container, ExecResult
+    from pylab_container.engine.containers import ContainerCollection
+    from pylab_container.engine.images import ImageCollection, Removal
+    from pylab_container.engine.networks import Network, NetworkCollection
+    from pylab_container.engine.volumes import Volume, VolumeCollection
+    from pylab_container.events import PushResult
+    from pylab_container.images.image import HistoryEntry, Image
+    from pylab_container.maintenance.check import Check
+    from pylab_container.maintenance.fsck.report import Finding
+    from pylab_container.maintenance.info import Info
+    from pylab_container.maintenance.pruning import Pruned
+    from pylab_container.maintenance.usage import DiskUsage
+    from pylab_container.oci.ids import ContainerId, VolumeName
+    from pylab_container.oci.image import ImageConfig, Json
+    from pylab_container.oci.manifest import Descriptor
     from pylab_container.runtime.conmon import Attachment
     from pylab_container.runtime.logs import LogLine, LogReader
-    from pylab_container.store.layers import Layer
-    from pylab_container.store.records import ContainerRecord
+    from pylab_container.store.container_store import ContainerRecord
+    from pylab_container.store.layer_store import Layer
 
 __version__ = "0.2.0"
 
@@ -137,29 +137,29 @@ __all__ = [
 ]
 
 _PLACES = {
+    "build.report": "BuildReport",
+    "containers.execution": "Exec ExecutionCollection",
+    "containers.root_filesystem": "Change PathStatus",
     "engine": "Engine",
-    "engine.builder.report": "BuildReport",
-    "engine.check": "Check",
-    "engine.containers.collection": "ContainerCollection",
-    "engine.containers.container": "Container ExecResult",
-    "engine.containers.execution": "Exec ExecutionCollection",
-    "engine.containers.filesystem": "Change PathStatus",
-    "engine.fsck.report": "Finding",
-    "engine.images.collection": "ImageCollection Removal",
-    "engine.images.image": "HistoryEntry Image",
-    "engine.info": "Info",
-    "engine.networks.collection": "Network NetworkCollection",
-    "engine.pruning": "Pruned",
-    "engine.usage": "DiskUsage",
-    "engine.volumes.collection": "Volume VolumeCollection",
-    "formats.events": "PushResult",
-    "formats.ids": "ContainerId VolumeName",
-    "formats.image": "ImageConfig Json",
-    "formats.manifest": "Descriptor",
+    "engine.container": "Container ExecResult",
+    "engine.containers": "ContainerCollection",
+    "engine.images": "ImageCollection Removal",
+    "engine.networks": "Network NetworkCollection",
+    "engine.volumes": "Volume VolumeCollection",
+    "events": "PushResult",
+    "images.image": "HistoryEntry Image",
+    "maintenance.check": "Check",
+    "maintenance.fsck.report": "Finding",
+    "maintenance.info": "Info",
+    "maintenance.pruning": "Pruned",
+    "maintenance.usage": "DiskUsage",
+    "oci.ids": "ContainerId VolumeName",
+    "oci.image": "ImageConfig Json",
+    "oci.manifest": "Descriptor",
     "runtime.conmon": "Attachment",
     "runtime.logs": "LogLine LogReader",
-    "store.layers": "Layer",
-    "store.records": "ContainerRecord",
+    "store.container_store": "ContainerRecord",
+    "store.layer_store": "Layer",
 }
 """Module → what of it is imported when it is first used: the same as the imports for type checkers above."""
 

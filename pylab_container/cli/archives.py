@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import click
 
+from pylab_container import events
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import events
 
 _TO_TERMINAL = InvalidInput(
     "cowardly refusing to save to a terminal. Use the -o flag or redirect", hint="-o FILE, or > FILE"
@@ -71,7 +71,7 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:
     """Write an archive in pieces to a file, which is there whole or not at all, or to standard output."""
-    from pylab_container.engine.images.archives import write as write_archive
+    from pylab_container.images.archives import write as write_archive
 
     write_archive(chunks, output or _standard_output())
 

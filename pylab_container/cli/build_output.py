@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pylab_container.cli import tables
+from pylab_container.dockerfile.lint import linter
 from pylab_container.errors import LabError
-from pylab_container.formats import linter
-from pylab_container.formats.sizes import human
+from pylab_container.text.sizes import human
 
 if TYPE_CHECKING:
-    from pylab_container.engine.builder.report import BuildPlan, BuildReport, StepReport
-    from pylab_container.formats.linter import LintWarning
+    from pylab_container.build.report import BuildPlan, BuildReport, StepReport
+    from pylab_container.dockerfile.lint.linter import LintWarning
 
 _INSTRUCTION_WIDTH = 40
 

@@ -20,16 +20,16 @@ from pylab_container.cli.entries import pair
 from pylab_container.cli.printing import pass_on, say
 from pylab_container.cli.transfer_output import Display
 from pylab_container.errors import BuildFailed, InvalidInput, LabError
-from pylab_container.formats.address import parse_ip
-from pylab_container.formats.events import ignore
-from pylab_container.formats.fieldlist import split_fields
-from pylab_container.formats.reference import parse_tag
-from pylab_container.formats.visible import visible_lines
+from pylab_container.events import ignore
+from pylab_container.oci.reference import parse_tag
+from pylab_container.text.address import parse_ip
+from pylab_container.text.fieldlist import split_fields
+from pylab_container.text.visible import visible_lines
 
 if TYPE_CHECKING:
+    from pylab_container.build.builder import BuildOptions
     from pylab_container.engine import Engine
-    from pylab_container.engine.builder import BuildOptions
-    from pylab_container.engine.images.image import Image
+    from pylab_container.images.image import Image
 
 _LARGEST_SECRET = 500 * 1024  # BuildKit's limit
 
@@ -53,7 +53,7 @@ class Request(Struct, frozen=True):
 
     def options(self) -> BuildOptions:
         """The same for the engine. Raises InvalidInput."""
-        from pylab_container.engine.builder import BuildOptions
+        from pylab_container.build.builder import BuildOptions
 
         return BuildOptions(
             names=tuple(parse_tag(tag) for tag in self.tags),
@@ -159,8 +159,8 @@ def build(
 
 
 def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
-    from pylab_container.engine.builder import build as make
-    from pylab_container.engine.builder.presenter import Presenter
+    from pylab_container.build.builder import build as make
+    from pylab_container.docker.build_output import Presenter
 
     kept = io.BytesIO()
     presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print, shown=visible_lines)
@@ -190,14 +190,14 @@ def _tell(request: Request, image: Image, *, quiet: bool, explain: bool) -> None
 
 
 def _plan(engine: Engine, request: Request) -> int:
-    from pylab_container.engine.builder import plan
+    from pylab_container.build.builder import plan
 
     say(build_output.plan(plan(engine, request.context, request.options())))
     return 0
 
 
 def _check(engine: Engine, request: Request) -> int:
-    from pylab_container.engine.builder import check
+    from pylab_container.build.builder import check
 
     warnings = check(engine, request.context, request.options())
     say(build_output.checked(warnings), nl=False)

@@ -14,7 +14,7 @@ from pylab_container.errors import InvalidInput, LabError
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.formats.events import Event
+    from pylab_container.events import Event
 
 _STORAGE_DRIVER = f"{__package__}.storage_driver"
 """Where a context, and those below it, keep the name that --storage-driver gave."""
@@ -51,7 +51,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        from pylab_container.engine import failures  # only after an error: a command need not have an engine
+        from pylab_container.maintenance import failures  # only after an error: a command need not have an engine
 
         if (refused := failures.refusal(error)) is None:
             raise
@@ -155,7 +155,7 @@ def open_engine(*, recover: bool = True) -> Engine:
     recover  clear what killed commands left, and warn of damaged files; commands that look for both do neither
     """
     from pylab_container.engine import Engine
-    from pylab_container.engine.recovery import clear_abandoned
+    from pylab_container.maintenance.recovery import clear_abandoned
 
     context = click.get_current_context()
     mirrors, insecure = context.meta.get(_REGISTRIES, (None, None))
@@ -176,7 +176,7 @@ class _Warnings:
     """One line on standard error for each damaged file that a command leaves out."""
 
     def __init__(self) -> None:
-        from pylab_container.formats.events import StoreDamaged
+        from pylab_container.events import StoreDamaged
 
         self._told: set[str] = set()
         self._kind = StoreDamaged

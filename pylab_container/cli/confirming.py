@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pylab_container.cli.printing import say
-from pylab_container.formats.sizes import human_precise
+from pylab_container.text.sizes import human_precise
 
 if TYPE_CHECKING:
-    from pylab_container.engine.pruning import Pruned
+    from pylab_container.maintenance.pruning import Pruned
 
 
 def confirmed(warning: str) -> bool:

@@ -13,10 +13,10 @@ from pylab_container.cli.options import creation_options
 from pylab_container.cli.printing import say
 from pylab_container.cli.run import connection, require_terminal, start_in_foreground
 from pylab_container.errors import ContainerNotFound, InvalidInput
-from pylab_container.formats.lifecycle import State
+from pylab_container.oci.lifecycle import State
 
 if TYPE_CHECKING:
-    from pylab_container.engine.containers.container import Container
+    from pylab_container.engine.container import Container
 
 _NAMES = click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
 _SECONDS = click.option(

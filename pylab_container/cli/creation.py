@@ -14,12 +14,12 @@ from pylab_container.cli import terminal
 from pylab_container.cli.entries import environment_of, lines_of, pair
 from pylab_container.cli.printing import say
 from pylab_container.errors import ImageNotFound, InvalidInput
-from pylab_container.formats.reference import parse
+from pylab_container.oci.reference import parse
 
 if TYPE_CHECKING:
+    from pylab_container.docker.options import ContainerOptions
     from pylab_container.engine import Engine
-    from pylab_container.engine.containers.container import Container
-    from pylab_container.engine.containers.options import ContainerOptions
+    from pylab_container.engine.container import Container
 
 _STREAMS = ("stdin", "stdout", "stderr")
 _MOST_CPUS = 1 << 20  # more than any machine has; a larger number of nanoseconds would not fit in 64 bits
@@ -144,7 +144,7 @@ class Creation(Struct, frozen=True):
     def _life(self) -> ContainerOptions:
         given, options = self.given, dict[str, Any]()
         if self.restarts:
-            from pylab_container.formats.hostconfig import parse_restart_policy
+            from pylab_container.docker.hostconfig import parse_restart_policy
 
             options["restart_policy"] = parse_restart_policy(given["restart"])
         if given["log_driver"] or given["log_options"]:
@@ -167,7 +167,7 @@ class Creation(Struct, frozen=True):
         return options  # type: ignore[return-value]
 
     def _disks(self) -> ContainerOptions:
-        from pylab_container.formats import blockio
+        from pylab_container.oci import blockio
 
         return {  # type: ignore[return-value]
             name: [blockio.parse_rate(text, unit=name.endswith("bps")) for text in self.given[name]]
@@ -180,7 +180,7 @@ class Creation(Struct, frozen=True):
         if given["networks"]:
             options.update(_network(given["networks"][0], given["network_aliases"]))
         if given["publish"] or given["expose"]:
-            from pylab_container.formats.ports import parse_expose, parse_publish
+            from pylab_container.oci.ports import parse_expose, parse_publish
 
             options["ports"] = parse_publish(given["publish"])[1]
             options["exposed_ports"] = list(parse_expose(given["expose"]))
@@ -240,7 +240,7 @@ def _health(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nanoseconds(text: str) -> int:
-    from pylab_container.formats.instructions import duration
+    from pylab_container.dockerfile.instructions import duration
 
     try:
         return duration(text)

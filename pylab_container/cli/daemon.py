@@ -31,7 +31,7 @@ def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) 
     DOCKER_HOST=unix:///run/labctr.sock docker ps
     """
     from pylab_container.daemon import server
-    from pylab_container.engine import boot
+    from pylab_container.maintenance import boot
 
     def ready(served: object) -> None:
         say(f"labctr daemon: serving on {', '.join(chosen)}", err=True)

@@ -11,11 +11,11 @@ import click
 from pylab_container.cli import listing
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import pass_on, say, say_json
-from pylab_container.formats.logdriver import damage_notice
-from pylab_container.formats.template import Template
-from pylab_container.formats.template_values import Row
-from pylab_container.formats.timestamps import moment
-from pylab_container.formats.visible import visible
+from pylab_container.docker.template import Template
+from pylab_container.docker.template_values import Row
+from pylab_container.runtime.logdriver import damage_notice
+from pylab_container.text.timestamps import moment
+from pylab_container.text.visible import visible
 
 
 @click.command(cls=Command)

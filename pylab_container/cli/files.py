@@ -10,8 +10,8 @@ from pylab_container.cli.archives import write
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.sizes import human
-from pylab_container.formats.visible import visible
+from pylab_container.text.sizes import human
+from pylab_container.text.visible import visible
 
 _USAGE = "labctr cp CONTAINER:SRC TARGET, or labctr cp SRC CONTAINER:TARGET"
 
@@ -24,7 +24,7 @@ _USAGE = "labctr cp CONTAINER:SRC TARGET, or labctr cp SRC CONTAINER:TARGET"
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
 def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) -> None:  # noqa: FBT001
     """Copy files from or to a container; - stands for a tar on standard input or output."""
-    from pylab_container.engine.containers import cp
+    from pylab_container.docker import cp
 
     (source_name, source), (target_name, target) = _split(source), _split(target)
     if source_name and target_name:

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pylab_container import events
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.cli.ps import moment_text
-from pylab_container.formats import events, sizes
-from pylab_container.formats.reference import parse
-from pylab_container.formats.template_values import Row
-from pylab_container.formats.timestamps import parse_rfc3339, rfc3339
+from pylab_container.docker.template_values import Row
 from pylab_container.host.extras import extra
+from pylab_container.oci.reference import parse
+from pylab_container.text import sizes
+from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.images.image import HistoryEntry, Image
+    from pylab_container.images.image import HistoryEntry, Image
 
 _NONE = "<none>"
 
@@ -98,7 +99,7 @@ def list_images(
     quiet: bool,
 ) -> None:
     """List images. Filters: dangling, label, reference, before, since."""
-    from pylab_container.engine import filters
+    from pylab_container.docker import filters
 
     engine = open_engine()
     found = filters.images(engine, engine.images.list(name, all=show_all), listing.filters(conditions))

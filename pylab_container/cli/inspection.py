@@ -9,12 +9,12 @@ import click
 
 from pylab_container.cli.command import Command, open_engine, report
 from pylab_container.cli.printing import pass_on, say_json
+from pylab_container.docker.template import Template, TemplateError
 from pylab_container.errors import LabError, NotFound
-from pylab_container.formats.template import Template, TemplateError
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.formats.image import Json
+    from pylab_container.oci.image import Json
 
 Kind = Literal["container", "image", "volume", "network"]
 
@@ -122,7 +122,7 @@ def _document(engine: Engine, kind: Kind, name: str, *, size: bool) -> Json:
 
 
 def _sizes(engine: Engine, name: str) -> Json:
-    from pylab_container.engine import usage
+    from pylab_container.maintenance import usage
 
     container = engine.containers.get(name)
     return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from pylab_container.cli import tables
 from pylab_container.cli.printing import pass_on, say
+from pylab_container.docker.template import Template, TemplateError
+from pylab_container.docker.template_values import Headings, Row
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.template import Template, TemplateError
-from pylab_container.formats.template_values import Headings, Row
 
 _WORD = "table"
 _QUIET_AND_FORMAT = "WARNING: Ignoring custom format, because both --format and --quiet are set."

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import sizes
-from pylab_container.formats.fieldlist import split_fields
+from pylab_container.text import sizes
+from pylab_container.text.fieldlist import split_fields
 
 _HINT = "write --mount type=bind,source=/host,target=/there[,readonly]"
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")

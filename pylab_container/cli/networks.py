@@ -12,10 +12,10 @@ from pylab_container.cli.confirming import confirmed, show_deleted
 from pylab_container.cli.entries import pair
 from pylab_container.cli.printing import say
 from pylab_container.cli.ps import moment_text
-from pylab_container.formats.template_values import Row
+from pylab_container.docker.template_values import Row
 
 if TYPE_CHECKING:
-    from pylab_container.engine.networks.collection import Network
+    from pylab_container.engine.networks import Network
 
 _HEADINGS = {
     "ID": "NETWORK ID",
@@ -86,7 +86,7 @@ def create_network(
 @listing.quiet_option
 def list_networks(*, conditions: tuple[str, ...], format_: str | None, full: bool, quiet: bool) -> None:
     """List networks. Filters: id, name, driver, label, scope, type, dangling."""
-    from pylab_container.engine import filters
+    from pylab_container.docker import filters
 
     engine = open_engine()
     networks = filters.networks(engine, listing.filters(conditions))

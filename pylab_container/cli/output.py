@@ -9,9 +9,9 @@ import click
 from pylab_container.cli import terminal
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
-from pylab_container.engine.filters import searcher
-from pylab_container.formats import timestamps
-from pylab_container.formats.logdriver import damage_notice, log_details
+from pylab_container.docker.filters import searcher
+from pylab_container.runtime.logdriver import damage_notice, log_details
+from pylab_container.text import timestamps
 
 
 @click.command(cls=Command)
@@ -56,5 +56,5 @@ def _line_count(text: str) -> int | None:
 
 
 def moment(text: str, *, now: float | None = None) -> float:
-    """As formats/timestamps.py has it, now by the clock."""
+    """As text/timestamps.py has it, now by the clock."""
     return timestamps.moment(text, now=time.time() if now is None else now)

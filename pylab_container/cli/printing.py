@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pylab_container.formats.visible import visible_json, visible_lines
+from pylab_container.text.visible import visible_json, visible_lines
 
 
 def say(text: str = "", *, nl: bool = True, err: bool = False) -> None:

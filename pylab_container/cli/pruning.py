@@ -12,14 +12,14 @@ from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted, show_total
 from pylab_container.cli.printing import say
+from pylab_container.docker.template_values import Row
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.reference import parse
-from pylab_container.formats.sizes import human, human_precise
-from pylab_container.formats.template_values import Row
+from pylab_container.oci.reference import parse
+from pylab_container.text.sizes import human, human_precise
 
 if TYPE_CHECKING:
-    from pylab_container.engine.pruning import Pruned
-    from pylab_container.engine.usage import DiskUsage
+    from pylab_container.maintenance.pruning import Pruned
+    from pylab_container.maintenance.usage import DiskUsage
 
 _CONTAINERS = "all stopped containers"
 _NETWORKS = "all networks not used by at least one container"

@@ -11,15 +11,15 @@ import click
 
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
+from pylab_container.docker.template_values import Row
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
-from pylab_container.formats import sizes
-from pylab_container.formats.image import Json
-from pylab_container.formats.template_values import Row
-from pylab_container.formats.timestamps import parse_rfc3339
+from pylab_container.oci.image import Json
+from pylab_container.text import sizes
+from pylab_container.text.timestamps import parse_rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
-    from pylab_container.engine.containers.container import Container
+    from pylab_container.engine.container import Container
 
 _HEADINGS = {
     "ID": "CONTAINER ID",
@@ -130,7 +130,7 @@ def _mount(mount: Mapping[str, Any], *, full: bool) -> str:
 
 
 def _size(engine: Engine, container: Container) -> str:
-    from pylab_container.engine import usage
+    from pylab_container.maintenance import usage
 
     written, whole = usage.container_sizes(engine, container)
     return f"{sizes.human(written)} (virtual {sizes.human(whole)})"

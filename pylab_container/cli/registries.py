@@ -11,12 +11,12 @@ import click
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.cli.transfer_output import Display
+from pylab_container.docker.credentials import host_of, key
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.credentials import host_of, key
-from pylab_container.formats.reference import DEFAULT_TAG, Reference, parse
+from pylab_container.oci.reference import DEFAULT_TAG, Reference, parse
 
 if TYPE_CHECKING:
-    from pylab_container.engine.images.registry_server import RegistryServer
+    from pylab_container.registry.server import RegistryServer
 
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Only the image's name.")
 
@@ -78,7 +78,7 @@ def _full(reference: Reference, *, all_tags: bool) -> str:
 @click.option("--password-stdin", "from_stdin", is_flag=True, help="Take the password from standard input.")
 def login(*, server: str, username: str | None, password: str | None, from_stdin: bool) -> None:
     """Prove to a registry who we are, and remember it in docker's config.json."""
-    from pylab_container.engine.images.login import file_path
+    from pylab_container.registry.login import file_path
 
     if password is not None:
         say("WARNING! Using --password via the CLI is insecure. Use --password-stdin.", err=True)
@@ -130,12 +130,10 @@ def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None)
 
     Ends with Ctrl-C.
     """
-    from pylab_container.engine.images import registry_server
+    from pylab_container.registry import server
 
     engine = open_engine()
-    with registry_server.running(
-        engine, images, address=address, port=port, data=Path(data) if data else None
-    ) as served:
+    with server.running(engine, images, address=address, port=port, data=Path(data) if data else None) as served:
         say(_instructions(served))
         sys.stdout.flush()
         try:

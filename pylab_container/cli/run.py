@@ -25,11 +25,11 @@ from pylab_container.errors import (
     InvalidInput,
     LabError,
 )
-from pylab_container.formats.keys import DEFAULT_KEYS, parse_keys
+from pylab_container.text.keys import DEFAULT_KEYS, parse_keys
 
 if TYPE_CHECKING:
-    from pylab_container.engine.containers.container import Container
-    from pylab_container.engine.containers.execution import Exec
+    from pylab_container.containers.execution import Exec
+    from pylab_container.engine.container import Container
 
 
 class RunCommand(Command):

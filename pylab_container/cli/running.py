@@ -11,8 +11,8 @@ from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.cli.ps import published_ports
 from pylab_container.errors import InvalidInput, NotFound
-from pylab_container.formats.image import Json
-from pylab_container.formats.visible import visible
+from pylab_container.oci.image import Json
+from pylab_container.text.visible import visible
 
 _NARROWEST_OF_TOP = 20  # docker's own, for top alone
 _GAP = 3
@@ -49,7 +49,7 @@ def _place(binding: Mapping[str, str]) -> str:
 @click.argument("arguments", metavar="[OPTIONS OF PS]", nargs=-1, type=click.UNPROCESSED)
 def top(*, container: str, arguments: tuple[str, ...]) -> None:
     """Show the processes of a running container, as ps shows them on the host."""
-    from pylab_container.engine.containers import processes
+    from pylab_container.containers import processes
 
     engine = open_engine()
     titles, rows = processes.top(engine, engine.containers.get(container), list(arguments))
@@ -85,7 +85,7 @@ def update(
     restart: str | None,
 ) -> int:
     """Change the limits or the restart policy of containers, running or not."""
-    from pylab_container.formats.hostconfig import parse_restart_policy
+    from pylab_container.docker.hostconfig import parse_restart_policy
 
     given = {
         "mem_limit": mem_limit,

@@ -13,9 +13,9 @@ import click
 from pylab_container.cli import listing, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import pass_on
+from pylab_container.docker.template_values import Row
 from pylab_container.errors import ContainerNotFound
-from pylab_container.formats.sizes import human, human_binary
-from pylab_container.formats.template_values import Row
+from pylab_container.text.sizes import human, human_binary
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -63,7 +63,7 @@ def stats(*, containers: tuple[str, ...], show_all: bool, format_: str | None, o
 
 def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[str, dict[str, Any]]:
     """Container id → sample; one that has gone meanwhile is left out."""
-    from pylab_container.engine.containers import stats as statistics
+    from pylab_container.docker import stats as statistics
 
     found: dict[str, dict[str, Any]] = {}
     containers = [] if names else [(c.id, str(c.id)) for c in engine.containers.list(all=show_all)]
@@ -77,13 +77,13 @@ def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[st
 
 
 def _rows(before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]], *, full: bool) -> list[Row]:
-    from pylab_container.engine.containers import stats as statistics
+    from pylab_container.docker import stats as statistics
 
     return [_row(statistics.following(before.get(key, sample), sample), full=full) for key, sample in now.items()]
 
 
 def _row(document: dict[str, Any], *, full: bool) -> Row:
-    from pylab_container.engine.containers import stats as statistics
+    from pylab_container.docker import stats as statistics
 
     used, limit = statistics.memory_usage(document), int(document["memory_stats"].get("limit", 0))
     received, sent = statistics.network_bytes(document)

@@ -11,18 +11,18 @@ import click
 from pylab_container import __version__
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import pass_on, say
-from pylab_container.formats.visible import visible
+from pylab_container.text.visible import visible
 
 if TYPE_CHECKING:
-    from pylab_container.engine.info import Info
+    from pylab_container.maintenance.info import Info
 
 
 _FORMAT = click.option("-f", "--format", "format_", metavar="TEMPLATE", help="A Go template, or json.")
 
 
 def _show(document: dict[str, Any], format_: str) -> None:
-    from pylab_container.formats.template import Template
-    from pylab_container.formats.template_values import json_of
+    from pylab_container.docker.template import Template
+    from pylab_container.docker.template_values import json_of
 
     pass_on(json_of(document) if format_ == "json" else Template(format_).render(document))
 
@@ -34,7 +34,7 @@ def version(*, format_: str | None) -> None:
     machine = os.uname()
     system, python = machine.sysname.lower(), platform.python_version()
     if format_:
-        from pylab_container.engine.images.image import machine_architecture
+        from pylab_container.images.image import machine_architecture
 
         own = {"Version": __version__, "PythonVersion": python, "Os": system, "Arch": machine_architecture()}
         # There is no server: client and engine are one process, and one version.
@@ -49,7 +49,7 @@ def version(*, format_: str | None) -> None:
 @_FORMAT
 def info(*, format_: str | None) -> None:
     """Show what the engine has, and the machine under it."""
-    from pylab_container.formats.sizes import human_binary
+    from pylab_container.text.sizes import human_binary
 
     told = open_engine().info()
     if format_:

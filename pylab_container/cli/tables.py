@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pylab_container.formats import status as states
-from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
-from pylab_container.formats.visible import visible
+from pylab_container.docker import status as states
+from pylab_container.text.timestamps import NEVER, ago, parse_rfc3339
+from pylab_container.text.visible import visible
 
 _NARROWEST = 10
 _PADDING = 3

@@ -17,7 +17,7 @@ import tty
 from collections.abc import Callable, Collection, Iterator
 from typing import Literal, Protocol
 
-from pylab_container.formats.keys import DEFAULT_KEYS, DetachKeys
+from pylab_container.text.keys import DEFAULT_KEYS, DetachKeys
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 

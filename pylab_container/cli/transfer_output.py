@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
-from pylab_container.formats import progress
-from pylab_container.formats.events import Event, LayerTransfer
-from pylab_container.formats.visible import visible
+from pylab_container.docker import progress
+from pylab_container.events import Event, LayerTransfer
+from pylab_container.text.visible import visible
 
 _ERASE = "\x1b[2K"
 

@@ -11,10 +11,10 @@ from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted, show_total
 from pylab_container.cli.entries import pair
 from pylab_container.cli.printing import say
-from pylab_container.formats.template_values import Row
+from pylab_container.docker.template_values import Row
 
 if TYPE_CHECKING:
-    from pylab_container.engine.volumes.collection import Volume
+    from pylab_container.engine.volumes import Volume
 
 _HEADINGS = {
     "Driver": "DRIVER",

@@ -17,8 +17,9 @@ from pylab_container.daemon.sharing import SHARING, Sharing
 from pylab_container.daemon.starts import STARTS, Starts
 from pylab_container.daemon.watching import WATCHER, Watcher
 from pylab_container.daemon.workers import WORKERS, Workers
-from pylab_container.engine import Engine, failures
+from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput, LabError, NotFound
+from pylab_container.maintenance import failures
 
 _LAST_MOMENT = 3.0  # seconds for threads to end
 _LAST_COMMAND = 8.0  # the same while there are builds: they end the command that runs, and remove its container

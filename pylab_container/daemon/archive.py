@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
+from pylab_container.containers.root_filesystem import PathStatus
 from pylab_container.daemon import fields
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.streams import fetched, received, send
-from pylab_container.engine.containers.filesystem import PathStatus
 from pylab_container.errors import ContainerNotFound, InvalidInput, NotFound
-from pylab_container.formats.golang import file_mode
-from pylab_container.formats.timestamps import rfc3339
+from pylab_container.text.golang import file_mode
+from pylab_container.text.timestamps import rfc3339
 
 _STATUS = "X-Docker-Container-Path-Stat"
 

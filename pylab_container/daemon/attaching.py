@@ -19,7 +19,7 @@ from pylab_container.daemon.call import Call
 from pylab_container.daemon.hijack import frame
 from pylab_container.daemon.sharing import Share
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.keys import DEFAULT_KEYS, DetachKeys, parse_keys
+from pylab_container.text.keys import DEFAULT_KEYS, DetachKeys, parse_keys
 
 _LOOK = 1.0  # seconds between two looks whether a silent client is still there
 

@@ -9,20 +9,20 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+from pylab_container.build.builder import BuildOptions, build
+from pylab_container.build.remote import is_remote
 from pylab_container.daemon import creation, shapes, streams
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import BUILDS, Call, Json, answer
 from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
-from pylab_container.engine.builder import BuildOptions, build
-from pylab_container.engine.builder.presenter import Presenter
-from pylab_container.engine.builder.remote import is_remote
-from pylab_container.engine.images.image import Image
+from pylab_container.docker import progress
+from pylab_container.docker.build_output import Presenter
+from pylab_container.docker.hostconfig import complete_memory, extra_hosts
 from pylab_container.errors import DockerfileError, InvalidInput, LabError, StepRefused, Unavailable
-from pylab_container.formats import progress
-from pylab_container.formats import reference as references
-from pylab_container.formats.events import Event
-from pylab_container.formats.hostconfig import complete_memory, extra_hosts
+from pylab_container.events import Event
+from pylab_container.images.image import Image
+from pylab_container.oci import reference as references
 
 _RED = "\x1b[91m{}\x1b[0m"
 """How docker's classic builder shows the standard error of a command."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from pylab_container.daemon.call import Json, Version
 from pylab_container.daemon.versions import known
-from pylab_container.engine.containers.container import ContainerRecord
-from pylab_container.engine.containers.stats import NETWORK_FIELDS
-from pylab_container.engine.networks.endpoints import endpoint_document
-from pylab_container.formats.status import status
-from pylab_container.formats.timestamps import parse_rfc3339
+from pylab_container.docker.stats import NETWORK_FIELDS
+from pylab_container.docker.status import status
+from pylab_container.engine.container import ContainerRecord
+from pylab_container.networks.endpoints import endpoint_document
+from pylab_container.text.timestamps import parse_rfc3339
 
 # ---- one container ---------------------------------------------------------------------------
 

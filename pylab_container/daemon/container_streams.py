@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 from msgspec.structs import replace
 
+from pylab_container.containers import waiting
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import Client, Wish, asked, detach_keys, pump, until_gone
 from pylab_container.daemon.call import Call, Json, answer
@@ -24,14 +25,13 @@ from pylab_container.daemon.sharing import SHARING, Share
 from pylab_container.daemon.starts import STARTS, hand_over
 from pylab_container.daemon.streams import fetched, readable, send, send_lines
 from pylab_container.daemon.watching import following
-from pylab_container.engine.containers import stats as usage
-from pylab_container.engine.containers import waiting
-from pylab_container.engine.containers.container import Container, ContainerRecord, LogLine, LogReader
-from pylab_container.engine.filters import searcher
+from pylab_container.docker import stats as usage
+from pylab_container.docker.filters import searcher
+from pylab_container.engine.container import Container, ContainerRecord, LogLine, LogReader
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
-from pylab_container.formats.lifecycle import ALIVE, State
-from pylab_container.formats.logdriver import damage_notice, log_details
-from pylab_container.formats.timestamps import NEVER, moment
+from pylab_container.oci.lifecycle import ALIVE, State
+from pylab_container.runtime.logdriver import damage_notice, log_details
+from pylab_container.text.timestamps import NEVER, moment
 
 _CLOSING = 1.0  # seconds that a websocket's client gets to say goodbye
 _LOOK = 0.02  # seconds between two looks whether the log of a process that has ended is complete

@@ -17,9 +17,7 @@ from pylab_container.daemon.starts import STARTS
 from pylab_container.daemon.versions import known
 from pylab_container.daemon.workers import Kind
 from pylab_container.engine import Engine
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import machine_architecture
-from pylab_container.engine.networks import links
+from pylab_container.engine.container import Container
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -31,8 +29,10 @@ from pylab_container.errors import (
     NotFound,
     Unimplemented,
 )
-from pylab_container.formats.platform import Platform
-from pylab_container.formats.signals import signal_number
+from pylab_container.images.image import machine_architecture
+from pylab_container.networks import links
+from pylab_container.oci.platform import Platform
+from pylab_container.oci.signals import signal_number
 
 _MAC_ADDRESS = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
@@ -140,7 +140,7 @@ class _ImageNames:
 
 
 def _sizes(engine: Engine, container: Container) -> Json:
-    from pylab_container.engine import usage
+    from pylab_container.maintenance import usage
 
     return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
 

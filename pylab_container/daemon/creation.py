@@ -15,11 +15,11 @@ from msgspec import Struct
 
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.call import Json
-from pylab_container.engine.containers.options import ContainerOptions, UpdateOptions
-from pylab_container.engine.networks import endpoints
+from pylab_container.docker.hostconfig import NUMBERS, port_bindings
+from pylab_container.docker.options import ContainerOptions, UpdateOptions
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import blockio
-from pylab_container.formats.hostconfig import NUMBERS, port_bindings
+from pylab_container.networks import endpoints
+from pylab_container.oci import blockio
 
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Both names of the one that there is."""

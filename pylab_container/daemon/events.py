@@ -15,8 +15,8 @@ from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json
 from pylab_container.daemon.streams import fetched, send_lines
 from pylab_container.daemon.watching import following
-from pylab_container.engine import event_log
-from pylab_container.engine.event_log import EventReader
+from pylab_container.docker import event_log
+from pylab_container.docker.event_log import EventReader
 from pylab_container.errors import InvalidInput
 
 _BATCH = 1 << 12  # fields of documents that are fetched at a time; a document has about ten

@@ -6,6 +6,7 @@ import contextlib
 
 from aiohttp import web
 
+from pylab_container.containers.execution import Exec
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import Wish, detach_keys, pump
@@ -14,8 +15,7 @@ from pylab_container.daemon.containers import find, size_of_terminal
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
 from pylab_container.daemon.versions import known
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.containers.execution import Exec
+from pylab_container.engine.container import Container
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -24,7 +24,7 @@ from pylab_container.errors import (
     LabError,
     RuntimeFailed,
 )
-from pylab_container.formats.lifecycle import State
+from pylab_container.oci.lifecycle import State
 
 _END = 10.0  # seconds that a process gets to end after its streams have
 _START_TIMEOUT = 10.0  # seconds; moby: daemon/resize.go

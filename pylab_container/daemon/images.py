@@ -13,14 +13,14 @@ from pylab_container.daemon import streams
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
-from pylab_container.engine.filters import images as filtered
-from pylab_container.engine.filters import matching_names, refuse_unknown, truth
-from pylab_container.engine.images.image import HistoryEntry, Image
-from pylab_container.engine.usage import disk_usage
+from pylab_container.docker.filters import images as filtered
+from pylab_container.docker.filters import matching_names, refuse_unknown, truth
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
-from pylab_container.formats import reference as references
-from pylab_container.formats.events import Event, ImageChanged
-from pylab_container.formats.timestamps import parse_rfc3339
+from pylab_container.events import Event, ImageChanged
+from pylab_container.images.image import HistoryEntry, Image
+from pylab_container.maintenance.usage import disk_usage
+from pylab_container.oci import reference as references
+from pylab_container.text.timestamps import parse_rfc3339
 
 _TAR = "application/x-tar"
 _NONE = "<none>"

@@ -13,9 +13,9 @@ from typing import Any
 from aiohttp import web
 
 from pylab_container.daemon.workers import Kind, Workers
+from pylab_container.docker import stats
 from pylab_container.engine import Engine
-from pylab_container.engine.containers import stats
-from pylab_container.formats.ids import ContainerId
+from pylab_container.oci.ids import ContainerId
 
 Json = dict[str, Any]
 _INTERVAL = 1.0  # seconds between two measurements

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.jsontext import NotJson, refuse_deep
+from pylab_container.text.jsontext import NotJson, refuse_deep
 
 ANY = object
 WORDS = (str,)

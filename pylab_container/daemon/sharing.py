@@ -25,7 +25,7 @@ from aiohttp import web
 
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.connection import gone
-from pylab_container.engine.containers.container import Attachment, Container
+from pylab_container.engine.container import Attachment, Container
 
 _AHEAD = 1_000_000  # bytes of output that may wait for a client
 _PIECE = 1 << 16  # bytes that a client gets at a time

@@ -17,7 +17,7 @@ from aiohttp import web
 from pylab_container.daemon.call import Call
 from pylab_container.daemon.sharing import SHARING, Share, SharedStreams
 from pylab_container.daemon.workers import Kind
-from pylab_container.engine.containers.container import Attachment, Container
+from pylab_container.engine.container import Attachment, Container
 from pylab_container.errors import Conflict
 
 _LOOK = 1.0  # seconds between two looks for what other processes do

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, answer
-from pylab_container.engine.filters import refuse_unknown, truth, values
+from pylab_container.docker.filters import refuse_unknown, truth, values
 from pylab_container.errors import NotFound, Unavailable
 
 

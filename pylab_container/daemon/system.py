@@ -14,14 +14,14 @@ from pylab_container.daemon import DOCKER_RELEASE, MINIMUM_VERSION, VERSION, con
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
-from pylab_container.engine.images.image import machine_architecture
-from pylab_container.engine.info import program_version
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.timestamps import rfc3339
+from pylab_container.images.image import machine_architecture
+from pylab_container.maintenance.info import program_version
+from pylab_container.text.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from pylab_container.engine.info import Info
-    from pylab_container.engine.usage import CacheUsage, DiskUsage
+    from pylab_container.maintenance.info import Info
+    from pylab_container.maintenance.usage import CacheUsage, DiskUsage
 
 _DRIVERS = {
     "Volume": ["local"],

@@ -7,7 +7,7 @@ from aiohttp import web
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer, no_content
-from pylab_container.engine.volumes.collection import Volume
+from pylab_container.engine.volumes import Volume
 from pylab_container.errors import InvalidInput
 
 _VOLUME = {

@@ -34,38 +34,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.engine.containers import lifetime
-from pylab_container.engine.containers.collection import ContainerCollection
-from pylab_container.engine.containers.execution import ExecutionCollection
-from pylab_container.engine.event_log import EventLog
-from pylab_container.engine.events import EventStream
-from pylab_container.engine.images.collection import ImageCollection
-from pylab_container.engine.networks.collection import NetworkCollection
-from pylab_container.engine.recovery import clear_abandoned
-from pylab_container.engine.storage import open_driver
-from pylab_container.engine.volumes.collection import VolumeCollection
+from pylab_container.containers import lifetime
+from pylab_container.containers.execution import ExecutionCollection
+from pylab_container.docker.event_log import EventLog
+from pylab_container.engine.containers import ContainerCollection
+from pylab_container.engine.event_stream import EventStream
+from pylab_container.engine.images import ImageCollection
+from pylab_container.engine.networks import NetworkCollection
+from pylab_container.engine.volumes import VolumeCollection
 from pylab_container.errors import InvalidInput, NotRoot
-from pylab_container.formats.ids import EntryName
-from pylab_container.formats.timestamps import rfc3339
 from pylab_container.host import reserve
 from pylab_container.host.extras import require
 from pylab_container.host.files import locked
 from pylab_container.host.removal import remove_below
+from pylab_container.maintenance.recovery import clear_abandoned
+from pylab_container.oci.ids import EntryName
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.runc import Runc
-from pylab_container.store.distribution import DistributionStore
-from pylab_container.store.images import ImageStore
-from pylab_container.store.layers import LayerStore
-from pylab_container.store.networks import NetworkStore
-from pylab_container.store.records import ContainerStore
+from pylab_container.store.container_store import ContainerStore
+from pylab_container.store.distribution_store import DistributionStore
+from pylab_container.store.drivers import open_driver
+from pylab_container.store.image_store import ImageStore
+from pylab_container.store.layer_store import LayerStore
+from pylab_container.store.network_store import NetworkStore
+from pylab_container.text.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from pylab_container.engine.check import Check
-    from pylab_container.engine.filters import Filters
-    from pylab_container.engine.fsck.report import Finding
-    from pylab_container.engine.info import Info
-    from pylab_container.engine.pruning import Pruned
-    from pylab_container.engine.usage import DiskUsage
+    from pylab_container.docker.filters import Filters
+    from pylab_container.maintenance.check import Check
+    from pylab_container.maintenance.fsck.report import Finding
+    from pylab_container.maintenance.info import Info
+    from pylab_container.maintenance.pruning import Pruned
+    from pylab_container.maintenance.usage import DiskUsage
     from pylab_container.registry.settings import RegistrySettings
     from pylab_container.runtime.network import Bridge
 
@@ -80,19 +80,19 @@ class Engine:
                     /var/lib/pylab-container. It is created if missing. The layout is Docker's:
 
         <data root>/
-        ├── image/<driver>/   imagedb, layerdb, repositories.json   (store/images.py, store/layers.py)
+        ├── image/<driver>/   imagedb, layerdb, repositories.json   (store/image_store.py, store/layer_store.py)
         ├── <driver>/         one directory a layer                 (store/overlay2.py, overlay.py, vfs.py)
-        ├── containers/       one directory a container             (store/records.py)
+        ├── containers/       one directory a container             (store/container_store.py)
         ├── volumes/          data that outlives containers
         ├── events.log        what happened, for who looks                 (event_log.py)
-        ├── networks/         one file a network of a user         (store/networks.py)
+        ├── networks/         one file a network of a user         (store/network_store.py)
         ├── .reserve/         what removals need on a full disk            (host/reserve.py)
         └── locks/           what processes hold between them; Docker has one process, and none
 
     What only makes sense until the next reboot (bundles, pids, sockets) is in
     /run/pylab-container/<digest of the data root's path>/.
 
-    storage_driver       how layers are kept: "overlay2", "overlay" or "vfs"; default as engine/storage.py tells
+    storage_driver       how layers are kept: "overlay2", "overlay" or "vfs"; default as store/drivers.py tells
     registry_mirrors     addresses that are asked before Docker's own registry: "http://10.0.0.5:5000"
     insecure_registries  hosts and networks where plain http will do: "10.0.0.5:5000", "10.1.0.0/16"; both by
                          default as registry/settings.py reads them
@@ -160,15 +160,15 @@ class Engine:
 
         Raises Unauthorized, Unreachable.
         """
-        from pylab_container.engine.images import login
-        from pylab_container.formats.credentials import host_of
+        from pylab_container.docker.credentials import host_of
+        from pylab_container.registry import login
 
         login.login(self, username, password, host_of(registry), save=save)
 
     def logout(self, registry: str = "") -> bool:
         """Forget who we are at a registry; False where that was not known."""
-        from pylab_container.engine.images import login
-        from pylab_container.formats.credentials import host_of
+        from pylab_container.docker.credentials import host_of
+        from pylab_container.registry import login
 
         return login.logout(self, host_of(registry))
 
@@ -182,25 +182,25 @@ class Engine:
 
     def info(self) -> Info:
         """What this engine is and has: `docker info`."""
-        from pylab_container.engine.info import describe
+        from pylab_container.maintenance.info import describe
 
         return describe(self)
 
     def df(self) -> DiskUsage:
         """What takes how much space: `docker system df`."""
-        from pylab_container.engine import usage
+        from pylab_container.maintenance import usage
 
         return usage.disk_usage(self)
 
     def prune_builds(self, *, all: bool = False, filters: Filters | None = None) -> Pruned:
-        """Remove the build cache; engine/pruning.py tells what of it.
+        """Remove the build cache; maintenance/pruning.py tells what of it.
 
         all      also the steps on the way to images with names, which stay whole
         filters  until ("24h", or a moment)
 
         Raises InvalidInput for a filter that there is not.
         """
-        from pylab_container.engine import pruning
+        from pylab_container.maintenance import pruning
 
         return pruning.prune_builds(self, filters or {}, all=all)
 
@@ -264,18 +264,18 @@ class Engine:
         return locked(self.locks / "scratch")
 
     def check(self) -> list[Check]:
-        """What this machine can do, and what to do about what it cannot; engine/check.py says what is looked at."""
-        from pylab_container.engine.check import check
+        """What this machine can do, and how to mend what it cannot (maintenance/check.py)."""
+        from pylab_container.maintenance.check import check
 
         return check(self.data_root)
 
     def fsck(self, *, repair: bool = False, deep: bool = False) -> list[Finding]:
-        """What is wrong with the data root; engine/fsck/ says what is looked at.
+        """What is wrong with the data root; maintenance/fsck/ says what is looked at.
 
         repair  mend it where nothing is lost by that
         deep    also rebuild every layer's tar and compare its digest
         """
-        from pylab_container.engine.fsck import check
+        from pylab_container.maintenance.fsck import check
 
         return check(self, repair=repair, deep=deep)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from pylab_container.errors import MissingProgram, RuntimeFailed
-from pylab_container.formats.events import Emit, ProgramRan, ignore
+from pylab_container.events import Emit, ProgramRan, ignore
 
 # Which Debian package brings a program, for the hint of MissingProgram.
 PACKAGES = {

@@ -12,9 +12,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pylab_container.formats.ids import EntryName
 from pylab_container.host import linux
 from pylab_container.host.descent import Descent, Entry
+from pylab_container.oci.ids import EntryName
 
 _BENEATH = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from pylab_container.engine.builder.report import BuildPlan, BuildReport, FileCounts, PlannedStep, StepReport
+from pylab_container.build.report import BuildPlan, BuildReport, FileCounts, PlannedStep, StepReport
+from pylab_container.dockerfile.lint.linter import LintWarning
 from pylab_container.errors import LabError
-from pylab_container.formats import sizes
-from pylab_container.formats.linter import LintWarning
-from pylab_container.formats.visible import visible
 from pylab_container.notebook.display import Table, in_one_line
 from pylab_container.notebook.markup import Html, joined, markup
 from pylab_container.notebook.timeline import Timeline
+from pylab_container.text import sizes
+from pylab_container.text.visible import visible
 
 
 def install(shell: Any) -> None:

@@ -15,15 +15,15 @@ from typing import Any
 
 from msgspec import Struct
 
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import HistoryEntry, Image
+from pylab_container.engine.containers import Container
 from pylab_container.errors import DockerfileError, LabError
-from pylab_container.formats import sizes
-from pylab_container.formats.events import BuildOutput, BuildStepStarted, Event, Progress
-from pylab_container.formats.timestamps import NEVER, ago, parse_rfc3339
-from pylab_container.formats.visible import visible, visible_lines
+from pylab_container.events import BuildOutput, BuildStepStarted, Event, Progress
+from pylab_container.images.image import HistoryEntry, Image
 from pylab_container.notebook.markup import Html, joined, markup
 from pylab_container.notebook.trees import MONOSPACE, shortened
+from pylab_container.text import sizes
+from pylab_container.text.timestamps import NEVER, ago, parse_rfc3339
+from pylab_container.text.visible import visible, visible_lines
 
 _WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
 # Longer cells may wrap; shorter ones must not be squeezed by them.

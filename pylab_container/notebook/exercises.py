@@ -19,10 +19,10 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.engine import Engine
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.engine.containers import Container
 from pylab_container.errors import ImageNotFound
-from pylab_container.formats.events import RegistryRequest
+from pylab_container.events import RegistryRequest
+from pylab_container.images.image import Image
 from pylab_container.notebook.display import Note
 
 

@@ -23,11 +23,11 @@ from functools import cached_property
 from pathlib import Path
 
 from pylab_container.engine import DEFAULT_ROOT, Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
-from pylab_container.formats.events import Event
+from pylab_container.events import Event
 from pylab_container.host import programs
 from pylab_container.host.extras import extra
+from pylab_container.images.image import Image
 from pylab_container.notebook import trees
 from pylab_container.notebook.display import ErrorCard, Note, event_table, portable
 from pylab_container.notebook.exercises import EXERCISES

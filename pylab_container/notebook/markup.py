@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from pylab_container.formats.visible import visible_lines
+from pylab_container.text.visible import visible_lines
 
 
 class Html(str):

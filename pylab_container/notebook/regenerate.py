@@ -22,9 +22,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput, LabError
-from pylab_container.formats.visible import visible
 from pylab_container.host.extras import extra
 from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.text.visible import visible
 
 with extra("labs"):
     import nbformat

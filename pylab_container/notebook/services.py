@@ -23,12 +23,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from pylab_container.engine import Engine
-from pylab_container.engine.images.registry_server import PROGRAM, configuration, free_port
 from pylab_container.errors import RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.host.extras import extra
 from pylab_container.notebook import docker_requests
 from pylab_container.notebook.display import Table, in_one_line, portable
+from pylab_container.registry.server import PROGRAM, configuration, free_port
 
 with extra("labs"):
     from IPython.display import display

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from pylab_container.engine.builder.report import BuildReport, StepReport
+from pylab_container.build.report import BuildReport, StepReport
 from pylab_container.notebook.display import in_one_line
 from pylab_container.notebook.markup import Html, joined, markup
 

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pylab_container.docker import progress
 from pylab_container.engine import Engine
-from pylab_container.formats import progress
-from pylab_container.formats.events import Event, LayerTransfer
-from pylab_container.formats.visible import visible
+from pylab_container.events import Event, LayerTransfer
 from pylab_container.notebook.markup import markup
 from pylab_container.notebook.widgets import content, set_content, show
+from pylab_container.text.visible import visible
 
 _REDRAW = 0.1  # seconds, as for bars
 

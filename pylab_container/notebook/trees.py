@@ -13,9 +13,9 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from pylab_container.formats.visible import visible
 from pylab_container.host import reserve
 from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.text.visible import visible
 
 _ID = re.compile(r"([0-9a-f]{64})(-init|-json\.log)?\Z")
 _SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator
 
 from pylab_container.engine import Engine
-from pylab_container.engine.images.image import Image
-from pylab_container.formats import sizes
-from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Event, LayerTransfer, Progress
-from pylab_container.formats.visible import visible, visible_lines
+from pylab_container.events import BuildOutput, BuildStep, BuildWarning, Event, LayerTransfer, Progress
 from pylab_container.host.extras import extra
+from pylab_container.images.image import Image
 from pylab_container.notebook.display import in_one_line
 from pylab_container.notebook.markup import Html, joined, markup
+from pylab_container.text import sizes
+from pylab_container.text.visible import visible, visible_lines
 
 with extra("labs"):
     import ipywidgets

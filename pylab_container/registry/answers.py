@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from pylab_container.errors import RegistryFailed
-from pylab_container.formats.jsontext import NotJson, parse_json
+from pylab_container.text.jsontext import NotJson, parse_json
 
 LONGEST_EXCERPT = 500
 """Characters of an answer that an error shows."""

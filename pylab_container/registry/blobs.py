@@ -21,11 +21,11 @@ from urllib.parse import quote, urlencode
 from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive, NotFound, RegistryFailed
-from pylab_container.formats import manifest as manifests
-from pylab_container.formats.image import sha256
-from pylab_container.formats.jsontext import parse_json
+from pylab_container.oci import manifest as manifests
+from pylab_container.oci.image import sha256
 from pylab_container.registry.answers import joined, number_of
 from pylab_container.registry.client import RegistryClient, Response, codes, failure
+from pylab_container.text.jsontext import parse_json
 
 _MOST_PAGES = 1000
 _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')

@@ -16,16 +16,17 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+from pylab_container.docker.credentials import Credentials
 from pylab_container.errors import LabError, RegistryFailed, Unauthorized, Unreachable
-from pylab_container.formats import challenge, golang
-from pylab_container.formats.credentials import Credentials
-from pylab_container.formats.events import Emit, RegistryRequest, ignore
-from pylab_container.formats.jsontext import parse_json
+from pylab_container.events import Emit, RegistryRequest, ignore
 from pylab_container.host.extras import extra
+from pylab_container.registry import challenge
 from pylab_container.registry.answers import LONGEST_EXCERPT, document_of, joined, number_of
 from pylab_container.registry.connections import REDIRECTS, Session
 from pylab_container.registry.settings import Patience, Place, RegistrySettings, bare_host, is_loopback
 from pylab_container.registry.tokens import Authorizer
+from pylab_container.text import golang
+from pylab_container.text.jsontext import parse_json
 
 with extra("registry"):
     import requests

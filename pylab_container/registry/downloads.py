@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pylab_container.errors import InvalidArchive, RegistryFailed, Unreachable
-from pylab_container.formats.manifest import Descriptor
+from pylab_container.oci.manifest import Descriptor
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient, Response
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.reference import DEFAULT_DOMAIN
+from pylab_container.oci.reference import DEFAULT_DOMAIN
 
 FILE = Path("/etc/pylab-container/registries.json")
 CERTIFICATES = Path("/etc/docker/certs.d")

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from pylab_container.docker.credentials import Credentials
 from pylab_container.errors import RegistryFailed, Unauthorized
-from pylab_container.formats.challenge import Challenge
-from pylab_container.formats.credentials import Credentials
 from pylab_container.registry.answers import LONGEST_EXCERPT, parts_of
+from pylab_container.registry.challenge import Challenge
 from pylab_container.registry.settings import bare_host, is_loopback
 
 _CLIENT = "pylab-container"

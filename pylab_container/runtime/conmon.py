@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from pylab_container.errors import Conflict, RuntimeFailed
-from pylab_container.formats.bundle import Process, process_config
-from pylab_container.formats.events import Emit, ProgramRan, ignore
-from pylab_container.formats.ids import EntryName
+from pylab_container.events import Emit, ProgramRan, ignore
 from pylab_container.host import programs
 from pylab_container.host.removal import discard_below
+from pylab_container.oci.bundle import Process, process_config
+from pylab_container.oci.ids import EntryName
 from pylab_container.runtime.runc import Runc, runtime_error
 
 UNKNOWN_STATUS = 255
@@ -46,7 +46,7 @@ _BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "oom-reported", "conmon.pid", 
 class Conmon:
     """Starts monitors. One monitor's files are all in its container's bundle directory:
 
-    <bundle>/config.json      written by the caller (formats/bundle.py)
+    <bundle>/config.json      written by the caller (oci/bundle.py)
              conmon.pid       the monitor's pid
              container.pid    the pid of the container's first process
              attach           socket: who connects sees and feeds the container's streams

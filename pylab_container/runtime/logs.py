@@ -39,9 +39,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container.errors import CorruptStore
-from pylab_container.formats.logdriver import LogLimit
-from pylab_container.formats.timestamps import parse_rfc3339
 from pylab_container.host.lines import whole_lines
+from pylab_container.runtime.logdriver import LogLimit
+from pylab_container.text.timestamps import parse_rfc3339
 
 Stream = Literal["stdout", "stderr"]
 _STREAMS: tuple[Stream, ...] = ("stdout", "stderr")

@@ -25,7 +25,7 @@ from pylab_container.errors import (
     LabError,
     RuntimeFailed,
 )
-from pylab_container.formats.events import Emit, ignore
+from pylab_container.events import Emit, ignore
 from pylab_container.host import programs
 
 # What runc says when it refuses. It has no other channel than text: its exit status is

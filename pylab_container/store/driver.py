@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pylab_container.formats.ids import CacheId
     from pylab_container.host.idmap import IdMap
+    from pylab_container.oci.ids import CacheId
     from pylab_container.store.layertar import Extractor
     from pylab_container.store.treetar import TreeReader
 

@@ -30,11 +30,11 @@ from fastcrc import crc64
 from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive, RuntimeFailed
-from pylab_container.formats import sparse, tar
-from pylab_container.formats.ids import EntryName
 from pylab_container.host import linux
 from pylab_container.host.descent import opened
 from pylab_container.host.removal import remove_below
+from pylab_container.oci import sparse, tar
+from pylab_container.oci.ids import EntryName
 from pylab_container.store.tarsplit import TarSplitWriter
 from pylab_container.store.whiteouts import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_bookkeeping
 

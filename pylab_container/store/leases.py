@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Literal, overload
 
 from pylab_container.errors import CorruptStore
-from pylab_container.formats.ids import ContainerId, Digest, EntryName, VolumeName
 from pylab_container.host import linux, reserve
+from pylab_container.oci.ids import ContainerId, Digest, EntryName, VolumeName
 from pylab_container.store.reading import corrupt, read_bytes
 
 Kind = Literal["layer", "container", "writable", "volume", "frozen"]

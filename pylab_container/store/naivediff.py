@@ -17,11 +17,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pylab_container.formats import tar
-from pylab_container.formats.ids import EntryName
 from pylab_container.host import programs
 from pylab_container.host.descent import Descent, Entry, opened
 from pylab_container.host.removal import remove_below
+from pylab_container.oci import tar
+from pylab_container.oci.ids import EntryName
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED, differs
 from pylab_container.store.layertar import Extractor, inside
 from pylab_container.store.treetar import TreeReader, xattrs

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
-from pylab_container.formats.ids import CacheId, EntryName
+from pylab_container.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.host.descent import opened
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
+from pylab_container.oci.ids import CacheId, EntryName
 from pylab_container.store import overlayfs
 from pylab_container.store.layertar import Extractor
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree

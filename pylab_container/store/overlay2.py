@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore, InvalidInput
-from pylab_container.formats.events import Emit, OverlayMounted, OverlayUnmounted, ignore
-from pylab_container.formats.ids import CacheId, ShortName
+from pylab_container.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.host.descent import opened
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
+from pylab_container.oci.ids import CacheId, ShortName
 from pylab_container.store import overlayfs
 from pylab_container.store.changes import overlay_changes
 from pylab_container.store.reading import corrupt, read_id, read_text, unlinked

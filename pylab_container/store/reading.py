@@ -2,7 +2,7 @@
 
 A file that is cut off, that holds other bytes or another file's content, or whose place a directory has taken, raises
 CorruptStore with its path; a missing one raises FileNotFoundError where that may be right. Nothing is believed before
-its form is known: see formats/ids.py.
+its form is known: see oci/ids.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from pylab_container.errors import CorruptStore
-from pylab_container.formats.ids import Digest, EntryName
-from pylab_container.formats.image import Json
+from pylab_container.oci.ids import Digest, EntryName
+from pylab_container.oci.image import Json
 
 Identifier = TypeVar("Identifier", bound=EntryName | Digest)
 Shape = TypeVar("Shape")

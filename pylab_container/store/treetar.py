@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pylab_container.errors import RuntimeFailed
-from pylab_container.formats import tar
 from pylab_container.host.descent import Entry, opened, walk
+from pylab_container.oci import tar
 from pylab_container.store.whiteouts import OPAQUE, WHITEOUT, is_bookkeeping, is_opaque, is_whiteout
 
 _CHUNK = 1 << 17  # bytes: what a client of the daemon that reads nothing keeps in memory

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.events import Emit, ignore
-from pylab_container.formats.ids import CacheId
+from pylab_container.events import Emit, ignore
 from pylab_container.host.descent import opened
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
+from pylab_container.oci.ids import CacheId
 from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
 from pylab_container.store.reading import corrupt, unlinked
 from pylab_container.store.treetar import TreeReader

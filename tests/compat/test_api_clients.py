@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from tests.support.api import Daemon
 from tests.support.dockerd import client_version
 from tests.support.pair import clear

@@ -15,7 +15,7 @@ import docker
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from tests.support.api import Api, Daemon, messages
 from tests.support.faults import Answer, FaultyProxy, Handler
 from tests.support.pair import clear

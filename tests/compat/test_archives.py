@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from tests.support.dockerd import Docker
 
 CHANGES = (

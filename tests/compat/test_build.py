@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from tests.support.dockerd import Docker
 
 DOCKERFILES = {

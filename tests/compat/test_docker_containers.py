@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import NotFound
+from pylab_container.images.image import Image
 from tests.support.api import serving
 from tests.support.commands import Labctr
 from tests.support.dockerd import Docker, copy_of, run_dockerd, run_dockerd_with_bridge

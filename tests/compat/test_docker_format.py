@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 from tests.support.dockerd import Docker, copy_of, run_dockerd
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group; mkfifo /pipe"

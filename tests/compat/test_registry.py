@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container import Engine, events
+from pylab_container.docker import progress
 from pylab_container.errors import (
     ImageNotFound,
     InUse,
@@ -27,8 +27,8 @@ from pylab_container.errors import (
     Unauthorized,
     Unreachable,
 )
-from pylab_container.formats import events, progress
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 from pylab_container.registry.settings import RegistrySettings
 from tests.support.commands import Labctr
 from tests.support.dockerd import Docker, run_dockerd

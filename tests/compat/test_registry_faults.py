@@ -14,9 +14,9 @@ import pytest
 from msgspec.structs import replace
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound, InvalidArchive, LabError, RegistryFailed, Unauthorized, Unreachable
-from pylab_container.formats.image import go_json, sha256
+from pylab_container.images.image import Image
+from pylab_container.oci.image import go_json, sha256
 from pylab_container.registry.settings import Patience, RegistrySettings
 from tests.support import faults
 from tests.support.faults import Answer, Fault, FaultyProxy, Handler

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.engine.container import Container
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 from tests.support.network import free_port
 from tests.support.waiting import eventually
 

@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 import zstandard
 
-from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container import Engine, events
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput
-from pylab_container.formats import events
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 
 pytestmark = pytest.mark.shared_engine
 

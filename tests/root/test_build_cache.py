@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.formats.events import BuildWarning, Event
+from pylab_container.events import BuildWarning, Event
 from tests.support.contexts import Context, caches, reasons, run
 
 pytestmark = pytest.mark.shared_engine

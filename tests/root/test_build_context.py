@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pylab_container.engine.builder.context import BuildContext, OpenedContext, Scratch, open_context
-from pylab_container.engine.builder.copying import CopyOptions, Sources, gather
+from pylab_container.build.context import BuildContext, OpenedContext, Scratch, open_context
+from pylab_container.build.copy_instruction import CopyOptions, Sources, gather
+from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidArchive, InvalidInput
-from pylab_container.formats.dockerignore import IgnorePatterns
 
 DOCKERFILE = b"FROM scratch\nCOPY . /\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from pylab_container.notebook.builds import build_table, report_view
 
 DOCKERFILE = """FROM busybox:1 AS first

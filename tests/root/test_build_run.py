@@ -9,9 +9,9 @@ from typing import Literal
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.builder import BuildOptions, build
-from pylab_container.engine.images.image import Image
+from pylab_container.build.builder import BuildOptions, build
 from pylab_container.errors import BuildFailed, DockerfileError, LabError
+from pylab_container.images.image import Image
 from tests.support.contexts import Context, caches, run
 
 pytestmark = pytest.mark.shared_engine

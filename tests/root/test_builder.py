@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
+from pylab_container.images.image import Image
 from tests.support.contexts import Context, caches, run
 
 pytestmark = pytest.mark.shared_engine

@@ -1,4 +1,4 @@
-"""engine/check.py: the machine's features, and a remedy for each one that is missing."""
+"""maintenance/check.py: the machine's features, and a remedy for each one that is missing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from pylab_container import Engine
-from pylab_container.engine import check, failures
-from pylab_container.engine.check import Machine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, MissingProgram, RuntimeFailed
-from pylab_container.formats.bundle import ALL_CAPABILITIES
 from pylab_container.host import programs
+from pylab_container.images.image import Image
+from pylab_container.maintenance import check, failures
+from pylab_container.maintenance.check import Machine
+from pylab_container.oci.bundle import ALL_CAPABILITIES
 from tests.support.commands import Labctr
 
 GOOD = Machine(

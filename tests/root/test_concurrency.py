@@ -21,8 +21,8 @@ from typing import TypedDict
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import Conflict, NotFound
+from pylab_container.images.image import Image
 
 PROCESSES = 8
 DEADLOCK_AFTER = 600.0  # seconds; a process that has not ended by then hangs

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import lifetime
-from pylab_container.engine.images.image import Image
+from pylab_container.containers import lifetime
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -26,9 +25,10 @@ from pylab_container.errors import (
     InvalidInput,
     NotFound,
 )
-from pylab_container.formats.events import ContainerChanged, OverlayMounted
-from pylab_container.formats.ids import CacheId
+from pylab_container.events import ContainerChanged, OverlayMounted
 from pylab_container.host import programs
+from pylab_container.images.image import Image
+from pylab_container.oci.ids import CacheId
 from pylab_container.runtime import conmon
 from tests.support.waiting import eventually
 

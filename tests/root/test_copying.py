@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from pylab_container.engine.builder import copying
-from pylab_container.engine.builder.context import BuildContext
-from pylab_container.engine.builder.copying import CopyOptions, Owner, find_owner, gather
+from pylab_container.build import copy_instruction
+from pylab_container.build.context import BuildContext
+from pylab_container.build.copy_instruction import CopyOptions, Owner, find_owner, gather
 from pylab_container.errors import InvalidArchive, InvalidInput, NotFound, RuntimeFailed
-from pylab_container.formats.ids import EntryName
 from pylab_container.host.removal import remove_below
+from pylab_container.oci.ids import EntryName
 
 OLD = 981173106  # 2001-02-03 04:05:06
 COPY, ADD = CopyOptions(), CopyOptions(unpack=True)
@@ -71,7 +71,7 @@ def copy(
 ) -> None:
     source = context if isinstance(context, BuildContext) else BuildContext(context)
     sources = gather(source, words.split() if isinstance(words, str) else words, heredocs or [], options)
-    copying.copy(sources, destination, root, options)
+    copy_instruction.copy(sources, destination, root, options)
 
 
 def told(path: Path) -> str:
@@ -291,18 +291,18 @@ def test_every_kind_of_file_is_copied(context: Path, root: Path) -> None:
 def test_large_files_are_copied_whole_and_one_that_changes_meanwhile_is_refused(context: Path, root: Path) -> None:
     (context / "large").write_bytes(os.urandom(3 << 20))
     sources = gather(BuildContext(context), ["large"], [], COPY)
-    copying.copy(sources, "/large", root, COPY)
+    copy_instruction.copy(sources, "/large", root, COPY)
     assert (root / "large").read_bytes() == (context / "large").read_bytes()
     with open(context / "large", "ab") as file:
         file.write(b"more")
     with pytest.raises(RuntimeFailed, match="changed while it was copied"):
-        copying.copy(sources, "/again", root, COPY)
+        copy_instruction.copy(sources, "/again", root, COPY)
 
 
 def test_small_files_are_copied_as_they_were_when_their_digest_was_taken(context: Path, root: Path) -> None:
     sources = gather(BuildContext(context), ["a"], [], COPY)
     (context / "a").write_text("changed")
-    copying.copy(sources, "/a", root, COPY)
+    copy_instruction.copy(sources, "/a", root, COPY)
     assert (root / "a").read_text() == "a\n"
 
 
@@ -580,10 +580,10 @@ def test_only_the_context_fetches(online: BuildContext, context: Path, root: Pat
 
 
 def test_a_directory_is_made_through_links_and_one_that_is_there_stays(root: Path) -> None:
-    copying.make_directory(root, "/to-old/a/b")
+    copy_instruction.make_directory(root, "/to-old/a/b")
     assert told(root / "old/a/b") == "drwxr-xr-x 0:0"
-    copying.make_directory(root, "/old")
+    copy_instruction.make_directory(root, "/old")
     assert told(root / "old") == "drwxr-x--- 7:8"
-    copying.make_directory(root, "/")
+    copy_instruction.make_directory(root, "/")
     with contextlib.chdir(root), pytest.raises(InvalidInput, match="not a directory"):
-        copying.make_directory(root, "/old/file/x")
+        copy_instruction.make_directory(root, "/old/file/x")

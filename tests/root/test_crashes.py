@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
+from pylab_container.images.image import Image
 from tests.support.processes import kill
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

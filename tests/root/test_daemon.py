@@ -23,11 +23,11 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
+from pylab_container.containers import lifetime
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
-from pylab_container.engine.containers import lifetime
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.engine.container import Container
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 from tests.support.api import Api, Daemon, serving
 from tests.support.network import free_port
 from tests.support.processes import kill_container

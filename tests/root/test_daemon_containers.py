@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.host import linux
+from pylab_container.images.image import Image
 from tests.support.api import Api, Daemon
 from tests.support.waiting import PATIENCE, eventually, never_within
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from tests.support.api import Api, Daemon
 from tests.support.processes import command_lines
 from tests.support.waiting import eventually

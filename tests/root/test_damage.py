@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.storage import DRIVERS
-from pylab_container.formats.ids import ContainerId
 from pylab_container.host import programs
+from pylab_container.oci.ids import ContainerId
+from pylab_container.store.drivers import DRIVERS
 from tests.support import damage
 from tests.support.api import serving
 from tests.support.commands import Labctr, run_in_process

@@ -18,8 +18,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container import Engine
-from pylab_container.engine.storage import DRIVERS
 from pylab_container.host import programs
+from pylab_container.store.drivers import DRIVERS
 from tests.support import damage
 from tests.support.commands import run_in_process
 from tests.support.contexts import write_context

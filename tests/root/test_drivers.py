@@ -19,16 +19,16 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.storage import DRIVERS, open_driver
 from pylab_container.errors import Conflict, CorruptStore, InvalidArchive, InvalidInput, LabError
-from pylab_container.formats.events import ignore
-from pylab_container.formats.ids import CacheId, ContainerId
+from pylab_container.events import ignore
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked
+from pylab_container.oci.ids import CacheId, ContainerId
 from pylab_container.store import layertar, overlayfs
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 from pylab_container.store.driver import Driver
-from pylab_container.store.layers import Layer, LayerStore, WritableLayer
+from pylab_container.store.drivers import DRIVERS, open_driver
+from pylab_container.store.layer_store import Layer, LayerStore, WritableLayer
 from pylab_container.store.whiteouts import OPAQUE
 from tests.support.processes import awaits_lock
 from tests.support.waiting import PATIENCE, eventually

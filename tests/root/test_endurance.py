@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 from tests.support.processes import command_lines
 from tests.support.waiting import eventually
 

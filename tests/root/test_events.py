@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine import event_log
-from pylab_container.engine.containers import lifetime
-from pylab_container.engine.event_log import EventLog
-from pylab_container.engine.images.image import Image
-from pylab_container.engine.networks import attachment_events
+from pylab_container.containers import lifetime
+from pylab_container.docker import event_log
+from pylab_container.docker.event_log import EventLog
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.events import (
+from pylab_container.events import (
     ContainerChanged,
     Event,
     ImageChanged,
@@ -33,7 +31,9 @@ from pylab_container.formats.events import (
     VolumeUnmounted,
 )
 from pylab_container.host import programs
-from pylab_container.store.records import ContainerRecord
+from pylab_container.images.image import Image
+from pylab_container.networks import attachment_events
+from pylab_container.store.container_store import ContainerRecord
 from tests.support.commands import Labctr
 from tests.support.waiting import PATIENCE
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import execution
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.containers.execution import Exec
-from pylab_container.engine.images.image import Image
+from pylab_container.containers import execution
+from pylab_container.containers.execution import Exec
+from pylab_container.engine.container import Container
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -25,6 +24,7 @@ from pylab_container.errors import (
     NotFound,
     RuntimeFailed,
 )
+from pylab_container.images.image import Image
 from pylab_container.runtime.conmon import Attachment
 from tests.support.commands import Labctr, Terminal
 from tests.support.waiting import PATIENCE, eventually

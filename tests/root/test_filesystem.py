@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import cp
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.docker import cp
+from pylab_container.engine.container import Container
 from pylab_container.errors import InvalidArchive, InvalidInput, LabError, NotFound
+from pylab_container.images.image import Image
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.shared_engine

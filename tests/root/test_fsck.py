@@ -10,13 +10,13 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.cli import main
-from pylab_container.engine import recovery
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
-from pylab_container.formats import reference as references
-from pylab_container.formats.ids import CacheId, ContainerId
+from pylab_container.engine.container import Container
 from pylab_container.host import programs
-from pylab_container.store.layers import Layer
+from pylab_container.images.image import Image
+from pylab_container.maintenance import recovery
+from pylab_container.oci import reference as references
+from pylab_container.oci.ids import CacheId, ContainerId
+from pylab_container.store.layer_store import Layer
 from tests.support.fixtures import engine_on
 
 pytestmark = pytest.mark.usefixtures("intact")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine import builder
-from pylab_container.engine.builder import Build, BuildOptions
-from pylab_container.engine.filters import images as filtered
-from pylab_container.engine.images.image import Image
+from pylab_container.build import builder
+from pylab_container.build.builder import Build, BuildOptions
+from pylab_container.docker.filters import images as filtered
+from pylab_container.dockerfile import expansion
+from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import (
     Conflict,
     CorruptStore,
@@ -22,11 +23,10 @@ from pylab_container.errors import (
     InvalidInput,
     InvalidReference,
 )
-from pylab_container.formats import expansion
-from pylab_container.formats import reference as references
-from pylab_container.formats.dockerignore import IgnorePatterns
-from pylab_container.formats.image import LONGEST_CONFIG, ImageConfig, go_json, sha256
-from pylab_container.store.images import ImageStore
+from pylab_container.images.image import Image
+from pylab_container.oci import reference as references
+from pylab_container.oci.image import LONGEST_CONFIG, ImageConfig, go_json, sha256
+from pylab_container.store.image_store import ImageStore
 from tests.support.api import Daemon
 from tests.support.contexts import Context
 from tests.support.waiting import eventually

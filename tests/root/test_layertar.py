@@ -16,10 +16,10 @@ import pytest
 from isal import igzip
 
 from pylab_container.errors import CorruptStore, InvalidArchive
-from pylab_container.formats import tar
 from pylab_container.host import programs
+from pylab_container.oci import tar
 from pylab_container.store import layertar, tarsplit
-from pylab_container.store.layers import Layer, LayerStore
+from pylab_container.store.layer_store import Layer, LayerStore
 from pylab_container.store.overlay2 import Overlay2
 from pylab_container.store.treetar import TreeReader
 

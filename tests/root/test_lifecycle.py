@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import lifetime
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.filters import Filters
-from pylab_container.engine.images.image import Image
+from pylab_container.containers import lifetime
+from pylab_container.docker.filters import Filters
+from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, RuntimeFailed
-from pylab_container.formats.lifecycle import State
 from pylab_container.host import programs
+from pylab_container.images.image import Image
+from pylab_container.oci.lifecycle import State
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.runc import cgroup_version
-from pylab_container.store.records import ContainerRecord
+from pylab_container.store.container_store import ContainerRecord
 from tests.support.processes import pids
 from tests.support.waiting import PATIENCE, eventually, never_within
 

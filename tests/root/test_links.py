@@ -1,4 +1,4 @@
-"""engine/networks/links.py: --link on the default bridge, and the links of an endpoint on a network of users."""
+"""networks/links.py: --link on the default bridge, and the links of an endpoint on a network of users."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.engine.containers import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, RuntimeFailed
+from pylab_container.images.image import Image
 from tests.support.api import Daemon
 from tests.support.network import lookup
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from pylab_container.runtime import logs
 from pylab_container.runtime.logs import read_log
 from tests.support.commands import Labctr

@@ -19,11 +19,11 @@ from dnslib import EDNS0, QTYPE, RCODE, RR, A, DNSRecord
 from dnslib.server import DNSHandler, DNSServer
 
 from pylab_container import Engine
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import Image
-from pylab_container.engine.networks.collection import Network
+from pylab_container.engine.containers import Container
+from pylab_container.engine.networks import Network
 from pylab_container.errors import RuntimeFailed
-from pylab_container.runtime.names import service
+from pylab_container.images.image import Image
+from pylab_container.runtime.dns import service
 from tests.support.api import serving
 from tests.support.commands import Labctr
 from tests.support.network import inside, lookup
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.shared_engine
 Start = Callable[..., Container]
 
 
-RESOLVER = "pylab_container.runtime.names.resolver"
+RESOLVER = "pylab_container.runtime.dns.resolver"
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def tuned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """
 
     def set_constants(**constants: float) -> None:
-        script = "import asyncio, pathlib, socket, sys; from pylab_container.runtime.names import resolver\n"
+        script = "import asyncio, pathlib, socket, sys; from pylab_container.runtime.dns import resolver\n"
         script += "".join(f"resolver.{name} = {value}\n" for name, value in constants.items())
         script += "server = resolver.Resolver(pathlib.Path(sys.argv[2]))\n"
         script += "asyncio.run(server.run(socket.socket(fileno=0)))"

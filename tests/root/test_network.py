@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
-from pylab_container.formats.events import Event, NetworkChanged
+from pylab_container.events import Event, NetworkChanged
 from pylab_container.runtime.network import Bridge
 from pylab_container.runtime.network.netlink import Netlink
 from tests.support.network import advertise, advertisements, inside, ip, ip_inside

@@ -1,4 +1,4 @@
-"""engine/networks/collection.py and endpoints.py: networks of users, on real bridges with real traffic."""
+"""engine/networks.py and endpoints.py: networks of users, on real bridges with real traffic."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import Image
-from pylab_container.engine.networks.collection import Network
+from pylab_container.engine.containers import Container
+from pylab_container.engine.networks import Network
 from pylab_container.errors import Conflict, Forbidden, InUse, InvalidInput, NotFound
+from pylab_container.images.image import Image
 from tests.support.network import free_port, get, lookup
 from tests.support.waiting import eventually
 

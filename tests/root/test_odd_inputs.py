@@ -20,7 +20,7 @@ import pytest
 
 from pylab_container.daemon import creation, executions, networks, shapes, volumes
 from pylab_container.daemon.routes import ROUTES
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 from tests.support.api import Answer, Daemon
 from tests.support.commands import Labctr
 

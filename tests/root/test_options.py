@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import sandbox
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.containers import sandbox
+from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
-from pylab_container.formats.bundle import ALL_CAPABILITIES
+from pylab_container.images.image import Image
+from pylab_container.oci.bundle import ALL_CAPABILITIES
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.shared_engine

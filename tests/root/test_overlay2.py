@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container.errors import InvalidInput, RuntimeFailed
-from pylab_container.formats.events import Event, OverlayMounted, OverlayUnmounted
-from pylab_container.formats.ids import CacheId
+from pylab_container.events import Event, OverlayMounted, OverlayUnmounted
+from pylab_container.oci.ids import CacheId
 from pylab_container.store.overlay2 import MOST_LAYERS, Overlay2
 
 A, BASE, SOURCE, TARGET = (CacheId(letter * 64) for letter in "abcd")

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import Image
-from pylab_container.engine.networks.collection import Network
+from pylab_container.engine.containers import Container
+from pylab_container.engine.networks import Network
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
 from pylab_container.host.files import try_locked
+from pylab_container.images.image import Image
 from tests.support.network import fetch, free_port, get, inside, ip
 from tests.support.processes import kill_container
 from tests.support.waiting import PATIENCE, eventually

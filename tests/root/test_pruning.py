@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
-from pylab_container.engine.pruning import Pruned
+from pylab_container.engine.container import Container
 from pylab_container.errors import BuildFailed, InvalidInput
-from pylab_container.formats.events import PruneDone
-from pylab_container.formats.timestamps import rfc3339
+from pylab_container.events import PruneDone
 from pylab_container.host.files import locked
+from pylab_container.images.image import Image
+from pylab_container.maintenance.pruning import Pruned
+from pylab_container.text.timestamps import rfc3339
 from tests.support.contexts import Context, caches, run
 from tests.support.waiting import eventually
 

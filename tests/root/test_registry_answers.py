@@ -7,9 +7,9 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from pylab_container.docker.credentials import Credentials
 from pylab_container.errors import InvalidArchive, LabError, RegistryFailed, Unauthorized
-from pylab_container.formats.credentials import Credentials
-from pylab_container.formats.manifest import kind_of, parse_docker_manifest, parse_index, parse_manifest
+from pylab_container.oci.manifest import kind_of, parse_docker_manifest, parse_index, parse_manifest
 from pylab_container.registry.answers import number_of
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.images.image import Image
 from tests.support.commands import Labctr
 from tests.support.network import free_port
 from tests.support.waiting import eventually

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pylab_container.formats.ids import EntryName
 from pylab_container.host import linux
 from pylab_container.host.removal import discard_below, remove_below
+from pylab_container.oci.ids import EntryName
 
 pytestmark = pytest.mark.usefixtures("isolation")
 

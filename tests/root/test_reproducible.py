@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import InvalidInput
+from pylab_container.images.image import Image
 from tests.support.waiting import eventually
 
 EPOCH = 1_700_000_000

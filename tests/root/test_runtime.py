@@ -17,15 +17,9 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import CommandNotExecutable, CommandNotFound, Conflict, ContainerNotFound, RuntimeFailed
-from pylab_container.formats import seccomp
-from pylab_container.formats.bundle import (
-    DEFAULT_CAPABILITIES,
-    Limits,
-    Process,
-    User,
-    runtime_config,
-)
 from pylab_container.host import programs
+from pylab_container.oci import seccomp
+from pylab_container.oci.bundle import DEFAULT_CAPABILITIES, Limits, Process, User, runtime_config
 from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, ExecSession, Monitor
 from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.runc import Runc

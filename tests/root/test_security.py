@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, InvalidInput, LabError
 from pylab_container.host import idmap, linux
+from pylab_container.images.image import Image
 from tests.support.network import free_port, get
 from tests.support.waiting import eventually
 

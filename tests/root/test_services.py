@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import RuntimeFailed
+from pylab_container.images.image import Image
 from pylab_container.notebook import docker_requests, services
 from pylab_container.notebook.lab import Lab
 from pylab_container.notebook.services import Daemon, Registry, Service

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers import stats
-from pylab_container.engine.images.image import Image
+from pylab_container.docker import stats
 from pylab_container.errors import ContainerNotFound
+from pylab_container.images.image import Image
 from tests.support.commands import Labctr
 from tests.support.waiting import eventually
 

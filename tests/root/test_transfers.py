@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine import usage
-from pylab_container.engine.containers import cp
-from pylab_container.engine.containers.container import Container
-from pylab_container.engine.images.image import Image
+from pylab_container.docker import cp
+from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, LabError
 from pylab_container.host import linux
 from pylab_container.host.descent import opened, walk
+from pylab_container.images.image import Image
+from pylab_container.maintenance import usage
 from pylab_container.store import treetar
 from tests.support.api import serving
 

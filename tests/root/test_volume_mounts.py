@@ -1,4 +1,4 @@
-"""engine/volumes/mounts.py: volumes with a file system of their own, mounted while somebody uses them."""
+"""volumes/mounting.py: volumes with a file system of their own, mounted while somebody uses them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.containers.collection import Container
-from pylab_container.engine.images.image import Image
-from pylab_container.engine.volumes import mounts as volume_mounts
+from pylab_container.engine.containers import Container
 from pylab_container.errors import InUse, InvalidInput, RuntimeFailed
+from pylab_container.images.image import Image
+from pylab_container.volumes import mounting as volume_mounts
 from tests.support.api import Daemon
 
 pytestmark = pytest.mark.shared_engine

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import ContainerFailed, InUse, InvalidInput, NotFound
-from pylab_container.formats.mounts import parse_mount, parse_volume
 from pylab_container.host import linux
+from pylab_container.images.image import Image
+from pylab_container.oci.mounts import parse_mount, parse_volume
 
 pytestmark = pytest.mark.shared_engine
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from pylab_container.formats import tar
-from pylab_container.formats.ids import CacheId, ContainerId
 from pylab_container.host import programs
 from pylab_container.host.descent import Entry, opened, walk
+from pylab_container.oci import tar
+from pylab_container.oci.ids import CacheId, ContainerId
 from pylab_container.store import layertar
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
-from pylab_container.store.layers import Layer, LayerStore, WritableLayer
+from pylab_container.store.layer_store import Layer, LayerStore, WritableLayer
 from pylab_container.store.overlay2 import Overlay2
 from pylab_container.store.treetar import TreeReader
 from pylab_container.store.whiteouts import is_opaque, is_whiteout

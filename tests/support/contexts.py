@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
+from pylab_container.images.image import Image
 
 Context = Callable[..., Path]
 """Write a Dockerfile, which begins with FROM busybox:1 unless it has a FROM, and other files; return the folder."""

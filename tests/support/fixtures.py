@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.engine.images.image import Image
 from pylab_container.errors import ImageNotFound
 from pylab_container.host import programs
+from pylab_container.images.image import Image
 from tests.support import leftovers
 from tests.support.api import Daemon, serving
 from tests.support.commands import Labctr, Terminal, run_in_process

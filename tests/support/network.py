@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pylab_container.engine.containers.container import Container
+from pylab_container.engine.container import Container
 from pylab_container.host import linux, programs
 from tests.support.waiting import eventually
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pylab_container import Engine
-from pylab_container.engine.containers.container import Container
+from pylab_container.engine.container import Container
 from pylab_container.runtime.conmon import Monitor
 from tests.support.waiting import eventually
 

@@ -1,4 +1,4 @@
-"""formats/blockio.py: limits of disks as people write them, as Docker keeps them, and as the runtime reads them."""
+"""oci/blockio.py: limits of disks as people write them, as Docker keeps them, and as the runtime reads them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import blockio
-from pylab_container.formats.blockio import Throttle
+from pylab_container.oci import blockio
+from pylab_container.oci.blockio import Throttle
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
+from pylab_container.build.report import BuildPlan, BuildReport, PlannedStep, StepReport
 from pylab_container.cli.build_output import checked, explanation, plan, warned
-from pylab_container.engine.builder.presenter import Presenter
-from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
-from pylab_container.formats.events import (
+from pylab_container.docker.build_output import Presenter
+from pylab_container.dockerfile.lint.linter import LintWarning
+from pylab_container.events import (
     BuildContainer,
     BuildContainerRemoved,
     BuildOutput,
@@ -20,7 +21,6 @@ from pylab_container.formats.events import (
     ContainerChanged,
     Event,
 )
-from pylab_container.formats.linter import LintWarning
 
 CONTAINER = "c" * 64
 REMOVED = BuildContainerRemoved(CONTAINER, 1)

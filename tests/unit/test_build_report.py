@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
-from pylab_container.formats.events import BuildOutput, BuildStep, BuildWarning, Progress
-from pylab_container.formats.linter import LintWarning
+from pylab_container.build.report import BuildPlan, BuildReport, PlannedStep, StepReport
+from pylab_container.dockerfile.lint.linter import LintWarning
+from pylab_container.events import BuildOutput, BuildStep, BuildWarning, Progress
 from pylab_container.notebook import widgets
 from pylab_container.notebook.builds import build_table, plan_view, report_view
 from pylab_container.notebook.timeline import Timeline, round_step

@@ -1,4 +1,4 @@
-"""formats/bundle.py and formats/etc.py: what the runtime is told."""
+"""oci/bundle.py and runtime/etc.py: what the runtime is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.bundle import (
+from pylab_container.oci.bundle import (
     DEFAULT_CAPABILITIES,
     Limits,
     Mount,
@@ -20,7 +20,7 @@ from pylab_container.formats.bundle import (
     process_config,
     runtime_config,
 )
-from pylab_container.formats.etc import container_resolv_conf, hosts_file, nameservers
+from pylab_container.runtime.etc import container_resolv_conf, hosts_file, nameservers
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 # a comment

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylab_container.formats.challenge import Challenge, parse
+from pylab_container.registry.challenge import Challenge, parse
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pylab_container.cli import main, tables
 from pylab_container.cli.entries import environment_of
 from pylab_container.cli.output import moment
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.keys import DetachKeys
-from pylab_container.formats.sizes import human, human_binary, parse
-from pylab_container.formats.timestamps import NEVER, ago
+from pylab_container.text.keys import DetachKeys
+from pylab_container.text.sizes import human, human_binary, parse
+from pylab_container.text.timestamps import NEVER, ago
 
 NOW = 1_700_000_000.0
 BEFORE = "2023-11-14T22:13:12Z"  # eight seconds before NOW

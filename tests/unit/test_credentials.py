@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pylab_container.docker.credentials import DEFAULT_KEY, CredentialFile, Credentials, host_of, key, parse_helper
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.credentials import DEFAULT_KEY, CredentialFile, Credentials, host_of, key, parse_helper
 
 
 def encoded(text: str) -> str:

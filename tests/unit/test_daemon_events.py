@@ -13,8 +13,8 @@ import pytest
 from pylab_container.daemon import events
 from pylab_container.daemon.watching import WATCHER, Watcher
 from pylab_container.daemon.workers import Kind, Workers
-from pylab_container.engine.event_log import EventLog
-from pylab_container.formats.events import ContainerChanged
+from pylab_container.docker.event_log import EventLog
+from pylab_container.events import ContainerChanged
 
 
 def test_what_happens_once_an_answer_has_begun_is_told_however_late_it_is_read(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pylab_container.dockerfile.instructions import COMMENT_HINT, duration, exposed_ports, fault, parse_heredoc
+from pylab_container.dockerfile.parser import Instruction, inline_comment, parse, parse_syntax
 from pylab_container.errors import DockerfileError, InvalidInput
-from pylab_container.formats.dockerfile import Instruction, inline_comment, parse, parse_syntax
-from pylab_container.formats.instructions import COMMENT_HINT, duration, exposed_ports, fault, parse_heredoc
 
 
 def one(text: str) -> Instruction:

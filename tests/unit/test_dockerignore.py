@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.dockerignore import IgnorePatterns
 
 
 def excludes(patterns: str, path: str) -> bool:

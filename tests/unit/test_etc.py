@@ -1,10 +1,10 @@
-"""formats/etc.py: hosts and resolv.conf, as a container gets them."""
+"""runtime/etc.py: hosts and resolv.conf, as a container gets them."""
 
 from __future__ import annotations
 
 import pytest
 
-from pylab_container.formats.etc import dots, hosts_file, served_resolv_conf, with_address, with_dns, without_address
+from pylab_container.runtime.etc import dots, hosts_file, served_resolv_conf, with_address, with_dns, without_address
 
 
 def test_an_address_comes_and_goes_and_leaves_the_rest() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pylab_container.engine.event_log import EventLog
-from pylab_container.formats.events import VolumeAction
+from pylab_container.docker.event_log import EventLog
+from pylab_container.events import VolumeAction
 
 
 def names(log: EventLog) -> tuple[list[str], list[int]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pylab_container.dockerfile.expansion import expand, expand_heredoc, expand_words, literal_words
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.expansion import expand, expand_heredoc, expand_words, literal_words
 
 VARIABLES = {
     "USER": "ann",

@@ -19,17 +19,24 @@ from pylab_container.host import extras
 DOORS = {
     "run": [
         "pylab_container.runtime.network",
-        "pylab_container.runtime.regexes",
-        "pylab_container.runtime.names.messages",
+        "pylab_container.docker.regexes",
+        "pylab_container.runtime.dns.messages",
     ],
-    "registry": ["pylab_container.registry.client", "pylab_container.engine.images.pull"],
+    "registry": ["pylab_container.registry.client", "pylab_container.registry.pull"],
     "cli": ["pylab_container.cli"],
     "daemon": ["pylab_container.daemon.server", "pylab_container.daemon.shapes"],
     "labs": ["pylab_container.notebook.lab", "pylab_container.notebook.regenerate"],
 }
 """Extra → modules of ours that do not work without it."""
 
-LAYERS = {"runtime": "run", "registry": "registry", "cli": "cli", "daemon": "daemon", "notebook": "labs"}
+LAYERS = {
+    "runtime": "run",
+    "docker": "run",
+    "registry": "registry",
+    "cli": "cli",
+    "daemon": "daemon",
+    "notebook": "labs",
+}
 """Which layer may import libraries of which extra; the others get along with the base dependencies."""
 
 
@@ -59,7 +66,7 @@ def test_images_need_no_extra() -> None:
     program = (
         "import pylab_container as package\n"
         "for name in package.__all__: getattr(package, name)\n"
-        "import pylab_container.engine.builder, pylab_container.engine.images.archives\n"
+        "import pylab_container.build.builder, pylab_container.images.archives\n"
     )
     assert without(everything, program) == ""
 
@@ -135,7 +142,28 @@ def imported(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "layer", ["formats", "host", "store", "engine", "runtime", "registry", "cli", "daemon", "notebook", "__init__.py"]
+    "layer",
+    [
+        "text",
+        "oci",
+        "dockerfile",
+        "docker",
+        "host",
+        "store",
+        "images",
+        "build",
+        "runtime",
+        "networks",
+        "volumes",
+        "containers",
+        "maintenance",
+        "engine",
+        "registry",
+        "cli",
+        "daemon",
+        "notebook",
+        "__init__.py",
+    ],
 )
 def test_a_layer_imports_only_libraries_of_its_extra(repository: Path, layer: str) -> None:
     place = repository / "pylab_container" / layer

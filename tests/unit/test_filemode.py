@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pylab_container.dockerfile.filemode import FileMode
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.filemode import FileMode
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import globs
-from pylab_container.formats.dockerignore import IgnorePatterns
-from pylab_container.formats.globs import Glob, Globs, Steps, ignore_steps, match_steps, shell_steps
+from pylab_container.text import globs
+from pylab_container.text.globs import Glob, Globs, Steps, ignore_steps, match_steps, shell_steps
 
 
 @pytest.fixture

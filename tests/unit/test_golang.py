@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pylab_container.formats import golang
+from pylab_container.text import golang
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""formats/health.py: when the next check is due."""
+"""containers/health.py: when the next check is due."""
 
 from __future__ import annotations
 
 import pytest
 
-from pylab_container.formats import health
+from pylab_container.containers import health
 
 SECOND = 10**9
 CHECK = {"Test": ["CMD", "true"], "Interval": 30 * SECOND, "StartPeriod": 10 * SECOND, "StartInterval": SECOND}

@@ -12,15 +12,19 @@ from collections.abc import Callable
 
 import pytest
 
-from pylab_container.engine import filters
+from pylab_container.docker import filters
+from pylab_container.dockerfile import expansion
+from pylab_container.dockerfile.filemode import FileMode
+from pylab_container.dockerfile.instructions import duration, exposed_ports
+from pylab_container.dockerfile.lint import linter
+from pylab_container.dockerfile.parser import parse
+from pylab_container.dockerfile.stages import MOST_STAGES, Stages
 from pylab_container.errors import DockerfileError, InvalidInput
-from pylab_container.formats import challenge, expansion, linter, reference, sizes, timestamps
-from pylab_container.formats.dockerfile import parse
-from pylab_container.formats.filemode import FileMode
-from pylab_container.formats.instructions import duration, exposed_ports
-from pylab_container.formats.jsontext import NotJson, refuse_deep
-from pylab_container.formats.ports import parse_expose
-from pylab_container.formats.stages import MOST_STAGES, Stages
+from pylab_container.oci import reference
+from pylab_container.oci.ports import parse_expose
+from pylab_container.registry import challenge
+from pylab_container.text import sizes, timestamps
+from pylab_container.text.jsontext import NotJson, refuse_deep
 
 _SHORT, _TIMES = 7_500, 8  # a line of a Dockerfile has 65,535 bytes at most
 _MOST_TIMES_AS_LONG = 24
@@ -138,7 +142,7 @@ def test_a_filter_that_is_no_regular_expression_of_re2_is_refused(pattern: str) 
 
 
 def test_names_are_searched_for_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pylab_container.runtime.regexes", None)
+    monkeypatch.setitem(__import__("sys").modules, "pylab_container.docker.regexes", None)
     assert filters.text_test(["web"])("/my-web-1")
     assert not filters.text_test(["web"])("/db")
 

@@ -6,16 +6,7 @@ import json
 
 import pytest
 
-from pylab_container.formats.ids import (
-    CacheId,
-    ContainerId,
-    Digest,
-    EntryName,
-    MountId,
-    NetworkId,
-    ShortName,
-    VolumeName,
-)
+from pylab_container.oci.ids import CacheId, ContainerId, Digest, EntryName, MountId, NetworkId, ShortName, VolumeName
 
 HEX = "0123456789abcdef" * 4
 FORMS: dict[type[EntryName] | type[Digest], tuple[str, ...]] = {

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pylab_container.errors import CorruptStore, InvalidArchive
-from pylab_container.formats.image import (
+from pylab_container.oci.image import (
     EMPTY_CONFIG,
     ImageConfig,
     chain_id,

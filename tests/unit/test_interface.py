@@ -16,7 +16,7 @@ import pytest
 
 import pylab_container
 from pylab_container import errors
-from pylab_container.engine.containers import filesystem
+from pylab_container.containers import root_filesystem
 
 EXPORTED = {name: getattr(pylab_container, name) for name in pylab_container.__all__}
 CLASSES = [value for value in EXPORTED.values() if inspect.isclass(value)]
@@ -47,7 +47,7 @@ FUNCTIONS = dict(functions())
 def returned(function: Callable[..., object]) -> object:
     """The type that a function returns. A name that is neither imported nor exported raises NameError."""
     annotated = types.SimpleNamespace(__annotations__={"return": function.__annotations__["return"]})
-    names = {**EXPORTED, "filesystem": filesystem}  # the module is imported late, its classes are exported
+    names = {**EXPORTED, "root_filesystem": root_filesystem}  # the module is imported late, its classes are exported
     return typing.get_type_hints(annotated, function.__globals__, names)["return"]
 
 

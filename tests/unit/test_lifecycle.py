@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from pylab_container.errors import Conflict
-from pylab_container.formats.lifecycle import TRANSITIONS, Event, State, after, restart_delay
+from pylab_container.oci.lifecycle import TRANSITIONS, Event, State, after, restart_delay
 
 LEGAL: dict[tuple[str, str], str] = {
     ("created", "start"): "running",

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pylab_container.docker import limits
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import limits
 
 MIB = 1 << 20
 

@@ -1,12 +1,12 @@
-"""formats/links.py: what a link is called, and the variables that tell of it."""
+"""networks/link_variables.py: what a link is called, and the variables that tell of it."""
 
 from __future__ import annotations
 
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.etc import with_address_of
-from pylab_container.formats.links import link_environment, link_pairs, parse_link
+from pylab_container.networks.link_variables import link_environment, link_pairs, parse_link
+from pylab_container.runtime.etc import with_address_of
 
 
 @pytest.mark.parametrize(

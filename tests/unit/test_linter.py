@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pylab_container.errors import DockerfileError, InvalidInput
-from pylab_container.formats.dockerfile import parse, parse_syntax
-from pylab_container.formats.dockerignore import IgnorePatterns
-from pylab_container.formats.lint_rules import RULES, Rule
-from pylab_container.formats.linter import (
+from pylab_container.dockerfile.dockerignore import IgnorePatterns
+from pylab_container.dockerfile.lint.linter import (
     BaseImage,
     LintWarning,
     check_options,
@@ -21,6 +18,9 @@ from pylab_container.formats.linter import (
     parse_check_options,
     render,
 )
+from pylab_container.dockerfile.lint.rules import RULES, Rule
+from pylab_container.dockerfile.parser import parse, parse_syntax
+from pylab_container.errors import DockerfileError, InvalidInput
 
 REPOSITORY = Path(__file__).parents[2]
 PLATFORM = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pylab_container.engine.filters import searcher
-from pylab_container.formats.logdriver import log_details, log_size
+from pylab_container.docker.filters import searcher
+from pylab_container.runtime.logdriver import log_details, log_size
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container.errors import CorruptStore
-from pylab_container.formats.logdriver import LogLimit
 from pylab_container.runtime import logs
+from pylab_container.runtime.logdriver import LogLimit
 from pylab_container.runtime.logs import keep, read_log
 
 

@@ -14,16 +14,10 @@ import pytest
 from msgspec.structs import replace
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from pylab_container.engine.builder.report import BuildPlan, BuildReport, PlannedStep, StepReport
+from pylab_container.build.report import BuildPlan, BuildReport, PlannedStep, StepReport
+from pylab_container.dockerfile.lint.linter import LintWarning
 from pylab_container.errors import LabError
-from pylab_container.formats.events import (
-    BuildOutput,
-    BuildWarning,
-    LayerTransfer,
-    NetworkChanged,
-    TransferMessage,
-)
-from pylab_container.formats.linter import LintWarning
+from pylab_container.events import BuildOutput, BuildWarning, LayerTransfer, NetworkChanged, TransferMessage
 from pylab_container.notebook import display, regenerate, trees, widgets
 from pylab_container.notebook.builds import plan_view, report_view
 from pylab_container.notebook.display import ErrorCard, Note, Table, event_table

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pylab_container.formats.mountpoints import mount_entries, mount_points
-from pylab_container.formats.mounts import declared_volume, parse_mount, parse_tmpfs, parse_volume, with_propagation
+from pylab_container.oci.mounts import declared_volume, parse_mount, parse_tmpfs, parse_volume, with_propagation
+from pylab_container.store.mountpoints import mount_entries, mount_points
 
 Json = dict[str, Any]
 

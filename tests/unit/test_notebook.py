@@ -9,9 +9,9 @@ from statistics import median
 import nbformat
 import pytest
 
-from pylab_container.engine.builder.report import BuildReport, StepReport
+from pylab_container.build.report import BuildReport, StepReport
 from pylab_container.errors import DockerfileError, ImageNotFound
-from pylab_container.formats.events import BuildOutput, ImageChanged, LayerRemoved, OverlayUnmounted, Progress
+from pylab_container.events import BuildOutput, ImageChanged, LayerRemoved, OverlayUnmounted, Progress
 from pylab_container.notebook import trees
 from pylab_container.notebook.builds import report_view
 from pylab_container.notebook.display import ErrorCard, Note, Table, event_table, listed, portable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pylab_container.errors import InvalidArchive, InvalidInput
-from pylab_container.formats import manifest as manifests
-from pylab_container.formats.manifest import Descriptor
-from pylab_container.formats.platform import Platform
+from pylab_container.oci import manifest as manifests
+from pylab_container.oci.manifest import Descriptor
+from pylab_container.oci.platform import Platform
 
 
 def listed(*platforms: str) -> list[Descriptor]:

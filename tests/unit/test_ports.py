@@ -1,11 +1,11 @@
-"""formats/ports.py: the grammar of -p, and Docker's documents."""
+"""oci/ports.py: the grammar of -p, and Docker's documents."""
 
 from __future__ import annotations
 
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.ports import (
+from pylab_container.oci.ports import (
     PortRange,
     PortRequest,
     PublishedPort,

@@ -15,12 +15,12 @@ from pylab_container import cli
 from pylab_container.cli import command, events, files, printing, tables
 from pylab_container.cli.listing import Listing
 from pylab_container.cli.transfer_output import Display
-from pylab_container.engine.builder.presenter import Presenter
+from pylab_container.docker.build_output import Presenter
+from pylab_container.docker.template import Template
+from pylab_container.docker.template_values import Fields, Row
 from pylab_container.errors import DockerfileError, RegistryFailed
-from pylab_container.formats.events import BuildOutput, BuildStepStarted, BuildWarning, LayerTransfer, TransferMessage
-from pylab_container.formats.template import Template
-from pylab_container.formats.template_values import Fields, Row
-from pylab_container.formats.visible import visible_lines
+from pylab_container.events import BuildOutput, BuildStepStarted, BuildWarning, LayerTransfer, TransferMessage
+from pylab_container.text.visible import visible_lines
 
 HOSTILE = "\x1b]0;owned\x07\x9b2J\r\u202e\x7f\udcff"
 ESCAPED = "\\x1b]0;owned\\x07\\x9b2J\\r\\u202e\\x7f\\xff"

@@ -7,9 +7,9 @@ import io
 import pytest
 
 from pylab_container.cli.transfer_output import Display
-from pylab_container.formats import progress
-from pylab_container.formats.events import Event, LayerTransfer, PushResult, TransferMessage
-from pylab_container.formats.image import Json
+from pylab_container.docker import progress
+from pylab_container.events import Event, LayerTransfer, PushResult, TransferMessage
+from pylab_container.oci.image import Json
 
 
 @pytest.mark.parametrize(

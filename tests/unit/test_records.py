@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pylab_container.formats.ids import ContainerId
-from pylab_container.formats.lifecycle import State
-from pylab_container.formats.timestamps import NEVER
-from pylab_container.store.records import ContainerRecord
+from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.lifecycle import State
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.text.timestamps import NEVER
 
 ID = ContainerId("a" * 64)
 THEN = "2026-11-24T08:00:00Z"

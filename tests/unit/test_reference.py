@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylab_container.errors import InvalidReference
-from pylab_container.formats.reference import Reference, parse, parse_tag
+from pylab_container.oci.reference import Reference, parse, parse_tag
 
 DIGEST = "sha256:" + "f" * 64
 

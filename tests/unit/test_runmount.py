@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pylab_container.dockerfile.runmount import RunMount, parse_mount, stage_of
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.runmount import RunMount, parse_mount, stage_of
 
 
 def test_a_mount_is_a_readonly_bind_of_the_context_by_default() -> None:

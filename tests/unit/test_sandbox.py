@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pylab_container.engine.containers.sandbox import oom_score
+from pylab_container.containers.sandbox import oom_score
 from pylab_container.errors import RuntimeFailed
 
 

@@ -1,4 +1,4 @@
-"""formats/seccomp.py: which system calls a container may make."""
+"""oci/seccomp.py: which system calls a container may make."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.bundle import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
-from pylab_container.formats.seccomp import default_profile, resolve
+from pylab_container.oci.bundle import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from pylab_container.oci.seccomp import default_profile, resolve
 
 DOCUMENT: dict[str, Any] = {
     "defaultAction": "SCMP_ACT_ERRNO",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.signals import signal_number
+from pylab_container.oci.signals import signal_number
 
 
 @pytest.mark.parametrize(

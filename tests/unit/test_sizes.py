@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.sizes import human, parse
+from pylab_container.text.sizes import human, parse
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pylab_container.errors import InvalidArchive
-from pylab_container.formats import sparse, tar
+from pylab_container.oci import sparse, tar
 
 
 def field(number: int) -> bytes:

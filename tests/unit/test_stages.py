@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from pylab_container.dockerfile import parser
+from pylab_container.dockerfile.stages import Stages, find_stage
 from pylab_container.errors import DockerfileError, InvalidInput
-from pylab_container.formats import dockerfile
-from pylab_container.formats.stages import Stages, find_stage
 
 
 def stages(text: str, buildargs: Mapping[str, str] | None = None) -> Stages:
-    parsed = dockerfile.parse(text)
+    parsed = parser.parse(text)
     return Stages.of(parsed, source="Dockerfile", buildargs=buildargs or {}, platform={"TARGETARCH": "amd64"})
 
 

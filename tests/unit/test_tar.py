@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylab_container.errors import InvalidArchive
-from pylab_container.formats import tar
+from pylab_container.oci import tar
 
 Dialect = Literal[0, 1, 2]  # as tarfile numbers them
 

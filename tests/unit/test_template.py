@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pylab_container.formats.template import Template, TemplateError, render
-from pylab_container.formats.template_values import Row
+from pylab_container.docker.template import Template, TemplateError, render
+from pylab_container.docker.template_values import Row
 
 DOCUMENT: dict[str, Any] = {
     "Id": "ce830bccae0c962327ea68f64016d8eb35df766d15e3d97b35af4837e66bf6d5",

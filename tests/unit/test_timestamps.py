@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylab_container.errors import InvalidInput
-from pylab_container.formats.timestamps import NEVER, ago, moment, parse_rfc3339, rfc3339
+from pylab_container.text.timestamps import NEVER, ago, moment, parse_rfc3339, rfc3339
 
 SECOND, MINUTE, HOUR, DAY = 10**9, 60 * 10**9, 3600 * 10**9, 24 * 3600 * 10**9
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pylab_container.formats.events import Event, LayerTransfer, TransferMessage
+from pylab_container.events import Event, LayerTransfer, TransferMessage
 from pylab_container.notebook.transfers import TransferView
 
 

@@ -1,4 +1,4 @@
-"""formats/visible.py and formats/address.py: text from outside in files of lines, in rules and on terminals."""
+"""text/visible.py and text/address.py: text from outside in files of lines, in rules and on terminals."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from pylab_container.engine.containers.options import Host, documents
-from pylab_container.engine.networks.endpoints import wishes
+from pylab_container.docker.hostconfig import extra_hosts, parse_address
+from pylab_container.docker.options import Host, documents
 from pylab_container.errors import InvalidInput
-from pylab_container.formats import etc
-from pylab_container.formats.address import parse_ip, parse_network
-from pylab_container.formats.hostconfig import extra_hosts, parse_address
-from pylab_container.formats.links import parse_link
-from pylab_container.formats.ports import parse_publish
-from pylab_container.formats.visible import check_line, visible, visible_lines
+from pylab_container.networks.endpoints import wishes
+from pylab_container.networks.link_variables import parse_link
+from pylab_container.oci.ports import parse_publish
+from pylab_container.runtime import etc
 from pylab_container.runtime.network import addresses
+from pylab_container.text.address import parse_ip, parse_network
+from pylab_container.text.visible import check_line, visible, visible_lines
 
 ZONE = "%x;flush ruleset;"
 

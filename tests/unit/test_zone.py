@@ -1,4 +1,4 @@
-"""formats/zone.py: who is called what, and for whom; runtime/names/messages.py puts it into bytes."""
+"""runtime/dns/zone.py: who is called what, and for whom; runtime/dns/messages.py puts it into bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dnslib import EDNS0, QTYPE, RCODE, DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pylab_container.formats.zone import Place, Resident, addresses, name_of
-from pylab_container.runtime.names.messages import Query, is_failure
+from pylab_container.runtime.dns.messages import Query, is_failure
+from pylab_container.runtime.dns.zone import Place, Resident, addresses, name_of
 
 
 def on(network: str, name: str, address: str, *aliases: str, links: dict[str, str] | None = None) -> dict[str, Place]:

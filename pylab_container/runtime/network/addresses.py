@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from pylab_container.errors import Conflict, InvalidInput
-from pylab_container.formats.address import parse_ip, parse_network
-from pylab_container.formats.visible import visible
+from pylab_container.text.address import parse_ip, parse_network
+from pylab_container.text.visible import visible
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -23,7 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
-from pylab_container.formats.events import Emit, NetworkChanged, ignore
+from pylab_container.events import Emit, NetworkChanged, ignore
 from pylab_container.host import programs
 from pylab_container.host.files import locked
 from pylab_container.runtime.network import addresses, netlink, rules

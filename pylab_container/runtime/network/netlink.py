@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from pylab_container.errors import RuntimeFailed
-from pylab_container.formats.events import Emit, NetworkChanged
+from pylab_container.events import Emit, NetworkChanged
 from pylab_container.host import linux
 from pylab_container.host.background import Background
 from pylab_container.host.extras import extra

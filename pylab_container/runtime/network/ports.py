@@ -17,10 +17,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
-from pylab_container.formats.events import Emit, NetworkChanged
-from pylab_container.formats.ports import PortRequest, PublishedPort
+from pylab_container.events import Emit, NetworkChanged
 from pylab_container.host import programs
 from pylab_container.host.files import locked
+from pylab_container.oci.ports import PortRequest, PublishedPort
 from pylab_container.runtime.network import netlink, rules
 from pylab_container.runtime.network.forwarding import Forwarder, is_possible
 from pylab_container.runtime.network.rules import Target

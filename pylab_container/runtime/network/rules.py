@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from pylab_container.formats.ports import PublishedPort
+from pylab_container.oci.ports import PublishedPort
 from pylab_container.runtime.network.forwarder import MARK
 
 PORTS_PREFIX = "labctr_ports_"

@@ -1,0 +1,42 @@
+"""Names for containers that nobody named: a mood and somebody who moved science or computing on."""
+
+from __future__ import annotations
+
+import secrets
+
+from pylab_container.oci.ids import ContainerId
+
+MOODS = (
+    "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
+    "fervent focused friendly funny gallant gentle gifted happy hopeful humble jolly keen kind lively "
+    "loving lucid modest nice nimble optimistic patient peaceful practical proud quiet quirky relaxed "
+    "serene sharp silly steady stoic sweet tender thirsty trusting upbeat vibrant vigilant vigorous wise "
+    "witty wonderful youthful zealous zen"
+).split()
+
+PEOPLE = (
+    "albattani archimedes aryabhata babbage banach bardeen bartik bell bohr boole brahmagupta cannon "
+    "carson chandrasekhar curie darwin dijkstra einstein elion engelbart euclid euler faraday fermat "
+    "fermi feynman franklin galileo galois gauss germain goldberg goodall hamilton hawking hellman hertz "
+    "hoover hopper hypatia jemison jennings johnson joliot kalam kare keller kepler khayyam khorana kilby "
+    "knuth lamarr leakey leavitt liskov lovelace mccarthy mcclintock meitner mendel mendeleev mirzakhani "
+    "moore morse napier newton nightingale nobel noether pascal pasteur payne perlman pike planck "
+    "poincare ptolemy raman ramanujan ride ritchie rubin sammet shannon shockley sinoussi snyder stallman "
+    "swartz tesla thompson torvalds turing villani volhard wing wozniak wright wu yalow yonath"
+).split()
+
+
+def generate() -> str:
+    """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
+    return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
+
+
+def generate_id() -> ContainerId:
+    """A container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
+
+    They are never all decimal: apache, among others, takes such a host name for an address
+    and cannot find it. moby's GenerateRandomID avoids them for the same reason.
+    """
+    while (container_id := secrets.token_hex(32))[:12].isdecimal():
+        pass
+    return ContainerId(container_id)

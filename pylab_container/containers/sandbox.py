@@ -1,0 +1,391 @@
+"""What of the host one container gets: rights, limits, devices and namespaces, as its HostConfig asks.
+
+Each function reads the record and the machine and returns values of oci/bundle.py. What the
+machine cannot give is an error, at the start of the container: nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
+from pylab_container.host import programs
+from pylab_container.oci import blockio, bundle, seccomp, security
+from pylab_container.runtime import cgroup
+from pylab_container.runtime.runc import cgroup_version
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.store.container_store import ContainerRecord
+
+INIT_DESTINATION = "/sbin/docker-init"
+_INIT_PROGRAMS = ("docker-init", "tini-static", "tini", "catatonit")
+
+# Directories of /dev that every container has for itself, or that hold no devices (containerd, HostDevices).
+_OWN_DIRECTORIES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"))
+
+
+class Namespaces(Struct, frozen=True, kw_only=True):
+    """As bundle.runtime_config() takes them: "" a new one, a path joins that one, None stays in the host's."""
+
+    network: str | None = ""
+    pid: str | None = ""
+    ipc: str | None = ""
+    uts: str | None = ""
+
+
+def privileged(record: ContainerRecord) -> bool:
+    """Whether the container has all rights."""
+    return bool(record.host_config.get("Privileged"))
+
+
+def security_options(record: ContainerRecord) -> security.SecurityOptions:
+    """What --security-opt says. Raises InvalidInput."""
+    options = record.host_config.get("SecurityOpt")
+    return security.parse(options) if options else security.SecurityOptions()
+
+
+def with_profile(option: str) -> str:
+    """A --security-opt whose seccomp profile, if it is a file, is read: the record shall hold what was meant then.
+
+    Raises InvalidInput where the file cannot be read.
+    """
+    name, equals, path = option.partition("=")
+    if name == "seccomp" and equals and path not in ("unconfined", "builtin", "default") and not path.startswith("{"):
+        try:
+            option = f"seccomp={json.dumps(json.loads(Path(path).read_bytes()), separators=(',', ':'))}"
+        except OSError as error:
+            raise InvalidInput(
+                f"opening seccomp profile ({path}) failed: open {path}: {error.strerror}", hint="give a file's path"
+            ) from error
+        except ValueError as error:
+            raise InvalidInput(f"Decoding seccomp profile failed: {error}", hint=f"{path} is not JSON") from error
+    security.parse([option])
+    return option
+
+
+# ---- rights ----------------------------------------------------------------------------------
+
+
+def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Process:
+    """A process with the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
+    host = record.host_config
+    return replace(
+        process,
+        capabilities=capabilities(record),
+        no_new_privileges=security_options(record).no_new_privileges,
+        rlimits=_rlimits(host),
+        oom_score_adj=oom_score(
+            host.get("OomScoreAdj") or 0,
+            own=int(Path("/proc/self/oom_score_adj").read_text()),
+            may_lower=_may_raise_limits(),
+        ),
+    )
+
+
+def capabilities(record: ContainerRecord) -> tuple[str, ...]:
+    """The container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
+    host = record.host_config
+    add, drop = host.get("CapAdd") or (), host.get("CapDrop") or ()
+    if not (add or drop or privileged(record)):
+        return bundle.DEFAULT_CAPABILITIES
+    available = _available_capabilities()
+    chosen = bundle.choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
+    named = bundle.choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
+    if missing := [name for name in named if name not in available]:
+        raise RuntimeFailed(
+            f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add: nobody can give it here"
+        )
+    return chosen
+
+
+def _available_capabilities() -> tuple[str, ...]:
+    """The engine's own bounding set (capabilities(7)): it cannot give away what it lacks."""
+    return bundle.capabilities_of(int(_own_status("CapBnd"), 16))
+
+
+def _own_status(field: str) -> str:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(line.split(":")[1].strip() for line in lines if line.startswith(f"{field}:"))
+
+
+def _may_raise_limits() -> bool:
+    return "CAP_SYS_RESOURCE" in bundle.capabilities_of(int(_own_status("CapEff"), 16))
+
+
+def _rlimits(host_config: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    limits = tuple((one["Name"], one["Soft"], one["Hard"]) for one in host_config.get("Ulimits") or ())
+    if limits and not _may_raise_limits():
+        for name, _, hard in limits:
+            own = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+            if own != resource.RLIM_INFINITY and (hard == -1 or hard > own):
+                raise RuntimeFailed(
+                    f"the {name} limit {hard} is more than this machine allows, {own}, and raising it needs "
+                    "CAP_SYS_RESOURCE, which it lacks",
+                    hint=f"write --ulimit {name}={own} or less",
+                )
+    return limits
+
+
+def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
+    """What to write for a container's score, None for that of the engine, which it inherits.
+
+    The daemon of a VM protects itself by a low one (labctr.service), which is not for containers. Where a score must
+    not be lowered (CAP_SYS_RESOURCE), 0 is not asked for by anybody. Raises RuntimeFailed for another one.
+    """
+    if score == own:
+        return None
+    if score > own or may_lower:
+        return score
+    if score:
+        raise RuntimeFailed(
+            f"the oom score {score} is below the engine's own, which needs CAP_SYS_RESOURCE: this machine lacks it",
+            hint="use a number above 0",
+        )
+    return None
+
+
+def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[str, Any] | None:
+    """The filter of system calls, None without one. Raises InvalidInput for a profile that cannot be read.
+
+    A privileged container has no default profile, but keeps one of its own, as in moby 23.0 (daemon/seccomp_linux.go).
+    """
+    wanted = security_options(record).seccomp
+    if wanted == {} or (privileged(record) and wanted is None):
+        return None
+    machine = os.uname()
+    try:
+        return seccomp.resolve(
+            seccomp.default_profile() if wanted is None else wanted,
+            capabilities=process.capabilities,
+            architecture=machine.machine,
+            kernel=machine.release,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidInput(f"Decoding seccomp profile failed: {error!r}", hint="see the profile of Docker") from error
+
+
+def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
+    """The cgroup limits that a HostConfig asks for; 0 and null mean none."""
+    swap, shares = host_config.get("MemorySwap") or None, host_config.get("CpuShares") or None
+    return bundle.Limits(
+        memory=host_config.get("Memory") or None,
+        memory_swap=swap if host_config.get("Memory") and cgroup.swap_is_limited() else None,
+        memory_reservation=host_config.get("MemoryReservation") or None,
+        cpus=host_config["NanoCpus"] / 10**9 if host_config.get("NanoCpus") else None,
+        swappiness=_swappiness(host_config),
+        cpu_period=host_config.get("CpuPeriod") or None,
+        cpu_quota=host_config.get("CpuQuota") or None,
+        cpu_shares=shares,
+        cpuset_cpus=host_config.get("CpusetCpus") or "",
+        cpuset_mems=host_config.get("CpusetMems") or "",
+        pids=host_config.get("PidsLimit") or None,
+        kernel_memory=host_config.get("KernelMemory") or None,
+        kernel_memory_tcp=host_config.get("KernelMemoryTCP") or None,
+        realtime_period=host_config.get("CpuRealtimePeriod") or None,
+        realtime_runtime=host_config.get("CpuRealtimeRuntime") or None,
+        block_weight=host_config.get("BlkioWeight") or None,
+        throttles=tuple(_throttles(host_config)),
+        oom_kill_disabled=_oom_kill_disabled(host_config),
+    )
+
+
+def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
+    for kind in (*blockio.FIELDS.values(), blockio.WEIGHTS):
+        for limit in host_config.get(kind) or ():
+            try:
+                status = os.stat(limit["Path"])
+            except OSError as error:
+                raise InvalidInput(f"stat {limit['Path']}: {error.strerror}", hint="lsblk -p lists the disks") from None
+            if not stat.S_ISBLK(status.st_mode):
+                raise InvalidInput(f"{limit['Path']} is no disk", hint="lsblk -p lists the disks")
+            value = limit["Weight" if kind == blockio.WEIGHTS else "Rate"]
+            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), value)
+
+
+def _oom_kill_disabled(host_config: Mapping[str, Any]) -> bool:
+    disabled = bool(host_config.get("OomKillDisable"))
+    if disabled and cgroup_version() == "2":
+        raise InvalidInput("the OOM killer cannot be disabled on this machine", hint="cgroup v2 does not have it")
+    return disabled
+
+
+def _swappiness(host_config: Mapping[str, Any]) -> int | None:
+    value: int | None = host_config.get("MemorySwappiness")
+    if value is not None and cgroup_version() == "2":
+        raise InvalidInput("memory swappiness cannot be chosen on this machine", hint="cgroup v2 does not have it")
+    return value
+
+
+# ---- devices ---------------------------------------------------------------------------------
+
+
+def devices(record: ContainerRecord) -> list[bundle.Device]:
+    """The devices of --device, or of the whole machine with --privileged.
+
+    Raises InvalidInput where there is none, RuntimeFailed where a driver is to choose them.
+    """
+    for request in record.host_config.get("DeviceRequests") or ():
+        _refuse_request(request)
+    if privileged(record):
+        return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
+    found: list[bundle.Device] = []
+    for entry in record.host_config.get("Devices") or ():
+        found += _named_devices(entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"])
+    return found
+
+
+def _refuse_request(request: Mapping[str, Any]) -> None:
+    """--gpus: devices that a driver is to choose. There is none, and Docker says so at the start, too."""
+    sets = " ".join(f"[{' '.join(names)}]" for names in request.get("Capabilities") or ())
+    raise RuntimeFailed(
+        f'could not select device driver "{request.get("Driver") or ""}" with capabilities: [{sets}]',
+        hint="name the devices themselves: --device",
+    )
+
+
+def _named_devices(source: str, target: str, access: str) -> list[bundle.Device]:
+    """One device, or all in a directory."""
+    found = [one for file, inside in device_places(source, target) if (one := _device(file, inside, access))]
+    if not found:
+        reason = "not a device node" if Path(source).exists() else "no such file or directory"
+        raise InvalidInput(
+            f'error gathering device information while adding custom device "{source}": {reason}',
+            hint="ls -l /dev lists the machine's devices",
+        )
+    return found
+
+
+def device_places(source: str, target: str) -> list[tuple[Path, str]]:
+    """(path on the host, path in the container) of what --device names: one file, or all in a directory."""
+    path = Path(source).resolve()
+    files = sorted(_device_files(path)) if path.is_dir() else [path]
+    return [(file, f"{target}{str(file).removeprefix(str(path))}") for file in files]
+
+
+def _device(path: Path, inside: str = "", access: str = "rwm") -> bundle.Device | None:
+    """The device file at path; None where it is something else, or gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    kinds = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}
+    kind = kinds.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return None
+    return bundle.Device(
+        path=inside or str(path),
+        kind=kind,
+        major=os.major(status.st_rdev),
+        minor=os.minor(status.st_rdev),
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        access=access,
+    )
+
+
+def _device_files(top: Path) -> Iterator[Path]:
+    for directory, names, files in os.walk(top):
+        names[:] = [name for name in names if name not in _OWN_DIRECTORIES]
+        for name in files:
+            path = Path(directory) / name
+            if name not in ("console", "ptmx", "tty") and not path.is_symlink():
+                yield path
+
+
+# ---- namespaces ------------------------------------------------------------------------------
+
+
+def namespaces(engine: Engine, record: ContainerRecord) -> Namespaces:
+    """Which namespaces are new, the host's, or another container's. Raises Conflict where that one does not run."""
+    host = record.host_config
+    modes = {"network": host.get("NetworkMode"), "pid": host.get("PidMode"), "ipc": host.get("IpcMode")}
+    files = {"network": "net", "pid": "pid", "ipc": "ipc"}
+    found = {kind: _namespace(engine, record, kind, mode or "", files[kind]) for kind, mode in modes.items()}
+    return Namespaces(**found, uts=None if host.get("UTSMode") == "host" else "")
+
+
+def _namespace(engine: Engine, record: ContainerRecord, kind: str, mode: str, file: str) -> str | None:
+    if mode == "host":
+        return None
+    if not mode.startswith("container:"):
+        return ""
+    return f"/proc/{joined(engine, kind, mode, record.id).pid}/ns/{file}"
+
+
+def joined(engine: Engine, kind: str, mode: str, own_id: str = "") -> ContainerRecord:
+    """The running container that "container:ID" names. Raises Conflict, ContainerNotFound."""
+    record = engine.containers.get(mode.removeprefix("container:")).record
+    if record.id == own_id:
+        raise Conflict("cannot join own network", hint="choose another container, or another network")
+    if not record.pid:
+        raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
+    if kind == "ipc" and record.host_config.get("IpcMode") not in ("shareable", "host"):
+        raise Conflict(
+            f"can't join IPC of container {record.id}: non-shareable IPC "
+            "(hint: use IpcMode:shareable for the donor container)",
+            hint="create that container with --ipc shareable",
+        )
+    return record
+
+
+def _not_running(kind: str, container_id: str) -> str:
+    stopped = f"container {container_id} is not running"
+    network = f"cannot join network of a non running container: {container_id}"
+    return {"network": network, "ipc": f"can't join IPC of container {container_id}: {stopped}"}.get(kind, stopped)
+
+
+def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
+    """A HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound.
+
+    Whose network it is to have may be made later: the start looks again.
+    """
+    changed = dict(host_config)
+    for field in ("NetworkMode", "PidMode", "IpcMode"):
+        mode = str(host_config.get(field) or "")
+        if mode.startswith("container:"):
+            try:
+                changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
+            except ContainerNotFound as error:
+                if field != "NetworkMode":
+                    raise ContainerNotFound(error.message, hint=f"{field} names it") from None
+    return changed
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
+    """--init: the program that is the container's first process and reaps what nobody waits for."""
+    if not record.host_config.get("Init"):
+        return []
+    options = ("rbind", "rprivate", "ro")
+    return [bundle.Mount(source=_init_program(), destination=INIT_DESTINATION, type="bind", options=options)]
+
+
+def init_command(record: ContainerRecord, process: bundle.Process) -> bundle.Process:
+    """The process behind the init program, where --init asks for one."""
+    if not record.host_config.get("Init"):
+        return process
+    words = (INIT_DESTINATION,) if _init_program().endswith("catatonit") else (INIT_DESTINATION, "--")
+    return replace(process, argv=(*words, *process.argv))
+
+
+def _init_program() -> str:
+    for name in _INIT_PROGRAMS:
+        try:
+            path = programs.find(name)
+        except MissingProgram:
+            continue
+        return os.path.realpath(path)
+    raise MissingProgram("no init program is installed for --init", hint="apt-get install tini")

@@ -1,0 +1,1 @@
+"""Compatibility with Docker's commands and documents: options, filters, templates, events. Periphery."""

@@ -1,0 +1,1 @@
+"""The Dockerfile as text and values: parser, instructions, expansion, stages. Pure, core."""

@@ -1,1 +1,0 @@
-"""Networks: the collection, and the endpoints of containers on them."""

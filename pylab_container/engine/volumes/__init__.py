@@ -1,1 +1,0 @@
-"""Volumes: the collection, and the mounts that some of them are."""

@@ -1,0 +1,1 @@
+"""Images: import, commit, configuration, archives. Core."""

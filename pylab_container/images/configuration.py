@@ -1,0 +1,248 @@
+"""What a Dockerfile's instructions make of an image's configuration, apart from its files.
+
+The builder carries these out between its RUNs and COPYs; `commit --change` and
+`import --change` allow some of them and nothing else.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct, field
+
+from pylab_container.docker.options import merge_environment
+from pylab_container.dockerfile import expansion, parser
+from pylab_container.dockerfile.instructions import Instruction, check, duration, exposed_ports
+from pylab_container.errors import InvalidInput
+from pylab_container.oci import config_shape
+from pylab_container.oci.image import EMPTY_CONFIG, Json
+from pylab_container.oci.signals import signal_number
+from pylab_container.text import golang
+
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR")
+"""The instructions that --change takes, as in moby's builder/dockerfile."""
+
+
+class Configuration(Struct):
+    """A configuration that instructions change.
+
+    config       Docker's Config: Env, Cmd, User, …
+    arguments    the values of ARG, None for a declared one without value
+    given        arguments that are known without ARG: proxies
+    has_command  one of the instructions was a CMD that says something
+    """
+
+    config: Json
+    arguments: dict[str, str | None] = field(default_factory=dict)
+    has_command: bool = False
+    given: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], object] = lambda: None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """ENV as a mapping."""
+        return dict(entry.partition("=")[::2] for entry in self.config.get("Env") or ())
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What $NAME means now: ENV, and ARG where no ENV has the name."""
+        declared = {name: value for name, value in self.arguments.items() if value is not None}
+        return {**self.given, **declared, **self.environment}
+
+    @property
+    def shell(self) -> list[str]:
+        """What runs the shell forms."""
+        return list(self.config.get("Shell") or DEFAULT_SHELL)
+
+    def command(self, instruction: Instruction) -> list[str]:
+        """The words of RUN, CMD or ENTRYPOINT: as they are in exec form, else one text for the shell."""
+        if instruction.exec_form:
+            return list(instruction.arguments)
+        return [*self.shell, *instruction.arguments[:1]]
+
+    def expand(self, word: str, instruction: Instruction) -> str:
+        """A word with its variables replaced and without its quotes. Raises InvalidInput."""
+        return self.expander(instruction)(word)
+
+    def expand_all(self, words: Iterable[str], instruction: Instruction) -> list[str]:
+        """The same for several words. Raises InvalidInput."""
+        return list(map(self.expander(instruction), words))
+
+    def expander(self, instruction: Instruction) -> Callable[[str], str]:
+        """Expands the words of one instruction, which share a budget."""
+        variables, budget = self.variables, expansion.Budget()
+
+        def expand(word: str) -> str:
+            self.check()
+            return expansion.expand(word, variables, escape=instruction.escape, budget=budget)
+
+        return expand
+
+    def add(self, name: str, entries: Json) -> None:
+        """Put entries into the field name, which is a mapping."""
+        self.config[name] = {**(self.config.get(name) or {}), **entries}
+
+
+def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
+    """A configuration after Dockerfile instructions, one or several a text.
+
+    Raises DockerfileError, and InvalidInput for an instruction that --change does not take, and for a configuration
+    with other types than Docker's.
+    """
+    try:
+        config_shape.check({"config": config})
+    except ValueError as error:
+        raise InvalidInput(str(error), hint="the fields and types are those of docker inspect's Config") from None
+    text = changes if isinstance(changes, str) else "\n".join(changes)
+    if not text.strip():
+        return dict(config)
+    changed = Configuration({**EMPTY_CONFIG, **config})
+    for instruction in parser.parse_syntax(text.encode(errors="surrogateescape"), name="--change").instructions:
+        if instruction.keyword not in CHANGES:
+            raise InvalidInput(
+                f"{instruction.keyword.lower()} is not a valid change command",
+                hint=f"--change takes {', '.join(CHANGES)}",
+            )
+        check(instruction, source="--change")
+        INSTRUCTIONS[instruction.keyword](changed, instruction)
+    if not changed.config["Entrypoint"] and not changed.config["Cmd"]:
+        changed.config["Cmd"] = config.get("Cmd")  # moby merges with what was there: nothing takes a command away
+    return changed.config
+
+
+# ---- the instructions: each changes the configuration and returns its line in the history ----
+
+
+def _env(target: Configuration, instruction: Instruction) -> str:
+    # All values are expanded before any of them counts (Dockerfile reference, "Environment replacement").
+    new = [f"{name}={value}" for name, value in _pairs(target, instruction)]
+    target.config["Env"] = merge_environment(target.config["Env"] or (), new)
+    return f"ENV {' '.join(new)}"
+
+
+def _label(target: Configuration, instruction: Instruction) -> str:
+    return add_labels(target, dict(_pairs(target, instruction)))
+
+
+def add_labels(target: Configuration, labels: Mapping[str, str]) -> str:
+    """Add labels to the configuration, as LABEL does."""
+    target.add("Labels", dict(labels))
+    return label_text(labels)
+
+
+def label_text(labels: Mapping[str, str]) -> str:
+    """A LABEL instruction as histories show it."""
+    return "LABEL " + " ".join(f"{name}={value}" for name, value in labels.items())
+
+
+def _cmd(target: Configuration, instruction: Instruction) -> str:
+    target.config["Cmd"] = target.command(instruction)
+    target.has_command = target.has_command or bool(instruction.arguments)
+    return f"CMD {golang.quoted_words(target.config['Cmd'])}"
+
+
+def _entrypoint(target: Configuration, instruction: Instruction) -> str:
+    target.config["Entrypoint"] = target.command(instruction) if instruction.arguments else None
+    if not target.has_command:
+        target.config["Cmd"] = None  # the base image's CMD was meant for its own ENTRYPOINT
+    return f"ENTRYPOINT {golang.quoted_words(target.config['Entrypoint'] or ())}"
+
+
+def _user(target: Configuration, instruction: Instruction) -> str:
+    target.config["User"] = target.expand(instruction.arguments[0], instruction)
+    return f"USER {target.config['User']}"
+
+
+def _workdir(target: Configuration, instruction: Instruction) -> str:
+    path = target.expand(instruction.arguments[0], instruction)
+    if not path.startswith("/"):  # else it stays as it is written
+        path = "/" + posixpath.normpath(posixpath.join(target.config.get("WorkingDir") or "/", path)).lstrip("/")
+    target.config["WorkingDir"] = path
+    return f"WORKDIR {target.config['WorkingDir']}"
+
+
+def _expose(target: Configuration, instruction: Instruction) -> str:
+    variables, budget = target.variables, expansion.Budget()
+    words = [
+        word
+        for argument in instruction.arguments
+        for word in expansion.expand_words(argument, variables, escape=instruction.escape, budget=budget)
+    ]
+    target.add("ExposedPorts", {key: {} for key in exposed_ports(*words)})
+    return f"EXPOSE {' '.join(sorted(words))}"
+
+
+def _volume(target: Configuration, instruction: Instruction) -> str:
+    paths = [path.strip() for path in target.expand_all(instruction.arguments, instruction)]
+    if not all(paths):
+        raise InvalidInput("VOLUME specified can not be an empty string", hint="a variable has no value")
+    target.add("Volumes", {path: {} for path in paths})
+    return f"VOLUME [{' '.join(paths)}]"
+
+
+def _stopsignal(target: Configuration, instruction: Instruction) -> str:
+    target.config["StopSignal"] = target.expand(instruction.arguments[0], instruction)
+    signal_number(target.config["StopSignal"])
+    return f"STOPSIGNAL {target.config['StopSignal']}"
+
+
+def _shell(target: Configuration, instruction: Instruction) -> str:
+    target.config["Shell"] = list(instruction.arguments)
+    return f"SHELL [{' '.join(instruction.arguments)}]"
+
+
+def _onbuild(target: Configuration, instruction: Instruction) -> str:
+    trigger = instruction.trigger_text
+    target.config["OnBuild"] = [*(target.config.get("OnBuild") or ()), trigger]
+    return f"ONBUILD {trigger}"
+
+
+def _healthcheck(target: Configuration, instruction: Instruction) -> str:
+    kind, *words = instruction.arguments
+    flags = {name: value or "" for name, value in instruction.flags}
+    check: Json = {"Test": ["NONE"]}
+    if kind.upper() == "CMD":
+        check = {"Test": ["CMD", *words] if instruction.exec_form else ["CMD-SHELL", *words]}
+        durations = {
+            "Interval": "interval",
+            "Timeout": "timeout",
+            "StartPeriod": "start-period",
+            "StartInterval": "start-interval",
+        }
+        check.update({field: duration(flags[flag]) for field, flag in durations.items() if flags.get(flag)})
+        check.update({"Retries": int(flags["retries"])} if flags.get("retries") else {})
+    # moby merges with the last one: what this one leaves out stays.
+    target.config["Healthcheck"] = {**(target.config.get("Healthcheck") or {}), **check}
+    return f"HEALTHCHECK {_go_healthcheck(check)}"
+
+
+def _go_healthcheck(check: Json) -> str:
+    """A health check as Go's %q prints the structure, which is how histories show it."""
+    durations = [f'"{golang.duration(check.get(name, 0))}"' for name in ("Interval", "Timeout", "StartPeriod")]
+    return (
+        f"&{{{golang.quoted_words(check['Test'])} {' '.join(durations)} {golang.quoted_rune(check.get('Retries', 0))}}}"
+    )
+
+
+INSTRUCTIONS: Mapping[str, Callable[[Configuration, Instruction], str]] = {
+    "CMD": _cmd,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "ONBUILD": _onbuild,
+    "SHELL": _shell,
+    "STOPSIGNAL": _stopsignal,
+    "USER": _user,
+    "VOLUME": _volume,
+    "WORKDIR": _workdir,
+}
+
+
+def _pairs(target: Configuration, instruction: Instruction) -> list[tuple[str, str]]:
+    words = target.expand_all([word or "" for pair in instruction.pairs() for word in pair], instruction)
+    return list(zip(words[::2], words[1::2], strict=True))

@@ -1,0 +1,1 @@
+"""Care of a data root: check, fsck, recovery, usage, pruning. Periphery."""

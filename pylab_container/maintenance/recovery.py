@@ -1,0 +1,144 @@
+"""What an operation leaves when it dies half-way, and how the next start clears it.
+
+Everything that is made in several steps is claimed in a lease first (store/leases.py). An
+operation that ends clears its own lease: what nobody came to need goes. One that was killed
+leaves its lease without a lock, and the next engine on the data root clears that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pylab_container.errors import LabError
+from pylab_container.host.files import TEMPORARY, try_locked
+from pylab_container.host.removal import discard_below
+from pylab_container.oci.ids import ContainerId, EntryName
+from pylab_container.oci.image import Json
+from pylab_container.oci.lifecycle import State
+from pylab_container.store.damage import ReportingDamage
+
+if TYPE_CHECKING:
+    from pylab_container.engine import Engine
+    from pylab_container.store.leases import Lease
+
+
+@contextlib.contextmanager
+def making(engine: Engine) -> Iterator[Lease]:
+    """A lease for what the block makes; in the end, what no image or container needs of it is deleted."""
+    lease = engine.layers.leases.open()
+    try:
+        yield lease
+    finally:
+        clear(engine, lease)
+
+
+@contextlib.contextmanager
+def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[Json] = ()) -> Iterator[None]:
+    """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all.
+
+    mounts  its Mounts entries: their unnamed volumes come and go with it
+    """
+    lease = engine.layers.leases.open()
+    lease.claim("writable", container_id)
+    for mount in mounts:
+        if mount["Type"] == "volume" and mount.get("Anonymous"):
+            lease.claim("volume", mount["Name"])
+    try:
+        yield
+    finally:
+        lease.end()
+
+
+@contextlib.contextmanager
+def freezing(engine: Engine, container_id: str) -> Iterator[None]:
+    """A container's processes are frozen while the block runs; after a crash in it they go on, too."""
+    lease = engine.layers.leases.open()
+    lease.claim("frozen", container_id)
+    try:
+        yield
+    finally:
+        lease.end()
+
+
+def clear(engine: Engine, lease: Lease) -> None:
+    """Delete what a lease claims and no other object needs, then end it.
+
+    Raises CorruptStore for a lease that is damaged, or that claims what a damaged record describes; it stays, then.
+    """
+    try:
+        lease.check()
+        for container_id in lease.claimed("frozen"):
+            record = engine.records.load(container_id)
+            if record is not None and record.state is State.RUNNING:
+                with contextlib.suppress(LabError):  # it has ended, or goes on already
+                    engine.runc.resume(container_id)
+        for container_id in lease.claimed("container"):
+            engine.containers.discard(container_id)
+        for container_id in lease.claimed("writable"):
+            if not engine.records.exists(container_id):
+                engine.layers.remove_writable(container_id)
+                engine.records.remove(container_id)
+        unnamed = [{"Type": "volume", "Name": name, "Anonymous": True} for name in lease.claimed("volume")]
+        if unnamed:
+            engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
+        engine.images.release(lease)
+    except BaseException:
+        lease.leave()
+        raise
+
+
+def clear_abandoned(engine: Engine) -> None:
+    """Clear what dead makers left; an engine does so when it starts. What cannot be cleared stays for `fsck`."""
+    from pylab_container.networks import dns_records
+
+    dns_records.clear(engine)
+    if not engine.records.writable:
+        return
+    for lease in engine.layers.leases.abandoned():
+        with contextlib.suppress(LabError, OSError), ReportingDamage(engine):
+            clear(engine, lease)
+    for path, cache_id in engine.layers.abandoned_write_sets():
+        with contextlib.suppress(LabError, OSError):
+            engine.layers.clear_write_set(path, cache_id)
+    for path in half_written(engine):
+        path.unlink(missing_ok=True)
+    with engine.scratch_lock():
+        for path in abandoned_scratch(engine):
+            discard_below(path.parent, EntryName(path.name))
+
+
+def abandoned_scratch(engine: Engine) -> Iterator[Path]:
+    """The scratch directories of operations that are dead; the caller holds the scratch lock."""
+    for path in (engine.data_root / "tmp").glob("*"):
+        with try_locked(path) as free:
+            if free:
+                yield path
+
+
+_PLACES = (
+    *("", "networks", "containers/*", "volumes/*", "builder/bases", "image/*"),
+    *("image/*/imagedb/content/sha256", "image/*/imagedb/metadata/sha256/*", "image/*/distribution/*/sha256"),
+)
+"""Where files are written whole or not at all, below the data root."""
+
+
+def half_written(engine: Engine) -> Iterator[Path]:
+    """Files that killed commands left half written (host/files.py). A file that is being written is locked."""
+    for place in _PLACES:
+        for directory in engine.data_root.glob(place) if place else (engine.data_root,):
+            for path in _temporary(directory):
+                with contextlib.suppress(OSError), try_locked(path) as free:
+                    if free:
+                        yield path
+
+
+def _temporary(directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            return [Path(entry.path) for entry in entries if entry.name.startswith(TEMPORARY) and entry.is_file()]
+    except OSError:
+        return []  # not a directory, or removed since

@@ -1,0 +1,1 @@
+"""The networks of containers: endpoints, addresses, links and names. Core."""

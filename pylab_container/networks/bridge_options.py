@@ -1,0 +1,98 @@
+"""What `network create -o` can say to Docker's bridge driver (libnetwork, drivers/bridge/labels.go).
+
+An option that the driver does not know is recorded and means nothing, as with dockerd: several drivers share the
+field, and clients may keep notes of their own there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from pylab_container.errors import InvalidInput
+from pylab_container.text.golang import truth
+
+BRIDGE_NAME = "com.docker.network.bridge.name"
+_CONNECTIVITY = "com.docker.network.bridge.enable_icc"
+_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+_MTU = "com.docker.network.driver.mtu"
+_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+_REFUSED = (_DEFAULT_BRIDGE, "com.docker.network.container_iface_prefix")
+
+DEFAULT_BRIDGE: Mapping[str, str] = {
+    _DEFAULT_BRIDGE: "true",
+    _CONNECTIVITY: "true",
+    _MASQUERADE: "true",
+    _BINDING: "0.0.0.0",
+    BRIDGE_NAME: "labctr0",
+}
+"""What the network called bridge shows as its options; its MTU is that of the host's way out."""
+
+
+class BridgeOptions(Struct, frozen=True, kw_only=True):
+    """How a network's bridge differs from the usual one.
+
+    name          of the interface on the host, "" for one of the network's id
+    connectivity  whether its containers reach each other
+    masquerade    whether what leaves gets the host's address
+    binding       the host's address where a published port names none, "" for all
+    mtu           bytes, None for that of the host's way out
+    """
+
+    name: str = ""
+    connectivity: bool = True
+    masquerade: bool = True
+    binding: str = ""
+    mtu: int | None = None
+
+
+def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
+    """Network.Options, parsed. Raises InvalidInput for a value that cannot be."""
+    return BridgeOptions(
+        name=options.get(BRIDGE_NAME, ""),
+        connectivity=_truth(options, _CONNECTIVITY),
+        masquerade=_truth(options, _MASQUERADE),
+        binding=_address(options, _BINDING),
+        mtu=_mtu(options.get(_MTU, "")),
+    )
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Raises InvalidInput for a value that cannot be, and for what no network of a user's can be here."""
+    for name in _REFUSED:
+        if name in options:
+            raise InvalidInput(f"the network option {name} is not supported", hint="leave it out")
+    bridge_options(options)
+
+
+def _truth(options: Mapping[str, str], name: str) -> bool:
+    value = truth(options.get(name, "true"))
+    if value is None:
+        raise _invalid(name, options[name], "invalid syntax", hint="write true or false")
+    return value
+
+
+def _address(options: Mapping[str, str], name: str) -> str:
+    text = options.get(name, "")
+    if text in ("", "0.0.0.0"):  # every address, also those of IPv6: Docker's default
+        return ""
+    import ipaddress  # slow to import, and seldom needed
+
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise _invalid(name, text, "nil ip", hint="write an IPv4 address of the host") from None
+
+
+def _mtu(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 68 <= int(text) <= 65535):
+        raise _invalid(_MTU, text, "invalid syntax", hint="it is a number of bytes from 68 to 65535")
+    return int(text)
+
+
+def _invalid(name: str, text: str, problem: str, *, hint: str) -> InvalidInput:
+    return InvalidInput(f"failed to parse {name} value: {text} ({problem})", hint=hint)

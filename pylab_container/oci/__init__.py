@@ -1,0 +1,1 @@
+"""Images, layers and containers as values: references, configs, manifests, tar headers, bundles. Pure, core."""

@@ -1,0 +1,1 @@
+"""How values are written as text: addresses, sizes, times, globs, JSON. Pure, core."""
