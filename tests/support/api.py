@@ -239,7 +239,8 @@ def serving(data_root: Path, repository: Path) -> Iterator[Daemon]:
     try:
         yield daemon
         assert daemon.process.poll() is not None or daemon.stop() == 0
-        assert daemon.complaints() == []
+        complaints = daemon.complaints()
+        assert not complaints, "\n".join(complaints)  # pytest explains no assertion of a module that is not a test
     finally:
         if daemon.process.poll() is None:
             daemon.process.kill()
