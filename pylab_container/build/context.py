@@ -29,7 +29,8 @@ from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.text.globs import Glob, match_steps
 from pylab_container.host import linux
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader
+from pylab_container.store.extractor import Extractor
+from pylab_container.store.layertar import TarReader
 
 Scratch = Callable[[], AbstractContextManager[Path]]
 """Gives a directory that is gone when its block ends."""
