@@ -63,11 +63,11 @@ def test_we_open_a_data_root_that_dockerd_made_and_dockerd_takes_it_back(
     shutil.rmtree(engine.data_root)
     copy_of(tmp_path / "docker", engine.data_root)
     ours = Engine(engine.data_root)
-    assert ours.driver.name == name, "found out by itself"
+    assert ours.data.driver.name == name, "found out by itself"
     assert ours.images.get("built:1").id == theirs["Id"]
     for layer in ours.images.get("built:1").layers:
-        size = sum(map(len, layer_content.tar_stream(ours.layers, layer.chain_id)))
-        assert size == layer_content.tar_size(ours.layers, layer.chain_id)
+        size = sum(map(len, layer_content.tar_stream(ours.data.layers, layer.chain_id)))
+        assert size == layer_content.tar_size(ours.data.layers, layer.chain_id)
     assert ours.containers.run("built:1", ["sh", "-c", CHECK], remove=True, network_mode="none") == SEEN
     child = commit(ours, "built:1", "echo ours > /ours; rm /new", "ours:1")
     with run_dockerd(copy_of(engine.data_root, tmp_path / "back"), name) as docker:
