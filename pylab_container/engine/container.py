@@ -522,11 +522,13 @@ class Container:
         record = self.record
         own = self._reproducible(record.config)
         from pylab_container.images import configuration
+        from pylab_container.store import layer_content
 
         config = configuration.apply({**own, **(conf or {})}, changes)
         with recovery.making(self._engine) as lease, self._still(pause=pause):
-            layer = self._engine.data.layers.copy(
-                self._engine.data.layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
+            layers = self._engine.data.layers
+            layer = layer_content.copy(
+                layers, layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
             )
             image = child_config(
                 self._engine.images.config(record.image),
