@@ -1,0 +1,521 @@
+"""COPY and ADD: from their sources into a container's root, as chroot(2) would see it.
+
+The results are those of Docker's classic builder (moby 20.10, builder/dockerfile/copy.go),
+which tars a source and extracts it at the destination: a directory that is there takes
+the mode, owner and time of the one that is copied over it, anything else is replaced. For
+flags that it does not know they are BuildKit's (Dockerfile reference, "COPY").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pylab_container.build.context import Entry
+from pylab_container.build.sources import CAPABILITY, UNNAMED, Source
+from pylab_container.build.sources import CopyOptions as CopyOptions  # these are one face
+from pylab_container.build.sources import Sources as Sources
+from pylab_container.build.sources import gather as gather
+from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
+from pylab_container.oci import tar
+from pylab_container.dockerfile.filemode import FileMode
+from pylab_container.oci.ids import EntryName
+from pylab_container.host import linux
+from pylab_container.host.removal import remove_below
+from pylab_container.store import compression
+from pylab_container.store.layertar import Extractor, TarReader, clamped
+from pylab_container.store.whiteouts import WHITEOUT
+
+_MOST_LINKS = 255
+_SECOND = 10**9
+
+
+class Owner(Struct, frozen=True):
+    """Numbers of a user and a group."""
+
+    uid: int = 0
+    gid: int = 0
+
+
+ROOT = Owner()
+
+
+def copy(sources: Sources, destination: str, root: Path, options: CopyOptions) -> None:
+    """Copy sources to destination below root.
+
+    destination  absolute; with a slash at its end it is a directory, whatever is there
+    root         the mounted file system of the image so far. With options.link it may as well be an
+                 empty directory: then nothing is asked about what the image has at the destination
+
+    Raises InvalidInput where the destination cannot be or --chown names nobody, InvalidArchive for an
+    archive of ADD that is damaged, RuntimeFailed for a full disk or files that change meanwhile.
+    """
+    owner = find_owner(options.owner, root) if options.owner else None
+    mode = FileMode.parse(options.mode) if options.mode else None
+    with _Tree(root, follow_links=not options.link) as tree:
+        for source in sources.items:
+            with _told(source, destination):
+                _Copy(tree, destination, owner, mode, keeps_owners=sources.keeps_owners).copy(source)
+
+
+def refuse_file(root: Path, path: str) -> None:
+    """Raises InvalidInput where something is at a path, and it is no directory: a volume has no place there."""
+    with _Tree(root) as tree:
+        if tree.exists(resolved := tree.resolve(path)) and not tree.is_directory(resolved):
+            message = f"cannot mount volume over existing file, file exists {root}/{resolved}"
+            raise InvalidInput(message, hint="choose another VOLUME")
+
+
+def make_directory(root: Path, path: str) -> None:
+    """Make a directory and what is missing above it, mode 0755; one that is there stays as it is.
+
+    Raises InvalidInput where something else is there.
+    """
+    try:
+        with _Tree(root) as tree:
+            tree.make_directories(tree.resolve(path), ROOT)
+    except NotADirectoryError as error:
+        raise InvalidInput(f"cannot mkdir: {path} is not a directory", hint="choose another WORKDIR") from error
+
+
+# ---- --chown -------------------------------------------------------------------------
+
+
+def find_owner(text: str, root: Path) -> Owner:
+    """Whom --chown means: "user" or "user:group", names of the image's /etc/passwd and /etc/group, or numbers.
+
+    The group of a user alone is the one of the same name or number, not the user's own: so it is
+    in the classic builder. Raises InvalidInput.
+    """
+    user, colon, group = text.partition(":")
+    if ":" in group:
+        raise InvalidInput(f"invalid chown string format: {text}", hint="write --chown=user:group")
+    group = group if colon else user
+    return Owner(_number(user, root, "user", "uid", "passwd"), _number(group, root, "group", "gid", "group"))
+
+
+def _id(digits: str, kind: str) -> int:
+    """A user's or a group's number, of an option or of the image's files. Raises InvalidInput."""
+    if len(digits) > 10 or int(digits) >= 2**32 - 1:
+        raise InvalidInput(f"the {kind} id {digits[:20]} is too large", hint="the largest is 4294967294")
+    return int(digits)
+
+
+def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
+    if name.isascii() and name.isdigit():
+        return _id(name, kind)
+    for line in _read_inside(root, f"etc/{file}").splitlines():
+        fields = line.strip().split(":")
+        if fields[0] == name and len(fields) > 2 and fields[2].isascii() and fields[2].isdigit():
+            return _id(fields[2], kind)
+    hint = f"make the {kind} in a RUN before (adduser, addgroup), or use numbers as --chown=1000:1000"
+    if kind == "group" and name:
+        hint = f"a --chown without a group means a group of the user's name; {hint}"
+    raise InvalidInput(
+        f"unable to convert uid/gid chown string to host mapping: can't find {number} for {kind} {name}: "
+        f"no such {kind}: {name}",
+        hint=hint,
+    )
+
+
+def _read_inside(root: Path, path: str) -> str:
+    """A text file of an image, "" where it has none; its links lead no further than its root."""
+    with _Tree(root) as tree:
+        try:
+            return linux.read_regular(tree.root, path, 16 << 20).decode(errors="surrogateescape")
+        except OSError:
+            return ""
+
+
+# ---- one source ----------------------------------------------------------------------
+
+
+class _Copy:
+    """Copies one source. owner, mode: what --chown and --chmod say."""
+
+    def __init__(
+        self, tree: _Tree, destination: str, owner: Owner | None, mode: FileMode | None, *, keeps_owners: bool
+    ) -> None:
+        self._tree = tree
+        self._destination = destination
+        self._owner = owner
+        self._mode = mode
+        self._keeps_owners = keeps_owners and owner is None
+        # Docker gives the files to their new owner at last, and chown(2) clears set-id bits.
+        self._clears_set_id = mode is None and not self._keeps_owners
+
+    def copy(self, source: Source) -> None:
+        """Copy it to where it belongs."""
+        target = self._tree.resolve(self._destination)
+        if source.entry.is_directory:
+            self._directory(source, target)
+        elif source.unpack and _is_archive(source.entry):
+            self._tree.make_directories(target, ROOT)
+            _unpack(source.entry, self._tree, target)
+        else:
+            if self._destination.endswith("/") or self._tree.is_directory(target):
+                target = posixpath.join(target, self._name(source))
+            self._tree.make_directories(posixpath.dirname(target), self._owner or ROOT)
+            with self._tree.opened(posixpath.dirname(target)) as parent:
+                # Docker's way for a file alone loses its capabilities; in a directory they stay.
+                self._write(parent, posixpath.basename(target), replace(source.entry, xattrs={}))
+
+    def _name(self, source: Source) -> str:
+        if not source.name and self._destination.endswith("/"):
+            raise InvalidInput(
+                f"cannot determine filename for source {source.shown}", hint="let the destination be a file's name"
+            )
+        return source.name or UNNAMED
+
+    def _directory(self, source: Source, target: str) -> None:
+        """Copy what is in a directory. The destination itself keeps what it has, or has mode 0755."""
+        tree = self._tree
+        if not tree.is_directory(target):
+            tree.make_directories(posixpath.dirname(target), ROOT)
+            try:
+                tree.make_directories(target, self._owner or ROOT)
+            except NotADirectoryError as error:
+                raise InvalidInput(
+                    f"cannot copy to non-directory: {self._destination}: not a directory",
+                    hint="choose another destination",
+                ) from error
+        with tree.opened(target) as top:
+            self._below(top, source.entries[1:])
+
+    def _below(self, top: int, entries: tuple[Entry, ...]) -> None:
+        """Write entries, each directory before what is in it, below a directory."""
+        parent, where = os.dup(top), ""
+        try:
+            for entry in entries:
+                directory, _, name = entry.name.rpartition("/")
+                if directory != where:
+                    os.close(parent)
+                    parent = -1
+                    # Every directory on the way is one that we made or checked: no link can be there.
+                    flags = os.O_PATH | os.O_DIRECTORY
+                    parent = linux.openat2(top, directory or ".", flags, resolve=linux.RESOLVE_NO_SYMLINKS)
+                    where = directory
+                if entry.link and stat.S_ISREG(entry.mode):
+                    _write_link(top, parent, name, entry)
+                else:
+                    self._write(parent, name, entry)
+        finally:
+            if parent >= 0:
+                os.close(parent)
+        for entry in reversed(entries):  # last, for making a file in a directory changed its time
+            if entry.is_directory:
+                _set_time(top, entry.name, entry)
+
+    def _write(self, parent: int, name: str, entry: Entry) -> None:
+        """Make one entry, with its owner, mode, attributes and time, in the place of whatever is there."""
+        kind = stat.S_IFMT(entry.mode)
+        if name.startswith(WHITEOUT):
+            _hide(parent, name)
+        elif kind == stat.S_IFREG:
+            self._write_file(parent, name, entry)
+        else:
+            if kind == stat.S_IFDIR:
+                _make_directory(parent, name)
+            elif kind == stat.S_IFLNK:
+                _replacing(parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
+            else:
+                _replacing(parent, name, lambda: os.mknod(name, kind | 0o600, entry.device, dir_fd=parent))
+            os.chown(name, *self._owner_of(entry), dir_fd=parent, follow_symlinks=False)
+            if kind != stat.S_IFLNK:
+                os.chmod(name, self._mode_of(entry), dir_fd=parent)
+            _set_time(parent, name, entry)
+
+    def _write_file(self, parent: int, name: str, entry: Entry) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, 0o600, dir_fd=parent)
+        except FileExistsError:
+            _clear(parent, name)
+            fd = os.open(name, flags, 0o600, dir_fd=parent)
+        try:
+            _write_content(fd, entry)
+            os.fchown(fd, *self._owner_of(entry))
+            if self._keeps_owners:
+                for attribute, value in entry.xattrs.items():
+                    os.setxattr(fd, attribute, value)
+            os.fchmod(fd, self._mode_of(entry))
+            os.utime(fd, ns=_times(entry))
+        finally:
+            os.close(fd)
+
+    def _owner_of(self, entry: Entry) -> tuple[int, int]:
+        if self._keeps_owners:
+            return entry.uid, entry.gid
+        return (self._owner.uid, self._owner.gid) if self._owner else (0, 0)
+
+    def _mode_of(self, entry: Entry) -> int:
+        mode = stat.S_IMODE(entry.mode)
+        if self._mode is not None:
+            return self._mode.apply(mode, is_directory=entry.is_directory)
+        if self._clears_set_id and not entry.is_directory:
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP:
+                mode &= ~stat.S_ISGID
+        return mode
+
+
+def _write_content(fd: int, entry: Entry) -> None:
+    if entry.content is not None:
+        view = memoryview(entry.content)
+        while view:
+            view = view[os.write(fd, view) :]
+        return
+    with open(entry.path, "rb", buffering=0, opener=_no_follow) as file:
+        copied = 0
+        while count := os.sendfile(fd, file.fileno(), copied, 1 << 30):
+            copied += count
+        if copied != entry.size:
+            raise RuntimeFailed(
+                f"{entry.path} changed while it was copied", hint="do not change the folder while it is built"
+            )
+
+
+def _no_follow(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _make_directory(parent: int, name: str) -> None:
+    """Make a directory, or keep the one that is there."""
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            _clear(parent, name)
+            os.mkdir(name, 0o755, dir_fd=parent)
+
+
+def _write_link(top: int, parent: int, name: str, entry: Entry) -> None:
+    """Make another name of a file that was written before."""
+    _replacing(
+        parent,
+        name,
+        lambda: os.link(entry.link, name, src_dir_fd=top, dst_dir_fd=parent, follow_symlinks=False),
+    )
+
+
+def _replacing(parent: int, name: str, make: Callable[[], None]) -> None:
+    """Make something in the place of whatever is there."""
+    try:
+        make()
+    except FileExistsError:
+        _clear(parent, name)
+        make()
+
+
+def _clear(parent: int, name: str) -> None:
+    """Take away what is in the way, a whole directory too: so does Docker."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        remove_below(parent, EntryName(name))
+    else:
+        os.unlink(name, dir_fd=parent)
+
+
+def _hide(parent: int, name: str) -> None:
+    """What a file with the name of a whiteout does: a layer's tar has no other meaning for it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        hidden = name.removeprefix(WHITEOUT)
+        if hidden and not hidden.startswith(WHITEOUT):
+            _clear(parent, hidden)
+
+
+def _set_time(parent: int, name: str, entry: Entry) -> None:
+    os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
+
+
+def _times(entry: Entry) -> tuple[int, int]:
+    """Its time of change in whole seconds, as in a layer's tar; Docker has none before 1970."""
+    seconds = max(entry.mtime // _SECOND, 0) * _SECOND
+    return seconds, seconds
+
+
+# ---- archives ------------------------------------------------------------------------
+
+
+def _is_archive(entry: Entry) -> bool:
+    """Whether a file is a tar, compressed or not, found out as Docker does: by its first header."""
+    if not stat.S_ISREG(entry.mode):
+        return False
+    with open(entry.path, "rb", buffering=0) as file, compression.decompressed(file) as plain:
+        try:
+            return next(iter(TarReader(plain)), None) is not None
+        except InvalidArchive:
+            return False
+
+
+def _unpack(entry: Entry, tree: _Tree, target: str) -> None:
+    """Extract an archive, owners and all, with the destination as its whole world: no link leads out of it."""
+    with open(entry.path, "rb", buffering=0) as file, tree.opened(target) as top:
+        plain = compression.decompressed(file)
+        archive = TarReader(plain)
+        with plain, Extractor(Path(f"/proc/self/fd/{top}"), whiteouts=False) as extractor:
+            for header in archive:
+                _extract(extractor, archive, header, top)
+            extractor.finish()
+
+
+def _extract(extractor: Extractor, archive: TarReader, header: tar.Header, top: int) -> None:
+    header.name = clamped(header.name)
+    directory, name = posixpath.split(header.name)
+    if name.startswith(WHITEOUT):
+        with contextlib.suppress(FileNotFoundError), _inside(top, directory or ".") as parent:
+            _hide(parent, name)
+        return
+    header.mtime = max(header.mtime, 0)
+    header.xattrs = {name: value for name, value in header.xattrs.items() if name == CAPABILITY}
+    if header.kind == tar.LINK:
+        header.link = clamped(header.link)
+    extractor.create(header)
+    for chunk in archive.content():
+        extractor.write(chunk)
+    extractor.complete(header)
+
+
+@contextlib.contextmanager
+def _inside(top: int, path: str) -> Iterator[int]:
+    """What is at a path, with links on the way resolved inside top."""
+    fd = linux.openat2(top, path, os.O_PATH | os.O_NOFOLLOW, resolve=linux.RESOLVE_IN_ROOT)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+# ---- the tree that is written --------------------------------------------------------
+
+
+class _Tree:
+    """The root of a container. Paths are relative to it; those that resolve() gave have no link on them.
+
+    follow_links  False: what is no directory on the way to a destination is replaced by one
+    """
+
+    def __init__(self, root: Path, *, follow_links: bool = True) -> None:
+        self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._follow_links = follow_links
+
+    def __enter__(self) -> _Tree:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.root)
+
+    def resolve(self, path: str) -> str:
+        """Where a path leads when root is /, whether something is there or not. Raises OSError."""
+        path = posixpath.normpath("/" + path).lstrip("/")
+        if not self._follow_links:
+            return path
+        waiting, done, links = deque(path.split("/")), "", 0
+        while waiting:
+            name = waiting.popleft()
+            if name == "..":
+                done = posixpath.dirname(done)
+            if name in ("", ".", ".."):
+                continue
+            target = self._link(posixpath.join(done, name))
+            if target is None:
+                done = posixpath.join(done, name)
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            done = "" if target.startswith("/") else done
+            waiting.extendleft(reversed(target.split("/")))
+        return done
+
+    def _link(self, path: str) -> str | None:
+        """What a symbolic link says; None for anything else and for nothing."""
+        try:
+            return os.readlink(path, dir_fd=self.root)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOENT):
+                return None
+            raise
+
+    def is_directory(self, path: str) -> bool:
+        """Whether a directory is at a resolved path."""
+        try:
+            status = os.stat(path or ".", dir_fd=self.root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISDIR(status.st_mode)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is at a resolved path."""
+        try:
+            os.stat(path or ".", dir_fd=self.root, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def make_directories(self, path: str, owner: Owner) -> None:
+        """Make what is missing of a resolved path. Raises NotADirectoryError where something else is in the way."""
+        made = ""
+        for name in path.split("/") if path else []:
+            made = posixpath.join(made, name)
+            try:
+                os.mkdir(made, 0o700, dir_fd=self.root)
+            except FileExistsError:
+                if self.is_directory(made):
+                    continue
+                if self._follow_links:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), made) from None
+                os.unlink(made, dir_fd=self.root)
+                os.mkdir(made, 0o700, dir_fd=self.root)
+            os.chown(made, owner.uid, owner.gid, dir_fd=self.root)
+            os.chmod(made, 0o755, dir_fd=self.root)
+
+    @contextlib.contextmanager
+    def opened(self, path: str) -> Iterator[int]:
+        """A descriptor of the directory at a resolved path."""
+        fd = linux.openat2(
+            self.root,
+            path or ".",
+            os.O_PATH | os.O_DIRECTORY,
+            resolve=linux.RESOLVE_IN_ROOT | linux.RESOLVE_NO_SYMLINKS,
+        )
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _told(source: Source, destination: str) -> Iterator[None]:
+    """System calls that fail say what was copied where."""
+    try:
+        yield
+    except ValueError as error:  # a zero in a name
+        raise InvalidInput(
+            f"failed to copy {source.shown} to {destination!r}: {error}", hint="use another name"
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RuntimeFailed(
+                f"no space left on the disk while {source.shown} was copied",
+                hint="labctr system df shows what is used",
+            ) from error
+        reasons = {
+            errno.ENOTDIR: "something on the way is not a directory",
+            errno.ELOOP: "its symbolic links go round in a circle",
+        }
+        reason = reasons.get(error.errno or 0, error.strerror or str(error))
+        raise InvalidInput(
+            f"failed to copy {source.shown} to {destination}: {reason}", hint="check what the image has there"
+        ) from error
