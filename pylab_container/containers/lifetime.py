@@ -37,9 +37,9 @@ from pylab_container.networks import attachment_events, dns_records, endpoints
 from pylab_container.oci.ids import ContainerId, EntryName
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, after, restart_delay
-from pylab_container.runtime.conmon import Attachment, Monitor
+from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
-from pylab_container.runtime.logs import keep
+from pylab_container.runtime.monitor import Attachment, Monitor
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 from pylab_container.volumes import mounting as volume_mounts
@@ -288,7 +288,7 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
     release(engine, record)
     if not record.host_config.get("AutoRemove"):
         limit = log_limit(record.host_config.get("LogConfig") or {})
-        keep(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
+        archive_log(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
         state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),

@@ -30,11 +30,11 @@ from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json, child_config
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
 from pylab_container.oci.signals import signal_number
-from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
-from pylab_container.runtime.conmon import Attachment as Attachment
 from pylab_container.runtime.logs import LogLine as LogLine
 from pylab_container.runtime.logs import LogReader as LogReader
 from pylab_container.runtime.logs import read_log
+from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
+from pylab_container.runtime.monitor import Attachment as Attachment
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
 
 if TYPE_CHECKING:
