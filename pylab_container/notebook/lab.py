@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pylab_container.engine import DEFAULT_ROOT, Engine
+from pylab_container.engine import Engine
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
 from pylab_container.events import Event
 from pylab_container.host import programs
@@ -32,6 +32,7 @@ from pylab_container.notebook import trees
 from pylab_container.notebook.display import ErrorCard, Note, event_table, portable
 from pylab_container.notebook.exercises import EXERCISES
 from pylab_container.notebook.widgets import Notice
+from pylab_container.store.names import DEFAULT_ROOT
 
 with extra("labs"):
     from IPython.display import display
