@@ -38,8 +38,8 @@ from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, EntryName
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, after, restart_delay
-from pylab_container.runtime.log_archive import archive_log
 from pylab_container.oci.network_settings import NetworkSettings
+from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
 from pylab_container.store.container_store import ContainerRecord
