@@ -196,7 +196,7 @@ def remove(root: Path) -> None:
         containers = run(*labctr(root), "ps", "-aq").split()
         if containers:
             run(*labctr(root), "rm", "-f", "-v", *containers)
-        shutil.rmtree(Engine(root).run_root, ignore_errors=True)
+        shutil.rmtree(Engine(root).runtime.path, ignore_errors=True)
         shutil.rmtree(root)
     if clone.exists():
         shutil.rmtree(clone)

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from pylab_container.maintenance import recovery
 from pylab_container.build import checking
 from pylab_container.build.cache import Cache
 from pylab_container.build.context import BuildContext, OpenedContext, open_context
@@ -32,18 +31,19 @@ from pylab_container.build.report import BuildPlan, BuildReport, PlannedStep, St
 from pylab_container.build.running import PROXY_ARGUMENTS
 from pylab_container.build.stage import StageBuilder
 from pylab_container.build.step import NotMade, StageImage, Stopped
-from pylab_container.maintenance.failures import explaining
-from pylab_container.images.image import Image
-from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError, StepRefused
-from pylab_container.dockerfile.lint import linter
-from pylab_container.oci import reference as references
 from pylab_container.docker.credentials import CredentialFile
-from pylab_container.events import BuildStep, BuildStepStarted, BuildWarning, Event
-from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import ImageConfig
 from pylab_container.dockerfile.instructions import Instruction, fault
+from pylab_container.dockerfile.lint import linter
 from pylab_container.dockerfile.lint.linter import LintWarning
 from pylab_container.dockerfile.stages import Stage, find_base, find_stage
+from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError, StepRefused
+from pylab_container.events import BuildStep, BuildStepStarted, BuildWarning, Event
+from pylab_container.images.image import Image
+from pylab_container.maintenance import recovery
+from pylab_container.maintenance.failures import explaining
+from pylab_container.oci import reference as references
+from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.image import ImageConfig
 from pylab_container.store.layer_store import WritableLayer
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _context(engine: Engine, source: str | Path | BinaryIO, options: BuildOption
 
     with (
         remote.brought(engine, source) as here,
-        open_context(here, engine.scratch, dockerfile=options.dockerfile) as opened,
+        open_context(here, engine.data.scratch, dockerfile=options.dockerfile) as opened,
     ):
         yield opened
 
@@ -176,7 +176,7 @@ class Build:
         for number, instruction in enumerate(self.stages.before, 1):  # they are worth something to FROM alone
             self.emit(BuildStepStarted(number, self.total, instruction.original))
             self.emit(BuildStep(number, self.total, instruction.original, image_id="", cache="", seconds=0))
-        with explaining(self.engine.data_root):
+        with explaining(self.engine.data.path):
             made = self._run_alone() if len(self._needed) == 1 else self._run_together()
         known = {*self._used_arguments, *PROXY_ARGUMENTS, *self.platform_arguments, linter.CHECK_ARGUMENT}
         unused = sorted({*self.options.buildargs, *self.options.valueless} - known)
@@ -293,7 +293,7 @@ class Build:
                 raise NotMade
             image = made.image
         writable = scope.enter_context(self.writable(image))
-        root = BuildContext.of_root(self.engine.layers.driver.mount(writable.mount_id))
+        root = BuildContext.of_root(self.engine.data.layers.driver.mount(writable.mount_id))
         root.check = self.check_stopped
         return root
 
@@ -328,12 +328,12 @@ class Build:
         """A writable layer on top of an image, for as long as the block runs."""
         container_id = ContainerId(secrets.token_hex(32))
         self.lease.claim("container", container_id)
-        with self.engine.images.commit_lock():
-            writable = self.engine.layers.create_writable(container_id, image.chain_id if image else "")
+        with self.engine.data.images_lock():
+            writable = self.engine.data.layers.create_writable(container_id, image.chain_id if image else "")
         try:
             yield writable
         finally:
-            self.engine.layers.remove_writable(container_id)
+            self.engine.data.layers.remove_writable(container_id)
 
     def argument(self, name: str, default: str | None) -> str | None:
         """The value of an ARG: the command line's, else its default."""
@@ -357,7 +357,7 @@ class Build:
     def emit(self, event: Event) -> None:
         """Tell everybody; a plan tells nobody."""
         if not self.only_planned:
-            self.engine.events.emit(event)
+            self.engine.data.emit(event)
 
     def done(self, step: StepReport) -> None:
         """Note what a step did."""
@@ -390,5 +390,5 @@ class Build:
             try:
                 found.append(self.engine.images.get(name).id)
             except ImageNotFound:
-                self.engine.events.emit(BuildWarning(f"{name} is not here: --cache-from goes without it"))
+                self.engine.data.emit(BuildWarning(f"{name} is not here: --cache-from goes without it"))
         return found

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import ImageNotFound
+from pylab_container.host.files import write_atomic
 from pylab_container.oci.ids import Digest
 from pylab_container.oci.image import ImageConfig
-from pylab_container.host.files import write_atomic
 from pylab_container.store.reading import peek
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Cache:
         self._turns: dict[tuple[str, Words], threading.Lock] = {}
         self._new_bases: dict[str, str] = {}
         self._by_parent: dict[str, list[str]] = {}
-        for image_id in engine.image_store.all():
-            self._by_parent.setdefault(engine.image_store.shown_parent(image_id), []).append(image_id)
+        for image_id in engine.data.images.all():
+            self._by_parent.setdefault(engine.data.images.shown_parent(image_id), []).append(image_id)
 
     @contextlib.contextmanager
     def turn(self, parent: str, words: Words) -> Iterator[None]:
@@ -71,13 +71,13 @@ class Cache:
     def remember(self, image_id: str, parent: str, fingerprints: Fingerprints) -> None:
         """Note a new image, and what the files were that it was made of."""
         self._by_parent.setdefault(parent, []).append(image_id)
-        self._engine.image_store.mark(image_id, STEP_MARK)
+        self._engine.data.images.mark(image_id, STEP_MARK)
         if fingerprints:
-            self._engine.image_store.set_metadata(image_id, _FILES, json.dumps(fingerprints, separators=(",", ":")))
+            self._engine.data.images.set_metadata(image_id, _FILES, json.dumps(fingerprints, separators=(",", ":")))
 
     def began(self, base: str, image_id: str) -> None:
         """Note which image FROM base means in this build; it may be another one than in the last."""
-        note = self._engine.data_root / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
+        note = self._engine.data.path / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
         before = Digest.match(peek(note)) or image_id
         if before != image_id:
             self._new_bases[image_id] = f"{base} is another image now, it was {before[7:19]}"
@@ -100,11 +100,11 @@ class Cache:
             if not _continues(source, below) or source.history[number].get("created_by") != " ".join(words):
                 continue
             if number == len(source.history) - 1:
-                self._engine.image_store.set_parent(image_id, parent)
+                self._engine.data.images.set_parent(image_id, parent)
                 return image_id
             restored = _step_of(source, number, below, words)
             restored_id = self._engine.images.add(restored, parent=parent, action="restored").id
-            self._engine.image_store.mark(restored_id, STEP_MARK)
+            self._engine.data.images.mark(restored_id, STEP_MARK)
             return restored_id
         return None
 
@@ -133,7 +133,7 @@ class Cache:
         if not earlier:
             return f"nothing was copied to {place} on the image above before"
         try:
-            before: dict[str, str] = json.loads(self._engine.image_store.metadata(earlier[-1], _FILES) or "{}")
+            before: dict[str, str] = json.loads(self._engine.data.images.metadata(earlier[-1], _FILES) or "{}")
         except ValueError:
             before = {}  # the note is damaged; it only explains
         if not before or not isinstance(before, dict):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pylab_container.build.recipe import Recipe
-from pylab_container.errors import DockerfileError, LabError
 from pylab_container.dockerfile.lint import linter
 from pylab_container.dockerfile.lint.linter import LintWarning
+from pylab_container.errors import DockerfileError, LabError
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine

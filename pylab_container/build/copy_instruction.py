@@ -26,14 +26,15 @@ from pylab_container.build.sources import CAPABILITY, UNNAMED, Source
 from pylab_container.build.sources import CopyOptions as CopyOptions  # these are one face
 from pylab_container.build.sources import Sources as Sources
 from pylab_container.build.sources import gather as gather
-from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
-from pylab_container.oci import tar
 from pylab_container.dockerfile.filemode import FileMode
-from pylab_container.oci.ids import EntryName
+from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
 from pylab_container.host import linux
 from pylab_container.host.removal import remove_below
+from pylab_container.oci import tar
+from pylab_container.oci.ids import EntryName
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader, clamped
+from pylab_container.store.extractor import Extractor, clamped
+from pylab_container.store.layertar import TarReader
 from pylab_container.store.whiteouts import WHITEOUT
 
 _MOST_LINKS = 255

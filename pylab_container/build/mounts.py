@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.build import copy_instruction
-from pylab_container.errors import InvalidInput
-from pylab_container.oci.ids import EntryName
 from pylab_container.dockerfile.runmount import RunMount
+from pylab_container.errors import InvalidInput
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked, try_locked
 from pylab_container.host.removal import discard_below
+from pylab_container.oci.ids import EntryName
 
 if TYPE_CHECKING:
-    from pylab_container.engine import Engine
     from pylab_container.build.builder import Build
     from pylab_container.build.context import BuildContext
+    from pylab_container.engine import Engine
 
 Json = dict[str, Any]
 
@@ -35,7 +35,8 @@ def described(mount: RunMount, text: str, files: BuildContext | None) -> str:
     """How the history names a mount; where it brings files, with a digest of them, so that the cache sees a change."""
     if mount.kind != "bind" or files is None:
         return f"--mount={text}"
-    return f"--mount={text},{copy_instruction.gather(files, [mount.source or '.'], [], copy_instruction.CopyOptions()).digest}"
+    sources = copy_instruction.gather(files, [mount.source or "."], [], copy_instruction.CopyOptions())
+    return f"--mount={text},{sources.digest}"
 
 
 class Mounts:
@@ -70,7 +71,7 @@ class Mounts:
         """A directory or file with what a bind mount shows. The files of a stage are there already, mounted."""
         if mount.stage:
             return _inside(files.directory, mount.source)
-        scratch = self._scope.enter_context(self._engine.scratch())
+        scratch = self._scope.enter_context(self._engine.data.scratch())
         sources = copy_instruction.gather(files, [mount.source or "."], [], copy_instruction.CopyOptions())
         copy_instruction.copy(sources, "/files", scratch, copy_instruction.CopyOptions())
         return str(scratch / "files")
@@ -78,7 +79,7 @@ class Mounts:
     def _cache(self, mount: RunMount, files: BuildContext | None) -> str:
         digest = hashlib.sha256(_cache_key(mount).encode()).hexdigest()[:32]
         directory = cache_root(self._engine) / self._locked(digest, mount)
-        with locked(self._engine.locks / "caches"):  # steps that share a new one begin at the same time
+        with locked(self._engine.data.locks / "caches"):  # steps that share a new one begin at the same time
             if not directory.is_dir():
                 self._make_cache(directory, mount, files)
         os.utime(directory)  # when it was last used
@@ -87,7 +88,7 @@ class Mounts:
     def _make_cache(self, directory: Path, mount: RunMount, files: BuildContext | None) -> None:
         """Make a cache's directory, whole or not at all."""
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with self._engine.scratch() as scratch:
+        with self._engine.data.scratch() as scratch:
             made = scratch / "cache"
             made.mkdir(mode=0o700)
             if files is not None:
@@ -99,7 +100,7 @@ class Mounts:
 
     def _locked(self, digest: str, mount: RunMount) -> str:
         """The name of the directory that this step may use, held until scope closes."""
-        locks = self._engine.locks
+        locks = self._engine.data.locks
         if mount.sharing != "private":
             self._scope.enter_context(locked(locks / f"cache-{digest}", shared=mount.sharing == "shared"))
             return digest
@@ -129,7 +130,7 @@ class Mounts:
 
     def _private_file(self, name: str, content: bytes, *, mode: int) -> str:
         """A file in memory, gone when scope closes; after a crash, when the container is cleared."""
-        directory = self._engine.secrets_directory(self._container_id)
+        directory = self._engine.runtime.secrets(self._container_id)
         if not directory.exists():
             directory.mkdir(parents=True, mode=0o700)
             self._scope.callback(discard_below, directory.parent, EntryName(directory.name))
@@ -150,7 +151,7 @@ def _cache_key(mount: RunMount) -> str:
 
 def cache_root(engine: Engine) -> Path:
     """Where the directories of cache mounts lie."""
-    return engine.data_root / "builder" / "cache"
+    return engine.data.path / "builder" / "cache"
 
 
 def _bind(source: str, target: str, *, writable: bool) -> Json:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pylab_container.images.image import machine_architecture
 from pylab_container.errors import ImageNotFound
+from pylab_container.images.image import machine_architecture
 from pylab_container.oci.image import ImageConfig
 from pylab_container.oci.platform import Platform
 

@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from pylab_container.build import platforms
 from pylab_container.build.context import BuildContext
 from pylab_container.dockerfile import parser
-from pylab_container.oci import reference as references
 from pylab_container.dockerfile.stages import Stages
+from pylab_container.oci import reference as references
 
 
 class BuildOptions(Struct, frozen=True):

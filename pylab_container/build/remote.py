@@ -43,12 +43,12 @@ def brought(engine: Engine, source: str | Path | BinaryIO) -> Iterator[str | Pat
     if not is_remote(source):
         yield source
         return
-    with engine.scratch() as directory:
+    with engine.data.scratch() as directory:
         if _REPOSITORY.match(str(source)):
             found = _checked_out(_Repository.parse(str(source)), directory / "repository")
         else:
             found = str(_downloaded(str(source), directory))
-        engine.events.emit(TransferMessage(str(source), "Downloading context"))
+        engine.data.emit(TransferMessage(str(source), "Downloading context"))
         if os.path.isdir(found):
             yield found
             return

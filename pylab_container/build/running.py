@@ -16,13 +16,14 @@ from pylab_container.build.mounts import MountPoints, Mounts, described
 from pylab_container.build.step import NotMade, StageImage, Step
 from pylab_container.containers import random_names, sandbox
 from pylab_container.docker.options import merge_environment
-from pylab_container.images.image import DOCKER_VERSION, machine_architecture
-from pylab_container.errors import BuildFailed, InvalidInput, LabError, NotFound
-from pylab_container.events import BuildContainer, BuildContainerRemoved, BuildOutput
-from pylab_container.oci.image import child_config
 from pylab_container.dockerfile.instructions import Heredoc, Instruction, parse_heredoc
 from pylab_container.dockerfile.runmount import RunMount, parse_mount
 from pylab_container.dockerfile.stages import Stage
+from pylab_container.errors import BuildFailed, InvalidInput, LabError, NotFound
+from pylab_container.events import BuildContainer, BuildContainerRemoved, BuildOutput
+from pylab_container.images.image import DOCKER_VERSION, machine_architecture
+from pylab_container.oci.image import child_config
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class _Execution:
         targets = [target for mount, target, _ in self._run.mounts if mount.target]
         if not targets:
             return MountPoints(container.upper, ())
-        driver, mount_id = self._engine.driver, self._engine.layers.writable(self._id).mount_id
+        driver, mount_id = self._engine.data.driver, self._engine.data.layers.writable(self._id).mount_id
         return MountPoints(driver.mount(mount_id), targets)
 
     def _wait(self, container: Container) -> tuple[int, bytes]:
@@ -220,9 +221,10 @@ class _Execution:
 
     def _layer(self, *, stays: bool) -> Layer | None:
         """What the command changed; a container that stays keeps its own."""
-        layers, lease, newest = self._engine.layers, self._build.lease, self._engine.source_date_epoch
+        layers, lease, newest = self._engine.data.layers, self._build.lease, self._engine.data.source_date_epoch
         writable = layers.writable(self._id)
-        return layers.copy(writable, lease, newest=newest) if stays else layers.adopt(writable, lease, newest=newest)
+        store = layer_content.copy if stays else layer_content.adopt
+        return store(layers, writable, lease, newest=newest)
 
     def _failed(self, status: int, last: bytes) -> BuildFailed:
         """The error of a command that failed; it names what holds the root as the command left it."""
@@ -252,7 +254,7 @@ class _Execution:
             made.image,
             config=config,
             container_config={**config, "Cmd": words},
-            created=self._engine.now(),
+            created=self._engine.data.now(),
             created_by=" ".join(words),
             comment="the root of a build step that failed",
             diff_id=layer.diff_id if layer else None,
@@ -260,5 +262,5 @@ class _Execution:
             version=DOCKER_VERSION,
         )
         image_id = self._engine.images.add(image, action="kept").id
-        self._engine.image_store.mark(image_id, STEP_MARK)
+        self._engine.data.images.mark(image_id, STEP_MARK)
         return image_id

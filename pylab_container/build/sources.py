@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from pylab_container.build.context import BuildContext, Entry, Filter, has_wildcards
-from pylab_container.errors import InvalidInput, RuntimeFailed
-from pylab_container.oci import tar
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.filemode import FileMode
+from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.oci import tar
 from pylab_container.store.treetar import xattrs
 
 _SMALL = 64 << 10

@@ -22,15 +22,16 @@ from pylab_container.build.report import StepReport
 from pylab_container.build.sources import is_url
 from pylab_container.build.step import NotMade, StageImage, Step
 from pylab_container.containers import launch
-from pylab_container.images import configuration
-from pylab_container.images.image import DOCKER_VERSION, machine_architecture
-from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, StepRefused
-from pylab_container.dockerfile import parser, expansion
-from pylab_container.oci import reference as references
-from pylab_container.events import BuildStep, BuildStepStarted
-from pylab_container.oci.image import EMPTY_CONFIG, ImageConfig, child_config
+from pylab_container.dockerfile import expansion, parser
 from pylab_container.dockerfile.instructions import Heredoc, Instruction, fault
 from pylab_container.dockerfile.stages import Stage
+from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, StepRefused
+from pylab_container.events import BuildStep, BuildStepStarted
+from pylab_container.images import configuration
+from pylab_container.images.image import DOCKER_VERSION, machine_architecture
+from pylab_container.oci import reference as references
+from pylab_container.oci.image import EMPTY_CONFIG, ImageConfig, child_config
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class StageBuilder:
             started=started - build.started,
             seconds=time.monotonic() - started,
             layer=layer,
-            layers=self._engine.layers,
+            layers=self._engine.data.layers,
         )
         build.done(report)
         told = BuildStep(number, build.total, text, report.image_id, cache, report.seconds, reason, self._stage.label)
@@ -162,7 +163,7 @@ class StageBuilder:
             made.image,
             config=config,
             container_config={**config, "Cmd": list(step.words)},
-            created=self._engine.now(),
+            created=self._engine.data.now(),
             created_by=" ".join(step.words),
             diff_id=layer.diff_id if layer else None,
             author=made.author,
@@ -175,7 +176,7 @@ class StageBuilder:
 
     def _layer_above(self, before: ImageConfig | None, after: ImageConfig) -> Layer | None:
         same = before is not None and before.chain_id == after.chain_id
-        return None if same or not after.chain_id else self._engine.layers.get(after.chain_id)
+        return None if same or not after.chain_id else self._engine.data.layers.get(after.chain_id)
 
     # ---- FROM ----
 
@@ -228,7 +229,9 @@ class StageBuilder:
         options = self._copy_options(instruction)
         if options.link and options.owner:  # the image's users are not in the tree that a linked copy sees
             with self._build.writable(made.image) as layer:
-                owner = copy_instruction.find_owner(options.owner, self._engine.layers.driver.mount(layer.mount_id))
+                owner = copy_instruction.find_owner(
+                    options.owner, self._engine.data.layers.driver.mount(layer.mount_id)
+                )
                 options = replace(options, owner=f"{owner.uid}:{owner.gid}")
         files = self._build.files_of(instruction.flag("from") or "", self._open, self._stage)
         words = [pattern for pattern, document in zip(patterns, documents, strict=True) if document is None]
@@ -287,12 +290,12 @@ class StageBuilder:
 
         linked  change sees an empty tree in place of the image's files (COPY --link)
         """
-        layers, lease = self._engine.layers, self._build.lease
+        layers, lease = self._engine.data.layers, self._build.lease
         with self._build.writable(self._made.image) as writable:
             # A driver that keeps whole trees has no place for a change alone.
             alone = linked and not layers.driver.keeps_trees
             change(layers.driver.diff_path(writable.mount_id) if alone else layers.driver.mount(writable.mount_id))
-            return layers.adopt(writable, lease, newest=self._engine.source_date_epoch)
+            return layer_content.adopt(layers, writable, lease, newest=self._engine.data.source_date_epoch)
 
     # ---- the others: they change the configuration ----
 
@@ -310,7 +313,7 @@ class StageBuilder:
         """Raises InvalidInput where the image has something that is no directory in a volume's place."""
         with self._build.writable(self._made.image) as layer:
             for path in paths:
-                copy_instruction.refuse_file(self._engine.layers.driver.mount(layer.mount_id), path)
+                copy_instruction.refuse_file(self._engine.data.layers.driver.mount(layer.mount_id), path)
 
     def _add_label(self, name: str, value: str) -> Step:
         return self._note(configuration.add_labels(self._made, {name: value}))

@@ -193,7 +193,7 @@ class Exec:
         try:
             size = console_size or self.options.console_size
             wanted = replace(process(self._engine, self.container, self.options), console_size=size)
-            self._session = self._engine.conmon.execute(
+            self._session = self._engine.runtime.conmon.execute(
                 self.container.id, wanted, directory=self._directory(), stdin_open=stdin
             )
         except BaseException:
@@ -223,7 +223,7 @@ class Exec:
         return f"{entrypoint} {' '.join(arguments)}"
 
     def _tell(self, action: str, detail: str = "") -> None:
-        record = self._engine.records.load(self.container.id) or self._record
+        record = self._engine.data.records.load(self.container.id) or self._record
         lifetime.tell(self._engine, action, record, detail, attributes={"execID": self.id})
 
     def __repr__(self) -> str:
@@ -258,7 +258,7 @@ class ExecutionCollection:
         """One of them by its id, or by what it begins with. Raises NotFound."""
         with self._lock:
             found = [one for known, one in self._known.items() if exec_id and known.startswith(exec_id)]
-        if len(found) != 1 or not self._engine.records.load(found[0].container.id) or _is_void(found[0]):
+        if len(found) != 1 or not self._engine.data.records.load(found[0].container.id) or _is_void(found[0]):
             hint = "it has ended long ago, its container was removed, or another process made it"
             raise NotFound(f"No such exec instance: {exec_id}", hint=hint)
         return found[0]

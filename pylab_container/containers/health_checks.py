@@ -56,13 +56,13 @@ def _pause(record: ContainerRecord, check: Mapping[str, Any]) -> float:
 
 def _note(engine: Engine, record: ContainerRecord, check: Mapping[str, Any], result: Json) -> None:
     """Write down what the result makes of the health, if the same run still lasts."""
-    with engine.records.lock(record.id):
+    with engine.data.records.lock(record.id):
         current = lifetime.read(engine, record.id)
         if current.started_at != record.started_at or current.state is not State.RUNNING or not current.health:
             return
         ran = parse_rfc3339(result["Start"]) - parse_rfc3339(current.started_at)
         new = health.after(current.health, result, check, in_start_period=ran < check["StartPeriod"])
-        engine.records.update(current, health=new)
+        engine.data.records.update(current, health=new)
     if new["Status"] != current.health["Status"]:
         lifetime.tell(engine, "health_status", current, new["Status"])
 

@@ -129,14 +129,14 @@ def furnish(engine: Engine, record: ContainerRecord) -> None:
     Volumes with a file system of their own wait for the start, which mounts it. Raises InvalidInput.
     """
     plain = [mount for mount in record.mounts if mount["Type"] == "volume" and not _has_options(engine, mount)]
-    with engine.records.lock(record.id):
-        mount_id = engine.layers.own(record.id).mount_id
-        root = engine.driver.mount(mount_id)
+    with engine.data.records.lock(record.id):
+        mount_id = engine.data.layers.own(record.id).mount_id
+        root = engine.data.driver.mount(mount_id)
         try:
             make_directory(root, record.config.get("WorkingDir") or "/")
             fill_volumes(replace(record, mounts=tuple(plain)), root)
         finally:
-            engine.driver.unmount(mount_id)
+            engine.data.driver.unmount(mount_id)
 
 
 def _has_options(engine: Engine, mount: Mapping[str, Any]) -> bool:
@@ -236,7 +236,7 @@ def _read_inside(root: Path, path: str) -> str:
 
 def mounts(engine: Engine, record: ContainerRecord) -> list[bundle.Mount]:
     """All that is mounted into a container on top of Docker's defaults."""
-    directory = engine.records.directory(files_of(engine, record))
+    directory = engine.data.records.directory(files_of(engine, record))
     options = ("rbind", "rprivate", *(["ro"] if record.host_config.get("ReadonlyRootfs") else []))
     own = [
         bundle.Mount(source=str(directory / name), destination=f"/etc/{name}", type="bind", options=options)
@@ -275,7 +275,7 @@ def _shared_memory(engine: Engine, record: ContainerRecord) -> list[bundle.Mount
 
 def shared_memory(engine: Engine, container_id: str) -> Path:
     """Where the /dev/shm of a container with --ipc shareable is mounted on the host while it runs."""
-    return engine.run_root / container_id / "shm"
+    return engine.runtime.path / container_id / "shm"
 
 
 def mount_shared_memory(engine: Engine, record: ContainerRecord) -> None:
@@ -291,7 +291,9 @@ def mount_shared_memory(engine: Engine, record: ContainerRecord) -> None:
 
 def unmount_shared_memory(engine: Engine, container_id: str) -> None:
     """Take the shared /dev/shm away; a container that joined it keeps it as long as it runs."""
-    theirs = engine.records.directory(container_id) / "mounts/shm"  # dockerd's: it was killed while the container ran
+    theirs = (
+        engine.data.records.directory(container_id) / "mounts/shm"
+    )  # dockerd's: it was killed while the container ran
     for directory in (shared_memory(engine, container_id), theirs):
         if directory.is_dir():
             with contextlib.suppress(OSError):  # it was not mounted any more
@@ -323,7 +325,7 @@ def _source(engine: Engine, record: ContainerRecord, mount: Mapping[str, Any]) -
 
 
 def _parts(engine: Engine, container_id: str) -> Path:
-    return engine.run_root / container_id / "parts"
+    return engine.runtime.path / container_id / "parts"
 
 
 def unmount_parts(engine: Engine, container_id: str) -> None:
@@ -450,7 +452,7 @@ def write_network_files(
     addresses  the container's own; gateway is what host-gateway stands for
     linked     (names, address) of containers that it is linked to
     """
-    directory, host = engine.records.directory(record.id), record.host_config
+    directory, host = engine.data.records.directory(record.id), record.host_config
     hostname = record.config.get("Hostname") or record.short_id
     (directory / "hostname").write_text(f"{hostname}\n")
     hosts = hosts_file(own_name(record), addresses, extra=[*_extra_hosts(record, gateway), *linked])
@@ -528,7 +530,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         annotations=record.host_config.get("Annotations"),
     )
     remap.apply(engine, record, config)
-    directory = engine.run_root / record.id
+    directory = engine.runtime.path / record.id
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     (directory / "config.json").write_text(json.dumps(config))
     return directory

@@ -58,7 +58,7 @@ def no_such_container(name: str) -> ContainerNotFound:
 
 def read(engine: Engine, container_id: str) -> ContainerRecord:
     """The record as it was last written. Raises ContainerNotFound."""
-    record = engine.records.load(container_id)
+    record = engine.data.records.load(container_id)
     if record is None:
         raise no_such_container(container_id[:12])
     return record
@@ -66,13 +66,13 @@ def read(engine: Engine, container_id: str) -> ContainerRecord:
 
 def bundle_directory(engine: Engine, container_id: str) -> Path:
     """Where what belongs to one run of a container lies."""
-    return engine.run_root / container_id
+    return engine.runtime.path / container_id
 
 
 def monitor(engine: Engine, container_id: str) -> Monitor:
     """The container's monitor, running or not."""
     return Monitor(
-        container_id, bundle=bundle_directory(engine, container_id), exit_directory=engine.run_root / "exits"
+        container_id, bundle=bundle_directory(engine, container_id), exit_directory=engine.runtime.path / "exits"
     )
 
 
@@ -88,7 +88,7 @@ def tell(
     labels = tuple((record.config.get("Labels") or {}).items())
     image = str(record.config.get("Image") or record.image)
     more = tuple((attributes or {}).items())
-    engine.events.emit(
+    engine.data.emit(
         ContainerChanged(action, record.id, record.name, detail, image=image, labels=labels, attributes=more)
     )
 
@@ -107,7 +107,7 @@ def start(
 
     Raises Conflict where its state forbids it, LabError where the machine refuses.
     """
-    with engine.records.lock(container_id):
+    with engine.data.records.lock(container_id):
         record = settle(engine, read(engine, container_id))
         if restarting and record.state is not State.RESTARTING:
             return None
@@ -122,14 +122,14 @@ def start(
                 attachment = monitor(engine, container_id).attach()
             for _ in range(clients):
                 tell(engine, "attached", record)
-            engine.runc.start(container_id)
+            engine.runtime.runc.start(container_id)
         except BaseException as error:
             if attachment:
                 attachment.close()
             _undo(engine, record, error)
-            failures.explain(error, engine.data_root)
+            failures.explain(error, engine.data.path)
             raise
-        engine.records.save(running)
+        engine.data.records.save(running)
         (bundle_directory(engine, container_id) / "started.json").unlink(missing_ok=True)
         # Still under the lock: it may have ended by now, and whoever notes that tells it later, and clears the bundle.
         attachment_events.joined(engine, running)
@@ -162,7 +162,7 @@ def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restar
         restart_delay=record.restart_delay if restarting else 0,
         manually_stopped=False,
     )
-    intent = {"config": running.document(engine.records.directory(record.id)), "host_config": running.host_config}
+    intent = {"config": running.document(engine.data.records.directory(record.id)), "host_config": running.host_config}
     (bundle_directory(engine, record.id) / "started.json").write_text(json.dumps(intent))
     return running
 
@@ -172,7 +172,7 @@ def _undo(engine: Engine, record: ContainerRecord, error: BaseException) -> None
     release(engine, record)
     if isinstance(error, LabError):
         state = State.EXITED if record.state is State.RESTARTING else record.state
-        engine.records.update(record, state=state, error=error.message, exit_code=error.exit_code)
+        engine.data.records.update(record, state=state, error=error.message, exit_code=error.exit_code)
 
 
 def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit_hook: bool) -> Monitor:
@@ -180,17 +180,17 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     bundle = launch.write_bundle(engine, record, root)
     if endpoints.has_bridges(record):
         dns_records.prepare(engine, record)
-        engine.prepare_network()  # while the runtime works and this thread waits for it
-    return engine.conmon.create(
+        engine.runtime.prepare_network()  # while the runtime works and this thread waits for it
+    return engine.runtime.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else engine.records.run_log(record.id),
+        log=None if log.get("Type") == "none" else engine.data.records.run_log(record.id),
         log_size=log_size(log),
         terminal=bool(record.config.get("Tty")),
         stdin_open=bool(record.config.get("OpenStdin")),
         # Closing a terminal's input would close its output too, so that one stays open.
         stdin_once=bool(record.config.get("StdinOnce")) and not record.config.get("Tty"),
-        exit_directory=engine.run_root / "exits",
+        exit_directory=engine.runtime.path / "exits",
         exit_command=engine.containers.exit_command(record.id, unless=0 if exit_hook else os.getpid()),
     )
 
@@ -205,9 +205,9 @@ def settled(engine: Engine, record: ContainerRecord) -> ContainerRecord:
             dns_records.keep(engine, record)
             _report_out_of_memory(engine, record)
         return record
-    if not engine.records.writable:
+    if not engine.data.records.writable:
         return _as_it_is(engine, record)
-    with engine.records.lock(record.id):
+    with engine.data.records.lock(record.id):
         return settle(engine, read(engine, record.id))
 
 
@@ -224,8 +224,8 @@ def report_out_of_memory(engine: Engine) -> None:
 
     Nothing waits for that file beside a container; a process that follows the events looks for it.
     """
-    for path in engine.run_root.glob("*/oom"):
-        if (record := engine.records.load(path.parent.name)) is not None:
+    for path in engine.runtime.path.glob("*/oom"):
+        if (record := engine.data.records.load(path.parent.name)) is not None:
             _report_out_of_memory(engine, record)
 
 
@@ -264,7 +264,7 @@ def settle(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     # Told before it is noted: who finds it noted, without the lock, goes on to tell that it was stopped or restarted.
     tell(engine, "exited", record, f"status {status}")
     attachment_events.left(engine, record)
-    engine.records.save(ended)
+    engine.data.records.save(ended)
     if record.host_config.get("AutoRemove"):
         remove(engine, ended, volumes=True)
         raise no_such_container(record.short_id)
@@ -288,7 +288,7 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
     release(engine, record)
     if not record.host_config.get("AutoRemove"):
         limit = log_limit(record.host_config.get("LogConfig") or {})
-        keep(engine.records.run_log(record.id), engine.records.log(record.id), limit=limit)
+        keep(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
         state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
@@ -317,23 +317,23 @@ def _after_killed_starter(engine: Engine, record: ContainerRecord) -> ContainerR
     bundle = bundle_directory(engine, record.id)
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         intent = json.loads((bundle / "started.json").read_bytes())
-        running = engine.records.parse(intent["config"], intent["host_config"])
-        state = engine.runc.state(record.id) or {}
+        running = engine.data.records.parse(intent["config"], intent["host_config"])
+        state = engine.runtime.runc.state(record.id) or {}
         if state.get("status") in ("running", "paused", "stopped"):
-            engine.records.save(running)
+            engine.data.records.save(running)
             (bundle / "started.json").unlink()
             attachment_events.joined(engine, running)
             tell(engine, "started", running, "its starter was killed")
             _watch_health(engine, running)
             return running
-    engine.conmon.abandon(monitor(engine, record.id))
+    engine.runtime.conmon.abandon(monitor(engine, record.id))
     release(engine, record)
     return record
 
 
 def release(engine: Engine, record: ContainerRecord) -> None:
     """Give back cgroup, address, mounts and bundle of a container that does not run (any more)."""
-    deleted = Background(lambda: engine.runc.delete(record.id, force=True))
+    deleted = Background(lambda: engine.runtime.runc.delete(record.id, force=True))
     try:
         # Neither needs to wait for runc: the container's own mounts are another namespace's.
         endpoints.disconnect_all(engine, record)
@@ -351,9 +351,9 @@ def release(engine: Engine, record: ContainerRecord) -> None:
 def _unmount_layer(engine: Engine, container_id: ContainerId) -> None:
     """Unmount a container's files; a damaged record of its layer must not keep the container from ending."""
     try:
-        engine.driver.unmount(engine.layers.writable(container_id).mount_id)
+        engine.data.driver.unmount(engine.data.layers.writable(container_id).mount_id)
     except CorruptStore as error:
-        engine.events.emit(StoreDamaged.of(error))
+        engine.data.emit(StoreDamaged.of(error))
 
 
 def _remove_bundle(bundle: Path) -> None:
@@ -374,39 +374,39 @@ def remove(engine: Engine, record: ContainerRecord, *, volumes: bool, force: boo
     Raises CorruptStore without force; then the container stays.
     """
     if not force:
-        engine.layers.check_removable(record.id)
+        engine.data.layers.check_removable(record.id)
     with _orphaned_layers(engine, record), recovery.changing(engine, record.id, record.mounts if volumes else ()):
         # First of all it is no container any more: half of one must not look like a whole one.
-        engine.records.forget(record.id)
+        engine.data.records.forget(record.id)
         if volumes and record.mounts:
             engine.volumes.remove_anonymous(record.mounts)
-        engine.layers.remove_writable(record.id, force=force)
-        engine.records.remove(record.id)
+        engine.data.layers.remove_writable(record.id, force=force)
+        engine.data.records.remove(record.id)
     tell(engine, "removed", record)
 
 
 @contextlib.contextmanager
 def _orphaned_layers(engine: Engine, record: ContainerRecord) -> Iterator[None]:
     """The layers of an image that was removed by force go with the last container that is made of them."""
-    if not record.image or engine.image_store.exists(record.image):
+    if not record.image or engine.data.images.exists(record.image):
         yield
         return
     with recovery.making(engine) as lease:
         with contextlib.suppress(CorruptStore):
-            lease.claim("layer", engine.layers.writable(record.id).parent)
+            lease.claim("layer", engine.data.layers.writable(record.id).parent)
         yield
 
 
 def end_by_force(engine: Engine, record: ContainerRecord) -> None:
     """Kill a container; when this returns nothing of it runs, even if its monitor does not answer."""
     its_monitor = monitor(engine, record.id)
-    with engine.records.lock(record.id):
-        current = engine.records.load(record.id)
+    with engine.data.records.lock(record.id):
+        current = engine.data.records.load(record.id)
         if current is None or current.state not in (*ALIVE, State.RESTARTING):
             return
-        current = engine.records.update(current, manually_stopped=True)
+        current = engine.data.records.update(current, manually_stopped=True)
         if current.state is State.RESTARTING:
-            engine.records.update(current, state=after(current.state, Transition.KILL, container=current.name))
+            engine.data.records.update(current, state=after(current.state, Transition.KILL, container=current.name))
             return
     send_signal(engine, current, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -423,12 +423,12 @@ def send_signal(engine: Engine, record: ContainerRecord, number: int, *, thaws: 
     """Send a signal to the first process. thaws: a frozen one goes on, so that it gets it now."""
     # It may end by itself at any moment; then there is nobody to signal. Under the lock nobody tells of the end that
     # the signal brings before the signal itself is told.
-    with engine.records.lock(record.id), contextlib.suppress(Conflict, ContainerNotFound):
-        engine.runc.kill(record.id, number)
+    with engine.data.records.lock(record.id), contextlib.suppress(Conflict, ContainerNotFound):
+        engine.runtime.runc.kill(record.id, number)
         tell(engine, "killed", record, f"signal {number}")
     if record.state is State.PAUSED and thaws:
         with contextlib.suppress(LabError):
-            engine.runc.resume(record.id)
+            engine.runtime.runc.resume(record.id)
 
 
 # ---- restarts --------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ def restart_when_due(engine: Engine, container_id: ContainerId) -> None:
 
 
 def _waiting(engine: Engine, container_id: str) -> ContainerRecord | None:
-    record = engine.records.load(container_id)
+    record = engine.data.records.load(container_id)
     return record if record is not None and record.state is State.RESTARTING else None
 
 
@@ -483,7 +483,7 @@ def _ensure_restart(engine: Engine, record: ContainerRecord) -> None:
 
 
 def _restart_marker(engine: Engine, container_id: str) -> Path:
-    return engine.run_root / "restarts" / container_id
+    return engine.runtime.path / "restarts" / container_id
 
 
 # ---- health ----------------------------------------------------------------------------------

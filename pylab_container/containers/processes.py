@@ -23,7 +23,7 @@ def top(engine: Engine, container: Container, arguments: Sequence[str] = ()) -> 
     record = container.record
     if not record.state_document()["Running"]:
         raise Conflict(f"Container {record.id} is not running", hint=f"labctr start {record.name}")
-    pids = set(map(str, engine.runc.processes(container.id)))
+    pids = set(map(str, engine.runtime.runc.processes(container.id)))
     head, *lines = _ps(arguments or ["-ef"])
     titles = head.split()
     if "PID" not in titles:

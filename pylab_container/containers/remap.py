@@ -62,13 +62,13 @@ def first_ids(record: ContainerRecord) -> tuple[int, int]:
 
 def mount_root(engine: Engine, record: ContainerRecord) -> Path:
     """Mount a container's layers; where the result is. Raises InvalidInput from a driver without mounts."""
-    mount_id = engine.layers.own(record.id).mount_id
+    mount_id = engine.data.layers.own(record.id).mount_id
     ids = id_map(record)
     if ids is None:
-        return engine.driver.mount(mount_id)
-    if engine.driver.name != "overlay2":
-        raise InvalidInput("--userns=remap needs the storage driver overlay2", hint=f"not {engine.driver.name}")
-    return engine.driver.mount(mount_id, ids)
+        return engine.data.driver.mount(mount_id)
+    if engine.data.driver.name != "overlay2":
+        raise InvalidInput("--userns=remap needs the storage driver overlay2", hint=f"not {engine.data.driver.name}")
+    return engine.data.driver.mount(mount_id, ids)
 
 
 def apply(engine: Engine, record: ContainerRecord, config: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def apply(engine: Engine, record: ContainerRecord, config: dict[str, Any]) -> No
             mount["source"] = str(place)
     _bind_renamed_devices(record, config)
     for name in ("hostname", "hosts", "resolv.conf"):
-        os.chown(engine.records.directory(record.id) / name, ids.uid, ids.gid)
+        os.chown(engine.data.records.directory(record.id) / name, ids.uid, ids.gid)
 
 
 def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def as_root_of(ids: tuple[int, int], action: Callable[[], Result]) -> Result:
 
 
 def _places(engine: Engine, container_id: str) -> Path:
-    return engine.run_root / "mapped" / container_id
+    return engine.runtime.path / "mapped" / container_id
 
 
 def _new(place: Path) -> Path:

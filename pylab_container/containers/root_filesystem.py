@@ -29,7 +29,8 @@ from pylab_container.oci import tar
 from pylab_container.runtime.etc import names_by_id
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
-from pylab_container.store.layertar import Extractor, MemberSource, TarReader, clamped, inside
+from pylab_container.store.extractor import Extractor, clamped, inside
+from pylab_container.store.layertar import MemberSource, TarReader
 from pylab_container.store.treetar import TreeReader
 from pylab_container.volumes import mounting as volume_mounts
 
@@ -86,8 +87,8 @@ class _Root(Struct, frozen=True):
 
 def changes(engine: Engine, container: Container) -> list[Change]:
     """What a container changed, sorted by path; every directory above a change counts as modified."""
-    writable = engine.layers.writable(container.id)
-    found = engine.driver.changes(writable.mount_id, writable.init_id)
+    writable = engine.data.layers.writable(container.id)
+    found = engine.data.driver.changes(writable.mount_id, writable.init_id)
     for path in list(found):
         while (path := posixpath.dirname(path)) != "/" and path not in found:
             found[path] = MODIFIED
@@ -132,7 +133,7 @@ def _packed(engine: Engine, container: Container, members: TreeReader) -> Iterat
 
 def _refuse_removed(engine: Engine, container: Container) -> None:
     """Raise Conflict if the container was removed: its record goes first, and its files after that."""
-    if engine.records.load(container.id) is None:
+    if engine.data.records.load(container.id) is None:
         raise Conflict(
             f"container {container.short_id} was removed while its files were read", hint="copy before you remove it"
         )
@@ -162,7 +163,7 @@ def put_archive(
     """
     with contextlib.ExitStack() as stack:
         owner = _user_of(engine, container) if as_user else None
-        if not engine.driver.is_mounted(engine.layers.writable(container.id).mount_id):
+        if not engine.data.driver.is_mounted(engine.data.layers.writable(container.id).mount_id):
             # A start has to wait for the extraction, which therefore must not wait for a slow client.
             archive = stack.enter_context(_spooled(engine, archive))
         plain = stack.enter_context(compression.decompressed(archive))
@@ -174,7 +175,7 @@ def put_archive(
 @contextlib.contextmanager
 def _spooled(engine: Engine, archive: BinaryIO) -> Iterator[BinaryIO]:
     """What is left of a stream as a file without a name on the data root's disk, in which zeros take no space."""
-    with tempfile.TemporaryFile(dir=engine.spool_directory()) as file:
+    with tempfile.TemporaryFile(dir=engine.data.spool_directory()) as file:
         while piece := archive.read(_HOLE):
             if piece == _ZEROS:
                 file.seek(len(piece), os.SEEK_CUR)
@@ -281,15 +282,15 @@ def _file_system(engine: Engine, container: Container, *, write: bool = False) -
            allow two mounts with one upper directory (Documentation/filesystems/overlayfs.rst).
     """
     with contextlib.ExitStack() as stack, contextlib.ExitStack() as locked:
-        if write or engine.records.writable:  # on a read-only disk no container starts
-            locked.enter_context(engine.records.lock(container.id))  # it neither starts nor ends now
-        record, mount_id = lifetime.read(engine, container.id), engine.layers.own(container.id).mount_id
-        was_mounted = engine.driver.is_mounted(mount_id)
-        fd = opened(engine.driver.mount(mount_id)) if write else engine.driver.open_view(mount_id)
+        if write or engine.data.records.writable:  # on a read-only disk no container starts
+            locked.enter_context(engine.data.records.lock(container.id))  # it neither starts nor ends now
+        record, mount_id = lifetime.read(engine, container.id), engine.data.layers.own(container.id).mount_id
+        was_mounted = engine.data.driver.is_mounted(mount_id)
+        fd = opened(engine.data.driver.mount(mount_id)) if write else engine.data.driver.open_view(mount_id)
         stack.callback(os.close, fd)
-        if write and not was_mounted and engine.driver.is_mounted(mount_id):
+        if write and not was_mounted and engine.data.driver.is_mounted(mount_id):
             stack.push(locked.pop_all())
-            stack.callback(engine.driver.unmount, mount_id)
+            stack.callback(engine.data.driver.unmount, mount_id)
         locked.close()
         yield _Root(fd, remap.first_ids(record) if was_mounted else (0, 0), is_own=True)
 
@@ -322,7 +323,7 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
 def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
     """What lies over a container's own files and is to be found on the host: also the files that the engine keeps."""
     record = container.record
-    directory = engine.records.directory(launch.files_of(engine, record))
+    directory = engine.data.records.directory(launch.files_of(engine, record))
     kept = [
         {"Type": "bind", "Source": str(directory / name), "Destination": f"/etc/{name}", "RW": True}
         for name in launch.NETWORK_FILES

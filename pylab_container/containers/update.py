@@ -29,15 +29,15 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> list[
     for name in options:
         if name not in UpdateOptions.__annotations__:
             raise TypeError(f"update() got an unexpected keyword argument {name!r}")
-    with engine.records.lock(container.id):
+    with engine.data.records.lock(container.id):
         record = lifetime.settle(engine, lifetime.read(engine, container.id))
         after(record.state, Transition.UPDATE, container=record.name, container_id=record.id)
         changes, warnings = _possible(options)
         host_config = _changed(record, changes, options)
         if record.state in ALIVE and host_config != record.host_config:
             unlimited = {"PidsLimit": host_config.get("PidsLimit") or -1}  # runc leaves as it is what it is not told
-            engine.runc.update(container.id, bundle.cgroup_limits(sandbox.limits({**host_config, **unlimited})))
-        updated = engine.records.update(record, host_config=host_config)
+            engine.runtime.runc.update(container.id, bundle.cgroup_limits(sandbox.limits({**host_config, **unlimited})))
+        updated = engine.data.records.update(record, host_config=host_config)
     lifetime.tell(engine, "updated", updated)
     return warnings
 

@@ -92,8 +92,8 @@ class Call:
     def private_engine(self) -> Engine:
         """Another view of the same data root, whose stream of events tells of this request alone."""
         return Engine(
-            self.engine.data_root,
-            storage_driver=self.engine.driver.name,
+            self.engine.data.path,
+            storage_driver=self.engine.data.driver.name,
             registry_mirrors=self.engine.registries.mirrors,
             insecure_registries=self.engine.registries.insecure,
             recover=False,

@@ -239,7 +239,7 @@ async def _followed(
     ends: list[Coroutine[Any, Any, object]] = [_log_complete(call, container, record)]
     if until := _moment(call, "until"):
         ends.append(asyncio.sleep(until - time.time()))
-    directory = call.engine.records.directory(container.id)
+    directory = call.engine.data.records.directory(container.id)
     with contextlib.closing(log.reader):
         async with following(call, directory, *ends) as stream:
             while True:

@@ -111,7 +111,7 @@ async def show_all(call: Call) -> web.Response:
 def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> list[Json]:
     """Docker's ContainerSummary of those that the call's filters let through."""
     engine, documents = call.engine, []
-    names, called = _ImageNames(engine), links.names(engine.records.all())
+    names, called = _ImageNames(engine), links.names(engine.data.records.all())
     for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
         with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
             record = container.record

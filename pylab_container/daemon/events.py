@@ -39,7 +39,7 @@ async def stream(call: Call) -> web.StreamResponse:
 async def _events(call: Call, reader: EventReader, until: float | None) -> AsyncGenerator[Json, None]:
     ends: list[Coroutine[Any, Any, object]] = [] if until is None else [asyncio.sleep(until - time.time())]
     with contextlib.closing(reader):
-        async with following(call, call.engine.data_root, *ends) as stream:
+        async with following(call, call.engine.data.path, *ends) as stream:
             while True:
                 async with contextlib.aclosing(fetched(call, reader.new, batch=_BATCH)) as documents:
                     async for document in documents:

@@ -98,7 +98,7 @@ async def _import(call: Call) -> web.StreamResponse:
         with contextlib.ExitStack() as stack:
             archive: BinaryIO | Path = stack.enter_context(body)
             if source != "-":  # nothing is told before it is here: a failure is the answer's status
-                archive = download.fetch(source, stack.enter_context(call.engine.scratch())).path
+                archive = download.fetch(source, stack.enter_context(call.engine.data.scratch())).path
                 tell({"status": f"Downloading from {source}"})
             image = call.engine.images.import_(archive, name, message=message, changes=changes)
         tell({"status": image.id})

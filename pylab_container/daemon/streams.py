@@ -43,7 +43,7 @@ async def received(call: Call) -> BinaryIO:
     It is received by the event loop: a client that sends slowly, or stops in the middle, holds no thread. A short
     body is in memory, a longer one in a file without a name on the data root's disk.
     """
-    directory = call.engine.spool_directory()
+    directory = call.engine.data.spool_directory()
     file = tempfile.SpooledTemporaryFile(_SHORT, dir=str(directory))  # noqa: SIM115 - the caller closes it
     try:
         async for piece in call.request.content.iter_any():

@@ -104,7 +104,7 @@ def _by_id(engine: Engine, wanted: Sequence[str]) -> Test:
 
 def _by_name(engine: Engine, wanted: Sequence[str]) -> Test:
     matches = text_test(wanted)
-    called = links.names(engine.records.all())
+    called = links.names(engine.data.records.all())
 
     def test(record: ContainerRecord) -> bool:
         names = (record.name, f"/{record.name}", *called.get(record.id, ()))
@@ -247,9 +247,10 @@ def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None
     tests = container_tests(engine, filters)
     shown = all or limit is not None or bool(values(filters, "status"))
     listed = []
-    for written in engine.records.all():
+    for written in engine.data.records.all():
         container = Container(engine, written.id)
-        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine, partial(_is_removed, engine, written.id)):
+        removed = partial(_is_removed, engine, written.id)
+        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine.events.emit, removed):
             record = container.record
             runs = record.state_document()["Running"]
             if (shown or runs) and builtins.all(test(record) for test in tests):
@@ -259,7 +260,7 @@ def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None
 
 
 def _is_removed(engine: Engine, container_id: str) -> bool:
-    return not engine.records.exists(container_id)
+    return not engine.data.records.exists(container_id)
 
 
 _NETWORKS = ("dangling", "driver", "id", "label", "name", "scope", "type")

@@ -125,12 +125,12 @@ class Container:
     @property
     def upper(self) -> Path:
         """The directory of its writable layer: what it has changed so far; with vfs all that it has."""
-        return self._engine.driver.diff_path(self._engine.layers.writable(self.id).mount_id)
+        return self._engine.data.driver.diff_path(self._engine.data.layers.writable(self.id).mount_id)
 
     @property
     def merged(self) -> Path:
         """Where its whole file system is mounted while it runs."""
-        return self._engine.driver.merged_path(self._engine.layers.writable(self.id).mount_id)
+        return self._engine.data.driver.merged_path(self._engine.data.layers.writable(self.id).mount_id)
 
     # ---- what can be done with it ----
 
@@ -188,7 +188,7 @@ class Container:
         The end is the last one where a restart policy starts it again. A container that asked
         for it (auto_remove) is removed then.
         """
-        started = self._engine.records.load(self.id)
+        started = self._engine.data.records.load(self.id)
         if started is None:
             return waiting.status_of_removed(self._engine, self.id)
         record = started
@@ -215,20 +215,20 @@ class Container:
 
     def pause(self) -> None:
         """Freeze all its processes. Raises Conflict while it does not run."""
-        with self._engine.records.lock(self.id):
+        with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
             state = self._after(record, Transition.PAUSE)
-            self._engine.runc.pause(self.id)
-            self._engine.records.update(record, state=state)
+            self._engine.runtime.runc.pause(self.id)
+            self._engine.data.records.update(record, state=state)
         lifetime.tell(self._engine, "paused", record)
 
     def unpause(self) -> None:
         """Let its frozen processes go on. Raises Conflict where they are not frozen."""
-        with self._engine.records.lock(self.id):
+        with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
             state = self._after(record, Transition.UNPAUSE)
-            self._engine.runc.resume(self.id)
-            self._engine.records.update(record, state=state)
+            self._engine.runtime.runc.resume(self.id)
+            self._engine.data.records.update(record, state=state)
         lifetime.tell(self._engine, "unpaused", record)
 
     def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
@@ -251,7 +251,7 @@ class Container:
         except TimeoutError:
             lifetime.end_by_force(self._engine, record)
         self.wait()
-        with self._engine.records.lock(self.id):  # who noted the end has told of it by then
+        with self._engine.data.records.lock(self.id):  # who noted the end has told of it by then
             lifetime.tell(self._engine, "stopped", record)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
@@ -297,24 +297,24 @@ class Container:
                 self._set_auto_remove(removes=True)
 
     def _set_auto_remove(self, *, removes: bool) -> None:
-        with self._engine.records.lock(self.id):
+        with self._engine.data.records.lock(self.id):
             record = self._read()
-            self._engine.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
+            self._engine.data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
 
     def _ask(self, transition: Transition, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
 
         A process that only waits to be started again does so no more; with thaws, one that is frozen neither.
         """
-        with self._engine.records.lock(self.id):
+        with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
             state = self._after(record, transition)
             if record.state is State.PAUSED and thaws:
                 state = State.RUNNING
             if manually and record.state in (*ALIVE, State.RESTARTING):
-                self._engine.records.update(record, state=state, manually_stopped=True)
+                self._engine.data.records.update(record, state=state, manually_stopped=True)
             elif record.state is State.PAUSED:
-                self._engine.records.update(record, state=state)
+                self._engine.data.records.update(record, state=state)
             return record if record.state is not State.RESTARTING else replace(record, state=state)
 
     def _after(self, record: ContainerRecord, transition: Transition) -> State:
@@ -324,7 +324,7 @@ class Container:
         """Give it another name. Raises Conflict where another container has it, InvalidInput."""
         if not name.removeprefix("/"):
             raise InvalidInput("Neither old nor new names may be empty", hint="labctr rename OLD NEW")
-        records = self._engine.records
+        records = self._engine.data.records
         with records.lock_names(), records.lock(self.id):
             record = self._read()
             if record.name == name.removeprefix("/"):
@@ -357,9 +357,9 @@ class Container:
             if force and record.state in (*ALIVE, State.RESTARTING):
                 lifetime.end_by_force(self._engine, record)
         except ContainerNotFound:
-            if self._engine.records.load(self.id) is None and not force:
+            if self._engine.data.records.load(self.id) is None and not force:
                 raise
-        with self._engine.records.lock(self.id):
+        with self._engine.data.records.lock(self.id):
             try:
                 record = lifetime.settle(self._engine, self._read())
             except ContainerNotFound:
@@ -483,7 +483,7 @@ class Container:
         damaged       called at the end with the number of entries that could not be read, if any
         """
         record, follower = self.record, None
-        log, earlier = log_files(self._engine.records, record)
+        log, earlier = log_files(self._engine.data.records, record)
         if follow and record.state in ALIVE:
             monitor = self._monitor()
 
@@ -497,7 +497,7 @@ class Container:
         self, *, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> LogReader:
         """The same for a caller that waits in its own way for what comes."""
-        log, earlier = log_files(self._engine.records, self.record)
+        log, earlier = log_files(self._engine.data.records, self.record)
         return LogReader(log, earlier=earlier, tail=tail, since=since, until=until)
 
     def commit(
@@ -522,18 +522,20 @@ class Container:
         record = self.record
         own = self._reproducible(record.config)
         from pylab_container.images import configuration
+        from pylab_container.store import layer_content
 
         config = configuration.apply({**own, **(conf or {})}, changes)
         with recovery.making(self._engine) as lease, self._still(pause=pause):
-            layer = self._engine.layers.copy(
-                self._engine.layers.writable(self.id), lease, newest=self._engine.source_date_epoch
+            layers = self._engine.data.layers
+            layer = layer_content.copy(
+                layers, layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
             )
             image = child_config(
                 self._engine.images.config(record.image),
                 config=config,
                 container_config=own,
-                container=self.id if self._engine.source_date_epoch is None else "",
-                created=self._engine.now(),
+                container=self.id if self._engine.data.source_date_epoch is None else "",
+                created=self._engine.data.now(),
                 created_by=" ".join([record.path, *record.args]),
                 diff_id=layer.diff_id if layer else None,
                 author=author,
@@ -549,14 +551,14 @@ class Container:
     @contextlib.contextmanager
     def _still(self, *, pause: bool) -> Iterator[None]:
         """Nobody changes it while the block runs; with pause its own processes do not, either."""
-        with self._engine.records.lock(self.id):
+        with self._engine.data.records.lock(self.id):
             lifetime.settle(self._engine, self._read())
             with self.frozen() if pause else contextlib.nullcontext():
                 yield
 
     def _reproducible(self, config: Json) -> Json:
         """Its configuration as an image may have it: with SOURCE_DATE_EPOCH set, nothing in it is this container's."""
-        if self._engine.source_date_epoch is None or config.get("Hostname") != self.short_id:
+        if self._engine.data.source_date_epoch is None or config.get("Hostname") != self.short_id:
             return config
         return {**config, "Hostname": ""}
 
@@ -612,7 +614,7 @@ class Container:
             return
         with recovery.freezing(self._engine, self.id):
             try:
-                self._engine.runc.pause(self.id)
+                self._engine.runtime.runc.pause(self.id)
             except LabError:
                 if self._monitor().exit_status() is None:
                     raise
@@ -623,7 +625,7 @@ class Container:
                 yield
             finally:
                 with contextlib.suppress(Conflict):  # two may hold it at once, and the first to end has let it go on
-                    self._engine.runc.resume(self.id)
+                    self._engine.runtime.runc.resume(self.id)
                 lifetime.tell(self._engine, "unpaused", self._read())
 
     # ---- how ----
@@ -650,8 +652,8 @@ def _was_restarted(before: ContainerRecord, now: ContainerRecord) -> bool:
 
 
 def _inspect(engine: Engine, record: ContainerRecord) -> Json:
-    directory = engine.records.directory(record.id)
-    driver, writable = engine.driver, engine.layers.writable(record.id)
+    directory = engine.data.records.directory(record.id)
+    driver, writable = engine.data.driver, engine.data.layers.writable(record.id)
     return {
         "Id": record.id,
         "Created": record.created,
@@ -662,7 +664,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "ResolvConfPath": str(directory / "resolv.conf"),
         "HostnamePath": str(directory / "hostname"),
         "HostsPath": str(directory / "hosts"),
-        "LogPath": log_path(engine.records, record),
+        "LogPath": log_path(engine.data.records, record),
         "Name": f"/{record.name}",
         "ExecIDs": engine.executions.ids(record.id) or None,
         "RestartCount": record.restart_count,

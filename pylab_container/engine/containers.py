@@ -125,7 +125,7 @@ class ContainerCollection:
         host_config as in create_described(). Raises what that raises, and Conflict while it runs.
         """
         engine = self._engine
-        with engine.records.lock(container.id):
+        with engine.data.records.lock(container.id):
             record = lifetime.settle(engine, lifetime.read(engine, container.id))
             after(record.state, Transition.START, container=record.name, container_id=record.id)
             made = documents(
@@ -145,7 +145,7 @@ class ContainerCollection:
             record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
             with engine.volumes.lock():
                 self._make_sources(record)
-                engine.records.save(record)
+                engine.data.records.save(record)
 
     def _recorded_host(self, asked: Json, said: Mapping[str, Any]) -> Json:
         """The HostConfig that is recorded: what was asked for, and how it was said."""
@@ -202,7 +202,7 @@ class ContainerCollection:
             host_config={**DEFAULTS, **host_config},
             network={"Networks": networks} if networks else {},
             mounts=mounts,
-            driver=self._engine.driver.name,
+            driver=self._engine.data.driver.name,
         )
         return self._add(record)
 
@@ -274,7 +274,7 @@ class ContainerCollection:
 
     def get(self, name: str) -> Container:
         """The container with this name, id or beginning of an id, or "CONTAINER/ALIAS". Raises ContainerNotFound."""
-        records = list(self._engine.records.all())
+        records = list(self._engine.data.records.all())
         wanted = name.removeprefix("/")
         exact = [record for record in records if wanted in (record.name, record.id)]
         if "/" in wanted:
@@ -289,10 +289,10 @@ class ContainerCollection:
 
     def _not_found(self, name: str) -> LabError:
         """The error for a name that no readable record has: a damaged one may have it."""
-        damaged = self._engine.records.damaged()
+        damaged = self._engine.data.records.damaged()
         wanted = name.removeprefix("/")
         for container_id, error in damaged.items():
-            if (wanted and container_id.startswith(wanted)) or self._engine.records.mentions(container_id, wanted):
+            if (wanted and container_id.startswith(wanted)) or self._engine.data.records.mentions(container_id, wanted):
                 return error
         missing = no_such_container(name)
         if damaged:
@@ -333,8 +333,8 @@ class ContainerCollection:
         """Remove a temporary container, running or not, or a writable layer that never became a container."""
         with contextlib.suppress(ContainerNotFound):
             Container(self._engine, container_id).remove(force=True, v=True)
-        self._engine.layers.remove_writable(container_id)
-        secrets = self._engine.secrets_directory(container_id)
+        self._engine.data.layers.remove_writable(container_id)
+        secrets = self._engine.runtime.secrets(container_id)
         if secrets.exists():
             discard_below(secrets.parent, container_id)
 
@@ -344,7 +344,7 @@ class ContainerCollection:
         unless  a process that does so itself, by its pid: as long as it lives, a shell finds that out in a millisecond
         """
         engine = self._engine
-        place = ["--root", str(engine.data_root), "--storage-driver", engine.driver.name]
+        place = ["--root", str(engine.data.path), "--storage-driver", engine.data.driver.name]
         command = [sys.executable, "-m", "pylab_container", *place, "container", "settle", container_id]
         if unless:
             return ["/bin/sh", "-c", 'kill -0 "$0" 2> /dev/null || exec "$@"', str(unless), *command]
@@ -360,7 +360,7 @@ class ContainerCollection:
     def health_command(self, record: ContainerRecord) -> builtins.list[str]:
         """What runs beside a container with a health check, from its start to its end."""
         engine = self._engine
-        place = ["--root", str(engine.data_root), "--storage-driver", engine.driver.name]
+        place = ["--root", str(engine.data.path), "--storage-driver", engine.data.driver.name]
         return [
             *(sys.executable, "-m", "pylab_container", *place, "container", "watch-health"),
             *(record.id, record.started_at),
@@ -381,16 +381,16 @@ class ContainerCollection:
             launch.fill_init_layer(root)
             bare = launch.is_bare(record, root)
 
-        with engine.records.lock_names():
-            taken = {known.name: known for known in engine.records.all()}
+        with engine.data.records.lock_names():
+            taken = {known.name: known for known in engine.data.records.all()}
             record = replace(record, name=self.choose_name(record.name, taken))
             try:
-                with recovery.changing(engine, record.id, record.mounts), engine.images.commit_lock():
+                with recovery.changing(engine, record.id, record.mounts), engine.data.images_lock():
                     chain = engine.images.config(record.image).chain_id if record.image else ""
-                    engine.layers.create_writable(record.id, chain, fill)
+                    engine.data.layers.create_writable(record.id, chain, fill)
                     with engine.volumes.lock():
                         self._make_sources(record)
-                        engine.records.save(record)
+                        engine.data.records.save(record)
             except BaseException:
                 lifetime.remove(engine, record, volumes=True)
                 raise
@@ -446,12 +446,12 @@ class ContainerCollection:
         """Mounts entries whose volumes have names and places on the disk, and whose binds a propagation."""
         for entry in entries:
             if entry["Type"] == "bind":
-                yield with_propagation(entry, str(self._engine.data_root))
+                yield with_propagation(entry, str(self._engine.data.path))
                 continue
             if entry["Type"] == "volume" and "Driver" not in entry:
                 entry["Anonymous"] = not entry["Name"]
                 entry["Name"] = entry["Name"] or secrets.token_hex(32)
-                entry["Source"] = str(self._engine.data_root / "volumes" / entry["Name"] / "_data")
+                entry["Source"] = str(self._engine.data.path / "volumes" / entry["Name"] / "_data")
                 entry["Driver"] = "local"
             yield entry
 

@@ -108,18 +108,18 @@ class ImageCollection:
         InvalidArchive, InvalidReference, InvalidInput; then nothing is left of the attempt.
         """
         from pylab_container.images import configuration
-        from pylab_container.store import compression
+        from pylab_container.store import compression, layer_content
         from pylab_container.store.layertar import TarReader
 
         target = references.parse_tag(name) if name else None
         config = configuration.apply({}, changes)
-        limit = compression.Limit(max_size, self._engine.data_root)
+        limit = compression.Limit(max_size, self._engine.data.path)
         with recovery.making(self._engine) as lease:
             with self.opened(source) as (stream, origin), limit.stream(compression.decompressed(stream)) as plain:
-                layer = self._engine.layers.register(TarReader(plain), "", lease)
+                layer = layer_content.register(self._engine.data.layers, TarReader(plain), "", lease)
             imported = first_config(
                 diff_id=layer.diff_id,
-                created=self._engine.now(),
+                created=self._engine.data.now(),
                 comment=message or f"Imported from {origin}",
                 architecture=machine_architecture(),
                 version=DOCKER_VERSION,
@@ -136,7 +136,7 @@ class ImageCollection:
         """
         image = self._add(config, [name] if name else [], parent=parent)
         if name:
-            self._engine.image_store.touch(image.id, self._engine.now())
+            self._engine.data.images.touch(image.id, self._engine.data.now())
         self.tell(action, image.id, name.familiar if name else "")
         return image
 
@@ -148,13 +148,13 @@ class ImageCollection:
 
     def _add(self, config: ImageConfig, names: Sequence[references.Reference], *, parent: str = "") -> Image:
         with self.commit_lock():
-            if config.chain_id and not self._engine.layers.exists(config.chain_id):
+            if config.chain_id and not self._engine.data.layers.exists(config.chain_id):
                 raise Conflict("the image's layers were removed meanwhile", hint="do it again")
-            if parent and not self._engine.image_store.exists(parent):
+            if parent and not self._engine.data.images.exists(parent):
                 raise Conflict("the image below was removed meanwhile", hint="do it again")
-            image_id = self._engine.image_store.add(config, parent=parent)
+            image_id = self._engine.data.images.add(config, parent=parent)
             for name in names:
-                self._engine.image_store.tag(name, image_id)
+                self._engine.data.images.tag(name, image_id)
         return Image(self._engine, image_id)
 
     # ---- registries ----
@@ -399,31 +399,31 @@ class ImageCollection:
         name  only those of this repository, or with this very name
         all   also the intermediate images that a build made on its way
         """
-        tagged = {name.image_id for name in self._engine.image_store.shown_names()}
-        ids = set(self._engine.image_store.all())
+        tagged = {name.image_id for name in self._engine.data.images.shown_names()}
+        ids = set(self._engine.data.images.all())
         if name is not None:
             ids = {tag.image_id for tag in self._matching(name)}
         elif not all:
-            parents = {self._engine.image_store.shown_parent(image_id) for image_id in ids}
+            parents = {self._engine.data.images.shown_parent(image_id) for image_id in ids}
             ids = {image_id for image_id in ids if image_id in tagged or image_id not in parents}
         images = []
         for image_id in ids:
             removed = partial(self._is_removed, image_id)
-            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine, removed):
+            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine.events.emit, removed):
                 config = self.config(image_id)
-                self._engine.layers.chain(config.chain_id)
+                self._engine.data.layers.chain(config.chain_id)
                 images.append((config.created_at, image_id))
         return [Image(self._engine, image_id) for _, image_id in sorted(images, reverse=True)]
 
     def _is_removed(self, image_id: str) -> bool:
-        return not self._engine.image_store.exists(image_id)
+        return not self._engine.data.images.exists(image_id)
 
     def config(self, image_id: str) -> ImageConfig:
         """The config of the image with this full id. Raises ImageNotFound, CorruptStore if a name points to it."""
         try:
-            return self._engine.image_store.get(image_id)
+            return self._engine.data.images.get(image_id)
         except KeyError:
-            self._engine.image_store.refuse_dangling(image_id)
+            self._engine.data.images.refuse_dangling(image_id)
             raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists what there is") from None
 
     def held(self, image_id: str, lease: Lease) -> ImageConfig:
@@ -436,7 +436,7 @@ class ImageCollection:
 
     def check_parent(self, image_id: str) -> None:
         """Raise CorruptStore if the note which image this one was made from is damaged, or names another image."""
-        store = self._engine.image_store
+        store = self._engine.data.images
         parent = store.parent(image_id)
         try:
             right = not parent or store.get(image_id).may_be_made_from(store.get(parent))
@@ -451,7 +451,7 @@ class ImageCollection:
         while image_id and image_id not in seen:  # damaged notes may lead in a circle
             seen.add(image_id)
             yield image_id
-            image_id = self._engine.image_store.shown_parent(image_id)
+            image_id = self._engine.data.images.shown_parent(image_id)
 
     # ---- name and remove ----
 
@@ -460,7 +460,7 @@ class ImageCollection:
         target = references.parse_tag(name)
         found = image if isinstance(image, Image) else self.get(image)
         before = self.set_name(found, target)
-        self._engine.image_store.touch(found.id, self._engine.now())
+        self._engine.data.images.touch(found.id, self._engine.data.now())
         if before:
             self.tell("untagged", before, target.familiar)
         self.tell("tagged", found.id, target.familiar)
@@ -472,7 +472,7 @@ class ImageCollection:
         """
         with self.commit_lock():
             self.config(image.id)
-            return self._engine.image_store.tag(name, image.id)
+            return self._engine.data.images.tag(name, image.id)
 
     def remove(self, name: str | Image, *, force: bool = False, noprune: bool = False) -> builtins.list[Removal]:
         """Take a name away, and with the last name the image and what only it needed.
@@ -486,7 +486,7 @@ class ImageCollection:
         with recovery.making(self._engine) as lease, self.commit_lock():
             text = name.id if isinstance(name, Image) else name
             image = self.get(text)
-            names = [known.reference for known in self._engine.image_store.names() if known.image_id == image.id]
+            names = [known.reference for known in self._engine.data.images.names() if known.image_id == image.id]
             chosen = [reference for reference in names if reference == _key(text)]
             by_id = not chosen
             chosen += _left_alone(chosen, names)
@@ -521,14 +521,14 @@ class ImageCollection:
             lease.end()
 
     def _release(self, chains: Iterable[str], lease: Lease) -> builtins.list[Digest]:
-        store = self._engine.image_store
+        store = self._engine.data.images
         try:
             needed = {chain for image_id in store.all() for chain in store.get(image_id).chain_ids}
         except CorruptStore as error:
             # Nobody knows which layers the damaged image needs; once it is removed, `fsck` finds the rest.
             self._engine.events.emit(StoreDamaged.of(error))
             return []
-        return self._engine.layers.release(chains, needed, lease)
+        return self._engine.data.layers.release(chains, needed, lease)
 
     def tell(self, action: str, image_id: str, reference: str = "") -> None:
         """Say on the engine's stream of events what happened to an image."""
@@ -539,16 +539,16 @@ class ImageCollection:
 
     def commit_lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while an image appears or vanishes, so that no image loses a layer in between."""
-        return locked(self._engine.locks / "images")
+        return locked(self._engine.data.locks / "images")
 
     def _find(self, name: str) -> str | None:
         with contextlib.suppress(InvalidReference):
-            if found := self._engine.image_store.resolve(references.parse(name)):
+            if found := self._engine.data.images.resolve(references.parse(name)):
                 return found
         match = _ID.match(name)
         if match is None:
             return None
-        ids = [image_id for image_id in self._engine.image_store.all() if image_id[7:].startswith(match[1])]
+        ids = [image_id for image_id in self._engine.data.images.all() if image_id[7:].startswith(match[1])]
         if len(ids) > 1:
             raise InvalidInput(f'"{name}" is the beginning of {len(ids)} image ids', hint="write more digits")
         return ids[0] if ids else None
@@ -556,7 +556,7 @@ class ImageCollection:
     def _nearest(self, name: str) -> str | None:
         import difflib
 
-        names = [tag.reference.familiar for tag in self._engine.image_store.tags()]
+        names = [tag.reference.familiar for tag in self._engine.data.images.tags()]
         return next(iter(difflib.get_close_matches(name, names, 1)), None)
 
     def _matching(self, name: str) -> builtins.list[Tag]:
@@ -564,12 +564,12 @@ class ImageCollection:
         explicit = name.endswith(f":{wanted.tag}") or wanted.digest
         return [
             tag
-            for tag in self._engine.image_store.shown_names()
+            for tag in self._engine.data.images.shown_names()
             if tag.reference.repository == wanted.repository and (not explicit or tag.reference == wanted)
         ]
 
     def _untag(self, reference: references.Reference, image_id: str) -> Removal:
-        self._engine.image_store.untag(reference)
+        self._engine.data.images.untag(reference)
         self.tell("untagged", image_id, reference.familiar)
         return Removal("Untagged", reference.familiar)
 
@@ -604,9 +604,9 @@ class ImageCollection:
 
     def _check_certain(self, image: Image) -> None:
         """Raise CorruptStore if a container whose record is damaged may be made of the image."""
-        for container_id, error in self._engine.records.damaged().items():
+        for container_id, error in self._engine.data.records.damaged().items():
             try:
-                parent = self._engine.layers.writable(container_id).parent
+                parent = self._engine.data.layers.writable(container_id).parent
             except CorruptStore:
                 raise error from None
             with contextlib.suppress(CorruptStore):
@@ -614,14 +614,14 @@ class ImageCollection:
                     raise error
 
     def _users(self, image: Image) -> builtins.list[ContainerRecord]:
-        return [record for record in self._engine.records.all() if record.image == image.id]
+        return [record for record in self._engine.data.records.all() if record.image == image.id]
 
     def _children(self, image_id: str) -> builtins.list[str]:
-        return [child for child in self._engine.image_store.all() if self._is_child(child, image_id)]
+        return [child for child in self._engine.data.images.all() if self._is_child(child, image_id)]
 
     def _is_child(self, child: str, image_id: str) -> bool:
         """Whether an image was made from another one; if the note of that is damaged, whether it may have been."""
-        store = self._engine.image_store
+        store = self._engine.data.images
         try:
             return store.parent(child) == image_id
         except CorruptStore as error:
@@ -639,7 +639,7 @@ class ImageCollection:
         users = self._users(image)
         if self._children(image.id) or any(record.pid or not force for record in users):
             return []  # the names are gone, the image stays for those who need it
-        store = self._engine.image_store
+        store = self._engine.data.images
         if not store.exists(image.id):
             return []  # a damaged name pointed to it
         parent, chains = store.shown_parent(image.id), list[str]()

@@ -96,7 +96,7 @@ class Network:
     def bridge(self) -> Bridge:
         """Its bridge on the host. Only networks of the driver bridge have one."""
         if self.name == "bridge":
-            return self._engine.bridge
+            return self._engine.runtime.bridge
         return open_bridge(self._engine, self.document)
 
     def connect(
@@ -151,7 +151,7 @@ class Network:
                 f"{self.name} is a pre-defined network and cannot be removed",
                 hint="only those of users can: network ls",
             )
-        store = self._engine.network_store
+        store = self._engine.data.networks
         with store.lock():
             if members := endpoints.containers_document(self._engine, self):
                 names = ", ".join(str(member["Name"]) for member in members.values())
@@ -218,11 +218,11 @@ class NetworkCollection:
         _check(name, driver, options or {})
         orphans.clear()
         pools = _pools(subnet, gateway, ip_range, aux_addresses or {}, ipam or {})
-        with self._engine.network_store.lock():
+        with self._engine.data.networks.lock():
             existing = self._documents()
             if check_duplicate and any(other["Name"] == name for other in existing):
                 raise Conflict(f"network with name {name} already exists", hint="labctr network ls")
-            document = _document(secrets.token_hex(32), name, "bridge", self._engine.now())
+            document = _document(secrets.token_hex(32), name, "bridge", self._engine.data.now())
             chosen = bridge_options(options or {}).name
             _refuse_bridge(chosen, document["Id"], existing)
             document |= {"EnableIPv6": enable_ipv6, "Internal": internal, "Attachable": attachable}
@@ -233,13 +233,13 @@ class NetworkCollection:
                 document[_FREE_SUBNET] = True
             bridge = open_bridge(self._engine, document)
             bridge.refuse_foreign()
-            self._engine.network_store.save(document)  # first: a bridge in the kernel has its record always
+            self._engine.data.networks.save(document)  # first: a bridge in the kernel has its record always
             try:
-                with explaining(self._engine.data_root):
+                with explaining(self._engine.data.path):
                     bridge.ensure()
             except BaseException:
                 bridge.remove()
-                self._engine.network_store.remove(document["Id"])
+                self._engine.data.networks.remove(document["Id"])
                 bridge.forget()
                 raise
         network = Network(self._engine, document)
@@ -261,9 +261,9 @@ class NetworkCollection:
 
     def _not_found(self, name: str) -> LabError:
         """The error for a name that no readable network has: a damaged one may have it."""
-        damaged = self._engine.network_store.damaged()
+        damaged = self._engine.data.networks.damaged()
         for network_id, error in damaged.items():
-            if (name and network_id.startswith(name)) or self._engine.network_store.mentions(network_id, name):
+            if (name and network_id.startswith(name)) or self._engine.data.networks.mentions(network_id, name):
                 return error
         hint = "; labctr system fsck says which of them are damaged" if damaged else ""
         return NotFound(f"network {name} not found", hint=f"labctr network ls lists what there is{hint}")
@@ -296,19 +296,19 @@ class NetworkCollection:
         What engines left whose data root is gone goes, too. Raises InUse.
         """
         orphans.clear()
-        with self._engine.network_store.lock():
+        with self._engine.data.networks.lock():
             for network in self.list():
                 if network.driver == "bridge":
                     network.bridge.remove()
 
     def plain_document(self, network_id: NetworkId, name: str) -> Json:
         """The record of a network of which nothing is known: it has a subnet that no other one has."""
-        document = _document(network_id, name, "bridge", self._engine.now())
+        document = _document(network_id, name, "bridge", self._engine.data.now())
         document["IPAM"]["Config"] = _choose_pools([], self._documents(), enable_ipv6=False)
         return document | {_FREE_SUBNET: True}
 
     def _documents(self) -> builtins.list[Json]:
-        created = self._engine.network_store.all()
+        created = self._engine.data.networks.all()
         return [*(_predefined(self._engine, name) for name in PREDEFINED), *created]
 
 
@@ -336,7 +336,7 @@ def _is_dangling(network: Network) -> bool:
 
 def open_bridge(engine: Engine, document: Json) -> Bridge:
     """The bridge of a user's network, which may be in the kernel or not."""
-    from pylab_container.engine import RUN_ROOT
+    from pylab_container.runtime import RUN_ROOT
     from pylab_container.runtime.network import Bridge
 
     pools: builtins.list[Json] = document["IPAM"]["Config"]
@@ -359,7 +359,7 @@ def open_bridge(engine: Engine, document: Json) -> Bridge:
         masquerade=options.masquerade,
         mtu=options.mtu,
         owner=orphans.owner(engine, document["Id"]),
-        emit=engine.events.emit,
+        emit=engine.data.emit,
     )
 
 
@@ -385,8 +385,8 @@ def _refuse_bridge(name: str, network_id: str, existing: Sequence[Json]) -> None
 
 def _predefined(engine: Engine, name: str) -> Json:
     """A network that is always there. Its id is made of the data root, so that it need not be kept."""
-    network_id = hashlib.sha256(f"{name} {engine.data_root}".encode()).hexdigest()
-    created = engine.data_root.stat().st_ctime_ns
+    network_id = hashlib.sha256(f"{name} {engine.data.path}".encode()).hexdigest()
+    created = engine.data.path.stat().st_ctime_ns
     from pylab_container.text.timestamps import rfc3339
 
     document = _document(network_id, name, PREDEFINED[name], rfc3339(created))

@@ -115,7 +115,7 @@ class VolumeCollection:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._root = engine.data_root / "volumes"
+        self._root = engine.data.path / "volumes"
 
     def create(
         self,
@@ -206,7 +206,7 @@ class VolumeCollection:
             listing.truth("dangling", text)  # also where there is nothing to list
         volumes = []
         for volume in map(self._volume, map(VolumeName, self.names())):
-            with ReportingDamage(self._engine):
+            with ReportingDamage(self._engine.events.emit):
                 volume.check()
                 volumes.append(volume)
         return [volume for volume in volumes if self._matches(volume, filters or {})]
@@ -227,14 +227,14 @@ class VolumeCollection:
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """The ids of the containers that mount a volume, running or not."""
-        return _users(volume, self._engine.records.all())
+        return _users(volume, self._engine.data.records.all())
 
     def _certain_users(self, volume: Volume) -> builtins.list[str]:
         """The same before a volume is deleted. Raises CorruptStore while a container's record cannot be read.
 
         Nor can one be believed that names a lost volume: it is damaged, and any volume may be the one that was meant.
         """
-        records = list(self._engine.records.whole())
+        records = list(self._engine.data.records.whole())
         for error in self.lost(records):
             raise error
         return _users(volume, records)
@@ -247,7 +247,7 @@ class VolumeCollection:
         for record in records:
             for mount in record.mounts:
                 if mount["Type"] == "volume" and mount.get("Anonymous") and not (self._root / mount["Name"]).exists():
-                    path = self._engine.records.directory(record.id) / "config.v2.json"
+                    path = self._engine.data.records.directory(record.id) / "config.v2.json"
                     yield corrupt(path, f"it names the volume {mount['Name'][:12]}, which does not exist")
 
     def remove(self, name: str, *, force: bool = False) -> None:
@@ -276,7 +276,7 @@ class VolumeCollection:
         with self.lock():
             for mount in mounts:
                 if mount["Type"] == "volume" and mount.get("Anonymous"):
-                    with contextlib.suppress(NotFound), ReportingDamage(self._engine):
+                    with contextlib.suppress(NotFound), ReportingDamage(self._engine.events.emit):
                         volume = self.get(mount["Name"])
                         if not self._certain_users(volume):
                             self._delete(volume)
@@ -299,7 +299,7 @@ class VolumeCollection:
         everything = _truth(values(wanted, "all")) if "all" in wanted else False
         wanted.pop("all", None)
         deleted, freed = [], 0
-        with self.lock(), ReportingDamage(self._engine):
+        with self.lock(), ReportingDamage(self._engine.events.emit):
             for volume in self.list(wanted):
                 if (everything or volume.anonymous) and not self._certain_users(volume):
                     freed += directory_size(str(volume.path))
@@ -316,7 +316,7 @@ class VolumeCollection:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Held while volumes come and go, so that none goes that a new container is about to mount."""
-        return locked(self._engine.locks / "volumes")
+        return locked(self._engine.data.locks / "volumes")
 
 
 def _users(volume: Volume, records: Iterable[ContainerRecord]) -> list[str]:

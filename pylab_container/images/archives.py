@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import posixpath
 import stat
@@ -33,10 +32,11 @@ from pylab_container.oci import reference as references
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.image import ImageConfig, Json, go_json, sha256
 from pylab_container.oci.manifest import ArchivedImage, Descriptor, Manifest
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.layer_store import Layer
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
+from pylab_container.store.streams import HashedStream
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -68,7 +68,7 @@ def save(engine: Engine, names: Sequence[str], output: str | Path | BinaryIO, *,
     """Write images to a place; see ImageCollection.save."""
     if format not in FORMATS:
         raise InvalidInput(f'unknown format "{format}"', hint=f"use one of {', '.join(FORMATS)}")
-    with engine.scratch() as scratch:
+    with engine.data.scratch() as scratch:
         files = blobs(engine, names, compress, scratch, docker=format == "docker-archive")
         if format != "oci-dir":
             write(archive(files), output)
@@ -81,7 +81,7 @@ def save(engine: Engine, names: Sequence[str], output: str | Path | BinaryIO, *,
 
 def stream(engine: Engine, names: Sequence[str]) -> Iterator[bytes]:
     """Images as an archive, in pieces."""
-    with engine.scratch() as scratch:
+    with engine.data.scratch() as scratch:
         yield from archive(blobs(engine, names, "", scratch, docker=True))
     _tell_saved(engine, names)
 
@@ -129,7 +129,7 @@ def _blobs(
         described = Descriptor(manifests.MANIFEST, sha256(manifest), len(manifest))
         yield _document(config.path, raw)
         yield _document(described.path, manifest)
-        parent = engine.image_store.parent(image.id)
+        parent = engine.data.images.parent(image.id)
         archived.append(
             ArchivedImage(
                 config.path,
@@ -216,11 +216,11 @@ def _chosen(engine: Engine, names: Sequence[str]) -> list[tuple[Image, list[refe
         raise InvalidInput("no image to save", hint="give at least one name")
     chosen: dict[str, list[references.Reference]] = {}
     for name in names:
-        tags = [tag for tag in engine.image_store.tags() if tag.reference.repository == name]
+        tags = [tag for tag in engine.data.images.tags() if tag.reference.repository == name]
         if not tags:
             image = engine.images.get(name)
             tags = [
-                tag for tag in engine.image_store.tags() if tag.image_id == image.id and _names(name, tag.reference)
+                tag for tag in engine.data.images.tags() if tag.image_id == image.id and _names(name, tag.reference)
             ]
             chosen.setdefault(image.id, [])
         for tag in tags:
@@ -239,12 +239,15 @@ def _names(name: str, reference: references.Reference) -> bool:
 
 def _layer_blob(engine: Engine, layer: Layer, compress: str, scratch: Path) -> tuple[Descriptor, _Blob]:
     if not compress:
-        descriptor = Descriptor(manifests.LAYER, layer.diff_id, engine.layers.tar_size(layer.chain_id))
-        return descriptor, _Blob(descriptor.path, descriptor.size, lambda: engine.layers.tar_stream(layer.chain_id))
+        size = layer_content.tar_size(engine.data.layers, layer.chain_id)
+        descriptor = Descriptor(manifests.LAYER, layer.diff_id, size)
+        return descriptor, _Blob(
+            descriptor.path, size, lambda: layer_content.tar_stream(engine.data.layers, layer.chain_id)
+        )
     packed = scratch / layer.chain_id.removeprefix("sha256:")
     digest = hashlib.sha256()
     with open(packed, "wb") as file:
-        for chunk in compression.compressed(engine.layers.tar_stream(layer.chain_id), compress):
+        for chunk in compression.compressed(layer_content.tar_stream(engine.data.layers, layer.chain_id), compress):
             digest.update(chunk)
             file.write(chunk)
     kind = manifests.LAYER_KINDS[compress]
@@ -311,7 +314,7 @@ class _Wanted(Struct, frozen=True):
 
 def load(engine: Engine, source: str | Path | BinaryIO, max_size: int | None) -> list[Image]:
     """Store every image of an archive; see ImageCollection.load."""
-    limit = compression.Limit(max_size, engine.data_root)
+    limit = compression.Limit(max_size, engine.data.path)
     with _opened(engine, source, max_size) as files:
         loaded, parents = [], {}
         for wanted in _wanted(files):  # one after the other: many entries may name one large config
@@ -336,7 +339,7 @@ def _note_parents(engine: Engine, parents: Mapping[str, str]) -> None:
             raise InvalidArchive(
                 f"image {parent} is not a valid parent for {image_id}", hint="do not trust this archive"
             )
-        engine.image_store.set_parent(image_id, parent)
+        engine.data.images.set_parent(image_id, parent)
 
 
 def _load_image(engine: Engine, files: _Files, wanted: _Wanted, limit: compression.Limit) -> Image:
@@ -349,7 +352,7 @@ def _load_image(engine: Engine, files: _Files, wanted: _Wanted, limit: compressi
     with recovery.making(engine) as lease:
         chain = ""
         for position, diff_id in enumerate(config.diff_ids):
-            known = engine.layers.find(chain, diff_id, lease)
+            known = engine.data.layers.find(chain, diff_id, lease)
             chain = (known or _load_layer(engine, files, wanted, position, chain, lease, limit)).chain_id
         image = engine.images.add(config, action="loaded")
     for tag in wanted.tags:
@@ -371,7 +374,7 @@ def _load_layer(
     name, blob = wanted.layers[position], wanted.blobs[position]
     diff_id = ImageConfig.parse(wanted.config).diff_ids[position]
     with files.open(name) as file:
-        hashed = _Hashed(file) if blob else None
+        hashed = HashedStream(file) if blob else None
 
         def check(found: str) -> None:
             if found != diff_id:
@@ -383,7 +386,7 @@ def _load_layer(
                 raise InvalidArchive(f"the blob {name} does not have its own digest", hint="the archive is damaged")
 
         with limit.stream(compression.decompressed(cast(BinaryIO, hashed or file))) as plain:
-            return engine.layers.register(TarReader(plain), parent, lease, check=check)
+            return layer_content.register(engine.data.layers, TarReader(plain), parent, lease, check=check)
 
 
 def _wanted(files: _Files) -> Iterator[_Wanted]:
@@ -475,28 +478,6 @@ def _read(files: _Files, name: str) -> bytes:
     return raw
 
 
-class _Hashed(io.RawIOBase):
-    """A stream that knows the digest of all it holds, once it was read to its end."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        return data
-
-    def digest(self) -> str:
-        """Of the whole stream: what a decompressor left unread is read now."""
-        while self.read(_CHUNK):
-            pass
-        return f"sha256:{self._hash.hexdigest()}"
-
-
 class _TarFiles:
     """The members of a tar that can be read at any place. Links lead to other members, never to the disk."""
 
@@ -576,7 +557,7 @@ def _opened(engine: Engine, source: str | Path | BinaryIO, max_size: int | None)
         if _is_plain(stream):
             yield _TarFiles(stream)
             return
-        with engine.scratch() as scratch, tempfile.TemporaryFile(dir=scratch) as spool:
+        with engine.data.scratch() as scratch, tempfile.TemporaryFile(dir=scratch) as spool:
             with compression.Limit(max_size, scratch).stream(compression.decompressed(stream)) as plain:
                 while chunk := plain.read(_CHUNK):
                     spool.write(chunk)

@@ -56,13 +56,13 @@ class Image:
     @property
     def tags(self) -> list[str]:
         """The names that point to this image, sorted."""
-        names = [tag.reference for tag in self._engine.image_store.names_of(self.id)]
+        names = [tag.reference for tag in self._engine.data.images.names_of(self.id)]
         return [name.familiar for name in names if not name.digest]
 
     @property
     def digests(self) -> list[str]:
         """The names that registries gave it, "debian@sha256:…", sorted."""
-        names = [tag.reference for tag in self._engine.image_store.names_of(self.id)]
+        names = [tag.reference for tag in self._engine.data.images.names_of(self.id)]
         return [name.familiar for name in names if name.digest]
 
     @property
@@ -73,7 +73,7 @@ class Image:
     @property
     def layers(self) -> list[Layer]:
         """The layers, the lowest first."""
-        return self._engine.layers.chain(self.config.chain_id)[::-1]
+        return self._engine.data.layers.chain(self.config.chain_id)[::-1]
 
     @property
     def size(self) -> int:
@@ -128,7 +128,7 @@ def _history(image: Image) -> list[HistoryEntry]:
     entries.reverse()
     ids = _ancestors(image, len(entries))
     tags: dict[str, list[str]] = {}
-    for tag in engine.image_store.tags():
+    for tag in engine.data.images.tags():
         tags.setdefault(tag.image_id, []).append(tag.reference.familiar)
     return [
         HistoryEntry(
@@ -148,7 +148,7 @@ def _ancestors(image: Image, count: int) -> list[str]:
     ids, current = [], image.id
     for _ in range(count):
         ids.append(current or "<missing>")
-        current = image._engine.image_store.shown_parent(current) if current else ""
+        current = image._engine.data.images.shown_parent(current) if current else ""
     return ids
 
 
@@ -160,7 +160,7 @@ def _inspect(image: Image) -> Json:
         "Id": image.id,
         "RepoTags": image.tags,
         "RepoDigests": image.digests,
-        "Parent": engine.image_store.shown_parent(image.id),
+        "Parent": engine.data.images.shown_parent(image.id),
         "Comment": document.get("comment") or (config.history[-1].get("comment", "") if config.history else ""),
         "Created": config.created,
         "Container": document.get("container", ""),
@@ -172,15 +172,15 @@ def _inspect(image: Image) -> Json:
         "Os": document.get("os", "linux"),
         "Size": size,
         "VirtualSize": size,
-        "GraphDriver": {"Data": _graph_data(image), "Name": engine.driver.name},
+        "GraphDriver": {"Data": _graph_data(image), "Name": engine.data.driver.name},
         "RootFS": {"Type": "layers", "Layers": list(config.diff_ids)},
-        "Metadata": {"LastTagTime": engine.image_store.last_tagged(image.id) or NEVER},
+        "Metadata": {"LastTagTime": engine.data.images.last_tagged(image.id) or NEVER},
     }
 
 
 def _graph_data(image: Image) -> dict[str, str] | None:
     layers = image.layers
-    return image._engine.driver.graph_data(layers[-1].cache_id) if layers else {}
+    return image._engine.data.driver.graph_data(layers[-1].cache_id) if layers else {}
 
 
 def machine_architecture() -> str:

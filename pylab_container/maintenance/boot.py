@@ -24,7 +24,7 @@ def start_wanted(engine: Engine) -> list[LabError]:
     One that cannot be started keeps no other from it; returns what went wrong.
     """
     failures = []
-    for record in list(engine.records.all()):
+    for record in list(engine.data.records.all()):
         try:
             went_down = record.state in ALIVE and not lifetime.bundle_directory(engine, record.id).exists()
             found = lifetime.settled(engine, record)

@@ -79,8 +79,8 @@ class Info(Struct, frozen=True):
 def describe(engine: Engine) -> Info:
     """Look at the engine's store and at the machine."""
     states = [container.record.state for container in engine.containers.list(all=True)]
-    backing = linux.filesystem_type(engine.data_root)
-    d_type = linux.supports_d_type(engine.data_root)
+    backing = linux.filesystem_type(engine.data.path)
+    d_type = linux.supports_d_type(engine.data.path)
     machine = os.uname()
     return Info(
         containers=len(states),
@@ -89,12 +89,12 @@ def describe(engine: Engine) -> Info:
         stopped=states.count(State.EXITED) + states.count(State.CREATED),
         images=len(engine.images.list(all=True)),
         server_version=__version__,
-        storage_driver=engine.driver.name,
+        storage_driver=engine.data.driver.name,
         backing_filesystem=_BACKING_NAMES.get(backing, backing),
         supports_d_type=d_type,
         # Our mounts switch off what would make upper directories incomplete (store/overlayfs.py).
-        native_overlay_diff=engine.driver.name == "overlay2",
-        driver_status=_driver_status(engine.driver.name, _BACKING_NAMES.get(backing, backing), d_type=d_type),
+        native_overlay_diff=engine.data.driver.name == "overlay2",
+        driver_status=_driver_status(engine.data.driver.name, _BACKING_NAMES.get(backing, backing), d_type=d_type),
         logging_driver="json-file",
         cgroup_driver="cgroupfs",
         cgroup_version=cgroup_version(),
@@ -105,8 +105,8 @@ def describe(engine: Engine) -> Info:
         cpus=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         name=platform.node(),
-        root_dir=str(engine.data_root),
-        id=_identity(engine.data_root),
+        root_dir=str(engine.data.path),
+        id=_identity(engine.data.path),
         os_version=_os_release().get("VERSION_ID", ""),
         limits=_limits(),
         forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",

@@ -63,12 +63,12 @@ class _Criteria(Struct, frozen=True):
 def prune_images(engine: Engine, filters: Filters) -> Pruned:
     """Remove images; see ImageCollection.prune."""
     dangling, criteria = _dangling(filters), _criteria(filters, "dangling")
-    sizes: dict[str, int] = {layer.chain_id: layer.size for layer in engine.layers.all()}
+    sizes: dict[str, int] = {layer.chain_id: layer.size for layer in engine.data.layers.all()}
     deleted: list[Removal] = []
     images = [] if _is_uncertain(engine) else engine.images.list()
-    being_built = engine.layers.leases.claimed("layer")
+    being_built = engine.data.layers.leases.claimed("layer")
     for image in images:
-        with contextlib.suppress(NotFound), ReportingDamage(engine):  # removed by another process since
+        with contextlib.suppress(NotFound), ReportingDamage(engine.events.emit):  # removed by another process since
             if image.config.chain_id in being_built and not image.tags:
                 continue
             if criteria.matches(image.config.created or timestamps.NEVER, image.labels):
@@ -79,10 +79,10 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
 
 def _is_uncertain(engine: Engine) -> bool:
     """Whether a damaged file hides which images are needed: then none may be removed. It is reported (StoreDamaged)."""
-    with ReportingDamage(engine):
-        engine.image_store.names()
-        engine.records.whole()
-        for image_id in engine.image_store.all():
+    with ReportingDamage(engine.events.emit):
+        engine.data.images.names()
+        engine.data.records.whole()
+        for image_id in engine.data.images.all():
             engine.images.check_parent(image_id)
         return False
     return True
@@ -103,7 +103,7 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
     deleted, freed = [], 0
     for container in engine.containers.list(all=True):
         # It was started or removed since, or its layer's record is damaged.
-        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine):
+        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine.events.emit):
             record = container.record
             if record.state in (State.RUNNING, State.PAUSED):
                 continue
@@ -125,7 +125,7 @@ def prune_builds(engine: Engine, filters: Filters, *, all: bool) -> Pruned:
     """
     criteria = _criteria(filters)
     steps = [] if _is_uncertain(engine) else _remove_steps(engine, criteria, all=all)
-    freed = sum(layer.size for step in steps for layer in step.layers if not engine.layers.exists(layer.chain_id))
+    freed = sum(layer.size for step in steps for layer in step.layers if not engine.data.layers.exists(layer.chain_id))
     mounts = [mount for mount in usage.cache_mounts(engine) if criteria.matches(mount.when, {})]
     mounts = [mount for mount in mounts if _remove_cache_mount(engine, mount.id)]
     deleted = [Removal("Deleted", one.id) for one in (*steps, *mounts)]
@@ -133,14 +133,14 @@ def prune_builds(engine: Engine, filters: Filters, *, all: bool) -> Pruned:
 
 
 def _done(engine: Engine, kind: str, deleted: Sequence[Removal], freed: int) -> Pruned:
-    engine.events.emit(PruneDone(kind, freed))
+    engine.data.emit(PruneDone(kind, freed))
     return Pruned(tuple(deleted), freed)
 
 
 def _remove_steps(engine: Engine, criteria: _Criteria, *, all: bool) -> list[usage.CacheUsage]:
-    store = engine.image_store
+    store = engine.data.images
     with recovery.making(engine) as lease:  # at its end the layers go
-        with engine.images.commit_lock():
+        with engine.data.images_lock():
             steps = usage.cache_steps(engine)
             going = {step.id for step in steps if criteria.matches(step.when or timestamps.NEVER, {})}
             going -= _needed(engine, steps, without=going, all=all)
@@ -154,24 +154,24 @@ def _remove_steps(engine: Engine, criteria: _Criteria, *, all: bool) -> list[usa
                         store.set_parent(child, "")
                 store.remove(step.id)
         for step in removed:
-            engine.events.emit(ImageChanged("deleted", step.id))
+            engine.data.emit(ImageChanged("deleted", step.id))
     return removed
 
 
 def _needed(engine: Engine, steps: Iterable[usage.CacheUsage], *, without: set[str], all: bool) -> set[str]:
     """Those that running builds stand on, and unless all may go, what images that stay were made from."""
-    claimed = engine.layers.leases.claimed("layer")
+    claimed = engine.data.layers.leases.claimed("layer")
     needed = {step.id for step in steps if engine.images.config(step.id).chain_id in claimed}
     if all:
         return needed
-    staying = {image_id for image_id in engine.image_store.all() if image_id not in without} | needed
+    staying = {image_id for image_id in engine.data.images.all() if image_id not in without} | needed
     return {ancestor for image_id in staying for ancestor in engine.images.ancestors(image_id)}
 
 
 def _children(engine: Engine) -> dict[str, list[str]]:
     children: dict[str, list[str]] = {}
-    for image_id in engine.image_store.all():
-        children.setdefault(engine.image_store.parent(image_id), []).append(image_id)
+    for image_id in engine.data.images.all():
+        children.setdefault(engine.data.images.parent(image_id), []).append(image_id)
     return children
 
 
@@ -184,9 +184,9 @@ def _remove_cache_mount(engine: Engine, name: str) -> bool:
         # would have to be made, for which a full disk has no room; the maker of the cache has made tmp/.
         gone = EntryName(secrets.token_hex(8))
         with contextlib.suppress(FileNotFoundError):  # another process prunes, too
-            (cache_root(engine) / name).rename(engine.data_root / "tmp" / gone)
+            (cache_root(engine) / name).rename(engine.data.path / "tmp" / gone)
             with contextlib.suppress(FileNotFoundError):
-                remove_below(engine.data_root / "tmp", gone)
+                remove_below(engine.data.path / "tmp", gone)
             return True
     return False
 

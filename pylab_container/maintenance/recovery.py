@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def making(engine: Engine) -> Iterator[Lease]:
     """A lease for what the block makes; in the end, what no image or container needs of it is deleted."""
-    lease = engine.layers.leases.open()
+    lease = engine.data.layers.leases.open()
     try:
         yield lease
     finally:
@@ -42,7 +42,7 @@ def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[Json] =
 
     mounts  its Mounts entries: their unnamed volumes come and go with it
     """
-    lease = engine.layers.leases.open()
+    lease = engine.data.layers.leases.open()
     lease.claim("writable", container_id)
     for mount in mounts:
         if mount["Type"] == "volume" and mount.get("Anonymous"):
@@ -56,7 +56,7 @@ def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[Json] =
 @contextlib.contextmanager
 def freezing(engine: Engine, container_id: str) -> Iterator[None]:
     """A container's processes are frozen while the block runs; after a crash in it they go on, too."""
-    lease = engine.layers.leases.open()
+    lease = engine.data.layers.leases.open()
     lease.claim("frozen", container_id)
     try:
         yield
@@ -72,16 +72,16 @@ def clear(engine: Engine, lease: Lease) -> None:
     try:
         lease.check()
         for container_id in lease.claimed("frozen"):
-            record = engine.records.load(container_id)
+            record = engine.data.records.load(container_id)
             if record is not None and record.state is State.RUNNING:
                 with contextlib.suppress(LabError):  # it has ended, or goes on already
-                    engine.runc.resume(container_id)
+                    engine.runtime.runc.resume(container_id)
         for container_id in lease.claimed("container"):
             engine.containers.discard(container_id)
         for container_id in lease.claimed("writable"):
-            if not engine.records.exists(container_id):
-                engine.layers.remove_writable(container_id)
-                engine.records.remove(container_id)
+            if not engine.data.records.exists(container_id):
+                engine.data.layers.remove_writable(container_id)
+                engine.data.records.remove(container_id)
         unnamed = [{"Type": "volume", "Name": name, "Anonymous": True} for name in lease.claimed("volume")]
         if unnamed:
             engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
@@ -96,24 +96,24 @@ def clear_abandoned(engine: Engine) -> None:
     from pylab_container.networks import dns_records
 
     dns_records.clear(engine)
-    if not engine.records.writable:
+    if not engine.data.records.writable:
         return
-    for lease in engine.layers.leases.abandoned():
-        with contextlib.suppress(LabError, OSError), ReportingDamage(engine):
+    for lease in engine.data.layers.leases.abandoned():
+        with contextlib.suppress(LabError, OSError), ReportingDamage(engine.events.emit):
             clear(engine, lease)
-    for path, cache_id in engine.layers.abandoned_write_sets():
+    for path, cache_id in engine.data.layers.abandoned_write_sets():
         with contextlib.suppress(LabError, OSError):
-            engine.layers.clear_write_set(path, cache_id)
+            engine.data.layers.clear_write_set(path, cache_id)
     for path in half_written(engine):
         path.unlink(missing_ok=True)
-    with engine.scratch_lock():
+    with engine.data.scratch_lock():
         for path in abandoned_scratch(engine):
             discard_below(path.parent, EntryName(path.name))
 
 
 def abandoned_scratch(engine: Engine) -> Iterator[Path]:
     """The scratch directories of operations that are dead; the caller holds the scratch lock."""
-    for path in (engine.data_root / "tmp").glob("*"):
+    for path in (engine.data.path / "tmp").glob("*"):
         with try_locked(path) as free:
             if free:
                 yield path
@@ -129,7 +129,7 @@ _PLACES = (
 def half_written(engine: Engine) -> Iterator[Path]:
     """Files that killed commands left half written (host/files.py). A file that is being written is locked."""
     for place in _PLACES:
-        for directory in engine.data_root.glob(place) if place else (engine.data_root,):
+        for directory in engine.data.path.glob(place) if place else (engine.data.path,):
             for path in _temporary(directory):
                 with contextlib.suppress(OSError), try_locked(path) as free:
                     if free:

@@ -134,7 +134,7 @@ def disk_usage(engine: Engine) -> DiskUsage:
     layers = {image.id: image.layers for image in images}
     references = Counter(layer.chain_id for chain in layers.values() for layer in chain)
     sizes = {layer.chain_id: layer.size for chain in layers.values() for layer in chain}
-    users = Counter(record.image for record in engine.records.all())
+    users = Counter(record.image for record in engine.data.records.all())
     return DiskUsage(
         layers_size=sum(sizes.values()),
         images=tuple(
@@ -158,34 +158,36 @@ def disk_usage(engine: Engine) -> DiskUsage:
 def _images(engine: Engine, *, without: set[str]) -> list[Image]:
     """As ImageCollection.list, were it not for the images of a build cache."""
     images = [image for image in engine.images.list(all=True) if image.id not in without]
-    tagged = {name.image_id for name in engine.image_store.shown_names()}
-    parents = {engine.image_store.shown_parent(image.id) for image in images}
+    tagged = {name.image_id for name in engine.data.images.shown_names()}
+    parents = {engine.data.images.shown_parent(image.id) for image in images}
     return [image for image in images if image.id in tagged or image.id not in parents]
 
 
 def cache_steps(engine: Engine) -> list[CacheUsage]:
     """The steps of builds that have no name and no container, the newest first."""
-    store = engine.image_store
-    kept: set[str] = {name.image_id for name in store.shown_names()} | {record.image for record in engine.records.all()}
+    store = engine.data.images
+    kept: set[str] = {name.image_id for name in store.shown_names()} | {
+        record.image for record in engine.data.records.all()
+    }
     steps, chains = {}, set()
     for image_id in store.all():
         with contextlib.suppress(
             NotFound, CorruptStore
         ):  # a damaged one does not count as a step; the listing reports it
             config = engine.images.config(image_id)
-            engine.layers.chain(config.chain_id)
+            engine.data.layers.chain(config.chain_id)
             if image_id not in kept and store.marked(image_id, STEP_MARK):
                 steps[image_id] = config
             else:
                 kept.add(image_id)
                 chains.add(config.chain_id)
-    claimed = engine.layers.leases.claimed("layer")
+    claimed = engine.data.layers.leases.claimed("layer")
     needed = {ancestor for image_id in kept for ancestor in engine.images.ancestors(image_id)}
-    of_images = {layer.chain_id for chain in chains for layer in engine.layers.chain(chain)}
+    of_images = {layer.chain_id for chain in chains for layer in engine.data.layers.chain(chain)}
     seen = set(of_images)
     found = []
     for image_id, config in sorted(steps.items(), key=lambda step: step[1].created_at):
-        layers = [layer for layer in engine.layers.chain(config.chain_id) if layer.chain_id not in seen]
+        layers = [layer for layer in engine.data.layers.chain(config.chain_id) if layer.chain_id not in seen]
         seen.update(layer.chain_id for layer in layers)
         found.append(
             CacheUsage(
@@ -215,7 +217,7 @@ def cache_mounts(engine: Engine) -> list[CacheUsage]:
 
 def cache_lock(engine: Engine, name: str) -> Path:
     """The file that a build holds a lock on while it uses such a directory."""
-    path = engine.locks / f"cache-{name}"
+    path = engine.data.locks / f"cache-{name}"
     os.close(open_lock(path))
     return path
 
@@ -223,29 +225,29 @@ def cache_lock(engine: Engine, name: str) -> Path:
 def _containers(engine: Engine) -> list[ContainerUsage]:
     found = []
     for container in engine.containers.list(all=True):
-        with contextlib.suppress(NotFound), ReportingDamage(engine, partial(_is_removed, container)):
+        with contextlib.suppress(NotFound), ReportingDamage(engine.events.emit, partial(_is_removed, container)):
             active = container.record.state in (State.RUNNING, State.PAUSED)
             found.append(ContainerUsage(container, writable_size(engine, container), active))
     return found
 
 
 def _is_removed(container: Container) -> bool:
-    return not container._engine.records.exists(container.id)
+    return not container._engine.data.records.exists(container.id)
 
 
 def writable_size(engine: Engine, container: Container) -> int:
     """Bytes of file content that a container has written, a symbolic link's target included."""
-    writable = engine.layers.writable(container.id)
-    with engine.driver.members(writable.mount_id, writable.init_id) as members:
+    writable = engine.data.layers.writable(container.id)
+    with engine.data.driver.members(writable.mount_id, writable.init_id) as members:
         return sum(len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size for header in members)
 
 
 def container_sizes(engine: Engine, container: Container) -> tuple[int, int]:
     """Bytes that a container has written, and those of its whole root. Its image may be gone, its layers are not."""
-    with ReportingDamage(engine, partial(_is_removed, container)):
+    with ReportingDamage(engine.events.emit, partial(_is_removed, container)):
         written = writable_size(engine, container)
-        below = engine.layers.writable(container.id).parent
-        return written, written + sum(layer.size for layer in engine.layers.chain(below))
+        below = engine.data.layers.writable(container.id).parent
+        return written, written + sum(layer.size for layer in engine.data.layers.chain(below))
     return 0, 0
 
 

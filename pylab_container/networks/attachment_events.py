@@ -18,7 +18,7 @@ def joined(engine: Engine, record: ContainerRecord) -> None:
     _tell_networks(engine, record, "connect")
     for mount in record.mounts:
         if mount["Type"] == "volume":
-            engine.events.emit(
+            engine.data.emit(
                 VolumeMounted(
                     mount["Name"],
                     container_id=record.id,
@@ -34,10 +34,10 @@ def left(engine: Engine, record: ContainerRecord) -> None:
     _tell_networks(engine, record, "disconnect")
     for mount in record.mounts:
         if mount["Type"] == "volume":
-            engine.events.emit(VolumeUnmounted(mount["Name"], container_id=record.id))
+            engine.data.emit(VolumeUnmounted(mount["Name"], container_id=record.id))
 
 
 def _tell_networks(engine: Engine, record: ContainerRecord, action: str) -> None:
     for name, endpoint in (record.network.get("Networks") or {}).items():
         driver = _DRIVERS.get(name, "bridge")
-        engine.events.emit(NetworkAction(action, (endpoint or {}).get("NetworkID", ""), name, driver, record.id))
+        engine.data.emit(NetworkAction(action, (endpoint or {}).get("NetworkID", ""), name, driver, record.id))

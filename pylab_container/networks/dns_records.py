@@ -67,7 +67,7 @@ def serve(engine: Engine, record: ContainerRecord) -> Background[None] | None:
 def begin(engine: Engine, record: ContainerRecord) -> None:
     """A running container is on one network more, and may have asked others until now. Raises as serve() does."""
     if is_served(record):
-        rewrite(engine.records.directory(record.id) / "resolv.conf", resolv_conf(record))
+        rewrite(engine.data.records.directory(record.id) / "resolv.conf", resolv_conf(record))
         _write(engine, record)
         _server(engine).serve(record.id)
 
@@ -98,7 +98,7 @@ def clear(engine: Engine) -> None:
 
 
 def _directory(engine: Engine) -> Path:
-    return engine.run_root / "names"
+    return engine.runtime.path / "names"
 
 
 def _is_known(engine: Engine, container_id: str) -> bool:
@@ -157,7 +157,7 @@ def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[Server
 
 
 def _is_internal(engine: Engine, document: Mapping[str, Any]) -> bool:
-    network = engine.network_store.load(str(document.get("NetworkID") or ""))
+    network = engine.data.networks.load(str(document.get("NetworkID") or ""))
     return bool(network and network["Internal"])  # those that are always there are not in the store
 
 

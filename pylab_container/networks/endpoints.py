@@ -92,7 +92,7 @@ def connect_all(engine: Engine, record: ContainerRecord, pid: int) -> Json:
     serving = dns_records.serve(engine, replace(record, pid=pid))
     joined: list[_Joined] = []
     try:
-        with engine.network_store.lock(shared=True):
+        with engine.data.networks.lock(shared=True):
             wanted = list(_wanted(engine, record))
             first = min((network for network, _ in wanted), key=_rank)
             for network, wish in wanted:
@@ -131,7 +131,7 @@ def disconnect_all(engine: Engine, record: ContainerRecord) -> None:
         return
     dns_records.forget(engine, record.id)
     if _requests(record):
-        engine.bridge.ports.withdraw(record.id)
+        engine.runtime.bridge.ports.withdraw(record.id)
     for name, document in {network_mode(record): None, **(record.network.get("Networks") or {})}.items():
         with contextlib.suppress(NotFound, InvalidInput):  # it was removed since
             network = _find(engine, name, document)
@@ -157,7 +157,7 @@ def _find(engine: Engine, name: str, document: Json | None) -> Network:
 def disconnect_unknown(engine: Engine, container_id: str) -> None:
     """Take what is left of a container without a record off all networks."""
     dns_records.forget(engine, container_id)
-    engine.bridge.ports.withdraw(container_id)
+    engine.runtime.bridge.ports.withdraw(container_id)
     for network in engine.networks.list():
         if network.driver == "bridge":
             network.bridge.disconnect(container_id)
@@ -194,13 +194,13 @@ def connect(engine: Engine, network: Network, container: Container, wish: Json) 
     """Put a container on one network more; see Network.connect."""
     from pylab_container.containers import lifetime
 
-    with engine.records.lock(container.id):
+    with engine.data.records.lock(container.id):
         record = lifetime.settle(engine, lifetime.read(engine, container.id))
         _refuse_connection(network, record, wish)
         settings = dict(record.network)
         documents = dict(settings.get("Networks") or {})
         if record.state in ALIVE:
-            with engine.network_store.lock(shared=True):
+            with engine.data.networks.lock(shared=True):
                 engine.networks.get(network.id)  # it may have been removed meanwhile
                 present = _joined(engine, record)
                 interface = _next_interface(present)
@@ -213,7 +213,7 @@ def connect(engine: Engine, network: Network, container: Container, wish: Json) 
                 settings["Ports"] = _use_another_exit(engine, record, [*present, new])
         else:
             documents[network.name] = endpoint_document(wish)
-        changed = engine.records.update(record, network=_with_networks(settings, documents))
+        changed = engine.data.records.update(record, network=_with_networks(settings, documents))
         if record.state in ALIVE:
             dns_records.begin(engine, changed)
 
@@ -222,7 +222,7 @@ def disconnect(engine: Engine, network: Network, container: Container, *, force:
     """Take a container off one network; see Network.disconnect."""
     from pylab_container.containers import lifetime
 
-    with engine.records.lock(container.id):
+    with engine.data.records.lock(container.id):
         record = lifetime.settle(engine, lifetime.read(engine, container.id))
         settings = dict(record.network)
         documents = dict(settings.get("Networks") or {})
@@ -243,7 +243,7 @@ def disconnect(engine: Engine, network: Network, container: Container, *, force:
             remaining = [one for one in before if one.network != network]
             if (was := _exit(before)) and was.network == network:
                 settings["Ports"] = _use_another_exit(engine, record, remaining)
-        dns_records.tell(engine, engine.records.update(record, network=_with_networks(settings, documents)))
+        dns_records.tell(engine, engine.data.records.update(record, network=_with_networks(settings, documents)))
 
 
 def _refuse_connection(network: Network, record: ContainerRecord, wish: Json) -> None:
@@ -303,7 +303,7 @@ def _publish_again(engine: Engine, record: ContainerRecord, joined: Sequence[_Jo
     """Ports of a running container whose way out is another one now."""
     published: list[ports.PublishedPort] = []
     if _requests(record):
-        engine.bridge.ports.withdraw(record.id)
+        engine.runtime.bridge.ports.withdraw(record.id)
         published = _publish(engine, record, joined)
     return ports.ports_document(record.config.get("ExposedPorts") or (), published)
 
@@ -383,7 +383,9 @@ def _publish(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined])
     endpoint = leading.endpoint
     leading.network.bridge.let_reach_itself(endpoint)
     try:
-        return engine.bridge.ports.publish(record.id, wanted, address=endpoint.address, address6=endpoint.address6)
+        return engine.runtime.bridge.ports.publish(
+            record.id, wanted, address=endpoint.address, address6=endpoint.address6
+        )
     except Conflict as error:
         place = f"endpoint {record.name} ({leading.document['EndpointID']})"
         message = f"driver failed programming external connectivity on {place}: {error.message}"
@@ -405,8 +407,8 @@ def _remove_from_hosts(engine: Engine, record: ContainerRecord, document: Json) 
 
 
 def _change_hosts(engine: Engine, record: ContainerRecord, change: Callable[[str], str]) -> None:
-    with engine.network_store.lock_hosts():
-        path = engine.records.directory(record.id) / "hosts"
+    with engine.data.networks.lock_hosts():
+        path = engine.data.records.directory(record.id) / "hosts"
         rewrite(path, change(path.read_text(errors="replace")))
 
 
@@ -452,7 +454,7 @@ def containers_document(engine: Engine, network: Network) -> Json:
     if network.driver != "bridge":
         return members
     for endpoint in network.bridge.endpoints():
-        if record := engine.records.load(endpoint.container_id):
+        if record := engine.data.records.load(endpoint.container_id):
             document = (record.network.get("Networks") or {}).get(network.name) or {}
             six = f"{endpoint.address6}/{endpoint.prefix_length6}" if endpoint.address6 else ""
             members[record.id] = {

@@ -56,7 +56,7 @@ def linked(engine: Engine, record: ContainerRecord) -> Iterator[tuple[str, Conta
     """(alias, container) of those that a container is linked to, as far as they are there."""
     for text in record.host_config.get("Links") or ():
         container_id, _, alias = text.partition(":")
-        if other := engine.records.load(container_id):
+        if other := engine.data.records.load(container_id):
             yield alias, other
 
 
@@ -82,13 +82,13 @@ def remove(engine: Engine, name: str) -> None:
         engine.containers.get(name)
         raise Conflict("Conflict, cannot remove the default link name of the container", hint="write CONTAINER/ALIAS")
     container = engine.containers.get(parent)
-    with engine.records.lock(container.id):
+    with engine.data.records.lock(container.id):
         record = container.record
         own = dict(linked(engine, record))
         if alias not in own:
             raise ContainerNotFound(f"No such container: {name}", hint=f"labctr inspect {parent} shows its links")
         kept = [text for text in record.host_config["Links"] if text.partition(":")[2] != alias]
-        engine.records.update(record, host_config={**record.host_config, "Links": kept or None})
+        engine.data.records.update(record, host_config={**record.host_config, "Links": kept or None})
         _update_hosts(engine, record, alias, "")
 
 
@@ -149,7 +149,7 @@ def _is_on_bridge(record: ContainerRecord) -> bool:
 
 def tell_parents(engine: Engine, record: ContainerRecord, address: str) -> None:
     """A container is on the default bridge, with this address: those that are linked to it learn that."""
-    for other in engine.records.all():
+    for other in engine.data.records.all():
         if other.state in ALIVE and other.host_config.get("Links"):
             for alias, one in linked(engine, other):
                 if one.id == record.id:
@@ -158,6 +158,6 @@ def tell_parents(engine: Engine, record: ContainerRecord, address: str) -> None:
 
 def _update_hosts(engine: Engine, record: ContainerRecord, alias: str, address: str) -> None:
     """Give a name another address in a container's hosts file, "" none any more."""
-    with engine.network_store.lock_hosts(), contextlib.suppress(FileNotFoundError):
-        path = engine.records.directory(record.id) / "hosts"
+    with engine.data.networks.lock_hosts(), contextlib.suppress(FileNotFoundError):
+        path = engine.data.records.directory(record.id) / "hosts"
         rewrite(path, with_address_of(path.read_text(errors="replace"), alias, address))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def owner(engine: Engine, network_id: str) -> str:
     """What a bridge's alias says: the file with the record of its network."""
-    return str(engine.network_store.path(network_id))
+    return str(engine.data.networks.path(network_id))
 
 
 def find() -> list[tuple[str, Path]]:
@@ -46,7 +46,7 @@ def clear() -> list[str]:
 
 def remove(name: str, path: Path) -> None:
     """Remove one of find(). Raises InUse where a container is on it now."""
-    from pylab_container.engine import RUN_ROOT
+    from pylab_container.runtime import RUN_ROOT
     from pylab_container.runtime.network import Bridge
 
     bridge = Bridge(name, run_root=RUN_ROOT, owner=str(path))

@@ -73,7 +73,7 @@ def _number_of_layers(answer: object, image: Image) -> str:
 
 
 def _layer_directory(answer: object, image: Image) -> str:
-    wanted = image._engine.driver.diff_path(image.layers[-1].cache_id)
+    wanted = image._engine.data.driver.diff_path(image.layers[-1].cache_id)
     path = _path(answer)
     if not path.is_dir():
         return f"there is no directory {answer}"
@@ -99,7 +99,7 @@ def _copied_up(answer: object, container: Container) -> str:
     if not (container.upper / name).is_file():
         return f"the upper directory has no file /{name}"
     layers = container.image.layers
-    below = any((container._engine.driver.diff_path(layer.cache_id) / name).is_file() for layer in layers)
+    below = any((container._engine.data.driver.diff_path(layer.cache_id) / name).is_file() for layer in layers)
     return "" if below else f"/{name} is new: the image has no such file"
 
 

@@ -73,10 +73,10 @@ class Daemon:
 
     def __init__(self, engine: Engine, directory: Path) -> None:
         """directory is where its logs go. Its socket is in /run, for the path of a socket must be short (unix(7))."""
-        self.socket = engine.run_root / "docker.sock"
+        self.socket = engine.runtime.path / "docker.sock"
         self._requests = directory / "requests.log"
         self._requests.unlink(missing_ok=True)
-        self.command = ["labctr", "--root", str(engine.data_root), "daemon", "--host", f"unix://{self.socket}"]
+        self.command = ["labctr", "--root", str(engine.data.path), "daemon", "--host", f"unix://{self.socket}"]
         program = [sys.executable, "-m", "pylab_container", *self.command[1:], "--request-log", str(self._requests)]
         self._service = Service(program, directory / "daemon.log")
         self._service.await_answer(lambda: _answers(socket.AF_UNIX, str(self.socket)))

@@ -47,7 +47,7 @@ def find(engine: Engine, host: str, given: Mapping[str, Any] | None) -> Credenti
 def login(engine: Engine, username: str, password: str, host: str, *, save: bool) -> None:
     """Ask a registry to let us in, and note down that it did. Raises Unauthorized, Unreachable."""
     registry = RegistryClient(
-        engine.registries.place(host), engine.registries, Credentials(username, password), emit=engine.events.emit
+        engine.registries.place(host), engine.registries, Credentials(username, password), emit=engine.data.emit
     )
     with contextlib.closing(registry):
         registry.login()
@@ -90,7 +90,7 @@ def _helped(engine: Engine, helper: str, action: str, text: str) -> str:
     """Run docker-credential-<name> get, store or erase. Raises InvalidInput, MissingProgram, RuntimeFailed."""
     if "/" in helper:
         raise InvalidInput(f'"{helper}" is no name of a credential helper', hint=f"look into {file_path()}")
-    return programs.run([f"docker-credential-{helper}", action], input=text.encode(), emit=engine.events.emit).output
+    return programs.run([f"docker-credential-{helper}", action], input=text.encode(), emit=engine.data.emit).output
 
 
 def _read() -> CredentialFile:

@@ -27,7 +27,7 @@ from pylab_container.registry import transfers
 from pylab_container.registry.blobs import FetchedManifest, ManifestUnknown, Repository
 from pylab_container.registry.downloads import Download, Downloads
 from pylab_container.registry.transfers import AuthConfig, Teller
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
@@ -112,7 +112,7 @@ class _Pull:
         turn = self._engine.images.turns.take(manifest.config.digest, self._tell_layers, self._request.progress)
         with turn, recovery.making(self._engine) as lease:
             config = self._config(manifest, reference)
-            if not self._engine.image_store.exists(config.id):
+            if not self._engine.data.images.exists(config.id):
                 self._bring_layers(config, manifest.layers, reference, lease)
             image = self._name(config, reference, fetched.digest)
         self._tell.message(f"Digest: {fetched.digest}")
@@ -137,7 +137,7 @@ class _Pull:
     def _config(self, manifest: Manifest, reference: Reference) -> ImageConfig:
         """The image's config, from here or from there."""
         digest = manifest.config.digest
-        if self._engine.image_store.exists(digest):
+        if self._engine.data.images.exists(digest):
             config = self._engine.images.config(digest)
         else:
             config = ImageConfig.parse(self._document(manifest))
@@ -173,8 +173,8 @@ class _Pull:
         known, chain = self._known(config, lease)
         for blob in blobs[:known]:
             self._tell_layers.layer(blob.digest, "Already exists")
-        limit = compression.Limit(None, self._engine.data_root)
-        with self._engine.scratch() as scratch, Downloads(self._repository.registry) as downloads:
+        limit = compression.Limit(None, self._engine.data.path)
+        with self._engine.data.scratch() as scratch, Downloads(self._repository.registry) as downloads:
             missing = {blob.digest: blob for blob in blobs[known:]}
             coming = {
                 digest: Download(self._repository, blob, scratch, self._teller(digest))
@@ -188,13 +188,13 @@ class _Pull:
             for blob, diff_id in zip(blobs[known:], config.diff_ids[known:], strict=True):
                 chain = self._register(coming[blob.digest], diff_id, chain, lease, limit)
                 if blob.media_type.endswith("gzip"):  # a push says of all that it sends or mounts that it is gzip
-                    self._engine.distribution.add(diff_id, KnownBlob(blob.digest, transfers.full_name(reference)))
+                    self._engine.data.distribution.add(diff_id, KnownBlob(blob.digest, transfers.full_name(reference)))
 
     def _known(self, config: ImageConfig, lease: Lease) -> tuple[int, str]:
         """How many of the layers are here, from the bottom, and the chain that they are."""
         chain = ""
         for position, diff_id in enumerate(config.diff_ids):
-            found = self._engine.layers.find(chain, diff_id, lease)
+            found = self._engine.data.layers.find(chain, diff_id, lease)
             if found is None:
                 return position, chain
             chain = found.chain_id
@@ -217,7 +217,8 @@ class _Pull:
 
         try:
             with compression.ReadAhead(limit.stream(compression.decompressed(cast(BinaryIO, stream)))) as plain:
-                layer = self._engine.layers.register(TarReader(cast(BinaryIO, plain)), parent, lease, check=check)
+                members = TarReader(cast(BinaryIO, plain))
+                layer = layer_content.register(self._engine.data.layers, members, parent, lease, check=check)
         except InvalidArchive:
             download.verified()  # that it is not what it should be says more than what is wrong in it
             raise
@@ -233,7 +234,7 @@ class _Pull:
         """Make the image, and give it the registry's name for it and the one that was asked for."""
         by_digest = replace(reference, tag=None, digest=digest)
         names = [by_digest] if reference.digest else [by_digest, reference]
-        self._news |= self._engine.image_store.resolve(reference) != config.id
+        self._news |= self._engine.data.images.resolve(reference) != config.id
         return self._engine.images.add_pulled(config, names)
 
 

@@ -28,7 +28,7 @@ from pylab_container.registry import transfers
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.transfers import AuthConfig, Teller
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layer_store import Layer
 
@@ -65,7 +65,7 @@ def push(engine: Engine, request: PushRequest) -> list[PushResult]:
 
 def _images(engine: Engine, request: PushRequest) -> list[tuple[Reference, Digest]]:
     """The names to push, and the images that they mean."""
-    wanted, tags = request.reference, engine.image_store.tags()
+    wanted, tags = request.reference, engine.data.images.tags()
     found = [
         (tag.reference, tag.image_id)
         for tag in tags
@@ -100,7 +100,7 @@ class _Push:
     def send(self, reference: Reference, image_id: str) -> PushResult:
         """Send one image, and note what the registry calls it."""
         result = self.put(reference, image_id)
-        self._engine.image_store.tag(replace(reference, tag=None, digest=result.digest), image_id)
+        self._engine.data.images.tag(replace(reference, tag=None, digest=result.digest), image_id)
         self._tell.message(f"{result.tag}: digest: {result.digest} size: {result.size}")
         self._tell.emit(result)
         self._engine.events.emit(ImageChanged("pushed", image_id, reference.familiar))
@@ -111,7 +111,7 @@ class _Push:
         repository, tag = self._repository, reference.tag or ""
         with recovery.making(self._engine) as lease:  # the layers stay while they are read
             config = self._engine.images.held(image_id, lease)
-            layers = self._send_layers(self._engine.layers.chain(config.chain_id)[::-1])
+            layers = self._send_layers(self._engine.data.layers.chain(config.chain_id)[::-1])
             repository.upload_document(config.raw)
         raw = manifests.schema2(Manifest(_config(config), layers))
         repository.put_manifest(tag, raw, manifests.DOCKER_MANIFEST)
@@ -148,7 +148,7 @@ class _Push:
 
     def _send_layer(self, layer: Layer) -> Descriptor:
         blob = self._there(layer) or self._mounted(layer) or self._uploaded(layer)
-        self._engine.distribution.add(layer.diff_id, KnownBlob(blob.digest, self._full_name).signed(self._auth))
+        self._engine.data.distribution.add(layer.diff_id, KnownBlob(blob.digest, self._full_name).signed(self._auth))
         return blob
 
     def _there(self, layer: Layer) -> Descriptor | None:
@@ -158,7 +158,7 @@ class _Push:
             if size is not None:
                 self._tell.layer(layer.diff_id, "Layer already exists")
                 return Descriptor(manifests.DOCKER_LAYER, known.digest, size)
-            self._engine.distribution.forget(layer.diff_id, known)
+            self._engine.data.distribution.forget(layer.diff_id, known)
         return None
 
     def _mounted(self, layer: Layer) -> Descriptor | None:
@@ -178,18 +178,17 @@ class _Push:
         domain = self._full_name.partition("/")[0]
         found = [
             known
-            for known in reversed(self._engine.distribution.blobs(layer.diff_id))
+            for known in reversed(self._engine.data.distribution.blobs(layer.diff_id))
             if known.repository.partition("/")[0] == domain and (known.repository == self._full_name) == here
         ]
         return list({(known.digest, known.repository): known for known in found}.values())[:_MOST_TRIES]
 
     def _uploaded(self, layer: Layer) -> Descriptor:
         """The layer, sent."""
-        count = self._tell.counter(layer.diff_id, "Pushing", self._engine.layers.tar_size(layer.chain_id))
+        layers, chain = self._engine.data.layers, layer.chain_id
+        count = self._tell.counter(layer.diff_id, "Pushing", layer_content.tar_size(layers, chain))
         sent = self._repository.upload(
-            lambda: _gathered(
-                compression.compressed(_counted(self._engine.layers.tar_stream(layer.chain_id), count), "gzip")
-            )
+            lambda: _gathered(compression.compressed(_counted(layer_content.tar_stream(layers, chain), count), "gzip"))
         )
         self._tell.layer(layer.diff_id, "Pushed")
         return Descriptor(manifests.DOCKER_LAYER, sent.digest, sent.size)

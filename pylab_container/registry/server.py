@@ -68,7 +68,7 @@ def running(
     """
     chosen = _chosen(engine, images)
     port = _checked_port(address, port)
-    with engine.scratch() as scratch:
+    with engine.data.scratch() as scratch:
         config = scratch / "config.yml"
         config.write_text(configuration(data.absolute() if data else scratch / "data", address, port))
         log = scratch / "log"
@@ -91,7 +91,7 @@ def running(
 
 def _chosen(engine: Engine, images: Sequence[str]) -> list[tuple[Reference, str]]:
     """Names and image ids."""
-    tags = engine.image_store.tags()
+    tags = engine.data.images.tags()
     if not images:
         return [(tag.reference, tag.image_id) for tag in tags]
     chosen = []

@@ -34,7 +34,7 @@ class Teller:
     """
 
     def __init__(self, engine: Engine, progress: Emit | None) -> None:
-        self._stream = engine.events.emit
+        self._stream = engine.data.emit
         self._listeners: list[Emit] = [progress or _nobody]
         self._lock = threading.Lock()
 
@@ -87,7 +87,7 @@ def opened(engine: Engine, reference: Reference, place: Place, auth: AuthConfig 
         credentials = login.find(engine, reference.domain, auth)
     else:
         credentials = login.find(engine, place.host, None if auth is None else {})
-    registry = RegistryClient(place, engine.registries, credentials, emit=engine.events.emit)
+    registry = RegistryClient(place, engine.registries, credentials, emit=engine.data.emit)
     with contextlib.closing(registry):
         yield registry
 

@@ -36,7 +36,7 @@ def mount(engine: Engine, record: ContainerRecord) -> frozenset[str]:
     """
     if not any(mount["Type"] == "volume" for mount in record.mounts):
         return frozenset()
-    (engine.run_root / record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
+    (engine.runtime.path / record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
     with engine.volumes.lock():
         fresh = [volume for volume in _with_options(engine, record) if not is_mounted(volume.path)]
         for volume in fresh:
@@ -120,7 +120,7 @@ def _with_options(engine: Engine, record: ContainerRecord) -> Iterator[Volume]:
 
 
 def _runs(engine: Engine, container_id: str) -> bool:
-    return (engine.run_root / container_id).exists()
+    return (engine.runtime.path / container_id).exists()
 
 
 def _mount(volume: Volume) -> None:

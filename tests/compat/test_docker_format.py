@@ -17,6 +17,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.host import programs
 from pylab_container.images.image import Image
+from pylab_container.store import layer_content
 from tests.support.dockerd import Docker, copy_of, run_dockerd
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group; mkfifo /pipe"
@@ -36,7 +37,7 @@ def diff_ids_of_save(archive: bytes) -> list[str]:
 
 
 def rebuilt_diff_ids(engine: Engine, image: Image) -> list[str]:
-    layers = (b"".join(engine.layers.tar_stream(layer.chain_id)) for layer in image.layers)
+    layers = (b"".join(layer_content.tar_stream(engine.data.layers, layer.chain_id)) for layer in image.layers)
     return [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
 
 
@@ -95,16 +96,19 @@ def test_dockerd_opens_a_data_root_that_a_repair_has_mended(
 ) -> None:
     """The copies of what was damaged are beside the files, where dockerd finds them, too."""
     container = engine.containers.create(changed, ["true"], name="damaged", network_mode="none")
-    store, layers = engine.image_store, [engine.layers.root / "sha256" / layer.chain_id.hex for layer in changed.layers]
-    mounts = engine.layers.root / "mounts" / container.id
-    own = engine.driver.root / engine.layers.writable(container.id).mount_id
+    store, layers = (
+        engine.data.images,
+        [engine.data.layers.root / "sha256" / layer.chain_id.hex for layer in changed.layers],
+    )
+    mounts = engine.data.layers.root / "mounts" / container.id
+    own = engine.data.driver.root / engine.data.layers.writable(container.id).mount_id
     contents = [store.content_path(one.id) for one in (image, changed)]
     exchanged = [path.read_bytes() for path in contents]
     for path, content in zip(contents, reversed(exchanged), strict=True):
         path.write_bytes(content)
     damaged = [layers[0] / "size", layers[1] / "cache-id", layers[1] / "parent", mounts / "mount-id", mounts / "parent"]
     damaged += [own / "link", own / "lower", store.root / "imagedb/metadata/sha256" / changed.id[7:] / "parent"]
-    damaged += [engine.records.directory(container.id) / "hostconfig.json"]
+    damaged += [engine.data.records.directory(container.id) / "hostconfig.json"]
     for path in damaged:
         path.write_bytes(b"\xff../../x")
     names = store.root / "repositories.json"
@@ -185,7 +189,7 @@ def test_we_remove_what_dockerd_made(adopted: Engine) -> None:
     for name in ("committed:1", "built:1", "busybox:1"):
         adopted.images.remove(name)
     assert adopted.images.list(all=True) == []
-    assert adopted.layers.all() == []
+    assert adopted.data.layers.all() == []
     assert os.listdir(adopted.data_root / "overlay2/l") == []
 
 
@@ -233,7 +237,7 @@ def test_an_import_gives_docker_s_diff_id_size_and_config(
     assert found == expected
     assert list(found) == list(expected)
     assert tree(empty_dockerd.data_root / "overlay2" / (layer / "cache-id").read_text() / "diff") == tree(
-        engine.driver.diff_path(ours.layers[0].cache_id)
+        engine.data.driver.diff_path(ours.layers[0].cache_id)
     )
 
 

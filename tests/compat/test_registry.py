@@ -241,7 +241,7 @@ def test_of_an_index_the_platform_asked_for_is_pulled(
 ) -> None:
     pulled = engine.images.pull(index, platform=platform)
     (layer,) = pulled.layers
-    assert (engine.driver.diff_path(layer.cache_id) / "file").read_bytes() == content
+    assert (engine.data.driver.diff_path(layer.cache_id) / "file").read_bytes() == content
     _, platforms = engine.images.get_registry_data(index)
     assert sorted(platforms) == ["linux/amd64", "linux/arm/v5", "linux/arm/v7", "linux/arm64"]
 

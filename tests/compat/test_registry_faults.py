@@ -78,7 +78,7 @@ def client(tmp_path: Path) -> Iterator[Engine]:
     assert list((engine.data_root / "tmp").glob("*")) == []
     assert not [thread for thread in threading.enumerate() if thread.name == "download"]
     if not engine.images.list(all=True):
-        assert engine.layers.all() == []
+        assert engine.data.layers.all() == []
 
 
 HARMLESS: dict[str, Callable[[FaultyProxy], None]] = {

@@ -20,6 +20,7 @@ from pylab_container import Engine, events
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput
 from pylab_container.host import programs
 from pylab_container.images.image import Image
+from pylab_container.store import layer_content
 
 pytestmark = pytest.mark.shared_engine
 
@@ -33,7 +34,7 @@ def other(tmp_path: Path) -> Iterator[Engine]:
     """A second engine, to load into."""
     engine = Engine(tmp_path / "other")
     yield engine
-    shutil.rmtree(engine.run_root, ignore_errors=True)
+    shutil.rmtree(engine.runtime.path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def saved(engine: Engine, *names: str, **options: Any) -> bytes:
 
 
 def layers(engine: Engine, image: Image) -> list[bytes]:
-    return [b"".join(engine.layers.tar_stream(layer.chain_id)) for layer in image.layers]
+    return [b"".join(layer_content.tar_stream(engine.data.layers, layer.chain_id)) for layer in image.layers]
 
 
 def contents(engine: Engine) -> dict[str, bytes]:
@@ -159,18 +160,18 @@ def test_an_archive_comes_through_a_pipe_compressed_or_not(
     stream: Any = Pipe(pack(saved(engine, "lab/child:v1")))
     (loaded,) = other.images.load(stream)
     assert (loaded.id, loaded.tags) == (child.id, ["lab/child:v1"])
-    with other.scratch() as scratch:
+    with other.data.scratch() as scratch:
         assert [path.name for path in scratch.parent.iterdir()] == [scratch.name]
 
 
 def test_loading_what_is_there_already_changes_nothing_but_the_names(engine: Engine, child: Image) -> None:
     archive = saved(engine, "lab/child:v1")
     engine.images.tag("busybox:1", "lab/child:v1")
-    before = len(engine.layers.all())
+    before = len(engine.data.layers.all())
     with engine.events.collected() as told:
         (loaded,) = engine.images.load(io.BytesIO(archive))
     assert loaded.tags == ["lab/child:v1"]
-    assert len(engine.layers.all()) == before
+    assert len(engine.data.layers.all()) == before
     assert not any(isinstance(event, events.LayerRegistered) for event in told)
 
 
@@ -555,8 +556,8 @@ def test_the_images_before_a_bad_one_are_kept_whole_and_of_the_bad_one_nothing(e
     with pytest.raises(InvalidArchive):
         engine.images.load(io.BytesIO(docker([good, bad], files)))
     assert [image.tags for image in engine.images.list()] == [["good:1"]]
-    assert len(engine.layers.all()) == 1
-    assert list((engine.layers.root / "tmp").iterdir()) == []
+    assert len(engine.data.layers.all()) == 1
+    assert list((engine.data.layers.root / "tmp").iterdir()) == []
 
 
 # -- bombs -------------------------------------------------------------------------------------
@@ -601,7 +602,7 @@ def test_without_a_limit_the_disk_sets_it(tmp_path: Path) -> None:
         assert contents(engine) == before
     finally:
         programs.run(["umount", str(small)])
-        shutil.rmtree(engine.run_root, ignore_errors=True)
+        shutil.rmtree(engine.runtime.path, ignore_errors=True)
 
 
 def test_there_are_as_many_hostile_archives_as_promised() -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.shared_engine
 def files(engine: Engine, directory: Path) -> list[str]:
     """What the last layer of the built image holds."""
     layer = engine.images.build(directory).layers[-1]
-    return sorted(engine.layers.changes(layer))
+    return sorted(engine.data.layers.changes(layer))
 
 
 def test_a_heredoc_is_the_shells_text(engine: Engine, context: Context) -> None:
@@ -108,7 +108,7 @@ def test_a_secret_is_seen_by_its_step_and_by_nobody_else(engine: Engine, context
     assert run(engine, built, "cat /mode; ls /run/secrets 2>&1 | grep -c token || true") == "400\n0\n"
     traces = [path for path in engine.data_root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
     assert traces == []
-    assert not (engine.run_root / "secrets").exists() or not list((engine.run_root / "secrets").iterdir())
+    assert not (engine.runtime.path / "secrets").exists() or not list((engine.runtime.path / "secrets").iterdir())
 
 
 def test_a_required_secret_that_nobody_gave_is_named(engine: Engine, context: Context) -> None:

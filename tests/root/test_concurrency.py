@@ -121,7 +121,7 @@ def test_eight_processes_do_not_lose_each_others_work(
     assert not errors, "\n".join(errors)
     sys.stdout.write(f"operations: {[result['done'] for result in results]}\n")
     assert min(result["done"] for result in results) > 0
-    names = {tag.reference.familiar: tag.image_id for tag in engine.image_store.tags()}
+    names = {tag.reference.familiar: tag.image_id for tag in engine.data.images.tags()}
     for result in results:
         assert {name: names.get(name) for name in result["tags"]} == result["tags"]
     assert engine.fsck(deep=True) == []
@@ -131,13 +131,13 @@ def test_eight_processes_do_not_lose_each_others_work(
 
 def _remove_everything(engine: Engine, image: Image) -> None:
     """Without images there is no layer left."""
-    for name in [tag.reference.familiar for tag in engine.image_store.tags()]:
+    for name in [tag.reference.familiar for tag in engine.data.images.tags()]:
         engine.images.remove(name, force=True)
     while images := engine.images.list(all=True):
         engine.images.remove(images[0], force=True)
     assert engine.fsck(deep=True) == []
-    assert engine.layers.all() == []
-    assert os.listdir(engine.driver.root) == ["l"]
+    assert engine.data.layers.all() == []
+    assert os.listdir(engine.data.driver.root) == ["l"]
 
 
 def _start(data_root: Path, folder: Path, number: int, seed: int, steps: int) -> tuple[int, int]:

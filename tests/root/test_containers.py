@@ -106,7 +106,7 @@ def test_a_command_that_cannot_start_leaves_nothing_half_made(
         container.start()
     assert container.status == "created"
     assert container.attrs["State"]["ExitCode"] == exit_code
-    assert not engine.driver.is_mounted(engine.layers.writable(container.id).mount_id)
+    assert not engine.data.driver.is_mounted(engine.data.layers.writable(container.id).mount_id)
     with pytest.raises(error):
         container.start()
     container.remove()
@@ -367,7 +367,7 @@ def test_a_commit_holds_what_the_container_changed_and_nothing_of_the_engine(eng
     assert engine.containers.run(child, remove=True, network_mode="none") == b"new\n"
     check = "ls /home | wc -l; test -e /bin/plain || echo gone; stat -c %a /etc/group"
     assert run(engine, child, check).split() == ["0", "gone", "4755"]
-    diff = engine.driver.diff_path(child.layers[-1].cache_id)
+    diff = engine.data.driver.diff_path(child.layers[-1].cache_id)
     files = sorted(str(path.relative_to(diff)) for path in diff.rglob("*"))
     assert files == ["bin", "bin/plain", "etc", "etc/group", "home", "new"]
     assert child.attrs["Parent"] == image.id
@@ -378,7 +378,7 @@ def test_a_running_container_is_committed_frozen_and_goes_on(engine: Engine, ima
     container = engine.containers.run_detached(image, ["sh", "-c", "echo x > /x; sleep 600"], network_mode="none")
     eventually((container.upper / "x").exists)
     child = container.commit()
-    assert (engine.driver.diff_path(child.layers[-1].cache_id) / "x").exists()
+    assert (engine.data.driver.diff_path(child.layers[-1].cache_id) / "x").exists()
     assert container.exec_run("echo alive").output == b"alive\n"
 
 
@@ -587,8 +587,8 @@ def test_one_of_many_imports_stores_the_layer(engine: Engine, busybox_tar: Path)
     for other in others:
         finished(other)
     assert len(engine.images.list()) == len({image.id for image in engine.images.list()})
-    assert len(engine.layers.all()) == 1
-    assert sorted(tag.reference.tag or "" for tag in engine.image_store.tags()) == ["0", "1", "2", "3"]
+    assert len(engine.data.layers.all()) == 1
+    assert sorted(tag.reference.tag or "" for tag in engine.data.images.tags()) == ["0", "1", "2", "3"]
 
 
 def test_two_stop_one_container_at_once(engine: Engine, image: Image) -> None:
@@ -617,9 +617,9 @@ def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(
             container.start()
         container.remove(force=True)
     assert engine.containers.list(all=True) == []
-    assert not list((engine.run_root / "runc").iterdir())
+    assert not list((engine.runtime.path / "runc").iterdir())
     for merged in (engine.data_root / "overlay2").glob("*-init/merged"):  # no container names it: work for fsck
-        engine.driver.unmount(CacheId(merged.parent.name))
+        engine.data.driver.unmount(CacheId(merged.parent.name))
 
 
 def test_nothing_is_started_from_inside_a_chroot(repository: Path) -> None:

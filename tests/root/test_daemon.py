@@ -199,7 +199,7 @@ def test_restart_policies_hold_over_a_reboot(
     if end == "stop":
         container.stop(timeout=0)
     else:
-        engine.records.update(container.record, restart_count=3)
+        engine.data.records.update(container.record, restart_count=3)
         _end_as_a_reboot(engine, container)
     _end_as_a_reboot(engine, witness)
     with serving(engine.data_root, repository):

@@ -471,7 +471,7 @@ def test_since_1_44_a_bind_that_can_only_be_read_is_so_with_all_below(
 ) -> None:
     container_id = make(api.at(version), "sleep", "100", name="reads", host={"Binds": [f"{tmp_path}:/bound:ro"]})
     assert api.at(version).post(f"/containers/{container_id}/start").status == 204
-    config = json.loads((engine.run_root / container_id / "config.json").read_bytes())
+    config = json.loads((engine.runtime.path / container_id / "config.json").read_bytes())
     (options,) = [mount["options"] for mount in config["mounts"] if mount["destination"] == "/bound"]
     assert options == ["rbind", "rprivate", kind]
 
@@ -482,7 +482,7 @@ def test_annotations_are_for_the_runtime_since_1_43(
 ) -> None:
     container_id = make(api.at(version), "sleep", "100", name="noted", host={"Annotations": {"of": "mine"}})
     api.post("/containers/noted/start")
-    config = json.loads((engine.run_root / container_id / "config.json").read_text())
+    config = json.loads((engine.runtime.path / container_id / "config.json").read_text())
     assert config["annotations"] == annotations
     assert api.get("/containers/noted/json").document["HostConfig"].get("Annotations", {}) == annotations
 

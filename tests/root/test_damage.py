@@ -66,7 +66,7 @@ def cli(root: Path, repository: Path) -> Labctr:
 
 
 def mount_record(engine: Engine, name: str = "victim") -> Path:
-    return engine.layers.root / "mounts" / engine.containers.get(name).id
+    return engine.data.layers.root / "mounts" / engine.containers.get(name).id
 
 
 def lost(before: damage.Manifest, root: Path, *without: Path) -> list[str]:
@@ -78,11 +78,11 @@ def lost(before: damage.Manifest, root: Path, *without: Path) -> list[str]:
 
 def of_container(engine: Engine, name: str) -> list[Path]:
     """The directories of a container."""
-    writable = engine.layers.writable(engine.containers.get(name).id)
-    places = [engine.driver.diff_path(one) for one in (writable.mount_id, writable.init_id)]
-    own = places if engine.driver.name == "vfs" else [place.parent for place in places]
-    links = [path for path in engine.driver.root.glob("l/*") if path.resolve().parent in own]
-    return [*own, *links, mount_record(engine, name), engine.records.directory(writable.container_id)]
+    writable = engine.data.layers.writable(engine.containers.get(name).id)
+    places = [engine.data.driver.diff_path(one) for one in (writable.mount_id, writable.init_id)]
+    own = places if engine.data.driver.name == "vfs" else [place.parent for place in places]
+    links = [path for path in engine.data.driver.root.glob("l/*") if path.resolve().parent in own]
+    return [*own, *links, mount_record(engine, name), engine.data.records.directory(writable.container_id)]
 
 
 EACH_DRIVER = pytest.mark.parametrize("template", DRIVERS, indirect=True)
@@ -137,7 +137,7 @@ def test_rm_by_force_takes_the_container_and_nothing_else(root: Path, engine: En
 @EACH_DRIVER
 @pytest.mark.parametrize("of", ["another container", "a layer"])
 def test_an_id_of_another_owner_does_not_delete_that(root: Path, engine: Engine, cli: Labctr, of: str) -> None:
-    other = engine.layers.writable(engine.containers.get("other").id)
+    other = engine.data.layers.writable(engine.containers.get("other").id)
     cache_id = other.mount_id if of == "another container" else engine.images.get("base:1").layers[0].cache_id
     own = of_container(engine, "victim")
     (mount_record(engine) / "mount-id").write_text(cache_id)
@@ -174,14 +174,14 @@ def test_removing_an_image_with_a_damaged_cache_id_deletes_no_other_layer(
     for name in ("mine", "victim"):
         engine.containers.get(name).remove()
     top = engine.images.get("built:1").layers[-1]
-    directory = engine.driver.diff_path(top.cache_id)
-    record = engine.layers.root / "sha256" / top.chain_id.hex
+    directory = engine.data.driver.diff_path(top.cache_id)
+    record = engine.data.layers.root / "sha256" / top.chain_id.hex
     before = damage.manifest(root)
     (record / "cache-id").write_bytes(FOREIGN[text])
     assert cli("rmi", "-f", "built:1", "spare:1").returncode == 0
-    own = directory if engine.driver.name == "vfs" else directory.parent
-    image = engine.image_store.root / "imagedb"
-    names = engine.image_store.root / "repositories.json"
+    own = directory if engine.data.driver.name == "vfs" else directory.parent
+    image = engine.data.images.root / "imagedb"
+    names = engine.data.images.root / "repositories.json"
     assert lost(before, root, own, record, image, names) == []
     assert directory.exists()
 
@@ -189,7 +189,7 @@ def test_removing_an_image_with_a_damaged_cache_id_deletes_no_other_layer(
 def test_a_damaged_record_hides_what_volumes_and_images_it_needs_so_that_prune_keeps_them(
     root: Path, engine: Engine, cli: Labctr
 ) -> None:
-    path = engine.records.directory(engine.containers.get("mine").id) / "config.v2.json"
+    path = engine.data.records.directory(engine.containers.get("mine").id) / "config.v2.json"
     path.write_bytes(path.read_bytes()[:-20])
     before = damage.manifest(root)
     for line in ("volume prune -f --filter all=true", "image prune -af", "builder prune -af"):
@@ -199,7 +199,7 @@ def test_a_damaged_record_hides_what_volumes_and_images_it_needs_so_that_prune_k
     assert lost(before, root) == []
     for line in ("volume rm data", "rmi built:1 spare:1"):
         assert str(path) in cli(*line.split()).stderr
-    assert lost(before, root, engine.image_store.root / "repositories.json") == []
+    assert lost(before, root, engine.data.images.root / "repositories.json") == []
 
 
 # -- leases ------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_a_line_of_a_lease_that_is_no_claim_deletes_nothing_and_is_kept_by_a_rep
 ) -> None:
     (root / "x").mkdir()
     for number, line in enumerate(LINES):
-        lease = engine.layers.root / f"tmp/lease-{number}"
+        lease = engine.data.layers.root / f"tmp/lease-{number}"
         content = f"maker 1999999999\n{line}\n".encode("latin-1")
         lease.write_bytes(content)
         before = damage.manifest(root)
@@ -235,7 +235,7 @@ def test_a_line_of_a_lease_that_is_no_claim_deletes_nothing_and_is_kept_by_a_rep
 
 
 def test_half_a_line_is_no_claim_and_the_lease_ends(root: Path, engine: Engine, cli: Labctr) -> None:
-    lease = engine.layers.root / "tmp/lease-1"
+    lease = engine.data.layers.root / "tmp/lease-1"
     lease.write_text(f"maker 1999999999\nwritable {'a' * 20}")
     before = damage.manifest(root)
     assert cli("ps", "-a").stderr == ""
@@ -247,7 +247,7 @@ def test_half_a_line_is_no_claim_and_the_lease_ends(root: Path, engine: Engine, 
 
 
 def _container(engine: Engine) -> Path:
-    return engine.records.directory(engine.containers.get("mine").id) / "config.v2.json"
+    return engine.data.records.directory(engine.containers.get("mine").id) / "config.v2.json"
 
 
 def _host_config(engine: Engine) -> Path:
@@ -255,7 +255,7 @@ def _host_config(engine: Engine) -> Path:
 
 
 def _network(engine: Engine) -> Path:
-    return engine.network_store.path(engine.networks.get("lab").id)
+    return engine.data.networks.path(engine.networks.get("lab").id)
 
 
 def _volume(engine: Engine) -> Path:
@@ -263,7 +263,7 @@ def _volume(engine: Engine) -> Path:
 
 
 def _image(engine: Engine) -> Path:
-    return engine.image_store.content_path(engine.images.get("built:1").id)
+    return engine.data.images.content_path(engine.images.get("built:1").id)
 
 
 OBJECTS: dict[str, tuple[Callable[[Engine], Path], str, str]] = {
@@ -327,11 +327,11 @@ def test_repair_takes_over_what_is_whole_of_a_container_s_record(engine: Engine,
 
 
 def test_repair_keeps_the_names_that_can_be_read(engine: Engine, cli: Labctr) -> None:
-    path = engine.image_store.root / "repositories.json"
+    path = engine.data.images.root / "repositories.json"
     text = path.read_text()
     path.write_text(text[: text.index('"spare:1"') + 30])
     assert cli("system", "fsck", "--repair").returncode == 0
-    assert {tag.reference.familiar for tag in engine.image_store.names()} == {"base:1", "built:1"}
+    assert {tag.reference.familiar for tag in engine.data.images.names()} == {"base:1", "built:1"}
 
 
 def test_a_command_on_a_damaged_container_names_its_file(engine: Engine, cli: Labctr) -> None:
@@ -354,9 +354,9 @@ def test_the_next_command_clears_half_written_files_but_not_those_that_are_being
 ) -> None:
     image = engine.images.get("built:1").id[7:]
     places = (
-        *(engine.image_store.root, engine.image_store.root / "imagedb/content/sha256", root / "volumes/data"),
+        *(engine.data.images.root, engine.data.images.root / "imagedb/content/sha256", root / "volumes/data"),
         *(_container(engine).parent, _network(engine).parent),
-        engine.image_store.root / "imagedb/metadata/sha256" / image,
+        engine.data.images.root / "imagedb/metadata/sha256" / image,
     )
     files = [place / ".tmp-file123" for place in places]
     for file in files:
@@ -375,7 +375,7 @@ def test_the_next_command_clears_half_written_files_but_not_those_that_are_being
 def test_a_layer_that_a_killed_removal_left_half_is_removed(root: Path, engine: Engine, cli: Labctr) -> None:
     (mount_record(engine) / "mount-id").unlink()
     assert cli("rm", "victim").returncode == 0
-    assert not (engine.layers.root / "mounts" / ContainerId(OTHER)).exists()
+    assert not (engine.data.layers.root / "mounts" / ContainerId(OTHER)).exists()
     assert "victim" not in cli("ps", "-a").stdout
 
 
@@ -410,11 +410,11 @@ def test_containers_start_after_their_data_root_was_moved(
 def test_a_link_in_the_place_of_a_layers_directory_is_not_followed(
     engine: Engine, root: Path, cli: Labctr, tmp_path: Path, part: str
 ) -> None:
-    writable = engine.layers.writable(engine.containers.get("victim").id)
+    writable = engine.data.layers.writable(engine.containers.get("victim").id)
     if part == "lower layer":
-        path = engine.driver.root / engine.layers.get(writable.parent).cache_id / "diff"
+        path = engine.data.driver.root / engine.data.layers.get(writable.parent).cache_id / "diff"
     else:
-        path = engine.driver.root / writable.mount_id / part
+        path = engine.data.driver.root / writable.mount_id / part
     path.rename(tmp_path / "moved")
     path.symlink_to(tmp_path / "outside")
     assert f"{path} is damaged" in cli("start", "victim").stderr
@@ -432,11 +432,11 @@ def test_a_container_whose_record_was_deleted_keeps_its_files(
 ) -> None:
     container = engine.containers.get("mine")
     written = container.upper / "file"
-    (engine.records.directory(container.id) / file).unlink()
+    (engine.data.records.directory(container.id) / file).unlink()
     before = damage.manifest(root)
     assert container.short_id in cli("system", "fsck").stdout
     assert cli("system", "fsck", "--repair").returncode == 0
-    assert lost(before, root, engine.records.directory(container.id)) == []
+    assert lost(before, root, engine.data.records.directory(container.id)) == []
     assert written.read_text() == "mine"
     assert container.id in cli("ps", "-aq", "--no-trunc").stdout
     assert cli("system", "fsck").stdout == "nothing found\n"
@@ -504,7 +504,7 @@ def test_a_running_container_whose_record_is_damaged_runs_on_and_is_repaired(
         image = engine.images.import_(busybox_tar, "busybox:1")
         running = engine.containers.run_detached(image, ["sleep", "600"], name="running", network_mode="none")
         pid = running.pid
-        path = engine.records.directory(running.id) / file
+        path = engine.data.records.directory(running.id) / file
         path.write_bytes(path.read_bytes()[:-2])
         assert engine.containers.list(all=True) == []
         assert engine.containers.run(image, ["echo", "x"], remove=True, network_mode="none") == b"x\n"
@@ -519,8 +519,10 @@ def test_a_running_container_whose_record_is_damaged_runs_on_and_is_repaired(
 @pytest.mark.parametrize("file", ["mount-id", "init-id", "parent", "lower", "link"])
 def test_zeros_in_a_record_s_place_are_found_and_mended(engine: Engine, cli: Labctr, file: str) -> None:
     """As a file system leaves them after a power cut: blocks that were never written."""
-    writable = engine.layers.writable(engine.containers.get("victim").id)
-    path = engine.driver.root / writable.init_id / file if file in ("lower", "link") else mount_record(engine) / file
+    writable = engine.data.layers.writable(engine.containers.get("victim").id)
+    path = (
+        engine.data.driver.root / writable.init_id / file if file in ("lower", "link") else mount_record(engine) / file
+    )
     path.write_bytes(bytes(64))
     assert cli("system", "fsck").returncode == 1
     cli("system", "fsck", "--repair")
@@ -541,10 +543,14 @@ def test_a_name_that_points_to_no_image_is_damage_of_the_names(engine: Engine, r
 
 
 def test_a_lower_file_that_names_another_short_name_is_the_damaged_one(engine: Engine, cli: Labctr) -> None:
-    path = engine.driver.root / engine.layers.writable(engine.containers.get("victim").id).mount_id / "lower"
+    path = engine.data.driver.root / engine.data.layers.writable(engine.containers.get("victim").id).mount_id / "lower"
     path.write_text("l/" + "A" * 26)
     assert str(path) in cli("start", "victim").stderr
-    below = engine.driver.root / engine.layers.get(engine.images.get("built:1").config.chain_id).cache_id / "lower"
+    below = (
+        engine.data.driver.root
+        / engine.data.layers.get(engine.images.get("built:1").config.chain_id).cache_id
+        / "lower"
+    )
     below.write_text("l/" + "A" * 26)
     assert str(below) in cli("create", "built:1", "sh").stderr  # and not the copy in the new layer
     cli("system", "fsck", "--repair")

@@ -24,7 +24,7 @@ from pylab_container.events import ignore
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked
 from pylab_container.oci.ids import CacheId, ContainerId
-from pylab_container.store import layertar, overlayfs
+from pylab_container.store import layer_content, layertar, overlayfs
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 from pylab_container.store.driver import Driver
 from pylab_container.store.drivers import DRIVERS, open_driver
@@ -47,7 +47,7 @@ class Store:
         self.layers = LayerStore(top / "image" / name / "layerdb", top / "locks", self.driver)
 
     def register(self, archive: bytes, parent: str = "") -> Layer:
-        return self.layers.register(layertar.TarReader(io.BytesIO(archive)), parent)
+        return layer_content.register(self.layers, layertar.TarReader(io.BytesIO(archive)), parent)
 
     @contextlib.contextmanager
     def container(self, parent: str) -> Iterator[WritableLayer]:
@@ -66,7 +66,7 @@ class Store:
         with self.changing(parent) as (writable, root):
             change(root)
             lease = self.layers.leases.open()
-            layer = (self.layers.adopt if adopt else self.layers.copy)(writable, lease)
+            layer = (layer_content.adopt if adopt else layer_content.copy)(self.layers, writable, lease)
             lease.end()
         assert layer
         return layer
@@ -77,7 +77,7 @@ class Store:
             return {name: seen for name, seen in tree(root).items() if not name.startswith("init")}
 
     def rebuilt(self, layer: Layer) -> bytes:
-        return b"".join(self.layers.tar_stream(layer.chain_id))
+        return b"".join(layer_content.tar_stream(self.layers, layer.chain_id))
 
     def names(self, layer: Layer) -> list[str]:
         """The members of its tar, without marks on new directories: only overlayfs makes those."""
@@ -537,8 +537,8 @@ def test_a_container_that_changed_nothing_makes_no_layer(store: Store) -> None:
     base = store.register(BASE)
     lease = store.layers.leases.open()
     with store.changing(base.chain_id) as (writable, _):
-        assert store.layers.copy(writable, lease) is None
-        assert store.layers.adopt(writable, lease) is None
+        assert layer_content.copy(store.layers, writable, lease) is None
+        assert layer_content.adopt(store.layers, writable, lease) is None
     lease.end()
 
 
@@ -552,9 +552,9 @@ def test_a_commit_leaves_the_containers_mount_alone(store: Store) -> None:
     lease = store.layers.leases.open()
     with store.changing(store.register(BASE).chain_id) as (writable, root):
         (root / "one").write_text("1")
-        assert store.layers.copy(writable, lease)
+        assert layer_content.copy(store.layers, writable, lease)
         (root / "two").write_text("2")
-        layer = store.layers.copy(writable, lease)
+        layer = layer_content.copy(store.layers, writable, lease)
         assert layer
         assert store.names(layer) == ["one", "two"]
     lease.end()
@@ -633,8 +633,8 @@ def test_a_container_runs_is_diffed_and_committed(chosen: Engine, name: str, bus
     ]
     child = container.commit("child:1")
     assert container.attrs["Driver"] == container.attrs["GraphDriver"]["Name"] == chosen.info().storage_driver == name
-    assert container.attrs["GraphDriver"]["Data"] == chosen.driver.graph_data(
-        chosen.layers.writable(container.id).mount_id
+    assert container.attrs["GraphDriver"]["Data"] == chosen.data.driver.graph_data(
+        chosen.data.layers.writable(container.id).mount_id
     )
     container.remove()
     script = "cat /new; ls -d /home/x; test -e /bin/plain || echo gone"
@@ -669,12 +669,12 @@ def test_a_dockerfile_is_built_and_its_cache_is_found_again(chosen: Engine, busy
     own = [path for layer in image.layers for path in _names(chosen, layer)]
     assert "srv/file" in own
     assert not any("dockerenv" in path or path.startswith("etc/hosts") for path in own)
-    if chosen.driver.keeps_trees:  # whole trees: what only containers have must not be in them
-        assert not (chosen.driver.diff_path(image.layers[-1].cache_id) / ".dockerenv").exists()
+    if chosen.data.driver.keeps_trees:  # whole trees: what only containers have must not be in them
+        assert not (chosen.data.driver.diff_path(image.layers[-1].cache_id) / ".dockerenv").exists()
 
 
 def _names(engine: Engine, layer: Layer) -> list[str]:
-    stream = io.BytesIO(b"".join(engine.layers.tar_stream(layer.chain_id)))
+    stream = io.BytesIO(b"".join(layer_content.tar_stream(engine.data.layers, layer.chain_id)))
     with tarfile.open(fileobj=stream) as archive:
         return archive.getnames()
 
@@ -685,7 +685,7 @@ def test_fsck_finds_nothing_wrong_and_removes_an_orphan(chosen: Engine, name: st
     container.wait()
     container.commit("child:1")
     assert chosen.fsck(deep=True) == []
-    nobodys = chosen.driver.create(CacheId("ab" * 32), None)
+    nobodys = chosen.data.driver.create(CacheId("ab" * 32), None)
     (finding,) = chosen.fsck(repair=True)
     assert f"{name}/abab" in finding.sentence
     assert not nobodys.exists()
@@ -695,15 +695,15 @@ def test_fsck_finds_nothing_wrong_and_removes_an_orphan(chosen: Engine, name: st
 @pytest.mark.parametrize("mounted", [False, True])
 def test_the_view_of_a_killed_commit_is_named_and_goes(engine: Engine, *, mounted: bool) -> None:
     chosen = Engine(engine.data_root, storage_driver="overlay")
-    below = chosen.driver.create(CacheId("ab" * 32), None)
-    upper = chosen.driver.create(CacheId("cd" * 32), CacheId("ab" * 32))
-    point = chosen.driver.root / f"{overlayfs.VIEW}abcd1234"
+    below = chosen.data.driver.create(CacheId("ab" * 32), None)
+    upper = chosen.data.driver.create(CacheId("cd" * 32), CacheId("ab" * 32))
+    point = chosen.data.driver.root / f"{overlayfs.VIEW}abcd1234"
     point.mkdir()
     if mounted:
         # mount(8) passes each option to fsconfig(2) since util-linux 2.39, where an option may have 255 bytes.
         linux.mount("overlay", str(point), "overlay", options=f"lowerdir={upper}:{below}")
     for cache_id in ("cd" * 32, "ab" * 32):
-        chosen.driver.remove(CacheId(cache_id))
+        chosen.data.driver.remove(CacheId(cache_id))
     sentence = f"a killed command left a view of layers: overlay/{point.name}"
     assert [finding.sentence for finding in chosen.fsck()] == [sentence]
     (finding,) = chosen.fsck(repair=True)
@@ -714,7 +714,7 @@ def test_the_view_of_a_killed_commit_is_named_and_goes(engine: Engine, *, mounte
 
 def test_a_view_that_holds_files_is_no_view_and_stays(engine: Engine) -> None:
     chosen = Engine(engine.data_root, storage_driver="overlay")
-    file = chosen.driver.root / f"{overlayfs.VIEW}abcd1234/precious"
+    file = chosen.data.driver.root / f"{overlayfs.VIEW}abcd1234/precious"
     file.parent.mkdir()
     file.touch()
     (finding,) = chosen.fsck(repair=True)
@@ -725,12 +725,12 @@ def test_a_view_that_holds_files_is_no_view_and_stays(engine: Engine) -> None:
 
 def test_fsck_waits_for_a_view_that_is_being_made(engine: Engine) -> None:
     chosen = Engine(engine.data_root, storage_driver="overlay")
-    point = chosen.driver.root / f"{overlayfs.VIEW}abcd1234"
+    point = chosen.data.driver.root / f"{overlayfs.VIEW}abcd1234"
     with ThreadPoolExecutor(1) as pool:
-        with locked(chosen.driver.root, shared=True):
+        with locked(chosen.data.driver.root, shared=True):
             point.mkdir()
             checking = pool.submit(chosen.fsck, repair=True)
-            eventually(lambda: awaits_lock(chosen.driver.root))
+            eventually(lambda: awaits_lock(chosen.data.driver.root))
             assert not checking.done()
             point.rmdir()
         assert checking.result(PATIENCE) == []
@@ -741,7 +741,7 @@ def test_fsck_waits_for_a_view_that_is_being_made(engine: Engine) -> None:
 
 def test_a_data_root_keeps_the_driver_that_it_was_used_with(tmp_path: Path, name: str) -> None:
     Engine(tmp_path / "root", storage_driver=name)
-    assert Engine(tmp_path / "root").driver.name == name
+    assert Engine(tmp_path / "root").data.driver.name == name
     assert sorted(os.listdir(tmp_path / "root/image")) == [name]
     assert (tmp_path / "root" / name).is_dir()
 
@@ -753,8 +753,8 @@ def test_a_new_data_root_gets_overlay2(tmp_path: Path) -> None:
 def test_the_environment_chooses_and_the_argument_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Engine(tmp_path / "root")
     monkeypatch.setenv("LABCTR_DRIVER", "vfs")
-    assert Engine(tmp_path / "root").driver.name == "vfs"
-    assert Engine(tmp_path / "root", storage_driver="overlay").driver.name == "overlay"
+    assert Engine(tmp_path / "root").data.driver.name == "vfs"
+    assert Engine(tmp_path / "root", storage_driver="overlay").data.driver.name == "overlay"
 
 
 def test_after_several_drivers_one_must_be_named(tmp_path: Path) -> None:
@@ -763,7 +763,7 @@ def test_after_several_drivers_one_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="overlay2, vfs") as caught:
         Engine(tmp_path / "root")
     assert "--storage-driver" in caught.value.hint
-    assert Engine(tmp_path / "root", storage_driver="vfs").driver.name == "vfs"
+    assert Engine(tmp_path / "root", storage_driver="vfs").data.driver.name == "vfs"
 
 
 def test_an_unknown_driver_is_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -812,5 +812,5 @@ def test_the_monitor_of_a_detached_container_knows_the_driver(engine: Engine, bu
     other = Engine(engine.data_root, storage_driver="overlay")
     other.images.import_(busybox_tar, "busybox:1")
     container = other.containers.run_detached("busybox:1", ["true"], remove=True, network_mode="none")
-    directory = other.records.directory(container.id)
+    directory = other.data.records.directory(container.id)
     eventually(lambda: not directory.exists())  # nobody but its monitor looks after it

@@ -86,11 +86,11 @@ def machine(engine: Engine) -> dict[str, int]:
     """Count the objects of the kernel that containers need."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     links = json.loads(programs.run(["ip", "-json", "link"]).output)
-    monitors = [command for command in command_lines() if str(engine.run_root) in command]
+    monitors = [command for command in command_lines() if str(engine.runtime.path) in command]
     top = Path("/sys/fs/cgroup")  # one hierarchy, or with cgroup v1 one below it for each controller
     cgroups = [*top.glob("labctr/*"), *top.glob("*/labctr/*")]
     return {
-        "mounts": len([line for line in mounts if str(engine.data_root) in line or str(engine.run_root) in line]),
+        "mounts": len([line for line in mounts if str(engine.data_root) in line or str(engine.runtime.path) in line]),
         "links": len(links),
         "veths": len([link for link in links if link["ifname"].startswith("veth")]),
         "rules": programs.run(["nft", "--json", "list", "ruleset"]).output.count('"rule"'),

@@ -225,7 +225,7 @@ def test_an_exit_is_logged_before_it_is_recorded(engine: Engine, image: Image, m
     container = engine.containers.create(image, ["true"], network_mode="none")
     container.start_attached().close()
     seen = []
-    save = engine.records.save
+    save = engine.data.records.save
 
     def saved(record: ContainerRecord) -> ContainerRecord:
         logged = engine.event_log.read(since=0, until=time.time(), filters={"event": "die"})
@@ -233,7 +233,7 @@ def test_an_exit_is_logged_before_it_is_recorded(engine: Engine, image: Image, m
         return save(record)
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine.records, "save", saved)
+        patched.setattr(engine.data.records, "save", saved)
         container.wait()
     assert seen == [("exited", ["container die"])]
 

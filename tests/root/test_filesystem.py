@@ -458,7 +458,7 @@ def _unread(pipe: BinaryIO) -> int:
 
 
 def _runs(engine: Engine, container: Container) -> bool:
-    state = engine.runc.state(container.id)
+    state = engine.runtime.runc.state(container.id)
     return state is not None and state["status"] == "running"
 
 

@@ -16,6 +16,7 @@ from pylab_container.images.image import Image
 from pylab_container.maintenance import recovery
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import CacheId, ContainerId
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 from tests.support.fixtures import engine_on
 
@@ -97,27 +98,27 @@ def lost(engine: Engine, *, deep: bool = False) -> list[str]:
 
 
 def record(engine: Engine, layer: Layer) -> Path:
-    return engine.layers.root / "sha256" / layer.chain_id[7:]
+    return engine.data.layers.root / "sha256" / layer.chain_id[7:]
 
 
 def directory(engine: Engine, layer: Layer) -> Path:
-    return engine.driver.root / layer.cache_id
+    return engine.data.driver.root / layer.cache_id
 
 
 # -- names and images --------------------------------------------------------------------------
 
 
 def test_a_name_that_points_to_nothing_is_taken_away(engine: Engine) -> None:
-    names = engine.image_store.root / "repositories.json"
+    names = engine.data.images.root / "repositories.json"
     document = json.loads(names.read_text())
     document["Repositories"]["ghost"] = {"ghost:1": "sha256:" + "a" * 64}
     names.write_text(json.dumps(document))
     assert mended(engine) == ["the name ghost:1 points to the image aaaaaaaaaaaa, which is not here"]
-    assert {tag.reference.familiar for tag in engine.image_store.tags()} == {"busybox:1", "changed:1"}
+    assert {tag.reference.familiar for tag in engine.data.images.tags()} == {"busybox:1", "changed:1"}
 
 
 def test_unreadable_names_are_kept_beside_a_new_file(engine: Engine, changed: Image) -> None:
-    names = engine.image_store.root / "repositories.json"
+    names = engine.data.images.root / "repositories.json"
     before = names.read_text()
     names.write_text(before[:-20])
     assert len(mended(engine)) == 1
@@ -129,7 +130,7 @@ def test_a_changed_config_cannot_be_mended_and_its_image_can_be_removed(engine: 
     extra = engine.images.add(
         changed.config.parse(changed.config.raw.replace(b'"docker_version"', b'"DOCKER_VERSION"'))
     )
-    engine.image_store.content_path(extra.id).write_bytes(b"{}")
+    engine.data.images.content_path(extra.id).write_bytes(b"{}")
     [sentence] = lost(engine)
     assert sentence.startswith(f"the config of image {extra.id[7:19]} was changed on disk")
     engine.images.remove(extra.id, force=True)
@@ -138,22 +139,22 @@ def test_a_changed_config_cannot_be_mended_and_its_image_can_be_removed(engine: 
 
 def test_while_a_config_cannot_be_read_no_layer_counts_as_an_orphan(engine: Engine, changed: Image) -> None:
     raw = changed.config.raw
-    engine.image_store.content_path(changed.id).write_bytes(raw + b" ")
+    engine.data.images.content_path(changed.id).write_bytes(raw + b" ")
     for known in engine.containers.list(all=True):
         known.remove()
     [sentence] = lost(engine)
     assert "was changed on disk" in sentence
-    engine.image_store.content_path(changed.id).write_bytes(raw)
+    engine.data.images.content_path(changed.id).write_bytes(raw)
     assert engine.fsck(deep=True) == []
 
 
 def test_a_parent_that_is_not_here_is_forgotten(engine: Engine, changed: Image) -> None:
-    (engine.image_store.root / "imagedb/metadata/sha256" / changed.id[7:] / "parent").write_text("sha256:" + "b" * 64)
+    (engine.data.images.root / "imagedb/metadata/sha256" / changed.id[7:] / "parent").write_text("sha256:" + "b" * 64)
     assert mended(engine) == [f"the parent bbbbbbbbbbbb of image {changed.id[7:19]} (changed:1) is not here"]
 
 
 def test_metadata_of_no_image_goes(engine: Engine) -> None:
-    (engine.image_store.root / "imagedb/metadata/sha256" / ("c" * 64)).mkdir()
+    (engine.data.images.root / "imagedb/metadata/sha256" / ("c" * 64)).mkdir()
     assert mended(engine) == ["there is metadata of the image cccccccccccc, which is not here"]
 
 
@@ -249,7 +250,7 @@ def test_a_damaged_cache_id_names_no_directory_that_goes(engine: Engine, image: 
     container = engine.containers.create(image, ["sh", "-c", "echo more > /more"], network_mode="none")
     run(container)
     with recovery.making(engine) as lease:
-        layer = engine.layers.copy(engine.layers.writable(container.id), lease)
+        layer = layer_content.copy(engine.data.layers, engine.data.layers.writable(container.id), lease)
         assert layer is not None
         (record(engine, layer) / "cache-id").write_text(text)
         container.remove()
@@ -264,19 +265,19 @@ def test_layers_that_nobody_needs_go_and_those_below_them_stay(
 ) -> None:
     container.remove()
     base, top = changed.layers
-    engine.image_store.remove(changed.id)
-    engine.image_store.untag(references.parse("changed:1"))
+    engine.data.images.remove(changed.id)
+    engine.data.images.untag(references.parse("changed:1"))
     assert mended(engine) == [f"the layer {top.chain_id[7:19]} belongs to no image and no container"]
-    assert engine.layers.all() == [base]
+    assert engine.data.layers.all() == [base]
 
 
 def test_a_layer_that_somebody_makes_an_image_of_is_no_orphan(engine: Engine, container: Container) -> None:
     with recovery.making(engine) as lease:
-        layer = engine.layers.copy(engine.layers.writable(container.id), lease)
+        layer = layer_content.copy(engine.data.layers, engine.data.layers.writable(container.id), lease)
         assert layer is not None
         assert engine.fsck(repair=True) == []
-        assert engine.layers.exists(layer.chain_id)
-    assert not engine.layers.exists(layer.chain_id)
+        assert engine.data.layers.exists(layer.chain_id)
+    assert not engine.data.layers.exists(layer.chain_id)
 
 
 # -- directories -------------------------------------------------------------------------------
@@ -286,9 +287,9 @@ def test_a_layer_that_somebody_makes_an_image_of_is_no_orphan(engine: Engine, co
 def test_a_missing_link_is_made_again(engine: Engine, changed: Image, position: int) -> None:
     path = directory(engine, changed.layers[position])
     link = (path / "link").read_text()
-    (engine.driver.root / "l" / link).unlink()
+    (engine.data.driver.root / "l" / link).unlink()
     assert len(mended(engine)) == 1
-    assert (engine.driver.root / "l" / link).resolve() == path / "diff"
+    assert (engine.data.driver.root / "l" / link).resolve() == path / "diff"
 
 
 @pytest.mark.parametrize("text", ["", "../../x", "AAAAAAAAAAAAAAAAAAAAAAAAAA"])
@@ -303,7 +304,7 @@ def test_a_damaged_link_file_is_written_again(engine: Engine, changed: Image, te
 
 def test_a_layer_without_link_and_file_gets_a_new_one_in_all_lowers(engine: Engine, changed: Image) -> None:
     path = directory(engine, changed.layers[0])
-    (engine.driver.root / "l" / (path / "link").read_text()).unlink()
+    (engine.data.driver.root / "l" / (path / "link").read_text()).unlink()
     (path / "link").unlink()
     engine.fsck(repair=True)
     assert engine.fsck(deep=True) == []
@@ -336,33 +337,33 @@ def test_a_missing_work_directory_is_made(engine: Engine, changed: Image) -> Non
 
 
 def test_a_directory_of_nobody_goes_mounted_or_not(engine: Engine, changed: Image) -> None:
-    engine.driver.create(CacheId("e" * 64), changed.layers[1].cache_id)
-    engine.driver.mount(CacheId("e" * 64))
+    engine.data.driver.create(CacheId("e" * 64), changed.layers[1].cache_id)
+    engine.data.driver.mount(CacheId("e" * 64))
     assert mended(engine) == ["the directory overlay2/eeeeeeeeeeee… belongs to no layer and no container"]
 
 
 def test_a_link_to_nowhere_goes(engine: Engine) -> None:
-    (engine.driver.root / "l" / ("Q" * 26)).symlink_to(f"../{'f' * 64}/diff")
+    (engine.data.driver.root / "l" / ("Q" * 26)).symlink_to(f"../{'f' * 64}/diff")
     assert len(mended(engine)) == 1
 
 
 def test_a_second_link_to_a_directory_goes(engine: Engine, changed: Image) -> None:
-    (engine.driver.root / "l" / ("Q" * 26)).symlink_to(f"../{changed.layers[0].cache_id}/diff")
+    (engine.data.driver.root / "l" / ("Q" * 26)).symlink_to(f"../{changed.layers[0].cache_id}/diff")
     assert len(mended(engine)) == 1
 
 
 def test_directories_of_other_programs_are_theirs(engine: Engine) -> None:
-    (engine.driver.root / "check-overlayfs-support1").mkdir()
-    (engine.driver.root / "ab12cd34ef56gh78ij90kl12m").mkdir()  # as BuildKit names them
+    (engine.data.driver.root / "check-overlayfs-support1").mkdir()
+    (engine.data.driver.root / "ab12cd34ef56gh78ij90kl12m").mkdir()  # as BuildKit names them
     assert engine.fsck(repair=True, deep=True) == []
-    assert (engine.driver.root / "ab12cd34ef56gh78ij90kl12m").exists()
+    assert (engine.data.driver.root / "ab12cd34ef56gh78ij90kl12m").exists()
 
 
 # -- containers --------------------------------------------------------------------------------
 
 
 def test_a_record_that_cannot_be_read_is_written_anew_and_its_files_stay(engine: Engine, container: Container) -> None:
-    (engine.records.directory(container.id) / "config.v2.json").write_text('{"ID": ')
+    (engine.data.records.directory(container.id) / "config.v2.json").write_text('{"ID": ')
     assert len(mended(engine)) == 1
     assert container.name == f"recovered_{container.short_id}"
     assert (container.upper / "mine").read_text() == "precious\n"
@@ -374,14 +375,14 @@ def test_a_record_that_cannot_be_read_is_written_anew_and_its_files_stay(engine:
 def test_a_damaged_host_configuration_leaves_the_rest_of_the_record(
     engine: Engine, container: Container, text: str | None
 ) -> None:
-    path = engine.records.directory(container.id) / "hostconfig.json"
+    path = engine.data.records.directory(container.id) / "hostconfig.json"
     path.unlink() if text is None else path.write_text(text)
     assert len(mended(engine)) == 1
     assert (container.name, container.record.path) == ("mine", "cat")
 
 
 def test_a_container_without_its_layer_gets_an_empty_one(engine: Engine, container: Container) -> None:
-    engine.layers.remove_writable(container.id)
+    engine.data.layers.remove_writable(container.id)
     assert mended(engine) == ["the container mine has lost its writable layer; repair gives it a new, empty one"]
     assert list(container.upper.iterdir()) == []
     (container.upper / "mine").write_text("precious\n")
@@ -389,31 +390,31 @@ def test_a_container_without_its_layer_gets_an_empty_one(engine: Engine, contain
 
 @pytest.mark.parametrize("which", ["init", "own"])
 def test_a_lost_directory_of_a_container_is_made_anew(engine: Engine, container: Container, which: str) -> None:
-    writable = engine.layers.writable(container.id)
-    engine.driver.remove(writable.init_id if which == "init" else writable.mount_id)
+    writable = engine.data.layers.writable(container.id)
+    engine.data.driver.remove(writable.init_id if which == "init" else writable.mount_id)
     engine.fsck(repair=True)
     assert engine.fsck(deep=True) == []
     (container.upper / "mine").write_text("precious\n")
 
 
 def test_a_writable_layer_without_a_container_goes(engine: Engine, image: Image) -> None:
-    engine.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
+    engine.data.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
     assert mended(engine) == ["the writable layer aaaaaaaaaaaa belongs to no container; a killed command left it"]
 
 
 def test_a_writable_layer_that_a_build_uses_is_left_alone(engine: Engine, image: Image) -> None:
     with recovery.making(engine) as lease:
         lease.claim("container", "a" * 64)
-        engine.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
+        engine.data.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
         assert engine.fsck(repair=True) == []
     assert engine.fsck() == []
 
 
 def test_what_bears_the_id_of_no_container_goes(engine: Engine) -> None:
-    (engine.records.root / ("b" * 64)).mkdir()
-    (engine.run_root / ("c" * 64)).mkdir(parents=True)
-    (engine.run_root / "exits").mkdir(exist_ok=True)
-    (engine.run_root / "exits" / ("d" * 64)).write_text("0")
+    (engine.data.records.root / ("b" * 64)).mkdir()
+    (engine.runtime.path / ("c" * 64)).mkdir(parents=True)
+    (engine.runtime.path / "exits").mkdir(exist_ok=True)
+    (engine.runtime.path / "exits" / ("d" * 64)).write_text("0")
     sentences = mended(engine)
     assert sorted(sentence.split(" belongs")[0] for sentence in sentences) == [
         "the bundle cccccccccccc",
@@ -423,7 +424,7 @@ def test_what_bears_the_id_of_no_container_goes(engine: Engine) -> None:
 
 
 def test_a_container_that_does_not_run_is_not_mounted(engine: Engine, container: Container) -> None:
-    engine.driver.mount(engine.layers.writable(container.id).mount_id)
+    engine.data.driver.mount(engine.data.layers.writable(container.id).mount_id)
     [sentence] = mended(engine)
     assert sentence == f"the files of container {container.short_id} are mounted, but it does not run"
 
@@ -437,7 +438,7 @@ def test_a_running_container_is_left_alone(engine: Engine, image: Image) -> None
 
 
 def test_a_start_that_was_killed_half_way_is_undone(engine: Engine, container: Container) -> None:
-    (engine.run_root / container.id).mkdir(parents=True)
+    (engine.runtime.path / container.id).mkdir(parents=True)
     assert mended(engine) == ["the start of container mine was killed half-way"]
 
 
@@ -445,34 +446,34 @@ def test_a_start_that_was_killed_half_way_is_undone(engine: Engine, container: C
 
 
 def test_write_sets_leases_and_staging_of_the_dead_go(engine: Engine, image: Image) -> None:
-    temporary = engine.layers.root / "tmp"
+    temporary = engine.data.layers.root / "tmp"
     (temporary / "write-set-1").mkdir()
     (temporary / "write-set-1/cache-id").write_text("a" * 64)
-    engine.driver.create(CacheId("a" * 64), image.layers[0].cache_id)
+    engine.data.driver.create(CacheId("a" * 64), image.layers[0].cache_id)
     (temporary / "write-set-2").mkdir()
     (temporary / "lease-1").write_text("layer " + image.config.chain_id + "\n")
     (temporary / f"mount-{'b' * 64}").mkdir()
     assert len(mended(engine)) == 4
     assert list(temporary.iterdir()) == []
-    assert not (engine.driver.root / ("a" * 64)).exists()
+    assert not (engine.data.driver.root / ("a" * 64)).exists()
 
 
 def test_half_written_files_and_scratch_directories_go(engine: Engine, container: Container) -> None:
     for path in (
-        engine.image_store.root / ".tmp-repositories.json1",
-        engine.image_store.root / "imagedb/content/sha256/.tmp-1",
-        engine.records.directory(container.id) / ".tmp-config.v2.json1",
+        engine.data.images.root / ".tmp-repositories.json1",
+        engine.data.images.root / "imagedb/content/sha256/.tmp-1",
+        engine.data.records.directory(container.id) / ".tmp-config.v2.json1",
     ):
         path.write_text("half")
     (engine.data_root / "tmp/abandoned").mkdir(parents=True)
-    with engine.scratch() as scratch:
+    with engine.data.scratch() as scratch:
         assert len(mended(engine)) == 4
         assert scratch.is_dir()
 
 
 def test_an_engine_clears_at_its_start_what_the_dead_left(engine: Engine, image: Image) -> None:
-    temporary = engine.layers.root / "tmp"
-    engine.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
+    temporary = engine.data.layers.root / "tmp"
+    engine.data.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
     (temporary / "lease-1").write_text(f"container {'a' * 64}\nlayer {image.config.chain_id}\n")
     (temporary / "write-set-1").mkdir()
     again = Engine(engine.data_root)
@@ -486,7 +487,7 @@ def test_other_drivers_are_checked_too(tmp_path: Path, busybox_tar: Path, driver
     container = engine.containers.create(image, ["true"])
     engine.images.build(_context(tmp_path), tag="built:1")
     assert engine.fsck(deep=True) == []
-    engine.records.remove(container.id)
+    engine.data.records.remove(container.id)
     assert engine.fsck(repair=True)[0].repaired
     assert engine.fsck(deep=True) == []
 
@@ -508,7 +509,7 @@ def test_the_command_says_what_it_found_and_whether_it_is_left(
         return main(["--root", str(engine.data_root), "system", "fsck", *options]), capsys.readouterr().out
 
     assert fsck() == (0, "nothing found\n")
-    lease = engine.layers.root / "tmp/lease-1"
+    lease = engine.data.layers.root / "tmp/lease-1"
     lease.write_text("")
     named = f"a killed command left its lease of nothing\n  {lease}\n1 found, "
     assert fsck() == (1, f"found: {named}1 left\n")

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.shared_engine
 def put_config(engine: Engine, image: Image, **config: object) -> str:
     """Write a config into the store as a version did that did not look at it; return the image's id."""
     raw = go_json({**image.config.document, "config": {**image.config.config, **config}})
-    (engine.image_store.root / "imagedb/content/sha256" / sha256(raw)[7:]).write_bytes(raw)
+    (engine.data.images.root / "imagedb/content/sha256" / sha256(raw)[7:]).write_bytes(raw)
     return sha256(raw)
 
 
@@ -73,7 +73,7 @@ def test_a_name_that_cannot_be_read_again_is_not_stored(engine: Engine, image: I
     with pytest.raises(InvalidReference):
         references.parse("x").with_tag(tag)
     with pytest.raises(InvalidReference):
-        engine.image_store.tag(references.Reference("docker.io", "library/x", tag), image.id)
+        engine.data.images.tag(references.Reference("docker.io", "library/x", tag), image.id)
     assert image.tags == ["busybox:1"]
 
 
@@ -118,12 +118,12 @@ def test_another_process_changes_names_and_configs_meanwhile(engine: Engine, ima
     assert engine.images.get("gone:1").config.id == made.id
     other.images.remove("gone:1")
     with pytest.raises(KeyError):
-        engine.image_store.get(made.id)
-    config = engine.image_store.content_path(image.id)
+        engine.data.images.get(made.id)
+    config = engine.data.images.content_path(image.id)
     content = config.read_bytes()
     config.write_bytes(content[:-1] + b" ")
     with pytest.raises(CorruptStore):
-        engine.image_store.get(image.id)
+        engine.data.images.get(image.id)
     config.write_bytes(content)
 
 

@@ -306,9 +306,9 @@ def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_wit
     assert engine.fsck() == []
     container.start()
     assert container.exec_run(["cat", "/answer"]).output == b"42\n"
-    assert list(engine.layers.all())
+    assert list(engine.data.layers.all())
     container.remove(force=True)
-    assert list(engine.layers.all()) == []
+    assert list(engine.data.layers.all()) == []
 
 
 def test_an_image_with_children_stays_without_its_name(engine: Engine, image: Image) -> None:

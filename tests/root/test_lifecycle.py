@@ -88,7 +88,7 @@ def test_a_signal_resumes_a_paused_container_unless_it_differs_from_the_containe
     container = start(engine, image, FOREVER, stop_signal=stop_signal)
     container.pause()
     container.kill("SIGURG")  # ignored by default (signal(7))
-    found = engine.runc.state(container.id)
+    found = engine.runtime.runc.state(container.id)
     assert found
     assert (container.status, found["status"]) == (state, state)
     container.remove(force=True)
@@ -234,9 +234,9 @@ def test_force_removes_a_container_that_is_started_concurrently(
 def test_locking_a_removed_container_leaves_no_lock_file(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
     container.remove()
-    with pytest.raises(ContainerNotFound), engine.records.lock(container.id):
+    with pytest.raises(ContainerNotFound), engine.data.records.lock(container.id):
         lifetime.read(engine, container.id)
-    assert not (engine.locks / container.id).exists()
+    assert not (engine.data.locks / container.id).exists()
 
 
 def test_a_bundle_is_removed_although_the_monitor_of_a_command_writes_into_it(
@@ -244,7 +244,7 @@ def test_a_bundle_is_removed_although_the_monitor_of_a_command_writes_into_it(
 ) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
     container.start_attached().close()  # only this process records the exit
-    bundle = engine.run_root / container.id
+    bundle = engine.runtime.path / container.id
     rmdir = os.rmdir
     written: list[Path] = []
 
@@ -359,7 +359,7 @@ def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatc
     container.kill()
     eventually(lambda: not pids(container.id))  # the process that records the exit would start it at once
     record = container.record
-    engine.records.update(
+    engine.data.records.update(
         record,
         state=State.RESTARTING,
         restart_delay=0.1,
@@ -535,7 +535,7 @@ def test_a_starter_killed_after_the_start_leaves_a_running_container(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.records, "save", die)  # the moment between `runc start` and the record
+        patch.setattr(engine.data.records, "save", die)  # the moment between `runc start` and the record
         with pytest.raises(Killed):
             container.start()
     assert container.status == "running"
@@ -557,7 +557,7 @@ def test_a_starter_killed_before_the_start_leaves_a_created_container(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.runc, "start", die)
+        patch.setattr(engine.runtime.runc, "start", die)
         patch.setattr(lifetime, "_undo", lambda *_: None)
         with pytest.raises(Killed):
             container.start()
@@ -604,7 +604,7 @@ def test_the_exit_of_a_container_whose_client_was_killed_is_recorded(
     client.kill()
     client.communicate()
     os.kill(container.pid, signal.SIGKILL)
-    eventually(lambda: (record := engine.records.load(container.id)) and record.state is State.EXITED)
+    eventually(lambda: (record := engine.data.records.load(container.id)) and record.state is State.EXITED)
     assert container.attrs["State"]["ExitCode"] == 137
 
 
@@ -619,7 +619,7 @@ def test_a_volume_without_a_name_does_not_outlive_a_killed_create_or_remove(
         "import os, sys; from pylab_container import Engine; e = Engine(sys.argv[1])\n"
         "def die(*_): os.kill(os.getpid(), 9)\n"
         f"moment = {moment!r}\n"
-        "if moment == 'records.save': e.records.save = die\n"
+        "if moment == 'records.save': e.data.records.save = die\n"
         "one = e.containers.create('busybox:1', ['true'], volumes=['/a', 'named:/b'], network_mode='none')\n"
         "e.volumes.remove_anonymous = die\n"
         "one.remove(v=True)\n"
@@ -654,7 +654,7 @@ def processes(engine: Engine, pid: int) -> list[int]:
         with contextlib.suppress(OSError):
             for thread in Path(f"/proc/{one}/task").iterdir():
                 found += [int(child) for child in (thread / "children").read_text().split()]
-    named = {*pids(str(engine.run_root)), *pids(str(engine.data_root))}
+    named = {*pids(str(engine.runtime.path)), *pids(str(engine.data_root))}
     return sorted({*found, *named} - {os.getpid()})
 
 

@@ -106,7 +106,7 @@ def ask(container: Container, name: str, kind: str = "A") -> DNSRecord:
 
 def resolver(engine: Engine) -> int:
     """The pid of the name server's process, 0 where there is none."""
-    return next(iter(pids(f"{RESOLVER} {engine.run_root / 'names'}")), 0)
+    return next(iter(pids(f"{RESOLVER} {engine.runtime.path / 'names'}")), 0)
 
 
 def kill(pid: int) -> None:
@@ -441,7 +441,7 @@ def test_one_process_serves_all_and_goes_with_the_last(engine: Engine, web: Netw
     assert lookup(second, second.short_id) == [second.address]
     second.remove(force=True)
     eventually(lambda: not resolver(engine))
-    assert os.listdir(engine.run_root / "names") == []
+    assert os.listdir(engine.runtime.path / "names") == []
     assert lookup(start(network="web", name="again"), "again")
 
 
@@ -451,7 +451,7 @@ def test_the_default_bridge_needs_none(engine: Engine, start: Start) -> None:
     guest = start()
     assert guest.exec_run(["ping", "-c", "1", "-W", "1", "server"]).exit_code != 0
     assert resolver(engine) == 0
-    assert not (engine.run_root / "names").exists()
+    assert not (engine.runtime.path / "names").exists()
 
 
 def test_it_outlives_the_daemon_that_started_it(engine: Engine, web: Network, image: Image, repository: Path) -> None:
@@ -483,15 +483,15 @@ def test_a_killed_one_is_replaced_by_the_next_command(
 
 def test_what_a_killed_one_leaves_goes_with_the_next_engine(engine: Engine, client: Container) -> None:
     kill(resolver(engine))
-    assert sorted(os.listdir(engine.run_root / "names")) == sorted([client.id, "lock", "socket"])
+    assert sorted(os.listdir(engine.runtime.path / "names")) == sorted([client.id, "lock", "socket"])
     client.kill()
     Engine(engine.data_root)
     # What notes the container's end is an engine, too, and may be at it.
-    eventually(lambda: os.listdir(engine.run_root / "names") == [])
+    eventually(lambda: os.listdir(engine.runtime.path / "names") == [])
 
 
 def test_what_a_killed_starter_has_half_written_goes_with_the_container(engine: Engine, client: Container) -> None:
-    directory = engine.run_root / "names"
+    directory = engine.runtime.path / "names"
     (directory / client.id).rename(directory / f".tmp-{client.id}1234")
     client.kill()
     eventually(lambda: os.listdir(directory) == [])

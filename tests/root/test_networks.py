@@ -482,7 +482,7 @@ def test_a_bridge_goes_whose_data_root_was_deleted(engine: Engine, web: Network,
 
 def test_a_bridge_with_a_container_is_not_removed(engine: Engine, web: Network, start: Start) -> None:
     container = start(network="web")
-    record = engine.network_store.path(web.id)
+    record = engine.data.networks.path(web.id)
     hidden = record.rename(record.with_suffix(".hidden"))
     try:
         engine.networks.create("new")
@@ -553,9 +553,9 @@ def test_an_interface_of_the_host_is_no_bridge_of_a_network_and_no_record_stays(
 def test_a_record_that_names_an_interface_of_the_host_can_be_removed(engine: Engine, clean: None) -> None:
     network = engine.networks.create("own")
     network.bridge.remove()
-    document = engine.network_store.load(network.id)
+    document = engine.data.networks.load(network.id)
     assert document is not None
-    engine.network_store.save({**document, "Options": {BRIDGE: "eth0"}})
+    engine.data.networks.save({**document, "Options": {BRIDGE: "eth0"}})
     engine.networks.get("own").remove()
     assert engine.networks.list({"type": "custom"}) == []
     assert "eth0" in interfaces()

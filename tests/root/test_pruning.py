@@ -255,7 +255,7 @@ def test_a_cache_mount_goes_unless_a_build_uses_it(engine: Engine, context: Cont
     (mount,) = [one for one in engine.df().build_cache if one.kind == "exec.cachemount"]
     assert (mount.size, mount.active) == (5, False)
     for shared in (True, False):
-        with locked(engine.locks / f"cache-{mount.id}", shared=shared):
+        with locked(engine.data.locks / f"cache-{mount.id}", shared=shared):
             assert [one.active for one in engine.df().build_cache if one.kind == "exec.cachemount"] == [True]
             assert mount.id not in names(engine.prune_builds())
     pruned = engine.prune_builds(all=True)

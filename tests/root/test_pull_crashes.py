@@ -64,7 +64,7 @@ def test_a_pull_may_be_killed_at_any_moment(engine: Engine, name: str, tmp_path:
         client.fsck(repair=True)
         assert client.fsck() == []
         if (left := client.images.list(all=True)) == []:
-            assert client.layers.all() == []
+            assert client.data.layers.all() == []
         else:
             assert [image.id for image in left] == [wanted]
     assert client.images.pull(name).id == wanted
@@ -80,7 +80,7 @@ def test_a_push_may_be_killed_at_any_moment(
 
     def push(client: Engine) -> None:
         # Nothing is known of the layers, so that all of them are sent.
-        for path in (client.distribution.root / "v2metadata-by-diffid/sha256").glob("*"):
+        for path in (client.data.distribution.root / "v2metadata-by-diffid/sha256").glob("*"):
             path.unlink()
         client.images.push(target)
 

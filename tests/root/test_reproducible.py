@@ -13,6 +13,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.errors import InvalidInput
 from pylab_container.images.image import Image
+from pylab_container.store import layer_content
 from tests.support.waiting import eventually
 
 EPOCH = 1_700_000_000
@@ -36,7 +37,7 @@ def engines(tmp_path: Path) -> Iterator[list[Engine]]:
     for engine in made:
         for container in engine.containers.list(all=True):
             container.remove(force=True)
-        shutil.rmtree(engine.run_root, ignore_errors=True)
+        shutil.rmtree(engine.runtime.path, ignore_errors=True)
 
 
 def twice(engines: list[Engine], make: Callable[[Engine], Image]) -> tuple[Image, Image]:
@@ -80,7 +81,7 @@ def test_equal_content_has_equal_ids_in_two_data_roots(
     assert first.id == second.id
     assert first.config.created == "2023-11-14T22:13:20Z"
     streams = [
-        [b"".join(e.layers.tar_stream(each.chain_id)) for each in i.layers]
+        [b"".join(layer_content.tar_stream(e.data.layers, each.chain_id)) for each in i.layers]
         for e, i in zip(engines, (first, second), strict=True)
     ]
     assert streams[0] == streams[1]
@@ -126,4 +127,4 @@ def test_what_is_no_time_is_refused(
     with pytest.raises(InvalidInput, match="is no time"):
         engines[0].images.import_(busybox_tar, "busybox:1")
     assert engines[0].images.list() == []
-    assert engines[0].layers.all() == []
+    assert engines[0].data.layers.all() == []

@@ -171,22 +171,22 @@ def test_a_remapped_container_starts_again_and_leaves_nothing(engine: Engine, im
     container.start()
     eventually(lambda: container.exec_run(["cat", "/times"]).output == b"again\nagain\n")
     container.remove(force=True)
-    assert not (engine.run_root / "mapped").exists()
-    assert str(engine.run_root) not in Path("/proc/self/mountinfo").read_text()
+    assert not (engine.runtime.path / "mapped").exists()
+    assert str(engine.runtime.path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def test_what_a_killed_start_left_mounted_is_in_nobody_s_way(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, "true", network_mode="none", userns_mode="remap", volumes=["data:/v"])
     volume = engine.data_root / "volumes/data/_data"
     (volume / "kept").touch()
-    place = engine.run_root / "mapped" / container.id / "0"
+    place = engine.runtime.path / "mapped" / container.id / "0"
     place.mkdir(parents=True)
     for _ in range(2):
         linux.mount(str(volume), str(place), "", linux.MS_BIND)
     container.start()
     assert container.wait() == 0
     container.remove()
-    assert not (engine.run_root / "mapped").exists()
+    assert not (engine.runtime.path / "mapped").exists()
     assert (volume / "kept").exists()
 
 

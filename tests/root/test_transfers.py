@@ -159,7 +159,7 @@ def test_a_container_is_not_frozen_while_its_files_are_read(
 ) -> None:
     pieces = read(container)
     next(pieces)
-    assert (engine.runc.state(container.id) or {})["status"] == "running"
+    assert (engine.runtime.runc.state(container.id) or {})["status"] == "running"
     assert container.exec_run(["true"]).exit_code == 0
     container.commit("meanwhile:1")
     container.stop()
@@ -254,7 +254,7 @@ def test_a_container_runs_on_when_the_daemon_is_killed_during_a_transfer(
         daemon.process.kill()
         while client.recv(1 << 16):
             pass
-        assert (engine.runc.state(container.id) or {})["status"] == "running"
+        assert (engine.runtime.runc.state(container.id) or {})["status"] == "running"
         assert container.exec_run(["true"]).exit_code == 0
 
 
@@ -409,4 +409,4 @@ def test_the_times_of_deep_directories_are_kept(engine: Engine, container: Conta
         os.utime(entry.name, ns=(moment, moment), dir_fd=entry.directory, follow_symlinks=False)
     os.close(fd)
     image = container.commit("deep:1")
-    assert times(engine.driver.diff_path(image.layers[-1].cache_id) / "d") == {moment}
+    assert times(engine.data.driver.diff_path(image.layers[-1].cache_id) / "d") == {moment}

@@ -85,7 +85,7 @@ def engine_on(data_root: Path) -> Iterator[Engine]:
     try:
         leftovers.assert_removed(lambda: leftovers.of_engine(engine))
     finally:
-        shutil.rmtree(engine.run_root, ignore_errors=True)
+        shutil.rmtree(engine.runtime.path, ignore_errors=True)
 
 
 def _shares(request: pytest.FixtureRequest) -> bool:

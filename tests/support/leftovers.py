@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 def of_engine(engine: Engine) -> list[str]:
     """Mounts, monitors and run files of one engine."""
-    return [*_mounts(engine), *_monitors(engine), *_files(engine.run_root)]
+    return [*_mounts(engine), *_monitors(engine), *_files(engine.runtime.path)]
 
 
 def ownerless() -> set[str]:
@@ -45,13 +45,13 @@ def assert_removed(list_leftovers: Callable[[], Iterable[str]]) -> None:
 
 def _mounts(engine: Engine) -> list[str]:
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [point for point in points if point.startswith((f"{engine.data_root}/", f"{engine.run_root}/"))]
+    return [point for point in points if point.startswith((f"{engine.data_root}/", f"{engine.runtime.path}/"))]
 
 
 def _monitors(engine: Engine) -> list[str]:
     """The command lines of the monitors of this engine's containers."""
     commands = (command for command in command_lines() if command.startswith("conmon\0") or "/conmon\0" in command)
-    return [command.replace("\0", " ") for command in commands if str(engine.run_root) in command]
+    return [command.replace("\0", " ") for command in commands if str(engine.runtime.path) in command]
 
 
 def _files(directory: Path) -> list[str]:

@@ -67,7 +67,9 @@ def awaits_lock(path: Path) -> bool:
 
 def kill_container(engine: Engine, container: Container) -> None:
     """Kill the container's process and its monitor, so that no process records the exit."""
-    monitor = Monitor(container.id, bundle=engine.run_root / container.id, exit_directory=engine.run_root / "exits")
+    monitor = Monitor(
+        container.id, bundle=engine.runtime.path / container.id, exit_directory=engine.runtime.path / "exits"
+    )
     for pid in (monitor.conmon_pid, container.pid):
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: not monitor.alive())

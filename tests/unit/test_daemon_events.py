@@ -37,7 +37,7 @@ def test_what_happens_once_an_answer_has_begun_is_told_however_late_it_is_read(
         call = SimpleNamespace(
             text=lambda name: "",
             filters=dict,
-            engine=SimpleNamespace(event_log=log, data_root=tmp_path),
+            engine=SimpleNamespace(event_log=log, data=SimpleNamespace(path=tmp_path)),
             request=SimpleNamespace(app={WATCHER: Watcher()}),
             input_ended=asyncio.Event(),
             step=step,

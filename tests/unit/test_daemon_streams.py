@@ -38,7 +38,7 @@ def _call(workers: Workers, root: Path, *pieces: bytes, error: Exception | None 
         return await workers.run(Kind.STREAM, function, *arguments)
 
     request = SimpleNamespace(content=_Content(*pieces, error=error))
-    engine = SimpleNamespace(spool_directory=lambda: root)
+    engine = SimpleNamespace(data=SimpleNamespace(spool_directory=lambda: root))
     return SimpleNamespace(request=request, engine=engine, step=step, workers=workers, input_ended=asyncio.Event())
 
 

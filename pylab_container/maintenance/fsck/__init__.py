@@ -45,9 +45,9 @@ def check(engine: Engine, *, repair: bool, deep: bool) -> list[Finding]:
     """Look at everything and return what is wrong; with repair, after mending what can be mended."""
     report = Report(repair=repair)
     check_abandoned(engine, report)
-    with engine.records.lock_names(), engine.images.commit_lock():
+    with engine.data.records.lock_names(), engine.data.images_lock():
         # Directories before the records that name them: who makes a layer writes the name first.
-        seen = Snapshot.take(engine.driver)
+        seen = Snapshot.take(engine.data.driver)
         configs = check_images(engine, report)
         check_halves(engine, report)
         check_mounts(engine, report)  # the layer below a container is not an orphan

@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 def check_halves(engine: Engine, report: Report) -> None:
     """Layers, files and locks of what is no container: it was killed while it came or went."""
-    claimed = engine.layers.leases.claimed("container")
-    places = [engine.layers.root / "mounts", engine.records.root, engine.locks, engine.run_root]
-    places += [engine.run_root / "runc", engine.run_root / "exits", engine.run_root / "names"]
+    claimed = engine.data.layers.leases.claimed("container")
+    places = [engine.data.layers.root / "mounts", engine.data.records.root, engine.data.locks, engine.runtime.path]
+    places += [engine.runtime.path / "runc", engine.runtime.path / "exits", engine.runtime.path / "names"]
     for path in [path for place in places if place.is_dir() for path in place.iterdir()]:
         container_id = ContainerId.match(path.name)
-        if container_id is None or engine.records.exists(container_id) or container_id in claimed:
+        if container_id is None or engine.data.records.exists(container_id) or container_id in claimed:
             continue
         if _has_lost_record(engine, container_id):
             sentence = f"the container {container_id[:12]} has lost its config.v2.json; repair writes a new one"
-            missing = engine.records.directory(container_id) / "config.v2.json"
+            missing = engine.data.records.directory(container_id) / "config.v2.json"
             report.add("container", sentence, missing, partial(_rebuild, engine, container_id))
             claimed.add(container_id)
             continue
-        with engine.records.try_lock(container_id) as free:
+        with engine.data.records.try_lock(container_id) as free:
             if free and (path.exists() and path.parent.name != "locks"):
                 sentence = f"{_what(path)} belongs to no container; a killed command left it"
                 report.add("leftover", sentence, path, partial(_clear, engine, container_id))
@@ -52,10 +52,10 @@ def check_halves(engine: Engine, report: Report) -> None:
 def _has_lost_record(engine: Engine, container_id: ContainerId) -> bool:
     """Whether everything of a container is there but its record, and no command was killed while it came or went."""
     others = (
-        engine.records.directory(container_id) / "hostconfig.json",
-        engine.layers.root / "mounts" / container_id / "mount-id",
+        engine.data.records.directory(container_id) / "hostconfig.json",
+        engine.data.layers.root / "mounts" / container_id / "mount-id",
     )
-    return all(map(Path.exists, others)) and container_id not in engine.layers.leases.claimed("writable")
+    return all(map(Path.exists, others)) and container_id not in engine.data.layers.leases.claimed("writable")
 
 
 def _what(path: Path) -> str:
@@ -71,40 +71,42 @@ def _what(path: Path) -> str:
 
 def _clear(engine: Engine, container_id: ContainerId) -> None:
     """Take away everything that bears the id of a container that does not exist."""
-    monitor = Monitor(container_id, bundle=engine.run_root / container_id, exit_directory=engine.run_root / "exits")
-    if any((engine.run_root / place / container_id).exists() for place in (".", "runc", "names")):
-        engine.conmon.abandon(monitor)
+    monitor = Monitor(
+        container_id, bundle=engine.runtime.path / container_id, exit_directory=engine.runtime.path / "exits"
+    )
+    if any((engine.runtime.path / place / container_id).exists() for place in (".", "runc", "names")):
+        engine.runtime.conmon.abandon(monitor)
         endpoints.disconnect_unknown(engine, container_id)
-        discard_below(engine.run_root, container_id)
+        discard_below(engine.runtime.path, container_id)
     monitor.remove_files()
-    engine.layers.remove_writable(container_id, force=True)
-    discard_below(engine.records.root, container_id)
+    engine.data.layers.remove_writable(container_id, force=True)
+    discard_below(engine.data.records.root, container_id)
 
 
 def check_containers(engine: Engine, report: Report) -> None:
     """Check every container's record, layer and mount."""
-    for container_id in sorted(engine.records.ids()):
-        if engine.records.exists(container_id):
+    for container_id in sorted(engine.data.records.ids()):
+        if engine.data.records.exists(container_id):
             _check_record(engine, report, container_id)
     for mount_point, cache_id, writable in _mounts(engine):
-        with engine.records.try_lock(writable) as free:
+        with engine.data.records.try_lock(writable) as free:
             if free and not _runs(engine, writable) and mount_point.is_mount():
                 sentence = f"the files of container {writable[:12]} are mounted, but it does not run"
-                report.add("container", sentence, mount_point, partial(engine.driver.unmount, cache_id))
+                report.add("container", sentence, mount_point, partial(engine.data.driver.unmount, cache_id))
 
 
 def _check_record(engine: Engine, report: Report, container_id: ContainerId) -> None:
     try:
-        record = engine.records.load(container_id)
+        record = engine.data.records.load(container_id)
     except CorruptStore as error:
         sentence = f"the record of container {container_id[:12]}: {error.message}; repair keeps it, and what of it can"
-        path = Path(error.path or engine.records.directory(container_id))
+        path = Path(error.path or engine.data.records.directory(container_id))
         report.add("container", f"{sentence} be read", path, partial(_rebuild, engine, container_id))
         return
-    if record is None or record.driver != engine.driver.name:
+    if record is None or record.driver != engine.data.driver.name:
         return
-    bundle = engine.run_root / container_id
-    with engine.records.try_lock(container_id) as free:
+    bundle = engine.runtime.path / container_id
+    with engine.data.records.try_lock(container_id) as free:
         started = bundle.exists() and record.state not in (State.RUNNING, State.PAUSED)
     if free and started:
         sentence = f"the start of container {record.name} was killed half-way"
@@ -116,17 +118,17 @@ def _rebuild(engine: Engine, container_id: ContainerId) -> None:
 
     The writable layer says which image the container had: the rest comes from the image's configuration.
     """
-    directory = engine.records.directory(container_id)
+    directory = engine.data.records.directory(container_id)
     config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
     document = salvage(config, _plain_record(engine, container_id).document(directory), _accepts_record, fields=_FIELDS)
     document["ID"] = container_id
-    if any(record.name == document["Name"][1:] for record in engine.records.all()):
+    if any(record.name == document["Name"][1:] for record in engine.data.records.all()):
         document["Name"] = f"/recovered_{container_id[:12]}"
     host = salvage(host_config, {**DEFAULTS, **_host_of(document)}, _accepts_host, fields=DEFAULTS)
     for path in (config, host_config):
         if not _is_whole(path, container_id):
             set_aside(path)
-    engine.records.save(engine.records.parse(document, host))
+    engine.data.records.save(engine.data.records.parse(document, host))
 
 
 _FIELDS = (
@@ -174,17 +176,17 @@ def _plain_record(engine: Engine, container_id: ContainerId) -> ContainerRecord:
     image_id = _image_of(engine, container_id)
     config = {**EMPTY_CONFIG, **(engine.images.config(image_id).config if image_id else {})}
     words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())] or ["/bin/sh"]
-    runs = (engine.run_root / container_id).exists()
+    runs = (engine.runtime.path / container_id).exists()
     return ContainerRecord(
         id=container_id,
         name=f"recovered_{container_id[:12]}",
-        created=engine.now(),
+        created=engine.data.now(),
         image=image_id,
         path=words[0],
         args=tuple(words[1:]),
         config=ordered_config({**config, "Hostname": container_id[:12]}),
         host_config={"NetworkMode": "bridge"},
-        driver=engine.driver.name,
+        driver=engine.data.driver.name,
         state=State.RUNNING if runs else State.EXITED,
     )
 
@@ -192,10 +194,10 @@ def _plain_record(engine: Engine, container_id: ContainerId) -> ContainerRecord:
 def _image_of(engine: Engine, container_id: ContainerId) -> str:
     """An image whose layers are those below a container's own, "" if no image has them."""
     try:
-        parent = engine.layers.writable(container_id).parent
+        parent = engine.data.layers.writable(container_id).parent
     except CorruptStore:
         return ""
-    for image_id in engine.image_store.all():
+    for image_id in engine.data.images.all():
         with contextlib.suppress(LabError):
             if engine.images.config(image_id).chain_id == parent:
                 return image_id
@@ -204,7 +206,7 @@ def _image_of(engine: Engine, container_id: ContainerId) -> str:
 
 def _runs(engine: Engine, container_id: ContainerId) -> bool:
     try:
-        record = engine.records.load(container_id)
+        record = engine.data.records.load(container_id)
     except CorruptStore:
         return True  # nobody knows
     return record is not None and record.state in (State.RUNNING, State.PAUSED)
@@ -212,7 +214,7 @@ def _runs(engine: Engine, container_id: ContainerId) -> bool:
 
 def _mounts(engine: Engine) -> Iterator[tuple[Path, CacheId, ContainerId]]:
     """Mount points below the driver's directory that belong to containers: (merged directory, its layer, container)."""
-    for writable in engine.layers.writable_layers():
+    for writable in engine.data.layers.writable_layers():
         for cache_id in (writable.mount_id, writable.init_id):
-            if engine.driver.is_mounted(cache_id):
-                yield engine.driver.merged_path(cache_id), cache_id, writable.container_id
+            if engine.data.driver.is_mounted(cache_id):
+                yield engine.data.driver.merged_path(cache_id), cache_id, writable.container_id

@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 def check_networks(engine: Engine, report: Report) -> None:
     """Check every network's record."""
-    for network_id in sorted(engine.network_store.ids()):
+    for network_id in sorted(engine.data.networks.ids()):
         try:
-            engine.network_store.load(network_id)
+            engine.data.networks.load(network_id)
         except CorruptStore as error:
             sentence = f"the network {network_id[:12]}: {error.message}; repair keeps the file, and what of it can be"
-            path = engine.network_store.path(network_id)
+            path = engine.data.networks.path(network_id)
             report.add("network", f"{sentence} read", path, partial(_rebuild_network, engine, network_id))
 
 
 def _rebuild_network(engine: Engine, network_id: NetworkId) -> None:
     """A new record with the same id; a subnet that cannot be read is chosen again."""
-    path = engine.network_store.path(network_id)
+    path = engine.data.networks.path(network_id)
     plain = engine.networks.plain_document(network_id, f"recovered_{network_id[:12]}")
     document = salvage(path, plain, lambda one: checked(one, NetworkShape), fields=plain)
     document["Id"] = network_id
-    if any(one["Name"] == document["Name"] for one in engine.network_store.all()):
+    if any(one["Name"] == document["Name"] for one in engine.data.networks.all()):
         document["Name"] = plain["Name"]
     set_aside(path)
-    engine.network_store.save(document)
+    engine.data.networks.save(document)
 
 
 def check_volumes(engine: Engine, report: Report) -> None:
     """Check every volume's description, and that the unnamed volumes of containers exist."""
-    for error in engine.volumes.lost(engine.records.all()):
+    for error in engine.volumes.lost(engine.data.records.all()):
         sentence = f"{error.message}; copy what you need out of the container, and remove it"
-        report.add("volume", sentence, Path(error.path or engine.data_root))
+        report.add("volume", sentence, Path(error.path or engine.data.path))
     for name in engine.volumes.names():
         try:
             engine.volumes.get(name)
@@ -53,13 +53,13 @@ def check_volumes(engine: Engine, report: Report) -> None:
             report.add(
                 "volume",
                 sentence,
-                Path(error.path or engine.data_root),
+                Path(error.path or engine.data.path),
                 partial(_rebuild_volume, engine, VolumeName(name)),
             )
 
 
 def _rebuild_volume(engine: Engine, name: VolumeName) -> None:
-    path = engine.data_root / "volumes" / name / "volume.json"
+    path = engine.data.path / "volumes" / name / "volume.json"
     plain = {"CreatedAt": None, "Labels": None, "Options": None}
     description = salvage(path, plain, lambda one: checked(one, VolumeShape), fields=plain)
     set_aside(path)

@@ -50,7 +50,7 @@ class _Owned(Struct, frozen=True):
 def check_directories(engine: Engine, report: Report, seen: Snapshot) -> None:
     """Check every layer's directory, parents first; then say which directories and links are nobody's."""
     owned = list(_owned(engine))
-    driver = engine.driver
+    driver = engine.data.driver
     if driver.name == "overlay2":
         links = _Links(driver.root)
         for directory in owned:
@@ -71,9 +71,9 @@ def check_directories(engine: Engine, report: Report, seen: Snapshot) -> None:
 def _owned(engine: Engine) -> Iterator[_Owned]:
     """Every directory that a layer or a container names, parents first."""
     waiting = []
-    for chain in engine.layers.chains():
+    for chain in engine.data.layers.chains():
         try:
-            waiting.append(engine.layers.get(chain))
+            waiting.append(engine.data.layers.get(chain))
         except CorruptStore:
             continue  # layers.py says what is wrong with its record
     cache_ids: dict[str, CacheId | Literal[""]] = {"": ""}
@@ -84,16 +84,16 @@ def _owned(engine: Engine) -> Iterator[_Owned]:
             yield _Owned(layer.cache_id, cache_ids[layer.parent], f"the layer {layer.chain_id[7:19]}")
     for layer in waiting:  # what they lie on is lost, but the directories are still theirs
         yield _Owned(layer.cache_id, "?", f"the layer {layer.chain_id[7:19]}")
-    for writable in engine.layers.writable_layers():
+    for writable in engine.data.layers.writable_layers():
         owner = f"the container {writable.container_id[:12]}"
         yield _Owned(writable.init_id, cache_ids.get(writable.parent, "?"), owner, writable)
         yield _Owned(writable.mount_id, writable.init_id, owner, writable)
 
 
 def _in_the_making(engine: Engine) -> set[str]:
-    paths = (engine.layers.root / "tmp").glob("write-set-*/cache-id")
-    records = (engine.layers.root / "sha256").glob("*/cache-id")  # again: of damaged ones, and of new ones
-    own = (engine.layers.root / "mounts").glob("*/*-id")
+    paths = (engine.data.layers.root / "tmp").glob("write-set-*/cache-id")
+    records = (engine.data.layers.root / "sha256").glob("*/cache-id")  # again: of damaged ones, and of new ones
+    own = (engine.data.layers.root / "mounts").glob("*/*-id")
     return {peek(path).strip() for path in [*paths, *records, *own]}
 
 
@@ -141,7 +141,7 @@ def _check_no_link(report: Report, root: Path, owned: _Owned) -> None:
 
 
 def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Links) -> None:
-    directory = engine.driver.root / owned.cache_id
+    directory = engine.data.driver.root / owned.cache_id
     name = f"overlay2/{owned.cache_id[:12]}…{'-init' if owned.cache_id.endswith('-init') else ''} of {owned.owner}"
     if not (directory / "diff").is_dir():
         if owned.writable:
@@ -178,11 +178,11 @@ def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Link
 def _check_lower_ids(engine: Engine, report: Report, owned: Sequence[_Owned]) -> None:
     """The trees below containers of the overlay driver (store/overlay.py)."""
     for one in owned:
-        path = engine.driver.root / one.cache_id / "lower-id"
+        path = engine.data.driver.root / one.cache_id / "lower-id"
         if one.writable is None or one.writable.parent == "" or not path.parent.is_dir():
             continue
         with contextlib.suppress(CorruptStore):  # the layer has its own finding
-            below = engine.layers.get(one.writable.parent).cache_id
+            below = engine.data.layers.get(one.writable.parent).cache_id
             if peek(path) != below:
                 sentence = f"overlay/{one.cache_id[:12]}… of {one.owner} is not on top of its parent"
                 report.add("directory", sentence, path, partial(replace_file, path, below))
@@ -192,7 +192,7 @@ def _lower(engine: Engine, below: str) -> str:
     """What the lower file of a layer on top of below says."""
     if not below:
         return ""
-    directory = engine.driver.root / below
+    directory = engine.data.driver.root / below
     return ":".join(filter(None, [f"l/{peek(directory / 'link')}", peek(directory / "lower")]))
 
 
@@ -203,16 +203,16 @@ def _write_lower(directory: Path, text: str) -> None:
 
 
 def _make_anew(engine: Engine, owned: _Owned) -> None:
-    directory = engine.driver.root / owned.cache_id
+    directory = engine.data.driver.root / owned.cache_id
     if directory.exists():
         (directory / "diff").mkdir(mode=0o755)
     else:
         if owned.below == "?":
             raise CorruptStore(f"the layer below {owned.owner} is unknown", hint="restore that layer first")
-        engine.driver.create(owned.cache_id, owned.below or None)
+        engine.data.driver.create(owned.cache_id, owned.below or None)
     if owned.cache_id.endswith("-init"):
-        launch.fill_init_layer(engine.driver.mount(owned.cache_id))
-        engine.driver.unmount(owned.cache_id)
+        launch.fill_init_layer(engine.data.driver.mount(owned.cache_id))
+        engine.data.driver.unmount(owned.cache_id)
 
 
 def _check_links(report: Report, seen: Snapshot, links: _Links) -> None:

@@ -24,7 +24,7 @@ Configs = dict[Digest, ImageConfig | None]
 
 def check_images(engine: Engine, report: Report) -> Configs:
     """Check all images; returns their configs."""
-    configs: Configs = {image_id: _config(engine, report, image_id) for image_id in engine.image_store.all()}
+    configs: Configs = {image_id: _config(engine, report, image_id) for image_id in engine.data.images.all()}
     _check_names(engine, report, configs)
     _check_metadata(engine, report, configs)
     _check_distribution(engine, report)
@@ -34,16 +34,16 @@ def check_images(engine: Engine, report: Report) -> Configs:
 def title(engine: Engine, image_id: str) -> str:
     """An image as findings name it: "image 0123456789ab (debian:12)"."""
     try:
-        names = ", ".join(tag.reference.familiar for tag in engine.image_store.names_of(image_id))
+        names = ", ".join(tag.reference.familiar for tag in engine.data.images.names_of(image_id))
     except LabError:
         names = ""
     return f"image {image_id[7:19]}" + (f" ({names})" if names else "")
 
 
 def _config(engine: Engine, report: Report, image_id: Digest) -> ImageConfig | None:
-    path = engine.image_store.content_path(image_id)
+    path = engine.data.images.content_path(image_id)
     try:
-        return engine.image_store.get(image_id)
+        return engine.data.images.get(image_id)
     except CorruptStore as error:
         copy = _copy_of(path, image_id)
         if copy is None:
@@ -51,7 +51,7 @@ def _config(engine: Engine, report: Report, image_id: Digest) -> ImageConfig | N
             report.add("image", f"{error.message}; {advice}", path)
             return None
         report.add("image", f"{error.message}; {copy.name} holds it", path, partial(_restore, path, copy))
-        return engine.image_store.get(image_id) if report.repair else None
+        return engine.data.images.get(image_id) if report.repair else None
 
 
 def _copy_of(path: Path, image_id: str) -> Path | None:
@@ -68,23 +68,23 @@ def _restore(path: Path, copy: Path) -> None:
 
 
 def _check_names(engine: Engine, report: Report, configs: Configs) -> None:
-    path = engine.image_store.root / "repositories.json"
+    path = engine.data.images.root / "repositories.json"
     try:
-        tags = engine.image_store.names()
+        tags = engine.data.images.names()
     except LabError as error:
         sentence = f"the names of images cannot be read ({error}); repair keeps the file, and what of it can be read"
-        report.add("name", sentence.replace("\n", "; "), path, engine.image_store.reset_names)
+        report.add("name", sentence.replace("\n", "; "), path, engine.data.images.reset_names)
         if not report.repair:
             return
-        tags = engine.image_store.names()
+        tags = engine.data.images.names()
     for tag in tags:
         if tag.image_id not in configs:
             sentence = f"the name {tag.reference.familiar} points to the image {tag.image_id[7:19]}, which is not here"
-            report.add("name", sentence, path, partial(engine.image_store.untag, tag.reference))
+            report.add("name", sentence, path, partial(engine.data.images.untag, tag.reference))
 
 
 def _check_metadata(engine: Engine, report: Report, configs: Configs) -> None:
-    for directory in engine.image_store.metadata_directories():
+    for directory in engine.data.images.metadata_directories():
         image_id = Digest(f"sha256:{directory.name}")
         if image_id not in configs:
             sentence = f"there is metadata of the image {image_id[7:19]}, which is not here"
@@ -96,7 +96,7 @@ def _check_metadata(engine: Engine, report: Report, configs: Configs) -> None:
 
 def _check_parent(engine: Engine, report: Report, configs: Configs, image_id: Digest, path: Path) -> None:
     try:
-        parent = engine.image_store.parent(image_id)
+        parent = engine.data.images.parent(image_id)
     except CorruptStore as error:
         found = _made_from(configs, image_id)
         fix = partial(replace_file, path, found) if found else partial(set_aside, path)
@@ -145,7 +145,7 @@ def _check_notes(engine: Engine, report: Report, image_id: Digest, directory: Pa
 
 def _check_distribution(engine: Engine, report: Report) -> None:
     """What registries call the layers; all are hints, and are learnt again."""
-    root = engine.distribution.root
+    root = engine.data.distribution.root
     for path in sorted(root.glob("diffid-by-digest/sha256/*")):
         if _is_entry(path) and not Digest.match(peek(path)):
             sentence = f"the diff id of the blob {path.name[:12]} is damaged"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,10 @@ from pylab_container.maintenance.fsck.report import Report, replace_file, set_as
 from pylab_container.oci import tar
 from pylab_container.oci.ids import CacheId, Digest
 from pylab_container.oci.image import chain_id
-from pylab_container.store import tarsplit
+from pylab_container.store import layer_content, tarsplit
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.reading import find_id, peek, read_id
+from pylab_container.store.streams import HashedStream, PieceStream
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -39,7 +39,7 @@ class _Place(Struct, frozen=True):
 
 def check_layers(engine: Engine, report: Report, configs: Configs) -> None:
     """Check that images have their layers, that layers are needed, and that their records are right."""
-    present = engine.layers.chains()
+    present = engine.data.layers.chains()
     places = _places(configs)
     for image_id, config in configs.items():
         chains = _chains(config.diff_ids) if config else []
@@ -51,7 +51,9 @@ def check_layers(engine: Engine, report: Report, configs: Configs) -> None:
     orphans = [] if None in configs.values() else _orphans(engine, present, set(places))
     for chain in orphans if not _is_hidden(engine) else ():
         sentence = f"the layer {chain[7:19]} belongs to no image and no container"
-        report.add("layer", sentence, _directory(engine, chain), partial(engine.layers.release, [chain], set(places)))
+        report.add(
+            "layer", sentence, _directory(engine, chain), partial(engine.data.layers.release, [chain], set(places))
+        )
     for chain in present:
         if chain not in orphans:
             _check_record(engine, report, chain, places.get(chain))
@@ -59,9 +61,9 @@ def check_layers(engine: Engine, report: Report, configs: Configs) -> None:
 
 def _is_hidden(engine: Engine) -> bool:
     """Whether a container does not name the layer below it: it may be any layer."""
-    for container_id in engine.layers.mounts():
+    for container_id in engine.data.layers.mounts():
         try:
-            find_id(engine.layers.root / "mounts" / container_id / "parent", Digest)
+            find_id(engine.data.layers.root / "mounts" / container_id / "parent", Digest)
         except CorruptStore:
             return True
     return False
@@ -84,8 +86,8 @@ def _chains(diff_ids: tuple[str, ...]) -> list[str]:
 def _orphans(engine: Engine, present: Sequence[str], named: set[str]) -> list[str]:
     """The layers that no image, container or lease reaches, children before their parents."""
     needed = set(named)
-    roots = {peek(entry / "parent") for entry in (engine.layers.root / "mounts").iterdir()}
-    for root in roots | engine.layers.leases.claimed("layer"):
+    roots = {peek(entry / "parent") for entry in (engine.data.layers.root / "mounts").iterdir()}
+    for root in roots | engine.data.layers.leases.claimed("layer"):
         chain = root
         while Digest.match(chain) and chain not in needed:
             needed.add(chain)
@@ -131,7 +133,7 @@ def _check_tar_split(report: Report, path: Path, name: str) -> None:
 
 def _has_files(engine: Engine, cache_id: CacheId) -> bool:
     try:
-        return engine.driver.diff_path(cache_id).is_dir()
+        return engine.data.driver.diff_path(cache_id).is_dir()
     except CorruptStore:
         return False  # a link has taken its place, which directories.py reports
 
@@ -143,7 +145,7 @@ def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
     if cache_id is None:
         sentence = f"{name} does not say in cache-id which directory it has"
     elif not _has_files(engine, cache_id):
-        sentence, path = f"{name} has lost its files", engine.driver.root / cache_id
+        sentence, path = f"{name} has lost its files", engine.data.driver.root / cache_id
     elif _is_shared(engine, chain, cache_id) and not _has_content(engine, chain, cache_id):
         sentence = f"{name} names in cache-id the directory of another layer"
     else:
@@ -157,19 +159,21 @@ def _check_place(engine: Engine, report: Report, chain: str, name: str) -> None:
 
 def _is_shared(engine: Engine, chain: str, cache_id: CacheId) -> bool:
     """Whether another record names the directory, too, or the directory has another number of layers below it."""
-    others = [_directory(engine, other) / "cache-id" for other in engine.layers.chains() if other != chain]
-    others += [engine.layers.root / "mounts" / container_id / "mount-id" for container_id in engine.layers.mounts()]
+    others = [_directory(engine, other) / "cache-id" for other in engine.data.layers.chains() if other != chain]
+    others += [
+        engine.data.layers.root / "mounts" / container_id / "mount-id" for container_id in engine.data.layers.mounts()
+    ]
     if cache_id in {peek(path).strip() for path in others}:
         return True
     try:
-        layers = engine.layers.chain(chain)
+        layers = engine.data.layers.chain(chain)
     except CorruptStore:
         return False  # it is named on its own
-    return engine.driver.name == "overlay2" and len(_lowers(engine, cache_id)) != len(layers) - 1
+    return engine.data.driver.name == "overlay2" and len(_lowers(engine, cache_id)) != len(layers) - 1
 
 
 def _lowers(engine: Engine, cache_id: CacheId) -> list[str]:
-    return [one for one in peek(engine.driver.root / cache_id / "lower").split(":") if one]
+    return [one for one in peek(engine.data.driver.root / cache_id / "lower").split(":") if one]
 
 
 def _directory_with_content(engine: Engine, chain: str) -> CacheId | None:
@@ -177,10 +181,10 @@ def _directory_with_content(engine: Engine, chain: str) -> CacheId | None:
 
     With drivers that keep whole trees the layers above hold the same files, and so do containers.
     """
-    present = set(engine.driver.cache_ids())
+    present = set(engine.data.driver.cache_ids())
     candidates = [one for one in sorted(present) if not one.endswith("-init") and f"{one}-init" not in present]
     holding = [one for one in candidates if _has_content(engine, chain, one)]
-    named = {peek(_directory(engine, other) / "cache-id").strip() for other in engine.layers.chains()}
+    named = {peek(_directory(engine, other) / "cache-id").strip() for other in engine.data.layers.chains()}
     for found in ([one for one in holding if one not in named], holding):
         if found:
             return found[0] if len(found) == 1 else None
@@ -191,7 +195,7 @@ def _has_content(engine: Engine, chain: str, cache_id: CacheId) -> bool:
     """Whether a directory holds what a layer's tar had."""
     directory, digest = _directory(engine, chain), hashlib.sha256()
     try:
-        for piece in tarsplit.assemble(directory / "tar-split.json.gz", engine.driver.diff_path(cache_id)):
+        for piece in tarsplit.assemble(directory / "tar-split.json.gz", engine.data.driver.diff_path(cache_id)):
             digest.update(piece)
     except LabError:
         return False
@@ -211,7 +215,7 @@ def _write_record(directory: Path, place: _Place) -> None:
 def check_content(engine: Engine, report: Report) -> None:
     """Rebuild every layer's tar. Without locks, for it takes long: a layer that vanishes meanwhile is no finding."""
     damaged = {finding.path for finding in report.findings if not finding.repaired}
-    for chain in sorted(engine.layers.chains()):
+    for chain in sorted(engine.data.layers.chains()):
         entry = _directory(engine, chain)
         # What already has a finding cannot be rebuilt, and is known.
         if not any(path == entry or entry in path.parents for path in damaged):
@@ -221,16 +225,16 @@ def check_content(engine: Engine, report: Report) -> None:
 def _check_content(engine: Engine, report: Report, chain: str) -> None:
     name = _title(engine, chain)
     try:
-        layer = engine.layers.get(chain)
-        content = _Content.read(engine.layers.tar_stream(chain))
+        layer = engine.data.layers.get(chain)
+        content = _Content.read(layer_content.tar_stream(engine.data.layers, chain))
         # In a whole tree most files came from the layers below.
-        extra = "" if engine.driver.keeps_trees else content.extra(engine.driver.diff_path(layer.cache_id))
+        extra = "" if engine.data.driver.keeps_trees else content.extra(engine.data.driver.diff_path(layer.cache_id))
     except (LabError, OSError) as error:
         if _directory(engine, chain).exists():
             message = error.message if isinstance(error, LabError) else str(error)
             report.add("layer", f"{name} is damaged: {message}; {_AGAIN}", _directory(engine, chain))
         return
-    path = engine.driver.diff_path(layer.cache_id)
+    path = engine.data.driver.diff_path(layer.cache_id)
     if content.digest != layer.diff_id:
         report.add("layer", f"the tar of {name} has the digest {content.digest}, not its diff id; {_AGAIN}", path)
         return
@@ -243,9 +247,9 @@ def _check_content(engine: Engine, report: Report, chain: str) -> None:
 
 def _title(engine: Engine, chain: str) -> str:
     """A layer with an image that has it on top, as findings name it."""
-    for image_id in engine.image_store.all():
+    for image_id in engine.data.images.all():
         try:
-            if chain in _chains(engine.image_store.get(image_id).diff_ids):
+            if chain in _chains(engine.data.images.get(image_id).diff_ids):
                 return f"the layer {chain[7:19]} of {title(engine, image_id)}"
         except (LabError, KeyError):
             continue
@@ -254,7 +258,7 @@ def _title(engine: Engine, chain: str) -> str:
 
 def _write_size(engine: Engine, chain: str) -> None:
     directory = _directory(engine, chain)
-    files = engine.driver.diff_path(read_id(directory / "cache-id", CacheId))
+    files = engine.data.driver.diff_path(read_id(directory / "cache-id", CacheId))
     size = _Content.read(tarsplit.assemble(directory / "tar-split.json.gz", files)).size
     replace_file(directory / "size", str(size))
 
@@ -268,8 +272,8 @@ class _Content(Struct, frozen=True):
 
     @classmethod
     def read(cls, stream: Iterator[bytes]) -> _Content:
-        hashed = _Hashed(stream)
-        members = TarReader(cast(BinaryIO, io.BufferedReader(hashed, 1 << 20)))
+        hashed = HashedStream(cast(BinaryIO, PieceStream(stream)))
+        members = TarReader(cast(BinaryIO, hashed))
         size, names = 0, set()
         for header in members:
             size += len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size
@@ -279,7 +283,7 @@ class _Content(Struct, frozen=True):
                 pass
         for _ in members.trailer():
             pass
-        return cls(f"sha256:{hashed.digest.hexdigest()}", size, frozenset(names))
+        return cls(hashed.digest(), size, frozenset(names))
 
     def extra(self, directory: Path) -> str:
         """A file in directory that the tar does not bring, "" if there is none. Directories may come by themselves."""
@@ -291,29 +295,5 @@ class _Content(Struct, frozen=True):
         return ""
 
 
-class _Hashed(io.RawIOBase):
-    """Pieces of bytes as a stream that is hashed while it is read."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self.digest.update(piece)
-            self._rest = piece
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
 def _directory(engine: Engine, chain: str) -> Path:
-    return engine.layers.root / "sha256" / chain.removeprefix("sha256:")
+    return engine.data.layers.root / "sha256" / chain.removeprefix("sha256:")

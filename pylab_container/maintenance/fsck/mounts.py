@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def check_mounts(engine: Engine, report: Report) -> None:
     """Check every container's record of its layer, before what looks ownerless is removed."""
-    for container_id in sorted(engine.records.ids()):
-        if engine.records.exists(container_id) and _is_ours(engine, container_id):
+    for container_id in sorted(engine.data.records.ids()):
+        if engine.data.records.exists(container_id) and _is_ours(engine, container_id):
             _check_directories(engine, report, container_id)
             _check_parent(engine, report, container_id)
 
@@ -36,14 +36,14 @@ def check_mounts(engine: Engine, report: Report) -> None:
 def _is_ours(engine: Engine, container_id: ContainerId) -> bool:
     """Whether a container is on this storage driver; one whose record cannot be read is, if it has a layer here."""
     try:
-        record = engine.records.load(container_id)
+        record = engine.data.records.load(container_id)
     except CorruptStore:
-        return container_id in engine.layers.mounts()
-    return record is not None and record.driver == engine.driver.name
+        return container_id in engine.data.layers.mounts()
+    return record is not None and record.driver == engine.data.driver.name
 
 
 def _check_directories(engine: Engine, report: Report, container_id: ContainerId) -> None:
-    directory = engine.layers.root / "mounts" / container_id
+    directory = engine.data.layers.root / "mounts" / container_id
     name = f"the container {_name(engine, container_id)}"
     names = [peek(directory / file).strip() for file in ("mount-id", "init-id")]
     mount_id = MountId.match(names[0])
@@ -75,13 +75,13 @@ def _find_pair(engine: Engine, container_id: ContainerId, names: list[str]) -> M
     named = [one for one in free if one in names or one.init in names]
     if len(named) == 1:
         return named[0]
-    others = [one for one in engine.records.ids() if one != container_id and _is_uncertain(engine, one)]
+    others = [one for one in engine.data.records.ids() if one != container_id and _is_uncertain(engine, one)]
     return free[0] if len(free) == 1 and not named and not others else None
 
 
 def _is_uncertain(engine: Engine, container_id: ContainerId) -> bool:
     try:
-        engine.layers.writable(container_id)
+        engine.data.layers.writable(container_id)
     except CorruptStore:
         return _is_ours(engine, container_id)
     return False
@@ -94,13 +94,13 @@ def _is_lost(engine: Engine) -> bool:
 
 def _pairs(engine: Engine) -> Iterator[MountId]:
     """The layers of containers among the driver's directories: each has an init layer."""
-    present = set(engine.driver.cache_ids())
+    present = set(engine.data.driver.cache_ids())
     yield from (one for one in map(MountId.match, sorted(present)) if one and one.init in present)
 
 
 def _claimed(engine: Engine, *, without: ContainerId | None = None) -> set[str]:
     """The directories that records which are whole name."""
-    return {one.mount_id for one in engine.layers.writable_layers() if one.container_id != without}
+    return {one.mount_id for one in engine.data.layers.writable_layers() if one.container_id != without}
 
 
 def _write_ids(directory: Path, mount_id: MountId) -> None:
@@ -112,19 +112,19 @@ def _write_ids(directory: Path, mount_id: MountId) -> None:
 
 def _new_layer(engine: Engine, container_id: ContainerId) -> None:
     """An empty layer; what was left of the old record is kept beside the new one."""
-    directory = engine.layers.root / "mounts" / container_id
+    directory = engine.data.layers.root / "mounts" / container_id
     kept = {name: text for name in ("mount-id", "init-id", "parent") if (text := _kept(directory / name))}
     chain = _chain_of_image(engine, container_id) or ""
     discard_below(directory.parent, container_id)
-    discard_below(engine.layers.root / "tmp", EntryName(f"mount-{container_id}"))
-    engine.layers.create_writable(container_id, chain, launch.fill_init_layer)
+    discard_below(engine.data.layers.root / "tmp", EntryName(f"mount-{container_id}"))
+    engine.data.layers.create_writable(container_id, chain, launch.fill_init_layer)
     for name, content in kept.items():
         (directory / f"{name}.damaged").write_bytes(content)
 
 
 def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> None:
     """parent, the image and the layer below the init layer must agree; two of them overrule the third."""
-    path = engine.layers.root / "mounts" / container_id / "parent"
+    path = engine.data.layers.root / "mounts" / container_id / "parent"
     mount_id = MountId.match(peek(path.parent / "mount-id").strip())
     if mount_id is None:
         return
@@ -149,10 +149,10 @@ def _write_parent(path: Path, chain: str) -> None:
 def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
     """The chain id of the image that a container was made of; None if it is unknown now."""
     try:
-        record = engine.records.load(container_id)
+        record = engine.data.records.load(container_id)
         image_id = record.image if record else None
     except CorruptStore:  # perhaps in another place
-        path = engine.records.directory(container_id) / "config.v2.json"
+        path = engine.data.records.directory(container_id) / "config.v2.json"
         image_id = salvage(path, {"Image": None}, lambda found: Digest(found["Image"]), fields=["Image"])["Image"]
     with contextlib.suppress(LabError):
         if image_id is not None:
@@ -162,26 +162,26 @@ def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
 
 def _chain_below(engine: Engine, mount_id: MountId) -> str | None:
     """The chain id of the layer below a container's init layer, as the driver's own files name it."""
-    directory = engine.driver.root / mount_id.init
-    if engine.driver.name == "overlay2":
+    directory = engine.data.driver.root / mount_id.init
+    if engine.data.driver.name == "overlay2":
         link = ShortName.match(peek(directory / "lower").partition(":")[0].removeprefix("l/"))
         try:
-            below = os.readlink(engine.driver.root / "l" / link) if link else ""
+            below = os.readlink(engine.data.driver.root / "l" / link) if link else ""
         except OSError:
             return None
         cache_id = below.removeprefix("../").removesuffix("/diff")
     else:
         cache_id = peek(directory / "lower-id").strip()
-    for chain in engine.layers.chains():
+    for chain in engine.data.layers.chains():
         with contextlib.suppress(CorruptStore):
-            if cache_id and engine.layers.get(chain).cache_id == cache_id:
+            if cache_id and engine.data.layers.get(chain).cache_id == cache_id:
                 return chain
     return None
 
 
 def _name(engine: Engine, container_id: ContainerId) -> str:
     try:
-        record = engine.records.load(container_id)
+        record = engine.data.records.load(container_id)
     except CorruptStore:
         record = None
     return record.name if record else container_id[:12]

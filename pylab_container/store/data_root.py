@@ -1,0 +1,149 @@
+"""Everything durable of an engine: one directory, its stores, its locks and its clock.
+
+    <data root>/
+    ├── image/<driver>/   imagedb, layerdb, repositories.json   (image_store.py, layer_store.py)
+    ├── <driver>/         one directory for each layer          (overlay2.py, overlay.py, vfs.py)
+    ├── containers/       one directory for each container      (container_store.py)
+    ├── volumes/          data that outlives containers
+    ├── networks/         one file for each user network        (network_store.py)
+    ├── events.log        the events of all engines             (docker/event_log.py)
+    ├── tmp/              scratch directories, each locked while it is in use
+    ├── .reserve/         blocks that removals need on a full disk            (host/reserve.py)
+    └── locks/            locks between processes; Docker has one process and needs none
+
+Use cases take a DataRoot, never the façade, so images and builds can be used and tested without a runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pylab_container.errors import InvalidInput
+from pylab_container.events import Emit
+from pylab_container.host import reserve
+from pylab_container.host.files import locked
+from pylab_container.host.removal import remove_below
+from pylab_container.oci.ids import EntryName
+from pylab_container.store.container_store import ContainerStore
+from pylab_container.store.distribution_store import DistributionStore
+from pylab_container.store.drivers import open_driver
+from pylab_container.store.image_store import ImageStore
+from pylab_container.store.layer_store import LayerStore
+from pylab_container.store.network_store import NetworkStore
+from pylab_container.text.timestamps import rfc3339
+
+
+class DataRoot:
+    """The stores of one data root, opened by one process; others may have the same root open.
+
+    path     the directory; created if it does not exist
+    emit     receives the events of all stores
+    driver, images, layers, records, networks, distribution
+             the stores, each the only writer of its directory
+    locks    the directory of the lock files
+    """
+
+    def __init__(self, path: Path, *, storage_driver: str | None = None, emit: Emit) -> None:
+        """storage_driver is as for store/drivers.py. Raises InvalidInput, Conflict."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o710)
+        reserve.fill(path)
+        self.path = path
+        self.emit = emit
+        self.locks = path / "locks"
+        self.driver = open_driver(path, storage_driver, emit=emit)
+        image_root = path / "image" / self.driver.name
+        self.images = ImageStore(image_root, self.locks, emit=emit)
+        self.distribution = DistributionStore(image_root / "distribution", self.locks)
+        self.layers = LayerStore(image_root / "layerdb", self.locks, self.driver, emit=emit)
+        self.records = ContainerStore(path / "containers", self.locks, driver=self.driver.name, emit=emit)
+        self.networks = NetworkStore(path / "networks", self.locks, emit=emit)
+
+    # -- locks -----------------------------------------------------------------------------------
+
+    def images_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold this while an image is added or removed, so that no image loses a layer in between."""
+        return locked(self.locks / "images")
+
+    def scratch_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold this while a scratch directory gets its own lock: without that lock it looks abandoned."""
+        return locked(self.locks / "scratch")
+
+    # -- temporary files -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory for the block, on the data root's own disk. It is removed afterwards.
+
+        It is locked while the block runs: a scratch directory without a lock is the orphan of a killed operation.
+        If the disk is full or read-only, the directory is in tempfile.gettempdir() instead: saving and removing
+        images must work then.
+        """
+        try:
+            directory, lock = self._locked_scratch()
+        except OSError as error:
+            if not (reserve.is_full(error) or error.errno == errno.EROFS):
+                raise
+            import tempfile  # late: importing it costs every command 10 ms
+
+            with tempfile.TemporaryDirectory(prefix="labctr-") as elsewhere:
+                yield Path(elsewhere)
+            return
+        try:
+            yield directory
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                remove_below(directory.parent, EntryName(directory.name))
+            os.close(lock)
+
+    def _locked_scratch(self) -> tuple[Path, int]:
+        top = self.path / "tmp"
+        top.mkdir(exist_ok=True, mode=0o700)
+        with self.scratch_lock():
+            directory = top / secrets.token_hex(8)
+            directory.mkdir(mode=0o700)
+            lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return directory, lock
+
+    def spool_directory(self) -> Path:
+        """Return a directory for files without a name: on the data root's disk, or elsewhere if that is read-only."""
+        top = self.path / "tmp"
+        with contextlib.suppress(OSError):
+            top.mkdir(exist_ok=True, mode=0o700)
+        if os.access(top, os.W_OK):
+            return top
+        import tempfile  # late, as in scratch()
+
+        return Path(tempfile.gettempdir())
+
+    # -- the clock -------------------------------------------------------------------------------
+
+    def now(self) -> str:
+        """Return the time to record in new objects, in RFC 3339. SOURCE_DATE_EPOCH overrides the clock."""
+        epoch = self.source_date_epoch
+        return rfc3339(time.time_ns() if epoch is None else epoch)
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """SOURCE_DATE_EPOCH in nanoseconds, None if it is not set. No recorded time is later than it.
+
+        Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification". Raises InvalidInput.
+        """
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if not epoch:
+            return None
+        if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 12):
+            raise InvalidInput(
+                f'SOURCE_DATE_EPOCH="{epoch}" is no time', hint="it is a number of seconds since 1970: date +%s"
+            )
+        return int(epoch) * 10**9
+
+    def __repr__(self) -> str:
+        return f"<DataRoot {self.path}>"
