@@ -36,7 +36,7 @@ from pylab_container.maintenance import failures, recovery
 from pylab_container.networks import attachment_events, dns_records, endpoints
 from pylab_container.oci.ids import ContainerId, EntryName
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Event, State, after, restart_delay
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, after, restart_delay
 from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
@@ -111,7 +111,7 @@ def start(
         record = settle(engine, read(engine, container_id))
         if restarting and record.state is not State.RESTARTING:
             return None
-        after(record.state, Event.START, container=record.name, container_id=container_id)
+        after(record.state, Transition.START, container=record.name, container_id=container_id)
         if endpoints.has_bridges(record):
             require("run")  # or undoing the start would miss the libraries, too
         attachment: Attachment | None = None
@@ -215,7 +215,7 @@ def _as_it_is(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     """The record as it would be corrected, where nothing can be recorded: readers of a read-only disk get the truth."""
     if record.state not in ALIVE or (status := monitor(engine, record.id).exit_status()) is None:
         return record
-    state = after(record.state, Event.EXIT, container=record.name)
+    state = after(record.state, Transition.EXIT, container=record.name)
     return replace(record, state=state, pid=0, exit_code=status, network=at_rest(record.network))
 
 
@@ -291,7 +291,7 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
         archive_log(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
-        state=after(record.state, Event.EXIT if delay is None else Event.RETRY, container=record.name),
+        state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
         pid=0,
         network=at_rest(record.network),
         exit_code=status,
@@ -406,7 +406,7 @@ def end_by_force(engine: Engine, record: ContainerRecord) -> None:
             return
         current = engine.data.records.update(current, manually_stopped=True)
         if current.state is State.RESTARTING:
-            engine.data.records.update(current, state=after(current.state, Event.KILL, container=current.name))
+            engine.data.records.update(current, state=after(current.state, Transition.KILL, container=current.name))
             return
     send_signal(engine, current, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):

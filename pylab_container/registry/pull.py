@@ -27,7 +27,7 @@ from pylab_container.registry import transfers
 from pylab_container.registry.blobs import FetchedManifest, ManifestUnknown, Repository
 from pylab_container.registry.downloads import Download, Downloads
 from pylab_container.registry.transfers import AuthConfig, Teller
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
@@ -217,7 +217,8 @@ class _Pull:
 
         try:
             with compression.ReadAhead(limit.stream(compression.decompressed(cast(BinaryIO, stream)))) as plain:
-                layer = self._engine.data.layers.register(TarReader(cast(BinaryIO, plain)), parent, lease, check=check)
+                members = TarReader(cast(BinaryIO, plain))
+                layer = layer_content.register(self._engine.data.layers, members, parent, lease, check=check)
         except InvalidArchive:
             download.verified()  # that it is not what it should be says more than what is wrong in it
             raise

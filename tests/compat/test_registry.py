@@ -759,5 +759,5 @@ def test_an_artifact_is_no_image(engine: Engine, registry: RunningRegistry, tmp_
         )
     )
     registry.copy(f"oci:{layout}", "artifact:1")
-    with pytest.raises(InvalidArchive, match="this is no image"):
+    with pytest.raises(InvalidArchive, match="this is not an image"):
         engine.images.pull(f"{registry.host}/artifact:1")
