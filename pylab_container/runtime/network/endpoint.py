@@ -109,8 +109,8 @@ def configure_interface(
     ]
     if endpoint.address6:
         requests.append(add_address(endpoint.address6, endpoint.prefix_length6))
-    for address in link_local:
-        requests.append(add_address(address, 64 if ":" in address else 16))  # RFC 4291, 2.5.6; RFC 3927, 2.1
+    # Prefix lengths of link-local addresses: RFC 4291, 2.5.6; RFC 3927, 2.1.
+    requests += [add_address(address, 64 if ":" in address else 16) for address in link_local]
     # Routes come last: the kernel refuses a gateway that is not reachable through an address (ENETUNREACH).
     if has_default_route:
         gateways = filter(None, (endpoint.gateway, endpoint.gateway6))

@@ -43,11 +43,8 @@ def plan_pools(
     with Netlink() as kernel:
         link = kernel.link(bridge) if bridge else None
         # The bridge's own route is not an obstacle: the network is to have that subnet.
-        routes = [
-            network
-            for network, index in kernel.routes(socket.AF_INET)
-            if network and not (link and link.index == index)
-        ]
+        own_index = link.index if link else 0
+        routes = [network for network, index in kernel.routes(socket.AF_INET) if network and index != own_index]
         present = (
             [ipaddress.ip_interface(text) for text in kernel.addresses(link.index, socket.AF_UNSPEC)] if link else []
         )
