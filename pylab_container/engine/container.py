@@ -520,7 +520,7 @@ class Container:
         """
         name = references.parse_tag(f"{repository}:{tag}" if tag else repository) if repository else None
         record = self.record
-        own = self._reproducible(record.config)
+        own = self._reproducible(record.config.document())
         from pylab_container.images import configuration
         from pylab_container.store import layer_content
 
@@ -673,8 +673,8 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "HostConfig": {**record.host_config, "Links": links.shown(engine, record)},
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
         "Mounts": [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")],
-        "Config": record.config,
-        "NetworkSettings": endpoints.shown(record.network),
+        "Config": record.config.document(),
+        "NetworkSettings": endpoints.shown(record.network.document()),
     }
 
 

@@ -17,6 +17,7 @@ from pylab_container.errors import Conflict
 from pylab_container.host.background import Background
 from pylab_container.host.files import rewrite
 from pylab_container.networks.link_variables import parse_link
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import etc
 
 if TYPE_CHECKING:
@@ -172,14 +173,9 @@ def _is_near(address: str, document: Mapping[str, Any]) -> bool:
     return False
 
 
-def _as_wished(text: str, host_config: Mapping[str, Any]) -> str:
-    """A resolv.conf with what --dns, --dns-search and --dns-opt say."""
-    return etc.with_dns(
-        text,
-        servers=host_config.get("Dns") or (),
-        search=host_config.get("DnsSearch") or (),
-        options=host_config.get("DnsOptions") or (),
-    )
+def _as_wished(text: str, host_config: HostConfig) -> str:
+    """Put the servers, search domains and options of --dns, --dns-search and --dns-opt into a resolv.conf."""
+    return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
 
 
 def _text(path: str) -> str:
