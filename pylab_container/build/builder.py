@@ -39,12 +39,12 @@ from pylab_container.dockerfile.stages import Stage, find_base, find_stage
 from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError, StepRefused
 from pylab_container.events import BuildStep, BuildStepStarted, BuildWarning, Event
 from pylab_container.images.image import Image
-from pylab_container.maintenance import recovery
 from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import ImageConfig
 from pylab_container.store.layer_store import WritableLayer
+from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -127,7 +127,10 @@ def _context(engine: Engine, source: str | Path | BinaryIO, options: BuildOption
 
 @contextlib.contextmanager
 def _opened(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[Build]:
-    with recovery.making(engine) as lease, _context(engine, source, options) as (context, text, name):
+    with (
+        making(engine.data, engine.containers.discard) as lease,
+        _context(engine, source, options) as (context, text, name),
+    ):
         yield Build(engine, Recipe.read(context, text, name, options), lease)
 
 

@@ -23,7 +23,6 @@ from pylab_container.containers.logfiles import log_files, log_path
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
 from pylab_container.images.image import DOCKER_VERSION, Image, machine_architecture
-from pylab_container.maintenance import recovery
 from pylab_container.networks import dns_records, endpoints, links
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
@@ -36,6 +35,7 @@ from pylab_container.runtime.logs import LogLine as LogLine
 from pylab_container.runtime.logs import LogReader as LogReader
 from pylab_container.runtime.logs import read_log
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
+from pylab_container.store.transactions import freezing, making
 
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
@@ -524,7 +524,7 @@ class Container:
         from pylab_container.images import configuration
 
         config = configuration.apply({**own, **(conf or {})}, changes)
-        with recovery.making(self._engine) as lease, self._still(pause=pause):
+        with making(self._engine.data) as lease, self._still(pause=pause):
             layer = self._engine.data.layers.copy(
                 self._engine.data.layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
             )
@@ -610,7 +610,7 @@ class Container:
         if self._read().state is not State.RUNNING:
             yield
             return
-        with recovery.freezing(self._engine, self.id):
+        with freezing(self._engine.data, self.id):
             try:
                 self._engine.runtime.runc.pause(self.id)
             except LabError:

@@ -10,7 +10,7 @@ import builtins
 import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
@@ -30,15 +30,14 @@ from pylab_container.errors import (
 from pylab_container.events import Emit, ImageChanged, PushResult, StoreDamaged, TransferMessage
 from pylab_container.host.files import locked
 from pylab_container.images.image import DOCKER_VERSION, HistoryEntry, Image, machine_architecture
-from pylab_container.maintenance import recovery
 from pylab_container.oci import reference as references
-from pylab_container.oci.ids import Digest
 from pylab_container.oci.image import ImageConfig, first_config
 from pylab_container.registry.turns import Turns
 from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.image_store import Tag
 from pylab_container.store.leases import Lease
 from pylab_container.store.reading import corrupt
+from pylab_container.store.transactions import making, release_layers
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -114,7 +113,7 @@ class ImageCollection:
         target = references.parse_tag(name) if name else None
         config = configuration.apply({}, changes)
         limit = compression.Limit(max_size, self._engine.data.path)
-        with recovery.making(self._engine) as lease:
+        with making(self._engine.data) as lease:
             with self.opened(source) as (stream, origin), limit.stream(compression.decompressed(stream)) as plain:
                 layer = self._engine.data.layers.register(TarReader(plain), "", lease)
             imported = first_config(
@@ -409,7 +408,7 @@ class ImageCollection:
         images = []
         for image_id in ids:
             removed = partial(self._is_removed, image_id)
-            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine, removed):
+            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine.data.emit, removed):
                 config = self.config(image_id)
                 self._engine.data.layers.chain(config.chain_id)
                 images.append((config.created_at, image_id))
@@ -483,7 +482,7 @@ class ImageCollection:
 
         Raises ImageNotFound, and InUse with the reason where somebody needs the image.
         """
-        with recovery.making(self._engine) as lease, self.commit_lock():
+        with making(self._engine.data) as lease, self.commit_lock():
             text = name.id if isinstance(name, Image) else name
             image = self.get(text)
             names = [known.reference for known in self._engine.data.images.names() if known.image_id == image.id]
@@ -509,26 +508,6 @@ class ImageCollection:
 
     opened = staticmethod(_opened)
     """The binary stream behind a path, an open stream or "-", and what to call it."""
-
-    def release(self, lease: Lease) -> None:
-        """End a lease, and delete the layers that it claims and no image, container, other lease or layer needs."""
-        if chains := lease.claimed("layer"):
-            # In one step: of two leases on a layer, the one that ends last must see that it is the last.
-            with self.commit_lock():
-                self._release(chains, lease)
-                lease.end()
-        else:
-            lease.end()
-
-    def _release(self, chains: Iterable[str], lease: Lease) -> builtins.list[Digest]:
-        store = self._engine.data.images
-        try:
-            needed = {chain for image_id in store.all() for chain in store.get(image_id).chain_ids}
-        except CorruptStore as error:
-            # Nobody knows which layers the damaged image needs; once it is removed, `fsck` finds the rest.
-            self._engine.events.emit(StoreDamaged.of(error))
-            return []
-        return self._engine.data.layers.release(chains, needed, lease)
 
     def tell(self, action: str, image_id: str, reference: str = "") -> None:
         """Say on the engine's stream of events what happened to an image."""
@@ -650,7 +629,7 @@ class ImageCollection:
         store.remove(image.id)
         self._engine.events.emit(ImageChanged("deleted", image.id))
         removals = [Removal("Deleted", image.id)]
-        removals += [Removal("Deleted", chain) for chain in self._release(chains, lease)]
+        removals += [Removal("Deleted", chain) for chain in release_layers(self._engine.data, chains, lease)]
         tagged = {tag.image_id for tag in store.names() if not tag.reference.digest}
         if prune and parent and parent in set(store.all()) and parent not in tagged:
             removals += self._delete(Image(self._engine, parent), lease, prune=True)

@@ -26,7 +26,6 @@ from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput, 
 from pylab_container.host import linux
 from pylab_container.host.removal import discard_below
 from pylab_container.images.image import Image, machine_architecture
-from pylab_container.maintenance import recovery
 from pylab_container.oci import legacy, tar
 from pylab_container.oci import manifest as manifests
 from pylab_container.oci import reference as references
@@ -37,6 +36,7 @@ from pylab_container.store import compression
 from pylab_container.store.layer_store import Layer
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
+from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -100,7 +100,7 @@ def blobs(engine: Engine, names: Sequence[str], compress: str, scratch: Path, *,
     docker    also write the files that docker and older tools read
     """
     chosen = _chosen(engine, names)
-    with recovery.making(engine) as lease:  # the layers stay while they are read
+    with making(engine.data) as lease:  # the layers stay while they are read
         for image, _ in chosen:
             engine.images.held(image.id, lease)
         yield from _blobs(engine, chosen, compress, scratch, docker=docker)
@@ -348,7 +348,7 @@ def _load_image(engine: Engine, files: _Files, wanted: _Wanted, limit: compressi
             f"invalid manifest, layers length mismatch: expected {len(wanted.layers)}, got {len(config.diff_ids)}",
             hint="the archive is damaged",
         )
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         chain = ""
         for position, diff_id in enumerate(config.diff_ids):
             known = engine.data.layers.find(chain, diff_id, lease)

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidReference, LabError, NotFound, RegistryFailed
 from pylab_container.events import Emit
 from pylab_container.images.image import Image, machine_architecture
-from pylab_container.maintenance import recovery
 from pylab_container.oci import manifest as manifests
 from pylab_container.oci.image import LONGEST_CONFIG, ImageConfig
 from pylab_container.oci.manifest import Descriptor, Manifest
@@ -31,6 +30,7 @@ from pylab_container.store import compression
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
+from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -110,7 +110,7 @@ class _Pull:
         manifest = manifests.parse_manifest(self._chosen(fetched, reference).raw)
         manifests.check_layers(manifest)
         turn = self._engine.images.turns.take(manifest.config.digest, self._tell_layers, self._request.progress)
-        with turn, recovery.making(self._engine) as lease:
+        with turn, making(self._engine.data) as lease:
             config = self._config(manifest, reference)
             if not self._engine.data.images.exists(config.id):
                 self._bring_layers(config, manifest.layers, reference, lease)
