@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from pylab_container.build.mounts import cache_root
 from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, truth, values
-from pylab_container.engine.images import Removal
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.events import ImageChanged, PruneDone
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import remove_below
 from pylab_container.images.image import Image
+from pylab_container.images.removal import Removal
 from pylab_container.maintenance import usage
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.lifecycle import State

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from pylab_container.errors import ImageNotFound, LabError, RegistryFailed
 from pylab_container.events import Emit, ImageChanged, PushResult
 from pylab_container.host.background import Background
+from pylab_container.images import lookup
 from pylab_container.oci import manifest as manifests
 from pylab_container.oci.ids import Digest
 from pylab_container.oci.image import ImageConfig, sha256
@@ -110,7 +111,7 @@ class _Push:
         """Send what the registry lacks of one image, then put its manifest under its tag."""
         repository, tag = self._repository, reference.tag or ""
         with making(self._engine.data) as lease:  # the layers stay while they are read
-            config = self._engine.images.held(image_id, lease)
+            config = lookup.hold(self._engine.data, image_id, lease)
             layers = self._send_layers(self._engine.data.layers.chain(config.chain_id)[::-1])
             repository.upload_document(config.raw)
         raw = manifests.schema2(Manifest(_config(config), layers))
