@@ -45,7 +45,7 @@ def find(host: str, auth_config: Mapping[str, Any] | None, *, emit: Emit) -> Cre
 
 def login(settings: RegistrySettings, credentials: Credentials, host: str, *, save: bool, emit: Emit) -> None:
     """Log in to a registry, and with save record the credentials in config.json. Raises Unauthorized, Unreachable."""
-    registry = RegistryClient(settings.place(host), settings, credentials, emit=emit)
+    registry = RegistryClient(settings.endpoint(host), settings, credentials, emit=emit)
     with contextlib.closing(registry):
         registry.login()
     if save:

@@ -38,7 +38,7 @@ from pylab_container.registry.downloads import Download, Downloads
 from pylab_container.registry.settings import RegistrySettings
 from pylab_container.registry.transfers import AuthConfig, ProgressReport
 from pylab_container.registry.turns import Turns
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layertar import TarReader
@@ -76,7 +76,7 @@ class Puller:
         self.turns = turns
 
     def pull(self, request: PullRequest) -> list[Image]:
-        """Pull images from the first place that has them: the mirrors in their order, then the registry itself.
+        """Pull images from the first endpoint that has them: the mirrors in their order, then the registry itself.
 
         Raises ImageNotFound, Unauthorized, Unreachable, InvalidArchive, and InvalidInput for an invalid platform.
         """
@@ -84,23 +84,25 @@ class Puller:
         if request.platform:
             Platform.parse(request.platform, architecture=machine_architecture())
         failures: list[LabError] = []
-        for place in self.settings.places(reference.domain):
+        for endpoint in self.settings.endpoints(reference.domain):
             try:
-                with transfers.opened(self.settings, reference, place, request.auth, emit=self.data.emit) as registry:
+                with transfers.opened(
+                    self.settings, reference, endpoint, request.auth, emit=self.data.emit
+                ) as registry:
                     return _Pull(self, request, Repository(registry, reference.path)).run()
             except (RegistryFailed, NotFound, InvalidArchive) as error:
                 failures.append(error)
         raise _translated(failures[-1], reference) from failures[-1]
 
     def look_up(self, reference: Reference, auth: AuthConfig | None) -> tuple[Descriptor, list[str]]:
-        """Return an image's manifest or index at the first place that has it, and its platforms ("linux/amd64").
+        """Return an image's manifest or index at the first endpoint that has it, and its platforms ("linux/amd64").
 
         Raises as pull().
         """
         failures: list[LabError] = []
-        for place in self.settings.places(reference.domain):
+        for endpoint in self.settings.endpoints(reference.domain):
             try:
-                with transfers.opened(self.settings, reference, place, auth, emit=self.data.emit) as registry:
+                with transfers.opened(self.settings, reference, endpoint, auth, emit=self.data.emit) as registry:
                     return _describe(Repository(registry, reference.path), reference)
             except (RegistryFailed, NotFound) as error:
                 failures.append(error)
@@ -120,7 +122,7 @@ def _describe(repository: Repository, reference: Reference) -> tuple[Descriptor,
 
 
 class _Pull:
-    """One pull from one place."""
+    """One pull from one endpoint."""
 
     def __init__(self, puller: Puller, request: PullRequest, repository: Repository) -> None:
         self._data = puller.data
@@ -277,7 +279,9 @@ class _Pull:
 
         try:
             with compression.ReadAhead(limit.stream(compression.decompressed(cast(BinaryIO, stream)))) as plain:
-                layer = self._data.layers.register(TarReader(cast(BinaryIO, plain)), parent, lease, check=check)
+                layer = layer_content.register(
+                    self._data.layers, TarReader(cast(BinaryIO, plain)), parent, lease, check=check
+                )
         except InvalidArchive:
             download.verified()  # a wrong digest is the more precise error: it explains the damaged content
             raise

@@ -28,7 +28,7 @@ from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.settings import RegistrySettings
 from pylab_container.registry.transfers import AuthConfig, ProgressReport
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layer_store import Layer
@@ -63,8 +63,8 @@ def push(data: DataRoot, settings: RegistrySettings, request: PushRequest) -> li
         f"The push refers to repository [{transfers.full_name(reference)}]"
     )
     images = _select_images(data, request)
-    place = settings.place(reference.domain)
-    with transfers.opened(settings, reference, place, request.auth, emit=data.emit) as registry:
+    endpoint = settings.endpoint(reference.domain)
+    with transfers.opened(settings, reference, endpoint, request.auth, emit=data.emit) as registry:
         push = _Push(data, request, Repository(registry, reference.path, writes=True))
         return [push.send(name, image_id) for name, image_id in images]
 
@@ -191,9 +191,11 @@ class _Push:
 
     def _upload_blob(self, layer: Layer) -> Descriptor:
         store = self._data.layers
-        count = self._report.counter(layer.diff_id, "Pushing", store.tar_size(layer.chain_id))
+        count = self._report.counter(layer.diff_id, "Pushing", layer_content.tar_size(store, layer.chain_id))
         blob = self._repository.upload(
-            lambda: _joined(compression.compressed(_counted(store.tar_stream(layer.chain_id), count), "gzip"))
+            lambda: _joined(
+                compression.compressed(_counted(layer_content.tar_stream(store, layer.chain_id), count), "gzip")
+            )
         )
         self._report.layer(layer.diff_id, "Pushed")
         return Descriptor(manifests.DOCKER_LAYER, blob.digest, blob.size)

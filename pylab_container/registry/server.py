@@ -21,7 +21,7 @@ from pylab_container.images import lookup
 from pylab_container.oci.reference import Reference
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.push import copy
-from pylab_container.registry.settings import Place, RegistrySettings, is_loopback
+from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings, is_loopback
 from pylab_container.store.data_root import DataRoot
 
 PROGRAM = "docker-registry"
@@ -80,7 +80,7 @@ def running(
         log = scratch / "log"
         process = _start(config, log)
         try:
-            registry = RegistryClient(Place(f"{local}:{port}", (f"http://{local}:{port}",)), settings)
+            registry = RegistryClient(RegistryEndpoint(f"{local}:{port}", (f"http://{local}:{port}",)), settings)
             with contextlib.closing(registry):
                 _wait(registry, process, log)
                 copy(data, selection, registry)

@@ -14,7 +14,7 @@ from pylab_container.oci.reference import Reference
 from pylab_container.registry import login
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.downloads import SELDOM
-from pylab_container.registry.settings import Place, RegistrySettings
+from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings
 
 Count = Callable[[str, int, int], None]
 """(status, bytes so far, bytes in all)."""
@@ -77,14 +77,14 @@ class ProgressReport:
 
 @contextlib.contextmanager
 def opened(
-    settings: RegistrySettings, reference: Reference, place: Place, auth: AuthConfig | None, *, emit: Emit
+    settings: RegistrySettings, reference: Reference, endpoint: RegistryEndpoint, auth: AuthConfig | None, *, emit: Emit
 ) -> Iterator[RegistryClient]:
-    """Open a client for the registry at a place. The credentials of the origin are not sent to a mirror."""
-    if not place.mirror:
+    """Open a client for the registry at an endpoint. The credentials of the origin are not sent to a mirror."""
+    if not endpoint.mirror:
         credentials = login.find(reference.domain, auth, emit=emit)
     else:
-        credentials = login.find(place.host, None if auth is None else {}, emit=emit)
-    registry = RegistryClient(place, settings, credentials, emit=emit)
+        credentials = login.find(endpoint.host, None if auth is None else {}, emit=emit)
+    registry = RegistryClient(endpoint, settings, credentials, emit=emit)
     with contextlib.closing(registry):
         yield registry
 
