@@ -223,7 +223,7 @@ class _Parser:
     # -- from tokens to nodes --
 
     def _nodes(self) -> tuple[tuple[Node, ...], _Words | None]:
-        """Parse up to the {{end}} or {{else}} of the enclosing block, and return its tokens; None if there is no end."""
+        """Parse up to the {{end}} or {{else}} of the enclosing block, and return its tokens (None without one)."""
         nodes: list[Node] = []
         while self._parts:
             part = self._parts.pop(0)
