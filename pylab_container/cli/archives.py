@@ -71,7 +71,7 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:
     """Write an archive in pieces to a file, which is there whole or not at all, or to standard output."""
-    from pylab_container.images.archives import write as write_archive
+    from pylab_container.images.save import write as write_archive
 
     write_archive(chunks, output or _standard_output())
 

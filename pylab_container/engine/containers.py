@@ -26,7 +26,6 @@ from pylab_container.engine.volumes import ANONYMOUS_LABEL
 from pylab_container.errors import Conflict, ContainerFailed, ContainerNotFound, InvalidInput, LabError
 from pylab_container.host.removal import discard_below
 from pylab_container.images.image import Image
-from pylab_container.maintenance import recovery
 from pylab_container.networks import links
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
@@ -34,6 +33,7 @@ from pylab_container.oci.lifecycle import Event, State, after
 from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, with_propagation
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.transactions import changing
 from pylab_container.text.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ class ContainerCollection:
             taken = {known.name: known for known in engine.data.records.all()}
             record = replace(record, name=self.choose_name(record.name, taken))
             try:
-                with recovery.changing(engine, record.id, record.mounts), engine.data.images_lock():
+                with changing(engine.data, record.id, record.mounts), engine.data.images_lock():
                     chain = engine.images.config(record.image).chain_id if record.image else ""
                     engine.data.layers.create_writable(record.id, chain, fill)
                     with engine.volumes.lock():

@@ -153,7 +153,7 @@ def layer_explorer(image: Image) -> None:
     Each shows its ids and what its own directory holds.
     """
     layers = image.layers[::-1]
-    driver = image._engine.data.driver
+    driver = image._data.driver
     pages = []
     for layer in layers:
         names = sorted(path.name for path in driver.diff_path(layer.cache_id).iterdir())

@@ -16,8 +16,9 @@ from msgspec.structs import replace
 
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidReference, LabError, NotFound, RegistryFailed
 from pylab_container.events import Emit
+from pylab_container.images import creation
 from pylab_container.images.image import Image, machine_architecture
-from pylab_container.maintenance import recovery
+from pylab_container.images.reporting import report
 from pylab_container.oci import manifest as manifests
 from pylab_container.oci.image import LONGEST_CONFIG, ImageConfig
 from pylab_container.oci.manifest import Descriptor, Manifest
@@ -31,6 +32,7 @@ from pylab_container.store import compression
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
+from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -110,7 +112,7 @@ class _Pull:
         manifest = manifests.parse_manifest(self._chosen(fetched, reference).raw)
         manifests.check_layers(manifest)
         turn = self._engine.images.turns.take(manifest.config.digest, self._tell_layers, self._request.progress)
-        with turn, recovery.making(self._engine) as lease:
+        with turn, making(self._engine.data) as lease:
             config = self._config(manifest, reference)
             if not self._engine.data.images.exists(config.id):
                 self._bring_layers(config, manifest.layers, reference, lease)
@@ -234,7 +236,9 @@ class _Pull:
         by_digest = replace(reference, tag=None, digest=digest)
         names = [by_digest] if reference.digest else [by_digest, reference]
         self._news |= self._engine.data.images.resolve(reference) != config.id
-        return self._engine.images.add_pulled(config, names)
+        image_id = creation.store(self._engine.data, config, names)
+        report(self._engine.data, "pulled", image_id, names[-1].familiar)
+        return Image(self._engine.data, image_id)
 
 
 def look_up(engine: Engine, reference: Reference, auth: AuthConfig | None) -> tuple[manifests.Descriptor, list[str]]:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from pylab_container.errors import ImageNotFound, LabError, RegistryFailed
 from pylab_container.events import Emit, ImageChanged, PushResult
 from pylab_container.host.background import Background
-from pylab_container.maintenance import recovery
+from pylab_container.images import lookup
 from pylab_container.oci import manifest as manifests
 from pylab_container.oci.ids import Digest
 from pylab_container.oci.image import ImageConfig, sha256
@@ -31,6 +31,7 @@ from pylab_container.registry.transfers import AuthConfig, Teller
 from pylab_container.store import compression
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layer_store import Layer
+from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -109,8 +110,8 @@ class _Push:
     def put(self, reference: Reference, image_id: str) -> PushResult:
         """Send what the registry lacks of one image, then put its manifest under its tag."""
         repository, tag = self._repository, reference.tag or ""
-        with recovery.making(self._engine) as lease:  # the layers stay while they are read
-            config = self._engine.images.held(image_id, lease)
+        with making(self._engine.data) as lease:  # the layers stay while they are read
+            config = lookup.hold(self._engine.data, image_id, lease)
             layers = self._send_layers(self._engine.data.layers.chain(config.chain_id)[::-1])
             repository.upload_document(config.raw)
         raw = manifests.schema2(Manifest(_config(config), layers))

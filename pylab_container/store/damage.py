@@ -8,23 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore
-from pylab_container.events import StoreDamaged
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.events import Emit, StoreDamaged
 
 
 class ReportingDamage:
-    """End the block at a damaged file, and report that: one object must not stop what is done with all of them.
+    """End the block at a damaged file and report the damage, so that the caller continues with the next object.
 
-    removed  whether the object has been removed since: then what could not be read was being removed
+    removed  returns whether the object has been removed since; then the read raced with the removal, and nothing is
+             reported
     """
 
-    def __init__(self, engine: Engine, removed: Callable[[], bool] = lambda: False) -> None:
-        self._engine = engine
+    def __init__(self, emit: Emit, removed: Callable[[], bool] = lambda: False) -> None:
+        self._emit = emit
         self._removed = removed
 
     def __enter__(self) -> None:
@@ -33,6 +30,6 @@ class ReportingDamage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         if isinstance(error, CorruptStore):
             if not self._removed():
-                self._engine.events.emit(StoreDamaged.of(error))
+                self._emit(StoreDamaged.of(error))
             return True
         return False

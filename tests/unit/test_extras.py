@@ -66,7 +66,7 @@ def test_images_need_no_extra() -> None:
     program = (
         "import pylab_container as package\n"
         "for name in package.__all__: getattr(package, name)\n"
-        "import pylab_container.build.builder, pylab_container.images.archives\n"
+        "import pylab_container.build.builder, pylab_container.images.save, pylab_container.images.load\n"
     )
     assert without(everything, program) == ""
 
