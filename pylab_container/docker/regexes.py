@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pylab_container.errors import InvalidInput
 from pylab_container.host.extras import extra
 
-with extra("run"):
-    import re2
-
 MAX_PATTERN_LENGTH = 64 << 10  # characters; RE2 itself limits the size of the compiled program
 MAX_AUTOMATON_SIZE = 8 << 20  # bytes; above it RE2 falls back to a slower matcher, which is still linear
 
 
 def searcher(pattern: str) -> Callable[[str], bool]:
-    """Return a predicate: whether a text contains a match. Raises InvalidInput for an invalid expression."""
+    """Return a predicate: whether a text contains a match. Raises InvalidInput for a wrong expression, MissingExtra."""
+    with extra("run"):
+        import re2  # late: most filters are plain names, for which no command should load a library
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = MAX_AUTOMATON_SIZE
