@@ -176,7 +176,7 @@ async def logs(call: Call) -> web.StreamResponse:
     record = await call.run(lambda: container.record)
     tty = bool(record.config.get("Tty"))
     options = record.host_config.get("LogConfig") or {}
-    details = log_details(options, record.config, searcher) if call.flag("details") else ""
+    details = log_details(options, record.config.document(), searcher) if call.flag("details") else ""
     log = _LogView(await call.run(_log_reader, call, container), shown, _rendering(call, tty=tty, details=details))
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
     if call.flag("follow"):

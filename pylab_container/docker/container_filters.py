@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from pylab_container.containers import lookup as container_lookup
 from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, text_test, truth, values
@@ -50,12 +49,8 @@ def container_tests(data: DataRoot, filters: Filters) -> list[Test]:
     tests = [TESTS[name](data, values(filters, name)) for name in filters if name in TESTS]
     excluded = values(filters, "label!")
     if excluded:
-        tests.append(lambda record: not has_labels(_labels(record), excluded))
+        tests.append(lambda record: not has_labels(record.config.labels, excluded))
     return tests
-
-
-def _labels(record: ContainerRecord) -> Mapping[str, str]:
-    return record.config.get("Labels") or {}
 
 
 def _by_id(data: DataRoot, patterns: Sequence[str]) -> Test:
@@ -75,7 +70,7 @@ def _by_name(data: DataRoot, patterns: Sequence[str]) -> Test:
 
 
 def _by_label(data: DataRoot, conditions: Sequence[str]) -> Test:
-    return lambda record: has_labels(_labels(record), conditions)
+    return lambda record: has_labels(record.config.labels, conditions)
 
 
 def _by_status(data: DataRoot, states: Sequence[str]) -> Test:
@@ -124,9 +119,9 @@ def _by_network(data: DataRoot, names: Sequence[str]) -> Test:
     """Match by a network's name or the beginning of its id."""
 
     def test(record: ContainerRecord) -> bool:
-        networks: Mapping[str, Any] = record.network.get("Networks") or {}
-        known = {*networks, str(record.host_config.get("NetworkMode") or "bridge")}
-        ids = [str((settings or {}).get("NetworkID") or "") for settings in networks.values()]
+        networks = record.network.networks
+        known = {*networks, record.host_config.network_mode or "bridge"}
+        ids = [endpoint.network_id for endpoint in networks.values() if endpoint]
         return not known.isdisjoint(names) or any(
             network_id.startswith(name) for network_id in ids for name in names if name
         )
@@ -151,7 +146,7 @@ def _by_since(data: DataRoot, names: Sequence[str]) -> Test:
 def _by_exposed(data: DataRoot, texts: Sequence[str]) -> Test:
     """Match by a port inside the container. As in dockerd, only a running container has ports."""
     ports = set(parse_expose(texts))
-    return lambda record: not ports.isdisjoint(record.network.get("Ports") or ())
+    return lambda record: not ports.isdisjoint(record.network.ports)
 
 
 def _by_published(data: DataRoot, texts: Sequence[str]) -> Test:
@@ -159,10 +154,9 @@ def _by_published(data: DataRoot, texts: Sequence[str]) -> Test:
     ports = set(parse_expose(texts))
 
     def test(record: ContainerRecord) -> bool:
-        published = record.network.get("Ports") or {}
         return any(
             f"{binding['HostPort']}/{name.partition('/')[2]}" in ports
-            for name, bindings in published.items()
+            for name, bindings in record.network.ports.items()
             for binding in bindings or ()
         )
 

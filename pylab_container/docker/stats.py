@@ -129,7 +129,7 @@ def block_bytes(document: Json) -> tuple[int, int]:
 
 def _measured(record: ContainerRecord) -> Json:
     """Return the counters of a running container, which replace the zeros of sample()."""
-    path = cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or "")
+    path = cgroup_path(record.id, parent=record.host_config.cgroup_parent)
     counters = _unified(CGROUP_ROOT / path[1:]) if cgroup_version() == "2" else _separate(path)
     counters["blkio_stats"] = {name: [] for name in BLOCK_FIELDS} | counters["blkio_stats"]
     counters["cpu_stats"] |= {"system_cpu_usage": _system_cpu(), "online_cpus": os.cpu_count() or 1}

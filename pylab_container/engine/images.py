@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from pylab_container.errors import ImageNotFound, InvalidInput, Unreachable
-from pylab_container.events import Emit, PushResult, TransferMessage
+from pylab_container.errors import InvalidInput
+from pylab_container.events import Emit, PushResult
 from pylab_container.images import creation, lookup, naming
 from pylab_container.images.image import HistoryEntry, Image
-from pylab_container.images.removal import Removal as Removal
+from pylab_container.images.obtain import PullPolicy, obtain
+from pylab_container.images.removal import Removal, remove
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import ImageConfig
 from pylab_container.registry.turns import Turns
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.oci.manifest import Descriptor
+    from pylab_container.registry.pull import Puller
 
 
 class ImageCollection:
@@ -29,7 +32,13 @@ class ImageCollection:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._data = engine.data
-        self.turns = Turns()
+        self._turns = Turns()
+
+    @property
+    def _puller(self) -> Puller:
+        from pylab_container.registry.pull import Puller
+
+        return Puller(self._data, self._engine.registries, self._turns)
 
     # -- import and create -------------------------------------------------------------------------
 
@@ -78,23 +87,21 @@ class ImageCollection:
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
     ) -> Image:
-        """Pull an image from a registry and return it.
+        """Pull an image from a registry and return it. pull_all_tags() is docker-py's pull(all_tags=True).
 
-        pull_all_tags() is docker-py's pull(all_tags=True).
-
-        repository   a name, with its tag or digest if tag does not say it
+        repository   a name, with a tag or digest unless `tag` has it
         tag          a tag, or a digest "sha256:…"; default "latest"
-        platform     "linux/arm64"; by default this machine's
-        auth_config  {"username": …, "password": …}; by default what docker's config.json knows
-        progress     is called with the events of this pull alone
+        platform     "linux/arm64"; default: this machine's
+        auth_config  {"username": …, "password": …}; default: the credentials in docker's config.json
+        progress     receives the events of this pull only
 
-        Raises ImageNotFound, Unauthorized, Unreachable, InvalidArchive, InvalidReference; then nothing is left
-        of the attempt.
+        Raises ImageNotFound, Unauthorized, Unreachable, InvalidArchive, InvalidReference; then the attempt is rolled
+        back.
         """
-        from pylab_container.registry.pull import PullRequest, pull
+        from pylab_container.registry.pull import PullRequest
 
         request = PullRequest(_tagged(repository, tag), platform=platform, auth=auth_config, progress=progress)
-        return pull(self._engine, request)[0]
+        return self._puller.pull(request)[0]
 
     def pull_all_tags(
         self,
@@ -105,12 +112,12 @@ class ImageCollection:
         progress: Emit | None = None,
     ) -> builtins.list[Image]:
         """Pull every tag of a repository: docker-py's pull(all_tags=True). Arguments and errors are pull()'s."""
-        from pylab_container.registry.pull import PullRequest, pull
+        from pylab_container.registry.pull import PullRequest
 
         request = PullRequest(
             references.parse(repository), all_tags=True, platform=platform, auth=auth_config, progress=progress
         )
-        return pull(self._engine, request)
+        return self._puller.pull(request)
 
     def push(
         self,
@@ -121,57 +128,44 @@ class ImageCollection:
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
     ) -> builtins.list[PushResult]:
-        """Send an image to the registry that its name says; returns the tags, digests and sizes of the manifests.
+        """Send an image to the registry of its name; returns the tags, digests and sizes of the manifests.
 
-        all_tags  every tag that the repository has here; the others are as for pull()
+        all_tags  every tag that the repository has here; the other arguments are those of pull()
 
         Raises ImageNotFound, Unauthorized, Unreachable, RegistryFailed.
         """
         from pylab_container.registry.push import PushRequest, push
 
-        return push(self._engine, PushRequest(_tagged(repository, tag), all_tags, auth_config, progress))
+        request = PushRequest(_tagged(repository, tag), all_tags, auth_config, progress)
+        return push(self._data, self._engine.registries, request)
 
     def obtain(
         self,
         name: str,
         *,
-        pull: Literal["missing", "always", "never"] = "missing",
+        pull: PullPolicy = "missing",
         platform: str = "",
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
     ) -> Image:
-        """The image of this name, brought from its registry if it is missing, or always.
+        """Return the image with this name, pulled if it is missing, or always.
 
-        Raises what get() and pull() raise; an image that is missing while nobody can be asked is ImageNotFound.
+        Raises what get() and pull() raise; ImageNotFound if the image is missing and its registry is unreachable.
         """
-        if pull == "always":
-            return self.pull(name, platform=platform, auth_config=auth_config, progress=progress)
-        try:
-            return self.get(name)
-        except ImageNotFound as missing:
-            if pull == "never":
-                raise
-            if progress:
-                progress(TransferMessage(f"Unable to find image '{references.parse(name).familiar}' locally"))
-            try:
-                return self.pull(name, platform=platform, auth_config=auth_config, progress=progress)
-            except Unreachable as error:
-                message = f"{missing.message}, and it cannot be pulled: {error.message}"
-                raise ImageNotFound(message, hint=missing.hint) from error
+        pull_image = partial(self.pull, name, platform=platform, auth_config=auth_config, progress=progress)
+        return obtain(self._data, name, pull, pull_image, progress=progress)
 
     def get_registry_data(
         self, name: str, *, auth_config: Mapping[str, str] | None = None
     ) -> tuple[Descriptor, builtins.list[str]]:
-        """What a registry says of an image: its manifest or index, and the platforms that it has, "linux/amd64".
+        """Return a registry's manifest or index of an image, and the image's platforms ("linux/amd64").
 
-        Raises as pull() does.
+        Raises as pull().
         """
-        from pylab_container.registry.pull import look_up
-
-        return look_up(self._engine, references.parse(name), auth_config)
+        return self._puller.look_up(references.parse(name), auth_config)
 
     def search(self, term: str) -> NoReturn:
-        """Always raises InvalidInput: the protocol of registries has no search."""
+        """Always raises InvalidInput: the distribution protocol has no search."""
         raise InvalidInput(
             f'cannot search for "{term}": a registry can list the tags of a repository, but not search for one',
             hint="look on the registry's web page, then: labctr pull NAME",
@@ -339,8 +333,6 @@ class ImageCollection:
 
         Raises ImageNotFound, and InUse with the reason if a container or another image needs the image.
         """
-        from pylab_container.images.removal import remove
-
         return remove(self._data, name.id if isinstance(name, Image) else name, force=force, noprune=noprune)
 
 

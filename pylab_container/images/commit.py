@@ -6,6 +6,7 @@ from pylab_container.images import creation, lookup
 from pylab_container.images.image import DOCKER_VERSION, Image, machine_architecture
 from pylab_container.oci.image import Json, child_config
 from pylab_container.oci.reference import Reference
+from pylab_container.store import layer_content
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.transactions import making
@@ -29,7 +30,7 @@ def commit(
     container_config  the container's own, which the image's config document records beside it
     """
     with making(data) as lease:
-        layer = data.layers.copy(data.layers.writable(record.id), lease, newest=data.source_date_epoch)
+        layer = layer_content.copy(data.layers, data.layers.writable(record.id), lease, newest=data.source_date_epoch)
         image = child_config(
             lookup.config(data, record.image),
             config=config,

@@ -11,7 +11,7 @@ from pylab_container.images.image import DOCKER_VERSION, Image, machine_architec
 from pylab_container.images.source import opened
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import first_config
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.transactions import making
@@ -35,7 +35,7 @@ def import_(
     limit = compression.Limit(max_size, data.path)
     with making(data) as lease:
         with opened(source) as (stream, origin), limit.stream(compression.decompressed(stream)) as plain:
-            layer = data.layers.register(TarReader(plain), "", lease)
+            layer = layer_content.register(data.layers, TarReader(plain), "", lease)
         imported = first_config(
             diff_id=layer.diff_id,
             created=data.now(),

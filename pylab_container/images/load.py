@@ -5,8 +5,6 @@ archive → for each image: config → layers → image → names
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,17 +13,18 @@ from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.images import creation, lookup, naming
-from pylab_container.images.archive_files import READ_SIZE, ArchiveFiles, open_archive
+from pylab_container.images.archive_files import ArchiveFiles, open_archive
 from pylab_container.images.archive_images import ImageEntry, list_images
 from pylab_container.images.image import Image
 from pylab_container.images.reporting import report
 from pylab_container.oci.image import ImageConfig
 from pylab_container.oci.reference import Reference
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layer_store import Layer
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
+from pylab_container.store.streams import HashedStream
 from pylab_container.store.transactions import making
 
 
@@ -95,7 +94,7 @@ class _Loader(Struct):
         """Register a layer after both its digests were verified."""
         name, blob = self.entry.layers[position], self.entry.blobs[position]
         with self.files.open(name) as file:
-            hashing = _HashingReader(file) if blob else None
+            hashing = HashedStream(file) if blob else None
 
             def check(actual: str) -> None:
                 if actual != diff_id:
@@ -107,26 +106,4 @@ class _Loader(Struct):
                     raise InvalidArchive(f"the blob {name} does not have its own digest", hint="the archive is damaged")
 
             with self.limit.stream(compression.decompressed(cast(BinaryIO, hashing or file))) as plain:
-                return self.data.layers.register(TarReader(plain), parent, lease, check=check)
-
-
-class _HashingReader(io.RawIOBase):
-    """A stream that computes the digest of all that is read from it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        return data
-
-    def digest(self) -> str:
-        """The digest of the whole stream: the rest that a decompressor has not read is read now."""
-        while self.read(READ_SIZE):
-            pass
-        return f"sha256:{self._hash.hexdigest()}"
+                return layer_content.register(self.data.layers, TarReader(plain), parent, lease, check=check)

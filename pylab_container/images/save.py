@@ -32,7 +32,7 @@ from pylab_container.oci.ids import EntryName
 from pylab_container.oci.image import ImageConfig, Json, go_json, sha256
 from pylab_container.oci.manifest import ArchivedImage, Descriptor, Manifest
 from pylab_container.oci.reference import Reference
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layer_store import Layer
 from pylab_container.store.transactions import making
@@ -183,12 +183,13 @@ class _Archive:
     def _layer_file(self, layer: Layer) -> tuple[Descriptor, _File]:
         store = self._data.layers
         if not self._compress:
-            descriptor = Descriptor(manifests.LAYER, layer.diff_id, store.tar_size(layer.chain_id))
-            return descriptor, _File(descriptor.path, descriptor.size, lambda: store.tar_stream(layer.chain_id))
+            size = layer_content.tar_size(store, layer.chain_id)
+            descriptor = Descriptor(manifests.LAYER, layer.diff_id, size)
+            return descriptor, _File(descriptor.path, size, lambda: layer_content.tar_stream(store, layer.chain_id))
         packed = self._scratch / layer.chain_id.removeprefix("sha256:")
         digest = hashlib.sha256()
         with open(packed, "wb") as file:
-            for chunk in compression.compressed(store.tar_stream(layer.chain_id), self._compress):
+            for chunk in compression.compressed(layer_content.tar_stream(store, layer.chain_id), self._compress):
                 digest.update(chunk)
                 file.write(chunk)
         kind = manifests.LAYER_KINDS[self._compress]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.lifecycle import State
 from pylab_container.store.container_store import ContainerRecord
@@ -27,7 +28,7 @@ def test_every_state_comes_back(state: State) -> None:
     one = record(state=state, started_at=NEVER if state is State.CREATED else THEN, pid=7, exit_code=3)
     document = one.document(PLACE)
     assert "Status" not in document["State"]
-    assert ContainerRecord.from_documents(document, {}) == one
+    assert ContainerRecord.from_documents(document, one.host_config) == one
 
 
 @pytest.mark.parametrize(
@@ -46,13 +47,13 @@ def test_the_flags_of_dockerd_say_the_state(flags: dict[str, Any], state: State)
     none = dict.fromkeys(("Running", "Paused", "Restarting", "OOMKilled", "RemovalInProgress", "Dead"), False)
     said = {**none, "Pid": 0, "ExitCode": 0, "Error": "", "StartedAt": THEN, "FinishedAt": THEN, "Health": None}
     document = {**record().document(PLACE), "State": said | flags}
-    assert ContainerRecord.from_documents(document, {}).state is state
+    assert ContainerRecord.from_documents(document, HostConfig()).state is state
 
 
 def test_what_only_dockerd_uses_stays_as_it_was() -> None:
     theirs = {"AppArmorProfile": "docker-default", "SecretReferences": [], "MountLabel": "x", "Managed": True}
     document = {**record().document(PLACE), **theirs}
-    again = ContainerRecord.from_documents(document, {}).document(PLACE)
+    again = ContainerRecord.from_documents(document, HostConfig()).document(PLACE)
     assert {name: again[name] for name in theirs} == theirs
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import posixpath
 from collections.abc import Iterator
@@ -18,10 +16,11 @@ from pylab_container.maintenance.fsck.images import title
 from pylab_container.maintenance.fsck.report import Report, replace_file
 from pylab_container.oci import tar
 from pylab_container.oci.ids import CacheId
-from pylab_container.store import tarsplit
+from pylab_container.store import layer_content, tarsplit
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.reading import read_id
+from pylab_container.store.streams import HashedStream, PieceStream
 
 OBTAIN_AGAIN = "remove the image and import, load or build it again"
 """The advice for a layer that cannot be repaired."""
@@ -46,7 +45,7 @@ def _check_layer(data: DataRoot, report: Report, chain: str, directory: Path) ->
     name = _title(data, chain)
     try:
         layer = data.layers.get(chain)
-        content = _Content.read(data.layers.tar_stream(chain))
+        content = _Content.read(layer_content.tar_stream(data.layers, chain))
         files = data.driver.diff_path(layer.cache_id)
         # A driver that stores whole trees has the files of the layers below there, too.
         extra = "" if data.driver.keeps_trees else content.find_extra(files)
@@ -98,8 +97,8 @@ class _Content(Struct, frozen=True):
 
     @classmethod
     def read(cls, stream: Iterator[bytes]) -> _Content:
-        hashed = _HashedStream(stream)
-        members = TarReader(cast(BinaryIO, io.BufferedReader(hashed, 1 << 20)))
+        hashed = HashedStream(cast(BinaryIO, PieceStream(stream)))
+        members = TarReader(cast(BinaryIO, hashed))
         size, names = 0, set()
         for header in members:
             size += len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size
@@ -109,7 +108,7 @@ class _Content(Struct, frozen=True):
                 pass
         for _ in members.trailer():
             pass
-        return cls(f"sha256:{hashed.digest.hexdigest()}", size, frozenset(names))
+        return cls(hashed.digest(), size, frozenset(names))
 
     def find_extra(self, directory: Path) -> str:
         """Return a file of the directory that is not in the tar; "" if there is none.
@@ -122,27 +121,3 @@ class _Content(Struct, frozen=True):
                 if (path := posixpath.normpath(posixpath.join(relative, file))) not in self.names:
                     return path
         return ""
-
-
-class _HashedStream(io.RawIOBase):
-    """An iterator of bytes as a readable stream, which hashes them when they are read."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self.digest.update(piece)
-            self._rest = piece
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
