@@ -126,9 +126,11 @@ class Engine:
 
     def info(self) -> Info:
         """What this engine is and has: `docker info`."""
+        from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
-        return describe(self)
+        records = [container.record for container in self.containers.list(all=True)]
+        return describe(self.data, records, server_version=__version__)
 
     def df(self) -> DiskUsage:
         """What takes how much space: `docker system df`."""

@@ -447,13 +447,13 @@ class Container:
         """
         from pylab_container.docker import stats
 
-        return stats.stream(self._engine, self.id, stop=stop)
+        return stats.stream(lambda: self.record, stop=stop)
 
     def stats_snapshot(self) -> Json:
         """Measure what it uses once: docker-py's stats(stream=False). Raises ContainerNotFound."""
         from pylab_container.docker import stats
 
-        return stats.snapshot(self._engine, self.id)
+        return stats.snapshot(lambda: self.record)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None

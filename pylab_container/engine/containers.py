@@ -13,6 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -36,6 +37,7 @@ from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, wi
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.transactions import changing
 from pylab_container.text.timestamps import rfc3339
 
@@ -313,9 +315,18 @@ class ContainerCollection:
 
         Raises InvalidInput for a filter that there is not.
         """
-        from pylab_container.docker import filters as listing
+        from pylab_container.docker.container_filters import matching_containers
 
-        return listing.containers(self._engine, all=all, filters=filters or {}, limit=limit)
+        records = matching_containers(self._engine.data, self._settled(), filters or {}, all=all, limit=limit)
+        return [Container(self._engine, record.id) for record in records]
+
+    def _settled(self) -> Iterator[ContainerRecord]:
+        """Yield the settled record of each container. A damaged one is left out and reported (StoreDamaged)."""
+        data = self._engine.data
+        for record in data.records.all():
+            removed = partial(_is_removed, self._engine, record.id)
+            with contextlib.suppress(ContainerNotFound), ReportingDamage(data.emit, removed):
+                yield lifetime.settled(self._engine, record)
 
     def remove_link(self, name: str) -> None:
         """Take a link away, by "CONTAINER/ALIAS" (networks/links.py). Raises Conflict, ContainerNotFound."""
@@ -457,6 +468,10 @@ class ContainerCollection:
                 entry["Source"] = str(self._engine.data.path / "volumes" / entry["Name"] / "_data")
                 entry["Driver"] = "local"
             yield entry
+
+
+def _is_removed(engine: Engine, container_id: str) -> bool:
+    return not engine.data.records.exists(container_id)
 
 
 def _host() -> Host:
