@@ -28,10 +28,13 @@ from pylab_container.host.removal import discard_below
 from pylab_container.images.image import Image
 from pylab_container.maintenance import recovery
 from pylab_container.networks import links
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import Event, State, after
+from pylab_container.oci.lifecycle import State, Transition, after
 from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, with_propagation
+from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import rfc3339
@@ -127,7 +130,7 @@ class ContainerCollection:
         engine = self._engine
         with engine.data.records.lock(container.id):
             record = lifetime.settle(engine, lifetime.read(engine, container.id))
-            after(record.state, Event.START, container=record.name, container_id=record.id)
+            after(record.state, Transition.START, container=record.name, container_id=record.id)
             made = documents(
                 record.id,
                 {**record.config, "Volumes": None},
@@ -198,9 +201,9 @@ class ContainerCollection:
             image=image_id,
             path=path,
             args=tuple(arguments),
-            config=config,
-            host_config={**DEFAULTS, **host_config},
-            network={"Networks": networks} if networks else {},
+            config=ContainerConfig.parse(config),
+            host_config=HostConfig.parse({**DEFAULTS, **host_config}),
+            network=NetworkSettings.parse({"Networks": networks} if networks else {}),
             mounts=mounts,
             driver=self._engine.data.driver.name,
         )

@@ -61,7 +61,7 @@ def pull(engine: Engine, request: PullRequest) -> list[Image]:
     if request.platform:
         Platform.parse(request.platform, architecture=machine_architecture())
     failures: list[LabError] = []
-    for place in engine.registries.places(reference.domain):
+    for place in engine.registries.endpoints(reference.domain):
         try:
             with transfers.opened(engine, reference, place, request.auth) as registry:
                 return _Pull(engine, request, Repository(registry, reference.path)).run()
@@ -241,7 +241,7 @@ class _Pull:
 def look_up(engine: Engine, reference: Reference, auth: AuthConfig | None) -> tuple[manifests.Descriptor, list[str]]:
     """An image's manifest or index at the first place that has it, and its platforms. Raises as pull() does."""
     failures: list[LabError] = []
-    for place in engine.registries.places(reference.domain):
+    for place in engine.registries.endpoints(reference.domain):
         try:
             with transfers.opened(engine, reference, place, auth) as registry:
                 return _seen(Repository(registry, reference.path), reference)

@@ -58,7 +58,7 @@ def push(engine: Engine, request: PushRequest) -> list[PushResult]:
     reference = request.reference
     Teller(engine, request.progress).message(f"The push refers to repository [{transfers.full_name(reference)}]")
     images = _images(engine, request)
-    with transfers.opened(engine, reference, engine.registries.place(reference.domain), request.auth) as registry:
+    with transfers.opened(engine, reference, engine.registries.endpoint(reference.domain), request.auth) as registry:
         push = _Push(engine, request, Repository(registry, reference.path, writes=True))
         return [push.send(name, image_id) for name, image_id in images]
 
