@@ -182,7 +182,7 @@ class _Pull:
             }
             for position, digest in enumerate(missing):
                 self._tell_layers.layer(digest, "Pulling fs layer")
-                if position >= downloads.at_once:
+                if position >= downloads.concurrency:
                     self._tell_layers.layer(digest, "Waiting")
             downloads.start(list(coming.values()))
             for blob, diff_id in zip(blobs[known:], config.diff_ids[known:], strict=True):

@@ -13,7 +13,7 @@ from pylab_container.events import Emit, Event, LayerTransfer, TransferMessage
 from pylab_container.oci.reference import Reference
 from pylab_container.registry import login
 from pylab_container.registry.client import RegistryClient
-from pylab_container.registry.downloads import SELDOM
+from pylab_container.registry.downloads import PROGRESS_INTERVAL
 from pylab_container.registry.settings import RegistryEndpoint
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Teller:
 
         def count(done: int) -> None:
             nonlocal told, last
-            if done != last and (time.monotonic() > told + SELDOM or done == total):
+            if done != last and (time.monotonic() > told + PROGRESS_INTERVAL or done == total):
                 told, last = time.monotonic(), done
                 self.layer(name, status, done, total)
 
