@@ -27,10 +27,11 @@ from pylab_container.dockerfile.instructions import Heredoc, Instruction, fault
 from pylab_container.dockerfile.stages import Stage
 from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, StepRefused
 from pylab_container.events import BuildStep, BuildStepStarted
-from pylab_container.images import configuration
+from pylab_container.images import configuration, lookup
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import EMPTY_CONFIG, ImageConfig, child_config
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class StageBuilder:
         with cache.turn(parent, step.words):
             if found := cache.find(parent, step.words):
                 before = made.image
-                made.image_id, made.image = found, self._engine.images.held(found, self._build.lease)
+                made.image_id, made.image = found, lookup.hold(self._engine.data, found, self._build.lease)
                 return "hit", "", self._layer_above(before, made.image)
             reason = self._build.reason(self._stage) or cache.explain(parent, step.words, step.fingerprints)
             self._build.missed(self._stage, number)
@@ -189,7 +190,7 @@ class StageBuilder:
         else:
             references.parse(base)  # a name that cannot be one is said to be so, not to be missing
             image = self._build.base_image(base, self._stage.platform)
-            held = self._engine.images.held(image.id, self._build.lease)
+            held = lookup.hold(self._engine.data, image.id, self._build.lease)
             platforms.check(held, self._stage.platform, base)
             config = {**EMPTY_CONFIG, **held.config}
             if not self._build.only_planned:
@@ -294,7 +295,7 @@ class StageBuilder:
             # A driver that keeps whole trees has no place for a change alone.
             alone = linked and not layers.driver.keeps_trees
             change(layers.driver.diff_path(writable.mount_id) if alone else layers.driver.mount(writable.mount_id))
-            return layers.adopt(writable, lease, newest=self._engine.data.source_date_epoch)
+            return layer_content.adopt(layers, writable, lease, newest=self._engine.data.source_date_epoch)
 
     # ---- the others: they change the configuration ----
 

@@ -22,7 +22,8 @@ from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFaile
 from pylab_container.host import linux, programs
 from pylab_container.host.removal import remove_below
 from pylab_container.networks import dns_records, links
-from pylab_container.oci import bundle
+from pylab_container.oci import bundle, users
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import EntryName
 from pylab_container.runtime.etc import hosts_file, hosts_line
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
@@ -198,19 +199,19 @@ def process(record: ContainerRecord, root: Path, *, linked: Sequence[str] = ()) 
     return sandbox.with_rights(plain, record)
 
 
-def _console_size(host_config: Mapping[str, Any]) -> tuple[int, int] | None:
-    rows, columns = host_config.get("ConsoleSize") or (0, 0)
+def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
+    rows, columns = host_config.console_size
     return (rows, columns) if rows and columns else None
 
 
-def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[bundle.User, str]:
+def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[users.User, str]:
     """Who user is in the container whose file system is root, and its home directory.
 
     more_groups  names or numbers of groups that the user is in besides (--group-add)
     """
     group = _read_inside(root, "etc/group")
-    found, home = bundle.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
-    more = [bundle.find_group(name, group) for name in more_groups]
+    found, home = users.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
+    more = [users.find_group(name, group) for name in more_groups]
     return replace(found, additional_gids=tuple(dict.fromkeys([*found.additional_gids, *more]))), home
 
 
@@ -512,7 +513,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         domainname=record.config.get("Domainname") or "",
         mounts=mounts(engine, record),
         shared_memory=record.host_config.get("IpcMode") != "none",
-        limits=sandbox.limits(record.host_config),
+        limits=sandbox.limits(record.host_config.document()),
         devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or ""),
         seccomp=sandbox.seccomp_profile(record, first),

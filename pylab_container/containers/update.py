@@ -12,7 +12,7 @@ from pylab_container.docker.options import UpdateOptions
 from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.oci import bundle
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Event, after
+from pylab_container.oci.lifecycle import ALIVE, Transition, after
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
 
@@ -31,10 +31,10 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> list[
             raise TypeError(f"update() got an unexpected keyword argument {name!r}")
     with engine.data.records.lock(container.id):
         record = lifetime.settle(engine, lifetime.read(engine, container.id))
-        after(record.state, Event.UPDATE, container=record.name, container_id=record.id)
+        after(record.state, Transition.UPDATE, container=record.name, container_id=record.id)
         changes, warnings = _possible(options)
         host_config = _changed(record, changes, options)
-        if record.state in ALIVE and host_config != record.host_config:
+        if record.state in ALIVE and host_config != record.host_config.document():
             unlimited = {"PidsLimit": host_config.get("PidsLimit") or -1}  # runc leaves as it is what it is not told
             engine.runtime.runc.update(container.id, bundle.cgroup_limits(sandbox.limits({**host_config, **unlimited})))
         updated = engine.data.records.update(record, host_config=host_config)

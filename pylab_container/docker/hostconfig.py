@@ -14,7 +14,8 @@ from typing import Any
 
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import blockio
-from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS, capability_names
+from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS
+from pylab_container.oci.capabilities import capability_names
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
 from pylab_container.runtime.logdriver import log_config
 from pylab_container.text import sizes

@@ -22,20 +22,20 @@ from pylab_container.containers.lifetime import no_such_container as no_such_con
 from pylab_container.containers.logfiles import log_files, log_path
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
-from pylab_container.images.image import DOCKER_VERSION, Image, machine_architecture
-from pylab_container.maintenance import recovery
+from pylab_container.images.image import Image
 from pylab_container.networks import dns_records, endpoints, links
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json, child_config
-from pylab_container.oci.lifecycle import ALIVE, Event, State, after
+from pylab_container.oci.image import Json
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
 from pylab_container.oci.signals import signal_number
-from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
-from pylab_container.runtime.conmon import Attachment as Attachment
 from pylab_container.runtime.logs import LogLine as LogLine
 from pylab_container.runtime.logs import LogReader as LogReader
 from pylab_container.runtime.logs import read_log
+from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
+from pylab_container.runtime.monitor import Attachment as Attachment
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
+from pylab_container.store.transactions import freezing
 
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
@@ -94,7 +94,7 @@ class Container:
     @property
     def image(self) -> Image:
         """The image that it was made from."""
-        return Image(self._engine, self._read().image)
+        return Image(self._engine.data, self._read().image)
 
     @property
     def address(self) -> str:
@@ -217,7 +217,7 @@ class Container:
         """Freeze all its processes. Raises Conflict while it does not run."""
         with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
-            state = self._after(record, Event.PAUSE)
+            state = self._after(record, Transition.PAUSE)
             self._engine.runtime.runc.pause(self.id)
             self._engine.data.records.update(record, state=state)
         lifetime.tell(self._engine, "paused", record)
@@ -226,7 +226,7 @@ class Container:
         """Let its frozen processes go on. Raises Conflict where they are not frozen."""
         with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
-            state = self._after(record, Event.UNPAUSE)
+            state = self._after(record, Transition.UNPAUSE)
             self._engine.runtime.runc.resume(self.id)
             self._engine.data.records.update(record, state=state)
         lifetime.tell(self._engine, "unpaused", record)
@@ -240,7 +240,7 @@ class Container:
         It ends the restart policy. No error where it does not run.
         """
         number = signal_number(signal or str(self._read().config.get("StopSignal") or "SIGTERM"))
-        record = self._ask(Event.STOP, manually=True)
+        record = self._ask(Transition.STOP, manually=True)
         if record.state not in ALIVE:
             return
         chosen = timeout if timeout is not None else record.config.get("StopTimeout")
@@ -264,7 +264,7 @@ class Container:
         own = self._read().config.get("StopSignal")
         deadly = number in (9, signal_number(str(own or "SIGTERM")))
         thaws = deadly or not own
-        record = self._ask(Event.KILL, manually=deadly, thaws=thaws)
+        record = self._ask(Transition.KILL, manually=deadly, thaws=thaws)
         if record.state in ALIVE:
             lifetime.send_signal(self._engine, record, number, thaws=thaws)
         if number == 9:
@@ -301,14 +301,14 @@ class Container:
             record = self._read()
             self._engine.data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
 
-    def _ask(self, event: Event, *, manually: bool, thaws: bool = True) -> ContainerRecord:
+    def _ask(self, transition: Transition, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
 
         A process that only waits to be started again does so no more; with thaws, one that is frozen neither.
         """
         with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
-            state = self._after(record, event)
+            state = self._after(record, transition)
             if record.state is State.PAUSED and thaws:
                 state = State.RUNNING
             if manually and record.state in (*ALIVE, State.RESTARTING):
@@ -317,8 +317,8 @@ class Container:
                 self._engine.data.records.update(record, state=state)
             return record if record.state is not State.RESTARTING else replace(record, state=state)
 
-    def _after(self, record: ContainerRecord, event: Event) -> State:
-        return after(record.state, event, container=record.name, container_id=record.id)
+    def _after(self, record: ContainerRecord, transition: Transition) -> State:
+        return after(record.state, transition, container=record.name, container_id=record.id)
 
     def rename(self, name: str) -> None:
         """Give it another name. Raises Conflict where another container has it, InvalidInput."""
@@ -330,7 +330,7 @@ class Container:
             if record.name == name.removeprefix("/"):
                 raise InvalidInput("Renaming a container with the same name as its current name", hint="choose another")
             taken = {known.name: known for known in records.all()}
-            self._after(record, Event.RENAME)
+            self._after(record, Transition.RENAME)
             try:
                 chosen = self._engine.containers.choose_name(name.removeprefix("/"), taken)
             except (InvalidInput, Conflict) as error:
@@ -366,7 +366,7 @@ class Container:
                 return True  # it went by itself (auto_remove)
             if force and record.state in (*ALIVE, State.RESTARTING):
                 return False
-            self._after(record, Event.REMOVE)
+            self._after(record, Transition.REMOVE)
             lifetime.remove(self._engine, record, volumes=volumes, force=force)
         return True
 
@@ -447,13 +447,13 @@ class Container:
         """
         from pylab_container.docker import stats
 
-        return stats.stream(self._engine, self.id, stop=stop)
+        return stats.stream(lambda: self.record, stop=stop)
 
     def stats_snapshot(self) -> Json:
         """Measure what it uses once: docker-py's stats(stream=False). Raises ContainerNotFound."""
         from pylab_container.docker import stats
 
-        return stats.snapshot(self._engine, self.id)
+        return stats.snapshot(lambda: self.record)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
@@ -520,28 +520,21 @@ class Container:
         """
         name = references.parse_tag(f"{repository}:{tag}" if tag else repository) if repository else None
         record = self.record
-        own = self._reproducible(record.config)
+        own = self._reproducible(record.config.document())
         from pylab_container.images import configuration
+        from pylab_container.images.commit import commit
 
         config = configuration.apply({**own, **(conf or {})}, changes)
-        with recovery.making(self._engine) as lease, self._still(pause=pause):
-            layer = self._engine.data.layers.copy(
-                self._engine.data.layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
-            )
-            image = child_config(
-                self._engine.images.config(record.image),
+        with self._still(pause=pause):
+            made = commit(
+                self._engine.data,
+                record,
+                name,
                 config=config,
                 container_config=own,
-                container=self.id if self._engine.data.source_date_epoch is None else "",
-                created=self._engine.data.now(),
-                created_by=" ".join([record.path, *record.args]),
-                diff_id=layer.diff_id if layer else None,
+                message=message,
                 author=author,
-                comment=message,
-                architecture=machine_architecture(),
-                version=DOCKER_VERSION,
             )
-            made = self._engine.images.add(image, name, parent=record.image, action="committed")
             more = {"comment": message, "imageID": made.id, "imageRef": name.familiar if name else ""}
             lifetime.tell(self._engine, "committed", record, attributes=more)
         return made
@@ -610,7 +603,7 @@ class Container:
         if self._read().state is not State.RUNNING:
             yield
             return
-        with recovery.freezing(self._engine, self.id):
+        with freezing(self._engine.data, self.id):
             try:
                 self._engine.runtime.runc.pause(self.id)
             except LabError:
@@ -671,8 +664,8 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "HostConfig": {**record.host_config, "Links": links.shown(engine, record)},
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
         "Mounts": [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")],
-        "Config": record.config,
-        "NetworkSettings": endpoints.shown(record.network),
+        "Config": record.config.document(),
+        "NetworkSettings": endpoints.shown(record.network.document()),
     }
 
 

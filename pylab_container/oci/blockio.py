@@ -1,7 +1,7 @@
-"""How fast a container may read and write the machine's disks: --device-read-bps and the like.
+"""Limits for a container's disk I/O: --device-read-bps and its relatives.
 
-Docker's fields are lists of {"Path": "/dev/sda", "Rate": bytes or operations a second}; so are docker-py's keywords.
-The kernel knows a disk by its numbers alone (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
+HostConfig and docker-py have lists of {"Path": "/dev/sda", "Rate": bytes or operations per second}. The kernel
+identifies a disk by its device numbers only (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
 "io.max").
 """
 
@@ -22,16 +22,16 @@ FIELDS = {
     "device_write_bps": "BlkioDeviceWriteBps",
     "device_write_iops": "BlkioDeviceWriteIOps",
 }
-"""docker-py's keywords, and the fields of HostConfig that they become."""
+"""docker-py's keyword -> field of HostConfig."""
 WEIGHTS = "BlkioWeightDevice"
-"""The field of what single disks weigh: a list of {"Path": "/dev/sda", "Weight": 10 to 1000}."""
+"""Field of HostConfig for the weights of single disks: a list of {"Path": "/dev/sda", "Weight": 10 to 1000}."""
 
 
 class Throttle(Struct, frozen=True):
-    """A limit of one disk.
+    """A limit for one disk.
 
-    kind  the field of HostConfig that it is of
-    rate  bytes or operations a second, or a weight
+    kind  field of HostConfig: a value of FIELDS, or WEIGHTS
+    rate  bytes or operations per second, or a weight
     """
 
     kind: str
@@ -41,23 +41,23 @@ class Throttle(Struct, frozen=True):
 
 
 def rates(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One of Docker's lists, each entry with its two fields. Raises InvalidInput."""
-    found = []
+    """Validate one of Docker's lists of rates. Raises InvalidInput."""
+    valid = []
     for document in documents:
         path, rate = document.get("Path"), document.get("Rate")
         if not isinstance(path, str) or not path.startswith("/dev/") or not isinstance(rate, int) or rate < 0:
             raise InvalidInput(f"invalid limit of a disk: {dict(document)}", hint='{"Path": "/dev/sda", "Rate": 1000}')
-        found.append({"Path": path, "Rate": rate})
-    return found
+        valid.append({"Path": path, "Rate": rate})
+    return valid
 
 
 def weights(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The list of what single disks weigh, each entry with its two fields."""
-    return [{"Path": str(one.get("Path") or ""), "Weight": int(one.get("Weight") or 0)} for one in documents]
+    """Return the list of weights of single disks with both fields set in each entry."""
+    return [{"Path": str(entry.get("Path") or ""), "Weight": int(entry.get("Weight") or 0)} for entry in documents]
 
 
 def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
-    """`--device-read-bps /dev/sda:1mb`, or without a unit `--device-read-iops /dev/sda:100`. Raises InvalidInput."""
+    """Parse DEVICE:RATE: "/dev/sda:1mb", or without a unit "/dev/sda:100" for operations. Raises InvalidInput."""
     path, colon, rate = text.partition(":")
     if not colon:
         raise InvalidInput(f"bad format: {text}", hint="write DEVICE:RATE")
@@ -72,12 +72,13 @@ def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
 
 
 def resources(throttles: Sequence[Throttle]) -> dict[str, Any]:
-    """The same as linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
+    """Return linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
     lists: dict[str, list[dict[str, int]]] = {}
     for throttle in throttles:
-        weight = throttle.kind == WEIGHTS
+        is_weight = throttle.kind == WEIGHTS
+        # BlkioDeviceReadIOps in HostConfig is throttleReadIOPSDevice in config.json.
         name = throttle.kind.replace("BlkioDevice", "throttle").replace("IOps", "IOPS") + "Device"
-        lists.setdefault("weightDevice" if weight else name, []).append(
-            {"major": throttle.major, "minor": throttle.minor, "weight" if weight else "rate": throttle.rate}
+        lists.setdefault("weightDevice" if is_weight else name, []).append(
+            {"major": throttle.major, "minor": throttle.minor, "weight" if is_weight else "rate": throttle.rate}
         )
     return lists
