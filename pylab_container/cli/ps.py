@@ -83,11 +83,11 @@ def _rows(engine: Engine, containers: list[Container], *, full: bool, with_size:
 
 def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -> Row:
     record = container.record
-    labels = record.config.get("Labels") or {}
+    labels = record.config.labels
     state = record.state_document()
     columns = {
         "ID": record.id if full else record.short_id,
-        "Image": lambda: _image(engine, str(record.config.get("Image")), record.image, full=full),
+        "Image": lambda: _image(engine, record.config.image, record.image, full=full),
         "Command": tables.command([record.path, *record.args], full=full),
         "CreatedAt": moment_text(record.created),
         "RunningFor": tables.created(record.created),
@@ -99,7 +99,7 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
         "Labels": listing.labels_text(labels),
         "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount["Type"] != "tmpfs"),
         "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in record.mounts)),
-        "Networks": ",".join(sorted(record.network.get("Networks") or [record.host_config.get("NetworkMode") or ""])),
+        "Networks": ",".join(sorted(record.network.networks or [record.host_config.network_mode])),
         "Platform": "linux",
     }
     return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
@@ -117,11 +117,7 @@ def published_ports(container: Container) -> Json:
     record = container.record
     if record.state_document()["Status"] not in ("running", "paused"):
         return {}
-    if "Ports" in record.network:
-        return dict(record.network["Ports"] or {})
-    # Without a network of its own a container has no ports to list.
-    exposed = record.config.get("ExposedPorts") or {} if record.network.get("IPAddress") else {}
-    return dict.fromkeys(exposed)
+    return dict(record.network.ports)
 
 
 def _mount(mount: Mapping[str, Any], *, full: bool) -> str:

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from pylab_container.containers import remap, sandbox
-from pylab_container.docker.hostconfig import DEFAULT_SHM_SIZE
 from pylab_container.docker.options import merge_environment
 from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFailed
 from pylab_container.host import linux, programs
 from pylab_container.host.removal import remove_below
 from pylab_container.networks import dns_records, links
 from pylab_container.oci import bundle
-from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.host_config import DEFAULT_SHM_SIZE, HostConfig
 from pylab_container.oci.ids import EntryName
 from pylab_container.runtime.etc import hosts_file, hosts_line
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
@@ -513,7 +512,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         domainname=record.config.get("Domainname") or "",
         mounts=mounts(engine, record),
         shared_memory=record.host_config.get("IpcMode") != "none",
-        limits=sandbox.limits(record.host_config.document()),
+        limits=sandbox.limits(record.host_config),
         devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or ""),
         seccomp=sandbox.seccomp_profile(record, first),

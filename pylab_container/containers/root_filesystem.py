@@ -187,7 +187,7 @@ def _spooled(engine: Engine, archive: BinaryIO) -> Iterator[BinaryIO]:
 
 def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
     """(uid, gid) of the container's own user, None where it names none."""
-    name = str(container.record.config.get("User") or "")
+    name = container.record.config.user
     if not name:
         return None
     with _file_system(engine, container) as root:
@@ -223,7 +223,7 @@ def put_members(
     owner             uid and gid of all that is made, instead of the members' own
     """
     with _located(engine, container, path, write=True) as (root, inner):
-        if root.is_own and container.record.host_config.get("ReadonlyRootfs"):
+        if root.is_own and container.record.host_config.readonly_rootfs:
             raise InvalidInput("container rootfs is marked read-only", hint="copy into a volume")
         with _opened(root.fd, inner) as fd:  # it must be there …
             kind = os.fstat(fd).st_mode

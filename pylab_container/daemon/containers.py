@@ -115,7 +115,7 @@ def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> l
     for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
         with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
             record = container.record
-            image = names.name(str(record.config.get("Image") or ""), record.image)
+            image = names.name(record.config.image, record.image)
             document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
             document["Names"] = sorted([*document["Names"], *called.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
@@ -194,7 +194,7 @@ async def start(call: Call) -> web.Response:
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:
-        if record.host_config.get("AutoRemove"):
+        if record.host_config.auto_remove:
             await call.run(container.remove, force=True, v=True)
         raise _as_of_runc(error) from error
     return no_content()

@@ -94,7 +94,7 @@ def container_tests(engine: Engine, filters: Filters) -> list[Test]:
 
 
 def _labels(record: ContainerRecord) -> Mapping[str, str]:
-    return record.config.get("Labels") or {}
+    return record.config.labels
 
 
 def _by_id(engine: Engine, wanted: Sequence[str]) -> Test:
@@ -160,8 +160,8 @@ def _by_volume(engine: Engine, wanted: Sequence[str]) -> Test:
 
 def _by_network(engine: Engine, wanted: Sequence[str]) -> Test:
     def test(record: ContainerRecord) -> bool:
-        networks: Mapping[str, Any] = record.network.get("Networks") or {}
-        known = {*networks, str(record.host_config.get("NetworkMode") or "bridge")}
+        networks: Mapping[str, Any] = record.network.networks
+        known = {*networks, str(record.host_config.network_mode or "bridge")}
         ids = [str((settings or {}).get("NetworkID") or "") for settings in networks.values()]
         return bool(known & set(wanted)) or any(one.startswith(text) for one in ids for text in wanted if text)
 
@@ -191,7 +191,7 @@ def _ports(wanted: Sequence[str]) -> set[str]:
 def _by_exposed(engine: Engine, wanted: Sequence[str]) -> Test:
     """By the ports inside. As in dockerd, only who runs has ports at all."""
     ports = _ports(wanted)
-    return lambda record: bool(ports & set(record.network.get("Ports") or ()))
+    return lambda record: bool(ports & set(record.network.ports))
 
 
 def _by_published(engine: Engine, wanted: Sequence[str]) -> Test:
@@ -199,7 +199,7 @@ def _by_published(engine: Engine, wanted: Sequence[str]) -> Test:
     ports = _ports(wanted)
 
     def test(record: ContainerRecord) -> bool:
-        published = record.network.get("Ports") or {}
+        published = record.network.ports
         outside = {
             f"{one['HostPort']}/{name.partition('/')[2]}"
             for name, bindings in published.items()

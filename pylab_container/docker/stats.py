@@ -128,7 +128,7 @@ def block_bytes(document: Json) -> tuple[int, int]:
 
 def _measured(record: ContainerRecord) -> Json:
     unified = cgroup_version() == "2"
-    own = cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or "")
+    own = cgroup_path(record.id, parent=record.host_config.cgroup_parent)
     read = _unified(_CGROUPS / own[1:]) if unified else _separate(own)
     read["blkio_stats"] = {name: [] for name in _BLOCK_FIELDS} | read["blkio_stats"]
     read["cpu_stats"] |= {"system_cpu_usage": _system_cpu(), "online_cpus": os.cpu_count() or 1}

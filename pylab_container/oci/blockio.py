@@ -1,7 +1,7 @@
-"""How fast a container may read and write the machine's disks: --device-read-bps and the like.
+"""Limits of a container's block I/O: --device-read-bps and the like.
 
-Docker's fields are lists of {"Path": "/dev/sda", "Rate": bytes or operations a second}; so are docker-py's keywords.
-The kernel knows a disk by its numbers alone (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
+docker-py's keywords and Docker's fields are lists of {"Path": "/dev/sda", "Rate": bytes or operations a second}. The
+kernel identifies a disk by its device numbers (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
 "io.max").
 """
 
@@ -14,23 +14,31 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.document import Document
 from pylab_container.text import sizes
 
-FIELDS = {
-    "device_read_bps": "BlkioDeviceReadBps",
-    "device_read_iops": "BlkioDeviceReadIOps",
-    "device_write_bps": "BlkioDeviceWriteBps",
-    "device_write_iops": "BlkioDeviceWriteIOps",
-}
-"""docker-py's keywords, and the fields of HostConfig that they become."""
-WEIGHTS = "BlkioWeightDevice"
-"""The field of what single disks weigh: a list of {"Path": "/dev/sda", "Weight": 10 to 1000}."""
+RATES = ("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops")
+"""docker-py's keywords; the attributes of HostConfig have the prefix blkio_."""
+
+
+class ThrottleDevice(Document, frozen=True):
+    """A limit for one disk: rate is in bytes or operations a second."""
+
+    path: str = ""
+    rate: int = 0
+
+
+class WeightDevice(Document, frozen=True):
+    """The weight of a container at one disk, 10 to 1000."""
+
+    path: str = ""
+    weight: int = 0
 
 
 class Throttle(Struct, frozen=True):
-    """A limit of one disk.
+    """A limit for one disk as the runtime takes it.
 
-    kind  the field of HostConfig that it is of
+    kind  the list in linux.resources.blockIO that it belongs to
     rate  bytes or operations a second, or a weight
     """
 
@@ -40,20 +48,23 @@ class Throttle(Struct, frozen=True):
     rate: int
 
 
-def rates(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One of Docker's lists, each entry with its two fields. Raises InvalidInput."""
-    found = []
+def rates(documents: Sequence[Mapping[str, Any]]) -> tuple[ThrottleDevice, ...]:
+    """Check one of docker-py's lists. Raises InvalidInput."""
+    devices = []
     for document in documents:
         path, rate = document.get("Path"), document.get("Rate")
         if not isinstance(path, str) or not path.startswith("/dev/") or not isinstance(rate, int) or rate < 0:
             raise InvalidInput(f"invalid limit of a disk: {dict(document)}", hint='{"Path": "/dev/sda", "Rate": 1000}')
-        found.append({"Path": path, "Rate": rate})
-    return found
+        devices.append(ThrottleDevice(path=path, rate=rate))
+    return tuple(devices)
 
 
-def weights(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The list of what single disks weigh, each entry with its two fields."""
-    return [{"Path": str(one.get("Path") or ""), "Weight": int(one.get("Weight") or 0)} for one in documents]
+def weights(documents: Sequence[Mapping[str, Any]]) -> tuple[WeightDevice, ...]:
+    """Parse docker-py's list of weights."""
+    return tuple(
+        WeightDevice(path=str(document.get("Path") or ""), weight=int(document.get("Weight") or 0))
+        for document in documents
+    )
 
 
 def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
@@ -75,9 +86,8 @@ def resources(throttles: Sequence[Throttle]) -> dict[str, Any]:
     """The same as linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
     lists: dict[str, list[dict[str, int]]] = {}
     for throttle in throttles:
-        weight = throttle.kind == WEIGHTS
-        name = throttle.kind.replace("BlkioDevice", "throttle").replace("IOps", "IOPS") + "Device"
-        lists.setdefault("weightDevice" if weight else name, []).append(
-            {"major": throttle.major, "minor": throttle.minor, "weight" if weight else "rate": throttle.rate}
+        value = "weight" if throttle.kind == "weightDevice" else "rate"
+        lists.setdefault(throttle.kind, []).append(
+            {"major": throttle.major, "minor": throttle.minor, value: throttle.rate}
         )
     return lists

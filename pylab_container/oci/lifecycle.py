@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from pylab_container.errors import Conflict
+from pylab_container.oci.host_config import RestartPolicy
 
 
 class State(StrEnum):
@@ -150,7 +150,7 @@ _LONG_ENOUGH = 10.0
 
 
 def restart_delay(
-    policy: Mapping[str, Any],
+    policy: RestartPolicy,
     *,
     exit_code: int,
     restart_count: int,
@@ -160,14 +160,13 @@ def restart_delay(
 ) -> float | None:
     """How many seconds to wait before a container that has ended is started again; None: it stays down.
 
-    policy         HostConfig.RestartPolicy
     restart_count  how often the policy has started it so far
     ran            seconds that it ran; ten of them make the delay the first one again
     last_delay     the delay before, 0 at first; each is twice the last, up to a minute
 
     Source: moby restartmanager/restartmanager.go.
     """
-    name, most = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
+    name, most = policy.name or "no", policy.maximum_retry_count
     if manually_stopped or name == "no":
         return None
     if name == "on-failure" and (exit_code == 0 or (most and restart_count >= most)):

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import LogConfig
 from pylab_container.text import sizes
-
-Json = dict[str, Any]
 
 _DRIVERS = ("json-file", "k8s-file", "local", "none")
 _ELSEWHERE = frozenset("awslogs fluentd gcplogs gelf journald logentries splunk syslog".split())
@@ -31,12 +31,12 @@ class LogLimit(NamedTuple):
     files: int
 
 
-def log_config(config: Mapping[str, Any]) -> Json:
-    """LogConfig, which bounds the log: see log_size(). Raises InvalidInput."""
+def log_config(config: Mapping[str, Any]) -> LogConfig:
+    """Check docker-py's mapping {"Type", "Config"}; it bounds the log, see log_size(). Raises InvalidInput."""
     kind = config.get("Type") or config.get("type") or "json-file"
     options = dict(config.get("Config") or config.get("config") or {})
     if kind in _ELSEWHERE:
-        return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+        return LogConfig(type=kind, config={name: str(value) for name, value in options.items()})
     if kind not in _DRIVERS:
         raise InvalidInput(
             f"logger: no log driver named '{kind}' is registered",
@@ -53,32 +53,31 @@ def log_config(config: Mapping[str, Any]) -> Json:
     files = str(options.get("max-file", "1"))
     if not (files.isascii() and files.isdigit() and int(files)):
         raise InvalidInput("max-file cannot be less than 1", hint="write --log-opt max-file=1")
-    return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+    return LogConfig(type=kind, config={name: str(value) for name, value in options.items()})
 
 
-def require_driver(log_config: Mapping[str, Any]) -> None:
-    """Raises RuntimeFailed for a driver that a container may have been made with, and that there is not."""
-    kind = str(log_config.get("Type") or "")
-    if kind in _ELSEWHERE:
+def require_driver(log_config: LogConfig) -> None:
+    """Raise RuntimeFailed for a driver of Docker's that this engine does not have."""
+    if log_config.type in _ELSEWHERE:
         raise RuntimeFailed(
-            f"failed to initialize logging driver: {kind}: this engine sends no output elsewhere",
+            f"failed to initialize logging driver: {log_config.type}: this engine sends no output elsewhere",
             hint="make the container with --log-driver json-file, and read its logs",
         )
 
 
-def log_size(log_config: Json) -> int | None:
+def log_size(log_config: LogConfig) -> int | None:
     """How many bytes the log may have, None for any number.
 
     Docker keeps max-file files of max-size bytes. conmon writes one and begins it anew when it is full, so ours may
     be as large as all of Docker's together: as much on the disk, and as much to read on the average.
     """
-    options = log_config.get("Config") or {}
+    options = log_config.config
     return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
 
 
-def log_limit(log_config: Mapping[str, Any]) -> LogLimit | None:
+def log_limit(log_config: LogConfig) -> LogLimit | None:
     """How large the log of the earlier runs may be, which dockerd writes too; None for any size."""
-    options = log_config.get("Config") or {}
+    options = log_config.config
     if "max-size" not in options:
         return None
     return LogLimit(max(1, sizes.parse(options["max-size"])), int(options.get("max-file", 1)))
@@ -88,17 +87,17 @@ Searcher = Callable[[str], Callable[[str], bool]]
 """Makes of a regular expression the function that says whether a text has a match. Raises InvalidInput."""
 
 
-def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any], searcher: Searcher) -> str:
+def log_details(log_config: LogConfig, config: ContainerConfig, searcher: Searcher) -> str:
     """What `logs --details` puts before each line: "name=value,…" and a blank; the names are sorted.
 
     config  the container's: its labels and variables
 
     Raises InvalidInput for a wrong regular expression.
     """
-    options = log_config.get("Config") or {}
-    variables = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+    options = log_config.config
+    variables = dict(entry.partition("=")[::2] for entry in config.env)
     found = {"tag": options["tag"]} if options.get("tag") else {}
-    found |= dict(_chosen(options, "labels", config.get("Labels") or {}, searcher))
+    found |= dict(_chosen(options, "labels", config.labels, searcher))
     found |= dict(_chosen(options, "env", variables, searcher))
     return ",".join(f"{quote_plus(name)}={quote_plus(found[name])}" for name in sorted(found)) + " "
 
