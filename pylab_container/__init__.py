@@ -67,8 +67,8 @@ if TYPE_CHECKING:
     from pylab_container.oci.ids import ContainerId, VolumeName
     from pylab_container.oci.image import ImageConfig, Json
     from pylab_container.oci.manifest import Descriptor
-    from pylab_container.runtime.conmon import Attachment
     from pylab_container.runtime.logs import LogLine, LogReader
+    from pylab_container.runtime.monitor import Attachment
     from pylab_container.store.container_store import ContainerRecord
     from pylab_container.store.layer_store import Layer
 
@@ -156,7 +156,7 @@ _PLACES = {
     "oci.ids": "ContainerId VolumeName",
     "oci.image": "ImageConfig Json",
     "oci.manifest": "Descriptor",
-    "runtime.conmon": "Attachment",
+    "runtime.monitor": "Attachment",
     "runtime.logs": "LogLine LogReader",
     "store.container_store": "ContainerRecord",
     "store.layer_store": "Layer",

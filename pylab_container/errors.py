@@ -1,43 +1,46 @@
-"""Every error of the kit, as one tree.
+"""The errors of the kit, as one tree of exceptions.
 
     LabError                          exit  http
-    ├── InvalidInput                   125   400   a name, an option or a value makes no sense
-    │   ├── InvalidReference           125   400   an image name that cannot be one
-    │   ├── InvalidArchive             125   400   a tar that is cut off, hostile or not a tar
-    │   └── DockerfileError            125   400   file, line, column and a caret
-    │       └── StepRefused            125   400   found out only when the step's turn came
-    ├── NotFound                       125   404   the thing named does not exist
+    ├── InvalidInput                   125   400   invalid name, option or value
+    │   ├── InvalidReference           125   400   malformed image name
+    │   ├── InvalidArchive             125   400   truncated, hostile or not a tar archive
+    │   └── DockerfileError            125   400   error in a Dockerfile, with line, column and caret
+    │       └── StepRefused            125   400   detected when the build reaches the step
+    ├── NotFound                       125   404   the named object does not exist
     │   ├── ImageNotFound              125   404
     │   └── ContainerNotFound          125   404
-    ├── Conflict                       125   409   the thing exists, but its state forbids this
-    │   ├── InUse                      125   409   somebody still needs it
-    │   └── Forbidden                  125   403   no state of it allows this, or no other one's either
-    ├── ContainerFailed                  1   500   a container ended with a status other than 0
-    │   └── BuildFailed                  1   500   and it was a RUN step
-    ├── CorruptStore                   125   500   what is on disk contradicts itself
-    ├── RegistryFailed                 125   500   a registry refused, or could not be understood
-    │   ├── Unauthorized               125   401   it wants other credentials, or some
-    │   └── Unreachable                125   500   nobody answered there
-    ├── Unavailable                    125   503   a part of Docker that this engine does not have
-    │   └── Unimplemented              125   501   or has in a form that does not do this
-    └── RuntimeFailed                  125   500   the machine or a program on it refused
+    ├── Conflict                       125   409   the object exists, but its state forbids this
+    │   ├── InUse                      125   409   another object still refers to it
+    │   └── Forbidden                  125   403   never allowed on this object, in any state
+    ├── ContainerFailed                  1   500   a container exited with a status other than 0
+    │   └── BuildFailed                  1   500   the container of a RUN step did
+    ├── CorruptStore                   125   500   a file of the data root is damaged
+    ├── RegistryFailed                 125   500   a registry refused, or sent an invalid answer
+    │   ├── Unauthorized               125   401   credentials are missing or not accepted
+    │   └── Unreachable                125   500   no connection to the registry
+    ├── Unavailable                    125   503   a part of Docker that this engine lacks
+    │   └── Unimplemented              125   501   a feature that the part here lacks
+    └── RuntimeFailed                  125   500   the kernel or a program failed
         ├── CommandNotFound            127   400   the image has no such program
-        ├── CommandNotExecutable       126   400   it has, but it cannot be executed
+        ├── CommandNotExecutable       126   400   the program exists but cannot be executed
         ├── MissingProgram             125   500   a Debian package is not installed
         ├── MissingExtra               125   500   an extra of this Python package is not installed
-        └── NotRoot                    125   403   the kernel wants root for this
+        └── NotRoot                    125   403   the operation needs root
 
-Each error says *what* failed and on *what* (`message`) and what to do now (`hint`).
-The exit codes are those of the docker command: 125 for the engine itself, 126 and 127
-as in POSIX shells, 1 for anything a program inside decided. Which code and status a
-class carries is part of its contract: the command line and the HTTP face read them here.
+Each error carries a `message` (what failed, on what) and a `hint` (what to do next).
+
+exit   exit code of labctr, as the docker command's: 125 for an error of the engine, 126 and 127 as in a POSIX shell
+       (XCU 2.8.2), 1 for a failed program in a container
+http   status of the HTTP API, as dockerd's (moby, errdefs)
+
+Both are part of a class's contract: the command line and the daemon read them from the class.
 """
 
 from __future__ import annotations
 
 
 class LabError(Exception):
-    """Something the kit cannot do, told so that a student knows what to do next.
+    """Base of all errors of the kit.
 
     message  one sentence without a final full stop: what failed, on what
     hint     one sentence: the next thing to try; may be empty
@@ -56,26 +59,26 @@ class LabError(Exception):
 
 
 class InvalidInput(LabError):
-    """A name, an option or a value that cannot mean anything."""
+    """A name, an option or a value is not valid."""
 
     http_status = 400
 
 
 class InvalidReference(InvalidInput):
-    """An image name that the grammar of references does not allow."""
+    """An image name does not match the grammar of references (oci/reference.py)."""
 
 
 class InvalidArchive(InvalidInput):
-    """A tar stream that is cut off, is no tar at all, or reaches outside its layer."""
+    """A tar archive is truncated, is not a tar archive, or has a member that leaves its layer."""
 
 
 class DockerfileError(InvalidInput):
-    """A mistake in a Dockerfile, pointed at.
+    """A Dockerfile has an error at a line and column.
 
-    source  the file's name as the user knows it
+    source  name of the file, as the user wrote it
     line    counted from 1
-    column  counted from 1; where the caret goes
-    text    the source line itself
+    column  counted from 1; position of the caret
+    text    the source line; "" prints no excerpt
     """
 
     def __init__(
@@ -89,24 +92,24 @@ class DockerfileError(InvalidInput):
 
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}:{self.column}: {self.message}"
-        # Tabs before the caret stay tabs, so that it lands under the right character.
-        margin = "".join("\t" if c == "\t" else " " for c in self.text[: self.column - 1])
-        pointed = f"{place}\n    {self.text}\n    {margin}^" if self.text else place
-        return f"{pointed}\nHint: {self.hint}" if self.hint else pointed
+        # The caret's line keeps the tabs before it: a terminal expands them to the same columns as in the line above.
+        margin = "".join("\t" if character == "\t" else " " for character in self.text[: self.column - 1])
+        shown = f"{place}\n    {self.text}\n    {margin}^" if self.text else place
+        return f"{shown}\nHint: {self.hint}" if self.hint else shown
 
 
 class StepRefused(DockerfileError):
-    """A step that makes no sense where it stands, though its text does: the steps before it are done."""
+    """A step is well-formed but not valid at its place. The steps before it have been executed."""
 
 
 class NotFound(LabError):
-    """The thing named does not exist."""
+    """The named object does not exist."""
 
     http_status = 404
 
 
 class ImageNotFound(NotFound):
-    """No image has this name or id. The words "No such image" are what Docker's clients look for."""
+    """No image has this name or id. Docker's clients match on the words "No such image"."""
 
 
 class ContainerNotFound(NotFound):
@@ -114,26 +117,26 @@ class ContainerNotFound(NotFound):
 
 
 class Conflict(LabError):
-    """The thing exists, but its present state forbids the operation."""
+    """The object exists, but its present state forbids the operation."""
 
     http_status = 409
 
 
 class InUse(Conflict):
-    """Something else still needs it: a container its image, an image its layer."""
+    """Another object still refers to it: a container to its image, an image to its layer."""
 
 
 class Forbidden(Conflict):
-    """What Docker's API answers with 403, as its networks do: what is built in stays, what is there is there."""
+    """The operation is never allowed on this object: 403 in Docker's API, as for the predefined networks."""
 
     http_status = 403
 
 
 class ContainerFailed(LabError):
-    """A container that was waited for ended with a status other than zero.
+    """A container exited with a status other than 0.
 
-    status  its exit status
-    output  what it printed
+    status  exit status
+    output  bytes that it wrote to standard output and standard error
     """
 
     exit_code = 1
@@ -145,12 +148,11 @@ class ContainerFailed(LabError):
 
 
 class BuildFailed(ContainerFailed):
-    """A RUN step ended with a status other than zero.
+    """The command of a RUN step exited with a status other than 0.
 
-    output    its last lines
-    image_id  an image without a name with the root as the step left it; the next prune takes it; "" where the
-              container stays
-    place     where the step stands: "Dockerfile:3: RUN make"
+    output    last lines of its output
+    image_id  untagged image of the root file system at the failure, until the next prune; "" if the container was kept
+    place     position of the step: "Dockerfile:3: RUN make"
     """
 
     def __init__(
@@ -168,14 +170,14 @@ class BuildFailed(ContainerFailed):
         self.place = place
 
     def __str__(self) -> str:
-        pointed = f"{self.message}\n    {self.place}" if self.place else self.message
-        return f"{pointed}\nHint: {self.hint}" if self.hint else pointed
+        shown = f"{self.message}\n    {self.place}" if self.place else self.message
+        return f"{shown}\nHint: {self.hint}" if self.hint else shown
 
 
 class CorruptStore(LabError):
     """Two files of the data root contradict each other, or one cannot be read.
 
-    path  the file or directory that is damaged; "" where no single one is
+    path  the damaged file or directory; "" if the damage is not in a single one
     """
 
     def __init__(self, message: str, *, hint: str = "", path: object = "") -> None:
@@ -184,9 +186,9 @@ class CorruptStore(LabError):
 
 
 class RegistryFailed(LabError):
-    """A registry refused, broke off for good, or sent what cannot be understood.
+    """A registry refused, broke the connection after all retries, or sent an invalid answer.
 
-    code  the registry's own, of the first error that it told: "DENIED" (distribution-spec, "Error Codes"); or ""
+    code  code of the first error in the registry's answer: "DENIED" (distribution-spec, "Error Codes"); or ""
     """
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
@@ -195,29 +197,29 @@ class RegistryFailed(LabError):
 
 
 class Unauthorized(RegistryFailed):
-    """The registry wants credentials, or does not accept those that it got."""
+    """The registry requires credentials, or does not accept those that it received."""
 
     http_status = 401
 
 
 class Unreachable(RegistryFailed):
-    """Nobody answers where the registry should be."""
+    """No connection to the registry's address."""
 
 
 class Unavailable(LabError):
-    """Something that Docker has and this engine has not, as a swarm."""
+    """A part of Docker that this engine lacks, such as swarm mode."""
 
     http_status = 503
 
 
 class Unimplemented(Unavailable):
-    """dockerd says it of what it has switched off, and of what one of its parts does not do."""
+    """A feature that dockerd answers with 501: switched off, or not supported by the driver or plug-in."""
 
     http_status = 501
 
 
 class RuntimeFailed(LabError):
-    """The kernel or a program that the kit drives refused."""
+    """The kernel or a program that the kit runs reported an error."""
 
 
 class CommandNotFound(RuntimeFailed):
@@ -228,22 +230,22 @@ class CommandNotFound(RuntimeFailed):
 
 
 class CommandNotExecutable(RuntimeFailed):
-    """The file is there but cannot be executed: no x bit, a directory, a foreign format."""
+    """The file exists but cannot be executed: no x bit, a directory, or another format (EACCES, ENOEXEC)."""
 
     exit_code = 126
     http_status = 400
 
 
 class MissingProgram(RuntimeFailed):
-    """A program that the kit drives is not installed."""
+    """A program that the kit runs is not installed."""
 
 
 class MissingExtra(RuntimeFailed, ImportError):
-    """A library that the feature needs is not installed: an extra of this package installs it.
+    """A library that the feature needs is not installed. An extra of this package installs it.
 
-    extra  its name: "run", "registry", "cli", "daemon" or "labs"
+    extra  name of the extra: "run", "registry", "cli", "daemon" or "labs"
 
-    It is an ImportError, too, because importing a module of the package may raise it.
+    It is an ImportError too, because importing a module of the package may raise it.
     """
 
     def __init__(self, message: str, *, hint: str = "", extra: str) -> None:
@@ -252,6 +254,6 @@ class MissingExtra(RuntimeFailed, ImportError):
 
 
 class NotRoot(RuntimeFailed):
-    """The kernel wants root for mounts, devices and namespaces."""
+    """The operation needs root: mounts, devices and namespaces need CAP_SYS_ADMIN or CAP_MKNOD (capabilities(7))."""
 
     http_status = 403

@@ -1,8 +1,7 @@
-"""What an operation can say about itself, as values.
+"""Typed events: each operation reports its steps as values of these classes.
 
-Progress bars, the notebook's "what just happened" table, `labctr events` and
-`--explain` are all readers of one stream of these. A mechanism reports by calling an
-`Emit`; it never prints and does not know who listens.
+Progress bars, the notebook's "what just happened" table, `labctr events` and `--explain` read one stream of them.
+A function of the library reports by calling an `Emit`. It never prints, and it does not depend on its listeners.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from pylab_container.errors import CorruptStore
 
 
 class Event(Struct, frozen=True):
-    """One thing that happened. `sentence()` tells it to a person in one line."""
+    """Base of all events. Events are immutable, so that listeners in several threads can share them."""
 
     def sentence(self) -> str:
+        """Return a description of one line, for a person."""
         return type(self).__name__
 
 
 class Progress(Event, frozen=True):
-    """Part of a long operation is done.
+    """A part of a long operation is complete.
 
-    activity  what is being done, as a noun phrase: "extracting", "hashing"
+    activity  "extracting", "hashing", …
     done      bytes or items so far
-    total     bytes or items in all, None where nobody knows
+    total     bytes or items in all, None if unknown
     """
 
     activity: str
@@ -35,12 +35,12 @@ class Progress(Event, frozen=True):
     total: int | None = None
 
     def sentence(self) -> str:
-        of = f" of {self.total}" if self.total else ""
-        return f"{self.activity}: {self.done}{of}"
+        total = f" of {self.total}" if self.total else ""
+        return f"{self.activity}: {self.done}{total}"
 
 
 class LayerRegistered(Event, frozen=True):
-    """A layer is complete on disk and known by its chain id."""
+    """A layer is complete on disk and registered under its chain id. size: bytes of its files."""
 
     chain_id: str
     diff_id: str
@@ -56,7 +56,7 @@ class LayerRegistered(Event, frozen=True):
 
 
 class LayerRemoved(Event, frozen=True):
-    """Nobody needed the layer any more and its directory is gone."""
+    """An unreferenced layer and its directory were removed."""
 
     chain_id: str
     cache_id: str
@@ -67,14 +67,14 @@ class LayerRemoved(Event, frozen=True):
 
 
 class StoreDamaged(Event, frozen=True):
-    """A file of the data root cannot be used; what it describes was left out of a listing, or was not removed."""
+    """A damaged file of the data root was skipped: its object is missing in a listing, or was not removed."""
 
     path: str
     message: str
 
     @classmethod
     def of(cls, error: CorruptStore) -> StoreDamaged:
-        """The event for an error that the operation survives."""
+        """Return the event for an error that does not abort the operation."""
         return cls(error.path, error.message)
 
     def sentence(self) -> str:
@@ -82,7 +82,7 @@ class StoreDamaged(Event, frozen=True):
 
 
 class OverlayMounted(Event, frozen=True):
-    """mount(2) joined the layers; `options` is the string that the kernel got."""
+    """The merged view of the layers was mounted at target. options: the mount options passed to the kernel."""
 
     cache_id: str
     target: str
@@ -93,7 +93,7 @@ class OverlayMounted(Event, frozen=True):
 
 
 class OverlayUnmounted(Event, frozen=True):
-    """The merged view is gone; the layers are as they were."""
+    """The merged view was unmounted. The layers are unchanged."""
 
     cache_id: str
     target: str
@@ -105,7 +105,8 @@ class OverlayUnmounted(Event, frozen=True):
 class ImageChanged(Event, frozen=True):
     """An image was imported, committed, tagged, untagged or deleted (`action`).
 
-    "named" and "unnamed" tell of the names in an archive that is loaded; Docker has no event for them.
+    The actions "named" and "unnamed" report the names that an archive gave while it was loaded. Docker has no event
+    for them.
     """
 
     action: str
@@ -121,10 +122,10 @@ class ImageChanged(Event, frozen=True):
 class ContainerChanged(Event, frozen=True):
     """A container was created, started, stopped, removed … (`action`).
 
-    detail      "status 3" of one that exited, "signal 9" of one that was killed
-    image       the name of its image
-    labels      its own
-    attributes  what else Docker's event of this action has: execID, oldName …
+    detail      "status 3" after an exit, "signal 9" after a kill
+    image       name of its image
+    labels      labels of the container
+    attributes  further attributes of Docker's event for this action: execID, oldName …
     """
 
     action: str
@@ -140,7 +141,7 @@ class ContainerChanged(Event, frozen=True):
 
 
 class NetworkChanged(Event, frozen=True):
-    """The kernel's network was changed; `command` is the equivalent ip or nft command."""
+    """The kernel's network configuration was changed. command: the equivalent ip or nft command."""
 
     command: str
 
@@ -149,11 +150,11 @@ class NetworkChanged(Event, frozen=True):
 
 
 class LayerTransfer(Event, frozen=True):
-    """How far one layer of a pull or push is, in docker's words (docker/progress.py).
+    """Progress of one layer of a pull or push, in dockerd's words (docker/progress.py).
 
     status          "Downloading", "Pull complete", "Layer already exists", …
-    layer           the first twelve digits of its digest (pull) or diff id (push)
-    current, total  bytes, 0 where there is nothing to count
+    layer           first twelve digits of its digest (pull) or diff id (push)
+    current, total  bytes; both 0 for a status without a count
     """
 
     status: str
@@ -167,7 +168,7 @@ class LayerTransfer(Event, frozen=True):
 
 
 class TransferMessage(Event, frozen=True):
-    """What a pull or push says besides: "Digest: sha256:…"; name is a tag, or ""."""
+    """A message of a pull or push that is not about one layer: "Digest: sha256:…". name: a tag, or ""."""
 
     status: str
     name: str = ""
@@ -177,7 +178,7 @@ class TransferMessage(Event, frozen=True):
 
 
 class PushResult(Event, frozen=True):
-    """A registry has an image now: under this tag, and with a manifest of this digest and size in bytes."""
+    """A registry stored an image under a tag. digest, size: of its manifest, size in bytes."""
 
     tag: str
     digest: str
@@ -188,11 +189,11 @@ class PushResult(Event, frozen=True):
 
 
 class RegistryRequest(Event, frozen=True):
-    """A registry was asked something, and answered.
+    """A request to a registry ended.
 
-    status  of HTTP, 0 where no answer came
+    status  HTTP status of the response, 0 without one
     sent    bytes of the request's body
-    bytes   of the answer's body, as its header tells
+    bytes   length of the response's body, from its Content-Length header
     """
 
     method: str
@@ -205,12 +206,12 @@ class RegistryRequest(Event, frozen=True):
 
     def sentence(self) -> str:
         amount = f"{self.sent} bytes sent" if self.sent else f"{self.bytes} bytes"
-        told = f"{self.host}: {self.status}, {amount}, {self.seconds * 1000:.0f} ms"
-        return f"{self.method} {unquote(self.path)}  ({told})"
+        result = f"{self.host}: {self.status}, {amount}, {self.seconds * 1000:.0f} ms"
+        return f"{self.method} {unquote(self.path)}  ({result})"
 
 
 class VolumeAction(Event, frozen=True):
-    """A volume was made or removed ("create", "destroy")."""
+    """A volume was created or removed. action: "create" or "destroy"."""
 
     action: str
     name: str
@@ -221,7 +222,7 @@ class VolumeAction(Event, frozen=True):
 
 
 class VolumeMounted(Event, frozen=True):
-    """A container starts with this volume."""
+    """A volume was mounted for a container that starts."""
 
     name: str
     container_id: str
@@ -235,7 +236,7 @@ class VolumeMounted(Event, frozen=True):
 
 
 class VolumeUnmounted(Event, frozen=True):
-    """A container with this volume has ended."""
+    """A volume was unmounted after its container exited."""
 
     name: str
     container_id: str
@@ -246,10 +247,10 @@ class VolumeUnmounted(Event, frozen=True):
 
 
 class PruneDone(Event, frozen=True):
-    """What nobody needed of one kind is gone.
+    """The unused objects of one kind were removed.
 
     kind       "container", "image", "network", "volume" or "builder"
-    reclaimed  bytes
+    reclaimed  freed bytes
     """
 
     kind: str
@@ -260,7 +261,10 @@ class PruneDone(Event, frozen=True):
 
 
 class NetworkAction(Event, frozen=True):
-    """A network was made or removed ("create", "destroy"), a container put on or off it ("connect", "disconnect")."""
+    """A network was created or removed, or a container was connected or disconnected.
+
+    action  "create", "destroy", "connect" or "disconnect"
+    """
 
     action: str
     network_id: str
@@ -273,7 +277,7 @@ class NetworkAction(Event, frozen=True):
 
 
 class ProgramRan(Event, frozen=True):
-    """Another program was run; `command` can be pasted into a shell."""
+    """Another program exited. command: its command line, quoted for a shell."""
 
     command: str
     seconds: float
@@ -284,7 +288,7 @@ class ProgramRan(Event, frozen=True):
 
 
 class BuildStepStarted(Event, frozen=True):
-    """One instruction of a Dockerfile is about to be carried out; number, of: counted from 1."""
+    """An instruction of a Dockerfile starts. It is step `number` of `of`, counted from 1."""
 
     number: int
     of: int
@@ -296,14 +300,14 @@ class BuildStepStarted(Event, frozen=True):
 
 
 class BuildStep(Event, frozen=True):
-    """One instruction of a Dockerfile ended.
+    """An instruction of a Dockerfile ended.
 
-    number, of  counted from 1
-    image_id    "" of an ARG before the first FROM
-    cache       "hit", "miss" or "" where the cache has no say
-    reason      on a miss, why
-    stage       what the stage is called
-    triggers    after a FROM, how many ONBUILD instructions of its image follow under the same number
+    number, of  the step and the number of steps, counted from 1
+    image_id    image after the step; "" after an ARG before the first FROM
+    cache       "hit" or "miss"; "" for a step that the cache does not apply to
+    reason      reason for a miss
+    stage       name of the stage
+    triggers    after a FROM: number of its image's ONBUILD instructions, which follow under the same number
     """
 
     number: int
@@ -318,12 +322,12 @@ class BuildStep(Event, frozen=True):
 
     def sentence(self) -> str:
         cached = f" ({self.cache})" if self.cache else ""
-        made = f" -> {self.image_id[7:19]}" if self.image_id else ""
-        return f"step {self.number}/{self.of} {self.instruction}{made}{cached}"
+        image = f" -> {self.image_id[7:19]}" if self.image_id else ""
+        return f"step {self.number}/{self.of} {self.instruction}{image}{cached}"
 
 
 class BuildContainer(Event, frozen=True):
-    """The command of a build step starts in this temporary container."""
+    """The command of a build step starts in a temporary container."""
 
     container_id: str
     number: int
@@ -333,7 +337,7 @@ class BuildContainer(Event, frozen=True):
 
 
 class BuildContainerRemoved(Event, frozen=True):
-    """The container of a build step is not needed any more."""
+    """The temporary container of a build step was removed."""
 
     container_id: str
     number: int
@@ -343,7 +347,7 @@ class BuildContainerRemoved(Event, frozen=True):
 
 
 class BuildOutput(Event, frozen=True):
-    """A line or part of one that a build step printed; number says which step, stream "stdout" or "stderr"."""
+    """Output of build step `number`: a line or a part of one. stream: "stdout" or "stderr"."""
 
     text: str
     number: int = 0
@@ -354,7 +358,7 @@ class BuildOutput(Event, frozen=True):
 
 
 class BuildWarning(Event, frozen=True):
-    """Something that a build does, or does not do, and that may not be what was meant."""
+    """The build does something that the author of the Dockerfile may not have intended."""
 
     text: str
 
@@ -363,8 +367,8 @@ class BuildWarning(Event, frozen=True):
 
 
 Emit = Callable[[Event], None]
-"""How a mechanism reports. Called in the thread that does the work; must not raise."""
+"""Callback that receives events. It is called in the thread that does the work, and must not raise."""
 
 
 def ignore(event: Event) -> None:
-    """The Emit of somebody who does not care."""
+    """Discard the event: the default Emit."""

@@ -28,7 +28,8 @@ from pylab_container.errors import InvalidArchive, InvalidInput
 from pylab_container.host import linux
 from pylab_container.oci import tar
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader
+from pylab_container.store.extractor import Extractor
+from pylab_container.store.layertar import TarReader
 from pylab_container.text.globs import Glob, match_steps
 
 Scratch = Callable[[], AbstractContextManager[Path]]

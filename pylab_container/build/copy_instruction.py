@@ -33,7 +33,8 @@ from pylab_container.host.removal import remove_below
 from pylab_container.oci import tar
 from pylab_container.oci.ids import EntryName
 from pylab_container.store import compression
-from pylab_container.store.layertar import Extractor, TarReader, clamped
+from pylab_container.store.extractor import Extractor, clamped
+from pylab_container.store.layertar import TarReader
 from pylab_container.store.whiteouts import WHITEOUT
 
 _MOST_LINKS = 255

@@ -25,6 +25,7 @@ from pylab_container.events import BuildContainer, BuildContainerRemoved, BuildO
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.image import child_config
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 
 if TYPE_CHECKING:
@@ -226,7 +227,8 @@ class _Execution:
         """What the command changed; a container that stays keeps its own."""
         layers, lease, newest = self._engine.data.layers, self._build.lease, self._engine.data.source_date_epoch
         writable = layers.writable(self._id)
-        return layers.copy(writable, lease, newest=newest) if stays else layers.adopt(writable, lease, newest=newest)
+        store = layer_content.copy if stays else layer_content.adopt
+        return store(layers, writable, lease, newest=newest)
 
     def _failed(self, status: int, last: bytes) -> BuildFailed:
         """The error of a command that failed; it names what holds the root as the command left it."""

@@ -31,6 +31,7 @@ from pylab_container.images import configuration
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import EMPTY_CONFIG, ImageConfig, child_config
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ class StageBuilder:
             # A driver that keeps whole trees has no place for a change alone.
             alone = linked and not layers.driver.keeps_trees
             change(layers.driver.diff_path(writable.mount_id) if alone else layers.driver.mount(writable.mount_id))
-            return layers.adopt(writable, lease, newest=self._engine.data.source_date_epoch)
+            return layer_content.adopt(layers, writable, lease, newest=self._engine.data.source_date_epoch)
 
     # ---- the others: they change the configuration ----
 

@@ -33,8 +33,8 @@ from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, No
 from pylab_container.networks import links
 from pylab_container.oci import bundle
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Event, after
-from pylab_container.runtime.conmon import Attachment, ExecSession
+from pylab_container.oci.lifecycle import ALIVE, Transition, after
+from pylab_container.runtime.monitor import Attachment, ExecSession
 from pylab_container.text.keys import parse_keys
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ def executions_directory(engine: Engine, container_id: str) -> Path:
 def refuse(container: Container) -> None:
     """Raises Conflict, in Docker's words, while the container does not run or is frozen."""
     record = container.record
-    after(record.state, Event.EXEC, container=record.name, container_id=record.id)
+    after(record.state, Transition.EXEC, container=record.name, container_id=record.id)
 
 
 def process(engine: Engine, container: Container, options: ExecOptions) -> bundle.Process:

@@ -37,11 +37,11 @@ from pylab_container.networks import attachment_events, dns_records, endpoints
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, EntryName
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Event, State, after, restart_delay
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, after, restart_delay
 from pylab_container.oci.network_settings import NetworkSettings
-from pylab_container.runtime.conmon import Attachment, Monitor
+from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
-from pylab_container.runtime.logs import keep
+from pylab_container.runtime.monitor import Attachment, Monitor
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 from pylab_container.volumes import mounting as volume_mounts
@@ -113,7 +113,7 @@ def start(
         record = settle(engine, read(engine, container_id))
         if restarting and record.state is not State.RESTARTING:
             return None
-        after(record.state, Event.START, container=record.name, container_id=container_id)
+        after(record.state, Transition.START, container=record.name, container_id=container_id)
         if endpoints.has_bridges(record):
             require("run")  # or undoing the start would miss the libraries, too
         attachment: Attachment | None = None
@@ -218,7 +218,7 @@ def _as_it_is(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     """The record as it would be corrected, where nothing can be recorded: readers of a read-only disk get the truth."""
     if record.state not in ALIVE or (status := monitor(engine, record.id).exit_status()) is None:
         return record
-    state = after(record.state, Event.EXIT, container=record.name)
+    state = after(record.state, Transition.EXIT, container=record.name)
     return replace(record, state=state, pid=0, exit_code=status, network=_at_rest(record))
 
 
@@ -291,10 +291,10 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
     release(engine, record)
     if not record.host_config.auto_remove:
         limit = log_limit(record.host_config.log_config)
-        keep(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
+        archive_log(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
-        state=after(record.state, Event.EXIT if delay is None else Event.RETRY, container=record.name),
+        state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
         pid=0,
         network=_at_rest(record),
         exit_code=status,
@@ -413,7 +413,7 @@ def end_by_force(engine: Engine, record: ContainerRecord) -> None:
             return
         current = engine.data.records.update(current, manually_stopped=True)
         if current.state is State.RESTARTING:
-            engine.data.records.update(current, state=after(current.state, Event.KILL, container=current.name))
+            engine.data.records.update(current, state=after(current.state, Transition.KILL, container=current.name))
             return
     send_signal(engine, current, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):

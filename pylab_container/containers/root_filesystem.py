@@ -29,7 +29,8 @@ from pylab_container.oci import tar
 from pylab_container.runtime.etc import names_by_id
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
-from pylab_container.store.layertar import Extractor, MemberSource, TarReader, clamped, inside
+from pylab_container.store.extractor import Extractor, clamped, inside
+from pylab_container.store.layertar import MemberSource, TarReader
 from pylab_container.store.treetar import TreeReader
 from pylab_container.volumes import mounting as volume_mounts
 

@@ -14,7 +14,7 @@ from pylab_container.docker.options import UpdateOptions
 from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.oci import bundle
 from pylab_container.oci.host_config import HostConfig
-from pylab_container.oci.lifecycle import ALIVE, Event, after
+from pylab_container.oci.lifecycle import ALIVE, Transition, after
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
 
@@ -33,7 +33,7 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> list[
             raise TypeError(f"update() got an unexpected keyword argument {name!r}")
     with engine.data.records.lock(container.id):
         record = lifetime.settle(engine, lifetime.read(engine, container.id))
-        after(record.state, Event.UPDATE, container=record.name, container_id=record.id)
+        after(record.state, Transition.UPDATE, container=record.name, container_id=record.id)
         requested, warnings = _requested(options)
         host_config = _updated(record, requested, options)
         if record.state in ALIVE and host_config != record.host_config:

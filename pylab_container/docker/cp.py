@@ -25,7 +25,7 @@ from msgspec import Struct
 from pylab_container.containers import root_filesystem
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.oci import tar
-from pylab_container.store.layertar import Extractor
+from pylab_container.store.extractor import Extractor
 from pylab_container.store.treetar import TreeReader
 
 if TYPE_CHECKING:

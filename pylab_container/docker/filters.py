@@ -249,7 +249,8 @@ def containers(engine: Engine, *, all: bool, filters: Filters, limit: int | None
     listed = []
     for written in engine.data.records.all():
         container = Container(engine, written.id)
-        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine, partial(_is_removed, engine, written.id)):
+        removed = partial(_is_removed, engine, written.id)
+        with contextlib.suppress(ContainerNotFound), ReportingDamage(engine.events.emit, removed):
             record = container.record
             runs = record.state_document()["Running"]
             if (shown or runs) and builtins.all(test(record) for test in tests):

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from pylab_container.dockerfile.expansion import literal_words
 from pylab_container.errors import DockerfileError, InvalidInput
+from pylab_container.text.golang import parse_duration
 
 FLAGS: dict[str, dict[str, str]] = {
     "ADD": {
@@ -256,8 +257,8 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
 def exposed_ports(*texts: str) -> tuple[str, ...]:
     """The ports that arguments of EXPOSE name, each as "80/tcp": "80-82/udp" gives three. Raises InvalidInput."""
     ranges = dict.fromkeys(map(port_range, texts))
-    if sum(last - first + 1 for first, last, _ in ranges) > _MOST_PORTS:
-        raise InvalidInput(f"EXPOSE names more than {_MOST_PORTS} ports", hint="ranges that overlap count twice")
+    if sum(last - first + 1 for first, last, _ in ranges) > _MAXIMUM_PORTS:
+        raise InvalidInput(f"EXPOSE names more than {_MAXIMUM_PORTS} ports", hint="ranges that overlap count twice")
     return tuple(f"{port}/{protocol}" for first, last, protocol in ranges for port in range(first, last + 1))
 
 
@@ -278,27 +279,15 @@ def port_range(text: str) -> tuple[int, int, str]:
     return first, last, (match[3] or "tcp").lower()
 
 
-_MOST_PORTS = 3 * 65535  # all of tcp, udp and sctp
-_UNITS = {
-    "ns": 1,
-    "us": 1_000,
-    "µs": 1_000,
-    "μs": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-}
+_MAXIMUM_PORTS = 3 * 65535  # all of tcp, udp and sctp
 
 
 def duration(text: str) -> int:
-    """Nanoseconds of a duration as Go writes them: "1m30s", "1.5h", "0". Raises InvalidInput."""
-    part = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"  # one way to read it: `\d+\.?\d*` splits digits in many
-    if text == "0":
-        return 0
-    if not re.fullmatch(f"(?:{part})+", text, re.ASCII):
-        raise InvalidInput(f'"{text}" is no duration', hint="write a number with its unit, as 30s, 1m30s or 500ms")
-    return sum(round(float(number) * _UNITS[unit]) for number, unit in re.findall(part, text, re.ASCII))
+    """Parse the value of a HEALTHCHECK flag: "1m30s", "1.5h", "0". Returns nanoseconds. Raises InvalidInput."""
+    nanoseconds = 0 if text == "0" else parse_duration(text)
+    if nanoseconds is None:
+        raise InvalidInput(f'"{text}" is not a duration', hint="write a number with its unit: 30s, 1m30s or 500ms")
+    return nanoseconds
 
 
 def check(instruction: Instruction, *, source: str) -> None:

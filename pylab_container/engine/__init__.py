@@ -39,6 +39,7 @@ from pylab_container.errors import NotRoot
 from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
+from pylab_container.store.names import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.maintenance.usage import DiskUsage
     from pylab_container.registry.settings import RegistrySettings
-
-DEFAULT_ROOT = "/var/lib/pylab-container"
 
 
 class Engine:

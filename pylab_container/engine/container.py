@@ -28,13 +28,13 @@ from pylab_container.networks import dns_records, endpoints, links
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json, child_config
-from pylab_container.oci.lifecycle import ALIVE, Event, State, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
 from pylab_container.oci.signals import signal_number
-from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
-from pylab_container.runtime.conmon import Attachment as Attachment
 from pylab_container.runtime.logs import LogLine as LogLine
 from pylab_container.runtime.logs import LogReader as LogReader
 from pylab_container.runtime.logs import read_log
+from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
+from pylab_container.runtime.monitor import Attachment as Attachment
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class Container:
         """Freeze all its processes. Raises Conflict while it does not run."""
         with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
-            state = self._after(record, Event.PAUSE)
+            state = self._after(record, Transition.PAUSE)
             self._engine.runtime.runc.pause(self.id)
             self._engine.data.records.update(record, state=state)
         lifetime.tell(self._engine, "paused", record)
@@ -226,7 +226,7 @@ class Container:
         """Let its frozen processes go on. Raises Conflict where they are not frozen."""
         with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
-            state = self._after(record, Event.UNPAUSE)
+            state = self._after(record, Transition.UNPAUSE)
             self._engine.runtime.runc.resume(self.id)
             self._engine.data.records.update(record, state=state)
         lifetime.tell(self._engine, "unpaused", record)
@@ -240,7 +240,7 @@ class Container:
         It ends the restart policy. No error where it does not run.
         """
         number = signal_number(signal or str(self._read().config.stop_signal or "SIGTERM"))
-        record = self._ask(Event.STOP, manually=True)
+        record = self._ask(Transition.STOP, manually=True)
         if record.state not in ALIVE:
             return
         chosen = timeout if timeout is not None else record.config.stop_timeout
@@ -264,7 +264,7 @@ class Container:
         own = self._read().config.stop_signal
         deadly = number in (9, signal_number(str(own or "SIGTERM")))
         thaws = deadly or not own
-        record = self._ask(Event.KILL, manually=deadly, thaws=thaws)
+        record = self._ask(Transition.KILL, manually=deadly, thaws=thaws)
         if record.state in ALIVE:
             lifetime.send_signal(self._engine, record, number, thaws=thaws)
         if number == 9:
@@ -301,14 +301,14 @@ class Container:
             record = self._read()
             self._engine.data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
 
-    def _ask(self, event: Event, *, manually: bool, thaws: bool = True) -> ContainerRecord:
+    def _ask(self, transition: Transition, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
 
         A process that only waits to be started again does so no more; with thaws, one that is frozen neither.
         """
         with self._engine.data.records.lock(self.id):
             record = lifetime.settle(self._engine, self._read())
-            state = self._after(record, event)
+            state = self._after(record, transition)
             if record.state is State.PAUSED and thaws:
                 state = State.RUNNING
             if manually and record.state in (*ALIVE, State.RESTARTING):
@@ -317,8 +317,8 @@ class Container:
                 self._engine.data.records.update(record, state=state)
             return record if record.state is not State.RESTARTING else replace(record, state=state)
 
-    def _after(self, record: ContainerRecord, event: Event) -> State:
-        return after(record.state, event, container=record.name, container_id=record.id)
+    def _after(self, record: ContainerRecord, transition: Transition) -> State:
+        return after(record.state, transition, container=record.name, container_id=record.id)
 
     def rename(self, name: str) -> None:
         """Give it another name. Raises Conflict where another container has it, InvalidInput."""
@@ -330,7 +330,7 @@ class Container:
             if record.name == name.removeprefix("/"):
                 raise InvalidInput("Renaming a container with the same name as its current name", hint="choose another")
             taken = {known.name: known for known in records.all()}
-            self._after(record, Event.RENAME)
+            self._after(record, Transition.RENAME)
             try:
                 chosen = self._engine.containers.choose_name(name.removeprefix("/"), taken)
             except (InvalidInput, Conflict) as error:
@@ -366,7 +366,7 @@ class Container:
                 return True  # it went by itself (auto_remove)
             if force and record.state in (*ALIVE, State.RESTARTING):
                 return False
-            self._after(record, Event.REMOVE)
+            self._after(record, Transition.REMOVE)
             lifetime.remove(self._engine, record, volumes=volumes, force=force)
         return True
 
@@ -522,11 +522,13 @@ class Container:
         record = self.record
         own = self._reproducible(record.config.document())
         from pylab_container.images import configuration
+        from pylab_container.store import layer_content
 
         config = configuration.apply({**own, **(conf or {})}, changes)
         with recovery.making(self._engine) as lease, self._still(pause=pause):
-            layer = self._engine.data.layers.copy(
-                self._engine.data.layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
+            layers = self._engine.data.layers
+            layer = layer_content.copy(
+                layers, layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
             )
             image = child_config(
                 self._engine.images.config(record.image),

@@ -32,7 +32,7 @@ from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import Event, State, after
+from pylab_container.oci.lifecycle import State, Transition, after
 from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, with_propagation
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import cgroup
@@ -129,7 +129,7 @@ class ContainerCollection:
         engine = self._engine
         with engine.data.records.lock(container.id):
             record = lifetime.settle(engine, lifetime.read(engine, container.id))
-            after(record.state, Event.START, container=record.name, container_id=record.id)
+            after(record.state, Transition.START, container=record.name, container_id=record.id)
             made = documents(
                 record.id,
                 {**record.config.document(), "Volumes": None},

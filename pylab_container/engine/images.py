@@ -108,7 +108,7 @@ class ImageCollection:
         InvalidArchive, InvalidReference, InvalidInput; then nothing is left of the attempt.
         """
         from pylab_container.images import configuration
-        from pylab_container.store import compression
+        from pylab_container.store import compression, layer_content
         from pylab_container.store.layertar import TarReader
 
         target = references.parse_tag(name) if name else None
@@ -116,7 +116,7 @@ class ImageCollection:
         limit = compression.Limit(max_size, self._engine.data.path)
         with recovery.making(self._engine) as lease:
             with self.opened(source) as (stream, origin), limit.stream(compression.decompressed(stream)) as plain:
-                layer = self._engine.data.layers.register(TarReader(plain), "", lease)
+                layer = layer_content.register(self._engine.data.layers, TarReader(plain), "", lease)
             imported = first_config(
                 diff_id=layer.diff_id,
                 created=self._engine.data.now(),
@@ -409,7 +409,7 @@ class ImageCollection:
         images = []
         for image_id in ids:
             removed = partial(self._is_removed, image_id)
-            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine, removed):
+            with contextlib.suppress(ImageNotFound), ReportingDamage(self._engine.events.emit, removed):
                 config = self.config(image_id)
                 self._engine.data.layers.chain(config.chain_id)
                 images.append((config.created_at, image_id))

@@ -206,7 +206,7 @@ class VolumeCollection:
             listing.truth("dangling", text)  # also where there is nothing to list
         volumes = []
         for volume in map(self._volume, map(VolumeName, self.names())):
-            with ReportingDamage(self._engine):
+            with ReportingDamage(self._engine.events.emit):
                 volume.check()
                 volumes.append(volume)
         return [volume for volume in volumes if self._matches(volume, filters or {})]
@@ -276,7 +276,7 @@ class VolumeCollection:
         with self.lock():
             for mount in mounts:
                 if mount["Type"] == "volume" and mount.get("Anonymous"):
-                    with contextlib.suppress(NotFound), ReportingDamage(self._engine):
+                    with contextlib.suppress(NotFound), ReportingDamage(self._engine.events.emit):
                         volume = self.get(mount["Name"])
                         if not self._certain_users(volume):
                             self._delete(volume)
@@ -299,7 +299,7 @@ class VolumeCollection:
         everything = _truth(values(wanted, "all")) if "all" in wanted else False
         wanted.pop("all", None)
         deleted, freed = [], 0
-        with self.lock(), ReportingDamage(self._engine):
+        with self.lock(), ReportingDamage(self._engine.events.emit):
             for volume in self.list(wanted):
                 if (everything or volume.anonymous) and not self._certain_users(volume):
                     freed += directory_size(str(volume.path))

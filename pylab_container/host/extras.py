@@ -23,7 +23,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "registry": ("requests", "urllib3"),
     "cli": ("click", "tqdm"),
     "daemon": ("aiohttp",),
-    "labs": ("IPython", "ipywidgets", "nbconvert", "nbformat", "papermill"),
+    "labs": ("IPython", "ipywidgets", "nbconvert", "nbformat", "papermill", "pygments"),
 }
 """Extra → the modules that it installs. tests/unit/test_extras.py compares it with pyproject.toml."""
 

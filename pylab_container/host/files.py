@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and locks between processes."""
+"""Files that are written completely or not at all, and locks between processes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from pathlib import Path
 
 from pylab_container.host import reserve
 
+TEMPORARY = ".tmp-"
+"""Prefix of the names of files that are being written."""
+
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace path by a file that holds data, in one step for every other process.
+    """Replace path by a file that holds data; other processes see the old file or the new one.
 
-    A crash leaves the old content or the new one, never part of it: write a neighbour,
-    fsync it, rename it over. What a crash leaves behind is named `.tmp-…`, as moby's
-    ioutils.AtomicFileWriter names it, and is never read. While it is written it is locked,
-    so that the next command deletes only files that killed commands left.
-    If the file system is full, the file comes from its reserve (host/reserve.py).
+    The same holds after a crash: a neighbour is written, flushed with fsync(2) and renamed over path (rename(2)). A
+    crash may leave the neighbour, which is named `.tmp-…` as moby's ioutils.AtomicFileWriter names it, and which
+    no process reads. On a full file system the file is made from its reserve (host/reserve.py).
     """
     try:
         _write_new(path, data, mode)
@@ -36,43 +37,71 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         with open(fd, "wb") as file:
             file.write(data)
             file.flush()
+            # Before the rename: a file system may commit the rename earlier than the data, and a power failure in
+            # between would leave an empty file under the final name.
             os.fsync(fd)
-            os.rename(temporary, path)  # while it is locked: an unlocked one is deleted by the next command
+            os.rename(temporary, path)  # in the block: closing drops the lock, and an unlocked file may be deleted
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
 
 
-TEMPORARY = ".tmp-"
-"""How the names of files begin that are being written."""
-
-
 def _open_temporary(path: Path, mode: int) -> tuple[Path, int]:
-    """A new file beside path, open and locked."""
+    """Create a file beside path and lock it, so that a cleanup can tell it from the file of a crashed process."""
     while True:
         temporary = path.with_name(f"{TEMPORARY}{path.name}{secrets.randbelow(10**9)}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:  # before the lock it looked like a file that a killed command left
+        if os.fstat(fd).st_nlink:  # else a cleanup deleted it between open(2) and flock(2)
             return temporary, fd
         os.close(fd)
 
 
 def discard(path: Path) -> None:
-    """Delete a file of write_atomic() and what crashes have left of others for it; no error where there is none.
+    """Delete a file of write_atomic() and its temporary files. Idempotent; no process may be writing it."""
+    for file in (path, *path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}*")):
+        file.unlink(missing_ok=True)
 
-    Nobody may be writing it.
+
+def rewrite(path: Path, text: str) -> None:
+    """Write a file in place, because a bind mount refers to its inode. The file is never empty in between."""
+    with open(path, "r+b") as file:
+        file.write(text.encode())
+        file.truncate()
+
+
+def make_directory(path: Path, mode: int) -> Path:
+    """Create a directory with exactly this mode and return it. Raises FileExistsError."""
+    path.mkdir(mode=mode)
+    path.chmod(mode)  # mkdir(2) applies the umask: a strict one would hide a container's / from its users
+    return path
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold an exclusive (or shared) flock(2) on path while the block runs; path is a directory or a lock file.
+
+    The kernel releases the lock when the process exits, also after SIGKILL. Lock files are never deleted: otherwise a
+    process could wait for the lock of a deleted file while another one locks a new file of the same name.
     """
-    for one in (path, *path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}*")):
-        one.unlink(missing_ok=True)
+    try:
+        fd = open_lock(path)
+    except FileNotFoundError:
+        yield  # on a read-only file system no process can change what the lock guards
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
-    """Try for an exclusive flock(2) on path, which must exist; yields whether nobody else holds one.
+    """Try to take an exclusive flock(2) on an existing file; yield False if another process holds one.
 
-    Where it does, the lock is held while the block runs. Raises FileNotFoundError.
+    The lock is held while the block runs. Raises FileNotFoundError.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -86,34 +115,8 @@ def try_locked(path: Path) -> Iterator[bool]:
         os.close(fd)
 
 
-def rewrite(path: Path, text: str) -> None:
-    """Write a file in place, where it is mounted by its inode. It is at no moment empty."""
-    with open(path, "r+b") as file:
-        file.write(text.encode())
-        file.truncate()
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold an exclusive (or shared) flock(2) on path while the block runs; path is a directory or a lock file.
-
-    The kernel drops the lock when the process dies, however it dies. The file itself
-    stays: removing a lock file would let two processes hold locks on two files of one name.
-    """
-    try:
-        fd = open_lock(path)
-    except FileNotFoundError:
-        yield  # on a read-only file system, where no process can change what the lock would guard
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def open_lock(path: Path) -> int:
-    """Open a lock file, made if missing, or a directory, for flock(2); the caller closes it.
+    """Open a directory, or a lock file that is created if missing, for flock(2); the caller closes it.
 
     Raises FileNotFoundError if it is missing on a read-only file system.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import posixpath
 import stat
@@ -33,10 +32,11 @@ from pylab_container.oci import reference as references
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.image import ImageConfig, Json, go_json, sha256
 from pylab_container.oci.manifest import ArchivedImage, Descriptor, Manifest
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.layer_store import Layer
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
+from pylab_container.store.streams import HashedStream
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -239,14 +239,15 @@ def _names(name: str, reference: references.Reference) -> bool:
 
 def _layer_blob(engine: Engine, layer: Layer, compress: str, scratch: Path) -> tuple[Descriptor, _Blob]:
     if not compress:
-        descriptor = Descriptor(manifests.LAYER, layer.diff_id, engine.data.layers.tar_size(layer.chain_id))
+        size = layer_content.tar_size(engine.data.layers, layer.chain_id)
+        descriptor = Descriptor(manifests.LAYER, layer.diff_id, size)
         return descriptor, _Blob(
-            descriptor.path, descriptor.size, lambda: engine.data.layers.tar_stream(layer.chain_id)
+            descriptor.path, size, lambda: layer_content.tar_stream(engine.data.layers, layer.chain_id)
         )
     packed = scratch / layer.chain_id.removeprefix("sha256:")
     digest = hashlib.sha256()
     with open(packed, "wb") as file:
-        for chunk in compression.compressed(engine.data.layers.tar_stream(layer.chain_id), compress):
+        for chunk in compression.compressed(layer_content.tar_stream(engine.data.layers, layer.chain_id), compress):
             digest.update(chunk)
             file.write(chunk)
     kind = manifests.LAYER_KINDS[compress]
@@ -373,7 +374,7 @@ def _load_layer(
     name, blob = wanted.layers[position], wanted.blobs[position]
     diff_id = ImageConfig.parse(wanted.config).diff_ids[position]
     with files.open(name) as file:
-        hashed = _Hashed(file) if blob else None
+        hashed = HashedStream(file) if blob else None
 
         def check(found: str) -> None:
             if found != diff_id:
@@ -385,7 +386,7 @@ def _load_layer(
                 raise InvalidArchive(f"the blob {name} does not have its own digest", hint="the archive is damaged")
 
         with limit.stream(compression.decompressed(cast(BinaryIO, hashed or file))) as plain:
-            return engine.data.layers.register(TarReader(plain), parent, lease, check=check)
+            return layer_content.register(engine.data.layers, TarReader(plain), parent, lease, check=check)
 
 
 def _wanted(files: _Files) -> Iterator[_Wanted]:
@@ -475,28 +476,6 @@ def _read(files: _Files, name: str) -> bytes:
     if len(raw) > _LONGEST_DOCUMENT:
         raise InvalidArchive(f"{name} is longer than {_LONGEST_DOCUMENT} bytes", hint="do not trust this archive")
     return raw
-
-
-class _Hashed(io.RawIOBase):
-    """A stream that knows the digest of all it holds, once it was read to its end."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        return data
-
-    def digest(self) -> str:
-        """Of the whole stream: what a decompressor left unread is read now."""
-        while self.read(_CHUNK):
-            pass
-        return f"sha256:{self._hash.hexdigest()}"
 
 
 class _TarFiles:

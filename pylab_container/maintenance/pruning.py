@@ -68,7 +68,7 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
     images = [] if _is_uncertain(engine) else engine.images.list()
     being_built = engine.data.layers.leases.claimed("layer")
     for image in images:
-        with contextlib.suppress(NotFound), ReportingDamage(engine):  # removed by another process since
+        with contextlib.suppress(NotFound), ReportingDamage(engine.events.emit):  # removed by another process since
             if image.config.chain_id in being_built and not image.tags:
                 continue
             if criteria.matches(image.config.created or timestamps.NEVER, image.labels):
@@ -79,7 +79,7 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
 
 def _is_uncertain(engine: Engine) -> bool:
     """Whether a damaged file hides which images are needed: then none may be removed. It is reported (StoreDamaged)."""
-    with ReportingDamage(engine):
+    with ReportingDamage(engine.events.emit):
         engine.data.images.names()
         engine.data.records.whole()
         for image_id in engine.data.images.all():
@@ -103,7 +103,7 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
     deleted, freed = [], 0
     for container in engine.containers.list(all=True):
         # It was started or removed since, or its layer's record is damaged.
-        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine):
+        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine.events.emit):
             record = container.record
             if record.state in (State.RUNNING, State.PAUSED):
                 continue

@@ -99,7 +99,7 @@ def clear_abandoned(engine: Engine) -> None:
     if not engine.data.records.writable:
         return
     for lease in engine.data.layers.leases.abandoned():
-        with contextlib.suppress(LabError, OSError), ReportingDamage(engine):
+        with contextlib.suppress(LabError, OSError), ReportingDamage(engine.events.emit):
             clear(engine, lease)
     for path, cache_id in engine.data.layers.abandoned_write_sets():
         with contextlib.suppress(LabError, OSError):

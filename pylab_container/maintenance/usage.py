@@ -225,7 +225,7 @@ def cache_lock(engine: Engine, name: str) -> Path:
 def _containers(engine: Engine) -> list[ContainerUsage]:
     found = []
     for container in engine.containers.list(all=True):
-        with contextlib.suppress(NotFound), ReportingDamage(engine, partial(_is_removed, container)):
+        with contextlib.suppress(NotFound), ReportingDamage(engine.events.emit, partial(_is_removed, container)):
             active = container.record.state in (State.RUNNING, State.PAUSED)
             found.append(ContainerUsage(container, writable_size(engine, container), active))
     return found
@@ -244,7 +244,7 @@ def writable_size(engine: Engine, container: Container) -> int:
 
 def container_sizes(engine: Engine, container: Container) -> tuple[int, int]:
     """Bytes that a container has written, and those of its whole root. Its image may be gone, its layers are not."""
-    with ReportingDamage(engine, partial(_is_removed, container)):
+    with ReportingDamage(engine.events.emit, partial(_is_removed, container)):
         written = writable_size(engine, container)
         below = engine.data.layers.writable(container.id).parent
         return written, written + sum(layer.size for layer in engine.data.layers.chain(below))

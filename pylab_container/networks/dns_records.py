@@ -23,7 +23,7 @@ from pylab_container.runtime import etc
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.runtime.dns.service import NameServer
-    from pylab_container.runtime.dns.zone import Place, Server
+    from pylab_container.runtime.dns.zone import NetworkMembership, UpstreamServer
     from pylab_container.store.container_store import ContainerRecord
 
 _WITHOUT = ("bridge", "default", "host", "none")  # networks where nobody has a name
@@ -113,14 +113,14 @@ def _server(engine: Engine) -> NameServer:
 
 
 def _write(engine: Engine, record: ContainerRecord) -> None:
-    from pylab_container.runtime.dns.zone import Resident
+    from pylab_container.runtime.dns.zone import DnsClient
 
     try:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
         raise Conflict(f"process {record.pid} is gone: the container has ended") from error
     text = _as_wished(_text("/etc/resolv.conf"), record.host_config)
-    resident = Resident(
+    resident = DnsClient(
         pid=record.pid,
         namespace=namespace,
         places=_places(record),
@@ -130,11 +130,11 @@ def _write(engine: Engine, record: ContainerRecord) -> None:
     _server(engine).write(record.id, resident)
 
 
-def _places(record: ContainerRecord) -> dict[str, Place]:
-    from pylab_container.runtime.dns.zone import Place
+def _places(record: ContainerRecord) -> dict[str, NetworkMembership]:
+    from pylab_container.runtime.dns.zone import NetworkMembership
 
     return {
-        document["NetworkID"]: Place(
+        document["NetworkID"]: NetworkMembership(
             network=name,
             names=(record.name, *(document.get("Aliases") or ())),
             addresses=tuple(filter(None, (document["IPAddress"], document["GlobalIPv6Address"]))),
@@ -145,12 +145,12 @@ def _places(record: ContainerRecord) -> dict[str, Place]:
     }
 
 
-def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[Server, ...]:
+def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
     """Whom the name server asks: from internal networks, where nobody outside would answer, only who is on them."""
-    from pylab_container.runtime.dns.zone import Server
+    from pylab_container.runtime.dns.zone import UpstreamServer
 
     own = bool(record.host_config.get("Dns"))
-    found = [Server(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
+    found = [UpstreamServer(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
     documents = list((record.network.get("Networks") or {}).values())
     if all(_is_internal(engine, document) for document in documents):
         found = [one for one in found if not one.on_host and any(_is_near(one.address, each) for each in documents)]

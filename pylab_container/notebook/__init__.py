@@ -2,6 +2,7 @@
 
     lab.py        one lab: its engine, its directory, what it needs, what it leaves
     exercises.py  the exercises' checks
+    source.py     the source of a function, class or method
     display.py    images, containers, histories, events and errors as text and HTML
     trees.py      directory trees, and what changed in one
     widgets.py    progress bars that a notebook's saved output does not depend on

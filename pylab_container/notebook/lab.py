@@ -22,16 +22,17 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pylab_container.engine import DEFAULT_ROOT, Engine
+from pylab_container.engine import Engine
 from pylab_container.errors import ContainerNotFound, ImageNotFound, InvalidInput, RuntimeFailed
 from pylab_container.events import Event
 from pylab_container.host import programs
 from pylab_container.host.extras import extra
 from pylab_container.images.image import Image
-from pylab_container.notebook import trees
+from pylab_container.notebook import source, trees
 from pylab_container.notebook.display import ErrorCard, Note, event_table, portable
 from pylab_container.notebook.exercises import EXERCISES
 from pylab_container.notebook.widgets import Notice
+from pylab_container.store.names import DEFAULT_ROOT
 
 with extra("labs"):
     from IPython.display import display
@@ -186,6 +187,15 @@ class Lab:
         )
         before, self._stage = self._stage, now
         return trees.Tree(now.title, now.entries, before)
+
+    def source(self, subject: object) -> source.Source:
+        """The source of a function, class, method or property of the engine, with its file and first line.
+
+        subject  the object, or its name: "images.import_", "Container.commit", "store.overlay2.Overlay2"
+
+        Raises InvalidInput for an unknown name and for an object that the engine does not define.
+        """
+        return source.find(subject, self.engine if isinstance(subject, str) else None)
 
     # ---- exercises ----
 

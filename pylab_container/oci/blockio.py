@@ -1,7 +1,7 @@
-"""Limits of a container's block I/O: --device-read-bps and the like.
+"""Limits for a container's disk I/O: --device-read-bps and its relatives.
 
-docker-py's keywords and Docker's fields are lists of {"Path": "/dev/sda", "Rate": bytes or operations a second}. The
-kernel identifies a disk by its device numbers (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
+Docker and docker-py have lists of {"Path": "/dev/sda", "Rate": bytes or operations per second}. The kernel
+identifies a disk by its device numbers only (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
 "io.max").
 """
 
@@ -22,7 +22,7 @@ RATES = ("device_read_bps", "device_read_iops", "device_write_bps", "device_writ
 
 
 class ThrottleDevice(Document, frozen=True):
-    """A limit for one disk: rate is in bytes or operations a second."""
+    """A limit for one disk: rate is in bytes or operations per second."""
 
     path: str = ""
     rate: int = 0
@@ -39,7 +39,7 @@ class Throttle(Struct, frozen=True):
     """A limit for one disk as the runtime takes it.
 
     kind  the list in linux.resources.blockIO that it belongs to
-    rate  bytes or operations a second, or a weight
+    rate  bytes or operations per second, or a weight
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Throttle(Struct, frozen=True):
 
 
 def rates(documents: Sequence[Mapping[str, Any]]) -> tuple[ThrottleDevice, ...]:
-    """Check one of docker-py's lists. Raises InvalidInput."""
+    """Validate one of docker-py's lists of rates. Raises InvalidInput."""
     devices = []
     for document in documents:
         path, rate = document.get("Path"), document.get("Rate")
@@ -68,7 +68,7 @@ def weights(documents: Sequence[Mapping[str, Any]]) -> tuple[WeightDevice, ...]:
 
 
 def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
-    """`--device-read-bps /dev/sda:1mb`, or without a unit `--device-read-iops /dev/sda:100`. Raises InvalidInput."""
+    """Parse DEVICE:RATE: "/dev/sda:1mb", or without a unit "/dev/sda:100" for operations. Raises InvalidInput."""
     path, colon, rate = text.partition(":")
     if not colon:
         raise InvalidInput(f"bad format: {text}", hint="write DEVICE:RATE")
@@ -83,7 +83,7 @@ def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
 
 
 def resources(throttles: Sequence[Throttle]) -> dict[str, Any]:
-    """The same as linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
+    """Return linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
     lists: dict[str, list[dict[str, int]]] = {}
     for throttle in throttles:
         value = "weight" if throttle.kind == "weightDevice" else "rate"

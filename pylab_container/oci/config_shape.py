@@ -1,9 +1,9 @@
-"""Which types the fields of image configs and of manifest.json have in Docker, and what it says of other ones.
+"""Types of the fields of image configs and of manifest.json, checked with dockerd's error messages.
 
-dockerd reads a config into Go's structures and refuses one that does not fit: "json: cannot unmarshal array into Go
-struct field Config.config.Labels of type map[string]string". A null fits everywhere and means nothing; fields that are
-not listed may hold anything. Sources: moby 20.10, image.Image, image.V1Image, container.Config, container.HealthConfig;
-Go, encoding/json.
+dockerd unmarshals a config into Go structs and refuses a wrong type: "json: cannot unmarshal array into Go struct
+field Config.config.Labels of type map[string]string". As in Go, null is valid for every type and leaves the zero
+value, and unknown fields are ignored. Sources: moby 20.10, image.Image, image.V1Image, container.Config,
+container.HealthConfig; Go, encoding/json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Map(Struct, frozen=True):
 
 
 class _Record(Struct, frozen=True):
-    """A structure: its name with and without package, and its fields."""
+    """A struct. go, name: its name with and without the package."""
 
     go: str
     name: str
@@ -37,7 +37,7 @@ class _Record(Struct, frozen=True):
 
 
 _Type = str | _List | _Map | _Record
-"""A name is a simple type; "words" is a list of strings or one string, as Cmd, "time" an RFC 3339 time."""
+"""A string names a simple type. "words" is strslice.StrSlice: a list of strings or one string. "time" is time.Time."""
 
 _TEXTS = _List("[]string", "string")
 _EMPTY = _Record("struct {}", "", {})
@@ -103,14 +103,14 @@ _MANIFEST = _List(
 
 
 def check(document: object) -> None:
-    """Raise ValueError with Go's words for the first field of an image config that has another type than Docker's."""
+    """Raise ValueError, with Go's message, for the first field of an image config that has a wrong type."""
     if not isinstance(document, dict):
         raise ValueError(f"json: cannot unmarshal {_kind(document)} into Go value of type image.Image")
     _check(document, _IMAGE, "", "")
 
 
 def check_manifest(document: object) -> None:
-    """The same for a manifest.json, as `docker save` writes it."""
+    """Raise ValueError, with Go's message, for the first field of a manifest.json that has a wrong type."""
     if not isinstance(document, list):
         raise ValueError(f"json: cannot unmarshal {_kind(document)} into Go value of type []tarexport.manifestItem")
     _check(document, _MANIFEST, "", "")
@@ -146,6 +146,7 @@ def _check_simple(value: Any, kind: str, owner: str, path: str) -> None:
         if not is_number or isinstance(value, float) or not -(2**63) <= value < 2**63:
             raise _error(value, kind, owner, path, shown=f" {value}" if is_number else "")
     elif not isinstance(value, bool if kind == "bool" else str):
+        # layer.DiffID is a named string type of Go; the message has its name.
         raise _error(value, "layer.DiffID" if path == ".rootfs.diff_ids" else kind, owner, path)
 
 
@@ -178,17 +179,17 @@ def _kind(value: Any) -> str:
 
 
 def without_nulls(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A container configuration as Go has read it: null in a list or for a label is "", Cmd may be one string."""
-    found: dict[str, Any] = {}
+    """Return a container configuration with the values that Go reads: zero values for null, a list for a single Cmd."""
+    values: dict[str, Any] = {}
     for name, value in config.items():
         kind = _CONFIG.fields.get(name)
         if kind == "words" and isinstance(value, str):
-            found[name] = [value]
+            values[name] = [value]
         elif isinstance(value, list) and (kind == "words" or isinstance(kind, _List)):
-            found[name] = ["" if word is None else word for word in value]
+            values[name] = ["" if word is None else word for word in value]
         elif isinstance(value, dict) and isinstance(kind, _Map):
             empty: Any = "" if kind.of == "string" else {}
-            found[name] = {key: empty if each is None else each for key, each in value.items()}
+            values[name] = {key: empty if item is None else item for key, item in value.items()}
         elif value is not None or not isinstance(kind, str) or kind == "words":
-            found[name] = value
-    return found
+            values[name] = value
+    return values

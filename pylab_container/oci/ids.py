@@ -1,8 +1,8 @@
-"""Identifiers as types: a value exists only if the whole text has the id's form.
+"""Identifiers as types: a value can be constructed only from a text that matches the id's form completely.
 
-    EntryName            one entry of a directory: not empty, no "/", neither "." nor ".."
-    ├── CacheId          a layer's directory with the driver: 64 hexadecimal digits, or 25 characters of base 36 as
-    │   │                BuildKit names them; "-init" follows for a container's init layer
+    EntryName            entry of a directory: not empty, no "/", neither "." nor ".."
+    ├── CacheId          a layer's directory in the storage driver: 64 hexadecimal digits, or 25 characters of base 36
+    │   │                from BuildKit; a container's init layer has the suffix "-init"
     │   └── MountId      a container's own layer, without "-init"
     ├── ShortName        a layer's short name in overlay2/l: 26 characters of base 32
     ├── ContainerId      64 hexadecimal digits
@@ -10,9 +10,10 @@
     └── VolumeName       letters, digits, "_", "." and "-", of which the first is a letter or a digit
     Digest               an image id, a diff id or a chain id: "sha256:" and 64 hexadecimal digits
 
-Ids that are read from the data root are data. A file that is empty, cut off or that holds "../../x" gives no id, so
-that no path is built of it and nothing is removed by it: what removes a directory takes an EntryName
-(host/removal.py). Sources: moby pkg/stringid, daemon/graphdriver/overlay2, volume/local; distribution's digest.
+Files of the data root are untrusted input: after a crash or an attack an id may be empty, truncated or "../../x".
+Paths are built from ids only, and functions that remove a directory take an EntryName (host/removal.py). So path
+traversal is impossible by construction. Sources: moby pkg/stringid, daemon/graphdriver/overlay2, volume/local;
+opencontainers/go-digest.
 """
 
 from __future__ import annotations
@@ -22,50 +23,50 @@ from typing import ClassVar, Self
 
 
 class _Checked(str):
-    """A text that has a form. Raises ValueError for another one."""
+    """A string of a given form. The constructor raises ValueError for any other string."""
 
     __slots__ = ()
     form: ClassVar[re.Pattern[str]]
-    what: ClassVar[str]
-    """What a text of that form is, for the error."""
+    noun: ClassVar[str]
+    """Name of the form, for the error message."""
 
     def __new__(cls, text: str) -> Self:
         if not cls.form.fullmatch(text):
-            raise ValueError(f"{_shortened(text)} is not {cls.what}")
+            raise ValueError(f"{_shortened(text)} is not {cls.noun}")
         return super().__new__(cls, text)
 
     @classmethod
     def match(cls, text: str) -> Self | None:
-        """The id that text is, None if it is not one."""
+        """Return text as an id, None if it does not match."""
         return cls(text) if cls.form.fullmatch(text) else None
 
 
 class EntryName(_Checked):
-    """The name of one entry of a directory."""
+    """The name of an entry of a directory."""
 
     __slots__ = ()
     form = re.compile(r"(?!\.{1,2}\Z)[^/\0]+", re.DOTALL)
-    what = "the name of a file"
+    noun = "the name of a file"
 
 
 class CacheId(EntryName):
-    """The name of a layer's directory with the storage driver."""
+    """The name of a layer's directory in the storage driver."""
 
     __slots__ = ()
     form = re.compile(r"(?:[0-9a-f]{64}|[0-9a-z]{25})(?:-init)?")
-    what = "the id of a layer's directory"
+    noun = "the id of a layer's directory"
 
 
 class MountId(CacheId):
-    """The name of a container's own layer, which is not an init layer."""
+    """The name of a container layer, which is not an init layer."""
 
     __slots__ = ()
     form = re.compile(r"[0-9a-f]{64}|[0-9a-z]{25}")
-    what = "the id of a container's layer"
+    noun = "the id of a container's layer"
 
     @property
     def init(self) -> CacheId:
-        """The id of the init layer below a container's layer."""
+        """The id of the init layer below this container layer."""
         return CacheId(f"{self}-init")
 
 
@@ -74,7 +75,7 @@ class ShortName(EntryName):
 
     __slots__ = ()
     form = re.compile(r"[A-Z2-7]{26}")
-    what = "the short name of a layer"
+    noun = "the short name of a layer"
 
 
 class ContainerId(EntryName):
@@ -82,7 +83,7 @@ class ContainerId(EntryName):
 
     __slots__ = ()
     form = re.compile(r"[0-9a-f]{64}")
-    what = "the id of a container"
+    noun = "the id of a container"
 
 
 class NetworkId(EntryName):
@@ -90,27 +91,27 @@ class NetworkId(EntryName):
 
     __slots__ = ()
     form = re.compile(r"[0-9a-f]{64}")
-    what = "the id of a network"
+    noun = "the id of a network"
 
 
 class VolumeName(EntryName):
     """The name of a volume."""
 
     __slots__ = ()
-    form = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")  # NAME_MAX: each is a directory
-    what = "the name of a volume"
+    form = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")  # a directory's name has at most NAME_MAX = 255 bytes
+    noun = "the name of a volume"
 
 
 class Digest(_Checked):
-    """The digest that an image or a layer is known by."""
+    """The digest that identifies an image or a layer."""
 
     __slots__ = ()
     form = re.compile(r"sha256:[0-9a-f]{64}")
-    what = "a digest"
+    noun = "a digest"
 
     @property
     def hex(self) -> EntryName:
-        """The 64 digits: what files and directories are called by."""
+        """The 64 digits, which name files and directories of the stores."""
         return EntryName(self[7:])
 
 

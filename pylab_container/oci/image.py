@@ -1,9 +1,8 @@
-"""Image configs, digests and chain ids.
+"""Image configs, image ids and chain ids.
 
-An image *is* its config: a JSON document that lists the layers' diff ids and says how to
-run them. The SHA-256 of the document's bytes is the image's id, so a config that came
-from outside is kept as the bytes it was. Source: OCI image specification, config.md;
-field order and escapes as moby's image package writes them.
+An image is identified by its config: a JSON document with the diff ids of the layers and the defaults for containers.
+The image id is the SHA-256 of the document's bytes. So a config from a registry or an archive is stored byte for byte,
+and a new config is serialized exactly as dockerd does. Sources: OCI image-spec config.md; moby 20.10, image/image.go.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ from pylab_container.text.timestamps import NEVER, parse_rfc3339
 
 Json = dict[str, Any]
 
-# Docker's Config struct in its own order: an empty container configuration.
+# Go serializes a struct's fields in the order of their declaration: moby, api/types/container/config.go. Fields with
+# "omitempty" are missing here.
 EMPTY_CONFIG: Mapping[str, Any] = {
     "Hostname": "",
     "Domainname": "",
@@ -53,11 +53,13 @@ _CONFIG_ORDER = (
     "StopSignal StopTimeout Shell"
 ).split()
 
+# podman, buildah and skopeo refuse a longer one: containers/image, internal/iolimits.
 LONGEST_CONFIG = 4 << 20
-"""Bytes of the longest config that is stored: what podman, buildah and skopeo read (containers/image, iolimits)."""
+"""Maximum number of bytes of a config."""
 
-# What Go escapes and Python does not, or differently. Surrogates are bytes that are no UTF-8. The
-# first alternative takes escaped backslashes whole, so that no letter after one looks like an escape.
+# Characters that Go escapes and Python's json does not, or differently: < > & for HTML, the two separators for
+# JavaScript, and \b and \f as numbers (before Go 1.22, which dockerd 20.10 precedes). The first alternative of the
+# pattern consumes an escaped backslash, so that the letter behind it is not taken for an escape.
 _GO_ESCAPES = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"} | {r"\b": r"\u0008", r"\f": r"\u000c", r"\\": r"\\"}
 _GO_ESCAPED = re.compile(r"\\\\|\\[bf]|[<>&\u2028\u2029\ud800-\udfff]")
 
@@ -65,17 +67,19 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def sha256(data: bytes) -> str:
-    """The digest of data in the form "sha256:<64 hexadecimal digits>"."""
+    """Return the digest of data: "sha256:" and 64 hexadecimal digits."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def chain_id(diff_ids: Sequence[str]) -> str:
-    """The id of a stack of layers, the topmost last; "" for an empty stack.
+    """Return the chain id of a stack of layers, the topmost last; "" for an empty stack.
 
-    A layer's diff id names its own content; its chain id names the content *and*
-    everything below. ChainID(L0) = DiffID(L0); ChainID(L0|…|Ln) =
-    SHA256(ChainID(L0|…|Ln-1) + " " + DiffID(Ln)). Source: OCI image-spec config.md,
-    "Layer ChainID".
+        ChainID(L0)        = DiffID(L0)
+        ChainID(L0|…|Ln)   = SHA256(ChainID(L0|…|Ln-1) + " " + DiffID(Ln))
+
+    A diff id identifies the content of one layer, a chain id the content and all layers below. An unpacked layer is
+    the difference to the layers below, so it can be shared only by images that agree in its chain id.
+    Source: OCI image-spec config.md, "Layer ChainID".
     """
     chain = ""
     for diff_id in diff_ids:
@@ -84,17 +88,16 @@ def chain_id(diff_ids: Sequence[str]) -> str:
 
 
 def go_json(value: object) -> bytes:
-    """JSON exactly as Go's encoding/json writes it: no spaces, < > & and two separators escaped.
-
-    Docker's ids are digests of such bytes; equal content must give equal bytes.
-    """
+    """Serialize a value as Go's encoding/json does, byte for byte. Ids are digests of these bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return _GO_ESCAPED.sub(lambda found: _GO_ESCAPES.get(found[0], r"\ufffd"), text).encode()
+    # A lone surrogate, which stands for a byte that is not UTF-8, has no entry: Go writes U+FFFD for such bytes.
+    return _GO_ESCAPED.sub(lambda match: _GO_ESCAPES.get(match[0], r"\ufffd"), text).encode()
 
 
 def ordered_config(config: Mapping[str, Any]) -> Json:
-    """A container configuration in Docker's field order, sets sorted; fields Docker does not know come last."""
+    """Return a container configuration in Docker's field order. Fields that Docker does not know come last."""
     known = {name: config[name] for name in _CONFIG_ORDER if name in config}
+    # Go sorts the keys of maps, so that serializing is deterministic.
     for name in ("ExposedPorts", "Volumes", "Labels"):
         if known.get(name):
             known[name] = dict(sorted(known[name].items()))
@@ -102,19 +105,22 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
 
 
 def _decoded(raw: bytes) -> Any:
-    """JSON as Go reads it: in UTF-8, with finite numbers; a surrogate without its other half is U+FFFD.
+    """Parse JSON as Go does: UTF-8 only, finite numbers, a lone surrogate becomes U+FFFD. Raises ValueError.
 
-    Python's json takes more, and would write it into the configs of child images. Raises ValueError.
+    Python's json is more lenient. What it accepts would be written into the configs of child images, which other
+    programs then could not read.
     """
     text = raw.decode()
     refuse_deep(text)
     document = json.loads(text, parse_constant=_finite, parse_float=_finite)
-    if b"\\u" not in raw:
+    if b"\\u" not in raw:  # only an escape can give a surrogate: raw bytes have been decoded as UTF-8
         return document
     return json.loads(_LONE_SURROGATE.sub("\ufffd", json.dumps(document, ensure_ascii=False)))
 
 
 def _finite(text: str) -> float:
+    # JSON has neither NaN nor infinity (RFC 8259, section 6). Python's parser passes both here, and numbers like 1e999
+    # that overflow to infinity.
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"json: cannot unmarshal number {text} into Go value of type float64")
@@ -122,19 +128,19 @@ def _finite(text: str) -> float:
 
 
 class ImageConfig(Struct, frozen=True, dict=True):
-    """One image config: its exact bytes, and a reading of them."""
+    """An image config: its exact bytes, and views of the parsed document."""
 
     raw: bytes
 
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
-        """Raises InvalidArchive where raw is not an image config, in dockerd's words."""
+        """Return the config of these bytes. Raises InvalidArchive, with dockerd's message, if they are not one."""
         hint = "is this a docker or OCI image?"
         config = cls(raw)
         try:
             document = _decoded(raw)
             config_shape.check(document)
-            diff_ids = document["rootfs"].get("diff_ids") or ()
+            diff_ids = document["rootfs"].get("diff_ids") or ()  # omitempty in Go: an image without layers has none
         except NotJson as error:
             raise InvalidArchive(f"not an image config: {error}", hint=hint) from None
         except (KeyError, AttributeError):
@@ -144,22 +150,24 @@ class ImageConfig(Struct, frozen=True, dict=True):
         for number, diff_id in enumerate(diff_ids):
             if Digest.match(diff_id or "") is None:
                 raise InvalidArchive(f"invalid diffID for layer {number}: {diff_id!r}", hint=hint)
-        vars(config)["document"] = document  # what the cached property would read again
+        vars(config)["document"] = document  # fills the cached property, which would parse the bytes again
         return config
 
     @classmethod
     def build(cls, document: Mapping[str, Any]) -> ImageConfig:
-        """The config that says what document says, with its top-level keys sorted as moby sorts them."""
+        """Serialize a document as an image config."""
+        # moby sorts the top-level keys too, so that a config has the same bytes after a round trip through a registry
+        # of the old protocol (image/image.go, Image.MarshalJSON).
         return cls(go_json(dict(sorted(document.items()))))
 
     @cached_property
     def id(self) -> str:
-        """The image's id: "sha256:…" of the bytes."""
+        """The image id: digest of the bytes."""
         return sha256(self.raw)
 
     @cached_property
     def document(self) -> Json:
-        """The whole document. Unknown fields are in it and survive."""
+        """The whole document, including unknown fields."""
         document = _decoded(self.raw)
         if not isinstance(document, dict):
             raise CorruptStore("an image config is not a JSON object")
@@ -167,7 +175,7 @@ class ImageConfig(Struct, frozen=True, dict=True):
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
-        """The layers, the lowest first."""
+        """The diff ids of the layers, the lowest first."""
         return tuple(self.document["rootfs"].get("diff_ids") or ())
 
     @property
@@ -182,15 +190,16 @@ class ImageConfig(Struct, frozen=True, dict=True):
         return tuple(chain_id(diff_ids[: count + 1]) for count in range(len(diff_ids)))
 
     def may_be_made_from(self, parent: ImageConfig) -> bool:
-        """Whether one more step on top of parent can give this image: its layers and its history go on."""
+        """Report whether this image can be a child of parent: parent's layers and history are a prefix of its own."""
+        # An image from another builder may have no history at all.
         longer = len(self.history) > len(parent.history) or not parent.history
         same = self.history[: len(parent.history)] == parent.history
         return longer and same and self.diff_ids[: len(parent.diff_ids)] == parent.diff_ids
 
     @property
     def history(self) -> tuple[Json, ...]:
-        """One entry an instruction, oldest first; those with empty_layer added no layer."""
-        return tuple(step or {} for step in self.document.get("history") or ())
+        """The build history, oldest first. An entry with empty_layer added no layer."""
+        return tuple(step or {} for step in self.document.get("history") or ())  # a null entry is a zero value in Go
 
     @property
     def config(self) -> Json:
@@ -203,25 +212,25 @@ class ImageConfig(Struct, frozen=True, dict=True):
 
     @property
     def created(self) -> str:
-        """RFC 3339 with nanoseconds, or "" where the config does not say."""
+        """Time of creation in RFC 3339 with nanoseconds; "" if unset."""
         return str(self.document.get("created") or "")
 
     @property
     def created_at(self) -> int:
-        """created as nanoseconds since 1970, Go's zero time where it is "".
+        """Time of creation in nanoseconds since the epoch; Go's zero time if unset.
 
-        To compare: texts in other zones, or with fewer digits, do not sort as the moments do.
+        Compare these numbers, not the texts: their zones and numbers of digits differ.
         """
         return parse_rfc3339(self.created or NEVER)
 
     @property
     def architecture(self) -> str:
-        """As Go names it: amd64, arm64."""
+        """GOARCH of Go: amd64, arm64."""
         return str(self.document.get("architecture") or "")
 
     @property
     def author(self) -> str:
-        """Who made it, "" where nobody says."""
+        """Name of the author; "" if unset."""
         return str(self.document.get("author") or "")
 
 
@@ -234,7 +243,7 @@ def first_config(
     version: str,
     config: Mapping[str, Any] | None = None,
 ) -> ImageConfig:
-    """The config of a base image: one layer, no parent. The shape is that of `docker import`."""
+    """Return the config of a base image: one layer, no parent. The fields are those of `docker import`."""
     container = ordered_config({**EMPTY_CONFIG, **(config or {})})
     return ImageConfig.build(
         {
@@ -265,26 +274,23 @@ def child_config(
     container: str = "",
     container_config: Mapping[str, Any] | None = None,
 ) -> ImageConfig:
-    """The config of an image made on top of parent (None: on top of nothing, FROM scratch).
+    """Return the config of an image on top of parent. The fields are those of `docker commit`.
 
-    diff_id is the new layer's, None for an instruction that only changes the config.
-    The shape is that of `docker commit`; what the parent's document holds beyond
-    Docker's own fields is passed on.
+    parent   None for FROM scratch
+    diff_id  the new layer's; None for an instruction that changes only the config
+
+    Fields of the parent that Docker does not know are inherited.
     """
-    history: Json = {"created": created}
-    if author:
-        history["author"] = author
-    if created_by:
-        history["created_by"] = created_by
-    if comment:
-        history["comment"] = comment
-    if diff_id is None:
-        history["empty_layer"] = True
+    history = _history_entry(
+        created=created, created_by=created_by, author=author, comment=comment, empty_layer=diff_id is None
+    )
     document: Json = dict(parent.document) if parent else {"os": "linux", "architecture": architecture}
+    # These describe one image, not its children. As in moby, the new comment is recorded only in the history
+    # (image/image.go, NewChildImage).
     for name in ("author", "comment", "container"):
         document.pop(name, None)
-    named = {"author": author, "container": container}  # the comment is the history's alone, as in moby
-    document.update({name: value for name, value in named.items() if value})
+    own = {"author": author, "container": container}
+    document.update({name: value for name, value in own.items() if value})
     document.update(
         config=ordered_config(config),
         container_config=ordered_config(container_config if container_config is not None else config),
@@ -297,3 +303,10 @@ def child_config(
         },
     )
     return ImageConfig.build(document)
+
+
+def _history_entry(*, created: str, created_by: str, author: str, comment: str, empty_layer: bool) -> Json:
+    # Empty fields are left out, as by Go's omitempty: they would change the image id.
+    entry: Json = {"created": created}
+    optional = {"author": author, "created_by": created_by, "comment": comment, "empty_layer": empty_layer}
+    return entry | {name: value for name, value in optional.items() if value}

@@ -1,10 +1,10 @@
-"""What an image was in archives of docker before 1.10: a directory for each layer, none for the whole.
+"""Image archives in Docker's format before 1.10 (v1): one config per layer, linked by parent ids.
 
-    <id>/json        the layer's document: its config, and as "parent" the id of the layer below
+    <id>/json        the layer's config; "parent" is the id of the layer below
     <id>/layer.tar
     repositories     {repository: {tag: id}}
 
-Sources: moby image/spec/v1.md; image/v1, which makes a config of today out of such documents.
+Sources: moby image/spec/v1.md for the format; moby image/v1/imagev1.go for the conversion to today's image config.
 """
 
 from __future__ import annotations
@@ -15,62 +15,68 @@ from collections.abc import Callable, Sequence
 from pylab_container.errors import InvalidArchive
 from pylab_container.oci.image import ImageConfig, Json
 
-_TRUSTED_SINCE = (1, 8, 3)
-"""Documents of earlier versions may have fields that no config knows."""
-_KNOWN = (
+# dockerd takes the config of this or a later version with all its fields, and reduces an older one to the fields of
+# its Image struct (image/v1/imagev1.go, noFallbackMinVersion).
+_KEEPS_UNKNOWN_FIELDS_SINCE = (1, 8, 3)
+_KNOWN_FIELDS = (
     *("architecture", "author", "comment", "config", "container", "container_config", "created"),
     *("docker_version", "os", "variant"),
 )
-_OF_A_LAYER = ("id", "parent", "Size", "parent_id", "layer_id", "throwaway")
-_NONSENSE = (ValueError, TypeError, AttributeError, RecursionError)
+_LAYER_FIELDS = ("id", "parent", "Size", "parent_id", "layer_id", "throwaway")
+_MALFORMED = (ValueError, TypeError, AttributeError, RecursionError)  # errors of reading JSON of an unexpected shape
 _HINT = "was it made by docker save?"
 
 
 def names(repositories: bytes) -> dict[str, list[str]]:
-    """The names that a file `repositories` gives, "repository:tag", by the id of the layer. Raises InvalidArchive."""
-    found: dict[str, list[str]] = {}
+    """Parse a file `repositories`. Returns {id of the top layer: ["repository:tag", …]}. Raises InvalidArchive."""
+    names_by_id: dict[str, list[str]] = {}
     try:
         for repository, tags in json.loads(repositories).items():
             for tag, image_id in tags.items():
-                found.setdefault(str(image_id), []).append(f"{repository}:{tag}")
-    except _NONSENSE as error:
+                names_by_id.setdefault(str(image_id), []).append(f"{repository}:{tag}")
+    except _MALFORMED as error:
         raise InvalidArchive(f"repositories cannot be understood: {error!r}", hint=_HINT) from error
-    return found
+    return names_by_id
 
 
 def chain(top: str, read: Callable[[str], bytes]) -> dict[str, Json]:
-    """The documents of a layer and of those below it, by their ids, the lowest first. Raises InvalidArchive.
+    """Return {layer id: config} of a layer and all layers below it, the lowest first. Raises InvalidArchive.
 
-    read  gives the text of the document with this id
+    top   id of the topmost layer
+    read  returns the text of <id>/json
     """
-    found: dict[str, Json] = {}
+    documents: dict[str, Json] = {}
     layer_id = top
     while layer_id:
-        if layer_id in found:
-            raise InvalidArchive(f"the layer {layer_id} lies on itself", hint="do not trust this archive")
+        if layer_id in documents:  # a cycle of parents would loop for ever
+            raise InvalidArchive(f"the layer {layer_id} is its own parent", hint="do not trust this archive")
         try:
-            found[layer_id] = dict(json.loads(read(layer_id)))
-            layer_id = str(found[layer_id].get("parent") or "")
-        except _NONSENSE as error:
+            documents[layer_id] = dict(json.loads(read(layer_id)))
+            layer_id = str(documents[layer_id].get("parent") or "")
+        except _MALFORMED as error:
             raise InvalidArchive(f"the layer {layer_id} cannot be understood: {error!r}", hint=_HINT) from error
-    return dict(reversed(found.items()))
+    return dict(reversed(documents.items()))
 
 
 def config(documents: Sequence[Json], diff_ids: Sequence[str]) -> bytes:
-    """The config of the image that these layers are, the lowest first. Raises InvalidArchive."""
+    """Convert the configs of an image's layers, the lowest first, into one image config. Returns its bytes."""
     top = documents[-1]
     try:
-        trusted = tuple(int(part) for part in str(top.get("docker_version") or "0").split(".")) >= _TRUSTED_SINCE
+        version = tuple(int(part) for part in str(top.get("docker_version") or "0").split("."))
+        keeps_unknown = version >= _KEEPS_UNKNOWN_FIELDS_SINCE
     except ValueError:
-        trusted = False
-    kept = {key: value for key, value in top.items() if key not in _OF_A_LAYER and (trusted or key in _KNOWN)}
+        keeps_unknown = False
+    kept = {
+        key: value for key, value in top.items() if key not in _LAYER_FIELDS and (keeps_unknown or key in _KNOWN_FIELDS)
+    }
     rootfs = {"type": "layers", "diff_ids": list(diff_ids)}
-    return ImageConfig.build({**kept, "rootfs": rootfs, "history": [_step(each) for each in documents]}).raw
+    return ImageConfig.build({**kept, "rootfs": rootfs, "history": [_step(document) for document in documents]}).raw
 
 
 def _step(document: Json) -> Json:
-    made_by = document.get("container_config")
-    words = (made_by.get("Cmd") if isinstance(made_by, dict) else None) or ()
+    """Return the entry of the history for one layer. Its command is that of the container it was committed from."""
+    container = document.get("container_config")
+    words = (container.get("Cmd") if isinstance(container, dict) else None) or ()
     step = {
         "created": document.get("created"),
         "author": document.get("author"),

@@ -1,4 +1,4 @@
-"""What can happen to a container, as one table: (state, event) -> state.
+"""States of a container, as one table: (state, transition) -> next state.
 
                                ┌────── pause ──────▶ paused ──┐
                                │ ◀──── unpause ─────          │
@@ -9,10 +9,12 @@
                         │      └─exit, to be restarted──▶ restarting
                         └──────────── start ────────────────┘
 
-    created, exited ──remove──▶ removed       kill, rename, update and wait lead nowhere else
+    created, exited ──remove──▶ removed       kill, exec, rename and update keep the state
 
-An event that the table does not have changes nothing and raises Conflict, in Docker's words.
-What decides between exited and restarting is the restart policy: see restart_delay().
+A transition that the table does not have changes nothing and raises Conflict, in dockerd's words.
+When a process exits, restart_delay() decides from the restart policy between exited and restarting.
+
+Sources: moby 20.10, container/state.go for the states; restartmanager/restartmanager.go for the policies.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pylab_container.oci.host_config import RestartPolicy
 
 
 class State(StrEnum):
-    """What `docker ps` calls the status of a container."""
+    """State of a container, spelled as in State.Status of `docker inspect`."""
 
     CREATED = "created"
     RUNNING = "running"
@@ -35,8 +37,8 @@ class State(StrEnum):
     REMOVED = "removed"
 
 
-class Event(StrEnum):
-    """What a user or the kernel does to a container."""
+class Transition(StrEnum):
+    """Operation of a user, or an exit of the container's process, that may change the state."""
 
     START = "start"
     PAUSE = "pause"
@@ -44,7 +46,7 @@ class Event(StrEnum):
     STOP = "stop"
     KILL = "kill"
     EXIT = "exit"
-    RETRY = "retry"
+    RETRY = "retry"  # the process exited, and its restart policy will start it again
     EXEC = "exec"
     RENAME = "rename"
     UPDATE = "update"
@@ -52,101 +54,115 @@ class Event(StrEnum):
 
 
 ALIVE = frozenset((State.RUNNING, State.PAUSED))
-"""The states in which there is a process."""
+"""States in which the container has a process. A restarting container has none: it waits for its next start."""
 
-TRANSITIONS = {
-    (State.CREATED, Event.START): State.RUNNING,
-    (State.CREATED, Event.STOP): State.CREATED,
-    (State.CREATED, Event.RENAME): State.CREATED,
-    (State.CREATED, Event.UPDATE): State.CREATED,
-    (State.CREATED, Event.REMOVE): State.REMOVED,
-    (State.RUNNING, Event.PAUSE): State.PAUSED,
-    # stop and kill only ask: it is the exit that ends a process.
-    (State.RUNNING, Event.STOP): State.RUNNING,
-    (State.RUNNING, Event.KILL): State.RUNNING,
-    (State.RUNNING, Event.EXIT): State.EXITED,
-    (State.RUNNING, Event.RETRY): State.RESTARTING,
-    (State.RUNNING, Event.EXEC): State.RUNNING,
-    (State.RUNNING, Event.RENAME): State.RUNNING,
-    (State.RUNNING, Event.UPDATE): State.RUNNING,
-    (State.PAUSED, Event.UNPAUSE): State.RUNNING,
-    (State.PAUSED, Event.STOP): State.PAUSED,
-    (State.PAUSED, Event.KILL): State.PAUSED,
-    (State.PAUSED, Event.EXIT): State.EXITED,
-    (State.PAUSED, Event.RETRY): State.RESTARTING,
-    (State.PAUSED, Event.RENAME): State.PAUSED,
-    (State.PAUSED, Event.UPDATE): State.PAUSED,
-    (State.RESTARTING, Event.START): State.RUNNING,
-    (State.RESTARTING, Event.STOP): State.EXITED,
-    (State.RESTARTING, Event.KILL): State.EXITED,
-    (State.RESTARTING, Event.EXIT): State.EXITED,
-    (State.RESTARTING, Event.RENAME): State.RESTARTING,
-    (State.RESTARTING, Event.UPDATE): State.RESTARTING,
-    (State.EXITED, Event.START): State.RUNNING,
-    (State.EXITED, Event.STOP): State.EXITED,
-    (State.EXITED, Event.RENAME): State.EXITED,
-    (State.EXITED, Event.UPDATE): State.EXITED,
-    (State.EXITED, Event.REMOVE): State.REMOVED,
+NEXT_STATE = {
+    (State.CREATED, Transition.START): State.RUNNING,
+    (State.CREATED, Transition.STOP): State.CREATED,
+    (State.CREATED, Transition.RENAME): State.CREATED,
+    (State.CREATED, Transition.UPDATE): State.CREATED,
+    (State.CREATED, Transition.REMOVE): State.REMOVED,
+    (State.RUNNING, Transition.PAUSE): State.PAUSED,
+    # stop and kill only send a signal, which the process may handle or ignore. The state changes when it exits.
+    (State.RUNNING, Transition.STOP): State.RUNNING,
+    (State.RUNNING, Transition.KILL): State.RUNNING,
+    (State.RUNNING, Transition.EXIT): State.EXITED,
+    (State.RUNNING, Transition.RETRY): State.RESTARTING,
+    (State.RUNNING, Transition.EXEC): State.RUNNING,
+    (State.RUNNING, Transition.RENAME): State.RUNNING,
+    (State.RUNNING, Transition.UPDATE): State.RUNNING,
+    (State.PAUSED, Transition.UNPAUSE): State.RUNNING,
+    (State.PAUSED, Transition.STOP): State.PAUSED,
+    (State.PAUSED, Transition.KILL): State.PAUSED,
+    # On cgroup v2 a fatal signal ends a frozen process too (admin-guide/cgroup-v2.rst, "cgroup.freeze").
+    (State.PAUSED, Transition.EXIT): State.EXITED,
+    (State.PAUSED, Transition.RETRY): State.RESTARTING,
+    (State.PAUSED, Transition.RENAME): State.PAUSED,
+    (State.PAUSED, Transition.UPDATE): State.PAUSED,
+    (State.RESTARTING, Transition.START): State.RUNNING,
+    # No process has to exit first, so stop and kill cancel the scheduled start at once.
+    (State.RESTARTING, Transition.STOP): State.EXITED,
+    (State.RESTARTING, Transition.KILL): State.EXITED,
+    (State.RESTARTING, Transition.EXIT): State.EXITED,
+    (State.RESTARTING, Transition.RENAME): State.RESTARTING,
+    (State.RESTARTING, Transition.UPDATE): State.RESTARTING,
+    (State.EXITED, Transition.START): State.RUNNING,
+    # Idempotent: dockerd answers a stop of an exited container with 304 Not Modified.
+    (State.EXITED, Transition.STOP): State.EXITED,
+    (State.EXITED, Transition.RENAME): State.EXITED,
+    (State.EXITED, Transition.UPDATE): State.EXITED,
+    (State.EXITED, Transition.REMOVE): State.REMOVED,
 }
 
 _NOT_RUNNING = "Container {id} is not running"
 _RESTARTING = "Container {id} is restarting, wait until the container is running"
 _REMOVE = "You cannot remove a {state} container {id}. {first} before attempting removal or force remove"
 
-# Docker's words, and what to do. moby: daemon/{start,pause,unpause,kill,exec,delete}.go, 20.10.
-_REFUSALS: Mapping[tuple[State, Event], tuple[str, str]] = {
-    (State.RUNNING, Event.START): ("Container {id} is already running", "labctr ps shows it"),
-    (State.RUNNING, Event.UNPAUSE): ("Container {id} is not paused", "labctr ps shows it"),
-    (State.RUNNING, Event.REMOVE): (_REMOVE, "stop it first, or remove it with -f"),
-    (State.PAUSED, Event.START): ("cannot start a paused container, try unpause instead", "labctr unpause {name}"),
-    (State.PAUSED, Event.PAUSE): ("Container {id} is already paused", "labctr unpause {name}"),
-    (State.PAUSED, Event.EXEC): (
+# (message, hint) for the pairs that NEXT_STATE lacks. The messages are dockerd's, because clients match on them; the
+# hints are ours. Source: moby 20.10, daemon/{start,pause,unpause,kill,exec,delete}.go.
+_REFUSALS: Mapping[tuple[State, Transition], tuple[str, str]] = {
+    (State.RUNNING, Transition.START): ("Container {id} is already running", "labctr ps shows it"),
+    (State.RUNNING, Transition.UNPAUSE): ("Container {id} is not paused", "labctr ps shows it"),
+    (State.RUNNING, Transition.REMOVE): (_REMOVE, "stop it first, or remove it with -f"),
+    (State.PAUSED, Transition.START): (
+        "cannot start a paused container, try unpause instead",
+        "labctr unpause {name}",
+    ),
+    (State.PAUSED, Transition.PAUSE): ("Container {id} is already paused", "labctr unpause {name}"),
+    (State.PAUSED, Transition.EXEC): (
         "Container {id} is paused, unpause the container before exec",
         "labctr unpause {name}",
     ),
-    (State.PAUSED, Event.REMOVE): (_REMOVE, "unpause and stop it first, or remove it with -f"),
-    (State.RESTARTING, Event.PAUSE): (_RESTARTING, "labctr stop {name} ends the restarts"),
-    (State.RESTARTING, Event.UNPAUSE): ("Container {id} is not paused", "labctr ps shows it"),
-    (State.RESTARTING, Event.EXEC): (_RESTARTING, "labctr logs {name} may tell why it ends"),
-    (State.RESTARTING, Event.REMOVE): (_REMOVE, "stop it first, or remove it with -f"),
+    (State.PAUSED, Transition.REMOVE): (_REMOVE, "unpause and stop it first, or remove it with -f"),
+    (State.RESTARTING, Transition.PAUSE): (_RESTARTING, "labctr stop {name} ends the restarts"),
+    (State.RESTARTING, Transition.UNPAUSE): ("Container {id} is not paused", "labctr ps shows it"),
+    (State.RESTARTING, Transition.EXEC): (_RESTARTING, "labctr logs {name} may show why it exits"),
+    (State.RESTARTING, Transition.REMOVE): (_REMOVE, "stop it first, or remove it with -f"),
     **{
-        (state, event): (_NOT_RUNNING, "labctr start {name}")
+        (state, transition): (_NOT_RUNNING, "labctr start {name}")
         for state in (State.CREATED, State.EXITED)
-        for event in (Event.PAUSE, Event.EXEC)
+        for transition in (Transition.PAUSE, Transition.EXEC)
     },
     **{
-        (state, Event.KILL): (
+        (state, Transition.KILL): (
             "Cannot kill container: {name}: Container {id} is not running",
-            "labctr ps lists what runs",
+            "labctr ps lists the running containers",
         )
         for state in (State.CREATED, State.EXITED)
     },
     **{
-        (state, Event.UNPAUSE): ("Container {id} is not paused", "labctr ps -a shows it")
+        (state, Transition.UNPAUSE): ("Container {id} is not paused", "labctr ps -a shows it")
         for state in (State.CREATED, State.EXITED)
     },
 }
 
 
-def after(state: State, event: Event, *, container: str, container_id: str = "") -> State:
-    """The state that follows. Raises Conflict where the event cannot happen in this state.
+def after(state: State, transition: Transition, *, container: str, container_id: str = "") -> State:
+    """Return the next state. Raises Conflict if the transition is not allowed in this state.
 
-    container, container_id  its name and id, for the message
+    container, container_id  name and id, for the message
     """
     try:
-        return TRANSITIONS[state, event]
+        return NEXT_STATE[state, transition]
     except KeyError:
-        words, hint = _REFUSALS.get((state, event), ("cannot {event} container {name}: it is {state}", ""))
+        refusal = _REFUSALS.get((state, transition), ("cannot {transition} container {name}: it is {state}", ""))
+        message, hint = refusal
         first = "Unpause and then stop the container" if state is State.PAUSED else "Stop the container"
-        values = {"id": container_id or container, "name": container, "state": state, "event": event, "first": first}
-        raise Conflict(words.format(**values), hint=(hint or "labctr ps -a shows it").format(**values)) from None
+        values = {
+            "id": container_id or container,
+            "name": container,
+            "state": state,
+            "transition": transition,
+            "first": first,
+        }
+        raise Conflict(message.format(**values), hint=(hint or "labctr ps -a shows it").format(**values)) from None
 
 
 # ---- restart policies ------------------------------------------------------------------------
 
-FIRST_DELAY = 0.1
-_LONGEST_DELAY = 60.0
-_LONG_ENOUGH = 10.0
+FIRST_DELAY = 0.1  # seconds
+_LONGEST_DELAY = 60.0  # seconds
+_STABLE_AFTER = 10.0  # seconds; a process that ran this long did not crash at its start, so the delays begin again
 
 
 def restart_delay(
@@ -158,19 +174,22 @@ def restart_delay(
     ran: float,
     last_delay: float,
 ) -> float | None:
-    """How many seconds to wait before a container that has ended is started again; None: it stays down.
+    """Return the seconds to wait before an exited container is started again, or None to leave it exited.
 
-    restart_count  how often the policy has started it so far
-    ran            seconds that it ran; ten of them make the delay the first one again
-    last_delay     the delay before, 0 at first; each is twice the last, up to a minute
+    restart_count     starts by the policy so far
+    manually_stopped  a user stopped or killed it; overrides every policy
+    ran               seconds that the process ran
+    last_delay        the delay before the last start, 0 before the first
 
-    Source: moby restartmanager/restartmanager.go.
+    The delay doubles with each restart, from 0.1 s to a minute (exponential back-off): a process that crashes at its
+    start does not take the whole processor. It is 0.1 s again after a run of ten seconds.
+    Source: moby 20.10, restartmanager/restartmanager.go.
     """
-    name, most = policy.name or "no", policy.maximum_retry_count
+    name, maximum_retries = policy.name or "no", policy.maximum_retry_count
     if manually_stopped or name == "no":
         return None
-    if name == "on-failure" and (exit_code == 0 or (most and restart_count >= most)):
+    if name == "on-failure" and (exit_code == 0 or (maximum_retries and restart_count >= maximum_retries)):
         return None
-    if ran >= _LONG_ENOUGH or not last_delay:
+    if ran >= _STABLE_AFTER or not last_delay:
         return FIRST_DELAY
     return min(last_delay * 2, _LONGEST_DELAY)

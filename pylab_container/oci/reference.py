@@ -1,12 +1,11 @@
-"""Image names: parse, normalise, show in the familiar form.
-
-The grammar is that of the distribution project's reference package:
+"""Image names: parse, normalize, and format in the familiar form.
 
     reference := name [ ":" tag ] [ "@" digest ]
     name      := [ domain "/" ] path
+    path      := component [ "/" component ]*
 
-`debian`, `library/debian` and `docker.io/library/debian:latest` are one image; people
-write the first, stores compare the last.
+`debian`, `library/debian` and `docker.io/library/debian:latest` are the same image. Users write the first form; the
+stores compare the last. Sources: distribution/reference, reference.go for the grammar and normalize.go for defaults.
 """
 
 from __future__ import annotations
@@ -19,25 +18,28 @@ from msgspec.structs import replace
 from pylab_container.errors import InvalidReference
 
 DEFAULT_DOMAIN = "docker.io"
-DEFAULT_PREFIX = "library/"
+DEFAULT_PREFIX = "library/"  # namespace of Docker Hub's official images
 DEFAULT_TAG = "latest"
 
+# Each pattern can match a text in one way only, so that matching takes linear time: names come from users, Dockerfiles
+# and registries. A component has separators only between other characters. So it can be neither "." nor "..", which
+# matters because registries use it in paths of URLs and files.
 _SEPARATED = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_SEPARATED}(?:/{_SEPARATED})*\Z")
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z")
-_LONGEST_NAME = 255
-_TAG_HINT = "a tag is up to 128 letters, digits, _ . - and starts with no . or -"
+_LONGEST_PATH = 255  # characters: reference.go, RepositoryNameTotalLengthMax
+_TAG_HINT = "a tag has up to 128 letters, digits, _ . and -, and does not start with . or -"
 
 
 class Reference(Struct, frozen=True):
-    """An image's name in full: every part that people leave out is filled in.
+    """A normalized image name.
 
     domain  "docker.io" or a registry's host[:port]
     path    "library/debian"
-    tag     "latest"; None only where a digest says exactly which image is meant
+    tag     "latest"; None only with a digest, which identifies the image by itself
     digest  "sha256:…" or None
     """
 
@@ -48,21 +50,22 @@ class Reference(Struct, frozen=True):
 
     @property
     def repository(self) -> str:
-        """The name without tag and digest, as people write it: the REPOSITORY column."""
+        """The familiar name without tag and digest, as in the REPOSITORY column of `docker images`."""
         if self.domain != DEFAULT_DOMAIN:
             return f"{self.domain}/{self.path}"
         official = self.path.removeprefix(DEFAULT_PREFIX)
-        return self.path if "/" in official else official  # library/a/b is not a/b
+        # docker.io/library/a/b stays library/a/b: a/b would be parsed as docker.io/a/b.
+        return self.path if "/" in official else official
 
     @property
     def familiar(self) -> str:
-        """As people write it, but with its tag: "debian:latest"."""
+        """The familiar form, with its tag: "debian:latest"."""
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.repository}{tag}{digest}"
 
     def with_tag(self, tag: str) -> Reference:
-        """The same repository under another tag. Raises InvalidReference for a tag that cannot be one."""
+        """Return the reference to another tag of the repository. Raises InvalidReference for a malformed tag."""
         if not _TAG.match(tag):
             raise InvalidReference(f"invalid tag format: {tag[:200]!a}", hint=_TAG_HINT)
         return replace(self, tag=tag, digest=None)
@@ -72,13 +75,12 @@ class Reference(Struct, frozen=True):
 
 
 def parse(text: str) -> Reference:
-    """Read an image name as the docker command does.
+    """Parse an image name as the docker command does. Raises InvalidReference, which names the malformed part.
 
-    A name without tag and digest means the tag "latest". Raises InvalidReference with
-    the part that is wrong.
+    A name without tag and digest has the tag "latest".
     """
-    rest, digest = _split_digest(text)
-    name, tag = _split_tag(rest)
+    name_and_tag, digest = _split_digest(text)
+    name, tag = _split_tag(name_and_tag)
     domain, path = _split_domain(name)
     _check(text, domain, path, tag, digest)
     if tag is None and digest is None:
@@ -92,16 +94,18 @@ def _split_digest(text: str) -> tuple[str, str | None]:
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:
-    # A colon before the last slash belongs to a registry's port, not to a tag.
+    # A colon before the last slash belongs to a registry's port: localhost:5000/debian has no tag.
     slash, colon = text.rfind("/"), text.rfind(":")
     return (text[:colon], text[colon + 1 :]) if colon > slash else (text, None)
 
 
 def _split_domain(name: str) -> tuple[str, str]:
+    # "a/b" is ambiguous: a registry a, or a user a of Docker Hub. It is a registry if it cannot be a user's name, which
+    # has no dot, no colon and no capitals (normalize.go, splitDockerDomain). "localhost" is the one exception.
     first, slash, rest = name.partition("/")
     looks_like_host = slash and ("." in first or ":" in first or first == "localhost" or first != first.lower())
     domain, path = (first, rest) if looks_like_host else (DEFAULT_DOMAIN, name)
-    if domain == "index.docker.io":
+    if domain == "index.docker.io":  # the host of Docker Hub's first protocol, still in old scripts
         domain = DEFAULT_DOMAIN
     if domain == DEFAULT_DOMAIN and "/" not in path:
         path = DEFAULT_PREFIX + path
@@ -109,6 +113,7 @@ def _split_domain(name: str) -> tuple[str, str]:
 
 
 def _check(text: str, domain: str, path: str, tag: str | None, digest: str | None) -> None:
+    # The messages are those of distribution/reference, because clients match on "invalid reference format".
     if not _PATH.match(path):
         hint = "a repository name is lower-case letters, digits and single . _ - between them"
         if path != path.lower():
@@ -120,28 +125,26 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
             f'invalid reference format: registry host "{domain}" in "{text}"', hint="write host or host:port"
         )
     if tag is not None and not _TAG.match(tag):
-        raise InvalidReference(
-            f'invalid tag format: "{tag}" in "{text}"',
-            hint=_TAG_HINT,
-        )
+        raise InvalidReference(f'invalid tag format: "{tag}" in "{text}"', hint=_TAG_HINT)
     if digest is not None and not _DIGEST.match(digest):
         raise InvalidReference(
             f'invalid reference format: digest "{digest}" in "{text}"',
             hint="a digest is sha256: and 64 hexadecimal digits",
         )
-    if len(path) > _LONGEST_NAME:
-        raise InvalidReference(
-            f"repository name is longer than {_LONGEST_NAME} characters", hint="choose a shorter name"
-        )
+    if len(path) > _LONGEST_PATH:
+        message = f"repository name is longer than {_LONGEST_PATH} characters"
+        raise InvalidReference(message, hint="choose a shorter name")
 
 
 def parse_tag(text: str) -> Reference:
-    """Read a name to *give* to an image: a digest cannot be given, it follows from the content."""
+    """Parse a name to give to an image. Raises InvalidReference for one with a digest, or an ambiguous one."""
     reference = parse(text)
     if reference.digest:
         raise InvalidReference(
-            f'refusing to create a tag with a digest reference: "{text}"', hint="a digest follows: use NAME:TAG"
+            f'refusing to create a tag with a digest reference: "{text}"',
+            hint="the content determines the digest: write NAME:TAG",
         )
+    # "sha256:12ab…" would be read as an image id, or a prefix of one, and the name could never be used.
     if reference.familiar.startswith("sha256:"):
         raise InvalidReference(
             "refusing to create an ambiguous tag using digest algorithm as name", hint="choose another name"

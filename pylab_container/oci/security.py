@@ -1,7 +1,7 @@
-"""--security-opt: what may be loosened or tightened about a container's rights.
+"""--security-opt: seccomp profile, no_new_privs, masked paths, AppArmor and SELinux labels.
 
-Source: the docker command's reference, "docker run", --security-opt; moby daemon/daemon_unix.go,
-parseSecurityOpt, 20.10.
+Sources: the docker command's reference, "docker run", --security-opt; moby 20.10, daemon/daemon_unix.go,
+parseSecurityOpt().
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from pylab_container.errors import InvalidInput
 
 
 class SecurityOptions(Struct, frozen=True, kw_only=True):
-    """seccomp: None for the default profile, {} for no filter, else a profile with conditions."""
+    """Parsed security options.
+
+    no_new_privileges  execve(2) grants no privileges: set-uid bits and file capabilities have no effect (prctl(2),
+                       PR_SET_NO_NEW_PRIVS)
+    seccomp            None: the default profile; {}: no filter; else a profile for seccomp.resolve()
+    """
 
     no_new_privileges: bool = False
     seccomp: dict[str, Any] | None = None
 
 
 def parse(options: Sequence[str]) -> SecurityOptions:
-    """What the texts of --security-opt say; a seccomp profile is there as JSON. Raises InvalidInput."""
+    """Parse the values of --security-opt. A seccomp profile is its JSON text. Raises InvalidInput."""
     values: dict[str, Any] = {}
     for number, text in enumerate(options, start=1):
         name, value = _split(text)
@@ -32,7 +37,7 @@ def parse(options: Sequence[str]) -> SecurityOptions:
         elif name == "seccomp":
             values["seccomp"] = _profile(value)
         elif name == "systempaths" and value == "unconfined":
-            continue  # the kernel's files are neither hidden nor read-only: HostConfig says so (hostconfig.py)
+            continue  # recorded as empty MaskedPaths and ReadonlyPaths of the HostConfig: docker/hostconfig.py
         elif name in ("apparmor", "label"):
             _refuse_profile(name, value)
         else:
@@ -44,7 +49,7 @@ def parse(options: Sequence[str]) -> SecurityOptions:
 
 
 def recorded(options: Sequence[str]) -> dict[str, Any]:
-    """The fields of config.v2.json in which dockerd records --security-opt when a container is created."""
+    """Return the fields of config.v2.json in which dockerd records --security-opt at creation."""
     values = dict(_split(text) for text in options)
     profile, rights = values.get("seccomp", ""), values.get("no-new-privileges", "false")
     return {
@@ -54,7 +59,7 @@ def recorded(options: Sequence[str]) -> dict[str, Any]:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """NAME=VALUE, or NAME:VALUE as it was written once."""
+    """Split NAME=VALUE, or NAME:VALUE, the syntax before Docker 1.11."""
     separator = "=" if "=" in text else ":"
     name, _, value = text.partition(separator)
     return name, value
@@ -78,12 +83,17 @@ def _profile(value: str) -> dict[str, Any] | None:
             f"Decoding seccomp profile failed: {error}", hint="a profile is JSON with a defaultAction and syscalls"
         ) from None
     if not isinstance(document, dict) or "defaultAction" not in document:
-        raise InvalidInput("Decoding seccomp profile failed: it has no defaultAction", hint="such as SCMP_ACT_ERRNO")
+        raise InvalidInput(
+            "Decoding seccomp profile failed: it has no defaultAction", hint="add one, such as SCMP_ACT_ERRNO"
+        )
     return document
 
 
 def _refuse_profile(name: str, value: str) -> None:
-    """Neither AppArmor nor SELinux is ever switched on by this engine, so only their absence can be had."""
+    """Raise InvalidInput for a profile or label: this engine applies neither AppArmor nor SELinux.
+
+    Ignoring the option would let the user rely on a confinement that does not exist.
+    """
     if (name, value) in (("apparmor", "unconfined"), ("label", "disable")):
         return
     system = "AppArmor" if name == "apparmor" else "SELinux"

@@ -47,7 +47,7 @@ def find(engine: Engine, host: str, given: Mapping[str, Any] | None) -> Credenti
 def login(engine: Engine, username: str, password: str, host: str, *, save: bool) -> None:
     """Ask a registry to let us in, and note down that it did. Raises Unauthorized, Unreachable."""
     registry = RegistryClient(
-        engine.registries.place(host), engine.registries, Credentials(username, password), emit=engine.data.emit
+        engine.registries.endpoint(host), engine.registries, Credentials(username, password), emit=engine.data.emit
     )
     with contextlib.closing(registry):
         registry.login()

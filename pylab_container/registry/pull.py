@@ -27,7 +27,7 @@ from pylab_container.registry import transfers
 from pylab_container.registry.blobs import FetchedManifest, ManifestUnknown, Repository
 from pylab_container.registry.downloads import Download, Downloads
 from pylab_container.registry.transfers import AuthConfig, Teller
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.leases import Lease
@@ -61,7 +61,7 @@ def pull(engine: Engine, request: PullRequest) -> list[Image]:
     if request.platform:
         Platform.parse(request.platform, architecture=machine_architecture())
     failures: list[LabError] = []
-    for place in engine.registries.places(reference.domain):
+    for place in engine.registries.endpoints(reference.domain):
         try:
             with transfers.opened(engine, reference, place, request.auth) as registry:
                 return _Pull(engine, request, Repository(registry, reference.path)).run()
@@ -217,7 +217,8 @@ class _Pull:
 
         try:
             with compression.ReadAhead(limit.stream(compression.decompressed(cast(BinaryIO, stream)))) as plain:
-                layer = self._engine.data.layers.register(TarReader(cast(BinaryIO, plain)), parent, lease, check=check)
+                members = TarReader(cast(BinaryIO, plain))
+                layer = layer_content.register(self._engine.data.layers, members, parent, lease, check=check)
         except InvalidArchive:
             download.verified()  # that it is not what it should be says more than what is wrong in it
             raise
@@ -240,7 +241,7 @@ class _Pull:
 def look_up(engine: Engine, reference: Reference, auth: AuthConfig | None) -> tuple[manifests.Descriptor, list[str]]:
     """An image's manifest or index at the first place that has it, and its platforms. Raises as pull() does."""
     failures: list[LabError] = []
-    for place in engine.registries.places(reference.domain):
+    for place in engine.registries.endpoints(reference.domain):
         try:
             with transfers.opened(engine, reference, place, auth) as registry:
                 return _seen(Repository(registry, reference.path), reference)

@@ -28,7 +28,7 @@ from pylab_container.registry import transfers
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.transfers import AuthConfig, Teller
-from pylab_container.store import compression
+from pylab_container.store import compression, layer_content
 from pylab_container.store.distribution_store import KnownBlob
 from pylab_container.store.layer_store import Layer
 
@@ -58,7 +58,7 @@ def push(engine: Engine, request: PushRequest) -> list[PushResult]:
     reference = request.reference
     Teller(engine, request.progress).message(f"The push refers to repository [{transfers.full_name(reference)}]")
     images = _images(engine, request)
-    with transfers.opened(engine, reference, engine.registries.place(reference.domain), request.auth) as registry:
+    with transfers.opened(engine, reference, engine.registries.endpoint(reference.domain), request.auth) as registry:
         push = _Push(engine, request, Repository(registry, reference.path, writes=True))
         return [push.send(name, image_id) for name, image_id in images]
 
@@ -185,11 +185,10 @@ class _Push:
 
     def _uploaded(self, layer: Layer) -> Descriptor:
         """The layer, sent."""
-        count = self._tell.counter(layer.diff_id, "Pushing", self._engine.data.layers.tar_size(layer.chain_id))
+        layers, chain = self._engine.data.layers, layer.chain_id
+        count = self._tell.counter(layer.diff_id, "Pushing", layer_content.tar_size(layers, chain))
         sent = self._repository.upload(
-            lambda: _gathered(
-                compression.compressed(_counted(self._engine.data.layers.tar_stream(layer.chain_id), count), "gzip")
-            )
+            lambda: _gathered(compression.compressed(_counted(layer_content.tar_stream(layers, chain), count), "gzip"))
         )
         self._tell.layer(layer.diff_id, "Pushed")
         return Descriptor(manifests.DOCKER_LAYER, sent.digest, sent.size)

@@ -21,7 +21,7 @@ from pylab_container.host import programs
 from pylab_container.oci.reference import Reference
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.push import copy
-from pylab_container.registry.settings import Place, is_loopback
+from pylab_container.registry.settings import RegistryEndpoint, is_loopback
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -78,7 +78,9 @@ def running(
             process = programs.spawn(command, stdout=output.fileno(), stderr=output.fileno())
         try:
             local = "127.0.0.1" if address == _EVERYWHERE else address
-            registry = RegistryClient(Place(f"{local}:{port}", (f"http://{local}:{port}",)), engine.registries)
+            registry = RegistryClient(
+                RegistryEndpoint(f"{local}:{port}", (f"http://{local}:{port}",)), engine.registries
+            )
             with contextlib.closing(registry):
                 _wait(registry, process, log)
                 copy(engine, chosen, registry)

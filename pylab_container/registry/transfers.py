@@ -14,7 +14,7 @@ from pylab_container.oci.reference import Reference
 from pylab_container.registry import login
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.downloads import SELDOM
-from pylab_container.registry.settings import Place
+from pylab_container.registry.settings import RegistryEndpoint
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -81,13 +81,15 @@ def _nobody(event: Event) -> None:
 
 
 @contextlib.contextmanager
-def opened(engine: Engine, reference: Reference, place: Place, auth: AuthConfig | None) -> Iterator[RegistryClient]:
+def opened(
+    engine: Engine, reference: Reference, endpoint: RegistryEndpoint, auth: AuthConfig | None
+) -> Iterator[RegistryClient]:
     """The registry at a place. What is known for the origin is not told to a mirror."""
-    if not place.mirror:
+    if not endpoint.mirror:
         credentials = login.find(engine, reference.domain, auth)
     else:
-        credentials = login.find(engine, place.host, None if auth is None else {})
-    registry = RegistryClient(place, engine.registries, credentials, emit=engine.data.emit)
+        credentials = login.find(engine, endpoint.host, None if auth is None else {})
+    registry = RegistryClient(endpoint, engine.registries, credentials, emit=engine.data.emit)
     with contextlib.closing(registry):
         yield registry
 

@@ -5,7 +5,7 @@
     ├── hostconfig.json     what of the host it may use
     ├── hostname, hosts, resolv.conf      mounted into it
     ├── <container id>-json.log           what it printed in its earlier runs, as dockerd writes it
-    └── container.log       what it prints in this run, as its monitor writes it (runtime/logs.py)
+    └── container.log       what it prints in this run, as its monitor writes it (runtime/log_files.py)
 
 A container exists once config.v2.json does. Whoever changes a container holds its lock,
 locks/<container id>; a new name is chosen under the lock of all names, locks/names.

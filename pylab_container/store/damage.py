@@ -1,38 +1,35 @@
-"""What a damaged file of the data root does to an operation: it disables the object that it describes, nothing else.
+"""How an operation continues past a damaged file: the file disables the object that it describes, and nothing else.
 
-A command that names the object raises CorruptStore, which names the file. A listing leaves the object out, and what
-removes things keeps whatever the object may need; both report it as StoreDamaged on the engine's stream of events.
+A command that names the object raises CorruptStore, which names the file. A listing leaves the object out, and an
+operation that removes objects keeps everything that the damaged one may need. Both report StoreDamaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore
-from pylab_container.events import StoreDamaged
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.events import Emit, StoreDamaged
 
 
 class ReportingDamage:
-    """End the block at a damaged file, and report that: one object must not stop what is done with all of them.
+    """Suppress CorruptStore in a block and report it as StoreDamaged, so that a loop over objects can go on.
 
-    removed  whether the object has been removed since: then what could not be read was being removed
+    emit     receives StoreDamaged
+    removed  reports whether the object was removed concurrently; its file was then not damaged, and nothing is emitted
     """
 
-    def __init__(self, engine: Engine, removed: Callable[[], bool] = lambda: False) -> None:
-        self._engine = engine
+    def __init__(self, emit: Emit, removed: Callable[[], bool] = lambda: False) -> None:
+        self._emit = emit
         self._removed = removed
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if isinstance(error, CorruptStore):
-            if not self._removed():
-                self._engine.events.emit(StoreDamaged.of(error))
-            return True
-        return False
+        if not isinstance(error, CorruptStore):
+            return False
+        if not self._removed():
+            self._emit(StoreDamaged.of(error))
+        return True

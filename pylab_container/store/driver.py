@@ -1,13 +1,13 @@
-"""What every storage driver can do: keep layers as directories, and join them to one file system.
+"""The contract of a storage driver: it keeps layers as directories and joins them to one file system.
 
     driver     a layer's directory holds        how a container sees its layers        what layers share
     overlay2   its change, whiteouts as 0:0      one mount of all of them               everything
     overlay    the whole tree                    a mount of one tree and one change     files, as hard links
     vfs        the whole tree                    the directory itself                   nothing
 
-A driver knows no images, no containers and no tar: it is told which layer lies on which,
-and speaks of layers by their cache ids. All of them pass tests/root/test_drivers.py.
-The names of directories and files are Docker's (moby daemon/graphdriver, 20.10).
+A driver knows neither images nor containers. Layers are named by their cache ids, and create() gets the parent of each.
+Every driver passes tests/root/test_drivers.py. The names of directories and files are Docker's (moby
+daemon/graphdriver, 20.10).
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pylab_container.host.idmap import IdMap
     from pylab_container.oci.ids import CacheId
-    from pylab_container.store.layertar import Extractor
     from pylab_container.store.treetar import TreeReader
 
 
 class Driver(Protocol):
-    """The contract. Whoever created a layer may write to it until another one lies on it.
+    """Directories of layers. The process that created a layer may write to it until the layer has a child.
 
-    name         as `--storage-driver` and Docker call it
-    root         the directory that it owns
-    keeps_trees  whether a layer's directory holds the whole tree and not only the change
+    name         as in `--storage-driver` and `docker info`
+    root         the directory that the driver owns
+    keeps_trees  whether a layer's directory holds the whole tree instead of the change alone
     """
 
     name: str
@@ -36,72 +35,72 @@ class Driver(Protocol):
     keeps_trees: bool
 
     def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
-        """Make a layer without changes on top of parent (None: at the bottom); returns its diff_path.
+        """Create a layer without changes on top of parent (None: the lowest layer) and return its diff_path.
 
-        Raises CorruptStore where the parent is missing.
+        Raises CorruptStore if the parent is missing.
         """
 
-    def extractor(self, cache_id: CacheId) -> AbstractContextManager[Extractor]:
-        """Writes a layer's members into a layer that was just created.
+    def filling(self, cache_id: CacheId) -> AbstractContextManager[Path]:
+        """Yield the directory into which the members of a new layer are extracted.
 
-        When the block ends without an error the layer is complete and others may lie on
-        it. A whiteout hides what lies below and never what the same layer brought.
+        With keeps_trees it holds the parent's files, to which the change is applied. When the block ends without an
+        error the layer is complete and may have children.
         """
 
     def members(self, cache_id: CacheId, parent: CacheId) -> AbstractContextManager[TreeReader]:
-        """What a layer changes compared with parent, as a tar's members, sorted by name.
+        """Read the change of a layer as the members of a tar, sorted by name.
 
-        parent must be the one that it was created on. For a container's layer that is the init layer.
+        parent  the layer that it was created on; for a container's layer the init layer
         """
 
     def changes(self, cache_id: CacheId, parent: CacheId) -> dict[str, int]:
-        """The same as absolute paths and kinds: MODIFIED, ADDED or DELETED (store/changes.py).
+        """Return the change as {absolute path: MODIFIED, ADDED or DELETED} (store/changes.py).
 
         Directories that only contain changes may be missing.
         """
 
     def diff_path(self, cache_id: CacheId) -> Path:
-        """The directory with the layer's own files: its change, or the whole tree that results from it.
+        """Return the directory with the layer's own files: its change, or the whole tree that results from it.
 
-        The content of every member of a read-only layer lies there under the member's name.
+        It holds the content of every member of a read-only layer's tar under the member's name.
         """
 
     def merged_path(self, cache_id: CacheId) -> Path:
-        """Where mount() shows a layer that lies on another one."""
+        """Return the directory on which mount() mounts a layer that has a parent."""
 
     def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
-        """Make the layer with all below it visible as one directory, and return that.
+        """Make the layer and all layers below it visible as one directory, and return that. Idempotent.
 
-        ids  whose files are whose, seen through it; only overlay2 can map them
+        ids  how the owners of files are mapped; only overlay2 supports it
 
-        Mounting what is mounted changes nothing. Raises NotRoot, RuntimeFailed.
+        Raises NotRoot, RuntimeFailed, InvalidInput.
         """
 
     def open_view(self, cache_id: CacheId) -> int:
-        """A descriptor of the layer with all below it, to read from; the caller closes it.
+        """Return a descriptor for reading the layer joined with all layers below it; the caller closes it.
 
-        It is a reference to the file system: later calls of unmount() and mount() change nothing for it. Where the
-        layer is mounted it leads into that mount, else nothing can be written through it.
+        The descriptor keeps its file system: a later mount() or unmount() does not change what it shows. If the layer
+        is mounted, the descriptor refers to that mount; otherwise nothing can be written through it.
         """
 
     def unmount(self, cache_id: CacheId) -> None:
-        """Take that view away. Unmounting what is not mounted changes nothing."""
+        """Undo mount(). Idempotent."""
 
     def is_mounted(self, cache_id: CacheId) -> bool:
-        """Whether the view is a mount that exists now; never where views need none."""
+        """Report whether the layer is mounted; False in a driver that needs no mounts."""
 
     def cache_ids(self) -> list[CacheId]:
-        """The layers that have a directory, whole or not, in no order; other entries of the root are not listed."""
+        """Return the layers that have a directory, incomplete ones included, unordered."""
 
     def remove(self, cache_id: CacheId) -> None:
-        """Delete a layer that nothing lies on, unmounting it first. Deleting what is not there changes nothing."""
+        """Unmount and delete a layer without children. Idempotent."""
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:
-        """Take the files of the layer source as those of the new layer cache_id: a rename, whatever their size.
+        """Move the files of the layer source to the new layer cache_id by a rename.
 
-        source keeps existing, empty; it must not be mounted. The parents must have the same content.
+        source stays, empty; it must not be mounted. Both layers must have a parent of the same content.
         Raises InvalidInput from a driver that keeps trees.
         """
 
     def graph_data(self, cache_id: CacheId) -> dict[str, str] | None:
-        """What `docker inspect` shows as GraphDriver.Data."""
+        """Return GraphDriver.Data of `docker inspect`."""

@@ -1,24 +1,28 @@
-"""The layer database: which layers there are, on what they lie, and what they are made of.
+"""The layer database: the records of read-only layers and of the containers' writable layers.
 
     image/<driver>/layerdb/
     ├── sha256/<chain id>/         one read-only layer
     │   ├── diff                   its diff id, "sha256:…": the digest of its tar
     │   ├── parent                 the chain id below; the lowest layer has none
-    │   ├── cache-id               its directory with the driver
+    │   ├── cache-id               the name of its directory in the driver's root
     │   ├── size                   bytes of file content
-    │   └── tar-split.json.gz      how to rebuild the tar
+    │   └── tar-split.json.gz      everything needed to rebuild the tar (tarsplit.py)
     ├── mounts/<container id>/     one writable layer
-    │   ├── mount-id, init-id      its directories with the driver
+    │   ├── mount-id, init-id      the names of its two directories in the driver's root
     │   └── parent                 the chain id below
     └── tmp/
-        ├── write-set-…/           a layer in the making, or one that is being deleted; locked by who does it
-        ├── mount-…/               the record of a writable layer in the making
-        └── lease-…                who makes an image out of which layers (leases.py)
+        ├── write-set-…/           a layer that is being registered or deleted; locked by the process that does it
+        ├── mount-…/               the record of a writable layer that is being created
+        └── lease-…                what a running operation needs (leases.py)
 
-A layer appears by the rename of a complete write-set, so a crash leaves either a whole
-layer or a write-set without a lock, which says in `cache-id` what else it left. Nobody
-keeps reference counts on disk: a layer is needed while an image, a child, a container or
-a lease names it. Format: moby layer/ (20.10).
+The transaction: a layer is published by renaming a complete write-set to sha256/<chain id>. A crash therefore leaves
+either a whole layer or an unlocked write-set, and the write-set's `cache-id` names the driver's directory that must be
+deleted with it. Deletion is the same transaction backwards.
+
+No reference counts are stored on disk, because a crash could leave them wrong. A layer is needed as long as an image,
+a child layer, a container or a lease names it, and release() looks all of them up.
+
+Format: moby layer/filestore.go and pkg/ioutils/fswriters.go, AtomicWriteSet (20.10).
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec import Struct
 
@@ -43,16 +47,14 @@ from pylab_container.store.changes import overlay_changes
 from pylab_container.store.driver import Driver
 from pylab_container.store.leases import Lease, Leases
 from pylab_container.store.reading import REMEDY, corrupt, find_id, peek, read_id, read_text
-
-if TYPE_CHECKING:  # what reads and writes tars is imported where a layer is made: a container needs none of it to run
-    from pylab_container.store import layertar, tarsplit, treetar
+from pylab_container.store.treetar import TreeReader
 
 MOST_LAYERS = 125
-"""As in moby (layer/layer_store.go): with a container's two layers on top, the 128 of overlay2 are enough."""
+"""Of an image. Some drivers of moby allow 127, and a container adds two (moby layer/layer_store.go, maxLayerDepth)."""
 
 
 class Layer(Struct, frozen=True):
-    """A read-only layer. `parent` is the chain id below, "" for the lowest."""
+    """A read-only layer. `parent` is the chain id below, "" for the lowest; `size` counts bytes of file content."""
 
     chain_id: Digest
     diff_id: Digest
@@ -62,7 +64,7 @@ class Layer(Struct, frozen=True):
 
 
 class WritableLayer(Struct, frozen=True):
-    """A container's own layer, and the init layer between it and the image."""
+    """The two layers of a container: its own (mount_id), and the init layer below it (init_id)."""
 
     container_id: ContainerId
     mount_id: MountId
@@ -71,7 +73,10 @@ class WritableLayer(Struct, frozen=True):
 
 
 class LayerStore:
-    """Owns layerdb/ and, through the driver, the layers' directories."""
+    """Owner of layerdb/ and, through the driver, of the layers' directories.
+
+    Several processes may use one store at once. Layers with content are made by store/layer_content.py.
+    """
 
     def __init__(self, root: Path, locks: Path, driver: Driver, *, emit: Emit = ignore) -> None:
         self.root = root
@@ -82,73 +87,14 @@ class LayerStore:
         for name in ("sha256", "mounts", "tmp"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Serialize the appearance and removal of layers. Never held while content is written or deleted."""
+        return locked(self._locks / "layers")
+
     # ---- read-only layers ----
 
-    def register(
-        self,
-        members: layertar.MemberSource,
-        parent: str,
-        lease: Lease | None = None,
-        *,
-        check: Callable[[str], None] = lambda diff_id: None,
-    ) -> Layer:
-        """Store a layer on top of the chain parent ("": at the bottom) in one pass over its members.
-
-        lease  claims the layer from the moment it is there; without one it may vanish at once
-        check  is called with the diff id before anything is registered, and may raise
-
-        A layer that is there already is found, not stored twice. Raises InvalidArchive;
-        then nothing is left of the attempt.
-        """
-        from pylab_container.store import layertar
-
-        def fill(cache_id: CacheId, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
-            self.driver.create(cache_id, self._cache_id(parent))
-            with self.driver.extractor(cache_id) as extractor:
-                stored = layertar.store(members, extractor, record, self._progress)
-            check(stored.diff_id)
-            return stored
-
-        return self._register(parent, lease, fill)
-
-    def adopt(self, writable: WritableLayer, lease: Lease, *, newest: int | None = None) -> Layer | None:
-        """Turn a writable layer's files into a read-only layer by renaming their directory.
-
-        For containers that nobody needs afterwards: the files are read once, to know
-        their digest, and never copied. Where the driver cannot do that, they are. None
-        where the layer holds no change.
-
-        newest  nanoseconds since the epoch; files with later times get this one
-        """
-        if self.driver.keeps_trees:
-            return self.copy(writable, lease, newest=newest)
-        from pylab_container.store import layertar, treetar
-
-        def fill(cache_id: CacheId, record: tarsplit.TarSplitWriter) -> layertar.StoredLayer:
-            self.driver.create(cache_id, self._cache_id(writable.parent))
-            self.driver.unmount(writable.mount_id)
-            if newest is not None:
-                treetar.limit_times(self.driver.diff_path(writable.mount_id), newest)
-            with self._members(writable) as members:
-                stored = layertar.store(members, None, record, self._progress)
-            self.driver.adopt(cache_id, writable.mount_id)
-            return stored
-
-        return None if self._unchanged(writable) else self._register(writable.parent, lease, fill)
-
-    def copy(self, writable: WritableLayer, lease: Lease, *, newest: int | None = None) -> Layer | None:
-        """Store what a writable layer holds now as a read-only layer; the container keeps its own.
-
-        None where it holds no change. newest as for adopt().
-        """
-        if self._unchanged(writable):
-            return None
-        with self._members(writable) as members:
-            members.newest = newest
-            return self.register(members, writable.parent, lease)
-
     def get(self, chain: str) -> Layer:
-        """The layer with this chain id. Raises CorruptStore if its record is missing or damaged."""
+        """Return the layer with this chain id. Raises CorruptStore if its record is missing or damaged."""
         directory = self._directory(chain)
         if not directory.is_dir():
             raise CorruptStore(
@@ -157,12 +103,11 @@ class LayerStore:
                 path=directory,
             )
         diff_id, parent = self._content(chain)
-        return Layer(
-            Digest(chain), diff_id, parent, read_id(directory / "cache-id", CacheId), _size(directory / "size")
-        )
+        cache_id, size = read_id(directory / "cache-id", CacheId), _read_size(directory / "size")
+        return Layer(Digest(chain), diff_id, parent, cache_id, size)
 
     def _content(self, chain: str) -> tuple[Digest, Digest | Literal[""]]:
-        """The diff id of a layer and the chain id below: the layer's own chain id proves them. Raises CorruptStore."""
+        """Return the diff id of a layer and the chain id below. Raises CorruptStore unless they hash to chain."""
         directory = self._directory(chain)
         diff_id, parent = read_id(directory / "diff", Digest), find_id(directory / "parent", Digest)
         if (chain_id([parent, diff_id]) if parent else diff_id) != chain:
@@ -170,20 +115,20 @@ class LayerStore:
         return diff_id, parent or ""
 
     def find(self, parent: str, diff_id: str, lease: Lease) -> Layer | None:
-        """The layer with this content on top of the chain parent, claimed by lease; None if it is not here."""
+        """Return the layer with this diff id on top of the chain parent, claimed by lease; None if unknown."""
         chain = chain_id([parent, diff_id]) if parent else diff_id
-        with self.lock():
+        with self.lock():  # else another process may release the layer between the check and the claim
             if not self.exists(chain):
                 return None
             lease.claim("layer", chain)
             return self.get(chain)
 
     def exists(self, chain: str) -> bool:
-        """Whether a layer with this chain id is complete."""
+        """Report whether a layer with this chain id is registered."""
         return Digest.match(chain) is not None and (self._directory(chain) / "cache-id").exists()
 
     def chain(self, top: str) -> list[Layer]:
-        """The layers from top down to the lowest."""
+        """Return the layers from top down to the lowest. Raises CorruptStore."""
         layers = []
         while top:
             layers.append(self.get(top))
@@ -191,51 +136,126 @@ class LayerStore:
         return layers
 
     def all(self) -> list[Layer]:
-        """Every read-only layer, in no order. A damaged one is left out and reported (StoreDamaged)."""
-        found = []
+        """Return every readable layer, unordered. A damaged one is left out and reported as StoreDamaged."""
+        layers = []
         for chain in self.chains():
             try:
-                found.append(self.get(chain))
+                layers.append(self.get(chain))
             except CorruptStore as error:
-                if self._directory(chain).exists():  # else it was deleted since the listing
+                if self._directory(chain).exists():  # else it was deleted after the listing
                     self._emit(StoreDamaged.of(error))
-        return found
+        return layers
 
     def chains(self) -> list[Digest]:
-        """The chain ids of all layers that have a record, whole or not."""
+        """Return the chain ids of all records, damaged ones included."""
         names = (f"sha256:{name}" for name in os.listdir(self.root / "sha256"))
         return list(filter(None, map(Digest.match, names)))
 
+    def cache_id(self, chain: str) -> CacheId | None:
+        """Return the driver's name of a layer, None for the empty chain "". Raises CorruptStore."""
+        return self.get(chain).cache_id if chain else None
+
     def changes(self, layer: Layer) -> dict[str, int]:
-        """What a layer does to the files below it: absolute paths and kinds (store/changes.py)."""
-        below = self._cache_id(layer.parent)
+        """Return {absolute path: kind} of what a layer does to the files below it (store/changes.py)."""
+        below = self.cache_id(layer.parent)
         if below is None:
             return overlay_changes(self.driver.diff_path(layer.cache_id), ())
         return self.driver.changes(layer.cache_id, below)
 
-    def tar_stream(self, chain: str) -> Iterator[bytes]:
-        """The layer's own tar, byte for byte as it came."""
-        from pylab_container.store import tarsplit
+    def tar_split_path(self, chain: str) -> Path:
+        """Return the path of the record from which a layer's tar is rebuilt (store/tarsplit.py)."""
+        return self._directory(chain) / "tar-split.json.gz"
 
-        layer = self.get(chain)
-        return tarsplit.assemble(self._directory(chain) / "tar-split.json.gz", self.driver.diff_path(layer.cache_id))
+    def report_progress(self, done: int) -> None:
+        """Report how many bytes of a layer's tar have been read."""
+        self._emit(Progress("layer", done))
 
-    def tar_size(self, chain: str) -> int:
-        """How many bytes the layer's own tar has."""
-        from pylab_container.store import tarsplit
+    # ---- registering ----
 
-        return tarsplit.size(self._directory(chain) / "tar-split.json.gz")
+    def check_depth(self, parent: str) -> None:
+        """Raise InvalidInput if no further layer may be put on top of the chain parent."""
+        if parent and len(self.chain(parent)) >= MOST_LAYERS:
+            raise InvalidInput("max depth exceeded", hint=f"an image has {MOST_LAYERS} layers at most: join some")
+
+    @contextlib.contextmanager
+    def write_set(self, cache_id: CacheId) -> Iterator[Path]:
+        """Create a locked directory in tmp/ that names a driver's directory; after a failure both are deleted.
+
+        The caller fills the driver's directory and passes the write-set to publish() in the block.
+        """
+        with self.lock():  # abandoned_write_sets() deletes a write-set without a flock, so it must not see this one yet
+            staging = self._write_set_path()
+            staging.mkdir()
+            lock = os.open(staging, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            # Before the driver creates the directory: after a crash this name is the only reference to it.
+            _write_synced(staging / "cache-id", cache_id)
+            yield staging
+        except BaseException:
+            self.driver.remove(cache_id)
+            raise
+        finally:
+            self._discard_staging(staging.name)
+            os.close(lock)
+
+    def publish(
+        self, staging: Path, cache_id: CacheId, parent: str, diff_id: Digest, size: int, lease: Lease | None
+    ) -> Layer:
+        """Rename a filled write-set to its chain id, which makes it a layer, and return that.
+
+        If the layer exists already, the driver's directory is deleted and the existing layer is returned.
+        Raises Conflict if the parent was removed concurrently.
+        """
+        chain = Digest(chain_id([parent, diff_id]) if parent else diff_id)
+        _write_synced(staging / "size", str(size))
+        _write_synced(staging / "diff", diff_id)
+        if parent:
+            _write_synced(staging / "parent", parent)
+        with self.lock():
+            if parent and not self.exists(parent):
+                raise Conflict("the image below was removed while this layer was made", hint="import or build it again")
+            if lease:  # a layer without an image, child or lease may be collected by any process from the rename on
+                lease.claim("layer", chain)
+            if not self.exists(chain):
+                staging.rename(self._directory(chain))
+                layer = Layer(chain, diff_id, Digest(parent) if parent else "", cache_id, size)
+                self._emit(LayerRegistered(chain, diff_id, cache_id, size, self.driver.name))
+                return layer
+        self.driver.remove(cache_id)
+        return self.get(chain)
+
+    def abandoned_write_sets(self) -> Iterator[tuple[Path, CacheId | None]]:
+        """Yield the write-sets of crashed processes with the cache id in each (None: the file names no directory).
+
+        The store is locked until the generator ends.
+        """
+        with self.lock():
+            for path in sorted((self.root / "tmp").glob("write-set-*")):
+                with contextlib.suppress(FileNotFoundError), try_locked(path) as free:
+                    if free:
+                        yield path, _cache_id_in(path)
+
+    def clear_write_set(self, path: Path, cache_id: CacheId | None) -> None:
+        """Delete an abandoned write-set, and its driver's directory unless a record names that."""
+        self._remove_directory(cache_id)
+        self._discard_staging(path.name)
+
+    # ---- releasing ----
 
     def release(self, tops: Iterable[str], needed: Collection[str], lease: Lease | None = None) -> list[Digest]:
-        """Delete each of tops and the layers below it, down to the first that somebody still needs.
+        """Delete each of tops and the layers below it, down to the first that is still needed.
 
-        needed holds the chain ids of all layers of images. Children, containers and leases are
-        looked up here; those of lease do not count. Returns the chain ids of what was deleted: nothing
-        while a damaged record hides the layer below a container or another layer.
+        needed  the chain ids of all layers of images; children, containers and leases are looked up here
+        lease   does not count as a need: the caller's own
+
+        Returns the chain ids of the deleted layers. While a damaged record hides which layer is below a container or
+        another layer, nothing is deleted and StoreDamaged is reported.
         """
         with contextlib.ExitStack() as hidden:
             with self.lock():
                 removed = list(self._hide_unneeded(tops, needed, lease, hidden))
+            # Without the lock: deleting an image of some gigabytes takes seconds, and `docker run` must not wait.
             for chain, cache_id in removed:
                 self._remove_directory(cache_id)
                 self._emit(LayerRemoved(chain, cache_id or "", self.driver.name))
@@ -244,7 +264,7 @@ class LayerStore:
     def _hide_unneeded(
         self, tops: Iterable[str], needed: Collection[str], lease: Lease | None, hidden: contextlib.ExitStack
     ) -> Iterator[tuple[Digest, CacheId | None]]:
-        """Rename layers to write-sets, which are deleted when hidden is closed: after their directories."""
+        """Rename unneeded layers to write-sets, which are deleted when hidden is closed: after their directories."""
         try:
             kept = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
             unneeded = [top for top in map(Digest.match, tops) if top and top not in kept]
@@ -256,19 +276,45 @@ class LayerStore:
             chain: str = top
             while chain and chain not in kept and chain not in parents and self._directory(chain).exists():
                 cache_id, below = self._remains(chain)
-                if lease and below:  # killed after this one, the lease must still name the next
+                # A crash after this layer leaves the next one without a child; only the lease then names it.
+                if lease and below:
                     lease.claim("layer", below)
                 hidden.enter_context(self._hidden(Digest(chain)))
                 parents.remove(below)
                 yield Digest(chain), cache_id
                 chain = below
 
+    @contextlib.contextmanager
+    def _hidden(self, chain: Digest) -> Iterator[None]:
+        """Rename a layer to a locked write-set, which is deleted when the block ends.
+
+        No other process can use the layer from the rename on. A crash leaves an unlocked write-set: flock(2) is bound
+        to the inode, so the lock moves with the directory and ends with the process.
+        """
+        lock = os.open(self._directory(chain), os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        hidden = self._write_set_path()
+        self._directory(chain).rename(hidden)
+        try:
+            yield
+        finally:
+            self._discard_staging(hidden.name)
+            os.close(lock)
+
+    def _remains(self, chain: str) -> tuple[CacheId | None, str]:
+        """Return the cache id of a layer that is about to be deleted and the chain id below, as far as readable."""
+        try:
+            below: str = self._content(chain)[1]
+        except CorruptStore:
+            below = ""
+        return _cache_id_in(self._directory(chain)), below
+
     def _parents(self, *, known: Collection[str]) -> list[str]:
-        """The chain id below each layer, "" below the lowest ones.
+        """Return the chain id below each layer, "" below the lowest ones.
 
-        known  layers whose damaged records hide nothing: the caller knows the layers below them
+        known  layers whose damaged records do not matter: the caller knows the layers below them
 
-        Raises CorruptStore for any other layer whose record is damaged: any layer may be below it.
+        Raises CorruptStore if any other record is damaged, because any layer may be its parent.
         """
         parents = []
         for chain in self.chains():
@@ -280,22 +326,38 @@ class LayerStore:
                 parents.append("")
         return parents
 
+    def _writable_parents(self) -> set[str]:
+        """Return the chain ids below containers. Raises CorruptStore for a damaged record."""
+        return {find_id(self.root / "mounts" / container_id / "parent", Digest) or "" for container_id in self.mounts()}
+
+    def _remove_directory(self, cache_id: CacheId | None) -> None:
+        """Delete a driver's directory, unless a record names it: a damaged record may name that of another layer."""
+        if cache_id is not None and cache_id not in self._named_directories():
+            self.driver.remove(cache_id)
+
+    def _named_directories(self, *, without: ContainerId | None = None) -> set[str]:
+        """Return the driver's names in the records of all layers and containers, one container excepted."""
+        records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
+        own = [self.root / "mounts" / container_id for container_id in self.mounts() if container_id != without]
+        records += [directory / name for directory in own for name in ("mount-id", "init-id")]
+        return {peek(path).strip() for path in records}
+
     # ---- writable layers ----
 
     def create_writable(
         self, container_id: ContainerId, parent: str, fill_init: Callable[[Path], None] | None = None
     ) -> WritableLayer:
-        """Make a container's init layer and its own layer on top of the chain parent.
+        """Create a container's init layer and its own layer on top of the chain parent.
 
-        fill_init gets the init layer mounted and puts its files there.
+        fill_init  gets the path of the mounted init layer and creates the container's files there
         """
         mount_id = MountId(secrets.token_hex(32))
         writable = WritableLayer(container_id, mount_id, mount_id.init, Digest(parent) if parent else "")
         directory = self.root / "mounts" / container_id
         try:
-            # The record first: after a crash it tells what else there is.
+            # The record first: after a crash it names the directories that must be deleted.
             self._record(writable, directory)
-            self.driver.create(writable.init_id, self._cache_id(parent))
+            self.driver.create(writable.init_id, self.cache_id(parent))
             if fill_init:
                 fill_init(self.driver.mount(writable.init_id))
                 self.driver.unmount(writable.init_id)
@@ -306,174 +368,8 @@ class LayerStore:
             raise
         return writable
 
-    def writable(self, container_id: ContainerId) -> WritableLayer:
-        """A container's layer. Raises CorruptStore if it is missing or its record is damaged."""
-        directory = self.root / "mounts" / container_id
-        if not directory.exists():
-            raise CorruptStore(
-                f"the container {container_id[:12]} has lost its layer: {directory} is missing",
-                hint="labctr rm -f removes it; labctr system fsck --repair gives it a new, empty one",
-                path=directory,
-            )
-        mount_id, init_id = read_id(directory / "mount-id", MountId), read_id(directory / "init-id", CacheId)
-        if init_id != mount_id.init:  # one of them is another container's
-            raise corrupt(directory / "init-id", "it and mount-id do not name one container's directories")
-        return WritableLayer(container_id, mount_id, init_id, find_id(directory / "parent", Digest) or "")
-
-    def writable_layers(self) -> list[WritableLayer]:
-        """Every container's layer, in no order."""
-        found = []
-        for container_id in self.mounts():
-            with contextlib.suppress(CorruptStore):  # it is being removed, or `fsck` says what is wrong with it
-                found.append(self.writable(container_id))
-        return found
-
-    def mounts(self) -> list[ContainerId]:
-        """The containers that have a record of their layer, whole or not."""
-        return list(filter(None, map(ContainerId.match, os.listdir(self.root / "mounts"))))
-
-    def remove_writable(self, container_id: ContainerId, *, force: bool = False) -> None:
-        """Delete a container's layer with all that it wrote. Unmounts it first.
-
-        A record that lacks a file is what a killed creation or removal leaves: what it named does not exist.
-        force  also remove a damaged record; its directories, which it does not name, are left for `fsck`
-
-        Raises CorruptStore for a damaged record; then nothing is removed.
-        """
-        if not force:
-            self.check_removable(container_id)
-        with contextlib.suppress(CorruptStore):
-            self._discard(self.writable(container_id))
-        self._forget_writable(container_id)
-
-    def check_removable(self, container_id: ContainerId) -> None:
-        """Raise CorruptStore if the record of a container's layer is whole, but damaged."""
-        directory = self.root / "mounts" / container_id
-        if all((directory / name).exists() for name in ("mount-id", "init-id")):
-            self.own(container_id)
-
-    def own(self, container_id: ContainerId) -> WritableLayer:
-        """writable(), for what writes to the layer. Raises CorruptStore also if the directories are another one's."""
-        writable = self.writable(container_id)
-        if writable.mount_id in self._named_directories(without=container_id):
-            path = self.root / "mounts" / container_id / "mount-id"
-            raise corrupt(path, "it names the directory of another container or layer")
-        return writable
-
-    # ---- how ----
-
-    def _register(
-        self, parent: str, lease: Lease | None, fill: Callable[[CacheId, tarsplit.TarSplitWriter], layertar.StoredLayer]
-    ) -> Layer:
-        """One transaction: a write-set is filled, then renamed into place under the lock."""
-        from pylab_container.store import tarsplit
-
-        if parent and len(self.chain(parent)) >= MOST_LAYERS:
-            raise InvalidInput("max depth exceeded", hint=f"an image has {MOST_LAYERS} layers at most: join some")
-        cache_id = CacheId(secrets.token_hex(32))
-        with self._write_set(cache_id) as staging:
-            with open(staging / "tar-split.json.gz", "wb") as sink:
-                with contextlib.closing(tarsplit.TarSplitWriter(sink)) as record:
-                    stored = fill(cache_id, record)
-                sink.flush()
-                os.fsync(sink.fileno())
-            diff_id = Digest(stored.diff_id)
-            chain = Digest(chain_id([parent, diff_id]) if parent else diff_id)
-            _write_synced(staging / "size", str(stored.size))
-            _write_synced(staging / "diff", stored.diff_id)
-            if parent:
-                _write_synced(staging / "parent", parent)
-            with self.lock():
-                if parent and not self.exists(parent):
-                    raise Conflict(
-                        "the image below was removed while this layer was made", hint="import or build it again"
-                    )
-                if lease:
-                    lease.claim("layer", chain)
-                if not self.exists(chain):
-                    staging.rename(self._directory(chain))
-                    layer = Layer(chain, diff_id, Digest(parent) if parent else "", cache_id, stored.size)
-                    self._emit(LayerRegistered(chain, layer.diff_id, cache_id, layer.size, self.driver.name))
-                    return layer
-            self.driver.remove(cache_id)
-            return self.get(chain)
-
-    @contextlib.contextmanager
-    def _write_set(self, cache_id: CacheId) -> Iterator[Path]:
-        """A locked directory in tmp/ that names its layer directory; both are gone after a failure."""
-        with self.lock():  # whoever looks for write-sets without a lock must not find this one
-            staging = self._write_set_path()
-            staging.mkdir()
-            lock = os.open(staging, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            _write_synced(staging / "cache-id", cache_id)
-            yield staging
-        except BaseException:
-            self.driver.remove(cache_id)
-            raise
-        finally:
-            self._discard_staging(staging.name)
-            os.close(lock)
-
-    @contextlib.contextmanager
-    def _hidden(self, chain: Digest) -> Iterator[None]:
-        """Out of sight first: a crash in the block leaves a write-set, as one in the making does."""
-        lock = os.open(self._directory(chain), os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        hidden = self._write_set_path()
-        self._directory(chain).rename(hidden)
-        try:
-            yield
-        finally:
-            self._discard_staging(hidden.name)
-            os.close(lock)
-
-    def abandoned_write_sets(self) -> Iterator[tuple[Path, CacheId | None]]:
-        """The write-sets of makers that are dead, and the cache id of each (None: nothing else is left of it)."""
-        with self.lock():
-            for path in sorted((self.root / "tmp").glob("write-set-*")):
-                with contextlib.suppress(FileNotFoundError), try_locked(path) as free:
-                    if free:
-                        yield path, _cache_id_in(path)
-
-    def clear_write_set(self, path: Path, cache_id: CacheId | None) -> None:
-        """Delete a write-set of a dead maker with its layer directory, unless a layer has that."""
-        self._remove_directory(cache_id)
-        self._discard_staging(path.name)
-
-    def _discard_staging(self, name: str) -> None:
-        """Delete an entry of tmp/ that its maker does not need any more."""
-        discard_below(self.root / "tmp", EntryName(name))
-
-    def _remains(self, chain: str) -> tuple[CacheId | None, str]:
-        """The directory of a layer that is to go, and the chain id below: as far as its record is whole."""
-        try:
-            below: str = self._content(chain)[1]
-        except CorruptStore:
-            below = ""
-        return _cache_id_in(self._directory(chain)), below
-
-    def _remove_directory(self, cache_id: CacheId | None) -> None:
-        """Delete a directory with the driver that no record names: a damaged record may name another one's."""
-        if cache_id is not None and cache_id not in self._named_directories():
-            self.driver.remove(cache_id)
-
-    def _named_directories(self, *, without: ContainerId | None = None) -> set[str]:
-        """What the records of layers and containers name, but for one container's."""
-        records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
-        own = [self.root / "mounts" / container_id for container_id in self.mounts() if container_id != without]
-        records += [directory / name for directory in own for name in ("mount-id", "init-id")]
-        return {peek(path).strip() for path in records}
-
-    def _write_set_path(self) -> Path:
-        return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
-
-    def _writable_parents(self) -> set[str]:
-        """The chain ids below containers. Raises CorruptStore for one that its record does not say."""
-        return {find_id(self.root / "mounts" / container_id / "parent", Digest) or "" for container_id in self.mounts()}
-
     def _record(self, writable: WritableLayer, directory: Path) -> None:
+        """Write the record of a writable layer aside and rename it: its files appear all at once."""
         staging = self.root / "tmp" / f"mount-{writable.container_id}"
         staging.mkdir()
         _write_synced(staging / "mount-id", writable.mount_id)
@@ -482,8 +378,69 @@ class LayerStore:
             _write_synced(staging / "parent", writable.parent)
         staging.rename(directory)
 
+    def writable(self, container_id: ContainerId) -> WritableLayer:
+        """Return a container's layer. Raises CorruptStore if its record is missing or damaged."""
+        directory = self.root / "mounts" / container_id
+        if not directory.exists():
+            raise CorruptStore(
+                f"the container {container_id[:12]} has lost its layer: {directory} is missing",
+                hint="labctr rm -f removes it; labctr system fsck --repair gives it a new, empty one",
+                path=directory,
+            )
+        mount_id, init_id = read_id(directory / "mount-id", MountId), read_id(directory / "init-id", CacheId)
+        if init_id != mount_id.init:  # one of the two was copied from another container's record
+            raise corrupt(directory / "init-id", "it and mount-id do not name one container's directories")
+        return WritableLayer(container_id, mount_id, init_id, find_id(directory / "parent", Digest) or "")
+
+    def writable_layers(self) -> list[WritableLayer]:
+        """Return the readable layers of all containers, unordered."""
+        layers = []
+        for container_id in self.mounts():
+            with contextlib.suppress(CorruptStore):  # it is being removed, or `labctr system fsck` reports it
+                layers.append(self.writable(container_id))
+        return layers
+
+    def members(self, writable: WritableLayer) -> contextlib.AbstractContextManager[TreeReader]:
+        """Read the change of a container as the members of a tar, sorted by name."""
+        return self.driver.members(writable.mount_id, writable.init_id)
+
+    def mounts(self) -> list[ContainerId]:
+        """Return the ids of all containers with a record of their layer, damaged ones included."""
+        return list(filter(None, map(ContainerId.match, os.listdir(self.root / "mounts"))))
+
+    def remove_writable(self, container_id: ContainerId, *, force: bool = False) -> None:
+        """Unmount and delete a container's layer. Idempotent.
+
+        force  also remove a damaged record; its directories are left for `labctr system fsck`
+
+        A record that lacks a file was left by a crash during creation or removal: its directories do not exist.
+        Raises CorruptStore for a record that is complete but damaged; nothing is removed then.
+        """
+        if not force:
+            self.check_removable(container_id)
+        with contextlib.suppress(CorruptStore):
+            self._discard(self.writable(container_id))
+        self._forget_writable(container_id)
+
+    def check_removable(self, container_id: ContainerId) -> None:
+        """Raise CorruptStore if the record of a container's layer is complete, but damaged."""
+        directory = self.root / "mounts" / container_id
+        if all((directory / name).exists() for name in ("mount-id", "init-id")):
+            self.own(container_id)
+
+    def own(self, container_id: ContainerId) -> WritableLayer:
+        """Return a container's layer for writing to it.
+
+        Raises CorruptStore as writable() does, and if another record names the same directory.
+        """
+        writable = self.writable(container_id)
+        if writable.mount_id in self._named_directories(without=container_id):
+            path = self.root / "mounts" / container_id / "mount-id"
+            raise corrupt(path, "it names the directory of another container or layer")
+        return writable
+
     def _discard(self, writable: WritableLayer) -> None:
-        """Delete the directories of a container's layer, unless another record names them, too."""
+        """Delete the directories of a container's layer that no other record names."""
         named = self._named_directories(without=writable.container_id)
         for cache_id in (writable.mount_id, writable.init_id):
             if cache_id not in named:
@@ -493,15 +450,14 @@ class LayerStore:
         self._discard_staging(f"mount-{container_id}")
         discard_below(self.root / "mounts", container_id)
 
-    def _unchanged(self, writable: WritableLayer) -> bool:
-        with self._members(writable) as members:
-            return next(iter(members), None) is None
+    # ---- paths ----
 
-    def _members(self, writable: WritableLayer) -> contextlib.AbstractContextManager[treetar.TreeReader]:
-        return self.driver.members(writable.mount_id, writable.init_id)
+    def _discard_staging(self, name: str) -> None:
+        """Delete an entry of tmp/ if it exists."""
+        discard_below(self.root / "tmp", EntryName(name))
 
-    def _cache_id(self, chain: str) -> CacheId | None:
-        return self.get(chain).cache_id if chain else None
+    def _write_set_path(self) -> Path:
+        return self.root / "tmp" / f"write-set-{secrets.randbelow(10**9)}"
 
     def _directory(self, chain: str) -> Path:
         digest = Digest.match(chain)
@@ -509,20 +465,13 @@ class LayerStore:
             raise CorruptStore(f"{chain!r} is not the chain id of a layer", hint=REMEDY)
         return self.root / "sha256" / digest.hex
 
-    def _progress(self, done: int) -> None:
-        self._emit(Progress("layer", done))
-
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Held while layers appear or vanish; never while content is written."""
-        return locked(self._locks / "layers")
-
 
 def _cache_id_in(directory: Path) -> CacheId | None:
-    """The directory that a layer's record or a write-set names, None if it names none."""
+    """Return the driver's name in the record of a layer or in a write-set, None if it cannot be read."""
     return CacheId.match(peek(directory / "cache-id").strip())
 
 
-def _size(path: Path) -> int:
+def _read_size(path: Path) -> int:
     try:
         text = read_text(path).strip()
     except FileNotFoundError as error:
@@ -533,6 +482,7 @@ def _size(path: Path) -> int:
 
 
 def _write_synced(path: Path, text: str) -> None:
+    """Write a file and flush it to disk, so that it is complete when the rename of its directory is (fsync(2))."""
     with open(path, "w") as file:
         file.write(text)
         file.flush()

@@ -1,9 +1,9 @@
-"""Layers kept as whole trees: copying them, applying a change to one, and finding the change between two.
+"""Layers kept as whole trees: copy one, and compare two.
 
-A driver whose layers are whole trees cannot read a change off a directory. It has to compare
-two trees, which moby calls the naive diff: what differs in kind, mode, owner, device, size,
-time or attributes was changed. A file whose new content has the old length and the old time
-goes unnoticed; overlay2 has no such gap.
+A driver whose layers are whole trees cannot read a change from one directory. It compares two trees, which moby calls
+the naive diff: an entry was changed if its kind, mode, owner, device, size, modification time or attributes differ.
+A file whose new content has the old length and the old time goes unnoticed; overlay2 has no such gap.
+Source: moby daemon/graphdriver/fsdiff.go, pkg/archive/changes.go (20.10).
 """
 
 from __future__ import annotations
@@ -19,81 +19,28 @@ from msgspec import Struct
 
 from pylab_container.host import programs
 from pylab_container.host.descent import Descent, Entry, opened
-from pylab_container.host.removal import remove_below
 from pylab_container.oci import tar
-from pylab_container.oci.ids import EntryName
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED, differs
-from pylab_container.store.layertar import Extractor, inside
 from pylab_container.store.treetar import TreeReader, xattrs
 from pylab_container.store.whiteouts import WHITEOUT
 
 
 def copy_tree(source: Path, target: Path, *, share_files: bool = False) -> None:
-    """Copy what is in a directory into another one, with owners, modes, times, attributes and hard links.
+    """Copy the content of a directory, with owners, modes, times, attributes and hard links.
 
     share_files  make hard links of everything but directories, instead of copies
+
+    Raises RuntimeFailed.
     """
+    # cp(1) clones files or copies them inside the kernel (FICLONE, copy_file_range(2)); a Python loop is much slower.
     programs.run(["cp", "-al" if share_files else "-a", "--", f"{source}/.", str(target)])
 
 
-class TreeExtractor(Extractor):
-    """Applies a layer to a whole tree: a whiteout deletes what it hides, unless this very layer brought it.
-
-    Files are replaced, never written into, so the tree may share them with others.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._brought = {_identity(self._root)}
-
-    def create(self, header: tar.Header) -> int | None:
-        writer = super().create(header)
-        if path := inside(header.name):
-            self._note(*self._locate(path))
-        return writer
-
-    def _note(self, parent: int, name: str) -> None:
-        """Remember a name as this layer's, and the directories above it, however they were reached."""
-        with contextlib.suppress(FileNotFoundError):  # a whiteout leaves nothing
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            self._brought.add((status.st_dev, status.st_ino))
-        above = os.dup(parent)
-        while (identity := _identity(above)) not in self._brought:
-            self._brought.add(identity)
-            below, above = above, os.open("..", os.O_PATH | os.O_CLOEXEC, dir_fd=above)
-            os.close(below)
-        os.close(above)
-
-    def _hide_all(self, directory: str) -> None:
-        for name in os.listdir(f"/proc/self/fd/{self._parent(directory)}"):
-            self._delete(directory, name)
-
-    def _hide_name(self, directory: str, name: str, header: tar.Header) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._delete(directory, name)
-
-    def _delete(self, directory: str, name: str) -> None:
-        parent = self._parent(directory)
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        if (status.st_dev, status.st_ino) in self._brought:
-            return
-        if stat.S_ISDIR(status.st_mode):
-            remove_below(parent, EntryName(name))
-            self._forget_parents()
-        else:
-            os.unlink(name, dir_fd=parent)
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
-
-
-# ---- from two trees to their difference ----------------------------------------------
-
-
 class _Pair(Struct, frozen=True):
-    """One name in either tree; None where a tree has nothing there. parent: the directory of the new tree."""
+    """An entry that either tree has, and None for a tree that does not have it.
+
+    parent  a descriptor of its directory in the new tree
+    """
 
     path: str
     new: Entry | None
@@ -102,30 +49,42 @@ class _Pair(Struct, frozen=True):
 
     @property
     def is_directory(self) -> bool:
-        """Whether the new tree has a directory there."""
+        """Whether the entry is a directory in the new tree."""
         return self.new is not None and self.new.is_directory
 
 
 class ChangeReader(TreeReader):
-    """The members of the change that leads from one whole tree to another, in TreeReader's order.
+    """The members of the change from one whole tree to another, in TreeReader's order.
 
-    Like an overlay upper directory the change holds every directory above a change, and
-    all names of a file that got a new one. A whiteout's time is that of its directory.
+    As in an overlay upper directory, every directory above a change is a member, and so are all names of a file that
+    got a further name. A whiteout has the modification time of its directory.
     """
 
     def __init__(self, new: Path, old: Path) -> None:
         super().__init__(new, whiteouts=False)
         self._old = old
 
+    def changes(self) -> dict[str, int]:
+        """Return {absolute path: kind} of the changes, without the directories that only contain some."""
+        top = self._opened()
+        try:
+            return {f"/{pair.path}": _kind(pair) for pair in self._pairs(top) if _is_changed(pair)}
+        finally:
+            os.close(top)
+
     def _below(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
+        # A first pass: a new hard link makes earlier names of the file members, too, for the tar must contain the
+        # content that the link refers to.
         relinked = {
-            _inode(pair.new) for pair in self._pairs(top) if pair.new and _has_many_names(pair.new) and _changed(pair)
+            _inode(pair.new)
+            for pair in self._pairs(top)
+            if pair.new and _has_many_names(pair.new) and _is_changed(pair)
         }
         above: list[tuple[str, tar.Header]] = []
         for pair in self._pairs(top):
             while above and not pair.path.startswith(above[-1][0] + "/"):
                 above.pop()
-            if _changed(pair) or (pair.new and _inode(pair.new) in relinked):
+            if _is_changed(pair) or (pair.new and _inode(pair.new) in relinked):
                 for _, header in above:
                     yield header, None
                 above.clear()
@@ -134,15 +93,8 @@ class ChangeReader(TreeReader):
             elif pair.new and pair.is_directory and (unchanged := self._header(pair.path, pair.new)):
                 above.append((pair.path, unchanged))
 
-    def changes(self) -> dict[str, int]:
-        """Absolute paths and kinds of the changes, without the directories that only contain some."""
-        top = self._opened()
-        try:
-            return {f"/{pair.path}": _kind(pair) for pair in self._pairs(top) if _changed(pair)}
-        finally:
-            os.close(top)
-
     def _change(self, pair: _Pair) -> tar.Header | None:
+        """Return the header of a changed entry, or of the whiteout of a deleted one."""
         if pair.new is not None:
             return self._header(pair.path, pair.new)
         directory, base = posixpath.split(pair.path)
@@ -150,7 +102,7 @@ class ChangeReader(TreeReader):
         return tar.Header(posixpath.join(directory, WHITEOUT + base), mode=0o600, mtime=seconds * 10**9)
 
     def _pairs(self, top: int) -> Iterator[_Pair]:
-        """Every name in either tree, but nothing below what was deleted."""
+        """Yield every entry of either tree, but nothing below a deleted directory."""
         below = opened(self._old)
         try:
             with Descent(top) as new, Descent(below) as old:
@@ -160,7 +112,7 @@ class ChangeReader(TreeReader):
 
 
 def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
-    """Walk the new tree. The old one moves along as long as it has the same directory."""
+    """Walk the new tree. The position in the old tree follows as long as it has the same directory."""
     inside = ""
     waiting = [(_names(new, old), True, 0)]
     while waiting:
@@ -178,7 +130,7 @@ def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
             pair = _Pair(inside + name, _entry(stack, new, name), _entry(stack, old, name) if in_old else None, new.fd)
             yield pair
             if pair.new and pair.is_directory and new.try_to_enter(pair.new):
-                # A link to a directory in the old tree has nothing below: it may lead anywhere.
+                # A symbolic link in the old tree is not followed: it may lead out of the layer.
                 if in_both := pair.old is not None and pair.old.is_directory:
                     old.enter(pair.old)
                 inside = pair.path + "/"
@@ -193,14 +145,14 @@ def _entry(stack: contextlib.ExitStack, place: Descent, name: str) -> Entry | No
 
 
 def _names(new: Descent, old: Descent | None) -> list[str]:
-    """The names in either directory, the last one first."""
+    """Return the names in either directory in descending order."""
     return sorted({*new.names(), *(old.names() if old else ())}, key=os.fsencode, reverse=True)
 
 
-def _changed(pair: _Pair) -> bool:
+def _is_changed(pair: _Pair) -> bool:
     if pair.new is None or pair.old is None:
         return True
-    if _inode(pair.new) == _inode(pair.old):
+    if _inode(pair.new) == _inode(pair.old):  # a hard link into the layer below (overlay driver)
         return False
     new, old = (xattrs(entry.path, follow_links=True) for entry in (pair.new, pair.old))
     return differs(pair.new.status, pair.old.status) or new != old

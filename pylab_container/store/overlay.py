@@ -4,13 +4,13 @@
     ├── root/        a read-only layer: the whole tree, its unchanged files hard links into the layer below
     │                                   or, for a container's layers:
     ├── upper/       what the container changed
-    ├── lower-id     the cache id of the layer whose root/ lies below
+    ├── lower-id     the cache id of the layer whose root/ is the lower directory
     ├── work/        overlayfs's own scratch space
-    └── merged/      where the joined view is mounted
+    └── merged/      the mount point of the joined view
 
-Made for kernels whose overlayfs knew one lower directory only (before 4.0). File contents are
-shared, but every layer costs an inode for each of its directories, and a container's layer starts as
-a copy of its init layer's. Format: moby daemon/graphdriver/overlay (20.10), removed in 24.0.
+Made for kernels whose overlayfs supported a single lower directory (before 4.0). File contents are shared, but every
+layer costs an inode for each of its directories, and a container's layer starts as a copy of its init layer's upper
+directory. Format: moby daemon/graphdriver/overlay (20.10), removed in 24.0.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from pathlib import Path
 from pylab_container.errors import InvalidInput
 from pylab_container.events import Emit, OverlayMounted, OverlayUnmounted, ignore
 from pylab_container.host.descent import opened
+from pylab_container.host.files import make_directory
 from pylab_container.host.idmap import IdMap
 from pylab_container.host.removal import remove_below
 from pylab_container.oci.ids import CacheId, EntryName
 from pylab_container.store import overlayfs
-from pylab_container.store.layertar import Extractor
-from pylab_container.store.naivediff import ChangeReader, TreeExtractor, copy_tree
+from pylab_container.store.naivediff import ChangeReader, copy_tree
 from pylab_container.store.reading import read_id, unlinked
 from pylab_container.store.treetar import TreeReader
 
-_FOR_CONTAINERS = ("upper", "work", "merged")
+_CONTAINER_DIRECTORIES = ("upper", "work", "merged")
 
 
 class Overlay:
-    """The driver for one overlay/ directory, which it creates."""
+    """The driver for one overlay/ directory, which it creates. The contract is store/driver.py."""
 
     name = "overlay"
     keeps_trees = True
@@ -52,30 +52,29 @@ class Overlay:
         directory = self.root / cache_id
         directory.mkdir(mode=0o700)
         if lower is None:
-            return _make_directory(directory / "root", 0o755)
-        for name in _FOR_CONTAINERS:
+            return make_directory(directory / "root", 0o755)
+        for name in _CONTAINER_DIRECTORIES:
             (directory / name).mkdir(mode=0o700)
         below = self.diff_path(parent or lower)
         (directory / "upper").chmod(stat.S_IMODE(below.stat().st_mode))
         (directory / "lower-id").write_text(lower)
-        if lower != parent:
+        if lower != parent:  # the parent is an init layer: with one lower directory its files must be copied
             copy_tree(below, directory / "upper")
         return directory / "upper"
 
     @contextlib.contextmanager
-    def extractor(self, cache_id: CacheId) -> Iterator[Extractor]:
+    def filling(self, cache_id: CacheId) -> Iterator[Path]:
         directory = self.root / cache_id
         if self._is_tree(cache_id):
-            with TreeExtractor(directory / "root") as extractor:
-                yield extractor
+            yield directory / "root"
             return
-        # A layer that others will lie on: no mount, but a tree that shares the files of the one below.
-        staging = _make_directory(directory / "tmproot", 0o755)
+        # A read-only layer gets a tree that shares its files with the tree below, instead of a mount. The rename comes
+        # last: until then the layer still looks like one that was just created.
+        staging = make_directory(directory / "tmproot", 0o755)
         copy_tree(self.root / self._lower(cache_id) / "root", staging, share_files=True)
-        with TreeExtractor(staging) as extractor:
-            yield extractor
+        yield staging
         staging.rename(directory / "root")
-        for name in _FOR_CONTAINERS:
+        for name in _CONTAINER_DIRECTORIES:
             remove_below(directory, EntryName(name))
         (directory / "lower-id").unlink()
 
@@ -105,7 +104,7 @@ class Overlay:
         if os.path.ismount(merged):
             return merged
         own, lower = cache_id, self._lower(cache_id)
-        self.diff_path(lower)
+        self.diff_path(lower)  # refuses a symbolic link, which the kernel would follow
         options = overlayfs.mount(
             self.root, f"{own}/merged", lowers=[f"{lower}/root"], upper=f"{own}/upper", work=f"{own}/work"
         )
@@ -153,23 +152,18 @@ class Overlay:
         return (self.root / cache_id / "root").is_dir()
 
     def _lower(self, cache_id: CacheId) -> CacheId:
-        """The layer whose tree lies below a child of this one: itself, if it is a tree."""
+        """Return the layer whose tree is the lower directory of this layer's children: itself, if it is a tree."""
         if self._is_tree(cache_id):
             return cache_id
         return read_id(self.root / cache_id / "lower-id", CacheId)
 
     def _view(self, cache_id: CacheId) -> contextlib.AbstractContextManager[Path]:
-        """The layer joined with what is below, to read from, whether a container has it mounted or not."""
+        """Join the layer with the tree below for reading, whether or not a container has it mounted."""
         if self._is_tree(cache_id):
             return contextlib.nullcontext(self.diff_path(cache_id))
         return overlayfs.view(self.root, self._joined(cache_id))
 
     def _joined(self, cache_id: CacheId) -> list[str]:
+        """Return the layer's upper directory and its lower one, relative to the root."""
         own, lower = self.diff_path(cache_id), self.diff_path(self._lower(cache_id))
         return [str(path.relative_to(self.root)) for path in (own, lower)]
-
-
-def _make_directory(path: Path, mode: int) -> Path:
-    path.mkdir()
-    path.chmod(mode)  # what a container sees as / must not depend on the umask
-    return path

@@ -1,1 +1,1 @@
-"""How values are written as text: addresses, sizes, times, globs, JSON. Pure, core."""
+"""Text formats of values: addresses, sizes, times, globs, JSON. Pure, core."""

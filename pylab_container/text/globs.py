@@ -1,16 +1,17 @@
-r"""Globs: patterns in which * and ? stand for other characters, matched in time linear in the text.
+r"""Globs: patterns with * and ?, matched in time linear in the length of the text.
 
-`re` tries one way to match, goes back and tries the next: `*a*a*a*a*ab` against a name of 200 times "a" takes it
-hours, during which it holds the interpreter. Patterns come from users, so they are matched by an automaton here,
-which follows all ways at once (Thompson, "Regular expression search algorithm", 1968).
+Python's `re` backtracks: `*a*a*a*a*ab` against a name of 200 times "a" takes hours, and holds the interpreter lock.
+Patterns come from users, so this would be a denial of service. A glob is therefore matched by simulating a
+nondeterministic finite automaton, which follows all alternatives at once (Thompson, "Regular expression search
+algorithm", 1968).
 
-A pattern is a row of steps. The steps that a match may be at are the bits of one integer, so that a character moves
-all of them in a few operations (Baeza-Yates and Gonnet, "A new approach to text searching", 1992):
+A pattern is a sequence of steps. The set of active states is the bits of one integer, so that one character updates
+all states in a few operations (bit parallelism: Baeza-Yates and Gonnet, "A new approach to text searching", 1992):
 
     pattern  a * b         bit 0: a is next    bit 1: the star    bit 2: b is next    bit 3: the end, a match
     text     ""  {0}       "a"  {1, 2}         "ab"  {1, 2, 3}    "abc"  {1, 2}       "abcb"  {1, 2, 3}
 
-Three languages are made of the same steps: match_steps() is Go's filepath.Match, ignore_steps() adds the ** of
+Three languages compile to these steps: match_steps() is Go's filepath.Match, ignore_steps() adds the ** of
 .dockerignore, shell_steps() is for ${NAME#pattern}.
 """
 
@@ -24,19 +25,19 @@ from msgspec import Struct
 from pylab_container.errors import InvalidInput
 
 LONGEST = 4096
-"""Characters of a pattern with wildcards, as many as a path may have (PATH_MAX). It bounds an automaton's memory."""
-_CACHED_CHARACTERS = 256
+"""Maximum number of characters of a pattern with wildcards (PATH_MAX, limits.h). It bounds an automaton's memory."""
+_CACHED_CHARACTERS = 256  # transitions that an automaton remembers; a hostile text may have a million characters
 
 Ranges = tuple[tuple[str, str], ...]
 
 
 class Step(Struct, frozen=True):
-    """One step of a pattern: the characters that it takes, and how many of them.
+    """One step of a pattern: a set of characters, and how many of them it consumes.
 
-    ranges       the first and last characters of ranges
-    negated      it takes what is in no range
-    repeats      it takes any number of characters, also none: a star
-    directories  it takes any number of whole directories, each with its slash, also none: **/
+    ranges       (first, last) of each range of the set
+    negated      the set is the complement of the ranges
+    repeats      consumes zero or more characters: a star
+    directories  consumes zero or more whole directories, each with its slash: **/
     """
 
     ranges: Ranges = ()
@@ -46,7 +47,7 @@ class Step(Struct, frozen=True):
 
     @property
     def literal(self) -> str:
-        """The one character that it takes; "" if it takes others too."""
+        """The character, if the step consumes exactly one and always the same; else ""."""
         first, last = self.ranges[0] if len(self.ranges) == 1 else ("", "-")
         return first if first == last and not (self.negated or self.repeats) else ""
 
@@ -65,16 +66,16 @@ _STAR_IN_A_LINE = Step((("\n", "\n"),), negated=True, repeats=True)
 
 
 class Globs:
-    """Patterns that read a text together. What it costs is the length of the text times that of all patterns / 64."""
+    """Automaton for several patterns. Time is O(length of text * length of all patterns / word size)."""
 
     def __init__(self, patterns: Sequence[Steps]) -> None:
         self.start = self.ends = 0
         self._literal: dict[str, int] = {}
-        self._taking: dict[tuple[Ranges, bool], int] = {}
+        self._advancing: dict[tuple[Ranges, bool], int] = {}
         self._staying: dict[tuple[Ranges, bool], int] = {}
         self._stars = self._optional = 0
         self._pattern_at: dict[int, int] = {}
-        self._moves: dict[str, tuple[int, int]] = {}
+        self._transitions: dict[str, tuple[int, int]] = {}
         position = 0
         for number, steps in enumerate(patterns):
             self.start |= 1 << position
@@ -84,7 +85,7 @@ class Globs:
             self.ends |= 1 << position
             self._pattern_at[position] = number
             position += 1
-        self.start = self._entered(self.start)
+        self.start = self._closure(self.start)
 
     def _add(self, step: Step, bit: int) -> None:
         characters = (step.ranges, step.negated)
@@ -95,41 +96,42 @@ class Globs:
         if literal := "/" if step.directories else step.literal:
             self._literal[literal] = self._literal.get(literal, 0) | bit
         elif not step.repeats:
-            self._taking[characters] = self._taking.get(characters, 0) | bit
+            self._advancing[characters] = self._advancing.get(characters, 0) | bit
 
     def after(self, states: int, character: str) -> int:
-        """The states after one more character; 0 when nothing that begins like the text so far can match."""
-        taking, staying = self._moves.get(character) or self._moves_of(character)
+        """Return the states after one more character; 0 if no continuation of the text can match."""
+        advancing, staying = self._transitions.get(character) or self._transitions_of(character)
         stayed = states & staying
-        # A star that took a character may be done with it; directories are done at a slash only.
-        return stayed | self._entered(((states & taking) << 1) | ((stayed & self._stars) << 1))
+        # A star may end after any character. A **/ ends only behind a slash, so it is not among _stars.
+        return stayed | self._closure(((states & advancing) << 1) | ((stayed & self._stars) << 1))
 
-    def _moves_of(self, character: str) -> tuple[int, int]:
-        """The steps that a character completes, and those that may take it and go on."""
-        taking = self._literal.get(character, 0)
-        for (ranges, negated), bits in self._taking.items():
-            taking |= bits if _takes(ranges, character, negated=negated) else 0
+    def _transitions_of(self, character: str) -> tuple[int, int]:
+        """Return (steps that the character completes, steps that consume it and stay active)."""
+        advancing = self._literal.get(character, 0)
+        for (ranges, negated), bits in self._advancing.items():
+            advancing |= bits if _contains(ranges, character, negated=negated) else 0
         staying = 0
         for (ranges, negated), bits in self._staying.items():
-            staying |= bits if _takes(ranges, character, negated=negated) else 0
-        if len(self._moves) < _CACHED_CHARACTERS:
-            self._moves[character] = (taking, staying)
-        return taking, staying
+            staying |= bits if _contains(ranges, character, negated=negated) else 0
+        if len(self._transitions) < _CACHED_CHARACTERS:
+            self._transitions[character] = (advancing, staying)
+        return advancing, staying
 
-    def _entered(self, states: int) -> int:
-        """The states, and those behind steps that may take nothing. Such steps are never more than two in a row."""
+    def _closure(self, states: int) -> int:
+        """Return the states and those behind steps that may consume nothing (the epsilon closure)."""
+        # At most two such steps are adjacent, ** and *, because _append() drops repetitions: two rounds suffice.
         while skipped := ((states & self._optional) << 1) & ~states:
             states |= skipped
         return states
 
     def last(self, states: int) -> int | None:
-        """The number of the last pattern that the text so far matches."""
+        """Return the highest number of a pattern that matches the whole text so far."""
         ended = states & self.ends
         return self._pattern_at[ended.bit_length() - 1] if ended else None
 
 
 class Glob:
-    """One pattern."""
+    """One compiled pattern. A pattern without wildcards is compared as a string instead."""
 
     def __init__(self, steps: Steps) -> None:
         literals = [step.literal for step in steps]
@@ -138,7 +140,7 @@ class Glob:
         self._globs = Globs([steps] if self._text is None else [])
 
     def matches(self, text: str) -> bool:
-        """Whether the pattern matches the whole text."""
+        """Report whether the pattern matches the whole text."""
         if self._text is not None:
             return text == self._text
         states = self._globs.start
@@ -149,7 +151,7 @@ class Glob:
         return bool(states & self._globs.ends)
 
     def may_match_below(self, directory: str) -> bool:
-        """Whether the pattern may match a path in a directory, or names the directory or one above it."""
+        """Report whether the pattern can match a path below a directory, or matches it or one of its parents."""
         if self._text is not None:
             return self._text.startswith(f"{directory}/") or f"{directory}/".startswith(f"{self._text}/")
         states = self._globs.start
@@ -160,7 +162,7 @@ class Glob:
         return bool(states)
 
     def lengths(self, text: str, start: int = 0) -> Iterator[int]:
-        """How long the matches are that begin at a place of the text, the shortest first."""
+        """Yield the lengths of all matches that begin at start, in ascending order."""
         if self._text is not None:
             if text.startswith(self._text, start):
                 yield len(self._text)
@@ -176,9 +178,9 @@ class Glob:
             yield len(text) - start
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where the pattern matches, from left to right: the longest match at each place, none inside another.
+        """Yield (start, end) of the leftmost-longest matches that do not overlap.
 
-        An empty match that touches the one before it does not count, as in Go's regexp.
+        An empty match directly behind another match does not count, as in Go's regexp.
         """
         if self._text:
             start = text.find(self._text)
@@ -186,43 +188,51 @@ class Glob:
                 yield start, start + len(self._text)
                 start = text.find(self._text, start + len(self._text))
             return
-        begins, end, before = self._beginnings(text), 0, -1
-        while (start := begins.find(1, end)) >= 0:
+        begins, position, previous_end = self._beginnings(text), 0, -1
+        while (start := begins.find(1, position)) >= 0:
             longest = max(self.lengths(text, start))
-            if longest or start != before:
+            if longest or start != previous_end:
                 yield start, start + longest
-            before = start + longest
-            end = before if longest else start + 1
+            previous_end = start + longest
+            position = previous_end if longest else start + 1
 
     def _beginnings(self, text: str) -> bytearray:
-        """For each place of a text whether a match begins there: the pattern read backwards says it in one pass."""
-        found = bytearray(len(text) + 1)
+        """Return a 1 for each position of text where a match begins.
+
+        Trying the pattern at each position would take quadratic time. The reversed pattern finds all beginnings in one
+        pass over the reversed text.
+        """
+        begins = bytearray(len(text) + 1)
         backwards = Globs([self._steps[::-1]])
         states = backwards.start
         for position in range(len(text), -1, -1):
             states |= backwards.start
-            found[position] = bool(states & backwards.ends)
+            begins[position] = bool(states & backwards.ends)
             if position:
                 states = backwards.after(states, text[position - 1])
-        return found
+        return begins
 
 
-def _takes(ranges: Ranges, character: str, *, negated: bool) -> bool:
+def _contains(ranges: Ranges, character: str, *, negated: bool) -> bool:
     return any(first <= character <= last for first, last in ranges) != negated
 
 
-# ---- the languages -------------------------------------------------------------------
+# ---- parsers of the three languages ---------------------------------------------------
 
 
 def match_steps(pattern: str) -> Steps:
-    """A pattern of Go's filepath.Match: *, ? and [a-z] match no slash, [^a-z] does. Raises InvalidInput."""
+    """Parse a pattern of Go's filepath.Match. Raises InvalidInput.
+
+    *, ? and [a-z] do not match a slash; [^a-z] does.
+    """
     return _path_steps(pattern, directories=False)
 
 
 def ignore_steps(pattern: str) -> Steps:
-    """A pattern of a .dockerignore, where ** stands for any number of directories. Raises InvalidInput.
+    """Parse a pattern of a .dockerignore file, where ** stands for any number of directories. Raises InvalidInput.
 
-    Source: moby/patternmatcher. "**name" at the beginning matches what ends in "name", also in a file's name.
+    Source: moby/patternmatcher. There a leading "**name" matches every path that ends in "name", even inside a
+    file's name.
     """
     if pattern.startswith("**") and pattern[2:3] != "/" and not any(special in pattern[2:] for special in "*?[]\\"):
         return (_ANY, *map(_literal, pattern[2:]))
@@ -230,7 +240,10 @@ def ignore_steps(pattern: str) -> Steps:
 
 
 def shell_steps(pattern: str) -> Steps:
-    r"""A pattern of ${NAME#pattern}: * and ? match within a line, \ goes before * ? \ } and /. Raises InvalidInput."""
+    r"""Parse a pattern of ${NAME#pattern}. Raises InvalidInput.
+
+    * and ? match any character except a newline; \ escapes * ? \ } and /.
+    """
     steps: list[Step] = []
     position = 0
     while position < len(pattern):
@@ -280,7 +293,7 @@ def _path_steps(pattern: str, *, directories: bool) -> Steps:
 
 
 def _bracket(pattern: str, position: int) -> tuple[Step, int]:
-    """What [ ] takes, and where the pattern goes on. position is behind the [."""
+    """Parse a bracket expression. position is behind its [. Returns (step, position behind its ])."""
     negated = pattern.startswith("^", position)
     position += negated
     ranges: list[tuple[str, str]] = []
@@ -296,7 +309,7 @@ def _bracket(pattern: str, position: int) -> tuple[Step, int]:
 
 
 def _bracketed(pattern: str, position: int) -> tuple[str, int]:
-    """One character inside [ ], and where the pattern goes on."""
+    """Parse one character inside [ ]. Returns (character, position behind it)."""
     escaped = pattern.startswith("\\", position)
     character = pattern[position + escaped : position + escaped + 1]
     if not character:
@@ -306,13 +319,13 @@ def _bracketed(pattern: str, position: int) -> tuple[str, int]:
     return character, position + escaped + 1
 
 
-def _misspelt(pattern: str, what: str) -> InvalidInput:
+def _misspelt(pattern: str, problem: str) -> InvalidInput:
     hint = "put a \\ before a character that is meant literally; a range is written [a-z]"
-    return InvalidInput(f'the pattern "{pattern}" has a {what}', hint=hint)
+    return InvalidInput(f'the pattern "{pattern}" has a {problem}', hint=hint)
 
 
 def _append(steps: list[Step], step: Step) -> None:
-    """Add a step that may take nothing. The same one twice in a row matches the same as once."""
+    """Append a step that may consume nothing, except after an equal one: ** and * are the same as once."""
     if steps[-1:] != [step]:
         steps.append(step)
 

@@ -1,10 +1,12 @@
-"""Values as Go prints them: docker writes its histories with Go's `%q`, and ours read the same.
+"""Values in the text formats of Go's standard library.
 
-Source: Go's documentation of the packages strconv (Quote, QuoteRune), fmt, time (Duration.String) and io/fs.
+dockerd writes image histories and errors with Go's fmt, so equal text needs equal formatting. Sources: Go's
+documentation of the packages strconv (Quote, QuoteRune, ParseBool), fmt, time (Duration.String, ParseDuration), io/fs.
 """
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Sequence
 
@@ -12,17 +14,17 @@ _ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t
 
 
 def quoted(text: str) -> str:
-    """A string in double quotes."""
+    """Quote a string as strconv.Quote does."""
     return '"' + "".join(r"\"" if character == '"' else _escaped(character) for character in text) + '"'
 
 
 def quoted_words(words: Sequence[str]) -> str:
-    """A list of strings: ["nginx" "-g"]."""
+    """Format a list of strings as %q does: ["nginx" "-g"]."""
     return "[" + " ".join(quoted(word) for word in words) + "]"
 
 
 def quoted_rune(number: int) -> str:
-    """An integer, which %q takes for a character: 3 is '\\x03', 65 is 'A'."""
+    """Format an integer as %q does, which takes it for a code point: 3 is '\\x03', 65 is 'A'."""
     character = chr(number) if 0 <= number <= 0x10FFFF and not 0xD800 <= number < 0xE000 else "\ufffd"
     return "'" + (r"\'" if character == "'" else _escaped(character)) + "'"
 
@@ -31,7 +33,7 @@ def _escaped(character: str) -> str:
     number = ord(character)
     if character in _ESCAPES:
         return _ESCAPES[character]
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, decoded with surrogateescape (PEP 383)
         return f"\\x{number - 0xDC00:02x}"
     if number < 0x20 or number == 0x7F:
         return f"\\x{number:02x}"
@@ -41,14 +43,42 @@ def _escaped(character: str) -> str:
 
 
 def truth(text: str) -> bool | None:
-    """What strconv.ParseBool makes of a text; None where it is neither true nor false."""
+    """Parse a boolean as strconv.ParseBool does; None if the text is not a boolean."""
     if text in ("1", "t", "T", "true", "TRUE", "True"):
         return True
     return False if text in ("0", "f", "F", "false", "FALSE", "False") else None
 
 
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,  # U+00B5, micro sign
+    "μs": 10**3,  # U+03BC, Greek letter mu
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+# A text has only one way to match. In `\d+\.?\d*` digits could be split in many ways, and backtracking through all
+# of them takes quadratic time.
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+", re.ASCII)
+
+
+def parse_duration(text: str) -> int | None:
+    """Parse a duration without a sign, as time.ParseDuration does: "1m30s", "1.5h". Returns nanoseconds, or None.
+
+    None stands for other texts, and for durations that exceed an int64, as in Go. It also stands for "0" without a
+    unit, which Go accepts: each caller decides what a bare number means.
+    """
+    if not _DURATION.fullmatch(text):
+        return None
+    parts = [float(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(text)]
+    return sum(map(round, parts)) if sum(parts) < 2**63 else None
+
+
 def duration(nanoseconds: int) -> str:
-    """A length of time: 1m30s, 1.5s, 500ms, 0s."""
+    """Format a duration as Duration.String does: 1m30s, 1.5s, 500ms, 0s."""
     if nanoseconds == 0:
         return "0s"
     if abs(nanoseconds) < 10**9:
@@ -63,7 +93,7 @@ def duration(nanoseconds: int) -> str:
     return f"{sign}{minutes}m{seconds}" if minutes else sign + seconds
 
 
-# Bits of Go's fs.FileMode, which lie elsewhere than those of stat(2); permissions are the same.
+# Bits of Go's fs.FileMode. The type and set-id bits differ from those of stat(2); the permission bits are the same.
 _FILE_KINDS = {
     stat.S_IFDIR: 1 << 31,
     stat.S_IFLNK: 1 << 27,
@@ -76,12 +106,13 @@ _FILE_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 2
 
 
 def file_mode(mode: int) -> int:
-    """A st_mode as the number that Go writes for a file's mode (package io/fs, FileMode)."""
-    bits = sum(there for here, there in _FILE_BITS.items() if mode & here)
+    """Convert a st_mode into the number of Go's fs.FileMode, which the Engine API has for a file's mode."""
+    bits = sum(go_bit for bit, go_bit in _FILE_BITS.items() if mode & bit)
     return _FILE_KINDS.get(stat.S_IFMT(mode), 0) | bits | (mode & 0o777)
 
 
 def _decimal(number: int, scale: int) -> str:
+    """Format number / scale without trailing zeros. scale: a power of ten."""
     whole, rest = divmod(abs(number), scale)
     digits = len(str(scale)) - 1
     fraction = f".{rest:0{digits}}".rstrip("0").rstrip(".") if rest else ""

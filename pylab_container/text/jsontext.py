@@ -1,4 +1,4 @@
-"""JSON from outside: one error for all that can be wrong with it, in words about the text and not about its parser."""
+"""JSON from untrusted sources: one error for everything that can be wrong with a document."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import json
 import re
 from typing import Any
 
-_DEEPEST = 200
-"""Levels that a document may have; Docker's have about ten."""
+_MAXIMUM_DEPTH = 200  # nested arrays and objects; Docker's documents have about ten
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """The text is not a usable JSON document; str() says why, as "it is nested too deeply"."""
+    """The text is not a usable JSON document. str() gives the reason: "it is nested too deeply"."""
 
 
 def refuse_deep(text: str) -> None:
-    """Raise NotJson for a text that is nested deeper than any document of Docker's, before a parser reads it.
+    """Raise NotJson if the text is nested deeper than any document of Docker's.
 
-    A parser would recurse to the end of the interpreter's stack. A finalizer that runs there, as the garbage collector
-    pleases, fails: its cleaning up is lost.
+    Call it before a parser: Python's json recurses, and a deep document exhausts the interpreter's stack. The
+    RecursionError itself can be caught. But the garbage collector may run a finalizer at that depth, which then fails
+    half-way, and its file descriptor or temporary file leaks.
     """
-    if text.count("[") + text.count("{") <= _DEEPEST:
+    if text.count("[") + text.count("{") <= _MAXIMUM_DEPTH:
         return
     depth = 0
     for token in _TOKEN.finditer(text):
         if token[0] in ("[", "{"):
             depth += 1
-            if depth > _DEEPEST:
+            if depth > _MAXIMUM_DEPTH:
                 raise NotJson("it is nested too deeply")
         elif token[0] in ("]", "}"):
             depth -= 1
 
 
 def parse_json(text: bytes | str) -> Any:
-    """The document that a text is. Raises NotJson, also for one that is nested hundreds of levels deep."""
+    """Return the parsed document. Raises NotJson, also for a document that is nested too deeply."""
     try:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text))
@@ -42,5 +42,5 @@ def parse_json(text: bytes | str) -> Any:
         return json.loads(text)
     except NotJson:
         raise
-    except ValueError:  # also bytes that are not UTF-8, and a number of more than 4300 digits
+    except ValueError:  # includes UnicodeDecodeError, and integers of more than 4300 digits (CVE-2020-10735)
         raise NotJson("it is not JSON") from None

@@ -1,6 +1,6 @@
-"""The keys that leave a container without ending it: ctrl-p ctrl-q, if nothing else is said.
+"""Detach keys: the key sequence that ends `docker attach` without stopping the container, by default ctrl-p ctrl-q.
 
-Source: the docker command's reference, "docker attach", --detach-keys; ascii(7).
+Sources: the docker command's reference, "docker attach", --detach-keys; ascii(7) for the codes of ctrl keys.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ DEFAULT_KEYS = b"\x10\x11"
 
 
 class DetachKeys:
-    """Recognises the keys that leave a container in what a person types."""
+    """Finds the detach sequence in a terminal's input, also if it is split over several reads."""
 
     def __init__(self, keys: bytes = DEFAULT_KEYS) -> None:
         self._keys = keys
         self._held = b""
 
     def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """(what goes to the container, whether the person wants to leave). The first keys wait for what follows."""
-        before, found, _ = (self._held + data).partition(self._keys)
+        """Return (input for the container, whether the sequence is complete).
+
+        An incomplete sequence at the end of data is held back until the next call completes or refutes it.
+        """
+        before, matched, _ = (self._held + data).partition(self._keys)
         self._held = b""
-        if not found:
+        if not matched:
             longest = min(len(before), len(self._keys) - 1)
             held = next((n for n in range(longest, 0, -1) if before.endswith(self._keys[:n])), 0)
             before, self._held = before[: len(before) - held], before[len(before) - held :]
-        return before, bool(found)
+        return before, bool(matched)
 
 
 def parse_keys(text: str) -> bytes:
-    """--detach-keys: "ctrl-p,ctrl-q" or letters, with commas between them. Raises InvalidInput."""
+    """Parse --detach-keys: "ctrl-p,ctrl-q", or single characters, separated by commas. Raises InvalidInput."""
     keys = bytearray()
     for key in text.split(","):
         name = key.removeprefix("ctrl-")
@@ -39,7 +42,7 @@ def parse_keys(text: str) -> bytes:
         if name == key:
             keys += name.encode()
         elif name.islower() or name in "@[\\]^_":
-            keys.append(ord(name.upper()) & 0x1F)  # what the terminal sends: ascii(7)
+            keys.append(ord(name.upper()) & 0x1F)  # a terminal sends the low five bits with ctrl: ascii(7)
         else:
             raise InvalidInput(f"invalid detach keys ({text}): unknown key {key!r}", hint="write ctrl-x or ctrl-x,q")
     return bytes(keys)

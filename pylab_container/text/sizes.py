@@ -1,4 +1,4 @@
-"""Amounts of bytes, as people write and read them."""
+"""Amounts of bytes with units: formatting for people, parsing of options."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def human(count: float) -> str:
-    """Bytes with a decimal unit and three significant digits, as `docker images` shows them: "187MB"."""
+    """Format bytes with a decimal unit and three significant digits, as `docker images` does: "187MB"."""
     number, unit, larger = _scaled(count, 1000, _DECIMAL)
+    # From 999.5 on, three digits round to 1000, which %g would write as 1e+03.
     return f"{number:.3g}{unit}" if number < 999.5 or not larger else f"1{larger}"
 
 
 def human_precise(count: float) -> str:
-    """Bytes with a decimal unit and four significant digits, as `docker system df` shows them: "180.9MB"."""
+    """Format bytes with a decimal unit and four significant digits, as `docker system df` does: "180.9MB"."""
     number, unit, _ = _scaled(count, 1000, _DECIMAL)
     return f"{number:.4g}{unit}"
 
 
 def human_binary(count: float) -> str:
-    """Bytes with a binary unit and four significant digits, as `docker info` shows memory: "7.654GiB"."""
+    """Format bytes with a binary unit and four significant digits, as `docker info` shows memory: "7.654GiB"."""
     number, unit, _ = _scaled(count, 1024, _BINARY)
     return f"{number:.4g}{unit}"
 
 
 def _scaled(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str, str]:
-    """The number in the largest unit that leaves it at 1 or more, that unit, and the next one ("" after the last)."""
+    """Return (count in the largest unit that keeps it at least 1, this unit, the next larger unit or "")."""
     position = 0
     while count >= base and position < len(units) - 1:
         count /= base
@@ -39,7 +40,11 @@ def _scaled(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str
 
 
 def parse(text: str) -> int:
-    """An amount of memory as `-m` takes it: a number and b, k, m or g (powers of 1024). Raises InvalidInput."""
+    """Parse a size such as the value of `-m`: a number and b, k, m, g or t. Raises InvalidInput.
+
+    The units are powers of 1024. Returns bytes.
+    Source: docker/go-units, RAMInBytes.
+    """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*(?:b|([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
         raise InvalidInput(f'invalid size: "{text}"', hint="write a number and a unit: 512m, 2g")

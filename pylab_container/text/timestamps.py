@@ -1,4 +1,4 @@
-"""Points in time and spans of time as Docker writes them."""
+"""Timestamps and ages in the formats of Docker's API and command line."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import re
 from datetime import UTC, datetime
 
 from pylab_container.errors import InvalidInput
+from pylab_container.text.golang import parse_duration
 
 NEVER = "0001-01-01T00:00:00Z"
-"""Go's zero time: how Docker writes "has not happened"."""
+"""Go's zero time, which Docker writes for an event that has not happened."""
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z")
 
 
 def rfc3339(nanoseconds: int) -> str:
-    """Nanoseconds since the epoch as RFC 3339 in UTC, without trailing zeros, as Go's RFC3339Nano."""
+    """Format nanoseconds since the epoch as RFC 3339 in UTC, without trailing zeros: Go's time.RFC3339Nano."""
     seconds, fraction = divmod(nanoseconds, 10**9)
-    # Not strftime(): it writes the year 1, Go's zero time, without its zeros.
+    # strftime("%Y") does not pad years below 1000 in glibc, and Go's zero time is in the year 1.
     text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
     return f"{text}.{fraction:09d}".rstrip("0").rstrip(".") + "Z"
 
 
 def parse_rfc3339(text: str) -> int:
-    """The inverse: nanoseconds since the epoch. Raises ValueError for anything else."""
+    """Parse an RFC 3339 time. Returns nanoseconds since the epoch. Raises ValueError."""
     match = _RFC3339.match(text)
     if match is None:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
@@ -30,11 +31,7 @@ def parse_rfc3339(text: str) -> int:
     return int(moment.timestamp()) * 10**9 + int((match[2] or "0").ljust(9, "0"))
 
 
-# A span of time as Go's time.ParseDuration reads it.
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_SPAN = re.compile(rf"([-+]?)((?:{_PART.pattern})+)\Z")
-_SECONDS = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-# RFC 3339 of which parts may be left out from behind: a date, an hour, a zone.
+# RFC 3339 with optional parts: everything after the date may be left out, from the end, and also the zone.
 _MOMENT = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)"
     r"(?:T(?P<hour>\d\d)(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?)?)?"
@@ -43,15 +40,18 @@ _MOMENT = re.compile(
 
 
 def moment(text: str, *, now: float) -> float:
-    """Seconds since 1970, from what docker's --since and --until take. Raises InvalidInput for anything else.
+    """Parse the value of docker's --since and --until. Returns seconds since the epoch. Raises InvalidInput.
 
-    It is a span before now ("1h30m", "1.5s"), such seconds with or without a fraction, or RFC 3339 with fewer
-    parts: "2026-11-24T08:00:00.5+01:00", "2026-11-24T08:00", "2026-11-24"; in local time where no zone is given.
+    text  a duration before now ("1h30m", "-5m" is in the future), seconds since the epoch with or without a fraction,
+          or RFC 3339 with fewer parts: "2026-11-24T08:00:00.5+01:00", "2026-11-24T08:00", "2026-11-24"; local time
+          without a zone
+    now   seconds since the epoch
+
     Source: moby, api/types/time/timestamp.go.
     """
-    if span := _SPAN.match(text):
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(span[2]))
-        return now + seconds if span[1] == "-" else now - seconds
+    unsigned = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
+    if (nanoseconds := parse_duration(unsigned)) is not None:
+        return now + nanoseconds / 10**9 if text.startswith("-") else now - nanoseconds / 10**9
     if re.fullmatch(r"\d{1,18}(\.\d*)?", text):
         return float(text)
     try:
@@ -63,7 +63,7 @@ def moment(text: str, *, now: float) -> float:
 
 
 def _calendar(text: str) -> float:
-    """Raises ValueError."""
+    """Return the seconds since the epoch of a date or time. Raises ValueError."""
     match = _MOMENT.match(text)
     if match is None:
         raise ValueError(f"not a time: {text!r}")
@@ -74,7 +74,10 @@ def _calendar(text: str) -> float:
 
 
 def ago(nanoseconds: int) -> str:
-    """How long ago, roughly, in the docker command's words: "15 seconds", "About an hour", "3 weeks"."""
+    """Format an age in the docker command's words: "15 seconds", "About an hour", "3 weeks".
+
+    Source: docker/go-units, HumanDuration.
+    """
     seconds = max(0, nanoseconds // 10**9)
     if seconds < 1:
         return "Less than a second"
@@ -87,16 +90,16 @@ def ago(nanoseconds: int) -> str:
         return "About a minute"
     if minutes < 60:
         return f"{minutes} minutes"
-    hours = (seconds + 1800) // 3600  # to the nearest hour, half an hour up
+    hours = (seconds + 1800) // 3600  # rounded to the nearest hour, as in go-units
     if hours == 1:
         return "About an hour"
     if hours < 48:
         return f"{hours} hours"
-    for unit, length, until in (
+    for unit, unit_hours, limit_hours in (
         ("days", 24, 24 * 7 * 2),
         ("weeks", 24 * 7, 24 * 30 * 2),
         ("months", 24 * 30, 24 * 365 * 2),
     ):
-        if hours < until:
-            return f"{hours // length} {unit}"
+        if hours < limit_hours:
+            return f"{hours // unit_hours} {unit}"
     return f"{hours // (24 * 365)} years"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
+from pylab_container.store import layer_content
 from tests.support.dockerd import copy_of, run_dockerd
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group"
@@ -65,7 +66,8 @@ def test_we_open_a_data_root_that_dockerd_made_and_dockerd_takes_it_back(
     assert ours.data.driver.name == name, "found out by itself"
     assert ours.images.get("built:1").id == theirs["Id"]
     for layer in ours.images.get("built:1").layers:
-        assert sum(map(len, ours.data.layers.tar_stream(layer.chain_id))) == ours.data.layers.tar_size(layer.chain_id)
+        size = sum(map(len, layer_content.tar_stream(ours.data.layers, layer.chain_id)))
+        assert size == layer_content.tar_size(ours.data.layers, layer.chain_id)
     assert ours.containers.run("built:1", ["sh", "-c", CHECK], remove=True, network_mode="none") == SEEN
     child = commit(ours, "built:1", "echo ours > /ours; rm /new", "ours:1")
     with run_dockerd(copy_of(engine.data_root, tmp_path / "back"), name) as docker:

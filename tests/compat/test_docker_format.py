@@ -17,6 +17,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.host import programs
 from pylab_container.images.image import Image
+from pylab_container.store import layer_content
 from tests.support.dockerd import Docker, copy_of, run_dockerd
 
 CHANGES = "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; ln /new /hard; chmod 4755 /etc/group; mkfifo /pipe"
@@ -36,7 +37,7 @@ def diff_ids_of_save(archive: bytes) -> list[str]:
 
 
 def rebuilt_diff_ids(engine: Engine, image: Image) -> list[str]:
-    layers = (b"".join(engine.data.layers.tar_stream(layer.chain_id)) for layer in image.layers)
+    layers = (b"".join(layer_content.tar_stream(engine.data.layers, layer.chain_id)) for layer in image.layers)
     return [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
 
 

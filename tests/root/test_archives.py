@@ -20,6 +20,7 @@ from pylab_container import Engine, events
 from pylab_container.errors import ImageNotFound, InvalidArchive, InvalidInput
 from pylab_container.host import programs
 from pylab_container.images.image import Image
+from pylab_container.store import layer_content
 
 pytestmark = pytest.mark.shared_engine
 
@@ -72,7 +73,7 @@ def saved(engine: Engine, *names: str, **options: Any) -> bytes:
 
 
 def layers(engine: Engine, image: Image) -> list[bytes]:
-    return [b"".join(engine.data.layers.tar_stream(layer.chain_id)) for layer in image.layers]
+    return [b"".join(layer_content.tar_stream(engine.data.layers, layer.chain_id)) for layer in image.layers]
 
 
 def contents(engine: Engine) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ from pylab_container.events import ignore
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked
 from pylab_container.oci.ids import CacheId, ContainerId
-from pylab_container.store import layertar, overlayfs
+from pylab_container.store import layer_content, layertar, overlayfs
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 from pylab_container.store.driver import Driver
 from pylab_container.store.drivers import DRIVERS, open_driver
@@ -47,7 +47,7 @@ class Store:
         self.layers = LayerStore(top / "image" / name / "layerdb", top / "locks", self.driver)
 
     def register(self, archive: bytes, parent: str = "") -> Layer:
-        return self.layers.register(layertar.TarReader(io.BytesIO(archive)), parent)
+        return layer_content.register(self.layers, layertar.TarReader(io.BytesIO(archive)), parent)
 
     @contextlib.contextmanager
     def container(self, parent: str) -> Iterator[WritableLayer]:
@@ -66,7 +66,7 @@ class Store:
         with self.changing(parent) as (writable, root):
             change(root)
             lease = self.layers.leases.open()
-            layer = (self.layers.adopt if adopt else self.layers.copy)(writable, lease)
+            layer = (layer_content.adopt if adopt else layer_content.copy)(self.layers, writable, lease)
             lease.end()
         assert layer
         return layer
@@ -77,7 +77,7 @@ class Store:
             return {name: seen for name, seen in tree(root).items() if not name.startswith("init")}
 
     def rebuilt(self, layer: Layer) -> bytes:
-        return b"".join(self.layers.tar_stream(layer.chain_id))
+        return b"".join(layer_content.tar_stream(self.layers, layer.chain_id))
 
     def names(self, layer: Layer) -> list[str]:
         """The members of its tar, without marks on new directories: only overlayfs makes those."""
@@ -537,8 +537,8 @@ def test_a_container_that_changed_nothing_makes_no_layer(store: Store) -> None:
     base = store.register(BASE)
     lease = store.layers.leases.open()
     with store.changing(base.chain_id) as (writable, _):
-        assert store.layers.copy(writable, lease) is None
-        assert store.layers.adopt(writable, lease) is None
+        assert layer_content.copy(store.layers, writable, lease) is None
+        assert layer_content.adopt(store.layers, writable, lease) is None
     lease.end()
 
 
@@ -552,9 +552,9 @@ def test_a_commit_leaves_the_containers_mount_alone(store: Store) -> None:
     lease = store.layers.leases.open()
     with store.changing(store.register(BASE).chain_id) as (writable, root):
         (root / "one").write_text("1")
-        assert store.layers.copy(writable, lease)
+        assert layer_content.copy(store.layers, writable, lease)
         (root / "two").write_text("2")
-        layer = store.layers.copy(writable, lease)
+        layer = layer_content.copy(store.layers, writable, lease)
         assert layer
         assert store.names(layer) == ["one", "two"]
     lease.end()
@@ -674,7 +674,7 @@ def test_a_dockerfile_is_built_and_its_cache_is_found_again(chosen: Engine, busy
 
 
 def _names(engine: Engine, layer: Layer) -> list[str]:
-    stream = io.BytesIO(b"".join(engine.data.layers.tar_stream(layer.chain_id)))
+    stream = io.BytesIO(b"".join(layer_content.tar_stream(engine.data.layers, layer.chain_id)))
     with tarfile.open(fileobj=stream) as archive:
         return archive.getnames()
 

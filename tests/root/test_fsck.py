@@ -16,6 +16,7 @@ from pylab_container.images.image import Image
 from pylab_container.maintenance import recovery
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import CacheId, ContainerId
+from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 from tests.support.fixtures import engine_on
 
@@ -249,7 +250,7 @@ def test_a_damaged_cache_id_names_no_directory_that_goes(engine: Engine, image: 
     container = engine.containers.create(image, ["sh", "-c", "echo more > /more"], network_mode="none")
     run(container)
     with recovery.making(engine) as lease:
-        layer = engine.data.layers.copy(engine.data.layers.writable(container.id), lease)
+        layer = layer_content.copy(engine.data.layers, engine.data.layers.writable(container.id), lease)
         assert layer is not None
         (record(engine, layer) / "cache-id").write_text(text)
         container.remove()
@@ -272,7 +273,7 @@ def test_layers_that_nobody_needs_go_and_those_below_them_stay(
 
 def test_a_layer_that_somebody_makes_an_image_of_is_no_orphan(engine: Engine, container: Container) -> None:
     with recovery.making(engine) as lease:
-        layer = engine.data.layers.copy(engine.data.layers.writable(container.id), lease)
+        layer = layer_content.copy(engine.data.layers, engine.data.layers.writable(container.id), lease)
         assert layer is not None
         assert engine.fsck(repair=True) == []
         assert engine.data.layers.exists(layer.chain_id)

@@ -13,6 +13,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.errors import InvalidInput
 from pylab_container.images.image import Image
+from pylab_container.store import layer_content
 from tests.support.waiting import eventually
 
 EPOCH = 1_700_000_000
@@ -80,7 +81,7 @@ def test_equal_content_has_equal_ids_in_two_data_roots(
     assert first.id == second.id
     assert first.config.created == "2023-11-14T22:13:20Z"
     streams = [
-        [b"".join(e.data.layers.tar_stream(each.chain_id)) for each in i.layers]
+        [b"".join(layer_content.tar_stream(e.data.layers, each.chain_id)) for each in i.layers]
         for e, i in zip(engines, (first, second), strict=True)
     ]
     assert streams[0] == streams[1]

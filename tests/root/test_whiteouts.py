@@ -17,7 +17,7 @@ from pylab_container.host import programs
 from pylab_container.host.descent import Entry, opened, walk
 from pylab_container.oci import tar
 from pylab_container.oci.ids import CacheId, ContainerId
-from pylab_container.store import layertar
+from pylab_container.store import layer_content, layertar
 from pylab_container.store.changes import ADDED, DELETED, MODIFIED
 from pylab_container.store.layer_store import Layer, LayerStore, WritableLayer
 from pylab_container.store.overlay2 import Overlay2
@@ -111,7 +111,7 @@ class Store:
                 member.size = len(text)
                 archive.addfile(member, io.BytesIO(text.encode()))
         buffer.seek(0)
-        self.base = self.layers.register(layertar.TarReader(buffer), "")
+        self.base = layer_content.register(self.layers, layertar.TarReader(buffer), "")
 
     @contextlib.contextmanager
     def changed(self, script: str, *, userxattr: bool) -> Iterator[WritableLayer]:
@@ -147,7 +147,7 @@ class Store:
 
     def commit(self, writable: WritableLayer) -> Layer:
         lease = self.layers.leases.open()
-        layer = self.layers.copy(writable, lease, newest=LONG_AGO)
+        layer = layer_content.copy(self.layers, writable, lease, newest=LONG_AGO)
         lease.end()
         assert layer
         return layer
@@ -191,7 +191,7 @@ def test_either_mount_s_commit_is_the_same_tar_and_the_same_files(tmp_path: Path
         store = Store(tmp_path / f"userxattr-{userxattr}")
         with store.changed(CHANGE, userxattr=userxattr) as writable:
             layer = store.commit(writable)
-        tars.append(b"".join(store.layers.tar_stream(layer.chain_id)))
+        tars.append(b"".join(layer_content.tar_stream(store.layers, layer.chain_id)))
         views.append(store.view(layer))
         assert attributes(store.driver.diff_path(layer.cache_id)) == {"trusted.overlay.opaque"}, "a copy is root's"
     assert tars[0] == tars[1]
@@ -237,7 +237,7 @@ def test_an_empty_file_in_a_marked_directory_hides_a_name(store: Store, namespac
         }
         layer = store.commit(writable)
     assert not {"gone", "untouched", "merged/gone", "merged/sub/gone", "was-directory/old"} & set(store.view(layer))
-    with tarfile.open(fileobj=io.BytesIO(b"".join(store.layers.tar_stream(layer.chain_id)))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(layer_content.tar_stream(store.layers, layer.chain_id)))) as archive:
         assert [(member.size, member.mode, member.isreg()) for member in archive if ".wh." in member.name] == [
             (0, 0o600, True)
         ] * 5
@@ -321,7 +321,7 @@ def test_a_container_s_process_hides_nothing_in_a_commit_with_attributes_of_its_
     view = store.view(layer)
     assert view["merged/changed"] == "x"
     assert view["merged/sub/gone"] == ""
-    assert b"user.overlay" not in b"".join(store.layers.tar_stream(layer.chain_id))
+    assert b"user.overlay" not in b"".join(layer_content.tar_stream(store.layers, layer.chain_id))
 
 
 def test_in_a_tree_that_is_no_layer_marks_mean_nothing(tmp_path: Path, namespace: str) -> None:

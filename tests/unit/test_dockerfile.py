@@ -252,7 +252,7 @@ def test_what_a_trigger_says_is_checked_where_it_is_carried_out(trigger: str) ->
         ("HEALTHCHECK CMD", "Missing command"),
         ("HEALTHCHECK NONE a", "takes no arguments"),
         ("HEALTHCHECK TRY a", "Unknown type"),
-        ("HEALTHCHECK --interval=5 CMD a", "no duration"),
+        ("HEALTHCHECK --interval=5 CMD a", "not a duration"),
         ("HEALTHCHECK --timeout=1us CMD a", "less than 1ms"),
         ("HEALTHCHECK --retries=-1 CMD a", "retries"),
         ("COPY --from a b", "missing a value"),

@@ -126,7 +126,7 @@ def test_every_extra_brings_its_libraries(repository: Path) -> None:
     listed = dependencies(repository)
     for name, libraries in extras.LIBRARIES.items():
         named = [
-            one for one in libraries if one not in ("IPython", "nbformat")
+            one for one in libraries if one not in ("IPython", "nbformat", "pygments")
         ]  # those come with ipywidgets and nbconvert
         missing = [one for one in named if not {distribution.lower() for distribution in bring[one]} & listed[name]]
         assert missing == [], name

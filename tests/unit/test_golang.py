@@ -24,6 +24,12 @@ from pylab_container.text import golang
 )
 def test_durations_read_as_in_go(nanoseconds: int, text: str) -> None:
     assert golang.duration(nanoseconds) == text
+    assert golang.parse_duration(text.removeprefix("-")) == abs(nanoseconds)
+
+
+@pytest.mark.parametrize("text", ["", "5", "0", "1", "-1s", "1 s", "1d", "1s\n", "٣s", "2562048h", "1" * 400 + "s"])
+def test_texts_that_are_not_durations_or_exceed_an_int64_are_none(text: str) -> None:
+    assert golang.parse_duration(text) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from pylab_container.errors import Conflict
 from pylab_container.oci.host_config import RestartPolicy
-from pylab_container.oci.lifecycle import TRANSITIONS, Event, State, after, restart_delay
+from pylab_container.oci.lifecycle import NEXT_STATE, State, Transition, after, restart_delay
 
 LEGAL: dict[tuple[str, str], str] = {
     ("created", "start"): "running",
@@ -33,7 +33,10 @@ LEGAL: dict[tuple[str, str], str] = {
     ("created", "stop"): "created",
     ("exited", "remove"): "removed",
     **{
-        (state, event): state for state in State if state is not State.REMOVED for event in (Event.RENAME, Event.UPDATE)
+        (state, transition): state
+        for state in State
+        if state is not State.REMOVED
+        for transition in (Transition.RENAME, Transition.UPDATE)
     },
 }
 
@@ -52,34 +55,34 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(("state", "event"), LEGAL)
-def test_a_legal_move_leads_where_the_table_says(state: str, event: str) -> None:
-    assert after(State(state), Event(event), container="web") == LEGAL[state, event]
+@pytest.mark.parametrize(("state", "transition"), LEGAL)
+def test_a_legal_transition_leads_where_the_table_says(state: str, transition: str) -> None:
+    assert after(State(state), Transition(transition), container="web") == LEGAL[state, transition]
 
 
 @pytest.mark.parametrize(
-    ("state", "event"), sorted(set(product(State, Event)) - {(State(s), Event(e)) for s, e in LEGAL})
+    ("state", "transition"), sorted(set(product(State, Transition)) - {(State(s), Transition(e)) for s, e in LEGAL})
 )
-def test_every_other_move_is_a_conflict_that_says_what_to_do(state: State, event: Event) -> None:
-    before = dict(TRANSITIONS)
+def test_every_other_transition_is_a_conflict_that_says_what_to_do(state: State, transition: Transition) -> None:
+    before = dict(NEXT_STATE)
     with pytest.raises(Conflict) as caught:
-        after(state, event, container="web", container_id="12ab")
+        after(state, transition, container="web", container_id="12ab")
     assert "12ab" in caught.value.message or "web" in caught.value.message or "unpause" in caught.value.message
     assert caught.value.hint
     assert "{" not in str(caught.value)
-    assert before == TRANSITIONS
+    assert before == NEXT_STATE
 
 
-@pytest.mark.parametrize(("state", "event"), WORDS)
-def test_the_words_of_a_refusal_are_dockers(state: str, event: str) -> None:
+@pytest.mark.parametrize(("state", "transition"), WORDS)
+def test_the_words_of_a_refusal_are_dockers(state: str, transition: str) -> None:
     with pytest.raises(Conflict) as caught:
-        after(State(state), Event(event), container="web", container_id="12ab")
-    assert caught.value.message.startswith(WORDS[state, event])
+        after(State(state), Transition(transition), container="web", container_id="12ab")
+    assert caught.value.message.startswith(WORDS[state, transition])
 
 
 def test_nothing_leads_out_of_removed_and_every_state_is_reached() -> None:
-    assert State.REMOVED not in {state for state, _ in TRANSITIONS}
-    assert set(TRANSITIONS.values()) | {State.CREATED} == set(State)
+    assert State.REMOVED not in {state for state, _ in NEXT_STATE}
+    assert set(NEXT_STATE.values()) | {State.CREATED} == set(State)
 
 
 def delay(
@@ -105,7 +108,7 @@ def test_a_manual_stop_ends_every_policy(name: str) -> None:
     assert delay(name, stopped=True) is None
 
 
-def test_the_delay_doubles_up_to_a_minute_and_begins_anew_after_ten_seconds_of_life() -> None:
+def test_the_delay_doubles_up_to_a_minute_and_restarts_after_ten_seconds_of_life() -> None:
     assert delay("always", last_delay=0.1) == 0.2
     assert delay("always", last_delay=51.2) == 60
     assert delay("always", last_delay=60) == 60

@@ -110,5 +110,5 @@ def test_layers_that_no_registry_gives_are_refused(kind: str) -> None:
 
 def test_an_artifact_is_no_image() -> None:
     config = Descriptor("application/vnd.cncf.helm.config.v1+json", f"sha256:{1:064x}", 1)
-    with pytest.raises(InvalidArchive, match="no image"):
+    with pytest.raises(InvalidArchive, match="not an image"):
         manifests.check_layers(manifests.Manifest(config, ()))

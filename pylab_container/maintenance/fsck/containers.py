@@ -23,7 +23,7 @@ from pylab_container.oci.ids import CacheId, ContainerId, Digest
 from pylab_container.oci.image import EMPTY_CONFIG, Json, ordered_config
 from pylab_container.oci.lifecycle import State
 from pylab_container.oci.network_settings import NetworkSettings
-from pylab_container.runtime.conmon import Monitor
+from pylab_container.runtime.monitor import Monitor
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.reading import checked, read_document
 from pylab_container.store.record_shape import HostShape, RecordShape

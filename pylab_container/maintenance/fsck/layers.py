@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,10 @@ from pylab_container.maintenance.fsck.report import Report, replace_file, set_as
 from pylab_container.oci import tar
 from pylab_container.oci.ids import CacheId, Digest
 from pylab_container.oci.image import chain_id
-from pylab_container.store import tarsplit
+from pylab_container.store import layer_content, tarsplit
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.reading import find_id, peek, read_id
+from pylab_container.store.streams import HashedStream, PieceStream
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -226,7 +226,7 @@ def _check_content(engine: Engine, report: Report, chain: str) -> None:
     name = _title(engine, chain)
     try:
         layer = engine.data.layers.get(chain)
-        content = _Content.read(engine.data.layers.tar_stream(chain))
+        content = _Content.read(layer_content.tar_stream(engine.data.layers, chain))
         # In a whole tree most files came from the layers below.
         extra = "" if engine.data.driver.keeps_trees else content.extra(engine.data.driver.diff_path(layer.cache_id))
     except (LabError, OSError) as error:
@@ -272,8 +272,8 @@ class _Content(Struct, frozen=True):
 
     @classmethod
     def read(cls, stream: Iterator[bytes]) -> _Content:
-        hashed = _Hashed(stream)
-        members = TarReader(cast(BinaryIO, io.BufferedReader(hashed, 1 << 20)))
+        hashed = HashedStream(cast(BinaryIO, PieceStream(stream)))
+        members = TarReader(cast(BinaryIO, hashed))
         size, names = 0, set()
         for header in members:
             size += len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size
@@ -283,7 +283,7 @@ class _Content(Struct, frozen=True):
                 pass
         for _ in members.trailer():
             pass
-        return cls(f"sha256:{hashed.digest.hexdigest()}", size, frozenset(names))
+        return cls(hashed.digest(), size, frozenset(names))
 
     def extra(self, directory: Path) -> str:
         """A file in directory that the tar does not bring, "" if there is none. Directories may come by themselves."""
@@ -293,30 +293,6 @@ class _Content(Struct, frozen=True):
                 if (path := posixpath.normpath(posixpath.join(inside, file))) not in self.names:
                     return path
         return ""
-
-
-class _Hashed(io.RawIOBase):
-    """Pieces of bytes as a stream that is hashed while it is read."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = b""
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self.digest.update(piece)
-            self._rest = piece
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
 
 
 def _directory(engine: Engine, chain: str) -> Path:

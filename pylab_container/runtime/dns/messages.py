@@ -34,7 +34,7 @@ class Query:
         self._question = self._message.questions[0]
         self._name = str(self._question.qname).removesuffix(".")
 
-    def answer(self, asker: zone.Resident, everybody: Collection[zone.Resident]) -> DNSRecord | None:
+    def answer(self, asker: zone.DnsClient, everybody: Collection[zone.DnsClient]) -> DNSRecord | None:
         """The answer, None where others must be asked for it."""
         kind = QTYPE.get(self._question.qtype)
         if kind == "PTR":

@@ -26,7 +26,7 @@ import msgspec
 from pylab_container.errors import LabError
 from pylab_container.host import linux, programs
 from pylab_container.runtime.dns.messages import Query, is_failure
-from pylab_container.runtime.dns.zone import Resident, Server
+from pylab_container.runtime.dns.zone import DnsClient, UpstreamServer
 from pylab_container.runtime.etc import NAME_SERVER
 
 _LINGER = 1.0  # seconds that it waits for the next container after the last one
@@ -42,13 +42,13 @@ class Residents:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._known: dict[str, tuple[tuple[int, int], Resident]] = {}
+        self._known: dict[str, tuple[tuple[int, int], DnsClient]] = {}
 
     def names(self) -> list[str]:
         """The ids of all that were written down."""
         return [name for name in os.listdir(self._directory) if len(name) == 64]
 
-    def get(self, container_id: str) -> Resident | None:
+    def get(self, container_id: str) -> DnsClient | None:
         """One of them, None where it is gone or what is written there is not ours."""
         path = self._directory / container_id
         try:
@@ -56,7 +56,7 @@ class Residents:
             mark = (status.st_ino, status.st_mtime_ns)
             known = self._known.get(container_id)
             if known is None or known[0] != mark:
-                known = (mark, msgspec.json.decode(path.read_bytes(), type=Resident))
+                known = (mark, msgspec.json.decode(path.read_bytes(), type=DnsClient))
                 self._known[container_id] = known
         except (FileNotFoundError, msgspec.MsgspecError):
             self._known.pop(container_id, None)
@@ -67,7 +67,7 @@ class Residents:
 class Listener:
     """The sockets in one container, and all that goes on at them."""
 
-    def __init__(self, resident: Resident, look: Callable[[], tuple[Resident | None, list[Resident]]]) -> None:
+    def __init__(self, resident: DnsClient, look: Callable[[], tuple[DnsClient | None, list[DnsClient]]]) -> None:
         """look tells who the container is now, and everybody.
 
         Raises OSError where its process is gone, LabError where nft refuses.
@@ -142,7 +142,7 @@ class Listener:
         reply = reply or query.failure()
         return query.datagram(reply) if kind == socket.SOCK_DGRAM else bytes(reply.pack())
 
-    async def _forward(self, query: Query, servers: Sequence[Server], kind: socket.SocketKind) -> bytes:
+    async def _forward(self, query: Query, servers: Sequence[UpstreamServer], kind: socket.SocketKind) -> bytes:
         """What others answer: the first that can, else the last that said why not; b"" where all are silent."""
         ask, last = (_ask_datagram if kind == socket.SOCK_DGRAM else _ask_stream), b""
         for server in servers[:_SERVERS]:
@@ -152,7 +152,7 @@ class Listener:
                     break
         return last
 
-    def _towards(self, server: Server, kind: socket.SocketKind) -> socket.socket:
+    def _towards(self, server: UpstreamServer, kind: socket.SocketKind) -> socket.socket:
         with contextlib.nullcontext() if server.on_host else _inside(self._namespace):
             one = socket.socket(socket.AF_INET6 if ":" in server.address else socket.AF_INET, kind)
         one.settimeout(0)
@@ -276,7 +276,7 @@ class Resolver:
             before.close()
         self._wait()
 
-    def _look(self, container_id: str) -> tuple[Resident | None, list[Resident]]:
+    def _look(self, container_id: str) -> tuple[DnsClient | None, list[DnsClient]]:
         known = {name: self._residents.get(name) for name in self._listeners}
         present = {name: one for name, one in known.items() if one and one.namespace == self._listeners[name].serves}
         return present.get(container_id), list(present.values())

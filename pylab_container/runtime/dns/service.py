@@ -17,7 +17,7 @@ import msgspec
 from pylab_container.errors import RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.host.files import discard, write_atomic
-from pylab_container.runtime.dns.zone import Resident
+from pylab_container.runtime.dns.zone import DnsClient
 
 _WAITING = 128  # containers that start at once
 _STARTS = 3  # of a resolver that ends before it says a word
@@ -30,7 +30,7 @@ class NameServer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def write(self, container_id: str, resident: Resident) -> None:
+    def write(self, container_id: str, resident: DnsClient) -> None:
         """Note who a container is; from now on others find it, if it is served."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(self._directory / container_id, msgspec.json.encode(resident), mode=0o600)

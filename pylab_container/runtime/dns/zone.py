@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from msgspec import Struct, field
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class NetworkMembership(Struct, frozen=True, kw_only=True):
     """A container on one network.
 
     network    the network's name
@@ -27,14 +27,14 @@ class Place(Struct, frozen=True, kw_only=True):
     links: dict[str, str] = field(default_factory=dict)
 
 
-class Server(Struct, frozen=True):
+class UpstreamServer(Struct, frozen=True):
     """Another name server. on_host: it is on the host's loopback, else the container's own network leads to it."""
 
     address: str
     on_host: bool
 
 
-class Resident(Struct, frozen=True, kw_only=True):
+class DnsClient(Struct, frozen=True, kw_only=True):
     """A running container that is on networks of users, as the name server must know it.
 
     pid, namespace  its first process, and the inode of that one's network namespace
@@ -45,12 +45,12 @@ class Resident(Struct, frozen=True, kw_only=True):
 
     pid: int
     namespace: int
-    places: dict[str, Place]
-    servers: tuple[Server, ...] = ()
+    places: dict[str, NetworkMembership]
+    servers: tuple[UpstreamServer, ...] = ()
     single_labels: bool = True
 
 
-def addresses(asker: Resident, everybody: Collection[Resident], name: str) -> list[str] | None:
+def addresses(asker: DnsClient, everybody: Collection[DnsClient], name: str) -> list[str] | None:
     """All addresses of those that are called so, of both families; None where nobody is."""
     for called, network in _readings(name.lower()):
         places = [one for one in asker.places.items() if not network or one[1].network.lower() == network]
@@ -62,7 +62,7 @@ def addresses(asker: Resident, everybody: Collection[Resident], name: str) -> li
     return None
 
 
-def name_of(asker: Resident, everybody: Collection[Resident], pointer: str) -> str | None:
+def name_of(asker: DnsClient, everybody: Collection[DnsClient], pointer: str) -> str | None:
     """NAME.NETWORK of the one whose address a name below in-addr.arpa or ip6.arpa means; None where nobody's is."""
     import ipaddress  # the engine, which needs none of this, would pay for it at a container's start
 
@@ -81,10 +81,10 @@ def _readings(name: str) -> Iterator[tuple[str, str]]:
             yield name[:position], name[position + 1 :]
 
 
-def _places(number: str, everybody: Collection[Resident]) -> Iterator[Place]:
+def _places(number: str, everybody: Collection[DnsClient]) -> Iterator[NetworkMembership]:
     return (one.places[number] for one in everybody if number in one.places)
 
 
-def _on(number: str, everybody: Collection[Resident], name: str) -> list[str]:
+def _on(number: str, everybody: Collection[DnsClient], name: str) -> list[str]:
     places = _places(number, everybody)
     return [one for place in places if name in map(str.lower, place.names) for one in place.addresses]

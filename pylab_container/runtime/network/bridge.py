@@ -27,7 +27,7 @@ from pylab_container.events import Emit, NetworkChanged, ignore
 from pylab_container.host import programs
 from pylab_container.host.files import locked
 from pylab_container.runtime.network import addresses, netlink, rules
-from pylab_container.runtime.network.netlink import Change, Link, Netlink, NoSuchDevice
+from pylab_container.runtime.network.netlink import Link, Netlink, NetlinkRequest, NoSuchDevice
 from pylab_container.runtime.network.ports import PortPublisher
 
 _DEFAULT_MTU = 1500
@@ -417,7 +417,7 @@ class Bridge:
             f"{self._gateway6 or self._subnet6.network_address + 1}/{self._subnet6.prefixlen}"
         )
 
-    def _own_address(self, link: Link, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Change:
+    def _own_address(self, link: Link, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> NetlinkRequest:
         marked = self._is_foreign(link)
         return netlink.add_address(link.index, self.name, str(own.ip), own.network.prefixlen, marked=marked)
 

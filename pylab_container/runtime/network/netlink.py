@@ -82,7 +82,7 @@ class NoSuchDevice(RuntimeFailed):
     """The interface does not exist."""
 
 
-class Change(Struct, frozen=True):
+class NetlinkRequest(Struct, frozen=True):
     """One message that changes something, and the ip(8) command that would do the same."""
 
     message: nlmsg
@@ -115,7 +115,7 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def apply(self, changes: Sequence[Change], emit: Emit) -> None:
+    def apply(self, changes: Sequence[NetlinkRequest], emit: Emit) -> None:
         """Send all changes at once. The kernel does them in order, and does not stop at one that fails.
 
         Raises RuntimeFailed for the first that the kernel refused (NoSuchDevice for ENODEV).
@@ -232,16 +232,16 @@ def tables() -> set[str]:
 # Changes
 
 
-def add_bridge(name: str, *, mac: str) -> Change:
+def add_bridge(name: str, *, mac: str) -> NetlinkRequest:
     """A new bridge."""
     info = {"attrs": [("IFLA_INFO_KIND", "bridge")]}
     message = _message(
         ifinfmsg(), _NEW_LINK, {"IFLA_IFNAME": name, "IFLA_ADDRESS": mac, "IFLA_LINKINFO": info}, create=True
     )
-    return Change(message, f"ip link add {name} address {mac} type bridge")
+    return NetlinkRequest(message, f"ip link add {name} address {mac} type bridge")
 
 
-def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: int) -> Change:
+def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: int) -> NetlinkRequest:
     """A veth pair, one end here, the other in the network namespace behind a file descriptor, which is pid's."""
     inner = [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu), ("IFLA_NET_NS_FD", namespace)]
     data = {"attrs": [("VETH_INFO_PEER", {"attrs": inner})]}
@@ -250,17 +250,17 @@ def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: i
         ifinfmsg(), _NEW_LINK, {"IFLA_IFNAME": name, "IFLA_MTU": mtu, "IFLA_LINKINFO": info}, create=True
     )
     command = f"ip link add {name} mtu {mtu} type veth peer name {peer} address {mac} mtu {mtu} netns {pid}"
-    return Change(message, command)
+    return NetlinkRequest(message, command)
 
 
-def join_bridge(name: str, *, alias: str, bridge: int, told: str) -> Change:
+def join_bridge(name: str, *, alias: str, bridge: int, told: str) -> NetlinkRequest:
     """Make an interface a port of a bridge, with an alias, and up; `told` is how the command ends."""
     message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias, "IFLA_MASTER": bridge})
     message["flags"] = message["change"] = _UP
-    return Change(message, f"ip link set {name} {told} up")
+    return NetlinkRequest(message, f"ip link set {name} {told} up")
 
 
-def set_port(name: str, option: str) -> Change:
+def set_port(name: str, option: str) -> NetlinkRequest:
     """Switch an option of a bridge's port on: hairpin or isolated (bridge(8)).
 
     By netlink, as everything here: /sys may show another network namespace's interfaces.
@@ -269,26 +269,26 @@ def set_port(name: str, option: str) -> Change:
     data = {"attrs": [(attribute, 1)]}
     info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
     message = _message(ifinfmsg(), _NEW_LINK, {"IFLA_IFNAME": name, "IFLA_LINKINFO": info})
-    return Change(message, f"bridge link set dev {name} {option} on")
+    return NetlinkRequest(message, f"bridge link set dev {name} {option} on")
 
 
-def set_alias(name: str, alias: str) -> Change:
+def set_alias(name: str, alias: str) -> NetlinkRequest:
     """Write down what an interface is for; the kernel makes nothing of it."""
     message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias})
-    return Change(message, f"ip link set {name} alias {shlex.quote(alias)}")
+    return NetlinkRequest(message, f"ip link set {name} alias {shlex.quote(alias)}")
 
 
-def set_up(name: str, *, mtu: int | None = None, inside: str = "") -> Change:
+def set_up(name: str, *, mtu: int | None = None, inside: str = "") -> NetlinkRequest:
     """Bring an interface up; `inside` is what to type before ip for another network namespace."""
     attributes = {"IFLA_IFNAME": name, **({"IFLA_MTU": mtu} if mtu else {})}
     message = _message(ifinfmsg(), _SET_LINK, attributes)
     message["flags"] = message["change"] = _UP
-    return Change(message, f"{inside}ip link set {name} {f'mtu {mtu} ' if mtu else ''}up")
+    return NetlinkRequest(message, f"{inside}ip link set {name} {f'mtu {mtu} ' if mtu else ''}up")
 
 
-def delete_link(name: str) -> Change:
+def delete_link(name: str) -> NetlinkRequest:
     """Remove an interface, a veth with its other end."""
-    return Change(_message(ifinfmsg(), _DELETE_LINK, {"IFLA_IFNAME": name}), f"ip link del {name}")
+    return NetlinkRequest(_message(ifinfmsg(), _DELETE_LINK, {"IFLA_IFNAME": name}), f"ip link del {name}")
 
 
 def add_address(
@@ -300,7 +300,7 @@ def add_address(
     broadcast: str = "",
     inside: str = "",
     marked: bool = False,
-) -> Change:
+) -> NetlinkRequest:
     """Give an interface an address, IPv4 or IPv6. The latter is not looked for in the network first: it is ours.
 
     marked  with ADDRESS_PROTOCOL
@@ -316,19 +316,21 @@ def add_address(
     message["index"], message["prefixlen"] = index, prefix_length
     message["flags"] = _NO_DUPLICATE_DETECTION if is_six else 0
     words = f"addr add {address}/{prefix_length}{' broadcast +' if broadcast else ''} dev {interface}"
-    return Change(message, f"{inside}ip {words}{' nodad' if is_six else ''}")
+    return NetlinkRequest(message, f"{inside}ip {words}{' nodad' if is_six else ''}")
 
 
-def delete_address(index: int, interface: str, address: str) -> Change:
+def delete_address(index: int, interface: str, address: str) -> NetlinkRequest:
     """Take an address, as "172.17.0.1/16", from an interface."""
     own = ipaddress.ip_interface(address)
     message = _message(ifaddrmsg(), _DELETE_ADDRESS, {"IFA_ADDRESS": str(own.ip), "IFA_LOCAL": str(own.ip)})
     message["family"] = socket.AF_INET6 if own.version == 6 else socket.AF_INET
     message["index"], message["prefixlen"] = index, own.network.prefixlen
-    return Change(message, f"ip addr del {address} dev {interface}")
+    return NetlinkRequest(message, f"ip addr del {address} dev {interface}")
 
 
-def default_route(gateway: str, interface: str, index: int, *, inside: str = "", delete: bool = False) -> Change:
+def default_route(
+    gateway: str, interface: str, index: int, *, inside: str = "", delete: bool = False
+) -> NetlinkRequest:
     """Add the way out, or take it away. Of fe80::… there is one on each link, so that it needs the interface's name."""
     is_six = ":" in gateway
     attributes: dict[str, Any] = {} if delete else {"RTA_GATEWAY": gateway}
@@ -342,7 +344,7 @@ def default_route(gateway: str, interface: str, index: int, *, inside: str = "",
     if not delete:
         message["proto"], message["type"] = _BOOT, 1
     words = "del default" if delete else f"add default via {gateway}{f' dev {interface}' if on_link else ''}"
-    return Change(message, f"{inside}ip {'-6 ' if is_six else ''}route {words}")
+    return NetlinkRequest(message, f"{inside}ip {'-6 ' if is_six else ''}route {words}")
 
 
 def in_namespace(namespace: int, work: Callable[[], _Result]) -> _Result:
