@@ -25,8 +25,10 @@ from pylab_container.events import BuildContainer, BuildContainerRemoved, BuildO
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.image import child_config
+from pylab_container.oci.mounts import declared_volume
 from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
+from pylab_container.store.mountpoints import place_mounts
 
 if TYPE_CHECKING:
     from pylab_container.build.builder import Build
@@ -184,9 +186,9 @@ class _Execution:
             config = replace(config, cmd=tuple(self._run.words), entrypoint=(), nulls=nulls)
         environment = merge_environment(config.env, self._run.environment, self._mounts.environment)
         config = replace(config, env=tuple(environment), nulls=config.nulls - {"Env"})
-        volumes = self._engine.containers.mounts_for((), config.volumes)
+        volumes = place_mounts(map(declared_volume, sorted(config.volumes)), self._engine.data.path)
         wanted = [entry for entry in entries if entry is not None]
-        taken = {entry["Destination"] for entry in wanted}
+        taken = {entry.destination for entry in wanted}
         return self._engine.containers.add(
             self._id,
             self._made.image_id,
@@ -199,7 +201,7 @@ class _Execution:
                     extra_hosts=tuple(self._build.options.extra_hosts),
                 ),
             ),
-            mounts=(*(volume for volume in volumes if volume["Destination"] not in taken), *wanted),
+            mounts=(*(volume for volume in volumes if volume.destination not in taken), *wanted),
         )
 
     def _mount_points(self, container: Container) -> MountPoints:

@@ -225,7 +225,7 @@ def _container_row(record: Any, size: int) -> tuple[str, ...]:
         record.short_id,
         record.config.image,
         tables.command([record.path, *record.args]),
-        str(sum(mount["Type"] == "volume" for mount in record.mounts)),
+        str(sum(mount.type == "volume" for mount in record.mounts)),
         human_precise(size),
         tables.created(record.created),
         status,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,7 @@ from pylab_container.text.timestamps import parse_rfc3339
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container
+    from pylab_container.oci.mounts import MountPoint
 
 _HEADINGS = {
     "ID": "CONTAINER ID",
@@ -99,8 +100,8 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
         "Size": lambda: _size(engine, container) if with_size else "0B",
         "Names": record.name,
         "Labels": listing.labels_text(labels),
-        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount["Type"] != "tmpfs"),
-        "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in record.mounts)),
+        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount.type != "tmpfs"),
+        "LocalVolumes": str(sum(mount.type == "volume" for mount in record.mounts)),
         "Networks": ",".join(sorted(record.network.networks or [record.host_config.network_mode])),
         "Platform": "linux",
     }
@@ -122,8 +123,8 @@ def published_ports(container: Container) -> Json:
     return dict(record.network.ports)
 
 
-def _mount(mount: Mapping[str, Any], *, full: bool) -> str:
-    text = str(mount.get("Name") or mount.get("Source") or "")
+def _mount(mount: MountPoint, *, full: bool) -> str:
+    text = str(mount.name or mount.source)
     return text if full else tables.shortened(text, 15)
 
 

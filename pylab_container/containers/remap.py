@@ -86,7 +86,7 @@ def apply(engine: Engine, record: ContainerRecord, config: dict[str, Any]) -> No
     root = _new(places / "root")
     linux.mount(config["root"]["path"], str(root), "", linux.MS_BIND)
     config["root"]["path"] = str(root)
-    volumes = [mount["Source"] for mount in record.mounts if mount["Type"] == "volume"]
+    volumes = [mount.source for mount in record.mounts if mount.type == "volume"]
     for number, mount in enumerate(config["mounts"]):
         if mount["source"] in volumes:
             place = _new(places / str(number))

@@ -34,6 +34,7 @@ from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import (
+    MountPoint,
     declared_volume,
     parse_mount,
     parse_tmpfs,
@@ -218,7 +219,7 @@ class Documents(Struct, frozen=True):
 
     config: ContainerConfig
     host_config: HostConfig
-    mounts: list[Json]
+    mounts: list[MountPoint]
     networks: Json
     warnings: list[str]
 
@@ -238,7 +239,7 @@ def documents(
     *,
     image_name: str,
     host: Host,
-    borrowed: Sequence[Json] = (),
+    borrowed: Sequence[MountPoint] = (),
 ) -> Documents:
     """All that is recorded of a new container.
 
@@ -258,28 +259,31 @@ def documents(
     command_line(config)
     entries = _mounts(options)
     refuse_duplicates(entries)
-    taken = {mount["Destination"]: mount for mount in borrowed}  # of two at one place the last
+    taken = {mount.destination: mount for mount in borrowed}  # the last one of two with the same destination
     entries += [mount for place, mount in taken.items() if place not in _destinations(entries)]
     declared = (declared_volume(path) for path in sorted(config.volumes))
-    entries += [volume for volume in declared if volume["Destination"] not in _destinations(entries)]
+    entries += [volume for volume in declared if volume.destination not in _destinations(entries)]
     return Documents(config, limited, entries, _networks(options), warnings)
 
 
-def _destinations(entries: Sequence[Json]) -> set[str]:
-    return {entry["Destination"] for entry in entries}
+def _destinations(entries: Sequence[MountPoint]) -> set[str]:
+    return {entry.destination for entry in entries}
 
 
-def _mounts(options: ContainerOptions) -> list[Json]:
-    flat = not options.get("readonly_recursive", True)
+def _mounts(options: ContainerOptions) -> list[MountPoint]:
     entries = [
         *(parse_volume(text) for text in parse_volumes(options.get("volumes") or ())),
         *(parse_mount(document) for document in options.get("mounts") or ()),
         *(parse_tmpfs(destination, words) for destination, words in (options.get("tmpfs") or {}).items()),
     ]
-    for entry in entries if flat else ():
-        if entry["Type"] == "bind" and not entry.get("ReadOnlyForceRecursive"):
-            entry["ReadOnlyNonRecursive"] = True
-    return entries
+    if options.get("readonly_recursive", True):
+        return entries
+    return [
+        replace(entry, read_only_non_recursive=True)
+        if entry.type == "bind" and not entry.read_only_force_recursive
+        else entry
+        for entry in entries
+    ]
 
 
 def _networks(options: ContainerOptions) -> Json:

@@ -115,7 +115,7 @@ class Container:
     @property
     def mounts(self) -> list[Json]:
         """Docker's Mounts: the binds and volumes that inspect shows, and a tmpfs that --mount asked for."""
-        return [_mount_point(mount) for mount in self._read().mounts if not mount.get("Hidden")]
+        return [mount.shown() for mount in self._read().mounts if not mount.hidden]
 
     @property
     def attrs(self) -> Json:
@@ -672,14 +672,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "Platform": "linux",
         "HostConfig": {**record.host_config, "Links": links.shown(engine, record)},
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
-        "Mounts": [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")],
+        "Mounts": [mount.shown() for mount in record.mounts if not mount.hidden],
         "Config": record.config.document(),
         "NetworkSettings": endpoints.shown(record.network.document()),
     }
-
-
-def _mount_point(mount: Mapping[str, Any]) -> Json:
-    """One of Docker's Mounts; only a volume has a name and a driver."""
-    fields = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
-    named = mount["Type"] == "volume"
-    return {name: mount.get(name, "") for name in fields if named or name not in ("Name", "Driver")}

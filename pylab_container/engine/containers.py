@@ -9,10 +9,9 @@ import builtins
 import contextlib
 import os
 import re
-import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -33,10 +32,11 @@ from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State, Transition, after
-from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, with_propagation
+from pylab_container.oci.mounts import MountPoint, borrow
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.mountpoints import place_mounts
 from pylab_container.text.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ContainerCollection:
             made.config.overlaid(_empty_fields(config)) if config else made.config,
             host,
             name=options.get("name"),
-            mounts=tuple(self._placed(made.mounts)),
+            mounts=tuple(place_mounts(made.mounts, self._engine.data.path)),
             networks=dict(networks) if networks else made.networks,
         )
         container.warnings = [*made.warnings, *_unpublished(host)]
@@ -141,7 +141,10 @@ class ContainerCollection:
             )
             host = self._recorded_host(made.host_config, host_config)
             host = replace(host, nulls=host.nulls - {"Dns", "DnsOptions", "DnsSearch"})  # as moby has it then
-            mounts = {mount["Destination"]: mount for mount in (*record.mounts, *self._placed(made.mounts))}
+            mounts = {
+                mount.destination: mount
+                for mount in (*record.mounts, *place_mounts(made.mounts, self._engine.data.path))
+            }
             stays = host.network_mode == record.host_config.network_mode
             network = record.network if stays else NetworkSettings.parse({"Networks": made.networks})
             record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
@@ -165,9 +168,9 @@ class ContainerCollection:
         resolved = sandbox.resolve(self._engine, host_config)
         return replace(resolved, security_opt=tuple(map(sandbox.with_profile, resolved.security_opt)))
 
-    def _borrowed(self, sources: Sequence[str]) -> builtins.list[Json]:
+    def _borrowed(self, sources: Sequence[str]) -> builtins.list[MountPoint]:
         """The mounts of the containers that --volumes-from names."""
-        taken: builtins.list[Json] = []
+        taken: builtins.list[MountPoint] = []
         for text in sources:
             name, _, mode = text.partition(":")
             taken += borrow(self.get(name).record.mounts, mode)
@@ -181,7 +184,7 @@ class ContainerCollection:
         host_config: HostConfig,
         *,
         name: str | None = None,
-        mounts: tuple[Json, ...] = (),
+        mounts: tuple[MountPoint, ...] = (),
         networks: Json | None = None,
     ) -> Container:
         """Make a container out of finished documents, as create() and the builder do.
@@ -403,16 +406,16 @@ class ContainerCollection:
 
     def _make_sources(self, record: ContainerRecord) -> None:
         for mount in record.mounts:
-            source = Path(mount["Source"])
-            if mount["Type"] == "volume":
-                marked = {**(mount.get("Labels") or {}), ANONYMOUS_LABEL: ""} if mount.get("Anonymous") else None
-                self._engine.volumes.ensure(mount["Name"], marked or mount.get("Labels"), mount.get("DriverOpts"))
-            elif mount.get("MustExist") and not source.exists():
+            source = Path(mount.source)
+            if mount.type == "volume":
+                labels = {**mount.labels, ANONYMOUS_LABEL: ""} if mount.anonymous else mount.labels
+                self._engine.volumes.ensure(mount.name, labels, mount.driver_opts)
+            elif mount.must_exist and not source.exists():
                 raise InvalidInput(
                     f'invalid mount config for type "bind": bind source path does not exist: {source}',
                     hint="make it first; -v makes a missing directory by itself",
                 )
-            elif mount["Type"] == "bind" and not source.exists():
+            elif mount.type == "bind" and not source.exists():
                 source.mkdir(parents=True)  # as Docker does it, for -v
 
     @staticmethod
@@ -432,26 +435,6 @@ class ContainerCollection:
                 hint=f"remove it (labctr rm {wanted}) or choose another name",
             )
         return wanted
-
-    def mounts_for(self, volumes: Sequence[str], declared: Mapping[str, Any]) -> Iterator[Json]:
-        """Docker's Mounts entries for -v options and for the image's VOLUMEs that none of them covers."""
-        entries = [parse_volume(text) for text in volumes]
-        covered = {entry["Destination"] for entry in entries}
-        entries += [declared_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
-        yield from self._placed(entries)
-
-    def _placed(self, entries: Iterable[Json]) -> Iterator[Json]:
-        """Mounts entries whose volumes have names and places on the disk, and whose binds a propagation."""
-        for entry in entries:
-            if entry["Type"] == "bind":
-                yield with_propagation(entry, str(self._engine.data.path))
-                continue
-            if entry["Type"] == "volume" and "Driver" not in entry:
-                entry["Anonymous"] = not entry["Name"]
-                entry["Name"] = entry["Name"] or secrets.token_hex(32)
-                entry["Source"] = str(self._engine.data.path / "volumes" / entry["Name"] / "_data")
-                entry["Driver"] = "local"
-            yield entry
 
 
 def _host() -> Host:

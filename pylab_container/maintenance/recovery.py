@@ -17,8 +17,8 @@ from pylab_container.errors import LabError
 from pylab_container.host.files import TEMPORARY, try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import ContainerId, EntryName
-from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.store.damage import ReportingDamage
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ def making(engine: Engine) -> Iterator[Lease]:
 
 
 @contextlib.contextmanager
-def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[Json] = ()) -> Iterator[None]:
+def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[MountPoint] = ()) -> Iterator[None]:
     """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all.
 
-    mounts  its Mounts entries: their unnamed volumes come and go with it
+    mounts  of the container: their unnamed volumes come and go with it
     """
     lease = engine.data.layers.leases.open()
     lease.claim("writable", container_id)
     for mount in mounts:
-        if mount["Type"] == "volume" and mount.get("Anonymous"):
-            lease.claim("volume", mount["Name"])
+        if mount.type == "volume" and mount.anonymous:
+            lease.claim("volume", mount.name)
     try:
         yield
     finally:
@@ -82,7 +82,7 @@ def clear(engine: Engine, lease: Lease) -> None:
             if not engine.data.records.exists(container_id):
                 engine.data.layers.remove_writable(container_id)
                 engine.data.records.remove(container_id)
-        unnamed = [{"Type": "volume", "Name": name, "Anonymous": True} for name in lease.claimed("volume")]
+        unnamed = [MountPoint(type="volume", name=name, anonymous=True) for name in lease.claimed("volume")]
         if unnamed:
             engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
         engine.images.release(lease)

@@ -1,6 +1,6 @@
-"""What a user asks to be mounted into a container, as Docker's Mounts entries.
+"""What a user asks to be mounted into a container, as MountPoints.
 
-Three spellings lead to the same entries: `-v SOURCE:DESTINATION:MODE`, the documents of
+Three spellings lead to the same MountPoints: `-v SOURCE:DESTINATION:MODE`, the documents of
 `--mount` (docker-py's types.Mount), and `--tmpfs DESTINATION:OPTIONS`. Sources: the docker
 command's reference, "docker run"; moby volume/mounts, 20.10, for what is refused and how.
 """
@@ -13,7 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from msgspec import field
+from msgspec.structs import replace
+
 from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.oci.document import Document, names
 
 Json = dict[str, Any]
 
@@ -23,9 +27,6 @@ _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
 
 _DEFAULT_MODE = "z"  # moby's own choice for a volume, whatever it means without SELinux
-
-RECURSION = ("NonRecursive", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive")
-"""Options of a bind: what of the mounts below its source comes along, and can only be read if the source can."""
 
 _OPTIONS = {
     "bind": frozenset("Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive".split()),
@@ -45,7 +46,66 @@ _TMPFS_VALUES = frozenset("size mode uid gid nr_blocks nr_inodes mpol huge".spli
 _VOLUME_HINT = "write -v /on/the/host:/in/the/container[:ro] or -v NAME:/in/the/container[:ro]"
 
 
-def parse_volume(text: str) -> Json:
+class MountPoint(Document, frozen=True):
+    """A mount in a container, as Docker's Mounts show it, with what the engine needs besides.
+
+    name            of a volume; driver is then "local"
+    source          path on the host; of a volume whose directory is not known yet, its name
+    mode            the options of -v as they were written, or "z" for a volume
+    options         of a tmpfs, as mount(8) takes them; None if the default ones are meant
+    hidden          `inspect` shows a --tmpfs in HostConfig.Tmpfs instead
+    must_exist      --mount does not create a missing source of a bind, -v does
+    may_be_private  the engine chose the propagation; the source need not be a shared mount
+    non_recursive   mounts below the source of a bind are left out
+    read_only_non_recursive, read_only_force_recursive   whether mounts below a read-only source are read-only
+    no_copy         a new volume is not filled with the files of the image
+    anonymous       the volume has a random name and is removed with its container
+    labels, driver_opts   of a volume that is created with the container
+    subpath         the part of a volume that is mounted
+    """
+
+    type: str = ""
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+    driver: str = ""
+    mode: str = ""
+    writable: bool = field(default=True, name="RW")
+    propagation: str = ""
+    options: str | None = None
+    hidden: bool = False
+    must_exist: bool = False
+    may_be_private: bool = False
+    non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+    no_copy: bool = False
+    anonymous: bool = False
+    labels: Mapping[str, str] = {}
+    driver_opts: Mapping[str, str] = {}
+    subpath: str = ""
+
+    missing: frozenset[str] = names(
+        "Driver Options Hidden MustExist MayBePrivate NonRecursive ReadOnlyNonRecursive ReadOnlyForceRecursive NoCopy "
+        "Anonymous Labels DriverOpts Subpath"
+    )
+
+    def shown(self) -> Json:
+        """The entry of Mounts that `inspect` shows; only a volume has a name and a driver."""
+        volume = self.type == "volume"
+        return {
+            "Type": self.type,
+            **({"Name": self.name} if volume else {}),
+            "Source": self.source,
+            "Destination": self.destination,
+            **({"Driver": self.driver} if volume else {}),
+            "Mode": self.mode,
+            "RW": self.writable,
+            "Propagation": self.propagation,
+        }
+
+
+def parse_volume(text: str) -> MountPoint:
     """`-v SOURCE:DESTINATION[:MODE]` or `-v DESTINATION`.
 
     A source that starts with / is a directory or file of the host, another one names a
@@ -60,18 +120,15 @@ def parse_volume(text: str) -> Json:
     kind = "bind" if source.startswith("/") else "volume"
     words = _mode_words(mode, kind, text)
     propagation = next((word for word in words if word in _PROPAGATIONS), "")
-    entry = _entry(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
-    entry["Propagation"] = propagation
-    if kind == "volume":
-        entry["NoCopy"] = "nocopy" in words
-        entry["Mode"] = mode or (_DEFAULT_MODE if source else "")
-    return entry
+    if kind == "volume" and source:
+        mode = mode or _DEFAULT_MODE
+    point = _mount_point(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
+    return replace(point, propagation=propagation, no_copy="nocopy" in words)
 
 
-def declared_volume(path: str) -> Json:
+def declared_volume(path: str) -> MountPoint:
     """A volume without a name, as an image's VOLUME declares it: the whole text is a path. Raises InvalidInput."""
-    entry = _entry("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
-    return {**entry, "Propagation": "", "NoCopy": False}
+    return _mount_point("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
 
 
 def _mode_words(mode: str, kind: str, text: str) -> list[str]:
@@ -108,7 +165,7 @@ def parse_volumes(volumes: Sequence[str] | Mapping[str, Mapping[str, str]]) -> l
     return texts
 
 
-def parse_mount(document: Mapping[str, Any]) -> Json:
+def parse_mount(document: Mapping[str, Any]) -> MountPoint:
     """One of HostConfig.Mounts (`--mount`), under the Engine API's field names. Raises InvalidInput, NotFound."""
     kind = str(document.get("Type") or "volume")
     text = ",".join(f"{name.lower()}={value}" for name, value in document.items() if value)
@@ -122,23 +179,34 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
         raise _invalid_mount(kind, f"invalid mount path: '{source}' mount path must be absolute")
     if kind == "tmpfs" and source:
         raise _invalid_mount(kind, "field Source must not be specified")
-    entry = _entry(kind, source, target, text=text, mode="", writable=not document.get("ReadOnly"))
+    mode = _DEFAULT_MODE if kind == "volume" else ""
+    point = _mount_point(kind, source, target, text=text, mode=mode, writable=not document.get("ReadOnly"))
     if kind == "bind":
-        binding = _bind_options(document)
-        entry["Propagation"] = binding.get("Propagation") or ""
-        entry["MustExist"] = not binding.get("CreateMountpoint")
-        entry |= {name: True for name in RECURSION if binding.get(name)}
-    elif kind == "volume":
-        entry["Mode"] = _DEFAULT_MODE
-        entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
-        if subpath := _subpath(document, source):
-            entry |= {"Subpath": subpath, "NoCopy": True}
-        entry["Labels"] = dict((document.get("VolumeOptions") or {}).get("Labels") or {})
-        if options := ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Options"):
-            entry["DriverOpts"] = dict(options)
-    else:
-        entry["Options"] = tmpfs_of_mount(document)
-    return entry
+        return _with_bind_options(point, _bind_options(document))
+    if kind == "volume":
+        return _with_volume_options(point, document.get("VolumeOptions") or {}, _subpath(document, source))
+    return replace(point, options=tmpfs_of_mount(document))
+
+
+def _with_bind_options(point: MountPoint, options: Mapping[str, Any]) -> MountPoint:
+    return replace(
+        point,
+        propagation=options.get("Propagation") or "",
+        must_exist=not options.get("CreateMountpoint"),
+        non_recursive=bool(options.get("NonRecursive")),
+        read_only_non_recursive=bool(options.get("ReadOnlyNonRecursive")),
+        read_only_force_recursive=bool(options.get("ReadOnlyForceRecursive")),
+    )
+
+
+def _with_volume_options(point: MountPoint, options: Mapping[str, Any], subpath: str) -> MountPoint:
+    return replace(
+        point,
+        no_copy=bool(options.get("NoCopy") or subpath),
+        subpath=subpath,
+        labels=dict(options.get("Labels") or {}),
+        driver_opts=dict((options.get("DriverConfig") or {}).get("Options") or {}),
+    )
 
 
 def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
@@ -210,17 +278,15 @@ def _invalid_mount(kind: str, problem: str) -> InvalidInput:
     )
 
 
-def parse_tmpfs(destination: str, options: str) -> Json:
+def parse_tmpfs(destination: str, options: str) -> MountPoint:
     """`--tmpfs DESTINATION[:OPTIONS]`; options as mount(8) takes them for a tmpfs. Raises InvalidInput."""
     for word in filter(None, options.split(",")):
         name, equals, value = word.partition("=")
         if name not in (_TMPFS_VALUES if equals else (*_TMPFS_FLAGS, *_TMPFS_PROPAGATIONS)):
             told = f'"{name}" "{value}"' if equals else f'"{name}"'
             raise InvalidInput(f"invalid tmpfs option [{told}]", hint="such as size=64m,mode=1777,uid=0,exec,ro")
-    entry = _entry("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
-    entry["Options"] = options
-    entry["Hidden"] = True  # inspect shows it in HostConfig.Tmpfs, not among the Mounts
-    return entry
+    point = _mount_point("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
+    return replace(point, options=options, hidden=True)
 
 
 def invalid_name(name: str) -> str:
@@ -231,7 +297,7 @@ def invalid_name(name: str) -> str:
     )
 
 
-def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> Json:
+def _mount_point(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> MountPoint:
     if kind == "volume" and source and not re.fullmatch(VOLUME_NAME, source):
         raise InvalidInput(
             f"create {source}: {invalid_name(source)}",
@@ -250,51 +316,56 @@ def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, wr
             f"invalid volume specification: '{text}': invalid specification: destination can't be '/'",
             hint="mount it at a directory below /",
         )
-    return {
-        "Type": kind,
-        "Name": source if kind == "volume" else "",
-        "Source": "/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
-        "Destination": normal,
-        "Mode": mode,
-        "RW": writable,
-        "Propagation": "",
-    }
+    return MountPoint(
+        type=kind,
+        name=source if kind == "volume" else "",
+        source="/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
+        destination=normal,
+        mode=mode,
+        writable=writable,
+    )
 
 
-def with_propagation(bind: Json, root: str) -> Json:
-    """A bind with the propagation that it asks for, else rprivate; where its source holds the data root, or lies in
-    it, rslave, or what is unmounted there would stay mounted in the container. Raises InvalidInput."""
-    source, asked = PurePosixPath(bind["Source"]), bind["Propagation"]
+def with_propagation(bind: MountPoint, root: str) -> MountPoint:
+    """Return a bind with its propagation: the requested one, else rprivate. Raises InvalidInput.
+
+    root  the data root. If the source contains it, or is stored in it, the propagation is rslave instead: a mount
+          that the engine unmounts there must not stay mounted in the container.
+    """
+    source, requested = PurePosixPath(bind.source), bind.propagation
     if not (source.is_relative_to(root) or PurePosixPath(root).is_relative_to(source)):
-        return {**bind, "Propagation": asked or "rprivate"}
-    if asked not in ("", "rslave", "rshared"):
+        return replace(bind, propagation=requested or "rprivate")
+    if requested not in ("", "rslave", "rshared"):
         raise InvalidInput(
             'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within '
-            f'the daemon root, daemon root: "{root}", bind mount source: "{source}", propagation: "{asked}"',
+            f'the daemon root, daemon root: "{root}", bind mount source: "{source}", propagation: "{requested}"',
             hint="leave the propagation out",
         )
-    return bind if asked else {**bind, "Propagation": "rslave", "MayBePrivate": True}
+    return bind if requested else replace(bind, propagation="rslave", may_be_private=True)
 
 
-def refuse_duplicates(entries: Iterable[Mapping[str, Any]]) -> None:
-    """Raises InvalidInput where two mounts have one destination."""
+def refuse_duplicates(points: Iterable[MountPoint]) -> None:
+    """Raise InvalidInput if two mounts have the same destination."""
     seen: set[str] = set()
-    for entry in entries:
-        if entry["Destination"] in seen:
+    for point in points:
+        if point.destination in seen:
             raise InvalidInput(
-                f"Duplicate mount point: {entry['Destination']}", hint="one mount hides the other: leave one out"
+                f"Duplicate mount point: {point.destination}", hint="one mount hides the other: leave one out"
             )
-        seen.add(entry["Destination"])
+        seen.add(point.destination)
 
 
-def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
-    """The binds and volumes of another container, as --volumes-from CONTAINER[:ro|rw] takes them over."""
+def borrow(points: Iterable[MountPoint], mode: str) -> list[MountPoint]:
+    """The binds and volumes of another container for --volumes-from CONTAINER[:ro|rw]. Raises InvalidInput."""
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidInput(f"invalid mode: {mode}", hint="use ro or rw")
-    taken = [dict(mount) for mount in mounts if mount["Type"] in ("bind", "volume")]
-    for mount in taken:
-        mount["RW"] = mount["RW"] and mode != "ro"
-        mount["Mode"] = ""  # as in moby: what is borrowed has none
-        if mount["Type"] == "volume":
-            mount["NoCopy"] = True  # it is filled by the one that it was made for
-    return taken
+    return [
+        replace(
+            point,
+            writable=point.writable and mode != "ro",
+            mode="",  # as in moby, a borrowed mount has none
+            no_copy=point.no_copy or point.type == "volume",  # the container that it was created with fills it
+        )
+        for point in points
+        if point.type in ("bind", "volume")
+    ]
