@@ -21,7 +21,7 @@ from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFaile
 from pylab_container.host import linux, programs
 from pylab_container.host.removal import remove_below
 from pylab_container.networks import dns_records, links
-from pylab_container.oci import bundle
+from pylab_container.oci import bundle, users
 from pylab_container.oci.host_config import DEFAULT_SHM_SIZE, HostConfig
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.mounts import MountPoint
@@ -204,14 +204,14 @@ def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
     return (rows, columns) if rows and columns else None
 
 
-def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[bundle.User, str]:
+def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[users.User, str]:
     """Who user is in the container whose file system is root, and its home directory.
 
     more_groups  names or numbers of groups that the user is in besides (--group-add)
     """
     group = _read_inside(root, "etc/group")
-    found, home = bundle.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
-    more = [bundle.find_group(name, group) for name in more_groups]
+    found, home = users.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
+    more = [users.find_group(name, group) for name in more_groups]
     return replace(found, additional_gids=tuple(dict.fromkeys([*found.additional_gids, *more]))), home
 
 

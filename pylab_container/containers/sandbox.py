@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.oci import blockio, bundle, seccomp, security
+from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES, capabilities_of, choose_capabilities
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import cgroup
 from pylab_container.runtime.runc import cgroup_version
@@ -98,10 +99,10 @@ def capabilities(record: ContainerRecord) -> tuple[str, ...]:
     host = record.host_config
     add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
-        return bundle.DEFAULT_CAPABILITIES
+        return DEFAULT_CAPABILITIES
     available = _available_capabilities()
-    chosen = bundle.choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
-    named = bundle.choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
+    chosen = choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
+    named = choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
     if missing := [name for name in named if name not in available]:
         raise RuntimeFailed(
             f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add: nobody can give it here"
@@ -111,7 +112,7 @@ def capabilities(record: ContainerRecord) -> tuple[str, ...]:
 
 def _available_capabilities() -> tuple[str, ...]:
     """The engine's own bounding set (capabilities(7)): it cannot give away what it lacks."""
-    return bundle.capabilities_of(int(_own_status("CapBnd"), 16))
+    return capabilities_of(int(_own_status("CapBnd"), 16))
 
 
 def _own_status(field: str) -> str:
@@ -120,7 +121,7 @@ def _own_status(field: str) -> str:
 
 
 def _may_raise_limits() -> bool:
-    return "CAP_SYS_RESOURCE" in bundle.capabilities_of(int(_own_status("CapEff"), 16))
+    return "CAP_SYS_RESOURCE" in capabilities_of(int(_own_status("CapEff"), 16))
 
 
 def _rlimits(host_config: HostConfig) -> tuple[tuple[str, int, int], ...]:

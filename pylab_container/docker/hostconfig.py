@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import blockio
-from pylab_container.oci.bundle import capability_names
+from pylab_container.oci.capabilities import capability_names
 from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
 from pylab_container.runtime.logdriver import log_config

@@ -123,14 +123,14 @@ def _write(engine: Engine, record: ContainerRecord) -> None:
     resident = DnsClient(
         pid=record.pid,
         namespace=namespace,
-        places=_places(record),
+        memberships=_memberships(record),
         servers=_servers(engine, record, text),
         single_labels=etc.dots(text) == 0,
     )
     _server(engine).write(record.id, resident)
 
 
-def _places(record: ContainerRecord) -> dict[str, NetworkMembership]:
+def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
     from pylab_container.runtime.dns.zone import NetworkMembership
 
     return {

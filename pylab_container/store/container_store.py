@@ -287,6 +287,25 @@ class ContainerStore:
         """The record, None where there is no such container. Raises CorruptStore for an unreadable one."""
         if ContainerId.match(container_id) is None:
             return None
+        try:
+            return self._load(container_id)
+        except (FileNotFoundError, NotADirectoryError):
+            if not self.exists(container_id):
+                return None
+        # Between the two looks above the container may have been created. From then on both files exist until the
+        # removal, which unlinks config.v2.json first: a second look that fails is damage, not a race.
+        try:
+            return self._load(container_id)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not self.exists(container_id):
+                return None
+            raise corrupt(self.directory(container_id) / "hostconfig.json", "it is missing") from error
+
+    def _load(self, container_id: str) -> ContainerRecord:
+        """Read the record, or return the one that was read before if its files are unchanged.
+
+        Raises FileNotFoundError, and CorruptStore.
+        """
         directory = f"{self.root}/{container_id}"
         try:
             files = _Files.of(directory)
@@ -294,11 +313,9 @@ class ContainerStore:
             if known is not None and known[0] == files:
                 return known[1]
             record = self._read(Path(directory))
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError):
             self._known.pop(container_id, None)
-            if self.exists(container_id):  # else it was removed since
-                raise corrupt(Path(directory, "hostconfig.json"), "it is missing") from error
-            return None
+            raise
         if files.settled:
             self._known[container_id] = (files, record)
         return record

@@ -20,7 +20,7 @@ from pylab_container.containers import sandbox
 from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.images.image import Image
-from pylab_container.oci.bundle import ALL_CAPABILITIES
+from pylab_container.oci.capabilities import ALL_CAPABILITIES
 from pylab_container.oci.host_config import HostConfig
 from tests.support.waiting import PATIENCE, eventually
 
