@@ -225,9 +225,9 @@ def _container_row(record: Any, size: int) -> tuple[str, ...]:
     status = tables.status(record.state_document())
     return (
         record.short_id,
-        str(record.config.get("Image")),
+        record.config.image,
         tables.command([record.path, *record.args]),
-        str(sum(mount["Type"] == "volume" for mount in record.mounts)),
+        str(sum(mount.type == "volume" for mount in record.mounts)),
         human_precise(size),
         tables.created(record.created),
         status,

@@ -323,9 +323,9 @@ def process(engine: Engine, container: Container, options: ExecOptions) -> bundl
     record = container.record
     config = {
         **record.config,
-        "User": options.user or record.config.get("User"),
-        "Env": merge_environment(record.config.get("Env") or (), options.environment),
-        "WorkingDir": options.workdir or record.config.get("WorkingDir"),
+        "User": options.user or record.config.user,
+        "Env": merge_environment(record.config.env, options.environment),
+        "WorkingDir": options.workdir or record.config.working_dir,
         "Tty": options.tty,
     }
     rights = {**record.host_config, **({"Privileged": True, "CapDrop": None} if options.privileged else {})}

@@ -114,7 +114,7 @@ def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> l
     for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
         with contextlib.suppress(ContainerNotFound):  # removed since the list was read
             record = container.record
-            image = image_names.name(str(record.config.get("Image") or ""), record.image)
+            image = image_names.name(record.config.image, record.image)
             document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
             document["Names"] = sorted([*document["Names"], *link_names.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
@@ -193,7 +193,7 @@ async def start(call: Call) -> web.Response:
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:
-        if record.host_config.get("AutoRemove"):
+        if record.host_config.auto_remove:
             await call.run(container.remove, force=True, v=True)
         raise _as_runc_error(error) from error
     return no_content()

@@ -8,7 +8,7 @@ know, so empty ones, and those that say what happens anyway, ask for nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -19,7 +19,9 @@ from pylab_container.docker.hostconfig import NUMBERS, port_bindings
 from pylab_container.docker.options import ContainerOptions, UpdateOptions
 from pylab_container.errors import InvalidInput
 from pylab_container.networks import endpoints
-from pylab_container.oci import blockio
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.document import Document
+from pylab_container.oci.host_config import Device, HostConfig
 
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
 """Both names of the one that there is."""
@@ -69,8 +71,8 @@ _LIMITS = {
         int,
     ),
     **shapes.named("CgroupParent CpusetCpus CpusetMems", str),
-    **shapes.named(" ".join(blockio.FIELDS.values()), _RATES),
-    blockio.WEIGHTS: [{"Path": str, "Weight": int}],
+    **shapes.named("BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps", _RATES),
+    "BlkioWeightDevice": [{"Path": str, "Weight": int}],
     "OomKillDisable": bool,
     "RestartPolicy": {"Name": str, "MaximumRetryCount": int},
     "Ulimits": ULIMITS,
@@ -130,7 +132,7 @@ class Wanted(Struct, frozen=True):
     """A container that a client wants.
 
     image, command  as containers.create() takes them
-    config          fields of Config that have no keyword, and are only written down
+    config          fields of Config that have no keyword and are only recorded; the others are missing
     host_config     the same of HostConfig
     networks        what it wants on each network: {name: EndpointSettings}
     """
@@ -138,8 +140,8 @@ class Wanted(Struct, frozen=True):
     image: str
     command: list[str] | None
     options: ContainerOptions
-    config: Json
-    host_config: Json
+    config: ContainerConfig
+    host_config: HostConfig
     networks: Json
 
 
@@ -149,38 +151,56 @@ def wanted(body: Json, *, name: str, shares_ipc: bool = False, readonly_recursiv
     shares_ipc          where nothing is said of its IPC, others may join it: so it was until 1.39
     readonly_recursive  False: read-only binds leave mounts below them as they are: so it was until 1.43
     """
-    host = _host(body)
-    if shares_ipc and not fields.text(host, "IpcMode"):
-        host = {**host, "IpcMode": "shareable"}
-    _refuse_unknown(body, host)
+    sent = _host(body)
+    if shares_ipc and not fields.text(sent, "IpcMode"):
+        sent = {**sent, "IpcMode": "shareable"}
+    _refuse_unknown(body, sent)
     if not _CONFIG.keys() & body.keys():
         raise InvalidInput("Config cannot be empty in order to create a container", hint="send at least an Image")
     image = fields.text(body, "Image")
     if not (image or body.get("Cmd") or body.get("Entrypoint")):
         raise InvalidInput("No command specified", hint="send at least an Image")
-    options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
-    if fields.flag(body, "NetworkDisabled"):
+    config, host = ContainerConfig.parse(body), _parsed(sent)
+    options: dict[str, Any] = {**_process(config), **_limits(host), **_rights(host), **_network(host), **_files(host)}
+    if config.network_disabled:
         options["network_mode"] = "none"
-    options |= {"name": _called(name), "readonly_recursive": readonly_recursive, **_life(body, host)}
+    options |= {"name": _called(name), "readonly_recursive": readonly_recursive, **_life(config, host)}
     given = {key: value for key, value in options.items() if value is not None}
     return Wanted(
         image=image,
         command=body.get("Cmd"),
         options=cast(ContainerOptions, given),
-        config=_recorded(body),
-        host_config=_recorded_of_host(host),
+        config=ContainerConfig.parse(_recorded(body)),
+        host_config=HostConfig.parse(_recorded_of_host(sent)),
         networks=_endpoints(fields.child(body, "NetworkingConfig")),
     )
 
 
 def _host(body: Json) -> Json:
-    """HostConfig. Very old clients have none but its fields beside it, or some of them (moby runconfig, 20.10)."""
+    """The HostConfig of a body. Very old clients send its fields beside it (moby runconfig, 20.10)."""
     inner = fields.child(body, "HostConfig")
     moved = ("CpuShares", "CpusetCpus", "Memory", "MemorySwap", "VolumeDriver") if inner else _HOST_CONFIG.keys()
     outer = {name: body[name] for name in moved if body.get(name)}
     if cpus := fields.text(body, "Cpuset"):
         outer.setdefault("CpusetCpus", cpus)
-    return {**inner, **{name: value for name, value in outer.items() if not inner.get(name)}}
+    host = {**inner, **{name: value for name, value in outer.items() if not inner.get(name)}}
+    if published := host.get("PortBindings"):
+        host["PortBindings"] = {port: places and list(map(_binding, places)) for port, places in published.items()}
+    return host
+
+
+def _binding(place: Json) -> dict[str, str]:
+    """An entry of PortBindings with both fields; null is an empty string, as in Go."""
+    return {"HostIp": fields.text(place, "HostIp"), "HostPort": fields.text(place, "HostPort")}
+
+
+def _parsed(sent: Json) -> HostConfig:
+    """A HostConfig whose values have the types of its shape. Raises InvalidInput."""
+    size = sent.get("ConsoleSize")
+    if size is not None and (len(size) != 2 or min(size) < 0):
+        raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+    # The shape allows any value in these fields, and an empty one is ignored.
+    return HostConfig.parse({name: value for name, value in sent.items() if name not in _REFUSED})
 
 
 def _called(name: str) -> str | None:
@@ -209,35 +229,42 @@ def _is_empty(value: object) -> bool:
 # ---- Config ----------------------------------------------------------------------------------
 
 
-def _process(body: Json) -> Json:
-    stdin = fields.flag(body, "OpenStdin")
+def _process(config: ContainerConfig) -> Json:
+    stdin = config.open_stdin
     return {
-        "hostname": fields.text(body, "Hostname"),
-        "domainname": fields.text(body, "Domainname"),
-        "user": fields.text(body, "User"),
-        "working_dir": fields.text(body, "WorkingDir"),
-        "environment": fields.texts(body, "Env"),
-        "labels": fields.labels(body, "Labels"),
-        "entrypoint": fields.texts(body, "Entrypoint") or None,
-        "tty": fields.flag(body, "Tty"),
+        "hostname": config.hostname,
+        "domainname": config.domainname,
+        "user": config.user,
+        "working_dir": config.working_dir,
+        "environment": list(config.env),
+        "labels": dict(config.labels),
+        "entrypoint": list(config.entrypoint) or None,
+        "tty": config.tty,
         "stdin_open": stdin,
-        "stdin_once": stdin and fields.flag(body, "StdinOnce"),
-        "exposed_ports": list(fields.child(body, "ExposedPorts")),
-        "mac_address": fields.text(body, "MacAddress"),
-        "attach": [name for name in ("stdin", "stdout", "stderr") if fields.flag(body, f"Attach{name.capitalize()}")],
+        "stdin_once": stdin and config.stdin_once,
+        "exposed_ports": list(config.exposed_ports),
+        "mac_address": config.mac_address,
+        "attach": [
+            name
+            for name, attached in (
+                ("stdin", config.attach_stdin),
+                ("stdout", config.attach_stdout),
+                ("stderr", config.attach_stderr),
+            )
+            if attached
+        ],
     }
 
 
-def _life(body: Json, host: Json) -> Json:
-    policy, log = fields.child(host, "RestartPolicy"), fields.child(host, "LogConfig")
+def _life(config: ContainerConfig, host: HostConfig) -> Json:
     return {
-        "healthcheck": fields.child(body, "Healthcheck") or None,
-        "stop_signal": fields.text(body, "StopSignal") or None,
-        "stop_timeout": fields.number(body, "StopTimeout"),
-        "restart_policy": policy if fields.text(policy, "Name") else None,
-        "auto_remove": fields.flag(host, "AutoRemove"),
+        "healthcheck": config.healthcheck.document() if config.healthcheck else None,
+        "stop_signal": config.stop_signal or None,
+        "stop_timeout": config.stop_timeout,
+        "restart_policy": host.restart_policy.document() if host.restart_policy.name else None,
+        "auto_remove": host.auto_remove,
         # What Docker calls json-file is the file that logs are read from.
-        "log_config": {"Type": fields.text(log, "Type") or "json-file", "Config": fields.labels(log, "Config")},
+        "log_config": {"Type": host.log_config.type or "json-file", "Config": dict(host.log_config.config)},
     }
 
 
@@ -258,90 +285,89 @@ def _recorded(body: Json) -> Json:
 # ---- HostConfig ------------------------------------------------------------------------------
 
 
-def _limits(host: Json) -> Json:
-    """Zero is no limit, wherever it stands."""
+def _limits(host: HostConfig) -> Json:
+    """The limits as docker-py's keywords; 0 is no limit in each of them."""
     return {
-        **{name: fields.number(host, field) or None for name, field in NUMBERS.items()},
-        "blkio_weight_device": fields.children(host, blockio.WEIGHTS),
-        "mem_limit": fields.number(host, "Memory") or None,
-        "mem_reservation": fields.number(host, "MemoryReservation") or None,
-        "memswap_limit": fields.number(host, "MemorySwap") or None,
-        "nano_cpus": fields.number(host, "NanoCpus") or None,
-        "mem_swappiness": fields.number(host, "MemorySwappiness"),
-        "cpu_period": fields.number(host, "CpuPeriod") or None,
-        "cpu_quota": fields.number(host, "CpuQuota") or None,
-        "cpuset_cpus": fields.text(host, "CpusetCpus"),
-        "cpuset_mems": fields.text(host, "CpusetMems"),
-        "pids_limit": fields.number(host, "PidsLimit") or None,
-        "shm_size": fields.number(host, "ShmSize") or None,
-        "oom_kill_disable": fields.flag(host, "OomKillDisable"),
-        "cgroup_parent": fields.text(host, "CgroupParent"),
-        **{name: fields.children(host, field) for name, field in blockio.FIELDS.items()},
-        "oom_score_adj": fields.number(host, "OomScoreAdj") or 0,
-        "ulimits": fields.children(host, "Ulimits"),
+        **{name: getattr(host, attribute) or None for name, attribute in NUMBERS.items()},
+        "blkio_weight_device": _documents(host.blkio_weight_device),
+        "mem_limit": host.memory or None,
+        "mem_reservation": host.memory_reservation or None,
+        "memswap_limit": host.memory_swap or None,
+        "nano_cpus": host.nano_cpus or None,
+        "mem_swappiness": host.memory_swappiness,
+        "cpu_period": host.cpu_period or None,
+        "cpu_quota": host.cpu_quota or None,
+        "cpuset_cpus": host.cpuset_cpus,
+        "cpuset_mems": host.cpuset_mems,
+        "pids_limit": host.pids_limit or None,
+        "shm_size": host.shm_size or None,
+        "oom_kill_disable": host.oom_kill_disable,
+        "cgroup_parent": host.cgroup_parent,
+        "device_read_bps": _documents(host.blkio_device_read_bps),
+        "device_read_iops": _documents(host.blkio_device_read_iops),
+        "device_write_bps": _documents(host.blkio_device_write_bps),
+        "device_write_iops": _documents(host.blkio_device_write_iops),
+        "oom_score_adj": host.oom_score_adj,
+        "ulimits": _documents(host.ulimits),
     }
 
 
-def _rights(host: Json) -> Json:
+def _rights(host: HostConfig) -> Json:
     return {
-        "annotations": fields.labels(host, "Annotations"),
-        "privileged": fields.flag(host, "Privileged"),
-        "read_only": fields.flag(host, "ReadonlyRootfs"),
-        "cap_add": fields.texts(host, "CapAdd"),
-        "cap_drop": fields.texts(host, "CapDrop"),
-        "security_opt": fields.texts(host, "SecurityOpt"),
-        "group_add": fields.texts(host, "GroupAdd"),
-        "devices": [_device(device) for device in fields.children(host, "Devices")],
-        "sysctls": fields.labels(host, "Sysctls"),
-        "cgroupns": fields.text(host, "CgroupnsMode"),
-        "device_cgroup_rules": fields.texts(host, "DeviceCgroupRules"),
-        "ipc_mode": fields.text(host, "IpcMode"),
-        "pid_mode": fields.text(host, "PidMode"),
-        "uts_mode": fields.text(host, "UTSMode"),
-        "userns_mode": fields.text(host, "UsernsMode"),
-        "init": host.get("Init"),
-        "console_size": _console_size(host),
-        "masked_paths": host.get("MaskedPaths"),
-        "readonly_paths": host.get("ReadonlyPaths"),
+        "annotations": dict(host.annotations),
+        "privileged": host.privileged,
+        "read_only": host.readonly_rootfs,
+        "cap_add": list(host.cap_add),
+        "cap_drop": list(host.cap_drop),
+        "security_opt": list(host.security_opt),
+        "group_add": list(host.group_add),
+        "devices": [_device_text(device) for device in host.devices],
+        "sysctls": dict(host.sysctls),
+        "cgroupns": host.cgroupns_mode,
+        "device_cgroup_rules": list(host.device_cgroup_rules),
+        "ipc_mode": host.ipc_mode,
+        "pid_mode": host.pid_mode,
+        "uts_mode": host.uts_mode,
+        "userns_mode": host.userns_mode,
+        "init": host.init,
+        "console_size": host.console_size,
+        "masked_paths": list(host.masked_paths) if host.has("MaskedPaths") else None,
+        "readonly_paths": list(host.readonly_paths) if host.has("ReadonlyPaths") else None,
     }
 
 
-def _device(device: Json) -> str:
-    source = fields.text(device, "PathOnHost")
-    target = fields.text(device, "PathInContainer") or source
-    return f"{source}:{target}:{fields.text(device, 'CgroupPermissions') or 'rwm'}"
+def _device_text(device: Device) -> str:
+    """A device as --device takes it."""
+    target = device.path_in_container or device.path_on_host
+    return f"{device.path_on_host}:{target}:{device.cgroup_permissions or 'rwm'}"
 
 
-def _console_size(host: Json) -> tuple[int, int] | None:
-    match host.get("ConsoleSize"):
-        case [int(rows), int(columns)] if rows >= 0 and columns >= 0:
-            return (rows, columns)
-        case None:
-            return None
-    raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+def _documents(parts: Sequence[Document]) -> list[Json]:
+    """Parts of a HostConfig as docker-py's keywords take them."""
+    return [part.document() for part in parts]
 
 
-def _files(host: Json) -> Json:
+def _files(host: HostConfig) -> Json:
     return {
-        "volumes": fields.texts(host, "Binds"),
-        "mounts": fields.children(host, "Mounts"),
-        "tmpfs": fields.labels(host, "Tmpfs"),
-        "volumes_from": fields.texts(host, "VolumesFrom"),
+        "volumes": list(host.binds),
+        "mounts": list(host.mounts),
+        "tmpfs": dict(host.tmpfs),
+        "volumes_from": list(host.volumes_from),
     }
 
 
-def _network(host: Json) -> Json:
-    bindings = _bindings(host)
+def _network(host: HostConfig) -> Json:
+    bindings = _checked_bindings(host.port_bindings)
     return {
-        "network_mode": fields.text(host, "NetworkMode") or "default",
+        "network_mode": host.network_mode or "default",
         # Of ports that another container's network cannot have, the engine complains; others are as they are sent.
-        "ports": bindings if fields.text(host, "NetworkMode").startswith("container:") else None,
-        "publish_all_ports": fields.flag(host, "PublishAllPorts"),
-        "dns": fields.texts(host, "Dns"),
-        "dns_opt": fields.texts(host, "DnsOptions"),
-        "dns_search": fields.texts(host, "DnsSearch"),
-        "extra_hosts": fields.texts(host, "ExtraHosts"),
-        "links": fields.texts(host, "Links"),
+        "ports": bindings if host.network_mode.startswith("container:") else None,
+        "publish_all_ports": host.publish_all_ports,
+        "dns": list(host.dns),
+        "dns_opt": list(host.dns_options),
+        "dns_search": list(host.dns_search),
+        "extra_hosts": list(host.extra_hosts),
+        "links": list(host.links),
     }
 
 
@@ -367,13 +393,12 @@ def endpoint_wish(settings: Json) -> Json:
     )
 
 
-def _bindings(host: Json) -> Json:
-    """PortBindings; raises InvalidInput for what is none, of the numbers in dockerd's words."""
-    found = fields.child(host, "PortBindings")
-    for port, published in found.items():
-        for text in (port, *(fields.text(one, "HostPort") for one in published or ())):
+def _checked_bindings(published: Mapping[str, list[dict[str, str]] | None]) -> Json:
+    """PortBindings as docker-py's keyword takes them. Raises InvalidInput, for a port number in dockerd's words."""
+    for port, places in published.items():
+        for text in (port, *(place.get("HostPort", "") for place in places or ())):
             _check_ports(text.partition("/")[0])
-    bindings = {port: fields.children(found, port) or [{}] for port in found}
+    bindings = {port: places or [{}] for port, places in published.items()}
     port_bindings({"ports": bindings})
     return bindings
 
@@ -389,14 +414,6 @@ _NULLABLE = (
     "DeviceCgroupRules DeviceRequests Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links PortBindings "
     "SecurityOpt Ulimits VolumesFrom"
 ).split()
-
-
-def _recorded_bindings(host: Json) -> Json | None:
-    sent: Json | None = host.get("PortBindings")
-    full = {"HostIp": "", "HostPort": ""}
-    return (
-        {port: bindings and [{**full, **one} for one in bindings] for port, bindings in sent.items()} if sent else sent
-    )
 
 
 _DEVICE_REQUEST: Json = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": None, "Options": None}
@@ -419,7 +436,7 @@ def _recorded_of_host(host: Json) -> Json:
     mode = fields.text(host, "NetworkMode") or "default"
     if not mode.startswith("container:"):  # the engine records that one's id
         recorded["NetworkMode"] = mode
-    recorded |= {"Binds": host.get("Binds"), "PortBindings": _recorded_bindings(host)}
+    recorded |= {"Binds": host.get("Binds"), "PortBindings": host.get("PortBindings")}
     if _sees_the_host(host) and not host.get("SecurityOpt"):
         recorded["SecurityOpt"] = ["label=disable"]  # moby's own, whatever it means without SELinux
     return recorded
@@ -439,13 +456,13 @@ def changes(body: Json) -> UpdateOptions:
     for name in _FIXED:
         if not _is_empty(body.get(name)):
             raise InvalidInput(f"{name} cannot be updated", hint="leave it out")
-    limits = _limits(body)
-    policy = fields.child(body, "RestartPolicy")
+    host = _parsed(body)
+    limits = _limits(host)
     given = {name: limits[name] for name in _UPDATES if limits.get(name)}
-    if (pids := fields.number(body, "PidsLimit")) is not None:
-        given["pids_limit"] = pids  # 0, too, takes a limit away
-    if fields.text(policy, "Name"):
-        given["restart_policy"] = policy
+    if host.pids_limit is not None:
+        given["pids_limit"] = host.pids_limit  # 0 removes a limit
+    if host.restart_policy.name:
+        given["restart_policy"] = host.restart_policy.document()
     return cast(UpdateOptions, given)
 
 

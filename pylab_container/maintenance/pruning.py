@@ -108,7 +108,7 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
             record = container.record
             if record.state in (State.RUNNING, State.PAUSED):
                 continue
-            if criteria.matches(record.created, record.config.get("Labels") or {}):
+            if criteria.matches(record.created, record.config.labels):
                 size = usage.writable_size(engine, container)
                 container.remove()
                 deleted.append(Removal("Deleted", container.id))

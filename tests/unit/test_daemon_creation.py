@@ -113,7 +113,7 @@ def test_each_network_may_have_a_hardware_address_and_more_of_its_own() -> None:
 def test_null_and_an_empty_list_are_written_down_as_they_were_sent() -> None:
     assert host(Dns=[], CapAdd=None).host_config["Dns"] == []
     assert host(Dns=None).host_config["Dns"] is None
-    assert wanted(Env=[], Volumes={}, OnBuild=[]).config == {"Env": None, "Volumes": None, "OnBuild": []}
+    assert wanted(Env=[], Volumes={}, OnBuild=[]).config.document() == {"Env": None, "Volumes": None, "OnBuild": []}
 
 
 def test_only_what_can_change_is_taken_by_an_update() -> None:
