@@ -48,17 +48,18 @@ from pylab_container.errors import (
 )
 
 if TYPE_CHECKING:
-    from pylab_container.build.report import BuildReport
     from pylab_container.containers.execution import Exec, ExecutionCollection
     from pylab_container.containers.root_filesystem import Change, PathStatus
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container, ExecResult
     from pylab_container.engine.containers import ContainerCollection
-    from pylab_container.engine.images import ImageCollection, Removal
+    from pylab_container.engine.images import ImageCollection
     from pylab_container.engine.networks import Network, NetworkCollection
     from pylab_container.engine.volumes import Volume, VolumeCollection
     from pylab_container.events import PushResult
+    from pylab_container.images.build_report import BuildReport
     from pylab_container.images.image import HistoryEntry, Image
+    from pylab_container.images.removal import Removal
     from pylab_container.maintenance.check import Check
     from pylab_container.maintenance.fsck.report import Finding
     from pylab_container.maintenance.info import Info
@@ -67,8 +68,8 @@ if TYPE_CHECKING:
     from pylab_container.oci.ids import ContainerId, VolumeName
     from pylab_container.oci.image import ImageConfig, Json
     from pylab_container.oci.manifest import Descriptor
-    from pylab_container.runtime.conmon import Attachment
     from pylab_container.runtime.logs import LogLine, LogReader
+    from pylab_container.runtime.monitor import Attachment
     from pylab_container.store.container_store import ContainerRecord
     from pylab_container.store.layer_store import Layer
 
@@ -137,17 +138,18 @@ __all__ = [
 ]
 
 _PLACES = {
-    "build.report": "BuildReport",
     "containers.execution": "Exec ExecutionCollection",
     "containers.root_filesystem": "Change PathStatus",
     "engine": "Engine",
     "engine.container": "Container ExecResult",
     "engine.containers": "ContainerCollection",
-    "engine.images": "ImageCollection Removal",
+    "engine.images": "ImageCollection",
     "engine.networks": "Network NetworkCollection",
     "engine.volumes": "Volume VolumeCollection",
     "events": "PushResult",
+    "images.build_report": "BuildReport",
     "images.image": "HistoryEntry Image",
+    "images.removal": "Removal",
     "maintenance.check": "Check",
     "maintenance.fsck.report": "Finding",
     "maintenance.info": "Info",
@@ -156,7 +158,7 @@ _PLACES = {
     "oci.ids": "ContainerId VolumeName",
     "oci.image": "ImageConfig Json",
     "oci.manifest": "Descriptor",
-    "runtime.conmon": "Attachment",
+    "runtime.monitor": "Attachment",
     "runtime.logs": "LogLine LogReader",
     "store.container_store": "ContainerRecord",
     "store.layer_store": "Layer",

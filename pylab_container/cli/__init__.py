@@ -48,7 +48,7 @@ from pylab_container.host.extras import extra
 with extra("cli"):
     import click
 
-    from pylab_container.cli.command import Group
+    from pylab_container.cli.commands import COMPLETION, labctr
     from pylab_container.cli.printing import say
 
 INTERRUPTED = 130
@@ -56,160 +56,6 @@ INTERRUPTED = 130
 
 BAD_OPTION = 125
 """docker's exit status after an option that there is not, or whose value makes no sense."""
-
-_ON_CONTAINERS = {
-    "attach": "run:attach",
-    "commit": "containers:commit",
-    "cp": "files:cp",
-    "create": "containers:create",
-    "diff": "files:diff",
-    "exec": "run:execute",
-    "export": "archives:export",
-    "kill": "containers:kill",
-    "logs": "output:logs",
-    "pause": "containers:pause",
-    "port": "running:port",
-    "ps": "ps:list_containers",
-    "rename": "containers:rename",
-    "restart": "containers:restart",
-    "rm": "containers:remove_containers",
-    "run": "run:run",
-    "start": "containers:start",
-    "stats": "stats:stats",
-    "stop": "containers:stop",
-    "top": "running:top",
-    "unpause": "containers:unpause",
-    "update": "running:update",
-    "wait": "containers:wait",
-}
-_ON_IMAGES = {
-    "build": "building:build",
-    "history": "images:history",
-    "import": "images:import_image",
-    "load": "archives:load",
-    "pull": "registries:pull",
-    "push": "registries:push",
-    "save": "archives:save",
-    "tag": "images:tag",
-}
-
-container_group = Group(
-    "container",
-    help="Manage containers.",
-    places={
-        **_ON_CONTAINERS,
-        "inspect": "inspection:inspect_container",
-        "list": "ps:list_containers",
-        "ls": "ps:list_containers",
-        "prune": "pruning:prune_containers",
-        "settle": "containers:settle",
-        "watch-health": "containers:watch_health",
-    },
-)
-image_group = Group(
-    "image",
-    help="Manage images.",
-    places={
-        **_ON_IMAGES,
-        "inspect": "inspection:inspect_image",
-        "list": "images:list_images",
-        "ls": "images:list_images",
-        "prune": "pruning:prune_images",
-        "rm": "images:remove_images",
-    },
-)
-volume_group = Group(
-    "volume",
-    help="Manage volumes.",
-    places={
-        "create": "volumes:create_volume",
-        "inspect": "inspection:inspect_volume",
-        "list": "volumes:list_volumes",
-        "ls": "volumes:list_volumes",
-        "prune": "volumes:prune_volumes",
-        "rm": "volumes:remove_volumes",
-    },
-)
-network_group = Group(
-    "network",
-    help="Manage networks.",
-    places={
-        "connect": "networks:connect",
-        "create": "networks:create_network",
-        "disconnect": "networks:disconnect",
-        "inspect": "inspection:inspect_network",
-        "list": "networks:list_networks",
-        "ls": "networks:list_networks",
-        "prune": "networks:prune_networks",
-        "rm": "networks:remove_networks",
-    },
-)
-builder_group = Group(
-    "builder",
-    help="Manage builds.",
-    places={"build": "building:build", "prune": "pruning:prune_builder"},
-)
-registry_group = Group(
-    "registry",
-    help="Be a registry for others.",
-    places={"serve": "registries:serve"},
-)
-system_group = Group(
-    "system",
-    help="Manage the engine.",
-    places={
-        "df": "pruning:df",
-        "check": "system:check",
-        "down": "system:down",
-        "events": "events:events",
-        "fsck": "system:fsck",
-        "info": "system:info",
-        "prune": "pruning:prune_system",
-    },
-)
-
-labctr = Group(
-    "labctr",
-    help="A container engine to learn from, with the words of the docker command.",
-    params=[
-        click.Option(
-            ["--root"], metavar="DIR", help="The data root.  [default: $LABCTR_ROOT, else /var/lib/pylab-container]"
-        ),
-        click.Option(
-            ["--storage-driver"],
-            metavar="NAME",
-            help="overlay2, overlay or vfs.  [default: $LABCTR_DRIVER, else the one used before, else overlay2]",
-        ),
-        click.Option(
-            ["--registry-mirror", "registry_mirrors"],
-            multiple=True,
-            metavar="URL",
-            help="Ask here first for images of Docker's registry.  [default: $LABCTR_REGISTRY_MIRRORS] Repeatable.",
-        ),
-        click.Option(
-            ["--insecure-registry", "insecure_registries"],
-            multiple=True,
-            metavar="HOST[:PORT]|NETWORK",
-            help="Plain http will do there.  [default: $LABCTR_INSECURE_REGISTRIES] Repeatable.",
-        ),
-    ],
-    # docker's first words had no groups, and people still type those.
-    places={
-        **_ON_CONTAINERS,
-        **_ON_IMAGES,
-        "daemon": "daemon:daemon",
-        "events": "events:events",
-        "images": "images:list_images",
-        "info": "system:info",
-        "inspect": "inspection:inspect",
-        "login": "registries:login",
-        "logout": "registries:logout",
-        "rmi": "images:remove_images",
-        "search": "registries:search",
-        "version": "system:version",
-    },
-    commands=[builder_group, container_group, image_group, network_group, registry_group, system_group, volume_group],
-)
 
 
 def entry() -> NoReturn:
@@ -228,6 +74,10 @@ def entry() -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; arguments as in sys.argv[1:]. Returns its exit status."""
+    if arguments is None and (instruction := os.environ.get(COMPLETION)):
+        from pylab_container.cli.completion import answer
+
+        return answer(labctr, instruction)
     try:
         status = labctr.main(arguments, prog_name="labctr", standalone_mode=False)
         sys.stdout.flush()

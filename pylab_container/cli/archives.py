@@ -1,4 +1,4 @@
-"""Images and file systems as archives: save, load, export."""
+"""Commands that write and read archives: save, load, export."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from pylab_container import events
+from pylab_container.cli import arguments
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
@@ -20,58 +21,80 @@ _TO_TERMINAL = InvalidInput(
 
 
 @click.command(cls=Command)
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=arguments.images)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=arguments.files,
+    help="Write to FILE instead of standard output.",
+)
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["docker-archive", "oci-archive", "oci-dir"]),
     default="docker-archive",
-    help="A tar for docker, a tar of an OCI image layout, or that as a directory.  [default: docker-archive]",
+    help="A tar for docker, a tar of an OCI image layout, or such a layout as a directory.  [default: docker-archive]",
 )
-@click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Pack the layers.")
+@click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress the layers.")
 def save(images: tuple[str, ...], output: str | None, format_: str, compress: str | None) -> None:
-    """Write images with their layers and names into one archive."""
+    """Save one or more images to a tar archive (streamed to STDOUT by default)."""
     engine = open_engine()
     engine.images.save(images, output or _standard_output(), format=format_, compress=compress or "")
 
 
 @click.command(cls=Command)
-@click.argument("container")
-@click.option("-o", "--output", metavar="FILE", help="Write to a file.  [default: standard output]")
+@click.argument("container", shell_complete=arguments.containers)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=arguments.files,
+    help="Write to FILE instead of standard output.",
+)
 def export(container: str, output: str | None) -> None:
-    """Write a container's whole file system as a tar, which import takes."""
+    """Export a container's filesystem as a tar archive."""
     exported = open_engine().containers.get(container)
     write(exported.export(), output)
 
 
 @click.command(cls=Command)
-@click.option("-i", "--input", "source", metavar="FILE", help="Read a file or directory.  [default: standard input]")
-@click.option("-q", "--quiet", is_flag=True, help="Only the names, no progress.")
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    metavar="FILE",
+    shell_complete=arguments.files,
+    help="Read a file or directory instead of standard input.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Do not show progress.")
 def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls it)
-    """Store the images of an archive that save, docker, podman or skopeo wrote."""
+    """Load an image from a tar archive or STDIN.
+
+    It takes the archives of labctr save, docker, podman and skopeo.
+    """
     from pylab_container.cli.images import progress
 
     if source is None and sys.stdin.isatty():
         raise InvalidInput("requested load from stdin, but stdin is empty", hint="-i FILE, or < FILE")
     engine, names = open_engine(), dict[str, list[str]]()
 
-    def note(event: events.Event) -> None:
+    def on_event(event: events.Event) -> None:
         if isinstance(event, events.ImageChanged) and event.action == "unnamed":
             old = f"The image {event.reference} already exists, renaming the old one with ID {event.image_id}"
             say(f"{old} to empty string")
         elif isinstance(event, events.ImageChanged):
             names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
 
-    with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(note):
+    with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(on_event):
         engine.images.load(source or "-")
-    for image_id, given in names.items():
-        say("\n".join(f"Loaded image: {name}" for name in given) or f"Loaded image ID: {image_id}")
+    for image_id, image_names in names.items():
+        say("\n".join(f"Loaded image: {name}" for name in image_names) or f"Loaded image ID: {image_id}")
 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:
-    """Write an archive in pieces to a file, which is there whole or not at all, or to standard output."""
-    from pylab_container.images.archives import write as write_archive
+    """Write the chunks of an archive to standard output, or to a file that appears complete or not at all."""
+    from pylab_container.images.save import write as write_archive
 
     write_archive(chunks, output or _standard_output())
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct
 
-from pylab_container.cli import build_output, tables
+from pylab_container.cli import arguments, build_output, tables
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.entries import pair
 from pylab_container.cli.printing import pass_on, say
@@ -72,14 +72,35 @@ class Request(Struct, frozen=True):
 
 
 _OPTIONS = (
-    click.argument("context", metavar="PATH|URL|-"),
-    click.option("-t", "--tag", "tags", multiple=True, metavar="NAME[:TAG]", help="The image's name. Repeatable."),
-    click.option("-f", "--file", "dockerfile", metavar="FILE|-", help="The Dockerfile.  [default: PATH/Dockerfile]"),
+    click.argument("context", metavar="PATH|URL|-", shell_complete=arguments.directories),
+    click.option(
+        "-t",
+        "--tag",
+        "tags",
+        multiple=True,
+        metavar="NAME[:TAG]",
+        shell_complete=arguments.images,
+        help="The image's name. Repeatable.",
+    ),
+    click.option(
+        "-f",
+        "--file",
+        "dockerfile",
+        metavar="FILE|-",
+        shell_complete=arguments.files,
+        help="The Dockerfile.  [default: PATH/Dockerfile]",
+    ),
     click.option("--build-arg", "arguments", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG."),
     click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label on the image."),
     click.option("--target", default="", metavar="STAGE", help="The stage to build.  [default: the last one]"),
     click.option("--no-cache", is_flag=True, help="Carry out every step again."),
-    click.option("--cache-from", multiple=True, metavar="IMAGE,…", help="Reuse no other steps than those of IMAGE."),
+    click.option(
+        "--cache-from",
+        multiple=True,
+        metavar="IMAGE,…",
+        shell_complete=arguments.images,
+        help="Reuse no other steps than those of IMAGE.",
+    ),
     click.option("--network", default="", metavar="default|none|host", help="The network of RUN.  [default: default]"),
     click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="An address that RUN knows."),
     click.option("--platform", default="", metavar="OS/ARCH", help="The target's.  [default: this machine's]"),
@@ -117,7 +138,9 @@ class BuildCommand(Command):
 
 @click.command(cls=BuildCommand)
 @_request_options
-@click.option("--iidfile", "id_file", metavar="FILE", help="Write the image's id into FILE.")
+@click.option(
+    "--iidfile", "id_file", metavar="FILE", shell_complete=arguments.files, help="Write the image's id into FILE."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's id, or everything if the build fails.")
 @click.option("--progress", type=click.Choice(["auto", "plain", "quiet"]), help="quiet is -q; the others are alike.")
 @click.option("--explain", is_flag=True, help="Tell of each step if it was reused, why not, and what it cost.")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -94,53 +93,20 @@ def _wants_value(argument: str, options: Mapping[str, click.Option]) -> bool:
     return False
 
 
-class Group(click.Group):
-    """A word that other words follow. Alone it explains itself.
-
-    places    command → "module:name" in this package; imported when the command is given
-    commands  groups in this one
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        help: str,
-        places: Mapping[str, str],
-        commands: Sequence[click.Command] = (),
-        params: list[click.Parameter] | None = None,
-    ) -> None:
-        super().__init__(name, list(commands), help=help, params=params, callback=_explain, invoke_without_command=True)
-        self._places = places
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*self._places, *super().list_commands(ctx)])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        place = self._places.get(cmd_name)
-        if place is None:
-            return super().get_command(ctx, cmd_name)
-        module, _, name = place.partition(":")
-        found: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), name)
-        return found
-
-
-@click.pass_context
-def _explain(
-    context: click.Context,
-    root: str | None = None,
-    storage_driver: str | None = None,
-    registry_mirrors: tuple[str, ...] = (),
-    insecure_registries: tuple[str, ...] = (),
+def remember_globals(
+    root: str | None,
+    storage_driver: str | None,
+    registry_mirrors: tuple[str, ...],
+    insecure_registries: tuple[str, ...],
 ) -> None:
+    """Keep the global options in the current context for open_engine()."""
+    context = click.get_current_context()
     if root is not None:
         context.obj = root
     if storage_driver is not None:
         context.meta[_STORAGE_DRIVER] = storage_driver
     if registry_mirrors or insecure_registries:
         context.meta[_REGISTRIES] = (registry_mirrors or None, insecure_registries or None)
-    if context.invoked_subcommand is None:
-        say(context.get_help())
 
 
 def report(error: LabError) -> None:

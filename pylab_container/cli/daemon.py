@@ -1,4 +1,4 @@
-"""daemon: serve Docker's Engine API, so that the docker command and docker-py drive this engine."""
+"""daemon: serve the Docker Engine API, so that docker and docker-py control this engine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 from pylab_container.cli.command import Command, open_engine, report
 from pylab_container.cli.printing import say
 
-_COLLECTIONS = (700, 10, 10)
-"""Python's own. entry() lets more garbage gather, which is right for a command that lives for a moment."""
+_COLLECTION_THRESHOLDS = (700, 10, 10)
+"""Python's thresholds of garbage collection. entry() raises them, which suits a short command but not a server."""
 
 
 @click.command(cls=Command)
@@ -23,10 +23,14 @@ _COLLECTIONS = (700, 10, 10)
     metavar="ADDRESS",
     help="unix://PATH, tcp://127.0.0.1:PORT, or fd:// for systemd. Repeatable.  [default: unix:///run/labctr.sock]",
 )
-@click.option("--group", default="", metavar="GROUP", help="Who may use the socket, besides root.")
-@click.option("--request-log", type=click.Path(path_type=Path), metavar="FILE", help="Lines of JSON for each request.")
+@click.option("--group", default="", metavar="GROUP", help="The group that may use the socket, besides root.")
+@click.option(
+    "--request-log", type=click.Path(path_type=Path), metavar="FILE", help="Log each request as lines of JSON."
+)
 def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) -> None:
-    """Serve Docker's Engine API until SIGTERM. Containers run on without it.
+    """Serve the Docker Engine API to docker and other clients.
+
+    SIGTERM ends it; containers continue to run.
 
     DOCKER_HOST=unix:///run/labctr.sock docker ps
     """
@@ -36,7 +40,7 @@ def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) 
     def ready(served: object) -> None:
         say(f"labctr daemon: serving on {', '.join(chosen)}", err=True)
 
-    gc.set_threshold(*_COLLECTIONS)
+    gc.set_threshold(*_COLLECTION_THRESHOLDS)
     chosen = addresses or (server.DEFAULT_ADDRESS,)
     engine = open_engine()
     for error in boot.start_wanted(engine):

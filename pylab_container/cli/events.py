@@ -1,4 +1,4 @@
-"""events: what happens, as it happens."""
+"""events: print the events of all engines on the data root."""
 
 from __future__ import annotations
 
@@ -21,24 +21,28 @@ from pylab_container.text.visible import visible
 @click.command(cls=Command)
 @listing.filter_option
 @click.option("--format", "format_", metavar="TEMPLATE", help="A Go template, or json.")
-@click.option("--since", metavar="TIME", help="From then on: 2026-11-24T08:00:00Z, or 10m for ten minutes ago.")
-@click.option("--until", metavar="TIME", help="Up to then, and do not wait for more.")
+@click.option(
+    "--since", metavar="TIME", help="Only events since this time: 2026-11-24T08:00:00Z, or 10m for ten minutes ago."
+)
+@click.option("--until", metavar="TIME", help="Only events before this time; do not wait for more.")
 def events(*, conditions: tuple[str, ...], format_: str | None, since: str | None, until: str | None) -> None:
-    """Show what happens to containers, images, volumes and networks, until Ctrl-C.
+    """Get real time events from the engine.
+
+    They are about containers, images, volumes and networks. Ctrl-C ends it.
 
     Filters: container, event, image, label, network, type, volume.
     """
     now = time.time()
-    wanted = (format_ or "").strip()
-    as_json = wanted in ("json", "{{json .}}")
-    template = Template(wanted) if wanted and not as_json else None
-    told = open_engine().event_log.read(
+    layout = (format_ or "").strip()
+    as_json = layout in ("json", "{{json .}}")
+    template = Template(layout) if layout and not as_json else None
+    documents = open_engine().event_log.read(
         since=moment(since, now=now) if since else None,
         until=moment(until, now=now) if until else None,
         filters=listing.filters(conditions),
         damaged=lambda count: say(damage_notice(count), err=True),
     )
-    for document in told:
+    for document in documents:
         if as_json:
             say_json(document)
         elif template:
@@ -48,7 +52,7 @@ def events(*, conditions: tuple[str, ...], format_: str | None, since: str | Non
 
 
 def _line(document: dict[str, Any]) -> str:
-    """2026-11-24T13:12:37.978050628Z container start 73ff… (image=busybox:1, name=hc)"""
+    """Format an event: 2026-11-24T13:12:37.978050628Z container start 73ff… (image=busybox:1, name=hc)"""
     actor = document["Actor"]
     attributes = ", ".join(f"{name}={actor['Attributes'][name]}" for name in sorted(actor["Attributes"]))
     words = (_time(document["timeNano"]), document["Type"], document["Action"], actor["ID"])

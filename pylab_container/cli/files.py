@@ -1,4 +1,4 @@
-"""Files of containers: cp, diff."""
+"""Commands on the files of a container: cp, diff."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from pylab_container.cli import arguments
 from pylab_container.cli.archives import write
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
@@ -17,13 +18,16 @@ _USAGE = "labctr cp CONTAINER:SRC TARGET, or labctr cp SRC CONTAINER:TARGET"
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": False})
-@click.argument("source", metavar="[CONTAINER:]SRC|-")
-@click.argument("target", metavar="[CONTAINER:]TARGET|-")
-@click.option("-a", "--archive", is_flag=True, help="Keep owners and set-id bits of what comes from a container.")
-@click.option("-L", "--follow-link", is_flag=True, help="Copy what a symbolic link SRC points to.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing.")
+@click.argument("source", metavar="[CONTAINER:]SRC|-", shell_complete=arguments.container_paths)
+@click.argument("target", metavar="[CONTAINER:]TARGET|-", shell_complete=arguments.container_paths)
+@click.option("-a", "--archive", is_flag=True, help="Keep the owners and set-id bits of files from a container.")
+@click.option("-L", "--follow-link", is_flag=True, help="If SRC is a symbolic link, copy its target.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the result.")
 def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) -> None:  # noqa: FBT001
-    """Copy files from or to a container; - stands for a tar on standard input or output."""
+    """Copy files/folders between a container and the local filesystem.
+
+    - stands for a tar archive on standard input or output.
+    """
     from pylab_container.docker import cp
 
     (source_name, source), (target_name, target) = _split(source), _split(target)
@@ -49,7 +53,7 @@ def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) 
 
 
 def _split(argument: str) -> tuple[str, str]:
-    """The container's name, "" for the host, and the path. A path with a colon starts with / or a dot."""
+    """Return the container's name, "" for the host, and the path. A path with a colon starts with / or a dot."""
     name, colon, path = argument.partition(":")
     if not colon or argument.startswith(("/", ".")):
         return "", argument
@@ -57,8 +61,11 @@ def _split(argument: str) -> tuple[str, str]:
 
 
 @click.command(cls=Command)
-@click.argument("container")
+@click.argument("container", shell_complete=arguments.containers)
 def diff(container: str) -> None:
-    """List what a container has changed: A added, C changed, D deleted."""
+    """Inspect changes to files or directories on a container's filesystem.
+
+    A line begins with A for added, C for changed or D for deleted.
+    """
     for change in open_engine().containers.get(container).diff():
         say(f"{change.letter} {visible(change.path)}")

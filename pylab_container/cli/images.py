@@ -1,4 +1,4 @@
-"""Images: import, images, tag, rmi, history."""
+"""Commands on images: import, images, tag, rmi, history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pylab_container import events
-from pylab_container.cli import listing, tables
+from pylab_container.cli import arguments, listing, tables
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.cli.ps import moment_text
@@ -29,12 +29,17 @@ _NONE = "<none>"
 
 
 @click.command(cls=Command)
-@click.argument("file")
+@click.argument("file", shell_complete=arguments.files)
 @click.argument("name", metavar="[NAME[:TAG]]", required=False)
-@click.option("-c", "--change", "changes", multiple=True, metavar="TEXT", help="A Dockerfile instruction: 'CMD sh'.")
+@click.option(
+    "-c", "--change", "changes", multiple=True, metavar="TEXT", help="A Dockerfile instruction to apply: 'CMD sh'."
+)
 @click.option("-m", "--message", default="", help="A comment in the image's history.")
 def import_image(file: str, name: str | None, changes: tuple[str, ...], message: str) -> None:
-    """Make a base image from a tar of a root file system; FILE is a path, or - for standard input."""
+    """Import the contents from a tarball to create a filesystem image.
+
+    FILE is a path, or - for standard input.
+    """
     engine = open_engine()
     with progress(engine, file, "Importing"):
         image = engine.images.import_(file, name, message=message, changes=changes)
@@ -43,7 +48,7 @@ def import_image(file: str, name: str | None, changes: tuple[str, ...], message:
 
 @contextlib.contextmanager
 def progress(engine: Engine, file: str, what: str, *, wanted: bool = True) -> Iterator[None]:
-    """A progress bar on standard error, where a person sees it."""
+    """Show the progress of the block as a bar, if standard error is a terminal and the caller wants it."""
     if not (wanted and sys.stderr.isatty()):
         yield
         return
@@ -55,7 +60,7 @@ def progress(engine: Engine, file: str, what: str, *, wanted: bool = True) -> It
 
         def advance(event: events.Event) -> None:
             if isinstance(event, events.Progress):
-                # A compressed file gives more bytes than it has.
+                # A compressed file yields more bytes than its size.
                 bar.total = max(bar.total, event.done) if bar.total else None
                 bar.update(event.done - bar.n)
 
@@ -77,13 +82,13 @@ _HEADINGS = {
     "VirtualSize": "SIZE",
 }
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
-_UNKNOWN = "N/A"  # docker's own, for what only `system df` counts
+_UNKNOWN = "N/A"  # as docker shows values that only `system df` computes
 
 
 @click.command(cls=Command)
-@click.argument("name", metavar="[REPOSITORY[:TAG]]", required=False)
-@click.option("-a", "--all", "show_all", is_flag=True, help="Also the intermediate images of builds.")
-@click.option("--digests", is_flag=True, help="Also the digest that a registry knows it by.")
+@click.argument("name", metavar="[REPOSITORY[:TAG]]", required=False, shell_complete=arguments.images)
+@click.option("-a", "--all", "show_all", is_flag=True, help="Also list the intermediate images of builds.")
+@click.option("--digests", is_flag=True, help="Also show the digest from a registry.")
 @listing.filter_option
 @listing.format_option
 @listing.full_option
@@ -98,12 +103,15 @@ def list_images(
     full: bool,
     quiet: bool,
 ) -> None:
-    """List images. Filters: dangling, label, reference, before, since."""
-    from pylab_container.docker import filters
+    """List images.
+
+    Filters: dangling, label, reference, before, since.
+    """
+    from pylab_container.docker.image_filters import matching_images
 
     engine = open_engine()
-    found = filters.images(engine, engine.images.list(name, all=show_all), listing.filters(conditions))
-    rows = [_row(image, names, full=full) for image in found for names in _names(image, name)]
+    images = matching_images(engine.data, engine.images.list(name, all=show_all), listing.filters(conditions))
+    rows = [_row(image, names, full=full) for image in images for names in _names(image, name)]
     columns = (*_COLUMNS[:2], "Digest", *_COLUMNS[2:]) if digests else _COLUMNS
     listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
 
@@ -126,7 +134,7 @@ def _row(image: Image, names: tuple[str, str, str], *, full: bool) -> Row:
 
 
 def _names(image: Image, wanted: str | None) -> list[tuple[str, str, str]]:
-    """(repository, tag, digest) of every line that the image has in a listing of wanted."""
+    """Return (repository, tag, digest) for each line of the image in a listing restricted to the name `wanted`."""
     references, digests = [parse(tag) for tag in image.tags], [parse(name) for name in image.digests]
     known = {reference.repository: reference.digest or "" for reference in digests}
     tagged = {reference.repository for reference in references}
@@ -148,19 +156,24 @@ def _names(image: Image, wanted: str | None) -> list[tuple[str, str, str]]:
 
 
 @click.command(cls=Command)
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", metavar="SOURCE_IMAGE[:TAG]", shell_complete=arguments.images)
+@click.argument("target", metavar="TARGET_IMAGE[:TAG]", shell_complete=arguments.images)
 def tag(source: str, target: str) -> None:
-    """Give the image SOURCE one more name, TARGET."""
+    """Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE."""
     open_engine().images.tag(source, target)
 
 
 @click.command(cls=Command)
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="Also with several names, or used by stopped containers.")
-@click.option("--no-prune", is_flag=True, help="Leave untagged parents.")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=arguments.images)
+@click.option(
+    "-f", "--force", is_flag=True, help="Remove an image also with several names or used by stopped containers."
+)
+@click.option("--no-prune", is_flag=True, help="Keep untagged parents.")
 def remove_images(images: tuple[str, ...], force: bool, no_prune: bool) -> int:  # noqa: FBT001
-    """Remove names of images, and with their last name the images."""
+    """Remove one or more images.
+
+    A name is removed first, and with its last name the image.
+    """
     engine = open_engine()
 
     def remove(name: str) -> str:
@@ -181,13 +194,13 @@ _HISTORY_HEADINGS = {
 
 
 @click.command(cls=Command)
-@click.argument("image")
+@click.argument("image", shell_complete=arguments.images)
 @listing.format_option
-@click.option("-H", "--human/--no-human", default=True, help="Ages and sizes for people, not dates and bytes.")
+@click.option("-H", "--human/--no-human", default=True, help="Show ages and rounded sizes instead of dates and bytes.")
 @listing.full_option
 @listing.quiet_option
 def history(*, image: str, format_: str | None, human: bool, full: bool, quiet: bool) -> None:
-    """Show how an image came about, the newest step first."""
+    """Show the history of an image."""
     columns = ("ID", "CreatedSince" if human else "CreatedAt", "CreatedBy", "Size", "Comment")
     rows = [_history_row(entry, human=human, full=full) for entry in open_engine().images.history(image)]
     listing.Listing(_HISTORY_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)

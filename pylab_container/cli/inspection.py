@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from pylab_container.cli import arguments
 from pylab_container.cli.command import Command, open_engine, report
 from pylab_container.cli.printing import pass_on, say_json
 from pylab_container.docker.template import Template, TemplateError
@@ -29,51 +30,58 @@ class InspectCommand(Command):
         return error.exit_code if isinstance(error, TemplateError) and error.exit_code != LabError.exit_code else 1
 
 
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option(
-        "-f", "--format", "template", help="A Go template: {{.State.Status}}, {{json .Config}}; or json, on one line."
-    )(function)
-    return click.argument("names", metavar="NAME...", nargs=-1, required=True)(function)
+_format = click.option(
+    "-f", "--format", "template", help="A Go template: {{.State.Status}}, {{json .Config}}; or json, on one line."
+)
+
+
+def _names(complete: arguments.Completion) -> Callable[..., Any]:
+    return click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete)
 
 
 _size = click.option("-s", "--size", is_flag=True, help="Also how much a container has written.")
 
 
 @click.command(cls=InspectCommand)
-@_options
+@_names(arguments.objects)
+@_format
 @_size
 @click.option("--type", "kind", type=click.Choice(_KINDS), help="Look only among these.")
 def inspect(*, names: tuple[str, ...], template: str | None, size: bool, kind: Kind | None) -> int:
-    """Show everything about containers, images, networks or volumes, as JSON."""
+    """Return low-level information on containers, images, networks, and volumes."""
     return show(names, template, [kind] if kind else _KINDS, size=size)
 
 
 @click.command(cls=InspectCommand)
-@_options
+@_names(arguments.containers)
+@_format
 @_size
 def inspect_container(*, names: tuple[str, ...], template: str | None, size: bool) -> int:
-    """Show everything about containers, as JSON."""
+    """Display detailed information on one or more containers."""
     return show(names, template, ["container"], size=size)
 
 
 @click.command(cls=InspectCommand)
-@_options
+@_names(arguments.images)
+@_format
 def inspect_image(*, names: tuple[str, ...], template: str | None) -> int:
-    """Show everything about images, as JSON."""
+    """Display detailed information on one or more images."""
     return show(names, template, ["image"])
 
 
 @click.command(cls=InspectCommand)
-@_options
+@_names(arguments.volumes)
+@_format
 def inspect_volume(*, names: tuple[str, ...], template: str | None) -> int:
-    """Show everything about volumes, as JSON."""
+    """Display detailed information on one or more volumes."""
     return show(names, template, ["volume"])
 
 
 @click.command(cls=InspectCommand)
-@_options
+@_names(arguments.networks)
+@_format
 def inspect_network(*, names: tuple[str, ...], template: str | None) -> int:
-    """Show everything about networks, as JSON."""
+    """Display detailed information on one or more networks."""
     return show(names, template, ["network"])
 
 

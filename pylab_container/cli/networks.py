@@ -1,4 +1,4 @@
-"""Networks: create, ls, connect, disconnect, rm, prune."""
+"""Commands on networks: create, ls, connect, disconnect, rm, prune."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pylab_container.cli import listing, tables
+from pylab_container.cli import arguments, listing, tables
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted
 from pylab_container.cli.entries import pair
@@ -33,18 +33,27 @@ _LISTING = listing.Listing(_HEADINGS, ("ID", "Name", "Driver", "Scope"), "ID")
 
 @click.command(cls=Command)
 @click.argument("name", metavar="NETWORK")
-@click.option("-d", "--driver", default="bridge", metavar="NAME", help="[default: bridge]")
-@click.option("--subnet", multiple=True, metavar="CIDR", help="Its addresses: 10.1.0.0/24.")
-@click.option("--gateway", multiple=True, metavar="ADDRESS", help="The bridge's own address.")
-@click.option("--ip-range", multiple=True, metavar="CIDR", help="What containers get addresses from.")
-@click.option("--aux-address", multiple=True, metavar="NAME=ADDRESS", help="An address that no container gets.")
+@click.option("-d", "--driver", default="bridge", metavar="NAME", help="The network driver.  [default: bridge]")
+@click.option("--subnet", multiple=True, metavar="CIDR", help="Subnet in CIDR form: 10.1.0.0/24.")
+@click.option("--gateway", multiple=True, metavar="ADDRESS", help="Address of the bridge.")
+@click.option("--ip-range", multiple=True, metavar="CIDR", help="Allocate addresses of containers from this range.")
+@click.option("--aux-address", multiple=True, metavar="NAME=ADDRESS", help="Reserve an address.")
 @click.option("--ipam-driver", default="default", hidden=True)
-@click.option("--ipam-opt", multiple=True, metavar="NAME=VALUE", help="Recorded: the driver default knows none.")
-@click.option("--internal", is_flag=True, help="Nothing leaves it.")
-@click.option("--attachable", is_flag=True, help="Recorded; it is one in any case.")
-@click.option("--ipv6", is_flag=True, help="With IPv6, too.")
+@click.option(
+    "--ipam-opt", multiple=True, metavar="NAME=VALUE", help="Recorded; the default IPAM driver has no options."
+)
+@click.option("--internal", is_flag=True, help="Restrict external access to the network.")
+@click.option("--attachable", is_flag=True, help="Recorded; every network here is attachable.")
+@click.option("--ipv6", is_flag=True, help="Enable IPv6.")
 @click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label. Repeatable.")
-@click.option("-o", "--opt", "options", multiple=True, metavar="NAME=VALUE", help="com.docker.network.driver.mtu=1400")
+@click.option(
+    "-o",
+    "--opt",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Driver option: com.docker.network.driver.mtu=1400.",
+)
 def create_network(
     *,
     name: str,
@@ -61,7 +70,10 @@ def create_network(
     labels: tuple[str, ...],
     options: tuple[str, ...],
 ) -> None:
-    """Make a network on which containers find each other by name."""
+    """Create a network.
+
+    Containers on it reach each other by name.
+    """
     network = open_engine().networks.create(
         name,
         driver,
@@ -85,11 +97,11 @@ def create_network(
 @listing.full_option
 @listing.quiet_option
 def list_networks(*, conditions: tuple[str, ...], format_: str | None, full: bool, quiet: bool) -> None:
-    """List networks. Filters: id, name, driver, label, scope, type, dangling."""
-    from pylab_container.docker import filters
+    """List networks.
 
-    engine = open_engine()
-    networks = filters.networks(engine, listing.filters(conditions))
+    Filters: id, name, driver, label, scope, type, dangling.
+    """
+    networks = open_engine().networks.list(listing.filters(conditions))
     _LISTING.show([_row(network, full=full) for network in networks], format_, quiet=quiet)
 
 
@@ -111,14 +123,29 @@ def _row(network: Network, *, full: bool) -> Row:
 
 
 @click.command(cls=Command)
-@click.argument("network")
-@click.argument("container")
-@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there. Repeatable.")
-@click.option("--ip", "ipv4_address", default="", metavar="ADDRESS", help="Its IPv4 address there.")
-@click.option("--ip6", "ipv6_address", default="", metavar="ADDRESS", help="Its IPv6 address there.")
-@click.option("--link", "links", multiple=True, metavar="CONTAINER[:ALIAS]", help="A name for CONTAINER. Repeatable.")
-@click.option("--link-local-ip", "link_local_ips", multiple=True, metavar="ADDRESS", help="One more address.")
-@click.option("--driver-opt", multiple=True, metavar="NAME=VALUE", help="Recorded: the driver bridge knows none.")
+@click.argument("network", shell_complete=arguments.networks)
+@click.argument("container", shell_complete=arguments.containers)
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME",
+    help="Another name of the container on the network. Repeatable.",
+)
+@click.option("--ip", "ipv4_address", default="", metavar="ADDRESS", help="IPv4 address of the container.")
+@click.option("--ip6", "ipv6_address", default="", metavar="ADDRESS", help="IPv6 address of the container.")
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    metavar="CONTAINER[:ALIAS]",
+    shell_complete=arguments.containers,
+    help="Add a link to another container. Repeatable.",
+)
+@click.option("--link-local-ip", "link_local_ips", multiple=True, metavar="ADDRESS", help="Another link-local address.")
+@click.option(
+    "--driver-opt", multiple=True, metavar="NAME=VALUE", help="Recorded; the driver bridge has no such options."
+)
 def connect(
     *,
     network: str,
@@ -130,10 +157,9 @@ def connect(
     link_local_ips: tuple[str, ...],
     driver_opt: tuple[str, ...],
 ) -> None:
-    """Put CONTAINER on NETWORK, too."""
+    """Connect a container to a network."""
     engine = open_engine()
-    found = engine.networks.get(network)
-    found.connect(
+    engine.networks.get(network).connect(
         engine.containers.get(container),
         aliases=aliases,
         ipv4_address=ipv4_address,
@@ -145,20 +171,23 @@ def connect(
 
 
 @click.command(cls=Command)
-@click.argument("network")
-@click.argument("container")
-@click.option("-f", "--force", is_flag=True, help="No error where it is not on it.")
+@click.argument("network", shell_complete=arguments.networks)
+@click.argument("container", shell_complete=arguments.containers)
+@click.option("-f", "--force", is_flag=True, help="Ignore a container that is not connected.")
 def disconnect(*, network: str, container: str, force: bool) -> None:
-    """Take CONTAINER off NETWORK."""
+    """Disconnect a container from a network."""
     engine = open_engine()
     engine.networks.get(network).disconnect(engine.containers.get(container), force=force)
 
 
 @click.command(cls=Command)
-@click.argument("names", metavar="NETWORK...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="One that is not there is no error.")
+@click.argument("names", metavar="NETWORK...", nargs=-1, required=True, shell_complete=arguments.networks)
+@click.option("-f", "--force", is_flag=True, help="Ignore a missing network.")
 def remove_networks(*, names: tuple[str, ...], force: bool) -> int:
-    """Remove networks that no container is on."""
+    """Remove one or more networks.
+
+    A network with containers is not removed.
+    """
     from pylab_container.errors import NotFound
 
     engine = open_engine()
@@ -176,12 +205,12 @@ def remove_networks(*, names: tuple[str, ...], force: bool) -> int:
 
 
 @click.command(cls=Command)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation.")
 @click.option(
     "--filter", "conditions", multiple=True, metavar="NAME=VALUE", help="until=24h, label=NAME[=VALUE], label!=…"
 )
 def prune_networks(*, force: bool, conditions: tuple[str, ...]) -> None:
-    """Remove networks that no container uses."""
+    """Remove all unused networks."""
     filters = listing.filters(conditions)
     if force or confirmed("This will remove all custom networks not used by at least one container."):
         pruned = open_engine().networks.prune(filters)

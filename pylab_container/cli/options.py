@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from pylab_container.cli import arguments
 from pylab_container.cli.creation import Creation
 
 
@@ -19,12 +20,12 @@ def _flag(*names: str, help: str) -> Callable[..., Any]:
     return click.option(*names, is_flag=True, help=help)
 
 
-def _list(*names: str, metavar: str, help: str) -> Callable[..., Any]:
-    return click.option(*names, multiple=True, metavar=metavar, help=f"{help} Repeatable.")
+def _list(*names: str, metavar: str, help: str, complete: arguments.Completion | None = None) -> Callable[..., Any]:
+    return click.option(*names, multiple=True, metavar=metavar, help=f"{help} Repeatable.", shell_complete=complete)
 
 
-def _text(*names: str, metavar: str, help: str) -> Callable[..., Any]:
-    return click.option(*names, metavar=metavar, help=help)
+def _text(*names: str, metavar: str, help: str, complete: arguments.Completion | None = None) -> Callable[..., Any]:
+    return click.option(*names, metavar=metavar, help=help, shell_complete=complete)
 
 
 def _number(*names: str, help: str) -> Callable[..., Any]:
@@ -66,7 +67,7 @@ def _refused(name: str, reason: str, *, but: str = "") -> Callable[..., Any]:
 
 
 _OPTIONS = (
-    click.argument("image"),
+    click.argument("image", shell_complete=arguments.images),
     click.argument("command", nargs=-1, type=click.UNPROCESSED),
     # what it is called, and what it runs
     _text("--name", metavar="NAME", help="Its name."),
@@ -75,13 +76,13 @@ _OPTIONS = (
     _list("-a", "--attach", "attach", metavar="STREAM", help="Connect only stdin, stdout or stderr."),
     _text("--entrypoint", metavar="PROGRAM", help="Replaces the image's ENTRYPOINT."),
     _list("-e", "--env", "environment", metavar="NAME[=VALUE]", help="A variable."),
-    _list("--env-file", "environment_files", metavar="FILE", help="Variables, one a line."),
+    _list("--env-file", "environment_files", metavar="FILE", complete=arguments.files, help="Variables, one a line."),
     _text("-w", "--workdir", "working_dir", metavar="DIR", help="The working directory in the container."),
     _text("-u", "--user", metavar="NAME|UID[:GROUP|GID]", help="Who the command runs as."),
     _list("--group-add", metavar="GROUP", help="One more group of its user."),
     _list("-l", "--label", "labels", metavar="NAME[=VALUE]", help="A label."),
-    _list("--label-file", "label_files", metavar="FILE", help="Labels, one a line."),
-    _text("--cidfile", metavar="FILE", help="Write its id into FILE."),
+    _list("--label-file", "label_files", metavar="FILE", complete=arguments.files, help="Labels, one a line."),
+    _text("--cidfile", metavar="FILE", complete=arguments.files, help="Write its id into FILE."),
     _text("--pull", metavar="missing|never|always", help="When to fetch the image.  [default: missing]"),
     _text("--platform", metavar="OS/ARCH", help="Of the image that is fetched."),
     _flag("-q", "--quiet", help="Do not show how the image is fetched."),
@@ -102,18 +103,33 @@ _OPTIONS = (
     _list("-v", "--volume", "volumes", metavar="[SOURCE:]DIR[:ro]", help="Mount SOURCE at DIR."),
     _list("--mount", "mounts", metavar="type=…,source=…,target=…", help="Mount a bind, volume or tmpfs."),
     _list("--tmpfs", metavar="DIR[:OPTIONS]", help="Memory as a directory."),
-    _list("--volumes-from", metavar="CONTAINER[:ro]", help="Mount what CONTAINER mounts."),
+    _list(
+        "--volumes-from", metavar="CONTAINER[:ro]", complete=arguments.containers, help="Mount what CONTAINER mounts."
+    ),
     _flag("--read-only", help="Nothing of its root can be written."),
     _list("--device", "devices", metavar="DEVICE[:PATH][:rwm]", help="A device of the host."),
     _list("--device-cgroup-rule", "device_cgroup_rules", metavar="RULE", help="Devices it may use: 'c 10:200 rwm'."),
     _text("--shm-size", metavar="BYTES", help="The size of /dev/shm.  [default: 64m]"),
     # network
-    _list("--network", "--net", "networks", metavar="NAME", help="bridge, none, host, container:NAME or a network."),
+    _list(
+        "--network",
+        "--net",
+        "networks",
+        metavar="NAME",
+        complete=arguments.networks,
+        help="bridge, none, host, container:NAME or a network.",
+    ),
     _list("--network-alias", "--net-alias", "network_aliases", metavar="NAME", help="One more name in its network."),
     _text("--ip", "ipv4_address", metavar="ADDRESS", help="Its IPv4 address."),
     _text("--ip6", "ipv6_address", metavar="ADDRESS", help="Its IPv6 address."),
     _list("--link-local-ip", "link_local_ips", metavar="ADDRESS", help="One more address: 169.254.1.2, fe80::2."),
-    _list("--link", "links", metavar="CONTAINER[:ALIAS]", help="A name for CONTAINER, and variables about it."),
+    _list(
+        "--link",
+        "links",
+        metavar="CONTAINER[:ALIAS]",
+        complete=arguments.containers,
+        help="A name for CONTAINER, and variables about it.",
+    ),
     _text("--mac-address", metavar="ADDRESS", help="Of its interface."),
     _list("-p", "--publish", "publish", metavar="[[ADDRESS:]PORT:]PORT[/udp]", help="Publish a port on the host."),
     _flag("-P", "--publish-all", "publish_all_ports", help="Publish all exposed ports."),

@@ -1,4 +1,4 @@
-"""logs: what a container has printed."""
+"""logs: print the log of a container."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import click
 
-from pylab_container.cli import terminal
+from pylab_container.cli import arguments, terminal
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.docker.filters import searcher
@@ -15,15 +15,15 @@ from pylab_container.text import timestamps
 
 
 @click.command(cls=Command)
-@click.argument("container")
-@click.option("-f", "--follow", is_flag=True, help="Go on until it ends.")
-@click.option("-t", "--timestamps", is_flag=True, help="Show when each line was printed.")
+@click.argument("container", shell_complete=arguments.containers)
+@click.option("-f", "--follow", is_flag=True, help="Follow the output until it exits.")
+@click.option("-t", "--timestamps", is_flag=True, help="Show the time of each line.")
 @click.option("-n", "--tail", default="all", metavar="N|all", help="Only the last N lines.  [default: all]")
 @click.option(
-    "--since", metavar="TIME", help="Only lines from then on: 2026-11-24T08:00:00Z, or 10m for ten minutes ago."
+    "--since", metavar="TIME", help="Only lines since this time: 2026-11-24T08:00:00Z, or 10m for ten minutes ago."
 )
-@click.option("--until", metavar="TIME", help="Only lines up to then.")
-@click.option("--details", is_flag=True, help="Put the attributes that --log-opt names before each line.")
+@click.option("--until", metavar="TIME", help="Only lines before this time.")
+@click.option("--details", is_flag=True, help="Show the attributes that --log-opt selects before each line.")
 def logs(
     *,
     container: str,
@@ -34,17 +34,21 @@ def logs(
     until: str | None,
     details: bool,
 ) -> None:
-    """Show what a container has printed, standard output and standard error each on its own."""
-    found = open_engine().containers.get(container)
-    lines = found.log_lines(
+    """Fetch the logs of a container.
+
+    Its standard output and standard error go to the same streams here.
+    """
+    source = open_engine().containers.get(container)
+    lines = source.log_lines(
         follow=follow,
         tail=_line_count(tail),
         since=moment(since) if since else None,
         until=moment(until) if until else None,
         damaged=lambda count: say(damage_notice(count), err=True),
     )
-    record = found.record
-    attributes = log_details(record.host_config.get("LogConfig") or {}, record.config, searcher) if details else ""
+    record = source.record
+    log = record.host_config.log_config.document()
+    attributes = log_details(log, record.config.document(), searcher) if details else ""
     for line in lines:
         stamp = f"{line.time} {attributes}" if timestamps else attributes
         start = b"" if line.continued else stamp.encode()
@@ -56,5 +60,5 @@ def _line_count(text: str) -> int | None:
 
 
 def moment(text: str, *, now: float | None = None) -> float:
-    """As text/timestamps.py has it, now by the clock."""
+    """Return timestamps.moment() of text, relative to now or else to the clock; seconds since 1970."""
     return timestamps.moment(text, now=time.time() if now is None else now)

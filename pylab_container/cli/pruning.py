@@ -1,4 +1,4 @@
-"""What takes space, and freeing it: system df, and the prunes of system, image, container and builder."""
+"""Disk usage and its cleanup: system df, and the prune commands of system, image, container and builder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DELETED_CACHE = "Deleted build cache objects"
 
 
 def _pruning(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command -f and --filter; it gets the filters parsed."""
+    """Add -f and --filter to a command, which receives the parsed filters."""
 
     @functools.wraps(function)
     def wrapper(*, conditions: tuple[str, ...], **values: Any) -> Any:
@@ -42,14 +42,17 @@ def _pruning(function: Callable[..., Any]) -> Callable[..., Any]:
     decorated = click.option(
         "--filter", "conditions", multiple=True, metavar="NAME=VALUE", help="until=24h, label=NAME[=VALUE], label!=…"
     )(decorated)
-    return click.option("-f", "--force", is_flag=True, help="Do not ask.")(decorated)
+    return click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation.")(decorated)
 
 
 @click.command(cls=Command)
-@click.option("-a", "--all", "every", is_flag=True, help="Also those with a name that no container uses.")
+@click.option("-a", "--all", "every", is_flag=True, help="Also remove named images that no container uses.")
 @_pruning
 def prune_images(every: bool, force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
-    """Remove images that nobody needs."""
+    """Remove unused images.
+
+    Without -a only images without a name are removed.
+    """
     if force or confirmed(f"This will remove {_ALL_IMAGES if every else _DANGLING}."):
         pruned = open_engine().images.prune({"dangling": not every, **filters})
         show_deleted("Deleted Images", _image_lines(pruned))
@@ -59,7 +62,7 @@ def prune_images(every: bool, force: bool, filters: Mapping[str, Sequence[str]])
 @click.command(cls=Command)
 @_pruning
 def prune_containers(force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
-    """Remove containers that do not run."""
+    """Remove all stopped containers."""
     if force or confirmed(f"This will remove {_CONTAINERS}."):
         pruned = open_engine().containers.prune(filters)
         show_deleted("Deleted Containers", [removal.name for removal in pruned.deleted])
@@ -67,15 +70,15 @@ def prune_containers(force: bool, filters: Mapping[str, Sequence[str]]) -> None:
 
 
 @click.command(cls=Command)
-@click.option("-a", "--all", "every", is_flag=True, help="Also the steps on the way to images with a name.")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-a", "--all", "every", is_flag=True, help="Also remove the steps that lead to named images.")
+@click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation.")
 @click.option("--filter", "conditions", multiple=True, metavar="NAME=VALUE", help="until=24h")
 def prune_builder(every: bool, force: bool, conditions: tuple[str, ...]) -> None:  # noqa: FBT001
-    """Remove the build cache.
+    """Remove build cache.
 
-    These are the steps that lead to no image with a name and to no container, the roots of steps that failed, and the
-    files of RUN --mount=type=cache, unless a build is using them. With -a the steps on the way to images with a name
-    go, too: the images stay whole, but the next build begins from nothing.
+    The cache consists of the steps that lead to no named image and no container, the root file systems of failed steps,
+    and the files of RUN --mount=type=cache that no build is using. -a also removes the steps that lead to named images:
+    the images stay complete, but the next build starts without a cache.
     """
     filters = listing.filters(conditions)
     if force or confirmed(f"This will remove {_CACHE if every else _DANGLING_CACHE}."):
@@ -85,17 +88,21 @@ def prune_builder(every: bool, force: bool, conditions: tuple[str, ...]) -> None
 
 
 @click.command(cls=Command)
-@click.option("-a", "--all", "every", is_flag=True, help="Also images with a name that no container uses.")
-@click.option("--volumes", is_flag=True, help="Also volumes without a name that no container uses.")
+@click.option("-a", "--all", "every", is_flag=True, help="Also remove named images that no container uses.")
+@click.option("--volumes", is_flag=True, help="Also remove anonymous volumes that no container uses.")
 @_pruning
 def prune_system(every: bool, volumes: bool, force: bool, filters: Mapping[str, Sequence[str]]) -> None:  # noqa: FBT001
-    """Remove everything that nobody needs: containers, networks, images, build cache."""
+    """Remove unused data.
+
+    This includes stopped containers, networks, images and build cache.
+    """
     if volumes and "until" in filters:
         raise InvalidInput(
-            'The "until" filter is not supported with "--volumes"', hint="volumes have no time; prune them on their own"
+            'The "until" filter is not supported with "--volumes"',
+            hint="volumes have no creation time to compare: labctr volume prune",
         )
     kinds = [_CONTAINERS, _NETWORKS, *([_VOLUMES] if volumes else []), _ALL_IMAGES if every else _DANGLING]
-    with_cache = filters.keys() <= {"until"}  # build cache has no labels
+    with_cache = filters.keys() <= {"until"}  # the build cache has no labels
     kinds += [_CACHE if every else _DANGLING_CACHE] if with_cache else []
     if not force and not confirmed("This will remove:\n" + "".join(f"  - {kind}\n" for kind in kinds)):
         return
@@ -132,10 +139,10 @@ _DF = listing.Listing(_DF_HEADINGS, tuple(_DF_HEADINGS), "Type")
 
 
 @click.command(cls=Command)
-@click.option("-v", "--verbose", is_flag=True, help="Each image, container and volume.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each image, container and volume.")
 @listing.format_option
 def df(*, verbose: bool, format_: str | None) -> None:
-    """Show what takes how much space."""
+    """Show disk usage."""
     if verbose and format_:
         raise InvalidInput("the verbose and the format options conflict", hint="give one of them")
     usage = open_engine().df()

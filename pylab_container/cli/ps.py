@@ -1,4 +1,4 @@
-"""ps: the listing of containers."""
+"""ps: list containers."""
 
 from __future__ import annotations
 
@@ -42,14 +42,16 @@ _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
 @click.command(cls=Command)
-@click.option("-a", "--all", "show_all", is_flag=True, help="Also those that do not run.")
+@click.option("-a", "--all", "show_all", is_flag=True, help="Also list containers that do not run.")
 @listing.filter_option
 @listing.format_option
-@click.option("-n", "--last", type=int, default=-1, metavar="N", help="The N created last, whatever their state.")
-@click.option("-l", "--latest", is_flag=True, help="The one created last, whatever its state.")
+@click.option(
+    "-n", "--last", type=int, default=-1, metavar="N", help="Only the last N created containers, in any state."
+)
+@click.option("-l", "--latest", is_flag=True, help="Only the last created container, in any state.")
 @listing.full_option
 @listing.quiet_option
-@click.option("-s", "--size", is_flag=True, help="Also how much each has written.")
+@click.option("-s", "--size", is_flag=True, help="Also show the size of each writable layer.")
 def list_containers(
     *,
     show_all: bool,
@@ -77,7 +79,7 @@ def list_containers(
 
 def _rows(engine: Engine, containers: list[Container], *, full: bool, with_size: bool) -> Iterator[Row]:
     for container in containers:
-        with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
+        with contextlib.suppress(ContainerNotFound):  # removed since the list was read
             yield _row(engine, container, full=full, with_size=with_size)
 
 
@@ -106,20 +108,20 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
 
 
 def moment_text(moment: str, *, exact: bool = False) -> str:
-    """A point in time as Go prints one: "2026-11-24 12:58:34 +0000 UTC"; exact: with the fraction of the second."""
+    """Format a time as Go does: "2026-11-24 12:58:34 +0000 UTC"; exact adds the fraction of the second."""
     seconds, nanoseconds = divmod(parse_rfc3339(moment), 10**9)
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".") if exact else ""
     return datetime.fromtimestamp(seconds, UTC).strftime(f"%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")
 
 
 def published_ports(container: Container) -> Json:
-    """NetworkSettings.Ports of a running container."""
+    """Return NetworkSettings.Ports of a running container, {} for one that does not run."""
     record = container.record
     if record.state_document()["Status"] not in ("running", "paused"):
         return {}
     if "Ports" in record.network:
         return dict(record.network["Ports"] or {})
-    # Without a network of its own a container has no ports to list.
+    # A container without an address of its own publishes no ports.
     exposed = record.config.get("ExposedPorts") or {} if record.network.get("IPAddress") else {}
     return dict.fromkeys(exposed)
 
@@ -137,7 +139,7 @@ def _size(engine: Engine, container: Container) -> str:
 
 
 def _image(engine: Engine, name: str, image_id: str, *, full: bool) -> str:
-    """The image's name as it was given, or its id where the name is another image's by now."""
+    """Return the name that the container was created with, or the id if the name now belongs to another image."""
     try:
         known = engine.images.get(name).id == image_id
     except (NotFound, InvalidInput):

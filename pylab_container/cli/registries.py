@@ -1,4 +1,4 @@
-"""Images to and from registries: pull, push, login, logout, search, registry serve."""
+"""Commands on registries: pull, push, login, logout, search, registry serve."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pylab_container.cli import arguments
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.cli.transfer_output import Display
@@ -18,30 +19,38 @@ from pylab_container.oci.reference import DEFAULT_TAG, Reference, parse
 if TYPE_CHECKING:
     from pylab_container.registry.server import RegistryServer
 
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="Only the image's name.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print only the image's name.")
 
 
 @click.command(cls=Command)
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("-a", "--all-tags", is_flag=True, help="Every tag of the repository.")
-@click.option("--platform", default="", metavar="OS/ARCH", help="Of several, this one.  [default: this machine's]")
+@click.argument("name", metavar="NAME[:TAG|@DIGEST]", shell_complete=arguments.images)
+@click.option("-a", "--all-tags", is_flag=True, help="Download all tags of the repository.")
+@click.option(
+    "--platform",
+    default="",
+    metavar="OS/ARCH",
+    help="The platform to choose in a multi-platform image.  [default: this machine's]",
+)
 @_QUIET
 def pull(*, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
-    """Bring an image from a registry."""
+    """Download an image from a registry."""
     reference = _reference(name, all_tags=all_tags, quiet=quiet)
     progress = None if quiet else Display(sys.stdout)
     images = open_engine().images
-    bring = images.pull_all_tags if all_tags else images.pull
-    bring(name, platform=platform, progress=progress)
+    pull_image = images.pull_all_tags if all_tags else images.pull
+    pull_image(name, platform=platform, progress=progress)
     say(_full(reference, all_tags=all_tags))
 
 
 @click.command(cls=Command)
-@click.argument("name", metavar="NAME[:TAG]")
-@click.option("-a", "--all-tags", is_flag=True, help="Every tag that the repository has here.")
+@click.argument("name", metavar="NAME[:TAG]", shell_complete=arguments.images)
+@click.option("-a", "--all-tags", is_flag=True, help="Push all local tags of the repository.")
 @_QUIET
 def push(*, name: str, all_tags: bool, quiet: bool) -> None:
-    """Send an image to the registry that its name says."""
+    """Upload an image to a registry.
+
+    The name contains the registry: HOST[:PORT]/PATH[:TAG].
+    """
     reference = _reference(name, all_tags=all_tags, quiet=quiet)
     if reference.digest:
         raise InvalidInput("cannot push a digest reference", hint=f"labctr push {reference.repository}:TAG")
@@ -51,7 +60,7 @@ def push(*, name: str, all_tags: bool, quiet: bool) -> None:
 
 
 def _reference(name: str, *, all_tags: bool, quiet: bool) -> Reference:
-    """What NAME means; says so where it left the tag out."""
+    """Parse NAME, and print the default tag if NAME has no tag. Raises InvalidInput."""
     reference = parse(name)
     explicit = reference.digest or name.endswith(f":{reference.tag}")
     if all_tags and explicit:
@@ -68,16 +77,19 @@ def _full(reference: Reference, *, all_tags: bool) -> str:
     return f"{name}{f':{reference.tag}' if reference.tag else ''}{f'@{reference.digest}' if reference.digest else ''}"
 
 
-# ---- who we are --------------------------------------------------------------------------------
+# ---- credentials -------------------------------------------------------------------------------
 
 
 @click.command(cls=Command)
 @click.argument("server", required=False, default="")
-@click.option("-u", "--username", metavar="NAME", help="Who.")
-@click.option("-p", "--password", metavar="TEXT", help="What only he or she knows; others may see it in `ps`.")
-@click.option("--password-stdin", "from_stdin", is_flag=True, help="Take the password from standard input.")
+@click.option("-u", "--username", metavar="NAME", help="Username.")
+@click.option("-p", "--password", metavar="TEXT", help="Password; other users can read it with `ps`.")
+@click.option("--password-stdin", "from_stdin", is_flag=True, help="Read the password from standard input.")
 def login(*, server: str, username: str | None, password: str | None, from_stdin: bool) -> None:
-    """Prove to a registry who we are, and remember it in docker's config.json."""
+    """Authenticate to a registry.
+
+    The credentials are stored in docker's config.json.
+    """
     from pylab_container.registry.login import file_path
 
     if password is not None:
@@ -102,7 +114,7 @@ def login(*, server: str, username: str | None, password: str | None, from_stdin
 @click.command(cls=Command)
 @click.argument("server", required=False, default="")
 def logout(server: str) -> None:
-    """Forget who we are at a registry."""
+    """Log out from a registry."""
     name = key(host_of(server))
     if open_engine().logout(server):
         say(f"Removing login credentials for {name}")
@@ -113,27 +125,32 @@ def logout(server: str) -> None:
 @click.command(cls=Command)
 @click.argument("term")
 def search(term: str) -> None:
-    """Say why there is no searching: the protocol of registries has none."""
+    """Explain why registries cannot be searched for images."""
     open_engine().images.search(term)
 
 
-# ---- a registry of our own ---------------------------------------------------------------------
+# ---- registry serve ----------------------------------------------------------------------------
 
 
 @click.command(cls=Command)
-@click.argument("images", metavar="[IMAGE]...", nargs=-1)
-@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0: any that is free.")
-@click.option("--address", default="127.0.0.1", show_default=True, help="Who can reach it: 0.0.0.0 is everybody.")
-@click.option("--data", type=click.Path(file_okay=False), metavar="DIR", help="Keep its data here.  [default: nowhere]")
+@click.argument("images", metavar="[IMAGE]...", nargs=-1, shell_complete=arguments.images)
+@click.option("--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0: any free port.")
+@click.option(
+    "--address", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 for all interfaces."
+)
+@click.option("--data", type=click.Path(file_okay=False), metavar="DIR", help="Keep the registry's data in DIR.")
 def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None) -> None:
-    """Serve local images (all that have a name, if none is named) to a class, with Debian's docker-registry.
+    """Serve local images from a registry on this machine.
 
-    Ends with Ctrl-C.
+    Without IMAGE all named images are served. The server is Debian's docker-registry. Ctrl-C ends it.
     """
     from pylab_container.registry import server
 
     engine = open_engine()
-    with server.running(engine, images, address=address, port=port, data=Path(data) if data else None) as served:
+    directory = Path(data) if data else None
+    with server.running(
+        engine.data, engine.registries, images, address=address, port=port, directory=directory
+    ) as served:
         say(_instructions(served))
         sys.stdout.flush()
         try:
@@ -145,7 +162,7 @@ def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None)
 
 
 def _instructions(served: RegistryServer) -> str:
-    """What students have to type."""
+    """Return the commands for students to type."""
     host = f"{served.host}:{served.port}"
     pull = f"    labctr pull {host}" if served.is_local else f"    labctr --insecure-registry {host} pull {host}"
     who = "this machine only (for a class: --address 0.0.0.0)" if served.is_local else "everybody on its networks"

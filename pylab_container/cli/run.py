@@ -1,4 +1,4 @@
-"""run, attach and exec: the commands that connect a terminal with a container."""
+"""Commands that connect a terminal to a container: run, attach and exec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.cli import terminal
+from pylab_container.cli import arguments, terminal
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.creation import Creation
 from pylab_container.cli.entries import environment_of
@@ -33,28 +33,29 @@ if TYPE_CHECKING:
 
 
 class RunCommand(Command):
-    """125 when the engine failed, 126 and 127 as in a shell, so that all else comes from the program inside."""
+    """Exit status 125 if the engine failed, 126 and 127 as in a shell, else that of the program in the container."""
 
     def status(self, error: LabError) -> int:
         return error.exit_code
 
 
 _DETACH_KEYS = click.option(
-    "--detach-keys", metavar="KEYS", help="What to type to leave it running.  [default: ctrl-p,ctrl-q]"
+    "--detach-keys", metavar="KEYS", help="The key sequence that detaches.  [default: ctrl-p,ctrl-q]"
 )
 _SIGNALS = click.option(
-    "--sig-proxy/--no-sig-proxy", "proxy", default=True, help="Pass signals on to it.  [default: --sig-proxy]"
+    "--sig-proxy/--no-sig-proxy", "proxy", default=True, help="Forward signals to it.  [default: --sig-proxy]"
 )
 
 
 class Connection(Struct, frozen=True):
-    """How the caller's terminal is connected.
+    """How the caller's streams are connected to a container.
 
-    stdin, tty  pass standard input on; the container has a terminal
-    keys        what is typed to leave
-    proxy       pass signals on
-    shown       the output streams that are copied
-    size        (rows, columns) that its terminal was started with; (0, 0): unknown
+    stdin  forward standard input
+    tty    the container has a terminal
+    keys   the key sequence that detaches
+    proxy  forward signals
+    shown  the output streams to copy
+    size   (rows, columns) of the container's terminal at its start; (0, 0): unknown
     """
 
     stdin: bool
@@ -66,19 +67,19 @@ class Connection(Struct, frozen=True):
 
 
 def connection(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> Connection:
-    """The same from options. Raises InvalidInput."""
+    """Return the Connection that the options describe. Raises InvalidInput for an unknown key."""
     parsed = parse_keys(keys) if keys else DEFAULT_KEYS
     return Connection(stdin=stdin, tty=tty, keys=parsed, proxy=proxy)
 
 
 @click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
 @creation_options
-@click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's id.")
-@click.option("--rm", "remove", is_flag=True, help="Remove the container when it has ended.")
+@click.option("-d", "--detach", is_flag=True, help="Run the container in the background and print its id.")
+@click.option("--rm", "remove", is_flag=True, help="Remove the container when it exits.")
 @_DETACH_KEYS
 @_SIGNALS
 def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | None, proxy: bool) -> int:
-    """Create a container from IMAGE and run COMMAND in it."""
+    """Create and run a new container from an image."""
     if detach and creation.given["attach"]:
         raise InvalidInput("conflicting options: cannot specify both --attach and --detach", hint="leave one out")
     stdin = "stdin" in creation.streams
@@ -94,9 +95,9 @@ def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | No
 
 
 def start_in_foreground(container: Container, plan: Connection, *, remove: bool = False) -> int:
-    """Start a container, connect the caller's streams, and wait; its exit status, 0 after a detach.
+    """Start a container, connect the caller's streams and wait. Return its exit status, 0 after a detach.
 
-    remove  remove it in the end, also one that did not start; after a detach its exit command does
+    remove  remove the container when it exits or fails to start; after a detach its exit command removes it
     """
     try:
         rows, columns = container.record.host_config.get("ConsoleSize") or (0, 0)
@@ -113,46 +114,55 @@ def start_in_foreground(container: Container, plan: Connection, *, remove: bool 
 
 
 @click.command(cls=Command)
-@click.argument("container")
-@click.option("--no-stdin", is_flag=True, help="Do not pass standard input on.")
+@click.argument("container", shell_complete=arguments.containers)
+@click.option("--no-stdin", is_flag=True, help="Do not forward standard input.")
 @_DETACH_KEYS
 @_SIGNALS
 def attach(*, container: str, no_stdin: bool, detach_keys: str | None, proxy: bool) -> int:
-    """Connect to a running container; ctrl-p ctrl-q leaves it again."""
-    found = open_engine().containers.get(container)
-    record = found.record
+    """Attach local standard input, output, and error streams to a running container."""
+    target = open_engine().containers.get(container)
+    record = target.record
     if record.state_document()["Status"] == "paused":
         raise Conflict("You cannot attach to a paused container, unpause it first", hint=f"labctr unpause {container}")
     stdin, tty = bool(record.config.get("OpenStdin")) and not no_stdin, bool(record.config.get("Tty"))
     plan = connection(stdin=stdin, tty=tty, keys=detach_keys, proxy=proxy)
     require_terminal(stdin=stdin, tty=tty)
     try:
-        streams = found.attach()
+        streams = target.attach()
     except Conflict as error:
         raise Conflict("You cannot attach to a stopped container, start it first", hint=error.hint) from None
     with streams:
-        ended = _connect(found, streams, plan)
-    return _last_status(found) if ended else 0
+        ended = _connect(target, streams, plan)
+    return _last_status(target) if ended else 0
 
 
 class ExecCommand(Command):
-    """126 and 127 where the program could not be started, as a shell reports it."""
+    """Exit status 126 or 127 if the program could not be started, as in a shell."""
 
     def status(self, error: LabError) -> int:
         return error.exit_code if isinstance(error, CommandNotFound | CommandNotExecutable) else 1
 
 
 @click.command(cls=ExecCommand, context_settings={"allow_interspersed_args": False})
-@click.argument("container")
+@click.argument("container", shell_complete=arguments.containers)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("-i", "--interactive", "stdin", is_flag=True, help="Pass standard input on.")
-@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for it.")
-@click.option("-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="A variable.")
-@click.option("--env-file", "environment_files", multiple=True, metavar="FILE", help="Variables, one a line.")
-@click.option("-w", "--workdir", default="", metavar="DIR", help="Its working directory.")
-@click.option("-u", "--user", default="", metavar="NAME|UID[:GROUP|GID]", help="Who it runs as.")
-@click.option("--privileged", is_flag=True, help="With all capabilities.")
+@click.option("-i", "--interactive", "stdin", is_flag=True, help="Keep standard input open.")
+@click.option("-t", "--tty", is_flag=True, help="Allocate a terminal.")
+@click.option("-d", "--detach", is_flag=True, help="Run the command in the background.")
+@click.option(
+    "-e", "--env", "environment", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable. Repeatable."
+)
+@click.option(
+    "--env-file",
+    "environment_files",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=arguments.files,
+    help="Read environment variables from FILE, one per line.",
+)
+@click.option("-w", "--workdir", default="", metavar="DIR", help="Working directory in the container.")
+@click.option("-u", "--user", default="", metavar="NAME|UID[:GROUP|GID]", help="User of the command.")
+@click.option("--privileged", is_flag=True, help="Give all capabilities to the command.")
 @_DETACH_KEYS
 def execute(
     *,
@@ -168,12 +178,12 @@ def execute(
     privileged: bool,
     detach_keys: str | None,
 ) -> int:
-    """Run one more COMMAND in a running container."""
+    """Execute a command in a running container."""
     if not detach:
         require_terminal(stdin=stdin, tty=tty)
-    found = open_engine().containers.get(container)
+    target = open_engine().containers.get(container)
     variables = environment_of(environment, environment_files)
-    made = found.exec_create(
+    execution = target.exec_create(
         command,
         tty=tty,
         stdin=stdin,
@@ -184,22 +194,22 @@ def execute(
         detach_keys=detach_keys or "",
     )
     if detach:
-        made.start_detached()
+        execution.start_detached()
         return 0
-    return _in_foreground(made)
+    return _in_foreground(execution)
 
 
-def _in_foreground(made: Exec) -> int:
-    """Start a command with the caller's streams, and wait; its exit status, 0 after a detach."""
-    options = made.options
+def _in_foreground(execution: Exec) -> int:
+    """Start a command with the caller's streams and wait. Return its exit status, 0 after a detach."""
+    options = execution.options
     size = terminal.size(terminal.STDIN) if options.tty else (0, 0)
 
     def resize(size: tuple[int, int]) -> None:
         if any(size):
             with contextlib.suppress(LabError):
-                made.resize(rows=size[0], columns=size[1])
+                execution.resize(rows=size[0], columns=size[1])
 
-    with made.start(console_size=size if any(size) else None) as streams:
+    with execution.start(console_size=size if any(size) else None) as streams:
         ended = terminal.connect(
             streams,
             stdin=options.stdin,
@@ -210,22 +220,22 @@ def _in_foreground(made: Exec) -> int:
             given=size,
         )
         if not ended:
-            made.detached()
+            execution.detached()
             say("\nread escape sequence", err=True)
             return 0
-        return made.wait()
+        return execution.wait()
 
 
 def require_terminal(*, stdin: bool, tty: bool) -> None:
-    """Raises InvalidInput where a terminal is to be passed on and there is none."""
+    """Raise InvalidInput for -it if the caller's standard input is not a terminal."""
     if stdin and tty and not terminal.is_terminal(terminal.STDIN):
         error = InvalidInput("the input device is not a TTY", hint="leave -t out, or run it in a terminal")
-        error.exit_code = 1  # docker's own: nothing was asked of the engine yet
+        error.exit_code = 1  # docker's status: the engine has not been called yet
         raise error
 
 
 def _connect(container: Container, streams: terminal.Streams, plan: Connection) -> bool:
-    """terminal.connect() for this container; says so when the person left."""
+    """Call terminal.connect() for this container, and report a detach. Return False after a detach."""
 
     def forward(number: int) -> None:
         with contextlib.suppress(LabError):
@@ -233,7 +243,7 @@ def _connect(container: Container, streams: terminal.Streams, plan: Connection) 
 
     def resize(size: tuple[int, int]) -> None:
         if any(size):
-            with contextlib.suppress(LabError):  # a container that has ended does not need it
+            with contextlib.suppress(LabError):  # the container has exited
                 container.resize(rows=size[0], columns=size[1])
 
     ended = terminal.connect(
@@ -262,14 +272,14 @@ def _last_status(container: Container) -> int:
         with _without_interrupts():
             return container.wait()
     except ContainerNotFound:
-        return 128 + signal.SIGKILL  # somebody removed it by force
+        return 128 + signal.SIGKILL  # it was removed with --force
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Ctrl-C is somebody else's affair while the block runs.
+    """Ignore SIGINT while the block runs.
 
-    A handler that does nothing, not SIG_IGN: that one would be inherited by programs.
+    The handler does nothing instead of being SIG_IGN, which programs started in the block would inherit.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

@@ -1,4 +1,4 @@
-"""A running container looked at and changed: port, top, update."""
+"""Commands on a running container: port, top, update."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pylab_container.cli import arguments
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.printing import say
 from pylab_container.cli.ps import published_ports
@@ -14,62 +15,66 @@ from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.oci.image import Json
 from pylab_container.text.visible import visible
 
-_NARROWEST_OF_TOP = 20  # docker's own, for top alone
-_GAP = 3
+_MIN_COLUMN_WIDTH = 20  # characters; docker has this minimum for top only
+_PADDING = 3  # characters between columns
 
 
 @click.command(cls=Command)
-@click.argument("container")
-@click.argument("wanted", metavar="[PORT[/PROTOCOL]]", required=False)
-def port(*, container: str, wanted: str | None) -> None:
-    """Show where the ports of CONTAINER are on the host, or where one of them is."""
-    published = {name: places for name, places in _published(container).items() if places}
-    if wanted is None:
-        lines = sorted(f"{name} -> {_place(place)}" for name, places in published.items() for place in places)
+@click.argument("container", shell_complete=arguments.containers)
+@click.argument("private_port", metavar="[PORT[/PROTOCOL]]", required=False)
+def port(*, container: str, private_port: str | None) -> None:
+    """List port mappings or a specific mapping for the container."""
+    published = {name: bindings for name, bindings in _published(container).items() if bindings}
+    if private_port is None:
+        lines = sorted(f"{name} -> {_address(binding)}" for name, bindings in published.items() for binding in bindings)
         say("".join(f"{line}\n" for line in lines), nl=False)
         return
-    number, _, protocol = wanted.partition("/")
-    places = published.get(f"{number}/{protocol.lower() or 'tcp'}")
-    if not places:
-        raise NotFound(f"No public port '{wanted}' published for {container}", hint=f"labctr port {container}")
-    say("\n".join(map(_place, places)))
+    number, _, protocol = private_port.partition("/")
+    bindings = published.get(f"{number}/{protocol.lower() or 'tcp'}")
+    if not bindings:
+        raise NotFound(f"No public port '{private_port}' published for {container}", hint=f"labctr port {container}")
+    say("\n".join(map(_address, bindings)))
 
 
 def _published(container: str) -> Json:
     return published_ports(open_engine().containers.get(container))
 
 
-def _place(binding: Mapping[str, str]) -> str:
+def _address(binding: Mapping[str, str]) -> str:
     address = binding["HostIp"]
     return f"[{address}]:{binding['HostPort']}" if ":" in address else f"{address}:{binding['HostPort']}"
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("container")
+@click.argument("container", shell_complete=arguments.containers)
 @click.argument("arguments", metavar="[OPTIONS OF PS]", nargs=-1, type=click.UNPROCESSED)
 def top(*, container: str, arguments: tuple[str, ...]) -> None:
-    """Show the processes of a running container, as ps shows them on the host."""
+    """Display the running processes of a container."""
     from pylab_container.containers import processes
 
     engine = open_engine()
     titles, rows = processes.top(engine, engine.containers.get(container), list(arguments))
     lines = [list(map(visible, line)) for line in (titles, *rows)]
-    widths = [max(_NARROWEST_OF_TOP, _GAP + max(map(len, column))) for column in zip(*lines, strict=True)]
+    widths = [max(_MIN_COLUMN_WIDTH, _PADDING + max(map(len, column))) for column in zip(*lines, strict=True)]
     widths[-1] = 0
     for line in lines:
         say("".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 @click.command(cls=Command)
-@click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True)
-@click.option("-m", "--memory", "mem_limit", metavar="BYTES", help="At most so much memory: 512m, 2g.")
-@click.option("--memory-swap", "memswap_limit", metavar="BYTES", help="Memory and swap together; -1: no limit.")
-@click.option("--memory-reservation", "mem_reservation", metavar="BYTES", help="What it keeps when memory is short.")
-@click.option("--cpus", type=float, metavar="N", help="At most so many processors: 1.5.")
-@click.option("-c", "--cpu-shares", type=int, metavar="N", help="Its weight against others.")
-@click.option("--cpuset-cpus", metavar="0-3,5", help="On which processors.")
-@click.option("--cpuset-mems", metavar="0,1", help="On which memory nodes.")
-@click.option("--pids-limit", type=int, metavar="N", help="At most so many tasks; -1: no limit.")
+@click.argument("containers", metavar="CONTAINER...", nargs=-1, required=True, shell_complete=arguments.containers)
+@click.option("-m", "--memory", "mem_limit", metavar="BYTES", help="Memory limit: 512m, 2g.")
+@click.option(
+    "--memory-swap", "memswap_limit", metavar="BYTES", help="Limit of memory and swap together; -1: no limit."
+)
+@click.option(
+    "--memory-reservation", "mem_reservation", metavar="BYTES", help="Memory that it keeps when memory is short."
+)
+@click.option("--cpus", type=float, metavar="N", help="Number of CPUs: 1.5.")
+@click.option("-c", "--cpu-shares", type=int, metavar="N", help="CPU shares (relative weight).")
+@click.option("--cpuset-cpus", metavar="0-3,5", help="CPUs in which to allow execution.")
+@click.option("--cpuset-mems", metavar="0,1", help="Memory nodes in which to allow execution.")
+@click.option("--pids-limit", type=int, metavar="N", help="Limit of tasks; -1: no limit.")
 @click.option("--restart", metavar="POLICY", help="no, on-failure[:N], always or unless-stopped.")
 def update(
     *,
@@ -84,10 +89,10 @@ def update(
     pids_limit: int | None,
     restart: str | None,
 ) -> int:
-    """Change the limits or the restart policy of containers, running or not."""
+    """Update configuration of one or more containers."""
     from pylab_container.docker.hostconfig import parse_restart_policy
 
-    given = {
+    options = {
         "mem_limit": mem_limit,
         "memswap_limit": memswap_limit,
         "mem_reservation": mem_reservation,
@@ -98,7 +103,7 @@ def update(
         "pids_limit": pids_limit,
         "restart_policy": parse_restart_policy(restart) if restart else None,
     }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if not changes:
         raise InvalidInput("you must provide one or more flags when using this command", hint="labctr update --help")
     engine = open_engine()

@@ -1,4 +1,4 @@
-"""The engine as a whole: info, version, system down and fsck."""
+"""Commands on the engine: info, version, system check, down and fsck."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _show(document: dict[str, Any], format_: str) -> None:
 @click.command(cls=Command)
 @_FORMAT
 def version(*, format_: str | None) -> None:
-    """Show the version."""
+    """Show the labctr version information."""
     machine = os.uname()
     system, python = machine.sysname.lower(), platform.python_version()
     if format_:
         from pylab_container.images.image import machine_architecture
 
         own = {"Version": __version__, "PythonVersion": python, "Os": system, "Arch": machine_architecture()}
-        # There is no server: client and engine are one process, and one version.
+        # The client and the engine are one process, so the server has the same version.
         _show({"Client": own, "Server": own}, format_)
         return
     say(f"labctr:\n Version:          {__version__}")
@@ -48,77 +48,80 @@ def version(*, format_: str | None) -> None:
 @click.command(cls=Command)
 @_FORMAT
 def info(*, format_: str | None) -> None:
-    """Show what the engine has, and the machine under it."""
+    """Display system-wide information."""
     from pylab_container.text.sizes import human_binary
 
-    told = open_engine().info()
+    information = open_engine().info()
     if format_:
-        _show(_info_document(told), format_)
+        _show(_info_document(information), format_)
         return
     lines = [
-        f"Containers: {told.containers}",
-        f" Running: {told.running}",
-        f" Paused: {told.paused}",
-        f" Stopped: {told.stopped}",
-        f"Images: {told.images}",
-        f"Server Version: {told.server_version}",
-        f"Storage Driver: {told.storage_driver}",
-        *(f" {name}: {value}" for name, value in told.driver_status),
-        f"Logging Driver: {told.logging_driver}",
-        f"Cgroup Driver: {told.cgroup_driver}",
-        f"Cgroup Version: {told.cgroup_version}",
-        f"Runtimes: {told.runtime}",
-        f"Default Runtime: {told.runtime}",
-        f"Kernel Version: {told.kernel_version}",
-        f"Operating System: {told.operating_system}",
+        f"Containers: {information.containers}",
+        f" Running: {information.running}",
+        f" Paused: {information.paused}",
+        f" Stopped: {information.stopped}",
+        f"Images: {information.images}",
+        f"Server Version: {information.server_version}",
+        f"Storage Driver: {information.storage_driver}",
+        *(f" {name}: {value}" for name, value in information.driver_status),
+        f"Logging Driver: {information.logging_driver}",
+        f"Cgroup Driver: {information.cgroup_driver}",
+        f"Cgroup Version: {information.cgroup_version}",
+        f"Runtimes: {information.runtime}",
+        f"Default Runtime: {information.runtime}",
+        f"Kernel Version: {information.kernel_version}",
+        f"Operating System: {information.operating_system}",
         "OSType: linux",
-        f"Architecture: {told.architecture}",
-        f"CPUs: {told.cpus}",
-        f"Total Memory: {human_binary(told.memory)}",
-        f"Name: {told.name}",
-        f"Root Dir: {told.root_dir}",
+        f"Architecture: {information.architecture}",
+        f"CPUs: {information.cpus}",
+        f"Total Memory: {human_binary(information.memory)}",
+        f"Name: {information.name}",
+        f"Root Dir: {information.root_dir}",
     ]
     say("\n".join(lines))
 
 
-def _info_document(told: Info) -> dict[str, Any]:
-    """The same under the field names of Docker's `GET /info`."""
+def _info_document(information: Info) -> dict[str, Any]:
+    """Return the information under the field names of Docker's `GET /info`."""
     return {
-        "Containers": told.containers,
-        "ContainersRunning": told.running,
-        "ContainersPaused": told.paused,
-        "ContainersStopped": told.stopped,
-        "Images": told.images,
-        "Driver": told.storage_driver,
-        "DriverStatus": [list(pair) for pair in told.driver_status],
-        "LoggingDriver": told.logging_driver,
-        "CgroupDriver": told.cgroup_driver,
-        "CgroupVersion": told.cgroup_version,
-        "KernelVersion": told.kernel_version,
-        "OperatingSystem": told.operating_system,
+        "Containers": information.containers,
+        "ContainersRunning": information.running,
+        "ContainersPaused": information.paused,
+        "ContainersStopped": information.stopped,
+        "Images": information.images,
+        "Driver": information.storage_driver,
+        "DriverStatus": [list(pair) for pair in information.driver_status],
+        "LoggingDriver": information.logging_driver,
+        "CgroupDriver": information.cgroup_driver,
+        "CgroupVersion": information.cgroup_version,
+        "KernelVersion": information.kernel_version,
+        "OperatingSystem": information.operating_system,
         "OSType": "linux",
-        "Architecture": told.architecture,
-        "NCPU": told.cpus,
-        "MemTotal": told.memory,
-        "DockerRootDir": told.root_dir,
-        "Name": told.name,
-        "ServerVersion": told.server_version,
-        "DefaultRuntime": told.runtime,
-        "Runtimes": {told.runtime: {"path": told.runtime}},
+        "Architecture": information.architecture,
+        "NCPU": information.cpus,
+        "MemTotal": information.memory,
+        "DockerRootDir": information.root_dir,
+        "Name": information.name,
+        "ServerVersion": information.server_version,
+        "DefaultRuntime": information.runtime,
+        "Runtimes": {information.runtime: {"path": information.runtime}},
     }
 
 
 @click.command(cls=Command)
 def down() -> None:
-    """Remove the bridges and their rules, while no container uses them."""
+    """Remove the unused bridges and their firewall rules."""
     open_engine().networks.down()
 
 
 @click.command(cls=Command)
-@click.option("--repair", is_flag=True, help="Mend what can be mended without losing anything.")
-@click.option("--deep", is_flag=True, help="Rebuild every layer and compare its digest, too.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired without loss.")
+@click.option("--deep", is_flag=True, help="Also rebuild every layer and compare its digest.")
 def fsck(*, repair: bool, deep: bool) -> int:
-    """Check that everything in the data root agrees. Exit status 1 if something is wrong and not repaired."""
+    """Check and repair the data root.
+
+    The exit status is 1 if a finding is not repaired.
+    """
     findings = open_engine(recover=False).fsck(repair=repair, deep=deep)
     for finding in findings:
         say(f"{'repaired' if finding.repaired else 'found'}: {visible(finding.sentence)}")
@@ -130,12 +133,15 @@ def fsck(*, repair: bool, deep: bool) -> int:
 
 @click.command(cls=Command)
 def check() -> int:
-    """Show what this machine can do, and what to do about the rest. Exit status 1 if the engine lacks something."""
+    """Show what this machine supports and how to add what is missing.
+
+    The exit status is 1 if the engine lacks something that it needs.
+    """
     checks = open_engine(recover=False).check()
-    width = max(len(one.name) for one in checks)
-    for one in checks:
-        state = "ok" if one.ok else "missing" if one.needed else "optional"
-        say(f"{one.name:{width}}  {state:8}  {one.found}")
-        if one.remedy:
-            say(f"{'':{width}}            {one.remedy}")
-    return 1 if any(one.needed and not one.ok for one in checks) else 0
+    width = max(len(item.name) for item in checks)
+    for item in checks:
+        state = "ok" if item.ok else "missing" if item.needed else "optional"
+        say(f"{item.name:{width}}  {state:8}  {item.found}")
+        if item.remedy:
+            say(f"{'':{width}}            {item.remedy}")
+    return 1 if any(item.needed and not item.ok for item in checks) else 0

@@ -1,4 +1,4 @@
-"""Volumes: create, ls, rm, prune."""
+"""Commands on volumes: create, ls, rm, prune."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pylab_container.cli import listing
+from pylab_container.cli import arguments, listing
 from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.confirming import confirmed, show_deleted, show_total
 from pylab_container.cli.entries import pair
@@ -29,12 +29,12 @@ _HEADINGS = {
     "Status": "STATUS",
 }
 _LISTING = listing.Listing(_HEADINGS, ("Driver", "Name"), "Name")
-_UNKNOWN = "N/A"  # docker's own, for what only `system df` measures
+_UNKNOWN = "N/A"  # as docker shows values that only `system df` computes
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
-@click.option("-d", "--driver", default="local", metavar="NAME", help="[default: local]")
+@click.option("-d", "--driver", default="local", metavar="NAME", help="The volume driver.  [default: local]")
 @click.option("--label", "labels", multiple=True, metavar="NAME[=VALUE]", help="A label. Repeatable.")
 @click.option(
     "-o",
@@ -42,10 +42,13 @@ _UNKNOWN = "N/A"  # docker's own, for what only `system df` measures
     "options",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A file system to mount there while it is used: type=tmpfs, device=tmpfs, o=size=64m. Repeatable.",
+    help="A file system to mount while the volume is in use: type=tmpfs, device=tmpfs, o=size=64m. Repeatable.",
 )
 def create_volume(*, name: str | None, driver: str, labels: tuple[str, ...], options: tuple[str, ...]) -> None:
-    """Make a volume, with a name of 64 digits if none is given."""
+    """Create a volume.
+
+    Without NAME its name is 64 random hexadecimal digits.
+    """
     created = open_engine().volumes.create(
         name,
         driver=driver,
@@ -60,7 +63,10 @@ def create_volume(*, name: str | None, driver: str, labels: tuple[str, ...], opt
 @listing.format_option
 @listing.quiet_option
 def list_volumes(*, conditions: tuple[str, ...], format_: str | None, quiet: bool) -> None:
-    """List volumes. Filters: name, label, dangling, driver."""
+    """List volumes.
+
+    Filters: name, label, dangling, driver.
+    """
     volumes = open_engine().volumes.list(filters=listing.filters(conditions))
     _LISTING.show([_row(volume) for volume in volumes], format_, quiet=quiet)
 
@@ -79,10 +85,13 @@ def _row(volume: Volume) -> Row:
 
 
 @click.command(cls=Command)
-@click.argument("names", metavar="VOLUME...", nargs=-1, required=True)
-@click.option("-f", "--force", is_flag=True, help="One that is not there is no error.")
+@click.argument("names", metavar="VOLUME...", nargs=-1, required=True, shell_complete=arguments.volumes)
+@click.option("-f", "--force", is_flag=True, help="Ignore a missing volume.")
 def remove_volumes(*, names: tuple[str, ...], force: bool) -> int:
-    """Remove volumes with all that is in them."""
+    """Remove one or more volumes.
+
+    Their files are deleted.
+    """
     engine = open_engine()
 
     def remove(name: str) -> None:
@@ -92,11 +101,14 @@ def remove_volumes(*, names: tuple[str, ...], force: bool) -> int:
 
 
 @click.command(cls=Command)
-@click.option("-a", "--all", "every", is_flag=True, help="Also those with a name.")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("-a", "--all", "every", is_flag=True, help="Also remove named volumes.")
+@click.option("-f", "--force", is_flag=True, help="Do not prompt for confirmation.")
 @click.option("--filter", "conditions", multiple=True, metavar="NAME=VALUE", help="label=NAME[=VALUE], label!=…")
 def prune_volumes(*, every: bool, force: bool, conditions: tuple[str, ...]) -> None:
-    """Remove volumes that no container uses."""
+    """Remove unused local volumes.
+
+    Without -a only anonymous volumes are removed.
+    """
     filters = listing.filters(conditions)
     kind = "all" if every or filters.get("all") else "anonymous"
     if force or confirmed(f"This will remove {kind} local volumes not used by at least one container."):

@@ -34,7 +34,7 @@ from pylab_container.networks import links
 from pylab_container.oci import bundle
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, Transition, after
-from pylab_container.runtime.conmon import Attachment, ExecSession
+from pylab_container.runtime.monitor import Attachment, ExecSession
 from pylab_container.text.keys import parse_keys
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from pylab_container.host import linux, programs
 from pylab_container.host.removal import remove_below
 from pylab_container.networks import dns_records, links
 from pylab_container.oci import bundle, users
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import EntryName
 from pylab_container.runtime.etc import hosts_file, hosts_line
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
@@ -198,8 +199,8 @@ def process(record: ContainerRecord, root: Path, *, linked: Sequence[str] = ()) 
     return sandbox.with_rights(plain, record)
 
 
-def _console_size(host_config: Mapping[str, Any]) -> tuple[int, int] | None:
-    rows, columns = host_config.get("ConsoleSize") or (0, 0)
+def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
+    rows, columns = host_config.console_size
     return (rows, columns) if rows and columns else None
 
 
@@ -512,7 +513,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         domainname=record.config.get("Domainname") or "",
         mounts=mounts(engine, record),
         shared_memory=record.host_config.get("IpcMode") != "none",
-        limits=sandbox.limits(record.host_config),
+        limits=sandbox.limits(record.host_config.document()),
         devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or ""),
         seccomp=sandbox.seccomp_profile(record, first),

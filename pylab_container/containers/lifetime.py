@@ -32,15 +32,18 @@ from pylab_container.host.background import Background
 from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import discard_below
-from pylab_container.maintenance import failures, recovery
+from pylab_container.maintenance import failures
 from pylab_container.networks import attachment_events, dns_records, endpoints
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, EntryName
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, after, restart_delay
-from pylab_container.runtime.conmon import Attachment, Monitor
+from pylab_container.oci.network_settings import NetworkSettings
+from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
-from pylab_container.runtime.logs import keep
+from pylab_container.runtime.monitor import Attachment, Monitor
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.transactions import changing, making
 from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 from pylab_container.volumes import mounting as volume_mounts
 
@@ -162,7 +165,8 @@ def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restar
         restart_delay=record.restart_delay if restarting else 0,
         manually_stopped=False,
     )
-    intent = {"config": running.document(engine.data.records.directory(record.id)), "host_config": running.host_config}
+    directory = engine.data.records.directory(record.id)
+    intent = {"config": running.document(directory), "host_config": running.host_config.document()}
     (bundle_directory(engine, record.id) / "started.json").write_text(json.dumps(intent))
     return running
 
@@ -216,7 +220,7 @@ def _as_it_is(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     if record.state not in ALIVE or (status := monitor(engine, record.id).exit_status()) is None:
         return record
     state = after(record.state, Transition.EXIT, container=record.name)
-    return replace(record, state=state, pid=0, exit_code=status, network=at_rest(record.network))
+    return replace(record, state=state, pid=0, exit_code=status, network=_at_rest(record))
 
 
 def report_out_of_memory(engine: Engine) -> None:
@@ -288,12 +292,12 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
     release(engine, record)
     if not record.host_config.get("AutoRemove"):
         limit = log_limit(record.host_config.get("LogConfig") or {})
-        keep(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
+        archive_log(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
         state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
         pid=0,
-        network=at_rest(record.network),
+        network=_at_rest(record),
         exit_code=status,
         oom_killed=out_of_memory,
         finished_at=rfc3339(now),
@@ -312,12 +316,16 @@ def at_rest(network: Json) -> Json:
     return {"Networks": wanted} if wanted else {}
 
 
+def _at_rest(record: ContainerRecord) -> NetworkSettings:
+    return NetworkSettings.parse(at_rest(record.network.document()))
+
+
 def _after_killed_starter(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     """Somebody was killed while he started it. What runs by now runs on; what does not is undone."""
     bundle = bundle_directory(engine, record.id)
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         intent = json.loads((bundle / "started.json").read_bytes())
-        running = engine.data.records.parse(intent["config"], intent["host_config"])
+        running = engine.data.records.parse(intent["config"], HostConfig.parse(intent["host_config"]))
         state = engine.runtime.runc.state(record.id) or {}
         if state.get("status") in ("running", "paused", "stopped"):
             engine.data.records.save(running)
@@ -375,7 +383,7 @@ def remove(engine: Engine, record: ContainerRecord, *, volumes: bool, force: boo
     """
     if not force:
         engine.data.layers.check_removable(record.id)
-    with _orphaned_layers(engine, record), recovery.changing(engine, record.id, record.mounts if volumes else ()):
+    with _orphaned_layers(engine, record), changing(engine.data, record.id, record.mounts if volumes else ()):
         # First of all it is no container any more: half of one must not look like a whole one.
         engine.data.records.forget(record.id)
         if volumes and record.mounts:
@@ -391,7 +399,7 @@ def _orphaned_layers(engine: Engine, record: ContainerRecord) -> Iterator[None]:
     if not record.image or engine.data.images.exists(record.image):
         yield
         return
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         with contextlib.suppress(CorruptStore):
             lease.claim("layer", engine.data.layers.writable(record.id).parent)
         yield

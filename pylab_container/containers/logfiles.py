@@ -1,4 +1,4 @@
-"""Where a container's log is: two files of this engine's, or none that it can read (runtime/logs.py)."""
+"""Where a container's log is: two files of this engine's, or none that it can read (runtime/log_files.py)."""
 
 from __future__ import annotations
 

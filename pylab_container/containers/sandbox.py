@@ -21,6 +21,7 @@ from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, Mi
 from pylab_container.host import programs
 from pylab_container.oci import blockio, bundle, seccomp, security
 from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES, capabilities_of, choose_capabilities
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import cgroup
 from pylab_container.runtime.runc import cgroup_version
 
@@ -123,8 +124,8 @@ def _may_raise_limits() -> bool:
     return "CAP_SYS_RESOURCE" in capabilities_of(int(_own_status("CapEff"), 16))
 
 
-def _rlimits(host_config: Mapping[str, Any]) -> tuple[tuple[str, int, int], ...]:
-    limits = tuple((one["Name"], one["Soft"], one["Hard"]) for one in host_config.get("Ulimits") or ())
+def _rlimits(host_config: HostConfig) -> tuple[tuple[str, int, int], ...]:
+    limits = tuple((ulimit.name, ulimit.soft, ulimit.hard) for ulimit in host_config.ulimits)
     if limits and not _may_raise_limits():
         for name, _, hard in limits:
             own = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]

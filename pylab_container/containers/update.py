@@ -34,7 +34,7 @@ def apply(engine: Engine, container: Container, options: UpdateOptions) -> list[
         after(record.state, Transition.UPDATE, container=record.name, container_id=record.id)
         changes, warnings = _possible(options)
         host_config = _changed(record, changes, options)
-        if record.state in ALIVE and host_config != record.host_config:
+        if record.state in ALIVE and host_config != record.host_config.document():
             unlimited = {"PidsLimit": host_config.get("PidsLimit") or -1}  # runc leaves as it is what it is not told
             engine.runtime.runc.update(container.id, bundle.cgroup_limits(sandbox.limits({**host_config, **unlimited})))
         updated = engine.data.records.update(record, host_config=host_config)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pylab_container.containers import lifetime
 from pylab_container.errors import ContainerNotFound
 from pylab_container.oci.lifecycle import ALIVE
-from pylab_container.runtime.conmon import UNKNOWN_STATUS
+from pylab_container.runtime.monitor import UNKNOWN_STATUS
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import parse_rfc3339
 

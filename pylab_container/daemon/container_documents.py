@@ -1,4 +1,4 @@
-"""Docker's documents about containers, as each version of the API has them. Pure: records go in.
+"""Docker's documents about containers in each version of the API, as pure functions of records.
 
 Sources: Engine API 1.41, "ContainerList" and "ContainerInspect", and the version history for what came and went
 since (docs.docker.com/reference/api/engine/version-history).
@@ -20,7 +20,7 @@ from pylab_container.text.timestamps import parse_rfc3339
 
 
 def inspected(attributes: Json, version: Version) -> Json:
-    """The document of ContainerInspect, out of Container.attrs."""
+    """Return the document of ContainerInspect from Container.attrs."""
     settings = attributes["NetworkSettings"]
     networks: Mapping[str, Json | None] = settings.get("Networks") or {}
     document = {
@@ -41,7 +41,7 @@ def inspected(attributes: Json, version: Version) -> Json:
 
 
 def _before_networks(document: Json) -> Json:
-    """What versions had before containers were on networks: limits, and in 1.19 mounts, stood in other places."""
+    """Move limits and mounts to the fields that they had before API 1.21."""
     config, host, mounts = document["Config"], document["HostConfig"], document["Mounts"]
     return {
         **document,
@@ -62,11 +62,11 @@ def _before_networks(document: Json) -> Json:
 
 
 def measured(document: Json, version: Version) -> Json:
-    """The document of ContainerStats, out of Container.stats(): one sum of all networks before 1.21."""
+    """Return the document of ContainerStats from Container.stats(); before 1.21 all networks are one sum."""
     if version >= (1, 21):
         return document
     networks = document.get("networks") or {}
-    total = {field: sum(one[field] for one in networks.values()) for field in NETWORK_FIELDS}
+    total = {field: sum(counters[field] for counters in networks.values()) for field in NETWORK_FIELDS}
     return {**{name: value for name, value in document.items() if name != "networks"}, "network": total}
 
 
@@ -75,9 +75,9 @@ def _config(config: Json) -> Json:
 
 
 def _named(settings: Json, attributes: Json, version: Version) -> Json:
-    """An EndpointSettings; its own names, those that nobody asked for, are Aliases until 1.44, and DNSNames.
+    """Return an EndpointSettings. The implicit names are in Aliases before 1.45, and in DNSNames since 1.44.
 
-    Both are null where they are empty, as dockerd has them.
+    As in dockerd both are null instead of empty.
     """
     document = _endpoint(settings)
     own, aliases = (attributes["Id"][:12], attributes["Config"].get("Hostname")), document["Aliases"] or []
@@ -88,19 +88,19 @@ def _named(settings: Json, attributes: Json, version: Version) -> Json:
 
 
 def _endpoint(settings: Json) -> Json:
-    """An EndpointSettings with the fields of all versions."""
+    """Return an EndpointSettings with the fields of all versions."""
     empty = endpoint_document({})
     return {name: settings.get(name, empty[name]) for name in empty}
 
 
-# ---- many ------------------------------------------------------------------------------------
+# ---- list ------------------------------------------------------------------------------------
 
 
 def listed(record: ContainerRecord, version: Version, *, image: str, mounts: list[Json], now: float) -> Json:
-    """One entry of ContainerList.
+    """Return one entry of ContainerList.
 
-    image   the name of its image, or the id where that name is another one's by now
-    mounts  as inspect shows them
+    image   the name of its image, or the id if the name now belongs to another image
+    mounts  as in ContainerInspect
     now     seconds since 1970
     """
     state = record.state_document()
@@ -121,9 +121,9 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
             "NetworkMode": record.host_config.get("NetworkMode") or "default",
             **({"Annotations": annotations} if annotations else {}),
         },
-        # Here dockerd does not tell what they are called on it.
+        # dockerd leaves Aliases out of this document.
         "NetworkSettings": {
-            "Networks": {name: {**_endpoint(one or {}), "Aliases": None} for name, one in networks.items()}
+            "Networks": {name: {**_endpoint(settings or {}), "Aliases": None} for name, settings in networks.items()}
         },
         "Mounts": mounts,
     }
@@ -131,10 +131,12 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
 
 
 def _ports(published: Mapping[str, list[Json] | None]) -> list[Json]:
-    found = []
+    ports = []
     for name, bindings in published.items():
         number, _, protocol = name.partition("/")
         inner = {"PrivatePort": int(number), "Type": protocol or "tcp"}
-        outer = [{"IP": one["HostIp"], **inner, "PublicPort": int(one["HostPort"])} for one in bindings or ()]
-        found += outer or [inner]
-    return found
+        outer = [
+            {"IP": binding["HostIp"], **inner, "PublicPort": int(binding["HostPort"])} for binding in bindings or ()
+        ]
+        ports += outer or [inner]
+    return ports

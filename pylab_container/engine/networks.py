@@ -162,7 +162,7 @@ class Network:
             # A bridge without a record would be nobody's; a record without a bridge gets one with its next container.
             self.bridge.remove()
             store.remove(self.id)
-            self.bridge.forget()
+            self.bridge.remove_lock()
         self._tell("destroy")
 
     def _container(self, container: Container | str) -> Container:
@@ -240,7 +240,7 @@ class NetworkCollection:
             except BaseException:
                 bridge.remove()
                 self._engine.data.networks.remove(document["Id"])
-                bridge.forget()
+                bridge.remove_lock()
                 raise
         network = Network(self._engine, document)
         network._tell("create")

@@ -17,12 +17,13 @@ from pylab_container.errors import Conflict
 from pylab_container.host.background import Background
 from pylab_container.host.files import rewrite
 from pylab_container.networks.link_variables import parse_link
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import etc
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.runtime.dns.service import NameServer
-    from pylab_container.runtime.dns.zone import Place, Server
+    from pylab_container.runtime.dns.zone import NetworkMembership, UpstreamServer
     from pylab_container.store.container_store import ContainerRecord
 
 _WITHOUT = ("bridge", "default", "host", "none")  # networks where nobody has a name
@@ -112,28 +113,28 @@ def _server(engine: Engine) -> NameServer:
 
 
 def _write(engine: Engine, record: ContainerRecord) -> None:
-    from pylab_container.runtime.dns.zone import Resident
+    from pylab_container.runtime.dns.zone import DnsClient
 
     try:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
         raise Conflict(f"process {record.pid} is gone: the container has ended") from error
     text = _as_wished(_text("/etc/resolv.conf"), record.host_config)
-    resident = Resident(
+    resident = DnsClient(
         pid=record.pid,
         namespace=namespace,
-        places=_places(record),
+        memberships=_memberships(record),
         servers=_servers(engine, record, text),
         single_labels=etc.dots(text) == 0,
     )
     _server(engine).write(record.id, resident)
 
 
-def _places(record: ContainerRecord) -> dict[str, Place]:
-    from pylab_container.runtime.dns.zone import Place
+def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
+    from pylab_container.runtime.dns.zone import NetworkMembership
 
     return {
-        document["NetworkID"]: Place(
+        document["NetworkID"]: NetworkMembership(
             network=name,
             names=(record.name, *(document.get("Aliases") or ())),
             addresses=tuple(filter(None, (document["IPAddress"], document["GlobalIPv6Address"]))),
@@ -144,12 +145,12 @@ def _places(record: ContainerRecord) -> dict[str, Place]:
     }
 
 
-def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[Server, ...]:
+def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
     """Whom the name server asks: from internal networks, where nobody outside would answer, only who is on them."""
-    from pylab_container.runtime.dns.zone import Server
+    from pylab_container.runtime.dns.zone import UpstreamServer
 
     own = bool(record.host_config.get("Dns"))
-    found = [Server(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
+    found = [UpstreamServer(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
     documents = list((record.network.get("Networks") or {}).values())
     if all(_is_internal(engine, document) for document in documents):
         found = [one for one in found if not one.on_host and any(_is_near(one.address, each) for each in documents)]
@@ -172,14 +173,9 @@ def _is_near(address: str, document: Mapping[str, Any]) -> bool:
     return False
 
 
-def _as_wished(text: str, host_config: Mapping[str, Any]) -> str:
-    """A resolv.conf with what --dns, --dns-search and --dns-opt say."""
-    return etc.with_dns(
-        text,
-        servers=host_config.get("Dns") or (),
-        search=host_config.get("DnsSearch") or (),
-        options=host_config.get("DnsOptions") or (),
-    )
+def _as_wished(text: str, host_config: HostConfig) -> str:
+    """Put the servers, search domains and options of --dns, --dns-search and --dns-opt into a resolv.conf."""
+    return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
 
 
 def _text(path: str) -> str:

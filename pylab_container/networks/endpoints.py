@@ -295,7 +295,7 @@ def _refuse_wish(network: Network, wish: Json) -> None:
 def _use_another_exit(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined]) -> Json:
     """The way out has gone with its network, or another one comes before it: take that, ports and all."""
     if chosen := _exit(joined):
-        chosen.network.bridge.lead_out(chosen.endpoint, record.pid)
+        chosen.network.bridge.set_default_route(chosen.endpoint, record.pid)
     return _publish_again(engine, record, joined)
 
 
@@ -381,7 +381,7 @@ def _publish(engine: Engine, record: ContainerRecord, joined: Sequence[_Joined])
     if not wanted:
         return []
     endpoint = leading.endpoint
-    leading.network.bridge.let_reach_itself(endpoint)
+    leading.network.bridge.enable_hairpin(endpoint)
     try:
         return engine.runtime.bridge.ports.publish(
             record.id, wanted, address=endpoint.address, address6=endpoint.address6

@@ -51,4 +51,4 @@ def remove(name: str, path: Path) -> None:
 
     bridge = Bridge(name, run_root=RUN_ROOT, owner=str(path))
     bridge.remove()
-    bridge.forget()
+    bridge.remove_lock()

@@ -23,7 +23,7 @@ from pylab_container.host.extras import extra
 from pylab_container.registry import challenge
 from pylab_container.registry.answers import LONGEST_EXCERPT, document_of, joined, number_of
 from pylab_container.registry.connections import REDIRECTS, Session
-from pylab_container.registry.settings import Patience, Place, RegistrySettings, bare_host, is_loopback
+from pylab_container.registry.settings import Patience, RegistryEndpoint, RegistrySettings, bare_host, is_loopback
 from pylab_container.registry.tokens import Authorizer
 from pylab_container.text import golang
 from pylab_container.text.jsontext import parse_json
@@ -96,16 +96,16 @@ class RegistryClient:
 
     def __init__(
         self,
-        place: Place,
+        endpoint: RegistryEndpoint,
         settings: RegistrySettings,
         credentials: Credentials | None = None,
         *,
         emit: Emit = ignore,
     ) -> None:
-        self.place = place
+        self.endpoint = endpoint
         self.patience: Patience = settings.patience
         self._emit = emit
-        self._session = Session(place.host, settings)
+        self._session = Session(endpoint.host, settings)
         self._given_up = threading.Event()
         self._credentials = credentials or Credentials()
         self._address = ""
@@ -114,7 +114,7 @@ class RegistryClient:
     @property
     def host(self) -> str:
         """Its name, with the port where there is one."""
-        return self.place.host
+        return self.endpoint.host
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,7 +132,7 @@ class RegistryClient:
     def ping(self) -> None:
         """Find the address that answers, and how it wants to be asked. Raises Unreachable, RegistryFailed."""
         failures: list[RegistryFailed] = []
-        for address in self.place.addresses:
+        for address in self.endpoint.addresses:
             try:
                 connect = self._connect_seconds(address)
                 response = self._send("GET", f"{address}/v2/", {}, None, connect=connect)
@@ -140,7 +140,7 @@ class RegistryClient:
                 failures.append(error)
                 continue
             with contextlib.closing(response):
-                if response.status == 400 and address.startswith("http://") and len(self.place.addresses) > 1:
+                if response.status == 400 and address.startswith("http://") and len(self.endpoint.addresses) > 1:
                     continue  # what a server for https alone says to plain http
                 if response.status not in (200, 401) or "text/html" in response.headers.get("Content-Type", ""):
                     failures.append(failure(response, f'Get "{address}/v2/"'))

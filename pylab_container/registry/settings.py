@@ -49,7 +49,7 @@ class Patience(Struct, frozen=True):
         return min(seconds, self.longest)
 
 
-class Place(Struct, frozen=True):
+class RegistryEndpoint(Struct, frozen=True):
     """Where a registry may be: addresses to try in this order, "https://host:port"."""
 
     host: str
@@ -93,19 +93,21 @@ class RegistrySettings(Struct, frozen=True):
             insecure=_first(insecure, environment.get("LABCTR_INSECURE_REGISTRIES"), document, "insecure-registries"),
         )
 
-    def places(self, domain: str) -> list[Place]:
+    def endpoints(self, domain: str) -> list[RegistryEndpoint]:
         """Where the images of a domain may be had: the mirrors first, where there are some."""
         mirrors = self.mirrors if domain == DEFAULT_DOMAIN else ()
-        return [Place(_host(mirror), (mirror.rstrip("/"),), mirror=True) for mirror in mirrors] + [self.place(domain)]
+        return [RegistryEndpoint(_host(mirror), (mirror.rstrip("/"),), mirror=True) for mirror in mirrors] + [
+            self.endpoint(domain)
+        ]
 
-    def place(self, domain: str) -> Place:
+    def endpoint(self, domain: str) -> RegistryEndpoint:
         """Where the registry itself is. Only on loopback, and where it was allowed, plain http is tried, too."""
         host = _ORIGIN if domain == DEFAULT_DOMAIN else domain
         if is_loopback(bare_host(host)):
-            return Place(host, (f"http://{host}", f"https://{host}"))
+            return RegistryEndpoint(host, (f"http://{host}", f"https://{host}"))
         if self.is_insecure(host):
-            return Place(host, (f"https://{host}", f"http://{host}"))
-        return Place(host, (f"https://{host}",))
+            return RegistryEndpoint(host, (f"https://{host}", f"http://{host}"))
+        return RegistryEndpoint(host, (f"https://{host}",))
 
     def is_insecure(self, host: str) -> bool:
         """Whether plain http will do for a host ("10.0.0.5:5000"), and a certificate that nobody vouches for."""

@@ -1,7 +1,7 @@
 """The programs that run containers, and the directories of what lives until the next reboot.
 
 /run/pylab-container/<digest of the data root's path>/
-├── <container id>/    the bundle of one run, with its monitor's files     (conmon.py)
+├── <container id>/    the bundle of one run, with its monitor's files     (monitor.py)
 ├── exits/             exit statuses that monitors wrote                  (conmon.py)
 ├── runc/              runc's own state                                   (runc.py)
 └── secrets/           the secrets of build steps: /run is in memory
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from pylab_container.events import Emit
 from pylab_container.host.extras import require
-from pylab_container.runtime.conmon import Conmon, Monitor
+from pylab_container.runtime.conmon import Conmon
+from pylab_container.runtime.monitor import Monitor
 from pylab_container.runtime.runc import Runc
 
 if TYPE_CHECKING:

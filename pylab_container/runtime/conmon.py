@@ -1,9 +1,8 @@
-"""The monitor: conmon, one small process per container that outlives whoever started it.
+"""Start monitors: conmon, one small process per container that outlives the process that started it.
 
-It is the parent of the container's first process, so it alone learns the exit status. It
-also holds the other ends of the container's streams: it writes the log and serves whoever
-attaches. Sources: conmon(8), and conmon's src/conn_sock.c, ctrl.c and ctr_logging.c for
-the socket, the control pipe and the log format, which have no other description.
+The monitor is the parent of the container's first process, so it alone learns the exit status. It also holds the other
+ends of the container's streams: it writes the log and serves the clients that attach (monitor.py). Sources: conmon(8),
+and conmon's src/conmon.c for the pipes on which it reports.
 """
 
 from __future__ import annotations
@@ -11,49 +10,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shlex
 import signal
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
-from pylab_container.errors import Conflict, RuntimeFailed
+from pylab_container.errors import Conflict
 from pylab_container.events import Emit, ProgramRan, ignore
 from pylab_container.host import programs
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.bundle import Process, process_config
 from pylab_container.oci.ids import EntryName
-from pylab_container.runtime.runc import Runc, runtime_error
+from pylab_container.runtime import procfs
+from pylab_container.runtime.monitor import ExecSession, Monitor, read_report
+from pylab_container.runtime.runc import Runc
 
-UNKNOWN_STATUS = 255
-"""The exit status when nobody saw the end: the machine went down, or the monitor was killed. Docker's number."""
-
-Stream = Literal["stdout", "stderr"]
-
-# What one packet on the attach socket starts with (conmon: STDIN_PIPE 1, STDOUT_PIPE 2, STDERR_PIPE 3).
-_STREAMS: dict[int, Stream] = {2: "stdout", 3: "stderr"}
-_PACKET_SIZE = 1 << 15
 _EXIT_ARGUMENT = "--exit-command-arg="
-_SILENCE = 0.5  # seconds without a report after which the runtime is looked for
-
-# What conmon and the runtime leave in a bundle.
-_BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "oom-reported", "conmon.pid", "container.pid")
+_ABANDON_POLL_INTERVAL = 0.01  # seconds between two looks at a monitor that is to exit
 
 
 class Conmon:
-    """Starts monitors. One monitor's files are all in its container's bundle directory:
-
-    <bundle>/config.json      written by the caller (oci/bundle.py)
-             conmon.pid       the monitor's pid
-             container.pid    the pid of the container's first process
-             attach           socket: who connects sees and feeds the container's streams
-             ctl, winsz       named pipes: the terminal's size
-             oom              the container has reached its memory limit; oom-reported once an event has said so
-    <exit_directory>/<id>     the exit status in decimal, written when the container has ended
-    """
+    """Starts monitors. A monitor's files are in its container's bundle directory; monitor.py lists them."""
 
     def __init__(self, runc: Runc, *, emit: Emit = ignore) -> None:
         self._runc = runc
@@ -74,23 +53,22 @@ class Conmon:
     ) -> Monitor:
         """Start a monitor and let it create the container, whose own process waits for Runc.start().
 
-        log           None: its output goes to whoever is attached, and nowhere else
-        log_size      bytes after which the log is begun anew; what was in it is gone then
-        terminal      as in config.json, where it must say the same
-        stdin_open    the container's stdin is a pipe to whoever attaches, else /dev/null
-        stdin_once    the first one who attaches and leaves closes the stdin for good
+        bundle        a directory with the container's config.json (oci/bundle.py)
+        log           the log file; None keeps no log
+        log_size      size in bytes at which conmon discards the log and begins a new one
+        terminal      must have the same value as in config.json
+        stdin_open    connect stdin to the clients that attach; otherwise it is /dev/null
+        stdin_once    close stdin when the first client disconnects
         exit_command  run by the monitor after the container's end; its first word is an absolute path
 
-        Raises Conflict when the runtime knows this id already (Runc.delete() first, to run it
-        again); CommandNotFound, CommandNotExecutable or RuntimeFailed when the container
-        cannot be created; then no process, cgroup or file of the attempt is left.
+        Raises Conflict when the runtime already has this id (call Runc.delete() first to run it again), and
+        CommandNotFound, CommandNotExecutable or RuntimeFailed when the container cannot be created. A failed attempt
+        leaves no process, cgroup or file.
         """
         monitor = Monitor(container_id, bundle=bundle, exit_directory=exit_directory)
-        if monitor.alive() or self._runc.state(container_id) is not None:
-            raise Conflict(
-                f"container {container_id[:12]} has been created already", hint="stop it and delete it first"
-            )
-        monitor.remove_files()  # of an earlier run: its exit status would be taken for this one's
+        self._refuse_existing(monitor)
+        # The exit status of an earlier run would be taken for the status of this one.
+        monitor.remove_files()
         exit_directory.mkdir(parents=True, exist_ok=True)
         options = [
             *("--log-path", f"k8s-file:{log.absolute()}" if log else "none"),
@@ -101,30 +79,38 @@ class Conmon:
             *_exit_options(exit_command),
         ]
         try:
-            command = self._command(container_id, bundle.absolute(), exit_directory.absolute(), options)
-            report, its_report = _pipe()
-            with report:
-                complaints = self._launch(command, bundle, {"_OCI_SYNCPIPE": its_report})
-                monitor.await_report(report)
-                _read_report(report, complaints)
+            self._create(monitor, self._command(container_id, bundle, exit_directory, options))
         except BaseException:
             self._clear(monitor)
             raise
         return monitor
 
+    def _refuse_existing(self, monitor: Monitor) -> None:
+        if monitor.alive() or self._runc.state(monitor.container_id) is not None:
+            raise Conflict(
+                f"container {monitor.container_id[:12]} has been created already", hint="stop it and delete it first"
+            )
+
+    def _create(self, monitor: Monitor, command: Sequence[str]) -> None:
+        report, its_report = _pipe()
+        with report:
+            complaints = self._launch(command, monitor.bundle, {"_OCI_SYNCPIPE": its_report})
+            monitor.await_report(report)
+            read_report(report, complaints)
+
     def execute(self, container_id: str, process: Process, *, directory: Path, stdin_open: bool) -> ExecSession:
-        """Run one more process in a running container, under a monitor of its own, its streams connected.
+        """Run one more process in a running container, under a monitor of its own, with its streams connected.
 
-        directory   what a bundle is for a container; it is empty, and the monitor removes it after the end
-        stdin_open  the process's stdin is a pipe to whoever attaches, else /dev/null
+        directory   an empty directory that serves as the bundle; the monitor removes it after the process's end
+        stdin_open  connect stdin to the session's streams; otherwise it is /dev/null
 
-        Raises CommandNotFound, CommandNotExecutable, Conflict or RuntimeFailed when it cannot be started.
+        Raises CommandNotFound, CommandNotExecutable, Conflict or RuntimeFailed when the process cannot be started.
         """
         directory = directory.absolute()
         options = [
             *("--exec", "--exec-attach", "--exec-process-spec", str(directory / "process.json")),
             *("--log-path", "none"),
-            # Closing a terminal's input would close its output too.
+            # A terminal is one file for input and output: closing the input would close the output, too.
             *(["--terminal", "--leave-stdin-open"] if process.terminal else []),
             *(["--stdin"] if stdin_open else []),
             *_exit_options([programs.find("rm"), "-rf", str(directory)]),
@@ -143,11 +129,9 @@ class Conmon:
             raise
 
     def _execute(self, session: ExecSession, command: Sequence[str], its_report: int) -> ExecSession:
-        """Start conmon and connect, and only then let it start the process: so that no output is missed.
-
-        Two more pipes are there for that: conmon says on _OCI_ATTACHPIPE that its socket is ready, and reads
-        _OCI_STARTPIPE twice, before it goes to the background and before it calls the runtime.
-        """
+        """Start conmon, connect to its socket, and only then let it start the process: no output is missed."""
+        # conmon reports on _OCI_ATTACHPIPE that its socket is listening. It reads _OCI_STARTPIPE twice: before it forks
+        # into the background, and before it calls the runtime (main() in src/conmon.c).
         attached, its_attached = _pipe()
         its_start, start = os.pipe()
         with attached:
@@ -155,34 +139,33 @@ class Conmon:
                 os.write(start, b"1")
                 pipes = {"_OCI_SYNCPIPE": its_report, "_OCI_ATTACHPIPE": its_attached, "_OCI_STARTPIPE": its_start}
                 complaints = self._launch(command, session.bundle, pipes)
-                _read_report(attached, complaints)
+                read_report(attached, complaints)
                 streams = session.attach()
                 os.write(start, b"2")
             finally:
                 os.close(start)
         try:
-            session.started(streams)
+            session.await_start(streams)
         except BaseException:
             streams.close()
             raise
         return session
 
     def abandon(self, monitor: Monitor, timeout: float = 20) -> None:
-        """End a container whose starter was killed before it could be used; how far it had come is not known.
-
-        A monitor that is creating it comes to an end first: stopped in the middle, runc would
-        leave processes and cgroups that no record names. timeout in seconds.
-        """
+        """Delete a container whose starter was killed while it created it, at whatever step. timeout in seconds."""
         deadline = time.monotonic() + timeout
+        # Let a monitor that is creating the container finish first: runc, killed half-way, would leave processes and
+        # cgroups that appear in no record.
         while not monitor.container_pid and _works(monitor.container_id) and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(_ABANDON_POLL_INTERVAL)
         self._runc.delete(monitor.container_id, force=True)
-        # With the status written it does no more harm.
+        # Once the status is written, the monitor only runs the exit command.
         while _works(monitor.container_id) and not monitor.exit_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(_ABANDON_POLL_INTERVAL)
 
     def _command(self, container_id: str, bundle: Path, exit_directory: Path, options: Sequence[str]) -> list[str]:
         runtime, *runtime_options = self._runc.command()
+        bundle, exit_directory = bundle.absolute(), exit_directory.absolute()
         return [
             "conmon",
             *("--api-version", "1", "--cid", container_id, "--cuuid", container_id, "--name", container_id),
@@ -190,23 +173,24 @@ class Conmon:
             *(f"--runtime-arg={option}" for option in runtime_options),
             *("--log-level", "error"),
             *("--conmon-pidfile", str(bundle / "conmon.pid"), "--container-pidfile", str(bundle / "container.pid")),
-            # The attach socket is bound in the bundle through /proc/self/fd, so that its path may
-            # be longer than the 107 bytes of a sockaddr_un.
+            # --full-attach binds the attach socket in the bundle through /proc/self/fd, so the path may exceed the 107
+            # bytes of sun_path (unix(7)). Without it conmon makes a symlink in a directory that all containers share.
             *("--exit-dir", str(exit_directory), "--full-attach"),
-            # An fsync of the log at the end of every container would cost more than the rest of it.
+            # An fsync of the log at each container's end costs more than the rest of the end.
             "--no-sync-log",
             *options,
         ]
 
     def _launch(self, command: Sequence[str], directory: Path, pipes: Mapping[str, int]) -> str:
-        """Run conmon, which forks and goes on in the background; what it complained about before.
+        """Run conmon until it has forked into the background; return what it wrote to stderr, or its exit status.
 
-        pipes  which variables tell it which ends of pipes; they are closed here
+        pipes  {environment variable: the pipe end that conmon inherits}; they are closed here
         """
         started = time.monotonic()
         try:
-            # The monitor may live for months. Of our environment it gets next to nothing, and it stands
-            # in the bundle, where it may put a file "oom". UTC lets log stamps sort as text.
+            # A monitor may live for months, so it gets no environment of ours that could hold secrets. Its working
+            # directory is the bundle, because it creates the file "oom" there (src/oom.c). It stamps log lines in local
+            # time, and only stamps in UTC sort as text (src/ctr_logging.c).
             environment = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}
             process = programs.spawn(
                 command,
@@ -217,6 +201,7 @@ class Conmon:
                 new_session=True,
             )
         finally:
+            # Without this, end of file would never arrive on our ends when conmon exits.
             for fd in pipes.values():
                 os.close(fd)
         with process:
@@ -225,7 +210,9 @@ class Conmon:
         return complaints.strip() or str(process.returncode)
 
     def _clear(self, monitor: Monitor) -> None:
-        """Undo a create that failed half-way."""
+        """Roll back a create that failed half-way."""
+        # conmon passes SIGTERM on to the runtime or to the container (on_sig_exit() in src/ctr_exit.c), and exits as it
+        # does after every end.
         with contextlib.suppress(ProcessLookupError):
             if monitor.alive():
                 os.kill(monitor.conmon_pid, signal.SIGTERM)
@@ -234,23 +221,10 @@ class Conmon:
 
 
 def _pipe() -> tuple[BinaryIO, int]:
-    """A pipe on which conmon reports: our end and its own. Unbuffered, so that poll(2) tells of every report."""
+    """A pipe on which conmon reports: our end and its end."""
     reading, writing = os.pipe()
+    # Unbuffered: a buffered reader could take two reports at once, and poll(2) would never announce the second one.
     return cast(BinaryIO, open(reading, "rb", buffering=0)), writing
-
-
-def _read_report(pipe: BinaryIO, complaints: str) -> int:
-    """One report, a line of JSON: `data` is a pid or a status, or negative with a `message`, which is raised.
-
-    End of file instead: conmon is gone.
-    """
-    line = pipe.readline()
-    if not line:
-        raise RuntimeFailed(f"conmon ended without a report: {complaints}")
-    answer: dict[str, Any] = json.loads(line)
-    if answer["data"] < 0:
-        raise runtime_error(answer.get("message", ""))
-    return int(answer["data"])
 
 
 def _exit_options(command: Sequence[str] | None) -> list[str]:
@@ -259,338 +233,19 @@ def _exit_options(command: Sequence[str] | None) -> list[str]:
     return ["--exit-command", command[0], *(f"{_EXIT_ARGUMENT}{argument}" for argument in command[1:])]
 
 
-class Monitor:
-    """One container's monitor, as any process can see it; a value that holds no resources."""
-
-    def __init__(self, container_id: str, *, bundle: Path, exit_directory: Path) -> None:
-        self.container_id = container_id
-        self.bundle = bundle
-        self.exit_file = exit_directory / container_id
-
-    @property
-    def conmon_pid(self) -> int:
-        """The monitor's pid, 0 if there never was one. It may be gone: see alive()."""
-        return _read_number(self.bundle / "conmon.pid") or 0
-
-    @property
-    def container_pid(self) -> int:
-        """The pid of the container's first process, 0 if there never was one; true only while alive()."""
-        return _read_number(self.bundle / "container.pid") or 0
-
-    def alive(self) -> bool:
-        """Whether the monitor still runs. It ends right after its container does.
-
-        A pid alone proves nothing: it may be somebody else's by now, or a zombie that pid 1
-        has not reaped yet. The command line tells: a monitor's names its container, a
-        zombie's is empty.
-        """
-        try:
-            with open(f"/proc/{self.conmon_pid}/cmdline", "rb") as file:
-                command = file.read().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-        return b"--cid" in command and self.container_id.encode() in command
-
-    def children(self) -> list[int]:
-        """The pids of its child processes: the runtime while that works, then what it has started (proc(5))."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            listed = Path(f"/proc/{self.conmon_pid}/task/{self.conmon_pid}/children").read_text()
-            return [int(pid) for pid in listed.split()]
-        return []
-
-    def await_report(self, report: BinaryIO) -> None:
-        """Return once there is a report to read. Raises RuntimeFailed where there never will be one.
-
-        When somebody kills the runtime, the monitor wants to read its last words before it reports. What the runtime
-        has started holds that pipe open, and waits itself: all three would wait for ever.
-        """
-        silent = 0
-        while not _any_readable((report.fileno(),), _SILENCE):
-            silent = silent + 1 if self._sleeps() and not self._runtime_works() else 0
-            if silent == 4:  # once may be the moment between the runtime's end and the report
-                raise RuntimeFailed("the runtime was killed", hint="try it again")
-
-    def _sleeps(self) -> bool:
-        """Whether it lives and waits for something: on a busy machine it may long have work to do, and no turn."""
-        return self.alive() and _fields(self.conmon_pid)[:1] == ["S"]
-
-    def _runtime_works(self) -> bool:
-        """Whether a child is the runtime itself: of what it starts, none has the options that we give it."""
-        for child in self.children():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                if b"--root" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                    return True
-        return False
-
-    def exit_status(self) -> int | None:
-        """The container's exit status, 128 + n after signal n; None while it runs.
-
-        UNKNOWN_STATUS when the monitor is gone and has left none.
-        """
-        # The order matters: the status is written before the monitor ends.
-        alive = self.alive()
-        status = _read_number(self.exit_file)
-        if status is None and not alive:
-            return UNKNOWN_STATUS
-        return status
-
-    def out_of_memory(self) -> bool:
-        """Whether the container has reached its memory limit in this run (conmon then leaves a file)."""
-        return (self.bundle / "oom").exists() or (self.bundle / "oom-reported").exists()
-
-    def ran_out_of_memory(self) -> bool:
-        """Whether it has reached its memory limit since mark_out_of_memory()."""
-        return (self.bundle / "oom").exists()
-
-    def mark_out_of_memory(self) -> bool:
-        """Mark that as reported; False if another process did. conmon then leaves a file for the next time."""
-        try:
-            os.rename(self.bundle / "oom", self.bundle / "oom-reported")
-        except FileNotFoundError:
-            return False
-        return True
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the container's end, and return exit_status().
-
-        By then the log is complete; the exit command may still run. Raises TimeoutError
-        after timeout seconds.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        still_runs = TimeoutError(f"container {self.container_id[:12]} still runs after {timeout} seconds")
-        with (
-            contextlib.suppress(ProcessLookupError),
-            _pidfd(self.conmon_pid) as monitor,
-            _pidfd(self.container_pid) as container,
-        ):
-            # These are asked with the pidfds open: from here on the pids cannot change hands.
-            runs = self.alive() and _parent(self.container_pid) == self.conmon_pid
-            if runs and not _any_readable((monitor, container), timeout):
-                raise still_runs
-        # The monitor reads the last output, then writes the status: a matter of milliseconds.
-        while (status := self.exit_status()) is None:
-            if deadline is not None and time.monotonic() > deadline + 1:
-                raise still_runs  # the monitor does not answer: somebody has stopped it
-            time.sleep(0.001)
-        return status
-
-    def runs_after(self, seconds: float) -> bool:
-        """Whether the container still runs after so long; returns early when it ends."""
-        try:
-            self.wait(seconds)
-        except TimeoutError:
-            return True
-        return False
-
-    def attach(self) -> Attachment:
-        """Connect to the container's streams. Before Runc.start() nothing of the output is missed.
-
-        Raises Conflict when the container has ended.
-        """
-        return Attachment(self)
-
-    def resize(self, *, rows: int, columns: int) -> None:
-        """Tell a container with a terminal how large the terminal is now. Raises Conflict when it has ended."""
-        self.refuse_ended()
-        try:
-            # O_NONBLOCK: without a reader the open fails with ENXIO, where it would wait for ever.
-            fd = os.open(self.bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise self.gone() from error
-        try:
-            os.write(fd, b"1 %d %d\n" % (rows, columns))
-        finally:
-            os.close(fd)
-
-    def remove_files(self) -> None:
-        """Remove what the monitor left in the bundle, and the exit file. config.json stays."""
-        for path in (*(self.bundle / name for name in _BUNDLE_FILES), self.exit_file):
-            path.unlink(missing_ok=True)
-
-    def refuse_ended(self) -> None:
-        """Raises Conflict once the exit status is written; the monitor's socket and pipe live a moment longer."""
-        if self.exit_status() is not None:
-            raise self.gone()
-
-    def gone(self) -> Conflict:
-        """The error of who wants something from a container that does not run."""
-        return Conflict(f"Container {self.container_id} is not running", hint="start it first")
-
-
-class ExecSession(Monitor):
-    """One more process in a container, seen by whoever started it.
-
-    streams  the connection to its streams; close it, and the process goes on
-    pid      the process, as the host numbers it
-    """
-
-    streams: Attachment
-    pid = 0
-
-    def __init__(self, container_id: str, directory: Path, report: BinaryIO) -> None:
-        super().__init__(container_id, bundle=directory, exit_directory=directory)
-        self._report = report
-
-    def started(self, streams: Attachment) -> None:
-        """Learn from the monitor that the process runs, or raise why it does not."""
-        try:
-            self.await_report(self._report)
-        except BaseException:
-            for child in self.children():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            raise
-        self.pid = _read_report(self._report, "the runtime was killed")
-        self.streams = streams
-
-    def fileno(self) -> int:
-        """For poll(2): readable once the process has ended."""
-        return self._report.fileno()
-
-    def take_status(self) -> int:
-        """Wait for the end; the exit status, 128 + n after signal n, UNKNOWN_STATUS when the monitor was killed.
-
-        To be called once; by then all output is in the streams.
-        """
-        with self._report as report:
-            line = report.readline()
-        return int(json.loads(line)["data"]) if line else UNKNOWN_STATUS
-
-    def kill(self) -> None:
-        """End the process by force; nothing happens when it has ended."""
-        with contextlib.suppress(ProcessLookupError), _pidfd(self.pid) as process:
-            if _parent(self.pid) == self.conmon_pid:
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-
-
-class Attachment:
-    """A connection to the streams of a running container. Close it, or use it in a with statement."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        monitor.refuse_ended()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            # The way around the length limit of socket paths, as conmon itself goes.
-            directory = os.open(monitor.bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                self._socket.connect(f"/proc/self/fd/{directory}/attach")
-            finally:
-                os.close(directory)
-        except OSError as error:
-            self._socket.close()
-            raise monitor.gone() from error
-
-    def __enter__(self) -> Attachment:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def fileno(self) -> int:
-        """For select(2) and poll(2)."""
-        return self._socket.fileno()
-
-    def receive(self) -> tuple[Stream, bytes] | None:
-        """The next piece of output; None at the end. With a terminal, everything is stdout."""
-        return self._receive(0)
-
-    def receive_now(self) -> tuple[Stream, bytes] | None:
-        """receive() without waiting. Raises BlockingIOError where there is no output at the moment."""
-        return self._receive(socket.MSG_DONTWAIT)
-
-    def _receive(self, flags: int) -> tuple[Stream, bytes] | None:
-        try:
-            packet = self._socket.recv(_PACKET_SIZE, flags)
-        except ConnectionResetError:
-            # The monitor ended with input unread. The kernel tells that once, ahead of the output that still waits.
-            packet = self._socket.recv(_PACKET_SIZE, flags)
-        return (_STREAMS[packet[0]], packet[1:]) if packet else None
-
-    def send_now(self, data: bytes) -> int:
-        """How many bytes of data the container's stdin took without waiting.
-
-        Raises BlockingIOError where it takes none at the moment, BrokenPipeError or ConnectionResetError after its end.
-        """
-        return self._socket.send(data[: _PACKET_SIZE // 4], socket.MSG_DONTWAIT)
-
-    def send(self, data: bytes) -> None:
-        """Feed the container's stdin."""
-        for start in range(0, len(data), _PACKET_SIZE // 4):
-            self._socket.send(data[start : start + _PACKET_SIZE // 4])
-
-    def close_stdin(self) -> None:
-        """End of input for the container, if it was created with stdin_once; output goes on."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Leave. The container goes on."""
-        self._socket.close()
-
-
 def _works(container_id: str) -> bool:
-    """Whether any process is this container's monitor, or is about to become it, and has not come to its exit command.
-
-    That is the last thing that it does, also where the runtime has failed and there is no status to write. It waits for
-    the command, which may wait for a lock that the caller holds, or be the caller.
-    """
-    commands = list(_commands())
-    monitors = [each for each in commands if b"--cid" in each and container_id.encode() in each]
-    return bool(monitors) and not any(_is_exit_command(each, of) for of in monitors for each in commands)
+    """Whether a process is this container's monitor, or becomes it, and has not reached its exit command."""
+    # The exit command is the monitor's last action, also after a runtime that failed and left no status. The monitor
+    # waits for the command (do_exit_command() in src/ctr_exit.c). The command may wait for a lock that the caller
+    # holds, or be the caller itself: waiting for the monitor's exit could be a deadlock.
+    commands = list(procfs.command_lines())
+    monitors = [command for command in commands if b"--cid" in command and container_id.encode() in command]
+    return bool(monitors) and not any(_is_exit_command(command, of) for of in monitors for command in commands)
 
 
 def _is_exit_command(command: Sequence[bytes], monitor: Sequence[bytes]) -> bool:
-    """Whether a command line is that of a monitor's exit command, or of the program that a shell has become for it."""
+    """Whether a command line is that of a monitor's exit command."""
+    # Compared from the end: the exit command may be a shell that has replaced itself by its last arguments (exec "$@").
     mark = _EXIT_ARGUMENT.encode()
     arguments = [word.removeprefix(mark) for word in monitor if word.startswith(mark)]
     return bool(arguments) and command[1:] == arguments[1 - len(command) :]
-
-
-def _commands() -> Iterator[list[bytes]]:
-    """The command lines of all processes, kernel threads but for theirs."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if command := (process / "cmdline").read_bytes():
-                yield command.split(b"\0")[:-1]
-
-
-def _read_number(path: Path) -> int | None:
-    try:
-        with open(path, "rb") as file:
-            return int(file.read())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _parent(pid: int) -> int:
-    """The parent of a process, 0 if there is no such process (proc(5), /proc/pid/stat)."""
-    fields = _fields(pid)
-    return int(fields[1]) if fields else 0
-
-
-def _fields(pid: int) -> list[str]:
-    """What /proc/pid/stat tells from the third field on: state, parent, … (proc(5)); nothing without a process."""
-    try:
-        # The second field is the program's name in parentheses, which may hold anything.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-@contextlib.contextmanager
-def _pidfd(pid: int) -> Iterator[int]:
-    """pidfd_open(2). Raises ProcessLookupError when there is no such process."""
-    if pid <= 0:
-        raise ProcessLookupError
-    fd = os.pidfd_open(pid)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _any_readable(fds: Sequence[int], timeout: float | None) -> bool:
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else max(0, timeout) * 1000))

@@ -5,7 +5,7 @@
     ├── hostconfig.json     what of the host it may use
     ├── hostname, hosts, resolv.conf      mounted into it
     ├── <container id>-json.log           what it printed in its earlier runs, as dockerd writes it
-    └── container.log       what it prints in this run, as its monitor writes it (runtime/logs.py)
+    └── container.log       what it prints in this run, as its monitor writes it (runtime/log_files.py)
 
 A container exists once config.v2.json does. Whoever changes a container holds its lock,
 locks/<container id>; a new name is chosen under the lock of all names, locks/names.
@@ -26,19 +26,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.events import Emit, StoreDamaged, ignore
 from pylab_container.host.files import locked, open_lock, try_locked, write_atomic
 from pylab_container.host.removal import discard_below
 from pylab_container.oci import security
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.document import below
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, VolumeName
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State
+from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.store.mountpoints import mount_entries, mount_points
 from pylab_container.store.reading import corrupt, peek, read_document
-from pylab_container.store.record_shape import HostShape, RecordShape, check_host
+from pylab_container.store.record_shape import HostShape, RecordShape
 from pylab_container.text.timestamps import NEVER
 
 
@@ -49,9 +53,7 @@ class ContainerRecord(Struct, frozen=True):
     name        without Docker's leading slash
     image       the image's id
     path, args  the program and its arguments
-    config      Docker's Config: Env, Cmd, User, Tty, …
-    host_config Docker's HostConfig: Binds, Memory, NetworkMode, …
-    network     Docker's NetworkSettings, filled while it runs
+    network     filled while it runs
     mounts      Docker's Mounts: one entry a bind or volume (on disk MountPoints, store/mountpoints.py)
     pid         of its first process in the host's numbering, 0 when it does not run
     health      Docker's Health, None where nothing is checked
@@ -66,9 +68,9 @@ class ContainerRecord(Struct, frozen=True):
     image: str
     path: str
     args: tuple[str, ...]
-    config: Json
-    host_config: Json
-    network: Json = field(default_factory=dict)
+    config: ContainerConfig
+    host_config: HostConfig
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     mounts: tuple[Json, ...] = ()
     driver: str = "overlay2"
     state: State = State.CREATED
@@ -83,6 +85,13 @@ class ContainerRecord(Struct, frozen=True):
     restart_delay: float = 0
     manually_stopped: bool = False
     foreign: Json = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Temporary, for callers that still pass JSON objects."""
+        for name, kind in (("config", ContainerConfig), ("host_config", HostConfig), ("network", NetworkSettings)):
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                force_setattr(self, name, kind.parse(value))
 
     @property
     def short_id(self) -> str:
@@ -119,9 +128,9 @@ class ContainerRecord(Struct, frozen=True):
             "Created": self.created,
             "Path": self.path,
             "Args": list(self.args),
-            "Config": self.config,
+            "Config": self.config.document(),
             "Image": self.image,
-            "NetworkSettings": self.network,
+            "NetworkSettings": self.network.document(),
             "LogPath": str(directory / json_log_name(self.id)) if started else "",
             "Name": f"/{self.name}",
             "Driver": self.driver,
@@ -132,15 +141,15 @@ class ContainerRecord(Struct, frozen=True):
             "HasBeenStartedBefore": started,
             "HasBeenManuallyStopped": self.manually_stopped,
             # dockerd reads the rights from here, not from HostConfig: without these a start by dockerd would lift them.
-            **security.recorded(self.host_config.get("SecurityOpt") or ()),
+            **security.recorded(self.host_config.security_opt),
             "HostnamePath": str(directory / "hostname") if started else "",
             "HostsPath": str(directory / "hosts") if started else "",
             "ResolvConfPath": str(directory / "resolv.conf") if started else "",
         }
 
     @classmethod
-    def from_documents(cls, document: Json, host_config: Json) -> ContainerRecord:
-        """The inverse, also of what dockerd wrote.
+    def from_documents(cls, document: Json, host_config: HostConfig) -> ContainerRecord:
+        """Parse config.v2.json, also one that dockerd wrote.
 
         Raises KeyError, TypeError, AttributeError, ValueError or InvalidInput for a document of another shape.
         """
@@ -153,13 +162,13 @@ class ContainerRecord(Struct, frozen=True):
             image=document["Image"],
             path=document["Path"],
             args=tuple(document["Args"] or ()),
-            config=document["Config"],
+            config=below(".Config", ContainerConfig.parse, document["Config"]),
             host_config=host_config,
-            network=document.get("NetworkSettings") or {},
+            network=below(".NetworkSettings", NetworkSettings.parse, document.get("NetworkSettings") or {}),
             mounts=tuple(
                 document.get("Mounts") or ()  # of this engine's records until MountPoints
                 if points is None
-                else mount_entries(points, host_config.get("Tmpfs") or {})
+                else mount_entries(points, host_config.tmpfs)
             ),
             driver=document.get("Driver", "overlay2"),
             state=_state(state),
@@ -255,7 +264,7 @@ class ContainerStore:
         directory = self.directory(record.id)
         directory.mkdir(mode=0o710, exist_ok=True)
         os.close(open_lock(self._locks / record.id))  # made now: to remove the container must need no room
-        self._write_host_config(directory / "hostconfig.json", json.dumps(record.host_config).encode())
+        self._write_host_config(directory / "hostconfig.json", json.dumps(record.host_config.document()).encode())
         write_atomic(directory / "config.v2.json", json.dumps(record.document(directory)).encode(), mode=0o600)
         return record
 
@@ -277,6 +286,25 @@ class ContainerStore:
         """The record, None where there is no such container. Raises CorruptStore for an unreadable one."""
         if ContainerId.match(container_id) is None:
             return None
+        try:
+            return self._load(container_id)
+        except (FileNotFoundError, NotADirectoryError):
+            if not self.exists(container_id):
+                return None
+        # Between the two looks above the container may have been created. From then on both files exist until the
+        # removal, which unlinks config.v2.json first: a second look that fails is damage, not a race.
+        try:
+            return self._load(container_id)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not self.exists(container_id):
+                return None
+            raise corrupt(self.directory(container_id) / "hostconfig.json", "it is missing") from error
+
+    def _load(self, container_id: str) -> ContainerRecord:
+        """Read the record, or return the one that was read before if its files are unchanged.
+
+        Raises FileNotFoundError, and CorruptStore.
+        """
         directory = f"{self.root}/{container_id}"
         try:
             files = _Files.of(directory)
@@ -284,11 +312,9 @@ class ContainerStore:
             if known is not None and known[0] == files:
                 return known[1]
             record = self._read(Path(directory))
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError):
             self._known.pop(container_id, None)
-            if self.exists(container_id):  # else it was removed since
-                raise corrupt(Path(directory, "hostconfig.json"), "it is missing") from error
-            return None
+            raise
         if files.settled:
             self._known[container_id] = (files, record)
         return record
@@ -296,21 +322,23 @@ class ContainerStore:
     def _read(self, directory: Path) -> ContainerRecord:
         """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
         config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
-        host, _ = read_document(host_config, HostShape)
+        host_document, _ = read_document(host_config, HostShape)
         document, _ = read_document(config, RecordShape)
         try:
-            check_host(host)
+            host = HostConfig.parse(host_document)
         except ValueError as error:
             raise corrupt(host_config, str(error)) from error
         try:
             record = self.parse(document, host)
-        except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as error:
+        except ValueError as error:
+            raise corrupt(config, str(error)) from error
+        except (KeyError, TypeError, AttributeError, InvalidInput) as error:
             raise corrupt(config, f"{type(error).__name__}: {error}") from error
         if record.id != directory.name:
             raise corrupt(config, f"it describes the container {record.id[:12]}")
         return record
 
-    def parse(self, document: Json, host_config: Json) -> ContainerRecord:
+    def parse(self, document: Json, host_config: HostConfig) -> ContainerRecord:
         """A record from its two documents. Raises what ContainerRecord.from_documents() raises."""
         return self._placed(ContainerRecord.from_documents(document, host_config))
 

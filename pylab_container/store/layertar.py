@@ -77,8 +77,8 @@ def store(
             extractor.create(header)
         for chunk in members.content():
             digest.update(chunk)
-            # The file on disk does not tell a hole from written zeros, so the pieces of a sparse file cannot be read
-            # back: keep the tar's bytes (store/tarsplit.py).
+            # On disk a hole may look like written zeros, so the pieces of a sparse file cannot be read back: record
+            # the tar's bytes (store/tarsplit.py).
             if is_sparse:
                 tar_split.segment(chunk)
             else:

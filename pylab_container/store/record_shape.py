@@ -6,12 +6,10 @@ more fields, and fewer. Sources: moby container/container.go, api/types/containe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from pylab_container.docker.hostconfig import DEFAULTS
 from pylab_container.text.timestamps import parse_rfc3339
 
 _Texts = list[str] | None
@@ -37,38 +35,6 @@ class _StateShape(Struct):
     Error: str = ""
     OOMKilled: bool = False
     Health: _HealthShape | None = None
-
-
-class _CheckShape(Struct):
-    Test: _Texts = None
-    Interval: int = 0
-    Timeout: int = 0
-    StartPeriod: int = 0
-    StartInterval: int = 0
-    Retries: int = 0
-
-
-class _ConfigShape(Struct):
-    Hostname: str | None = None
-    Domainname: str | None = None
-    User: str | None = None
-    Tty: bool | None = None
-    OpenStdin: bool | None = None
-    StdinOnce: bool | None = None
-    Env: _Texts = None
-    Cmd: _Texts = None
-    Entrypoint: _Texts = None
-    OnBuild: _Texts = None
-    Shell: _Texts = None
-    Image: str | None = None
-    WorkingDir: str | None = None
-    MacAddress: str | None = None
-    StopSignal: str | None = None
-    StopTimeout: int | None = None
-    Volumes: _Any = None
-    ExposedPorts: _Any = None
-    Labels: dict[str, str] | None = None
-    Healthcheck: _CheckShape | None = None
 
 
 class _MountShape(Struct):
@@ -103,26 +69,8 @@ class _PointShape(Struct):
     Spec: _SpecShape | None = None
 
 
-class _EndpointShape(Struct):
-    NetworkID: str | None = None
-    IPAddress: str | None = None
-    IPPrefixLen: int | None = None
-    GlobalIPv6Address: str | None = None
-    GlobalIPv6PrefixLen: int | None = None
-    MacAddress: str | None = None
-    Links: _Texts = None
-    Aliases: _Texts = None
-    IPAMConfig: _Any = None
-    DriverOpts: dict[str, str] | None = None
-
-
-class _NetworkSettingsShape(Struct):
-    Networks: dict[str, _EndpointShape | None] | None = None
-    Ports: dict[str, list[dict[str, str]] | None] | None = None
-
-
 class RecordShape(Struct):
-    """config.v2.json."""
+    """config.v2.json; ContainerConfig.parse() and NetworkSettings.parse() check the documents in it."""
 
     ID: str
     Name: str
@@ -130,10 +78,10 @@ class RecordShape(Struct):
     Image: str
     Path: str
     State: _StateShape
-    Config: _ConfigShape
+    Config: dict[str, Any]
     Args: _Texts = None
     Driver: str = ""
-    NetworkSettings: _NetworkSettingsShape | None = None
+    NetworkSettings: _Any = None
     MountPoints: dict[str, _PointShape] | None = None
     Mounts: list[_MountShape] | None = None
     RestartCount: int = 0
@@ -151,32 +99,9 @@ class RecordShape(Struct):
 
 
 class HostShape(Struct):
-    """hostconfig.json; the other fields are compared with Docker's defaults, in check_host()."""
+    """hostconfig.json: the field without which a container cannot start. HostConfig.parse() checks the others."""
 
     NetworkMode: str
-    RestartPolicy: dict[str, Any] | None = None
-    LogConfig: dict[str, Any] | None = None
-    Links: _Texts = None
-    ExtraHosts: _Texts = None
-    GroupAdd: _Texts = None
-    CapAdd: _Texts = None
-    CapDrop: _Texts = None
-    SecurityOpt: _Texts = None
-    Binds: _Texts = None
-    Tmpfs: dict[str, str] | None = None
-    Sysctls: dict[str, str] | None = None
-    Annotations: dict[str, str] | None = None
-    PortBindings: dict[str, list[dict[str, str]] | None] | None = None
-    Devices: list[dict[str, Any]] | None = None
-    Ulimits: list[dict[str, Any]] | None = None
-
-
-def check_host(document: Mapping[str, Any]) -> None:
-    """Raise ValueError for a field of hostconfig.json whose type is not that of Docker's default."""
-    for name, default in DEFAULTS.items():
-        value = document.get(name)
-        if value is not None and default is not None and not isinstance(value, type(default)):
-            raise ValueError(f"Expected `{type(default).__name__}`, got `{type(value).__name__}` - at `$.{name}`")
 
 
 class _PoolShape(Struct):

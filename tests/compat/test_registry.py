@@ -579,13 +579,13 @@ def test_a_proxy_that_does_not_answer_is_told(other: Engine) -> None:
 def test_a_registry_elsewhere_is_not_asked_without_tls_unless_it_is_named(tmp_path: Path) -> None:
     places = Engine(tmp_path / "a").registries
     named = Engine(tmp_path / "b", insecure_registries=["10.0.0.5:5000", "10.1.0.0/16"]).registries
-    assert places.place("10.0.0.5:5000").addresses == ("https://10.0.0.5:5000",)
-    assert named.place("10.0.0.5:5000").addresses == ("https://10.0.0.5:5000", "http://10.0.0.5:5000")
-    assert named.place("10.1.2.3").addresses == ("https://10.1.2.3", "http://10.1.2.3")
-    assert named.place("10.2.2.3").addresses == ("https://10.2.2.3",)
+    assert places.endpoint("10.0.0.5:5000").addresses == ("https://10.0.0.5:5000",)
+    assert named.endpoint("10.0.0.5:5000").addresses == ("https://10.0.0.5:5000", "http://10.0.0.5:5000")
+    assert named.endpoint("10.1.2.3").addresses == ("https://10.1.2.3", "http://10.1.2.3")
+    assert named.endpoint("10.2.2.3").addresses == ("https://10.2.2.3",)
     for loopback in ("localhost:5000", "127.0.0.2:1", "[::1]:5000"):
-        assert f"http://{loopback}" in places.place(loopback).addresses
-    assert places.place("localhost.example:5000").addresses == ("https://localhost.example:5000",)
+        assert f"http://{loopback}" in places.endpoint(loopback).addresses
+    assert places.endpoint("localhost.example:5000").addresses == ("https://localhost.example:5000",)
 
 
 def test_what_is_not_there_is_told_in_dockers_words(engine: Engine, image: Image, registry: RunningRegistry) -> None:

@@ -29,7 +29,7 @@ from pylab_container.events import ContainerChanged, OverlayMounted
 from pylab_container.host import programs
 from pylab_container.images.image import Image
 from pylab_container.oci.ids import CacheId
-from pylab_container.runtime import conmon
+from pylab_container.runtime import monitor
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.shared_engine
@@ -231,7 +231,9 @@ def test_a_monitor_that_is_slow_to_report_is_waited_for(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The runtime has exited by then, as it also has after a SIGKILL."""
-    monkeypatch.setattr(conmon, "_SILENCE", 0.05)  # seconds; at four times as much it takes a runtime for killed
+    monkeypatch.setattr(
+        monitor, "_REPORT_POLL_INTERVAL", 0.05
+    )  # seconds; at four times as much it takes a runtime for killed
     runc = tmp_path / "bin/runc"
     runc.parent.mkdir()
     goes_on = "setsid sh -c 'sleep 0.5; kill -CONT $0' $PPID < /dev/null > /dev/null 2>&1 &"

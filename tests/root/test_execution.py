@@ -25,7 +25,7 @@ from pylab_container.errors import (
     RuntimeFailed,
 )
 from pylab_container.images.image import Image
-from pylab_container.runtime.conmon import Attachment
+from pylab_container.runtime.monitor import Attachment
 from tests.support.commands import Labctr, Terminal
 from tests.support.waiting import PATIENCE, eventually
 

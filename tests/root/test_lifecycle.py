@@ -24,7 +24,7 @@ from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, La
 from pylab_container.host import programs
 from pylab_container.images.image import Image
 from pylab_container.oci.lifecycle import State
-from pylab_container.runtime.conmon import UNKNOWN_STATUS, Monitor
+from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.runc import cgroup_version
 from pylab_container.store.container_store import ContainerRecord
 from tests.support.processes import pids

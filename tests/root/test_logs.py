@@ -55,7 +55,7 @@ def test_a_follower_misses_nothing_that_comes_between_reading_a_log_and_its_repl
 ) -> None:
     log = tmp_path / "container.log"
     write(log, "one")
-    replaced = logs._replaced
+    replaced = logs._is_replaced
 
     def late(*arguments: Any) -> bool:
         write(log, "last of the old")
@@ -63,7 +63,7 @@ def test_a_follower_misses_nothing_that_comes_between_reading_a_log_and_its_repl
         (tmp_path / "new").rename(log)
         return replaced(*arguments)
 
-    monkeypatch.setattr(logs, "_replaced", late)
+    monkeypatch.setattr(logs, "_is_replaced", late)
     lines = [line.data for line in read_log(log, follow=lambda: False)]
     assert lines == [b"one\n", b"last of the old\n", b"first of the new\n"]
 

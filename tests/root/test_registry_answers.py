@@ -13,7 +13,7 @@ from pylab_container.oci.manifest import kind_of, parse_docker_manifest, parse_i
 from pylab_container.registry.answers import number_of
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient
-from pylab_container.registry.settings import Patience, Place, RegistrySettings
+from pylab_container.registry.settings import Patience, RegistryEndpoint, RegistrySettings
 from tests.support.faults import OddRegistry, answer
 
 # A try after a failure would wait for longer than any test may take: what is final must not get there.
@@ -41,7 +41,7 @@ def ask(answers: dict[str, bytes], *, challenged: str = "") -> tuple[str, list[s
     with OddRegistry(answers) as odd:
         if challenged:
             answers |= challenge(challenged.replace("HOST", odd.host))
-        place = Place(odd.host, (f"http://{odd.host}",))
+        place = RegistryEndpoint(odd.host, (f"http://{odd.host}",))
         client = RegistryClient(place, IMPATIENT, Credentials(username="me", password="secret"))
         try:
             with pytest.raises(LabError) as caught:
@@ -163,7 +163,7 @@ def test_a_long_error_is_cut() -> None:
 def test_a_login_with_an_unknown_status_is_refused() -> None:
     with OddRegistry({r"/v2/": answer(b"{}", "401 Unauthorized", "WWW-Authenticate: Basic")}) as odd:
         client = RegistryClient(
-            Place(odd.host, (f"http://{odd.host}",)), IMPATIENT, Credentials(username="a", password="b")
+            RegistryEndpoint(odd.host, (f"http://{odd.host}",)), IMPATIENT, Credentials(username="a", password="b")
         )
         with pytest.raises(Unauthorized, match="failed with status: 401 Unauthorized"):
             client.login()
@@ -174,7 +174,7 @@ def test_a_login_with_an_unknown_status_is_refused() -> None:
 def test_a_place_for_an_upload_that_is_no_address_is_one_error(location: str) -> None:
     begun = answer(b"", "202 Accepted", f"Location: {location}")
     with OddRegistry({**PING, "uploads": begun, "blobs/sha256": answer(b"", "404 Not Found")}) as odd:
-        client = RegistryClient(Place(odd.host, (f"http://{odd.host}",)), IMPATIENT)
+        client = RegistryClient(RegistryEndpoint(odd.host, (f"http://{odd.host}",)), IMPATIENT)
         with pytest.raises(RegistryFailed) as caught:
             Repository(client, "a", writes=True).upload_document(b"{}")
         client.close()
@@ -220,7 +220,7 @@ def test_patience_is_for_connections_that_fail() -> None:
     """A registry that hangs up is asked again: the tests above would not notice if nothing was."""
     quick = replace(IMPATIENT, patience=replace(IMPATIENT.patience, pause=0.001, longest=0.001))
     with OddRegistry({**PING, MANIFEST: b""}) as odd:
-        client = RegistryClient(Place(odd.host, (f"http://{odd.host}",)), quick)
+        client = RegistryClient(RegistryEndpoint(odd.host, (f"http://{odd.host}",)), quick)
         with pytest.raises(RegistryFailed):
             Repository(client, "a").manifest("1")
         client.close()

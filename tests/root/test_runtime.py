@@ -22,8 +22,9 @@ from pylab_container.oci import seccomp
 from pylab_container.oci.bundle import Limits, Process, runtime_config
 from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES
 from pylab_container.oci.users import User
-from pylab_container.runtime.conmon import UNKNOWN_STATUS, Conmon, ExecSession, Monitor
+from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.logs import read_log
+from pylab_container.runtime.monitor import UNKNOWN_STATUS, ExecSession, Monitor
 from pylab_container.runtime.runc import Runc
 from tests.support.processes import command_lines
 from tests.support.waiting import PATIENCE, eventually

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pylab_container import Engine
 from pylab_container.engine.container import Container
-from pylab_container.runtime.conmon import Monitor
+from pylab_container.runtime.monitor import Monitor
 from tests.support.waiting import eventually
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from pylab_container.errors import CorruptStore
 from pylab_container.runtime import logs
+from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import LogLimit
-from pylab_container.runtime.logs import keep, read_log
+from pylab_container.runtime.logs import read_log
 
 
 def cri(second: int, data: bytes | str, stream: str = "stdout", tag: str = "F") -> bytes:
@@ -45,7 +46,7 @@ class Log:
         self.damaged = count
 
     def keep(self, limit: LogLimit | None = None) -> None:
-        keep(self.run, self.kept, limit=limit)
+        archive_log(self.run, self.kept, limit=limit)
 
     def documents(self) -> list[str]:
         return [json.loads(line)["log"] for line in self.kept.read_bytes().splitlines()]

@@ -43,8 +43,8 @@ def test_commands_print_through_one_module() -> None:
                     faults.append(f"{path.name}:{node.lineno}")
                 case ast.Call(func=ast.Attribute(attr="write")) if path.name not in WRITERS:
                     faults.append(f"{path.name}:{node.lineno}")
-    # files.py and output.py hand archives and logs to the writers above.
-    assert [one for one in faults if not one.startswith(("files.py", "output.py"))] == []
+    # files.py and output.py pass archives and logs to the writers above; group.py writes to click's HelpFormatter.
+    assert [fault for fault in faults if not fault.startswith(("files.py", "group.py", "output.py"))] == []
 
 
 def test_messages_and_errors_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.lifecycle import State
-from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store import container_store
+from pylab_container.store.container_store import ContainerRecord, ContainerStore
 from pylab_container.text.timestamps import NEVER
 
 ID = ContainerId("a" * 64)
@@ -27,7 +29,7 @@ def test_every_state_comes_back(state: State) -> None:
     one = record(state=state, started_at=NEVER if state is State.CREATED else THEN, pid=7, exit_code=3)
     document = one.document(PLACE)
     assert "Status" not in document["State"]
-    assert ContainerRecord.from_documents(document, {}) == one
+    assert ContainerRecord.from_documents(document, one.host_config) == one
 
 
 @pytest.mark.parametrize(
@@ -46,13 +48,13 @@ def test_the_flags_of_dockerd_say_the_state(flags: dict[str, Any], state: State)
     none = dict.fromkeys(("Running", "Paused", "Restarting", "OOMKilled", "RemovalInProgress", "Dead"), False)
     said = {**none, "Pid": 0, "ExitCode": 0, "Error": "", "StartedAt": THEN, "FinishedAt": THEN, "Health": None}
     document = {**record().document(PLACE), "State": said | flags}
-    assert ContainerRecord.from_documents(document, {}).state is state
+    assert ContainerRecord.from_documents(document, HostConfig()).state is state
 
 
 def test_what_only_dockerd_uses_stays_as_it_was() -> None:
     theirs = {"AppArmorProfile": "docker-default", "SecretReferences": [], "MountLabel": "x", "Managed": True}
     document = {**record().document(PLACE), **theirs}
-    again = ContainerRecord.from_documents(document, {}).document(PLACE)
+    again = ContainerRecord.from_documents(document, HostConfig()).document(PLACE)
     assert {name: again[name] for name in theirs} == theirs
 
 
@@ -63,3 +65,28 @@ def test_dockerd_gets_the_rights_that_a_container_was_made_with() -> None:
     assert document["SeccompProfile"] == '{"defaultAction":"SCMP_ACT_ALLOW"}'
     plain = record().document(PLACE)
     assert (plain["NoNewPrivileges"], plain["SeccompProfile"]) == (False, "")
+
+
+@pytest.mark.parametrize("moment", ["created", "removed"])
+def test_a_container_that_comes_or_goes_while_it_is_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store = ContainerStore(tmp_path / "containers", tmp_path / "locks")
+    look = container_store._Files.of
+    whole = record(host_config={"NetworkMode": "none"})
+
+    def race(directory: str) -> Any:
+        monkeypatch.setattr(container_store._Files, "of", look)
+        if moment == "removed":
+            store.remove(ID)
+        try:
+            return look(directory)
+        finally:
+            if moment == "created":
+                store.save(whole)
+
+    if moment == "removed":
+        store.save(whole)
+    monkeypatch.setattr(container_store._Files, "of", race)
+    loaded = store.load(ID)
+    assert (loaded is not None) == (moment == "created")

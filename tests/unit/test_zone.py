@@ -8,24 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pylab_container.runtime.dns.messages import Query, is_failure
-from pylab_container.runtime.dns.zone import Place, Resident, addresses, name_of
+from pylab_container.runtime.dns.zone import DnsClient, NetworkMembership, addresses, name_of
 
 
-def on(network: str, name: str, address: str, *aliases: str, links: dict[str, str] | None = None) -> dict[str, Place]:
-    place = Place(network=network, names=(name, *aliases), addresses=(address,), links=links or {})
+def on(
+    network: str, name: str, address: str, *aliases: str, links: dict[str, str] | None = None
+) -> dict[str, NetworkMembership]:
+    place = NetworkMembership(network=network, names=(name, *aliases), addresses=(address,), links=links or {})
     return {f"id of {network}": place}
 
 
-def resident(*places: dict[str, Place], single_labels: bool = True) -> Resident:
+def resident(*places: dict[str, NetworkMembership], single_labels: bool = True) -> DnsClient:
     joined = {number: place for one in places for number, place in one.items()}
-    return Resident(pid=1, namespace=1, places=joined, single_labels=single_labels)
+    return DnsClient(pid=1, namespace=1, memberships=joined, single_labels=single_labels)
 
 
 WEB = resident(on("Shop", "web", "10.1.0.2", "www", "pool"), on("back.end", "web", "10.2.0.2"))
 SPARE = resident(on("Shop", "Spare", "10.1.0.3", "pool"))
 DATABASE = resident(on("back.end", "db", "10.2.0.3", links={"web": "db", "site": "web"}))
 CLIENT = resident(on("Shop", "client", "10.1.0.4", links={"www": "spare", "gone": "nobody"}))
-SIX = resident({"id of six": Place(network="six", names=("six",), addresses=("10.3.0.2", "fd00::2"))})
+SIX = resident({"id of six": NetworkMembership(network="six", names=("six",), addresses=("10.3.0.2", "fd00::2"))})
 QUESTION = bytes.fromhex("123401000001000000000000")  # the header of one (RFC 1035, 4.1.1)
 EVERYBODY = [WEB, SPARE, DATABASE, CLIENT, SIX]
 
@@ -57,7 +59,7 @@ EVERYBODY = [WEB, SPARE, DATABASE, CLIENT, SIX]
     ],
 )
 def test_a_name_means_those_who_have_it_on_the_askers_networks(
-    asker: Resident, name: str, found: list[str] | None
+    asker: DnsClient, name: str, found: list[str] | None
 ) -> None:
     assert addresses(asker, EVERYBODY, name) == found
 
@@ -72,7 +74,9 @@ def test_a_name_means_those_who_have_it_on_the_askers_networks(
         (SPARE, "in-addr.arpa", None),
     ],
 )
-def test_an_address_belongs_to_somebody_on_the_askers_networks(asker: Resident, pointer: str, name: str | None) -> None:
+def test_an_address_belongs_to_somebody_on_the_askers_networks(
+    asker: DnsClient, pointer: str, name: str | None
+) -> None:
     assert name_of(asker, EVERYBODY, pointer) == name
 
 
@@ -95,7 +99,7 @@ def ask(name: str, kind: str = "A", *, size: int = 0) -> Query:
         (resident(single_labels=False), "nobody", "AAAA", []),
     ],
 )
-def test_who_is_here_is_answered(asker: Resident, name: str, kind: str, answers: list[str]) -> None:
+def test_who_is_here_is_answered(asker: DnsClient, name: str, kind: str, answers: list[str]) -> None:
     reply = ask(name, kind).answer(asker, EVERYBODY)
     assert reply is not None
     header = reply.header
@@ -114,7 +118,7 @@ def test_who_is_here_is_answered(asker: Resident, name: str, kind: str, answers:
         (resident(single_labels=False), "nobody", "MX"),
     ],
 )
-def test_who_is_not_here_is_asked_for_elsewhere(asker: Resident, name: str, kind: str) -> None:
+def test_who_is_not_here_is_asked_for_elsewhere(asker: DnsClient, name: str, kind: str) -> None:
     assert ask(name, kind).answer(asker, EVERYBODY) is None
 
 

@@ -16,13 +16,15 @@ from pylab_container.host.removal import discard_below
 from pylab_container.maintenance.fsck.report import Report, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
 from pylab_container.networks import endpoints
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import CacheId, ContainerId, Digest
 from pylab_container.oci.image import EMPTY_CONFIG, Json, ordered_config
 from pylab_container.oci.lifecycle import State
-from pylab_container.runtime.conmon import Monitor
+from pylab_container.runtime.monitor import Monitor
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.reading import checked, read_document
-from pylab_container.store.record_shape import HostShape, RecordShape, check_host
+from pylab_container.store.record_shape import HostShape, RecordShape
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -128,7 +130,7 @@ def _rebuild(engine: Engine, container_id: ContainerId) -> None:
     for path in (config, host_config):
         if not _is_whole(path, container_id):
             set_aside(path)
-    engine.data.records.save(engine.data.records.parse(document, host))
+    engine.data.records.save(engine.data.records.parse(document, HostConfig.parse(host)))
 
 
 _FIELDS = (
@@ -143,13 +145,13 @@ def _accepts_record(document: Json) -> None:
         raise ValueError("not the id of an image")
     if not re.fullmatch(r"/[a-zA-Z0-9][a-zA-Z0-9_.-]+", document["Name"]):
         raise ValueError("not the name of a container")
-    ContainerRecord.from_documents(document, {})
+    ContainerRecord.from_documents(document, HostConfig())
 
 
 def _accepts_host(document: Json) -> None:
     """Raise ValueError for a document that is not a HostConfig."""
     checked(document, HostShape)
-    check_host(document)
+    HostConfig.parse(document)
 
 
 def _is_whole(path: Path, container_id: ContainerId) -> bool:
@@ -184,8 +186,8 @@ def _plain_record(engine: Engine, container_id: ContainerId) -> ContainerRecord:
         image=image_id,
         path=words[0],
         args=tuple(words[1:]),
-        config=ordered_config({**config, "Hostname": container_id[:12]}),
-        host_config={"NetworkMode": "bridge"},
+        config=ContainerConfig.parse(ordered_config({**config, "Hostname": container_id[:12]})),
+        host_config=HostConfig(network_mode="bridge"),
         driver=engine.data.driver.name,
         state=State.RUNNING if runs else State.EXITED,
     )

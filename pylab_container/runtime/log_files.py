@@ -1,0 +1,264 @@
+"""The files of a container's log and their entries: conmon's k8s-file and dockerd's json-file.
+
+    container.log       the output of the current run, as conmon writes it (format "k8s-file", the CRI logging format):
+
+        2026-11-24T08:29:28.845919897+00:00 stdout F a whole line
+        2026-11-24T08:29:28.845919897+00:00 stderr P the first part of a long one …
+
+    <id>-json.log       the output of earlier runs, as dockerd writes it (log driver "json-file"):
+
+        {"log":"a whole line\\n","stream":"stdout","time":"2026-11-24T08:29:28.845919897Z"}
+        {"log":"the first part of a long one …","stream":"stderr","time":"2026-11-24T08:29:28.845919897Z"}
+
+A line of output ends with the tag F (full) in the first format and with a newline in "log" in the second. An entry
+without it is a part of a line. Bytes that are not UTF-8 are stored in JSON as lone surrogates (PEP 383): this engine
+restores the bytes, dockerd reads U+FFFD, which it would have written itself.
+
+Sources: conmon's src/ctr_logging.c; moby's daemon/logger/jsonfilelog; Kubernetes' CRI logging design.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import itertools
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from pylab_container.errors import CorruptStore
+from pylab_container.host.lines import whole_lines
+from pylab_container.runtime.monitor import Stream
+
+STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
+
+LARGEST_ENTRY = 1 << 20  # bytes; conmon's parts hold 8 KiB of output, dockerd's 16 KiB
+_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|\+00:00)")
+
+# Whatever is at a log's path, opening it must neither block nor leave the directory. O_RDONLY on a FIFO blocks until a
+# writer appears (fifo(7)), and a symlink may point anywhere.
+_SAFE_OPEN = os.O_NONBLOCK | os.O_NOFOLLOW
+
+
+class LogPart(NamedTuple):
+    """One entry of a log file: a line of output or a part of one. offset, end: the entry's bytes in the file."""
+
+    time: str
+    stream: Stream
+    data: bytes
+    offset: int
+    end: int
+
+    @property
+    def ends_line(self) -> bool:
+        return self.data.endswith(b"\n")
+
+
+EntryParser = Callable[[bytes], "tuple[str, Stream, bytes]"]
+"""Parses one entry with its newline into time, stream and output. Raises ValueError for a damaged entry."""
+
+
+class LogSource:
+    """One file of a log and its entries, from the file's current position.
+
+    end    size in bytes of the part that belongs to the log; None for a file that may grow
+    begin  offset of the first entry that no other file of the log contains
+    """
+
+    def __init__(self, file: BinaryIO, parse: EntryParser, *, end: int | None = None) -> None:
+        self.file = file
+        self._parse = parse
+        self._end = end
+        self.begin = 0
+
+    def times_backwards(self) -> Iterator[str]:
+        """The times of the last entries, newest first. Empty for a compressed file."""
+        if self._end is None:
+            return
+        # Two entries of the largest size are certain to contain one whole entry. The first line is cut by the offset.
+        begin = max(0, self._end - 2 * LARGEST_ENTRY)
+        lines = os.pread(self.file.fileno(), self._end - begin, begin).split(b"\n")
+        for line in reversed(lines[1:] if begin else lines):
+            with contextlib.suppress(ValueError):
+                yield self._parse(line)[0]
+
+    def parts(self, damaged: Callable[[], object] = lambda: None) -> Iterator[LogPart]:
+        """The entries that are complete now; damaged is called for each one that cannot be parsed.
+
+        The file's position is then behind the last complete entry: its writer may be about to complete the next one.
+        """
+        offset = self.file.tell()
+        for entry, length in whole_lines(self.file, LARGEST_ENTRY):
+            try:
+                part = LogPart(*self._parse(entry), offset, offset + length)
+            except ValueError:
+                damaged()
+            else:
+                if offset >= self.begin:
+                    yield part
+            offset += length
+            if self._end is not None and offset >= self._end:
+                return
+        if self._end is not None and offset < self._end:
+            # A torn entry: nothing appends to this file while it is read, so the rest will not come.
+            damaged()
+
+
+def parse_cri(entry: bytes) -> tuple[str, Stream, bytes]:
+    """Parse an entry of conmon's. Raises ValueError."""
+    time, stream, tag, data = entry.split(b" ", 3)
+    if not data.endswith(b"\n"):
+        raise ValueError("too long")
+    if stream not in (b"stdout", b"stderr") or tag[:1] not in (b"F", b"P"):
+        raise ValueError(entry)
+    end = b"\n" if tag.startswith(b"F") else b""
+    return _utc(time), "stderr" if stream == b"stderr" else "stdout", data.removesuffix(b"\n") + end
+
+
+def parse_json(entry: bytes) -> tuple[str, Stream, bytes]:
+    """Parse an entry of dockerd's. Raises ValueError."""
+    try:
+        document = json.loads(entry)
+    except RecursionError as error:
+        raise ValueError("too many brackets") from error
+    if not (isinstance(document, dict) and isinstance(document.get("log"), str)):
+        raise ValueError(entry)
+    stream, time = document.get("stream") or "stdout", document.get("time")
+    if stream not in ("stdout", "stderr") or not isinstance(time, str):
+        raise ValueError(entry)
+    return (
+        _utc(time.encode()),
+        "stderr" if stream == "stderr" else "stdout",
+        document["log"].encode(errors="surrogateescape"),
+    )
+
+
+def _utc(time: bytes) -> str:
+    """A time with nine digits of fraction, so that times compare as text. Raises ValueError."""
+    if not _TIME.fullmatch(time):
+        raise ValueError(time)
+    seconds, _, fraction = time.decode().removesuffix("+00:00").removesuffix("Z").partition(".")
+    return f"{seconds}.{fraction:0<9}Z"
+
+
+# The boundary between the two files
+
+
+def last_entries(sources: list[LogSource]) -> tuple[str, int]:
+    """The time of a JSON log's last entry, and the number of last entries with this time; "" for an empty log."""
+    times = (time for source in reversed(sources) for time in source.times_backwards())
+    newest = next(times, "")
+    return newest, 1 + sum(1 for _ in itertools.takewhile(newest.__eq__, times))
+
+
+def offset_after(last: tuple[str, int], source: LogSource) -> int:
+    """The offset in conmon's file of the first entry that the JSON log lacks; last as of last_entries().
+
+    A process that was killed in archive_log() has copied entries and not yet removed them from conmon's file.
+    """
+    # A time alone does not identify an entry: conmon gives all lines of one read(2) the same time (write_k8s_log() in
+    # src/ctr_logging.c). So the entries with the newest time are counted.
+    newest, count = last
+    begin = 0
+    for part in source.parts() if newest else ():
+        count -= part.time == newest
+        if part.time > newest or count == 0:
+            begin = part.end if count == 0 else 0
+            break
+    source.file.seek(0)
+    return begin
+
+
+# Opening
+
+
+def open_snapshot(
+    path: Path, earlier: Path | None, stack: contextlib.ExitStack, current: contextlib.ExitStack
+) -> tuple[list[LogSource], BinaryIO | None]:
+    """Open the JSON log's files and conmon's file at one moment, so that no entry is missed or read twice.
+
+    stack    keeps the JSON log's files open
+    current  keeps conmon's file open
+    """
+    # archive_log() moves entries from one file to the other under an exclusive lock of conmon's file. A shared lock
+    # excludes that. The file may have been replaced before the lock was granted (by conmon when the log is full, or by
+    # archive_log()): then the lock excludes nothing, and the next attempt opens the new file.
+    while True:
+        file = open_log(path, current)
+        if file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        sources = open_json_log(earlier, stack) if earlier else []
+        is_current = is_file_at(path, file)
+        if file:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        if is_current:
+            return sources, file
+
+
+def open_json_log(log: Path, stack: contextlib.ExitStack) -> list[LogSource]:
+    """Open a JSON log and its rotated files, oldest first. dockerd compresses the rotated ones (compress=true)."""
+    stack.close()
+    sources = []
+    for path in [*reversed(_rotated(log)), log]:
+        # dockerd and archive_log() rename these files; the listing may be stale.
+        with contextlib.suppress(FileNotFoundError):
+            file = stack.enter_context(open_regular(path))
+            end = os.fstat(file.fileno()).st_size
+            if path.suffix == ".gz":
+                sources.append(LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json))
+            elif end:
+                sources.append(LogSource(file, parse_json, end=end))
+    return sources
+
+
+def _rotated(log: Path) -> list[Path]:
+    """The rotated files of a JSON log, newest first: <log>.1, <log>.2.gz, …"""
+    numbers = {path: path.name.removeprefix(f"{log.name}.").removesuffix(".gz") for path in log.parent.iterdir()}
+    paths = [path for path, number in numbers.items() if number.isascii() and number.isdigit()]
+    return sorted(paths, key=lambda path: int(numbers[path]))
+
+
+def open_log(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
+    """Open the file that is at path now, None if it does not exist. Closes the one that stack held before."""
+    stack.close()
+    try:
+        return stack.enter_context(open_regular(path))
+    except FileNotFoundError:
+        return None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading. Raises FileNotFoundError, and CorruptStore for any other kind of file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _SAFE_OPEN)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _not_a_file(path) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_a_file(path)
+    return open(fd, "rb")
+
+
+def open_for_writing(path: Path, mode: str) -> BinaryIO:
+    """Open a file for writing. Raises OSError for a symlink, and for a FIFO, which cannot be positioned."""
+    return cast(BinaryIO, open(path, mode, opener=lambda path, flags: os.open(path, flags | _SAFE_OPEN, 0o640)))
+
+
+def _not_a_file(path: Path) -> CorruptStore:
+    return CorruptStore(f"{path} is damaged: it is not a file", hint="move it away", path=path)
+
+
+def is_file_at(path: Path, file: BinaryIO | None) -> bool:
+    """Whether path names this open file; with None, whether path names no file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return file is None
+    return file is not None and os.path.samestat(status, os.fstat(file.fileno()))
