@@ -94,7 +94,7 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:
     """Write the chunks of an archive to standard output, or to a file that appears complete or not at all."""
-    from pylab_container.images.archives import write as write_archive
+    from pylab_container.images.save import write as write_archive
 
     write_archive(chunks, output or _standard_output())
 

@@ -107,10 +107,10 @@ def list_images(
 
     Filters: dangling, label, reference, before, since.
     """
-    from pylab_container.docker import filters
+    from pylab_container.docker.image_filters import matching_images
 
     engine = open_engine()
-    images = filters.images(engine, engine.images.list(name, all=show_all), listing.filters(conditions))
+    images = matching_images(engine.data, engine.images.list(name, all=show_all), listing.filters(conditions))
     rows = [_row(image, names, full=full) for image in images for names in _names(image, name)]
     columns = (*_COLUMNS[:2], "Digest", *_COLUMNS[2:]) if digests else _COLUMNS
     listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)

@@ -80,7 +80,7 @@ def connection(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> Conn
 @_SIGNALS
 def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | None, proxy: bool) -> int:
     """Create and run a new container from an image."""
-    if detach and creation.given["attach"]:
+    if detach and creation.options["attach"]:
         raise InvalidInput("conflicting options: cannot specify both --attach and --detach", hint="leave one out")
     stdin = "stdin" in creation.streams
     plan = connection(stdin=stdin, tty=creation.tty, keys=detach_keys, proxy=proxy)
@@ -217,7 +217,7 @@ def _in_foreground(execution: Exec) -> int:
             resize=resize,
             forward=None,
             keys=parse_keys(options.detach_keys) if options.detach_keys else DEFAULT_KEYS,
-            given=size,
+            initial_size=size,
         )
         if not ended:
             execution.detached()
@@ -254,7 +254,7 @@ def _connect(container: Container, streams: terminal.Streams, plan: Connection) 
         forward=forward if plan.proxy else None,
         keys=plan.keys,
         shown=plan.shown,
-        given=plan.size,
+        initial_size=plan.size,
     )
     if not ended:
         container.detached()

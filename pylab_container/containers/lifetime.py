@@ -32,7 +32,7 @@ from pylab_container.host.background import Background
 from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import discard_below
-from pylab_container.maintenance import failures, recovery
+from pylab_container.maintenance import failures
 from pylab_container.networks import attachment_events, dns_records, endpoints
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, EntryName
@@ -43,6 +43,7 @@ from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.transactions import changing, making
 from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 from pylab_container.volumes import mounting as volume_mounts
 
@@ -382,7 +383,7 @@ def remove(engine: Engine, record: ContainerRecord, *, volumes: bool, force: boo
     """
     if not force:
         engine.data.layers.check_removable(record.id)
-    with _orphaned_layers(engine, record), recovery.changing(engine, record.id, record.mounts if volumes else ()):
+    with _orphaned_layers(engine, record), changing(engine.data, record.id, record.mounts if volumes else ()):
         # First of all it is no container any more: half of one must not look like a whole one.
         engine.data.records.forget(record.id)
         if volumes and record.mounts:
@@ -398,7 +399,7 @@ def _orphaned_layers(engine: Engine, record: ContainerRecord) -> Iterator[None]:
     if not record.image or engine.data.images.exists(record.image):
         yield
         return
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         with contextlib.suppress(CorruptStore):
             lease.claim("layer", engine.data.layers.writable(record.id).parent)
         yield

@@ -27,7 +27,7 @@ from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
-from pylab_container.daemon.sampling import SAMPLING
+from pylab_container.daemon.sampling import SAMPLING, sample
 from pylab_container.daemon.sharing import SHARING, Share
 from pylab_container.daemon.starts import STARTS, deliver
 from pylab_container.daemon.streams import fetched, readable, send, send_lines
@@ -387,19 +387,19 @@ async def stats(call: Call) -> web.StreamResponse:
             raise InvalidInput("cannot have stream=true and one-shot=true", hint="send stream=0")
         return await send_lines(call, _until_removed(call, container), errors_in_stream=False)
     if call.flag("one-shot") and not call.before("1.41"):
-        return answer(await call.run(usage.sample, call.engine, container.id))
-    before = await call.run(usage.sample, call.engine, container.id)
+        return answer(await call.run(sample, container))
+    before = await call.run(sample, container)
     await asyncio.sleep(usage.SNAPSHOT_INTERVAL)
-    now = usage.following(before, await call.run(usage.sample, call.engine, container.id))
+    now = usage.following(before, await call.run(sample, container))
     return answer(measured(now, call.version))
 
 
 async def _until_removed(call: Call, container: Container) -> AsyncGenerator[Json, None]:
-    samples = call.request.app[SAMPLING].samples(call.engine, call.workers, container.id, call.input_ended)
+    samples = call.request.app[SAMPLING].samples(call.workers, container, call.input_ended)
     with contextlib.suppress(ContainerNotFound):
         async with contextlib.aclosing(samples):
-            async for sample in samples:
-                yield measured(sample, call.version)
+            async for measurement in samples:
+                yield measured(measurement, call.version)
 
 
 async def export(call: Call) -> web.StreamResponse:

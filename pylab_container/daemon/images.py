@@ -13,8 +13,8 @@ from pylab_container.daemon import streams
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
-from pylab_container.docker.filters import images as filtered
-from pylab_container.docker.filters import matching_names, refuse_unknown, truth
+from pylab_container.docker.filters import refuse_unknown, truth
+from pylab_container.docker.image_filters import matching_images, matching_names
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
 from pylab_container.events import Event, ImageChanged
 from pylab_container.images.image import HistoryEntry, Image
@@ -50,7 +50,7 @@ def _listed(call: Call) -> list[Json]:
     filters = call.filters()
     if call.before("1.41") and (name := call.text("filter")):
         filters = {**filters, "reference": [*filters.get("reference", ()), name]}
-    images = filtered(call.engine, call.engine.images.list(all=call.flag("all")), filters)
+    images = matching_images(call.engine.data, call.engine.images.list(all=call.flag("all")), filters)
     shared = {}
     if call.flag("shared-size") and not call.before("1.42"):
         shared = {usage.image.id: usage.shared for usage in disk_usage(call.engine).images}

@@ -111,23 +111,26 @@ class Engine:
 
         Raises Unauthorized, Unreachable.
         """
-        from pylab_container.docker.credentials import host_of
-        from pylab_container.registry import login
+        from pylab_container.docker.credentials import Credentials, host_of
+        from pylab_container.registry.login import login
 
-        login.login(self, username, password, host_of(registry), save=save)
+        credentials = Credentials(username, password)
+        login(self.registries, credentials, host_of(registry), save=save, emit=self.data.emit)
 
     def logout(self, registry: str = "") -> bool:
         """Forget who we are at a registry; False where that was not known."""
         from pylab_container.docker.credentials import host_of
-        from pylab_container.registry import login
+        from pylab_container.registry.login import logout
 
-        return login.logout(self, host_of(registry))
+        return logout(host_of(registry), emit=self.data.emit)
 
     def info(self) -> Info:
         """What this engine is and has: `docker info`."""
+        from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
-        return describe(self)
+        records = [container.record for container in self.containers.list(all=True)]
+        return describe(self.data, records, server_version=__version__)
 
     def df(self) -> DiskUsage:
         """What takes how much space: `docker system df`."""

@@ -22,12 +22,11 @@ from pylab_container.containers.lifetime import no_such_container as no_such_con
 from pylab_container.containers.logfiles import log_files, log_path
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
-from pylab_container.images.image import DOCKER_VERSION, Image, machine_architecture
-from pylab_container.maintenance import recovery
+from pylab_container.images.image import Image
 from pylab_container.networks import dns_records, endpoints, links
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json, child_config
+from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
 from pylab_container.oci.signals import signal_number
 from pylab_container.runtime.logs import LogLine as LogLine
@@ -36,6 +35,7 @@ from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.monitor import Attachment as Attachment
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
+from pylab_container.store.transactions import freezing
 
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
@@ -94,7 +94,7 @@ class Container:
     @property
     def image(self) -> Image:
         """The image that it was made from."""
-        return Image(self._engine, self._read().image)
+        return Image(self._engine.data, self._read().image)
 
     @property
     def address(self) -> str:
@@ -447,13 +447,13 @@ class Container:
         """
         from pylab_container.docker import stats
 
-        return stats.stream(self._engine, self.id, stop=stop)
+        return stats.stream(lambda: self.record, stop=stop)
 
     def stats_snapshot(self) -> Json:
         """Measure what it uses once: docker-py's stats(stream=False). Raises ContainerNotFound."""
         from pylab_container.docker import stats
 
-        return stats.snapshot(self._engine, self.id)
+        return stats.snapshot(lambda: self.record)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
@@ -522,28 +522,19 @@ class Container:
         record = self.record
         own = self._reproducible(record.config.document())
         from pylab_container.images import configuration
-        from pylab_container.store import layer_content
+        from pylab_container.images.commit import commit
 
         config = configuration.apply({**own, **(conf or {})}, changes)
-        with recovery.making(self._engine) as lease, self._still(pause=pause):
-            layers = self._engine.data.layers
-            layer = layer_content.copy(
-                layers, layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
-            )
-            image = child_config(
-                self._engine.images.config(record.image),
+        with self._still(pause=pause):
+            made = commit(
+                self._engine.data,
+                record,
+                name,
                 config=config,
                 container_config=own,
-                container=self.id if self._engine.data.source_date_epoch is None else "",
-                created=self._engine.data.now(),
-                created_by=" ".join([record.path, *record.args]),
-                diff_id=layer.diff_id if layer else None,
+                message=message,
                 author=author,
-                comment=message,
-                architecture=machine_architecture(),
-                version=DOCKER_VERSION,
             )
-            made = self._engine.images.add(image, name, parent=record.image, action="committed")
             more = {"comment": message, "imageID": made.id, "imageRef": name.familiar if name else ""}
             lifetime.tell(self._engine, "committed", record, attributes=more)
         return made
@@ -612,7 +603,7 @@ class Container:
         if self._read().state is not State.RUNNING:
             yield
             return
-        with recovery.freezing(self._engine, self.id):
+        with freezing(self._engine.data, self.id):
             try:
                 self._engine.runtime.runc.pause(self.id)
             except LabError:

@@ -13,6 +13,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -26,7 +27,6 @@ from pylab_container.engine.volumes import ANONYMOUS_LABEL
 from pylab_container.errors import Conflict, ContainerFailed, ContainerNotFound, InvalidInput, LabError
 from pylab_container.host.removal import discard_below
 from pylab_container.images.image import Image
-from pylab_container.maintenance import recovery
 from pylab_container.networks import links
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
@@ -37,6 +37,8 @@ from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, wi
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.damage import ReportingDamage
+from pylab_container.store.transactions import changing
 from pylab_container.text.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -313,9 +315,18 @@ class ContainerCollection:
 
         Raises InvalidInput for a filter that there is not.
         """
-        from pylab_container.docker import filters as listing
+        from pylab_container.docker.container_filters import matching_containers
 
-        return listing.containers(self._engine, all=all, filters=filters or {}, limit=limit)
+        records = matching_containers(self._engine.data, self._settled(), filters or {}, all=all, limit=limit)
+        return [Container(self._engine, record.id) for record in records]
+
+    def _settled(self) -> Iterator[ContainerRecord]:
+        """Yield the settled record of each container. A damaged one is left out and reported (StoreDamaged)."""
+        data = self._engine.data
+        for record in data.records.all():
+            removed = partial(_is_removed, self._engine, record.id)
+            with contextlib.suppress(ContainerNotFound), ReportingDamage(data.emit, removed):
+                yield lifetime.settled(self._engine, record)
 
     def remove_link(self, name: str) -> None:
         """Take a link away, by "CONTAINER/ALIAS" (networks/links.py). Raises Conflict, ContainerNotFound."""
@@ -388,7 +399,7 @@ class ContainerCollection:
             taken = {known.name: known for known in engine.data.records.all()}
             record = replace(record, name=self.choose_name(record.name, taken))
             try:
-                with recovery.changing(engine, record.id, record.mounts), engine.data.images_lock():
+                with changing(engine.data, record.id, record.mounts), engine.data.images_lock():
                     chain = engine.images.config(record.image).chain_id if record.image else ""
                     engine.data.layers.create_writable(record.id, chain, fill)
                     with engine.volumes.lock():
@@ -457,6 +468,10 @@ class ContainerCollection:
                 entry["Source"] = str(self._engine.data.path / "volumes" / entry["Name"] / "_data")
                 entry["Driver"] = "local"
             yield entry
+
+
+def _is_removed(engine: Engine, container_id: str) -> bool:
+    return not engine.data.records.exists(container_id)
 
 
 def _host() -> Host:

@@ -17,16 +17,17 @@ from msgspec import Struct
 
 from pylab_container.build.mounts import cache_root
 from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, truth, values
-from pylab_container.engine.images import Removal
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.events import ImageChanged, PruneDone
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import remove_below
 from pylab_container.images.image import Image
-from pylab_container.maintenance import recovery, usage
+from pylab_container.images.removal import Removal
+from pylab_container.maintenance import usage
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.lifecycle import State
 from pylab_container.store.damage import ReportingDamage
+from pylab_container.store.transactions import making
 from pylab_container.text import timestamps
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
     images = [] if _is_uncertain(engine) else engine.images.list()
     being_built = engine.data.layers.leases.claimed("layer")
     for image in images:
-        with contextlib.suppress(NotFound), ReportingDamage(engine.events.emit):  # removed by another process since
+        with contextlib.suppress(NotFound), ReportingDamage(engine.data.emit):  # removed by another process since
             if image.config.chain_id in being_built and not image.tags:
                 continue
             if criteria.matches(image.config.created or timestamps.NEVER, image.labels):
@@ -79,7 +80,7 @@ def prune_images(engine: Engine, filters: Filters) -> Pruned:
 
 def _is_uncertain(engine: Engine) -> bool:
     """Whether a damaged file hides which images are needed: then none may be removed. It is reported (StoreDamaged)."""
-    with ReportingDamage(engine.events.emit):
+    with ReportingDamage(engine.data.emit):
         engine.data.images.names()
         engine.data.records.whole()
         for image_id in engine.data.images.all():
@@ -103,7 +104,7 @@ def prune_containers(engine: Engine, filters: Filters) -> Pruned:
     deleted, freed = [], 0
     for container in engine.containers.list(all=True):
         # It was started or removed since, or its layer's record is damaged.
-        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine.events.emit):
+        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine.data.emit):
             record = container.record
             if record.state in (State.RUNNING, State.PAUSED):
                 continue
@@ -139,7 +140,7 @@ def _done(engine: Engine, kind: str, deleted: Sequence[Removal], freed: int) -> 
 
 def _remove_steps(engine: Engine, criteria: _Criteria, *, all: bool) -> list[usage.CacheUsage]:
     store = engine.data.images
-    with recovery.making(engine) as lease:  # at its end the layers go
+    with making(engine.data) as lease:  # at its end the layers go
         with engine.data.images_lock():
             steps = usage.cache_steps(engine)
             going = {step.id for step in steps if criteria.matches(step.when or timestamps.NEVER, {})}

@@ -152,7 +152,7 @@ def layer_explorer(image: Image) -> None:
     Each layer shows its ids and the entries of its directory.
     """
     layers = image.layers[::-1]
-    driver = image._engine.data.driver
+    driver = image._data.driver
     pages = []
     for layer in layers:
         names = sorted(path.name for path in driver.diff_path(layer.cache_id).iterdir())

@@ -18,10 +18,10 @@ import pytest
 import zstandard
 
 from pylab_container import Engine
-from pylab_container.engine.images import Removal
 from pylab_container.errors import ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.events import ImageChanged, LayerRegistered
 from pylab_container.images.image import Image
+from pylab_container.images.removal import Removal
 from pylab_container.maintenance.usage import container_sizes
 from pylab_container.text.timestamps import parse_rfc3339
 from tests.support.waiting import eventually
