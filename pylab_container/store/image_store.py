@@ -203,6 +203,7 @@ class ImageStore:
 
     def mark(self, image_id: str, key: str) -> None:
         """Set a flag of an image, which is deleted with the image. It is not flushed: a power failure may undo it."""
+        # touch() and not write_atomic(): the flag is set for each step of a build, and fsync(2) takes milliseconds.
         directory = self._metadata / _hex(image_id)
         directory.mkdir(mode=0o700, exist_ok=True)
         (directory / key).touch(mode=0o600)
@@ -294,6 +295,7 @@ class ImageStore:
             entries = [entry for names in self._read().values() for entry in names.items()]
         except CorruptStore as error:
             return _KnownNames((), {}, error)
+        # One damaged entry must not hide the other images; the first error stands for all of them.
         for name, image_id in entries:
             try:
                 tags.append(Tag(parse(name), Digest(image_id)))
@@ -344,15 +346,16 @@ class ImageStore:
 
     def reset_names(self) -> Path:
         """Replace a damaged repositories.json by its readable entries; return the path where the old one is kept."""
-        number, kept = 1, self._names.with_name("repositories.json.damaged")
-        while kept.exists():
+        # Earlier copies are kept, too: each may hold names that a user wants to restore by hand.
+        number, backup = 1, self._names.with_name("repositories.json.damaged")
+        while backup.exists():
             number += 1
-            kept = kept.with_name(f"repositories.json.damaged-{number}")
+            backup = backup.with_name(f"repositories.json.damaged-{number}")
         with self._lock():
             text = _readable(self._names)
-            self._names.rename(kept)
+            self._names.rename(backup)
             self._write(_readable_names(text))
-        return kept
+        return backup
 
     def _read(self) -> _Names:
         try:

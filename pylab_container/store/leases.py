@@ -69,6 +69,8 @@ class Lease:
     def _write(self, line: str) -> None:
         """Append a line completely or not at all: on a full disk, half a line would merge with the next one."""
         size, data = os.fstat(self._fd).st_size, line.encode()
+        # Not flushed to disk: after a power failure no maker lives, and every lease is abandoned. A reader that sees a
+        # part of the line ignores it (_lines()).
         if os.write(self._fd, data) < len(data):
             os.ftruncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -98,10 +100,11 @@ class Lease:
 
     def set_aside(self) -> Path:
         """End a damaged lease, keep its file under another name for inspection, and return that path."""
-        kept = self.path.with_name(f"damaged-{self.path.name}")
-        self.path.rename(kept)
+        # Under a name that _paths() does not list, and on the same file system, so that rename(2) needs no space.
+        damaged = self.path.with_name(f"damaged-{self.path.name}")
+        self.path.rename(damaged)
         self.leave()
-        return kept
+        return damaged
 
     def end(self) -> None:
         """Give up all claims and delete the file."""

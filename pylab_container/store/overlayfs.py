@@ -148,6 +148,7 @@ def abandoned_views(base: Path) -> Iterator[list[Path]]:
 def remove_view(point: Path) -> None:
     """Unmount and delete one of abandoned_views(). Raises OSError if it contains files."""
     unmount(point)
+    # rmdir(2) and not a recursive removal: after a failed unmount the content would be that of layers.
     point.rmdir()
 
 
@@ -183,6 +184,7 @@ def _switched_off() -> str:
 
 def _explain(error: OSError, target: str, options: str) -> RuntimeFailed:
     """Return the error for a mount that failed."""
+    # mount(2) reports an errno only. The reason is in the kernel log ("overlayfs: …"), which needs CAP_SYSLOG.
     if error.errno == errno.EPERM:
         return NotRoot(
             f"the kernel does not let this process mount {target}", hint="run as root, on a kernel of your own"

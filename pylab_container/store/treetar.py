@@ -73,6 +73,7 @@ class TreeReader:
 
     def __iter__(self) -> Iterator[tar.Header]:
         for header, entry in self._members():
+            # Layers name owners by number only: the names of the machine would be wrong in another image.
             header.user, header.group = self._users.get(header.uid, ""), self._groups.get(header.gid, "")
             if self.newest is not None:
                 header.mtime = min(header.mtime, self.newest)
@@ -114,6 +115,7 @@ class TreeReader:
     def _opened(self) -> int:
         if isinstance(self._directory, int):
             return os.dup(self._directory)
+        # With a name the top is a member itself: a symbolic link is then archived as a link (docker cp).
         return os.open(self._directory, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if self._name else 0))
 
     def _below(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
@@ -131,6 +133,7 @@ class TreeReader:
         for path, entry in walk(top, inside):
             if (header := self._header(path, entry)) is not None:
                 yield header, entry
+                # Before the entries of the directory, so that a reader which applies members in order keeps them.
                 if self._whiteouts and entry.is_directory and is_opaque(entry):
                     yield tar.Header(f"{path}/{OPAQUE}", mode=0o600), entry
 
@@ -168,6 +171,7 @@ class TreeReader:
     def _file(self, header: tar.Header, status: os.stat_result) -> None:
         """Describe a regular file: its size, or a hard link to a member with the same inode."""
         header.size = status.st_size
+        # By device and inode: links to files outside the tree have a count, too, but no earlier member.
         if status.st_nlink > 1:
             first = self._linked.setdefault((status.st_dev, status.st_ino), header.name)
             if first != header.name:
@@ -230,8 +234,9 @@ def _mapped(number: int, first: int) -> int:
 
 def xattrs(path: str | bytes, *, follow_links: bool = False) -> dict[str, bytes]:
     """Return the attributes that layers keep: file capabilities and user.*, without those of overlayfs."""
+    # Not security.selinux, which the host's policy sets, and not the ACLs in system.*: docker keeps neither.
     names = os.listxattr(path, follow_symlinks=follow_links)
-    kept = (name for name in names if name == "security.capability" or name.startswith("user."))
+    layer_names = [name for name in sorted(names) if name == "security.capability" or name.startswith("user.")]
     return {
-        name: os.getxattr(path, name, follow_symlinks=follow_links) for name in sorted(kept) if not is_bookkeeping(name)
+        name: os.getxattr(path, name, follow_symlinks=follow_links) for name in layer_names if not is_bookkeeping(name)
     }
