@@ -200,7 +200,7 @@ def _details(usage: DiskUsage) -> None:
     columns = "REPOSITORY,TAG,IMAGE ID,CREATED,SIZE,SHARED SIZE,UNIQUE SIZE,CONTAINERS"
     say(tables.render(columns.split(","), images))
     say("\nContainers space usage:\n")
-    containers = [_container_row(entry.container.record, entry.size) for entry in usage.containers]
+    containers = [_container_row(entry.record, entry.size) for entry in usage.containers]
     columns = "CONTAINER ID,IMAGE,COMMAND,LOCAL VOLUMES,SIZE,CREATED,STATUS,NAMES"
     say(tables.render(columns.split(","), containers))
     say("\nLocal Volumes space usage:\n")

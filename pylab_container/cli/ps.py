@@ -131,7 +131,7 @@ def _mount(mount: MountPoint, *, full: bool) -> str:
 def _size(engine: Engine, container: Container) -> str:
     from pylab_container.maintenance import usage
 
-    written, whole = usage.container_sizes(engine, container)
+    written, whole = usage.container_sizes(engine.data, container.record)
     return f"{sizes.human(written)} (virtual {sizes.human(whole)})"
 
 

@@ -141,7 +141,7 @@ class _ImageNames:
 def _sizes(engine: Engine, container: Container) -> Json:
     from pylab_container.maintenance import usage
 
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))
 
 
 async def inspect(call: Call) -> web.Response:
