@@ -13,8 +13,8 @@ from pylab_container.errors import InvalidInput
 Json = dict[str, Any]
 
 
-def wanted(**body: Any) -> creation.Wanted:
-    return creation.wanted(sent({"Image": "busybox:1", **body}, creation.CREATE), name="/given")
+def wanted(**body: Any) -> creation.CreateRequest:
+    return creation.parse(sent({"Image": "busybox:1", **body}, creation.CREATE), name="/given")
 
 
 def sent(body: Json, shape: Any) -> Json:
@@ -22,7 +22,7 @@ def sent(body: Json, shape: Any) -> Json:
     return cast(Json, shapes.read(json.dumps(body).encode(), shape))
 
 
-def host(**fields: Any) -> creation.Wanted:
+def host(**fields: Any) -> creation.CreateRequest:
     return wanted(HostConfig=fields)
 
 
