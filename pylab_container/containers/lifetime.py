@@ -188,7 +188,7 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     return engine.runtime.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else engine.data.records.run_log(record.id),
+        log=None if log.type == "none" else engine.data.records.run_log(record.id),
         log_size=log_size(log),
         terminal=record.config.tty,
         stdin_open=record.config.open_stdin,

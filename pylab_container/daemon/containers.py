@@ -51,7 +51,7 @@ async def find(call: Call) -> Container:
 async def create(call: Call) -> web.Response:
     """POST /containers/create: create a container."""
     body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
-    wanted = creation.wanted(
+    wanted = creation.parse(
         body,
         name=call.text("name"),
         shares_ipc=call.before("1.40"),
@@ -86,7 +86,7 @@ def _check_image(call: Call, name: str) -> None:
         )
 
 
-def _create(engine: Engine, wanted: creation.Wanted) -> Container:
+def _create(engine: Engine, wanted: creation.CreateRequest) -> Container:
     return engine.containers.create_described(
         wanted.image,
         wanted.command,
@@ -186,7 +186,7 @@ async def start(call: Call) -> web.Response:
     detach_keys(call.text("detachKeys"))
     if described:
         body = await call.document(creation.START)
-        wanted = creation.wanted(
+        wanted = creation.parse(
             {"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="", readonly_recursive=False
         )
         await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)

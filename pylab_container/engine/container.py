@@ -299,7 +299,8 @@ class Container:
     def _set_auto_remove(self, *, removes: bool) -> None:
         with self._engine.data.records.lock(self.id):
             record = self._read()
-            self._engine.data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
+            host_config = replace(record.host_config, auto_remove=removes)
+            self._engine.data.records.update(record, host_config=host_config)
 
     def _ask(self, transition: Transition, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
@@ -661,7 +662,7 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "RestartCount": record.restart_count,
         "Driver": record.driver,
         "Platform": "linux",
-        "HostConfig": {**record.host_config, "Links": links.shown(engine, record)},
+        "HostConfig": {**record.host_config.document(), "Links": links.shown(engine, record)},
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
         "Mounts": [mount.shown() for mount in record.mounts if not mount.hidden],
         "Config": record.config.document(),
