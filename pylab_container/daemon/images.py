@@ -119,7 +119,10 @@ def _step(entry: HistoryEntry) -> Json:
 
 
 async def search(call: Call) -> web.Response:
-    """GET /images/search: refuse. dockerd uses a service of Docker Hub that other registries do not have."""
+    """GET /images/search: refuse.
+
+    dockerd uses a service of Docker Hub that other registries do not have.
+    """
     limit = call.number("limit")
     if limit is not None and not 0 <= limit <= MAX_SEARCH_RESULTS:
         raise InvalidInput(f"Limit {limit} is outside the range of [1, {MAX_SEARCH_RESULTS}]", hint="leave --limit out")
@@ -157,7 +160,10 @@ async def tag(call: Call) -> web.Response:
 
 
 def target_name(repository: str, tag: str) -> references.Reference | None:
-    """Return the name that two parameters form, None without a repository. Raises InvalidReference."""
+    """Return the name that two parameters form, None without a repository.
+
+    Raises InvalidReference.
+    """
     if not repository:
         return None
     reference = references.parse_tag(repository)

@@ -50,7 +50,7 @@ def volume_names(data_root: Path) -> list[str]:
 
 
 def image_names(data_root: Path) -> list[str]:
-    """Return the names of the images of every storage driver, as listings show them: "debian:12"; sorted."""
+    """Return the names of the images of every storage driver, sorted: "debian:12"."""
     names: set[str] = set()
     for driver in _entries(data_root / "image"):
         with contextlib.suppress(OSError, CorruptStore, msgspec.MsgspecError):
@@ -69,7 +69,7 @@ def _familiar_names(references: dict[str, str]) -> Iterator[str]:
 
 
 def _valid_names(documents: Iterator[Path]) -> list[str]:
-    """Return the field Name of each document, without the slash that Docker puts before a container's name.
+    """Return the field Name of each document, without Docker's slash before it.
 
     A name that the engine would refuse is left out: it may hold characters that a shell interprets.
     """
