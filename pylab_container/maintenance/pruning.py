@@ -185,7 +185,7 @@ def _remove_cache_mount(engine: Engine, name: str) -> bool:
         # would have to be made, for which a full disk has no room; the maker of the cache has made tmp/.
         gone = EntryName(secrets.token_hex(8))
         with contextlib.suppress(FileNotFoundError):  # another process prunes, too
-            (cache_root(engine) / name).rename(engine.data.path / "tmp" / gone)
+            (cache_root(engine.data.path) / name).rename(engine.data.path / "tmp" / gone)
             with contextlib.suppress(FileNotFoundError):
                 remove_below(engine.data.path / "tmp", gone)
             return True

@@ -206,7 +206,7 @@ def cache_steps(engine: Engine) -> list[CacheUsage]:
 def cache_mounts(engine: Engine) -> list[CacheUsage]:
     """The directories of RUN --mount=type=cache, sorted by name."""
     found = []
-    for path in sorted(cache_root(engine).glob("*")):
+    for path in sorted(cache_root(engine.data.path).glob("*")):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             when = rfc3339(path.stat().st_mtime_ns)
             with try_locked(cache_lock(engine, path.name)) as free:
