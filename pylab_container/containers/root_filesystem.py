@@ -15,7 +15,7 @@ import os
 import posixpath
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -29,7 +29,8 @@ from pylab_container.oci import tar
 from pylab_container.runtime.etc import names_by_id
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
-from pylab_container.store.extractor import Extractor, clamped, inside
+from pylab_container.store.extraction import extract
+from pylab_container.store.extractor import Extractor
 from pylab_container.store.layertar import MemberSource, TarReader
 from pylab_container.store.treetar import TreeReader
 from pylab_container.volumes import mounting as volume_mounts
@@ -242,36 +243,6 @@ def put_members(
             size = remap.as_root_of(ids, lambda: extract(members, extractor, below, change))
     lifetime.tell(engine, "extract-to-dir", container.record)
     return size
-
-
-def extract(
-    members: MemberSource, extractor: Extractor, directory: str = "", change: Callable[[tar.Header], None] | None = None
-) -> int:
-    """Extract members below a directory of the extractor's root; returns the bytes of tar.
-
-    A name may climb as far as a path may: .. of the root is the root, and out of another directory it does not lead.
-
-    change  may alter each header before its file is made
-
-    Raises InvalidArchive.
-    """
-    relative, total = inside if directory else clamped, 0
-    for header in members:
-        total += len(members.raw) + header.size
-        name = relative(header.name)
-        if not name:
-            continue
-        header.name = posixpath.join(directory, name)
-        if header.kind == tar.LINK:
-            header.link = posixpath.join(directory, relative(header.link))
-        if change:
-            change(header)
-        extractor.create(header)
-        for chunk in members.content():
-            extractor.write(chunk)
-        extractor.complete(header)
-    extractor.finish()
-    return total + len(members.raw) + len(tar.END)
 
 
 @contextlib.contextmanager
