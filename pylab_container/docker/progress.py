@@ -1,4 +1,4 @@
-"""Progress of pulls and pushes: events as JSON lines of Docker's API and as its terminal output.
+"""Progress of pulls and pushes: events as lines of Docker's API and of its terminal output.
 
     {"status":"Downloading","progressDetail":{"current":1200,"total":3400},"progress":"[==> ]  1.2kB/3.4kB","id":"…"}
 

@@ -1,4 +1,4 @@
-"""Resource usage of containers: the documents of `docker stats`, and the figures that its client computes.
+"""Resource usage of containers: the documents and the figures of `docker stats`.
 
 The counters are read from the kernel: the container's cgroup, /proc/stat and /proc/<pid>/net/dev. Sources: the
 kernel's Documentation/admin-guide/cgroup-v1 (cpuacct, memory, blkio-controller, pids) and cgroup-v2.rst; proc(5).

@@ -1,4 +1,4 @@
-"""`labctr system check`: the features that the engine needs, with a remedy for each missing one.
+"""`labctr system check`: the features that the engine needs, with a remedy for each.
 
 look() examines the machine, judge() compares the result with the requirements. The machine is left unchanged: mounts
 are tried in a scratch directory, and network interfaces in a network namespace that is discarded.

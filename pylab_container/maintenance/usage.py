@@ -77,7 +77,7 @@ class VolumeUsage(Struct, frozen=True):
 
 
 class CacheUsage(Struct, frozen=True):
-    """One entry of the build cache: a step of a build, or a directory of RUN --mount=type=cache.
+    """One entry of the build cache: a step, or a directory of RUN --mount=type=cache.
 
     id      the image's id, or the directory's name
     kind    Docker's name of the type: "regular" or "exec.cachemount"

@@ -1,4 +1,4 @@
-"""The deep check: rebuild each layer's tar, and compare digest, size and files with the record."""
+"""The deep check: rebuild each layer's tar, and compare its digest, size and files."""
 
 from __future__ import annotations
 

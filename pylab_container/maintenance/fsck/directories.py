@@ -1,4 +1,4 @@
-"""The directories of the storage driver (store/overlay2.py): link, lower, work and owner of each."""
+"""The storage driver's directories (store/overlay2.py): link, lower, work and owner."""
 
 from __future__ import annotations
 
