@@ -188,12 +188,12 @@ class _Execution:
             self._made.image_id,
             config,
             sandbox.resolve(
-                self._engine,
                 {
                     **self._build.options.limits,
                     "NetworkMode": self._run.network,
                     "ExtraHosts": list(self._build.options.extra_hosts),
                 },
+                lambda name: self._engine.containers.get(name).record,
             ),
             mounts=(*(volume for volume in volumes if volume["Destination"] not in taken), *wanted),
         )

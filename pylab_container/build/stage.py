@@ -21,7 +21,6 @@ from pylab_container.build import copy_instruction, platforms, running
 from pylab_container.build.report import StepReport
 from pylab_container.build.sources import is_url
 from pylab_container.build.step import NotMade, StageImage, Step
-from pylab_container.containers import launch
 from pylab_container.dockerfile import expansion, parser
 from pylab_container.dockerfile.instructions import Heredoc, Instruction, fault
 from pylab_container.dockerfile.stages import Stage
@@ -30,6 +29,7 @@ from pylab_container.events import BuildStep, BuildStepStarted
 from pylab_container.images import configuration
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.oci import reference as references
+from pylab_container.oci.environment import DEFAULT_PATH
 from pylab_container.oci.image import EMPTY_CONFIG, ImageConfig, child_config
 from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
@@ -200,7 +200,7 @@ class StageBuilder:
         self._made.check = self._build.check_stopped
         config = self._made.config
         if not any(entry.startswith("PATH=") for entry in config["Env"] or ()):
-            config["Env"] = [*(config["Env"] or ()), launch.DEFAULT_PATH]
+            config["Env"] = [*(config["Env"] or ()), DEFAULT_PATH]
         self._triggers = self._take_triggers()
 
     def _take_triggers(self) -> list[Instruction]:

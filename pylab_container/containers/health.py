@@ -1,4 +1,4 @@
-"""Health checks: the document that asks for one, and what its results make of a container's health.
+"""Health checks: the Healthcheck of a configuration, and the health that follows from the results.
 
     starting ──success──▶ healthy ◀──success── unhealthy
         └──── Retries failures after StartPeriod ────▶ unhealthy ◀── Retries failures in a row ── healthy
@@ -24,16 +24,16 @@ _KEPT_RESULTS = 5
 
 
 def merge(image: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> Json | None:
-    """The image's Healthcheck with what the user gave on top; None: no check. Raises InvalidInput.
+    """Merge the user's Healthcheck into the image's; None without a check. Raises InvalidInput.
 
     given  docker-py's mapping: test, interval, timeout, start_period, start_interval (nanoseconds), retries
     """
-    wanted = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
-    if "Test" in wanted:
-        wanted["Test"] = _test(wanted["Test"])
-    for name, value in wanted.items():
+    fields = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
+    if "Test" in fields:
+        fields["Test"] = _test(fields["Test"])
+    for name, value in fields.items():
         _check_number(name, value)
-    merged = {**(image or {}), **wanted}
+    merged = {**(image or {}), **fields}
     return {name: merged[name] for name in _FIELDS if name in merged} if merged else None
 
 
@@ -45,7 +45,7 @@ def _field(name: str) -> str:
 
 
 def _test(test: Any) -> list[str]:
-    """Any words, as dockerd takes them: what is no command checks nothing. Dockerfiles are read more strictly."""
+    """The words of a test, unchecked as in dockerd: an unknown kind checks nothing. Dockerfiles are parsed strictly."""
     return ["CMD-SHELL", test] if isinstance(test, str) else list(test)
 
 
@@ -57,7 +57,7 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def effective(check: Mapping[str, Any] | None) -> Json | None:
-    """A check with its defaults filled in, times in nanoseconds; None where nothing is to be checked."""
+    """Return a check with its defaults, times in nanoseconds; None without a check."""
     kind, *words = (check or {}).get("Test") or ["NONE"]
     if not check or kind not in ("CMD", "CMD-SHELL") or not words:
         return None
@@ -66,29 +66,32 @@ def effective(check: Mapping[str, Any] | None) -> Json | None:
 
 
 def pause(health: Json | None, check: Mapping[str, Any], *, ran: int) -> int:
-    """Nanoseconds until the next check of a run that has lasted so many; while it starts StartInterval, if any."""
+    """Return the nanoseconds until the next check; in the start period StartInterval, if it is set.
+
+    ran  nanoseconds that the run has lasted
+    """
     starts = ran < check["StartPeriod"] and health is not None and health["Status"] == "starting"
     return int((starts and check.get("StartInterval")) or check["Interval"])
 
 
 def command(check: Mapping[str, Any], shell: list[str]) -> list[str]:
-    """What to run in the container; shell is the image's SHELL."""
+    """Return the command to run in the container; shell is the image's SHELL."""
     kind, *words = check["Test"]
     return words if kind == "CMD" else [*shell, words[0]]
 
 
 def starting() -> Json:
-    """The health of a container that has just been started."""
+    """Return the health of a container that has just been started."""
     return {"Status": "starting", "FailingStreak": 0, "Log": []}
 
 
 def stopped(health: Json | None) -> Json | None:
-    """The health of a container that has ended: what nobody looks at is not healthy (as in moby)."""
+    """Return the health of an exited container: unhealthy, because it is not checked any more (as in moby)."""
     return None if health is None else {**health, "Status": "unhealthy"}
 
 
 def after(health: Json, result: Json, check: Mapping[str, Any], *, in_start_period: bool) -> Json:
-    """The health after one more result ({Start, End, ExitCode, Output}); check as effective() gives it."""
+    """Return the health after one more result ({Start, End, ExitCode, Output}); check is from effective()."""
     log = [*health["Log"], result][-_KEPT_RESULTS:]
     if result["ExitCode"] == 0:
         return {"Status": "healthy", "FailingStreak": 0, "Log": log}

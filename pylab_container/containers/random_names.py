@@ -1,4 +1,4 @@
-"""Names for containers that nobody named: a mood and somebody who moved science or computing on."""
+"""Generated names and ids of containers. A name is a mood and a person of science or computing."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PEOPLE = (
 
 
 def generate() -> str:
-    """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
+    """Return a name such as "upbeat_khayyam", which may be in use already."""
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
 
 
 def generate_id() -> ContainerId:
-    """A container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
+    """Return a random id of 64 hexadecimal digits. The first twelve are the container's default host name.
 
-    They are never all decimal: apache, among others, takes such a host name for an address
-    and cannot find it. moby's GenerateRandomID avoids them for the same reason.
+    They are never all decimal: apache and other programs take such a host name for an address and cannot resolve it.
+    moby's GenerateRandomID excludes them for the same reason.
     """
     while (container_id := secrets.token_hex(32))[:12].isdecimal():
         pass

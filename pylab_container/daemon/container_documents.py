@@ -13,7 +13,7 @@ from pylab_container.daemon.versions import known
 from pylab_container.docker.stats import NETWORK_FIELDS
 from pylab_container.docker.status import status
 from pylab_container.engine.container import ContainerRecord
-from pylab_container.networks.endpoints import endpoint_document
+from pylab_container.networks.endpoint_documents import endpoint_document
 from pylab_container.text.timestamps import parse_rfc3339
 
 # ---- one container ---------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from pylab_container.docker.hostconfig import (
 )
 from pylab_container.errors import InvalidInput
 from pylab_container.networks.link_variables import link_pairs
+from pylab_container.oci.environment import merge_environment as merge_environment
 from pylab_container.oci.image import EMPTY_CONFIG, Json, ordered_config
 from pylab_container.oci.mounts import (
     declared_volume,
@@ -416,15 +417,6 @@ def _environment(image: Sequence[str], given: Sequence[str]) -> list[str]:
     """What the user gave as it is, and after it what only the image has: the order that Docker records."""
     names = {entry.partition("=")[0] for entry in given}
     return [*given, *(entry for entry in image if entry.partition("=")[0] not in names)]
-
-
-def merge_environment(*lists: Sequence[str]) -> list[str]:
-    """Environments on top of each other; a later value replaces an earlier one in its place."""
-    merged: dict[str, str] = {}
-    for entries in lists:
-        for entry in entries:
-            merged[entry.partition("=")[0]] = entry
-    return list(merged.values())
 
 
 def command_line(config: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from pylab_container.host import extras
 
 DOORS = {
     "run": [
-        "pylab_container.runtime.network",
+        "pylab_container.runtime.network.bridge",
         "pylab_container.docker.regexes",
         "pylab_container.runtime.dns.messages",
     ],

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.host.removal import discard_below
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
 from pylab_container.oci.ids import ContainerId, Digest, EntryName, MountId, ShortName
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.reading import peek, read_bytes
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _new_layer(engine: Engine, container_id: ContainerId) -> None:
     chain = _chain_of_image(engine, container_id) or ""
     discard_below(directory.parent, container_id)
     discard_below(engine.data.layers.root / "tmp", EntryName(f"mount-{container_id}"))
-    engine.data.layers.create_writable(container_id, chain, launch.fill_init_layer)
+    engine.data.layers.create_writable(container_id, chain, fill_init_layer)
     for name, content in kept.items():
         (directory / f"{name}.damaged").write_bytes(content)
 
