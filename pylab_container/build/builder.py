@@ -38,13 +38,14 @@ from pylab_container.dockerfile.lint.linter import LintWarning
 from pylab_container.dockerfile.stages import Stage, find_base, find_stage
 from pylab_container.errors import Conflict, ImageNotFound, InvalidInput, LabError, StepRefused
 from pylab_container.events import BuildStep, BuildStepStarted, BuildWarning, Event
+from pylab_container.images import lookup, naming
 from pylab_container.images.image import Image
-from pylab_container.maintenance import recovery
 from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import ImageConfig
 from pylab_container.store.layer_store import WritableLayer
+from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -74,8 +75,8 @@ def build(
             words = "No image was generated. Is your Dockerfile empty?"
             raise fault(build.target.origin, words, source=build.source, hint=hint, kind=StepRefused)
         for name in options.names:
-            engine.images.tag(Image(engine, made.image_id), name.familiar)
-        return Image(engine, made.image_id, build.report())
+            naming.tag(engine.data, made.image_id, name.familiar)
+        return Image(engine.data, made.image_id, build.report())
 
 
 def plan(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> BuildPlan:
@@ -127,7 +128,10 @@ def _context(engine: Engine, source: str | Path | BinaryIO, options: BuildOption
 
 @contextlib.contextmanager
 def _opened(engine: Engine, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[Build]:
-    with recovery.making(engine) as lease, _context(engine, source, options) as (context, text, name):
+    with (
+        making(engine.data, engine.containers.discard) as lease,
+        _context(engine, source, options) as (context, text, name),
+    ):
         yield Build(engine, Recipe.read(context, text, name, options), lease)
 
 
@@ -286,7 +290,7 @@ class Build:
             reason = "refers to current build stage" if int(name) == stage.index else "index out of bounds"
             raise InvalidInput(f"invalid from flag value {name}: {reason}", hint=hint)
         if index is None:
-            image: ImageConfig | None = self.engine.images.held(self._image_named(name).id, self.lease)
+            image: ImageConfig | None = lookup.hold(self.engine.data, self._image_named(name).id, self.lease)
         else:
             made = self.result(index)
             if made.unknown:

@@ -26,7 +26,7 @@ from pylab_container.dockerfile.instructions import Heredoc, Instruction, fault
 from pylab_container.dockerfile.stages import Stage
 from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, StepRefused
 from pylab_container.events import BuildStep, BuildStepStarted
-from pylab_container.images import configuration
+from pylab_container.images import configuration, lookup
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
 from pylab_container.oci import reference as references
 from pylab_container.oci.environment import DEFAULT_PATH
@@ -145,7 +145,7 @@ class StageBuilder:
         with cache.turn(parent, step.words):
             if found := cache.find(parent, step.words):
                 before = made.image
-                made.image_id, made.image = found, self._engine.images.held(found, self._build.lease)
+                made.image_id, made.image = found, lookup.hold(self._engine.data, found, self._build.lease)
                 return "hit", "", self._layer_above(before, made.image)
             reason = self._build.reason(self._stage) or cache.explain(parent, step.words, step.fingerprints)
             self._build.missed(self._stage, number)
@@ -190,7 +190,7 @@ class StageBuilder:
         else:
             references.parse(base)  # a name that cannot be one is said to be so, not to be missing
             image = self._build.base_image(base, self._stage.platform)
-            held = self._engine.images.held(image.id, self._build.lease)
+            held = lookup.hold(self._engine.data, image.id, self._build.lease)
             platforms.check(held, self._stage.platform, base)
             config = {**EMPTY_CONFIG, **held.config}
             if not self._build.only_planned:

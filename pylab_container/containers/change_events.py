@@ -15,7 +15,7 @@ def emit_change(
 
     attributes  what Docker adds to the attributes of this action
     """
-    labels = tuple((record.config.get("Labels") or {}).items())
-    image = str(record.config.get("Image") or record.image)
+    labels = tuple(record.config.labels.items())
+    image = str(record.config.image or record.image)
     more = tuple((attributes or {}).items())
     emit(ContainerChanged(action, record.id, record.name, detail, image=image, labels=labels, attributes=more))

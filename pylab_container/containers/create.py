@@ -70,16 +70,14 @@ def create_sources(data: DataRoot, record: ContainerRecord) -> None:
     Raises InvalidInput for a missing source of --mount, which is not created.
     """
     for mount in record.mounts:
-        source = Path(mount["Source"])
-        if mount["Type"] == "volume":
-            labels = mount.get("Labels")
-            if mount.get("Anonymous"):
-                labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
-            volume_creation.ensure(data, mount["Name"], labels, mount.get("DriverOpts"))
-        elif mount.get("MustExist") and not source.exists():
+        source = Path(mount.source)
+        if mount.type == "volume":
+            labels = {**mount.labels, ANONYMOUS_LABEL: ""} if mount.anonymous else mount.labels
+            volume_creation.ensure(data, mount.name, labels, mount.driver_opts)
+        elif mount.must_exist and not source.exists():
             raise InvalidInput(
                 f'invalid mount config for type "bind": bind source path does not exist: {source}',
                 hint="make it first; -v makes a missing directory by itself",
             )
-        elif mount["Type"] == "bind" and not source.exists():
+        elif mount.type == "bind" and not source.exists():
             source.mkdir(parents=True)  # as Docker does for -v

@@ -341,14 +341,16 @@ def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId
 
 def process(data: DataRoot, runtime: Runtime, record: ContainerRecord, options: ExecOptions) -> bundle.Process:
     """Build the process with the container's environment, user and rights. Raises InvalidInput."""
-    config = {
-        **record.config,
-        "User": options.user or record.config.get("User"),
-        "Env": merge_environment(record.config.get("Env") or (), options.environment),
-        "WorkingDir": options.workdir or record.config.get("WorkingDir"),
-        "Tty": options.tty,
-    }
-    rights = {**record.host_config, **({"Privileged": True, "CapDrop": None} if options.privileged else {})}
+    config = replace(
+        record.config,
+        user=options.user or record.config.user,
+        env=tuple(merge_environment(record.config.env, options.environment)),
+        working_dir=options.workdir or record.config.working_dir,
+        tty=options.tty,
+    )
+    rights = record.host_config
+    if options.privileged:
+        rights = replace(rights, privileged=True, cap_drop=())
     path, *words = options.command
     linked = links.running_linked(data.records, record, partial(settled, data, runtime))
     return first_process(

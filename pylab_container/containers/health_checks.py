@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from pylab_container.containers import health, health_watcher
 from pylab_container.containers.change_events import emit_change
@@ -21,6 +19,7 @@ from pylab_container.containers.execution import Exec, ExecOptions, ExecutionCol
 from pylab_container.containers.lookup import read
 from pylab_container.errors import ContainerNotFound, LabError
 from pylab_container.host.files import try_locked
+from pylab_container.oci.container_config import Healthcheck
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
@@ -40,7 +39,7 @@ def watch(data: DataRoot, runtime: Runtime, container_id: ContainerId, started_a
             return
         executions = ExecutionCollection(data, runtime)
         record = read(data.records, container_id)
-        check = health.effective(record.config.get("Healthcheck"))
+        check = health.effective(record.config.healthcheck)
         monitor = runtime.monitor(container_id)
         while check is not None and monitor.runs_after(_pause(record, check)):
             record = read(data.records, container_id)
@@ -51,30 +50,30 @@ def watch(data: DataRoot, runtime: Runtime, container_id: ContainerId, started_a
                 record = read(data.records, container_id)
 
 
-def _pause(record: ContainerRecord, check: Mapping[str, Any]) -> float:
+def _pause(record: ContainerRecord, check: Healthcheck) -> float:
     """Seconds until the next check."""
     ran = time.time_ns() - parse_rfc3339(record.started_at)
     return health.pause(record.health, check, ran=ran) / 10**9
 
 
-def _record_result(data: DataRoot, record: ContainerRecord, check: Mapping[str, Any], result: Json) -> None:
+def _record_result(data: DataRoot, record: ContainerRecord, check: Healthcheck, result: Json) -> None:
     """Record the health after a result, if the same run still lasts, and emit an event if the status changed."""
     with data.records.lock(record.id):
         current = read(data.records, record.id)
         if current.started_at != record.started_at or current.state is not State.RUNNING or not current.health:
             return
         ran = parse_rfc3339(result["Start"]) - parse_rfc3339(current.started_at)
-        new = health.after(current.health, result, check, in_start_period=ran < check["StartPeriod"])
+        new = health.after(current.health, result, check, in_start_period=ran < check.start_period)
         data.records.update(current, health=new)
     if new["Status"] != current.health["Status"]:
         emit_change(data.emit, "health_status", current, new["Status"])
 
 
-def _probe(executions: ExecutionCollection, record: ContainerRecord, check: Mapping[str, Any]) -> Json:
+def _probe(executions: ExecutionCollection, record: ContainerRecord, check: Healthcheck) -> Json:
     """Run the check once; return an entry of Health.Log."""
     start = rfc3339(time.time_ns())
-    words = health.command(check, record.config.get("Shell") or ["/bin/sh", "-c"])
-    seconds = check["Timeout"] / 10**9
+    words = health.command(check, record.config.shell or ("/bin/sh", "-c"))
+    seconds = check.timeout / 10**9
     try:
         status, output = _run(executions.create(record.id, ExecOptions(command=tuple(words))), seconds)
         text = output.decode(errors="replace")
@@ -82,7 +81,7 @@ def _probe(executions: ExecutionCollection, record: ContainerRecord, check: Mapp
         status, text = -1, error.message
     except TimeoutError as error:
         printed = b"".join(error.args).decode(errors="replace")
-        status, text = -1, f"Health check exceeded timeout ({_span(check['Timeout'])})" + (printed and f": {printed}")
+        status, text = -1, f"Health check exceeded timeout ({_span(check.timeout)})" + (printed and f": {printed}")
     return {"Start": start, "End": rfc3339(time.time_ns()), "ExitCode": status, "Output": text}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pylab_container.containers.logfiles import log_path
 from pylab_container.networks import links
@@ -43,11 +42,4 @@ def inspect(data: DataRoot, record: ContainerRecord, execution_ids: Sequence[str
 
 def mount_points(record: ContainerRecord) -> list[Json]:
     """Return Docker's Mounts: binds and volumes, and a tmpfs of --mount. Mounts of the engine itself are left out."""
-    return [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")]
-
-
-def _mount_point(mount: Mapping[str, Any]) -> Json:
-    """One of Docker's Mounts; only a volume has a name and a driver."""
-    fields = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
-    is_volume = mount["Type"] == "volume"
-    return {name: mount.get(name, "") for name in fields if is_volume or name not in ("Name", "Driver")}
+    return [mount.shown() for mount in record.mounts if not mount.hidden]

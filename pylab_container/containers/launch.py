@@ -59,7 +59,7 @@ def write_bundle(
         domainname=record.config.get("Domainname") or "",
         mounts=bundle_mounts(data, runtime, record, lambda mode: sandbox.joined("ipc", mode, find)),
         shared_memory=host.get("IpcMode") != "none",
-        limits=sandbox.limits(host.document()),
+        limits=sandbox.limits(host),
         devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id, parent=host.get("CgroupParent") or ""),
         seccomp=sandbox.seccomp_profile(record, process),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pylab_container.containers import lookup, sandbox, shared_memory, volume_parts
 from pylab_container.errors import ContainerNotFound, InvalidInput
 from pylab_container.host import linux
 from pylab_container.networks.container_files import NETWORK_FILES
 from pylab_container.oci import bundle
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
@@ -50,29 +50,29 @@ def network_files_owner(data: DataRoot, record: ContainerRecord) -> str:
     return record.id
 
 
-def _bundle_mount(mount: Mapping[str, Any], source: str) -> bundle.Mount:
-    if mount["Type"] == "tmpfs":
-        words = [mount["Mode"]] if mount["Mode"] else []
-        options = _tmpfs_options(mount["Options"]) if "Options" in mount else ("nosuid", "nodev", *words)
-        return bundle.Mount(source="tmpfs", destination=mount["Destination"], type="tmpfs", options=options)
-    flat = bool(mount.get("NonRecursive") or mount.get("ReadOnlyNonRecursive"))
+def _bundle_mount(mount: MountPoint, source: str) -> bundle.Mount:
+    if mount.type == "tmpfs":
+        words = [mount.mode] if mount.mode else []
+        options = _tmpfs_options(mount.options) if mount.options is not None else ("nosuid", "nodev", *words)
+        return bundle.Mount(source="tmpfs", destination=mount.destination, type="tmpfs", options=options)
+    flat = mount.non_recursive or mount.read_only_non_recursive
     # rro makes the mounts below it read-only too, by mount_setattr(2).
-    recursive = mount.get("ReadOnlyForceRecursive") or (not flat and linux.has_mount_setattr())
+    recursive = mount.read_only_force_recursive or (not flat and linux.has_mount_setattr())
     reading = "rro" if recursive else "ro"
-    options = ("bind" if mount.get("NonRecursive") else "rbind", _propagation(mount), "rw" if mount["RW"] else reading)
-    return bundle.Mount(source=source, destination=mount["Destination"], type="bind", options=options)
+    options = ("bind" if mount.non_recursive else "rbind", _propagation(mount), "rw" if mount.writable else reading)
+    return bundle.Mount(source=source, destination=mount.destination, type="bind", options=options)
 
 
-def _propagation(mount: Mapping[str, Any]) -> str:
-    propagation = mount.get("Propagation") or "rprivate"
+def _propagation(mount: MountPoint) -> str:
+    propagation = mount.propagation or "rprivate"
     if propagation.removeprefix("r") in ("shared", "slave"):
         try:
-            _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
+            _refuse_private_source(mount.source, propagation.removeprefix("r"))
         except InvalidInput:
-            if not mount.get("MayBePrivate"):
+            if not mount.may_be_private:
                 raise
             return "rprivate"
-    return str(propagation)
+    return propagation
 
 
 def _tmpfs_options(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pylab_container.containers import sandbox
 from pylab_container.errors import InvalidInput
 from pylab_container.host import linux
-from pylab_container.oci import bundle
+from pylab_container.oci import bundle, users
 from pylab_container.oci.environment import DEFAULT_PATH, merge_environment
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.store.container_store import ContainerRecord
@@ -52,15 +52,15 @@ def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
     return (rows, columns) if rows and columns else None
 
 
-def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[bundle.User, str]:
+def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[users.User, str]:
     """Look up a user and its home directory in the file system of a container. Raises InvalidInput.
 
     user         "NAME[:GROUP]" or "UID[:GID]", "" for root
     more_groups  names or numbers of supplementary groups (--group-add)
     """
     group = _read_inside(root, "etc/group")
-    found, home = bundle.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
-    more = [bundle.find_group(name, group) for name in more_groups]
+    found, home = users.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
+    more = [users.find_group(name, group) for name in more_groups]
     return replace(found, additional_gids=tuple(dict.fromkeys([*found.additional_gids, *more]))), home
 
 

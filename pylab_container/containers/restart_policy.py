@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pylab_container.containers.commands import exit_command, spawn
 from pylab_container.host.files import try_locked
-from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import restart_delay
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
@@ -22,14 +21,9 @@ from pylab_container.text.timestamps import parse_rfc3339
 RESTART_STALE_AFTER = 5.0  # seconds; a scheduled restart overdue by more than this is presumed lost
 
 
-def policy(record: ContainerRecord) -> Json:
-    """Return HostConfig.RestartPolicy."""
-    return record.host_config.get("RestartPolicy") or {"Name": "no"}
-
-
 def has_restart_policy(record: ContainerRecord) -> bool:
     """Whether the container has a restart policy other than "no"."""
-    return bool(policy(record)["Name"] != "no")
+    return record.host_config.restart_policy.name not in ("", "no")
 
 
 def delay_after_exit(record: ContainerRecord, status: int, *, now: int) -> float | None:
@@ -38,7 +32,7 @@ def delay_after_exit(record: ContainerRecord, status: int, *, now: int) -> float
     now  nanoseconds since 1970
     """
     return restart_delay(
-        policy(record),
+        record.host_config.restart_policy,
         exit_code=status,
         restart_count=record.restart_count,
         manually_stopped=record.manually_stopped,

@@ -15,11 +15,12 @@ import os
 import posixpath
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.containers import remap
 from pylab_container.containers.change_events import emit_change
@@ -33,6 +34,7 @@ from pylab_container.host.descent import opened
 from pylab_container.networks.container_files import NETWORK_FILES
 from pylab_container.oci import tar
 from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.etc import names_by_id
 from pylab_container.store import compression
@@ -194,7 +196,7 @@ class ContainerFiles:
 
     def _user(self) -> tuple[int, int] | None:
         """(uid, gid) of the container's user, None if it names none."""
-        name = str(self._settled.config.get("User") or "")
+        name = self._settled.config.user
         if not name:
             return None
         with self._file_system() as root:
@@ -215,7 +217,7 @@ class ContainerFiles:
         owner             uid and gid of all created files, instead of the members' own
         """
         with self._located(path, write=True) as (root, inner):
-            if root.is_own and self._settled.host_config.get("ReadonlyRootfs"):
+            if root.is_own and self._settled.host_config.readonly_rootfs:
                 raise InvalidInput("container rootfs is marked read-only", hint="copy into a volume")
             _refuse_extraction_point(root.fd, inner)
             ids, below = root.first_ids, posixpath.normpath(f"/{inner}").strip("/")
@@ -271,7 +273,7 @@ class ContainerFiles:
             with self._file_system(write=write) as root:
                 yield root, resolved + ending
             return
-        if write and not mount.get("RW", True):
+        if write and not mount.writable:
             raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
         with self._volume_present(mount):
             fd, inner = _in_source(mount, resolved)
@@ -280,12 +282,12 @@ class ContainerFiles:
         finally:
             os.close(fd)
 
-    def _volume_present(self, mount: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
-        if mount["Type"] == "volume":
-            return volume_mounting.present(self._data, mount["Name"])
+    def _volume_present(self, mount: MountPoint) -> contextlib.AbstractContextManager[None]:
+        if mount.type == "volume":
+            return volume_mounting.present(self._data, mount.name)
         return contextlib.nullcontext()
 
-    def _mounts(self) -> list[Mapping[str, Any]]:
+    def _mounts(self) -> list[MountPoint]:
         """The mounts over the container's own files, with the files that the engine keeps; the deepest first.
 
         Mounts whose source does not exist on the host are left out.
@@ -293,16 +295,15 @@ class ContainerFiles:
         record = self._settled
         directory = self._data.records.directory(network_files_owner(self._data, record))
         kept = [
-            {"Type": "bind", "Source": str(directory / name), "Destination": f"/etc/{name}", "RW": True}
-            for name in NETWORK_FILES
+            MountPoint(type="bind", source=str(directory / name), destination=f"/etc/{name}") for name in NETWORK_FILES
         ]
-        requested = [mount for mount in record.mounts if mount["Type"] in ("bind", "volume")]
-        covered = {mount["Destination"] for mount in requested}
-        mounts = [*requested, *(mount for mount in kept if mount["Destination"] not in covered)]
-        present = [mount for mount in mounts if os.path.exists(mount["Source"])]
-        return sorted(present, key=lambda mount: len(mount["Destination"]), reverse=True)
+        requested = [mount for mount in record.mounts if mount.type in ("bind", "volume")]
+        covered = {mount.destination for mount in requested}
+        mounts = [*requested, *(mount for mount in kept if mount.destination not in covered)]
+        present = [mount for mount in mounts if os.path.exists(mount.source)]
+        return sorted(present, key=lambda mount: len(mount.destination), reverse=True)
 
-    def _without_links(self, path: str, mounts: Sequence[Mapping[str, Any]]) -> str:
+    def _without_links(self, path: str, mounts: Sequence[MountPoint]) -> str:
         """Resolve the symbolic links of a path, also from one mount into another, except at its end.
 
         A link at the end is followed if the path ends with a slash.
@@ -360,30 +361,30 @@ def extract(
     return total + len(members.raw) + len(tar.END)
 
 
-def _covering(mounts: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, Any] | None:
+def _covering(mounts: Sequence[MountPoint], path: str) -> MountPoint | None:
     """The mount that covers a path without links, None for the container's own files. mounts: the deepest first."""
-    return next((mount for mount in mounts if Path(path).is_relative_to(mount["Destination"])), None)
+    return next((mount for mount in mounts if Path(path).is_relative_to(mount.destination)), None)
 
 
-def _in_source(mount: Mapping[str, Any], path: str) -> tuple[int, str]:
+def _in_source(mount: MountPoint, path: str) -> tuple[int, str]:
     """A descriptor of the host's directory in which a path of a mount is resolved, and the path in it.
 
     The caller closes the descriptor. Raises InvalidInput.
     """
-    source, inner = Path(mount["Source"]), posixpath.relpath(path, mount["Destination"])
-    part = volume_mounting.open_part(mount) if mount.get("Subpath") else os.open(source, os.O_PATH | os.O_CLOEXEC)
+    source, inner = Path(mount.source), posixpath.relpath(path, mount.destination)
+    part = volume_mounting.open_part(mount) if mount.subpath else os.open(source, os.O_PATH | os.O_CLOEXEC)
     if stat.S_ISDIR(os.fstat(part).st_mode):
         return part, inner
     os.close(part)
-    if subpath := mount.get("Subpath"):
-        part = volume_mounting.open_part({**mount, "Subpath": posixpath.dirname(subpath)})
+    if subpath := mount.subpath:
+        part = volume_mounting.open_part(replace(mount, subpath=posixpath.dirname(subpath)))
         source = Path(subpath)
     else:
         part = opened(source.parent)
     return part, source.name if inner == "." else f"{source.name}/{inner}"
 
 
-def _link(root: int, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
+def _link(root: int, mounts: Sequence[MountPoint], path: str) -> str:
     """The target of the symbolic link at a path, "" if it is not a link. root is of the container's own files."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(NotFound, InvalidInput))

@@ -33,9 +33,9 @@ def needs_setup(record: ContainerRecord, root: Path) -> bool:
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return not _has_directory(base, record.config.get("WorkingDir") or "/") or any(
-            _has_directory(base, mount["Destination"])
+            _has_directory(base, mount.destination)
             for mount in record.mounts
-            if mount["Type"] == "volume" and not mount.get("NoCopy")
+            if mount.type == "volume" and not mount.no_copy
         )
     finally:
         os.close(base)
@@ -54,9 +54,7 @@ def prepare(data: DataRoot, record: ContainerRecord) -> None:
 
     Volumes with a file system of their own are filled at the start, which mounts them. Raises InvalidInput.
     """
-    plain = [
-        mount for mount in record.mounts if mount["Type"] == "volume" and not data.volumes.get(mount["Name"]).options
-    ]
+    plain = [mount for mount in record.mounts if mount.type == "volume" and not data.volumes.get(mount.name).options]
     with data.records.lock(record.id):
         mount_id = data.layers.own(record.id).mount_id
         root = data.driver.mount(mount_id)
@@ -101,14 +99,14 @@ def fill_volumes(record: ContainerRecord, root: Path, *, mounted: Collection[str
     if record.started_at != NEVER:
         return
     for mount in record.mounts:
-        source = Path(mount["Source"])
-        if mount["Type"] != "volume" or mount.get("NoCopy") or any(source.iterdir()):
+        source = Path(mount.source)
+        if mount.type != "volume" or mount.no_copy or any(source.iterdir()):
             continue
-        inside = _open_inside(root, mount["Destination"])
+        inside = _open_inside(root, mount.destination)
         if inside is None:
             continue
         try:
-            if mount["Name"] in mounted:
+            if mount.name in mounted:
                 _copy(inside, source)  # no other container has it mounted
             elif not is_mounted(source):
                 _fill_shared(source, inside)

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, MissingProgram, RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.oci import blockio, bundle, seccomp, security
+from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES, capabilities_of, choose_capabilities
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import cgroup
 from pylab_container.runtime.runc import cgroup_version
@@ -43,12 +44,12 @@ class Namespaces(Struct, frozen=True, kw_only=True):
 
 def privileged(record: ContainerRecord) -> bool:
     """Whether the container runs with --privileged."""
-    return bool(record.host_config.get("Privileged"))
+    return record.host_config.privileged
 
 
 def security_options(record: ContainerRecord) -> security.SecurityOptions:
     """Parse --security-opt. Raises InvalidInput."""
-    options = record.host_config.get("SecurityOpt")
+    options = record.host_config.security_opt
     return security.parse(options) if options else security.SecurityOptions()
 
 
@@ -83,7 +84,7 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
         no_new_privileges=security_options(record).no_new_privileges,
         rlimits=_rlimits(host),
         oom_score_adj=oom_score(
-            host.get("OomScoreAdj") or 0,
+            host.oom_score_adj,
             own=int(Path("/proc/self/oom_score_adj").read_text()),
             may_lower=_may_raise_limits(),
         ),
@@ -93,12 +94,12 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
 def capabilities(record: ContainerRecord) -> tuple[str, ...]:
     """Return the container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
     host = record.host_config
-    add, drop = host.get("CapAdd") or (), host.get("CapDrop") or ()
+    add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
-        return bundle.DEFAULT_CAPABILITIES
+        return DEFAULT_CAPABILITIES
     available = _available_capabilities()
-    chosen = bundle.choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
-    named = bundle.choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
+    chosen = choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
+    named = choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
     if missing := [name for name in named if name not in available]:
         raise RuntimeFailed(f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add")
     return chosen
@@ -106,7 +107,7 @@ def capabilities(record: ContainerRecord) -> tuple[str, ...]:
 
 def _available_capabilities() -> tuple[str, ...]:
     """The engine's own bounding set, which limits those of its containers (capabilities(7))."""
-    return bundle.capabilities_of(int(_own_status("CapBnd"), 16))
+    return capabilities_of(int(_own_status("CapBnd"), 16))
 
 
 def _own_status(field: str) -> str:
@@ -115,7 +116,7 @@ def _own_status(field: str) -> str:
 
 
 def _may_raise_limits() -> bool:
-    return "CAP_SYS_RESOURCE" in bundle.capabilities_of(int(_own_status("CapEff"), 16))
+    return "CAP_SYS_RESOURCE" in capabilities_of(int(_own_status("CapEff"), 16))
 
 
 def _rlimits(host_config: HostConfig) -> tuple[tuple[str, int, int], ...]:
@@ -171,56 +172,65 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
         raise InvalidInput(f"Decoding seccomp profile failed: {error!r}", hint="see the profile of Docker") from error
 
 
-def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
+def limits(host_config: HostConfig) -> bundle.Limits:
     """Return the cgroup limits of a HostConfig; 0 and null are no limit. Raises InvalidInput."""
-    swap, shares = host_config.get("MemorySwap") or None, host_config.get("CpuShares") or None
     return bundle.Limits(
-        memory=host_config.get("Memory") or None,
-        memory_swap=swap if host_config.get("Memory") and cgroup.swap_is_limited() else None,
-        memory_reservation=host_config.get("MemoryReservation") or None,
-        cpus=host_config["NanoCpus"] / 10**9 if host_config.get("NanoCpus") else None,
+        memory=host_config.memory or None,
+        memory_swap=host_config.memory_swap or None if host_config.memory and cgroup.swap_is_limited() else None,
+        memory_reservation=host_config.memory_reservation or None,
+        cpus=host_config.nano_cpus / 10**9 if host_config.nano_cpus else None,
         swappiness=_swappiness(host_config),
-        cpu_period=host_config.get("CpuPeriod") or None,
-        cpu_quota=host_config.get("CpuQuota") or None,
-        cpu_shares=shares,
-        cpuset_cpus=host_config.get("CpusetCpus") or "",
-        cpuset_mems=host_config.get("CpusetMems") or "",
-        pids=host_config.get("PidsLimit") or None,
-        kernel_memory=host_config.get("KernelMemory") or None,
-        kernel_memory_tcp=host_config.get("KernelMemoryTCP") or None,
-        realtime_period=host_config.get("CpuRealtimePeriod") or None,
-        realtime_runtime=host_config.get("CpuRealtimeRuntime") or None,
-        block_weight=host_config.get("BlkioWeight") or None,
+        cpu_period=host_config.cpu_period or None,
+        cpu_quota=host_config.cpu_quota or None,
+        cpu_shares=host_config.cpu_shares or None,
+        cpuset_cpus=host_config.cpuset_cpus,
+        cpuset_mems=host_config.cpuset_mems,
+        pids=host_config.pids_limit or None,
+        kernel_memory=host_config.kernel_memory or None,
+        kernel_memory_tcp=host_config.kernel_memory_tcp or None,
+        realtime_period=host_config.cpu_realtime_period or None,
+        realtime_runtime=host_config.cpu_realtime_runtime or None,
+        block_weight=host_config.blkio_weight or None,
         throttles=tuple(_throttles(host_config)),
         oom_kill_disabled=_oom_kill_disabled(host_config),
     )
 
 
-def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
-    for kind in (*blockio.FIELDS.values(), blockio.WEIGHTS):
-        for limit in host_config.get(kind) or ():
-            try:
-                status = os.stat(limit["Path"])
-            except OSError as error:
-                raise InvalidInput(f"stat {limit['Path']}: {error.strerror}", hint="lsblk -p lists the disks") from None
-            if not stat.S_ISBLK(status.st_mode):
-                raise InvalidInput(f"{limit['Path']} is not a disk", hint="lsblk -p lists the disks")
-            value = limit["Weight" if kind == blockio.WEIGHTS else "Rate"]
-            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), value)
+def _throttles(host_config: HostConfig) -> Iterator[blockio.Throttle]:
+    for kind, devices in (
+        ("throttleReadBpsDevice", host_config.blkio_device_read_bps),
+        ("throttleReadIOPSDevice", host_config.blkio_device_read_iops),
+        ("throttleWriteBpsDevice", host_config.blkio_device_write_bps),
+        ("throttleWriteIOPSDevice", host_config.blkio_device_write_iops),
+    ):
+        for device in devices:
+            yield blockio.Throttle(kind, *_disk_numbers(device.path), device.rate)
+    for weighted in host_config.blkio_weight_device:
+        yield blockio.Throttle("weightDevice", *_disk_numbers(weighted.path), weighted.weight)
 
 
-def _oom_kill_disabled(host_config: Mapping[str, Any]) -> bool:
-    disabled = bool(host_config.get("OomKillDisable"))
+def _disk_numbers(path: str) -> tuple[int, int]:
+    """The major and minor number of the block device at path. Raises InvalidInput."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InvalidInput(f"stat {path}: {error.strerror}", hint="lsblk -p lists the disks") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise InvalidInput(f"{path} is not a disk", hint="lsblk -p lists the disks")
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def _oom_kill_disabled(host_config: HostConfig) -> bool:
+    disabled = bool(host_config.oom_kill_disable)
     if disabled and cgroup_version() == "2":
         raise InvalidInput("the OOM killer cannot be disabled on this machine", hint="cgroup v2 does not have it")
     return disabled
 
 
-def _swappiness(host_config: Mapping[str, Any]) -> int | None:
-    value: int | None = host_config.get("MemorySwappiness")
-    if value is not None and cgroup_version() == "2":
+def _swappiness(host_config: HostConfig) -> int | None:
+    if host_config.memory_swappiness is not None and cgroup_version() == "2":
         raise InvalidInput("memory swappiness cannot be chosen on this machine", hint="cgroup v2 does not have it")
-    return value
+    return host_config.memory_swappiness
 
 
 # -- devices -------------------------------------------------------------------------------------
@@ -231,13 +241,13 @@ def devices(record: ContainerRecord) -> list[bundle.Device]:
 
     Raises InvalidInput for a path without devices, RuntimeFailed for --gpus.
     """
-    for request in record.host_config.get("DeviceRequests") or ():
+    for request in record.host_config.device_requests:
         _refuse_request(request)
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
     devices: list[bundle.Device] = []
-    for entry in record.host_config.get("Devices") or ():
-        devices += _named_devices(entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"])
+    for entry in record.host_config.devices:
+        devices += _named_devices(entry.path_on_host, entry.path_in_container, entry.cgroup_permissions)
     return devices
 
 
@@ -312,10 +322,10 @@ def namespaces(record: ContainerRecord, find: Callable[[str], ContainerRecord]) 
     Raises Conflict if the other container does not run, ContainerNotFound.
     """
     host = record.host_config
-    modes = {"network": host.get("NetworkMode"), "pid": host.get("PidMode"), "ipc": host.get("IpcMode")}
+    modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
     files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    paths = {kind: _namespace(record, kind, mode or "", files[kind], find) for kind, mode in modes.items()}
-    return Namespaces(**paths, uts=None if host.get("UTSMode") == "host" else "")
+    paths = {kind: _namespace(record, kind, mode, files[kind], find) for kind, mode in modes.items()}
+    return Namespaces(**paths, uts=None if host.uts_mode == "host" else "")
 
 
 def _namespace(
@@ -341,7 +351,7 @@ def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_
         raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
         raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
-    if kind == "ipc" and record.host_config.get("IpcMode") not in ("shareable", "host"):
+    if kind == "ipc" and record.host_config.ipc_mode not in ("shareable", "host"):
         raise Conflict(
             f"can't join IPC of container {record.id}: non-shareable IPC "
             "(hint: use IpcMode:shareable for the donor container)",
@@ -356,23 +366,23 @@ def _not_running(kind: str, container_id: str) -> str:
     return {"network": network, "ipc": f"can't join IPC of container {container_id}: {stopped}"}.get(kind, stopped)
 
 
-def resolve(host_config: Mapping[str, Any], find: Callable[[str], ContainerRecord]) -> dict[str, Any]:
-    """Return a HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound.
+def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> HostConfig:
+    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig. Raises ContainerNotFound.
 
     find  returns the record of the container with a name or id
 
-    The container whose network is used may be created later: the start resolves the name again.
+    The container whose network is joined may be created later: the start looks for it again.
     """
-    changed = dict(host_config)
-    for field in ("NetworkMode", "PidMode", "IpcMode"):
-        mode = str(host_config.get(field) or "")
+    changes = {}
+    for attribute, name in (("network_mode", "NetworkMode"), ("pid_mode", "PidMode"), ("ipc_mode", "IpcMode")):
+        mode = getattr(host_config, attribute)
         if mode.startswith("container:"):
             try:
-                changed[field] = f"container:{find(mode.removeprefix('container:')).id}"
+                changes[attribute] = f"container:{find(mode.removeprefix('container:')).id}"
             except ContainerNotFound as error:
-                if field != "NetworkMode":
-                    raise ContainerNotFound(error.message, hint=f"{field} names it") from None
-    return changed
+                if attribute != "network_mode":
+                    raise ContainerNotFound(error.message, hint=f"{name} names it") from None
+    return replace(host_config, **changes)
 
 
 # -- the init program of --init ------------------------------------------------------------------
@@ -380,7 +390,7 @@ def resolve(host_config: Mapping[str, Any], find: Callable[[str], ContainerRecor
 
 def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
     """Return the mount of the init program, the container's first process, which reaps orphaned processes."""
-    if not record.host_config.get("Init"):
+    if not record.host_config.init:
         return []
     options = ("rbind", "rprivate", "ro")
     return [bundle.Mount(source=_init_program(), destination=INIT_DESTINATION, type="bind", options=options)]
@@ -388,7 +398,7 @@ def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
 
 def init_command(record: ContainerRecord, process: bundle.Process) -> bundle.Process:
     """Put the init program before the command of a process, with --init."""
-    if not record.host_config.get("Init"):
+    if not record.host_config.init:
         return process
     words = (INIT_DESTINATION,) if _init_program().endswith("catatonit") else (INIT_DESTINATION, "--")
     return replace(process, argv=(*words, *process.argv))

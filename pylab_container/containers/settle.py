@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -26,6 +27,8 @@ from pylab_container.containers.deletion import delete
 from pylab_container.containers.lookup import find, no_such_container, read
 from pylab_container.containers.release import release
 from pylab_container.containers.restart_policy import delay_after_exit, ensure_restart
+from pylab_container.errors import ContainerNotFound, CorruptStore
+from pylab_container.events import StoreDamaged
 from pylab_container.networks import attachment_events, dns_records
 from pylab_container.networks.endpoint_documents import settings_after_exit
 from pylab_container.oci.host_config import HostConfig
@@ -61,6 +64,18 @@ def find_settled(data: DataRoot, runtime: Runtime, name: str) -> ContainerRecord
 def read_settled(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
     """Return the settled record of an id. Raises ContainerNotFound."""
     return settled(data, runtime, read(data.records, container_id))
+
+
+def all_settled(data: DataRoot, runtime: Runtime) -> Iterator[ContainerRecord]:
+    """Yield the settled record of each container. A damaged one is left out and reported (StoreDamaged)."""
+    for record in data.records.all():
+        try:
+            yield settled(data, runtime, record)
+        except ContainerNotFound:
+            continue
+        except CorruptStore as error:
+            if data.records.exists(record.id):  # else it was read while it was removed
+                data.emit(StoreDamaged.of(error))
 
 
 def _corrected(runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
@@ -102,7 +117,7 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
     emit_change(data.emit, "exited", record, f"status {status}")
     attachment_events.emit_left(data.emit, record)
     data.records.save(exited)
-    if record.host_config.get("AutoRemove"):
+    if record.host_config.auto_remove:
         delete(data, exited, volumes=True)
         raise no_such_container(record.short_id)
     if exited.state is State.RESTARTING and not monitor_wrote_status:
@@ -118,8 +133,8 @@ def _exited(
     now = time.time_ns()
     delay = delay_after_exit(record, status, now=now)
     release(data, runtime, record)
-    if not record.host_config.get("AutoRemove"):
-        limit = log_limit(record.host_config.get("LogConfig") or {})
+    if not record.host_config.auto_remove:
+        limit = log_limit(record.host_config.log_config)
         archive_log(data.records.run_log(record.id), data.records.log(record.id), limit=limit)
     return replace(
         record,

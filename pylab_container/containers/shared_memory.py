@@ -11,11 +11,10 @@ from pathlib import Path
 
 from pylab_container.host import linux
 from pylab_container.oci import bundle
+from pylab_container.oci.host_config import DEFAULT_SHM_SIZE
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
-
-DEFAULT_SIZE = 64 << 20  # bytes; Docker's default of --shm-size
 
 
 def _directory(runtime: Runtime, container_id: str) -> Path:
@@ -29,16 +28,16 @@ def bundle_mounts(
 
     joined  returns the running container that "container:ID" names
     """
-    mode, size = str(record.host_config.get("IpcMode") or "private"), record.host_config.get("ShmSize")
+    mode, size = record.host_config.ipc_mode or "private", record.host_config.shm_size
     if mode == "none":
         return []
     if mode == "host":
         return [_bind("/dev/shm")]
     if mode == "shareable" or mode.startswith("container:"):
         owner = joined(mode) if mode.startswith("container:") else record
-        is_host = owner.host_config.get("IpcMode") == "host"
+        is_host = owner.host_config.ipc_mode == "host"
         return [_bind("/dev/shm" if is_host else str(_directory(runtime, owner.id)))]
-    options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size or DEFAULT_SIZE}")
+    options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size or DEFAULT_SHM_SIZE}")
     return [bundle.Mount(source="shm", destination="/dev/shm", type="tmpfs", options=options)] if size else []
 
 
@@ -49,12 +48,12 @@ def _bind(source: str) -> bundle.Mount:
 
 def mount(runtime: Runtime, record: ContainerRecord) -> None:
     """Mount the /dev/shm that other containers may join."""
-    if record.host_config.get("IpcMode") != "shareable":
+    if record.host_config.ipc_mode != "shareable":
         return
     directory = _directory(runtime, record.id)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    size = record.host_config.get("ShmSize") or DEFAULT_SIZE
+    size = record.host_config.shm_size or DEFAULT_SHM_SIZE
     linux.mount("shm", str(directory), "tmpfs", flags, f"mode=1777,size={size}")
 
 

@@ -83,7 +83,7 @@ def start(
 
 def _prepare_files(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Path:
     """Create the bundle directory, mount the layers and the volumes, write the files of /etc; return the root."""
-    require_driver(record.host_config.get("LogConfig") or {})
+    require_driver(record.host_config.log_config)
     # Before anything is mounted: the next reader of the record releases a run with a bundle if we are killed.
     runtime.bundle(record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
     root = remap.mount_root(data, record)
@@ -103,7 +103,7 @@ def _create_process(
     exit_hook: bool,
 ) -> Monitor:
     """Write the bundle, and let runc create the container's process, which waits for runc start."""
-    log = record.host_config.get("LogConfig") or {}
+    log = record.host_config.log_config
     find = partial(find_settled, data, runtime)
     bundle = launch.write_bundle(data, runtime, record, root, find=find, linked=linked)
     if endpoints.has_bridges(record):
@@ -112,12 +112,12 @@ def _create_process(
     return runtime.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else data.records.run_log(record.id),
+        log=None if log.type == "none" else data.records.run_log(record.id),
         log_size=log_size(log),
-        terminal=bool(record.config.get("Tty")),
-        stdin_open=bool(record.config.get("OpenStdin")),
+        terminal=record.config.tty,
+        stdin_open=record.config.open_stdin,
         # Closing a terminal's input would close its output too, so it stays open.
-        stdin_once=bool(record.config.get("StdinOnce")) and not record.config.get("Tty"),
+        stdin_once=record.config.stdin_once and not record.config.tty,
         exit_directory=runtime.exits,
         exit_command=exit_command(data, record.id, unless=0 if exit_hook else os.getpid()),
     )
@@ -125,7 +125,7 @@ def _create_process(
 
 def _running_record(record: ContainerRecord, pid: int, network: Json, *, restarting: bool) -> ContainerRecord:
     """The record of the container once its process runs."""
-    is_checked = health.effective(record.config.get("Healthcheck")) is not None
+    is_checked = health.effective(record.config.healthcheck) is not None
     return replace(
         record,
         state=State.RUNNING,

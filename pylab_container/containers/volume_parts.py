@@ -12,29 +12,28 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pylab_container.errors import InvalidInput
 from pylab_container.host import linux
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.volumes.mounting import open_part
 
 
-def source_of(runtime: Runtime, record: ContainerRecord, mount: Mapping[str, Any]) -> str:
+def source_of(runtime: Runtime, record: ContainerRecord, mount: MountPoint) -> str:
     """Return the path on the host to bind for one of a container's mounts; mounts a part of a volume first.
 
     Raises InvalidInput if the volume has no such part.
     """
-    if not mount.get("Subpath"):
-        return str(mount["Source"])
+    if not mount.subpath:
+        return mount.source
     if record.host_config.get("UsernsMode") == "remap":
         raise InvalidInput("--userns=remap cannot map a part of a volume", hint="mount the whole volume")
     part = open_part(mount)
     try:
-        mount_point = _directory(runtime, record.id) / hashlib.sha256(mount["Destination"].encode()).hexdigest()
+        mount_point = _directory(runtime, record.id) / hashlib.sha256(mount.destination.encode()).hexdigest()
         mount_point.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if stat.S_ISDIR(os.fstat(part).st_mode):
             mount_point.mkdir()

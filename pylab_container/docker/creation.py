@@ -6,9 +6,8 @@ options.py and hostconfig.py build the documents without looking at the disk; th
 from __future__ import annotations
 
 import os
-import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from msgspec.structs import replace
 from pylab_container.containers import lookup, remap, sandbox
 from pylab_container.containers.create import create_sources
 from pylab_container.containers.settle import settle
-from pylab_container.docker.hostconfig import DEFAULTS
 from pylab_container.docker.options import ContainerOptions, Host, command_line, documents, refuse_unknown
 from pylab_container.networks import links
 from pylab_container.oci.container_config import ContainerConfig
@@ -26,11 +24,12 @@ from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import Transition, after
-from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, with_propagation
+from pylab_container.oci.mounts import MountPoint, borrow
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime, cgroup
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
+from pylab_container.store.mountpoints import place_mounts
 from pylab_container.text.timestamps import rfc3339
 
 
@@ -52,8 +51,8 @@ class Description(Struct, frozen=True):
     Empty fields in config and host_config preserve whether a field was null or an empty list.
     """
 
-    config: Mapping[str, Any] = {}
-    host_config: Mapping[str, Any] = {}
+    config: ContainerConfig | None = None
+    host_config: HostConfig | None = None
     networks: Mapping[str, Any] = {}
 
 
@@ -72,23 +71,23 @@ def new_record(
     refuse_unknown(options)
     built = documents(
         container_id,
-        _with_config(image.config, description.config),
+        _with_config(image.config, description.config.document() if description.config else {}),
         command,
         options,
         image_name=image.name,
         host=_host(),
         borrowed=_borrowed_mounts(data, options),
     )
-    empty = {name: value for name, value in description.config.items() if not value and not built.config.get(name)}
+    config = built.config.overlaid(_empty_fields(description.config)) if description.config else built.config
     host = _recorded_host(data, built.host_config, description.host_config)
     record = finished_record(
         data,
         container_id,
         image.id,
-        {**built.config, **empty},
+        config,
         host,
         name=options.get("name"),
-        mounts=tuple(_with_sources(data, built.mounts)),
+        mounts=tuple(place_mounts(built.mounts, data.path)),
         networks=dict(description.networks) or built.networks,
     )
     return record, [*built.warnings, *_unpublished(host)]
@@ -98,11 +97,11 @@ def finished_record(
     data: DataRoot,
     container_id: ContainerId,
     image_id: str,
-    config: Json,
-    host_config: Json,
+    config: ContainerConfig,
+    host_config: HostConfig,
     *,
     name: str | None = None,
-    mounts: tuple[Json, ...] = (),
+    mounts: tuple[MountPoint, ...] = (),
     networks: Json | None = None,
 ) -> ContainerRecord:
     """Build a record from finished documents. image_id "" is the empty image, FROM scratch. Raises InvalidInput."""
@@ -114,8 +113,8 @@ def finished_record(
         image=image_id,
         path=path,
         args=tuple(arguments),
-        config=ContainerConfig.parse(config),
-        host_config=HostConfig.parse({**DEFAULTS, **host_config}),
+        config=config,
+        host_config=host_config,
         network=NetworkSettings.parse({"Networks": networks} if networks else {}),
         mounts=mounts,
         driver=data.driver.name,
@@ -127,7 +126,7 @@ def redescribe(
     runtime: Runtime,
     container_id: ContainerId,
     options: ContainerOptions,
-    host_config: Mapping[str, Any],
+    host_config: HostConfig,
 ) -> None:
     """Replace the HostConfig of a container that does not run, as a start could until version 1.23 of the API.
 
@@ -139,18 +138,18 @@ def redescribe(
         after(record.state, Transition.START, container=record.name, container_id=record.id)
         built = documents(
             record.id,
-            {**record.config, "Volumes": None},
+            {**record.config.document(), "Volumes": None},
             None,
             options,
-            image_name=str(record.config.get("Image") or ""),
+            image_name=record.config.image,
             host=_host(),
             borrowed=_borrowed_mounts(data, options),
         )
-        host = {**DEFAULTS, **_recorded_host(data, built.host_config, host_config)}
-        host |= {name: host[name] or [] for name in ("Dns", "DnsOptions", "DnsSearch")}  # moby records [] here
-        mounts = {mount["Destination"]: mount for mount in (*record.mounts, *_with_sources(data, built.mounts))}
-        keeps_network = host["NetworkMode"] == record.host_config.get("NetworkMode")
-        network = record.network if keeps_network else {"Networks": built.networks}
+        host = _recorded_host(data, built.host_config, host_config)
+        host = replace(host, nulls=host.nulls - {"Dns", "DnsOptions", "DnsSearch"})  # moby records [] here
+        mounts = {mount.destination: mount for mount in (*record.mounts, *place_mounts(built.mounts, data.path))}
+        keeps_network = host.network_mode == record.host_config.network_mode
+        network = record.network if keeps_network else NetworkSettings.parse({"Networks": built.networks})
         record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
         with data.volumes.lock():
             create_sources(data, record)
@@ -171,57 +170,32 @@ def _host() -> Host:
     return Host(os.uname().nodename, os.cpu_count() or 1, cgroup.memory_nodes(), cgroup.unsupported_limits())
 
 
-def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[Json]:
+def _empty_fields(config: ContainerConfig) -> ContainerConfig:
+    """The fields of a config that are empty: null, [] or {}."""
+    return ContainerConfig.parse({name: value for name, value in config.document().items() if not value})
+
+
+def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoint]:
     """The mounts of the containers that --volumes-from names."""
-    mounts: list[Json] = []
+    mounts: list[MountPoint] = []
     for text in options.get("volumes_from") or ():
         name, _, mode = text.partition(":")
         mounts += borrow(lookup.find(data.records, name).mounts, mode)
     return mounts
 
 
-def _recorded_host(data: DataRoot, requested: Json, written: Mapping[str, Any]) -> Json:
-    """The HostConfig to record: the requested one with its names resolved, and the spelling of the client."""
+def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
+    """The HostConfig to record: the requested one with its names resolved, in the spelling of the client."""
     find = partial(lookup.find, data.records)
-    host = resolved_host(data, requested)
-    if host["Links"]:
-        host["Links"] = links.resolve(host["Links"], find)
-    return host | {name: value for name, value in sandbox.resolve(written, find).items() if value or not host.get(name)}
+    remap.refuse(requested)
+    host = sandbox.resolve(requested, find)
+    host = replace(host, security_opt=tuple(map(sandbox.with_profile, host.security_opt)))
+    if host.links:
+        host = replace(host, links=tuple(links.resolve(host.links, find)))
+    return host.overlaid(sandbox.resolve(sent, find)) if sent else host
 
 
-def resolved_host(data: DataRoot, host_config: Json) -> Json:
-    """Replace names of containers by ids, and the path of a seccomp profile by its text."""
-    if host_config.get("UsernsMode"):
-        remap.refuse(host_config)
-    resolved = sandbox.resolve(host_config, partial(lookup.find, data.records))
-    if options := resolved.get("SecurityOpt"):
-        resolved["SecurityOpt"] = [sandbox.with_profile(option) for option in options]
-    return resolved
-
-
-def _unpublished(host: Json) -> list[str]:
-    if host["NetworkMode"] == "host" and host["PortBindings"]:
+def _unpublished(host: HostConfig) -> list[str]:
+    if host.network_mode == "host" and host.port_bindings:
         return ["Published ports are discarded when using host network mode"]
     return []
-
-
-def declared_mounts(data: DataRoot, volumes: Sequence[str], declared: Mapping[str, Any]) -> Iterator[Json]:
-    """Yield Docker's Mounts entries for -v options, and for the image's VOLUMEs that none of them covers."""
-    entries = [parse_volume(text) for text in volumes]
-    covered = {entry["Destination"] for entry in entries}
-    entries += [declared_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
-    yield from _with_sources(data, entries)
-
-
-def _with_sources(data: DataRoot, entries: Iterable[Json]) -> Iterator[Json]:
-    """Mounts entries whose volumes have a name and a path, and whose binds have a propagation."""
-    for entry in entries:
-        if entry["Type"] == "bind":
-            yield with_propagation(entry, str(data.path))
-            continue
-        if entry["Type"] == "volume" and "Driver" not in entry:
-            entry["Anonymous"] = not entry["Name"]
-            entry["Name"] = entry["Name"] or secrets.token_hex(32)
-            entry["Source"] = str(data.volumes.root / entry["Name"] / "_data")
-            entry["Driver"] = "local"
-        yield entry

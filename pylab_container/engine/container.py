@@ -19,16 +19,15 @@ from pylab_container.containers.lookup import no_such_container as no_such_conta
 from pylab_container.containers.settle import read_settled
 from pylab_container.containers.start import start
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
-from pylab_container.images.image import DOCKER_VERSION, Image, machine_architecture
+from pylab_container.images.image import Image
 from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json, child_config
+from pylab_container.oci.image import Json
 from pylab_container.runtime.logs import LogLine as LogLine
 from pylab_container.runtime.logs import LogReader as LogReader
 from pylab_container.runtime.monitor import Attachment as Attachment
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
-from pylab_container.store.transactions import making
 
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
@@ -77,7 +76,7 @@ class Container:
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
-        return dict(self._read().config.get("Labels") or {})
+        return dict(self._read().config.labels)
 
     @property
     def health(self) -> str:
@@ -87,7 +86,7 @@ class Container:
     @property
     def image(self) -> Image:
         """The image that it was created from."""
-        return Image(self._engine, self._read().image)
+        return Image(self._data, self._read().image)
 
     @property
     def address(self) -> str:
@@ -322,13 +321,13 @@ class Container:
         """
         from pylab_container.docker import stats
 
-        return stats.stream(self._engine, self.id, stop=stop)
+        return stats.stream(lambda: self.record, stop=stop)
 
     def stats_snapshot(self) -> Json:
         """Measure what it uses once: docker-py's stats(stream=False). Raises ContainerNotFound."""
         from pylab_container.docker import stats
 
-        return stats.snapshot(self._engine, self.id)
+        return stats.snapshot(lambda: self.record)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
@@ -388,29 +387,15 @@ class Container:
         record = self.record
         own = self._reproducible(record.config.document())
         from pylab_container.images import configuration
-        from pylab_container.store import layer_content
+        from pylab_container.images.commit import commit
 
         config = configuration.apply({**own, **(conf or {})}, changes)
-        with making(self._data) as lease, freezing.unchanging(self._data, self._runtime, self.id, pause=pause):
-            layers = self._data.layers
-            layer = layer_content.copy(layers, layers.writable(self.id), lease, newest=self._data.source_date_epoch)
-            image = child_config(
-                self._engine.images.config(record.image),
-                config=config,
-                container_config=own,
-                container=self.id if self._data.source_date_epoch is None else "",
-                created=self._data.now(),
-                created_by=" ".join([record.path, *record.args]),
-                diff_id=layer.diff_id if layer else None,
-                author=author,
-                comment=message,
-                architecture=machine_architecture(),
-                version=DOCKER_VERSION,
-            )
-            made = self._engine.images.add(image, name, parent=record.image, action="committed")
-            more = {"comment": message, "imageID": made.id, "imageRef": name.familiar if name else ""}
+        with freezing.unchanging(self._data, self._runtime, self.id, pause=pause):
+            texts = {"message": message, "author": author}
+            image = commit(self._data, record, name, config=config, container_config=own, **texts)
+            more = {"comment": message, "imageID": image.id, "imageRef": name.familiar if name else ""}
             emit_change(self._data.emit, "committed", record, attributes=more)
-        return made
+        return image
 
     def _reproducible(self, config: Json) -> Json:
         """Its configuration for an image. With SOURCE_DATE_EPOCH set, the generated host name is left out."""

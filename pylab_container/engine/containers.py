@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pylab_container.containers import exit_command, lookup, random_names, removal
 from pylab_container.containers.create import create
+from pylab_container.containers.settle import all_settled
 from pylab_container.docker import creation
-from pylab_container.docker.hostconfig import NETWORK_MODES, network_mode
+from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
 from pylab_container.errors import ContainerFailed, InvalidInput, LabError
 from pylab_container.images.image import Image
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
+from pylab_container.oci.mounts import MountPoint
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -43,7 +47,7 @@ class ContainerCollection:
         for a used name, TypeError for an unknown keyword.
         """
         refuse_unknown(options)
-        mode = network_mode(options)
+        mode = requested_network(options)
         if mode.startswith("container:"):
             self.get(mode.removeprefix("container:"))
         elif mode not in NETWORK_MODES:
@@ -56,8 +60,8 @@ class ContainerCollection:
         command: str | Sequence[str] | None,
         options: ContainerOptions,
         *,
-        config: Mapping[str, Any] | None = None,
-        host_config: Mapping[str, Any] | None = None,
+        config: ContainerConfig | None = None,
+        host_config: HostConfig | None = None,
         networks: Mapping[str, Any] | None = None,
     ) -> Container:
         """create() for a client that also writes the documents that inspect shows (docker/creation.py, Description).
@@ -73,13 +77,13 @@ class ContainerCollection:
             creation.ImageOfContainer(found.id, name, found.config.config),
             command,
             options,
-            creation.Description(config or {}, host_config or {}, networks or {}),
+            creation.Description(config, host_config, networks or {}),
         )
         container = Container(self._engine, create(self._data, self._runtime, record).id)
         container.warnings = warnings
         return container
 
-    def redescribe(self, container: Container, options: ContainerOptions, host_config: Mapping[str, Any]) -> None:
+    def redescribe(self, container: Container, options: ContainerOptions, host_config: HostConfig) -> None:
         """Replace the HostConfig of a container that does not run (docker/creation.py)."""
         creation.redescribe(self._data, self._runtime, container.id, options, host_config)
 
@@ -87,11 +91,11 @@ class ContainerCollection:
         self,
         container_id: ContainerId,
         image_id: str,
-        config: Json,
-        host_config: Json,
+        config: ContainerConfig,
+        host_config: HostConfig,
         *,
         name: str | None = None,
-        mounts: tuple[Json, ...] = (),
+        mounts: tuple[MountPoint, ...] = (),
         networks: Json | None = None,
     ) -> Container:
         """Create a container from finished documents, as the builder does.
@@ -179,14 +183,16 @@ class ContainerCollection:
         """Return the running containers, or all of them, the newest first.
 
         filters  id, name, label, status, exited, health, ancestor, volume, network, before, since,
-                 expose, publish: a value, or a list of them (docker/filters.py)
+                 expose, publish: a value, or a list of them (docker/container_filters.py)
         limit    the number of containers, whatever their state; the newest are returned
 
         Raises InvalidInput for an unknown filter.
         """
-        from pylab_container.docker import filters as listing
+        from pylab_container.docker.container_filters import matching_containers
 
-        return listing.containers(self._engine, all=all, filters=filters or {}, limit=limit)
+        records = all_settled(self._data, self._runtime)
+        matches = matching_containers(self._data, records, filters or {}, all=all, limit=limit)
+        return [Container(self._engine, record.id) for record in matches]
 
     def remove_link(self, name: str) -> None:
         """Remove a link, named "CONTAINER/ALIAS" (networks/links.py). Raises Conflict, ContainerNotFound."""
@@ -218,10 +224,6 @@ class ContainerCollection:
         from pylab_container.containers import health_checks
 
         health_checks.watch(self._data, self._runtime, ContainerId(container_id), started_at)
-
-    def mounts_for(self, volumes: Sequence[str], declared: Mapping[str, Any]) -> Iterator[Json]:
-        """Yield Docker's Mounts entries for -v options, and for the image's VOLUMEs that none of them covers."""
-        return creation.declared_mounts(self._data, volumes, declared)
 
 
 def _output(container: Container) -> bytes:

@@ -134,7 +134,7 @@ class VolumeCollection:
 
         Raises InvalidInput for an unknown filter. While a container's record is damaged, no volume is removed.
         """
-        from pylab_container.engine.images import Removal
+        from pylab_container.images.removal import Removal
         from pylab_container.maintenance.pruning import Pruned
         from pylab_container.maintenance.volume_pruning import prune_volumes
 

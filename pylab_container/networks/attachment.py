@@ -144,7 +144,7 @@ def _free_interface(joined: Sequence[JoinedNetwork]) -> str:
 def _use_exit(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNetwork]) -> Json:
     """Move the default route and the published ports to the exit network; return NetworkSettings.Ports."""
     if leading := exit_network(joined):
-        leading.bridge.lead_out(leading.endpoint, record.pid)
+        leading.bridge.set_default_route(leading.endpoint, record.pid)
     published: list[ports.PublishedPort] = []
     if port_requests(record):
         runtime.bridge.ports.withdraw(record.id)

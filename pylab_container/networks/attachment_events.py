@@ -12,14 +12,14 @@ def emit_joined(emit: Emit, record: ContainerRecord) -> None:
     """Report that a started container is connected to its networks and that its volumes are mounted."""
     _emit_networks(emit, record, "connect")
     for mount in record.mounts:
-        if mount["Type"] == "volume":
+        if mount.type == "volume":
             emit(
                 VolumeMounted(
-                    mount["Name"],
+                    mount.name,
                     container_id=record.id,
-                    destination=mount["Destination"],
-                    writable=bool(mount["RW"]),
-                    propagation=str(mount.get("Propagation") or ""),
+                    destination=mount.destination,
+                    writable=mount.writable,
+                    propagation=mount.propagation,
                 )
             )
 
@@ -28,8 +28,8 @@ def emit_left(emit: Emit, record: ContainerRecord) -> None:
     """Report that an exited container has left its networks and volumes. record is the one of its run."""
     _emit_networks(emit, record, "disconnect")
     for mount in record.mounts:
-        if mount["Type"] == "volume":
-            emit(VolumeUnmounted(mount["Name"], container_id=record.id))
+        if mount.type == "volume":
+            emit(VolumeUnmounted(mount.name, container_id=record.id))
 
 
 def _emit_networks(emit: Emit, record: ContainerRecord, action: str) -> None:

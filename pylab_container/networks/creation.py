@@ -60,7 +60,7 @@ def create(data: DataRoot, runtime: Runtime, request: NetworkRequest) -> Network
         except BaseException:
             bridge.remove()
             data.networks.remove(record.id)
-            bridge.forget()
+            bridge.remove_lock()
             raise
     emit_action(data, record, "create")
     return record
@@ -172,7 +172,7 @@ def remove(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> None:
         bridge = open_bridge(data, runtime, record)
         bridge.remove()
         data.networks.remove(record.id)
-        bridge.forget()
+        bridge.remove_lock()
     emit_action(data, record, "destroy")
 
 

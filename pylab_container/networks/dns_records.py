@@ -128,14 +128,14 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
     client = DnsClient(
         pid=record.pid,
         namespace=namespace,
-        places=_places(record),
+        memberships=_memberships(record),
         servers=_upstream_servers(data, record, text),
         single_labels=etc.dots(text) == 0,
     )
     server.write(record.id, client)
 
 
-def _places(record: ContainerRecord) -> dict[str, NetworkMembership]:
+def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
     return {
         document["NetworkID"]: NetworkMembership(
             network=name,

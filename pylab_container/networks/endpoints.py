@@ -193,7 +193,7 @@ def publish(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNe
     if not requests:
         return []
     endpoint = leading.endpoint
-    leading.bridge.let_reach_itself(endpoint)
+    leading.bridge.enable_hairpin(endpoint)
     try:
         return runtime.bridge.ports.publish(record.id, requests, address=endpoint.address, address6=endpoint.address6)
     except Conflict as error:

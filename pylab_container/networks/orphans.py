@@ -37,4 +37,4 @@ def remove(name: str, path: Path) -> None:
     """Remove an orphan that find() returned. Raises InUse if a container is connected to it."""
     bridge = network.Bridge(name, run_root=RUN_ROOT, owner=str(path))
     bridge.remove()
-    bridge.forget()
+    bridge.remove_lock()

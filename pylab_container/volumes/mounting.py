@@ -13,15 +13,15 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.host import linux
 from pylab_container.host.descent import opened
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.volume_store import StoredVolume
@@ -82,19 +82,19 @@ def present(data: DataRoot, name: str) -> Iterator[None]:
                 detach(volume)
 
 
-def open_part(mount: Mapping[str, Any]) -> int:
+def open_part(mount: MountPoint) -> int:
     """Open (O_PATH) the part of a volume that a container's Mounts entry names: its Subpath, or the whole volume.
 
     Symbolic links cannot lead out of the volume (RESOLVE_BENEATH). The caller closes the descriptor.
     Raises InvalidInput if the volume has no such part.
     """
-    top = opened(mount["Source"])
-    path = mount.get("Subpath") or "."
+    top = opened(mount.source)
+    path = mount.subpath or "."
     try:
         return linux.openat2(top, path, os.O_PATH, resolve=linux.RESOLVE_BENEATH)
     except OSError as error:
         raise InvalidInput(
-            f"cannot access path {mount['Source']}/{path}: {(error.strerror or '').lower()}",
+            f"cannot access path {mount.source}/{path}: {(error.strerror or '').lower()}",
             hint="make it in the volume first",
         ) from error
     finally:
@@ -122,15 +122,15 @@ def _has_volumes(record: ContainerRecord) -> bool:
 
 
 def _volume_names(record: ContainerRecord) -> set[str]:
-    return {mount["Name"] for mount in record.mounts if mount["Type"] == "volume"}
+    return {mount.name for mount in record.mounts if mount.type == "volume"}
 
 
 def _with_options(data: DataRoot, record: ContainerRecord) -> Iterator[StoredVolume]:
     """The volumes of a container that have a file system to mount."""
     for entry in record.mounts:
-        if entry["Type"] == "volume":
+        if entry.type == "volume":
             with contextlib.suppress(NotFound):
-                volume = data.volumes.get(entry["Name"])
+                volume = data.volumes.get(entry.name)
                 if volume.options:
                     yield volume
 

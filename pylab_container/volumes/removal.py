@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from pylab_container.errors import CorruptStore, InUse, NotFound
 from pylab_container.events import StoreDamaged, VolumeAction
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.reading import corrupt
@@ -35,7 +35,7 @@ def _users(volume: StoredVolume, records: Iterable[ContainerRecord]) -> list[str
     return [
         record.id
         for record in records
-        if any(mount["Type"] == "volume" and mount["Name"] == volume.name for mount in record.mounts)
+        if any(mount.type == "volume" and mount.name == volume.name for mount in record.mounts)
     ]
 
 
@@ -46,8 +46,8 @@ def lost(data: DataRoot, records: Iterable[ContainerRecord]) -> Iterator[Corrupt
     """
     for record in records:
         for mount in record.mounts:
-            if mount["Type"] == "volume" and mount.get("Anonymous"):
-                name = mount["Name"]
+            if mount.type == "volume" and mount.anonymous:
+                name = mount.name
                 if not (data.volumes.root / name).exists():
                     path = data.records.directory(record.id) / "config.v2.json"
                     yield corrupt(path, f"it names the volume {name[:12]}, which does not exist")
@@ -74,16 +74,16 @@ def remove(data: DataRoot, name: str, *, force: bool = False) -> None:
         data.emit(VolumeAction("destroy", volume.name))
 
 
-def remove_anonymous(data: DataRoot, mounts: Iterable[Mapping[str, Any]]) -> None:
+def remove_anonymous(data: DataRoot, mounts: Iterable[MountPoint]) -> None:
     """Delete the anonymous volumes among the mounts of a removed container that no other container mounts.
 
     A volume stays for a later prune while its use is unknown: its own description or a container's record is damaged.
     """
     with data.volumes.lock():
         for mount in mounts:
-            if mount["Type"] == "volume" and mount.get("Anonymous"):
+            if mount.type == "volume" and mount.anonymous:
                 try:
-                    _remove_unused(data, mount["Name"])
+                    _remove_unused(data, mount.name)
                 except CorruptStore as error:
                     data.emit(StoreDamaged.of(error))
 

@@ -270,7 +270,7 @@ def test_another_group_may_use_the_socket(daemon: Daemon) -> None:
 def test_a_second_daemon_on_the_same_socket_is_refused(daemon: Daemon, command: list[str], repository: Path) -> None:
     done = _run(command, "-H", f"unix://{daemon.socket}", repository=repository)
     assert done.returncode == 1
-    assert "somebody listens" in done.stderr
+    assert "another process listens on" in done.stderr
     assert daemon.api.get("/_ping").status == 200
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pylab_container.docker.hostconfig import extra_hosts, parse_address
+from pylab_container.docker.hostconfig import extra_hosts
 from pylab_container.docker.options import Host, documents
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import parse_address
 from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.ports import parse_publish
