@@ -32,7 +32,7 @@ def inspect(data: DataRoot, record: ContainerRecord, execution_ids: Sequence[str
         "RestartCount": record.restart_count,
         "Driver": record.driver,
         "Platform": "linux",
-        "HostConfig": {**record.host_config, "Links": links.inspected(data.records, record)},
+        "HostConfig": {**record.host_config.document(), "Links": links.inspected(data.records, record)},
         "GraphDriver": {"Data": data.driver.graph_data(writable.mount_id), "Name": data.driver.name},
         "Mounts": mount_points(record),
         "Config": record.config.document(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from pylab_container.containers.lookup import find, read
 from pylab_container.containers.settle import settle
 from pylab_container.errors import Conflict, ContainerNotFound
@@ -22,6 +24,7 @@ def remove_link(data: DataRoot, runtime: Runtime, name: str) -> None:
         record = settle(data, runtime, read(data.records, container_id))
         if alias not in dict(links.linked(data.records, record)):
             raise ContainerNotFound(f"No such container: {name}", hint=f"labctr inspect {parent} shows its links")
-        kept = [text for text in record.host_config["Links"] if text.partition(":")[2] != alias]
-        data.records.update(record, host_config={**record.host_config, "Links": kept or None})
+        host = record.host_config
+        kept = tuple(text for text in host.links if text.partition(":")[2] != alias)
+        data.records.update(record, host_config=replace(host, links=kept, nulls=host.nulls | {"Links"}))
         set_linked_address(data, record, alias, "")

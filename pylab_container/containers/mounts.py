@@ -27,7 +27,7 @@ def bundle_mounts(
     Raises InvalidInput, ContainerNotFound, Conflict.
     """
     directory = data.records.directory(network_files_owner(data, record))
-    options = ("rbind", "rprivate", *(["ro"] if record.host_config.get("ReadonlyRootfs") else []))
+    options = ("rbind", "rprivate", *(["ro"] if record.host_config.readonly_rootfs else []))
     own = [
         bundle.Mount(source=str(directory / name), destination=f"/etc/{name}", type="bind", options=options)
         for name in NETWORK_FILES
@@ -43,7 +43,7 @@ def network_files_owner(data: DataRoot, record: ContainerRecord) -> str:
 
     It is the container itself, or the one whose network it uses.
     """
-    mode = str(record.host_config.get("NetworkMode") or "")
+    mode = record.host_config.network_mode
     if mode.startswith("container:"):
         with contextlib.suppress(ContainerNotFound):  # it was removed, or is not created yet
             return lookup.find(data.records, mode.removeprefix("container:")).id

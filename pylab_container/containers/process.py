@@ -26,20 +26,20 @@ def first_process(record: ContainerRecord, root: Path, *, linked: Sequence[str] 
     root    its mounted file system, in which users and groups are looked up
     linked  variables about the containers that it is linked to
     """
-    user, home = find_user(str(record.config.get("User") or ""), root, record.host_config.get("GroupAdd") or ())
+    user, home = find_user(record.config.user, root, record.host_config.group_add)
     config = record.config
-    terminal = bool(config.get("Tty"))
+    terminal = config.tty
     base = [DEFAULT_PATH, f"HOSTNAME={config.get('Hostname') or record.short_id}"]
     if terminal:
         base.append("TERM=xterm")
-    environment = merge_environment(base, linked, config.get("Env") or ())
+    environment = merge_environment(base, linked, config.env)
     environment = [entry for entry in environment if "=" in entry]  # an entry without a value removes the variable
     if not any(entry.startswith("HOME=") for entry in environment):
         environment.append(f"HOME={home}")
     process = bundle.Process(
         argv=(record.path, *record.args),
         environment=tuple(environment),
-        cwd=config.get("WorkingDir") or "/",
+        cwd=config.working_dir or "/",
         user=user,
         terminal=terminal,
         console_size=_console_size(record.host_config),

@@ -32,7 +32,7 @@ def needs_setup(record: ContainerRecord, root: Path) -> bool:
     """
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return not _has_directory(base, record.config.get("WorkingDir") or "/") or any(
+        return not _has_directory(base, record.config.working_dir or "/") or any(
             _has_directory(base, mount.destination)
             for mount in record.mounts
             if mount.type == "volume" and not mount.no_copy
@@ -59,7 +59,7 @@ def prepare(data: DataRoot, record: ContainerRecord) -> None:
         mount_id = data.layers.own(record.id).mount_id
         root = data.driver.mount(mount_id)
         try:
-            make_directory(root, record.config.get("WorkingDir") or "/")
+            make_directory(root, record.config.working_dir or "/")
             fill_volumes(replace(record, mounts=tuple(plain)), root)
         finally:
             data.driver.unmount(mount_id)

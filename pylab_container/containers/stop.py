@@ -41,11 +41,11 @@ def stop(
     The restart policy ends with it.
     """
     config = read(data.records, container_id).config
-    number = signal_number(signal or str(config.get("StopSignal") or "SIGTERM"))
+    number = signal_number(signal or config.stop_signal or "SIGTERM")
     record = _request(data, runtime, container_id, Transition.STOP, manually=True)
     if record.state not in ALIVE:
         return
-    chosen = timeout if timeout is not None else record.config.get("StopTimeout")
+    chosen = timeout if timeout is not None else record.config.stop_timeout
     seconds = float(DEFAULT_STOP_TIMEOUT if chosen is None else chosen)
     send_signal(data, runtime, record, number)
     try:
@@ -66,8 +66,8 @@ def kill(
     a stop signal and this is another one, which it then receives later (moby, daemon/kill.go).
     """
     number = signal_number(signal)
-    stop_signal = read(data.records, container_id).config.get("StopSignal")
-    ends_policy = number in (9, signal_number(str(stop_signal or "SIGTERM")))
+    stop_signal = read(data.records, container_id).config.stop_signal
+    ends_policy = number in (9, signal_number(stop_signal or "SIGTERM"))
     thaws = ends_policy or not stop_signal
     record = _request(data, runtime, container_id, Transition.KILL, manually=ends_policy, thaws=thaws)
     if record.state in ALIVE:
@@ -151,7 +151,7 @@ def restart(
 @contextlib.contextmanager
 def _auto_remove_suspended(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> Iterator[None]:
     """Suspend auto-remove while the block runs."""
-    removes = bool(read_settled(data, runtime, container_id).host_config.get("AutoRemove"))
+    removes = read_settled(data, runtime, container_id).host_config.auto_remove
     if removes:
         _set_auto_remove(data, container_id, removes=False)
     try:
@@ -164,4 +164,4 @@ def _auto_remove_suspended(data: DataRoot, runtime: Runtime, container_id: Conta
 def _set_auto_remove(data: DataRoot, container_id: ContainerId, *, removes: bool) -> None:
     with data.records.lock(container_id):
         record = read(data.records, container_id)
-        data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
+        data.records.update(record, host_config=replace(record.host_config, auto_remove=removes))

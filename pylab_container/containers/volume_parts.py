@@ -29,7 +29,7 @@ def source_of(runtime: Runtime, record: ContainerRecord, mount: MountPoint) -> s
     """
     if not mount.subpath:
         return mount.source
-    if record.host_config.get("UsernsMode") == "remap":
+    if record.host_config.userns_mode == "remap":
         raise InvalidInput("--userns=remap cannot map a part of a volume", hint="mount the whole volume")
     part = open_part(mount)
     try:

@@ -36,10 +36,10 @@ def write_network_files(
     linked     (names, address) of the containers that it is linked to
     """
     directory = data.records.directory(record.id)
-    hostname = record.config.get("Hostname") or record.short_id
+    hostname = record.config.hostname or record.short_id
     (directory / "hostname").write_text(f"{hostname}\n")
     hosts = hosts_file(own_name(record), addresses, extra=[*_extra_hosts(record, gateway), *linked])
-    if record.host_config.get("NetworkMode") == "host":  # as in Docker, it gets the host's own file
+    if record.host_config.network_mode == "host":  # as in Docker, it gets the host's own file
         extra = "".join(hosts_line(number, name) for name, number in _extra_hosts(record, "127.0.0.1"))
         hosts = _text(Path("/etc/hosts")) + extra
     (directory / "hosts").write_text(hosts)
@@ -51,14 +51,14 @@ def own_name(record: ContainerRecord) -> str:
 
     The domain may be part of the host name or be given by --domainname.
     """
-    hostname, domain = str(record.config.get("Hostname") or record.short_id), record.config.get("Domainname")
+    hostname, domain = record.config.hostname or record.short_id, record.config.domainname
     qualified = f"{hostname}.{domain}" if domain else hostname
     return f"{qualified} {qualified.partition('.')[0]}" if "." in qualified else qualified
 
 
 def _extra_hosts(record: ContainerRecord, gateway: str) -> list[tuple[str, str]]:
     """(name, address) of --add-host "name:address". An IPv6 address contains colons itself."""
-    entries = record.host_config.get("ExtraHosts") or ()
+    entries = record.host_config.extra_hosts
     pairs = [(name, address.strip("[]")) for name, _, address in (entry.partition(":") for entry in entries)]
     resolved = [(name, gateway if address == "host-gateway" else address) for name, address in pairs]
     return [(name, address) for name, address in resolved if address]

@@ -31,7 +31,7 @@ _NETWORKS_WITHOUT_NAMES = ("bridge", "default", "host", "none")
 
 def is_served(record: ContainerRecord) -> bool:
     """Whether the container is on a network of users, or will be when it runs."""
-    names = record.network.get("Networks") or [str(record.host_config.get("NetworkMode") or "bridge")]
+    names = record.network.get("Networks") or [record.host_config.network_mode or "bridge"]
     return any(name not in _NETWORKS_WITHOUT_NAMES and not name.startswith("container:") for name in names)
 
 
@@ -45,7 +45,7 @@ def resolv_conf(record: ContainerRecord) -> str:
     text = _text("/etc/resolv.conf")
     if is_served(record):
         return etc.served_resolv_conf(_with_options(text, host))
-    if host.get("NetworkMode") != "host":
+    if host.network_mode != "host":
         text = etc.container_resolv_conf(text, fallback=_text("/run/systemd/resolve/resolv.conf"))
     return _with_options(text, host)
 
@@ -153,7 +153,7 @@ def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tup
 
     A server on a loopback address of the host is queried from the host's network namespace.
     """
-    chosen = bool(record.host_config.get("Dns"))
+    chosen = bool(record.host_config.dns)
     servers = [UpstreamServer(each, on_host=not chosen and etc.is_loopback(each)) for each in etc.nameservers(text)]
     endpoints = list((record.network.get("Networks") or {}).values())
     if all(_is_internal(data, endpoint) for endpoint in endpoints):

@@ -50,7 +50,7 @@ def has_bridges(record: ContainerRecord) -> bool:
 
 def network_mode(record: ContainerRecord) -> str:
     """Return the network that the container was created for: a network's name, or "container:ID"."""
-    mode = str(record.host_config.get("NetworkMode") or "bridge")
+    mode = record.host_config.network_mode or "bridge"
     return "bridge" if mode == "default" else mode
 
 
@@ -135,11 +135,11 @@ def join(
         interface=interface,
         address=chosen.get("IPv4Address") or None,
         address6=chosen.get("IPv6Address") if network.document["EnableIPv6"] else None,
-        mac=request.get(DESIRED) or (str(record.config.get("MacAddress") or "") if interface == "eth0" else ""),
+        mac=request.get(DESIRED) or (record.config.mac_address if interface == "eth0" else ""),
         link_local=chosen.get("LinkLocalIPs") or (),
         default_route=leads_out,
     )
-    own = (record.short_id, str(record.config.get("Hostname") or record.short_id))
+    own = (record.short_id, record.config.hostname or record.short_id)
     document = endpoint_document(request, network=network, endpoint=endpoint, own=own)
     return JoinedNetwork(network, bridge, endpoint, document)
 
@@ -205,13 +205,13 @@ def publish(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNe
 def port_requests(record: ContainerRecord) -> list[ports.PortRequest]:
     """Return the ports to publish."""
     host = record.host_config
-    exposed = record.config.get("ExposedPorts") or {}
-    return ports.requests(exposed, host.get("PortBindings") or {}, publish_all=bool(host.get("PublishAllPorts")))
+    exposed = record.config.exposed_ports
+    return ports.requests(exposed, host.port_bindings, publish_all=host.publish_all_ports)
 
 
 def ports_document(record: ContainerRecord, published: Sequence[ports.PublishedPort]) -> Json:
     """Build NetworkSettings.Ports from the exposed and the published ports."""
-    return ports.ports_document(record.config.get("ExposedPorts") or (), published)
+    return ports.ports_document(record.config.exposed_ports, published)
 
 
 # -- disconnecting -------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def resolve(texts: Sequence[str], find: Callable[[str], ContainerRecord]) -> lis
     resolved: dict[str, str] = {}
     for name, alias in map(parse_link, texts):
         other = _network_owner(name, find)
-        if str(other.host_config.get("NetworkMode")) == "host":
+        if other.host_config.network_mode == "host":
             raise InvalidInput(
                 "conflicting options: host type networking can't be used with links. This would result in undefined "
                 "behavior",
@@ -59,7 +59,7 @@ def _network_owner(name: str, find: Callable[[str], ContainerRecord]) -> Contain
     """The container whose network the named container uses: its own, or that of "container:NAME"."""
     try:
         record = find(name)
-        while (mode := str(record.host_config.get("NetworkMode") or "")).startswith("container:"):
+        while (mode := record.host_config.network_mode).startswith("container:"):
             name = mode.removeprefix("container:")
             record = find(name)
     except ContainerNotFound as error:
@@ -69,7 +69,7 @@ def _network_owner(name: str, find: Callable[[str], ContainerRecord]) -> Contain
 
 def linked(records: ContainerStore, record: ContainerRecord) -> Iterator[tuple[str, ContainerRecord]]:
     """Yield (alias, record) of each existing container that a container is linked to."""
-    for text in record.host_config.get("Links") or ():
+    for text in record.host_config.links:
         container_id, _, alias = text.partition(":")
         if other := records.load(container_id):
             yield alias, other
@@ -84,7 +84,7 @@ def names(records: Iterable[ContainerRecord]) -> Mapping[str, list[str]]:
     """Return the names that links give to containers: {id: ["/container/alias"]}."""
     names_by_id: dict[str, list[str]] = {}
     for record in records:
-        for text in record.host_config.get("Links") or ():
+        for text in record.host_config.links:
             container_id, _, alias = text.partition(":")
             names_by_id.setdefault(container_id, []).append(f"/{record.name}/{alias}")
     return names_by_id
@@ -100,7 +100,7 @@ def running_linked(
     Raises RuntimeFailed if one of them does not run, or is not on the default bridge.
     """
     found: list[LinkedContainer] = []
-    if not record.host_config.get("Links") or "bridge" not in (record.network.get("Networks") or {"bridge": {}}):
+    if not record.host_config.links or "bridge" not in (record.network.get("Networks") or {"bridge": {}}):
         return found
     for alias, recorded in linked(records, record):
         with contextlib.suppress(ContainerNotFound):  # it was removed since it was read
@@ -127,8 +127,8 @@ def environment(linked_containers: Iterable[LinkedContainer]) -> list[str]:
         variables += link_environment(
             linked_container.name,
             str(linked_container.endpoint["IPAddress"]),
-            environment=linked_container.record.config.get("Env") or (),
-            exposed=linked_container.record.config.get("ExposedPorts") or (),
+            environment=linked_container.record.config.env,
+            exposed=linked_container.record.config.exposed_ports,
         )
     return variables
 
@@ -138,7 +138,7 @@ def host_lines(linked_containers: Iterable[LinkedContainer]) -> list[tuple[str, 
     lines = []
     for linked_container in linked_containers:
         alias, other, endpoint = linked_container.alias, linked_container.record, linked_container.endpoint
-        words = [alias, str(other.config.get("Hostname") or other.short_id), other.name]
+        words = [alias, other.config.hostname or other.short_id, other.name]
         text = " ".join(words[:2] if alias == other.name else words)
         addresses = (endpoint["IPAddress"], endpoint.get("GlobalIPv6Address"))
         lines += [(text, str(address)) for address in addresses if address]
@@ -148,7 +148,7 @@ def host_lines(linked_containers: Iterable[LinkedContainer]) -> list[tuple[str, 
 def update_linking_containers(data: DataRoot, record: ContainerRecord, address: str) -> None:
     """Write a container's new address on the default bridge into the hosts files of the containers linked to it."""
     for other in data.records.all():
-        if other.state in ALIVE and other.host_config.get("Links"):
+        if other.state in ALIVE and other.host_config.links:
             for alias, target in linked(data.records, other):
                 if target.id == record.id:
                     set_linked_address(data, other, alias, address)
