@@ -1,10 +1,8 @@
-"""Generated names and ids of containers. A name is a mood and a person of science or computing."""
+"""Generated names of containers: a mood and a person of science or computing."""
 
 from __future__ import annotations
 
 import secrets
-
-from pylab_container.oci.ids import ContainerId
 
 MOODS = (
     "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
@@ -29,14 +27,3 @@ PEOPLE = (
 def generate() -> str:
     """Return a name such as "upbeat_khayyam", which may be in use already."""
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
-
-
-def generate_id() -> ContainerId:
-    """Return a random id of 64 hexadecimal digits. The first twelve are the container's default host name.
-
-    They are never all decimal: apache and other programs take such a host name for an address and cannot resolve it.
-    moby's GenerateRandomID excludes them for the same reason.
-    """
-    while (container_id := secrets.token_hex(32))[:12].isdecimal():
-        pass
-    return ContainerId(container_id)

@@ -15,7 +15,7 @@ import os
 import posixpath
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -41,7 +41,8 @@ from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
-from pylab_container.store.extractor import Extractor, clamped, inside
+from pylab_container.store.extraction import extract
+from pylab_container.store.extractor import Extractor
 from pylab_container.store.layertar import MemberSource, TarReader
 from pylab_container.store.treetar import TreeReader
 from pylab_container.volumes import mounting as volume_mounting
@@ -329,36 +330,6 @@ def _refuse_extraction_point(root: int, path: str) -> None:
         raise InvalidInput("extraction point is not a directory", hint="name the directory to extract into")
     with _opened(root, posixpath.join(path, "")):
         pass
-
-
-def extract(
-    members: MemberSource, extractor: Extractor, directory: str = "", change: Callable[[tar.Header], None] | None = None
-) -> int:
-    """Extract members below a directory of the extractor's root; returns the bytes of tar.
-
-    A name may contain "..": at the root it stays there, as in a path, and it cannot lead out of another directory.
-
-    change  may alter each header before its file is created
-
-    Raises InvalidArchive.
-    """
-    relative, total = inside if directory else clamped, 0
-    for header in members:
-        total += len(members.raw) + header.size
-        name = relative(header.name)
-        if not name:
-            continue
-        header.name = posixpath.join(directory, name)
-        if header.kind == tar.LINK:
-            header.link = posixpath.join(directory, relative(header.link))
-        if change:
-            change(header)
-        extractor.create(header)
-        for chunk in members.content():
-            extractor.write(chunk)
-        extractor.complete(header)
-    extractor.finish()
-    return total + len(members.raw) + len(tar.END)
 
 
 def _covering(mounts: Sequence[MountPoint], path: str) -> MountPoint | None:

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pylab_container.containers.root_filesystem import ContainerFiles, extract
+from pylab_container.containers.root_filesystem import ContainerFiles
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.oci import tar
+from pylab_container.store.extraction import extract
 from pylab_container.store.extractor import Extractor
 from pylab_container.store.treetar import TreeReader
 

@@ -30,6 +30,7 @@ from pylab_container.errors import InvalidInput
 from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.environment import merge_environment as merge_environment
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import (

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pylab_container.containers import exit_command, lookup, random_names, removal
+from pylab_container.containers import exit_command, lookup, removal
 from pylab_container.containers.create import create
 from pylab_container.containers.settle import all_settled
 from pylab_container.docker import creation
@@ -14,6 +14,7 @@ from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
 from pylab_container.errors import ContainerFailed, InvalidInput, LabError
+from pylab_container.host.random_ids import generate_container_id
 from pylab_container.images.image import Image
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
@@ -73,7 +74,7 @@ class ContainerCollection:
         name = image if isinstance(image, str) else (found.tags or [found.id])[0]
         record, warnings = creation.new_record(
             self._data,
-            random_names.generate_id(),
+            generate_container_id(),
             creation.ImageOfContainer(found.id, name, found.config.config),
             command,
             options,
