@@ -24,11 +24,10 @@ from pylab_container.docker.hostconfig import (
     complete_memory,
     exposed_ports,
     host_config,
-    parse_address,
-    parse_mac,
     requested_network,
 )
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.environment import merge_environment as merge_environment
