@@ -27,7 +27,7 @@ from pylab_container.oci.mounts import MountPoint
 if TYPE_CHECKING:
     from pylab_container.build.builder import Build
     from pylab_container.build.context import BuildContext
-    from pylab_container.engine import Engine
+    from pylab_container.store.data_root import DataRoot
 
 
 def described(mount: RunMount, text: str, files: BuildContext | None) -> str:
@@ -77,7 +77,7 @@ class Mounts:
 
     def _cache(self, mount: RunMount, files: BuildContext | None) -> str:
         digest = hashlib.sha256(_cache_key(mount).encode()).hexdigest()[:32]
-        directory = cache_root(self._engine) / self._locked(digest, mount)
+        directory = cache_root(self._engine.data) / self._locked(digest, mount)
         with locked(self._engine.data.locks / "caches"):  # steps that share a new one begin at the same time
             if not directory.is_dir():
                 self._make_cache(directory, mount, files)
@@ -148,9 +148,9 @@ def _cache_key(mount: RunMount) -> str:
     return mount.id if owner == (0, 0, 0o755) else f"{mount.id}\0{mount.uid}:{mount.gid}:{mount.mode:o}"
 
 
-def cache_root(engine: Engine) -> Path:
-    """Where the directories of cache mounts lie."""
-    return engine.data.path / "builder" / "cache"
+def cache_root(data: DataRoot) -> Path:
+    """Return the directory of all cache mounts."""
+    return data.path / "builder" / "cache"
 
 
 def _bind(source: str, target: str, *, writable: bool) -> MountPoint:

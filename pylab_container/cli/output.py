@@ -59,5 +59,5 @@ def _line_count(text: str) -> int | None:
 
 
 def moment(text: str, *, now: float | None = None) -> float:
-    """Return timestamps.moment() of text, relative to now or else to the clock; seconds since 1970."""
+    """Parse a time as timestamps.moment() does, relative to the clock by default."""
     return timestamps.moment(text, now=time.time() if now is None else now)

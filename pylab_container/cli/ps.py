@@ -71,9 +71,9 @@ def list_containers(
     engine = open_engine()
     filters = listing.filters(conditions)
     count = 1 if latest else last
-    found = engine.containers.list(all=show_all, filters=filters, limit=count if count > 0 else None)
+    containers = engine.containers.list(all=show_all, filters=filters, limit=count if count > 0 else None)
     with_size = size or listing.mentions(format_, "Size")
-    rows = _rows(engine, found, full=full, with_size=with_size)
+    rows = _rows(engine, containers, full=full, with_size=with_size)
     columns = (*_COLUMNS, "Size") if size else _COLUMNS
     listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
 
@@ -109,7 +109,10 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
 
 
 def moment_text(moment: str, *, exact: bool = False) -> str:
-    """Format a time as Go does: "2026-11-24 12:58:34 +0000 UTC"; exact adds the fraction of the second."""
+    """Format a time as Go does: "2026-11-24 12:58:34 +0000 UTC".
+
+    exact  add the fraction of the second
+    """
     seconds, nanoseconds = divmod(parse_rfc3339(moment), 10**9)
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".") if exact else ""
     return datetime.fromtimestamp(seconds, UTC).strftime(f"%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")
@@ -131,12 +134,15 @@ def _mount(mount: MountPoint, *, full: bool) -> str:
 def _size(engine: Engine, container: Container) -> str:
     from pylab_container.maintenance import usage
 
-    written, whole = usage.container_sizes(engine, container)
+    written, whole = usage.container_sizes(engine.data, container.record)
     return f"{sizes.human(written)} (virtual {sizes.human(whole)})"
 
 
 def _image(engine: Engine, name: str, image_id: str, *, full: bool) -> str:
-    """Return the name that the container was created with, or the id if the name now belongs to another image."""
+    """Return the name of the image at the container's creation.
+
+    If the name now belongs to another image, return the id.
+    """
     try:
         known = engine.images.get(name).id == image_id
     except (NotFound, InvalidInput):

@@ -145,7 +145,10 @@ def _options(call: Call) -> BuildOptions:
 
 
 def _kept(call: Call) -> Literal["never", "failed", "always"]:
-    """Return which containers of RUN are kept: failed ones without --force-rm, all with --rm=false."""
+    """Return which containers of RUN are kept.
+
+    Without --force-rm the failed ones are, with --rm=false all.
+    """
     if call.flag("forcerm"):
         return "never"
     return "failed" if call.flag("rm", default=True) else "always"
@@ -196,7 +199,10 @@ async def prune(call: Call) -> web.Response:
 
 
 async def cancel(call: Call) -> web.Response:
-    """POST /build/cancel: do nothing. Builds of the classic builder end when their client disconnects."""
+    """POST /build/cancel: do nothing.
+
+    Builds of the classic builder end when their client disconnects.
+    """
     if not call.text("id"):
         raise InvalidInput("build ID not provided", hint="id=…")
     return web.Response(content_type="application/json")

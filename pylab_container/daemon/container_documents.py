@@ -67,7 +67,10 @@ def _before_networks(document: Json) -> Json:
 
 
 def measured(document: Json, version: Version) -> Json:
-    """Return the document of ContainerStats from Container.stats(); before 1.21 all networks are one sum."""
+    """Return the document of ContainerStats from Container.stats().
+
+    Before API 1.21 it has the sum of all networks.
+    """
     if version >= (1, 21):
         return document
     networks = document.get("networks") or {}
@@ -80,7 +83,9 @@ def _config(config: Json) -> Json:
 
 
 def _named(settings: EndpointSettings, attributes: Json, version: Version) -> Json:
-    """Return an EndpointSettings. The implicit names are in Aliases before 1.45, and in DNSNames since 1.44.
+    """Return an EndpointSettings.
+
+    The implicit names are in Aliases before 1.45, and in DNSNames since 1.44.
 
     As in dockerd both are null instead of empty.
     """

@@ -108,7 +108,10 @@ async def _serve(
     record: ContainerRecord,
     future: asyncio.Future[Share | None],
 ) -> None:
-    """Send the log if requested, and connect the streams. The answer has begun, so an error only ends the stream."""
+    """Send the log if requested, and connect the streams.
+
+    The answer has begun, so an error only ends the stream.
+    """
     with contextlib.suppress(LabError, ConnectionError):
         if record.state in ALIVE:
             deliver(future, await call.request.app[SHARING].join(call, container))
@@ -222,7 +225,10 @@ class _LogView:
 
 
 def _log_reader(call: Call, container: Container) -> LogReader:
-    """Open the log as the parameters describe. Raises Unimplemented for a driver without a readable log."""
+    """Open the log as the parameters describe.
+
+    Raises Unimplemented for a driver without a readable log.
+    """
     tail = call.text("tail")
     count = int(tail) if tail.isascii() and tail.isdigit() else None
     return container.log_reader(tail=count, since=_moment(call, "since"), until=_moment(call, "until"))
@@ -328,7 +334,10 @@ async def _unless_input_ends(call: Call, waiting: Coroutine[None, None, int]) ->
 
 
 def _condition(call: Call) -> str:
-    """Return the requested condition. Raises InvalidInput for an unknown one, which before 1.42 means the default."""
+    """Return the requested condition.
+
+    Raises InvalidInput for an unknown one, which before 1.42 means the default.
+    """
     condition = call.text_since("1.30", "condition")
     if condition in _CONDITIONS:
         return condition
@@ -338,7 +347,10 @@ def _condition(call: Call) -> str:
 
 
 async def _until(call: Call, container: Container, first: ContainerRecord, condition: str) -> int:
-    """Wait for the condition and return the exit status of the last run. first: the record at the request."""
+    """Wait for the condition and return the exit status of the last run.
+
+    first  the record at the time of the request
+    """
     record = first
     while True:
         if record.state in ALIVE:

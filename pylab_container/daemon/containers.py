@@ -130,7 +130,10 @@ class _ImageNames:
         self._ids: dict[str, str] = {}
 
     def name(self, name: str, image_id: str) -> str:
-        """Return the name that a container was created with, or the id if the name now belongs to another image."""
+        """Return the name of a container's image at its creation.
+
+        If the name now belongs to another image, return the id.
+        """
         if name not in self._ids:
             self._ids[name] = ""
             with contextlib.suppress(NotFound, InvalidInput):
@@ -141,7 +144,7 @@ class _ImageNames:
 def _sizes(engine: Engine, container: Container) -> Json:
     from pylab_container.maintenance import usage
 
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))
 
 
 async def inspect(call: Call) -> web.Response:
@@ -208,7 +211,10 @@ def _as_runc_error(error: LabError) -> LabError:
 
 
 async def stop(call: Call) -> web.Response:
-    """POST /containers/NAME/stop: send its stop signal, and kill it after a timeout; 304 if it does not run."""
+    """POST /containers/NAME/stop: send its stop signal; 304 if it does not run.
+
+    It is killed after a timeout.
+    """
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     container = await find(call)
     record = await call.run(lambda: container.record)
@@ -304,7 +310,10 @@ async def refuse_checkpoint(call: Call) -> NoReturn:
 
 
 async def remove(call: Call) -> web.Response:
-    """DELETE /containers/NAME: remove it; v: also its anonymous volumes; force: also while it runs."""
+    """DELETE /containers/NAME: remove it.
+
+    v also removes its anonymous volumes; force also removes a running container.
+    """
     if call.flag("link"):
         await call.run(call.engine.containers.remove_link, call.name)
         return no_content()

@@ -175,7 +175,7 @@ def listed(items: Sequence[object]) -> Table | None:
 
 
 def install(shell: Any) -> None:
-    """Register the tables of engine objects, and errors without a traceback, in an IPython shell."""
+    """Register the displays of engine objects and errors in an IPython shell."""
     as_text = shell.display_formatter.formatters["text/plain"]
     as_html = shell.display_formatter.formatters["text/html"]
     ordinary = as_text.for_type(list)
