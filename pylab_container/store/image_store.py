@@ -165,7 +165,9 @@ class ImageStore:
         return sorted(path for path in self._metadata.iterdir() if Digest.match(f"sha256:{path.name}"))
 
     def parent(self, image_id: str) -> str:
-        """Return the image that this one was built or committed from; "" if it was pulled, loaded or imported.
+        """Return the image that this one was built or committed from; "" for any other.
+
+        An image that was pulled, loaded or imported has no parent, whatever its layers are.
 
         Raises CorruptStore for a damaged file.
         """
@@ -345,7 +347,7 @@ class ImageStore:
         return image_id
 
     def reset_names(self) -> Path:
-        """Replace a damaged repositories.json by its readable entries; return the path where the old one is kept."""
+        """Replace a damaged repositories.json by its readable entries; return the old file's path."""
         # Earlier copies are kept, too: each may hold names that a user wants to restore by hand.
         number, backup = 1, self._names.with_name("repositories.json.damaged")
         while backup.exists():

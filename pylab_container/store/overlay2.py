@@ -1,4 +1,4 @@
-"""The overlay2 driver: each layer is a directory of its own, and one overlay mount joins them.
+"""The overlay2 driver: each layer is a directory, and one overlay mount joins them.
 
     overlay2/
     ├── <cache id>/            one layer; the id is random and independent of the content
@@ -97,7 +97,7 @@ class Overlay2:
 
     @contextlib.contextmanager
     def filling(self, cache_id: CacheId) -> Iterator[Path]:
-        """Yield diff/: whiteouts are files in it, so the layers below are not needed to extract a layer."""
+        """Yield diff/; whiteouts are files in it, so extracting needs no layers below."""
         yield self.diff_path(cache_id)
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:

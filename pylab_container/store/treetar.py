@@ -1,4 +1,4 @@
-"""Read a directory as the members of a tar: the second MemberSource, besides TarReader (store/layertar.py).
+"""Read a directory as the members of a tar: a MemberSource (store/layertar.py).
 
 An overlay upper directory becomes a layer's tar, a container's root file system becomes that of `docker export`.
 """
@@ -138,7 +138,7 @@ class TreeReader:
                     yield tar.Header(f"{path}/{OPAQUE}", mode=0o600), entry
 
     def _header(self, name: str, entry: Entry) -> tar.Header | None:
-        """Return the header of an entry; None for a socket, for which tar has no type and which docker skips, too."""
+        """Return the header of an entry; None for a socket, for which tar has no type."""
         status = entry.status
         header = tar.Header(
             name=name,
@@ -198,7 +198,7 @@ def file_content(fd: int, size: int) -> Iterator[bytes]:
 
 
 def _next(fd: int, position: int, kind: int) -> int:
-    """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE), _NO_MORE if the file has none."""
+    """Return the offset of the next data or hole, _NO_MORE if none follows."""
     try:
         return os.lseek(fd, position, kind)
     except OSError as error:
@@ -233,7 +233,7 @@ def _mapped(number: int, first: int) -> int:
 
 
 def xattrs(path: str | bytes, *, follow_links: bool = False) -> dict[str, bytes]:
-    """Return the attributes that layers keep: file capabilities and user.*, without those of overlayfs."""
+    """Return the attributes that layers keep: file capabilities and user.*."""
     # Not security.selinux, which the host's policy sets, and not the ACLs in system.*: docker keeps neither.
     names = os.listxattr(path, follow_symlinks=follow_links)
     layer_names = [name for name in sorted(names) if name == "security.capability" or name.startswith("user.")]
