@@ -90,6 +90,7 @@ class Descent:
     def names(self) -> list[str]:
         """Return the names in the current directory in descending order; [] if the directory was removed."""
         try:
+            # By bytes, not by locale, so that equal trees give equal tars. Descending, because callers pop() the last.
             return sorted(os.listdir(self.fd), key=os.fsencode, reverse=True)
         except FileNotFoundError:  # file systems differ: a removed directory is empty, or getdents(2) fails
             return []
@@ -178,6 +179,7 @@ def walk(top: int, inside: str = "") -> Iterator[tuple[str, Entry]]:
                 continue
             with entry:
                 path = inside + entry.name
+                # The caller may change or delete the entry now; try_to_enter() below then finds an empty directory.
                 yield path, entry
                 if entry.is_directory and position.try_to_enter(entry):
                     inside = path + "/"

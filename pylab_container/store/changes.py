@@ -74,6 +74,7 @@ def _compare(
     """Compare an entry of the upper directory with the entry below at the same path."""
     path, below = inside + entry.name, _below(lowers, entry.name)
     if is_whiteout(entry):
+        # A whiteout of a name that no lower layer has, which other tools may write, changes nothing.
         if below is not None:
             yield path, DELETED
         return

@@ -85,6 +85,8 @@ class Driver(Protocol):
         The descriptor keeps its file system: a later mount() or unmount() does not change what it shows. If the layer
         is mounted, the descriptor refers to that mount; otherwise nothing can be written through it.
         """
+        # A descriptor and not a path: if the container stops in between, merged/ becomes an empty directory, and a
+        # reader by path would take the container for empty.
 
     def unmount(self, cache_id: CacheId) -> None:
         """Undo mount(). Idempotent."""
@@ -99,6 +101,7 @@ class Driver(Protocol):
 
     def remove(self, cache_id: CacheId) -> None:
         """Unmount and delete a layer without children. Idempotent."""
+        # The driver does not know whether a layer has children; LayerStore.release() does.
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         """Move the files of the layer source to the new layer cache_id by a rename.

@@ -169,6 +169,8 @@ class Extractor:
         try:
             writer = self._make(header, parent, name)
         except FileExistsError:
+            # A later member replaces an earlier one, as with tar(1). TarSplitWriter refuses that in a layer, so this is
+            # for archives that a Dockerfile ADDs or `docker cp` uploads, and for files that exist already.
             if self._replace(header, parent, name):
                 parent, name = self._locate(path)
                 writer = self._make(header, parent, name)
@@ -182,7 +184,9 @@ class Extractor:
         return writer
 
     def _make(self, header: tar.Header, parent: int, name: str) -> int | None:
-        """Create a file of any kind with a private mode; complete() sets the final one."""
+        """Create a file of any kind; complete() sets its final mode."""
+        # A private mode until then: the content must not be readable for users who may not read the complete file. For
+        # the same reason set-id bits come last, after the owner.
         if header.kind == tar.FILE:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.open(name, flags, 0o600, dir_fd=parent)

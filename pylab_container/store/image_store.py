@@ -103,13 +103,14 @@ class ImageStore:
             self._set(config.id, "parent", parent)
         # The id is the digest of the content, so an existing file is equal. It is not rewritten, because that would
         # end the cache entries of all other processes.
+        # Mode 0600, as in moby: the environment variables in a config may be secrets.
         if not content.exists():
             write_atomic(content, config.raw, mode=0o600)
         return config.id
 
     def get(self, image_id: str) -> ImageConfig:
         """Return the config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
-        if Digest.match(image_id) is None:
+        if Digest.match(image_id) is None:  # it may be a part of an id, or a name: no path is built from it
             raise KeyError(image_id)
         path = self.content_path(image_id)
         state = _file_state(path)  # before reading: a change in between makes the next call read again
@@ -353,6 +354,7 @@ class ImageStore:
         while backup.exists():
             number += 1
             backup = backup.with_name(f"repositories.json.damaged-{number}")
+        # A crash after the rename leaves a store without names: the images and the copy are still there.
         with self._lock():
             text = _readable(self._names)
             self._names.rename(backup)

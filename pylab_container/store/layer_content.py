@@ -68,7 +68,7 @@ def copy(layers: LayerStore, writable: WritableLayer, lease: Lease, *, newest: i
 
     Returns None if the writable layer has no change.
     """
-    if _is_unchanged(layers, writable):
+    if _is_unchanged(layers, writable):  # a config-only step has no layer, as in Docker's builder
         return None
     with layers.members(writable) as members:
         members.newest = newest
@@ -94,6 +94,7 @@ def adopt(layers: LayerStore, writable: WritableLayer, lease: Lease, *, newest: 
         layers.driver.unmount(writable.mount_id)
         if newest is not None:
             limit_times(layers.driver.diff_path(writable.mount_id), newest)
+        # Hashed before they are moved: if a file cannot be read, the container still has its files.
         with layers.members(writable) as members:
             stored = store(members, None, record, layers.report_progress)
         layers.driver.adopt(cache_id, writable.mount_id)

@@ -80,6 +80,7 @@ def store(
         if extractor:
             extractor.create(header)
         for chunk in members.content():
+            # hashlib releases the interpreter's lock for large chunks, so a ReadAhead decompresses concurrently.
             digest.update(chunk)
             # On disk a hole may look like written zeros, so the pieces of a sparse file cannot be read back: record
             # the tar's bytes (store/tarsplit.py).

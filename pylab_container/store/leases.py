@@ -108,6 +108,8 @@ class Lease:
 
     def end(self) -> None:
         """Give up all claims and delete the file."""
+        # The file before the lock: an unlocked file is that of a dead maker, and another process would delete what it
+        # claims.
         self.path.unlink(missing_ok=True)
         self.leave()
         reserve.refill(self.path)

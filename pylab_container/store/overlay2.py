@@ -91,6 +91,7 @@ class Overlay2:
         (self.root / "l" / link).symlink_to(link_target(cache_id))
         if parent is not None:
             (directory / "work").mkdir(mode=0o700)
+            # For dockerd, which mounts a layer with this file read-only (overlay2.go, get).
             (self.root / parent / "committed").touch(mode=0o600)
             (directory / "lower").write_text(":".join(lowers))
         return diff

@@ -156,6 +156,8 @@ def remove_view(point: Path) -> None:
 
 
 def _options(prefix: str, lowers: Sequence[str], upper: str, work: str) -> str:
+    # upperdir and workdir must be on one file system: overlayfs prepares a copy-up in workdir and renames it to its
+    # place, which makes it atomic (overlayfs.rst, "Upper and Lower").
     below = ":".join(prefix + lower for lower in lowers)
     return f"{_switched_off()}lowerdir={below},upperdir={prefix}{upper},workdir={prefix}{work}"
 

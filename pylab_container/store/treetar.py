@@ -140,6 +140,8 @@ class TreeReader:
     def _header(self, name: str, entry: Entry) -> tar.Header | None:
         """Return the header of an entry; None for a socket, for which tar has no type."""
         status = entry.status
+        # Whole seconds, as moby truncates them (pkg/archive, FileInfoHeader): a ustar header holds no fractions, and a
+        # pax record takes 1 KiB for each member.
         header = tar.Header(
             name=name,
             mode=stat.S_IMODE(status.st_mode),
