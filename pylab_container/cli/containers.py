@@ -58,7 +58,7 @@ def start(*, containers: tuple[str, ...], attach: bool, stdin: bool, detach_keys
         raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one")
     container = engine.containers.get(containers[0])
     config = container.record.config
-    tty, connected = bool(config.get("Tty")), stdin and bool(config.get("OpenStdin"))
+    tty, connected = config.tty, stdin and config.open_stdin
     require_terminal(stdin=connected, tty=tty)
     return start_in_foreground(container, connection(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
 

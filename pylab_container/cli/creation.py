@@ -174,7 +174,7 @@ class Creation(Struct, frozen=True):
 
         return {  # type: ignore[return-value]
             name: [blockio.parse_rate(text, unit=name.endswith("bps")) for text in self.options[name]]
-            for name in blockio.FIELDS
+            for name in blockio.RATES
             if self.options[name]
         }
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,7 @@ from pylab_container.text.timestamps import parse_rfc3339
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container
+    from pylab_container.oci.mounts import MountPoint
 
 _HEADINGS = {
     "ID": "CONTAINER ID",
@@ -85,11 +86,11 @@ def _rows(engine: Engine, containers: list[Container], *, full: bool, with_size:
 
 def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -> Row:
     record = container.record
-    labels = record.config.get("Labels") or {}
+    labels = record.config.labels
     state = record.state_document()
     columns = {
         "ID": record.id if full else record.short_id,
-        "Image": lambda: _image(engine, str(record.config.get("Image")), record.image, full=full),
+        "Image": lambda: _image(engine, record.config.image, record.image, full=full),
         "Command": tables.command([record.path, *record.args], full=full),
         "CreatedAt": moment_text(record.created),
         "RunningFor": tables.created(record.created),
@@ -99,9 +100,9 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
         "Size": lambda: _size(engine, container) if with_size else "0B",
         "Names": record.name,
         "Labels": listing.labels_text(labels),
-        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount["Type"] != "tmpfs"),
-        "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in record.mounts)),
-        "Networks": ",".join(sorted(record.network.get("Networks") or [record.host_config.get("NetworkMode") or ""])),
+        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount.type != "tmpfs"),
+        "LocalVolumes": str(sum(mount.type == "volume" for mount in record.mounts)),
+        "Networks": ",".join(sorted(record.network.networks or [record.host_config.network_mode])),
         "Platform": "linux",
     }
     return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
@@ -122,22 +123,18 @@ def published_ports(container: Container) -> Json:
     record = container.record
     if record.state_document()["Status"] not in ("running", "paused"):
         return {}
-    if "Ports" in record.network:
-        return dict(record.network["Ports"] or {})
-    # A container without an address of its own publishes no ports.
-    exposed = record.config.get("ExposedPorts") or {} if record.network.get("IPAddress") else {}
-    return dict.fromkeys(exposed)
+    return dict(record.network.ports)
 
 
-def _mount(mount: Mapping[str, Any], *, full: bool) -> str:
-    text = str(mount.get("Name") or mount.get("Source") or "")
+def _mount(mount: MountPoint, *, full: bool) -> str:
+    text = str(mount.name or mount.source)
     return text if full else tables.shortened(text, 15)
 
 
 def _size(engine: Engine, container: Container) -> str:
     from pylab_container.maintenance import usage
 
-    written, whole = usage.container_sizes(engine, container)
+    written, whole = usage.container_sizes(engine.data, container.record)
     return f"{sizes.human(written)} (virtual {sizes.human(whole)})"
 
 

@@ -105,7 +105,7 @@ def start_in_foreground(container: Container, plan: Connection, *, remove: bool 
     remove  remove the container when it exits or fails to start; after a detach its exit command removes it
     """
     try:
-        rows, columns = container.record.host_config.get("ConsoleSize") or (0, 0)
+        rows, columns = container.record.host_config.console_size
         with container.start_attached() as streams:
             ended = _connect(container, streams, replace(plan, size=(rows, columns)))
         status = _last_status(container) if ended else 0
@@ -129,7 +129,7 @@ def attach(*, container: str, no_stdin: bool, detach_keys: str | None, proxy: bo
     record = target.record
     if record.state_document()["Status"] == "paused":
         raise Conflict("You cannot attach to a paused container, unpause it first", hint=f"labctr unpause {container}")
-    stdin, tty = bool(record.config.get("OpenStdin")) and not no_stdin, bool(record.config.get("Tty"))
+    stdin, tty = record.config.open_stdin and not no_stdin, record.config.tty
     plan = connection(stdin=stdin, tty=tty, keys=detach_keys, proxy=proxy)
     require_terminal(stdin=stdin, tty=tty)
     try:

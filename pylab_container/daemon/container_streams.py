@@ -55,7 +55,7 @@ async def attach(call: Call) -> web.StreamResponse:
     except LabError as error:  # dockerd has hijacked the connection by then and answers with text
         headers = {"Content-Type": RAW, "Connection": "close"}
         return web.Response(status=error.http_status, text=f"{error.message}\r\n", headers=headers)
-    tty = bool(record.config.get("Tty"))
+    tty = record.config.tty
     options = stream_options(call, tty=tty, once=_is_for_once(record))
     async with call.request.app[STARTS].expect(container.id) as future:
         client = hijack(call, _content_type(call, tty=tty))
@@ -83,7 +83,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
 
 def _is_for_once(record: ContainerRecord) -> bool:
     """Return whether the process's input ends with its first client (StdinOnce)."""
-    return bool(record.config.get("StdinOnce")) and not record.config.get("Tty")
+    return record.config.stdin_once and not record.config.tty
 
 
 async def _attachable(call: Call, container: Container) -> ContainerRecord:
@@ -184,9 +184,9 @@ async def logs(call: Call) -> web.StreamResponse:
         raise InvalidInput("Bad parameters: you must choose at least one stream", hint="send stdout=1 or stderr=1")
     container = await find(call)
     record = await call.run(lambda: container.record)
-    tty = bool(record.config.get("Tty"))
-    options = record.host_config.get("LogConfig") or {}
-    details = log_details(options, record.config.document(), searcher) if call.flag("details") else ""
+    tty = record.config.tty
+    options = record.host_config.log_config
+    details = log_details(options, record.config, searcher) if call.flag("details") else ""
     log = _LogView(await call.run(_log_reader, call, container), shown, _rendering(call, tty=tty, details=details))
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
     if call.flag("follow"):

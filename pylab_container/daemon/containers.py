@@ -51,7 +51,7 @@ async def find(call: Call) -> Container:
 async def create(call: Call) -> web.Response:
     """POST /containers/create: create a container."""
     body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
-    wanted = creation.wanted(
+    wanted = creation.parse(
         body,
         name=call.text("name"),
         shares_ipc=call.before("1.40"),
@@ -86,7 +86,7 @@ def _check_image(call: Call, name: str) -> None:
         )
 
 
-def _create(engine: Engine, wanted: creation.Wanted) -> Container:
+def _create(engine: Engine, wanted: creation.CreateRequest) -> Container:
     return engine.containers.create_described(
         wanted.image,
         wanted.command,
@@ -114,7 +114,7 @@ def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> l
     for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
         with contextlib.suppress(ContainerNotFound):  # removed since the list was read
             record = container.record
-            image = image_names.name(str(record.config.get("Image") or ""), record.image)
+            image = image_names.name(record.config.image, record.image)
             document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
             document["Names"] = sorted([*document["Names"], *link_names.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
@@ -144,7 +144,7 @@ class _ImageNames:
 def _sizes(engine: Engine, container: Container) -> Json:
     from pylab_container.maintenance import usage
 
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))
 
 
 async def inspect(call: Call) -> web.Response:
@@ -189,14 +189,14 @@ async def start(call: Call) -> web.Response:
     detach_keys(call.text("detachKeys"))
     if described:
         body = await call.document(creation.START)
-        wanted = creation.wanted(
+        wanted = creation.parse(
             {"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="", readonly_recursive=False
         )
         await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:
-        if record.host_config.get("AutoRemove"):
+        if record.host_config.auto_remove:
             await call.run(container.remove, force=True, v=True)
         raise _as_runc_error(error) from error
     return no_content()

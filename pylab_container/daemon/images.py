@@ -18,7 +18,6 @@ from pylab_container.docker.image_filters import matching_images, matching_names
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
 from pylab_container.events import Event, ImageChanged
 from pylab_container.images.image import HistoryEntry, Image
-from pylab_container.maintenance.usage import disk_usage
 from pylab_container.oci import reference as references
 from pylab_container.text.timestamps import parse_rfc3339
 
@@ -53,7 +52,7 @@ def _listed(call: Call) -> list[Json]:
     images = matching_images(call.engine.data, call.engine.images.list(all=call.flag("all")), filters)
     shared = {}
     if call.flag("shared-size") and not call.before("1.42"):
-        shared = {usage.image.id: usage.shared for usage in disk_usage(call.engine).images}
+        shared = {usage.image.id: usage.shared for usage in call.engine.df().images}
     documents = []
     for image in images:
         try:

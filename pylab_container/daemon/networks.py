@@ -104,7 +104,7 @@ async def _connection(call: Call) -> tuple[str, Json]:
 async def connect(call: Call) -> web.Response:
     """POST /networks/NAME/connect: connect a container."""
     name, body = await _connection(call)
-    endpoint = creation.endpoint_wish(fields.child(body, "EndpointConfig"))
+    endpoint = creation.parse_endpoint(fields.child(body, "EndpointConfig"))
 
     def connected() -> None:
         call.engine.containers.get(name)

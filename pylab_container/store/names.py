@@ -1,7 +1,7 @@
-"""Names of the objects in a data root, for shell completion: read only, without locks, recovery or errors.
+"""List the names of objects in a data root for shell completion: read-only, without locks, recovery or errors.
 
-The stores create their directories and report damage. Completion runs at each press of Tab, perhaps as a user who may
-not read the data root, so a directory or file that is missing, unreadable or damaged has no names here.
+The stores create their directories and report damage. Completion runs at each press of Tab, possibly as a user who may
+not read the data root, so a directory or file that is missing, unreadable or damaged contributes no names.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _familiar_names(references: dict[str, str]) -> Iterator[str]:
     for name in references:
         with contextlib.suppress(InvalidReference):
             reference = parse(name)
-            if not reference.digest:  # a digest is no word to type
+            if not reference.digest:  # completion offers names, which users type; digests are pasted
                 yield reference.familiar
 
 
