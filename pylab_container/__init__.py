@@ -48,17 +48,18 @@ from pylab_container.errors import (
 )
 
 if TYPE_CHECKING:
-    from pylab_container.build.report import BuildReport
     from pylab_container.containers.execution import Exec, ExecutionCollection
     from pylab_container.containers.root_filesystem import Change, PathStatus
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container, ExecResult
     from pylab_container.engine.containers import ContainerCollection
-    from pylab_container.engine.images import ImageCollection, Removal
+    from pylab_container.engine.images import ImageCollection
     from pylab_container.engine.networks import Network, NetworkCollection
     from pylab_container.engine.volumes import Volume, VolumeCollection
     from pylab_container.events import PushResult
+    from pylab_container.images.build_report import BuildReport
     from pylab_container.images.image import HistoryEntry, Image
+    from pylab_container.images.removal import Removal
     from pylab_container.maintenance.check import Check
     from pylab_container.maintenance.fsck.report import Finding
     from pylab_container.maintenance.info import Info
@@ -137,17 +138,18 @@ __all__ = [
 ]
 
 _PLACES = {
-    "build.report": "BuildReport",
     "containers.execution": "Exec ExecutionCollection",
     "containers.root_filesystem": "Change PathStatus",
     "engine": "Engine",
     "engine.container": "Container ExecResult",
     "engine.containers": "ContainerCollection",
-    "engine.images": "ImageCollection Removal",
+    "engine.images": "ImageCollection",
     "engine.networks": "Network NetworkCollection",
     "engine.volumes": "Volume VolumeCollection",
     "events": "PushResult",
+    "images.build_report": "BuildReport",
     "images.image": "HistoryEntry Image",
+    "images.removal": "Removal",
     "maintenance.check": "Check",
     "maintenance.fsck.report": "Finding",
     "maintenance.info": "Info",

@@ -147,7 +147,10 @@ def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None)
     from pylab_container.registry import server
 
     engine = open_engine()
-    with server.running(engine, images, address=address, port=port, data=Path(data) if data else None) as served:
+    directory = Path(data) if data else None
+    with server.running(
+        engine.data, engine.registries, images, address=address, port=port, directory=directory
+    ) as served:
         say(_instructions(served))
         sys.stdout.flush()
         try:

@@ -32,7 +32,7 @@ from pylab_container.host.background import Background
 from pylab_container.host.extras import require
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import discard_below
-from pylab_container.maintenance import failures, recovery
+from pylab_container.maintenance import failures
 from pylab_container.networks import attachment_events, dns_records, endpoints
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, EntryName
@@ -43,6 +43,7 @@ from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit, log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.transactions import changing, making
 from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 from pylab_container.volumes import mounting as volume_mounts
 
@@ -87,8 +88,8 @@ def tell(
     attributes: Mapping[str, str] | None = None,
 ) -> None:
     """Say on the engine's stream of events what happened to a container; attributes are what Docker adds to its own."""
-    labels = tuple((record.config.get("Labels") or {}).items())
-    image = str(record.config.get("Image") or record.image)
+    labels = tuple(record.config.labels.items())
+    image = str(record.config.image or record.image)
     more = tuple((attributes or {}).items())
     engine.data.emit(
         ContainerChanged(action, record.id, record.name, detail, image=image, labels=labels, attributes=more)
@@ -117,7 +118,7 @@ def start(
         if endpoints.has_bridges(record):
             require("run")  # or undoing the start would miss the libraries, too
         attachment: Attachment | None = None
-        hooked = exit_hook or _policy(record)["Name"] != "no"
+        hooked = exit_hook or record.host_config.restart_policy.name != "no"
         try:
             running = _prepare(engine, record, exit_hook=hooked, restarting=restarting)
             if clients:
@@ -142,14 +143,14 @@ def start(
 
 def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restarting: bool) -> ContainerRecord:
     """All that comes before the process is let go; the record as it is after that."""
-    require_driver(record.host_config.get("LogConfig") or {})
+    require_driver(record.host_config.log_config)
     root = remap.mount_root(engine, record)
     launch.write_network_files(engine, record)
     fresh = volume_mounts.mount(engine, record)
     launch.fill_volumes(record, root, mounted=fresh)
     made = _create_process(engine, record, root, exit_hook=exit_hook)
     network = endpoints.connect_all(engine, record, made.container_pid)
-    checked = health.effective(record.config.get("Healthcheck")) is not None
+    checked = health.effective(record.config.healthcheck) is not None
     running = replace(
         record,
         state=State.RUNNING,
@@ -179,7 +180,7 @@ def _undo(engine: Engine, record: ContainerRecord, error: BaseException) -> None
 
 
 def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit_hook: bool) -> Monitor:
-    log = record.host_config.get("LogConfig") or {}
+    log = record.host_config.log_config
     bundle = launch.write_bundle(engine, record, root)
     if endpoints.has_bridges(record):
         dns_records.prepare(engine, record)
@@ -187,12 +188,12 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     return engine.runtime.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else engine.data.records.run_log(record.id),
+        log=None if log.type == "none" else engine.data.records.run_log(record.id),
         log_size=log_size(log),
-        terminal=bool(record.config.get("Tty")),
-        stdin_open=bool(record.config.get("OpenStdin")),
+        terminal=record.config.tty,
+        stdin_open=record.config.open_stdin,
         # Closing a terminal's input would close its output too, so that one stays open.
-        stdin_once=bool(record.config.get("StdinOnce")) and not record.config.get("Tty"),
+        stdin_once=record.config.stdin_once and not record.config.tty,
         exit_directory=engine.runtime.path / "exits",
         exit_command=engine.containers.exit_command(record.id, unless=0 if exit_hook else os.getpid()),
     )
@@ -268,7 +269,7 @@ def settle(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     tell(engine, "exited", record, f"status {status}")
     attachment_events.left(engine, record)
     engine.data.records.save(ended)
-    if record.host_config.get("AutoRemove"):
+    if record.host_config.auto_remove:
         remove(engine, ended, volumes=True)
         raise no_such_container(record.short_id)
     if ended.state is State.RESTARTING and not seen:
@@ -281,7 +282,7 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
     """Give back what the run used; the record as it is after that."""
     now = time.time_ns()
     delay = restart_delay(
-        _policy(record),
+        record.host_config.restart_policy,
         exit_code=status,
         restart_count=record.restart_count,
         manually_stopped=record.manually_stopped,
@@ -289,8 +290,8 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
         last_delay=record.restart_delay,
     )
     release(engine, record)
-    if not record.host_config.get("AutoRemove"):
-        limit = log_limit(record.host_config.get("LogConfig") or {})
+    if not record.host_config.auto_remove:
+        limit = log_limit(record.host_config.log_config)
         archive_log(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
@@ -382,7 +383,7 @@ def remove(engine: Engine, record: ContainerRecord, *, volumes: bool, force: boo
     """
     if not force:
         engine.data.layers.check_removable(record.id)
-    with _orphaned_layers(engine, record), recovery.changing(engine, record.id, record.mounts if volumes else ()):
+    with _orphaned_layers(engine, record), changing(engine.data, record.id, record.mounts if volumes else ()):
         # First of all it is no container any more: half of one must not look like a whole one.
         engine.data.records.forget(record.id)
         if volumes and record.mounts:
@@ -398,7 +399,7 @@ def _orphaned_layers(engine: Engine, record: ContainerRecord) -> Iterator[None]:
     if not record.image or engine.data.images.exists(record.image):
         yield
         return
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         with contextlib.suppress(CorruptStore):
             lease.claim("layer", engine.data.layers.writable(record.id).parent)
         yield
@@ -439,10 +440,6 @@ def send_signal(engine: Engine, record: ContainerRecord, number: int, *, thaws: 
 
 
 # ---- restarts --------------------------------------------------------------------------------
-
-
-def _policy(record: ContainerRecord) -> Json:
-    return record.host_config.get("RestartPolicy") or {"Name": "no"}
 
 
 def restart_when_due(engine: Engine, container_id: ContainerId) -> None:

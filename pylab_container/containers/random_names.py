@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 
-from pylab_container.oci.ids import ContainerId
+from pylab_container.host.random_ids import generate_container_id as generate_id
+
+__all__ = ["generate", "generate_id"]
 
 MOODS = (
     "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
@@ -29,14 +31,3 @@ PEOPLE = (
 def generate() -> str:
     """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
-
-
-def generate_id() -> ContainerId:
-    """A container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
-
-    They are never all decimal: apache, among others, takes such a host name for an address
-    and cannot find it. moby's GenerateRandomID avoids them for the same reason.
-    """
-    while (container_id := secrets.token_hex(32))[:12].isdecimal():
-        pass
-    return ContainerId(container_id)

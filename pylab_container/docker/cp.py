@@ -25,6 +25,7 @@ from msgspec import Struct
 from pylab_container.containers import root_filesystem
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.oci import tar
+from pylab_container.store.extraction import extract
 from pylab_container.store.extractor import Extractor
 from pylab_container.store.treetar import TreeReader
 
@@ -80,7 +81,7 @@ def to_host(
         root_filesystem.members_of(engine, container, found, name) as members,
         Extractor(Path(directory), whiteouts=False, keep_directories=True) as extractor,
     ):
-        return root_filesystem.extract(members, extractor, change=None if keep_owners else _make_harmless)
+        return extract(members, extractor, change=None if keep_owners else _make_harmless)
 
 
 def _make_harmless(header: tar.Header) -> None:

@@ -22,12 +22,11 @@ from pylab_container.containers.lifetime import no_such_container as no_such_con
 from pylab_container.containers.logfiles import log_files, log_path
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
-from pylab_container.images.image import DOCKER_VERSION, Image, machine_architecture
-from pylab_container.maintenance import recovery
+from pylab_container.images.image import Image
 from pylab_container.networks import dns_records, endpoints, links
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json, child_config
+from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
 from pylab_container.oci.signals import signal_number
 from pylab_container.runtime.logs import LogLine as LogLine
@@ -36,6 +35,7 @@ from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.monitor import Attachment as Attachment
 from pylab_container.store.container_store import ContainerRecord as ContainerRecord
+from pylab_container.store.transactions import freezing
 
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
@@ -84,7 +84,7 @@ class Container:
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
-        return dict(self._read().config.get("Labels") or {})
+        return dict(self._read().config.labels)
 
     @property
     def health(self) -> str:
@@ -94,18 +94,18 @@ class Container:
     @property
     def image(self) -> Image:
         """The image that it was made from."""
-        return Image(self._engine, self._read().image)
+        return Image(self._engine.data, self._read().image)
 
     @property
     def address(self) -> str:
         """Its IPv4 address on its first network, "" while it has none."""
-        networks = self.record.network.get("Networks") or {}
-        return next((str(one["IPAddress"]) for one in networks.values() if (one or {}).get("IPAddress")), "")
+        networks = self.record.network.networks
+        return next((endpoint.ip_address for endpoint in networks.values() if endpoint and endpoint.ip_address), "")
 
     @property
     def ports(self) -> Json:
         """Its exposed ports and where the host has them: {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}."""
-        return dict(self.record.network.get("Ports") or {})
+        return dict(self.record.network.ports)
 
     @property
     def pid(self) -> int:
@@ -115,7 +115,7 @@ class Container:
     @property
     def mounts(self) -> list[Json]:
         """Docker's Mounts: the binds and volumes that inspect shows, and a tmpfs that --mount asked for."""
-        return [_mount_point(mount) for mount in self._read().mounts if not mount.get("Hidden")]
+        return [mount.shown() for mount in self._read().mounts if not mount.hidden]
 
     @property
     def attrs(self) -> Json:
@@ -239,11 +239,11 @@ class Container:
 
         It ends the restart policy. No error where it does not run.
         """
-        number = signal_number(signal or str(self._read().config.get("StopSignal") or "SIGTERM"))
+        number = signal_number(signal or str(self._read().config.stop_signal or "SIGTERM"))
         record = self._ask(Transition.STOP, manually=True)
         if record.state not in ALIVE:
             return
-        chosen = timeout if timeout is not None else record.config.get("StopTimeout")
+        chosen = timeout if timeout is not None else record.config.stop_timeout
         seconds = float(10 if chosen is None else chosen)
         lifetime.send_signal(self._engine, record, number)
         try:
@@ -261,7 +261,7 @@ class Container:
         a stop signal and this is another: then it gets it later (moby, daemon/kill.go).
         """
         number = signal_number(signal)
-        own = self._read().config.get("StopSignal")
+        own = self._read().config.stop_signal
         deadly = number in (9, signal_number(str(own or "SIGTERM")))
         thaws = deadly or not own
         record = self._ask(Transition.KILL, manually=deadly, thaws=thaws)
@@ -287,7 +287,7 @@ class Container:
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
         """An end in this block is not the last one: it does not go with it (auto_remove)."""
-        removes = bool(self.record.host_config.get("AutoRemove"))
+        removes = self.record.host_config.auto_remove
         if removes:
             self._set_auto_remove(removes=False)
         try:
@@ -299,7 +299,8 @@ class Container:
     def _set_auto_remove(self, *, removes: bool) -> None:
         with self._engine.data.records.lock(self.id):
             record = self._read()
-            self._engine.data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
+            host_config = replace(record.host_config, auto_remove=removes)
+            self._engine.data.records.update(record, host_config=host_config)
 
     def _ask(self, transition: Transition, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
@@ -447,13 +448,13 @@ class Container:
         """
         from pylab_container.docker import stats
 
-        return stats.stream(self._engine, self.id, stop=stop)
+        return stats.stream(lambda: self.record, stop=stop)
 
     def stats_snapshot(self) -> Json:
         """Measure what it uses once: docker-py's stats(stream=False). Raises ContainerNotFound."""
         from pylab_container.docker import stats
 
-        return stats.snapshot(self._engine, self.id)
+        return stats.snapshot(lambda: self.record)
 
     def logs(
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
@@ -522,28 +523,19 @@ class Container:
         record = self.record
         own = self._reproducible(record.config.document())
         from pylab_container.images import configuration
-        from pylab_container.store import layer_content
+        from pylab_container.images.commit import commit
 
         config = configuration.apply({**own, **(conf or {})}, changes)
-        with recovery.making(self._engine) as lease, self._still(pause=pause):
-            layers = self._engine.data.layers
-            layer = layer_content.copy(
-                layers, layers.writable(self.id), lease, newest=self._engine.data.source_date_epoch
-            )
-            image = child_config(
-                self._engine.images.config(record.image),
+        with self._still(pause=pause):
+            made = commit(
+                self._engine.data,
+                record,
+                name,
                 config=config,
                 container_config=own,
-                container=self.id if self._engine.data.source_date_epoch is None else "",
-                created=self._engine.data.now(),
-                created_by=" ".join([record.path, *record.args]),
-                diff_id=layer.diff_id if layer else None,
+                message=message,
                 author=author,
-                comment=message,
-                architecture=machine_architecture(),
-                version=DOCKER_VERSION,
             )
-            made = self._engine.images.add(image, name, parent=record.image, action="committed")
             more = {"comment": message, "imageID": made.id, "imageRef": name.familiar if name else ""}
             lifetime.tell(self._engine, "committed", record, attributes=more)
         return made
@@ -612,7 +604,7 @@ class Container:
         if self._read().state is not State.RUNNING:
             yield
             return
-        with recovery.freezing(self._engine, self.id):
+        with freezing(self._engine.data, self.id):
             try:
                 self._engine.runtime.runc.pause(self.id)
             except LabError:
@@ -670,16 +662,9 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "RestartCount": record.restart_count,
         "Driver": record.driver,
         "Platform": "linux",
-        "HostConfig": {**record.host_config, "Links": links.shown(engine, record)},
+        "HostConfig": {**record.host_config.document(), "Links": links.shown(engine, record)},
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
-        "Mounts": [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")],
+        "Mounts": [mount.shown() for mount in record.mounts if not mount.hidden],
         "Config": record.config.document(),
         "NetworkSettings": endpoints.shown(record.network.document()),
     }
-
-
-def _mount_point(mount: Mapping[str, Any]) -> Json:
-    """One of Docker's Mounts; only a volume has a name and a driver."""
-    fields = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
-    named = mount["Type"] == "volume"
-    return {name: mount.get(name, "") for name in fields if named or name not in ("Name", "Driver")}

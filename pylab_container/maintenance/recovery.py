@@ -9,59 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylab_container.errors import LabError
 from pylab_container.host.files import TEMPORARY, try_locked
 from pylab_container.host.removal import discard_below
-from pylab_container.oci.ids import ContainerId, EntryName
-from pylab_container.oci.image import Json
+from pylab_container.oci.ids import EntryName
 from pylab_container.oci.lifecycle import State
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.store.damage import ReportingDamage
+from pylab_container.store.transactions import release
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.store.leases import Lease
-
-
-@contextlib.contextmanager
-def making(engine: Engine) -> Iterator[Lease]:
-    """A lease for what the block makes; in the end, what no image or container needs of it is deleted."""
-    lease = engine.data.layers.leases.open()
-    try:
-        yield lease
-    finally:
-        clear(engine, lease)
-
-
-@contextlib.contextmanager
-def changing(engine: Engine, container_id: ContainerId, mounts: Iterable[Json] = ()) -> Iterator[None]:
-    """A container comes or goes while the block runs; a crash in it leaves a whole one, or none at all.
-
-    mounts  its Mounts entries: their unnamed volumes come and go with it
-    """
-    lease = engine.data.layers.leases.open()
-    lease.claim("writable", container_id)
-    for mount in mounts:
-        if mount["Type"] == "volume" and mount.get("Anonymous"):
-            lease.claim("volume", mount["Name"])
-    try:
-        yield
-    finally:
-        lease.end()
-
-
-@contextlib.contextmanager
-def freezing(engine: Engine, container_id: str) -> Iterator[None]:
-    """A container's processes are frozen while the block runs; after a crash in it they go on, too."""
-    lease = engine.data.layers.leases.open()
-    lease.claim("frozen", container_id)
-    try:
-        yield
-    finally:
-        lease.end()
 
 
 def clear(engine: Engine, lease: Lease) -> None:
@@ -82,10 +45,10 @@ def clear(engine: Engine, lease: Lease) -> None:
             if not engine.data.records.exists(container_id):
                 engine.data.layers.remove_writable(container_id)
                 engine.data.records.remove(container_id)
-        unnamed = [{"Type": "volume", "Name": name, "Anonymous": True} for name in lease.claimed("volume")]
+        unnamed = [MountPoint(type="volume", name=name, anonymous=True) for name in lease.claimed("volume")]
         if unnamed:
             engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
-        engine.images.release(lease)
+        release(engine.data, lease)
     except BaseException:
         lease.leave()
         raise
@@ -99,7 +62,7 @@ def clear_abandoned(engine: Engine) -> None:
     if not engine.data.records.writable:
         return
     for lease in engine.data.layers.leases.abandoned():
-        with contextlib.suppress(LabError, OSError), ReportingDamage(engine.events.emit):
+        with contextlib.suppress(LabError, OSError), ReportingDamage(engine.data.emit):
             clear(engine, lease)
     for path, cache_id in engine.data.layers.abandoned_write_sets():
         with contextlib.suppress(LabError, OSError):

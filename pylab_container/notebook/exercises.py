@@ -21,6 +21,7 @@ from pylab_container.engine import Engine
 from pylab_container.engine.containers import Container
 from pylab_container.errors import ImageNotFound
 from pylab_container.events import RegistryRequest
+from pylab_container.images import lookup
 from pylab_container.images.image import Image
 from pylab_container.notebook.display import Note
 
@@ -77,7 +78,7 @@ def _number_of_layers(answer: object, image: Image) -> str:
 
 
 def _layer_directory(answer: object, image: Image) -> str:
-    expected = image._engine.data.driver.diff_path(image.layers[-1].cache_id)
+    expected = image._data.driver.diff_path(image.layers[-1].cache_id)
     path = _path(answer)
     if not path.is_dir():
         return f"there is no directory {answer}"
@@ -108,9 +109,9 @@ def _copied_up(answer: object, container: Container) -> str:
 
 
 def _starts_by_itself(answer: object, image: Image) -> str:
-    """The answer is the name of an image with image's files and a command that stays in the foreground."""
+    """The answer is the name of an image with a command that stays in the foreground."""
     try:
-        candidate = image._engine.images.get(str(answer))
+        candidate = Image(image._data, lookup.find(image._data, str(answer)))
     except ImageNotFound:
         return f"there is no image {answer}"
     command = " ".join(candidate.config.config.get("Cmd") or [])
@@ -148,7 +149,10 @@ def _first_process(answer: object, container: Container) -> str:
 
 
 def _foreground_command(answer: object, image: Image) -> str:
-    """The answer is a command in exec form that runs nginx in the foreground with its configuration unchanged."""
+    """The answer is a command in exec form that runs nginx in the foreground.
+
+    The configuration file stays unchanged.
+    """
     if not isinstance(answer, list | tuple):
         return "exec form is a list of words"
     words = [str(word) for word in answer]

@@ -1,7 +1,7 @@
-"""Who we are at registries: docker's config.json, and the helpers that keep secrets for it.
+"""Credentials for registries: docker's config.json, and the credential helpers that it names.
 
-The file is the user's: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, the very file that the docker
-command reads and writes, so one login does for both.
+The file is the user's: $DOCKER_CONFIG/config.json, else ~/.docker/config.json. The docker command reads and writes the
+same file, so one login works for both.
 """
 
 from __future__ import annotations
@@ -11,86 +11,83 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pylab_container.docker.credentials import CredentialFile, Credentials, key, parse_helper
 from pylab_container.errors import InvalidInput, MissingProgram, RuntimeFailed
+from pylab_container.events import Emit
 from pylab_container.host import programs
 from pylab_container.host.files import write_atomic
 from pylab_container.registry.client import RegistryClient
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.registry.settings import RegistrySettings
 
 
 def file_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the file is, or would be."""
+    """Return the path of config.json, whether it exists or not."""
     directory = environment.get("DOCKER_CONFIG") or Path(environment.get("HOME") or "/root") / ".docker"
     return Path(directory) / "config.json"
 
 
-def find(engine: Engine, host: str, given: Mapping[str, Any] | None) -> Credentials:
-    """The credentials for a registry: those that were given; where none were, those of the user's file.
+def find(host: str, auth_config: Mapping[str, Any] | None, *, emit: Emit) -> Credentials:
+    """Return the credentials for a registry: the given ones, else those in the user's config.json.
 
-    given  docker-py's auth_config: username and password; an empty one stands for nobody
+    auth_config  docker-py's: username and password; an empty one means anonymous
 
     Raises InvalidInput.
     """
-    if given is not None:
-        return Credentials.parse(given)
-    known = _read()
-    if helper := known.helper(host):
-        return _from_helper(engine, helper, host)
-    return known.find(host)
+    if auth_config is not None:
+        return Credentials.parse(auth_config)
+    file = _read()
+    if helper := file.helper(host):
+        return _from_helper(helper, host, emit=emit)
+    return file.find(host)
 
 
-def login(engine: Engine, username: str, password: str, host: str, *, save: bool) -> None:
-    """Ask a registry to let us in, and note down that it did. Raises Unauthorized, Unreachable."""
-    registry = RegistryClient(
-        engine.registries.endpoint(host), engine.registries, Credentials(username, password), emit=engine.data.emit
-    )
+def login(settings: RegistrySettings, credentials: Credentials, host: str, *, save: bool, emit: Emit) -> None:
+    """Log in to a registry, and with save record the credentials in config.json. Raises Unauthorized, Unreachable."""
+    registry = RegistryClient(settings.endpoint(host), settings, credentials, emit=emit)
     with contextlib.closing(registry):
         registry.login()
     if save:
-        _save(engine, host, Credentials(username, password))
+        _save(host, credentials, emit=emit)
 
 
-def logout(engine: Engine, host: str) -> bool:
-    """Forget who we are at a registry; False where that was never known."""
-    known = _read()
-    if helper := known.helper(host):
-        _helped(engine, helper, "erase", key(host))
-    if not known.knows(host):
+def logout(host: str, *, emit: Emit) -> bool:
+    """Remove a registry's credentials from config.json; False if it has none."""
+    file = _read()
+    if helper := file.helper(host):
+        _run_helper(helper, "erase", key(host), emit=emit)
+    if not file.knows(host):
         return bool(helper)
-    _write(known.with_entry(host, None))
+    _write(file.with_entry(host, None))
     return True
 
 
-def _save(engine: Engine, host: str, credentials: Credentials) -> None:
-    known = _read()
-    if helper := known.helper(host):
+def _save(host: str, credentials: Credentials, *, emit: Emit) -> None:
+    file = _read()
+    if helper := file.helper(host):
         secret = {"ServerURL": key(host), "Username": credentials.username, "Secret": credentials.password}
-        _helped(engine, helper, "store", json.dumps(secret))
-        _write(known.with_entry(host, {}))
+        _run_helper(helper, "store", json.dumps(secret), emit=emit)
+        _write(file.with_entry(host, {}))
     else:
-        _write(known.with_entry(host, credentials.document()))
+        _write(file.with_entry(host, credentials.document()))
 
 
-def _from_helper(engine: Engine, helper: str, host: str) -> Credentials:
+def _from_helper(helper: str, host: str, *, emit: Emit) -> Credentials:
     try:
-        output = _helped(engine, helper, "get", key(host))
+        output = _run_helper(helper, "get", key(host), emit=emit)
     except (RuntimeFailed, MissingProgram):
-        # It knows nobody there, and has no other way to say so; or config.json comes from a machine that has it.
-        # Without a password much can be pulled, as with docker, and a login will tell what is missing.
+        # A helper without credentials for the host fails, too, and a config.json from another machine may name a
+        # helper that is not installed here. As with docker, anonymous access is tried then.
         return Credentials()
     return parse_helper(output)
 
 
-def _helped(engine: Engine, helper: str, action: str, text: str) -> str:
+def _run_helper(helper: str, action: str, text: str, *, emit: Emit) -> str:
     """Run docker-credential-<name> get, store or erase. Raises InvalidInput, MissingProgram, RuntimeFailed."""
     if "/" in helper:
         raise InvalidInput(f'"{helper}" is no name of a credential helper', hint=f"look into {file_path()}")
-    return programs.run([f"docker-credential-{helper}", action], input=text.encode(), emit=engine.data.emit).output
+    return programs.run([f"docker-credential-{helper}", action], input=text.encode(), emit=emit).output
 
 
 def _read() -> CredentialFile:
@@ -102,7 +99,7 @@ def _read() -> CredentialFile:
         raise InvalidInput(f"cannot read {file_path()}: {error.strerror}", hint="is it a file?") from error
 
 
-def _write(known: CredentialFile) -> None:
+def _write(file: CredentialFile) -> None:
     path = file_path()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, known.raw(), mode=0o600)
+    write_atomic(path, file.raw(), mode=0o600)

@@ -1,7 +1,7 @@
-"""A registry for a class: Debian's docker-registry, over the images that are here.
+"""A registry for a class: Debian's docker-registry, filled with images of this data root.
 
-One machine has the images, the others need no internet: they pull from it by its name, or have it as the
-mirror of Docker's registry and use the images under the names that they always had.
+One machine has the images, the others need no internet: they pull by the server's name, or use it as a mirror of
+Docker's registry, with the images' usual names.
 """
 
 from __future__ import annotations
@@ -12,30 +12,29 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from pylab_container.errors import ImageNotFound, InvalidInput, RuntimeFailed, Unreachable
 from pylab_container.host import programs
+from pylab_container.images import lookup
 from pylab_container.oci.reference import Reference
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.push import copy
-from pylab_container.registry.settings import RegistryEndpoint, is_loopback
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings, is_loopback
+from pylab_container.store.data_root import DataRoot
 
 PROGRAM = "docker-registry"
-_STARTS = 60.0  # seconds; one that cannot start ends at once
-_EVERYWHERE = "0.0.0.0"
+START_TIMEOUT = 60.0  # seconds until it must answer; a server that cannot start exits at once
+POLL_INTERVAL = 0.05  # seconds between two attempts to reach it
+ALL_ADDRESSES = "0.0.0.0"
 
 
 class RegistryServer(Struct, frozen=True):
-    """A registry that runs.
+    """A running registry.
 
-    host, port  where others find it
-    names       what it has
+    host, port  the address for clients
+    names       the names of its images
     """
 
     host: str
@@ -45,82 +44,90 @@ class RegistryServer(Struct, frozen=True):
 
     @property
     def is_local(self) -> bool:
-        """Whether no other machine can reach it."""
+        """Whether only this machine can reach it."""
         return is_loopback(self.host)
 
     def wait(self) -> int:
-        """Until it ends; its exit status."""
+        """Wait until the server exits; returns its exit status."""
         return self.process.wait()
 
 
 @contextlib.contextmanager
 def running(
-    engine: Engine, images: Sequence[str], *, address: str, port: int, data: Path | None
+    data: DataRoot,
+    settings: RegistrySettings,
+    images: Sequence[str],
+    *,
+    address: str,
+    port: int,
+    directory: Path | None,
 ) -> Iterator[RegistryServer]:
     """Run a registry while the block runs.
 
-    images   names; none: all names that there are
-    address  of the interface to listen on; "0.0.0.0" is all of them
-    port     0: one that is free
-    data     where it keeps what it has; None: only while it runs
+    images     names of images; an empty sequence selects all names
+    address    of the interface to listen on; "0.0.0.0" is all of them
+    port       0 chooses a free port
+    directory  for the server's data; None: a temporary one
 
-    Raises MissingProgram, ImageNotFound, RuntimeFailed, and InvalidInput for a port that is taken.
+    Raises MissingProgram, ImageNotFound, RuntimeFailed, and InvalidInput for a port that is in use.
     """
-    chosen = _chosen(engine, images)
+    selection = _select_images(data, images)
     port = _checked_port(address, port)
-    with engine.data.scratch() as scratch:
+    local = "127.0.0.1" if address == ALL_ADDRESSES else address
+    with data.scratch() as scratch:
         config = scratch / "config.yml"
-        config.write_text(configuration(data.absolute() if data else scratch / "data", address, port))
+        config.write_text(configuration(directory.absolute() if directory else scratch / "data", address, port))
         log = scratch / "log"
-        with open(log, "wb") as output:
-            # It ends with us, however we end.
-            command = ["setpriv", "--pdeathsig=TERM", programs.find(PROGRAM), "serve", str(config)]
-            process = programs.spawn(command, stdout=output.fileno(), stderr=output.fileno())
+        process = _start(config, log)
         try:
-            local = "127.0.0.1" if address == _EVERYWHERE else address
-            registry = RegistryClient(
-                RegistryEndpoint(f"{local}:{port}", (f"http://{local}:{port}",)), engine.registries
-            )
+            registry = RegistryClient(RegistryEndpoint(f"{local}:{port}", (f"http://{local}:{port}",)), settings)
             with contextlib.closing(registry):
                 _wait(registry, process, log)
-                copy(engine, chosen, registry)
-            names = tuple(name for name, _ in chosen)
-            yield RegistryServer(_own_address() if address == _EVERYWHERE else address, port, names, process)
+                copy(data, selection, registry)
+            names = tuple(name for name, _ in selection)
+            yield RegistryServer(_own_address() if address == ALL_ADDRESSES else address, port, names, process)
         finally:
             process.terminate()
             process.wait()
 
 
-def _chosen(engine: Engine, images: Sequence[str]) -> list[tuple[Reference, str]]:
-    """Names and image ids."""
-    tags = engine.data.images.tags()
+def _start(config: Path, log: Path) -> programs.Process[bytes]:
+    """Start the server; the kernel terminates it when this process dies (PR_SET_PDEATHSIG)."""
+    command = ["setpriv", "--pdeathsig=TERM", programs.find(PROGRAM), "serve", str(config)]
+    with open(log, "wb") as output:
+        return programs.spawn(command, stdout=output.fileno(), stderr=output.fileno())
+
+
+def _select_images(data: DataRoot, images: Sequence[str]) -> list[tuple[Reference, str]]:
+    """The names to serve, each with its image's id."""
+    tags = data.images.tags()
     if not images:
         return [(tag.reference, tag.image_id) for tag in tags]
-    chosen = []
+    selection: list[tuple[Reference, str]] = []
     for name in images:
-        image = engine.images.get(name)
-        named = [tag.reference for tag in tags if tag.image_id == image.id]
-        if not named:
+        image_id = lookup.find(data, name)
+        references = [tag.reference for tag in tags if tag.image_id == image_id]
+        if not references:
             raise ImageNotFound(f"the image {name} has no name to serve it by", hint=f"labctr tag {name} NAME:TAG")
-        wanted = [reference for reference in named if reference.familiar in (name, f"{name}:latest")] or named
-        chosen += [(reference, image.id) for reference in wanted]
-    return chosen
+        exact = [reference for reference in references if reference.familiar in (name, f"{name}:latest")]
+        selection += [(reference, image_id) for reference in exact or references]
+    return selection
 
 
-def configuration(data: Path, address: str, port: int) -> str:
-    """docker-registry's YAML, which JSON is, too. data: where it keeps what it has."""
+def configuration(directory: Path, address: str, port: int) -> str:
+    """Return docker-registry's YAML as JSON, which is a subset of YAML; directory is for its data."""
     return json.dumps(
         {
             "version": "0.1",
             "log": {"level": "warn"},
-            "storage": {"filesystem": {"rootdirectory": str(data)}, "delete": {"enabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(directory)}, "delete": {"enabled": True}},
             "http": {"addr": f"{address}:{port}"},
         }
     )
 
 
 def free_port(address: str, port: int = 0) -> int:
-    """The port if nobody listens on it, or for 0 one that is free. Raises OSError."""
+    """Return the port if it is free, or for 0 a free one. Raises OSError."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((address, port))
@@ -128,7 +135,7 @@ def free_port(address: str, port: int = 0) -> int:
 
 
 def _checked_port(address: str, port: int) -> int:
-    """free_port(). Another registry on the port would be taken for ours."""
+    """As free_port(), with a LabError: a client would take another registry on the port for this one."""
     try:
         return free_port(address, port)
     except OSError as error:
@@ -138,16 +145,16 @@ def _checked_port(address: str, port: int) -> int:
 
 
 def _own_address() -> str:
-    """The address from which this machine reaches others; its name where it is on no network."""
+    """The address from which this machine reaches others; its host name if it has no route to them."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-        probe.connect(("192.0.2.1", 9))  # an address for examples (RFC 5737); nothing is sent
+        probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737); connect(2) on UDP sends nothing
         return str(probe.getsockname()[0])
     return socket.gethostname()
 
 
 def _wait(registry: RegistryClient, process: programs.Process[bytes], log: Path) -> None:
-    """Until it answers."""
-    deadline = time.monotonic() + _STARTS
+    """Wait until the server answers. Raises RuntimeFailed after START_TIMEOUT, InvalidInput if it has exited."""
+    deadline = time.monotonic() + START_TIMEOUT
     while True:
         try:
             registry.ping()
@@ -160,4 +167,4 @@ def _wait(registry: RegistryClient, process: programs.Process[bytes], log: Path)
         if process.poll() is not None:
             words = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise InvalidInput(f"{PROGRAM} does not start: {''.join(words)}", hint="is the port taken? try --port 0")
-        time.sleep(0.05)
+        time.sleep(POLL_INTERVAL)

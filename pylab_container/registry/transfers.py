@@ -1,4 +1,4 @@
-"""What pull and push have in common: the way to a registry, and how they tell how far they are."""
+"""What pull and push share: the connection to a registry, and the report of progress."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pylab_container.errors import LabError
-from pylab_container.events import Emit, Event, LayerTransfer, TransferMessage
+from pylab_container.events import Emit, Event, LayerTransfer, TransferMessage, ignore
 from pylab_container.oci.reference import Reference
 from pylab_container.registry import login
 from pylab_container.registry.client import RegistryClient
 from pylab_container.registry.downloads import PROGRESS_INTERVAL
-from pylab_container.registry.settings import RegistryEndpoint
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings
 
 Count = Callable[[str, int, int], None]
 """(status, bytes so far, bytes in all)."""
@@ -27,32 +24,34 @@ AuthConfig = Mapping[str, Any]
 """docker-py's: {"username": …, "password": …}."""
 
 
-class Teller:
-    """Tells of one pull or push: the engine's stream, and whoever asked for it. Threads may share it.
+class ProgressReport:
+    """Reports the progress of one pull or push to the stream of events and to listeners. Thread-safe.
 
-    Who does not listen any more says so by a LabError; when the last one has gone, it is raised, and ends the transfer.
+    A listener that raises a LabError is removed: its client has disconnected. The error of the last listener is
+    raised, and so cancels the transfer.
     """
 
-    def __init__(self, engine: Engine, progress: Emit | None) -> None:
-        self._stream = engine.data.emit
-        self._listeners: list[Emit] = [progress or _nobody]
+    def __init__(self, stream: Emit, listener: Emit | None) -> None:
+        """stream receives everything and must not raise; listener is the first listener."""
+        self._stream = stream
+        self._listeners: list[Emit] = [listener or ignore]
         self._lock = threading.Lock()
 
-    def join(self, progress: Emit | None) -> None:
-        """From now on somebody else listens, too."""
+    def join(self, listener: Emit | None) -> None:
+        """Add a listener; it receives the events from now on."""
         with self._lock:
-            self._listeners.append(progress or _nobody)
+            self._listeners.append(listener or ignore)
 
     def message(self, status: str, name: str = "") -> None:
-        """Say something about the whole."""
+        """Report something about the whole transfer."""
         self.emit(TransferMessage(status, name))
 
     def layer(self, name: str, status: str, current: int = 0, total: int = 0) -> None:
-        """Say how far a layer is; name is its digest or diff id."""
+        """Report the state of a layer; name is its digest or diff id, the numbers are bytes."""
         self.emit(LayerTransfer(status, name.removeprefix("sha256:")[:12], current, total))
 
-    def emit(self, event: Any) -> None:
-        """Tell everybody, one event after the other."""
+    def emit(self, event: Event) -> None:
+        """Pass an event to all; events of several threads are serialized."""
         with self._lock:
             self._stream(event)
             for listener in list(self._listeners):
@@ -64,36 +63,32 @@ class Teller:
                     self._listeners.remove(listener)
 
     def counter(self, name: str, status: str, total: int) -> Counter:
-        """What takes bytes so far, and says so now and then."""
-        told, last = 0.0, 0
+        """Return a function that takes the bytes so far; it reports them every PROGRESS_INTERVAL and at the end."""
+        reported_at, reported = 0.0, 0
 
         def count(done: int) -> None:
-            nonlocal told, last
-            if done != last and (time.monotonic() > told + PROGRESS_INTERVAL or done == total):
-                told, last = time.monotonic(), done
+            nonlocal reported_at, reported
+            if done != reported and (time.monotonic() > reported_at + PROGRESS_INTERVAL or done == total):
+                reported_at, reported = time.monotonic(), done
                 self.layer(name, status, done, total)
 
         return count
 
 
-def _nobody(event: Event) -> None:
-    """Listens to all of it, and says nothing."""
-
-
 @contextlib.contextmanager
 def opened(
-    engine: Engine, reference: Reference, endpoint: RegistryEndpoint, auth: AuthConfig | None
+    settings: RegistrySettings, reference: Reference, endpoint: RegistryEndpoint, auth: AuthConfig | None, *, emit: Emit
 ) -> Iterator[RegistryClient]:
-    """The registry at a place. What is known for the origin is not told to a mirror."""
+    """Open a client for the registry at an endpoint. The credentials of the origin are not sent to a mirror."""
     if not endpoint.mirror:
-        credentials = login.find(engine, reference.domain, auth)
+        credentials = login.find(reference.domain, auth, emit=emit)
     else:
-        credentials = login.find(engine, endpoint.host, None if auth is None else {})
-    registry = RegistryClient(endpoint, engine.registries, credentials, emit=engine.data.emit)
+        credentials = login.find(endpoint.host, None if auth is None else {}, emit=emit)
+    registry = RegistryClient(endpoint, settings, credentials, emit=emit)
     with contextlib.closing(registry):
         yield registry
 
 
 def full_name(reference: Reference) -> str:
-    """A repository's name with the registry: "docker.io/library/debian"."""
+    """The name of a repository with its registry: "docker.io/library/debian"."""
     return f"{reference.domain}/{reference.path}"

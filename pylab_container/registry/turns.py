@@ -1,4 +1,4 @@
-"""Pulls of one image side by side: one of them brings its layers, and the others hear how far they are."""
+"""Single flight of pulls: of concurrent pulls of one image, one fetches the layers; the others follow its progress."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 from pylab_container.events import Emit
 
 if TYPE_CHECKING:
-    from pylab_container.registry.transfers import Teller
+    from pylab_container.registry.transfers import ProgressReport
 
 
 class Turns:
-    """The pulls of one engine. Other processes on its data root bring their own bytes."""
+    """The running pulls of one process. Other processes on the same data root fetch the layers themselves."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[Teller, threading.Event]] = {}
+        self._running: dict[str, tuple[ProgressReport, threading.Event]] = {}
 
     @contextlib.contextmanager
-    def take(self, image_id: str, teller: Teller, progress: Emit | None) -> Iterator[None]:
-        """Wait until nobody else brings this image; meanwhile progress hears what is told of it.
+    def take(self, image_id: str, report: ProgressReport, progress: Emit | None) -> Iterator[None]:
+        """Wait until no other thread pulls this image; the listener progress receives the events of that pull.
 
-        teller  tells what happens in the block, to all who wait for its end by then
+        report  reports the progress of the block, also to the threads that wait for its end
         """
-        mine = (teller, threading.Event())
-        while (other := self._begun(image_id, mine)) is not mine:
+        own = (report, threading.Event())
+        while (other := self._running_pull(image_id, own)) is not own:
             other[0].join(progress)
             other[1].wait()
         try:
@@ -35,9 +35,11 @@ class Turns:
         finally:
             with self._lock:
                 del self._running[image_id]
-            mine[1].set()
+            own[1].set()
 
-    def _begun(self, image_id: str, mine: tuple[Teller, threading.Event]) -> tuple[Teller, threading.Event]:
-        """Whose turn it is."""
+    def _running_pull(
+        self, image_id: str, own: tuple[ProgressReport, threading.Event]
+    ) -> tuple[ProgressReport, threading.Event]:
+        """The pull of this image that runs; if none runs, the caller's own is registered."""
         with self._lock:
-            return self._running.setdefault(image_id, mine)
+            return self._running.setdefault(image_id, own)

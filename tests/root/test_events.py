@@ -138,7 +138,7 @@ def test_events_that_docker_does_not_have_are_not_written(tmp_path: Path) -> Non
 
 
 def test_a_full_file_is_rotated_and_its_events_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_log, "_LARGEST", 1000)
+    monkeypatch.setattr(event_log, "MAX_FILE_SIZE", 1000)
     log = EventLog(tmp_path)
     for number in range(9):
         log.append(VolumeAction("create", f"v{number}"))
@@ -147,7 +147,7 @@ def test_a_full_file_is_rotated_and_its_events_stay(tmp_path: Path, monkeypatch:
 
 
 def test_a_reader_sees_events_across_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_log, "_LARGEST", 300)
+    monkeypatch.setattr(event_log, "MAX_FILE_SIZE", 300)
     log = EventLog(tmp_path)
     log.append(VolumeAction("create", "before"))
     logged = log.read(since=0)

@@ -13,11 +13,11 @@ from pylab_container.cli import main
 from pylab_container.engine.container import Container
 from pylab_container.host import programs
 from pylab_container.images.image import Image
-from pylab_container.maintenance import recovery
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import CacheId, ContainerId
 from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
+from pylab_container.store.transactions import making
 from tests.support.fixtures import engine_on
 
 pytestmark = pytest.mark.usefixtures("intact")
@@ -249,7 +249,7 @@ def test_lost_files_of_a_layer_cannot_be_mended(engine: Engine, changed: Image) 
 def test_a_damaged_cache_id_names_no_directory_that_goes(engine: Engine, image: Image, text: str) -> None:
     container = engine.containers.create(image, ["sh", "-c", "echo more > /more"], network_mode="none")
     run(container)
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         layer = layer_content.copy(engine.data.layers, engine.data.layers.writable(container.id), lease)
         assert layer is not None
         (record(engine, layer) / "cache-id").write_text(text)
@@ -272,7 +272,7 @@ def test_layers_that_nobody_needs_go_and_those_below_them_stay(
 
 
 def test_a_layer_that_somebody_makes_an_image_of_is_no_orphan(engine: Engine, container: Container) -> None:
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         layer = layer_content.copy(engine.data.layers, engine.data.layers.writable(container.id), lease)
         assert layer is not None
         assert engine.fsck(repair=True) == []
@@ -403,7 +403,7 @@ def test_a_writable_layer_without_a_container_goes(engine: Engine, image: Image)
 
 
 def test_a_writable_layer_that_a_build_uses_is_left_alone(engine: Engine, image: Image) -> None:
-    with recovery.making(engine) as lease:
+    with making(engine.data) as lease:
         lease.claim("container", "a" * 64)
         engine.data.layers.create_writable(ContainerId("a" * 64), image.config.chain_id)
         assert engine.fsck(repair=True) == []

@@ -18,10 +18,10 @@ import pytest
 import zstandard
 
 from pylab_container import Engine
-from pylab_container.engine.images import Removal
 from pylab_container.errors import ImageNotFound, InUse, InvalidArchive, InvalidInput, InvalidReference
 from pylab_container.events import ImageChanged, LayerRegistered
 from pylab_container.images.image import Image
+from pylab_container.images.removal import Removal
 from pylab_container.maintenance.usage import container_sizes
 from pylab_container.text.timestamps import parse_rfc3339
 from tests.support.waiting import eventually
@@ -301,7 +301,7 @@ def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_wit
     assert engine.images.list(all=True) == []
     with pytest.raises(ImageNotFound):
         container.commit()
-    written, whole = container_sizes(engine, container)
+    written, whole = container_sizes(engine.data, container.record)
     assert written == len("42\n") < whole
     assert engine.fsck() == []
     container.start()

@@ -19,7 +19,6 @@ from pylab_container.host import extras
 DOORS = {
     "run": [
         "pylab_container.runtime.network",
-        "pylab_container.docker.regexes",
         "pylab_container.runtime.dns.messages",
     ],
     "registry": ["pylab_container.registry.client", "pylab_container.registry.pull"],
@@ -61,12 +60,23 @@ def test_a_module_without_its_libraries_names_the_extra(name: str, module: str) 
     assert lines[2:] == [f'Hint: pip install "pylab-container[{name}]"']
 
 
+def test_a_regular_expression_without_its_library_names_the_extra() -> None:
+    program = (
+        "from pylab_container import MissingExtra\n"
+        "from pylab_container.docker import filters\n"
+        "filters.text_test(['web'])\n"
+        "try: filters.text_test(['w.b'])\n"
+        "except MissingExtra as error: print(error.extra)\n"
+    )
+    assert without(("re2",), program) == "run\n"
+
+
 def test_images_need_no_extra() -> None:
     everything = tuple(library for libraries in extras.LIBRARIES.values() for library in libraries)
     program = (
         "import pylab_container as package\n"
         "for name in package.__all__: getattr(package, name)\n"
-        "import pylab_container.build.builder, pylab_container.images.archives\n"
+        "import pylab_container.build.builder, pylab_container.images.save, pylab_container.images.load\n"
     )
     assert without(everything, program) == ""
 

@@ -118,7 +118,7 @@ def _explore(tmp_path: Path) -> None:
     (tmp_path / HOSTILE.replace("/", "")).write_text("")
     layer = SimpleNamespace(cache_id="c" * 64, diff_id="d" * 72, chain_id="e" * 72, size=1)
     driver = SimpleNamespace(diff_path=lambda _: tmp_path)
-    image: Any = SimpleNamespace(layers=[layer], _engine=SimpleNamespace(data=SimpleNamespace(driver=driver)))
+    image: Any = SimpleNamespace(layers=[layer], _data=SimpleNamespace(driver=driver))
     widgets.layer_explorer(image)
 
 

@@ -29,6 +29,7 @@ from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.lint.facts import BaseImage, collect
 from pylab_container.dockerfile.lint.rules import RULES, Finding, Rule
 from pylab_container.dockerfile.parser import Dockerfile
+from pylab_container.dockerfile.warning import CHECK_ARGUMENT, LintWarning
 from pylab_container.errors import DockerfileError, InvalidInput
 
 __all__ = [
@@ -41,32 +42,6 @@ __all__ = [
     "parse_check_options",
     "render",
 ]
-
-CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
-"""The build argument that takes the place of a file's `# check=`."""
-
-
-class LintWarning(Struct, frozen=True):
-    """One finding of one rule.
-
-    rule            BuildKit's name of the rule: what `# check=skip=` takes
-    message, hint   what is wrong, and what to write instead; without a final full stop
-    lab             the section that explains it: "labs/<notebook>#<heading>"
-    source          the Dockerfile's name
-    line, end_line  the lines that are meant, counted from 1
-    text            these lines
-    excerpt         they and their neighbours, numbered; >>> marks the ones that are meant
-    """
-
-    rule: str
-    message: str
-    hint: str
-    lab: str
-    source: str
-    line: int
-    end_line: int
-    text: str
-    excerpt: str
 
 
 class CheckOptions(Struct, frozen=True):
