@@ -27,6 +27,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     try:
         _write_new(path, data, mode)
     except OSError as error:
+        # The write may belong to a removal, which would free the space that is missing.
         if not (reserve.is_full(error) and reserve.replace(path, data, mode=mode)):
             raise
 
@@ -65,7 +66,9 @@ def discard(path: Path) -> None:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Write a file in place, because a bind mount refers to its inode. The file is never empty in between."""
+    """Write a file in place, for a file that is bind-mounted into containers."""
+    # A bind mount refers to the inode, so a renamed file would not appear in the container. Truncated after the write
+    # and not before, /etc/hosts and /etc/resolv.conf are at no moment empty for a process that reads them.
     with open(path, "r+b") as file:
         file.write(text.encode())
         file.truncate()

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from pylab_container.errors import LabError
 from pylab_container.host import idmap, linux, programs
-from pylab_container.oci.bundle import ALL_CAPABILITIES, capabilities_of
+from pylab_container.oci.capabilities import ALL_CAPABILITIES, capabilities_of
 from pylab_container.runtime.runc import cgroup_version
 from pylab_container.store import overlayfs
 

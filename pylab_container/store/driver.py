@@ -30,6 +30,9 @@ class Driver(Protocol):
     keeps_trees  whether a layer's directory holds the whole tree instead of the change alone
     """
 
+    # The contract has no reference to tars: extracting and hashing need libraries that a command which only mounts
+    # layers must not load (store/layer_content.py).
+
     name: str
     root: Path
     keeps_trees: bool
@@ -85,6 +88,8 @@ class Driver(Protocol):
 
     def unmount(self, cache_id: CacheId) -> None:
         """Undo mount(). Idempotent."""
+        # moby counts the users of a mount in memory (graphdriver.RefCounter). Here several processes share a data root,
+        # so a container's lock decides who unmounts (store/container_store.py).
 
     def is_mounted(self, cache_id: CacheId) -> bool:
         """Report whether the layer is mounted; False in a driver that needs no mounts."""
@@ -98,7 +103,8 @@ class Driver(Protocol):
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         """Move the files of the layer source to the new layer cache_id by a rename.
 
-        source stays, empty; it must not be mounted. Both layers must have a parent of the same content.
+        source stays, empty. It must not be mounted, because the result of changing a mounted upper directory is
+        undefined (overlayfs.rst). Both layers must have a parent of the same content.
         Raises InvalidInput from a driver that keeps trees.
         """
 

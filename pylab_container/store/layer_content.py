@@ -50,6 +50,8 @@ def register(
     """
 
     def fill(cache_id: CacheId, record: TarSplitWriter) -> StoredLayer:
+        # The diff id is known only at the end, and only then whether the layer exists already. Extracting while hashing
+        # is still faster than reading the stream twice, and a stream from a registry cannot be read twice.
         layers.driver.create(cache_id, layers.cache_id(parent))
         with _extractor(layers.driver, cache_id) as extractor:
             stored = store(members, extractor, record, layers.report_progress)

@@ -77,8 +77,8 @@ def store(
             extractor.create(header)
         for chunk in members.content():
             digest.update(chunk)
-            # The file on disk does not tell a hole from written zeros, so the pieces of a sparse file cannot be read
-            # back: keep the tar's bytes (store/tarsplit.py).
+            # On disk a hole may look like written zeros, so the pieces of a sparse file cannot be read back: record
+            # the tar's bytes (store/tarsplit.py).
             if is_sparse:
                 tar_split.segment(chunk)
             else:
@@ -122,7 +122,7 @@ class TarReader:
             self._padding = tar.padding(header.size)
             self._name = header.name
             yield header
-            for _ in self.content():
+            for _ in self.content():  # what the caller has not read: the stream may be a pipe, so there is no seek
                 pass
 
     def content(self) -> Iterator[bytes]:
@@ -135,6 +135,7 @@ class TarReader:
             yield chunk
 
     def trailer(self) -> Iterator[bytes]:
+        # GNU tar pads an archive to 20 blocks with zeros, and other data may follow; the digest covers all of it.
         yield self.raw
         while self._position < len(self._buffer) or self._fill():
             chunk = self._buffer[self._position :]
@@ -149,6 +150,8 @@ class TarReader:
         records: dict[str, str] = {}
         long_names: dict[str, str] = {}
         for number in range(_MOST_EXTENSIONS + 1):
+            # The end-of-archive blocks may be missing, as in Go's reader: an archive may end after any member, but not
+            # after an extension that describes a further one.
             block = self._take(tar.BLOCK, may_end=not number)
             self.raw += block
             if not block.strip(b"\0"):
@@ -190,7 +193,7 @@ class TarReader:
         while more:
             block = self._take(tar.BLOCK)
             self.raw += block
-            self._limit_extension(len(pieces) * 24)
+            self._limit_extension(len(pieces) * 24)  # the map is held in memory, and a hostile one does not end
             listed, more = sparse.old_gnu_pieces(block, extension=True)
             pieces += listed
         header.pieces = tuple(pieces)
@@ -220,6 +223,7 @@ class TarReader:
         return content
 
     def _limit_extension(self, size: int) -> None:
+        # A header can announce 8 GiB, and GNU's binary numbers far more, all of which would be read into memory.
         if size > tar.LONGEST_EXTENSION:
             raise InvalidArchive(
                 f"a tar header extension of {size} bytes", hint="no honest one is so long; do not trust this file"
@@ -258,6 +262,7 @@ class TarReader:
                 return
 
     def _fill(self) -> bool:
+        # Only the unread rest is copied, which is less than one block in most cases.
         chunk = self._stream.read(_READ_SIZE)
         self._buffer = self._buffer[self._position :] + chunk
         self._position = 0

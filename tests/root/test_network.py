@@ -528,10 +528,10 @@ def test_a_veth_gets_a_name_that_no_other_interface_has(
     assert bridge.endpoints() == [first, second]
 
 
-def test_a_process_that_is_gone_is_a_conflict(bridge: Bridge, containers: Containers) -> None:
+def test_a_process_that_has_exited_is_a_conflict(bridge: Bridge, containers: Containers) -> None:
     pid = containers.start()
     containers.stop(pid)
-    with pytest.raises(Conflict, match="gone"):
+    with pytest.raises(Conflict, match="has exited"):
         bridge.connect("a", pid)
 
 

@@ -19,7 +19,9 @@ import pytest
 from pylab_container.errors import CommandNotExecutable, CommandNotFound, Conflict, ContainerNotFound, RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.oci import seccomp
-from pylab_container.oci.bundle import DEFAULT_CAPABILITIES, Limits, Process, User, runtime_config
+from pylab_container.oci.bundle import Limits, Process, runtime_config
+from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES
+from pylab_container.oci.users import User
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.monitor import UNKNOWN_STATUS, ExecSession, Monitor
