@@ -154,7 +154,7 @@ BESIDE_THE_PATH = {
     "what /proc says of a process": "runtime.procfs",
 }
 
-MODULES_IN_CYCLES = 20
+MODULES_IN_CYCLES = 12
 
 
 @dataclass(frozen=True)
