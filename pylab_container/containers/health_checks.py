@@ -32,7 +32,10 @@ KEPT_OUTPUT = 4096  # bytes of a check's output that are recorded, as in moby
 
 
 def watch(data: DataRoot, runtime: Runtime, container_id: ContainerId, started_at: str) -> None:
-    """Check a container's health until the run that began at started_at is over, unless another watcher does."""
+    """Check a container's health until the run that began at started_at is over.
+
+    If another watcher does so already, return at once.
+    """
     lock = health_watcher.lock_path(runtime, container_id)
     with contextlib.suppress(ContainerNotFound, FileNotFoundError), try_locked(lock) as is_first:
         if not is_first:
@@ -57,7 +60,10 @@ def _pause(record: ContainerRecord, check: Healthcheck) -> float:
 
 
 def _record_result(data: DataRoot, record: ContainerRecord, check: Healthcheck, result: Json) -> None:
-    """Record the health after a result, if the same run still lasts, and emit an event if the status changed."""
+    """Record the health after a result, if the same run still lasts.
+
+    An event is emitted if the status changes.
+    """
     with data.records.lock(record.id):
         current = read(data.records, record.id)
         if current.started_at != record.started_at or current.state is not State.RUNNING or not current.health:

@@ -1,4 +1,7 @@
-"""From a container's record to a bundle: config.json, which runc reads (OCI Runtime Specification, config.md)."""
+"""From a container's record to a bundle, whose config.json runc reads.
+
+Source: OCI Runtime Specification, config.md.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ def write_bundle(
     find: Callable[[str], ContainerRecord],
     linked: Sequence[LinkedContainer] = (),
 ) -> Path:
-    """Write config.json for a container whose file system is mounted at root; return the bundle directory.
+    """Write config.json for a container whose file system is mounted at root.
+
+    Return the bundle directory.
 
     find    returns the settled record of the container with a name or id
     linked  the containers that it is linked to

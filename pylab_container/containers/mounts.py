@@ -1,4 +1,7 @@
-"""The mounts of a container, as its bundle lists them: binds, volumes, tmpfs, the files of /etc, /dev/shm, init."""
+"""The mounts of a container, as its bundle lists them.
+
+Binds, volumes, tmpfs, the files of /etc, /dev/shm, the init program.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from pylab_container.store.data_root import DataRoot
 def bundle_mounts(
     data: DataRoot, runtime: Runtime, record: ContainerRecord, joined: Callable[[str], ContainerRecord]
 ) -> list[bundle.Mount]:
-    """Return all mounts besides Docker's defaults. Parts of volumes are mounted on the host by this.
+    """Return all mounts besides Docker's defaults.
+
+    Parts of volumes are mounted on the host by this.
 
     joined  returns the running container whose IPC namespace "container:ID" names
 
@@ -87,7 +92,10 @@ def _tmpfs_options(text: str) -> tuple[str, ...]:
 
 
 def _refuse_private_source(source: str, propagation: str) -> None:
-    """Raise InvalidInput unless the source's mount has the propagation on the host (mount_namespaces(7))."""
+    """Raise InvalidInput unless the source's mount has the propagation on the host.
+
+    Source: mount_namespaces(7).
+    """
     point, fields = "", ""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split()

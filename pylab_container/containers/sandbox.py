@@ -1,4 +1,6 @@
-"""What a container may use of the host: rights, limits, devices and namespaces, as its HostConfig requests.
+"""What a container may use of the host, as its HostConfig requests.
+
+Rights, limits, devices and namespaces.
 
 Each function reads the record and the machine and returns values of oci/bundle.py. A request that the machine cannot
 fulfil is an error at the start of the container; none is ignored.
@@ -34,7 +36,10 @@ _OWN_DIRECTORIES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts
 
 
 class Namespaces(Struct, frozen=True, kw_only=True):
-    """Namespaces, as bundle.runtime_config() takes them: "" for a new one, a path to join, None for the host's."""
+    """Namespaces, as bundle.runtime_config() takes them.
+
+    "" is a new one, a path one to join, None the host's.
+    """
 
     network: str | None = ""
     pid: str | None = ""
@@ -76,7 +81,10 @@ def with_profile(option: str) -> str:
 
 
 def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Process:
-    """Give a process the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
+    """Give a process the capabilities and limits of its container.
+
+    Raises InvalidInput, RuntimeFailed.
+    """
     host = record.host_config
     return replace(
         process,
@@ -92,7 +100,10 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
 
 
 def capabilities(record: ContainerRecord) -> tuple[str, ...]:
-    """Return the container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
+    """Return the container's capabilities.
+
+    Docker's defaults with --cap-add and --cap-drop, or all with --privileged.
+    """
     host = record.host_config
     add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
@@ -252,7 +263,10 @@ def devices(record: ContainerRecord) -> list[bundle.Device]:
 
 
 def _refuse_request(request: Mapping[str, Any]) -> None:
-    """Raise RuntimeFailed for --gpus, whose devices a driver chooses; as dockerd without a driver does at the start."""
+    """Raise RuntimeFailed for --gpus, whose devices a driver chooses.
+
+    As dockerd without a driver does at the start.
+    """
     sets = " ".join(f"[{' '.join(names)}]" for names in request.get("Capabilities") or ())
     raise RuntimeFailed(
         f'could not select device driver "{request.get("Driver") or ""}" with capabilities: [{sets}]',
@@ -274,7 +288,10 @@ def _named_devices(source: str, target: str, access: str) -> list[bundle.Device]
 
 
 def device_places(source: str, target: str) -> list[tuple[Path, str]]:
-    """Return (path on the host, path in the container) of a --device: one file, or all in a directory."""
+    """Return (path on the host, path in the container) of the devices of a --device.
+
+    It names one file, or a directory of devices.
+    """
     path = Path(source).resolve()
     files = sorted(_device_files(path)) if path.is_dir() else [path]
     return [(file, f"{target}{str(file).removeprefix(str(path))}") for file in files]
@@ -367,7 +384,9 @@ def _not_running(kind: str, container_id: str) -> str:
 
 
 def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> HostConfig:
-    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig. Raises ContainerNotFound.
+    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig.
+
+    Raises ContainerNotFound.
 
     find  returns the record of the container with a name or id
 
@@ -389,7 +408,10 @@ def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> 
 
 
 def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
-    """Return the mount of the init program, the container's first process, which reaps orphaned processes."""
+    """Return the mount of the init program.
+
+    It is the container's first process, and reaps orphaned processes.
+    """
     if not record.host_config.init:
         return []
     options = ("rbind", "rprivate", "ro")

@@ -1,4 +1,6 @@
-"""/dev/shm of a container: its own, none, the host's, or one that containers share with their IPC namespace.
+"""/dev/shm of a container.
+
+It has its own, none, the host's, or one that containers share with their IPC namespace.
 
 <bundle>/shm    the tmpfs of a container with --ipc shareable, mounted on the host while the container runs
 """
@@ -58,7 +60,9 @@ def mount(runtime: Runtime, record: ContainerRecord) -> None:
 
 
 def unmount(data: DataRoot, runtime: Runtime, container_id: str) -> None:
-    """Detach the shared /dev/shm from the host. A running container that joined it keeps its own mount.
+    """Detach the shared /dev/shm from the host.
+
+    A running container that joined it keeps its own mount.
 
     dockerd mounts it at mounts/shm in the container's directory, where it stays if dockerd was killed.
     """

@@ -44,7 +44,9 @@ def start(
     clients: int = 0,
     restarting: bool = False,
 ) -> Attachment | None:
-    """Prepare the container → connect the clients → let its process go → record it; a failure rolls back.
+    """Prepare the container → connect the clients → let its process go → record it.
+
+    A failure rolls back.
 
     exit_hook   the monitor records the exit; else the caller does, and the monitor only if the caller was killed
     clients     number of clients to connect before the process runs; the connection is returned, None without one
@@ -82,7 +84,10 @@ def start(
 
 
 def _prepare_files(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Path:
-    """Create the bundle directory, mount the layers and the volumes, write the files of /etc; return the root."""
+    """Create the bundle directory, mount the layers and the volumes, write the files of /etc.
+
+    Return the root.
+    """
     require_driver(record.host_config.log_config)
     # Before anything is mounted: the next reader of the record releases a run with a bundle if we are killed.
     runtime.bundle(record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -143,7 +148,7 @@ def _running_record(record: ContainerRecord, pid: int, network: Json, *, restart
 
 
 def _write_intent(data: DataRoot, runtime: Runtime, running: ContainerRecord) -> None:
-    """Write started.json (settle.py), so that a crash after runc start loses no running container."""
+    """Write started.json (settle.py): a crash after runc start loses no container."""
     config = running.document(data.records.directory(running.id))
     intent = {"config": config, "host_config": running.host_config.document()}
     (runtime.bundle(running.id) / "started.json").write_text(json.dumps(intent))
@@ -157,7 +162,10 @@ def _attach(data: DataRoot, record: ContainerRecord, monitor: Monitor, clients: 
 
 
 def _roll_back(data: DataRoot, runtime: Runtime, record: ContainerRecord, error: BaseException) -> None:
-    """Restore the container after a failed start, with the error recorded. No restart policy tries again."""
+    """Restore the container after a failed start, with the error recorded.
+
+    No restart policy tries again.
+    """
     release(data, runtime, record)
     if isinstance(error, LabError):
         state = State.EXITED if record.state is State.RESTARTING else record.state

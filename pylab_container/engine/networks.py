@@ -1,4 +1,7 @@
-"""Networks, as a caller sees them: names and meanings are docker-py's. The work is done in networks/."""
+"""Networks, as a caller sees them: names and meanings are docker-py's.
+
+The work is done in networks/.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """One network of one engine. Its document was read when it was looked up; attrs is read on each access."""
+    """One network of one engine.
+
+    Its document was read when it was looked up; attrs is read on each access.
+    """
 
     def __init__(self, engine: Engine, record: NetworkRecord) -> None:
         self._engine = engine
@@ -56,7 +62,10 @@ class Network:
 
     @property
     def attrs(self) -> Json:
-        """Docker's Network object, as `docker network inspect` shows it, with the containers connected now."""
+        """Docker's Network object, as `docker network inspect` shows it.
+
+        Containers are those connected now.
+        """
         return bridges.network_attributes(self._engine.data, self._engine.runtime, self._record)
 
     @property
@@ -116,7 +125,10 @@ class Network:
         return (self._engine.containers.get(container) if isinstance(container, str) else container).id
 
     def remove(self) -> None:
-        """Remove it, its bridge and its rules. Raises Forbidden while it has containers, and if it is predefined."""
+        """Remove it, its bridge and its rules.
+
+        Raises Forbidden while it has containers, and if it is predefined.
+        """
         creation.remove(self._engine.data, self._engine.runtime, self._record)
 
     def __eq__(self, other: object) -> bool:
@@ -182,7 +194,10 @@ class NetworkCollection:
             return Network(self._engine, creation.create(self._engine.data, self._engine.runtime, request))
 
     def get(self, name: str) -> Network:
-        """Return the network with this name, id or prefix of an id. Raises NotFound; InvalidInput if two match."""
+        """Return the network with this name, id or prefix of an id.
+
+        Raises NotFound; InvalidInput if two match.
+        """
         return Network(self._engine, find_network(self._engine.data, name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Network]:

@@ -1,4 +1,7 @@
-"""Volumes, as a caller sees them: names and meanings are docker-py's. The work is done in volumes/."""
+"""Volumes, as a caller sees them: names and meanings are docker-py's.
+
+The work is done in volumes/.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Volume:
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the file system that it mounts while a container uses it; empty for a directory."""
+        """The options of the file system that it mounts while a container uses it.
+
+        Empty for a directory.
+        """
         return self._stored.options
 
     @property
@@ -61,7 +67,10 @@ class Volume:
         return self._stored.document()
 
     def remove(self, *, force: bool = False) -> None:
-        """Delete it with its files. Raises InUse while a container mounts it; NotFound unless force is set."""
+        """Delete it with its files.
+
+        Raises InUse while a container mounts it; NotFound unless force is set.
+        """
         removal.remove(self._engine.data, self.name, force=force)
 
     def __eq__(self, other: object) -> bool:
@@ -99,7 +108,10 @@ class VolumeCollection:
         return Volume(self._engine, stored)
 
     def get(self, name: str) -> Volume:
-        """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
+        """Return the volume with this name.
+
+        Raises NotFound; CorruptStore if its description is damaged.
+        """
         return Volume(self._engine, self._engine.data.volumes.get(name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
@@ -124,7 +136,10 @@ class VolumeCollection:
         return removal.users(self._engine.data, self._engine.data.volumes.get(volume.name))
 
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete a volume with its files. Raises InUse while a container mounts it; NotFound unless force is set."""
+        """Delete a volume with its files.
+
+        Raises InUse while a container mounts it; NotFound unless force is set.
+        """
         removal.remove(self._engine.data, name, force=force)
 
     def prune(self, filters: Filters | None = None) -> Pruned:

@@ -12,7 +12,9 @@ from pylab_container.volumes import removal
 
 
 def prune_volumes(data: DataRoot, filters: Filters) -> tuple[list[str], int]:
-    """Remove the unused volumes that pass the filters; return their names and the bytes of file content freed.
+    """Remove the unused volumes that pass the filters.
+
+    Return their names and the bytes of file content freed.
 
     filters  all=true: also those with a name of their own; label, label!
 
