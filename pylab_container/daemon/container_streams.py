@@ -26,7 +26,7 @@ from pylab_container.daemon.attaching import (
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
-from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedResponse, frame, hijack
 from pylab_container.daemon.sampling import SAMPLING, sample
 from pylab_container.daemon.sharing import SHARING, Share
 from pylab_container.daemon.starts import STARTS, deliver
@@ -61,7 +61,7 @@ async def attach(call: Call) -> web.StreamResponse:
         client = hijack(call, _content_type(call, tty=tty))
         await _serve(call, container, client, options, record, future)
         client.close()
-    return Taken()
+    return HijackedResponse()
 
 
 async def attach_websocket(call: Call) -> web.StreamResponse:

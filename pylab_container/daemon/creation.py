@@ -253,7 +253,7 @@ def _recorded_config(body: Json) -> Json:
 
 
 def _limits(host: HostConfig) -> Json:
-    """The limits as docker-py's keywords; 0 is no limit in each of them."""
+    """Return the limits as docker-py's keywords, None instead of 0."""
     return {
         **{name: getattr(host, attribute) or None for name, attribute in NUMBERS.items()},
         "blkio_weight_device": _documents(host.blkio_weight_device),

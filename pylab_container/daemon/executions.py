@@ -12,7 +12,7 @@ from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import StreamOptions, detach_keys, pump
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find, size_of_terminal
-from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedConnection, HijackedResponse, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
 from pylab_container.daemon.versions import known
 from pylab_container.engine import Engine
@@ -95,7 +95,7 @@ async def start(call: Call) -> web.StreamResponse:
     except ConnectionError:
         pass  # the client has disconnected; the process continues
     client.close()
-    return Taken()
+    return HijackedResponse()
 
 
 def _start_detached(execution: Exec) -> None:
@@ -115,7 +115,7 @@ def _refuse_paused(engine: Engine, execution: Exec) -> None:
         )
 
 
-async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Share, *, raw: bool) -> None:
+async def _connect(call: Call, execution: Exec, client: HijackedConnection, streams: Share, *, raw: bool) -> None:
     options = execution.options
     shown = [name for name, attached in (("stdout", options.stdout), ("stderr", options.stderr)) if attached]
     stream_options = StreamOptions(shown, options.stdin, options.tty, raw, keys=detach_keys(options.detach_keys))
@@ -126,7 +126,7 @@ async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Share
             await call.run(execution.wait, EXIT_TIMEOUT)
 
 
-async def _send_error(client: Hijacked, error: LabError, *, raw: bool) -> None:
+async def _send_error(client: HijackedConnection, error: LabError, *, raw: bool) -> None:
     """Send the error of a failed start in the stream: the answer has already begun."""
     text = _words(error).encode() + b"\r\n"
     await client.send(text if raw else frame("stdout", text))

@@ -56,7 +56,10 @@ def clear(engine: Engine, lease: Lease) -> None:
 
 
 def clear_abandoned(engine: Engine) -> None:
-    """Clear what dead makers left; an engine does so when it starts. What cannot be cleared stays for `fsck`."""
+    """Clear what dead makers left; an engine does so when it starts.
+
+    What cannot be cleared stays for `fsck`.
+    """
     from pylab_container.networks import dns_records
 
     dns_records.clear(engine.runtime)
@@ -91,7 +94,10 @@ _PLACES = (
 
 
 def half_written(engine: Engine) -> Iterator[Path]:
-    """Files that killed commands left half written (host/files.py). A file that is being written is locked."""
+    """Files that killed commands left half written (host/files.py).
+
+    A file that is being written is locked.
+    """
     for place in _PLACES:
         for directory in engine.data.path.glob(place) if place else (engine.data.path,):
             for path in _temporary(directory):

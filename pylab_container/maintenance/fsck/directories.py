@@ -1,4 +1,4 @@
-"""The directories of the storage driver: link, lower and work of each, and its owner (store/overlay2.py)."""
+"""The storage driver's directories (store/overlay2.py): link, lower, work and owner."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Snapshot(Struct, frozen=True):
 
     @classmethod
     def take(cls, driver: Driver) -> Snapshot:
-        """List the entries. Names that this engine does not use are left out: other programs may own them."""
+        """List the entries.
+
+        Names that this engine does not use are left out: other programs may own them.
+        """
         directories = tuple(name for name in driver.cache_ids() if len(name.removesuffix("-init")) == 64)
         links = driver.root / "l"
         return cls(directories, tuple(os.listdir(links)) if links.is_dir() else ())
@@ -56,7 +59,7 @@ class _Owned(Struct, frozen=True):
 
 
 def check_directories(data: DataRoot, report: Report, snapshot: Snapshot) -> None:
-    """Check every layer's directory, parents first, then find directories and links without an owner."""
+    """Check every layer's directory, then find directories and links without an owner."""
     owned = list(_owned(data))
     driver = data.driver
     if driver.name == "overlay2":
@@ -133,7 +136,10 @@ class _Links:
         return sorted(link for link in os.listdir(self.directory) if self.target(link) == cache_id)
 
     def repair(self, cache_id: CacheId) -> None:
-        """Make a directory's link and its link file agree: use the link, else the name in the file, else a new name."""
+        """Make a directory's link and its link file agree.
+
+        Uses the name of the link, else the name in the file, else a new name.
+        """
         directory = self.root / cache_id
         link = next(iter(self.leading_to(cache_id)), peek(directory / "link"))
         if not ShortName.match(link) or self.target(link) not in ("", cache_id):

@@ -1,4 +1,6 @@
-"""The records of writable layers: layerdb/mounts/<container id>/ names a container's directories and the layer below.
+"""The records of writable layers: layerdb/mounts/<container id>/.
+
+A record names a container's directories, and the layer below them.
 
 The files of a record are redundant, so one that is damaged can be restored from the others: init-id is mount-id with
 "-init"; the directories exist, and no other container has them; the layer below the init layer is the one that parent
@@ -24,7 +26,10 @@ from pylab_container.store.reading import peek, read_bytes
 
 
 def check_mounts(data: DataRoot, report: Report) -> None:
-    """Check the record of every container's layer, before directories that seem to be orphans are removed."""
+    """Check the record of every container's layer.
+
+    This precedes the removal of directories that seem to be orphans.
+    """
     for container_id in sorted(data.records.ids()):
         if data.records.exists(container_id) and _is_on_this_driver(data, container_id):
             _check_directories(data, report, container_id)
