@@ -22,7 +22,7 @@ RESTART_POLL_INTERVAL = 0.1  # seconds between checks whether a user stopped, st
 def settle_and_restart(data: DataRoot, runtime: Runtime, name: str) -> None:
     """Record the exit of a container, given by its id, and restart it when its policy says so.
 
-    Raises nothing.
+    Errors are suppressed: the monitor that runs this has no user to report them to.
     """
     container_id = ContainerId.match(name)
     with contextlib.suppress(LabError):

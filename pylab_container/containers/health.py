@@ -114,7 +114,7 @@ def stopped(health: Json | None) -> Json | None:
 def after(health: Json, result: Json, check: Healthcheck, *, in_start_period: bool) -> Json:
     """Return the health after one more result ({Start, End, ExitCode, Output}).
 
-    Check is from effective().
+    check  from effective()
     """
     log = [*health["Log"], result][-_KEPT_RESULTS:]
     if result["ExitCode"] == 0:

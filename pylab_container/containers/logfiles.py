@@ -38,9 +38,9 @@ def log_files(records: ContainerStore, record: ContainerRecord) -> LogFiles:
 
 
 def log_path(records: ContainerStore, record: ContainerRecord) -> str:
-    """Return the LogPath that inspect shows: the log of the present run, after it of all runs.
+    """Return the LogPath that inspect shows.
 
-    "" before the first.
+    It is the log of the present run, after that the log of all runs, and "" before the first run.
     """
     if record.state in ALIVE:
         return str(records.run_log(record.id))

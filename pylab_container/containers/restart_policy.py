@@ -44,7 +44,7 @@ def delay_after_exit(record: ContainerRecord, status: int, *, now: int) -> float
 def seconds_to_restart(record: ContainerRecord) -> float:
     """Return the seconds until the restart of a container in the state restarting.
 
-    Negative if it is overdue.
+    The number is negative if the restart is overdue.
     """
     return record.restart_delay - (time.time() - parse_rfc3339(record.finished_at) / 10**9)
 

@@ -90,9 +90,9 @@ def _request(
     manually: bool,
     thaws: bool = True,
 ) -> ContainerRecord:
-    """Check that the event is allowed, and record that a user wants the exit.
+    """Check that the transition is allowed, and record that a user wants the exit.
 
-    Returns the record before the event.
+    Return the record before the transition.
 
     manually  the restart policy ends; a container that waits for its restart has exited then
     thaws     a paused container is recorded as running

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.containers import network_changes
+from pylab_container.engine.container import Container
 from pylab_container.maintenance.failures import explaining
 from pylab_container.networks import bridges, creation
 from pylab_container.networks.endpoint_documents import endpoint_request
@@ -22,7 +23,6 @@ from pylab_container.oci.image import Json
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.runtime.network import Bridge
 
@@ -71,7 +71,7 @@ class Network:
     @property
     def containers(self) -> builtins.list[Container]:
         """The running containers that are connected to it."""
-        return [self._engine.containers.get(container_id) for container_id in self.attrs["Containers"]]
+        return [Container(self._engine, ContainerId(container_id)) for container_id in self.attrs["Containers"]]
 
     @cached_property
     def bridge(self) -> Bridge:

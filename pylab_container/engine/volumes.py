@@ -26,32 +26,32 @@ class Volume:
 
     def __init__(self, engine: Engine, stored: StoredVolume) -> None:
         self._engine = engine
-        self._stored = stored
+        self.stored = stored
 
     @property
     def name(self) -> VolumeName:
         """Its name."""
-        return self._stored.name
+        return self.stored.name
 
     @property
     def id(self) -> str:
         """Its name."""
-        return self._stored.name
+        return self.stored.name
 
     @property
     def path(self) -> Path:
         """The directory of its files."""
-        return self._stored.path
+        return self.stored.path
 
     @property
     def anonymous(self) -> bool:
         """Whether its name was generated."""
-        return self._stored.anonymous
+        return self.stored.anonymous
 
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
-        return self._stored.labels
+        return self.stored.labels
 
     @property
     def options(self) -> dict[str, str]:
@@ -59,12 +59,12 @@ class Volume:
 
         Empty for a directory.
         """
-        return self._stored.options
+        return self.stored.options
 
     @property
     def attrs(self) -> Json:
         """Docker's Volume object, as `docker volume inspect` shows it."""
-        return self._stored.document()
+        return self.stored.document()
 
     def remove(self, *, force: bool = False) -> None:
         """Delete it with its files.
@@ -74,10 +74,10 @@ class Volume:
         removal.remove(self._engine.data, self.name, force=force)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Volume) and other._stored == self._stored
+        return isinstance(other, Volume) and other.stored == self.stored
 
     def __hash__(self) -> int:
-        return hash(self._stored)
+        return hash(self.stored)
 
     def __repr__(self) -> str:
         return f"<Volume: {self.name}>"
@@ -133,7 +133,7 @@ class VolumeCollection:
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """Return the ids of the containers that mount a volume, running or not."""
-        return removal.users(self._engine.data, self._engine.data.volumes.get(volume.name))
+        return removal.users(self._engine.data, volume.stored)
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Delete a volume with its files.
