@@ -331,39 +331,23 @@ def _device_files(top: Path) -> Iterator[Path]:
 # -- namespaces ----------------------------------------------------------------------------------
 
 
-def namespaces(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> Namespaces:
-    """Return which namespaces are new, the host's, or another container's.
+def joined_containers(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> dict[str, ContainerRecord]:
+    """Return the running containers whose namespaces a container joins, by "network", "pid" and "ipc".
 
     find  returns the settled record of the container with a name or id
 
-    Raises Conflict if the other container does not run, ContainerNotFound.
+    Raises Conflict if one does not run, ContainerNotFound.
     """
     host = record.host_config
     modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
-    files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    paths = {kind: _namespace(record, kind, mode, files[kind], find) for kind, mode in modes.items()}
-    return Namespaces(**paths, uts=None if host.uts_mode == "host" else "")
+    return {
+        kind: _joined(kind, find(mode.removeprefix("container:")), record.id)
+        for kind, mode in modes.items()
+        if mode.startswith("container:")
+    }
 
 
-def _namespace(
-    record: ContainerRecord, kind: str, mode: str, file: str, find: Callable[[str], ContainerRecord]
-) -> str | None:
-    if mode == "host":
-        return None
-    if not mode.startswith("container:"):
-        return ""
-    return f"/proc/{joined(kind, mode, find, own_id=record.id).pid}/ns/{file}"
-
-
-def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_id: str = "") -> ContainerRecord:
-    """Return the running container that "container:ID" names. find is as for namespaces().
-
-    kind    network, pid or ipc, for the error
-    own_id  of the container that joins
-
-    Raises Conflict, ContainerNotFound.
-    """
-    record = find(mode.removeprefix("container:"))
+def _joined(kind: str, record: ContainerRecord, own_id: str) -> ContainerRecord:
     if record.id == own_id:
         raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
@@ -375,6 +359,23 @@ def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_
             hint="create that container with --ipc shareable",
         )
     return record
+
+
+def namespaces(record: ContainerRecord, joined: Mapping[str, ContainerRecord]) -> Namespaces:
+    """Return which namespaces are new, the host's, or another container's. joined is from joined_containers()."""
+    host = record.host_config
+    return Namespaces(
+        network=_namespace(host.network_mode, joined.get("network"), "net"),
+        pid=_namespace(host.pid_mode, joined.get("pid"), "pid"),
+        ipc=_namespace(host.ipc_mode, joined.get("ipc"), "ipc"),
+        uts=None if host.uts_mode == "host" else "",
+    )
+
+
+def _namespace(mode: str, joined: ContainerRecord | None, file: str) -> str | None:
+    if mode == "host":
+        return None
+    return f"/proc/{joined.pid}/ns/{file}" if joined else ""
 
 
 def _not_running(kind: str, container_id: str) -> str:

@@ -24,7 +24,7 @@ from pylab_container.containers import health, health_watcher, out_of_memory
 from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.commands import exit_command, spawn
 from pylab_container.containers.deletion import delete
-from pylab_container.containers.lookup import find, no_such_container, read
+from pylab_container.containers.lookup import no_such_container, read
 from pylab_container.containers.release import release
 from pylab_container.containers.restart_policy import delay_after_exit, ensure_restart
 from pylab_container.errors import ContainerNotFound, CorruptStore
@@ -57,14 +57,6 @@ def settled(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contai
         return _corrected(runtime, record)
     with data.records.lock(record.id):
         return settle(data, runtime, read(data.records, record.id))
-
-
-def find_settled(data: DataRoot, runtime: Runtime, name: str) -> ContainerRecord:
-    """Look a container up by name or id (lookup.find) and settle it.
-
-    Raises ContainerNotFound, InvalidInput.
-    """
-    return settled(data, runtime, find(data.records, name))
 
 
 def read_settled(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
