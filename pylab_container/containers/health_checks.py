@@ -20,7 +20,6 @@ from pylab_container.containers.lookup import read
 from pylab_container.errors import ContainerNotFound, LabError
 from pylab_container.host.files import try_locked
 from pylab_container.oci.container_config import Healthcheck
-from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
 from pylab_container.runtime import Runtime
@@ -31,7 +30,7 @@ from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 KEPT_OUTPUT = 4096  # bytes of a check's output that are recorded, as in moby
 
 
-def watch(data: DataRoot, runtime: Runtime, container_id: ContainerId, started_at: str) -> None:
+def watch(data: DataRoot, runtime: Runtime, container_id: str, started_at: str) -> None:
     """Check a container's health until the run that began at started_at is over.
 
     If another watcher does so already, return at once.

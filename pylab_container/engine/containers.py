@@ -239,4 +239,4 @@ class ContainerCollection:
         """
         from pylab_container.containers import health_checks
 
-        health_checks.watch(self._data, self._runtime, ContainerId(container_id), started_at)
+        health_checks.watch(self._data, self._runtime, container_id, started_at)
