@@ -1,4 +1,4 @@
-"""From docker-py's keywords to a container's record: what names other objects is resolved, and mounts get sources.
+"""From docker-py's keywords to a container's record.
 
 options.py and hostconfig.py build the documents without looking at the disk; this module completes them.
 """
@@ -17,8 +17,10 @@ from msgspec.structs import replace
 from pylab_container.containers import lookup, remap, sandbox
 from pylab_container.containers.create import create_sources
 from pylab_container.containers.settle import settle
+from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, Host, command_line, documents, refuse_unknown
 from pylab_container.networks import links
+from pylab_container.networks.lookup import find_network
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
@@ -54,6 +56,15 @@ class Description(Struct, frozen=True):
     config: ContainerConfig | None = None
     host_config: HostConfig | None = None
     networks: Mapping[str, Any] = {}
+
+
+def refuse_unknown_network(data: DataRoot, options: ContainerOptions) -> None:
+    """Raise NotFound or ContainerNotFound if the options name a network or container that does not exist."""
+    mode = requested_network(options)
+    if mode.startswith("container:"):
+        lookup.find(data.records, mode.removeprefix("container:"))
+    elif mode not in NETWORK_MODES:
+        find_network(data, mode)
 
 
 def new_record(
@@ -104,7 +115,10 @@ def finished_record(
     mounts: tuple[MountPoint, ...] = (),
     networks: Json | None = None,
 ) -> ContainerRecord:
-    """Build a record from finished documents. image_id "" is the empty image, FROM scratch. Raises InvalidInput."""
+    """Build a record from finished documents. image_id "" is the empty image, FROM scratch.
+
+    Raises InvalidInput.
+    """
     path, *arguments = command_line(config)
     return ContainerRecord(
         id=container_id,
@@ -128,7 +142,9 @@ def redescribe(
     options: ContainerOptions,
     host_config: HostConfig,
 ) -> None:
-    """Replace the HostConfig of a container that does not run, as a start could until version 1.23 of the API.
+    """Replace the HostConfig of a container that does not run.
+
+    A start could do so until version 1.23 of the API.
 
     The mounts are added to its mounts. If the network is another one, the old networks are replaced. options and
     host_config are as for new_record(). Raises the errors of that, and Conflict if it runs.
@@ -185,7 +201,7 @@ def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoi
 
 
 def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
-    """The HostConfig to record: the requested one with its names resolved, in the spelling of the client."""
+    """The HostConfig to record: names are resolved, the client's spelling is kept."""
     find = partial(lookup.find, data.records)
     remap.refuse(requested)
     host = sandbox.resolve(requested, find)

@@ -2,7 +2,7 @@
 
 The keywords are docker-py's. documents() makes Docker's Config and HostConfig of them and of the image's config;
 `inspect` shows these documents, and launch.py puts them into effect. Nothing here reads the disk: names of other
-containers and of volumes are resolved by ContainerCollection.create().
+containers and of volumes are resolved by creation.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One network more or less for a container, running or not. The caller holds the container's lock."""
+"""One network more or less for a container, running or not.
+
+The caller holds the container's lock.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ from pylab_container.store.data_root import DataRoot
 
 
 def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, request: Json) -> None:
-    """Connect a container to one network more: a running one now, another one from its next start on.
+    """Connect a container to one network more.
+
+    A running one is connected now, another one from its next start on.
 
     record   the settled record
     request  the endpoint before the start (endpoint_documents.py)
@@ -96,7 +101,7 @@ def disconnect(
 
 
 def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request: Json) -> None:
-    """Raise what dockerd raises for a network that does not go with the container's other networks."""
+    """Refuse a network that contradicts the container's other networks, as dockerd does."""
     mode = network_mode(record)
     networks = record.network.get("Networks") or {}
     refuse_request(network, request)
@@ -142,7 +147,10 @@ def _free_interface(joined: Sequence[JoinedNetwork]) -> str:
 
 
 def _use_exit(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNetwork]) -> Json:
-    """Move the default route and the published ports to the exit network; return NetworkSettings.Ports."""
+    """Move the default route and the published ports to the exit network.
+
+    Return NetworkSettings.Ports.
+    """
     if leading := exit_network(joined):
         leading.bridge.set_default_route(leading.endpoint, record.pid)
     published: list[ports.PublishedPort] = []

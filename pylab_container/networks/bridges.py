@@ -50,7 +50,10 @@ def _generated_name(document: Json) -> str:
 
 
 def refuse_bridge_name(name: str, network_id: str, existing: Sequence[NetworkRecord]) -> None:
-    """Raise InvalidInput for an invalid bridge name, Forbidden for the bridge of another network; "" is accepted."""
+    """Raise InvalidInput for an invalid bridge name, Forbidden for that of another network.
+
+    "" is accepted.
+    """
     if not name:
         return
     network.check_bridge_name(name)
@@ -65,7 +68,7 @@ def refuse_bridge_name(name: str, network_id: str, existing: Sequence[NetworkRec
 
 
 def connected_containers(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Json:
-    """Return Network.Containers: the containers of this data root that are connected to a network now, by id."""
+    """Return Network.Containers: the containers of this data root on a network now, by id."""
     members: Json = {}
     if record.driver != "bridge":
         return members

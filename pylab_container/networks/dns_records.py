@@ -1,4 +1,6 @@
-"""DNS records of containers on users' networks: their names and addresses, and their upstream servers.
+"""DNS records of containers on users' networks.
+
+They hold names, addresses, and upstream servers.
 
 The name server (runtime/dns) reads them: one process for all containers of the data root. It is started with the
 first container on a network of users, and it exits with the last. The default bridge has no name server, as in
@@ -51,13 +53,16 @@ def resolv_conf(record: ContainerRecord) -> str:
 
 
 def prepare(runtime: Runtime, record: ContainerRecord) -> None:
-    """Start the name server if the container will need it. It comes up while runc creates the container."""
+    """Start the name server if the container will need it.
+
+    It comes up while runc creates the container.
+    """
     if is_served(record):
         _server(runtime).ensure()
 
 
 def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Background[None] | None:
-    """Open the name server's sockets in the namespace of a container's process, in the background.
+    """Open the name server's sockets in a container's namespace, in the background.
 
     Call update() with the record that has the networks, then result(), which waits and raises RuntimeFailed.
     None is returned for a container that is not served. Raises Conflict if its process has exited.
@@ -70,7 +75,9 @@ def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Backgrou
 
 
 def serve_running(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Serve a running container that was connected to another network. Errors are those of serve().
+    """Serve a running container that was connected to another network.
+
+    Errors are those of serve().
 
     Until now it may have queried the host's servers, so its resolv.conf changes too.
     """
@@ -89,7 +96,10 @@ def update(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
 
 
 def remove(runtime: Runtime, container_id: str) -> None:
-    """Remove a container's DNS records. Idempotent; also cleans up after a process that crashed half-way."""
+    """Remove a container's DNS records.
+
+    Idempotent; also cleans up after a process that crashed half-way.
+    """
     if _directory(runtime).exists():
         _server(runtime).forget(container_id)
 
@@ -123,7 +133,7 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
     try:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
-        raise Conflict(f"process {record.pid} is gone: the container has ended") from error
+        raise Conflict(f"process {record.pid} does not exist: the container has exited") from error
     text = _with_options(_text("/etc/resolv.conf"), record.host_config)
     client = DnsClient(
         pid=record.pid,
@@ -149,7 +159,9 @@ def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
 
 
 def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
-    """The servers to forward queries to. From internal networks only servers in their own subnets can be reached.
+    """The servers to forward queries to.
+
+    From internal networks only servers in their own subnets can be reached.
 
     A server on a loopback address of the host is queried from the host's network namespace.
     """
@@ -182,7 +194,7 @@ def _is_in_subnet(address: str, endpoint: Mapping[str, Any]) -> bool:
 
 
 def _with_options(text: str, host_config: HostConfig) -> str:
-    """Put the servers, search domains and options of --dns, --dns-search and --dns-opt into a resolv.conf."""
+    """Put the servers, search domains and options of --dns… into a resolv.conf."""
     return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
 
 

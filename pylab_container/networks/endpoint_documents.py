@@ -1,4 +1,4 @@
-"""Docker's documents about a container's networks: EndpointSettings and NetworkSettings (Engine API 1.41).
+"""Docker's EndpointSettings and NetworkSettings of a container (Engine API 1.41).
 
 NetworkSettings.Networks has one endpoint for each network. Before the start an endpoint says what was requested
 (IPAMConfig, Aliases, Links); while the container runs, also what it was given.
@@ -54,7 +54,10 @@ def endpoint_request(
     driver_opt: Mapping[str, str] | None = None,
     mac_address: str = "",
 ) -> Json:
-    """Build an endpoint as Docker's NetworkingConfig has it, before the start. Raises InvalidInput."""
+    """Build an endpoint as Docker's NetworkingConfig has it, before the start.
+
+    Raises InvalidInput.
+    """
     chosen = {"IPv4Address": ipv4_address, "IPv6Address": ipv6_address, "LinkLocalIPs": list(link_local_ips)}
     addresses = ((ipv4_address, 4), (ipv6_address, 6), *((address, None) for address in link_local_ips))
     for text, version in addresses:
@@ -72,7 +75,9 @@ def endpoint_request(
 def endpoint_document(
     request: Json, *, network: NetworkRecord | None = None, endpoint: Endpoint | None = None, own: Sequence[str] = ()
 ) -> Json:
-    """Build Docker's EndpointSettings: what was requested and, with an endpoint, what the container was given.
+    """Build Docker's EndpointSettings.
+
+    It holds what was requested and, with an endpoint, what the container was given.
 
     own  the aliases that the container has on every network of users
     """
@@ -116,7 +121,7 @@ def with_endpoints(settings: Json, endpoints: Json) -> Json:
 
 
 def settings_after_exit(settings: Json) -> Json:
-    """Reduce NetworkSettings to what outlives a run: the networks, and what was requested on them."""
+    """Reduce NetworkSettings to what outlives a run: networks and what was requested on them."""
     requests = {
         name: {field: endpoint[field] for field in _REQUESTED_FIELDS if field in (endpoint or {})}
         for name, endpoint in (settings.get("Networks") or {}).items()
@@ -125,7 +130,10 @@ def settings_after_exit(settings: Json) -> Json:
 
 
 def complete_settings(settings: Json) -> Json:
-    """Return NetworkSettings with every field that inspect shows, also of a container that does not run."""
+    """Return NetworkSettings with every field that inspect shows.
+
+    Also those that a container has only while it runs.
+    """
     endpoints = {
         name: {**endpoint_document({}), **(endpoint or {})}
         for name, endpoint in (settings.get("Networks") or {}).items()

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 
 class JoinedNetwork(Struct, frozen=True):
-    """A network that a container is connected to, with its bridge, its endpoint and the endpoint's document."""
+    """A network that a container is connected to, with its bridge and its endpoint.
+
+    document is the endpoint's.
+    """
 
     network: NetworkRecord
     bridge: Bridge
@@ -43,13 +46,19 @@ class JoinedNetwork(Struct, frozen=True):
 
 
 def has_bridges(record: ContainerRecord) -> bool:
-    """Whether the container has a network namespace with interfaces: not that of the host or another container."""
+    """Whether the container has a network namespace with interfaces.
+
+    It has none with the network of the host or of another container.
+    """
     mode = network_mode(record)
     return mode not in ("host", "none") and not mode.startswith("container:")
 
 
 def network_mode(record: ContainerRecord) -> str:
-    """Return the network that the container was created for: a network's name, or "container:ID"."""
+    """Return the network that the container was created for.
+
+    It is a network's name, or "container:ID".
+    """
     mode = record.host_config.network_mode or "bridge"
     return "bridge" if mode == "default" else mode
 
@@ -90,7 +99,10 @@ def connect_all(
 
 
 def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> Json:
-    """The endpoints of a container with no network, or the host's or another container's. Raises InvalidInput."""
+    """The endpoints of a container with no network, or the host's or another container's.
+
+    Raises InvalidInput.
+    """
     mode = network_mode(record)
     if mode.startswith("container:"):
         return {}
@@ -99,7 +111,10 @@ def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> Json:
 
 
 def _join_all(data: DataRoot, runtime: Runtime, record: ContainerRecord, pid: int) -> list[JoinedNetwork]:
-    """Connect a container to the networks of its record: the one that it was created for is eth0."""
+    """Connect a container to the networks of its record.
+
+    The one that it was created for is eth0.
+    """
     first = network_mode(record)
     requests = record.network.get("Networks") or {first: {}}
     names = sorted(requests, key=lambda name: name != first)
@@ -171,7 +186,10 @@ def exit_network(joined: Iterable[JoinedNetwork]) -> JoinedNetwork | None:
 
 
 def _exit_rank(network: NetworkRecord) -> tuple[bool, str]:
-    """The network with the least rank has the default route, as in libnetwork; an internal one only as the last."""
+    """The network with the least rank has the default route, as in libnetwork.
+
+    An internal one only as the last.
+    """
     return network.internal, network.name
 
 

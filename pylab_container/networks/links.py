@@ -56,7 +56,10 @@ def resolve(texts: Sequence[str], find: Callable[[str], ContainerRecord]) -> lis
 
 
 def _network_owner(name: str, find: Callable[[str], ContainerRecord]) -> ContainerRecord:
-    """The container whose network the named container uses: its own, or that of "container:NAME"."""
+    """The container whose network the named container uses.
+
+    It is its own, or that of "container:NAME".
+    """
     try:
         record = find(name)
         while (mode := record.host_config.network_mode).startswith("container:"):
@@ -93,7 +96,9 @@ def names(records: Iterable[ContainerRecord]) -> Mapping[str, list[str]]:
 def running_linked(
     records: ContainerStore, record: ContainerRecord, settled: Callable[[ContainerRecord], ContainerRecord]
 ) -> list[LinkedContainer]:
-    """Return the containers that a container on the default bridge is linked to. A removed one is left out.
+    """Return the containers that a container on the default bridge is linked to.
+
+    A removed one is left out.
 
     settled  corrects a record whose process has exited; raises ContainerNotFound
 
@@ -146,7 +151,7 @@ def host_lines(linked_containers: Iterable[LinkedContainer]) -> list[tuple[str, 
 
 
 def update_linking_containers(data: DataRoot, record: ContainerRecord, address: str) -> None:
-    """Write a container's new address on the default bridge into the hosts files of the containers linked to it."""
+    """Write a container's new address into the hosts files of containers linked to it."""
     for other in data.records.all():
         if other.state in ALIVE and other.host_config.links:
             for alias, target in linked(data.records, other):

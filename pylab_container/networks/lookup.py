@@ -13,7 +13,10 @@ from pylab_container.text.timestamps import rfc3339
 
 
 def all_networks(data: DataRoot) -> list[NetworkRecord]:
-    """Return the predefined networks, then those of users. A damaged one is left out and reported (StoreDamaged)."""
+    """Return the predefined networks, then those of users.
+
+    A damaged one is left out and reported (StoreDamaged).
+    """
     return [NetworkRecord(document) for document in _documents(data)]
 
 
@@ -22,7 +25,10 @@ def _documents(data: DataRoot) -> list[Json]:
 
 
 def _predefined(data: DataRoot, name: str) -> Json:
-    """The document of a predefined network. Its id is derived from the data root's path and is not stored."""
+    """The document of a predefined network.
+
+    Its id is derived from the data root's path and is not stored.
+    """
     network_id = hashlib.sha256(f"{name} {data.path}".encode()).hexdigest()
     document = network_document(network_id, name, PREDEFINED[name], rfc3339(data.path.stat().st_ctime_ns))
     if name == "bridge":
@@ -31,7 +37,10 @@ def _predefined(data: DataRoot, name: str) -> Json:
 
 
 def find_network(data: DataRoot, name: str) -> NetworkRecord:
-    """Return the network with this id, name or prefix of an id. Raises NotFound; InvalidInput if two networks match."""
+    """Return the network with this id, name or prefix of an id.
+
+    Raises NotFound; InvalidInput if two networks match.
+    """
     documents = _documents(data)
     matches = [each for each in documents if name == each["Id"]] or [each for each in documents if name == each["Name"]]
     if len(matches) > 1:
@@ -45,7 +54,10 @@ def find_network(data: DataRoot, name: str) -> NetworkRecord:
 
 
 def _not_found(data: DataRoot, name: str) -> LabError:
-    """Build the error for an unknown name: the damage of a record that seems to have the name, else NotFound."""
+    """Build the error for an unknown name.
+
+    It is the damage of a record that seems to have the name, else NotFound.
+    """
     damaged = data.networks.damaged()
     for network_id, error in damaged.items():
         if (name and network_id.startswith(name)) or data.networks.mentions(network_id, name):
