@@ -15,6 +15,7 @@ from pylab_container.daemon.containers import find, size_of_terminal
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
 from pylab_container.daemon.versions import known
+from pylab_container.engine import Engine
 from pylab_container.engine.container import Container
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -81,7 +82,7 @@ async def start(call: Call) -> web.StreamResponse:
     if fields.flag(body, "Detach"):
         await call.run(_start_detached, execution)
         return web.Response()
-    await call.run(_refuse_paused, execution)
+    await call.run(_refuse_paused, call.engine, execution)
     # create() decided whether there is a terminal. This Tty selects the format of the output.
     raw = fields.flag(body, "Tty")
     client = hijack(call, RAW if raw or call.before("1.42") else MULTIPLEXED)
@@ -104,13 +105,13 @@ def _start_detached(execution: Exec) -> None:
         raise InvalidInput(_words(error), hint=error.hint) from error
 
 
-def _refuse_paused(execution: Exec) -> None:
+def _refuse_paused(engine: Engine, execution: Exec) -> None:
     """Raise Conflict for a paused container, before the connection is hijacked."""
-    state = execution.container.record.state_document()
+    state = engine.containers.get(execution.container_id).record.state_document()
     if state["Paused"]:
         raise Conflict(
-            f"Container {execution.container.id} is paused, unpause the container before exec",
-            hint=f"labctr unpause {execution.container.short_id}",
+            f"Container {execution.container_id} is paused, unpause the container before exec",
+            hint=f"labctr unpause {execution.container_id[:12]}",
         )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import refuse_on_predefined
+from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci import blockio
 from pylab_container.oci.capabilities import capability_names
 from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
@@ -408,29 +410,7 @@ def _links(options: Options) -> tuple[str, ...]:
     """The links on the default bridge; on a user-defined network they belong to the endpoint."""
     if not options.get("links") or requested_network(options) not in NETWORK_MODES:
         return ()
-    from pylab_container.networks.link_variables import link_pairs  # seldom needed
-
     return tuple(":".join(pair) for pair in link_pairs(options["links"]))
-
-
-def parse_address(text: str, version: int | None = None) -> str:
-    """Check an IP address, with version one of that version. Raises InvalidInput."""
-    try:
-        address = parse_ip(text)
-    except ValueError:
-        address = None
-    is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
-    if address is None or is_mapped or version not in (None, address.version):
-        kind = f"IPv{version}" if version else "IP"
-        raise InvalidInput(f"invalid {kind} address: {visible(text)}", hint="such as 10.0.0.1, or fd00::1") from None
-    return str(address)
-
-
-def parse_mac(text: str) -> str:
-    """Check a hardware address of six bytes. Raises InvalidInput."""
-    if not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text):
-        raise InvalidInput(f"{text} is not a valid mac address", hint="write it as 02:42:ac:11:00:02")
-    return text
 
 
 def _address(text: str, option: str) -> str:
@@ -538,19 +518,6 @@ def _refuse_contradictions(options: Options, config: HostConfig) -> None:
         if holds:
             raise InvalidInput(f"conflicting options: {what}", hint="leave one of them out")
     if shared or mode in NETWORK_MODES:
-        refuse_wishes(
+        refuse_on_predefined(
             addresses=options.get("ipv4_address") or options.get("ipv6_address"), aliases=options.get("network_aliases")
-        )
-
-
-def refuse_wishes(*, addresses: object, aliases: object) -> None:
-    """Raise InvalidInput for addresses or aliases on a predefined network, which has neither."""
-    if addresses:
-        raise InvalidInput(
-            "user specified IP address is supported on user defined networks only", hint="labctr network create"
-        )
-    if aliases:
-        raise InvalidInput(
-            "network-scoped alias is supported only for containers in user defined networks",
-            hint="labctr network create",
         )

@@ -24,13 +24,13 @@ from pylab_container.docker.hostconfig import (
     complete_memory,
     exposed_ports,
     host_config,
-    parse_address,
-    parse_mac,
     requested_network,
 )
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.environment import merge_environment as merge_environment
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import (
@@ -419,15 +419,6 @@ def _environment(image: Sequence[str], given: Sequence[str]) -> list[str]:
     """Return the user's entries, then those that only the image has: the order that Docker records."""
     names = {entry.partition("=")[0] for entry in given}
     return [*given, *(entry for entry in image if entry.partition("=")[0] not in names)]
-
-
-def merge_environment(*lists: Sequence[str]) -> list[str]:
-    """Merge environments; a later value replaces an earlier one at its position."""
-    merged: dict[str, str] = {}
-    for entries in lists:
-        for entry in entries:
-            merged[entry.partition("=")[0]] = entry
-    return list(merged.values())
 
 
 def command_line(config: ContainerConfig) -> list[str]:

@@ -201,7 +201,7 @@ def _remove_cache_mount(data: DataRoot, name: str) -> bool:
         # removes it. data.scratch() would have to create a directory, for which a full disk has no room.
         scratch_name = EntryName(secrets.token_hex(8))
         with contextlib.suppress(FileNotFoundError):  # another process is pruning
-            (cache_root(data) / name).rename(data.path / "tmp" / scratch_name)
+            (cache_root(data.path) / name).rename(data.path / "tmp" / scratch_name)
             with contextlib.suppress(FileNotFoundError):
                 remove_below(data.path / "tmp", scratch_name)
             return True

@@ -214,7 +214,7 @@ def _divide_images(data: DataRoot) -> tuple[dict[str, ImageConfig], dict[str, Im
 def cache_mounts(data: DataRoot) -> list[CacheUsage]:
     """Return the directories of RUN --mount=type=cache, sorted by name."""
     usages = []
-    for path in sorted(cache_root(data).glob("*")):
+    for path in sorted(cache_root(data.path).glob("*")):
         with contextlib.suppress(FileNotFoundError):  # removed concurrently
             when = rfc3339(path.stat().st_mtime_ns)
             with try_locked(cache_lock(data, path.name)) as is_free:

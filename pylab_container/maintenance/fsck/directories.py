@@ -11,12 +11,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.oci.ids import CacheId, ShortName
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.driver import Driver
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.layer_store import WritableLayer
 from pylab_container.store.overlay2 import link_target, new_link
 from pylab_container.store.reading import peek
@@ -196,7 +196,7 @@ def _recreate(data: DataRoot, owned: _Owned) -> None:
             raise CorruptStore(f"the layer below {owned.owner} is unknown", hint="restore that layer first")
         data.driver.create(owned.cache_id, owned.below or None)
     if owned.is_init:
-        launch.fill_init_layer(data.driver.mount(owned.cache_id))
+        fill_init_layer(data.driver.mount(owned.cache_id))
         data.driver.unmount(owned.cache_id)
 
 

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.host.removal import discard_below
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
 from pylab_container.oci.ids import ContainerId, Digest, EntryName, MountId, ShortName
 from pylab_container.store.data_root import DataRoot
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.reading import peek, read_bytes
 
 
@@ -119,7 +119,7 @@ def _create_layer(data: DataRoot, container_id: ContainerId) -> None:
     chain = _chain_of_image(data, container_id) or ""
     discard_below(directory.parent, container_id)
     discard_below(data.layers.root / "tmp", EntryName(f"mount-{container_id}"))
-    data.layers.create_writable(container_id, chain, launch.fill_init_layer)
+    data.layers.create_writable(container_id, chain, fill_init_layer)
     for name, content in old.items():
         (directory / f"{name}.damaged").write_bytes(content)
 
