@@ -23,8 +23,8 @@ from pylab_container.networks import attachment_events, dns_records, endpoints, 
 from pylab_container.networks.container_files import write_network_files
 from pylab_container.networks.links import LinkedContainer
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State, Transition, after
+from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.logdriver import log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
@@ -135,7 +135,9 @@ def _create_process(
     )
 
 
-def _running_record(record: ContainerRecord, pid: int, network: Json, *, restarting: bool) -> ContainerRecord:
+def _running_record(
+    record: ContainerRecord, pid: int, network: NetworkSettings, *, restarting: bool
+) -> ContainerRecord:
     """The record of the container once its process runs."""
     is_checked = health.effective(record.config.healthcheck) is not None
     return replace(
