@@ -13,7 +13,6 @@ import os
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pylab_container.build import copy_instruction
 from pylab_container.build.context import BuildContext
@@ -24,8 +23,7 @@ from pylab_container.host import linux, programs
 from pylab_container.host.files import locked, try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import ContainerId, EntryName
-
-Json = dict[str, Any]
+from pylab_container.oci.mounts import MountPoint
 
 MAX_PRIVATE_CACHES = 1 << 16  # directories of one cache with sharing=private
 
@@ -56,7 +54,7 @@ class Mounts:
         self._scope = scope
         self.environment: list[str] = []
 
-    def entry(self, mount: RunMount, target: str, files: BuildContext | None) -> Json | None:
+    def entry(self, mount: RunMount, target: str, files: BuildContext | None) -> MountPoint | None:
         """Return the Mounts entry for a mount at target, which is absolute.
 
         files  of a bind mount, or the initial content of a cache; from BuildContext
@@ -74,7 +72,7 @@ class Mounts:
             case "secret":
                 return self._secret(mount, target)
 
-    def script(self, name: str, content: str, target: str) -> Json:
+    def script(self, name: str, content: str, target: str) -> MountPoint:
         """Return the Mounts entry for a here-document that begins with #!, which the step executes as a program."""
         return _bind(self._private_file(name, content.encode(), mode=0o755), target, writable=False)
 
@@ -128,7 +126,7 @@ class Mounts:
 
     # -- secrets -----------------------------------------------------------------------------------
 
-    def _secret(self, mount: RunMount, target: str) -> Json | None:
+    def _secret(self, mount: RunMount, target: str) -> MountPoint | None:
         secret = self._workspace.secret(mount.id)
         if secret is None:
             if mount.required:
@@ -166,20 +164,20 @@ def _cache_key(mount: RunMount) -> str:
     return mount.id if owner == (0, 0, 0o755) else f"{mount.id}\0{mount.uid}:{mount.gid}:{mount.mode:o}"
 
 
-def _bind(source: str, target: str, *, writable: bool) -> Json:
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Destination": target,
-        "Mode": "" if writable else "ro",
-        "RW": writable,
-        "Propagation": "rprivate",
-    }
+def _bind(source: str, target: str, *, writable: bool) -> MountPoint:
+    return MountPoint(
+        type="bind",
+        source=source,
+        destination=target,
+        mode="" if writable else "ro",
+        writable=writable,
+        propagation="rprivate",
+    )
 
 
-def _tmpfs(target: str, size: int | None) -> Json:
+def _tmpfs(target: str, size: int | None) -> MountPoint:
     options = f"exec,size={size}" if size else "exec"
-    return {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "Options": options, "RW": True}
+    return MountPoint(type="tmpfs", destination=target, options=options)
 
 
 def _resolve_inside(root: str, path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from msgspec import Struct, field
 
@@ -13,12 +13,13 @@ from pylab_container.build.context import BuildContext
 from pylab_container.dockerfile import parser
 from pylab_container.dockerfile.stages import Stages
 from pylab_container.oci import reference as references
+from pylab_container.oci.host_config import DEFAULT, HostConfig
 
 
 class BuildOptions(Struct, frozen=True):
     """The options of a build; ImageCollection.build() describes those that it has too.
 
-    auth_configs  credentials for base images, by registry; None: those in docker's config.json
+        auth_configs  credentials for base images, by registry; None: those in docker's config.json
     valueless     build arguments without a value: they count for the warning about unused arguments
     every_stage   also build the stages before the target that it does not need
     limits        of each RUN, as fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
@@ -39,7 +40,7 @@ class BuildOptions(Struct, frozen=True):
     secrets: Mapping[str, str | Path | bytes] = field(default_factory=dict)
     pull: bool = False
     auth_configs: Mapping[str, Mapping[str, str]] | None = None
-    limits: Mapping[str, Any] = field(default_factory=dict)
+    limits: HostConfig = DEFAULT
     every_stage: bool = False
     keep: Literal["never", "failed", "always"] = "never"
 

@@ -5,14 +5,16 @@ create → run → (the builder reads the layer) → remove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
+from pylab_container.oci.mounts import MountPoint
 
 Output = Callable[[str, bytes], None]
 """Receives a chunk of output: ("stdout" or "stderr", bytes)."""
@@ -23,20 +25,20 @@ class RunRequest(Struct, frozen=True):
 
     container_id  claimed by the build's lease
     image_id      the image that the command runs in; "" is the empty image, FROM scratch
-    config        Docker's Config, with the command: Cmd, Entrypoint, Env, User, WorkingDir, Volumes …
+    config        of the container, with the command
     network       "bridge", "none", "host", "container:NAME", or a network's name
     extra_hosts   "name:address"
-    limits        fields of Docker's HostConfig: Memory, ShmSize …
-    mounts        Docker's Mounts entries, beside the volumes that config declares
+    limits        a HostConfig of which only the limits are set: memory, shm_size …
+    mounts        beside the volumes that config declares
     """
 
     container_id: ContainerId
     image_id: str
-    config: Json
+    config: ContainerConfig
     network: str
     extra_hosts: Sequence[str]
-    limits: Mapping[str, Any]
-    mounts: Sequence[Json]
+    limits: HostConfig
+    mounts: Sequence[MountPoint]
 
 
 class Runner(Protocol):

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.build.cache import STEP_MARK
 from pylab_container.build.context import BuildContext
-from pylab_container.build.mounts import Json, MountPoints, Mounts, described
+from pylab_container.build.mounts import MountPoints, Mounts, described
 from pylab_container.build.runner import RunRequest
 from pylab_container.build.step import NotBuilt, StageImage, Step
 from pylab_container.build.workspace import Workspace
@@ -30,8 +31,10 @@ from pylab_container.events import BuildContainer, BuildContainerRemoved, BuildO
 from pylab_container.host.random_ids import generate_container_id
 from pylab_container.images import creation
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
+from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.environment import merge_environment
 from pylab_container.oci.image import child_config
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
 
@@ -212,10 +215,12 @@ class _Execution:
 
     def _request(self) -> RunRequest:
         mounts = self._mount_entries()  # first: it collects the variables of secrets
-        config = {**self._image.config, "Hostname": self._id[:12]}
+        config = replace(ContainerConfig.parse(self._image.config), hostname=self._id[:12])
         if self._run.words:  # RUN [] runs the image's own command
-            config |= {"Cmd": self._run.words, "Entrypoint": None}
-        config["Env"] = merge_environment(config["Env"] or (), self._run.environment, self._mounts.environment)
+            nulls = config.nulls | {"Entrypoint"}
+            config = replace(config, cmd=tuple(self._run.words), entrypoint=(), nulls=nulls)
+        environment = merge_environment(config.env, self._run.environment, self._mounts.environment)
+        config = replace(config, env=tuple(environment), nulls=config.nulls - {"Env"})
         options = self._workspace.options
         return RunRequest(
             container_id=self._id,
@@ -227,7 +232,7 @@ class _Execution:
             mounts=mounts,
         )
 
-    def _mount_entries(self) -> list[Json]:
+    def _mount_entries(self) -> list[MountPoint]:
         entries = [self._mounts.entry(each.mount, each.target, each.files) for each in self._run.mounts]
         if script := self._run.script:
             path = posixpath.join(SCRIPT_DIRECTORY, script.name)

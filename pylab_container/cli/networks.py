@@ -101,10 +101,7 @@ def list_networks(*, conditions: tuple[str, ...], format_: str | None, full: boo
 
     Filters: id, name, driver, label, scope, type, dangling.
     """
-    from pylab_container.docker import filters
-
-    engine = open_engine()
-    networks = filters.networks(engine, listing.filters(conditions))
+    networks = open_engine().networks.list(listing.filters(conditions))
     _LISTING.show([_row(network, full=full) for network in networks], format_, quiet=quiet)
 
 

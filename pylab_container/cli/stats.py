@@ -70,13 +70,13 @@ def _samples(engine: Engine, names: Sequence[str], *, show_all: bool) -> dict[st
     from pylab_container.docker import stats as statistics
 
     samples: dict[str, dict[str, Any]] = {}
-    containers = [] if names else [(c.id, str(c.id)) for c in engine.containers.list(all=show_all)]
+    containers = [] if names else [(container, str(container.id)) for container in engine.containers.list(all=show_all)]
     for name in names:
         with contextlib.suppress(ContainerNotFound):
-            containers.append((engine.containers.get(name).id, name))
-    for container_id, name in containers:
+            containers.append((engine.containers.get(name), name))
+    for container, name in containers:
         with contextlib.suppress(ContainerNotFound):
-            samples[container_id] = {**statistics.sample(engine, container_id), "argument": name}
+            samples[container.id] = {**statistics.sample(container.record), "argument": name}
     return samples
 
 

@@ -1,4 +1,4 @@
-"""From a request to its handler: versions, errors, and the headers of every answer."""
+"""Dispatch of requests to handlers: API versions, errors, and common headers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput, LabError, NotFound
 from pylab_container.maintenance import failures
 
-_LAST_MOMENT = 3.0  # seconds for threads to end
-_LAST_COMMAND = 8.0  # the same while there are builds: they end the command that runs, and remove its container
+SHUTDOWN_TIMEOUT = 3.0  # seconds for threads to end
+BUILD_SHUTDOWN_TIMEOUT = 8.0  # seconds while builds run: they stop their command and remove its container
 _VERSIONED = re.compile(r"/v([0-9.]{1,40})(/.*)")
-_UNCLEAN = re.compile(r"//|/\.(/|$)")
+_UNCLEAN_PATH = re.compile(r"//|/\.(/|$)")
 _BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
-_ERRORS_ARE_DOCUMENTS = (1, 24)
-_AS_IT_IS = {"X-Content-Type-Options": "nosniff"}
+JSON_ERRORS_SINCE = (1, 24)  # API version; before it errors are plain text
+_NO_SNIFF = {"X-Content-Type-Options": "nosniff"}
 _PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 
-_BEGUN: web.RequestKey[bool] = web.RequestKey("begun", bool)
+_ANSWERED: web.RequestKey[bool] = web.RequestKey("answered", bool)
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
@@ -38,11 +38,11 @@ _logger = logging.getLogger(__name__)
 
 
 class Route(NamedTuple):
-    """A handler's place: path as in the API's documentation, without the version.
+    """The method and path of a handler, as in the API's documentation, without the version.
 
-    What stands for {name} may hold slashes, as names of images do; {word} may not.
+    {name} matches text with slashes, such as the name of an image; {word} matches text without slashes.
 
-    streams  whether the handler reads the body as it comes; parameters are taken from every other one that is a form
+    streams  the handler reads the body itself; otherwise a form in the body is parsed into parameters
     """
 
     method: str
@@ -52,7 +52,7 @@ class Route(NamedTuple):
 
 
 class Table:
-    """All routes; the first that fits is taken."""
+    """All routes; the first match is used."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Route]]] = {}
@@ -61,11 +61,11 @@ class Table:
             self._routes.setdefault((route.method, _first(route.path)), []).append((pattern, route))
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """The route, and what its placeholders stand for. Raises NotFound."""
+        """Return the route and the values of its placeholders. Raises NotFound."""
         for pattern, route in self._routes.get((method, _first(path)), ()):
-            if found := pattern.fullmatch(path):
-                return route, found.groupdict()
-        raise NotFound("page not found", hint="the API's documentation tells what there is")
+            if match := pattern.fullmatch(path):
+                return route, match.groupdict()
+        raise NotFound("page not found", hint="see the documentation of the Docker Engine API")
 
 
 def _group(placeholder: re.Match[str]) -> str:
@@ -73,12 +73,12 @@ def _group(placeholder: re.Match[str]) -> str:
 
 
 def _first(path: str) -> str:
-    """The first word of a path: it parts the routes into short lists."""
+    """Return the first word of a path, the key of a short list of routes."""
     return path[1:].partition("/")[0]
 
 
 def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
-    """The API on an engine. Each path is there with a version before it and without."""
+    """Return the API of an engine. Each path exists with and without a version before it."""
     app = web.Application()
     app[ENGINE] = engine
     app[STARTS] = Starts()
@@ -88,58 +88,64 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
     app[BUILDS] = set()
     app.cleanup_ctx.append(_workers)
     app.on_response_prepare.append(_add_headers)
-    app.router.add_route("*", r"/{path:[\s\S]*}", _answering(Table(routes)))
+    app.router.add_route("*", r"/{path:[\s\S]*}", _dispatcher(Table(routes)))
     return app
 
 
 async def _workers(app: web.Application) -> AsyncIterator[None]:
-    """The threads, as long as the application lives. In the end those that were told to stop get a moment for it."""
+    """Own the thread pools while the application runs.
+
+    At shutdown, calls that were asked to stop get time to do so.
+    """
     app[WORKERS] = Workers()
     yield
-    await app[WORKERS].end(lambda: _LAST_COMMAND if app[BUILDS] else _LAST_MOMENT)
+    await app[WORKERS].end(lambda: BUILD_SHUTDOWN_TIMEOUT if app[BUILDS] else SHUTDOWN_TIMEOUT)
 
 
-def _answering(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _dispatcher(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        """Every failure as the API tells it: a status and {"message": …}."""
+        """Call the handler, and turn every failure into a status and {"message": …}."""
         try:
             if request.version < HttpVersion10:
-                raise InvalidInput("malformed HTTP version", hint="HTTP/1.1 stands at the end of the first line")
+                raise InvalidInput("malformed HTTP version", hint="end the first line with HTTP/1.1")
             if request.method == "OPTIONS":
                 return web.Response()
-            _refuse_unreadable(request.raw_path)
+            _check_target(request.raw_path)
             if (clean := _cleaned(request.raw_path)) is not None:
                 return web.Response(status=301, headers={"Location": clean})
             version, path = _version_and_path(request.path)
             route, names = table.find(request.method, path)
-            _check(version)
+            _check_version(version)
             call = Call(request, parse_version(version), names)
             if not route.streams:
                 await call.read_form()
             return await route.handler(call)
         except LabError as error:
-            return _unless_begun(request, failure(error, plain=_speaks_plainly(request.path)))
+            return _unless_answered(request, failure(error, plain=_has_plain_errors(request.path)))
         except (asyncio.CancelledError, ConnectionError):
             raise
-        except Exception as error:  # whatever it is: the client gets an answer, and the log the story
+        except Exception as error:  # any error: the client gets an answer, and the log a traceback
             if isinstance(error, OSError) and (refused := failures.refusal(error)):
-                return _unless_begun(request, failure(refused, plain=_speaks_plainly(request.path)))
+                return _unless_answered(request, failure(refused, plain=_has_plain_errors(request.path)))
             _logger.exception("%s %s", request.method, request.path)
-            return _unless_begun(request, answer({"message": _unforeseen(error)}, 500))
+            return _unless_answered(request, answer({"message": _unexpected(error)}, 500))
 
     return handle
 
 
-def _unforeseen(error: Exception) -> str:
-    """What a client is shown of an exception that no module expected; the log has all of it."""
+def _unexpected(error: Exception) -> str:
+    """Return the message for an unexpected exception. The log has its traceback."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}" if error.filename else error.strerror.lower()
     return "internal error: the log of the daemon has the details"
 
 
-def _unless_begun(request: web.Request, response: web.Response) -> web.Response:
-    """A failure as an answer. Where another answer has begun, that is cut off: its missing end tells the client."""
-    if _BEGUN not in request:
+def _unless_answered(request: web.Request, response: web.Response) -> web.Response:
+    """Return a failure as an answer.
+
+    If another answer has begun, abort it: the client sees that it is incomplete.
+    """
+    if _ANSWERED not in request:
         return response
     if request.transport is not None:
         request.transport.abort()
@@ -147,23 +153,23 @@ def _unless_begun(request: web.Request, response: web.Response) -> web.Response:
 
 
 def failure(error: LabError, *, plain: bool = False) -> web.Response:
-    """An error as an answer. Its hint is for people who type labctr; those who type docker would not see it.
+    """Return an error as an answer, without its hint, which Docker's clients would not show.
 
-    plain  as text, which was the form before 1.24
+    plain  as text, the form before API 1.24
     """
     if plain:
-        return web.Response(text=f"{error.message}\n", status=error.http_status, headers=_AS_IT_IS)
+        return web.Response(text=f"{error.message}\n", status=error.http_status, headers=_NO_SNIFF)
     return answer({"message": error.message}, error.http_status)
 
 
-def _speaks_plainly(path: str) -> bool:
-    """Whether a path begins with a version whose errors are text."""
-    found = _VERSIONED.fullmatch(path)
-    return found is not None and parse_version(found[1]) < _ERRORS_ARE_DOCUMENTS
+def _has_plain_errors(path: str) -> bool:
+    """Return whether a path begins with a version whose errors are text."""
+    match = _VERSIONED.fullmatch(path)
+    return match is not None and parse_version(match[1]) < JSON_ERRORS_SINCE
 
 
-def _refuse_unreadable(target: str) -> None:
-    """Raises InvalidInput for a target that Go's net/url does not take apart."""
+def _check_target(target: str) -> None:
+    """Raise InvalidInput for a request target that Go's net/url cannot parse."""
     if ";" in target.partition("?")[2]:
         raise InvalidInput("invalid semicolon separator in query", hint="write & between parameters")
     if bad := _BAD_ESCAPE.search(target):
@@ -171,26 +177,26 @@ def _refuse_unreadable(target: str) -> None:
 
 
 def _cleaned(target: str) -> str | None:
-    """Where a target leads that has empty parts or single dots in its path; None for one that has none.
+    """Return a target without empty parts and single dots in its path, or None if it has none.
 
-    As in dockerd, whose router sends a client there. What is behind percent signs is a name, and left alone;
-    and so are two dots, which lead nowhere here.
+    dockerd's router redirects the client to that target. Percent-encoded parts belong to names and are kept. Double
+    dots are kept too: no route matches them.
     """
     path, mark, query = target.partition("?")
-    if not path.startswith("/") or not _UNCLEAN.search(path):
+    if not path.startswith("/") or not _UNCLEAN_PATH.search(path):
         return None
     kept = [part for part in path.split("/") if part not in ("", ".")]
     return f"/{'/'.join(kept)}{'/' if kept and path.endswith('/') else ''}{mark}{query}"
 
 
 def _version_and_path(path: str) -> tuple[str, str]:
-    """What a path begins with, if it is a version, and the rest of it."""
-    found = _VERSIONED.fullmatch(path)
-    return (VERSION, path) if found is None else (found[1], found[2])
+    """Divide a path into the version, VERSION if it has none, and the rest."""
+    match = _VERSIONED.fullmatch(path)
+    return (VERSION, path) if match is None else (match[1], match[2])
 
 
-def _check(version: str) -> None:
-    """Raises InvalidInput for a version that is not answered."""
+def _check_version(version: str) -> None:
+    """Raise InvalidInput for an unsupported version."""
     if parse_version(version) < parse_version(MINIMUM_VERSION):
         raise InvalidInput(
             f"client version {version} is too old. Minimum supported API version is {MINIMUM_VERSION}, "
@@ -205,5 +211,5 @@ def _check(version: str) -> None:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    request[_BEGUN] = True
+    request[_ANSWERED] = True
     response.headers.update(HEADERS)

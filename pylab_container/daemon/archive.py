@@ -1,4 +1,4 @@
-"""Files of a container as tars, in and out: docker cp."""
+"""/containers/NAME/archive: files of a container as tar archives, for docker cp."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _STATUS = "X-Docker-Container-Path-Stat"
 
 
 async def status(call: Call) -> web.Response:
-    """What is at a path, in a header."""
+    """HEAD: the status of a path, in a header."""
     path = _path(call)
     with _named(call, path):
-        found = await call.run((await find(call)).path_status, path)
-    return web.Response(headers={_STATUS: _encoded(found)})
+        entry = await call.run((await find(call)).path_status, path)
+    return web.Response(headers={_STATUS: _encoded(entry)})
 
 
 async def get(call: Call) -> web.StreamResponse:
-    """A file or directory as a tar; the header tells what is there."""
+    """GET: a file or directory as a tar, with its status in a header."""
     return await _get(call, _path(call))
 
 
 async def copy(call: Call) -> web.StreamResponse:
-    """The same as it was asked for until 1.23."""
+    """POST /containers/NAME/copy: the request for a tar before API 1.24."""
     if not call.before("1.24"):
         raise NotFound("page not found", hint="GET /containers/NAME/archive")
     path = fields.text(await call.document({"Resource": str}), "Resource")
@@ -48,13 +48,13 @@ async def copy(call: Call) -> web.StreamResponse:
 
 async def _get(call: Call, path: str) -> web.StreamResponse:
     with _named(call, path):
-        pieces, found = await call.run((await find(call)).get_archive, path)
-    response = web.StreamResponse(headers={_STATUS: _encoded(found), "Content-Type": "application/x-tar"})
+        pieces, entry = await call.run((await find(call)).get_archive, path)
+    response = web.StreamResponse(headers={_STATUS: _encoded(entry), "Content-Type": "application/x-tar"})
     return await send(call, fetched(call, lambda: pieces), response=response)
 
 
 async def put(call: Call) -> web.Response:
-    """Extract a tar into a directory."""
+    """PUT: extract a tar into a directory."""
     path = _path(call)
     with _named(call, path):
         container = await find(call)
@@ -75,7 +75,7 @@ async def put(call: Call) -> web.Response:
 
 @contextlib.contextmanager
 def _named(call: Call, path: str) -> Iterator[None]:
-    """Where a path leads nowhere, the error names it and the container as the client did."""
+    """Name a missing path and its container in the error as the client did."""
     try:
         yield
     except ContainerNotFound:
@@ -92,14 +92,14 @@ def _path(call: Call) -> str:
     return path if path.startswith("/") else f"/{path}"
 
 
-def _encoded(found: PathStatus) -> str:
-    """The value of the header: a JSON document in base64 (Engine API, "ContainerArchiveInfo")."""
+def _encoded(entry: PathStatus) -> str:
+    """Return the value of the header: JSON in base64 (Engine API, "ContainerArchiveInfo")."""
     document = {
-        "name": found.name,
-        "size": found.size,
-        "mode": file_mode(found.mode),
-        "mtime": rfc3339(found.mtime),
-        "linkTarget": found.link,
+        "name": entry.name,
+        "size": entry.size,
+        "mode": file_mode(entry.mode),
+        "mtime": rfc3339(entry.mtime),
+        "linkTarget": entry.link,
     }
     return base64.b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
 

@@ -1,10 +1,10 @@
-"""A client connected with the streams of a process, both ways, on the event loop.
+"""Copying between a client and the streams of a process, in both directions, on the event loop.
 
     client ── receive ──▶ detach keys ── send ──▶ process
     client ◀─── send ──── frames ◀──── receive ── process
 
-No thread waits for either. Neither side is read much faster than the other one takes it: a client that does not
-read keeps its process waiting in the end, and nobody else but who is attached to that, too (sharing.py).
+No thread waits for either side. Back-pressure works in both directions: a client that does not read finally blocks the
+process, and with it the other clients that are attached to the same process (sharing.py).
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from pylab_container.daemon.sharing import Share
 from pylab_container.errors import InvalidInput
 from pylab_container.text.keys import DEFAULT_KEYS, DetachKeys, parse_keys
 
-_LOOK = 1.0  # seconds between two looks whether a silent client is still there
+POLL_INTERVAL = 1.0  # seconds between checks whether a silent client has disconnected
 
 
 class Client(Protocol):
-    """The other side: a hijacked connection or a websocket."""
+    """A hijacked connection or a websocket."""
 
     async def receive(self) -> bytes:
-        """What it sends; b"" when it sends no more."""
+        """Return the next input, b"" at its end."""
 
     async def send(self, data: bytes) -> None:
-        """Raises ConnectionError when it has gone."""
+        """Send data. Raises ConnectionError if the client has disconnected."""
 
     @property
-    def gone(self) -> bool:
-        """Whether it does not listen any more either."""
+    def disconnected(self) -> bool:
+        """Whether the client also no longer reads."""
 
 
-class Wish(Struct, frozen=True):
-    """What a client wants of the streams.
+class StreamOptions(Struct, frozen=True):
+    """How a client is connected to the streams.
 
-    shown  of which streams it gets the output
-    stdin  whether what it sends is the process's input
-    tty    the process has a terminal: keys are looked for
-    raw    output comes as it is, not in frames
-    once   the input ends with this client
-    keys   those that leave
+    shown  the output streams that it gets
+    stdin  forward its input to the process
+    tty    the process has a terminal: the detach keys apply
+    raw    send output without frames
+    once   the process's input ends with this client
+    keys   the key sequence that detaches
     """
 
     shown: Collection[str]
@@ -57,33 +57,35 @@ class Wish(Struct, frozen=True):
     keys: bytes = DEFAULT_KEYS
 
 
-def asked(call: Call, *, tty: bool, once: bool) -> Wish:
-    """The same from a request's parameters. Raises InvalidInput."""
+def stream_options(call: Call, *, tty: bool, once: bool) -> StreamOptions:
+    """Read the StreamOptions from the parameters of a request. Raises InvalidInput."""
     shown = [name for name in ("stdout", "stderr") if call.flag(name)]
-    return Wish(shown, call.flag("stdin"), tty, tty, once, detach_keys(call.text("detachKeys")))
+    return StreamOptions(shown, call.flag("stdin"), tty, tty, once, detach_keys(call.text("detachKeys")))
 
 
 def detach_keys(text: str) -> bytes:
-    """The parameter detachKeys. Raises InvalidInput, in moby's words."""
+    """Parse the parameter detachKeys. Raises InvalidInput with moby's message."""
     try:
         return parse_keys(text) if text else DEFAULT_KEYS
     except InvalidInput as error:
         raise InvalidInput(f"Invalid detach keys ({text}) provided", hint=error.hint) from error
 
 
-async def pump(client: Client, streams: Share, wish: Wish) -> bool:
-    """Copy until the output ends, or the client leaves or has gone; whether it left with its keys.
+async def pump(client: Client, streams: Share, options: StreamOptions) -> bool:
+    """Copy until the output ends, or the client detaches or disconnects.
+
+    Return whether it detached with its keys.
 
     The streams stay open.
     """
-    output = asyncio.ensure_future(_copy_output(client, streams, wish))
-    input = asyncio.ensure_future(_copy_input(client, streams, wish))
+    output = asyncio.ensure_future(_copy_output(client, streams, options))
+    input = asyncio.ensure_future(_copy_input(client, streams, options))
     try:
-        # The input ends only with the keys that leave, or with the client.
+        # The input task ends only when the client detaches or disconnects.
         await asyncio.wait({output, input}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for one in (output, input):
-            one.cancel()
+        for task in (output, input):
+            task.cancel()
         results = await asyncio.gather(output, input, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError | ConnectionError):
@@ -91,39 +93,39 @@ async def pump(client: Client, streams: Share, wish: Wish) -> bool:
     return input.done() and not input.cancelled() and input.exception() is None and input.result()
 
 
-async def until_gone(client: Client) -> None:
-    """Wait until nobody is there any more. A client that sends nothing shows that to who looks."""
-    while not client.gone:
-        await asyncio.sleep(_LOOK)
+async def until_disconnected(client: Client) -> None:
+    """Wait until the client has disconnected. Polls: a half-closed connection wakes no reader."""
+    while not client.disconnected:
+        await asyncio.sleep(POLL_INTERVAL)
 
 
-async def _copy_output(client: Client, streams: Share, wish: Wish) -> None:
+async def _copy_output(client: Client, streams: Share, options: StreamOptions) -> None:
     while packets := await streams.receive():
-        shown = [packet for packet in packets if packet[0] in wish.shown]
+        shown = [packet for packet in packets if packet[0] in options.shown]
         if shown:
-            await client.send(b"".join(data if wish.raw else frame(name, data) for name, data in shown))
+            await client.send(b"".join(data if options.raw else frame(name, data) for name, data in shown))
 
 
-async def _copy_input(client: Client, streams: Share, wish: Wish) -> bool:
-    """Until the client has gone, or left: whether it did."""
+async def _copy_input(client: Client, streams: Share, options: StreamOptions) -> bool:
+    """Forward input until the client detaches or disconnects. Return whether it detached."""
     try:
-        left = await _feed(client, streams, wish)
+        detached = await _feed(client, streams, options)
     finally:
-        if wish.stdin and wish.once:
+        if options.stdin and options.once:
             streams.close_stdin()
-    if not left:
-        await until_gone(client)
-    return left
+    if not detached:
+        await until_disconnected(client)
+    return detached
 
 
-async def _feed(client: Client, streams: Share, wish: Wish) -> bool:
-    """Until the client sends no more, or left: whether it did."""
-    keys = DetachKeys(wish.keys)
+async def _feed(client: Client, streams: Share, options: StreamOptions) -> bool:
+    """Forward input until its end or the detach keys. Return whether the client detached."""
+    keys = DetachKeys(options.keys)
     while data := await client.receive():
-        if not wish.stdin:
+        if not options.stdin:
             continue
-        data, leaves = keys.feed(data) if wish.tty else (data, False)
+        data, detaches = keys.feed(data) if options.tty else (data, False)
         await streams.send(data)
-        if leaves:
+        if detaches:
             return True
     return False

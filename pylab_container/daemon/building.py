@@ -1,4 +1,4 @@
-"""/build: an image from a Dockerfile, by the classic builder; and /commit: one from a container."""
+"""/build: an image from a Dockerfile, with the API of the classic builder; /commit: an image from a container."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from pylab_container.build.recipe import BuildOptions
 from pylab_container.build.remote import is_remote
 from pylab_container.daemon import creation, shapes, streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import BUILDS, Call, Json, answer
+from pylab_container.daemon.call import BUILDS, Call, answer
 from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.docker import progress
@@ -24,89 +25,92 @@ from pylab_container.errors import DockerfileError, InvalidInput, LabError, Step
 from pylab_container.events import Event
 from pylab_container.images.image import Image
 from pylab_container.oci import reference as references
+from pylab_container.oci.host_config import DEFAULT, HostConfig, Ulimit
 
 _RED = "\x1b[91m{}\x1b[0m"
-"""How docker's classic builder shows the standard error of a command."""
-_HARMLESS: Mapping[str, tuple[str, ...]] = {
+"""The format in which docker's classic builder shows the standard error of a command."""
+_WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
     "isolation": ("default",),
     "outputs": ("[]", "null"),
     "securityopt": ("[]", "null"),
     "squash": ("0", "false"),
     "version": ("1",),
 }
-"""Parameters that can only say what happens anyway."""
+"""Parameters that are accepted with these values only, which have no effect."""
 _REFUSALS = {
     "isolation": 'Unsupported isolation: "{}"',
     "securityopt": "The daemon on this platform does not support setting security options on build",
 }
-"""Docker's own words of what it does not do either."""
-_PERIOD = 100_000  # microseconds: the period that a quota is of where nobody says another
+"""dockerd's messages about values that it does not support either."""
+DEFAULT_CPU_PERIOD = 100_000  # microseconds
 
 
 async def build_image(call: Call) -> web.StreamResponse:
-    """Build; each line of the answer is a piece of what docker prints."""
+    """POST /build: build an image; each line of the answer is output for docker to print."""
     options = _options(call)
     engine, place = call.private_engine(), _remote(call)
     context = place or await streams.received(call)
-    under_way = call.request.app[BUILDS]
+    builds = call.request.app[BUILDS]
 
-    def work(tell: streams.Tell, stop: threading.Event) -> None:
-        said: list[str] = []
+    def work(put_line: streams.PutLine, stop: threading.Event) -> None:
+        kept: list[str] = []
         quiet = call.flag("q")
-        presenter = Presenter(said.append if quiet else lambda text: tell({"stream": text}), errors=_RED)
+        presenter = Presenter(kept.append if quiet else lambda text: put_line({"stream": text}), errors=_RED)
 
-        def note(event: Event) -> None:
+        def on_event(event: Event) -> None:
             presenter(event)
             if not quiet and (transfer := progress.document(event)) is not None:  # of a base image
-                tell(transfer)
+                put_line(transfer)
 
-        under_way.add(stop)
+        builds.add(stop)
         try:
-            with engine.events.subscribed(note):
+            with engine.events.subscribed(on_event):
                 image = build(engine, context, options, stop=stop)
         except LabError as error:
             presenter.close()
-            if said:
-                tell({"stream": "".join(said)})
-            raise _as_told(error) from error
+            if kept:
+                put_line({"stream": "".join(kept)})
+            raise _as_dockerd(error) from error
         finally:
-            under_way.discard(stop)
+            builds.discard(stop)
             if not isinstance(context, str):
                 context.close()
-        _tell_end(tell, image, options, quiet=quiet, with_result=not call.before("1.30"))
+        _put_result(put_line, image, options, quiet=quiet, with_result=not call.before("1.30"))
 
-    return await streams.send_told(call, work, told=False)
+    return await streams.send_produced(call, work, errors_in_stream=False)
 
 
 def _remote(call: Call) -> str:
-    """Where the context is, if not in the body. Raises InvalidInput."""
+    """Return the URL of the context, "" if it is the body. Raises InvalidInput."""
     place = call.text("remote")
     if place and not is_remote(place):
         raise InvalidInput(f"remoteURL ({place}) could not be recognized as URL", hint="send the context as a tar")
     return place
 
 
-def _tell_end(tell: streams.Tell, image: Image, options: BuildOptions, *, quiet: bool, with_result: bool) -> None:
+def _put_result(
+    put_line: streams.PutLine, image: Image, options: BuildOptions, *, quiet: bool, with_result: bool
+) -> None:
     if quiet:
-        tell({"stream": f"{image.id}\n"})
+        put_line({"stream": f"{image.id}\n"})
         return
     for image_id in _stages(image) if with_result else ():
-        tell({"aux": {"ID": image_id}})
-    tell({"stream": f"Successfully built {image.id[7:19]}\n"})
+        put_line({"aux": {"ID": image_id}})
+    put_line({"stream": f"Successfully built {image.id[7:19]}\n"})
     for name in options.names:
-        tell({"stream": f"Successfully tagged {name.familiar}\n"})
+        put_line({"stream": f"Successfully tagged {name.familiar}\n"})
 
 
 def _stages(image: Image) -> Iterator[str]:
-    """What each stage has made, as far as it made anything; the last one is the image itself."""
+    """Yield the image of each stage that built one, the final image last."""
     assert image.build_report is not None
     for _, steps in itertools.groupby(image.build_report.steps, key=lambda step: step.stage):
         if image_id := list(steps)[-1].image_id:
             yield image_id
 
 
-def _as_told(error: LabError) -> LabError:
-    """A mistake in the Dockerfile with its place; docker says it so."""
+def _as_dockerd(error: LabError) -> LabError:
+    """Return an error of the Dockerfile in dockerd's words, with its line."""
     if isinstance(error, StepRefused):
         return InvalidInput(error.message, hint=error.hint)
     if not isinstance(error, DockerfileError):
@@ -115,8 +119,8 @@ def _as_told(error: LabError) -> LabError:
 
 
 def _options(call: Call) -> BuildOptions:
-    """What the parameters ask for. Raises InvalidInput for what the builder does not do."""
-    for name, values in _HARMLESS.items():
+    """Parse the parameters. Raises InvalidInput for one that the builder does not support."""
+    for name, values in _WITHOUT_EFFECT.items():
         if call.text(name).lower() not in ("", *values):
             words = _REFUSALS.get(name, f"the parameter {name} is not supported: {{}}")
             raise InvalidInput(words.format(call.text(name)), hint="leave it out")
@@ -136,20 +140,23 @@ def _options(call: Call) -> BuildOptions:
         platform=call.text_since("1.32", "platform"),
         auth_configs=all_credentials(call),
         limits=_limits(call),
-        every_stage=True,  # the classic builder asks for no stage's need
+        every_stage=True,  # the classic builder also builds stages that the target does not need
         keep=_kept(call),
     )
 
 
 def _kept(call: Call) -> Literal["never", "failed", "always"]:
-    """Which containers stay: without --force-rm those of RUNs that fail, with --rm=false all."""
+    """Return which containers of RUN are kept.
+
+    Without --force-rm the failed ones are, with --rm=false all.
+    """
     if call.flag("forcerm"):
         return "never"
     return "failed" if call.flag("rm", default=True) else "always"
 
 
 def _parameter(call: Call, name: str, what: str, shape: Any) -> Any:
-    """A parameter that is JSON of this shape; None without it. Raises InvalidInput."""
+    """Parse a parameter that is JSON of this shape; None if it is missing. Raises InvalidInput."""
     try:
         return shapes.read(text.encode(), shape) if (text := call.text(name)) else None
     except InvalidInput as error:
@@ -157,57 +164,60 @@ def _parameter(call: Call, name: str, what: str, shape: Any) -> Any:
 
 
 def _hosts(text: str) -> list[str]:
-    """ "name:address", once or, as older clients send it, several times with commas between."""
+    """Divide "name:address,name:address", which older clients send in one value."""
     return [host for host in text.split(",") if host]
 
 
-def _limits(call: Call) -> Json:
-    """What the commands of RUN may use, as fields of HostConfig."""
-    fields: Json = {
-        "Memory": call.number("memory"),
-        "MemorySwap": call.number("memswap"),
-        "CpuShares": call.number("cpushares"),
-        "CpusetCpus": call.text("cpusetcpus"),
-        "CpusetMems": call.text("cpusetmems"),
-        "CgroupParent": call.text("cgroupparent"),
-        "ShmSize": call.number("shmsize"),
-        "Ulimits": _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS),
-    }
-    if quota := call.number("cpuquota"):
-        fields["NanoCpus"] = quota * 10**9 // (call.number("cpuperiod") or _PERIOD)
-    limits = {name: value for name, value in fields.items() if value}
+def _limits(call: Call) -> HostConfig:
+    """The HostConfig of the containers of RUN. Raises InvalidInput."""
+    ulimits = _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS) or ()
+    limits = replace(
+        DEFAULT,
+        memory=call.number("memory") or 0,
+        memory_swap=call.number("memswap") or 0,
+        cpu_shares=call.number("cpushares") or 0,
+        cpuset_cpus=call.text("cpusetcpus"),
+        cpuset_mems=call.text("cpusetmems"),
+        cgroup_parent=call.text("cgroupparent"),
+        shm_size=call.number("shmsize") or DEFAULT.shm_size,
+        ulimits=tuple(map(Ulimit.parse, ulimits)),
+        nano_cpus=(call.number("cpuquota") or 0) * 10**9 // (call.number("cpuperiod") or DEFAULT_CPU_PERIOD),
+    )
     return complete_memory(limits)
 
 
-# ---- around it -------------------------------------------------------------------------------
+# ---- other routes -------------------------------------------------------------------------------
 
 
 async def prune(call: Call) -> web.Response:
-    """Remove the build cache."""
-    known = {name: values for name, values in call.filters().items() if name not in ("unused-for", "dangling")}
+    """POST /build/prune: remove build cache."""
+    filters = {name: values for name, values in call.filters().items() if name not in ("unused-for", "dangling")}
     if call.number("keep-storage"):
         raise InvalidInput("keep-storage is not supported", hint='use the filter {"until": ["24h"]}')
-    pruned = await call.run(call.engine.prune_builds, all=call.flag("all"), filters=known)
+    pruned = await call.run(call.engine.prune_builds, all=call.flag("all"), filters=filters)
     names = [removal.name for removal in pruned.deleted]
     return answer({"CachesDeleted": names, "SpaceReclaimed": pruned.space_reclaimed})
 
 
 async def cancel(call: Call) -> web.Response:
-    """A build of the classic builder ends when its client closes the connection; there are no others."""
+    """POST /build/cancel: do nothing.
+
+    Builds of the classic builder end when their client disconnects.
+    """
     if not call.text("id"):
         raise InvalidInput("build ID not provided", hint="id=…")
     return web.Response(content_type="application/json")
 
 
 async def session(call: Call) -> web.Response:
-    """What BuildKit's clients open beside a build."""
+    """POST /session: refuse the connection that clients of BuildKit open beside a build."""
     if "Upgrade" not in call.request.headers:
         raise InvalidInput("no upgrade proto in request", hint="Upgrade: h2c")
     raise Unavailable("this engine has no BuildKit", hint="DOCKER_BUILDKIT=0 docker build")
 
 
 async def commit(call: Call) -> web.Response:
-    """An image of a container, and of what it has changed."""
+    """POST /commit: create an image from a container's changes."""
     name = call.text("container")
     if not name:
         raise InvalidInput('invalid name or ID supplied: ""', hint="container=NAME")

@@ -1,4 +1,4 @@
-"""One request of the API, with what handlers ask of it."""
+"""One request of the API: parameters, body, and calls of the engine in threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADERS = {
     "Ostype": "linux",
     "Server": f"pylab-container/{__version__} (linux)",
 }
-"""Those of every answer."""
+"""The headers of every answer."""
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -43,18 +43,20 @@ Closable = TypeVar("Closable", bound=_Closable)
 
 ENGINE: web.AppKey[Engine] = web.AppKey("engine", Engine)
 BUILDS: web.AppKey[set[threading.Event]] = web.AppKey("builds", set)
-"""The builds that are under way, each by what stops it."""
+"""The running builds, each as the event that stops it."""
 
 _JSON = re.compile(r"\s*application/json\s*(;\s*([^\s=;]+=[^;]+)?)*", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
-_LONGEST_DOCUMENT = 4 << 20
-"""Bytes; no honest description of a container is longer."""
+MAX_DOCUMENT_SIZE = 4 << 20  # bytes; far above any real description of a container
 _FALSE = frozenset({"", "0", "no", "false", "none"})
-"""What the API takes for no, in any case of letters; everything else is yes (moby api/server/httputils/form.go)."""
+"""The false values of a parameter, in lower case. All others are true (moby api/server/httputils/form.go)."""
 
 
 class UnreadableFilters(InvalidInput):
-    """Filters that are no JSON. Until 1.41 dockerd takes that for a mistake of its own, and clients expect so."""
+    """Filters that are not JSON.
+
+    Before API 1.42 dockerd answers with 500, and clients expect that.
+    """
 
     def __init__(self, error: InvalidInput, version: Version) -> None:
         super().__init__(error.message, hint=error.hint)
@@ -62,35 +64,41 @@ class UnreadableFilters(InvalidInput):
 
 
 class Call:
-    """A request: parameters by their names in the API, the version that the client speaks, the engine."""
+    """A request: its parameters by their names in the API, its API version, and the engine."""
 
     def __init__(self, request: web.Request, version: Version, names: Mapping[str, str]) -> None:
-        """names: what the route's placeholders stand for, without their percent signs. Raises InvalidInput."""
+        """names: the values of the route's placeholders, percent-decoded.
+
+        Raises InvalidInput for a NUL.
+        """
         self.request = request
         self.engine = request.app[ENGINE]
         self.version = version
         self.names = names
         self._parameters: MultiMapping[str] = request.query
-        _refuse_nul(request.query.items())  # a name in the path only looks for what there is
+        _refuse_nul(request.query.items())  # a NUL in the path cannot match the name of an object
         self._body: bytes | None = None
 
     @property
     def workers(self) -> Workers:
-        """The threads that wait for the engine."""
+        """The thread pools for calls of the engine."""
         return self.request.app[WORKERS]
 
     @property
     def input_ended(self) -> asyncio.Event:
-        """Set once the client sends no more. It wants an answer, but does not wait for what is still to happen."""
+        """Set when the client half-closes the connection.
+
+        It still reads the answer, but does not wait for future events.
+        """
         return cast(Connection, self.request.protocol).input_ended
 
     @property
     def name(self) -> str:
-        """What the path names: a container, an image, a network …"""
+        """The name in the path: of a container, an image, a network …"""
         return self.names["name"]
 
     def private_engine(self) -> Engine:
-        """Another view of the same data root, whose stream of events tells of this request alone."""
+        """Return another engine on the data root, with an event stream for this request only."""
         return Engine(
             self.engine.data.path,
             storage_driver=self.engine.data.driver.name,
@@ -99,44 +107,44 @@ class Call:
             recover=False,
         )
 
-    def cut(self) -> None:
-        """End the connection at once: what was sent is all that the client gets."""
+    def abort(self) -> None:
+        """Close the connection at once and discard unsent data."""
         if self.request.transport is not None:
             self.request.transport.abort()
 
     def before(self, version: str) -> bool:
-        """Whether the client speaks an older version than this one."""
+        """Return whether the request has an older API version than this one."""
         return self.version < parse_version(version)
 
     async def read_form(self) -> None:
-        """Take the parameters that stand in the body, too, if it is a form. Raises InvalidInput.
+        """Add the parameters of a form in the body. Raises InvalidInput.
 
-        They come before those of the same name in the path, as in Go's http.Request.ParseForm.
+        They have precedence over the parameters of the URL, as in Go's http.Request.ParseForm.
         """
         if self.request.content_type == _FORM and self.request.method in ("POST", "PUT"):
-            sent = urllib.parse.parse_qsl((await self.body()).decode(errors="replace"), keep_blank_values=True)
-            _refuse_nul(sent)
-            self._parameters = MultiDict([*sent, *self._parameters.items()])
+            pairs = urllib.parse.parse_qsl((await self.body()).decode(errors="replace"), keep_blank_values=True)
+            _refuse_nul(pairs)
+            self._parameters = MultiDict([*pairs, *self._parameters.items()])
 
     def text(self, parameter: str, default: str = "") -> str:
-        """A parameter as it is."""
+        """Return a parameter as text."""
         return self._parameters.get(parameter, default)
 
     def texts(self, parameter: str) -> list[str]:
-        """All values of a parameter that may be given several times."""
+        """Return all values of a repeatable parameter."""
         return self._parameters.getall(parameter, [])
 
     def text_since(self, version: str, parameter: str) -> str:
-        """A parameter that older versions do not know: to them it is as if it was not sent."""
+        """Return a parameter that older API versions ignore; "" for those."""
         return "" if self.before(version) else self.text(parameter)
 
     def flag(self, parameter: str, *, default: bool = False) -> bool:
-        """A parameter that says yes or no."""
+        """Return a boolean parameter."""
         value = self._parameters.get(parameter)
         return default if value is None else value.strip().lower() not in _FALSE
 
     def number(self, parameter: str) -> int | None:
-        """A whole number; None where there is none. Raises InvalidInput."""
+        """Return an integer parameter, None if it is missing. Raises InvalidInput."""
         value = self.text(parameter)
         if not value:
             return None
@@ -145,21 +153,26 @@ class Call:
         return int(value)
 
     def filters(self) -> dict[str, list[str]]:
-        """The parameter "filters": {"name": ["a", "b"]}, or in an older spelling {"name": {"a": true}}."""
+        """Return the parameter "filters".
+
+        It is {"name": ["a", "b"]}, or in an older form {"name": {"a": true}}. Raises UnreadableFilters.
+        """
         value = self.text("filters")
         if value in ("", "null"):
             return {}
         try:
-            found = cast(Json, shapes.read(value.encode(), {"*": shapes.ANY}, alone=True))
+            sent = cast(Json, shapes.read(value.encode(), {"*": shapes.ANY}, alone=True))
         except InvalidInput as error:
             raise UnreadableFilters(error, self.version) from None
-        return {name: values for name, wanted in found.items() if (values := _values(name, wanted))}
+        return {name: values for name, entry in sent.items() if (values := _values(name, entry))}
 
     async def document(self, shape: Any, *, optional: bool = False, typed: bool = True) -> Json:
-        """The body, a JSON object of this shape; null is an empty one. Raises InvalidInput.
+        """Return the body, a JSON object of this shape; null is an empty object.
 
-        optional  so is no body
-        typed     the client has to say that it is JSON
+        Raises InvalidInput.
+
+        optional  a missing body is an empty object, too
+        typed     the header Content-Type must be application/json
         """
         body = await self.body()
         if not body and optional:
@@ -168,12 +181,12 @@ class Call:
         if body and typed and not _JSON.fullmatch(content_type):
             raise InvalidInput(
                 f"Content-Type specified ({content_type}) must be 'application/json'",
-                hint="say in the header what the body is",
+                hint="send the header Content-Type: application/json",
             )
         return cast(Json, shapes.read(body, shape) or {})
 
     async def body(self) -> bytes:
-        """The whole body, as long as it is no longer than a document may be. Raises InvalidInput."""
+        """Return the whole body. Raises InvalidInput for more than MAX_DOCUMENT_SIZE bytes."""
         if self._body is None:
             self._body = await self._read_body()
         return self._body
@@ -184,16 +197,19 @@ class Call:
             async for piece in self.request.content.iter_any():
                 pieces.append(piece)
                 size += len(piece)
-                if size > _LONGEST_DOCUMENT:
+                if size > MAX_DOCUMENT_SIZE:
                     raise InvalidInput(
-                        f"request body too large: more than {_LONGEST_DOCUMENT} bytes", hint="send a shorter document"
+                        f"request body too large: more than {MAX_DOCUMENT_SIZE} bytes", hint="send a shorter document"
                     )
         except web.RequestPayloadError as error:
-            raise InvalidInput("unexpected EOF", hint="send as much as the request's head says") from error
+            raise InvalidInput("unexpected EOF", hint="send as many bytes as Content-Length says") from error
         return b"".join(pieces)
 
     async def opened(self, function: Callable[[], Closable]) -> Closable:
-        """run() of what opens something; where the client goes meanwhile, it is closed again."""
+        """Run a function that opens an object.
+
+        If the client disconnects before it returns, the object is closed.
+        """
         opening = asyncio.ensure_future(self.run(function))
         try:
             return await asyncio.shield(opening)
@@ -204,29 +220,29 @@ class Call:
     async def run(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        """Call the engine in a thread of its own: it waits for disks, programs and locks, and others must not."""
+        """Call the engine in a thread, because it blocks on disks, programs and locks."""
         kind = Kind.READ if self.request.method in ("GET", "HEAD") else Kind.CHANGE
         return await self.workers.run(kind, function, *arguments, **options)
 
     async def step(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        """run() of one step of what goes on for long."""
+        """Run one step of a stream in a thread."""
         return await self.workers.run(Kind.STREAM, function, *arguments, **options)
 
 
 def _refuse_nul(texts: Iterable[tuple[str, str]]) -> None:
-    """Raises InvalidInput for a NUL: the kernel ends each name and each argument with it."""
+    """Raise InvalidInput for a NUL: it terminates names and arguments in the kernel."""
     for name, text in texts:
         if "\0" in text:
             raise InvalidInput(f"invalid value for {name}: it contains a NUL character", hint="leave it out")
 
 
-def _values(name: str, wanted: Any) -> list[str]:
-    """Of one filter. Raises InvalidInput."""
-    if not isinstance(wanted, list | dict | None) or not all(isinstance(one, str) for one in wanted or ()):
+def _values(name: str, entry: Any) -> list[str]:
+    """Return the values of one filter. Raises InvalidInput."""
+    if not isinstance(entry, list | dict | None) or not all(isinstance(value, str) for value in entry or ()):
         raise InvalidInput(f"invalid filter '{name}'", hint='{"name": ["value", …]}')
-    return list(wanted or ())
+    return list(entry or ())
 
 
 def _close(opening: asyncio.Future[Closable]) -> None:
@@ -236,7 +252,10 @@ def _close(opening: asyncio.Future[Closable]) -> None:
 
 @functools.lru_cache(maxsize=64)
 def parse_version(text: str) -> Version:
-    """ "1.41" → (1, 41). Of parts that are missing dockerd takes no notice: "1.41.0" is the same, "2" is 2.0."""
+    """Parse "1.41" as (1, 41).
+
+    Trailing zeros do not count, as in dockerd: "1.41.0" is "1.41", and "2" is "2.0".
+    """
     numbers = [int(part or 0) for part in text.split(".")]
     while numbers and not numbers[-1]:
         numbers.pop()
@@ -244,11 +263,11 @@ def parse_version(text: str) -> Version:
 
 
 def answer(document: object, status: int = 200) -> web.Response:
-    """A document as JSON."""
+    """Return a document as a JSON answer."""
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass") + b"\n"
     return web.Response(body=body, status=status, content_type="application/json")
 
 
 def no_content() -> web.Response:
-    """Done, and nothing to say about it."""
+    """Return the answer 204."""
     return web.Response(status=204)

@@ -1,8 +1,8 @@
-"""A client's connection while it speaks HTTP: one that sends no more may still listen.
+"""HTTP connections that stay open when they are half-closed.
 
-aiohttp takes the end of what a client sends for the end of the client. Go's server does not (net/http, conn.serve):
-it answers, and only lets the handler know, so that dockerd ends what would wait for something: it follows a log or
-the events no longer, and gives builds and pulls up. So does ours.
+aiohttp closes a connection when the client shuts down its sending direction. Go's server does not (net/http,
+conn.serve): it cancels the context of the request and still sends the answer. dockerd then stops to follow logs and
+events, and aborts builds and pulls. This daemon does the same.
 """
 
 from __future__ import annotations
@@ -14,51 +14,56 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-_LOOK = 0.02  # seconds between two looks whether who sends no more is still there, and has been answered
+POLL_INTERVAL = 0.02  # seconds between checks whether a half-closed connection is answered or disconnected
 
 
-def gone(fd: int) -> bool:
-    """Whether nobody is at a socket's other end any more; who has only closed his direction still listens.
+def is_disconnected(fd: int) -> bool:
+    """Return whether the peer of a socket has closed it.
 
-    A TCP connection does not tell these two apart, until something is sent.
+    A half-closed peer still reads, so it does not count.
+
+    On TCP a closed peer looks half-closed until something is sent.
     """
     poll = select.poll()
     poll.register(fd, 0)
-    return bool(poll.poll(0))  # POLLHUP and POLLERR, which nobody asks for: poll(2)
+    return bool(poll.poll(0))  # POLLHUP and POLLERR are reported without being requested, poll(2)
 
 
 class Connection(RequestHandler):
-    """aiohttp's, kept open until all is answered that was asked."""
+    """An aiohttp request handler that keeps half-closed connections open.
+
+    A connection closes when all its requests are answered.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.input_ended = asyncio.Event()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio reads what it returns
-        """The client sends no more; whether the transport stays open."""
-        if self._payload_parser is not None or self._is_done():  # a websocket says itself when it ends
+        """Handle the end of the client's input. Return whether the transport stays open."""
+        if self._payload_parser is not None or self._is_done():  # a websocket has its own closing handshake
             return False
         self.input_ended.set()
         self._watch()
         return True
 
     def _is_done(self) -> bool:
-        """Whether no answer is under way, or nobody to get it."""
+        """Return whether no request is being answered, or the client has disconnected."""
         idle = self._waiter is not None and not self._waiter.done()
-        return idle or self.transport is None or gone(self.transport.get_extra_info("socket").fileno())
+        return idle or self.transport is None or is_disconnected(self.transport.get_extra_info("socket").fileno())
 
     def _watch(self) -> None:
         if self.transport is None or self.transport.get_protocol() is not self:
-            return  # it is closed, or hijacked
+            return  # closed or hijacked
         if self._is_done():
             self.transport.close()
             return
         if self._current_request is not None:
-            _cut(self._current_request.content)
-        self._loop.call_later(_LOOK, self._watch)
+            _fail_body(self._current_request.content)
+        self._loop.call_later(POLL_INTERVAL, self._watch)
 
 
-def _cut(body: Any) -> None:
-    """Tell who reads a body that the rest of it will not come."""
+def _fail_body(body: Any) -> None:
+    """Raise an error in the reader of a body whose rest will not arrive."""
     if not body.is_eof() and body.exception() is None:
         body.set_exception(web.RequestPayloadError("unexpected EOF"))

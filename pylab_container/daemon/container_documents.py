@@ -1,4 +1,4 @@
-"""Docker's documents about containers, as each version of the API has them. Pure: records go in.
+"""Docker's documents about containers in each version of the API, as pure functions of records.
 
 Sources: Engine API 1.41, "ContainerList" and "ContainerInspect", and the version history for what came and went
 since (docs.docker.com/reference/api/engine/version-history).
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from pylab_container.daemon.call import Json, Version
 from pylab_container.daemon.versions import known
 from pylab_container.docker.stats import NETWORK_FIELDS
 from pylab_container.docker.status import status
 from pylab_container.engine.container import ContainerRecord
-from pylab_container.networks.endpoints import endpoint_document
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.text.timestamps import parse_rfc3339
 
 # ---- one container ---------------------------------------------------------------------------
 
 
 def inspected(attributes: Json, version: Version) -> Json:
-    """The document of ContainerInspect, out of Container.attrs."""
+    """Return the document of ContainerInspect from Container.attrs."""
     settings = attributes["NetworkSettings"]
     networks: Mapping[str, Json | None] = settings.get("Networks") or {}
     document = {
@@ -32,7 +34,10 @@ def inspected(attributes: Json, version: Version) -> Json:
         "NetworkSettings": {
             **settings,
             "Ports": settings.get("Ports") or {},
-            "Networks": {name: _named(settings or {}, attributes, version) for name, settings in networks.items()},
+            "Networks": {
+                name: _named(EndpointSettings.parse(settings or {}), attributes, version)
+                for name, settings in networks.items()
+            },
         },
     }
     if version < (1, 21):
@@ -41,7 +46,7 @@ def inspected(attributes: Json, version: Version) -> Json:
 
 
 def _before_networks(document: Json) -> Json:
-    """What versions had before containers were on networks: limits, and in 1.19 mounts, stood in other places."""
+    """Move limits and mounts to the fields that they had before API 1.21."""
     config, host, mounts = document["Config"], document["HostConfig"], document["Mounts"]
     return {
         **document,
@@ -62,11 +67,14 @@ def _before_networks(document: Json) -> Json:
 
 
 def measured(document: Json, version: Version) -> Json:
-    """The document of ContainerStats, out of Container.stats(): one sum of all networks before 1.21."""
+    """Return the document of ContainerStats from Container.stats().
+
+    Before API 1.21 it has the sum of all networks.
+    """
     if version >= (1, 21):
         return document
     networks = document.get("networks") or {}
-    total = {field: sum(one[field] for one in networks.values()) for field in NETWORK_FIELDS}
+    total = {field: sum(counters[field] for counters in networks.values()) for field in NETWORK_FIELDS}
     return {**{name: value for name, value in document.items() if name != "networks"}, "network": total}
 
 
@@ -74,10 +82,12 @@ def _config(config: Json) -> Json:
     return {**config, "Labels": config.get("Labels") or {}}
 
 
-def _named(settings: Json, attributes: Json, version: Version) -> Json:
-    """An EndpointSettings; its own names, those that nobody asked for, are Aliases until 1.44, and DNSNames.
+def _named(settings: EndpointSettings, attributes: Json, version: Version) -> Json:
+    """Return an EndpointSettings.
 
-    Both are null where they are empty, as dockerd has them.
+    The implicit names are in Aliases before 1.45, and in DNSNames since 1.44.
+
+    As in dockerd both are null instead of empty.
     """
     document = _endpoint(settings)
     own, aliases = (attributes["Id"][:12], attributes["Config"].get("Hostname")), document["Aliases"] or []
@@ -87,25 +97,24 @@ def _named(settings: Json, attributes: Json, version: Version) -> Json:
     return document
 
 
-def _endpoint(settings: Json) -> Json:
-    """An EndpointSettings with the fields of all versions."""
-    empty = endpoint_document({})
-    return {name: settings.get(name, empty[name]) for name in empty}
+def _endpoint(settings: EndpointSettings | None) -> Json:
+    """Return an EndpointSettings with the fields of all versions."""
+    return replace((settings or EndpointSettings()).completed(), desired_mac_address="", unknown={}).document()
 
 
-# ---- many ------------------------------------------------------------------------------------
+# ---- list ------------------------------------------------------------------------------------
 
 
 def listed(record: ContainerRecord, version: Version, *, image: str, mounts: list[Json], now: float) -> Json:
-    """One entry of ContainerList.
+    """Return one entry of ContainerList.
 
-    image   the name of its image, or the id where that name is another one's by now
-    mounts  as inspect shows them
+    image   the name of its image, or the id if the name now belongs to another image
+    mounts  as in ContainerInspect
     now     seconds since 1970
     """
     state = record.state_document()
-    networks: Mapping[str, Json | None] = record.network.get("Networks") or {}
-    annotations = record.host_config.get("Annotations")
+    networks = record.network.networks
+    annotations = record.host_config.annotations
     document = {
         "Id": record.id,
         "Names": [f"/{record.name}"],
@@ -113,17 +122,17 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
         "ImageID": record.image,
         "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),
         "Created": parse_rfc3339(record.created) // 10**9,
-        "Ports": _ports(record.network.get("Ports") or {}),
-        "Labels": record.config.get("Labels") or {},
+        "Ports": _ports(record.network.ports),
+        "Labels": record.config.labels,
         "State": state["Status"],
         "Status": status(state, now=now),
         "HostConfig": {
-            "NetworkMode": record.host_config.get("NetworkMode") or "default",
+            "NetworkMode": record.host_config.network_mode or "default",
             **({"Annotations": annotations} if annotations else {}),
         },
-        # Here dockerd does not tell what they are called on it.
+        # dockerd leaves Aliases out of this document.
         "NetworkSettings": {
-            "Networks": {name: {**_endpoint(one or {}), "Aliases": None} for name, one in networks.items()}
+            "Networks": {name: {**_endpoint(settings), "Aliases": None} for name, settings in networks.items()}
         },
         "Mounts": mounts,
     }
@@ -131,10 +140,12 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
 
 
 def _ports(published: Mapping[str, list[Json] | None]) -> list[Json]:
-    found = []
+    ports = []
     for name, bindings in published.items():
         number, _, protocol = name.partition("/")
         inner = {"PrivatePort": int(number), "Type": protocol or "tcp"}
-        outer = [{"IP": one["HostIp"], **inner, "PublicPort": int(one["HostPort"])} for one in bindings or ()]
-        found += outer or [inner]
-    return found
+        outer = [
+            {"IP": binding["HostIp"], **inner, "PublicPort": int(binding["HostPort"])} for binding in bindings or ()
+        ]
+        ports += outer or [inner]
+    return ports

@@ -1,4 +1,4 @@
-"""Containers, what goes on for long: attaching, logs, waiting, stats, and the whole file system as a tar."""
+"""/containers, streamed answers: attach, logs, wait, stats, and export."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from msgspec.structs import replace
 
 from pylab_container.containers import waiting
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.attaching import Client, Wish, asked, detach_keys, pump, until_gone
+from pylab_container.daemon.attaching import (
+    Client,
+    StreamOptions,
+    detach_keys,
+    pump,
+    stream_options,
+    until_disconnected,
+)
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
-from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
-from pylab_container.daemon.sampling import SAMPLING
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedResponse, frame, hijack
+from pylab_container.daemon.sampling import SAMPLING, sample
 from pylab_container.daemon.sharing import SHARING, Share
-from pylab_container.daemon.starts import STARTS, hand_over
+from pylab_container.daemon.starts import STARTS, deliver
 from pylab_container.daemon.streams import fetched, readable, send, send_lines
 from pylab_container.daemon.watching import following
 from pylab_container.docker import stats as usage
@@ -33,54 +40,54 @@ from pylab_container.oci.lifecycle import ALIVE, State
 from pylab_container.runtime.logdriver import damage_notice, log_details
 from pylab_container.text.timestamps import NEVER, moment
 
-_CLOSING = 1.0  # seconds that a websocket's client gets to say goodbye
-_LOOK = 0.02  # seconds between two looks whether the log of a process that has ended is complete
+CLOSE_TIMEOUT = 1.0  # seconds for the closing handshake of a websocket
+LOG_POLL_INTERVAL = 0.02  # seconds between checks whether the log of an exited process is complete
 
 # ---- attach --------------------------------------------------------------------------------------
 
 
 async def attach(call: Call) -> web.StreamResponse:
-    """Connect the client with its streams, from now on or from its next start on."""
+    """POST /containers/NAME/attach: connect the client to its streams, now or at its next start."""
     try:
         detach_keys(call.text("detachKeys"))
         container = await find(call)
         record = await _attachable(call, container)
-    except LabError as error:  # dockerd has taken the connection over by then, and says it in its own way
+    except LabError as error:  # dockerd has hijacked the connection by then and answers with text
         headers = {"Content-Type": RAW, "Connection": "close"}
         return web.Response(status=error.http_status, text=f"{error.message}\r\n", headers=headers)
-    tty = bool(record.config.get("Tty"))
-    wish = asked(call, tty=tty, once=_is_for_once(record))
+    tty = record.config.tty
+    options = stream_options(call, tty=tty, once=_is_for_once(record))
     async with call.request.app[STARTS].expect(container.id) as future:
         client = hijack(call, _content_type(call, tty=tty))
-        await _serve(call, container, client, wish, record, future)
+        await _serve(call, container, client, options, record, future)
         client.close()
-    return Taken()
+    return HijackedResponse()
 
 
 async def attach_websocket(call: Call) -> web.StreamResponse:
-    """The same in a websocket, whose messages are the bytes as they are."""
+    """GET /containers/NAME/attach/ws: attach through a websocket, whose messages are raw output."""
     container = await find(call)
     record = await _attachable(call, container)
-    wish = asked(call, tty=True, once=_is_for_once(record))
-    if call.before("1.42") or not wish.shown:  # until then all were meant, whatever was said
-        wish = replace(wish, shown=("stdout", "stderr"), stdin=True)
-    response = web.WebSocketResponse(timeout=_CLOSING)
+    options = stream_options(call, tty=True, once=_is_for_once(record))
+    if call.before("1.42") or not options.shown:  # before 1.42 dockerd ignores the parameters and connects all
+        options = replace(options, shown=("stdout", "stderr"), stdin=True)
+    response = web.WebSocketResponse(timeout=CLOSE_TIMEOUT)
     if not response.can_prepare(call.request):
         raise InvalidInput("not websocket protocol", hint="Upgrade: websocket")
     async with call.request.app[STARTS].expect(container.id) as future:
         await response.prepare(call.request)
-        await _serve(call, container, _Websocket(response, texts=call.before("1.28")), wish, record, future)
+        await _serve(call, container, _Websocket(response, texts=call.before("1.28")), options, record, future)
         await response.close()
     return response
 
 
 def _is_for_once(record: ContainerRecord) -> bool:
-    """Whether the input ends with the first client that gave some."""
-    return bool(record.config.get("StdinOnce")) and not record.config.get("Tty")
+    """Return whether the process's input ends with its first client (StdinOnce)."""
+    return record.config.stdin_once and not record.config.tty
 
 
 async def _attachable(call: Call, container: Container) -> ContainerRecord:
-    """The record of a container that can be attached to. Raises Conflict."""
+    """Return the container's record. Raises Conflict for a state that cannot be attached to."""
     record = await call.run(lambda: container.record)
     if record.state is State.PAUSED:
         raise Conflict(
@@ -97,39 +104,42 @@ async def _serve(
     call: Call,
     container: Container,
     client: Client,
-    wish: Wish,
+    options: StreamOptions,
     record: ContainerRecord,
     future: asyncio.Future[Share | None],
 ) -> None:
-    """Send the log, if it is asked for, and connect; what fails now can only end the stream."""
+    """Send the log if requested, and connect the streams.
+
+    The answer has begun, so an error only ends the stream.
+    """
     with contextlib.suppress(LabError, ConnectionError):
         if record.state in ALIVE:
-            hand_over(future, await call.request.app[SHARING].join(call, container))
+            deliver(future, await call.request.app[SHARING].join(call, container))
         if call.flag("logs"):
-            await _send_log(call, container, client, wish)
+            await _send_log(call, container, client, options)
         if call.flag("stream"):
-            await _connect(call, container, client, wish, record, future)
+            await _connect(call, container, client, options, record, future)
 
 
 async def _connect(
     call: Call,
     container: Container,
     client: Client,
-    wish: Wish,
+    options: StreamOptions,
     record: ContainerRecord,
     future: asyncio.Future[Share | None],
 ) -> None:
     starts = call.request.app[STARTS]
-    coming = asyncio.ensure_future(starts.attached(call, container, future, record.started_at))
-    gone = asyncio.ensure_future(until_gone(client))
+    joining = asyncio.ensure_future(starts.attached(call, container, future, record.started_at))
+    leaving = asyncio.ensure_future(until_disconnected(client))
     try:
-        await asyncio.wait({gone, coming}, return_when=asyncio.FIRST_COMPLETED)
-        streams = coming.result() if coming.done() else None
+        await asyncio.wait({leaving, joining}, return_when=asyncio.FIRST_COMPLETED)
+        streams = joining.result() if joining.done() else None
     finally:
-        gone.cancel()
-        coming.cancel()
+        leaving.cancel()
+        joining.cancel()
     if streams:
-        await pump(client, streams, wish)
+        await pump(client, streams, options)
 
 
 def _content_type(call: Call, *, tty: bool) -> str:
@@ -160,7 +170,7 @@ class _Websocket:
             await self._response.send_bytes(data)
 
     @property
-    def gone(self) -> bool:
+    def disconnected(self) -> bool:
         return self._response.closed
 
 
@@ -168,26 +178,26 @@ class _Websocket:
 
 
 async def logs(call: Call) -> web.StreamResponse:
-    """What it has printed; with follow, until its end."""
+    """GET /containers/NAME/logs: its log; with follow, until it exits."""
     shown = [name for name in ("stdout", "stderr") if call.flag(name)]
     if not shown:
         raise InvalidInput("Bad parameters: you must choose at least one stream", hint="send stdout=1 or stderr=1")
     container = await find(call)
     record = await call.run(lambda: container.record)
-    tty = bool(record.config.get("Tty"))
-    options = record.host_config.get("LogConfig") or {}
-    details = log_details(options, record.config.document(), searcher) if call.flag("details") else ""
+    tty = record.config.tty
+    options = record.host_config.log_config
+    details = log_details(options, record.config, searcher) if call.flag("details") else ""
     log = _LogView(await call.run(_log_reader, call, container), shown, _rendering(call, tty=tty, details=details))
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
     if call.flag("follow"):
-        await response.prepare(call.request)  # the client waits for it, however long nothing is printed
+        await response.prepare(call.request)  # the client waits for the head even while there is no output
     follows = call.flag("follow") and record.state in ALIVE
     pieces = _followed(call, container, record, log) if follows else fetched(call, log.all)
     return await send(call, pieces, response=response)
 
 
 class _LogView:
-    """A log as bytes for a client."""
+    """Renders a log as bytes for a client."""
 
     def __init__(self, reader: LogReader, shown: Collection[str], rendered: Callable[[LogLine], bytes]) -> None:
         self.reader = reader
@@ -195,27 +205,30 @@ class _LogView:
         self._rendered = rendered
 
     def new(self) -> Iterator[bytes]:
-        """Lines that ended since the last look."""
+        """Yield the lines that were completed since the last call."""
         return (self._rendered(line) for line in self.reader.new() if line.stream in self._shown)
 
     def rest(self) -> Iterator[bytes]:
-        """The ends of streams that are in the middle of a line, and how many lines could not be read."""
+        """Yield the incomplete last lines, and a notice if lines could not be read."""
         for line in self.reader.rest():
             if line.stream in self._shown:
                 yield self._rendered(line)
-        if self.reader.damaged:  # dockerd, too, reports on standard error what it cannot read
+        if self.reader.damaged:  # as dockerd does, on standard error
             notice = f"{damage_notice(self.reader.damaged)}\n".encode()
             yield self._rendered(LogLine(NEVER, "stderr", notice, continued=True))
 
     def all(self) -> Iterator[bytes]:
-        """What is there, once."""
+        """Yield the whole log once, and close it."""
         with contextlib.closing(self.reader):
             yield from self.new()
             yield from self.rest()
 
 
 def _log_reader(call: Call, container: Container) -> LogReader:
-    """Raises Unimplemented if there is no log."""
+    """Open the log as the parameters describe.
+
+    Raises Unimplemented for a driver without a readable log.
+    """
     tail = call.text("tail")
     count = int(tail) if tail.isascii() and tail.isdigit() else None
     return container.log_reader(tail=count, since=_moment(call, "since"), until=_moment(call, "until"))
@@ -235,7 +248,7 @@ def _rendering(call: Call, *, tty: bool, details: str) -> Callable[[LogLine], by
 async def _followed(
     call: Call, container: Container, record: ContainerRecord, log: _LogView
 ) -> AsyncGenerator[bytes, None]:
-    """What is there, and what comes until the end of the run, or until the time that the client gives."""
+    """Yield the log so far, and new lines until the run ends or until the requested time."""
     ends: list[Coroutine[Any, Any, object]] = [_log_complete(call, container, record)]
     if until := _moment(call, "until"):
         ends.append(asyncio.sleep(until - time.time()))
@@ -253,48 +266,48 @@ async def _followed(
 
 
 async def _log_complete(call: Call, container: Container, record: ContainerRecord) -> None:
-    """Wait until a run has ended and its monitor has written all of the log."""
+    """Wait until a run has ended and its monitor has written the whole log."""
     await _end_of_process(call, record)
-    while not await call.step(waiting.is_log_complete, call.engine, record):
-        await asyncio.sleep(_LOOK)
+    while not await call.step(waiting.is_log_complete, call.engine.runtime, record):
+        await asyncio.sleep(LOG_POLL_INTERVAL)
 
 
 def _moment(call: Call, name: str) -> float | None:
-    """A point in time in seconds since 1970; 0 is none. Raises InvalidInput."""
+    """Parse a time, in seconds since 1970; None if it is missing or 0. Raises InvalidInput."""
     text = call.text(name)
     return (moment(text, now=time.time()) or None) if text else None
 
 
-async def _send_log(call: Call, container: Container, client: Client, wish: Wish) -> None:
+async def _send_log(call: Call, container: Container, client: Client, options: StreamOptions) -> None:
     ended = (await call.run(lambda: container.record)).state not in ALIVE
 
     def rendered(line: LogLine) -> bytes:
-        return line.data if wish.raw else frame(line.stream, line.data)
+        return line.data if options.raw else frame(line.stream, line.data)
 
-    log = _LogView(await call.run(container.log_reader), wish.shown, rendered)
+    log = _LogView(await call.run(container.log_reader), options.shown, rendered)
     with contextlib.closing(log.reader):
-        # As in dockerd, a line is in the log once it has ended.
+        # As in dockerd, the log contains only complete lines while the process runs.
         async for piece in fetched(call, log.all if ended else log.new):
             await client.send(piece)
 
 
-# ---- the end ---------------------------------------------------------------------------------------
+# ---- wait ---------------------------------------------------------------------------------------
 
 
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
 
 async def wait(call: Call) -> web.StreamResponse:
-    """Wait until it does not run, for its next end, or until it is removed; its exit status."""
+    """POST /containers/NAME/wait: answer with its exit status once the condition holds."""
     container, condition = await find(call), _condition(call)
     first = await call.run(lambda: container.record)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     if not call.before("1.30"):
-        # At once: docker starts the container only when it knows that its end will not be missed.
+        # Send the head at once: docker starts the container only after it, so that it cannot miss the exit.
         await response.prepare(call.request)
     document: Json = {"Error": None} if call.before("1.42") else {}
     try:
-        status = await _while_asked(call, _until(call, container, first, condition))
+        status = await _unless_input_ends(call, _until(call, container, first, condition))
         document |= (
             {"StatusCode": -1, "Error": {"Message": "context canceled"}} if status is None else {"StatusCode": status}
         )
@@ -309,8 +322,8 @@ async def wait(call: Call) -> web.StreamResponse:
     return response
 
 
-async def _while_asked(call: Call, waiting: Coroutine[None, None, int]) -> int | None:
-    """Wait as long as the client has not ended its input; None once it has, as dockerd does."""
+async def _unless_input_ends(call: Call, waiting: Coroutine[None, None, int]) -> int | None:
+    """Wait, but return None as soon as the client half-closes the connection, as dockerd does."""
     status, ended = asyncio.ensure_future(waiting), asyncio.ensure_future(call.input_ended.wait())
     try:
         await asyncio.wait({status, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -321,7 +334,10 @@ async def _while_asked(call: Call, waiting: Coroutine[None, None, int]) -> int |
 
 
 def _condition(call: Call) -> str:
-    """What is waited for. Raises InvalidInput for what means nothing; until 1.41 that was the default."""
+    """Return the requested condition.
+
+    Raises InvalidInput for an unknown one, which before 1.42 means the default.
+    """
     condition = call.text_since("1.30", "condition")
     if condition in _CONDITIONS:
         return condition
@@ -331,7 +347,10 @@ def _condition(call: Call) -> str:
 
 
 async def _until(call: Call, container: Container, first: ContainerRecord, condition: str) -> int:
-    """Wait for the condition; the exit status of the last run. first: its record when the client asked."""
+    """Wait for the condition and return the exit status of the last run.
+
+    first  the record at the time of the request
+    """
     record = first
     while True:
         if record.state in ALIVE:
@@ -341,60 +360,62 @@ async def _until(call: Call, container: Container, first: ContainerRecord, condi
         elif condition == "not-running" and record.state is not State.RESTARTING:
             return record.exit_code
         elif condition == "next-exit" and record.started_at != first.started_at:
-            return record.exit_code  # a run came and went between two looks
+            return record.exit_code  # a run started and ended between two polls
         else:
-            await call.request.app[STARTS].news(container.id)
+            await call.request.app[STARTS].wait_for_change(container.id)
         try:
             record = await call.run(lambda: container.record)
         except ContainerNotFound:
             with contextlib.suppress(ContainerNotFound):
-                return await call.run(waiting.status_of_removed, call.engine, container.id)
+                return await call.run(waiting.status_of_removed, call.engine.event_log, container.id)
             return 0  # it never ran
 
 
 async def _end_of_run(call: Call, record: ContainerRecord) -> int:
-    """Wait for the end of a run, without a thread; its exit status."""
+    """Wait for the end of a run without a thread. Return its exit status."""
     await _end_of_process(call, record)
-    return await call.run(waiting.status_of_run, call.engine, record)
+    return await call.run(waiting.status_of_run, call.engine.data, call.engine.runtime, call.engine.event_log, record)
 
 
 async def _end_of_process(call: Call, record: ContainerRecord) -> None:
     with contextlib.suppress(ProcessLookupError):
-        fd = waiting.process_descriptor(call.engine, record)  # not in a thread, where it would be lost with us
+        fd = waiting.process_descriptor(
+            call.engine.runtime, record
+        )  # not in a thread: a cancelled request would leak the descriptor
         try:
             await readable(fd)
         finally:
             os.close(fd)
 
 
-# ---- what it uses, and what it holds -----------------------------------------------------------------
+# ---- stats and export -----------------------------------------------------------------
 
 
 async def stats(call: Call) -> web.StreamResponse:
-    """What it uses: once, or once a second."""
+    """GET /containers/NAME/stats: its resource usage, once or once a second."""
     container = await find(call)
     if call.flag("stream", default=True):
         if call.flag("one-shot"):
             raise InvalidInput("cannot have stream=true and one-shot=true", hint="send stream=0")
-        return await send_lines(call, _until_removed(call, container), told=False)
+        return await send_lines(call, _until_removed(call, container), errors_in_stream=False)
     if call.flag("one-shot") and not call.before("1.41"):
-        return answer(await call.run(usage.sample, call.engine, container.id))
-    before = await call.run(usage.sample, call.engine, container.id)
+        return answer(await call.run(sample, container))
+    before = await call.run(sample, container)
     await asyncio.sleep(usage.SNAPSHOT_INTERVAL)
-    now = usage.following(before, await call.run(usage.sample, call.engine, container.id))
+    now = usage.following(before, await call.run(sample, container))
     return answer(measured(now, call.version))
 
 
 async def _until_removed(call: Call, container: Container) -> AsyncGenerator[Json, None]:
-    samples = call.request.app[SAMPLING].samples(call.engine, call.workers, container.id, call.input_ended)
+    samples = call.request.app[SAMPLING].samples(call.workers, container, call.input_ended)
     with contextlib.suppress(ContainerNotFound):
         async with contextlib.aclosing(samples):
-            async for sample in samples:
-                yield measured(sample, call.version)
+            async for measurement in samples:
+                yield measured(measurement, call.version)
 
 
 async def export(call: Call) -> web.StreamResponse:
-    """Its whole file system as a tar."""
+    """GET /containers/NAME/export: its file system as a tar."""
     container = await find(call)
     return await send(call, fetched(call, container.export))
 

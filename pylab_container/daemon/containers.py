@@ -1,4 +1,4 @@
-"""Containers: made, listed, looked at, started, ended, changed, removed."""
+"""/containers: create, list, inspect, start, stop, update and remove."""
 
 from __future__ import annotations
 
@@ -37,22 +37,21 @@ from pylab_container.oci.signals import signal_number
 _MAC_ADDRESS = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 )
-_EMPTY_BODY = 7
-"""Bytes; shorter ones, such as {} or null, describe nothing (moby postContainersStart)."""
+EMPTY_BODY_SIZE = 7  # bytes; a body up to this size, such as {} or null, is ignored (moby postContainersStart)
 
 
 async def find(call: Call) -> Container:
-    """The container that the path names. Raises ContainerNotFound."""
+    """Return the container that the path names. Raises ContainerNotFound."""
     return await call.run(call.engine.containers.get, call.name)
 
 
-# ---- made and listed ---------------------------------------------------------------------------
+# ---- create and list ---------------------------------------------------------------------------
 
 
 async def create(call: Call) -> web.Response:
-    """Make a container, without starting it."""
+    """POST /containers/create: create a container."""
     body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
-    wanted = creation.wanted(
+    wanted = creation.parse(
         body,
         name=call.text("name"),
         shares_ipc=call.before("1.40"),
@@ -66,14 +65,14 @@ async def create(call: Call) -> web.Response:
         container = await call.run(_create, call.engine, wanted)
     except ImageNotFound:
         raise
-    except NotFound as error:  # for docker, 404 means that the image is to be pulled
+    except NotFound as error:  # docker reacts to 404 by pulling the image
         raise InvalidInput(error.message, hint=error.hint) from error
-    told = [] if call.before("1.44") or not wanted.options.get("mac_address") else [_MAC_ADDRESS]
-    return answer({"Id": container.id, "Warnings": [*told, *container.warnings]}, 201)
+    deprecations = [] if call.before("1.44") or not wanted.options.get("mac_address") else [_MAC_ADDRESS]
+    return answer({"Id": container.id, "Warnings": [*deprecations, *container.warnings]}, 201)
 
 
 def _check_image(call: Call, name: str) -> None:
-    """Raises ImageNotFound where the image is not here, or not for the platform that is asked for."""
+    """Raise ImageNotFound if the image does not exist, or not for the requested platform."""
     image, text = images.find(call, name), call.text_since("1.41", "platform")
     if not text:
         return
@@ -87,7 +86,7 @@ def _check_image(call: Call, name: str) -> None:
         )
 
 
-def _create(engine: Engine, wanted: creation.Wanted) -> Container:
+def _create(engine: Engine, wanted: creation.CreateRequest) -> Container:
     return engine.containers.create_described(
         wanted.image,
         wanted.command,
@@ -99,7 +98,7 @@ def _create(engine: Engine, wanted: creation.Wanted) -> Container:
 
 
 async def show_all(call: Call) -> web.Response:
-    """The running containers, or all of them."""
+    """GET /containers/json: the running containers, or all."""
     limit = call.number("limit") or 0
     return answer(
         await call.run(
@@ -109,44 +108,47 @@ async def show_all(call: Call) -> web.Response:
 
 
 def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> list[Json]:
-    """Docker's ContainerSummary of those that the call's filters let through."""
+    """Return Docker's ContainerSummary of each container that matches the request's filters."""
     engine, documents = call.engine, []
-    names, called = _ImageNames(engine), links.names(engine.data.records.all())
+    image_names, link_names = _ImageNames(engine), links.names(engine.data.records.all())
     for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
-        with contextlib.suppress(ContainerNotFound):  # it was removed since the list was made
+        with contextlib.suppress(ContainerNotFound):  # removed since the list was read
             record = container.record
-            image = names.name(str(record.config.get("Image") or ""), record.image)
+            image = image_names.name(record.config.image, record.image)
             document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
-            document["Names"] = sorted([*document["Names"], *called.get(record.id, ())])
+            document["Names"] = sorted([*document["Names"], *link_names.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
             documents.append({**document, **{name: size for name, size in sizes.items() if size}})
     return documents
 
 
 class _ImageNames:
-    """What images are called now; each name is looked up once."""
+    """Names of images, each resolved once."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._ids: dict[str, str] = {}
 
-    def name(self, given: str, image_id: str) -> str:
-        """The name that a container's image was given by, or its id where that is another image by now."""
-        if given not in self._ids:
-            self._ids[given] = ""
+    def name(self, name: str, image_id: str) -> str:
+        """Return the name of a container's image at its creation.
+
+        If the name now belongs to another image, return the id.
+        """
+        if name not in self._ids:
+            self._ids[name] = ""
             with contextlib.suppress(NotFound, InvalidInput):
-                self._ids[given] = self._engine.images.get(given).id
-        return given if self._ids[given] == image_id else image_id
+                self._ids[name] = self._engine.images.get(name).id
+        return name if self._ids[name] == image_id else image_id
 
 
 def _sizes(engine: Engine, container: Container) -> Json:
     from pylab_container.maintenance import usage
 
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))
 
 
 async def inspect(call: Call) -> web.Response:
-    """All that is known about a container."""
+    """GET /containers/NAME/json: its configuration and state."""
     container = await find(call)
     return answer(await call.run(_inspect, call, container, with_size=call.flag("size")))
 
@@ -157,28 +159,28 @@ def _inspect(call: Call, container: Container, *, with_size: bool) -> Json:
 
 
 async def top(call: Call) -> web.Response:
-    """Its processes."""
+    """GET /containers/NAME/top: its processes."""
     container = await find(call)
     return answer(await call.run(container.top, call.text("ps_args")))
 
 
 async def changes(call: Call) -> web.Response:
-    """What it has changed of its image's files; null where it is nothing."""
+    """GET /containers/NAME/changes: its changes to the image's files; null if it has none."""
     container = await find(call)
-    found = await call.run(container.diff)
-    return answer([{"Path": change.path, "Kind": change.kind} for change in found] or None)
+    differences = await call.run(container.diff)
+    return answer([{"Path": change.path, "Kind": change.kind} for change in differences] or None)
 
 
-# ---- its life ------------------------------------------------------------------------------------
+# ---- lifecycle ------------------------------------------------------------------------------------
 
 
 async def start(call: Call) -> web.Response:
-    """Start it; 304 where it runs."""
-    described = len(await call.body()) > _EMPTY_BODY
+    """POST /containers/NAME/start: start it; 304 if it runs."""
+    described = len(await call.body()) > EMPTY_BODY_SIZE
     if described and not call.before("1.24"):
         raise InvalidInput(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
-            hint="describe the container when it is made",
+            hint="describe the container in /containers/create",
         )
     container = await find(call)
     record = await call.run(lambda: container.record)
@@ -187,21 +189,21 @@ async def start(call: Call) -> web.Response:
     detach_keys(call.text("detachKeys"))
     if described:
         body = await call.document(creation.START)
-        wanted = creation.wanted(
+        wanted = creation.parse(
             {"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="", readonly_recursive=False
         )
         await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:
-        if record.host_config.get("AutoRemove"):
+        if record.host_config.auto_remove:
             await call.run(container.remove, force=True, v=True)
-        raise _as_of_runc(error) from error
+        raise _as_runc_error(error) from error
     return no_content()
 
 
-def _as_of_runc(error: LabError) -> LabError:
-    """An error of the start in the words that clients know from runc under Docker."""
+def _as_runc_error(error: LabError) -> LabError:
+    """Return an error of the start in the words of runc under dockerd, which clients match."""
     if not isinstance(error, CommandNotFound | CommandNotExecutable):
         return error
     where = "OCI runtime create failed: runc create failed: unable to start container process"
@@ -209,7 +211,10 @@ def _as_of_runc(error: LabError) -> LabError:
 
 
 async def stop(call: Call) -> web.Response:
-    """Ask it to end, and kill it where it does not; 304 where it does not run."""
+    """POST /containers/NAME/stop: send its stop signal; 304 if it does not run.
+
+    It is killed after a timeout.
+    """
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     container = await find(call)
     record = await call.run(lambda: container.record)
@@ -220,7 +225,7 @@ async def stop(call: Call) -> web.Response:
 
 
 async def restart(call: Call) -> web.Response:
-    """Stop it, where it runs, and start it."""
+    """POST /containers/NAME/restart: stop it if it runs, and start it."""
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     container = await find(call)
     await call.request.app[STARTS].start(
@@ -230,7 +235,7 @@ async def restart(call: Call) -> web.Response:
 
 
 async def kill(call: Call) -> web.Response:
-    """Send a signal to its first process."""
+    """POST /containers/NAME/kill: send a signal to its first process."""
     signal = call.text("signal") or "SIGKILL"
     signal_number(signal)
     try:
@@ -240,25 +245,25 @@ async def kill(call: Call) -> web.Response:
     try:
         await call.run(container.kill, signal)
     except Conflict:
-        if not call.before("1.20"):  # to older clients one that has ended is as good as killed
+        if not call.before("1.20"):  # before 1.20, killing an exited container is no error
             raise
     return no_content()
 
 
 async def pause(call: Call) -> web.Response:
-    """Freeze its processes."""
+    """POST /containers/NAME/pause: freeze its processes."""
     await call.run((await find(call)).pause)
     return no_content()
 
 
 async def unpause(call: Call) -> web.Response:
-    """Let its frozen processes go on."""
+    """POST /containers/NAME/unpause: continue its frozen processes."""
     await call.run((await find(call)).unpause)
     return no_content()
 
 
 async def resize(call: Call) -> web.Response:
-    """Tell its terminal how large it is."""
+    """POST /containers/NAME/resize: set the size of its terminal."""
     rows, columns = size_of_terminal(call)
     container = await find(call)
     await call.run(container.resize, rows=rows, columns=columns)
@@ -266,7 +271,7 @@ async def resize(call: Call) -> web.Response:
 
 
 def size_of_terminal(call: Call) -> tuple[int, int]:
-    """The parameters h and w. Raises InvalidInput."""
+    """Return the parameters h and w, (rows, columns). Raises InvalidInput."""
     rows, columns = call.number("h"), call.number("w")
     if rows is None or columns is None:
         raise InvalidInput('strconv.Atoi: parsing "": invalid syntax', hint="send h and w")
@@ -275,11 +280,11 @@ def size_of_terminal(call: Call) -> tuple[int, int]:
     return rows, columns
 
 
-# ---- changed and removed ---------------------------------------------------------------------------
+# ---- update and remove ---------------------------------------------------------------------------
 
 
 async def rename(call: Call) -> web.Response:
-    """Give it another name."""
+    """POST /containers/NAME/rename: rename it."""
     if not (name := call.text("name")):
         raise InvalidInput("Neither old nor new names may be empty", hint="name=…")
     container = await find(call)
@@ -288,7 +293,7 @@ async def rename(call: Call) -> web.Response:
 
 
 async def update(call: Call) -> web.Response:
-    """Change its limits or its restart policy."""
+    """POST /containers/NAME/update: change its limits or its restart policy."""
     options = creation.changes(known("ContainerUpdate", await call.document(creation.UPDATE), call.version))
     container = await find(call)
     warnings = await call.run(lambda: container.update(**options))
@@ -296,7 +301,7 @@ async def update(call: Call) -> web.Response:
 
 
 async def refuse_checkpoint(call: Call) -> NoReturn:
-    """Dockerd does this in experimental mode alone."""
+    """Refuse checkpoints, which dockerd supports in experimental mode only."""
     raise Unimplemented(
         "This experimental feature is disabled by default. Start the Docker daemon in experimental mode in order to "
         "enable it.",
@@ -305,27 +310,30 @@ async def refuse_checkpoint(call: Call) -> NoReturn:
 
 
 async def remove(call: Call) -> web.Response:
-    """Remove it: v with its unnamed volumes, force even while it runs."""
+    """DELETE /containers/NAME: remove it.
+
+    v also removes its anonymous volumes; force also removes a running container.
+    """
     if call.flag("link"):
         await call.run(call.engine.containers.remove_link, call.name)
         return no_content()
     container = await find(call)
     await call.run(container.remove, force=call.flag("force"), v=call.flag("v"))
-    call.request.app[STARTS].tell(container.id)
+    call.request.app[STARTS].notify(container.id)
     return no_content()
 
 
 async def refuse_nameless(call: Call) -> NoReturn:
-    """Nothing has no name."""
+    """Refuse a path without a name."""
     raise InvalidInput('invalid name or ID supplied: ""', hint="/containers/NAME")
 
 
 async def prune(call: Call) -> web.Response:
-    """Remove all that do not run."""
+    """POST /containers/prune: remove all containers that do not run."""
     pruned = await call.run(call.engine.containers.prune, call.filters())
-    names = [one.name for one in pruned.deleted]
+    names = [removal.name for removal in pruned.deleted]
     for container_id in names:
-        call.request.app[STARTS].tell(container_id)
+        call.request.app[STARTS].notify(container_id)
     return answer({"ContainersDeleted": names or None, "SpaceReclaimed": pruned.space_reclaimed})
 
 

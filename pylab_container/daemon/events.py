@@ -1,4 +1,4 @@
-"""/events: what happens, as it happens."""
+"""/events: the events of all engines on the data root."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pylab_container.docker import event_log
 from pylab_container.docker.event_log import EventReader
 from pylab_container.errors import InvalidInput
 
-_BATCH = 1 << 12  # fields of documents that are fetched at a time; a document has about ten
+BATCH_SIZE = 1 << 12  # fields of documents that a thread fetches at a time; a document has about ten
 _MOMENT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 
 
 async def stream(call: Call) -> web.StreamResponse:
-    """Events as JSON documents: the old ones since a moment, and those that come until another one."""
+    """GET /events: past and new events as JSON documents, from since until until."""
     since, until = _moment(call, "since"), _moment(call, "until")
     if since is not None and until is not None and since > until:
         times = call.text("since"), call.text("until")
         raise InvalidInput(f"`since` time ({times[0]}) cannot be after `until` time ({times[1]})", hint="swap them")
-    # dockerd takes a filter that it does not know for none.
+    # dockerd ignores unknown filters.
     filters = {name: values for name, values in call.filters().items() if name in event_log.FILTERS}
-    # Made before the answer begins: the client may act on that, and waits for what then happens.
+    # Open the reader before the answer begins: the client may take the head as a signal that events are recorded.
     reader = call.engine.event_log.reader(since=since, until=until, filters=filters)
     return await send_lines(call, _events(call, reader, until))
 
@@ -41,7 +41,7 @@ async def _events(call: Call, reader: EventReader, until: float | None) -> Async
     with contextlib.closing(reader):
         async with following(call, call.engine.data.path, *ends) as stream:
             while True:
-                async with contextlib.aclosing(fetched(call, reader.new, batch=_BATCH)) as documents:
+                async with contextlib.aclosing(fetched(call, reader.new, batch=BATCH_SIZE)) as documents:
                     async for document in documents:
                         yield document
                 if reader.ended or not await stream.more():
@@ -49,7 +49,7 @@ async def _events(call: Call, reader: EventReader, until: float | None) -> Async
 
 
 def _moment(call: Call, name: str) -> float | None:
-    """Seconds since 1970, perhaps with a fraction. Raises InvalidInput."""
+    """Parse a time in seconds since 1970, with an optional fraction. Raises InvalidInput."""
     text = call.text(name)
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""One more process in a container: docker exec."""
+"""/exec: additional processes in containers, for docker exec."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from aiohttp import web
 from pylab_container.containers.execution import Exec
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.attaching import Wish, detach_keys, pump
+from pylab_container.daemon.attaching import StreamOptions, detach_keys, pump
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find, size_of_terminal
-from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedConnection, HijackedResponse, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
 from pylab_container.daemon.versions import known
+from pylab_container.engine import Engine
 from pylab_container.engine.container import Container
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -26,8 +27,8 @@ from pylab_container.errors import (
 )
 from pylab_container.oci.lifecycle import State
 
-_END = 10.0  # seconds that a process gets to end after its streams have
-_START_TIMEOUT = 10.0  # seconds; moby: daemon/resize.go
+EXIT_TIMEOUT = 10.0  # seconds to wait for the exit of a process whose streams have ended
+START_TIMEOUT = 10.0  # seconds to wait for the start of a process before a resize (moby daemon/resize.go)
 
 
 _EXEC = {
@@ -41,7 +42,7 @@ _START = {"Detach": bool, "Tty": bool, "ConsoleSize": [int]}
 
 
 async def create(call: Call) -> web.Response:
-    """Describe a process for a running container; it is started later."""
+    """POST /containers/NAME/exec: describe a process for a running container."""
     body = known("ExecCreate", await call.document(_EXEC), call.version)
     if not fields.texts(body, "Cmd"):
         raise InvalidInput("No exec command specified", hint='{"Cmd": ["PROGRAM", …]}')
@@ -50,10 +51,10 @@ async def create(call: Call) -> web.Response:
     return answer({"Id": execution.id}, 201)
 
 
-def _create(container: Container, body: Json, called: str) -> Exec:
-    """Raises Conflict, with the name that the client gave."""
+def _create(container: Container, body: Json, name: str) -> Exec:
+    """Describe the process. Raises Conflict with the container's name as the client wrote it."""
     if container.record.state is State.PAUSED:
-        raise Conflict(f"Container {called} is paused, unpause the container before exec", hint="unpause it")
+        raise Conflict(f"Container {name} is paused, unpause the container before exec", hint="unpause it")
     detach_keys(fields.text(body, "DetachKeys"))
     return container.exec_create(
         fields.texts(body, "Cmd"),
@@ -75,14 +76,14 @@ async def _execution(call: Call) -> Exec:
 
 
 async def start(call: Call) -> web.StreamResponse:
-    """Start it: in the background, or with its streams connected to the client."""
+    """POST /exec/ID/start: start it, in the background or connected to the client."""
     body = await call.document(_START, optional=not call.before("1.42"), typed=not call.before("1.22"))
     execution = await _execution(call)
     if fields.flag(body, "Detach"):
         await call.run(_start_detached, execution)
         return web.Response()
-    await call.run(_refuse_paused, execution)
-    # Whether there is a terminal was said when it was made; this says how the client wants the output.
+    await call.run(_refuse_paused, call.engine, execution)
+    # create() decided whether there is a terminal. This Tty selects the format of the output.
     raw = fields.flag(body, "Tty")
     client = hijack(call, RAW if raw or call.before("1.42") else MULTIPLEXED)
     try:
@@ -90,11 +91,11 @@ async def start(call: Call) -> web.StreamResponse:
         with contextlib.closing(SharedStreams(attachment)) as streams:
             await _connect(call, execution, client, streams.share(), raw=raw)
     except LabError as error:
-        await _tell(client, error, raw=raw)
+        await _send_error(client, error, raw=raw)
     except ConnectionError:
-        pass  # the client has gone, the process runs on
+        pass  # the client has disconnected; the process continues
     client.close()
-    return Taken()
+    return HijackedResponse()
 
 
 def _start_detached(execution: Exec) -> None:
@@ -104,38 +105,38 @@ def _start_detached(execution: Exec) -> None:
         raise InvalidInput(_words(error), hint=error.hint) from error
 
 
-def _refuse_paused(execution: Exec) -> None:
-    """What is an answer of its own, and no text in the stream."""
-    state = execution.container.record.state_document()
+def _refuse_paused(engine: Engine, execution: Exec) -> None:
+    """Raise Conflict for a paused container, before the connection is hijacked."""
+    state = engine.containers.get(execution.container_id).record.state_document()
     if state["Paused"]:
         raise Conflict(
-            f"Container {execution.container.id} is paused, unpause the container before exec",
-            hint=f"labctr unpause {execution.container.short_id}",
+            f"Container {execution.container_id} is paused, unpause the container before exec",
+            hint=f"labctr unpause {execution.container_id[:12]}",
         )
 
 
-async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Share, *, raw: bool) -> None:
+async def _connect(call: Call, execution: Exec, client: HijackedConnection, streams: Share, *, raw: bool) -> None:
     options = execution.options
-    shown = [name for name, wanted in (("stdout", options.stdout), ("stderr", options.stderr)) if wanted]
-    wish = Wish(shown, options.stdin, options.tty, raw, keys=detach_keys(options.detach_keys))
-    if await pump(client, streams, wish):
+    shown = [name for name, attached in (("stdout", options.stdout), ("stderr", options.stderr)) if attached]
+    stream_options = StreamOptions(shown, options.stdin, options.tty, raw, keys=detach_keys(options.detach_keys))
+    if await pump(client, streams, stream_options):
         await call.run(execution.detached)
-    elif not client.gone:
-        with contextlib.suppress(TimeoutError):  # who sees the stream end asks for the exit code at once
-            await call.run(execution.wait, _END)
+    elif not client.disconnected:
+        with contextlib.suppress(TimeoutError):  # clients request the exit code as soon as the stream ends
+            await call.run(execution.wait, EXIT_TIMEOUT)
 
 
-async def _tell(client: Hijacked, error: LabError, *, raw: bool) -> None:
-    """A failed start, in the stream: the answer has begun by then."""
+async def _send_error(client: HijackedConnection, error: LabError, *, raw: bool) -> None:
+    """Send the error of a failed start in the stream: the answer has already begun."""
     text = _words(error).encode() + b"\r\n"
     await client.send(text if raw else frame("stdout", text))
 
 
 def _words(error: LabError) -> str:
-    """The message, as clients know it from runc under Docker."""
+    """Return the message in the words of runc under dockerd, which clients match."""
     if isinstance(error, CommandNotFound | CommandNotExecutable | RuntimeFailed):
-        where = "exec failed: unable to start container process: "
-        return f"OCI runtime exec failed: {where}{error.message.removeprefix(where)}: unknown"
+        prefix = "exec failed: unable to start container process: "
+        return f"OCI runtime exec failed: {prefix}{error.message.removeprefix(prefix)}: unknown"
     return error.message
 
 
@@ -147,18 +148,18 @@ def _console_size(body: Json) -> tuple[int, int] | None:
 
 
 async def resize(call: Call) -> web.Response:
-    """Tell its terminal how large it is, as soon as its process is there.
+    """POST /exec/ID/resize: set the size of its terminal, once its process has started.
 
-    The docker command asks for that once its connection stands, which may be earlier, and gives up after some tries.
+    docker sends this when its connection is open, perhaps before the process runs, and gives up after some attempts.
     """
     rows, columns = size_of_terminal(call)
     execution = await _execution(call)
-    await call.run(execution.resize, rows=rows, columns=columns, timeout=_START_TIMEOUT)
+    await call.run(execution.resize, rows=rows, columns=columns, timeout=START_TIMEOUT)
     return web.Response(status=200)
 
 
 async def inspect(call: Call) -> web.Response:
-    """All that is known about it."""
+    """GET /exec/ID/json: its configuration and state."""
     execution = await _execution(call)
     return answer(await call.run(lambda: execution.attrs))
 

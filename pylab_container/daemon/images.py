@@ -1,4 +1,4 @@
-"""/images: what is here, what it is called, and as an archive out and in."""
+"""/images: list, inspect, tag and remove images, and archives of them."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from pylab_container.daemon import streams
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
 from pylab_container.daemon.versions import known
-from pylab_container.docker.filters import images as filtered
-from pylab_container.docker.filters import matching_names, refuse_unknown, truth
+from pylab_container.docker.filters import refuse_unknown, truth
+from pylab_container.docker.image_filters import matching_images, matching_names
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
 from pylab_container.events import Event, ImageChanged
 from pylab_container.images.image import HistoryEntry, Image
-from pylab_container.maintenance.usage import disk_usage
 from pylab_container.oci import reference as references
 from pylab_container.text.timestamps import parse_rfc3339
 
 _TAR = "application/x-tar"
 _NONE = "<none>"
-_MOST_FOUND = 100
-"""How much a search may ask for."""
+MAX_SEARCH_RESULTS = 100  # the largest limit that a search may have
 
 
 def find(call: Call, name: str) -> Image:
-    """The image with this name. Raises ImageNotFound in dockerd's words: with the tag that was meant; and
-    InvalidReference for what can be no name."""
+    """Return the image with this name.
+
+    Raises ImageNotFound in dockerd's words, with the implied tag, and InvalidReference for an invalid name.
+    """
     try:
         return call.engine.images.get(name)
     except ImageNotFound as error:
         raise ImageNotFound(f"No such image: {references.parse(name).familiar}", hint=error.hint) from None
 
 
-# ---- what is here ----------------------------------------------------------------------------
+# ---- list and inspect ----------------------------------------------------------------------------
 
 
 async def list_images(call: Call) -> web.Response:
-    """All, or those that pass the filters."""
+    """GET /images/json: all images, or those that match the filters."""
     return answer(await call.run(_listed, call))
 
 
@@ -49,15 +49,15 @@ def _listed(call: Call) -> list[Json]:
     filters = call.filters()
     if call.before("1.41") and (name := call.text("filter")):
         filters = {**filters, "reference": [*filters.get("reference", ()), name]}
-    found = filtered(call.engine, call.engine.images.list(all=call.flag("all")), filters)
+    images = matching_images(call.engine.data, call.engine.images.list(all=call.flag("all")), filters)
     shared = {}
     if call.flag("shared-size") and not call.before("1.42"):
-        shared = {usage.image.id: usage.shared for usage in disk_usage(call.engine).images}
+        shared = {usage.image.id: usage.shared for usage in call.engine.df().images}
     documents = []
-    for image in found:
+    for image in images:
         try:
             document = summary(image, call.version, shared=shared.get(image.id, -1))
-        except ImageNotFound:  # removed meanwhile
+        except ImageNotFound:  # removed concurrently
             continue
         if patterns := filters.get("reference"):
             document |= {field: matching_names(document[field], patterns) for field in ("RepoTags", "RepoDigests")}
@@ -66,7 +66,7 @@ def _listed(call: Call) -> list[Json]:
 
 
 def summary(image: Image, version: Version, *, shared: int = -1, containers: int = -1) -> Json:
-    """Docker's ImageSummary. shared and containers: -1 where nobody counted."""
+    """Return Docker's ImageSummary. shared and containers: -1 for not computed."""
     attributes = image.attrs
     tags, digests = attributes["RepoTags"], attributes["RepoDigests"]
     if not tags and not digests and version < (1, 43):
@@ -91,19 +91,19 @@ def _seconds(created: str) -> int:
 
 
 async def inspect(call: Call) -> web.Response:
-    """Everything about one."""
+    """GET /images/NAME/json: an image's configuration."""
 
     def inspected() -> Json:
         try:
             return known("Image", find(call, call.name).attrs, call.version)
-        except (ImageNotFound, InvalidReference) as error:  # dockerd says it of this request alone
+        except (ImageNotFound, InvalidReference) as error:  # dockerd adds this prefix for this request only
             raise type(error)(f"no such image: {call.name}: {error.message}", hint=error.hint) from None
 
     return answer(await call.run(inspected))
 
 
 async def history(call: Call) -> web.Response:
-    """How one came about, the newest step first."""
+    """GET /images/NAME/history: the steps of an image, newest first."""
     return answer(await call.run(lambda: [_step(entry) for entry in find(call, call.name).history()]))
 
 
@@ -119,10 +119,13 @@ def _step(entry: HistoryEntry) -> Json:
 
 
 async def search(call: Call) -> web.Response:
-    """Nothing can be searched: Docker asks a service of Docker Hub's own, which no other registry has."""
+    """GET /images/search: refuse.
+
+    dockerd uses a service of Docker Hub that other registries do not have.
+    """
     limit = call.number("limit")
-    if limit is not None and not 0 <= limit <= _MOST_FOUND:
-        raise InvalidInput(f"Limit {limit} is outside the range of [1, {_MOST_FOUND}]", hint="leave --limit out")
+    if limit is not None and not 0 <= limit <= MAX_SEARCH_RESULTS:
+        raise InvalidInput(f"Limit {limit} is outside the range of [1, {MAX_SEARCH_RESULTS}]", hint="leave --limit out")
     _refuse_filters(call.filters())
     raise Unavailable(
         f'cannot search for "{call.text("term")}": registries have no search', hint="name the image to pull"
@@ -143,7 +146,7 @@ def _refuse_filters(filters: Mapping[str, list[str]]) -> None:
 
 
 async def tag(call: Call) -> web.Response:
-    """Give one more name to an image."""
+    """POST /images/NAME/tag: add a name to an image."""
 
     def tagged() -> None:
         image = find(call, call.name)
@@ -157,7 +160,10 @@ async def tag(call: Call) -> web.Response:
 
 
 def target_name(repository: str, tag: str) -> references.Reference | None:
-    """The name made of two parameters; None without a repository. Raises InvalidReference."""
+    """Return the name that two parameters form, None without a repository.
+
+    Raises InvalidReference.
+    """
     if not repository:
         return None
     reference = references.parse_tag(repository)
@@ -165,7 +171,7 @@ def target_name(repository: str, tag: str) -> references.Reference | None:
 
 
 async def remove(call: Call) -> web.Response:
-    """Take a name away, and with the last one the image."""
+    """DELETE /images/NAME: remove a name, and with its last name the image."""
     if not call.name.strip():
         await refuse_nameless(call)
 
@@ -178,12 +184,12 @@ async def remove(call: Call) -> web.Response:
 
 
 async def refuse_nameless(call: Call) -> NoReturn:
-    """Nothing has no name."""
+    """Refuse a path without a name."""
     raise InvalidInput("image name cannot be blank", hint="/images/NAME")
 
 
 async def prune(call: Call) -> web.Response:
-    """Remove those that nobody needs."""
+    """POST /images/prune: remove unused images."""
     pruned = await call.run(call.engine.images.prune, call.filters())
     deleted = [{removal.action: removal.name} for removal in pruned.deleted]
     return answer({"ImagesDeleted": deleted, "SpaceReclaimed": pruned.space_reclaimed})
@@ -193,12 +199,12 @@ async def prune(call: Call) -> web.Response:
 
 
 async def save(call: Call) -> web.StreamResponse:
-    """One image as an archive."""
+    """GET /images/NAME/get: one image as an archive."""
     return await _save(call, [call.name])
 
 
 async def save_several(call: Call) -> web.StreamResponse:
-    """Several images as one archive."""
+    """GET /images/get: several images as one archive."""
     names = [name for text in call.texts("names") for name in text.split(",") if name]
     if not names:
         raise InvalidInput("no image was named", hint="names=NAME&names=NAME")
@@ -210,28 +216,28 @@ async def _save(call: Call, names: list[str]) -> web.StreamResponse:
 
 
 async def load(call: Call) -> web.StreamResponse:
-    """Store the images of an archive; a line tells each name that they have brought along."""
+    """POST /images/load: store the images of an archive, with a line for each of their names."""
     engine, body = call.private_engine(), await streams.received(call)
 
-    def work(tell: streams.Tell, _stop: threading.Event) -> None:
+    def work(put_line: streams.PutLine, _stop: threading.Event) -> None:
         names: dict[str, list[str]] = {}
 
-        def note(event: Event) -> None:
+        def on_event(event: Event) -> None:
             if isinstance(event, ImageChanged) and event.action == "unnamed":
                 old = f"The image {event.reference} already exists, renaming the old one with ID {event.image_id}"
-                tell({"stream": f"{old} to empty string\n"})
+                put_line({"stream": f"{old} to empty string\n"})
             elif isinstance(event, ImageChanged):
                 names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
 
-        with body, engine.events.subscribed(note):
+        with body, engine.events.subscribed(on_event):
             engine.images.load(body)
-        for image_id, given in names.items():
-            for name in given:
-                tell({"stream": f"Loaded image: {name}\n"})
-            if not given:
-                tell({"stream": f"Loaded image ID: {image_id}\n"})
+        for image_id, image_names in names.items():
+            for name in image_names:
+                put_line({"stream": f"Loaded image: {name}\n"})
+            if not image_names:
+                put_line({"stream": f"Loaded image ID: {image_id}\n"})
 
-    return await streams.send_told(call, work)
+    return await streams.send_produced(call, work)
 
 
 ROUTES = (

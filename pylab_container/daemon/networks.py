@@ -1,4 +1,4 @@
-"""/networks: bridges that containers share."""
+"""/networks: create, list, connect and remove networks."""
 
 from __future__ import annotations
 
@@ -21,49 +21,52 @@ _CONNECTION = {"Container": str, "EndpointConfig": creation.ENDPOINT, "Force": b
 
 
 async def list_networks(call: Call) -> web.Response:
-    """All, or those that pass the filters; who is on them is told by inspect alone (since 1.28)."""
-    found = await call.run(call.engine.networks.list, call.filters())
+    """GET /networks: all, or those that match the filters.
+
+    Since API 1.28 without their containers.
+    """
+    networks = await call.run(call.engine.networks.list, call.filters())
     if call.before("1.28"):
-        return answer(await call.run(lambda: [network.attrs for network in found]))
-    return answer(await call.run(lambda: [{**network.attrs, "Containers": {}} for network in found]))
+        return answer(await call.run(lambda: [network.attrs for network in networks]))
+    return answer(await call.run(lambda: [{**network.attrs, "Containers": {}} for network in networks]))
 
 
 async def create(call: Call) -> web.Response:
-    """Make one."""
-    wanted = await call.document(_NETWORK)
-    ipam = fields.child(wanted, "IPAM")
-    _refuse(wanted, ipam)
+    """POST /networks/create: create a network."""
+    body = await call.document(_NETWORK)
+    ipam = fields.child(body, "IPAM")
+    _refuse(body, ipam)
     network = await call.run(
         call.engine.networks.create,
-        fields.text(wanted, "Name"),
-        fields.text(wanted, "Driver") or "bridge",
+        fields.text(body, "Name"),
+        fields.text(body, "Driver") or "bridge",
         ipam=_ipam(ipam),
-        check_duplicate=fields.flag(wanted, "CheckDuplicate") or not call.before("1.44"),
-        internal=fields.flag(wanted, "Internal"),
-        attachable=fields.flag(wanted, "Attachable"),
-        enable_ipv6=fields.flag(wanted, "EnableIPv6"),
-        labels=fields.labels(wanted, "Labels"),
-        options=fields.labels(wanted, "Options"),
+        check_duplicate=fields.flag(body, "CheckDuplicate") or not call.before("1.44"),
+        internal=fields.flag(body, "Internal"),
+        attachable=fields.flag(body, "Attachable"),
+        enable_ipv6=fields.flag(body, "EnableIPv6"),
+        labels=fields.labels(body, "Labels"),
+        options=fields.labels(body, "Options"),
     )
     return answer({"Id": network.id, "Warning": ""}, 201)
 
 
-def _refuse(wanted: Json, ipam: Json) -> None:
-    """Raises InvalidInput for what belongs to a swarm, or is not known."""
+def _refuse(body: Json, ipam: Json) -> None:
+    """Raise InvalidInput for networks of a swarm."""
     for name in ("Ingress", "ConfigOnly"):
-        if fields.flag(wanted, name):
+        if fields.flag(body, name):
             raise InvalidInput(f"{name} networks need a swarm", hint="this engine has one machine")
-    if fields.text(fields.child(wanted, "ConfigFrom"), "Network"):
+    if fields.text(fields.child(body, "ConfigFrom"), "Network"):
         raise InvalidInput("ConfigFrom networks need a swarm", hint="give the options themselves")
-    if fields.text(wanted, "Scope") not in ("", "local"):
+    if fields.text(body, "Scope") not in ("", "local"):
         raise Forbidden(
-            f"cannot create a {fields.text(wanted, 'Scope')} scoped network when swarm is not active",
+            f"cannot create a {fields.text(body, 'Scope')} scoped network when swarm is not active",
             hint="all networks here have the scope local",
         )
 
 
 def _ipam(sent: Json) -> Json:
-    """IPAM, each field of its type; the driver default takes no options, and minds none."""
+    """Return IPAM with typed fields. The IPAM driver default ignores options."""
     pools = [
         {
             **{name: fields.text(pool, name) for name in ("Subnet", "Gateway", "IPRange")},
@@ -75,46 +78,49 @@ def _ipam(sent: Json) -> Json:
 
 
 async def inspect(call: Call) -> web.Response:
-    """One of them, with the containers that are on it."""
+    """GET /networks/NAME: a network with its containers."""
     if call.text("scope") not in ("", "local"):
         raise NotFound(f"network {call.name} not found", hint="all networks here have the scope local")
     return answer(await call.run(lambda: call.engine.networks.get(call.name).attrs))
 
 
 async def remove(call: Call) -> web.Response:
-    """Remove one."""
+    """DELETE /networks/NAME: remove a network."""
     await call.run(lambda: call.engine.networks.get(call.name).remove())
     return web.Response(status=204)
 
 
 async def _connection(call: Call) -> tuple[str, Json]:
-    """Which container is to be connected or disconnected, and how. Raises InvalidInput, ContainerNotFound."""
-    wanted = await call.document(_CONNECTION)
-    if not (name := fields.text(wanted, "Container")):
+    """Return the name of the container to connect or disconnect, and the body.
+
+    Raises InvalidInput.
+    """
+    body = await call.document(_CONNECTION)
+    if not (name := fields.text(body, "Container")):
         raise InvalidInput('invalid name or ID supplied: ""', hint='{"Container": "NAME"}')
-    return name, wanted
+    return name, body
 
 
 async def connect(call: Call) -> web.Response:
-    """Put a container on one."""
-    name, wanted = await _connection(call)
-    wish = creation.endpoint_wish(fields.child(wanted, "EndpointConfig"))
+    """POST /networks/NAME/connect: connect a container."""
+    name, body = await _connection(call)
+    endpoint = creation.parse_endpoint(fields.child(body, "EndpointConfig"))
 
     def connected() -> None:
         call.engine.containers.get(name)
-        call.engine.networks.get(call.name).connect_as(name, wish)
+        call.engine.networks.get(call.name).connect_as(name, endpoint)
 
     await call.run(connected)
     return web.Response()
 
 
 async def disconnect(call: Call) -> web.Response:
-    """Take a container off one."""
-    name, wanted = await _connection(call)
+    """POST /networks/NAME/disconnect: disconnect a container."""
+    name, body = await _connection(call)
 
     def disconnected() -> None:
-        # To dockerd, Force says that the container may be gone; here the kernel tells who is on a network.
-        if not fields.flag(wanted, "Force"):
+        # As in dockerd, with Force the container may have been removed. The kernel knows the members of a network.
+        if not fields.flag(body, "Force"):
             call.engine.containers.get(name)
         call.engine.networks.get(call.name).disconnect(name)
 
@@ -123,7 +129,7 @@ async def disconnect(call: Call) -> web.Response:
 
 
 async def prune(call: Call) -> web.Response:
-    """Remove those of users that no container is on."""
+    """POST /networks/prune: remove user networks without containers."""
     pruned = await call.run(call.engine.networks.prune, call.filters())
     return answer({"NetworksDeleted": [removal.name for removal in pruned.deleted]})
 

@@ -1,4 +1,4 @@
-"""Images from elsewhere and to elsewhere: pull, import, push, and who is let in at a registry."""
+"""/images/create, /images/NAME/push, /distribution and /auth: transfers of images, and registry credentials."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ _LOGIN = shapes.named("username password email serveraddress", str)
 
 
 def credentials(call: Call) -> Json:
-    """The header X-Registry-Auth: JSON in base64. What nobody can read is nobody, as in dockerd."""
+    """Parse the header X-Registry-Auth, JSON in base64.
+
+    As in dockerd, a malformed header is ignored.
+    """
     return _header(call, "X-Registry-Auth")
 
 
 def all_credentials(call: Call) -> dict[str, Json]:
-    """The header X-Registry-Config: the same for each registry that a build may ask, by its name."""
-    found = _header(call, "X-Registry-Config")
-    return {name: entry for name, entry in found.items() if isinstance(entry, dict)}
+    """Parse the header X-Registry-Config of a build: credentials by the name of the registry."""
+    entries = _header(call, "X-Registry-Config")
+    return {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
 
 
 def _header(call: Call, name: str) -> Json:
@@ -48,7 +51,7 @@ def _header(call: Call, name: str) -> Json:
 
 
 async def create(call: Call) -> web.StreamResponse:
-    """Bring an image from a registry, or make one of a root file system."""
+    """POST /images/create: pull an image, or import a root file system."""
     if call.text("fromImage"):
         return await _pull(call)
     if call.text("fromSrc"):
@@ -58,28 +61,31 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def _pull(call: Call) -> web.StreamResponse:
     name, tag, platform = call.text("fromImage"), call.text("tag"), call.text_since("1.32", "platform")
-    written = references.parse(name)
-    has_tag = bool(tag or written.digest or name.endswith(f":{written.tag}"))
+    reference = references.parse(name)
+    has_tag = bool(tag or reference.digest or name.endswith(f":{reference.tag}"))
     auth = credentials(call)
 
-    def work(tell: streams.Tell, stop: threading.Event) -> None:
-        told = _telling(tell, stop)
+    def work(put_line: streams.PutLine, stop: threading.Event) -> None:
+        progress_lines = _progress_lines(put_line, stop)
         if has_tag:
-            call.engine.images.pull(name, tag or None, platform=platform, auth_config=auth, progress=told)
+            call.engine.images.pull(name, tag or None, platform=platform, auth_config=auth, progress=progress_lines)
         else:
-            call.engine.images.pull_all_tags(name, platform=platform, auth_config=auth, progress=told)
+            call.engine.images.pull_all_tags(name, platform=platform, auth_config=auth, progress=progress_lines)
 
-    return await streams.send_told(call, work, told=False)
+    return await streams.send_produced(call, work, errors_in_stream=False)
 
 
-def _telling(tell: streams.Tell, stop: threading.Event) -> Emit:
-    """What passes a transfer's events on as the API says them, and ends the transfer once nobody listens."""
+def _progress_lines(put_line: streams.PutLine, stop: threading.Event) -> Emit:
+    """Return a receiver of events that forwards a transfer's progress to the client.
+
+    It aborts the transfer when the client disconnects.
+    """
 
     def emit(event: Event) -> None:
         if stop.is_set():
-            raise Conflict("the transfer was stopped", hint="its client went away: begin again")
+            raise Conflict("the transfer was stopped", hint="its client disconnected: start it again")
         if (document := progress.document(event)) is not None:
-            tell(document)
+            put_line(document)
 
     return emit
 
@@ -94,32 +100,32 @@ async def _import(call: Call) -> web.StreamResponse:
     changes = instructions(call)
     body = await streams.received(call)
 
-    def work(tell: streams.Tell, _stop: threading.Event) -> None:
+    def work(put_line: streams.PutLine, _stop: threading.Event) -> None:
         with contextlib.ExitStack() as stack:
             archive: BinaryIO | Path = stack.enter_context(body)
-            if source != "-":  # nothing is told before it is here: a failure is the answer's status
+            if source != "-":  # no line before the download ends, so that its failure can be the status of the answer
                 archive = download.fetch(source, stack.enter_context(call.engine.data.scratch())).path
-                tell({"status": f"Downloading from {source}"})
+                put_line({"status": f"Downloading from {source}"})
             image = call.engine.images.import_(archive, name, message=message, changes=changes)
-        tell({"status": image.id})
+        put_line({"status": image.id})
 
-    return await streams.send_told(call, work, told=False)
+    return await streams.send_produced(call, work, errors_in_stream=False)
 
 
 def _refuse_platform(text: str) -> None:
-    """Raises InvalidInput where an import is asked to be for another machine: nobody could see whether it is."""
+    """Raise InvalidInput if an import requests another platform than this machine's."""
     here = machine_architecture()
     if text and Platform.parse(text, architecture=here) != Platform.parse(f"linux/{here}", architecture=here):
         raise InvalidInput(f"cannot import for the platform {text}", hint=f"an import is for linux/{here} here")
 
 
 def instructions(call: Call) -> list[str]:
-    """The parameter "changes": lines of a Dockerfile, in one value or several."""
+    """Return the Dockerfile instructions in the values of the parameter "changes"."""
     return [line for text in call.texts("changes") for line in text.splitlines() if line.strip()]
 
 
 async def push(call: Call) -> web.StreamResponse:
-    """Send an image to the registry in its name: one tag, or all that are here."""
+    """POST /images/NAME/push: push one tag or all tags to the registry in the name."""
     tag, auth = call.text("tag"), credentials(call)
     if "X-Registry-Auth" not in call.request.headers:
         auth = await _credentials_in_body(call)
@@ -129,27 +135,32 @@ async def push(call: Call) -> web.StreamResponse:
     if call.text_since("1.46", "platform"):
         raise InvalidInput("push of one platform of several is not supported", hint="images here have one")
 
-    def work(tell: streams.Tell, stop: threading.Event) -> None:
-        told = _telling(tell, stop)
-        call.engine.images.push(call.name, tag or None, all_tags=not tag, auth_config=auth, progress=told)
+    def work(put_line: streams.PutLine, stop: threading.Event) -> None:
+        progress_lines = _progress_lines(put_line, stop)
+        call.engine.images.push(call.name, tag or None, all_tags=not tag, auth_config=auth, progress=progress_lines)
 
-    return await streams.send_told(call, work)
+    return await streams.send_produced(call, work)
 
 
 async def _credentials_in_body(call: Call) -> Json:
-    """Where old clients send them. Raises InvalidInput where there are none either."""
+    """Read credentials from the body, where old clients send them.
+
+    Raises InvalidInput without any.
+    """
     body = await call.body()
     try:
         if body:
             return cast(Json, shapes.read(body, _LOGIN) or {})
-        wrong = "EOF"
+        problem = "EOF"
     except InvalidInput as error:
-        wrong = error.message
-    raise InvalidInput(f"Bad parameters and missing X-Registry-Auth: {wrong}", hint="send the header, if only e30=")
+        problem = error.message
+    raise InvalidInput(
+        f"Bad parameters and missing X-Registry-Auth: {problem}", hint="send the header; e30= has no credentials"
+    )
 
 
 async def distribution(call: Call) -> web.Response:
-    """What a registry has under a name, without fetching it."""
+    """GET /distribution/NAME/json: the descriptor of an image in a registry, without pulling it."""
     auth = credentials(call)
     descriptor, platforms = await call.workers.run(
         Kind.TRANSFER, call.engine.images.get_registry_data, call.name, auth_config=auth
@@ -164,14 +175,17 @@ def _platform(text: str) -> Json:
 
 
 async def log_in(call: Call) -> web.Response:
-    """Whether a registry knows somebody. Nothing is kept: clients send what they know with each request."""
-    given = await call.document(_LOGIN)
-    server = fields.text(given, "serveraddress")
+    """POST /auth: verify credentials with a registry.
+
+    Nothing is stored: clients send them with each request.
+    """
+    body = await call.document(_LOGIN)
+    server = fields.text(body, "serveraddress")
     await call.workers.run(
         Kind.TRANSFER,
         call.engine.login,
-        fields.text(given, "username"),
-        fields.text(given, "password"),
+        fields.text(body, "username"),
+        fields.text(body, "password"),
         server,
         save=False,
     )

@@ -1,10 +1,10 @@
-"""Two lines for each request, for whoever wants to watch: lab 00 does.
+"""A log with two JSON lines for each request. Lab 00 shows it.
 
     {"began": 1767322800123456789, "method": "GET", "path": "/v1.47/info"}
     {"began": 1767322800123456789, "method": "GET", "path": "/v1.47/info", "status": 200, "seconds": 0.004}
 
-The first is written when it comes, the second when it was answered, which may be a moment after the client has its
-answer: who has seen the first waits for the second. `began` is in nanoseconds since 1970.
+The first line is written when the request arrives, the second after its answer, perhaps after the client has read it:
+a reader that has seen the first line waits for the second. `began` is in nanoseconds since 1970.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.typedefs import Handler, Middleware
 
-from pylab_container.daemon.hijack import Taken
+from pylab_container.daemon.hijack import HijackedResponse
 from pylab_container.errors import InvalidInput
 
 _BEGAN = "began"
 
 
-def beginnings(logger: logging.Logger) -> Middleware:
-    """What aiohttp calls before each request: it is noted when it comes."""
+def arrivals(logger: logging.Logger) -> Middleware:
+    """Return aiohttp's middleware that logs the arrival of each request."""
 
     @web.middleware
-    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def log_arrival(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[_BEGAN] = clock.time_ns()
         logger.info(json.dumps(_line(request, request[_BEGAN])))
         return await handler(request)
 
-    return note
+    return log_arrival
 
 
 def _line(request: web.BaseRequest, began: int) -> dict[str, Any]:
@@ -42,12 +42,12 @@ def _line(request: web.BaseRequest, began: int) -> dict[str, Any]:
 
 
 class RequestLog(AbstractAccessLogger):
-    """What aiohttp calls after each request."""
+    """Logs the end of each request; aiohttp calls log()."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """time is how long it took, in seconds."""
-        upgraded = isinstance(response, Taken) and "Upgrade" in request.headers
-        # What cannot be read at all has not come as far as beginnings().
+        """Log a request. time: its duration in seconds."""
+        upgraded = isinstance(response, HijackedResponse) and "Upgrade" in request.headers
+        # A malformed request has not passed the middleware.
         began = request.get(_BEGAN) or clock.time_ns() - round(time * 10**9)
         line = {
             **_line(request, began),
@@ -57,13 +57,18 @@ class RequestLog(AbstractAccessLogger):
         self.logger.info(json.dumps(line))
 
 
-def writing(path: Path) -> logging.Logger:
-    """A logger that appends to a file, which only root can read: paths tell names. Raises InvalidInput."""
+def open_log(path: Path) -> logging.Logger:
+    """Return a logger that appends to a file. Only root can read it: paths contain names.
+
+    Raises InvalidInput.
+    """
     try:
         path.touch(mode=0o600)
         handler = logging.FileHandler(path)
     except OSError as error:
         raise InvalidInput(f"cannot write {path}: {error.strerror}", hint="name another file") from error
-    logger = logging.Logger(__name__, logging.INFO)  # not one of the process's tree, where others would hear it
+    logger = logging.Logger(
+        __name__, logging.INFO
+    )  # outside the process's logger hierarchy, whose handlers would get a copy
     logger.addHandler(handler)
     return logger

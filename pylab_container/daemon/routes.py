@@ -1,4 +1,4 @@
-"""Every path of the API with its handler: the table of contents."""
+"""All routes of the API."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ ROUTES: tuple[Route, ...] = (
     *networks.ROUTES,
     *swarm.ROUTES,
 )
-"""The first that fits is taken: a path with fixed words stands before one with {name}, which may hold slashes."""
+"""The first match is used: a path with fixed words precedes one with {name}, which also matches slashes."""

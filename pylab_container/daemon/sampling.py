@@ -1,7 +1,7 @@
-"""What containers use, measured once a second for all clients that look.
+"""Resource usage of containers, sampled once a second for all clients together.
 
-As in dockerd (moby, daemon/stats/collector.go) there is one measurement of a container for any number of clients:
-a thousand of them cost no more reading of cgroups than one does.
+As in dockerd (moby, daemon/stats/collector.go) a container has one sampler: a thousand clients read its cgroup no more
+often than one client.
 """
 
 from __future__ import annotations
@@ -14,70 +14,73 @@ from aiohttp import web
 
 from pylab_container.daemon.workers import Kind, Workers
 from pylab_container.docker import stats
-from pylab_container.engine import Engine
-from pylab_container.oci.ids import ContainerId
+from pylab_container.engine.container import Container
 
 Json = dict[str, Any]
-_INTERVAL = 1.0  # seconds between two measurements
+SAMPLE_INTERVAL = 1.0  # seconds between two samples
 
 
-class _Measuring:
-    """One container's measurements while clients look."""
+def sample(container: Container) -> Json:
+    """Sample a container now. Raises ContainerNotFound."""
+    return stats.sample(container.record)
 
-    def __init__(self, engine: Engine, workers: Workers, container_id: ContainerId) -> None:
+
+class _Sampler:
+    """Samples one container while it has clients. next: a future for the next sample."""
+
+    def __init__(self, workers: Workers, container: Container) -> None:
         self.clients = 0
         self.next: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.ensure_future(self._measure(engine, workers, container_id))
+        self._task = asyncio.ensure_future(self._sample(workers, container))
 
-    async def _measure(self, engine: Engine, workers: Workers, container_id: ContainerId) -> None:
+    async def _sample(self, workers: Workers, container: Container) -> None:
         loop = asyncio.get_running_loop()
         try:
-            before = await workers.run(Kind.STREAM, stats.sample, engine, container_id)
+            before = await workers.run(Kind.STREAM, sample, container)
             while True:
-                await asyncio.sleep(_INTERVAL)
-                before = stats.following(before, await workers.run(Kind.STREAM, stats.sample, engine, container_id))
+                await asyncio.sleep(SAMPLE_INTERVAL)
+                before = stats.following(before, await workers.run(Kind.STREAM, sample, container))
                 now, self.next = self.next, loop.create_future()
                 now.set_result(before)
-        except Exception as error:  # noqa: BLE001 - whatever it is, clients wait for it
+        except Exception as error:  # noqa: BLE001 - the clients that wait for the sample get any error
             self.next.set_exception(error)
-            self.next.exception()  # clients raise it; without clients, asyncio would log it as never retrieved
+            self.next.exception()  # mark it as retrieved: without clients, asyncio would log a warning
 
     def end(self) -> None:
+        """Stop sampling."""
         self._task.cancel()
 
 
 class Sampling:
-    """Which containers are measured at the moment. It belongs to the event loop."""
+    """The samplers of all containers that have clients. Used on the event loop only."""
 
     def __init__(self) -> None:
-        self._measured: dict[str, _Measuring] = {}
+        self._samplers: dict[str, _Sampler] = {}
 
-    async def samples(
-        self, engine: Engine, workers: Workers, container_id: ContainerId, ended: asyncio.Event
-    ) -> AsyncGenerator[Json, None]:
-        """Measurements of a container, each with the one before; a slow client misses some.
+    async def samples(self, workers: Workers, container: Container, ended: asyncio.Event) -> AsyncGenerator[Json, None]:
+        """Yield samples of a container, each with its predecessor. A slow client misses some.
 
-        ended  the client waits for no other
+        ended  set when the client waits for no further sample
 
         Raises ContainerNotFound once the container is removed.
         """
-        if (measuring := self._measured.get(container_id)) is None:
-            measuring = self._measured[container_id] = _Measuring(engine, workers, container_id)
-        measuring.clients += 1
+        if (sampler := self._samplers.get(container.id)) is None:
+            sampler = self._samplers[container.id] = _Sampler(workers, container)
+        sampler.clients += 1
         end: asyncio.Future[Any] = asyncio.ensure_future(ended.wait())
         try:
             while True:
-                sample: asyncio.Future[Any] = measuring.next
-                await asyncio.wait({sample, end}, return_when=asyncio.FIRST_COMPLETED)
-                if not sample.done():
+                next_sample: asyncio.Future[Any] = sampler.next
+                await asyncio.wait({next_sample, end}, return_when=asyncio.FIRST_COMPLETED)
+                if not next_sample.done():
                     return
-                yield sample.result()
+                yield next_sample.result()
         finally:
             end.cancel()
-            measuring.clients -= 1
-            if not measuring.clients:
-                measuring.end()
-                del self._measured[container_id]
+            sampler.clients -= 1
+            if not sampler.clients:
+                sampler.end()
+                del self._samplers[container.id]
 
 
 SAMPLING: web.AppKey[Sampling] = web.AppKey("sampling", Sampling)

@@ -1,4 +1,4 @@
-"""The sockets that the API is served on, and the daemon's beginning and end."""
+"""The sockets of the API, and the start and shutdown of the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiohttp import web
 
 from pylab_container.daemon.application import application
 from pylab_container.daemon.connection import Connection
-from pylab_container.daemon.request_log import RequestLog, beginnings, writing
+from pylab_container.daemon.request_log import RequestLog, arrivals, open_log
 from pylab_container.daemon.routes import ROUTES
 from pylab_container.engine import Engine
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
@@ -27,13 +27,11 @@ from pylab_container.host import linux
 
 DEFAULT_ADDRESS = "unix:///run/labctr.sock"
 
-_PORT = 2375
-"""Docker's, where an address says none (IANA: docker)."""
-_FIRST_PASSED = 3
-"""The first descriptor that systemd passes (sd_listen_fds(3))."""
-_LONGEST_LINE = 1 << 20  # bytes
-_BACKLOG = 4096  # connections that wait to be accepted, as in Go: the kernel refuses more (net.core.somaxconn)
-_GRACE = 2.0  # seconds that open requests get at the end; streams would never end by themselves
+DEFAULT_PORT = 2375  # TCP; registered for Docker with IANA
+SD_LISTEN_FDS_START = 3  # the first descriptor that systemd passes, sd_listen_fds(3)
+MAX_LINE_SIZE = 1 << 20  # bytes of a request line or header
+BACKLOG = 4096  # pending connections, as in Go; the kernel's limit is net.core.somaxconn
+SHUTDOWN_TIMEOUT = 2.0  # seconds that open requests get at shutdown; streams would never end by themselves
 
 
 def serve(
@@ -44,21 +42,21 @@ def serve(
     request_log: Path | None = None,
     ready: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> None:
-    """Serve the API until SIGTERM or SIGINT. Containers run on.
+    """Serve the API until SIGTERM or SIGINT. Containers continue to run.
 
-    addresses    unix://PATH, tcp://127.0.0.1:PORT (loopback only: who may talk to the engine is root), or fd:// for the
-                 sockets that systemd passes
-    group        who else may use the unix socket, besides root
-    request_log  gets two lines for each request (request_log.py)
-    ready        called with the addresses once they can be connected to
+    addresses    unix://PATH, tcp://127.0.0.1:PORT (loopback only: a client of the engine can become root), or fd:// for
+                 the sockets that systemd passes
+    group        the group that may use the unix socket, besides root
+    request_log  file for two lines about each request (request_log.py)
+    ready        called with the addresses once they accept connections
 
-    Raises InvalidInput for an address, Conflict where somebody serves there already.
+    Raises InvalidInput for an address that cannot be served, Conflict if another daemon serves there.
     """
-    _allow_connections()
-    linux.share_one_arena()  # calls come and go in threads
+    _raise_descriptor_limit()
+    linux.share_one_arena()  # short-lived threads would leave one malloc arena each
     with contextlib.ExitStack() as stack:
-        sockets = [one for address in addresses for one in stack.enter_context(_listening(address, group))]
-        log = writing(request_log) if request_log else None
+        sockets = [opened for address in addresses for opened in stack.enter_context(_listening(address, group))]
+        log = open_log(request_log) if request_log else None
         asyncio.run(_serve(engine, sockets, log, lambda: ready(addresses)))
 
 
@@ -67,12 +65,12 @@ async def _serve(
 ) -> None:
     app = application(engine, ROUTES)
     if request_log:
-        app.middlewares.append(beginnings(request_log))
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_GRACE)
+        app.middlewares.append(arrivals(request_log))
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(number, stopped.set)
 
     def connection() -> Connection:
         return Connection(
@@ -81,30 +79,36 @@ async def _serve(
             access_log=request_log,
             access_log_class=RequestLog,
             logger=_http_logger(),
-            # A build's parameters and credentials are in one line each; 1 MB is what Go's server takes (net/http).
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_LINE,
-            auto_decompress=False,  # what is compressed are archives, and the engine sees that by itself
+            # The parameters of a build are one line, and its credentials are another; Go's net/http accepts 1 MB.
+            max_line_size=MAX_LINE_SIZE,
+            max_field_size=MAX_LINE_SIZE,
+            auto_decompress=False,  # compressed bodies are archives, whose compression the engine detects
         )
 
     try:
-        servers = [await loop.create_server(connection, sock=one, backlog=_BACKLOG) for one in sockets]
+        servers = [await loop.create_server(connection, sock=listener, backlog=BACKLOG) for listener in sockets]
         ready()
-        await ended.wait()
+        await stopped.wait()
         for server in servers:
             server.close()
     finally:
         await runner.cleanup()
 
 
-def _allow_connections() -> None:
-    """Each connection is a file, and so is much of what containers need: as many as the system lets us have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+def _raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files to the hard limit.
+
+    Each connection and each container needs descriptors.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _http_logger() -> logging.Logger:
-    """Where aiohttp says what it cannot understand. The client hears of that in an answer; nobody else needs to."""
+    """Return a silent logger for aiohttp.
+
+    aiohttp logs malformed requests, whose clients get an answer.
+    """
     logger = logging.getLogger(f"{__name__}.http")
     logger.setLevel(logging.CRITICAL)
     return logger
@@ -112,18 +116,18 @@ def _http_logger() -> logging.Logger:
 
 @contextlib.contextmanager
 def _listening(address: str, group: str) -> Iterator[list[socket.socket]]:
-    """The sockets of an address; a unix socket's file is gone afterwards."""
+    """Yield the sockets of an address. The file of a unix socket is removed after the block."""
     parts, port = _split(address)
     if parts.scheme == "fd":
-        yield _passed()
+        yield _passed_sockets()
     elif parts.scheme == "tcp":
-        with _tcp(address, parts.hostname or "", port or _PORT) as one:
-            yield [one]
+        with _tcp(address, parts.hostname or "", port or DEFAULT_PORT) as listener:
+            yield [listener]
     elif parts.scheme == "unix" and (parts.netloc + parts.path):
         path = Path(parts.netloc + parts.path)
-        with _unix(path, group) as one:
+        with _unix(path, group) as listener:
             try:
-                yield [one]
+                yield [listener]
             finally:
                 path.unlink(missing_ok=True)
     else:
@@ -139,48 +143,51 @@ def _split(address: str) -> tuple[SplitResult, int | None]:
 
 
 def _unix(path: Path, group: str) -> socket.socket:
-    """A unix socket that its owner and group may use, and nobody else (mode 0660)."""
-    owner = _group_id(group) if group else os.getegid()
+    """Return a unix socket that only its owner and group may use (mode 0660)."""
+    group_id = _group_id(group) if group else os.getegid()
     _remove_stale(path)
-    one = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o777)  # nobody, until it has its owner
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o777)  # no access before chown() and chmod(): another user could connect
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        one.bind(str(path))
+        listener.bind(str(path))
     except OSError as error:
-        one.close()
-        raise RuntimeFailed(f"cannot listen on {path}: {error.strerror}", hint="name another socket") from error
+        listener.close()
+        raise RuntimeFailed(f"cannot listen on {path}: {error.strerror}", hint="choose another socket") from error
     finally:
         os.umask(before)
-    os.chown(path, os.geteuid(), owner)
+    os.chown(path, os.geteuid(), group_id)
     os.chmod(path, 0o660)
-    return one
+    return listener
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket of a daemon that is gone. Raises Conflict where one answers, InvalidInput for another file."""
+    """Remove a stale socket.
+
+    Raises Conflict if a daemon answers on it, InvalidInput for another file.
+    """
     if not path.exists():
         return
     if not path.is_socket():
-        raise InvalidInput(f"{path} is no socket", hint="name another place for the socket")
+        raise InvalidInput(f"{path} is not a socket", hint="choose another path for the socket")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
         except OSError:
             path.unlink(missing_ok=True)
             return
-    raise Conflict(f"somebody listens on {path} already", hint="stop that daemon, or name another socket")
+    raise Conflict(f"another process listens on {path}", hint="stop that daemon, or choose another socket")
 
 
 def _group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise InvalidInput(f'there is no group "{name}"', hint=f"groupadd {name}") from None
+        raise InvalidInput(f'unknown group "{name}"', hint=f"groupadd {name}") from None
 
 
 def _tcp(address: str, host: str, port: int) -> socket.socket:
-    """A TCP socket on loopback. Whoever reaches it is root on this machine, so it goes no further."""
+    """Return a TCP socket on a loopback address: its clients can become root on this machine."""
     with contextlib.suppress(ValueError):
         if host == "localhost" or ipaddress.ip_address(host).is_loopback:
             try:
@@ -194,9 +201,12 @@ def _tcp(address: str, host: str, port: int) -> socket.socket:
     )
 
 
-def _passed() -> list[socket.socket]:
-    """The sockets that systemd passes to its service. Raises InvalidInput where it did not."""
+def _passed_sockets() -> list[socket.socket]:
+    """Return the sockets that systemd passed to this service.
+
+    Raises InvalidInput if it passed none.
+    """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise InvalidInput("systemd has passed no socket", hint="fd:// is for the unit labctr.socket")
     count = int(os.environ.get("LISTEN_FDS", "0"))
-    return [socket.socket(fileno=fd) for fd in range(_FIRST_PASSED, _FIRST_PASSED + count)]
+    return [socket.socket(fileno=fd) for fd in range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + count)]

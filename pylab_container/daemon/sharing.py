@@ -1,17 +1,16 @@
-"""The streams of one process, shared by all clients that are attached to it.
+"""Fan-out of one process's streams to all clients that are attached to it.
 
     client ◀─ Share ─┐
     client ◀─ Share ─┼─ SharedStreams ── Attachment ── conmon
     client ◀─ Share ─┘
 
-There is one connection for all of them, because conmon 2.1.6 ends with a fault, and its container with it, where a
-few connections go at about the same time: it looks at the memory of one that it has just freed, which with three or
-more of them may have gone back to the kernel. For the same reason it is not closed with its last client: it is kept
-for the next one until the process prints something that for some time nobody was there for. While nothing is
-printed it costs a descriptor, and a connection more would cost conmon one, which it gives back when it prints.
+All clients share one connection to conmon. conmon 2.1.6 has a use-after-free: when three or more connections close
+at about the same time, it crashes, and its container dies with it. For the same reason the connection stays open after
+its last client has left, for the next client. It is closed at the first output that arrives when there has been no
+client for DISCARD_TIMEOUT. Until then it costs one descriptor here and one in conmon.
 
-As in dockerd a client may be a megabyte behind (moby, pkg/ioutils/bytespipe.go); then the connection is not read
-any more, and conmon and the process wait, until that client reads or is gone.
+Back-pressure: as in dockerd a client may be one megabyte behind (moby, pkg/ioutils/bytespipe.go). Then the connection
+is not read, and conmon and the process block until that client reads or disconnects.
 """
 
 from __future__ import annotations
@@ -24,79 +23,85 @@ from collections.abc import Callable
 from aiohttp import web
 
 from pylab_container.daemon.call import Call
-from pylab_container.daemon.connection import gone
+from pylab_container.daemon.connection import is_disconnected
 from pylab_container.engine.container import Attachment, Container
 
-_AHEAD = 1_000_000  # bytes of output that may wait for a client
-_PIECE = 1 << 16  # bytes that a client gets at a time
-_AT_ONCE = 64  # packets that are received before others have their turn
-_LINGER = 10.0  # seconds for which output is thrown away before a connection without clients is closed
+BUFFER_LIMIT = 1_000_000  # bytes of output buffered for one client before the process has to wait
+SEND_SIZE = 1 << 16  # bytes that a client gets in one call of receive()
+PACKETS_PER_TURN = 64  # packets that are received before the event loop runs other callbacks
+DISCARD_TIMEOUT = 10.0  # seconds without a client after which output closes the connection
 
 Packet = tuple[str, bytes]
-"""The name of a stream, and a piece of what was printed on it."""
+"""The name of an output stream, and bytes that the process wrote to it."""
 
 
 class Share:
-    """One client's share: all output since it joined, and a way to the process's input. Close it."""
+    """One client's view of the streams: all output since it joined, and the process's input.
+
+    The owner closes it.
+    """
 
     def __init__(self, streams: SharedStreams) -> None:
         self._streams = streams
         self._packets: deque[Packet] = deque()
         self._size = 0
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._ended = False
 
     @property
     def full(self) -> bool:
-        """Whether its client is so far behind that the process has to wait."""
-        return self._size >= _AHEAD
+        """Whether the buffer is full, so that the process has to wait for this client."""
+        return self._size >= BUFFER_LIMIT
 
     def put(self, packet: Packet) -> None:
-        """One more packet for the client."""
+        """Append a packet to the client's buffer."""
         self._packets.append(packet)
         self._size += len(packet[1])
-        self._news.set()
+        self._changed.set()
 
     def end(self) -> None:
-        """There will be no more of them."""
+        """Mark the end of the output: no packet follows."""
         self._ended = True
-        self._news.set()
+        self._changed.set()
 
     async def receive(self) -> list[Packet]:
-        """The next packets, as soon as there are any; none at the end."""
+        """Wait for packets and return about SEND_SIZE bytes of them, [] at the end of the output."""
         while not self._packets and not self._ended:
-            self._news.clear()
-            await self._news.wait()
-        packets, left = [], self._size - _PIECE
-        while self._packets and self._size > left:
+            self._changed.clear()
+            await self._changed.wait()
+        packets, remaining = [], self._size - SEND_SIZE
+        while self._packets and self._size > remaining:
             packets.append(self._packets.popleft())
             self._size -= len(packets[-1][1])
         self._streams.resume()
         return packets
 
     async def send(self, data: bytes) -> None:
-        """Give the process input, as fast as it takes it; once it takes no more, the rest is nobody's."""
+        """Write to the process's input, as fast as it reads.
+
+        Data after it has closed its input is discarded.
+        """
         await self._streams.send(data)
 
     def close_stdin(self) -> None:
-        """End of input, for all clients, if conmon is to close it at all (Conmon.create())."""
+        """End the input for all clients, if conmon closes it at all (Conmon.create())."""
         self._streams.close_stdin()
 
     def close(self) -> None:
-        """The client has gone."""
+        """Leave the shared streams; the buffered output is discarded."""
         self._streams.leave(self)
 
 
 class SharedStreams:
-    """A connection with its clients; who has none yet gets what was printed since it was made."""
+    """One connection to conmon and the clients that share it."""
 
     def __init__(self, attachment: Attachment, forget: Callable[[SharedStreams], None] = lambda _: None) -> None:
-        """forget: called once it is closed."""
+        """forget: called with this object once it is closed."""
         self._attachment = attachment
         self._forget = forget
         self._loop = asyncio.get_running_loop()
         self._shares: list[Share] = []
-        self._left = self._loop.time()
+        self._last_left = self._loop.time()
         self._sending = asyncio.Lock()
         self._writable = asyncio.Event()
         self._reading = False
@@ -104,7 +109,7 @@ class SharedStreams:
         self.resume()
 
     def share(self) -> Share:
-        """One more client."""
+        """Add a client. It gets all output from now on."""
         share = Share(self)
         if self._closed:
             share.end()
@@ -113,21 +118,24 @@ class SharedStreams:
         return share
 
     def leave(self, share: Share) -> None:
-        """One client less. What waits for it is nobody's, and whom it held up goes on."""
+        """Remove a client and its buffer, and resume reading if it was the one that blocked."""
         if share in self._shares:
             self._shares.remove(share)
-            self._left = self._loop.time()
+            self._last_left = self._loop.time()
             self.resume()
 
     @property
-    def live(self) -> bool:
-        """Whether there is somebody at the other end, which is so for one run of a container."""
-        return not self._closed and not gone(self._attachment.fileno())
+    def is_connected(self) -> bool:
+        """Whether conmon still holds the other end. It does so for one run of a container."""
+        return not self._closed and not is_disconnected(self._attachment.fileno())
 
     async def send(self, data: bytes) -> None:
-        """Share.send() for any of the clients. One has to wait until what another one sends has been taken."""
+        """Write for one of the clients.
+
+        Concurrent calls are serialized, so that their data is not interleaved.
+        """
         async with self._sending:
-            with contextlib.suppress(OSError):  # the process takes no more, or the connection is closed
+            with contextlib.suppress(OSError):  # the process has closed its input, or the connection is closed
                 while data and not self._closed:
                     try:
                         data = data[self._attachment.send_now(data) :]
@@ -144,11 +152,11 @@ class SharedStreams:
                 self._loop.remove_writer(self._attachment.fileno())
 
     def close_stdin(self) -> None:
-        """Share.close_stdin() for any of the clients."""
+        """End the input for all clients."""
         self._attachment.close_stdin()
 
     def resume(self) -> None:
-        """Go on reading, unless somebody is still too far behind."""
+        """Read from the connection again, unless a client's buffer is full."""
         if not (self._closed or self._reading or any(share.full for share in self._shares)):
             self._reading = True
             self._loop.add_reader(self._attachment.fileno(), self._receive)
@@ -159,15 +167,15 @@ class SharedStreams:
             self._loop.remove_reader(self._attachment.fileno())
 
     def _receive(self) -> None:
-        """Hand on what is there, until a client is full."""
-        for _ in range(_AT_ONCE):
+        """Pass the available packets to all clients, until a buffer is full."""
+        for _ in range(PACKETS_PER_TURN):
             try:
                 packet = self._attachment.receive_now()
             except BlockingIOError:
                 return
             except OSError:
                 packet = None
-            if packet is None or (not self._shares and self._loop.time() - self._left > _LINGER):
+            if packet is None or (not self._shares and self._loop.time() - self._last_left > DISCARD_TIMEOUT):
                 self.close()
                 return
             for share in self._shares:
@@ -177,7 +185,10 @@ class SharedStreams:
                 return
 
     def close(self) -> None:
-        """Leave the process, which goes on; all clients see the end of the output once they have read it."""
+        """Close the connection; the process continues.
+
+        Clients see the end after their buffered packets.
+        """
         if self._closed:
             return
         self._pause()
@@ -191,13 +202,13 @@ class SharedStreams:
 
 
 class Sharing:
-    """Which containers' streams are shared at the moment; all of it belongs to the event loop."""
+    """The shared streams of all containers. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._shared: dict[str, SharedStreams] = {}
         self._opening: dict[str, asyncio.Task[SharedStreams]] = {}
 
-    def hold(self, container_id: str, attachment: Attachment) -> SharedStreams:
+    def register(self, container_id: str, attachment: Attachment) -> SharedStreams:
         """Share a connection to a container from now on."""
 
         def forget(closed: SharedStreams) -> None:
@@ -208,24 +219,24 @@ class Sharing:
         return self._shared[container_id]
 
     async def join(self, call: Call, container: Container) -> Share:
-        """A share of a running container's streams. Raises Conflict where it has ended."""
+        """Return a share of a running container's streams. Raises Conflict if it has exited."""
         shared = self._shared.get(container.id)
-        if shared is None or not shared.live:
-            # It goes on when the client that asked for it has gone: others may be waiting.
+        if shared is None or not shared.is_connected:
+            # Single flight: other clients may wait for it, so a client that disconnects must not cancel it.
             shared = await asyncio.shield(self._opening.get(container.id) or self._open(call, container))
         await call.run(container.attached)
         return shared.share()
 
     def _open(self, call: Call, container: Container) -> asyncio.Task[SharedStreams]:
-        async def open_() -> SharedStreams:
-            return self.hold(container.id, await call.run(container.connect))
+        async def connect() -> SharedStreams:
+            return self.register(container.id, await call.run(container.connect))
 
         def opened(opening: asyncio.Task[SharedStreams]) -> None:
             del self._opening[container.id]
             if not opening.cancelled():
-                opening.exception()  # raised where it is awaited; when all clients have gone, nobody hears it
+                opening.exception()  # mark it as retrieved: all clients may have disconnected before they awaited it
 
-        self._opening[container.id] = opening = asyncio.ensure_future(open_())
+        self._opening[container.id] = opening = asyncio.ensure_future(connect())
         opening.add_done_callback(opened)
         return opening
 

@@ -1,8 +1,8 @@
-"""Who waits in this daemon for a container to be started, and what was done to containers meanwhile.
+"""Clients that attach before a container starts, and notifications about changes of containers.
 
-`docker run` creates a container, attaches to it, waits for its end, and only then starts it. So attaching waits,
-and whoever starts the container in this daemon connects everybody who waits before its process runs: no output is
-missed. Another process on the data root knows nothing of this; what it has started is noticed by looking.
+`docker run` creates a container, attaches, waits for its exit, and only then starts it. An attach to a container that
+does not run therefore waits. The request that starts the container connects all waiting clients before the process
+runs, so that they miss no output. A start by another process on the data root is found by polling.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from pylab_container.daemon.workers import Kind
 from pylab_container.engine.container import Attachment, Container
 from pylab_container.errors import Conflict
 
-_LOOK = 1.0  # seconds between two looks for what other processes do
+POLL_INTERVAL = 1.0  # seconds between polls for changes by other processes
 
 
 class Starts:
-    """The meeting place; all of it belongs to the event loop."""
+    """The waiting clients of each container. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._expecting: dict[str, list[asyncio.Future[Share | None]]] = defaultdict(list)
-        self._news: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._changed: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._starting: set[asyncio.Future[None]] = set()
 
     @asynccontextmanager
     async def expect(self, container_id: str) -> AsyncIterator[asyncio.Future[Share | None]]:
-        """A share of the streams after the next start, None where it failed. It is closed at the block's end."""
+        """Yield a future for a share of the next start's streams, None if it fails.
+
+        The block closes the share.
+        """
         future: asyncio.Future[Share | None] = asyncio.get_running_loop().create_future()
         self._expecting[container_id].append(future)
         try:
@@ -47,15 +50,17 @@ class Starts:
     async def attached(
         self, call: Call, container: Container, future: asyncio.Future[Share | None], started_at: str
     ) -> Share | None:
-        """Wait for the start that was expected, by whomever; None where it cannot be attached to.
+        """Wait for the expected start, by this or another process.
 
-        started_at  when it was started last, as it was before it was expected
+        Return None if it cannot be attached to.
 
-        Raises ContainerNotFound once the container is gone.
+        started_at  time of the container's last start, read before expect()
+
+        Raises ContainerNotFound if the container is removed.
         """
         while not future.done():
-            await self.news(container.id)
-            # A start of this daemon's connects: another connection, made later, would have missed something.
+            await self.wait_for_change(container.id)
+            # A start by this daemon resolves the future itself. A connection that is made later would miss output.
             if future in self._expecting.get(container.id, ()):
                 record = await call.run(lambda: container.record)
                 if record.started_at != started_at and future in self._expecting.get(container.id, ()):
@@ -77,12 +82,12 @@ class Starts:
         start: Callable[[int], Attachment | None],
         kind: Kind = Kind.CHANGE,
     ) -> None:
-        """Start a container, with all connected who wait for that.
+        """Start a container and connect all clients that wait for it.
 
-        start  does it, connected for so many clients; what it raises is raised here
-        kind   what it waits for
+        start  starts it, with a connection for this number of clients; its errors are raised here
+        kind   the pool of threads that runs it
         """
-        # The start goes on when the client that asked for it has gone: somebody else may be waiting.
+        # A client that disconnects must not cancel the start: other clients may wait for it.
         starting = asyncio.ensure_future(self._start(call, container, start, kind))
         self._starting.add(starting)
         starting.add_done_callback(self._started)
@@ -91,7 +96,7 @@ class Starts:
     def _started(self, starting: asyncio.Future[None]) -> None:
         self._starting.discard(starting)
         if not starting.cancelled():
-            starting.exception()  # raised where it was asked for; when the client has gone, nobody hears it
+            starting.exception()  # mark it as retrieved: the client may have disconnected before it awaited it
 
     async def _start(
         self, call: Call, container: Container, start: Callable[[int], Attachment | None], kind: Kind
@@ -100,45 +105,48 @@ class Starts:
         shared: SharedStreams | None = None
         try:
             if attachment := await call.workers.run(kind, start, len(waiting)):
-                shared = call.request.app[SHARING].hold(container.id, attachment)
+                shared = call.request.app[SHARING].register(container.id, attachment)
         finally:
             for future in waiting:
-                hand_over(future, shared.share() if shared else None)
-            self.tell(container.id)
+                deliver(future, shared.share() if shared else None)
+            self.notify(container.id)
 
-    def tell(self, container_id: str) -> None:
-        """Let all know who wait for something to happen to a container."""
-        for event in self._news.get(container_id, ()):
+    def notify(self, container_id: str) -> None:
+        """Wake all callers of wait_for_change() for a container."""
+        for event in self._changed.get(container_id, ()):
             event.set()
 
-    async def news(self, container_id: str) -> None:
-        """Wait until something may have happened to a container: it was told here, or a second went by."""
+    async def wait_for_change(self, container_id: str) -> None:
+        """Wait for notify() for a container, at most POLL_INTERVAL.
+
+        Another process may have changed the container.
+        """
         event = asyncio.Event()
-        self._news[container_id].add(event)
+        self._changed[container_id].add(event)
         try:
-            async with asyncio.timeout(_LOOK):
+            async with asyncio.timeout(POLL_INTERVAL):
                 await event.wait()
         except TimeoutError:
             return
         finally:
-            self._news[container_id].discard(event)
-            if not self._news[container_id]:
-                del self._news[container_id]
+            self._changed[container_id].discard(event)
+            if not self._changed[container_id]:
+                del self._changed[container_id]
 
 
 async def _attach_late(call: Call, container: Container, future: asyncio.Future[Share | None]) -> None:
     try:
-        hand_over(future, await call.request.app[SHARING].join(call, container))
+        deliver(future, await call.request.app[SHARING].join(call, container))
     except Conflict:
-        hand_over(future, None)  # it has ended already
+        deliver(future, None)  # it has already exited
 
 
-def hand_over(future: asyncio.Future[Share | None], share: Share | None) -> None:
-    """Give a share to who expects one."""
+def deliver(future: asyncio.Future[Share | None], share: Share | None) -> None:
+    """Resolve a future of expect(), or close the share if its client has disconnected."""
     if not future.done():
         future.set_result(share)
     elif share:
-        share.close()  # who waited has gone
+        share.close()
 
 
 STARTS: web.AppKey[Starts] = web.AppKey("starts", Starts)

@@ -1,9 +1,9 @@
-"""What goes on for long: request bodies as files, answers piece by piece.
+"""Request bodies as files, and streamed answers, with back-pressure and without a thread that waits for a client.
 
-The engine blocks: it reads files and iterates. The server must not, and a thread that waits for a client is a thread
-less for others. So the event loop receives a body before a thread reads it, and an iterator is only continued, by
-whichever thread is free, when the client has taken what it yielded before. Builds and transfers of images keep a
-thread until they end, of a pool of their own (workers.py), and fill a short queue as fast as the client takes it.
+The engine blocks: it reads files and runs iterators. The event loop must not block, and a thread that waits for a slow
+client is lost to other requests. So the event loop receives a whole body before a thread reads it. A thread of the pool
+continues an iterator only when the client has taken the previous items. Builds and transfers of images keep a thread of
+their own pool (workers.py) until they end; they fill a bounded queue as fast as the client reads.
 """
 
 from __future__ import annotations
@@ -26,28 +26,30 @@ from pylab_container.errors import ContainerFailed, InvalidInput, LabError, Runt
 Item = TypeVar("Item")
 SizedItem = TypeVar("SizedItem", bound=Sized)
 Line = dict[str, Any]
-"""One JSON document of an answer that has many."""
-Tell = Callable[[Line], None]
-"""Takes the next line of an answer; it waits while the client is slow, and never fails."""
+"""One JSON document of an answer that consists of many."""
+PutLine = Callable[[Line], None]
+"""Appends a line to an answer. It blocks while the client is slow, and never raises."""
 
 _LINES = {"Content-Type": "application/json"}
-_SHORT = 1 << 16  # bytes: a longer body waits on disk, a shorter one in memory
-_BATCH = 1 << 17  # bytes that are fetched at a time; what is fetched at once may be longer
-_CHUNK = 1 << 17  # bytes that are given to the transport at a time
-_WAITING = 256  # items that a function may be ahead of its client
+MEMORY_LIMIT = 1 << 16  # bytes; a longer body is spooled to disk
+BATCH_SIZE = 1 << 17  # bytes that a thread fetches at a time; the last item may exceed it
+CHUNK_SIZE = 1 << 17  # bytes that the transport gets at a time
+QUEUE_LENGTH = 256  # items that a function may be ahead of its client
 
 
 async def received(call: Call) -> BinaryIO:
-    """The whole body as a file, from its beginning. Raises InvalidInput if the client does not send all of it.
+    """Receive the whole body and return it as a file at position 0.
 
-    It is received by the event loop: a client that sends slowly, or stops in the middle, holds no thread. A short
-    body is in memory, a longer one in a file without a name on the data root's disk.
+    Raises InvalidInput if the body is incomplete.
+
+    The event loop receives it, so a client that sends slowly or stops holds no thread. A short body stays in memory; a
+    longer one is an unlinked file on the disk of the data root.
     """
     directory = call.engine.data.spool_directory()
-    file = tempfile.SpooledTemporaryFile(_SHORT, dir=str(directory))  # noqa: SIM115 - the caller closes it
+    file = tempfile.SpooledTemporaryFile(MEMORY_LIMIT, dir=str(directory))  # noqa: SIM115 - the caller closes it
     try:
         async for piece in call.request.content.iter_any():
-            if file.tell() + len(piece) > _SHORT:
+            if file.tell() + len(piece) > MEMORY_LIMIT:
                 await call.step(file.write, piece)
             else:
                 file.write(piece)
@@ -56,7 +58,7 @@ async def received(call: Call) -> BinaryIO:
         with contextlib.suppress(OSError):
             file.close()
         if isinstance(error, web.RequestPayloadError | ConnectionError):
-            raise InvalidInput("unexpected EOF", hint="send as much as the request's head says") from error
+            raise InvalidInput("unexpected EOF", hint="send as many bytes as Content-Length says") from error
         if isinstance(error, OSError):
             raise RuntimeFailed(f"cannot write {directory}: {error.strerror}", hint="free space on its disk") from error
         raise
@@ -64,29 +66,29 @@ async def received(call: Call) -> BinaryIO:
 
 
 Work = Callable[[Callable[[Item], bool], threading.Event], None]
-"""Blocks, and hands over items as they come; see Feed."""
+"""A blocking function that produces items; see Feed."""
 
 
 async def fetched(
-    call: Call, start: Callable[[], Iterable[SizedItem]], *, batch: int = _BATCH
+    call: Call, start: Callable[[], Iterable[SizedItem]], *, batch: int = BATCH_SIZE
 ) -> AsyncGenerator[SizedItem, None]:
-    """The items of an iterable that blocks, fetched by threads some at a time.
+    """Yield the items of a blocking iterable, which threads fetch in batches.
 
-    While the client takes what was fetched, no thread is held, whatever the client does.
+    No thread is held while the client takes a batch.
 
-    batch  how much is fetched at a time, counted by len()
+    batch  size of a batch: the sum of len() of its items
     """
     items = _Items(start)
     try:
-        while some := await call.step(items.some, batch):
-            while some:
-                yield some.popleft()
+        while ready := await call.step(items.next_batch, batch):
+            while ready:
+                yield ready.popleft()
     finally:
         call.workers.submit(Kind.STREAM, items.close)
 
 
 class _Items(Generic[SizedItem]):
-    """An iterable, used by one thread at a time."""
+    """An iterable that only one thread at a time continues."""
 
     def __init__(self, start: Callable[[], Iterable[SizedItem]]) -> None:
         self._start = start
@@ -94,23 +96,23 @@ class _Items(Generic[SizedItem]):
         self._lock = threading.Lock()
         self._closed = False
 
-    def some(self, batch: int) -> deque[SizedItem]:
-        """The next items; none at the end."""
-        some: deque[SizedItem] = deque()
+    def next_batch(self, batch: int) -> deque[SizedItem]:
+        """Return the next items; an empty deque at the end."""
+        ready: deque[SizedItem] = deque()
         with self._lock:
             if self._closed:
-                return some
+                return ready
             if self._items is None:
                 self._items = iter(self._start())
             for item in self._items:
-                some.append(item)
+                ready.append(item)
                 batch -= len(item)
                 if batch <= 0:
                     break
-        return some
+        return ready
 
     def close(self) -> None:
-        """Close the iterable: a suspended generator holds files and mounts."""
+        """Close the iterable. A suspended generator would keep its files and mounts."""
         with self._lock:
             self._closed = True
             if isinstance(self._items, Generator):
@@ -118,48 +120,54 @@ class _Items(Generic[SizedItem]):
 
 
 class Feed(Generic[Item]):
-    """The items that a function hands over while it runs in a thread of its own, in an event loop.
+    """A bounded queue from a function in a thread to the event loop.
 
-    work  gets a function that takes the next item, from any thread, and an event that is set when the client waits
-          for nothing more, at which it must end soon. The first returns False once the client has disconnected
+    work  the function. It gets put(item), which any thread may call and which returns False once the client has
+          disconnected, and an event that is set when the client needs no further items: then it must end soon
 
     Errors of the function are raised where its items are awaited.
     """
 
-    def __init__(self, call: Call, work: Work[Item], *, ahead: int = _WAITING) -> None:
-        """Begin. ahead: how many items may wait for a slow client. Raises Unavailable if too many have begun."""
+    def __init__(self, call: Call, work: Work[Item], *, ahead: int = QUEUE_LENGTH) -> None:
+        """Start the function. ahead: length of the queue.
+
+        Raises Unavailable if all threads for transfers are busy.
+        """
         self._work = work
         self._ahead = ahead
         self._loop = asyncio.get_running_loop()
         self._input_ended = call.input_ended
         self._stop = threading.Event()
-        self._unheard = False
+        self._abandoned = False
         self._items: deque[Item] = deque()
-        self._room = threading.Semaphore(ahead)
-        self._news = asyncio.Event()
+        self._free_slots = threading.Semaphore(ahead)
+        self._changed = asyncio.Event()
         self._ended = False
         self._running = asyncio.wrap_future(call.workers.submit(Kind.TRANSFER, self._run))
-        self._running.add_done_callback(_look_at)
+        self._running.add_done_callback(_retrieve_error)
 
     async def items(self) -> AsyncGenerator[Item, None]:
-        """Items as they come."""
-        hearing = asyncio.ensure_future(self._hear())
+        """Yield the items in order, and raise the function's error after the last one."""
+        stopping = asyncio.ensure_future(self._stop_after_input())
         try:
             while not self._ended or self._items:
-                await self._news.wait()
-                self._news.clear()
+                await self._changed.wait()
+                self._changed.clear()
                 while self._items:
                     yield self._items.popleft()
-                    self._room.release()
+                    self._free_slots.release()
             await self._running
         finally:
-            hearing.cancel()
-            self._unheard = True
+            stopping.cancel()
+            self._abandoned = True
             self._stop.set()
-            self._room.release(self._ahead)
+            self._free_slots.release(self._ahead)
 
-    async def _hear(self) -> None:
-        """A client that sends no more gets what there is, and then the end."""
+    async def _stop_after_input(self) -> None:
+        """Stop the function when the client half-closes the connection.
+
+        The client still gets the items so far.
+        """
         await self._input_ended.wait()
         self._stop.set()
 
@@ -170,21 +178,24 @@ class Feed(Generic[Item]):
             self._loop.call_soon_threadsafe(self._end)
 
     def _put(self, item: Item) -> bool:
-        self._room.acquire()
-        if self._unheard:
-            self._room.release()
+        self._free_slots.acquire()
+        if self._abandoned:
+            self._free_slots.release()
             return False
         self._items.append(item)
-        self._loop.call_soon_threadsafe(self._news.set)
+        self._loop.call_soon_threadsafe(self._changed.set)
         return True
 
     def _end(self) -> None:
         self._ended = True
-        self._news.set()
+        self._changed.set()
 
 
-def _look_at(future: asyncio.Future[None]) -> None:
-    """An error that comes when the client has gone is nobody's: asyncio would complain that it was not looked at."""
+def _retrieve_error(future: asyncio.Future[None]) -> None:
+    """Mark an error as retrieved.
+
+    After a disconnect nothing awaits it, and asyncio would log a warning.
+    """
     if not future.cancelled():
         future.exception()
 
@@ -196,60 +207,68 @@ async def send(
     content_type: str = "application/octet-stream",
     response: web.StreamResponse | None = None,
 ) -> web.StreamResponse:
-    """Answer with pieces, each as soon as it is there. An error before the first one is an ordinary failure.
+    """Answer with pieces, each as soon as it is available.
 
-    response  the answer's beginning, which may be sent already
+    An error before the first piece is an ordinary failure.
 
-    After an error that comes later the connection is cut: only so does the client learn that its answer is not whole.
+    response  the head of the answer, which may have been sent already
+
+    A later error aborts the connection: the client would otherwise take a truncated answer for a complete one.
     """
     response = response or web.StreamResponse(headers={"Content-Type": content_type})
     try:
-        await _send(call, response, _cut_up(pieces))
+        await _send(call, response, _in_chunks(pieces))
     except LabError as error:
         if not response.prepared:
             raise
-        call.cut()
+        call.abort()
         raise ConnectionResetError(error.message) from error
     return response
 
 
-async def send_lines(call: Call, documents: AsyncGenerator[Line, None], *, told: bool = True) -> web.StreamResponse:
-    """Answer with JSON documents as they come: each is one line and one chunk, which many clients take for a message.
+async def send_lines(
+    call: Call, documents: AsyncGenerator[Line, None], *, errors_in_stream: bool = True
+) -> web.StreamResponse:
+    """Answer with JSON documents, each as one line in one HTTP chunk.
 
-    told  the answer begins at once, and a failure is a line of it: {"errorDetail": …, "error": …}; otherwise an
-          error before the first line is an ordinary failure
+    Many clients take a chunk for a message.
+
+    errors_in_stream  send the head of the answer at once, and a failure as a line: {"errorDetail": …, "error": …};
+                      otherwise an error before the first line is an ordinary failure
     """
     response = web.StreamResponse(headers=_LINES)
-    if told:
+    if errors_in_stream:
         await response.prepare(call.request)
-    return await _send_lines(call, response, documents, told=told)
+    return await _send_lines(call, response, documents, errors_in_stream=errors_in_stream)
 
 
-async def send_told(
-    call: Call, work: Callable[[Tell, threading.Event], None], *, told: bool = True
+async def send_produced(
+    call: Call, work: Callable[[PutLine, threading.Event], None], *, errors_in_stream: bool = True
 ) -> web.StreamResponse:
-    """The same of a function that tells its lines while it goes on, and must end soon when the event is set.
+    """Answer with the lines of a blocking function, which must end soon after its event is set.
 
-    The answer begins with the first line, or the failure: skopeo takes its beginning for the end of what it sends.
+    The head of the answer is sent with the first line or failure: skopeo stops sending when the answer begins.
     """
 
     def run(put: Callable[[Line], bool], stop: threading.Event) -> None:
-        def tell(told: Line) -> None:
-            put(told)
+        def put_line(document: Line) -> None:
+            put(document)
 
-        work(tell, stop)
+        work(put_line, stop)
 
-    return await _send_lines(call, web.StreamResponse(headers=_LINES), Feed(call, run).items(), told=told)
+    return await _send_lines(
+        call, web.StreamResponse(headers=_LINES), Feed(call, run).items(), errors_in_stream=errors_in_stream
+    )
 
 
 async def _send_lines(
-    call: Call, response: web.StreamResponse, documents: AsyncGenerator[Line, None], *, told: bool
+    call: Call, response: web.StreamResponse, documents: AsyncGenerator[Line, None], *, errors_in_stream: bool
 ) -> web.StreamResponse:
     try:
         async with contextlib.aclosing(documents):
             await _send(call, response, (line(document) async for document in documents))
     except LabError as error:
-        if not told and not response.prepared:
+        if not errors_in_stream and not response.prepared:
             raise
         if not response.prepared:
             await response.prepare(call.request)
@@ -269,27 +288,30 @@ async def _send(call: Call, response: web.StreamResponse, pieces: AsyncGenerator
     await response.write_eof()
 
 
-async def _cut_up(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The same bytes in pieces of which the transport may keep a copy for a slow client."""
+async def _in_chunks(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Divide large pieces.
+
+    The transport keeps a copy of each piece until a slow client has taken it.
+    """
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
-            for start in range(0, len(piece), _CHUNK):
-                yield piece[start : start + _CHUNK]
+            for start in range(0, len(piece), CHUNK_SIZE):
+                yield piece[start : start + CHUNK_SIZE]
 
 
 def line(document: Line) -> bytes:
-    """A document as one line of an answer; clients look for both characters of its end."""
+    """Serialize a document as one line of an answer. Clients expect CR and LF at its end."""
     return json.dumps(document, separators=(",", ":")).encode() + b"\r\n"
 
 
 def error_line(error: LabError) -> Line:
-    """A failure in the middle of an answer, as Docker's JSONMessage has it: with the status of a failed command."""
+    """Return a failure as Docker's JSONMessage, with the exit status of a failed command."""
     code = {"code": error.status} if isinstance(error, ContainerFailed) else {}
     return {"errorDetail": {**code, "message": error.message}, "error": error.message}
 
 
 async def readable(fd: int) -> None:
-    """Wait until a descriptor can be read."""
+    """Wait until a descriptor is readable."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(fd, ready.set)
     try:

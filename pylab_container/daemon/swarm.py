@@ -1,6 +1,6 @@
-"""What only several machines together have, and plugins: clients ask for them, and hear that there are none.
+"""/swarm and /plugins: refusals, because the engine supports neither.
 
-Statuses and words are dockerd's on a machine that is in no swarm; docker-py and the docker command look at them.
+The statuses and messages are dockerd's on a machine outside a swarm. docker-py and docker check them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pylab_container.errors import NotFound, Unavailable
 
 
 async def refuse(call: Call) -> NoReturn:
-    """A swarm is a machine with a manager; this engine has one machine, and none."""
+    """Refuse a request to a swarm manager."""
     raise Unavailable(
         'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
         "swarm and try again.",
@@ -25,17 +25,17 @@ async def refuse(call: Call) -> NoReturn:
 
 
 async def leave(call: Call) -> NoReturn:
-    """Nothing to leave."""
+    """POST /swarm/leave: refuse, because the engine is not in a swarm."""
     raise Unavailable("This node is not part of a swarm", hint="there is nothing to leave")
 
 
 async def begin(call: Call) -> NoReturn:
-    """No swarm can be made of this engine."""
+    """POST /swarm/init and /swarm/join: refuse."""
     raise Unavailable("This engine cannot be in a swarm", hint="it teaches what happens on one machine")
 
 
 async def list_plugins(call: Call) -> web.Response:
-    """None."""
+    """GET /plugins: an empty list, after the check of the filters."""
     filters = call.filters()
     refuse_unknown(filters, ("enabled", "capability"))
     for text in values(filters, "enabled"):
@@ -44,16 +44,16 @@ async def list_plugins(call: Call) -> web.Response:
 
 
 async def refuse_plugin(call: Call) -> NoReturn:
-    """There are no plugins."""
+    """Refuse a request about a plugin."""
     raise NotFound(f'plugin "{call.names.get("name", "")}" not found', hint="this engine takes no plugins")
 
 
 async def refuse_install(call: Call) -> NoReturn:
-    """And none come."""
-    raise Unavailable("This engine takes no plugins", hint="what it does it does by itself")
+    """Refuse to install a plugin."""
+    raise Unavailable("This engine takes no plugins", hint="its functions are built in")
 
 
-# What dockerd's router knows of each kind, so that all else is no page.
+# The routes that dockerd has for each kind. All other paths are "page not found".
 _LISTED = ("nodes", "services", "tasks", "secrets", "configs")
 _CREATED = ("services", "secrets", "configs")
 _PLUGIN_VERBS = ("enable", "disable", "set", "push", "upgrade")

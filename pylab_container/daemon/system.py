@@ -1,4 +1,4 @@
-"""/_ping, /version, /info, /system/df, /auth: who answers, and what it has."""
+"""/_ping, /version, /info and /system/df: the daemon and the engine as a whole."""
 
 from __future__ import annotations
 
@@ -37,12 +37,38 @@ _NO_SWARM = {
     "Error": "",
     "RemoteManagers": None,
 }
+_CONSTANT_INFO: Json = {
+    "Plugins": _DRIVERS,
+    "Debug": False,
+    "NEventsListener": 0,
+    "OSType": "linux",
+    "IndexServerAddress": "https://index.docker.io/v1/",
+    "GenericResources": [],
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "Labels": [],
+    "ExperimentalBuild": False,
+    "ServerVersion": DOCKER_RELEASE,
+    "Swarm": _NO_SWARM,
+    "LiveRestoreEnabled": True,
+    "Isolation": "default",
+    "InitBinary": "catatonit",
+    "ContainerdCommit": {"ID": "", "Expected": ""},
+    "InitCommit": {"ID": "", "Expected": ""},
+    "Warnings": [],
+    "ExecutionDriver": "<not supported>",
+    "KernelMemory": False,
+    "KernelMemoryTCP": False,
+    "CDISpecDirs": [],
+}
+"""The fields of SystemInfo that are the same on every machine."""
 _PROGRAMS = ("runc", "conmon")
 _DF_TYPES = ("container", "image", "volume", "build-cache")
 
 
 async def ping(call: Call) -> web.Response:
-    """Whether anybody is there; the headers tell the version, and that builds are the classic ones."""
+    """GET /_ping: the headers contain the versions of the API and of the builder."""
     headers = {
         "Builder-Version": "1",
         "Cache-Control": "no-cache, no-store, must-revalidate",
@@ -55,12 +81,15 @@ async def ping(call: Call) -> web.Response:
 
 
 async def version(call: Call) -> web.Response:
-    """What runs here, part by part."""
+    """GET /version: the versions of all components."""
     return answer(await call.run(version_document))
 
 
 def version_document() -> Json:
-    """Docker's SystemVersion: it is of the release that clients know our API and archives from, and names ours."""
+    """Return Docker's SystemVersion.
+
+    Its version is DOCKER_RELEASE; this package is a component.
+    """
     machine = os.uname()
     own = {
         "ApiVersion": VERSION,
@@ -83,72 +112,61 @@ def version_document() -> Json:
 
 
 async def info(call: Call) -> web.Response:
-    """What the engine has, and the machine under it."""
-    told, settings = await call.run(call.engine.info), call.engine.registries
-    return answer(info_document(told, _registries(settings.mirrors, settings.insecure), call.version))
+    """GET /info: the engine and its machine."""
+    information, settings = await call.run(call.engine.info), call.engine.registries
+    return answer(info_document(information, _registries(settings.mirrors, settings.insecure), call.version))
 
 
-def info_document(told: Info, registries: Json, version: Version) -> Json:
-    """Docker's SystemInfo."""
-    runtime = {"ID": program_version("runc"), "Expected": program_version("runc")}
-    security = ["name=seccomp,profile=default"]
+def info_document(information: Info, registries: Json, version: Version) -> Json:
+    """Return Docker's SystemInfo."""
+    runc_version = program_version("runc")
     document: Json = {
-        "ID": told.id,
-        "Containers": told.containers,
-        "ContainersRunning": told.running,
-        "ContainersPaused": told.paused,
-        "ContainersStopped": told.stopped,
-        "Images": told.images,
-        "Driver": told.storage_driver,
-        "DriverStatus": [list(pair) for pair in told.driver_status],
-        "Plugins": _DRIVERS,
-        **told.limits,
-        "IPv4Forwarding": told.forwarding,
+        **_CONSTANT_INFO,
+        **_engine_info(information),
+        **_machine_info(information),
+        "RegistryConfig": registries,
+        "RuncCommit": {"ID": runc_version, "Expected": runc_version},
+        "SecurityOptions": ["name=seccomp,profile=default"] if version >= (1, 25) else ["seccomp"],
+    }
+    return known("SystemInfo", document, version)
+
+
+def _engine_info(information: Info) -> Json:
+    return {
+        "ID": information.id,
+        "Containers": information.containers,
+        "ContainersRunning": information.running,
+        "ContainersPaused": information.paused,
+        "ContainersStopped": information.stopped,
+        "Images": information.images,
+        "Driver": information.storage_driver,
+        "DriverStatus": [list(pair) for pair in information.driver_status],
+        "LoggingDriver": information.logging_driver,
+        "CgroupDriver": information.cgroup_driver,
+        "CgroupVersion": information.cgroup_version,
+        "DockerRootDir": information.root_dir,
+        "Runtimes": {information.runtime: {"path": information.runtime}},
+        "DefaultRuntime": information.runtime,
+    }
+
+
+def _machine_info(information: Info) -> Json:
+    return {
+        **information.limits,
+        "IPv4Forwarding": information.forwarding,
         "BridgeNfIptables": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
-        "Debug": False,
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": rfc3339(time.time_ns()),
-        "LoggingDriver": told.logging_driver,
-        "CgroupDriver": told.cgroup_driver,
-        "CgroupVersion": told.cgroup_version,
-        "NEventsListener": 0,
-        "KernelVersion": told.kernel_version,
-        "OperatingSystem": told.operating_system,
-        "OSVersion": told.os_version,
-        "OSType": "linux",
-        "Architecture": told.architecture,
-        "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": registries,
-        "NCPU": told.cpus,
-        "MemTotal": told.memory,
-        "GenericResources": [],
-        "DockerRootDir": told.root_dir,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
-        "Name": told.name,
-        "Labels": [],
-        "ExperimentalBuild": False,
-        "ServerVersion": DOCKER_RELEASE,
-        "Runtimes": {told.runtime: {"path": told.runtime}},
-        "DefaultRuntime": told.runtime,
-        "Swarm": _NO_SWARM,
-        "LiveRestoreEnabled": True,
-        "Isolation": "default",
-        "InitBinary": "catatonit",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": runtime,
-        "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": security if version >= (1, 25) else ["seccomp"],
-        "Warnings": [],
-        "ExecutionDriver": "<not supported>",
-        "KernelMemory": False,
-        "KernelMemoryTCP": False,
-        "CDISpecDirs": [],
+        "KernelVersion": information.kernel_version,
+        "OperatingSystem": information.operating_system,
+        "OSVersion": information.os_version,
+        "Architecture": information.architecture,
+        "NCPU": information.cpus,
+        "MemTotal": information.memory,
+        "Name": information.name,
     }
-    return known("SystemInfo", document, version)
 
 
 def _registries(mirrors: Sequence[str], insecure: Sequence[str]) -> Json:
@@ -168,11 +186,11 @@ def _registries(mirrors: Sequence[str], insecure: Sequence[str]) -> Json:
 
 
 async def df(call: Call) -> web.Response:
-    """What takes how much space; since 1.42 of the types that are asked for."""
+    """GET /system/df: disk usage; since API 1.42 of the requested types."""
     types = _DF_TYPES if call.before("1.42") else tuple(call.texts("type")) or _DF_TYPES
-    for one in types:
-        if one not in _DF_TYPES:
-            raise InvalidInput(f"unknown object type: {one}", hint=f"there are {', '.join(_DF_TYPES)}")
+    for name in types:
+        if name not in _DF_TYPES:
+            raise InvalidInput(f"unknown object type: {name}", hint=f"there are {', '.join(_DF_TYPES)}")
     usage = await call.run(call.engine.df)
     return answer(await call.run(usage_document, call, usage, types))
 
@@ -182,33 +200,33 @@ def usage_document(call: Call, usage: DiskUsage, types: tuple[str, ...]) -> Json
     document: Json = {"LayersSize": usage.layers_size if "image" in types else 0}
     if "image" in types:
         document["Images"] = [
-            images.summary(one.image, call.version, shared=one.shared, containers=one.containers)
-            for one in usage.images
+            images.summary(entry.image, call.version, shared=entry.shared, containers=entry.containers)
+            for entry in usage.images
         ]
     if "container" in types:
         document["Containers"] = containers.summaries(call, all=True, limit=None, with_size=True)
     if "volume" in types:
         document["Volumes"] = [
-            {**volumes.document(one.volume), "UsageData": {"Size": one.size, "RefCount": one.links}}
-            for one in usage.volumes
+            {**volumes.document(entry.volume), "UsageData": {"Size": entry.size, "RefCount": entry.links}}
+            for entry in usage.volumes
         ]
     if "build-cache" in types:
-        document["BuildCache"] = [_cache_document(one) for one in usage.build_cache]
+        document["BuildCache"] = [_cache_document(entry) for entry in usage.build_cache]
     document["BuilderSize"] = usage.build_cache_size
     return known("SystemDataUsage", document, call.version)
 
 
-def _cache_document(one: CacheUsage) -> Json:
+def _cache_document(entry: CacheUsage) -> Json:
     return {
-        "ID": one.id,
+        "ID": entry.id,
         "Parent": "",
-        "Type": one.kind,
+        "Type": entry.kind,
         "Description": "",
-        "InUse": one.active,
-        "Shared": one.shared,
-        "Size": one.size,
-        "CreatedAt": one.when,
-        "LastUsedAt": one.when,
+        "InUse": entry.active,
+        "Shared": entry.shared,
+        "Size": entry.size,
+        "CreatedAt": entry.when,
+        "LastUsedAt": entry.when,
         "UsageCount": 1,
     }
 

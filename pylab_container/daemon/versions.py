@@ -1,9 +1,8 @@
-"""What came into Docker's documents and what went out of them, version by version, as one table.
+"""The fields that Docker's documents gained and lost with each API version, as one table.
 
-In a request, a field that the version does not know is as if it was not sent, whatever it says; in an answer it is left
-out. Parameters are few, and each handler reads them with Call.text_since(). Source: moby's api/docs/CHANGELOG.md, the
-version history; what dockerd does not heed of it, such as fields of /info that older versions get as well, is not
-heeded here.
+A field that a version does not have is ignored in a request and left out of an answer. The few parameters of that kind
+are read with Call.text_since(). Source: moby's api/docs/CHANGELOG.md, the version history. Where dockerd
+differs from it, for example in fields of /info that older versions also get, this table follows dockerd.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pylab_container.daemon.call import Json, Version
 
 
 class Span(NamedTuple):
-    """The versions that know a field: from since on, and no longer in until."""
+    """The versions that have a field: since <= version < until."""
 
     since: Version = (1, 0)
     until: Version = (2, 0)
@@ -23,7 +22,7 @@ class Span(NamedTuple):
 
 _BIND = "HostConfig.Mounts.BindOptions"
 
-# {schema: {place: span}}. Lists are gone through; * stands for every name in an object.
+# {schema: {path: span}}. A path applies to each item of a list; * matches every name in an object.
 FIELDS: Mapping[str, Mapping[str, Span]] = {
     "ContainerCreate": {
         "HostConfig.KernelMemoryTCP": Span(since=(1, 40)),
@@ -48,7 +47,7 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
         "Config.MemorySwap": Span(until=(1, 20)),
         "Config.CpuShares": Span(until=(1, 20)),
         "Config.Cpuset": Span(until=(1, 20)),
-        # Nobody can have asked for another value than that of no limit.
+        # The value is always that of no limit: other values are refused.
         "HostConfig.KernelMemory": Span(until=(1, 42)),
         "HostConfig.KernelMemoryTCP": Span(until=(1, 42)),
         "NetworkSettings.Networks": Span(since=(1, 21)),
@@ -56,8 +55,8 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
     },
     "ContainerSummary": {"HostConfig.Annotations": Span(since=(1, 46))},
     "Image": {
-        # Container and ContainerConfig went with 1.45, and are told still: scripts that ask docker inspect for them
-        # do not know what the client and the daemon agree on, and Debian's docker-compose cannot do without.
+        # Container and ContainerConfig were removed in 1.45 and are still sent: scripts that read them from docker
+        # inspect do not control the negotiated version, and Debian's docker-compose requires them.
         "VirtualSize": Span(until=(1, 44)),
     },
     "SystemInfo": {
@@ -74,16 +73,16 @@ FIELDS: Mapping[str, Mapping[str, Span]] = {
 
 
 def known(schema: str, document: Json, version: Version) -> Json:
-    """The document without the fields that the version does not know."""
-    for place, span in FIELDS[schema].items():
+    """Return the document without the fields that the version does not have."""
+    for path, span in FIELDS[schema].items():
         if not span.since <= version < span.until:
-            document = cast(Json, _without(document, place.split(".")))
+            document = cast(Json, _without(document, path.split(".")))
     return document
 
 
 def _without(value: Any, steps: Sequence[str]) -> Any:
     if isinstance(value, list):
-        return [_without(one, steps) for one in value]
+        return [_without(item, steps) for item in value]
     if not isinstance(value, dict):
         return value
     name, *rest = steps

@@ -1,4 +1,4 @@
-"""/volumes: directories that outlive containers."""
+"""/volumes: create, list and remove volumes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _VOLUME = {
 
 
 def document(volume: Volume) -> Json:
-    """Docker's Volume."""
+    """Return Docker's Volume."""
     attributes = volume.attrs
     return {**attributes, "Labels": attributes["Labels"] or {}, "Options": attributes["Options"] or {}}
 
 
 async def list_volumes(call: Call) -> web.Response:
-    """All, or those that pass the filters."""
+    """GET /volumes: all volumes, or those that match the filters."""
 
     def listed() -> list[Json]:
         return [document(volume) for volume in call.engine.volumes.list(call.filters())]
@@ -35,33 +35,36 @@ async def list_volumes(call: Call) -> web.Response:
 
 
 async def create(call: Call) -> web.Response:
-    """Make one, or answer with the one that is there."""
-    wanted = await call.document(_VOLUME)
-    if fields.child(wanted, "ClusterVolumeSpec"):
+    """POST /volumes/create: create a volume, or return the existing one."""
+    body = await call.document(_VOLUME)
+    if fields.child(body, "ClusterVolumeSpec"):
         raise InvalidInput("there are no cluster volumes", hint="this engine has one machine")
     volume = await call.run(
         call.engine.volumes.create,
-        fields.text(wanted, "Name") or None,
-        driver=fields.text(wanted, "Driver") or "local",
-        driver_opts=fields.labels(wanted, "DriverOpts"),
-        labels=fields.labels(wanted, "Labels"),
+        fields.text(body, "Name") or None,
+        driver=fields.text(body, "Driver") or "local",
+        driver_opts=fields.labels(body, "DriverOpts"),
+        labels=fields.labels(body, "Labels"),
     )
     return answer(await call.run(document, volume), 201)
 
 
 async def inspect(call: Call) -> web.Response:
-    """One of them."""
+    """GET /volumes/NAME: a volume."""
     return answer(await call.run(lambda: document(call.engine.volumes.get(call.name))))
 
 
 async def remove(call: Call) -> web.Response:
-    """Delete one with its files."""
+    """DELETE /volumes/NAME: remove a volume and its files."""
     await call.run(call.engine.volumes.remove, call.name, force=call.flag("force"))
     return no_content()
 
 
 async def prune(call: Call) -> web.Response:
-    """Delete those that nobody mounts; before 1.42 also those with a name, afterwards only if asked."""
+    """POST /volumes/prune: remove unused volumes.
+
+    Since API 1.42 named ones only with the filter all.
+    """
     filters = call.filters()
     if call.before("1.42"):
         filters = {**filters, "all": ["true"]}

@@ -1,7 +1,7 @@
-"""Streams that follow files: they sleep on the event loop until a file changes, and need no thread for that.
+"""Streams that follow files: they wait for inotify events on the event loop, without a thread.
 
-One inotify descriptor serves all streams of the daemon, and streams of one directory share a watch. A directory is
-watched and not the file in it, because logs are rotated: another file gets the name. Source: inotify(7).
+One inotify descriptor serves all streams of the daemon, and streams of one directory share a watch. The watch is on the
+directory and not on the file, because log rotation gives the name to another file. Source: inotify(7).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHANGES = (
 
 
 class Watcher:
-    """Calls back when something changes directly in a directory. It belongs to the event loop."""
+    """Calls back when an entry of a directory changes. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._fd = -1
@@ -39,9 +39,9 @@ class Watcher:
 
     @contextlib.contextmanager
     def watching(self, directory: Path, changed: Callable[[], None]) -> Iterator[None]:
-        """Call changed() after each change while the block runs, several changes may be one call.
+        """Call changed() after changes while the block runs. Several changes may cause one call.
 
-        Raises NotFound if there is no such directory, RuntimeFailed at the kernel's limit of watches.
+        Raises NotFound if the directory does not exist, RuntimeFailed at the kernel's limit of watches.
         """
         watch = self._add(directory)
         callbacks = self._callbacks.setdefault(watch, [])
@@ -87,29 +87,29 @@ WATCHER: web.AppKey[Watcher] = web.AppKey("watcher", Watcher)
 
 
 class Following:
-    """Whether a stream looks for more once again, and when.
+    """When a stream reads its files again.
 
-    last  nothing is waited for any more: what is there now is the rest
+    last  the next read is the last one
     """
 
     def __init__(self) -> None:
         self.last = False
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def wake(self) -> None:
-        """Something may be new."""
-        self._news.set()
+        """Make more() return: a file may have changed."""
+        self._changed.set()
 
     async def more(self) -> bool:
-        """Wait until something may be new; False after the last look."""
+        """Wait until a file may have changed. Return False after the last read."""
         if self.last:
             return False
-        await self._news.wait()
-        self._news.clear()
+        await self._changed.wait()
+        self._changed.clear()
         return True
 
     async def end_after(self, end: Coroutine[Any, Any, object]) -> None:
-        """Make the look after an event the last one."""
+        """Make the read after an awaited end the last one."""
         await end
         self.last = True
         self.wake()
@@ -117,9 +117,9 @@ class Following:
 
 @contextlib.asynccontextmanager
 async def following(call: Call, directory: Path, *ends: Coroutine[Any, Any, object]) -> AsyncIterator[Following]:
-    """Follow the files of a directory until one of the ends, or until the client sends no more.
+    """Follow the files of a directory until one of the awaited ends.
 
-    A client that has closed its direction gets what is there, and then the end, as from dockerd.
+    As from dockerd, a half-closed client gets the data up to then.
     """
     stream = Following()
     tasks = [asyncio.ensure_future(stream.end_after(end)) for end in (call.input_ended.wait(), *ends)]

@@ -1,8 +1,8 @@
-"""The daemon's threads: pools by what a call may wait for.
+"""The daemon's threads: one pool for each kind of blocking call.
 
-The engine blocks. A call that only reads and writes the data root is short; one that waits for a client, a registry
-or a process is not. Each kind has its own pool, so that calls of one kind, however many, leave the others their
-threads. Streams and request bodies hold no thread while they wait (streams.py, watching.py).
+The engine blocks. A call that only reads and writes the data root is short; a call that waits for a registry or a
+process can take minutes. Each kind has its own pool, so that many calls of one kind cannot starve the others. Streams
+and request bodies hold no thread while they wait (streams.py, watching.py).
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ Result = TypeVar("Result")
 
 
 class Kind(Enum):
-    """What a call may wait for."""
+    """What a call may block on."""
 
     READ = "read"
-    """The disk: GET and HEAD."""
+    """The disk: requests with GET and HEAD."""
     CHANGE = "change"
-    """The disk, a lock and the runtime: the other methods."""
+    """The disk, a lock and the runtime: requests with other methods."""
     STREAM = "stream"
     """The disk: one step of a stream."""
     STOP = "stop"
-    """The end of a container's process, for as long as the client says."""
+    """The exit of a container's process, with a timeout that the client chooses."""
     TRANSFER = "transfer"
-    """Registries, and the commands of a build. More of them at once than there are threads are refused."""
+    """Registries, and the commands of a build. When all threads are busy, further calls are refused."""
 
 
 class Workers:
-    """The pools. Threads are started when they are needed, and used again."""
+    """The thread pools. Threads start on demand and are reused."""
 
     LIMITS: Mapping[Kind, int] = {
         Kind.READ: 256,
@@ -49,31 +49,34 @@ class Workers:
         Kind.STOP: 1000,
         Kind.TRANSFER: 500,
     }
-    """Threads of each pool at most."""
+    """Maximum number of threads of each pool."""
 
     def __init__(self) -> None:
         self._pools = {kind: ThreadPoolExecutor(limit, f"{kind.value} call") for kind, limit in self.LIMITS.items()}
-        self._room = threading.Semaphore(self.LIMITS[Kind.TRANSFER])
+        self._free_transfers = threading.Semaphore(self.LIMITS[Kind.TRANSFER])
 
     async def run(
         self, kind: Kind, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        """Call a function in a thread. Raises Unavailable for a transfer if there is no thread for it."""
+        """Call a function in a thread. Raises Unavailable for a transfer if all threads are busy."""
         work = functools.partial(function, *arguments, **options)
         return await asyncio.wrap_future(self.submit(kind, work))
 
     def submit(self, kind: Kind, function: Callable[[], Result]) -> Future[Result]:
-        """The same for a caller that does not wait, or not on the event loop."""
-        if kind is Kind.TRANSFER and not self._room.acquire(blocking=False):
+        """Schedule a function in a thread without waiting. Raises Unavailable as run() does."""
+        if kind is Kind.TRANSFER and not self._free_transfers.acquire(blocking=False):
             under_way = f"{self.LIMITS[Kind.TRANSFER]} builds and transfers are under way"
             raise Unavailable(under_way, hint="try again when some of them have ended")
         running = self._pools[kind].submit(function)
         if kind is Kind.TRANSFER:
-            running.add_done_callback(lambda _: self._room.release())
+            running.add_done_callback(lambda _: self._free_transfers.release())
         return running
 
     async def end(self, seconds: Callable[[], float]) -> None:
-        """End the pools; threads that work get some seconds, as long as the function says."""
+        """Shut the pools down.
+
+        Wait for busy threads at most seconds(), which is called again at each poll.
+        """
         ending = [threading.Thread(target=self._shutdown, args=(pool,), daemon=True) for pool in self._pools.values()]
         for thread in ending:
             thread.start()

@@ -1,10 +1,10 @@
-"""Docker's config.json: who somebody is at which registry.
+"""Docker's config.json: the user's credentials for each registry.
 
     {"auths": {"localhost:5000": {"auth": "<base64 of user:password>"}},
      "credsStore": "pass", "credHelpers": {"registry.example": "secretservice"}}
 
-auths holds the secrets themselves; credsStore names a program docker-credential-<name> that keeps
-them, and credHelpers one for a single registry. Source: docker's command line reference, "login";
+auths holds the secrets themselves. credsStore names a program docker-credential-<name> that stores them instead, and
+credHelpers names such a program for a single registry. Sources: docker's command line reference, "login";
 docker-credential-helpers, "Development"; moby registry/auth.go for how a registry's key is found.
 """
 
@@ -25,14 +25,18 @@ from pylab_container.text.jsontext import parse_json
 Json = dict[str, Any]
 
 DEFAULT_KEY = f"https://index.{DEFAULT_DOMAIN}/v1/"
-"""What Docker's own registry is called in the file, since the days of its first protocol."""
+"""The key of Docker's own registry in the file, from the first version of the registry protocol."""
 TOKEN_USER = "<token>"
-"""What a helper says as user where the secret is an identity token."""
-_HINT = "labctr logout, then labctr login"
+"""The user name with which a helper marks its secret as an identity token."""
+LOGIN_AGAIN = "labctr logout, then labctr login"
 
 
 class Credentials(Struct, frozen=True):
-    """Who asks. identity_token stands for a password at a server of tokens; registry_token is the token itself."""
+    """Credentials for one registry; all fields may be empty.
+
+    identity_token  is sent to the token server in place of a password
+    registry_token  is sent to the registry itself
+    """
 
     username: str = ""
     password: str = ""
@@ -42,12 +46,12 @@ class Credentials(Struct, frozen=True):
     def __bool__(self) -> bool:
         return bool(self.username or self.identity_token or self.registry_token)
 
-    def __repr__(self) -> str:  # secrets do not belong in tracebacks
+    def __repr__(self) -> str:  # a traceback must not show secrets
         return f"Credentials({self.username!r}, …)"
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Credentials:
-        """One of auths, or the AuthConfig of Docker's API. Raises InvalidInput."""
+        """Parse an entry of auths, or an AuthConfig of Docker's API. Raises InvalidInput."""
         username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
         if entry.get("auth") and not password:
             username, password = _decoded(str(entry["auth"]))
@@ -59,23 +63,23 @@ class Credentials(Struct, frozen=True):
         )
 
     def document(self) -> Json:
-        """As auths has it."""
+        """Return the entry for auths."""
         secret = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
         return {"auth": secret} | ({"identitytoken": self.identity_token} if self.identity_token else {})
 
     def basic(self) -> str:
-        """As the header Authorization has it (RFC 7617)."""
+        """Return the value of the header Authorization (RFC 7617)."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
 class CredentialFile(Struct, frozen=True):
-    """What a config.json says; what we do not know in it survives."""
+    """The content of a config.json. Fields that are unknown here are kept."""
 
     document: Json = field(default_factory=dict)
 
     @classmethod
     def parse(cls, raw: bytes, *, name: str = "config.json") -> CredentialFile:
-        """Raises InvalidInput."""
+        """Parse a file's bytes; empty ones are an empty file. Raises InvalidInput."""
         try:
             document = parse_json(raw or b"{}")
             valid = isinstance(document, dict)
@@ -84,69 +88,76 @@ class CredentialFile(Struct, frozen=True):
         except ValueError:
             valid = False
         if not valid:
-            raise InvalidInput(f"{name} is no file of credentials", hint="mend it, or move it away and login again")
+            raise InvalidInput(
+                f"{name} is not a valid credential file", hint="repair it, or move it away and login again"
+            )
         return cls(document)
 
     def raw(self) -> bytes:
-        """The file's bytes, laid out as docker does it."""
+        """Return the file's bytes, indented as docker writes them."""
         return json.dumps(self.document, indent="\t").encode()
 
     def helper(self, host: str) -> str:
-        """The name of the helper that keeps a registry's credentials, "" where the file itself does."""
+        """Return the name of a registry's helper; "" if the file itself holds the credentials."""
         helpers = self.document.get("credHelpers", {})
         return str(helpers.get(key(host)) or helpers.get(host) or self.document.get("credsStore") or "")
 
     def find(self, host: str) -> Credentials:
-        """The registry's credentials in the file itself; empty ones where there are none. Raises InvalidInput."""
+        """Return a registry's credentials from auths; empty ones if it has no entry.
+
+        Raises InvalidInput.
+        """
         return Credentials.parse(self.entry(host))
 
     def entry(self, host: str) -> Json:
-        """The same as it stands there."""
+        """Return a registry's entry in auths; {} if it has none."""
         auths = self.document.get("auths", {})
-        exact = auths.get(key(host))
-        found: Json = exact if exact is not None else next((auths[one] for one in auths if _host(one) == host), {})
-        return found
+        exact: Json | None = auths.get(key(host))
+        if exact is not None:
+            return exact
+        same_host: Json = next((entry for address, entry in auths.items() if _host(address) == host), {})
+        return same_host
 
     def with_entry(self, host: str, entry: Json | None) -> CredentialFile:
-        """The file with another entry for a registry; None: without one."""
-        auths = {name: value for name, value in self.document.get("auths", {}).items() if not _is(name, host)}
+        """Return the file with the entry of a registry replaced, or removed if entry is None."""
+        auths = {name: value for name, value in self.document.get("auths", {}).items() if not _is_key_of(name, host)}
         return CredentialFile({**self.document, "auths": auths if entry is None else {**auths, key(host): entry}})
 
     def knows(self, host: str) -> bool:
-        """Whether there is an entry for a registry."""
-        return any(_is(name, host) for name in self.document.get("auths", {}))
+        """Return whether auths has an entry for a registry."""
+        return any(_is_key_of(name, host) for name in self.document.get("auths", {}))
 
 
 def key(host: str) -> str:
-    """What a registry is called in the file."""
+    """Return the key of a registry in the file."""
     return DEFAULT_KEY if host == DEFAULT_DOMAIN else host
 
 
 def host_of(address: str) -> str:
-    """The registry that somebody means by an address: "https://localhost:5000/v2/" is "localhost:5000"; "" is Docker's.
+    """Return the host of a registry's address: localhost:5000 of https://localhost:5000/v2/.
 
-    Docker's own has several names.
+    "" and every other name of Docker's own registry become DEFAULT_DOMAIN.
     """
     host = _host(address)
     return DEFAULT_DOMAIN if host in ("", f"index.{DEFAULT_DOMAIN}", f"registry-1.{DEFAULT_DOMAIN}") else host
 
 
 def parse_helper(output: str) -> Credentials:
-    """What `docker-credential-… get` printed. Raises InvalidInput."""
+    """Parse the output of `docker-credential-… get`. Raises InvalidInput."""
     try:
         document = json.loads(output)
         username, secret = str(document["Username"]), str(document["Secret"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput("the credential helper's answer cannot be understood", hint=_HINT) from error
+        raise InvalidInput("the credential helper's output is not valid", hint=LOGIN_AGAIN) from error
     return Credentials(identity_token=secret) if username == TOKEN_USER else Credentials(username, secret)
 
 
-def _is(name: str, host: str) -> bool:
+def _is_key_of(name: str, host: str) -> bool:
     return name == key(host) or _host(name) == host
 
 
 def _host(address: str) -> str:
-    """The host of an address, which may have a scheme and a path."""
+    """Return the host of an address, which may have a scheme and a path."""
     return address.partition("://")[2].partition("/")[0] if "://" in address else address.partition("/")[0]
 
 
@@ -154,6 +165,6 @@ def _decoded(secret: str) -> tuple[str, str]:
     try:
         text = base64.b64decode(secret, validate=True).decode()
     except (binascii.Error, ValueError) as error:
-        raise InvalidInput("the credentials in config.json cannot be decoded", hint=_HINT) from error
+        raise InvalidInput("the credentials in config.json cannot be decoded", hint=LOGIN_AGAIN) from error
     username, _, password = text.partition(":")
     return username, password.strip("\0")

@@ -1,4 +1,4 @@
-"""Docker's words for a transfer: from our events to the JSON lines of its API, and to the lines that people see.
+"""Progress of pulls and pushes: events as lines of Docker's API and of its terminal output.
 
     {"status":"Downloading","progressDetail":{"current":1200,"total":3400},"progress":"[==> ]  1.2kB/3.4kB","id":"…"}
 
@@ -14,29 +14,29 @@ from pylab_container.text.sizes import human_precise
 
 Json = dict[str, Any]
 
-_WIDEST = 50
-_NARROW = 110
-"""In a terminal with fewer columns, docker leaves the bar out."""
+BAR_WIDTH = 50  # characters between the brackets
+MIN_COLUMNS_FOR_BAR = 110
+"""In a terminal with fewer columns, docker shows the numbers without the bar."""
 
 
 def document(event: Event) -> Json | None:
-    """The event as one line of Docker's API says it; None where that has no word for it."""
+    """Return the event as a JSON line of Docker's API; None if the API has no line for it."""
     match event:
         case TransferMessage(status, name):
             return {"status": status} | ({"id": name} if name else {})
         case LayerTransfer(status, layer, current, total):
             detail = {"current": current} | ({"total": total} if total else {})
-            told: Json = {"status": status, "progressDetail": detail if current or total else {}}
-            return told | ({"progress": bar(current, total)} if current or total else {}) | {"id": layer}
+            message: Json = {"status": status, "progressDetail": detail if current or total else {}}
+            return message | ({"progress": bar(current, total)} if current or total else {}) | {"id": layer}
         case PushResult(tag, digest, size):
             return {"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}
     return None
 
 
 def line(event: Event, *, columns: int = 200) -> str | None:
-    """The event as docker's terminal shows it, without a line's end; None where it shows nothing.
+    """Return the line that docker shows for an event in a terminal; None if it shows nothing.
 
-    columns  of the terminal: a narrow one has no place for the bar
+    columns  width of the terminal
     """
     match event:
         case TransferMessage(status, name):
@@ -48,13 +48,16 @@ def line(event: Event, *, columns: int = 200) -> str | None:
 
 
 def bar(current: int, total: int, *, columns: int = 200) -> str:
-    """How much is done: "[=====>   ]  1.2MB/3.4MB"; only the amount where nobody knows how much there is."""
+    """Return "[=====>   ]  1.2MB/3.4MB" for counts of bytes.
+
+    total  0 if it is unknown: only the first count is shown then
+    """
     if current <= 0 and total <= 0:
         return ""
     if total <= 0 or current > total:
         return f"{human_precise(current):>8}"
     numbers = f"{human_precise(current):>8}/{human_precise(total)}"
-    if columns < _NARROW:
+    if columns < MIN_COLUMNS_FOR_BAR:
         return numbers
     half = min(current * 100 // total, 100) // 2
-    return f"[{'=' * half}>{' ' * (_WIDEST - half)}] {numbers}"
+    return f"[{'=' * half}>{' ' * (BAR_WIDTH - half)}] {numbers}"

@@ -1,8 +1,8 @@
-"""Regular expressions of users, searched for by RE2 in time linear in the text.
+"""The door to RE2: search for a user's regular expression in time linear in the text.
 
-Docker's filters are Go's regular expressions, whose syntax is RE2's: without look-around and references back.
-Python's `re` is not used for them: against `^(a+)+$` it tries exponentially many ways to match, and it holds the
-interpreter, so that one listing would stop every other thread. Syntax: github.com/google/re2/wiki/Syntax.
+Docker's filters are Go's regular expressions, whose syntax is RE2's: without look-around and backreferences.
+Python's `re` backtracks: `^(a+)+$` takes exponential time, during which `re` holds the interpreter lock (GIL), so one
+listing would block every other thread. Syntax: github.com/google/re2/wiki/Syntax.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ from collections.abc import Callable
 from pylab_container.errors import InvalidInput
 from pylab_container.host.extras import extra
 
-with extra("run"):
-    import re2
-
-_LONGEST = 64 << 10  # characters of an expression; RE2 itself bounds what it compiles to
-_MEMORY = 8 << 20  # bytes of an automaton; where that does not suffice RE2 is slower, but not more than linear
+MAX_PATTERN_LENGTH = 64 << 10  # characters; RE2 itself limits the size of the compiled program
+MAX_AUTOMATON_SIZE = 8 << 20  # bytes; above it RE2 falls back to a slower matcher, which is still linear
 
 
 def searcher(pattern: str) -> Callable[[str], bool]:
-    """The function that says whether a text has a match somewhere. Raises InvalidInput for a wrong expression."""
+    """Return a predicate: whether a text contains a match.
+
+    Raises InvalidInput for a wrong expression, MissingExtra.
+    """
+    with extra("run"):
+        import re2  # late: most filters are plain names, for which no command should load a library
+
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = _MEMORY
+    options.max_mem = MAX_AUTOMATON_SIZE
     try:
-        if len(pattern) > _LONGEST:
+        if len(pattern) > MAX_PATTERN_LENGTH:
             raise re2.error(b"expression is too long")
         expression = re2.compile(pattern, options=options)
     except (re2.error, UnicodeEncodeError) as error:

@@ -1,9 +1,8 @@
-"""What running containers use: `docker stats`.
+"""Resource usage of containers: the documents and the figures of `docker stats`.
 
-Everything is read where the kernel keeps it: the container's cgroup, /proc/stat and
-/proc/<pid>/net/dev. Sources: the kernel's Documentation/admin-guide/cgroup-v1 (cpuacct, memory,
-blkio-controller, pids) and cgroup-v2.rst; proc(5). The document is Docker's (Engine API 1.41,
-"ContainerStats").
+The counters are read from the kernel: the container's cgroup, /proc/stat and /proc/<pid>/net/dev. Sources: the
+kernel's Documentation/admin-guide/cgroup-v1 (cpuacct, memory, blkio-controller, pids) and cgroup-v2.rst; proc(5).
+The document is Docker's (Engine API 1.41, "ContainerStats").
 """
 
 from __future__ import annotations
@@ -12,25 +11,23 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pylab_container.oci.ids import ContainerId
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
+from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import rfc3339
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.store.container_store import ContainerRecord
-
 Json = dict[str, Any]
+ReadRecord = Callable[[], ContainerRecord]
+"""Returns a container's settled record. Raises ContainerNotFound once the container is removed."""
 
 SNAPSHOT_INTERVAL = 0.5  # seconds between the two measurements of a snapshot
 
-_CGROUPS = Path("/sys/fs/cgroup")
-# Of all that cgroup v1 counted of block devices, the first is what docker shows, and what is read here.
-_BLOCK_FIELDS = (
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+# Docker's fields for the counters of cgroup v1's blkio controller. docker shows the first only, so no other is filled.
+BLOCK_FIELDS = (
     "io_service_bytes_recursive io_serviced_recursive io_queue_recursive io_service_time_recursive "
     "io_wait_time_recursive io_merged_recursive io_time_recursive sectors_recursive"
 ).split()
@@ -38,14 +35,14 @@ NETWORK_FIELDS = (
     *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped"),
     *("tx_bytes", "tx_packets", "tx_errors", "tx_dropped"),
 )
-_NETWORK_COLUMNS = (0, 1, 2, 3, 8, 9, 10, 11)  # of /proc/<pid>/net/dev, after the name
+NETWORK_COLUMNS = (0, 1, 2, 3, 8, 9, 10, 11)  # the columns of NETWORK_FIELDS in /proc/<pid>/net/dev, after the name
 
 
-def sample(engine: Engine, container_id: ContainerId) -> Json:
-    """What one container has used so far; all zero while it does not run. Raises ContainerNotFound."""
-    from pylab_container.engine.container import Container
+def sample(record: ContainerRecord) -> Json:
+    """Return what a container has used since its start. All counters are 0 unless it runs.
 
-    record = Container(engine, container_id).record
+    record  settled: its pid is 0 if the process has exited
+    """
     document: Json = {
         "read": rfc3339(time.time_ns()),
         "preread": "0001-01-01T00:00:00Z",
@@ -54,7 +51,7 @@ def sample(engine: Engine, container_id: ContainerId) -> Json:
         "num_procs": 0,
         "storage_stats": {},
         "pids_stats": {},
-        "blkio_stats": dict.fromkeys(_BLOCK_FIELDS),
+        "blkio_stats": dict.fromkeys(BLOCK_FIELDS),
         "cpu_stats": _no_cpu(),
         "precpu_stats": _no_cpu(),
         "memory_stats": {},
@@ -64,37 +61,38 @@ def sample(engine: Engine, container_id: ContainerId) -> Json:
     return document
 
 
-def snapshot(engine: Engine, container_id: ContainerId, *, seconds: float = SNAPSHOT_INTERVAL) -> Json:
-    """A sample with the one from some seconds before as its precpu_stats: what a share of the CPU is computed from."""
-    before = sample(engine, container_id)
+def snapshot(read: ReadRecord, *, seconds: float = SNAPSHOT_INTERVAL) -> Json:
+    """Take two samples, and return the second with the first as its precpu_stats.
+
+    The share of the CPU is computed from the difference. Raises ContainerNotFound.
+    """
+    before = sample(read())
     time.sleep(seconds)
-    return following(before, sample(engine, container_id))
+    return following(before, sample(read()))
 
 
-def stream(
-    engine: Engine, container_id: ContainerId, *, seconds: float = 1, stop: threading.Event | None = None
-) -> Iterator[Json]:
-    """Samples, one every so many seconds, each with the one before, until another thread sets stop.
+def stream(read: ReadRecord, *, seconds: float = 1, stop: threading.Event | None = None) -> Iterator[Json]:
+    """Yield a sample every `seconds`, each with the previous one, until a thread sets stop.
 
-    Raises ContainerNotFound once it is gone.
+    Raises ContainerNotFound once the container is removed.
     """
     stop = stop or threading.Event()
-    before = sample(engine, container_id)
+    before = sample(read())
     while not stop.wait(seconds):
-        before = following(before, sample(engine, container_id))
+        before = following(before, sample(read()))
         yield before
 
 
 def following(before: Json, now: Json) -> Json:
-    """A sample that knows the one before it."""
+    """Return the sample `now` with the CPU times of the previous one, for computing shares."""
     return {**now, "preread": before["read"], "precpu_stats": before["cpu_stats"]}
 
 
-# ---- shares and sums, as docker's client computes them -----------------------------------------
+# -- shares and sums, as docker's client computes them -------------------------------------------
 
 
 def cpu_percent(document: Json) -> float:
-    """The share of one processor that it used between the two samples; 200 is two of them."""
+    """Return the CPU time between the two samples in percent of one processor: 200 is two."""
     now, before = document["cpu_stats"], document["precpu_stats"]
     used = now["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
     passed = now.get("system_cpu_usage", 0) - before.get("system_cpu_usage", 0)
@@ -102,7 +100,10 @@ def cpu_percent(document: Json) -> float:
 
 
 def memory_usage(document: Json) -> int:
-    """Bytes without those of files that nobody has used lately, which the kernel takes back at once."""
+    """Return the memory in bytes without the inactive page cache, which is reclaimed first.
+
+    Source: docker/cli, cli/command/container/stats_helpers.go.
+    """
     memory = document["memory_stats"]
     counters: Mapping[str, int] = memory.get("stats") or {}
     usage = int(memory.get("usage", 0))
@@ -111,34 +112,34 @@ def memory_usage(document: Json) -> int:
 
 
 def network_bytes(document: Json) -> tuple[int, int]:
-    """(received, sent) on all interfaces."""
+    """Return (bytes received, bytes sent) on all interfaces."""
     networks = (document.get("networks") or {}).values()
-    return sum(one["rx_bytes"] for one in networks), sum(one["tx_bytes"] for one in networks)
+    return sum(counters["rx_bytes"] for counters in networks), sum(counters["tx_bytes"] for counters in networks)
 
 
 def block_bytes(document: Json) -> tuple[int, int]:
-    """(read, written) on all block devices."""
+    """Return (bytes read, bytes written) on all block devices."""
     entries = document["blkio_stats"]["io_service_bytes_recursive"] or []
     read, written = (sum(entry["value"] for entry in entries if entry["op"] == op) for op in ("read", "write"))
     return read, written
 
 
-# ---- reading -------------------------------------------------------------------------------------
+# -- the kernel's counters -----------------------------------------------------------------------
 
 
 def _measured(record: ContainerRecord) -> Json:
-    unified = cgroup_version() == "2"
-    own = cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or "")
-    read = _unified(_CGROUPS / own[1:]) if unified else _separate(own)
-    read["blkio_stats"] = {name: [] for name in _BLOCK_FIELDS} | read["blkio_stats"]
-    read["cpu_stats"] |= {"system_cpu_usage": _system_cpu(), "online_cpus": os.cpu_count() or 1}
-    with contextlib.suppress(OSError, ValueError):
-        read["networks"] = _networks(record.pid)
-    return read
+    """Return the counters of a running container, which replace the zeros of sample()."""
+    path = cgroup_path(record.id, parent=record.host_config.cgroup_parent)
+    counters = _unified(CGROUP_ROOT / path[1:]) if cgroup_version() == "2" else _separate(path)
+    counters["blkio_stats"] = {name: [] for name in BLOCK_FIELDS} | counters["blkio_stats"]
+    counters["cpu_stats"] |= {"system_cpu_usage": _system_cpu(), "online_cpus": os.cpu_count() or 1}
+    with contextlib.suppress(OSError, ValueError):  # the process has exited since
+        counters["networks"] = _networks(record.pid)
+    return counters
 
 
 def _unified(cgroup: Path) -> Json:
-    """cgroup v2: one directory for everything."""
+    """Read cgroup version 2, which has one directory for all controllers."""
     cpu = _table(cgroup / "cpu.stat")
     usage = {
         "total_usage": cpu.get("usage_usec", 0) * 1000,
@@ -160,24 +161,19 @@ def _unified(cgroup: Path) -> Json:
     }
 
 
-def _separate(own: str) -> Json:
-    """cgroup v1: one hierarchy for each controller."""
+def _separate(path: str) -> Json:
+    """Read cgroup version 1, which has one hierarchy for each controller. path: below each hierarchy's root."""
 
-    def place(controller: str) -> Path:
-        return _CGROUPS / controller / own[1:]
+    def directory(controller: str) -> Path:
+        return CGROUP_ROOT / controller / path[1:]
 
-    ticks = 10**9 // os.sysconf("SC_CLK_TCK")
-    modes = _table(place("cpuacct") / "cpuacct.stat")
-    memory = place("memory")
+    memory, block_io = directory("memory"), directory("blkio")
     return {
         "cpu_stats": {
-            "cpu_usage": {
-                "total_usage": _number(place("cpuacct") / "cpuacct.usage"),
-                "percpu_usage": _numbers(place("cpuacct") / "cpuacct.usage_percpu"),
-                "usage_in_kernelmode": modes.get("system", 0) * ticks,
-                "usage_in_usermode": modes.get("user", 0) * ticks,
-            },
-            "throttling_data": _throttling(_table(place("cpu") / "cpu.stat"), time_scale=1, time_name="throttled_time"),
+            "cpu_usage": _separate_cpu_usage(directory("cpuacct")),
+            "throttling_data": _throttling(
+                _table(directory("cpu") / "cpu.stat"), time_scale=1, time_name="throttled_time"
+            ),
         },
         "memory_stats": {
             "usage": _number(memory / "memory.usage_in_bytes"),
@@ -185,10 +181,20 @@ def _separate(own: str) -> Json:
             "stats": _table(memory / "memory.stat"),
             "limit": _memory_limit(_number(memory / "memory.limit_in_bytes")),
         },
-        "pids_stats": _pids(place("pids")),
-        "blkio_stats": {
-            "io_service_bytes_recursive": _blkio(place("blkio") / "blkio.throttle.io_service_bytes_recursive")
-        },
+        "pids_stats": _pids(directory("pids")),
+        "blkio_stats": {"io_service_bytes_recursive": _blkio(block_io / "blkio.throttle.io_service_bytes_recursive")},
+    }
+
+
+def _separate_cpu_usage(cpuacct: Path) -> Json:
+    """Return CPU times in nanoseconds; cpuacct.stat has them in clock ticks."""
+    tick = 10**9 // os.sysconf("SC_CLK_TCK")
+    modes = _table(cpuacct / "cpuacct.stat")
+    return {
+        "total_usage": _number(cpuacct / "cpuacct.usage"),
+        "percpu_usage": _numbers(cpuacct / "cpuacct.usage_percpu"),
+        "usage_in_kernelmode": modes.get("system", 0) * tick,
+        "usage_in_usermode": modes.get("user", 0) * tick,
     }
 
 
@@ -214,13 +220,13 @@ def _pids(cgroup: Path) -> Json:
 
 
 def _memory_limit(limit: int) -> int:
-    """No limit, and one larger than the machine, are what the machine has."""
+    """Return the limit in bytes; the machine's memory if there is no limit (0), or a larger one."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(limit, machine) if limit else machine
 
 
 def _blkio(path: Path) -> list[Json]:
-    """Lines "8:0 Read 4096"; the last one is a sum of its own form."""
+    """Parse lines "8:0 Read 4096". Other operations and the sum in the last line are left out."""
     entries = []
     for words in (line.split() for line in _text(path).splitlines()):
         if len(words) == 3 and words[1] in ("Read", "Write"):
@@ -230,7 +236,7 @@ def _blkio(path: Path) -> list[Json]:
 
 
 def _io_stat(path: Path) -> list[Json]:
-    """Lines "8:0 rbytes=4096 wbytes=0 …"."""
+    """Parse lines "8:0 rbytes=4096 wbytes=0 …"."""
     entries = []
     for device, *fields in (line.split() for line in _text(path).splitlines()):
         major, _, minor = device.partition(":")
@@ -242,31 +248,31 @@ def _io_stat(path: Path) -> list[Json]:
 
 
 def _networks(pid: int) -> Json:
-    """The interfaces of the process's network namespace, but for loopback."""
-    found = {}
+    """Return the counters of each interface in the process's network namespace, except loopback."""
+    interfaces = {}
     for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]:
         name, _, rest = line.partition(":")
         numbers = rest.split()
         if name.strip() != "lo":
-            picked = (int(numbers[column]) for column in _NETWORK_COLUMNS)
-            found[name.strip()] = dict(zip(NETWORK_FIELDS, picked, strict=True))
-    return found
+            counters = (int(numbers[column]) for column in NETWORK_COLUMNS)
+            interfaces[name.strip()] = dict(zip(NETWORK_FIELDS, counters, strict=True))
+    return interfaces
 
 
 def _system_cpu() -> int:
-    """Nanoseconds that all processors together have spent, idle ones too (proc(5), /proc/stat)."""
+    """Return the nanoseconds that all processors have spent, idle time included (proc(5), /proc/stat)."""
     ticks = sum(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
     return ticks * (10**9 // os.sysconf("SC_CLK_TCK"))
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines "name number"."""
+    """Parse lines "name number"."""
     pairs = (line.split() for line in _text(path).splitlines())
     return {words[0]: int(words[1]) for words in pairs if len(words) == 2 and words[1].isdigit()}
 
 
 def _number(path: Path) -> int:
-    """A file with one number; 0 for "max", and where there is no such file."""
+    """Read a file with one number. Return 0 for "max", and if the file does not exist."""
     text = _text(path).strip()
     return int(text) if text.isdigit() else 0
 
@@ -279,4 +285,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:
-        return ""  # the container has just ended, or the kernel has no such controller
+        return ""  # the container has exited since, or the kernel does not have the controller

@@ -1,4 +1,4 @@
-"""What listings say of a container's state: "Up 8 seconds (healthy)".
+"""The status column of `docker ps`: "Up 8 seconds (healthy)".
 
 Source: moby container/state.go, String(), 20.10.
 """
@@ -12,7 +12,10 @@ from pylab_container.text.timestamps import ago, parse_rfc3339
 
 
 def status(state: Mapping[str, Any], *, now: float) -> str:
-    """The status of Docker's State at a moment in seconds since 1970: "Exited (0) 3 minutes ago", "Created"."""
+    """Return the status text of Docker's State document: "Exited (0) 3 minutes ago".
+
+    now  in seconds since 1970
+    """
 
     def since(name: str) -> str:
         return ago(int(now * 10**9) - parse_rfc3339(state[name]))

@@ -1,15 +1,15 @@
-"""Go templates as `--format` takes them: the part of text/template that people use with docker.
+"""Go templates for `--format`: the part of text/template that is used with docker.
 
     {{.State.Status}}  {{json .Config}}  {{index .Config.Labels "a"}}  {{join .Args " "}}
     {{range $port, $bindings := .NetworkSettings.Ports}} … {{else}} … {{end}}
     {{if .State.Running}} … {{else if eq .State.ExitCode 0}} … {{else}} … {{end}}
     {{with .Mounts}} … {{end}}   {{.Name | upper}}   {{- trimmed -}}   {{/* a comment */}}
 
-Here a template is filled in; template_syntax.py reads it, template_functions.py has the functions, and
-template_values.py says how values print.
+This module executes a template. template_syntax.py parses it, template_functions.py has the functions, and
+template_values.py converts documents to Go's values and formats them.
 
-A document is tried as docker's inspect does it: as Go's structs first and, where a name is not in them, as
-the JSON that came, in which everything is a map.
+As in docker's inspect, a template is executed on Go's structs first; if a struct lacks one of its fields, it is
+executed again on the JSON document, in which every object is a map.
 
 Source: Go's documentation of text/template; docker/cli, cli/command/inspect.
 """
@@ -51,40 +51,40 @@ from pylab_container.text.visible import visible_lines
 
 __all__ = ["Template", "TemplateError", "render"]
 
-_LAZY = ("and", "or")
-"""Functions that look at an argument only if the ones before it do not decide."""
+SHORT_CIRCUIT = ("and", "or")
+"""Functions that evaluate an argument only if the ones before it do not decide the result."""
 
 
 class Template:
-    """A template, read once and filled in for many values. Raises TemplateError."""
+    """A template, parsed once and executed for many values. Raises TemplateError."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         with _depth_limited():
-            self._nodes = parse(text, (*FUNCTIONS, *_LAZY))
+            self._nodes = parse(text, (*FUNCTIONS, *SHORT_CIRCUIT))
 
     def render(self, value: Any) -> str:
-        """The text with value's fields filled in: a document, or a Row. Raises TemplateError."""
+        """Execute the template. value: a document, or a Row. Raises TemplateError."""
         with _depth_limited():
             if not isinstance(value, Mapping) or isinstance(value, Row):
-                return self._filled(value)
+                return self._executed(value)
             try:
-                return self._filled(Fields(value))
+                return self._executed(Fields(value))
             except TemplateError:
-                return self._filled(value)
+                return self._executed(value)
 
-    def _filled(self, value: Any) -> str:
-        return "".join(_Filling(value).text(self._nodes, value))
+    def _executed(self, value: Any) -> str:
+        return "".join(_Execution(value).text(self._nodes, value))
 
 
 def render(text: str, value: Any) -> str:
-    """Template(text).render(value)."""
+    """Parse and execute a template: Template(text).render(value)."""
     return Template(text).render(value)
 
 
 @contextlib.contextmanager
 def _depth_limited() -> Iterator[None]:
-    """Reading and filling in use Python's stack, one level for each block and parenthesis."""
+    """Raise TemplateError for a RecursionError: parsing and execution recurse for each block and parenthesis."""
     try:
         yield
     except RecursionError:
@@ -97,16 +97,16 @@ class _Break(Exception):
 
 
 class _Continue(Exception):
-    """Go on with the next element of the innermost range."""
+    """Continue with the next element of the innermost range."""
 
 
-class _Filling:
-    """One template being filled in with one value; in its methods, dot is what {{.}} means at the moment."""
+class _Execution:
+    """One execution of a template. In its methods, dot is the current value of {{.}}."""
 
     def __init__(self, root: Any) -> None:
         self._variables: list[tuple[str, Any]] = [("$", root)]
         self._functions = HEADING_FUNCTIONS if isinstance(root, Headings) else FUNCTIONS
-        # What came as JSON alone, an absent value included, is of no type.
+        # A missing value has a type in a struct only.
         self._absent = "<nil>" if isinstance(root, Fields | Row) else "<no value>"
 
     def text(self, nodes: Sequence[Node], dot: Any) -> Iterator[str]:
@@ -124,7 +124,7 @@ class _Filling:
                     with self._own_variables():
                         yield from self._block(node, dot)
 
-    # ---- blocks and variables ----
+    # -- blocks and variables --
 
     def _block(self, block: Block, dot: Any) -> Iterator[str]:
         value = self._pipeline(block.pipeline, dot, assign=block.kind != "range")
@@ -135,10 +135,10 @@ class _Filling:
         else:
             with contextlib.suppress(_Break):
                 for key, element in _elements(block.pipeline.place, value):
-                    yield from self._round(block, key, element)
+                    yield from self._iteration(block, key, element)
 
-    def _round(self, block: Block, key: Any, element: Any) -> Iterator[str]:
-        """One time through a range."""
+    def _iteration(self, block: Block, key: Any, element: Any) -> Iterator[str]:
+        """Execute the body of a range for one element."""
         with self._own_variables(), contextlib.suppress(_Continue):
             names = block.pipeline.variables
             for name, value in zip(names, (key, element)[-len(names) :], strict=bool(names)):
@@ -147,7 +147,7 @@ class _Filling:
 
     @contextlib.contextmanager
     def _own_variables(self) -> Iterator[None]:
-        """What is declared in a block is forgotten at its end."""
+        """Remove the variables that the block declares at its end."""
         known = len(self._variables)
         try:
             yield
@@ -161,10 +161,10 @@ class _Filling:
             position = max(i for i, (known, _) in enumerate(self._variables) if known == name)
             self._variables[position] = (name, value)
 
-    # ---- values ----
+    # -- values --
 
     def _pipeline(self, pipeline: Pipeline, dot: Any, *, assign: bool = True) -> Any:
-        """The value of the last command; each gets the value of the one before as its last argument."""
+        """Return the value of the last command; each gets the value of the previous one as its last argument."""
         piped: list[Any] = []
         for command in pipeline.commands:
             piped = [self._command(command, piped, dot)]
@@ -174,8 +174,8 @@ class _Filling:
 
     def _command(self, command: Invocation, piped: Sequence[Any], dot: Any) -> Any:
         first, *others = command.operands
-        if first.kind == "function" and first.start in _LAZY:
-            return self._decide(first.start, others, piped, dot)
+        if first.kind == "function" and first.start in SHORT_CIRCUIT:
+            return self._short_circuit(first.start, others, piped, dot)
         arguments = [*(self._operand(operand, dot) for operand in others), *piped]
         function = self._functions[first.start] if first.kind == "function" else _method(first, dot)
         if function is not None:
@@ -186,8 +186,8 @@ class _Filling:
             raise first.place.error("can't give argument to non-function")
         return self._operand(first, dot)
 
-    def _decide(self, word: str, operands: Sequence[Operand], piped: Sequence[Any], dot: Any) -> Any:
-        """and: the first argument that is false, or: that is true; else the last one."""
+    def _short_circuit(self, word: str, operands: Sequence[Operand], piped: Sequence[Any], dot: Any) -> Any:
+        """Return the first argument that is false (and) or true (or), else the last argument."""
         value: Any = None
         for value in itertools.chain((self._operand(operand, dot) for operand in operands), piped):
             if is_true(value) == (word == "or"):
@@ -209,7 +209,7 @@ class _Filling:
 
 
 def _elements(place: Place, value: Any) -> Iterator[tuple[Any, Any]]:
-    """(index or key, element) of a list, or of a map in the order of its keys."""
+    """Return (index or key, element) for each element of a list, or of a map in the order of its keys."""
     if isinstance(value, Mapping) and not isinstance(value, Fields):
         return ((key, value[key]) for key in sorted(value))
     if isinstance(value, list | tuple):
@@ -231,8 +231,8 @@ def _call(place: Place, function: Callable[..., Any], arguments: Sequence[Any]) 
     except EvaluationError as error:
         raise place.error(str(error)) from None
     except (TypeError, AttributeError, IndexError):
-        given = ", ".join(map(type_name, arguments)) or "nothing"
-        raise place.error(f"the function cannot be given {given}") from None
+        types = ", ".join(map(type_name, arguments)) or "nothing"
+        raise place.error(f"the function cannot be given {types}") from None
 
 
 def _field(place: Place, holder: Any, name: str) -> Any:

@@ -1,6 +1,6 @@
-"""The functions of a Go template: {{index .Labels "a"}}, {{join .Args " "}}, {{.Name | printf "%-10s"}}.
+"""The functions of a Go template: {{index .Labels "a"}}, {{.Name | printf "%-10s"}}.
 
-`and` and `or` are not here: they decide which of their arguments are looked at (template.py).
+`and` and `or` are in template.py: they decide which of their arguments are evaluated.
 
 Source: Go's documentation of text/template ("Functions") and fmt ("Printing"); docker/cli's own functions
 (templates/templates.go).
@@ -29,14 +29,20 @@ from pylab_container.text.golang import quoted, quoted_rune
 
 
 class EvaluationError(Exception):
-    """A function cannot be applied to its values. The template adds the place."""
+    """A function cannot be applied to its arguments.
+
+    The template adds the place to the message.
+    """
 
 
-# ---- of lists, maps and texts ------------------------------------------------------------
+# -- lists, maps and texts -----------------------------------------------------------------------
 
 
 def index(value: Any, *keys: Any) -> object:
-    """{{index .Labels "a"}}, {{index .Args 0}}; several keys go deeper and deeper."""
+    """Return an element of a map or list: {{index .Labels "a"}}.
+
+    Each further key indexes the previous result.
+    """
     for key in keys:
         if value is None or value is MISSING:
             raise EvaluationError("error calling index: index of untyped nil")
@@ -90,16 +96,16 @@ def _join(items: Any, separator: str) -> str:
 
 
 def _pad(text: str, before: int, after: int) -> str:
-    """Docker leaves an empty text empty."""
+    """Add spaces around a text. As in docker, an empty text stays empty."""
     return " " * before + text + " " * after if text else text
 
 
 def _title(text: str) -> str:
-    """The first letter of each word in upper case, the others as they are."""
+    """Return the text with the first letter of each word in upper case; other letters are unchanged."""
     return re.sub(r"(?<!\S)\S", lambda match: match[0].upper(), text)
 
 
-# ---- comparing -------------------------------------------------------------------------
+# -- comparisons ---------------------------------------------------------------------------------
 
 
 def _comparison(name: str, test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
@@ -120,18 +126,18 @@ def _basic(value: Any) -> type:
 
 
 def _equal(left: Any, *others: Any) -> bool:
-    """{{eq .A 1 2}}: whether the first is one of the others."""
+    """Return whether the first argument equals any of the others: {{eq .A 1 2}}."""
     if not others:
         raise EvaluationError("error calling eq: missing argument for comparison")
     same = _comparison("eq", lambda a, b: bool(a == b))
     return any(same(left, other) for other in others)
 
 
-# ---- printing --------------------------------------------------------------------------
+# -- printing ------------------------------------------------------------------------------------
 
 
 def _print(*values: Any) -> str:
-    """fmt.Sprint: a space only between two values that are no strings."""
+    """fmt.Sprint: join values, with a space between two of which neither is a string."""
     pieces: list[str] = []
     for position, value in enumerate(values):
         if position and not isinstance(value, str) and not isinstance(values[position - 1], str):
@@ -148,7 +154,7 @@ _DIRECTIVE = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?P<precision>\.\d*)
 
 
 def printf(form: str, *values: Any) -> str:
-    """fmt.Sprintf; what does not fit is told in the text, as Go does: %!d(string=hi)."""
+    """fmt.Sprintf. As in Go, a value of the wrong type is shown in the result: %!d(string=hi)."""
     left = list(values)
 
     def fill(match: re.Match[str]) -> str:
@@ -179,7 +185,7 @@ def _directive(match: re.Match[str], value: Any) -> str:
 
 
 def _formatted(verb: str, precision: str, value: Any) -> str | None:
-    """One value by one verb, None where it does not fit."""
+    """Format one value by one verb; None if the verb does not apply to its type."""
     if verb == "v":
         return text_of(value)
     if verb == "T":
@@ -250,4 +256,4 @@ HEADING_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **FUNCTIONS,
     **dict.fromkeys(("json", "join", "lower", "pad", "split", "title", "truncate", "upper"), lambda text, *_: text),
 }
-"""The same for the line of headings: "table {{upper .Name}}" has the heading of Name above it."""
+"""FUNCTIONS for the line of headings, which they do not change: above {{upper .Name}} stands the heading of Name."""

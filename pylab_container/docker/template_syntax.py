@@ -1,12 +1,12 @@
-"""A Go template, taken apart: texts, actions and blocks.
+"""The parser of Go templates: from text to a tree of texts, actions and blocks.
 
-    nodes, a node           what the template consists of, in order
-    {{pipeline}}            an action: commands with | between them, each given the value of the one before
+    node                    a text, an action or a block; a template is a sequence of nodes
+    {{pipeline}}            an action: commands with | between them, each gets the value of the previous one
     command                 an operand alone, or a function and its arguments
     operand                 a constant, a variable, a field, a function, or a pipeline in parentheses
 
-`define`, `template` and `block` are refused, with their place. Source: Go's documentation of text/template, and
-its package parse for what is said of mistakes.
+`define`, `template` and `block` are refused. Source: Go's documentation of text/template, and its package parse for
+the error messages.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from msgspec import Struct
 from pylab_container.errors import InvalidInput
 
 PARSE_STATUS = 64
-"""docker's exit status after a template that cannot be read."""
+"""docker's exit status for a template that cannot be parsed."""
 
-_HINT = "the fields are those that inspect shows; {{json .}} shows all"
+FIELDS_HINT = "the fields are those that inspect shows; {{json .}} shows all"
 _STRING = r'"(?:[^"\\\n]|\\.)*"|`[^`]*`'
 _TOKEN = re.compile(
     rf"""
@@ -49,26 +49,28 @@ _CONSTANTS = {"true": True, "false": False, "nil": None}
 
 
 class TemplateError(InvalidInput):
-    """A template that cannot be read, or does not fit what it is filled with."""
+    """A template cannot be parsed, or cannot be executed on its value."""
 
 
 class Place(Struct, frozen=True):
-    """Where in the template something stands, and its words."""
+    """A part of the template's text: its position and its words, for error messages."""
 
     line: int
     column: int
     words: str
 
     def error(self, message: str) -> TemplateError:
-        """Something that goes wrong here when the template is filled in."""
+        """Build the error for a failed execution at this place."""
         where = f'template: :{self.line}:{self.column}: executing "" at <{self.words}>'
-        return TemplateError(f"template parsing error: {where}: {message}", hint=_HINT)
+        return TemplateError(f"template parsing error: {where}: {message}", hint=FIELDS_HINT)
 
 
 class Operand(Struct, frozen=True):
-    """kind: "constant", "variable", "field", "function" or "pipeline"; start: the thing itself, by kind.
+    """An operand of a command.
 
-    path  the fields after it; of a field, the fields from the dot on
+    kind   "constant", "variable", "field", "function" or "pipeline"
+    start  a constant's value, a name, or a Pipeline, by kind; None for a field
+    path   the names of the fields selected from it: (A, B) of $x.A.B and of .A.B
     """
 
     place: Place
@@ -85,7 +87,10 @@ class Invocation(Struct, frozen=True):
 
 
 class Pipeline(Struct, frozen=True):
-    """variables: what the value is assigned to; declares: with := and not with =."""
+    """Commands, and the variables that their value is assigned to.
+
+    declares  whether the assignment is := and not =
+    """
 
     place: Place
     commands: tuple[Invocation, ...]
@@ -108,7 +113,7 @@ class Leave(Struct, frozen=True):
 
 
 class Block(Struct, frozen=True):
-    """if, range or with: the body, and what stands after else."""
+    """if, range or with (kind): its body, and the nodes after else."""
 
     kind: str
     pipeline: Pipeline
@@ -120,7 +125,7 @@ Node = Text | Action | Leave | Block
 
 
 def parse(text: str, functions: Collection[str]) -> tuple[Node, ...]:
-    """What a template consists of; functions are those that there are. Raises TemplateError."""
+    """Parse a template. functions: the names that may be called. Raises TemplateError."""
     return _Parser(text, functions).template()
 
 
@@ -135,10 +140,10 @@ class _Token(Struct, frozen=True):
 
 
 class _Words(Struct):
-    """The tokens of one action, taken from the left.
+    """The tokens of one action, consumed from the left.
 
-    start  where the action begins in the template
-    end    where the token ends that was taken last
+    start  position of the action in the template
+    end    end position of the token that was consumed last
     """
 
     start: int
@@ -173,10 +178,10 @@ class _Parser:
             raise self._error(end.start, f"unexpected {{{{{end.next().word}}}}}")
         return nodes
 
-    # ---- from text to words ----
+    # -- from text to tokens --
 
     def _split(self) -> Iterator[Text | _Words]:
-        """Texts and actions in turn. {{- and -}} take the white space beside them away."""
+        """Yield texts and actions in turn. {{- and -}} remove the white space beside them."""
         position, trim = 0, False
         while (start := self._text.find("{{", position)) >= 0:
             text = self._text[position:start]
@@ -195,7 +200,7 @@ class _Parser:
         yield Text(rest.lstrip() if trim else rest)
 
     def _end_of_action(self, start: int) -> int:
-        """Where the }} of an action stands; one in quotes is text."""
+        """Return the position of an action's }}; one in quotes is text."""
         for match in _QUOTED_OR_END.finditer(self._text, start):
             if match[0] == "}}":
                 return match.start()
@@ -215,10 +220,10 @@ class _Parser:
             position = match.end()
         return words
 
-    # ---- from words to nodes ----
+    # -- from tokens to nodes --
 
     def _nodes(self) -> tuple[tuple[Node, ...], _Words | None]:
-        """Nodes up to an {{end}} or {{else}} that is nobody's inside, with the words of that one; None at the end."""
+        """Parse up to the {{end}} or {{else}} of the enclosing block, and return its tokens (None without one)."""
         nodes: list[Node] = []
         while self._parts:
             part = self._parts.pop(0)
@@ -290,7 +295,7 @@ class _Parser:
         return Invocation(self._place(start, self._text[start : words.end]), tuple(operands))
 
     def _assigned(self, words: _Words) -> tuple[tuple[str, ...], bool]:
-        """The variables before := or =, two of them with a comma; whether it is :=."""
+        """Parse the one or two variables before := or =; return them, and whether it is :=."""
         signs = {token.word for token in words.left[1:4] if token.kind == "sign"}
         if words.next().kind != "variable" or not signs & {":=", "="}:
             return (), False
@@ -312,13 +317,13 @@ class _Parser:
         path = [token.word[1:]] if token.kind == "field" else []
         column = token.start
         while kind in _WITH_FIELDS and words.next().kind == "field" and words.next().start == words.end:
-            if column == token.start:  # text/template says of a chain that it stands where its second part does
+            if column == token.start:  # text/template reports a chain of fields at its second part
                 column = words.next().start
             path.append(words.take().word[1:])
         return Operand(self._place(column, self._text[token.start : words.end]), kind, start, tuple(path))
 
     def _meaning(self, token: _Token, words: _Words) -> tuple[str, Any]:
-        """The kind and start of an operand that begins with this token; of parentheses, all is taken."""
+        """Return an operand's kind and start from its first token; a pipeline in parentheses is consumed."""
         if token.kind in ("string", "letter", "number"):
             return "constant", _constant(token)
         if token.kind == "variable":

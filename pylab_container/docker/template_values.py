@@ -1,9 +1,8 @@
-"""What a Go template works on: documents as Go's structs, maps and lists, how they print, and which count as true.
+"""The values of a Go template: documents as Go's structs, maps and lists.
 
-A document is what JSON has: dict, list, str, int, float, bool, None. Behind it stand Go's structs and maps, which
-JSON does not tell apart, and which print in different ways; so a value takes along the name of the field that it
-was found in, and the tables here say what Docker has under that name (moby api/types). A dict without a name
-is a map, as JSON alone would have it.
+A document consists of JSON's types: dict, list, str, int, float, bool, None. In Go, a JSON object is a struct or a map,
+and the two print in different ways. JSON does not distinguish them, so a value carries the name of the field that it
+was taken from, and the tables here have Docker's type for that name (moby api/types). A dict without a name is a map.
 
 Source: Go's documentation of text/template and fmt.
 """
@@ -21,7 +20,7 @@ MAPS = frozenset(
     "Labels Ports PortBindings ExposedPorts Networks Volumes Options DriverOpts Sysctls Tmpfs StorageOpt Annotations "
     "Data Containers Attributes Status AuxiliaryAddresses".split()
 )
-"""Fields of Docker's documents that are maps: a key that is missing there is no mistake."""
+"""Fields of Docker's documents that are maps: to select a missing key is not an error."""
 
 LISTS = frozenset(
     "Args Binds BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice "
@@ -29,14 +28,14 @@ LISTS = frozenset(
     "ExtraHosts GroupAdd Links MaskedPaths Mounts OnBuild ReadonlyPaths RepoDigests RepoTags SecondaryIPAddresses "
     "SecondaryIPv6Addresses SecurityOpt Shell Test Ulimits VolumesFrom Aliases DNSNames Log Layers".split()
 )
-"""Fields that are lists: null there is an empty one."""
+"""Fields that are lists: null is an empty list."""
 
 PORT_MAPS = frozenset({"Ports", "PortBindings", "ExposedPorts"})
-"""Maps whose keys are of a type of their own ("80/tcp"), so that no text is an index for them."""
+"""Maps whose key type is nat.Port ("80/tcp"): `index` refuses a string for them."""
 
 _MAPS_OF_LISTS = frozenset({"Ports", "PortBindings"})
 _RENAMED = {("LogConfig", "Config"): "Options", ("IPAM", "Config"): "Pools"}
-"""Fields whose name means something else there: what it is like, or what it is called here."""
+"""(struct, field) whose name stands for another type there → the name of that type in these tables."""
 
 LEFT_OUT: Mapping[str, Any] = {
     **dict.fromkeys(("Health", "Init", "SizeRw", "SizeRootFs", "StopTimeout", "UsageData")),
@@ -44,12 +43,12 @@ LEFT_OUT: Mapping[str, Any] = {
     **dict.fromkeys(("Name", "Driver", "MountLabel", "ProcessLabel", "AppArmorProfile", "IPRange"), ""),
     **dict.fromkeys(("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"), 0),
 }
-"""Fields that Docker leaves out of its documents while there is nothing to tell, and what they are then."""
+"""Fields that Docker's documents omit if they are empty → their value then."""
 
 ONLY_IN_JSON = frozenset(
     "Id HostIp Dns DnsOptions DnsSearch NanoCpus CpuShares CpuPeriod CpuQuota CpuCount CpuPercent".split()
 )
-"""Fields that Go's structs call otherwise (ID, HostIP, DNS, …)."""
+"""JSON names of fields that have another name in Go's structs (ID, HostIP, DNS, …)."""
 
 _STRUCTS = {
     "Mounts": "Type Name Source Destination Driver Mode RW Propagation",
@@ -57,26 +56,29 @@ _STRUCTS = {
     "Healthcheck": "Test Interval Timeout StartPeriod StartInterval Retries",
     "Pools": "Subnet IPRange Gateway AuxiliaryAddresses",
 }
-"""Structs of which parts may be left out, with all their fields in Go's order."""
+"""Structs whose documents may omit fields → all their fields in Go's order."""
 _DURATIONS = frozenset({"Interval", "Timeout", "StartPeriod", "StartInterval"})
 
 
 class Fields(dict[str, Any]):
-    """A struct; name: the field that it was found in, "" for a whole document."""
+    """A struct. name: the field that it was taken from, "" for a whole document."""
 
     def __init__(self, document: Mapping[str, Any], name: str = "") -> None:
         super().__init__(document)
         self.name = name
 
     def field(self, name: str) -> object:
-        """One of its fields. Raises KeyError for one that Docker's struct has not, by that name."""
+        """Return the value of a field.
+
+        Raises KeyError if Docker's struct has no field of this name.
+        """
         if name in ONLY_IN_JSON:
             raise KeyError(name)
         return _named(self[name] if name in self else LEFT_OUT[name], name, self.name)
 
 
 class Map(dict[str, Any]):
-    """A map from texts, which was found in a field of this name."""
+    """A map with string keys. name: the field that it was taken from."""
 
     def __init__(self, entries: Mapping[str, Any], name: str) -> None:
         super().__init__({key: _element(value, name) for key, value in entries.items()})
@@ -84,7 +86,7 @@ class Map(dict[str, Any]):
 
 
 class Nil(list[Any]):
-    """A list or map that is not there: it prints and counts as an empty one, and is null in JSON."""
+    """A nil list or map: it prints as an empty one, is false, and is null in JSON."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -92,11 +94,11 @@ class Nil(list[Any]):
 
 
 class Duration(int):
-    """Nanoseconds, which print as "1m30s"."""
+    """A number of nanoseconds, which prints as "1m30s"."""
 
 
 class Missing:
-    """What a map gives for a key that it has not."""
+    """The value of a key that a map does not have."""
 
     def __repr__(self) -> str:
         return "<no value>"
@@ -106,9 +108,9 @@ MISSING = Missing()
 
 
 class Row(dict[str, Any]):
-    """One line of a listing: columns by docker's names. A value may be a function without arguments, called late.
+    """One line of a listing: docker's column names → values, or functions that compute them.
 
-    methods  names that take an argument: {{.Label "a"}}
+    methods  functions with one argument: {{.Label "a"}}
     """
 
     def __init__(self, columns: Mapping[str, Any], methods: Mapping[str, Callable[[str], str]] | None = None) -> None:
@@ -116,15 +118,15 @@ class Row(dict[str, Any]):
         self.methods = {name: _escaping(method) for name, method in (methods or {}).items()}
 
     def column(self, name: str) -> object:
-        """The value of one column. Raises KeyError.
+        """Return the value of a column. Raises KeyError.
 
-        Control characters of a text are escaped, newlines and tabs too: one row is one line, and has its columns.
+        Control characters of a text are escaped, newlines and tabs too, so that a row stays one line with its columns.
         """
         value = self._value(name)
         return visible(value) if isinstance(value, str) else value
 
     def document(self) -> dict[str, Any]:
-        """All columns, sorted, as {{json .}} shows them."""
+        """Return all columns, sorted by name, for {{json .}}."""
         return {name: self._value(name) for name in sorted(self)}
 
     def _value(self, name: str) -> object:
@@ -137,11 +139,11 @@ def _escaping(method: Callable[[str], str]) -> Callable[[str], str]:
 
 
 class Headings(Row):
-    """The line above the others; functions that change a text leave it as it is."""
+    """The line of headings; functions that change a text return it unchanged."""
 
 
 def _named(value: Any, name: str, holder: str) -> Any:
-    """The value of a field as Go has it; holder: the name of the struct's own field."""
+    """Convert the value of a field to Go's type. holder: the name of the field that the struct was taken from."""
     name = _RENAMED.get((holder, name), name)
     if value is None and name in LISTS:
         return Nil("[]")
@@ -153,19 +155,19 @@ def _named(value: Any, name: str, holder: str) -> Any:
 
 
 def _element(value: Any, name: str) -> Any:
-    """One of a map or list that was found in a field of this name, or what is no map or list."""
+    """Convert an element of a map or list, or a value that is neither, of a field of this name."""
     if isinstance(value, Mapping):
         return Fields(value, name)
-    if value is None and name in _MAPS_OF_LISTS:  # a port that is exposed and not published
+    if value is None and name in _MAPS_OF_LISTS:  # an exposed port that is not published
         return Nil("[]")
     return [_element(item, name) for item in value] if isinstance(value, list) else value
 
 
-# ---- printing --------------------------------------------------------------------------
+# -- printing ------------------------------------------------------------------------------------
 
 
 def text_of(value: Any) -> str:
-    """A value as Go prints it with %v: true, [a b], map[a:1 b:2], {one two} for a struct."""
+    """Format a value as Go does with %v: true, [a b], map[a:1 b:2], {one two} for a struct."""
     if value is None:
         return "<nil>"
     if isinstance(value, bool):
@@ -194,7 +196,10 @@ def text_of(value: Any) -> str:
 
 
 def json_of(value: Any) -> str:
-    """A value as docker's `json` writes it: no spaces. In a whole row, what HTML would read is escaped."""
+    """Serialize a value as docker's `json` does, without spaces.
+
+    In a whole row, <, > and & are escaped.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     document = value.document() if isinstance(value, Row) else value
@@ -206,12 +211,15 @@ def json_of(value: Any) -> str:
 
 
 def is_true(value: Any) -> bool:
-    """False, 0, null, and what is empty count as false; a struct never does."""
+    """Return Go's truth of a value: only false, 0, null and empty values are false.
+
+    A struct is always true.
+    """
     return value is not MISSING and (bool(value) or isinstance(value, Fields))
 
 
 def type_name(value: Any) -> str:
-    """Go's name of a value's type, for messages."""
+    """Return Go's name of a value's type, for messages."""
     if value is None or value is MISSING:
         return "untyped nil"
     names = (

@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from msgspec.structs import replace
+
 from pylab_container.build import builder
 from pylab_container.build.recipe import BuildOptions, Recipe
 from pylab_container.build.report import BuildPlan
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.containers import sandbox
+from pylab_container.containers import lookup, sandbox
 from pylab_container.docker import build_check
 from pylab_container.docker.credentials import CredentialFile
 from pylab_container.dockerfile.warning import LintWarning
@@ -23,6 +25,8 @@ from pylab_container.images.obtain import PullPolicy
 from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.mounts import declared_volume
+from pylab_container.store.mountpoints import place_mounts
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -85,19 +89,15 @@ class ContainerRunner:
 
     def create(self, request: RunRequest) -> None:
         """Create a step's container, with the volumes that its config declares and the step does not mount over."""
-        volumes = self._engine.containers.mounts_for((), request.config.get("Volumes") or {})
-        taken = {entry["Destination"] for entry in request.mounts}
-        host_config = {
-            **request.limits,
-            "NetworkMode": request.network,
-            "ExtraHosts": list(request.extra_hosts),
-        }
+        volumes = place_mounts(map(declared_volume, sorted(request.config.volumes)), self._engine.data.path)
+        taken = {entry.destination for entry in request.mounts}
+        host_config = replace(request.limits, network_mode=request.network, extra_hosts=tuple(request.extra_hosts))
         self._engine.containers.add(
             request.container_id,
             request.image_id,
             request.config,
-            sandbox.resolve(self._engine, host_config),
-            mounts=(*(volume for volume in volumes if volume["Destination"] not in taken), *request.mounts),
+            sandbox.resolve(host_config, partial(lookup.find, self._engine.data.records)),
+            mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
         )
 
     def run(self, container_id: ContainerId, output: Output, is_cancelled: Callable[[], bool]) -> int:

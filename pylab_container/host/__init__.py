@@ -1,1 +1,1 @@
-"""The operating system: system calls, files, other programs."""
+"""The operating system: system calls, files and other programs, one module for each."""

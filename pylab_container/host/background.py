@@ -1,4 +1,4 @@
-"""Work in a thread of its own, and its result: concurrent.futures takes ten times as long to import."""
+"""Run a function in a thread: concurrent.futures takes ten times as long to import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Result = TypeVar("_Result")
 
 
 class Background(Generic[_Result]):
-    """Runs work at once; result() waits for it."""
+    """A function call in a thread that starts at once; result() waits for it."""
 
     def __init__(self, work: Callable[[], _Result]) -> None:
         self._work = work
@@ -26,7 +26,7 @@ class Background(Generic[_Result]):
             self._error = error
 
     def result(self) -> _Result:
-        """What work returned. Raises what it raised."""
+        """Wait for the call and return its result. Raises what it raised."""
         self._thread.join()
         if self._error is not None:
             raise self._error

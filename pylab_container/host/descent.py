@@ -1,8 +1,8 @@
 """Walk a directory tree of any depth by descriptors.
 
-A path has a limit (PATH_MAX, 4096 bytes) and a tree has none: a process makes one deeper with mkdirat(2). A path also
-means another file as soon as a process renames a directory above it, or unmounts the file system. A descriptor is a
-reference: the kernel keeps the mount behind it until it is closed (umount2(2), MNT_DETACH).
+Paths do not suffice. They are limited to 4096 bytes (PATH_MAX), while mkdirat(2) makes a tree of any depth. And a path
+leads to another file as soon as a process renames a directory above it or unmounts the file system. A descriptor is a
+reference: it stays on its file, and the kernel keeps the mount until it is closed (umount2(2), MNT_DETACH).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from types import TracebackType
 
 from msgspec import Struct
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN_LEVELS = 32
-"""Directories above the current one that stay open; real trees are less deep."""
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ENTRY_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_LEVELS = 32  # directories above the current one that stay open; few real trees are deeper
 
 
 class Entry:
-    """A file of any kind, held by a descriptor (O_PATH): every answer is about the same file.
+    """A file of any kind, held by a descriptor (O_PATH): all its properties are those of one file.
 
-    Opening it so follows no link, waits for no FIFO's writer and wakes no device. Use as a context manager.
+    fd         the descriptor; the entry owns it
+    name       its name in its directory
+    directory  a descriptor of that directory, valid until the Descent moves; -1: unknown
 
-    fd         becomes the entry's, which closes it
-    name       in its directory
-    directory  a descriptor of that, valid while a Descent stays there; -1: unknown
+    Opening with O_PATH follows no link, does not block on a FIFO and does not activate a device (open(2)). Use as a
+    context manager.
     """
 
     __slots__ = ("directory", "fd", "is_directory", "name", "status")
@@ -42,15 +42,15 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """A path that leads to this very file, and through no link of its own (proc(5), /proc/PID/fd)."""
+        """A path to this very file, even if it is a symbolic link or was renamed (proc(5))."""
         return f"/proc/self/fd/{self.fd}"
 
     def link(self) -> str:
-        """The target of a symbolic link."""
-        return os.readlink("", dir_fd=self.fd)
+        """Return the target of a symbolic link."""
+        return os.readlink("", dir_fd=self.fd)  # an empty path: the link behind the descriptor (readlink(2))
 
     def open(self) -> int:
-        """A descriptor to read a regular file from."""
+        """Return a descriptor for reading a regular file; the caller closes it."""
         return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __enter__(self) -> Entry:
@@ -63,51 +63,53 @@ class Entry:
 
 
 class _Level(Struct):
-    """A directory on the way down. fd is -1 while it is closed."""
+    """A directory between the top and the position. fd is -1 while it is closed."""
 
     fd: int
     identity: tuple[int, int]
 
 
 class Descent:
-    """A position in a tree, which moves one directory down or up. Use as a context manager.
-
-    open_levels  directories above the position that stay open. Above those, leave() goes through ".." and checks
-                 that it comes to the directory that it came from.
-    """
+    """A position in a tree that moves down or up by one directory. Use as a context manager."""
 
     def __init__(self, top: int, *, open_levels: int = _OPEN_LEVELS) -> None:
-        """top: a descriptor of the directory to begin in, which stays the caller's."""
+        """Start in a directory.
+
+        top          its descriptor, which stays the caller's
+        open_levels  directories above the position that stay open; leave() reopens the others with ".."
+        """
         self._open_levels = open_levels
         self._levels: list[_Level] = []
         self._add(top)
 
     @property
     def fd(self) -> int:
-        """A descriptor of the current directory, valid until the next move."""
+        """Descriptor of the current directory, valid until the next move."""
         return self._levels[-1].fd
 
     def names(self) -> list[str]:
-        """The names in the current directory, the last one first; none if the directory was removed."""
+        """Return the names in the current directory in descending order; [] if the directory was removed."""
         try:
+            # By bytes, not by locale, so that equal trees give equal tars. Descending, because callers pop() the last.
             return sorted(os.listdir(self.fd), key=os.fsencode, reverse=True)
-        except FileNotFoundError:  # a removed directory lists nothing, or says so
+        except FileNotFoundError:  # file systems differ: a removed directory is empty, or getdents(2) fails
             return []
 
     def entry(self, name: str) -> Entry:
-        """A name in the current directory. Raises FileNotFoundError."""
-        return Entry(os.open(name, _ENTRY, dir_fd=self.fd), name, self.fd)
+        """Open a name in the current directory. Raises FileNotFoundError."""
+        return Entry(os.open(name, _ENTRY_FLAGS, dir_fd=self.fd), name, self.fd)
 
     def enter(self, directory: Entry) -> None:
         """Move down into a directory."""
         self._add(directory.fd)
+        # A hostile tree is deeper than the limit of open descriptors (RLIMIT_NOFILE, 1024 by default).
         farthest = len(self._levels) - 2 - self._open_levels
         if farthest > 0 and (level := self._levels[farthest]).fd >= 0:
             os.close(level.fd)
             level.fd = -1
 
     def try_to_enter(self, directory: Entry) -> bool:
-        """Move down, unless the directory was removed; returns whether the position is in it."""
+        """Move down into a directory; return False if it was removed."""
         try:
             self.enter(directory)
         except FileNotFoundError:
@@ -119,7 +121,9 @@ class Descent:
         left, above = self._levels.pop(), self._levels[-1]
         try:
             if above.fd < 0:
-                parent = os.open("..", _DIRECTORY, dir_fd=left.fd)
+                # If another process has moved the directory, ".." is outside the tree. A removal that continued there
+                # would delete foreign files, so the parent must be the directory that was left.
+                parent = os.open("..", _DIRECTORY_FLAGS, dir_fd=left.fd)
                 if _identity(parent) != above.identity:
                     os.close(parent)
                     raise OSError(errno.ESTALE, "a directory was moved while the tree was read")
@@ -128,13 +132,15 @@ class Descent:
             os.close(left.fd)
 
     def close(self) -> None:
+        """Close all descriptors. Idempotent."""
         for level in self._levels:
             if level.fd >= 0:
                 os.close(level.fd)
         self._levels.clear()
 
     def _add(self, directory: int) -> None:
-        fd = os.open(".", _DIRECTORY, dir_fd=directory)
+        # "." turns the O_PATH descriptor of an Entry into one that listdir() can read, on the same directory.
+        fd = os.open(".", _DIRECTORY_FLAGS, dir_fd=directory)
         self._levels.append(_Level(fd, _identity(fd)))
 
     def __enter__(self) -> Descent:
@@ -147,39 +153,42 @@ class Descent:
 
 
 def walk(top: int, inside: str = "") -> Iterator[tuple[str, Entry]]:
-    """Everything below a directory with its path, each directory before its content, names sorted by their bytes.
+    """Yield (path, entry) for everything below a directory, parents first, sorted by bytes.
 
     top     a descriptor of the directory
-    inside  the beginning of every path
+    inside  prefix of every path
 
-    No link is followed. An entry is open until the next one is asked for. What vanishes before its turn is left out.
-    Raises OSError.
+    Symbolic links are not followed. An entry is closed when the next one is requested. An entry that is removed
+    concurrently is left out. Raises OSError.
     """
-    with Descent(top) as place:
-        waiting, lengths = [place.names()], [len(inside)]
-        while waiting:
-            if not waiting[-1]:
-                waiting.pop()
+    with Descent(top) as position:
+        # A stack in a list instead of recursion, and one path that grows and shrinks instead of one for each level: a
+        # hostile tree is deeper than Python's stack, and its paths together would need memory quadratic in its depth.
+        pending, lengths = [position.names()], [len(inside)]
+        while pending:
+            if not pending[-1]:
+                pending.pop()
                 lengths.pop()
-                if waiting:
-                    place.leave()
+                if pending:
+                    position.leave()
                     inside = inside[: lengths[-1]]
                 continue
             try:
-                entry = place.entry(waiting[-1].pop())
-            except FileNotFoundError:
+                entry = position.entry(pending[-1].pop())
+            except FileNotFoundError:  # removed after names()
                 continue
             with entry:
                 path = inside + entry.name
+                # The caller may change or delete the entry now; try_to_enter() below then finds an empty directory.
                 yield path, entry
-                if entry.is_directory and place.try_to_enter(entry):
+                if entry.is_directory and position.try_to_enter(entry):
                     inside = path + "/"
-                    waiting.append(place.names())
+                    pending.append(position.names())
                     lengths.append(len(inside))
 
 
 def opened(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a directory, to walk from. Raises OSError."""
+    """Return a descriptor of a directory, for Descent and walk(); the caller closes it. Raises OSError."""
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

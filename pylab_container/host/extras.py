@@ -1,11 +1,11 @@
-"""Libraries that only some features need: the extras of the distribution, pyproject.toml says which.
+"""Libraries that only some features need: the extras of the distribution (pyproject.toml).
 
-The package itself needs the libraries for images. A module that needs more imports it in a block:
+The base installation has the libraries for images. A module that needs another one imports it in a block:
 
     with extra("registry"):
         import requests
 
-A library that is missing is then one error, which names the extra; nothing else in the package looks for one.
+If the library is not installed, the block raises MissingExtra, which names the extra to install.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "daemon": ("aiohttp",),
     "labs": ("IPython", "ipywidgets", "nbconvert", "nbformat", "papermill", "pygments"),
 }
-"""Extra → the modules that it installs. tests/unit/test_extras.py compares it with pyproject.toml."""
+"""Extra → the top-level modules that it installs. tests/unit/test_extras.py compares it with pyproject.toml."""
 
 
 @contextlib.contextmanager
@@ -36,14 +36,14 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library == __name__.partition(".")[0]:
-            raise  # a module of our own is missing: a mistake in the package
+            raise  # one of this package's own modules is missing: a bug, not a missing extra
         raise _missing(name, library) from error
 
 
 def require(name: str) -> None:
-    """Check that the libraries of an extra are installed, without importing them. Raises MissingExtra.
+    """Raise MissingExtra unless the libraries of an extra are installed. They are not imported.
 
-    For an operation that must not fail half-way.
+    For an operation that would otherwise fail after its first side effects.
     """
     for library in LIBRARIES[name]:
         if not _is_installed(library):
@@ -53,7 +53,7 @@ def require(name: str) -> None:
 def _is_installed(library: str) -> bool:
     if library in sys.modules:
         return sys.modules[library] is not None
-    from importlib.util import find_spec  # `labctr version` does without
+    from importlib.util import find_spec  # late: `labctr version` does not need it
 
     return find_spec(library) is not None
 

@@ -1,7 +1,7 @@
-"""Who is who: mapping the owners of files between a container and the machine.
+"""Map the owners of files between a container and the machine.
 
-In a user namespace root is somebody without rights on the machine (user_namespaces(7)). An ID-mapped
-mount gives that somebody the files that belong to root on the disk, without a chown of a single one.
+Root in a user namespace is an unprivileged user on the machine (user_namespaces(7)). In an ID-mapped mount that user
+owns the files that belong to root on disk, so no file needs a chown(2) (mount_setattr(2), "ID-mapped mounts").
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pylab_container.errors import RuntimeFailed
 from pylab_container.host import linux, programs
 
 OWNER = "labctr"
-"""Whose lines of /etc/subuid and /etc/subgid are used."""
+"""The user whose lines of /etc/subuid and /etc/subgid are used, as dockerd uses those of dockremap."""
 
-_DEFAULT_START, _SIZE = 100_000, 65_536
+_DEFAULT_START, _SIZE = 100_000, 65_536  # as useradd(8) allocates them (login.defs(5), SUB_UID_MIN, SUB_UID_COUNT)
+_EXEC_POLL_INTERVAL = 0.0005  # seconds between checks whether unshare(1) has entered its namespace
 
 
 class IdMap(Struct, frozen=True):
-    """Users 0 to size - 1 of a container are uid to uid + size - 1 of the machine; so it is with gid and groups."""
+    """Users 0 … size - 1 of a container are uid … uid + size - 1 on the machine; gid likewise for groups."""
 
     uid: int
     gid: int
@@ -32,9 +33,13 @@ class IdMap(Struct, frozen=True):
 
 
 def subordinate_ids(*, directory: Path = Path("/etc")) -> IdMap:
-    """What subuid(5) and subgid(5) in a directory give to the user labctr; without an entry 65,536 from 100,000 on."""
-    first = {name: _range(directory / name) for name in ("subuid", "subgid")}
-    return IdMap(first["subuid"][0], first["subgid"][0], min(size for _, size in first.values()))
+    """Return the ids of the user labctr in subuid(5) and subgid(5); default: 65,536 from 100,000 on.
+
+    If the two files give different numbers of ids, the smaller number counts.
+    """
+    uid, uid_count = _range(directory / "subuid")
+    gid, gid_count = _range(directory / "subgid")
+    return IdMap(uid, gid, min(uid_count, gid_count))
 
 
 def _range(file: Path) -> tuple[int, int]:
@@ -49,19 +54,21 @@ def _range(file: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def user_namespace(ids: IdMap) -> Iterator[int]:
-    """A descriptor of a user namespace with a mapping, in which nobody is. Raises RuntimeFailed."""
+    """Yield a descriptor of a user namespace that has a mapping and no process. Raises RuntimeFailed."""
+    # A namespace needs a process until a descriptor refers to it: cat waits for the end of its input. The maps are
+    # written from here, because a process inside may map only itself (user_namespaces(7)).
     holder = programs.spawn(["unshare", "--user", "cat"], stdin=programs.PIPE, stderr=programs.PIPE)
     with holder:
-        place = Path(f"/proc/{holder.pid}")
+        proc = Path(f"/proc/{holder.pid}")
         own = os.readlink("/proc/self/ns/user")
-        while os.readlink(place / "ns/user") == own:
+        while os.readlink(proc / "ns/user") == own:
             if holder.poll() is not None:
-                said = holder.stderr.read().decode(errors="replace").strip() if holder.stderr else ""
-                raise RuntimeFailed(f"no user namespace can be made: {said}", hint="sysctl user.max_user_namespaces")
-            time.sleep(0.0005)
-        (place / "uid_map").write_text(f"0 {ids.uid} {ids.size}")
-        (place / "gid_map").write_text(f"0 {ids.gid} {ids.size}")
-        fd = os.open(place / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
+                message = holder.stderr.read().decode(errors="replace").strip() if holder.stderr else ""
+                raise RuntimeFailed(f"no user namespace can be made: {message}", hint="sysctl user.max_user_namespaces")
+            time.sleep(_EXEC_POLL_INTERVAL)
+        (proc / "uid_map").write_text(f"0 {ids.uid} {ids.size}")
+        (proc / "gid_map").write_text(f"0 {ids.gid} {ids.size}")
+        fd = os.open(proc / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             if holder.stdin:
                 holder.stdin.close()
@@ -72,7 +79,10 @@ def user_namespace(ids: IdMap) -> Iterator[int]:
 
 @contextlib.contextmanager
 def mapped_tree(path: Path, ids: IdMap) -> Iterator[int]:
-    """A descriptor of a directory whose owners are mapped; the file system must support it. Raises RuntimeFailed."""
+    """Yield a descriptor of a directory whose owners are mapped, as a detached mount.
+
+    Raises RuntimeFailed, also if the file system does not support ID-mapped mounts.
+    """
     with user_namespace(ids) as namespace:
         try:
             tree = linux.idmapped_tree(str(path), namespace)
@@ -88,6 +98,6 @@ def mapped_tree(path: Path, ids: IdMap) -> Iterator[int]:
 
 
 def bind_mapped(source: Path, target: Path, ids: IdMap) -> None:
-    """Show a directory at another place, its owners mapped. Raises RuntimeFailed."""
+    """Bind-mount a directory with mapped owners. Raises RuntimeFailed."""
     with mapped_tree(source, ids) as tree:
         linux.move_mount(tree, str(target))

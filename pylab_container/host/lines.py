@@ -1,4 +1,4 @@
-"""Lines of a file that grows, and that may be damaged: read one by one, in constant memory."""
+"""Read the lines of a file that grows and may be damaged, in constant memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import BinaryIO
 
 
 def whole_lines(file: BinaryIO, longest: int) -> Iterator[tuple[bytes, int]]:
-    """The lines from where the file stands, each with its newline and its length in bytes.
+    """Yield each complete line from the file's position on, with its newline and its length in bytes.
 
-    Half a line at the end is left: the file stands before it then, because its writer may be about to write the rest.
-    Of a line of more than `longest` bytes only the beginning is given, without a newline, and the length of all of it.
+    longest  bytes; of a longer line only the start is yielded, without a newline, with the length of the whole line
+
+    An incomplete last line is not yielded, because its writer may be about to complete it: the file's position is then
+    at its start.
     """
     while line := file.readline(longest):
         length = len(line)

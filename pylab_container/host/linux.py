@@ -1,8 +1,7 @@
 """The system calls that Python does not wrap, under the kernel's own names.
 
-The only module that imports ctypes. Each function raises OSError with the call's errno,
-exactly as the functions of `os` do. Sources: the man-pages project, sections 2 and 5,
-and the kernel's include/uapi/linux headers.
+The only module that imports ctypes. Each function raises OSError with the call's errno, as the functions of `os` do.
+Sources: the man-pages project, sections 2 and 5, and the kernel's include/uapi/linux headers.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None, use_errno=True)  # use_errno: a copy for each thread, taken right after the call
 
 # mount(2), umount2(2): linux/mount.h
 MS_RDONLY = 1
@@ -39,12 +38,13 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_SYMLINKS = 0x04
 
-_RESOLVE_ATTEMPTS = 128
+_RESOLVE_ATTEMPTS = 128  # of openat2(2) after EAGAIN
 
 PATH_MAX = 4096
-"""Bytes of a path that a system call takes, the zero at its end counted: linux/limits.h."""
+"""Bytes of a path that a system call accepts, the terminating NUL included: linux/limits.h."""
 
-# The same numbers on every architecture, as for all calls since 5.1.
+# Called by number, because older C libraries have no wrappers. Since Linux 5.1 new calls have one number on all
+# architectures.
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_OPENAT2 = 437
@@ -58,6 +58,9 @@ _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _PR_SET_SECUREBITS = 28
 _SECBIT_NO_SETUID_FIXUP = 4
+_FALLOC_FL_KEEP_SIZE = 1
+
+_DT_UNKNOWN = 0  # readdir(3)
 
 
 def _check(result: int, path: str = "") -> int:
@@ -68,7 +71,7 @@ def _check(result: int, path: str = "") -> int:
 
 
 def mount(source: str, target: str, filesystem: str, flags: int = 0, options: str = "") -> None:
-    """mount(2). Relative paths in target and options start at the calling thread's directory."""
+    """mount(2). Relative paths in target and options are resolved in the calling thread's current directory."""
     _check(
         _libc.mount(
             os.fsencode(source),
@@ -81,11 +84,8 @@ def mount(source: str, target: str, filesystem: str, flags: int = 0, options: st
     )
 
 
-_FALLOC_FL_KEEP_SIZE = 1
-
-
 def allocate(fd: int, size: int) -> None:
-    """fallocate(2) with FALLOC_FL_KEEP_SIZE: blocks for the first size bytes of a file, whose length stays."""
+    """fallocate(2): allocate blocks for size bytes, without changing the file's length."""
     _check(_libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size)))
 
 
@@ -95,7 +95,7 @@ def umount(target: str, flags: int = 0) -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2): the calling *thread* leaves the namespaces or the shared directory named."""
+    """unshare(2): give the calling *thread* its own namespaces or current directory (CLONE_FS)."""
     _check(_libc.unshare(flags))
 
 
@@ -105,13 +105,12 @@ def setns(fd: int, kind: int) -> None:
 
 
 def is_chrooted() -> bool:
-    """Whether this process sees another / than its mount namespace has: the mark of chroot(2).
-
-    Entering the namespace anew, which it is in already, gives a thread of its own the namespace's root.
-    """
+    """Report whether chroot(2) has given this process another / than its mount namespace has."""
     roots: list[tuple[int, int]] = []
 
     def look() -> None:
+        # setns(2) into the same mount namespace resets the root directory to the namespace's. It fails with EINVAL for
+        # a thread that shares its root with others, hence a thread with CLONE_FS undone.
         unshare(CLONE_FS)
         with open("/proc/self/ns/mnt", "rb") as namespace:
             setns(namespace.fileno(), CLONE_NEWNS)
@@ -138,18 +137,18 @@ class _MountAttributes(ctypes.Structure):
 
 
 def idmapped_tree(path: str, user_namespace: int) -> int:
-    """A directory as a mount of its own that stands nowhere yet, its owners mapped as a user namespace has it.
+    """Return a directory as a detached mount whose owners are mapped as in a user namespace.
 
-    Whoever is 0 on the disk is, seen through the descriptor, the namespace's root. Since Linux 5.12, below
-    overlayfs 5.19. It is private: where "/" is shared, as under systemd, what is mounted below the directory
-    would otherwise show up here as well, and unmounting it here would unmount it there.
-    Sources: open_tree(2), mount_setattr(2), "ID-mapped mounts".
+    The caller closes the descriptor. Seen through it, a file of owner 0 belongs to the root of the namespace. Needs
+    Linux 5.12, and 5.19 for a layer of overlayfs. Sources: open_tree(2), mount_setattr(2), "ID-mapped mounts".
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _check(_libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), _AT_FDCWD, os.fsencode(path), flags), path)
     try:
-        wanted = _MountAttributes(attr_set=_MOUNT_ATTR_IDMAP, propagation=MS_PRIVATE, userns_fd=user_namespace)
-        arguments = (tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted)))
+        # Private: the copy of a shared mount, as systemd makes /, is its peer. Mounts below the directory would appear
+        # in the copy, too, and unmounting them here would unmount the originals (mount_namespaces(7)).
+        attributes = _MountAttributes(attr_set=_MOUNT_ATTR_IDMAP, propagation=MS_PRIVATE, userns_fd=user_namespace)
+        arguments = (tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes)))
         _check(_libc.syscall(ctypes.c_long(_SYS_MOUNT_SETATTR), *arguments), path)
     except BaseException:
         os.close(tree)
@@ -159,22 +158,21 @@ def idmapped_tree(path: str, user_namespace: int) -> int:
 
 @functools.cache
 def has_mount_setattr() -> bool:
-    """Whether the kernel can change all mounts below a directory at once: mount_setattr(2), since Linux 5.12."""
+    """Report whether the kernel has mount_setattr(2), which can change a whole tree of mounts."""
     _libc.syscall(ctypes.c_long(_SYS_MOUNT_SETATTR), -1, b"", 0, None, ctypes.c_size_t(0))
     return ctypes.get_errno() != errno.ENOSYS
 
 
 def move_mount(tree: int, target: str) -> None:
-    """move_mount(2): let a mount such as idmapped_tree() makes stand at target."""
+    """move_mount(2): attach a detached mount, such as that of idmapped_tree(), at target."""
     number = ctypes.c_long(_SYS_MOVE_MOUNT)
     _check(_libc.syscall(number, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH), target)
 
 
 def set_filesystem_ids(uid: int, gid: int) -> None:
-    """setfsuid(2), setfsgid(2): the calling *thread* makes files as somebody else, and keeps its capabilities.
-
-    That they stay is what the secure bit says (capabilities(7)).
-    """
+    """setfsuid(2): the calling *thread* creates files as another user, with its capabilities."""
+    # Without SECBIT_NO_SETUID_FIXUP a thread whose fsuid changes from 0 loses CAP_DAC_OVERRIDE, CAP_MKNOD and others
+    # (capabilities(7)), which overlayfs needs for copy-up and whiteouts.
     _check(_libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP), 0, 0, 0))
     _libc.setfsgid(gid)
     _libc.setfsuid(uid)
@@ -185,16 +183,16 @@ class _OpenHow(ctypes.Structure):
 
 
 def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
-    """openat2(2): open with the kernel itself guarding the way.
+    """openat2(2): open a path, with the restrictions in resolve enforced by the kernel.
 
-    With RESOLVE_IN_ROOT the directory is the root for this one call: an absolute
-    symbolic link or a ".." leads to it and never out of it, as after chroot(2).
-
-    A path with ".." fails (EAGAIN) if any process of the machine renames something at that moment: it is tried again.
+    With RESOLVE_IN_ROOT the directory is the root of this call: absolute symbolic links and ".." stay inside it, as
+    after chroot(2).
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     name = os.fsencode(path)
     arguments = (ctypes.c_long(_SYS_OPENAT2), directory, name, ctypes.byref(how), ctypes.sizeof(how))
+    # A path with ".." fails with EAGAIN if any process on the machine renames a file at that moment: the kernel then
+    # cannot guarantee that the path stays inside, and the caller may retry (openat2(2)).
     for _ in range(_RESOLVE_ATTEMPTS):
         result = _libc.syscall(*arguments)
         if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
@@ -203,9 +201,10 @@ def openat2(directory: int, path: str | bytes, flags: int, mode: int = 0, resolv
 
 
 def open_inside(root: int, path: str, flags: int) -> int:
-    """Open what is at a path of any length, with root as the root of everything.
+    """Open a path of any length with the directory root as its root (RESOLVE_IN_ROOT).
 
-    Links are followed in its first 4095 bytes (PATH_MAX); behind them a link is an error (ELOOP). Raises OSError.
+    Symbolic links are followed in the first 4095 bytes of the path (PATH_MAX). A link after them raises OSError
+    (ELOOP), because its target could not be resolved from the root any more.
     """
     name = os.fsencode(path)
     resolve, fd = RESOLVE_IN_ROOT, os.dup(root)
@@ -223,31 +222,32 @@ def open_inside(root: int, path: str, flags: int) -> int:
 
 
 def read_regular(directory: int, path: str, limit: int) -> bytes:
-    """The first limit bytes of a file that somebody else made, with directory as its root (openat2).
+    """Return up to limit bytes of a container's file, with directory as the root of path.
 
-    Only a regular file is opened at all: opening a FIFO waits, and opening a device may do anything.
-    Raises OSError; EINVAL for what is no regular file.
+    Raises OSError, with EINVAL if it is not a regular file.
     """
-    place = openat2(directory, path, os.O_PATH, resolve=RESOLVE_IN_ROOT)
+    # Two steps: to open a FIFO blocks until a writer opens it, and to open a device may have side effects. O_PATH does
+    # neither, and the file cannot be exchanged after the check.
+    fd = openat2(directory, path, os.O_PATH, resolve=RESOLVE_IN_ROOT)
     try:
-        if not stat.S_ISREG(os.fstat(place).st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        with open(f"/proc/self/fd/{place}", "rb", buffering=0) as file:
+        with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:
             return file.read(limit)
     finally:
-        os.close(place)
+        os.close(fd)
 
 
 def filesystem_type(path: Path) -> str:
-    """The type of the file system that holds path, as /proc/self/mountinfo names it (proc(5))."""
+    """Return the type of the file system that holds path, as in mountinfo; "" if not found."""
     device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    found = ""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kind = ""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == wanted:
-            found = rest.split()[0]
-    return found
+        if fields.split()[2] == number:
+            kind = rest.split()[0]
+    return kind
 
 
 class _Dirent(ctypes.Structure):
@@ -261,7 +261,11 @@ class _Dirent(ctypes.Structure):
 
 
 def supports_d_type(directory: Path) -> bool:
-    """Whether readdir(3) tells each entry's type: overlayfs needs that to recognise whiteouts."""
+    """Report whether readdir(3) returns the type of each entry.
+
+    overlayfs needs it in an upper directory to recognise whiteouts (overlayfs.rst, "Upper and Lower"). xfs without
+    ftype=1 is the usual exception.
+    """
     _libc.opendir.restype = ctypes.c_void_p
     _libc.readdir.restype = ctypes.POINTER(_Dirent)
     stream = ctypes.c_void_p(_libc.opendir(os.fsencode(directory)))
@@ -269,12 +273,12 @@ def supports_d_type(directory: Path) -> bool:
         _check(-1, str(directory))
     try:
         entry = _libc.readdir(stream)
-        return bool(entry) and entry.contents.d_type != 0  # DT_UNKNOWN
+        return bool(entry) and entry.contents.d_type != _DT_UNKNOWN
     finally:
         _libc.closedir(stream)
 
 
-# ---- changes of files ------------------------------------------------------------------------
+# ---- inotify ----
 
 # inotify(7): linux/inotify.h
 IN_MODIFY = 0x002
@@ -286,7 +290,7 @@ IN_DELETE_SELF = 0x400
 IN_ONLYDIR = 0x01000000
 
 _INOTIFY_EVENT = struct.Struct("iIII")
-_INOTIFY_BUFFER = 1 << 16  # bytes; the longest event has less than 300
+_INOTIFY_BUFFER = 1 << 16  # bytes; the longest event has 272, for read(2) fails with EINVAL if one does not fit
 
 
 def inotify_init1() -> int:
@@ -295,17 +299,17 @@ def inotify_init1() -> int:
 
 
 def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
-    """Watch a file or directory; the same file again has the same number, and the new mask."""
+    """Watch a file or directory and return the watch's number. Watching it again only replaces the mask."""
     return _check(_libc.inotify_add_watch(fd, os.fsencode(path), mask), str(path))
 
 
 def inotify_rm_watch(fd: int, watch: int) -> None:
-    """Stop to watch; EINVAL after the file was removed."""
+    """Stop watching. Raises OSError with EINVAL if the file was deleted, which ends its watch."""
     _check(_libc.inotify_rm_watch(fd, watch))
 
 
 def read_inotify(fd: int) -> Iterator[tuple[int, int]]:
-    """(watch, mask) of every change that has not been read; watch is -1 when the kernel has dropped some."""
+    """Yield (watch, mask) of each unread change; watch is -1 if the kernel's queue overflowed."""
     try:
         data = os.read(fd, _INOTIFY_BUFFER)
     except BlockingIOError:
@@ -317,22 +321,24 @@ def read_inotify(fd: int) -> Iterator[tuple[int, int]]:
         yield watch, mask
 
 
-# ---- memory --------------------------------------------------------------------------------
+# ---- memory ----
 
 # malloc.h
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_LARGE = 1 << 17  # bytes; glibc's own threshold at first, which by default rises with what is freed
+_MMAP_THRESHOLD = (
+    1 << 17
+)  # bytes; glibc's initial threshold, which it raises as large blocks are freed unless it is set
 
 
 def share_one_arena() -> None:
-    """Let all threads of this process allocate from one place (mallopt(3)).
+    """Make all threads allocate from one arena, and map large buffers separately (mallopt(3)).
 
-    By default glibc gives threads places of their own, up to eight for each processor, and what is free in one is
-    no use to the others: a process with many threads, each of which sometimes needs much, would keep all of that.
-    Large buffers are mapped one by one, and go back to the kernel when they are freed.
+    By default glibc has up to eight arenas for each processor, and free memory in one is not used by the others: a
+    process with many threads, each of which sometimes needs much memory, would keep all of it. A buffer that is mapped
+    separately is returned to the kernel when it is freed.
     """
     mallopt = getattr(_libc, "mallopt", None)
-    if mallopt is not None:  # other C libraries have neither the function nor the places
+    if mallopt is not None:  # other C libraries have neither the function nor arenas
         mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)

@@ -1,7 +1,7 @@
-"""Run other programs: the only module that imports subprocess.
+"""Run other programs. The only module that imports subprocess.
 
-Every run is logged as a line that can be pasted into a shell, so that a student can
-repeat by hand what the engine did.
+run() reports each command line as an event that can be pasted into a shell, so that a student can repeat by hand what
+the engine did.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from msgspec import Struct
 from pylab_container.errors import MissingProgram, RuntimeFailed
 from pylab_container.events import Emit, ProgramRan, ignore
 
-# Which Debian package brings a program, for the hint of MissingProgram.
 PACKAGES = {
     "conmon": "conmon",
     "ip": "iproute2",
@@ -31,6 +30,7 @@ PACKAGES = {
     "unshare": "util-linux",
     "xz": "xz-utils",
 }
+"""Program → Debian package, for the hint of MissingProgram."""
 
 Process = subprocess.Popen
 PIPE = subprocess.PIPE
@@ -38,7 +38,7 @@ DEVNULL = subprocess.DEVNULL
 
 
 class Completed(Struct, frozen=True):
-    """How a program ended. `output` and `errors` are its standard streams, decoded."""
+    """Result of a program: its exit status, and its decoded standard output and standard error."""
 
     status: int
     output: str
@@ -46,11 +46,11 @@ class Completed(Struct, frozen=True):
 
 
 def find(name: str) -> str:
-    """The program's absolute path.
+    """Return the absolute path of a program.
 
-    Raises MissingProgram with the Debian package to install. /usr/sbin and /sbin are
-    searched too: a student's PATH often lacks them.
+    Raises MissingProgram, whose hint names the Debian package to install.
     """
+    # su(1) without - keeps the PATH of an ordinary user, which lacks the sbin directories.
     path = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
     if path is None:
         package = PACKAGES.get(name, name)
@@ -67,10 +67,14 @@ def run(
     pass_fds: Sequence[int] = (),
     emit: Emit = ignore,
 ) -> Completed:
-    """Run a program to its end and return what it printed.
+    """Run a program, wait for it, and return its status and output.
 
-    With check (the default) a status other than 0 raises RuntimeFailed with the
-    program's own last words. The command line goes to emit as ProgramRan.
+    input        bytes for its standard input; None: /dev/null
+    environment  None: that of this process
+    check        raise RuntimeFailed with the program's own error message for a status other than 0
+    emit         receives ProgramRan
+
+    Raises MissingProgram.
     """
     started = time.monotonic()
     done = subprocess.run(
@@ -84,8 +88,8 @@ def run(
     emit(ProgramRan(shlex.join(command), time.monotonic() - started, done.returncode))
     completed = Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and completed.status != 0:
-        words = (completed.errors or completed.output).strip() or f"exit status {completed.status}"
-        raise RuntimeFailed(f"{shlex.join(command)} failed: {words}")
+        reason = (completed.errors or completed.output).strip() or f"exit status {completed.status}"
+        raise RuntimeFailed(f"{shlex.join(command)} failed: {reason}")
     return completed
 
 
@@ -100,9 +104,13 @@ def spawn(
     pass_fds: Sequence[int] = (),
     new_session: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a program and return without waiting.
+    """Start a program without waiting for it.
 
-    Streams as in subprocess.Popen; None inherits. directory is where the program starts.
+    stdin, stdout, stderr  as in subprocess.Popen; None: inherited
+    directory              its current directory; None: that of this process
+    new_session            run it in a session of its own (setsid(2)), so that a signal to this one does not reach it
+
+    Raises MissingProgram.
     """
     return subprocess.Popen(
         [find(command[0]), *command[1:]],

@@ -1,7 +1,8 @@
-"""Removal of directories: the one place that deletes trees, and only below a directory that the caller opened.
+"""Delete directory trees. The only module that does, and only below a directory that the caller names or has open.
 
-The entry is resolved by openat2(2) with RESOLVE_BENEATH, so that no name leads out of the directory. A symbolic link
-is removed, never followed, and nothing is deleted through a mount: what is mounted belongs to another directory.
+Entries are opened with openat2(2) and RESOLVE_BENEATH, so no name leads out of the directory. A symbolic link is
+deleted and never followed. A mount point is not entered, because its content belongs to another file system.
+shutil.rmtree() guarantees none of this for mounts, and recurses.
 """
 
 from __future__ import annotations
@@ -18,27 +19,24 @@ from pylab_container.oci.ids import EntryName
 
 _BENEATH = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_XDEV
 
-
-_MOST_REFILLS = 1000
-"""How often a directory may be found filled again before its removal fails."""
+_MOST_REFILLS = 1000  # times that another process may fill an emptied directory again before the removal fails
 
 
 def remove_below(directory: Path | int, name: EntryName) -> None:
-    """Delete an entry of a directory with all that is in it, however deep.
+    """Delete an entry of a directory with its content, at any depth.
 
-    directory  a path, or an open descriptor of a directory
+    directory  a path, or an open descriptor of a directory; it is never deleted itself
 
-    The directory itself is never removed. Raises FileNotFoundError; OSError with EXDEV if the entry is a mount point,
-    with EBUSY if it contains one.
+    Raises FileNotFoundError; OSError with EXDEV if the entry is a mount point, with EBUSY if it contains one.
     """
-    name = EntryName(name)  # again at run time: a wrong annotation must not delete a data root
+    name = EntryName(name)  # checked again at run time: a str such as "" or ".." would delete a data root
     with _opened(directory) as parent:
         try:
             tree = linux.openat2(parent, name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=_BENEATH)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            os.unlink(name, dir_fd=parent)  # a file or a link has taken the directory's place
+            os.unlink(name, dir_fd=parent)  # a file or a link in the directory's place
             return
         try:
             if os.path.sameopenfile(tree, parent):
@@ -50,55 +48,60 @@ def remove_below(directory: Path | int, name: EntryName) -> None:
 
 
 def _remove(parent: int, name: str) -> None:
-    """Delete a directory with its content, directory by directory.
-
-    Neither the stack nor the number of open files grows with the depth, as they do in shutil.rmtree().
-    """
+    """Delete a directory with its content, directory by directory."""
     refilled = 0
-    with Descent(parent) as place:
-        waiting = [([name], "")]  # of each directory on the way: what is left of its names, and its own name
-        while waiting[0][0] or len(waiting) > 1:
-            names, own = waiting[-1]
+    with Descent(parent) as position:
+        # For each directory from the top to the position: its remaining names, and its own name. A list, because the
+        # tree may be deeper than Python's stack.
+        pending = [([name], "")]
+        while pending[0][0] or len(pending) > 1:
+            names, own = pending[-1]
             if names:
-                _remove_or_enter(place, names, waiting)
+                _remove_or_enter(position, names, pending)
                 continue
-            waiting.pop()
-            place.leave()
+            pending.pop()
+            position.leave()
             try:
-                os.rmdir(own, dir_fd=place.fd)
+                os.rmdir(own, dir_fd=position.fd)
             except FileNotFoundError:
-                pass  # another process removes the same tree
+                pass  # another process deletes the same tree concurrently
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY or refilled == _MOST_REFILLS:
                     raise
-                refilled += 1  # another process, such as a copy into a container, has just put something there
-                waiting[-1][0].append(own)
+                refilled += 1  # another process created a file in it, for example a copy into a container
+                pending[-1][0].append(own)
 
 
-def _remove_or_enter(place: Descent, names: list[str], waiting: list[tuple[list[str], str]]) -> None:
-    """Delete the last of the names, or if it is a directory make it the next one to be emptied."""
+def _remove_or_enter(position: Descent, names: list[str], pending: list[tuple[list[str], str]]) -> None:
+    """Delete the last of the names; enter it if it is a directory."""
     name = names.pop()
     try:
-        os.unlink(name, dir_fd=place.fd)
+        # Tried first: most entries are files, and unlink(2) reports a directory with EISDIR, so no stat(2) is needed,
+        # whose answer could be stale.
+        os.unlink(name, dir_fd=position.fd)
     except FileNotFoundError:
         pass
     except IsADirectoryError:
-        with Entry(linux.openat2(place.fd, name, os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH), name) as entry:
-            place.enter(entry)
-        waiting.append((place.names(), name))
+        with Entry(linux.openat2(position.fd, name, os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH), name) as entry:
+            position.enter(entry)
+        pending.append((position.names(), name))
 
 
 def discard_below(directory: Path | int, name: EntryName) -> None:
-    """The same, without an error for what does not exist or cannot be deleted now."""
+    """As remove_below(), but ignore an entry that does not exist or cannot be deleted."""
     with contextlib.suppress(OSError):
         remove_below(directory, name)
 
 
 def _refuse_mounts(tree: str) -> None:
-    """Raise OSError if a file system is mounted somewhere in a tree (proc(5), mountinfo)."""
+    """Raise OSError if a file system is mounted below a directory (proc(5), mountinfo).
+
+    A check in advance: without it the removal would fail at the mount point, with half the tree deleted.
+    """
     mounts = Path("/proc/self/mountinfo").read_bytes()
+    # mountinfo writes these characters in octal.
     inside = os.fsencode(tree).replace(b"\\", rb"\134").replace(b" ", rb"\040") + b"/"
-    if b" " + inside in mounts:  # a quick search first: most trees hold no mount point
+    if b" " + inside in mounts:  # a search in the text first: a host with many containers has thousands of lines
         for line in mounts.splitlines():
             if line.split()[4].startswith(inside):
                 raise OSError(errno.EBUSY, "a file system is mounted in it", tree)

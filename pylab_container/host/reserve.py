@@ -1,15 +1,16 @@
-"""A reserve of files on a file system, so that what frees space works when the file system is full.
+"""Reserved files, so that operations that free space work on a full file system.
 
-    <top>/.reserve/slot-0 … slot-15     files full of zeros, which no object uses
+    <top>/.reserve/slot-0 … slot-15     files of zeros that belong to no object
 
-Stopping or removing something writes a little: a record, a claim, a lock file. On a full file system such a write
-takes one of these files: it has an inode and blocks already. It is overwritten in place, cut to its new length and
-renamed to where it belongs, none of which needs free space. A kill in between leaves a slot with other content, which
-means nothing. The process that has taken a slot, and every engine that starts, make new ones of what is free by then.
+To stop or remove an object, a few small files must be written: a record, a claim, a lock file. On a full file system
+such a write takes a slot, which has an inode and blocks already. The slot is overwritten in place, truncated to its new
+length and renamed to its destination; none of these needs free space. A crash in between leaves a slot with other
+content, which is never read. The process that took a slot refills the reserve as far as there is room, and so does
+every engine that starts.
 
-A path's reserve is that of the nearest directory above it that has one. Without a reserve the write fails as it
-would have. A copy-on-write file system (btrfs, ZFS) needs free blocks to overwrite a file, too: there the reserve only
-helps against a lack of inodes.
+The reserve of a path is that of the nearest directory above it that has one. Without a reserve the write fails with
+ENOSPC. A copy-on-write file system (btrfs, ZFS) needs free blocks to overwrite a file, too: there the reserve helps
+only against a lack of inodes.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 NAME = ".reserve"
-"""The directory of a reserve."""
+"""Name of the directory of a reserve."""
+
 _SLOTS = 16
-_SLOT_SIZE = 64 << 10
-"""Bytes. Records are smaller; a larger file takes the blocks of further slots."""
+_SLOT_SIZE = 64 << 10  # bytes; records are smaller, and a larger file takes the blocks of further slots
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a file system, or the user's quota of it, is what had no room."""
+    """Report whether an operation failed because the file system, or the user's quota on it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def fill(top: Path) -> None:
-    """Make the reserve of a directory, as far as there is room. Never fails."""
+    """Create or refill the reserve of a directory, as far as there is room. Never raises OSError."""
     directory = top / NAME
-    with contextlib.suppress(OSError):  # the usual case, without a lock
+    with contextlib.suppress(OSError):  # the usual case: the reserve is full, and no lock is needed
         if all((directory / f"slot-{number}").stat().st_size >= _SLOT_SIZE for number in range(_SLOTS)):
             return
     with contextlib.suppress(OSError):
@@ -46,13 +47,13 @@ def fill(top: Path) -> None:
 
 
 def refill(path: Path) -> None:
-    """Take back into a path's reserve what a removal has freed, before another program has it. Never fails."""
+    """Refill a path's reserve after a removal, before another program takes the space."""
     if directory := _directory(path):
         fill(directory.parent)
 
 
 def _directory(path: Path) -> Path | None:
-    """The reserve of a path."""
+    """Return the reserve of a path, None if it has none."""
     return next((top / NAME for top in path.parents if (top / NAME).is_dir()), None)
 
 
@@ -68,7 +69,7 @@ def _fill(directory: Path) -> None:
 
 
 def replace(path: Path, data: bytes, *, mode: int) -> bool:
-    """Replace path by a file that holds data, in one step, with what the reserve has. False if that is not enough."""
+    """Atomically replace path by a file that holds data, using the reserve. Return False if that is too small."""
     with _slots(path) as slots:
         while slots:
             try:
@@ -77,13 +78,14 @@ def replace(path: Path, data: bytes, *, mode: int) -> bool:
             except OSError as error:
                 if not is_full(error):
                     raise
-                slots.pop().unlink()  # its blocks are what the first one lacks
+                slots.pop().unlink()  # frees its blocks for the first slot, which then grows
             else:
                 return True
     return False
 
 
 def _overwrite(slot: Path, data: bytes, mode: int) -> None:
+    # Without O_TRUNC, which would free the blocks before the write: another program could take them.
     fd = os.open(slot, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "r+b") as file:
         file.write(data)
@@ -94,7 +96,7 @@ def _overwrite(slot: Path, data: bytes, mode: int) -> None:
 
 
 def create(path: Path) -> bool:
-    """Make an empty file, unless there is one by now, with an inode of the reserve. False if it has none."""
+    """Create an empty file with an inode of the reserve, unless it exists. Return False if the reserve is empty."""
     with _slots(path) as slots:
         if not slots:
             return False
@@ -102,14 +104,16 @@ def create(path: Path) -> bool:
         os.truncate(slot, 0)
         slot.chmod(0o600)
         with contextlib.suppress(FileExistsError):
-            os.link(slot, path)  # never over a file: two processes would hold locks on two files of one name
+            # link(2) fails if path exists, where rename(2) would replace it: after a replacement two processes could
+            # hold a lock of the same name on two inodes.
+            os.link(slot, path)
         slot.unlink()
         return True
 
 
 @contextlib.contextmanager
 def _slots(path: Path) -> Iterator[list[Path]]:
-    """The slots of a path's reserve, the largest first; in the end it is filled again."""
+    """Lock a path's reserve and yield its slots, largest first; refill it when the block ends."""
     directory = _directory(path)
     if directory is None:
         yield []
@@ -118,7 +122,7 @@ def _slots(path: Path) -> Iterator[list[Path]]:
         sizes = {}
         for slot in directory.glob("slot-*"):
             status = slot.lstat()
-            if status.st_nlink > 1:  # create() was killed: it is a lock file now
+            if status.st_nlink > 1:  # a crash in create() after link(2): the inode is a lock file now
                 slot.unlink()
             else:
                 sizes[slot] = status.st_size

@@ -1,7 +1,7 @@
-"""`labctr system check`: what this machine can do, and what to do about what it cannot.
+"""`labctr system check`: the features that the engine needs, with a remedy for each.
 
-look() asks the machine, judge() compares that with what the engine needs. Nothing stays changed: what
-has to be tried is tried in a scratch directory, or in a network namespace that goes at once.
+look() examines the machine, judge() compares the result with the requirements. The machine is left unchanged: mounts
+are tried in a scratch directory, and network interfaces in a network namespace that is discarded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from msgspec import Struct, field
 
 from pylab_container.errors import LabError
 from pylab_container.host import idmap, linux, programs
-from pylab_container.oci.bundle import ALL_CAPABILITIES, capabilities_of
+from pylab_container.oci.capabilities import ALL_CAPABILITIES, capabilities_of
 from pylab_container.runtime.runc import cgroup_version
 from pylab_container.store import overlayfs
 
-# openat2(2), with which every path of an image is resolved.
-OLDEST_KERNEL = "5.6"
+OLDEST_KERNEL = "5.6"  # has openat2(2), which resolves every path of an image
 
-# Program → (oldest version that does, whether the engine cannot do without).
+# Program → (oldest version that works, whether the engine needs the program).
 OLDEST_PROGRAMS = {
     "runc": ("1.1", True),
     "conmon": ("2.0.26", True),
@@ -34,20 +33,27 @@ OLDEST_PROGRAMS = {
     "mmdebstrap": ("0.7", False),
 }
 
-# 1.1.12 mended CVE-2024-21626. Debian mended older versions too, and says so in the package's own version.
-_MENDED_RUNC, _MENDED_BY_DEBIAN = "1.1.12", re.compile(r"\+deb\d+u\d+")
+# CVE-2024-21626 is fixed in 1.1.12, and in Debian's security updates of older versions: "1.1.5+ds1-1+deb12u1".
+FIXED_RUNC, DEBIAN_SECURITY_UPDATE = "1.1.12", re.compile(r"\+deb\d+u\d+")
 
 CONTROLLERS = ("cpu", "cpuset", "devices", "freezer", "memory", "pids")
-_NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
-_CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_MKNOD", "CAP_SYS_CHROOT", "CAP_SETFCAP", "CAP_DAC_OVERRIDE")
+NAMESPACES = ("ipc", "mnt", "net", "pid", "uts")
+NEEDED_CAPABILITIES = (
+    "CAP_SYS_ADMIN",
+    "CAP_NET_ADMIN",
+    "CAP_MKNOD",
+    "CAP_SYS_CHROOT",
+    "CAP_SETFCAP",
+    "CAP_DAC_OVERRIDE",
+)
 
 
 class Check(Struct, frozen=True):
     """One line of the report.
 
-    found   what is there: a version, a list, the kernel's own words
-    needed  False: only something that can be done without depends on it
-    remedy  what to type, or where to look; "" where all is well
+    found   the state of the feature: a version, a list, or the kernel's error message
+    needed  False for a feature that only some operations use
+    remedy  the command to type, or the setting to change; "" if ok
     """
 
     name: str
@@ -58,11 +64,12 @@ class Check(Struct, frozen=True):
 
 
 class Machine(Struct, frozen=True):
-    """What look() found. An empty text means that there was nothing, or that a trial went well.
+    """The features of a machine.
 
-    overlay, idmapping, network  the reason why one could not be made
-    programs                     name → what `--version` says; no entry where it is not installed
-    dropping                     the nft chains of others that let nothing through, as Docker's
+    overlay, idmapping  the error of a trial mount; "" if it succeeded
+    network             kind of interface or table → the error of its creation; "" if it succeeded
+    programs            name → the output of `--version`; an uninstalled program has no entry
+    dropping            other programs' nft chains that drop forwarded packets, such as Docker's
     """
 
     kernel: str
@@ -81,47 +88,42 @@ class Machine(Struct, frozen=True):
 
 
 def check(data_root: Path) -> list[Check]:
-    """Every check, for an engine with this data root, which must exist."""
+    """Run all checks for an engine with this data root, which must exist."""
     return judge(look(data_root))
 
 
-# ---- what is needed --------------------------------------------------------------------------
+# -- requirements --------------------------------------------------------------------------------
 
 
 def judge(machine: Machine) -> list[Check]:
-    """The report on a machine."""
+    """Return the report on a machine."""
     return [*_kernel(machine), *_cgroups(machine), *_network(machine), *_programs(machine)]
 
 
 def _kernel(machine: Machine) -> Iterator[Check]:
-    recent = _version(machine.kernel) >= _version(OLDEST_KERNEL)
-    yield _line(
-        "kernel", machine.kernel, recent, f"the engine needs Linux {OLDEST_KERNEL}: apt-get install linux-image-amd64"
-    )
-    yield _line(
-        "overlay", machine.overlay, not machine.overlay, "modprobe overlay, or another --root, on ext4, xfs or btrfs"
-    )
-    missing = sorted(set(_NAMESPACES) - machine.namespaces)
+    is_recent = _version(machine.kernel) >= _version(OLDEST_KERNEL)
+    remedy = f"the engine needs Linux {OLDEST_KERNEL}: apt-get install linux-image-amd64"
+    yield _line("kernel", machine.kernel, is_recent, remedy)
+    remedy = "modprobe overlay, or another --root, on ext4, xfs or btrfs"
+    yield _line("overlay", machine.overlay, not machine.overlay, remedy)
+    missing = sorted(set(NAMESPACES) - machine.namespaces)
     yield _line("namespaces", ", ".join(sorted(machine.namespaces)), not missing, f"a kernel with {', '.join(missing)}")
     yield _line("seccomp", "filters" if machine.seccomp else "", machine.seccomp, "a kernel with CONFIG_SECCOMP_FILTER")
-    lacking = [name for name in _CAPABILITIES if name not in machine.capabilities]
+    missing = [name for name in NEEDED_CAPABILITIES if name not in machine.capabilities]
     found = f"{len(machine.capabilities)} of {len(ALL_CAPABILITIES)}"
-    yield _line("capabilities", found, not lacking, f"sudo, on a machine that gives {', '.join(lacking)}")
-    yield _line(
-        "user namespaces", "allowed" if machine.user_namespaces else "", machine.user_namespaces,
-        "sysctl -w user.max_user_namespaces=10000, for --userns=remap", needed=False,
-    )  # fmt: skip
-    yield _line(
-        "id-mapped mounts", machine.idmapping, not machine.idmapping,
-        "Linux 5.19 and a data root on ext4, xfs or btrfs, for --userns=remap", needed=False,
-    )  # fmt: skip
+    yield _line("capabilities", found, not missing, f"sudo, on a machine that gives {', '.join(missing)}")
+    found = "allowed" if machine.user_namespaces else ""
+    remedy = "sysctl -w user.max_user_namespaces=10000, for --userns=remap"
+    yield _line("user namespaces", found, machine.user_namespaces, remedy, needed=False)
+    remedy = "Linux 5.19 and a data root on ext4, xfs or btrfs, for --userns=remap"
+    yield _line("id-mapped mounts", machine.idmapping, not machine.idmapping, remedy, needed=False)
 
 
 def _cgroups(machine: Machine) -> Iterator[Check]:
     found = f"version {machine.cgroup}: {', '.join(sorted(machine.controllers))}" if machine.controllers else ""
-    # In version 2 a device's filter is a program (BPF), and freezing is part of every cgroup.
-    wanted = set(CONTROLLERS) - ({"devices", "freezer"} if machine.cgroup == "2" else set())
-    missing = sorted(wanted - machine.controllers)
+    # In cgroup version 2 a BPF program filters devices, and every cgroup can be frozen.
+    needed = set(CONTROLLERS) - ({"devices", "freezer"} if machine.cgroup == "2" else set())
+    missing = sorted(needed - machine.controllers)
     remedy = "apt-get install cgroupfs-mount"
     if machine.controllers:
         remedy = f"the kernel's command line: cgroup_enable={','.join(missing)}"
@@ -133,7 +135,7 @@ def _network(machine: Machine) -> Iterator[Check]:
     for name, module in modules.items():
         reason = machine.network.get(name, "")
         yield _line(name, reason, not reason, f"modprobe {module}")
-    # The engine switches it on itself, when the first container needs it.
+    # The engine enables it itself when the first container needs it.
     found = "on" if machine.forwarding else "off"
     yield _line("forwarding", found, machine.forwarding, "sysctl -w net.ipv4.ip_forward=1", needed=False)
     others = f"policy drop: {', '.join(machine.dropping)}" if machine.dropping else "open"
@@ -143,14 +145,14 @@ def _network(machine: Machine) -> Iterator[Check]:
 
 def _programs(machine: Machine) -> Iterator[Check]:
     for name, (oldest, needed) in OLDEST_PROGRAMS.items():
-        said = machine.programs.get(name, "")
-        recent = bool(said) and _version(said) >= _version(oldest)
-        remedy = f"apt-get install {programs.PACKAGES.get(name, name)}" + (f" ({oldest} or newer)" if said else "")
-        yield _line(name, _first_number(said), recent, remedy, needed=needed)
-    if said := machine.programs.get("runc", ""):
-        mended = _version(said) >= _version(_MENDED_RUNC) or bool(_MENDED_BY_DEBIAN.search(said))
-        remedy = f"apt-get install --only-upgrade runc ({_MENDED_RUNC}, or your distribution's security update)"
-        yield _line("runc CVE-2024-21626", "mended" if mended else "", mended, remedy, needed=False)
+        output = machine.programs.get(name, "")
+        is_recent = bool(output) and _version(output) >= _version(oldest)
+        remedy = f"apt-get install {programs.PACKAGES.get(name, name)}" + (f" ({oldest} or newer)" if output else "")
+        yield _line(name, _first_number(output), is_recent, remedy, needed=needed)
+    if output := machine.programs.get("runc", ""):
+        is_fixed = _version(output) >= _version(FIXED_RUNC) or bool(DEBIAN_SECURITY_UPDATE.search(output))
+        remedy = f"apt-get install --only-upgrade runc ({FIXED_RUNC}, or your distribution's security update)"
+        yield _line("runc CVE-2024-21626", "fixed" if is_fixed else "", is_fixed, remedy, needed=False)
 
 
 def _line(name: str, found: str, ok: bool, remedy: str, *, needed: bool = True) -> Check:  # noqa: FBT001
@@ -158,27 +160,27 @@ def _line(name: str, found: str, ok: bool, remedy: str, *, needed: bool = True) 
 
 
 def _first_number(text: str) -> str:
-    found = re.search(r"\d+(\.\d+)+", text)
-    return found[0] if found else ""
+    match = re.search(r"\d+(\.\d+)+", text)
+    return match[0] if match else ""
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """The first version number in a text: "nftables v1.0.6 (…)" is (1, 0, 6), a text without one ()."""
+    """Parse the first version number in a text: (1, 0, 6) in "nftables v1.0.6 (…)", () if there is none."""
     number = _first_number(text)
     return tuple(map(int, number.split("."))) if number else ()
 
 
-# ---- what is there ---------------------------------------------------------------------------
+# -- the machine ---------------------------------------------------------------------------------
 
 
 def look(data_root: Path) -> Machine:
-    """Ask the machine. Takes about a tenth of a second."""
+    """Examine the machine. This takes about 0.1 s."""
     return Machine(
         kernel=os.uname().release,
-        overlay=_reason(lambda: _try_overlay(data_root)),
-        idmapping=_reason(lambda: _try_idmapping(data_root)),
+        overlay=_failure(lambda: _try_overlay(data_root)),
+        idmapping=_failure(lambda: _try_idmapping(data_root)),
         network=_try_network(),
-        namespaces=frozenset(name for name in _NAMESPACES if Path(f"/proc/self/ns/{name}").exists()),
+        namespaces=frozenset(name for name in NAMESPACES if Path(f"/proc/self/ns/{name}").exists()),
         user_namespaces=_text("/proc/sys/user/max_user_namespaces") not in ("", "0"),
         cgroup=cgroup_version(),
         controllers=frozenset(_controllers()),
@@ -199,7 +201,8 @@ def _dropping() -> tuple[str, ...]:
         return ()
 
 
-def _reason(trial: Callable[[], None]) -> str:
+def _failure(trial: Callable[[], None]) -> str:
+    """Run a trial and return its error message; "" if it succeeds."""
     try:
         trial()
     except (LabError, OSError) as error:
@@ -239,7 +242,7 @@ def _try_idmapping(data_root: Path) -> None:
 
 
 def _try_network() -> dict[str, str]:
-    """Why a bridge, a veth pair and an nf_tables table cannot be made, in a network namespace for this alone."""
+    """Create a bridge, a veth pair and an nf_tables table in a new network namespace; return the errors."""
     commands = {
         "bridge": ["ip", "link", "add", "name", "check0", "type", "bridge"],
         "veth": ["ip", "link", "add", "name", "check1", "type", "veth", "peer", "name", "check2"],
@@ -251,9 +254,9 @@ def _try_network() -> dict[str, str]:
     reasons: dict[str, str] = {}
 
     def work() -> None:
-        with contextlib.suppress(OSError):  # no network namespaces: another line of the report says that
+        with contextlib.suppress(OSError):  # without network namespaces: the line "namespaces" reports it
             linux.unshare(linux.CLONE_NEWNET)
-            reasons.update({name: _reason(partial(_run, command)) for name, command in commands.items()})
+            reasons.update({name: _failure(partial(_run, command)) for name, command in commands.items()})
 
     thread = threading.Thread(target=work)
     thread.start()

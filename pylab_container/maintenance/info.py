@@ -1,4 +1,4 @@
-"""What `docker info` tells: the engine, its storage, the machine under it."""
+"""The content of `docker info`: the engine, its storage, and the machine."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pylab_container import __version__
 from pylab_container.errors import LabError
 from pylab_container.host import linux, programs
+from pylab_container.images import lookup
 from pylab_container.oci.lifecycle import State
 from pylab_container.runtime.runc import cgroup_version
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+BACKING_NAMES = {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs"}
+"""File systems that Docker calls by another name."""
 
-# Docker calls the family of file systems by its oldest member.
-_BACKING_NAMES = {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs"}
-
-
-# What limits need: the controller in cgroup version 2, the file in version 1 (docs.kernel.org, admin-guide, cgroups).
-_LIMITS = {
+# Docker's name of a limit → (its controller in cgroup version 2, its file in version 1).
+# Source: docs.kernel.org, admin-guide, cgroup-v1 and cgroup-v2.
+LIMIT_SOURCES = {
     "MemoryLimit": ("memory", "memory/memory.limit_in_bytes"),
     "SwapLimit": ("memory", "memory/memory.memsw.limit_in_bytes"),
     "CpuCfsPeriod": ("cpu", "cpu/cpu.cfs_period_us"),
@@ -41,11 +39,12 @@ _LIMITS = {
 
 
 class Info(Struct, frozen=True):
-    """One engine at one moment. Field for field what the docker command prints.
+    """The state of one engine: the fields that the docker command prints.
 
-    id          of the data root; it stays the same
-    limits      Docker's names for what cgroups can limit here
-    forwarding  whether this machine passes packets on between its networks (IPv4)
+    memory      in bytes
+    id          identifies the data root; it never changes
+    limits      Docker's name of a limit → whether this machine's cgroups support it
+    forwarding  whether the machine forwards IPv4 packets between its networks
     """
 
     containers: int
@@ -76,38 +75,43 @@ class Info(Struct, frozen=True):
     forwarding: bool
 
 
-def describe(engine: Engine) -> Info:
-    """Look at the engine's store and at the machine."""
-    states = [container.record.state for container in engine.containers.list(all=True)]
-    backing = linux.filesystem_type(engine.data.path)
-    d_type = linux.supports_d_type(engine.data.path)
-    machine = os.uname()
+def describe(data: DataRoot, records: Iterable[ContainerRecord], *, server_version: str) -> Info:
+    """Describe an engine and its machine.
+
+    records         the settled records of all containers
+    server_version  the version of this package
+    """
+    states = [record.state for record in records]
+    file_system = linux.filesystem_type(data.path)
+    backing = BACKING_NAMES.get(file_system, file_system)
+    supports_d_type = linux.supports_d_type(data.path)
+    machine, release = os.uname(), _os_release()
     return Info(
         containers=len(states),
         running=states.count(State.RUNNING),
         paused=states.count(State.PAUSED),
         stopped=states.count(State.EXITED) + states.count(State.CREATED),
-        images=len(engine.images.list(all=True)),
-        server_version=__version__,
-        storage_driver=engine.data.driver.name,
-        backing_filesystem=_BACKING_NAMES.get(backing, backing),
-        supports_d_type=d_type,
-        # Our mounts switch off what would make upper directories incomplete (store/overlayfs.py).
-        native_overlay_diff=engine.data.driver.name == "overlay2",
-        driver_status=_driver_status(engine.data.driver.name, _BACKING_NAMES.get(backing, backing), d_type=d_type),
+        images=len(lookup.list_ids(data, all=True)),
+        server_version=server_version,
+        storage_driver=data.driver.name,
+        backing_filesystem=backing,
+        supports_d_type=supports_d_type,
+        # Mounts disable the overlay features with which upper directories would be incomplete (store/overlayfs.py).
+        native_overlay_diff=data.driver.name == "overlay2",
+        driver_status=_driver_status(data.driver.name, backing, supports_d_type=supports_d_type),
         logging_driver="json-file",
         cgroup_driver="cgroupfs",
         cgroup_version=cgroup_version(),
         runtime="runc",
         kernel_version=machine.release,
-        operating_system=_os_release().get("PRETTY_NAME", "Linux"),
+        operating_system=release.get("PRETTY_NAME", "Linux"),
         architecture=machine.machine,
         cpus=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         name=platform.node(),
-        root_dir=str(engine.data.path),
-        id=_identity(engine.data.path),
-        os_version=_os_release().get("VERSION_ID", ""),
+        root_dir=str(data.path),
+        id=_identity(data.path),
+        os_version=release.get("VERSION_ID", ""),
         limits=_limits(),
         forwarding=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1",
     )
@@ -115,17 +119,17 @@ def describe(engine: Engine) -> Info:
 
 @functools.cache
 def program_version(name: str) -> str:
-    """The version of a program that the engine drives, "" where it is not installed; asked for once."""
+    """Return the version of a program that the engine runs; "" if it is not installed. Cached."""
     try:
-        told = programs.run([programs.find(name), "--version"]).output
+        output = programs.run([programs.find(name), "--version"]).output
     except LabError:
         return ""
-    found = re.search(r"\d+\.\S+", told)
-    return found[0] if found else ""
+    match = re.search(r"\d+\.\S+", output)
+    return match[0] if match else ""
 
 
 def _identity(data_root: Path) -> str:
-    """Twelve groups of four letters, made of where the data root is on which file system."""
+    """Return twelve groups of four letters: a digest of the data root's path, device and inode."""
     status = data_root.stat()
     digest = hashlib.sha256(f"{data_root} {status.st_dev} {status.st_ino}".encode()).digest()
     text = base64.b32encode(digest).decode()[:48]
@@ -133,18 +137,18 @@ def _identity(data_root: Path) -> str:
 
 
 def _limits() -> dict[str, bool]:
-    top = Path("/sys/fs/cgroup")
+    root = Path("/sys/fs/cgroup")
     if cgroup_version() == "1":
-        return {name: bool(file) and (top / file).exists() for name, (_, file) in _LIMITS.items()}
-    controllers = (top / "cgroup.controllers").read_text().split()
-    return {name: controller in controllers for name, (controller, _) in _LIMITS.items()}
+        return {name: bool(file) and (root / file).exists() for name, (_, file) in LIMIT_SOURCES.items()}
+    controllers = (root / "cgroup.controllers").read_text().split()
+    return {name: controller in controllers for name, (controller, _) in LIMIT_SOURCES.items()}
 
 
-def _driver_status(name: str, backing: str, *, d_type: bool) -> tuple[tuple[str, str], ...]:
-    """What Docker says below the storage driver's name: of vfs there is nothing to say."""
+def _driver_status(name: str, backing: str, *, supports_d_type: bool) -> tuple[tuple[str, str], ...]:
+    """Return the lines that Docker prints below the storage driver's name; vfs has no line."""
     if name == "vfs":
         return ()
-    status = (("Backing Filesystem", backing), ("Supports d_type", str(d_type).lower()))
+    status = (("Backing Filesystem", backing), ("Supports d_type", str(supports_d_type).lower()))
     return (*status, ("Native Overlay Diff", "true")) if name == "overlay2" else status
 
 

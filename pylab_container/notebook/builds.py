@@ -1,7 +1,7 @@
-"""How a build looks in a notebook: a table of its steps, a timeline, and the warnings about its Dockerfile.
+"""Displays of a build in a notebook: a table of its steps, a timeline, and the warnings about its Dockerfile.
 
-nbval compares tables, once tests/nbval_sanitize.cfg has taken times and sizes out of them. The
-timeline is nothing but times, so a rule there passes over the whole drawing, which is one line.
+nbval compares tables after tests/nbval_sanitize.cfg has removed times and sizes. A timeline consists of times, so a
+rule there ignores the whole drawing, which is one line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pylab_container.text.visible import visible
 
 
 def install(shell: Any) -> None:
-    """Make the shell show build reports and plans."""
+    """Register the displays of build reports and plans in an IPython shell."""
     as_text = shell.display_formatter.formatters["text/plain"]
     as_html = shell.display_formatter.formatters["text/html"]
     for kind, view in ((BuildReport, report_view), (BuildPlan, plan_view)):
@@ -31,7 +31,7 @@ def install(shell: Any) -> None:
 
 
 class View(Struct, frozen=True):
-    """A build as a notebook shows it, from top to bottom."""
+    """The display of a build, from top to bottom."""
 
     table: Table
     timeline: Timeline | None
@@ -50,12 +50,12 @@ class View(Struct, frozen=True):
 
 
 def report_view(report: BuildReport) -> View:
-    """What was done, and when."""
+    """Return the display of a finished build."""
     return View(build_table(report), Timeline(report) if report.steps else None, (), report.warnings)
 
 
 def plan_view(plan: BuildPlan) -> View:
-    """What would be done, and which stages would not."""
+    """Return the display of a planned build, with the stages that the target does not need."""
     notes = (f"not needed for {plan.target}: {', '.join(plan.left_out)}",) if plan.left_out else ()
     return View(plan_table(plan), None, notes, plan.warnings)
 
@@ -64,20 +64,20 @@ def plan_view(plan: BuildPlan) -> View:
 
 
 def build_table(report: BuildReport) -> Table:
-    """A build, a line an instruction: whether the cache had it and if not why, how long it took, what it changed.
+    """Return a table of a build's instructions: cache result, reason, duration and changes.
 
-    FILES counts what the instruction added (+), changed (~) and removed (-).
+    FILES counts the files that the instruction added (+), changed (~) and removed (-).
     """
     rows = [
         (*_words(step), f"{step.seconds:.1f} s", sizes.human(step.bytes) if step.layer else "", _files_text(step))
         for step in report.steps
     ]
-    return _telling(Table((*_HEADINGS, "TIME", "SIZE", "FILES"), tuple(rows)))
+    return _without_constant_columns(Table((*_HEADINGS, "TIME", "SIZE", "FILES"), tuple(rows)))
 
 
 def plan_table(plan: BuildPlan) -> Table:
-    """A build that has not been done, a line an instruction: whether the cache has it, and if not why."""
-    return _telling(Table(_HEADINGS, tuple(map(_words, plan.steps))))
+    """Return a table of a planned build: for each instruction the cache result with its reason."""
+    return _without_constant_columns(Table(_HEADINGS, tuple(map(_words, plan.steps))))
 
 
 _HEADINGS = ("STEP", "STAGE", "INSTRUCTION", "CACHE", "WHY")
@@ -87,8 +87,8 @@ def _words(step: StepReport | PlannedStep) -> tuple[str, ...]:
     return (f"{step.number}/{step.of}", step.stage, in_one_line(step.instruction), step.cache, step.reason)
 
 
-def _telling(table: Table) -> Table:
-    """The table without the columns for stages and reasons where they say the same in every line."""
+def _without_constant_columns(table: Table) -> Table:
+    """Remove the columns STAGE and WHY if they have the same value in every row."""
     kept = [
         column
         for column, heading in enumerate(table.headings)
@@ -106,7 +106,7 @@ def _files_text(step: StepReport) -> str:
 
 
 def _files(step: StepReport) -> FileCounts | None:
-    """None where the layer was deleted since: a report can be older than the last prune."""
+    """Return None if the layer has been deleted: a report can be older than the last prune."""
     try:
         return step.files
     except (LabError, OSError):
@@ -124,7 +124,7 @@ def _warning_html(warning: LintWarning) -> Html:
     return markup(
         '<li>⚠ {sentence} See <a href="{link}">{heading}</a></li>',
         sentence=_sentence(warning),
-        # A lab's name begins with labs/, which is the directory that the notebook itself is in.
+        # The link is relative to the notebook, which is in labs/ itself.
         link=warning.lab.removeprefix("labs/"),
         heading=warning.lab.partition("#")[2].replace("-", " "),
     )

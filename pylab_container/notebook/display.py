@@ -1,8 +1,8 @@
-"""How the engine's objects and events look in a notebook: as text and as HTML.
+"""Displays of the engine's objects and events in a notebook, as text and as HTML.
 
-The text is what nbval compares and what a terminal shows; the HTML says the same. Neither
-holds a path of the machine: data roots are written $LABCTR_ROOT, a lab's directory $LAB,
-and the lab sets both variables for the shell, so what is shown can be typed.
+nbval compares the text, which terminals show; the HTML has the same content. Neither contains a path of the machine: a
+data root is shown as $LABCTR_ROOT and a lab's directory as $LAB. The lab sets both variables for the shell, so that a
+shown path can be typed.
 """
 
 from __future__ import annotations
@@ -26,31 +26,30 @@ from pylab_container.text.timestamps import NEVER, ago, parse_rfc3339
 from pylab_container.text.visible import visible, visible_lines
 
 _WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
-# Longer cells may wrap; shorter ones must not be squeezed by them.
-_SHORT = 30
-_LONG = 90
-# Told while something lasts; what came of it is an event of its own.
-_RUNNING_COMMENTARY = (Progress, BuildOutput, BuildStepStarted)
+NOWRAP_LENGTH = 30  # characters; shorter cells do not wrap, so that long neighbours do not squeeze them
+MAX_CELL_LENGTH = 90  # characters
+# Events while an operation runs. Its result is a separate event.
+_PROGRESS_EVENTS = (Progress, BuildOutput, BuildStepStarted)
 _COLOURS = {"ok": "#1a6b2a", "no": "#a40000", "open": "#6b5900"}
 
 
 def portable(text: str) -> str:
-    """The text with directories of this machine as variables, and long ids cut to twelve digits."""
+    """Replace the lab's directories by their variables, and shorten ids to twelve digits."""
     directories = {os.environ.get(name): name for name in ("LAB", "LABCTR_ROOT")}
-    # The longer path first: one of the two may lie in the other.
+    # The longer path first: one of the two may contain the other.
     for directory in sorted(filter(None, directories), key=len, reverse=True):
         text = re.sub(re.escape(directory) + r"(?![\w.-])", f"${directories[directory]}", text)
     return shortened(text)
 
 
 def in_one_line(text: str) -> str:
-    """The text with single spaces in place of line ends, cut where it gets too long for a table."""
+    """Join the lines with single spaces, and truncate the text to MAX_CELL_LENGTH."""
     line = " ".join(text.split())
-    return line if len(line) <= _LONG else f"{line[: _LONG - 1]}…"
+    return line if len(line) <= MAX_CELL_LENGTH else f"{line[: MAX_CELL_LENGTH - 1]}…"
 
 
 class Table(Struct, frozen=True):
-    """Headings and rows, aligned like the docker command's tables."""
+    """Headings and rows, aligned as in docker's tables."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -68,18 +67,18 @@ class Table(Struct, frozen=True):
 
 
 def _cell(tag: str, text: str) -> Html:
-    wrap = "white-space: pre" if len(text) <= _SHORT else _WRAPPED
+    wrap = "white-space: pre" if len(text) <= NOWRAP_LENGTH else _WRAPPED
     return markup('<{tag} style="text-align: left; {wrap}">{text}</{tag}>', tag=tag, wrap=wrap, text=text)
 
 
 def _framed(text: str, colour: str) -> Html:
-    """The text in fixed columns behind a coloured bar."""
+    """Return the text in a monospace font, with a coloured bar on its left."""
     style = f"margin: 0; padding: .3em .8em; border-left: 4px solid {colour}; {_WRAPPED}; {MONOSPACE}"
     return markup('<pre style="{style}">{text}</pre>', style=style, text=text)
 
 
 class Note(Struct, frozen=True):
-    """A sentence or two with a mark in front: ok ✔, no ✘ or open ○."""
+    """A short message with a mark before it: ok ✔, no ✘ or open ○."""
 
     kind: str
     text: str
@@ -92,7 +91,7 @@ class Note(Struct, frozen=True):
 
 
 class ErrorCard(Struct, frozen=True):
-    """An error as a student should read it: its class, what failed, what to do now. No traceback."""
+    """An error without a traceback: its class, its message and its hint."""
 
     error: BaseException
 
@@ -107,7 +106,7 @@ class ErrorCard(Struct, frozen=True):
 
 
 def image_table(images: Iterable[Image]) -> Table:
-    """The columns of `docker images`, and how many layers each image has."""
+    """Return a table with the columns of `docker images` and the number of layers."""
     rows = []
     for image in images:
         layers = image.layers
@@ -119,18 +118,18 @@ def image_table(images: Iterable[Image]) -> Table:
 
 
 def container_table(containers: Iterable[Container]) -> Table:
-    """Which containers there are, what they run, and where they are reached."""
+    """Return a table of containers with their commands, states and addresses."""
     rows = []
     for container in containers:
         record = container.record
-        image = str(record.config.get("Image") or record.image[7:19])
+        image = str(record.config.image or record.image[7:19])
         command = " ".join([record.path, *record.args])
         rows.append((record.short_id, record.name, image, command, str(record.state), container.address))
     return Table(("CONTAINER ID", "NAME", "IMAGE", "COMMAND", "STATUS", "ADDRESS"), tuple(rows))
 
 
 def history_table(entries: Iterable[HistoryEntry]) -> Table:
-    """The columns of `docker history`; the step is not cut off."""
+    """Return a table with the columns of `docker history`, with complete instructions."""
     rows = [
         (_short(entry.id), _age(entry.created), shortened(entry.created_by), sizes.human(entry.size), entry.comment)
         for entry in entries
@@ -139,11 +138,9 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
 
 
 def event_table(events: Iterable[Event], kinds: tuple[type[Event], ...] = ()) -> Table:
-    """What just happened, a line an event; only those of the kinds, where any are given."""
-    told = [
-        event for event in events if isinstance(event, kinds or Event) and not isinstance(event, _RUNNING_COMMENTARY)
-    ]
-    return Table(("WHAT", "IN DETAIL"), tuple((_kind(event), portable(event.sentence())) for event in told))
+    """Return a table with one row for each event, without progress; kinds selects event classes."""
+    shown = [event for event in events if isinstance(event, kinds or Event) and not isinstance(event, _PROGRESS_EVENTS)]
+    return Table(("WHAT", "IN DETAIL"), tuple((_kind(event), portable(event.sentence())) for event in shown))
 
 
 def _short(image_id: str) -> str:
@@ -151,7 +148,7 @@ def _short(image_id: str) -> str:
 
 
 def _kind(event: Event) -> str:
-    """ "OverlayMounted" as "overlay mounted"."""
+    """Return the name of an event class in words: "overlay mounted" for OverlayMounted."""
     return re.sub(r"(?<!^)([A-Z])", r" \1", type(event).__name__).lower()
 
 
@@ -161,11 +158,11 @@ def _age(created: str) -> str:
     return f"{ago(time.time_ns() - parse_rfc3339(created))} ago"
 
 
-# -- what IPython asks -------------------------------------------------------------------------
+# -- IPython's hooks -------------------------------------------------------------------------
 
 
 def listed(items: Sequence[object]) -> Table | None:
-    """The table for a list of engine objects of one kind; None for every other list."""
+    """Return the table for a list of engine objects of one class, None for any other list."""
     tables: list[tuple[type, Callable[[Any], Table]]] = [
         (Image, image_table),
         (Container, container_table),
@@ -178,7 +175,7 @@ def listed(items: Sequence[object]) -> Table | None:
 
 
 def install(shell: Any) -> None:
-    """Make the shell show engine objects as tables and errors of the kit without a traceback."""
+    """Register the displays of engine objects and errors in an IPython shell."""
     as_text = shell.display_formatter.formatters["text/plain"]
     as_html = shell.display_formatter.formatters["text/html"]
     ordinary = as_text.for_type(list)
@@ -204,7 +201,7 @@ def install(shell: Any) -> None:
 def _show_error(
     shell: Any, kind: type[LabError], error: LabError, traceback: Any, tb_offset: int | None = None
 ) -> list[str]:
-    """Instead of a traceback: the engine's own lines help nobody who mistyped a name."""
+    """Show an error without a traceback, which does not help a student who mistyped a name."""
     name = "Dockerfile" if isinstance(error, DockerfileError) else kind.__name__
     lines = [f"\x1b[31m{name}\x1b[0m: {visible_lines(portable(str(error)))}"]
     shell._showtraceback(kind, error, lines)

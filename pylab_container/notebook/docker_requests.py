@@ -1,14 +1,14 @@
-"""What the docker command asks a daemon for the commands of lab 00, for machines on which it is not installed.
+"""The API requests of docker for the commands of lab 00, for machines without docker.
 
-Paths are written without the version of the API, ids as ID, and without parameters. Every version of the command from
-20.10 on sends these. tests/root/test_services.py compares them with the requests of the one that is installed.
+The paths have no API version and no parameters, and ID stands for an id. Every docker since 20.10 sends these requests.
+tests/root/test_services.py compares them with the requests of the installed docker.
 """
 
 from __future__ import annotations
 
 Request = tuple[str, str]
 
-# Before anything else the command asks which versions of the API the daemon speaks.
+# docker first negotiates the version of the API.
 _NEGOTIATION: tuple[Request, ...] = (("HEAD /_ping", "200"),)
 _RUN: tuple[Request, ...] = (
     ("POST /containers/create", "201"),
@@ -30,9 +30,9 @@ _REQUESTS: dict[str, tuple[Request, ...]] = {
 
 
 def expected(arguments: list[str], *, image_missing: bool = False) -> tuple[Request, ...] | None:
-    """The requests of `docker ARGUMENTS` and their statuses, if the command succeeds; None for other commands.
+    """Return the requests and statuses of `docker ARGUMENTS`, None for an unknown command.
 
-    image_missing  the image of `docker run` is not on this machine, and must be pulled
+    image_missing  the image of `docker run` is missing and is pulled
     """
     requests = _REQUESTS.get(" ".join(arguments[:2])) or _REQUESTS.get(" ".join(arguments[:1]))
     if requests is None:

@@ -1,10 +1,9 @@
-"""The labs' exercises: for each a hint, and a check that tells right from wrong at once.
+"""The labs' exercises: for each a check of the answer, and a hint.
 
     lab.check(1, answer, image)      in lab 01 looks up EXERCISES["01", 1]
 
-A check gets the answer and the subject of the exercise: the image, container or directory
-that it is about. It looks at the real thing (the store, the container's files), so no
-solution is written down here that could be wrong on another machine.
+A check gets the answer and the subject of the exercise: an image, a container or a directory. It compares the answer
+with the state of the store and the container's files, because a fixed solution could be wrong on another machine.
 """
 
 from __future__ import annotations
@@ -28,18 +27,23 @@ from pylab_container.notebook.display import Note
 
 
 class Exercise(Struct, frozen=True):
-    """check gets the answer and the subject and says what is wrong: "" where nothing is."""
+    """One exercise.
+
+    check   takes the answer and the subject; returns the mistake, "" if the answer is right
+    praise  shown for a right answer
+    hint    shown for a wrong or missing answer
+    """
 
     check: Callable[[Any, Any], str]
     praise: str
     hint: str
 
     def judge(self, answer: object, subject: object) -> Note:
-        """The note to show. An answer of None is nobody's mistake: it gets the hint only."""
+        """Check an answer and return the note to show. None means that there is no answer yet."""
         if answer is None:
             return Note("open", f"not solved yet. Hint: {self.hint}")
-        wrong = self.check(answer, subject)
-        return Note("no", f"not yet: {wrong}\n  Hint: {self.hint}") if wrong else Note("ok", self.praise)
+        mistake = self.check(answer, subject)
+        return Note("no", f"not yet: {mistake}\n  Hint: {self.hint}") if mistake else Note("ok", self.praise)
 
 
 # -- lab 00 ------------------------------------------------------------------------------------
@@ -51,12 +55,12 @@ def _lists_running(answer: object, _subject: object) -> str:
 
 
 def _blobs_fetched(answer: object, subject: tuple[Engine, str]) -> str:
-    """The answer is how many blobs a pull fetches now."""
+    """The answer is the number of blobs that a pull fetches now."""
     engine, name = subject
     with engine.events.collected() as events:
         engine.images.pull(name)
-    asked = [event.path for event in events if isinstance(event, RegistryRequest) and event.method == "GET"]
-    fetched = sum("/blobs/" in path for path in asked)
+    paths = [event.path for event in events if isinstance(event, RegistryRequest) and event.method == "GET"]
+    fetched = sum("/blobs/" in path for path in paths)
     return "" if answer == fetched and answer is not False else f"the pull did not fetch {answer!r} blobs"
 
 
@@ -74,11 +78,11 @@ def _number_of_layers(answer: object, image: Image) -> str:
 
 
 def _layer_directory(answer: object, image: Image) -> str:
-    wanted = image._data.driver.diff_path(image.layers[-1].cache_id)
+    expected = image._data.driver.diff_path(image.layers[-1].cache_id)
     path = _path(answer)
     if not path.is_dir():
         return f"there is no directory {answer}"
-    return "" if path.resolve() == wanted.resolve() else "that directory does not hold the image's files"
+    return "" if path.resolve() == expected.resolve() else "that directory does not hold the image's files"
 
 
 def _same_tar_twice(answer: object, image: Image) -> str:
@@ -95,7 +99,7 @@ def _same_tar_twice(answer: object, image: Image) -> str:
 
 
 def _copied_up(answer: object, container: Container) -> str:
-    """The answer is a path inside the container of a file that is in the image too."""
+    """The answer is a path in the container of a file that the image also contains."""
     name = str(answer).lstrip("/")
     if not (container.upper / name).is_file():
         return f"the upper directory has no file /{name}"
@@ -105,13 +109,13 @@ def _copied_up(answer: object, container: Container) -> str:
 
 
 def _starts_by_itself(answer: object, image: Image) -> str:
-    """The answer is the name of an image with image's files and a command that stays in the foreground."""
+    """The answer is the name of an image with a command that stays in the foreground."""
     try:
-        found = Image(image._data, lookup.find(image._data, str(answer)))
+        candidate = Image(image._data, lookup.find(image._data, str(answer)))
     except ImageNotFound:
         return f"there is no image {answer}"
-    command = " ".join(found.config.config.get("Cmd") or [])
-    if found.layers[: len(image.layers) - 1] != image.layers[:-1]:
+    command = " ".join(candidate.config.config.get("Cmd") or [])
+    if candidate.layers[: len(image.layers) - 1] != image.layers[:-1]:
         return "it is not made on the same base image"
     return "" if "FOREGROUND" in command.upper() else f"its command is {command or 'empty'}"
 
@@ -125,7 +129,7 @@ def _layers_added(answer: object, image: Image) -> str:
 
 
 def _fewer_layers(answer: object, image: Image) -> str:
-    """The answer is the second image, which does the same in fewer layers."""
+    """The answer is the second image, which has the same command and fewer layers."""
     if not isinstance(answer, Image):
         return "the answer is what engine.images.build returned"
     if answer.config.config.get("Cmd") != image.config.config.get("Cmd"):
@@ -145,7 +149,10 @@ def _first_process(answer: object, container: Container) -> str:
 
 
 def _foreground_command(answer: object, image: Image) -> str:
-    """The answer is a command in exec form that keeps nginx in the foreground without its file changed."""
+    """The answer is a command in exec form that runs nginx in the foreground.
+
+    The configuration file stays unchanged.
+    """
     if not isinstance(answer, list | tuple):
         return "exec form is a list of words"
     words = [str(word) for word in answer]
@@ -166,8 +173,8 @@ def _whiteout(answer: object, upper: Path) -> str:
         return f"there is no {answer}"
     if upper.resolve() not in path.parent.resolve().parents and path.parent.resolve() != upper.resolve():
         return "it is not in the upper directory"
-    found = path.lstat()
-    is_whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+    status = path.lstat()
+    is_whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
     return "" if is_whiteout else "it is no character device 0:0"
 
 

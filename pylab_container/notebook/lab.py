@@ -1,4 +1,4 @@
-"""One lab: its engine, its directory, what it needs from other labs, and its helpers.
+"""One lab: its engine, its directory, its prerequisites from other labs, and its helpers.
 
 from pylab_container.notebook.lab import Lab
 
@@ -6,7 +6,7 @@ lab = Lab("02")
 engine = lab.engine
 
 <data root>/labs/
-├── 01/             what lab 01 makes outside the engine: a base system and its tar
+├── 01/             files that lab 01 makes outside the engine: a base system and its tar
 ├── 02/  …          each lab's directory is lab.directory, in the shell $LAB
 └── 05/root/        a data root that only lab 05 uses
 """
@@ -37,7 +37,7 @@ from pylab_container.store.names import DEFAULT_ROOT
 with extra("labs"):
     from IPython.display import display
 
-# What the base system has besides Debian's essential packages: `ip` for lab 01, curl for the web servers.
+# Packages of the base system besides Debian's essential ones: iproute2 for lab 01, curl for the web servers.
 PACKAGES = "iproute2,curl,ca-certificates"
 
 MAKE_SYSTEM = (
@@ -49,10 +49,10 @@ PACK_SYSTEM = (
 
 
 class Lab:
-    """What a notebook needs besides the engine.
+    """The engine, the files and the helpers of one lab.
 
-    number    "00" to "05"
-    own_root  with a data root that no other lab uses, made when the engine is first asked for
+    number    "00" to "09"
+    own_root  use a separate data root, which is created at the first use of the engine
 
     Sets $LABCTR_ROOT and $LAB for the shell commands and magics of the notebook.
     """
@@ -75,18 +75,18 @@ class Lab:
         """The engine of this lab."""
         return Engine(self.data_root)
 
-    # ---- beginning and end ----
+    # ---- reset and prerequisites ----
 
     def reset(self, *images: str, containers: Sequence[str] = ()) -> None:
-        """Remove what an earlier run left: these containers, and these images with all that is made from them.
+        """Remove the results of an earlier run: containers, and images with their descendants.
 
-        A lab with a data root of its own loses the whole data root.
+        A lab with its own data root deletes the whole data root.
         """
         if self.own_root:
             self._reset_root()
         for container in self.engine.containers.list(all=True) if containers else ():
-            with contextlib.suppress(ContainerNotFound):  # its monitor was first
-                if container.name in containers:  # get() would take c1000 for the beginning of an id, too
+            with contextlib.suppress(ContainerNotFound):  # its monitor removed it first
+                if container.name in containers:  # get() would also match c1000 as the prefix of an id
                     container.remove(force=True)
         for name in images:
             for image in self.engine.images.list(name):
@@ -94,24 +94,24 @@ class Lab:
                     _remove_family(self.engine, first)
 
     def require(self, number: str, *, image: str, distribution: str = "bookworm") -> Image:
-        """The image that another lab delivers; it is made now if it is missing.
+        """Return the image that another lab produces, and create it if it is missing.
 
-        Only lab 01 delivers something that others need: the base image.
+        Only lab 01 produces an image for other labs: the base image.
         """
         if number != "01":
-            raise InvalidInput(f"no lab needs anything of lab {number}", hint='lab.require("01", …)')
+            raise InvalidInput(f"lab {number} produces no image for other labs", hint='lab.require("01", …)')
         notice = Notice(f"✔ {image} is here (lab 01)")
         notice.show()
         try:
-            found = self.engine.images.get(image)
+            base = self.engine.images.get(image)
         except ImageNotFound:
             notice.say(f"lab 01 has not run here: making {image}, about half a minute …")
-            found = self.engine.images.import_(self._base_tar(distribution), image)
+            base = self.engine.images.import_(self._base_tar(distribution), image)
         notice.done()
-        return found
+        return base
 
     def base_tar(self, distribution: str) -> Path:
-        """The tar of lab 01, made now if it is missing; saying so."""
+        """Return the tar of lab 01, and create it with a notice if it is missing."""
         notice = Notice(f"✔ {distribution}.tar is here (lab 01)")
         notice.show()
         if not (self.labs / "01" / f"{distribution}.tar").exists():
@@ -120,21 +120,21 @@ class Lab:
         notice.done()
         return tar
 
-    # ---- doing ----
+    # ---- commands and files ----
 
     def shell(self, command: str) -> None:
-        """Run a shell command and show what it prints, with $LAB and $LABCTR_ROOT for their directories."""
+        """Run a shell command and show its output, with $LAB and $LABCTR_ROOT for directories."""
         done = programs.run(["bash", "-c", command], check=False)
         sys.stdout.write(portable(done.output + done.errors))
         if done.status != 0:
             sys.stdout.write(f"[status {done.status}]\n")
 
     def once(self, command: str, *, makes: str) -> None:
-        """Show a shell command, and run it unless what it makes is there already.
+        """Show a shell command, and run it unless its result exists.
 
-        makes  a path that the shell expands: "$LAB/bookworm"
+        makes  the path of the result, with variables: "$LAB/bookworm"
 
-        Raises RuntimeFailed with the command's last words; then nothing half-made is left.
+        Raises RuntimeFailed with the last lines of the command's errors, after removing an incomplete result.
         """
         notice = Notice(f"$ {command}")
         notice.show()
@@ -143,25 +143,25 @@ class Lab:
         notice.done()
 
     def write(self, name: str, text: str) -> None:
-        """Write a file in the lab's directory; directories on the way are made."""
+        """Write a file in the lab's directory, and create missing parent directories."""
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
     def apt_sources(self, distribution: str) -> None:
-        """Write $LAB/<distribution>.list: the machine's own Debian mirrors, for this distribution."""
+        """Write $LAB/<distribution>.list: the machine's Debian mirrors for this distribution."""
         _write_sources(distribution, self.directory / f"{distribution}.list")
 
     @contextlib.contextmanager
     def watch(self, *kinds: type[Event]) -> Iterator[None]:
-        """Afterwards, show what the engine did in the block; only events of the kinds, where any are given."""
+        """Show the engine's events after the block; kinds selects event classes."""
         with self.engine.events.collected() as events:
             yield
         display(event_table(events, kinds))
 
     @contextlib.contextmanager
     def expect(self, error: type[Exception]) -> Iterator[None]:
-        """Show the error that the block is meant to raise. Raises InvalidInput where it does not."""
+        """Show the error that the block is expected to raise. Raises InvalidInput if it raises none."""
         try:
             yield
         except error as raised:
@@ -169,15 +169,18 @@ class Lab:
             return
         raise InvalidInput(f"expected {error.__name__}, but nothing went wrong", hint="was the cell changed?")
 
-    # ---- looking ----
+    # ---- displays ----
 
     def tree(self, path: str | Path, *, depth: int = 3) -> trees.Tree:
-        """A directory tree, ids cut short and in the order in which this notebook met them."""
+        """Return a directory tree with shortened ids, in the order of their first appearance."""
         place = Path(os.path.expandvars(str(path)))
         return trees.read(place, depth=depth, order=self._order, title=portable(str(place)))
 
     def stage(self, title: str, *, depth: int = 6) -> trees.Tree:
-        """The data root's tree now, compared with the stage before; the files of layers are only counted."""
+        """Return the data root's tree compared with the previous stage.
+
+        Files of layers are only counted.
+        """
         now = trees.read(
             self.data_root,
             depth=depth,
@@ -189,7 +192,7 @@ class Lab:
         return trees.Tree(now.title, now.entries, before)
 
     def source(self, subject: object) -> source.Source:
-        """The source of a function, class, method or property of the engine, with its file and first line.
+        """Return the source of a definition in the engine, with its file and first line.
 
         subject  the object, or its name: "images.import_", "Container.commit", "store.overlay2.Overlay2"
 
@@ -200,7 +203,10 @@ class Lab:
     # ---- exercises ----
 
     def check(self, number: int, answer: object, subject: object = None) -> Note:
-        """Whether the answer to an exercise is right, or what to look at next. None means: not tried yet."""
+        """Check the answer to an exercise and return a note about it.
+
+        None means that there is no answer yet.
+        """
         exercise = EXERCISES.get((self.number, number))
         if exercise is None:
             count = sum(1 for lab, _ in EXERCISES if lab == self.number)
@@ -208,7 +214,7 @@ class Lab:
         note = exercise.judge(answer, subject)
         return Note(note.kind, f"exercise {number}: {note.text}")
 
-    # ---- how ----
+    # ---- data root and base system ----
 
     def _reset_root(self) -> None:
         if not self.data_root.exists():
@@ -218,28 +224,28 @@ class Lab:
         shutil.rmtree(self.data_root)
 
     def _base_tar(self, distribution: str) -> Path:
-        """What lab 01 does before it imports, in lab 01's directory."""
+        """Create the base system and its tar in lab 01's directory, as lab 01 does."""
         directory = self.labs / "01"
         tar = directory / f"{distribution}.tar"
         if tar.exists():
             return tar
         directory.mkdir(parents=True, exist_ok=True)
         _write_sources(distribution, directory / f"{distribution}.list")
-        for command, made in ((MAKE_SYSTEM, directory / distribution), (PACK_SYSTEM, tar)):
+        for command, result in ((MAKE_SYSTEM, directory / distribution), (PACK_SYSTEM, tar)):
             text = command.format(packages=PACKAGES, distribution=distribution)
-            _run_once(f"LAB={shlex.quote(str(directory))}\n{text}", made)
+            _run_once(f"LAB={shlex.quote(str(directory))}\n{text}", result)
         return tar
 
 
 def _shared_root() -> Path:
-    """The data root that labs share, also where a notebook's own root is set already."""
+    """Return the data root that labs share, also if $LABCTR_ROOT is a notebook's own root."""
     root = Path(os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
     own = root.name == "root" and root.parent.parent.name == "labs"
     return root.parents[2] if own else root
 
 
 def _run_once(command: str, target: Path) -> None:
-    # The marker outlives a kernel that is killed meanwhile: what lies there then is half-made.
+    # If the kernel is killed during the command, the marker remains and shows that the target is incomplete.
     marker = target.with_name(f".{target.name}.unfinished")
     if marker.exists():
         _delete(target)
@@ -251,8 +257,8 @@ def _run_once(command: str, target: Path) -> None:
         _delete(target)
     marker.unlink()
     if done.status != 0:
-        words = "\n".join(done.errors.strip().splitlines()[-5:])
-        raise RuntimeFailed(f"{command} failed: {words}", hint="is there a network? try apt-get update first")
+        last_lines = "\n".join(done.errors.strip().splitlines()[-5:])
+        raise RuntimeFailed(f"{command} failed: {last_lines}", hint="is there a network? try apt-get update first")
 
 
 def _delete(target: Path) -> None:
@@ -261,25 +267,27 @@ def _delete(target: Path) -> None:
 
 
 def _write_sources(distribution: str, target: Path) -> None:
-    """The mirrors that apt of this machine uses for Debian, as lines of a sources.list."""
+    """Write the Debian mirrors of this machine's apt as lines of a sources.list."""
     fields = "$(REPO_URI) $(CODENAME) $(COMPONENT)"
-    known = programs.run(
+    targets = programs.run(
         ["apt-get", "indextargets", "--format", fields, "Created-By: Packages", "Origin: Debian"]
     ).output
-    repositories = [line.split() for line in sorted(set(known.splitlines()))]
+    repositories = [line.split() for line in sorted(set(targets.splitlines()))]
     suites = {distribution, f"{distribution}-updates", f"{distribution}-security"}
-    wanted = [repository for repository in repositories if repository[1] in suites]
-    if not wanted:  # another distribution than the machine's: same mirror, its main suite
-        wanted = [[uri, distribution, component] for uri, suite, component in repositories if "-" not in suite]
-    if not wanted:
-        raise RuntimeFailed("apt knows no Debian mirror", hint="apt-get update, then run the cell again")
-    target.write_text("".join(f"deb {' '.join(repository)}\n" for repository in wanted))
+    chosen = [repository for repository in repositories if repository[1] in suites]
+    if not chosen:  # not the machine's distribution: the same mirrors with its main suite
+        chosen = [[uri, distribution, component] for uri, suite, component in repositories if "-" not in suite]
+    if not chosen:
+        raise RuntimeFailed("apt has no Debian mirror", hint="apt-get update, then run the cell again")
+    target.write_text("".join(f"deb {' '.join(repository)}\n" for repository in chosen))
 
 
 def _first_step(engine: Engine, image: Image) -> Image:
-    """The image of the build's first instruction: the uppermost ancestor that no name keeps from it.
+    """Return the image of the build's first instruction.
 
-    From there also the steps of earlier builds are found, whose name has moved on.
+    It is the oldest ancestor before one with a name.
+
+    Its descendants include the steps of earlier builds, whose names now belong to other images.
     """
     while (parent := image.attrs["Parent"]) and not (above := engine.images.get(parent)).tags:
         image = above
@@ -287,7 +295,7 @@ def _first_step(engine: Engine, image: Image) -> Image:
 
 
 def _same_start(engine: Engine, image: Image) -> list[Image]:
-    """The image, and if it is a base image also every other import of the same tar."""
+    """Return the image, and for a base image all other imports of the same tar."""
     if image.attrs["Parent"]:
         return [image]
     others = [other for other in engine.images.list(all=True) if not other.attrs["Parent"]]
@@ -302,5 +310,5 @@ def _remove_family(engine: Engine, image: Image) -> None:
     for container in engine.containers.list(all=True):
         if container.image == image:
             container.remove(force=True)
-    # Without pruning: the parents are still to be visited by whoever called this.
+    # Without pruning: the caller still visits the parents.
     engine.images.remove(image, force=True, noprune=True)

@@ -3,8 +3,7 @@
     %load_ext pylab_container
     %docker images
 
-The commands run as a program of their own, exactly as in a terminal, on the data root of
-the notebook's lab ($LABCTR_ROOT).
+The commands run in a separate process, as in a terminal, on the data root of the notebook's lab ($LABCTR_ROOT).
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from pylab_container.errors import ContainerFailed, InvalidInput, LabError
 from pylab_container.host import programs
 from pylab_container.notebook import builds, display
 
-# The commands that can ask for a terminal, and their options that take no value.
+# The commands that can allocate a terminal, and their flags.
 _WITH_TERMINAL = ("run", "create", "exec", "start", "attach")
 _FLAGS = ("-d", "--detach", "-i", "--interactive", "-di", "-id", "--rm", "-a", "--attach")
 
 
 def register(shell: Any) -> None:
-    """Give an IPython shell the magics and the displays of display.py and builds.py."""
+    """Register the magics and the displays of display.py and builds.py in an IPython shell."""
 
     def labctr(line: str) -> None:
         run(words(line))
@@ -36,18 +35,18 @@ def register(shell: Any) -> None:
 
 
 def words(line: str) -> list[str]:
-    """The line as a shell splits it. Raises InvalidInput."""
+    """Split a line as a shell does. Raises InvalidInput."""
     try:
         return shlex.split(line)
     except ValueError as error:
-        raise InvalidInput(f"{error}: {line}", hint="every quotation mark needs a second one") from error
+        raise InvalidInput(f"{error}: {line}", hint="close the quotation mark") from error
 
 
 def run(arguments: list[str]) -> None:
-    """Run labctr with these arguments and show what it prints.
+    """Run labctr with these arguments and show its output.
 
-    Raises InvalidInput for a command that wants a terminal, LabError with the command's
-    own words where it fails, ContainerFailed where only the program in the container does.
+    Raises InvalidInput for a command that needs a terminal, LabError with the command's message if it fails, and
+    ContainerFailed if only the program in the container fails.
     """
     if wants_terminal(arguments):
         raise InvalidInput(
@@ -61,20 +60,22 @@ def run(arguments: list[str]) -> None:
     if failed:
         message, _, hint = complaint.strip().partition("\nHint: ")
         raise LabError(message, hint=hint)
-    if done.status and arguments[0] == "build":  # --check has found something, which is no error of the cell
+    if (
+        done.status and arguments[0] == "build"
+    ):  # --check found mistakes in the Dockerfile, which is not an error of the cell
         sys.stdout.write(f"[status {done.status}]\n")
     elif done.status:
         raise ContainerFailed(f"the command ended with status {done.status}", status=done.status)
 
 
 def _last_error(errors: str) -> tuple[str, str, str]:
-    """What was printed before labctr's own error, the mark of that error, and the error; two empty without one."""
+    """Divide the output into the text before labctr's error, the prefix, and the message."""
     before, mark, error = f"\n{errors}".rpartition("\nError: ")
     return (before[1:], mark, error) if mark else (errors, "", "")
 
 
 def wants_terminal(arguments: list[str]) -> bool:
-    """Whether the options before the image or container include -t, alone or as in -it."""
+    """Return whether the options before the image or container include -t, alone or as in -it."""
     words = iter(arguments)
     if next((word for word in words if not word.startswith("-")), "") not in _WITH_TERMINAL:
         return False

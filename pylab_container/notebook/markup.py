@@ -1,9 +1,9 @@
-"""HTML of which every part from outside is escaped.
+"""HTML in which every value from outside is escaped.
 
-File names, labels, log lines and image names are shown in the page of a JupyterLab, where a script of theirs could
-run commands as the user. So whatever is shown as HTML is of the type Html, and only this module makes one: out of
-a template that is written in the kit, and values that it escapes. A widget gets Html through widgets.content(), and
-tests/unit/test_markup.py proves that no other module of notebook/ writes HTML in another way.
+JupyterLab shows file names, labels, log lines and image names in its page, where an injected script could run commands
+as the user. Everything that is shown as HTML therefore has the type Html. Only this module creates it, from a template
+in the kit's source and from values that it escapes. A widget gets Html through widgets.content().
+tests/unit/test_markup.py proves that no other module of notebook/ creates HTML in another way.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Html(str):
 
 
 def markup(template: str, /, **values: object) -> Html:
-    """The template with its {names} filled in, each value escaped unless it is Html already.
+    """Fill the {names} of a template with values, escaped unless they are Html.
 
-    The template is a literal of the kit. {{ stands for a brace; a value may be used in an attribute within quotes.
+    The template is a literal in the kit's source. {{ stands for a brace. An attribute with a value needs quotes.
     """
     return Html(template.format_map({name: _escaped(value) for name, value in values.items()}))
 
@@ -33,5 +33,5 @@ def _escaped(value: object) -> str:
 
 
 def joined(parts: Iterable[Html], between: str = "") -> Html:
-    """Several parts one after the other, with a text or Html between them."""
+    """Concatenate the parts, with a text or Html between them."""
     return Html(_escaped(between).join(parts))

@@ -1,12 +1,12 @@
-"""Run the labs with papermill and report: the command behind scripts/labs.
+"""Run the labs with papermill and write a report: the command behind scripts/labs.
 
-    build/labs/01_base_image.ipynb   the notebook as it ran, with papermill's times
-    build/labs/01_base_image.html    the same as a page
+    build/labs/01_base_image.ipynb   the executed notebook, with papermill's times
+    build/labs/01_base_image.html    the executed notebook as a page
     build/labs/report.{md,html}      one line for each lab
-    build/labs/data-root/            what the engine of the labs stored
+    build/labs/data-root/            the data root of the labs
 
-Labs run in order and share one data root, because a later lab uses images of an earlier
-one. A lab that fails does not stop the others: the report shows every failure at once.
+Labs run in order and share one data root, because later labs use images of earlier ones. After a failed lab the others
+still run, so that the report contains every failure.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ with extra("labs"):
     from tqdm import tqdm
     from traitlets.config import Config
 
-# A random model id and no more; the text/plain beside it tells what the widget was. nbval skips it too.
+# Contains only a random model id; the text/plain output describes the widget. nbval ignores it, too.
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
-# How one lab can fail without the others being in doubt: a cell raised, was too slow or killed
-# the kernel, there is no kernel, or the file is no notebook (ValueError covers JSON and schema).
+# Failures of one lab that do not affect the others: a cell raised, timed out or killed the kernel, the kernel does not
+# exist, or the file is not a notebook (ValueError covers JSON and schema).
 LAB_FAILURES = (PapermillException, CellControlSignal, DeadKernelError, NoSuchKernel, ValueError)
 
 # Unix sockets instead of TCP ports on the loopback device: the kernels of the labs are root.
@@ -50,12 +50,12 @@ Parameter = int | float | bool | str | None
 
 
 class Outcome(Struct, frozen=True):
-    """How one lab went.
+    """The result of one lab.
 
-    cells    code cells that have something to run
-    ran      how many of them ended, with or without an error
-    seconds  wall-clock time, the start of the kernel included
-    error    first line of what went wrong; empty where nothing did
+    cells    number of code cells that are not empty
+    ran      number of them that ended, with or without an error
+    seconds  wall-clock time, including the start of the kernel
+    error    first line of the error, "" without one
     """
 
     lab: str
@@ -79,9 +79,9 @@ class Outcome(Struct, frozen=True):
 def run_lab(
     lab: Path, output: Path, parameters: Mapping[str, Parameter], *, cell_done: Callable[[], None]
 ) -> tuple[Outcome, nbformat.NotebookNode | None]:
-    """Execute one lab in its own directory and kernel, and write the result to output.
+    """Execute one lab with its own kernel, and write the executed notebook to output.
 
-    Returns how it went and, where every cell ran, the executed notebook.
+    Returns the outcome and, if every cell ran, the executed notebook.
     """
     started = time.monotonic()
     error, executed = "", None
@@ -93,7 +93,7 @@ def run_lab(
             kernel_name="python3",
             cwd=lab.parent,
             progress_bar=False,
-            coalesce_streams=True,  # how the kernel cuts its output into messages is chance
+            coalesce_streams=True,  # the division of output into messages depends on timing
             config=KERNELS,
             on_cell_executed=lambda cell, **_: None if is_injected(cell) else cell_done(),
         )
@@ -101,20 +101,20 @@ def run_lab(
         error = first_line(failure)
     seconds = time.monotonic() - started
     cells = code_cells(lab)
-    # The injected cell runs too but is none of the lab's.
+    # The injected cell does not belong to the lab.
     ran = sum(1 for cell in code_cells(output) if cell.execution_count and not is_injected(cell)) if cells else 0
     return Outcome(lab.stem, len(cells), ran, seconds, error), executed
 
 
 def first_line(failure: Exception) -> str:
-    """The exception in one line, as Python's last traceback line names it."""
+    """Return the exception in one line, as in the last line of a traceback."""
     name = getattr(failure, "ename", type(failure).__name__)
     text = str(getattr(failure, "evalue", failure)).strip()
     return f"{name}: {text.splitlines()[0]}" if text else str(name)
 
 
 def code_cells(notebook: Path) -> list[nbformat.NotebookNode]:
-    """The cells that have something to run; none where the file is missing or no notebook."""
+    """Return the code cells that are not empty; none if the file is missing or not a notebook."""
     try:
         cells = nbformat.read(notebook, as_version=4).cells
     except (OSError, ValueError):
@@ -128,7 +128,7 @@ def is_injected(cell: nbformat.NotebookNode) -> bool:
 
 @contextlib.contextmanager
 def data_root(path: Path) -> Iterator[None]:
-    """Kernels started while the block runs see path as LABCTR_ROOT; the caller's own root stays untouched."""
+    """Set $LABCTR_ROOT to path for kernels that start while the block runs."""
     before = os.environ.get("LABCTR_ROOT")
     os.environ["LABCTR_ROOT"] = str(path)
     try:
@@ -140,15 +140,18 @@ def data_root(path: Path) -> Iterator[None]:
 
 
 def run_labs(labs: Sequence[Path], output: Path, parameters: Mapping[str, Parameter], *, write: bool) -> list[Outcome]:
-    """Run the labs in order under one progress bar; with write, renew the reference of each that ran."""
+    """Run the labs in order with one progress bar.
+
+    write  update the reference of each lab that succeeds
+    """
     outcomes = []
     known = {lab: known_parameters(lab) for lab in labs} if parameters else {}
     cells = sum(len(code_cells(lab)) for lab in labs)
     with data_root(output / "data-root"), tqdm(total=cells, unit="cell", dynamic_ncols=True) as bar:
         for lab in labs:
             bar.set_description(lab.stem)
-            wanted = {name: value for name, value in parameters.items() if name in known[lab]}
-            outcome, executed = run_lab(lab, output / lab.name, wanted, cell_done=bar.update)
+            accepted = {name: value for name, value in parameters.items() if name in known[lab]}
+            outcome, executed = run_lab(lab, output / lab.name, accepted, cell_done=bar.update)
             outcomes.append(outcome)
             write_page(output / lab.name, images=lab.parent)
             if write and outcome.ok and executed is not None:
@@ -160,22 +163,22 @@ def run_labs(labs: Sequence[Path], output: Path, parameters: Mapping[str, Parame
 
 
 def write_reference(lab: Path, executed: nbformat.NotebookNode) -> None:
-    """Put the outputs of executed into the lab itself, and nothing else.
+    """Replace the outputs of the lab by those of executed, and change nothing else.
 
-    Cell ids, metadata and text stay as the author wrote them, so papermill's times and
-    paths cannot get in: a second run that printed the same leaves the same bytes.
+    Cell ids, metadata and text stay, so papermill's times and paths are not copied: a second run with the same output
+    writes the same bytes.
     """
     notebook = nbformat.read(lab, as_version=4)
     ours = [cell for cell in notebook.cells if cell.cell_type == "code"]
     theirs = [cell for cell in executed.cells if cell.cell_type == "code"]
     for cell, ran in zip(ours, theirs, strict=True):
         cell.execution_count = ran.execution_count
-        cell.outputs = [lasting(output) for output in ran.outputs]
+        cell.outputs = [reproducible(output) for output in ran.outputs]
     nbformat.write(notebook, lab)
 
 
-def lasting(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The output without what differs from run to run. Applying it twice changes nothing more."""
+def reproducible(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the output without parts that differ between runs. Idempotent."""
     kept: nbformat.NotebookNode = nbformat.from_dict(output)
     if "data" in kept:
         kept.data.pop(WIDGET_VIEW, None)
@@ -186,23 +189,25 @@ def lasting(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_page(notebook: Path, *, images: Path) -> None:
-    """An HTML page beside the notebook, where there is one to show. Widgets appear as the text beside them.
+    """Write an HTML page beside the notebook, if the notebook exists.
 
-    images  the directory that paths of pictures start from; they become part of the page
+    Widgets are shown as their text.
+
+    images  the base directory of the paths of images, which are embedded in the page
     """
     if not notebook.exists():
         return
     shown = nbformat.read(notebook, as_version=4)
     for cell in shown.cells:
         if cell.cell_type == "code":
-            cell.outputs = [lasting(output) for output in cell.outputs]
+            cell.outputs = [reproducible(output) for output in cell.outputs]
     resources = {"metadata": {"name": notebook.stem, "path": str(images)}}
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(shown, resources=resources)
     notebook.with_suffix(".html").write_text(page)
 
 
 def report_text(outcomes: Sequence[Outcome]) -> str:
-    """The report as a Markdown table, which reads well in a terminal too."""
+    """Return the report as a Markdown table."""
     rows = [("lab", "cells", "seconds", "result")]
     rows += [(_in_markdown(o.lab), f"{o.ran}/{o.cells}", f"{o.seconds:.1f}", _in_markdown(o.result)) for o in outcomes]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -212,7 +217,7 @@ def report_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    """A text in a table of Markdown, in which neither HTML nor a further cell can begin."""
+    """Escape a text for a Markdown table, so that it cannot start HTML or another cell."""
     return visible(text).replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -246,7 +251,7 @@ _ROW = (
 
 
 def report_page(outcomes: Sequence[Outcome]) -> Html:
-    """The report as one HTML page that links to the page of each lab."""
+    """Return the report as an HTML page with links to the pages of the labs."""
     rows = [
         markup(
             _ROW,
@@ -279,7 +284,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def choose(directory: Path, names: Sequence[str]) -> list[Path]:
-    """The labs meant by names, in the labs' order; all where none is named. Raises InvalidInput."""
+    """Return the labs that the names select, in order; all without names. Raises InvalidInput."""
     labs = sorted(directory.resolve().glob("[0-9]*.ipynb"))
     there = "there are " + ", ".join(lab.stem for lab in labs) if labs else f"{directory} holds no labs"
     for name in names:
@@ -296,7 +301,10 @@ def is_called(lab: Path, name: str) -> bool:
 
 
 def known_parameters(lab: Path) -> set[str]:
-    """The names that the lab's cell tagged `parameters` defines. Raises InvalidInput where papermill cannot tell."""
+    """Return the names that the lab's cell tagged `parameters` defines.
+
+    Raises InvalidInput for an unreadable lab.
+    """
     try:
         return set(papermill.inspect_notebook(lab))
     except ValueError as error:
@@ -305,7 +313,7 @@ def known_parameters(lab: Path) -> set[str]:
 
 
 def check_parameters(labs: Sequence[Path], parameters: Mapping[str, Parameter]) -> None:
-    """Raise InvalidInput for a name that no lab has: papermill alone would only log it."""
+    """Raise InvalidInput for a parameter that no lab has, which papermill would only log."""
     known = set().union(*(known_parameters(lab) for lab in labs)) if parameters else set()
     for name in parameters:
         if name not in known:
@@ -314,7 +322,7 @@ def check_parameters(labs: Sequence[Path], parameters: Mapping[str, Parameter]) 
 
 
 def typed(text: str) -> Parameter:
-    """The value that text stands for, by the rules of papermill's -p."""
+    """Convert the value of a parameter by the rules of papermill's -p."""
     words: dict[str, Parameter] = {"True": True, "False": False, "None": None}
     if text in words:
         return words[text]
@@ -325,7 +333,10 @@ def typed(text: str) -> Parameter:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, report and return the exit status: 0 where every cell of every lab ran, 1 where not, 2 for bad arguments."""
+    """Run the labs and report.
+
+    Return 0 if every cell of every lab ran, 1 if not, 2 for bad arguments.
+    """
     options = parse(sys.argv[1:] if argv is None else argv)
     parameters = {name: typed(value) for name, value in options.parameters}
     try:

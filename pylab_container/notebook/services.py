@@ -1,10 +1,10 @@
-"""The other two parties of lab 00: a daemon and a registry, each a process of its own beside the notebook.
+"""The services of lab 00: a daemon and a registry, each in its own process beside the notebook.
 
     daemon = Daemon(engine, directory)  labctr daemon, on the notebook's own data root
-    with daemon.requests(): …           what clients asked it meanwhile
+    with daemon.requests(): …           show the requests of its clients in the block
     registry = Registry(directory)      Debian's docker-registry, empty at first
 
-Both end with stop(), and with the notebook's kernel, however that ends.
+Both end with stop(), and with the notebook's kernel, also if that is killed.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from pylab_container.registry.server import PROGRAM, configuration, free_port
 with extra("labs"):
     from IPython.display import display
 
-# Seconds that a service gets to start, and to note a request that it has answered. In a VM without hardware
-# virtualisation the daemon needs 14 of them.
-_PATIENCE = 60.0
+# Seconds to wait for the start of a service, and for the log of an answered request. In a VM without hardware
+# virtualization the daemon starts in 14 s.
+SERVICE_TIMEOUT = 60.0
 _ADDRESS = "127.0.0.1"
 
 
 class Service:
-    """A program that lives as long as the notebook wants it, and no longer than its kernel."""
+    """A program that runs until stop() or until the notebook's kernel ends."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self.log = log
-        # The shell reads a pipe whose other end is ours: when the kernel ends, in whatever way, so does cat.
+        # cat reads a pipe from the kernel. It gets end of file when the kernel ends, even by SIGKILL.
         script = f"{shlex.join(command)} & cat >/dev/null; kill $!; wait"
         with log.open("wb") as output:
             self._shell = programs.spawn(
@@ -52,27 +52,36 @@ class Service:
             )
 
     def await_answer(self, answers: Any) -> None:
-        """Return once answers() is true. Raises RuntimeFailed with the program's last words where it never is."""
-        deadline = time.monotonic() + _PATIENCE
+        """Wait until answers() is true.
+
+        Raises RuntimeFailed with the end of the program's log if it does not start.
+        """
+        deadline = time.monotonic() + SERVICE_TIMEOUT
         while not answers():
-            if time.monotonic() > deadline or _has_complained(self.log):
+            if time.monotonic() > deadline or _has_error(self.log):
                 self.stop()
                 words = self.log.read_text(errors="replace").strip().splitlines()
                 raise RuntimeFailed(f"the service did not start: {' '.join(words[-3:])}", hint="is it installed?")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it, and wait for its end."""
+        """Stop the program and wait for its exit."""
         if self._shell.stdin:
             self._shell.stdin.close()
         self._shell.wait()
 
 
 class Daemon:
-    """`labctr daemon` on an engine's data root; $DOCKER_HOST leads every client of this notebook to it."""
+    """`labctr daemon` on an engine's data root.
+
+    $DOCKER_HOST names it for the clients in this notebook.
+    """
 
     def __init__(self, engine: Engine, directory: Path) -> None:
-        """directory is where its logs go. Its socket is in /run, for the path of a socket must be short (unix(7))."""
+        """directory: for its logs.
+
+        The socket is in /run because its path is limited to 107 bytes (unix(7)).
+        """
         self.socket = engine.runtime.path / "docker.sock"
         self._requests = directory / "requests.log"
         self._requests.unlink(missing_ok=True)
@@ -84,25 +93,25 @@ class Daemon:
 
     @contextlib.contextmanager
     def requests(self) -> Iterator[None]:
-        """Afterwards, show what the daemon was asked in the block, in the order of asking."""
+        """After the block, show the requests that the daemon received in it, in order."""
         since = time.time_ns()
         yield
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + SERVICE_TIMEOUT
         while True:
             lines = [line for line in self._lines() if line["began"] >= since]
             answered = {line["began"]: line for line in lines if "status" in line}
-            # A client may have its answer, and be gone, before that is written down.
+            # A client may have its answer before the daemon logs it.
             if answered.keys() == {line["began"] for line in lines} or time.monotonic() > deadline:
                 break
             time.sleep(0.02)
-        asked = [line for _, line in sorted(answered.items())]
-        display(Table(("REQUEST", "STATUS"), tuple(_row(line) for line in asked)))
+        requests = [line for _, line in sorted(answered.items())]
+        display(Table(("REQUEST", "STATUS"), tuple(_row(line) for line in requests)))
 
     def docker(self, arguments: str) -> None:
-        """Run the real docker command and show what it printed and what it asked.
+        """Run docker and show its output and its requests.
 
-        If it is not installed, labctr does the same work on the same data root, so that the next cells find what
-        they need, and the table shows what docker would have asked. Raises RuntimeFailed if labctr fails.
+        If docker is not installed, labctr does the same work on the same data root, so that the next cells work. Then
+        the table shows the requests that docker would send. Raises RuntimeFailed if labctr fails.
         """
         sys.stdout.write(f"$ docker {arguments}\n")
         words = shlex.split(os.path.expandvars(arguments))
@@ -124,13 +133,13 @@ class Daemon:
             display(Table(("REQUEST", "STATUS"), requests))
 
     def stop(self) -> None:
-        """End the daemon. Its containers run on."""
+        """Stop the daemon. Its containers continue to run."""
         os.environ.pop("DOCKER_HOST", None)
         self._service.stop()
 
     def _lines(self) -> list[dict[str, Any]]:
         with contextlib.suppress(FileNotFoundError):
-            # The last line may be half written.
+            # The last line may be incomplete.
             return [json.loads(line) for line in self._requests.read_text().split("\n")[:-1]]
         return []
 
@@ -139,7 +148,10 @@ class Daemon:
 
 
 class Registry:
-    """Debian's docker-registry on a free port of the loopback device, with what it stores in a directory."""
+    """Debian's docker-registry on a free port of the loopback interface.
+
+    Its storage is in directory.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -151,7 +163,7 @@ class Registry:
         self._service.await_answer(lambda: _answers(socket.AF_INET, (_ADDRESS, self.port)))
 
     def stop(self) -> None:
-        """End the registry."""
+        """Stop the registry."""
         self._service.stop()
 
     def __repr__(self) -> str:
@@ -159,7 +171,10 @@ class Registry:
 
 
 def _row(line: dict[str, Any]) -> tuple[str, str]:
-    """Return one line of the table. Parameters without a value are left out: only some docker commands send them."""
+    """Return one line of the table.
+
+    Parameters without a value are left out: only some docker commands send them.
+    """
     path, _, query = str(line["path"]).partition("?")
     parameters = "&".join(part for part in query.split("&") if not part.endswith("="))
     target = f"{path}?{parameters}" if parameters else path
@@ -171,5 +186,5 @@ def _answers(family: int, address: Any) -> bool:
         return probe.connect_ex(address) == 0
 
 
-def _has_complained(log: Path) -> bool:
+def _has_error(log: Path) -> bool:
     return b"Error: " in log.read_bytes()

@@ -1,4 +1,4 @@
-"""When each step of a build began and how long it took, drawn as SVG: a lane a stage, a bar a step."""
+"""The timeline of a build as SVG: one lane for each stage, one bar for each step."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pylab_container.build.report import BuildReport, StepReport
 from pylab_container.notebook.display import in_one_line
 from pylab_container.notebook.markup import Html, joined, markup
 
-# In pixels, as long as the notebook is wide enough.
+# Pixels, unless the notebook is narrower.
 _WIDTH = 720
 _MARGIN = 12
-_TEXT = 16
-_BAR = 20
-_NARROWEST = 4
-_DIGIT = 7
+_TEXT = 16  # height of a line of text
+_BAR = 20  # height of a bar
+_MIN_BAR_WIDTH = 4
+_DIGIT = 7  # width of a character
 
-_FULL = "#2a6fb0"  # tells from a white and from a black background, and white text from it
+_FULL = "#2a6fb0"  # contrasts with a white and a black background, and with white text
 
 
 class Bar(Struct, frozen=True):
-    """A step in the drawing: where it begins and how wide it is, in pixels."""
+    """The bar of a step: its left edge and its width in pixels."""
 
     step: StepReport
     x: float
@@ -31,17 +31,17 @@ class Bar(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """As much of "4 RUN" as there is room for."""
+        """The longest label that fits: "4 RUN", "4" or ""."""
         keyword = self.step.instruction.partition(" ")[0].upper()
         texts = (f"{self.step.number} {keyword}", str(self.step.number))
         return next((text for text in texts if _DIGIT * len(text) + 4 <= self.width), "")
 
 
 class Timeline(Struct, frozen=True):
-    """When each step of a build began and how long it took: a lane a stage, as SVG.
+    """The start and the duration of each step of a build, as SVG with one lane for each stage.
 
-    A full bar was made anew, a hollow one came from the cache or makes nothing. Its text tells no times,
-    so that a saved notebook changes little.
+    A filled bar is a step that ran. A hollow bar came from the cache or creates nothing. The text representation has no
+    times, so that a saved notebook changes little.
     """
 
     report: BuildReport
@@ -51,7 +51,7 @@ class Timeline(Struct, frozen=True):
         return f"timeline: {len(self.report.steps)} steps in {stages} stage{'s'[: stages != 1]}"
 
     def _repr_html_(self) -> Html:
-        # JupyterLab takes SVG, but not its words, out of a notebook that nobody has run yet: they get no size.
+        # In an untrusted notebook JupyterLab removes SVG elements but keeps their text: the font size hides it.
         return markup('<div style="font-size: 0; margin-top: 8px">{svg}</div>', svg=self._svg())
 
     def _svg(self) -> Html:
@@ -78,8 +78,8 @@ class Timeline(Struct, frozen=True):
         return _BAR + 8 + (_TEXT if len(self.report.stages) > 1 else 0)
 
     def _lane(self, number: int, stage: str, scale: _Scale) -> Html:
-        """The bars of a stage below its name; a stage alone needs none."""
-        top = number * self._lane_height + 1  # half of a bar's outline is outside it
+        """Draw the bars of a stage, below its name if there are several stages."""
+        top = number * self._lane_height + 1  # half of a bar's outline is outside the bar
         name = markup("")
         if len(self.report.stages) > 1:
             name = markup('<text x="{x}" y="{y}">{name}</text>', x=_MARGIN, y=top + 12, name=in_one_line(stage))
@@ -89,7 +89,7 @@ class Timeline(Struct, frozen=True):
 
 
 class _Scale:
-    """From seconds to pixels."""
+    """The conversion of seconds to pixels."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = max(seconds, 0.001)
@@ -99,8 +99,11 @@ class _Scale:
         return _MARGIN + seconds * self._pixels
 
     def bars(self, steps: Sequence[StepReport]) -> list[Bar]:
-        """The bars of one lane. Each can be seen and none hides another, if need be some pixels from its place."""
-        narrowest = min(_NARROWEST, (_WIDTH - 2 * _MARGIN) / (len(steps) or 1) - 1)
+        """Return the bars of one lane.
+
+        Bars are widened and moved by some pixels so that all are visible.
+        """
+        narrowest = min(_MIN_BAR_WIDTH, (_WIDTH - 2 * _MARGIN) / (len(steps) or 1) - 1)
         bars: list[Bar] = []
         end = float(_MARGIN)
         for step in sorted(steps, key=lambda step: (step.started, step.number)):
@@ -110,7 +113,7 @@ class _Scale:
         return _pushed_left(bars, narrowest)
 
     def drawn(self, bottom: int) -> Html:
-        """Lines at round seconds, with their numbers below."""
+        """Draw lines at round numbers of seconds, with the numbers below."""
         unit = round_step(self.seconds)
         parts = []
         for number in range(int(self.seconds / unit) + 1):
@@ -130,13 +133,13 @@ class _Scale:
 
 
 def _anchor(x: float) -> str:
-    """Where a text must begin so that it does not stick out."""
+    """Return the text-anchor that keeps a text at x inside the drawing."""
     room = min(x, _WIDTH - x)
     return "middle" if room > 2 * _MARGIN else "start" if x < _WIDTH / 2 else "end"
 
 
 def _pushed_left(bars: Sequence[Bar], narrowest: float) -> list[Bar]:
-    """The bars, with those that narrow ones pushed over the right edge pushed back."""
+    """Move bars to the left that widened ones have moved beyond the right edge."""
     placed: list[Bar] = []
     limit = float(_WIDTH - _MARGIN)
     for bar in reversed(bars):
@@ -147,25 +150,28 @@ def _pushed_left(bars: Sequence[Bar], narrowest: float) -> list[Bar]:
 
 
 def round_step(seconds: float, most: int = 8) -> float:
-    """The smallest of … 0.1, 0.2, 0.5, 1, 2, 5 … seconds that fits at most `most` times."""
+    """Return the smallest interval that divides seconds at most `most` times.
+
+    Intervals are … 0.1, 0.2, 0.5, 1, 2, 5 … seconds.
+    """
     power = 10.0 ** math.floor(math.log10(seconds / most))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= seconds)
 
 
-_MADE = markup('fill="{colour}" stroke="{colour}"', colour=_FULL)
-_FOUND = markup('fill="none" stroke="currentColor"')
-_NOTHING = markup('fill="none" stroke="currentColor" stroke-dasharray="2 2"')
+_FILLED = markup('fill="{colour}" stroke="{colour}"', colour=_FULL)
+_HOLLOW = markup('fill="none" stroke="currentColor"')
+_DASHED = markup('fill="none" stroke="currentColor" stroke-dasharray="2 2"')
 _KINDS = {
-    "miss": (_MADE, "made anew (miss)"),
-    "hit": (_FOUND, "from the cache (hit)"),
-    "": (_NOTHING, "nothing to make"),
+    "miss": (_FILLED, "made anew (miss)"),
+    "hit": (_HOLLOW, "from the cache (hit)"),
+    "": (_DASHED, "nothing to make"),
 }
 
 
 def _bar(bar: Bar, top: int) -> Html:
     step = bar.step
     look, meaning = _KINDS[step.cache]
-    told = f"{step.number}/{step.of} {in_one_line(step.instruction)}: {step.seconds:.2f} s, {meaning}"
+    title = f"{step.number}/{step.of} {in_one_line(step.instruction)}: {step.seconds:.2f} s, {meaning}"
     text = markup("")
     if bar.text:
         text = markup(
@@ -176,10 +182,10 @@ def _bar(bar: Bar, top: int) -> Html:
             text=bar.text,
         )
     return markup(
-        '<g><title>{told}</title><rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" {look}'
-        # Also the inside of a hollow bar answers the mouse.
+        '<g><title>{title}</title><rect x="{x}" y="{y}" width="{width}" height="{height}" rx="2" {look}'
+        # The inside of a hollow bar shows the tooltip, too.
         ' pointer-events="all"/>{text}</g>',
-        told=told,
+        title=title,
         x=f"{bar.x:.1f}",
         y=top,
         width=f"{bar.width:.1f}",
@@ -190,7 +196,7 @@ def _bar(bar: Bar, top: int) -> Html:
 
 
 def _legend(steps: Iterable[StepReport], bottom: int) -> Html:
-    """What full and hollow mean, as far as the drawing has both."""
+    """Draw the meaning of the kinds of bars that occur."""
     parts, x = [], _MARGIN
     used = {step.cache for step in steps}
     for kind, (look, meaning) in _KINDS.items():

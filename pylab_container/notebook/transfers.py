@@ -1,4 +1,4 @@
-"""A pull or push in a notebook: docker's line for each layer, changed in place while it comes."""
+"""The progress of a pull or push in a notebook: docker's line for each layer, updated in place."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pylab_container.notebook.markup import markup
 from pylab_container.notebook.widgets import content, set_content, show
 from pylab_container.text.visible import visible
 
-_REDRAW = 0.1  # seconds, as for bars
+REDRAW_INTERVAL = 0.1  # seconds, as for progress bars
 
 
 class TransferView:
-    """The lines, as they are in a terminal. A saved notebook keeps only the title."""
+    """The lines of a transfer. A saved notebook keeps only the title."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -30,11 +30,11 @@ class TransferView:
 
     @property
     def text(self) -> str:
-        """What it shows now."""
+        """The current lines."""
         return "\n".join(self._lines)
 
     def update(self, event: Event) -> None:
-        """Take the next event; threads may call it, and those that are not a transfer's are ignored."""
+        """Process an event; others than a transfer's are ignored. Thread-safe."""
         line = progress.line(event)
         if line is None:
             return
@@ -47,18 +47,18 @@ class TransferView:
                 else:
                     self._places.clear()  # the layers above are finished
                 self._lines.append(visible(line))
-            if time.monotonic() > self._drawn + _REDRAW:
+            if time.monotonic() > self._drawn + REDRAW_INTERVAL:
                 self.draw()
 
     def draw(self) -> None:
-        """Show the lines as they are."""
+        """Redraw the lines."""
         self._drawn = time.monotonic()
         set_content(self.view, markup("<pre>{text}</pre>", text=self.text))
 
 
 @contextlib.contextmanager
 def transfers(engine: Engine, title: str) -> Iterator[TransferView]:
-    """Show what the engine pulls and pushes in the block, layer by layer."""
+    """Show the progress of pulls and pushes in the block, layer by layer."""
     view = TransferView(title)
     show(view.view, title)
     try:

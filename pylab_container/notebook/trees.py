@@ -1,7 +1,7 @@
-"""Directory trees as text, and one tree as a difference from another.
+"""Directory trees as text, and the difference between two trees.
 
-Ids in a data root are random, so sorting by name would shuffle a tree at every run. Here
-names that are ids come after all others, in the order in which they were first seen.
+Ids in a data root are random, so a tree sorted by name would differ in every run. Here ids come after all other names,
+in the order in which they were first seen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ID = re.compile(r"([0-9a-f]{64})(-init|-json\.log)?\Z")
 _SHORT_NAME = re.compile(r"[A-Z2-7]{26}\Z")
 _LONG_IDS = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
-# A page that nbconvert makes has no font of its own for <pre>.
+# Pages of nbconvert set no font for <pre>.
 MONOSPACE = "font-family: var(--jp-code-font-family, monospace); font-size: var(--jp-code-font-size, 13px)"
 
 _COLOURS = {"+": "#1a6b2a", "-": "#a40000", " ": "inherit"}
@@ -30,9 +30,8 @@ _COLOURS = {"+": "#1a6b2a", "-": "#a40000", " ": "inherit"}
 class Entry(Struct, frozen=True):
     """One file of a tree.
 
-    path  its names from the tree's top down
-    note  what stands behind its name: "/" for a directory, " -> …" for a link, how many
-          entries a directory has that is not opened
+    path  its names from the root of the tree
+    note  shown after its name: "/" for a directory, " -> …" for a link, the number of entries of a closed directory
     """
 
     path: tuple[str, ...]
@@ -44,9 +43,9 @@ class Entry(Struct, frozen=True):
 
 
 class Tree(Struct, frozen=True):
-    """What was below a directory at one moment. Displays itself as tree(1) does.
+    """The entries below a directory at one time, displayed as by tree(1).
 
-    before  the tree to compare with: each line then starts with +, - or a space
+    before  a tree to compare with: each line then starts with +, - or a space
     """
 
     title: str
@@ -54,7 +53,7 @@ class Tree(Struct, frozen=True):
     before: Tree | None = None
 
     def lines(self) -> list[str]:
-        """The title, then one line an entry."""
+        """Return the title and one line for each entry."""
         title = visible(self.title)
         if not self.entries and not (self.before and self.before.entries):
             return [title, "(nothing there)"]
@@ -83,12 +82,12 @@ class Tree(Struct, frozen=True):
 
 
 class Order(Struct):
-    """Remembers ids in the order in which they were first seen."""
+    """The order in which ids were first seen."""
 
     seen: dict[str, int] = field(default_factory=dict)
 
     def key(self, name: str, target: str) -> tuple[int, int, str]:
-        """Sorts ordinary names by name, then ids and links to ids by first sight."""
+        """Return a sort key: ordinary names, then ids and links to ids by first appearance."""
         match = _ID.match(name) or (_SHORT_NAME.match(name) and _ID.search(os.path.dirname(target)))
         if not match:
             return (0, 0, name)
@@ -97,20 +96,18 @@ class Order(Struct):
 
 
 def read(path: Path, *, depth: int, closed: Collection[str] = (), order: Order | None = None, title: str = "") -> Tree:
-    """The tree below path.
+    """Read the tree below path; an empty tree if path does not exist.
 
-    depth   how many levels down directories are opened
+    depth   number of levels of directories that are opened
     closed  names of directories that are not opened at any level
-    order   what earlier trees have shown of ids
-
-    A path that does not exist gives an empty tree.
+    order   the ids of earlier trees
     """
     walk = _Walk(depth, closed, order or Order())
     return Tree(title or path.name, tuple(walk.below(path, ())) if path.is_dir() else ())
 
 
 def shortened(text: str) -> str:
-    """The text with every 64-digit id cut to the 12 digits that Docker's listings show."""
+    """Shorten every 64-digit id to the 12 digits that Docker's listings show."""
     return _LONG_IDS.sub(r"\1…", text)
 
 
@@ -120,8 +117,8 @@ class _Walk(Struct, frozen=True):
     order: Order
 
     def below(self, directory: Path, above: tuple[str, ...]) -> Iterator[Entry]:
-        with os.scandir(directory) as found:
-            shown = [item for item in found if item.name != reserve.NAME]  # ballast, the same in every tree
+        with os.scandir(directory) as items:
+            shown = [item for item in items if item.name != reserve.NAME]  # ballast, the same in every tree
             targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in shown}
         for name in sorted(targets, key=lambda name: self.order.key(name, targets[name])):
             here, path = directory / name, (*above, name)
@@ -142,7 +139,7 @@ def _count(directory: Path) -> str:
 
 
 def _merged(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """All entries of both trees, each below its directory; what is gone comes before what came."""
+    """Return the entries of both trees, removed ones before added ones."""
     known = {entry.path for entry in new}
     merged = list(new)
     for entry in old:
@@ -158,18 +155,18 @@ def _merged(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
 
 
 def _drawn(entries: Sequence[Entry]) -> list[tuple[str, Entry]]:
-    """Each entry with the lines that join it to its directory."""
+    """Return each entry with the lines that join it to its directory."""
     return [(_branches(entries, index), entry) for index, entry in enumerate(entries)]
 
 
 def _branches(entries: Sequence[Entry], index: int) -> str:
     path = entries[index].path
-    stems = ["│   " if _goes_on(entries, index, level) else "    " for level in range(1, len(path))]
-    return "".join(stems) + ("├── " if _goes_on(entries, index, len(path)) else "└── ")
+    stems = ["│   " if _has_later_sibling(entries, index, level) else "    " for level in range(1, len(path))]
+    return "".join(stems) + ("├── " if _has_later_sibling(entries, index, len(path)) else "└── ")
 
 
-def _goes_on(entries: Sequence[Entry], index: int, level: int) -> bool:
-    """Whether the ancestor of this entry at this level has a later sibling."""
+def _has_later_sibling(entries: Sequence[Entry], index: int, level: int) -> bool:
+    """Return whether the ancestor of an entry at a level has a later sibling."""
     above = entries[index].path[: level - 1]
     own = entries[index].path[:level]
     for other in entries[index + 1 :]:

@@ -1,7 +1,7 @@
-"""Progress that is live in JupyterLab and leaves a notebook's saved output alone.
+"""Live progress in JupyterLab that does not change a notebook's saved output.
 
-A widget's state lives in the browser; a saved notebook has only the text beside it. So
-each widget is shown together with a text of its own that is the same at every run.
+The state of a widget is in the browser; a saved notebook has only the text beside it. Each widget is therefore shown
+together with a text that is the same in every run.
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ with extra("labs"):
     import ipywidgets
     from IPython.display import display
 
-# Redrawing more often than an eye can follow only slows the work down (seconds).
-_REDRAW = 0.1
+REDRAW_INTERVAL = 0.1  # seconds; more frequent redraws slow the work down
 
 
 def show(widget: ipywidgets.Widget, text: str) -> None:
-    """Display a widget; text is what stands in the saved notebook in its place."""
+    """Display a widget. text replaces it in the saved notebook."""
     view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
     display({"text/plain": visible_lines(text), "application/vnd.jupyter.widget-view+json": view}, raw=True)
 
 
 def content(shown: Html) -> ipywidgets.HTML:
-    """A widget with this content.
+    """Return a widget with this content.
 
-    Not a Label: that hands its text to MathJax, in which a $…$ out of a log line could be a link to a script.
+    Not a Label: it passes its text to MathJax, where $…$ in a log line could become a link to a script.
     """
     return ipywidgets.HTML(shown)
 
 
 def set_content(view: ipywidgets.HTML, shown: Html) -> None:
-    """Let a widget of content() show something else."""
+    """Replace the content of a widget from content()."""
     view.value = shown
 
 
 class ProgressBar:
-    """A bar fed by the engine's events: bytes while a layer is read, steps while an image is built.
+    """A progress bar for the engine's events: bytes of a layer, or steps of a build.
 
-    What a build warns about stands beside it in the end.
+    At the end the warnings of a build are shown beside it.
     """
 
     def __init__(self, title: str) -> None:
@@ -63,14 +62,14 @@ class ProgressBar:
         self._lock = threading.Lock()
 
     def show(self) -> None:
-        """Display the bar; the saved notebook keeps its title."""
+        """Display the bar. The saved notebook keeps its title."""
         show(ipywidgets.HBox([self.bar, self.label]), self.title)
 
     def update(self, event: Event) -> None:
-        """Take notice of one event. The engine calls this, so it is quick and does not raise.
+        """Process an event. The engine calls this, so it is fast and does not raise.
 
-        The stages of a build call it each from a thread of its own. A widget belongs to the cell
-        that displayed it, whichever thread changes it; a print would end up in another cell's output.
+        The stages of a build call it from several threads. A widget belongs to the cell that displayed it; a print from
+        another thread would appear in the output of another cell.
         """
         with self._lock:
             match event:
@@ -78,19 +77,19 @@ class ProgressBar:
                     self._steps_done += 1
                     self._draw(self._steps_done / event.of, f"{self._steps_done} of {event.of} steps")
                 case BuildOutput():
-                    self._comment(self.bar.value, f"step {event.number}: {_last_line(event.text)}")
+                    self._draw_limited(self.bar.value, f"step {event.number}: {_last_line(event.text)}")
                 case Progress():
                     share = event.done / event.total if event.total else self.bar.value
-                    self._comment(share, f"{event.activity} {sizes.human(event.done)}")
+                    self._draw_limited(share, f"{event.activity} {sizes.human(event.done)}")
                 case LayerTransfer():
                     share = event.current / event.total if event.total else self.bar.value
-                    self._comment(share, f"{event.layer}: {event.status}")
+                    self._draw_limited(share, f"{event.layer}: {event.status}")
                 case BuildWarning():
                     self._warnings.append(event.text)
 
-    def _comment(self, share: float, text: str) -> None:
-        """Draw what is soon followed by more of its kind, unless that was done just now."""
-        if time.monotonic() - self._redrawn > _REDRAW:
+    def _draw_limited(self, share: float, text: str) -> None:
+        """Draw a frequent event, at most once per REDRAW_INTERVAL."""
+        if time.monotonic() - self._redrawn > REDRAW_INTERVAL:
             self._draw(share, text)
 
     def _draw(self, share: float, text: str) -> None:
@@ -99,7 +98,7 @@ class ProgressBar:
         set_content(self.label, markup("{title}: {text}", title=self.title, text=text))
 
     def finish(self, *, failed: bool = False) -> None:
-        """Full and green, or red where it stopped."""
+        """Show the end: a full green bar, or a red bar where it failed."""
         with self._lock:
             self.bar.bar_style = "danger" if failed else "success"
             if not failed:
@@ -107,14 +106,17 @@ class ProgressBar:
 
 
 def _last_line(output: str) -> str:
-    """What a terminal would show last: programs draw their own progress over and over with \\r."""
+    """Return the last line that a terminal would show.
+
+    Programs overwrite their progress with \\r.
+    """
     lines = output.replace("\r", "\n").split("\n")
     return in_one_line(next((line for line in reversed(lines) if line.strip()), ""))
 
 
 @contextlib.contextmanager
 def progress(engine: Engine, title: str) -> Iterator[None]:
-    """A progress bar for whatever the engine does in the block."""
+    """Show a progress bar for the operations of the engine in the block."""
     bar = ProgressBar(title)
     bar.show()
     failed = True
@@ -127,9 +129,9 @@ def progress(engine: Engine, title: str) -> Iterator[None]:
 
 
 class Notice:
-    """One line that can change while a cell runs; the saved notebook has only its last state.
+    """One line that can change while a cell runs. The saved notebook has only its final text.
 
-    text  what it says in the end, and in a saved notebook at once
+    text  the final text
     """
 
     def __init__(self, text: str) -> None:
@@ -140,7 +142,7 @@ class Notice:
         show(self.label, self.text)
 
     def say(self, text: str) -> None:
-        """Something that is only true for the moment."""
+        """Show a temporary text."""
         set_content(self.label, markup("{text}", text=text))
 
     def done(self) -> None:
@@ -148,9 +150,9 @@ class Notice:
 
 
 def layer_explorer(image: Image) -> None:
-    """The image's layers as a stack to click through, the topmost first.
+    """Show the image's layers as a stack to click through, the topmost first.
 
-    Each shows its ids and what its own directory holds.
+    Each layer shows its ids and the entries of its directory.
     """
     layers = image.layers[::-1]
     driver = image._data.driver

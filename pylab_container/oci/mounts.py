@@ -1,8 +1,10 @@
-"""What a user asks to be mounted into a container, as Docker's Mounts entries.
+"""Parse requested mounts into MountPoints.
 
-Three spellings lead to the same entries: `-v SOURCE:DESTINATION:MODE`, the documents of
-`--mount` (docker-py's types.Mount), and `--tmpfs DESTINATION:OPTIONS`. Sources: the docker
-command's reference, "docker run"; moby volume/mounts, 20.10, for what is refused and how.
+    -v SOURCE:DESTINATION[:MODE]      parse_volume()
+    --mount type=…,source=…,target=…  parse_mount(), from the JSON form that clients and docker-py send
+    --tmpfs DESTINATION[:OPTIONS]     parse_tmpfs()
+
+Sources: the docker command's reference, "docker run"; moby 20.10, volume/mounts, for refusals and their messages.
 """
 
 from __future__ import annotations
@@ -13,19 +15,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from msgspec import field
+from msgspec.structs import replace
+
 from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.oci.document import Document, names
 
 Json = dict[str, Any]
 
 VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
-# z and Z relabel for SELinux, and the last three are for file sharing into a VM: here none of them has work to do.
+# z and Z relabel files for SELinux; the others are for file sharing with a VM on macOS. None has an effect on Linux
+# without SELinux, but scripts use them.
 _NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
 
-_DEFAULT_MODE = "z"  # moby's own choice for a volume, whatever it means without SELinux
-
-RECURSION = ("NonRecursive", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive")
-"""Options of a bind: what of the mounts below its source comes along, and can only be read if the source can."""
+_DEFAULT_MODE = "z"  # moby records it for a named volume (linux_parser.go), also without SELinux
 
 _OPTIONS = {
     "bind": frozenset("Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive".split()),
@@ -33,24 +37,81 @@ _OPTIONS = {
     "tmpfs": frozenset({"SizeBytes", "Mode", "Options"}),
 }
 
-# tmpfs(5), and what mount(8) says of every file system.
+# Options of tmpfs(5), and those that mount(8) lists for all file systems.
 _TMPFS_FLAGS = frozenset(
     "rw ro exec noexec dev nodev suid nosuid sync async dirsync atime noatime diratime nodiratime "
     "relatime norelatime strictatime nostrictatime defaults".split()
 )
 _TMPFS_PROPAGATIONS = (*_PROPAGATIONS, "unbindable", "runbindable")
-_TMPFS_WORDS = ("exec", "noexec")
-"""What TmpfsOptions.Options may say (moby, volume/mounts/linux_parser.go)."""
+_TMPFS_WORDS = ("exec", "noexec")  # valid in TmpfsOptions.Options: moby, volume/mounts/linux_parser.go
 _TMPFS_VALUES = frozenset("size mode uid gid nr_blocks nr_inodes mpol huge".split())
 _VOLUME_HINT = "write -v /on/the/host:/in/the/container[:ro] or -v NAME:/in/the/container[:ro]"
 
 
-def parse_volume(text: str) -> Json:
-    """`-v SOURCE:DESTINATION[:MODE]` or `-v DESTINATION`.
+class MountPoint(Document, frozen=True):
+    """A mount in a container, as Docker's Mounts show it, with what the engine needs besides.
 
-    A source that starts with / is a directory or file of the host, another one names a
-    volume, and none asks for a volume without a name. MODE is a list of ro or rw, nocopy and a
-    propagation. Raises InvalidInput.
+    name            of a volume; driver is then "local"
+    source          path on the host; of a volume whose directory is not known yet, its name
+    mode            the options of -v as they were written, or "z" for a volume
+    options         of a tmpfs, as mount(8) takes them; None if the default ones are meant
+    hidden          `inspect` shows a --tmpfs in HostConfig.Tmpfs instead
+    must_exist      --mount does not create a missing source of a bind, -v does
+    may_be_private  the engine chose the propagation; the source need not be a shared mount
+    non_recursive   mounts below the source of a bind are left out
+    read_only_non_recursive, read_only_force_recursive   whether mounts below a read-only source are read-only
+    no_copy         a new volume is not filled with the files of the image
+    anonymous       the volume has a random name and is removed with its container
+    labels, driver_opts   of a volume that is created with the container
+    subpath         the part of a volume that is mounted
+    """
+
+    type: str = ""
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+    driver: str = ""
+    mode: str = ""
+    writable: bool = field(default=True, name="RW")
+    propagation: str = ""
+    options: str | None = None
+    hidden: bool = False
+    must_exist: bool = False
+    may_be_private: bool = False
+    non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+    no_copy: bool = False
+    anonymous: bool = False
+    labels: Mapping[str, str] = {}
+    driver_opts: Mapping[str, str] = {}
+    subpath: str = ""
+
+    missing: frozenset[str] = names(
+        "Driver Options Hidden MustExist MayBePrivate NonRecursive ReadOnlyNonRecursive ReadOnlyForceRecursive NoCopy "
+        "Anonymous Labels DriverOpts Subpath"
+    )
+
+    def shown(self) -> Json:
+        """The entry of Mounts that `inspect` shows; only a volume has a name and a driver."""
+        volume = self.type == "volume"
+        return {
+            "Type": self.type,
+            **({"Name": self.name} if volume else {}),
+            "Source": self.source,
+            "Destination": self.destination,
+            **({"Driver": self.driver} if volume else {}),
+            "Mode": self.mode,
+            "RW": self.writable,
+            "Propagation": self.propagation,
+        }
+
+
+def parse_volume(text: str) -> MountPoint:
+    """Parse `-v SOURCE:DESTINATION[:MODE]` or `-v DESTINATION`. Raises InvalidInput.
+
+    SOURCE  a path of the host if it starts with /, else a volume's name; without it the volume is anonymous
+    MODE    ro or rw, nocopy and a propagation type, separated by commas
     """
     parts = text.split(":")
     if not 1 <= len(parts) <= 3 or not all(parts):
@@ -60,18 +121,18 @@ def parse_volume(text: str) -> Json:
     kind = "bind" if source.startswith("/") else "volume"
     words = _mode_words(mode, kind, text)
     propagation = next((word for word in words if word in _PROPAGATIONS), "")
-    entry = _entry(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
-    entry["Propagation"] = propagation
-    if kind == "volume":
-        entry["NoCopy"] = "nocopy" in words
-        entry["Mode"] = mode or (_DEFAULT_MODE if source else "")
-    return entry
+    if kind == "volume" and source:
+        mode = mode or _DEFAULT_MODE
+    mount = _mount_point(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
+    return replace(mount, propagation=propagation, no_copy="nocopy" in words)
 
 
-def declared_volume(path: str) -> Json:
-    """A volume without a name, as an image's VOLUME declares it: the whole text is a path. Raises InvalidInput."""
-    entry = _entry("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
-    return {**entry, "Propagation": "", "NoCopy": False}
+def declared_volume(path: str) -> MountPoint:
+    """Return an anonymous volume for a path that an image's VOLUME declares. Raises InvalidInput.
+
+    A colon in path is part of the path, unlike in -v.
+    """
+    return _mount_point("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
 
 
 def _mode_words(mode: str, kind: str, text: str) -> list[str]:
@@ -83,7 +144,7 @@ def _mode_words(mode: str, kind: str, text: str) -> list[str]:
         problem = _invalid_mount(kind, "field BindOptions must not be specified").message
         raise InvalidInput(
             f"invalid volume specification: '{text}': {problem}",
-            hint="only directories of the host travel: -v /on/the/host:/in/the/container:rshared",
+            hint="only a bind has a propagation type: -v /on/the/host:/in/the/container:rshared",
         )
     if not set(words) <= allowed or contradicts:
         raise InvalidInput(
@@ -94,26 +155,61 @@ def _mode_words(mode: str, kind: str, text: str) -> list[str]:
 
 
 def parse_volumes(volumes: Sequence[str] | Mapping[str, Mapping[str, str]]) -> list[str]:
-    """docker-py's `volumes`, which may be a mapping {source: {"bind": destination, "mode": "ro"}}, as -v texts."""
+    """Convert docker-py's `volumes` into values of -v. Raises InvalidInput.
+
+    volumes  such values, or {source: {"bind": destination, "mode": "ro", "propagation": …}}
+    """
     if not isinstance(volumes, Mapping):
         return list(volumes)
     texts = []
-    for source, where in volumes.items():
-        if not isinstance(where, Mapping) or "bind" not in where or set(where) - {"bind", "mode", "propagation"}:
+    for source, volume in volumes.items():
+        if not isinstance(volume, Mapping) or "bind" not in volume or set(volume) - {"bind", "mode", "propagation"}:
             raise InvalidInput(
-                f"invalid volume: {where!r}", hint='write {"/source": {"bind": "/destination", "mode": "ro"}}'
+                f"invalid volume: {volume!r}", hint='write {"/source": {"bind": "/destination", "mode": "ro"}}'
             )
-        mode = ",".join(filter(None, (where.get("mode"), where.get("propagation"))))
-        texts.append(":".join(filter(None, (source, where["bind"], mode))))
+        mode = ",".join(filter(None, (volume.get("mode"), volume.get("propagation"))))
+        texts.append(":".join(filter(None, (source, volume["bind"], mode))))
     return texts
 
 
-def parse_mount(document: Mapping[str, Any]) -> Json:
-    """One of HostConfig.Mounts (`--mount`), under the Engine API's field names. Raises InvalidInput, NotFound."""
+def parse_mount(document: Mapping[str, Any]) -> MountPoint:
+    """Parse an entry of HostConfig.Mounts (`--mount`). Raises InvalidInput, NotFound for another volume driver."""
     kind = str(document.get("Type") or "volume")
     text = ",".join(f"{name.lower()}={value}" for name, value in document.items() if value)
     _refuse_fields(document, kind)
     source, target = str(document.get("Source") or ""), str(document.get("Target") or "")
+    _check_paths(kind, source, target)
+    mode = _DEFAULT_MODE if kind == "volume" else ""
+    mount = _mount_point(kind, source, target, text=text, mode=mode, writable=not document.get("ReadOnly"))
+    if kind == "bind":
+        return _with_bind_options(mount, _bind_options(document))
+    if kind == "volume":
+        return _with_volume_options(mount, document.get("VolumeOptions") or {}, _subpath(document, source))
+    return replace(mount, options=tmpfs_of_mount(document))
+
+
+def _with_bind_options(mount: MountPoint, options: Mapping[str, Any]) -> MountPoint:
+    return replace(
+        mount,
+        propagation=options.get("Propagation") or "",
+        must_exist=not options.get("CreateMountpoint"),
+        non_recursive=bool(options.get("NonRecursive")),
+        read_only_non_recursive=bool(options.get("ReadOnlyNonRecursive")),
+        read_only_force_recursive=bool(options.get("ReadOnlyForceRecursive")),
+    )
+
+
+def _with_volume_options(mount: MountPoint, options: Mapping[str, Any], subpath: str) -> MountPoint:
+    return replace(
+        mount,
+        no_copy=bool(options.get("NoCopy") or subpath),
+        subpath=subpath,
+        labels=dict(options.get("Labels") or {}),
+        driver_opts=dict((options.get("DriverConfig") or {}).get("Options") or {}),
+    )
+
+
+def _check_paths(kind: str, source: str, target: str) -> None:
     if not target:
         raise _invalid_mount(kind, "field Target must not be empty")
     if kind == "bind" and not source:
@@ -122,32 +218,20 @@ def parse_mount(document: Mapping[str, Any]) -> Json:
         raise _invalid_mount(kind, f"invalid mount path: '{source}' mount path must be absolute")
     if kind == "tmpfs" and source:
         raise _invalid_mount(kind, "field Source must not be specified")
-    entry = _entry(kind, source, target, text=text, mode="", writable=not document.get("ReadOnly"))
-    if kind == "bind":
-        binding = _bind_options(document)
-        entry["Propagation"] = binding.get("Propagation") or ""
-        entry["MustExist"] = not binding.get("CreateMountpoint")
-        entry |= {name: True for name in RECURSION if binding.get(name)}
-    elif kind == "volume":
-        entry["Mode"] = _DEFAULT_MODE
-        entry["NoCopy"] = bool((document.get("VolumeOptions") or {}).get("NoCopy"))
-        if subpath := _subpath(document, source):
-            entry |= {"Subpath": subpath, "NoCopy": True}
-        entry["Labels"] = dict((document.get("VolumeOptions") or {}).get("Labels") or {})
-        if options := ((document.get("VolumeOptions") or {}).get("DriverConfig") or {}).get("Options"):
-            entry["DriverOpts"] = dict(options)
-    else:
-        entry["Options"] = tmpfs_of_mount(document)
-    return entry
 
 
 def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
+    """Raise InvalidInput or NotFound for fields of another type, unknown fields and another volume driver.
+
+    An option that is ignored would surprise the user later; so what this engine does not implement is an error.
+    """
     options = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
     if kind not in options:
         raise _invalid_mount(kind, "mount type unknown")
     for name, value in document.items():
         foreign = name in options.values() and name != options[kind]
-        strict = name == "BindOptions" or (name, kind) == ("VolumeOptions", "bind")  # as moby is: not even empty ones
+        # moby compares these two with nil, so that even an empty object is refused (validate.go).
+        strict = name == "BindOptions" or (name, kind) == ("VolumeOptions", "bind")
         if foreign and (value or (strict and value is not None)):
             raise _invalid_mount(kind, f"field {name} must not be specified")
         if name not in ("Type", "Source", "Target", "ReadOnly", "Consistency", *options.values()):
@@ -161,7 +245,7 @@ def _refuse_fields(document: Mapping[str, Any], kind: str) -> None:
 
 
 def _bind_options(document: Mapping[str, Any]) -> Json:
-    """BindOptions. Raises InvalidInput."""
+    """Return the validated BindOptions. Raises InvalidInput."""
     options: Json = dict(document.get("BindOptions") or {})
     propagation = options.get("Propagation") or "rprivate"
     if propagation not in _PROPAGATIONS:
@@ -171,14 +255,15 @@ def _bind_options(document: Mapping[str, Any]) -> Json:
             raise _invalid_mount("bind", f"mode {name} needs ReadOnly")
     if options.get("ReadOnlyForceRecursive"):
         if options.get("ReadOnlyNonRecursive") or options.get("NonRecursive"):
-            raise _invalid_mount("bind", "ReadOnlyForceRecursive contradicts what else was asked for")
+            raise _invalid_mount("bind", "ReadOnlyForceRecursive contradicts NonRecursive and ReadOnlyNonRecursive")
         if propagation != "rprivate":
+            # With another type, a later mount on the host would appear in the container, and be writable.
             raise _invalid_mount("bind", "ReadOnlyForceRecursive needs the propagation rprivate")
     return options
 
 
 def _subpath(document: Mapping[str, Any], source: str) -> str:
-    """The directory or file of a volume that is mounted instead of the whole. Raises InvalidInput."""
+    """Return the path in the volume that is mounted instead of its root; "" for the root. Raises InvalidInput."""
     path = str((document.get("VolumeOptions") or {}).get("Subpath") or "")
     if path and not source:
         raise _invalid_mount("volume", "must not set Subpath when using anonymous volumes")
@@ -188,7 +273,7 @@ def _subpath(document: Mapping[str, Any], source: str) -> str:
 
 
 def tmpfs_of_mount(document: Mapping[str, Any]) -> str:
-    """The options for mount(8) of a tmpfs that --mount asks for."""
+    """Return the options of mount(8) for a tmpfs of --mount. Raises InvalidInput."""
     options = document.get("TmpfsOptions") or {}
     words = ["ro"] if document.get("ReadOnly") else []
     if options.get("SizeBytes"):
@@ -210,32 +295,32 @@ def _invalid_mount(kind: str, problem: str) -> InvalidInput:
     )
 
 
-def parse_tmpfs(destination: str, options: str) -> Json:
-    """`--tmpfs DESTINATION[:OPTIONS]`; options as mount(8) takes them for a tmpfs. Raises InvalidInput."""
+def parse_tmpfs(destination: str, options: str) -> MountPoint:
+    """Parse `--tmpfs DESTINATION[:OPTIONS]`. options: those of mount(8) for a tmpfs. Raises InvalidInput."""
+    # The options reach mount(2) as they are, so only known ones may pass.
     for word in filter(None, options.split(",")):
         name, equals, value = word.partition("=")
         if name not in (_TMPFS_VALUES if equals else (*_TMPFS_FLAGS, *_TMPFS_PROPAGATIONS)):
-            told = f'"{name}" "{value}"' if equals else f'"{name}"'
-            raise InvalidInput(f"invalid tmpfs option [{told}]", hint="such as size=64m,mode=1777,uid=0,exec,ro")
-    entry = _entry("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
-    entry["Options"] = options
-    entry["Hidden"] = True  # inspect shows it in HostConfig.Tmpfs, not among the Mounts
-    return entry
+            shown = f'"{name}" "{value}"' if equals else f'"{name}"'
+            raise InvalidInput(f"invalid tmpfs option [{shown}]", hint="write for example size=64m,mode=1777,exec")
+    mount = _mount_point("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
+    return replace(mount, options=options, hidden=True)
 
 
 def invalid_name(name: str) -> str:
-    """Docker's words for a volume's name that cannot be one."""
+    """Return dockerd's message for a malformed volume name."""
     return (
         f'"{name}" includes invalid characters for a local volume name, only "{VOLUME_NAME[:-1]}" are allowed. '
         "If you intended to pass a host directory, use absolute path"
     )
 
 
-def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> Json:
+def _mount_point(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> MountPoint:
+    """Return a mount with normalized paths. text: the option's value, for messages. Raises InvalidInput."""
     if kind == "volume" and source and not re.fullmatch(VOLUME_NAME, source):
         raise InvalidInput(
             f"create {source}: {invalid_name(source)}",
-            hint="a directory of the host is written with its whole path: /…",
+            hint="write a directory of the host as an absolute path: /…",
         )
     if not destination.startswith("/"):
         raise InvalidInput(
@@ -243,58 +328,69 @@ def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, wr
             f"invalid mount path: '{destination}' mount path must be absolute",
             hint=_VOLUME_HINT,
         )
-    # normpath keeps two leading slashes, as POSIX allows; the kernel knows one root only.
+    # normpath() keeps two leading slashes, whose meaning POSIX leaves to the system (XBD 4.13). On Linux they are the
+    # same as one.
     normal = "/" + posixpath.normpath(destination).lstrip("/")
     if normal == "/":
         raise InvalidInput(
             f"invalid volume specification: '{text}': invalid specification: destination can't be '/'",
             hint="mount it at a directory below /",
         )
-    return {
-        "Type": kind,
-        "Name": source if kind == "volume" else "",
-        "Source": "/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
-        "Destination": normal,
-        "Mode": mode,
-        "RW": writable,
-        "Propagation": "",
-    }
+    return MountPoint(
+        type=kind,
+        name=source if kind == "volume" else "",
+        source="/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
+        destination=normal,
+        mode=mode,
+        writable=writable,
+    )
 
 
-def with_propagation(bind: Json, root: str) -> Json:
-    """A bind with the propagation that it asks for, else rprivate; where its source holds the data root, or lies in
-    it, rslave, or what is unmounted there would stay mounted in the container. Raises InvalidInput."""
-    source, asked = PurePosixPath(bind["Source"]), bind["Propagation"]
+def with_propagation(bind: MountPoint, root: str) -> MountPoint:
+    """Return a bind with its propagation type set. Raises InvalidInput. root: the data root.
+
+    The default is rprivate. It is rslave if the source contains the data root or is inside it: a private copy of
+    another container's root file system would stay mounted here after it was unmounted there, and its directory could
+    not be removed (EBUSY). Source: moby, daemon/volumes_linux.go, validateBindDaemonRoot().
+    """
+    source, requested = PurePosixPath(bind.source), bind.propagation
     if not (source.is_relative_to(root) or PurePosixPath(root).is_relative_to(source)):
-        return {**bind, "Propagation": asked or "rprivate"}
-    if asked not in ("", "rslave", "rshared"):
+        return replace(bind, propagation=requested or "rprivate")
+    if requested not in ("", "rslave", "rshared"):
         raise InvalidInput(
             'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within '
-            f'the daemon root, daemon root: "{root}", bind mount source: "{source}", propagation: "{asked}"',
-            hint="leave the propagation out",
+            f'the daemon root, daemon root: "{root}", bind mount source: "{source}", propagation: "{requested}"',
+            hint="omit the propagation type",
         )
-    return bind if asked else {**bind, "Propagation": "rslave", "MayBePrivate": True}
+    return bind if requested else replace(bind, propagation="rslave", may_be_private=True)
 
 
-def refuse_duplicates(entries: Iterable[Mapping[str, Any]]) -> None:
-    """Raises InvalidInput where two mounts have one destination."""
+def refuse_duplicates(mounts: Iterable[MountPoint]) -> None:
+    """Raise InvalidInput if two mounts have the same destination."""
     seen: set[str] = set()
-    for entry in entries:
-        if entry["Destination"] in seen:
+    for mount in mounts:
+        if mount.destination in seen:
             raise InvalidInput(
-                f"Duplicate mount point: {entry['Destination']}", hint="one mount hides the other: leave one out"
+                f"Duplicate mount point: {mount.destination}", hint="one mount would hide the other: remove one"
             )
-        seen.add(entry["Destination"])
+        seen.add(mount.destination)
 
 
-def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
-    """The binds and volumes of another container, as --volumes-from CONTAINER[:ro|rw] takes them over."""
+def borrow(mounts: Iterable[MountPoint], mode: str) -> list[MountPoint]:
+    """Return the binds and volumes of another container for --volumes-from CONTAINER[:ro|rw]. Raises InvalidInput.
+
+    The result is never more writable than the original.
+    """
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidInput(f"invalid mode: {mode}", hint="use ro or rw")
-    taken = [dict(mount) for mount in mounts if mount["Type"] in ("bind", "volume")]
-    for mount in taken:
-        mount["RW"] = mount["RW"] and mode != "ro"
-        mount["Mode"] = ""  # as in moby: what is borrowed has none
-        if mount["Type"] == "volume":
-            mount["NoCopy"] = True  # it is filled by the one that it was made for
-    return taken
+    return [
+        replace(
+            mount,
+            writable=mount.writable and mode != "ro",
+            mode="",  # moby records no mode for these (daemon/volumes.go, registerMountPoints)
+            # The first container has already initialized a volume from its image.
+            no_copy=mount.no_copy or mount.type == "volume",
+        )
+        for mount in mounts
+        if mount.type in ("bind", "volume")
+    ]

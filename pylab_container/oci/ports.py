@@ -1,16 +1,18 @@
-"""Published ports: what `-p` says, and Docker's documents about it.
+"""Published ports: the grammar of `-p`, and the fields ExposedPorts and PortBindings.
 
     -p [[address:][host port]:]container port[/protocol]
 
-    8080:80              every address of the host
-    127.0.0.1:8080:80    one of them; an IPv6 address stands in brackets: [::1]:8080:80
-    80                   a port that the machine chooses; so does 127.0.0.1::80
-    8000-8009:80         the first free one of these
-    8000-8001:80-81      one for each
-    53:53/udp            tcp is meant where nothing is said
+    8080:80              on all addresses of the host
+    127.0.0.1:8080:80    on one address; an IPv6 address is in brackets: [::1]:8080:80
+    80                   the engine chooses a free port of the host; also 127.0.0.1::80
+    8000-8009:80         the first free port of a range
+    8000-8001:80-81      two ranges of the same length, port by port
+    53:53/udp            without a protocol it is tcp
 
-Source of the grammar: docker/go-connections, nat/nat.go (ParsePortSpec). Docker's documents are
-ExposedPorts, `{"80/tcp": {}}`, and PortBindings, `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
+    ExposedPorts         {"80/tcp": {}}
+    PortBindings         {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
+
+Source: docker/go-connections, nat/nat.go, ParsePortSpec().
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _HINT = "write [[ADDRESS:][HOST PORT]:]CONTAINER PORT[/tcp|/udp]"
 
 
 class PortRange(Struct, frozen=True, order=True):
-    """Ports from first to last, both included."""
+    """Ports from first to last, both inclusive."""
 
     first: int
     last: int
@@ -42,10 +44,10 @@ class PortRange(Struct, frozen=True, order=True):
 
 
 class PortRequest(Struct, frozen=True, kw_only=True):
-    """One port of a container that somebody wants published.
+    """A request to publish a port of a container.
 
-    host_ip     "" is every address of the host
-    host_ports  the first free one of these; None leaves the choice to the machine
+    host_ip     "" for all addresses of the host
+    host_ports  the first free one is used; None lets the engine choose
     """
 
     container_port: int
@@ -55,7 +57,7 @@ class PortRequest(Struct, frozen=True, kw_only=True):
 
 
 class PublishedPort(Struct, frozen=True, kw_only=True):
-    """One port of the host that leads to a port of a container."""
+    """A port of the host that is forwarded to a port of a container."""
 
     host_ip: str
     host_port: int
@@ -64,7 +66,7 @@ class PublishedPort(Struct, frozen=True, kw_only=True):
 
 
 def parse_publish(specs: Iterable[str]) -> tuple[Exposed, Bindings]:
-    """(ExposedPorts, PortBindings) of `-p` options. Raises InvalidInput."""
+    """Parse values of `-p`. Returns (ExposedPorts, PortBindings). Raises InvalidInput."""
     exposed: Exposed = {}
     bindings: Bindings = {}
     for spec in specs:
@@ -74,38 +76,39 @@ def parse_publish(specs: Iterable[str]) -> tuple[Exposed, Bindings]:
     return exposed, bindings
 
 
-_MOST_EXPOSED = 3 * 65535  # all of tcp, udp and sctp
+_MAXIMUM_EXPOSED = 3 * 65535  # ports of tcp, udp and sctp; a few long ranges would otherwise fill the memory
 
 
 def parse_expose(specs: Iterable[str]) -> Exposed:
-    """ExposedPorts of `--expose` options: "80", "53/udp", "8000-8010". Raises InvalidInput."""
+    """Parse values of `--expose`: "80", "53/udp", "8000-8010". Returns ExposedPorts. Raises InvalidInput."""
     exposed: Exposed = {}
-    left = _MOST_EXPOSED
+    remaining = _MAXIMUM_EXPOSED
     for spec in specs:
         ports, protocol = _with_protocol(spec, spec)
-        parsed = _range(ports, spec, what="container")
-        left -= parsed.last - parsed.first + 1
-        if left < 0:
+        parsed = _range(ports, spec, side="container")
+        remaining -= parsed.last - parsed.first + 1
+        if remaining < 0:
             hint = "ranges that overlap count twice"
-            raise InvalidInput(f"more than {_MOST_EXPOSED} ports are to be exposed", hint=hint)
+            raise InvalidInput(f"cannot expose more than {_MAXIMUM_EXPOSED} ports", hint=hint)
         exposed |= {f"{port}/{protocol}": {} for port in range(parsed.first, parsed.last + 1)}
     return exposed
 
 
 def requests(exposed: Iterable[str], bindings: Mapping[str, Any], *, publish_all: bool) -> list[PortRequest]:
-    """What PortBindings ask for, by port; publish_all (`-P`) asks for the rest of the exposed ports too.
+    """Return the requests of PortBindings, sorted by port. Raises InvalidInput.
 
-    Raises InvalidInput for a document that is none of Docker's.
+    publish_all  also publish the other exposed ports, on ports that the engine chooses (`-P`)
     """
-    wanted = {name: list(entries or [{}]) for name, entries in bindings.items()}
+    # A port with an empty list is published too, on a port that the engine chooses.
+    entries_by_port = {name: list(entries or [{}]) for name, entries in bindings.items()}
     if publish_all:
-        wanted = {**{name: [{}] for name in exposed}, **wanted}
-    found = [_request(name, entry) for name, entries in wanted.items() for entry in entries]
-    return sorted(found, key=lambda request: (request.container_port, request.protocol))
+        entries_by_port = {**{name: [{}] for name in exposed}, **entries_by_port}
+    parsed = [_request(name, entry) for name, entries in entries_by_port.items() for entry in entries]
+    return sorted(parsed, key=lambda request: (request.container_port, request.protocol))
 
 
 def ports_document(exposed: Iterable[str], published: Sequence[PublishedPort]) -> dict[str, Any]:
-    """NetworkSettings.Ports: each exposed port with where the host has it, or null."""
+    """Return NetworkSettings.Ports: each exposed port with its bindings, or null."""
     names = {*exposed, *(f"{port.container_port}/{port.protocol}" for port in published)}
     document: dict[str, Any] = dict.fromkeys(sorted(names, key=_port_order))
     for port in published:
@@ -116,20 +119,21 @@ def ports_document(exposed: Iterable[str], published: Sequence[PublishedPort]) -
 
 
 def _parse(spec: str) -> list[tuple[str, dict[str, str]]]:
-    """(container port, binding) pairs of one `-p`."""
+    """Parse a value of `-p`. Returns pairs of container port and binding."""
     text, protocol = _with_protocol(spec, spec)
     address, host, container = _split(text, spec)
-    inner = _range(container, spec, what="container")
-    outer = _range(host, spec, what="host") if host else None
-    if outer is not None and len(outer) != len(inner) and len(inner) != 1:
+    container_ports = _range(container, spec, side="container")
+    host_ports = _range(host, spec, side="host") if host else None
+    if host_ports is not None and len(host_ports) != len(container_ports) and len(container_ports) != 1:
         raise InvalidInput(
             f"Invalid ranges specified for container and host Ports: {container} and {host}",
-            hint="both must have as many ports",
+            hint="both ranges must have the same number of ports",
         )
     pairs = []
-    for offset in range(len(inner)):
-        port = host if len(inner) == 1 else str(outer.first + offset) if outer else ""
-        pairs.append((f"{inner.first + offset}/{protocol}", {"HostIp": address, "HostPort": port}))
+    for offset in range(len(container_ports)):
+        # A single container port keeps the whole range of the host: its first free port is chosen at each start.
+        port = host if len(container_ports) == 1 else str(host_ports.first + offset) if host_ports else ""
+        pairs.append((f"{container_ports.first + offset}/{protocol}", {"HostIp": address, "HostPort": port}))
     return pairs
 
 
@@ -137,12 +141,13 @@ def _with_protocol(text: str, spec: str) -> tuple[str, str]:
     ports, slash, protocol = text.partition("/")
     protocol = protocol.lower() if slash else "tcp"
     if protocol not in _PROTOCOLS:
-        raise InvalidInput(f"Invalid proto: {protocol}", hint=f"{spec!r}: there are tcp and udp")
+        raise InvalidInput(f"Invalid proto: {protocol}", hint=f"{spec!r}: write /tcp or /udp")
     return ports, protocol
 
 
 def _split(text: str, spec: str) -> tuple[str, str, str]:
-    """(address, host ports, container ports), each as it is written; "" where it is not."""
+    """Split into (address, host ports, container ports), each "" if absent. Raises InvalidInput."""
+    # From the right, because an IPv6 address contains colons.
     *before, container = text.rsplit(":", 2)
     if not container:
         raise InvalidInput(f"No port specified: {spec}<empty>", hint=_HINT)
@@ -166,22 +171,23 @@ def _checked_address(address: str) -> str:
         ) from None
 
 
-def _range(text: str, spec: str, *, what: str) -> PortRange:
+def _range(text: str, spec: str, *, side: str) -> PortRange:
+    """Parse "80" or "80-90". side: "container" or "host". Raises InvalidInput."""
     first, dash, last = text.partition("-")
     numbers = [first, last] if dash else [first, first]
     valid = all(number.isascii() and number.isdigit() and len(number) < 6 for number in numbers)
     ports = PortRange(*(int(number) for number in numbers)) if valid else PortRange(-1, -1)
-    lowest = 0 if what == "host" and not dash else 1  # 0 is Docker's, too, for "any"
+    lowest = 0 if side == "host" and not dash else 1  # port 0 of the host lets the engine choose
     if not (lowest <= ports.first <= ports.last <= 65535):
-        raise InvalidInput(f"Invalid {what}Port: {text}", hint=f"{spec!r}: ports are numbers from 1 to 65535")
+        raise InvalidInput(f"Invalid {side}Port: {text}", hint=f"{spec!r}: ports are numbers from 1 to 65535")
     return ports
 
 
 def _request(name: str, entry: Mapping[str, str]) -> PortRequest:
     port, protocol = _with_protocol(name, name)
-    container = _range(port, name, what="container")
+    container = _range(port, name, side="container")
     text = entry.get("HostPort") or ""
-    host = _range(text, f"{text}:{name}", what="host") if text else None
+    host = _range(text, f"{text}:{name}", side="host") if text else None
     return PortRequest(
         container_port=container.first,
         protocol=protocol,

@@ -1,10 +1,10 @@
-"""Which system calls a container may make: seccomp(2) profiles.
+"""Seccomp profiles: the system calls that a container may make (seccomp(2)).
 
-A profile is a list of rules, each with system calls, an action (allow, or fail with an errno) and
-conditions: a capability that the container has, the machine's architecture, the kernel's version. The
-format is Docker's, Podman's too, and what `--security-opt seccomp=FILE` reads; the OCI runtime wants
-one without conditions. Sources: moby profiles/seccomp, docs.docker.com "Seccomp security profiles",
-OCI Runtime Specification 1.0.2, config-linux.md, "Seccomp".
+A profile is a list of rules: system calls, an action (allow, or fail with an errno) and conditions on the container's
+capabilities, the machine's architecture and the kernel's version. Docker and Podman share this format, which
+`--security-opt seccomp=FILE` reads. The OCI runtime takes a profile without conditions; resolve() evaluates them.
+Sources: moby profiles/seccomp; docs.docker.com, "Seccomp security profiles for Docker"; OCI Runtime Specification
+1.0.2, config-linux.md, "Seccomp".
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from pylab_container.errors import InvalidInput
 
-# What no rule allows fails with EPERM, the errno of runc where a profile names none. Debian has a profile
-# too (golang-github-containers-common), but it is Podman's: it lets every container unshare(2) a user
-# namespace, and mount(2) in it, which opens much of the kernel to code that nobody trusts.
+# A system call that no rule allows fails with EPERM, runc's default errno. Debian's profile
+# (golang-github-containers-common) is not used here, because it is Podman's: it allows every container to unshare(2) a
+# user namespace and to mount(2) in it, which exposes much of the kernel to untrusted code.
 
 _ALWAYS = """
 accept accept4 access adjtimex alarm bind brk capget capset chdir chmod chown chown32 clock_adjtime clock_adjtime64
@@ -53,7 +53,7 @@ timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate truncat
 unlinkat utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
 """.split()
 
-# System calls that check a capability themselves; a container that has it may make them.
+# The kernel checks a capability in these system calls. A container that has the capability may make them.
 BY_CAPABILITY = {
     "CAP_DAC_READ_SEARCH": "open_by_handle_at",
     "CAP_SYS_ADMIN": """bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr
@@ -80,19 +80,20 @@ _BY_ARCHITECTURE = {
     "s390 s390x": "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr",
 }
 
-# personality(2): the default, 32-bit uname, no address randomisation, both, and the question which it is.
+# Arguments of personality(2): PER_LINUX, PER_LINUX32, UNAME26, both, and 0xffffffff, which only queries it.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
-# clone(2) flags that make a namespace (linux/sched.h): NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
+# Flags of clone(2) that create a namespace (include/uapi/linux/sched.h): CLONE_NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC,
+# _NEWUSER, _NEWPID, _NEWNET.
 _NAMESPACE_FLAGS = 0x7E020000
 _ENOSYS = 38
 
 
 def default_profile() -> dict[str, Any]:
-    """Docker 20.10's default profile, with its conditions, for resolve()."""
+    """Return Docker 20.10's default profile, with its conditions."""
     allowed = [
         _allow(_ALWAYS),
-        # Before 4.8 a process could use ptrace(2) to escape its filter (seccomp(2), NOTES).
+        # Before Linux 4.8 a tracer could change the system call after the filter had checked it (seccomp(2), NOTES).
         _allow(["ptrace"], includes={"minKernel": "4.8"}),
         *(_allow(["personality"], args=[_argument(0, value, "SCMP_CMP_EQ")]) for value in _PERSONALITIES),
         *(_allow(calls.split(), includes={"arches": names.split()}) for names, calls in _BY_ARCHITECTURE.items()),
@@ -110,14 +111,16 @@ def default_profile() -> dict[str, Any]:
 
 
 def _cloning() -> list[dict[str, Any]]:
-    """New processes, but no new namespaces, without CAP_SYS_ADMIN."""
-    s390, powerless = ["s390", "s390x"], {"caps": ["CAP_SYS_ADMIN"]}
+    """Return rules that allow new processes, but no new namespaces, without CAP_SYS_ADMIN."""
+    s390, administrator = ["s390", "s390x"], {"caps": ["CAP_SYS_ADMIN"]}
+    # s390 has the first two arguments of clone(2) in reverse order (clone(2), "C library/kernel differences").
     flags = [_argument(index, _NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ") for index in (0, 1)]
     return [
-        _allow(["clone"], args=flags[:1], excludes={**powerless, "arches": s390}),
-        _allow(["clone"], args=flags[1:], includes={"arches": s390}, excludes=powerless),
-        # The flags of clone3(2) are in memory, where no filter can look. A libc that hears ENOSYS uses clone(2).
-        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS, "excludes": powerless},
+        _allow(["clone"], args=flags[:1], excludes={**administrator, "arches": s390}),
+        _allow(["clone"], args=flags[1:], includes={"arches": s390}, excludes=administrator),
+        # The flags of clone3(2) are in memory, which a filter cannot read. glibc falls back to clone(2) after ENOSYS,
+        # but not after EPERM.
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS, "excludes": administrator},
     ]
 
 
@@ -136,7 +139,7 @@ def _argument(index: int, value: int, comparison: str) -> dict[str, Any]:
     return {"index": index, "value": value, "op": comparison}
 
 
-# uname(2)'s machine → Go's name, as the profile's conditions spell it, and libseccomp's.
+# Machine of uname(2) → (GOARCH, which the conditions of a profile use; libseccomp's name).
 _ARCHITECTURES = {
     "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
     "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
@@ -151,15 +154,13 @@ _ARCHITECTURES = {
 def resolve(
     document: Mapping[str, Any], *, capabilities: Sequence[str], architecture: str, kernel: str
 ) -> dict[str, Any]:
-    """A profile with conditions → linux.seccomp of config.json.
+    """Evaluate the conditions of a profile. Returns linux.seccomp of config.json, with the rules that apply.
 
-    Docker, Podman and we share that format: each rule may *include* or *exclude* itself by
-    capability, architecture and kernel version, and only the rules that hold here
-    are handed to the runtime.
+    capabilities  those of the container
+    architecture  machine of uname(2): x86_64
+    kernel        release of uname(2): 6.1.0-18-amd64
 
-    architecture  uname -m;  kernel  uname -r
-
-    Raises InvalidInput for an architecture that the profile format has no name for.
+    Raises InvalidInput for an architecture without a name in libseccomp.
     """
     if architecture not in _ARCHITECTURES:
         raise InvalidInput(
@@ -182,7 +183,8 @@ def resolve(
 
 
 def _seccomp_architectures(document: Mapping[str, Any], name: str) -> list[str]:
-    """The machine's own architecture and those whose programs it can run as well."""
+    """Return the machine's architecture and those whose programs its kernel also runs, such as 32-bit ones."""
+    # Without a filter for them, a program could escape the filter through the other system call table.
     for entry in document.get("archMap") or ():
         if entry["architecture"] == name:
             return [name, *(entry.get("subArchitectures") or ())]
@@ -190,6 +192,7 @@ def _seccomp_architectures(document: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _rule_holds(rule: Mapping[str, Any], *, capabilities: Sequence[str], architecture: str, kernel: str) -> bool:
+    """Report whether all conditions in `includes` hold and none in `excludes`."""
     includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
     if includes.get("arches") and architecture not in includes["arches"]:
         return False
@@ -205,7 +208,7 @@ def _rule_holds(rule: Mapping[str, Any], *, capabilities: Sequence[str], archite
 
 
 def _version(text: str) -> tuple[int, int]:
-    """Major and minor of a kernel release: "6.1.0-18-amd64" is (6, 1)."""
+    """Return major and minor version of a kernel release: (6, 1) for "6.1.0-18-amd64"."""
     major, _, rest = text.partition(".")
     minor = rest.partition(".")[0].partition("-")[0]
     return int(major), int(minor or 0)

@@ -1,4 +1,4 @@
-"""Files of /etc: hosts and resolv.conf, which the engine writes for a container; passwd and group, which it reads."""
+"""Text of files in /etc: hosts and resolv.conf, which the engine writes, passwd and group, which it reads."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Iterable, Sequence
 from pylab_container.text.visible import check_line
 
 NAME_SERVER = "127.0.0.11"
-"""Where a container on networks of users finds ours, on its own loopback."""
+"""The address of the engine's name server within each container on a user's network (Docker's)."""
 
-
-_LAST_RESORT = ("8.8.8.8", "8.8.4.4")
+_PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4")
 
 
 def hosts_file(hostname: str, addresses: Iterable[str] = (), *, extra: Iterable[tuple[str, str]] = ()) -> str:
-    """/etc/hosts as Docker writes it (hosts(5)).
+    """Build /etc/hosts as Docker writes it (hosts(5)).
 
-    hostname   what the container calls itself, with blanks between several names
-    addresses  the container's own
+    hostname   the container's names, separated by blanks
+    addresses  the container's own addresses
     extra      (name, address) pairs of --add-host
     """
     lines = [
@@ -30,30 +29,31 @@ def hosts_file(hostname: str, addresses: Iterable[str] = (), *, extra: Iterable[
         *((other, name) for name, other in extra),
         *((address, hostname) for address in addresses),
     ]
-    return "".join(hosts_line(number, names) for number, names in lines)
+    return "".join(hosts_line(own, names) for own, names in lines)
 
 
 def hosts_line(address: str, names: str) -> str:
-    """Raises InvalidInput for names that would be several lines."""
+    """Build one line of a hosts file. Raises InvalidInput for a line break, with which a name could add more lines."""
     return f"{check_line(address, 'address')}\t{check_line(names, 'host name')}\n"
 
 
 def with_address(text: str, address: str, hostname: str) -> str:
-    """A hosts file in which the container has one address more."""
+    """Append a container's address to a hosts file."""
     return text + hosts_line(address, hostname)
 
 
 def without_address(text: str, address: str) -> str:
-    """A hosts file without the lines of one address."""
+    """Remove the lines of an address from a hosts file."""
     lines = text.splitlines(keepends=True)
     return "".join(line for line in lines if line.split()[:1] != [address])
 
 
 def with_address_of(text: str, name: str, address: str) -> str:
-    """A hosts file in which the lines that begin with a name have another address; "" takes them away."""
+    """Give the lines of a hosts file whose first name is `name` a new address; "" removes them."""
     lines = []
     for line in text.splitlines(keepends=True):
         words = line.split()
+        # Only lines of the same family: a container may have an IPv4 and an IPv6 address under one name.
         if words[1:2] != [name] or (":" in words[0]) != (":" in (address or words[0])):
             lines.append(line)
         elif address:
@@ -62,26 +62,26 @@ def with_address_of(text: str, name: str, address: str) -> str:
 
 
 def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
-    """The host's /etc/resolv.conf (resolv.conf(5)), fit for a container.
+    """Build a container's resolv.conf from the host's (resolv.conf(5)).
 
-    A nameserver on the host's loopback does not exist in the container's network, so it is
-    left out. If none remains, the fallback's are taken: with systemd-resolved that is the text
-    of /run/systemd/resolve/resolv.conf, which names the real servers. If there are none either,
-    it is the public ones that Docker ends at, too (libnetwork, FilterResolvDNS, 20.10).
+    A name server on the host's loopback cannot be reached from the container's network, so it is left out. If none
+    remains, the servers of the fallback are used: with systemd-resolved that is the text of
+    /run/systemd/resolve/resolv.conf, which has the upstream servers. If the fallback has none either, Docker's public
+    servers are used (libnetwork, FilterResolvDNS(), 20.10).
     """
     for text in (host_text, fallback):
         kept = [line for line in text.splitlines() if not _is_loopback_nameserver(line)]
         if nameservers("\n".join(kept)):
             return "\n".join(kept) + "\n"
     remaining = [line for line in host_text.splitlines() if not _is_loopback_nameserver(line)]
-    return "\n".join([*remaining, "", *(f"nameserver {server}" for server in _LAST_RESORT)]) + "\n"
+    return "\n".join([*remaining, "", *(f"nameserver {server}" for server in _PUBLIC_SERVERS)]) + "\n"
 
 
 def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
-    """A resolv.conf with other servers, search domains or options (--dns, --dns-search, --dns-opt).
+    """Replace the servers, search domains or options of a resolv.conf (--dns, --dns-search, --dns-opt).
 
-    What is not given stays as it is, and nothing else: the file is made anew, as libnetwork's Build (20.10) makes it.
-    The search domain "." means none.
+    An empty parameter keeps the present values. The search domain "." removes all of them. If any parameter is given,
+    the file is rebuilt from these three kinds of lines, and other lines are lost, as by libnetwork's Build() (20.10).
     """
     if not (servers or search or options):
         return text
@@ -93,33 +93,35 @@ def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], option
 
 
 def served_resolv_conf(text: str) -> str:
-    """The resolv.conf of a container that asks our name server, made of one that names that one's servers.
+    """Build the resolv.conf of a container that uses the engine's name server, from that server's upstream servers.
 
-    As libnetwork's rebuildDNS (20.10): the container asks IPv6 servers itself, and our server first for every name.
+    As libnetwork's rebuildDNS() (20.10): the engine's server comes first, then the upstream servers with IPv6.
     """
+    # With ndots:0 the resolver of the C library asks for every name as it is first. A container's name has no dots, so
+    # otherwise the search domains would be tried first, each with a request to an upstream server.
     search, options = _last(text, "search"), _last(text, "options")
     if not any(option.startswith("ndots:") for option in options):
         options.append("ndots:0")
-    servers = [NAME_SERVER, *(one for one in nameservers(text) if ":" in one and not is_loopback(one))]
+    servers = [NAME_SERVER, *(server for server in nameservers(text) if ":" in server and not is_loopback(server))]
     lines = [("search", *search)] if search else []
-    lines += [*(("nameserver", one) for one in servers), ("options", *options)]
+    lines += [*(("nameserver", server) for server in servers), ("options", *options)]
     return "".join(f"{' '.join(line)}\n" for line in lines)
 
 
 def dots(text: str) -> int:
-    """How many dots a name must have to be asked for as it is, 0 where a resolv.conf does not say (ndots)."""
+    """The option ndots: with this number of dots a name is asked for without a search domain first. 0 if not set."""
     numbers = [option.removeprefix("ndots:") for option in _last(text, "options") if option.startswith("ndots:")]
     return int(numbers[-1]) if numbers and numbers[-1].isascii() and numbers[-1].isdigit() else 0
 
 
 def _last(text: str, word: str) -> list[str]:
-    """What the last line that begins with a word says, for that one counts."""
-    found = [words[1:] for line in text.splitlines() if (words := line.split())[:1] == [word]]
-    return found[-1] if found else []
+    """The rest of the last line that begins with a word: the last one takes effect (resolv.conf(5), search)."""
+    values = [words[1:] for line in text.splitlines() if (words := line.split())[:1] == [word]]
+    return values[-1] if values else []
 
 
 def names_by_id(text: str) -> dict[int, str]:
-    """The names in a passwd(5) or group(5) file by their numbers; the first entry of a number counts."""
+    """Parse a passwd(5) or group(5) file: {number: name}. Of several entries for a number the first one counts."""
     names: dict[int, str] = {}
     for line in text.splitlines():
         fields = line.split(":")
@@ -129,13 +131,12 @@ def names_by_id(text: str) -> dict[int, str]:
 
 
 def nameservers(text: str) -> tuple[str, ...]:
-    """The addresses on the nameserver lines of a resolv.conf, in order."""
+    """The addresses of a resolv.conf's name servers, in order."""
     return tuple(words[1] for line in text.splitlines() if len(words := line.split()) > 1 and words[0] == "nameserver")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is of the loopback."""
-    # By the text alone: the module ipaddress would be a hundredth of a container's start.
+    """Whether an address is on the loopback interface: 127.0.0.0/8 or ::1."""
     return address.startswith("127.") or address.strip("0:") == "1"
 
 

@@ -1,1 +1,1 @@
-"""What is on disk. One class owns one directory and draws its tree in its docstring."""
+"""The data root on disk. Each class owns one directory and draws its tree in its module's docstring."""

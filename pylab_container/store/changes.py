@@ -1,4 +1,7 @@
-"""What changed in a layer, path by path, found out from an overlay upper directory and what lies below it."""
+"""List what an overlay upper directory changes in the directories below it, path by path.
+
+Source of the rules: moby pkg/archive/changes_linux.go (20.10); kernel Documentation/filesystems/overlayfs.rst.
+"""
 
 from __future__ import annotations
 
@@ -11,65 +14,67 @@ from pathlib import Path
 from pylab_container.host.descent import Descent, Entry, opened
 from pylab_container.store.whiteouts import is_opaque, is_whiteout
 
-MODIFIED, ADDED, DELETED = 0, 1, 2
-"""As the Engine API counts them (GET /containers/{id}/changes)."""
+MODIFIED, ADDED, DELETED = 0, 1, 2  # the numbers of the Engine API (GET /containers/{id}/changes)
 
 
 def overlay_changes(upper: Path, lowers: Sequence[Path]) -> dict[str, int]:
-    """Absolute paths and kinds of what an upper directory changes; lowers from the uppermost down. Raises OSError."""
+    """Return {absolute path: kind} of what an upper directory changes; lowers uppermost first. Raises OSError."""
     with contextlib.ExitStack() as stack:
-        places = [_descent(stack, path) for path in (upper, *lowers)]
-        return dict(_changes(places[0], places[1:]))
+        descents = [_descent(stack, path) for path in (upper, *lowers)]
+        return dict(_changes(descents[0], descents[1:]))
 
 
 def _descent(stack: contextlib.ExitStack, path: Path) -> Descent:
     top = opened(path)
     try:
-        # An image may have 128 layers: each keeps few directories open.
+        # One open level instead of the default: with 128 layers a deep tree would use up the process's descriptors.
         return stack.enter_context(Descent(top, open_levels=1))
     finally:
         os.close(top)
 
 
 def _changes(upper: Descent, lowers: Sequence[Descent]) -> Iterator[tuple[str, int]]:
-    """Walk the upper directory. A lower one moves along where it has the same directory, and that is not hidden."""
+    """Walk the upper directory. Each lower position follows as long as it has the same directory, not hidden."""
     inside = "/"
-    waiting = [(upper.names(), lowers, len(inside))]
-    while waiting:
-        names, below, length = waiting[-1]
+    pending = [(upper.names(), lowers, len(inside))]  # a stack of its own: a tree may be deeper than Python's
+    while pending:
+        names, below, length = pending[-1]
         inside = inside[:length]
         if not names:
-            waiting.pop()
-            if waiting:
-                for place in (upper, *below):
-                    place.leave()
+            pending.pop()
+            if pending:
+                for position in (upper, *below):
+                    position.leave()
             continue
         try:
             entry = upper.entry(names.pop())
-        except FileNotFoundError:  # the container has just removed it
+        except FileNotFoundError:  # the running container removed it after names()
             continue
         with entry:
             merged = _merged(below, entry.name)
             yield from _compare(entry, inside, below, merged)
+            # A directory that is opaque starts without lower ones: all below it is new, or hidden.
             if entry.is_directory and upper.try_to_enter(entry):
                 inside += entry.name + "/"
                 entered = [] if is_opaque(entry) else merged
-                for place in entered:
-                    _enter(place, entry.name)
-                waiting.append((upper.names(), entered, len(inside)))
+                for position in entered:
+                    _enter(position, entry.name)
+                pending.append((upper.names(), entered, len(inside)))
 
 
-def _enter(place: Descent, name: str) -> None:
-    with place.entry(name) as entry:
-        place.enter(entry)
+def _enter(position: Descent, name: str) -> None:
+    # Without handling FileNotFoundError: the lower directories belong to read-only layers, which are in use.
+    with position.entry(name) as entry:
+        position.enter(entry)
 
 
 def _compare(
     entry: Entry, inside: str, lowers: Sequence[Descent], merged: Sequence[Descent]
 ) -> Iterator[tuple[str, int]]:
-    """Compare an entry of the upper directory with what the lower ones have at its path."""
+    """Compare an entry of the upper directory with the entry below at the same path."""
     path, below = inside + entry.name, _below(lowers, entry.name)
     if is_whiteout(entry):
+        # A whiteout of a name that no lower layer has, which other tools may write, changes nothing.
         if below is not None:
             yield path, DELETED
         return
@@ -77,6 +82,7 @@ def _compare(
         yield path, ADDED
     elif differs(entry.status, below):
         yield path, MODIFIED
+    # An opaque directory, or a file in a directory's place, has no whiteouts for what it hides.
     if merged and (not entry.is_directory or is_opaque(entry)):
         for name in _names(merged, entry.name) - _listed(entry):
             yield f"{path}/{name}", DELETED
@@ -85,12 +91,16 @@ def _compare(
 def _listed(entry: Entry) -> set[str]:
     if not entry.is_directory:
         return set()
-    with Descent(entry.fd) as place:
-        return set(place.names())
+    with Descent(entry.fd) as position:
+        return set(position.names())
 
 
 def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
-    """What the image has at a name, None where it has nothing. All lowers are in the directory of that name."""
+    """Return the status of a name in the merged lower layers, None if they do not have it.
+
+    Every Descent in lowers is positioned at the directory of the name.
+    """
+    # The uppermost entry decides, and a whiteout in it hides all others, as in the kernel's lookup.
     for lower in lowers:
         with contextlib.suppress(FileNotFoundError), lower.entry(name) as entry:
             return None if is_whiteout(entry) else entry.status
@@ -98,23 +108,25 @@ def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
 
 
 def _merged(lowers: Sequence[Descent], name: str) -> list[Descent]:
-    """The lowers whose directories of a name are seen as one: down to the first that hides those under it.
+    """Return the lower layers whose directories of a name overlayfs merges.
 
-    No link is followed, so that what is looked at never leaves the layers.
+    These are the layers down to the first that hides the rest.
+
+    A symbolic link ends the list. It is not followed, because it may lead out of the layers.
     """
-    found = []
+    merged = []
     for lower in lowers:
         with contextlib.suppress(FileNotFoundError), lower.entry(name) as entry:
             if not entry.is_directory:
                 break
-            found.append(lower)
+            merged.append(lower)
             if is_opaque(entry):
                 break
-    return found
+    return merged
 
 
 def _names(merged: Sequence[Descent], directory: str) -> set[str]:
-    """What the image has in a directory that these lowers make up."""
+    """Return the visible names in a directory that these lower layers merge."""
     for lower in merged:
         _enter(lower, directory)
     try:
@@ -125,14 +137,13 @@ def _names(merged: Sequence[Descent], directory: str) -> set[str]:
             lower.leave()
 
 
-def differs(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether a path changed itself; a directory's time does not count, it tells of what is inside."""
-    same = (one.st_mode, one.st_uid, one.st_gid, one.st_rdev) == (
-        other.st_mode,
-        other.st_uid,
-        other.st_gid,
-        other.st_rdev,
-    )
-    if same and not stat.S_ISDIR(one.st_mode):
-        return (one.st_mtime_ns, one.st_size) != (other.st_mtime_ns, other.st_size)
+def differs(new: os.stat_result, old: os.stat_result) -> bool:
+    """Report whether an entry itself was changed.
+
+    Copy-up keeps size and modification time (overlayfs.rst, "Non-directories"), so a file that was only opened for
+    writing is not listed. A directory's time is ignored: it changes with the entries in it.
+    """
+    same = (new.st_mode, new.st_uid, new.st_gid, new.st_rdev) == (old.st_mode, old.st_uid, old.st_gid, old.st_rdev)
+    if same and not stat.S_ISDIR(new.st_mode):
+        return (new.st_mtime_ns, new.st_size) != (old.st_mtime_ns, old.st_size)
     return not same

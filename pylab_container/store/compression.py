@@ -1,6 +1,6 @@
-"""Streams that may be compressed: found out by their first bytes, as Docker does.
+"""Read and write compressed streams. The compression is detected from the first bytes, as in Docker.
 
-Names and extensions are not asked; a layer blob has neither.
+File names are ignored: a layer blob has none. Source: moby pkg/archive, DetectCompression; RFC 1952, RFC 8878.
 """
 
 from __future__ import annotations
@@ -23,47 +23,51 @@ from isal import igzip, igzip_lib, isal_zlib
 from pylab_container.errors import InvalidArchive, InvalidInput
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
-_BUFFER = 1 << 20
-_AHEAD = 4
-_GZIP_LEVEL = 2  # isal's levels are 0 to 3; the next one costs twice the time for a few per cent
-_PIECE = 4096
-_DAMAGE: tuple[type[Exception], ...] = (
+_READ_SIZE = 1 << 20  # bytes that are read at a time
+_READ_AHEAD = 4  # reads that the thread of ReadAhead may be ahead of its consumer
+_QUEUE_POLL_INTERVAL = 0.1  # seconds between checks whether the consumer of ReadAhead has left
+_GZIP_LEVEL = 2  # of isal's 0 to 3; level 3 takes twice the time for a few per cent
+_ZSTD_INPUT_SIZE = 4096  # bytes; a hostile frame unpacks to 30,000 times its size, and each result is held in memory
+_DECOMPRESSION_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
     zlib.error,
-    cast(type[Exception], igzip_lib.error),  # its stub says that this is an instance
+    cast(type[Exception], igzip_lib.error),  # its type stub declares an instance
     lzma.LZMAError,
     zstandard.ZstdError,
 )
 
 
 def kind(start: bytes) -> str:
-    """The compression that a stream beginning with these bytes has; "" for none. Six bytes suffice."""
+    """Return the compression of a stream that starts with these bytes; "" for none. Six bytes are enough."""
     return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
 def decompressed(stream: BinaryIO) -> BinaryIO:
-    """The stream's content, whatever it is compressed with.
+    """Return a stream of the decompressed content, for any supported compression or none.
 
-    Reading from the result raises InvalidArchive where the compressed data is damaged
-    or cut off. The caller closes the result, as a context manager or with close(); the stream itself stays open.
+    Reading raises InvalidArchive if the compressed data is damaged or cut off. The caller closes the result, as a
+    context manager or with close(); the inner stream stays open.
     """
-    buffer = io.BufferedReader(_Unowned(stream), _BUFFER)
-    found = kind(buffer.peek(6)[:6])
+    buffer = io.BufferedReader(_Unowned(stream), _READ_SIZE)
+    name = kind(buffer.peek(6)[:6])
     buffered = cast(BinaryIO, buffer)
-    if found == "gzip":
-        return cast(BinaryIO, _Checked(igzip.IGzipFile(fileobj=buffered, mode="rb"), buffered, found))
-    if found == "xz":
-        return cast(BinaryIO, _Checked(lzma.LZMAFile(buffered), buffered, found))
-    if found == "bzip2":
-        return cast(BinaryIO, _Checked(bz2.BZ2File(buffered), buffered, found))
-    if found == "zstd":
-        return cast(BinaryIO, _Checked(_ZstdFrames(buffered), buffered, found))
+    if name == "gzip":
+        return cast(BinaryIO, _Checked(igzip.IGzipFile(fileobj=buffered, mode="rb"), buffered, name))
+    if name == "xz":
+        return cast(BinaryIO, _Checked(lzma.LZMAFile(buffered), buffered, name))
+    if name == "bzip2":
+        return cast(BinaryIO, _Checked(bz2.BZ2File(buffered), buffered, name))
+    if name == "zstd":
+        return cast(BinaryIO, _Checked(_ZstdFrames(buffered), buffered, name))
     return buffered
 
 
 def compressed(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The chunks as a "gzip" or "zstd" stream, in pieces. Equal content gives equal bytes: no name, no time."""
+    """Yield the chunks as a "gzip" or "zstd" stream. Equal content gives equal bytes: the header has no name or time.
+
+    Raises InvalidInput for another compression.
+    """
     makers: dict[str, Callable[[], _Compressor]] = {
         "gzip": lambda: isal_zlib.compressobj(_GZIP_LEVEL, wbits=31),
         "zstd": lambda: zstandard.ZstdCompressor().compressobj(),
@@ -78,25 +82,25 @@ def compressed(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
 
 
 class Limit:
-    """How many bytes several streams may unpack to, all together: a small archive may hold a large disk's worth.
+    """A limit on the total size of several decompressed streams, against decompression bombs.
 
-    most       bytes; None: what the disk with the directory has free, but for a twentieth
-    directory  where the bytes go
+    most       bytes; default: 95 % of the free space of the file system that holds directory
+    directory  where the content is written to
     """
 
     def __init__(self, most: int | None, directory: Path) -> None:
         disk = os.statvfs(directory)
-        self._told = most is not None
+        self._is_given = most is not None
         self._left = self._most = disk.f_bavail * disk.f_frsize * 19 // 20 if most is None else most
 
     def stream(self, stream: BinaryIO) -> BinaryIO:
-        """A stream that owns this one, and whose reads count. They raise InvalidArchive when it becomes too much."""
+        """Return a stream that owns this one. Its reads raise InvalidArchive once the limit is exceeded."""
         return cast(BinaryIO, _Counted(stream, self._count))
 
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            reason = "as allowed" if self._told else "which is what the disk has to spare"
+            reason = "as allowed" if self._is_given else "which is what the disk has to spare"
             raise InvalidArchive(
                 f"the archive unpacks to more than {self._most} bytes, {reason}",
                 hint="make space, or allow more with max_size if you trust this file",
@@ -104,15 +108,15 @@ class Limit:
 
 
 class ReadAhead(io.RawIOBase):
-    """A stream that a thread reads some pieces ahead: what unpacks it works beside what uses it.
+    """A stream that a thread reads ahead, so that decompressing and extracting run in parallel.
 
-    Use as a context manager. An error of the stream is raised by the read that comes to it. The thread closes the
-    stream at its end, which may be after the block: nothing else may close it while the thread reads.
+    Use as a context manager. An error of the inner stream is raised by the read that reaches it. The thread closes the
+    inner stream, possibly after the block has ended: the caller must not.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
+        self._pieces: queue.Queue[bytes | BaseException] = queue.Queue(_READ_AHEAD)
         self._closing = threading.Event()
         self._rest = b""
         self._ended = False
@@ -123,7 +127,8 @@ class ReadAhead(io.RawIOBase):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()  # and do not wait: the thread itself may wait for bytes that nobody wants any more
+        # Without join(): the thread may be blocked in a read from a slow registry.
+        self._closing.set()
 
     def readable(self) -> bool:
         return True
@@ -142,7 +147,7 @@ class ReadAhead(io.RawIOBase):
         piece: bytes | BaseException = b"."
         while piece and not isinstance(piece, BaseException) and not self._closing.is_set():
             try:
-                piece = self._stream.read(_BUFFER)
+                piece = self._stream.read(_READ_SIZE)
             except BaseException as error:  # noqa: BLE001 (read() raises it)
                 piece = error
             self._put(piece)
@@ -151,11 +156,13 @@ class ReadAhead(io.RawIOBase):
     def _put(self, piece: bytes | BaseException) -> None:
         while not self._closing.is_set():
             with contextlib.suppress(queue.Full):
-                self._pieces.put(piece, timeout=0.1)
+                self._pieces.put(piece, timeout=_QUEUE_POLL_INTERVAL)
                 return
 
 
 class _Counted(io.RawIOBase):
+    """A stream that reports the size of each read. It owns the inner stream."""
+
     def __init__(self, stream: BinaryIO, count: Callable[[int], None]) -> None:
         self._stream = stream
         self._count = count
@@ -186,7 +193,7 @@ class _Readable(Protocol):
 
 
 class _Unowned(io.RawIOBase):
-    """A readable view of a stream that belongs to somebody else and must not be closed with us."""
+    """A readable view of a stream that stays open when the view is closed."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -201,7 +208,7 @@ class _Unowned(io.RawIOBase):
 
 
 class _ZstdFrames:
-    """Zstandard frames, one after the other. zstandard's own reader takes one that is cut off for complete."""
+    """A reader of consecutive zstd frames. The library's own reader treats a frame that is cut off as complete."""
 
     def __init__(self, stream: _Readable) -> None:
         self._stream = stream
@@ -209,9 +216,8 @@ class _ZstdFrames:
         self._unread = b""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Some bytes, b"" at the end. size is not asked: what one small piece of input unpacks to comes at once."""
-        # Small, because a hostile piece unpacks to 30 000 times its size.
-        while piece := self._unread or self._stream.read(_PIECE):
+        """Return the content of one piece of input, b"" at the end. size is ignored."""
+        while piece := self._unread or self._stream.read(_ZSTD_INPUT_SIZE):
             if self._frame.eof:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
             data = self._frame.decompress(piece)
@@ -223,11 +229,11 @@ class _ZstdFrames:
         return b""
 
     def close(self) -> None:
-        """There is nothing to close but the stream, which belongs to the caller."""
+        """Do nothing: the inner stream belongs to the caller."""
 
 
 class _Checked(io.RawIOBase):
-    """A decompressor whose many error classes are one. It owns the buffer that the decompressor reads from."""
+    """A decompressor that raises InvalidArchive for the errors of every library. It owns the decompressor's buffer."""
 
     def __init__(self, reader: _Readable, buffer: BinaryIO, name: str) -> None:
         self._reader = reader
@@ -240,7 +246,7 @@ class _Checked(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         try:
             return self._reader.read(size) or b""
-        except _DAMAGE as error:
+        except _DECOMPRESSION_ERRORS as error:
             raise InvalidArchive(
                 f"the {self._name} stream is damaged or cut off: {error}", hint="fetch or make the file again"
             ) from error

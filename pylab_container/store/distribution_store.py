@@ -1,15 +1,15 @@
-"""What is known of layers at registries: which blob is which layer, and where it has been.
+"""Known blobs of layers, and the repositories at registries that have them.
 
     image/<driver>/distribution/
-    ├── diffid-by-digest/sha256/<digest of the blob>     the diff id of what the blob unpacks to
+    ├── diffid-by-digest/sha256/<digest of the blob>     the diff id of the blob's content
     └── v2metadata-by-diffid/sha256/<diff id>            [{"Digest", "SourceRepository", "HMAC"}, …]
 
-A blob's digest is that of its compressed bytes, and the same layer may be compressed in many ways.
-Knowing a blob spares a push: the registry has it already, or mounts it from another repository. The
-entries are hints: a registry may have lost the blob, so nothing relies on them.
+A blob's digest is that of its compressed bytes, and one layer can be compressed in many ways. A known blob need not be
+uploaded: the registry has it already, or mounts it from another repository. The entries are hints, because a registry
+may have deleted the blob; no operation relies on them.
 
-HMAC says with whose credentials the blob was there, without telling them. Format: moby
-distribution/metadata (20.10).
+HMAC identifies the credentials with which the blob was accessed, without revealing them: with others it may be
+inaccessible. Format: moby distribution/metadata/v2_metadata_service.go (20.10).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from pylab_container.oci.ids import Digest
 from pylab_container.oci.image import go_json, sha256
 from pylab_container.store.reading import read_bytes, read_id
 
-_MOST = 50  # entries for each layer, as in moby: the oldest go
+_MOST_BLOBS = 50  # of a layer, as in moby (maxMetadata); the oldest are dropped
 
 
 class KnownBlob(Struct, frozen=True):
-    """One blob that a layer was in a repository as: "sha256:…" and "docker.io/library/debian"."""
+    """A blob of a layer in a repository, such as "sha256:…" in "docker.io/library/debian"."""
 
     digest: str
     repository: str
     hmac: str = ""
 
     def signed(self, auth: Mapping[str, Any]) -> KnownBlob:
-        """The same, and that it was there with these credentials, an AuthConfig of Docker's API."""
+        """Return the blob with the HMAC of credentials, which are an AuthConfig of Docker's API."""
         named = ("username", "password", "auth", "identitytoken", "registrytoken")
         key = sha256(go_json({name: auth[name] for name in named if auth.get(name)}))
         code = hmac.new(key.encode(), f"{self.digest}{self.repository}".encode(), hashlib.sha256)
@@ -49,7 +49,7 @@ class KnownBlob(Struct, frozen=True):
 
 
 class DistributionStore:
-    """Owns distribution/."""
+    """Owner of distribution/."""
 
     def __init__(self, root: Path, locks: Path) -> None:
         self.root = root
@@ -58,14 +58,14 @@ class DistributionStore:
         self._blobs = root / "v2metadata-by-diffid/sha256"
 
     def diff_id(self, digest: str) -> str:
-        """The diff id of a blob, "" for one that was never here."""
+        """Return the diff id of a blob, "" if it is unknown."""
         try:
             return read_id(self._diff_ids / digest.removeprefix("sha256:"), Digest)
         except CorruptStore:
-            return ""  # a hint that is missing or damaged: the blob is downloaded
+            return ""  # the hint is missing or damaged; the cost is a download
 
     def blobs(self, diff_id: str) -> list[KnownBlob]:
-        """The blobs that a layer is known as, the latest last; what cannot be read is as good as unknown."""
+        """Return the known blobs of a layer, latest last; unreadable entries count as unknown."""
         with contextlib.suppress(CorruptStore, OSError, ValueError, KeyError, TypeError, AttributeError):
             entries = json.loads(read_bytes(self._blobs / diff_id.removeprefix("sha256:")))
             return [
@@ -75,14 +75,14 @@ class DistributionStore:
         return []
 
     def add(self, diff_id: str, blob: KnownBlob) -> None:
-        """Note that a layer is, or was, a blob in a repository."""
+        """Record that a repository has a layer as a blob."""
         with locked(self._lock_file):
-            self._write(diff_id, [*(known for known in self.blobs(diff_id) if known != blob), blob][-_MOST:])
+            self._write(diff_id, [*(known for known in self.blobs(diff_id) if known != blob), blob][-_MOST_BLOBS:])
             self._diff_ids.mkdir(parents=True, exist_ok=True)
             write_atomic(self._diff_ids / blob.digest.removeprefix("sha256:"), diff_id.encode())
 
     def forget(self, diff_id: str, blob: KnownBlob) -> None:
-        """Take an entry back: the registry does not have the blob there any more."""
+        """Delete an entry, because the repository does not have the blob any more."""
         with locked(self._lock_file):
             left = [known for known in self.blobs(diff_id) if known != blob]
             if left:

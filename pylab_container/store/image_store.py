@@ -1,15 +1,16 @@
-"""The image database: configs by their digest, and the names that point to them.
+"""The image database: configs by their digest, and the names that refer to them.
 
     image/<driver>/
     ├── imagedb/
     │   ├── content/sha256/<image id>          the config's exact bytes
     │   └── metadata/sha256/<image id>/
-    │       ├── parent                         the image this one was built or committed from
-    │       └── lastUpdated                    when a name was last given to it
+    │       ├── parent                         the image that this one was built or committed from
+    │       └── lastUpdated                    when it was last tagged
     └── repositories.json                      {"Repositories": {"debian": {"debian:12": "sha256:…"}}}
 
-An image exists once its content file does; a name is given by replacing
-repositories.json as a whole under a lock. Format: moby image/ and reference/ (20.10).
+An image exists as soon as its content file does, so that file is written last and deleted first. All names are in one
+file, which is replaced atomically under a lock: a reader sees the names before a change or after it, and needs no lock.
+Format: moby image/fs.go and reference/store.go (20.10).
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ from pylab_container.store.record_shape import RepositoriesShape
 from pylab_container.text.timestamps import parse_rfc3339
 
 _Names = dict[str, dict[str, str]]
+"""Repository → {name with its tag or digest: image id}, as in repositories.json."""
+
+_FileState = tuple[int, int, int, int]
+"""Inode, size, modification and change time of a file. Another state means that the file was replaced or changed."""
+
+_CONFIG_CACHE_SIZE = 16 << 20  # bytes of encoded configs; decoded they take ten times as much memory
 
 
 class Tag(Struct, frozen=True):
@@ -45,20 +52,21 @@ class Tag(Struct, frozen=True):
 
 
 class _KnownNames(Struct, frozen=True):
-    """The readable names, sorted, all together and by image; damage is the error about the first that is not."""
+    """The readable names, sorted: all of them, and those of each image.
+
+    damage  the error about the first entry, or about the file, that cannot be read
+    """
 
     tags: tuple[Tag, ...]
     of_image: Mapping[str, Sequence[Tag]]
     damage: CorruptStore | None
 
 
-_State = tuple[int, int, int, int]
-"""Inode, size and times of a file: they differ once it was replaced or changed."""
-_KEPT_CONFIGS = 16 << 20  # bytes of configs that are kept as they were read; decoded they take ten times as much
-
-
 class ImageStore:
-    """Owns imagedb/ and repositories.json. What was read is kept in memory until the file is another one."""
+    """Owner of imagedb/ and repositories.json.
+
+    What was read is cached until the file's state changes; several processes and threads may use one store.
+    """
 
     def __init__(self, root: Path, locks: Path, *, emit: Emit = ignore) -> None:
         self.root = root
@@ -67,54 +75,60 @@ class ImageStore:
         self._content = root / "imagedb/content/sha256"
         self._metadata = root / "imagedb/metadata/sha256"
         self._names = root / "repositories.json"
-        self._read_names: tuple[_State | None, _KnownNames] | None = None
-        self._configs: dict[str, tuple[_State, ImageConfig]] = {}
+        self._read_names: tuple[_FileState | None, _KnownNames] | None = None
+        self._configs: dict[str, tuple[_FileState, ImageConfig]] = {}
         self._configs_lock = threading.Lock()
         for directory in (self._content, self._metadata, root / "distribution"):
             directory.mkdir(parents=True, exist_ok=True)
-        with self._lock():
+        with self._lock():  # else two new engines may both see no file, and one overwrites the first name of the other
             if not self._names.exists():
                 write_atomic(self._names, b'{"Repositories":{}}', mode=0o600)
 
     # ---- images ----
 
     def add(self, config: ImageConfig, *, parent: str = "") -> str:
-        """Store a config; its layers must be registered. Returns the image id. Idempotent.
+        """Store a config, whose layers must be registered, and return the image id. Idempotent.
 
-        Raises InvalidArchive for a config that could not be read again, or that is too long.
+        parent  the image that it was built from, if it was built here
+
+        Raises InvalidArchive for a config that get() would reject, or that is too long.
         """
         content = self.content_path(config.id)
         if len(config.raw) > LONGEST_CONFIG:
             message = f"the image's config has {len(config.raw)} bytes, more than {LONGEST_CONFIG}"
             raise InvalidArchive(message, hint="use fewer or shorter labels, variables and instructions")
         ImageConfig.parse(config.raw)
+        # The content last: it makes the image visible, and a listing must not show one whose parent is not recorded.
         if parent:
             self._set(config.id, "parent", parent)
+        # The id is the digest of the content, so an existing file is equal. It is not rewritten, because that would
+        # end the cache entries of all other processes.
+        # Mode 0600, as in moby: the environment variables in a config may be secrets.
         if not content.exists():
             write_atomic(content, config.raw, mode=0o600)
         return config.id
 
     def get(self, image_id: str) -> ImageConfig:
-        """The config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
-        if Digest.match(image_id) is None:
+        """Return the config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
+        if Digest.match(image_id) is None:  # it may be a part of an id, or a name: no path is built from it
             raise KeyError(image_id)
         path = self.content_path(image_id)
-        state = _state(path)
+        state = _file_state(path)  # before reading: a change in between makes the next call read again
         known = self._configs.get(image_id)
         if known and known[0] == state:
             return known[1]
         config = self._read_config(image_id, path)
-        if state and len(config.raw) <= _KEPT_CONFIGS:
+        if state and len(config.raw) <= _CONFIG_CACHE_SIZE:
             self._keep(image_id, state, config)
         return config
 
-    def _keep(self, image_id: str, state: _State, config: ImageConfig) -> None:
-        """Keep a config that was read, and drop the ones kept longest if all together are too long."""
-        with self._configs_lock:
-            self._configs.pop(image_id, None)
+    def _keep(self, image_id: str, state: _FileState, config: ImageConfig) -> None:
+        """Cache a config, and drop the oldest entries while the cache is too large."""
+        with self._configs_lock:  # the daemon's threads read images concurrently
+            self._configs.pop(image_id, None)  # a dict keeps the order of insertion: move the entry to the end
             self._configs[image_id] = (state, config)
             length = sum(len(each.raw) for _, each in self._configs.values())
-            while length > _KEPT_CONFIGS:
+            while length > _CONFIG_CACHE_SIZE:
                 oldest = next(iter(self._configs))
                 length -= len(self._configs.pop(oldest)[1].raw)
 
@@ -124,6 +138,7 @@ class ImageStore:
         except FileNotFoundError:
             raise KeyError(image_id) from None
         hint = f"{REMEDY}; labctr rmi -f {image_id[7:19]} removes the image"
+        # The digest is checked at every read, as in moby (image/fs.go, Get): a config decides what runs as root.
         if sha256(raw) != image_id:
             message = f"the config of image {image_id[7:19]} was changed on disk: {path}"
             raise CorruptStore(message, hint=hint, path=path)
@@ -134,35 +149,37 @@ class ImageStore:
             raise CorruptStore(message, hint=hint, path=path) from error
 
     def exists(self, image_id: str) -> bool:
-        """Whether there is an image with this id."""
+        """Report whether an image with this id exists."""
         return Digest.match(image_id) is not None and self.content_path(image_id).exists()
 
     def all(self) -> Iterator[Digest]:
-        """Every image's id, in no order."""
+        """Yield the ids of all images, unordered."""
         names = (f"sha256:{name}" for name in os.listdir(self._content))
         yield from filter(None, map(Digest.match, names))
 
     def content_path(self, image_id: str) -> Path:
-        """The file with an image's config."""
+        """Return the path of an image's config."""
         return self._content / _hex(image_id)
 
     def metadata_directories(self) -> list[Path]:
-        """The directories with what is known of images beside their configs."""
+        """Return the directories of metadata, also those whose image was deleted."""
         return sorted(path for path in self._metadata.iterdir() if Digest.match(f"sha256:{path.name}"))
 
     def parent(self, image_id: str) -> str:
-        """The image that this one was made from here; "" where it came from outside or from nothing.
+        """Return the image that this one was built or committed from; "" for any other.
 
-        Raises CorruptStore for a damaged note.
+        An image that was pulled, loaded or imported has no parent, whatever its layers are.
+
+        Raises CorruptStore for a damaged file.
         """
         return find_id(self.parent_path(image_id), Digest) or ""
 
     def parent_path(self, image_id: str) -> Path:
-        """The file that says so."""
+        """Return the path of the file that parent() reads."""
         return self._metadata / _hex(image_id) / "parent"
 
     def shown_parent(self, image_id: str) -> str:
-        """The same for listings: a damaged note is reported (StoreDamaged), and counts as none."""
+        """As parent(), for listings: a damaged file is reported as StoreDamaged and counts as missing."""
         try:
             return self.parent(image_id)
         except CorruptStore as error:
@@ -170,51 +187,53 @@ class ImageStore:
             return ""
 
     def set_parent(self, image_id: str, parent: str) -> None:
-        """Note which image this one was built on; "" takes the note away."""
+        """Record which image this one was built from; "" removes the record."""
         if parent:
             self._set(image_id, "parent", parent)
         else:
             (self._metadata / _hex(image_id) / "parent").unlink(missing_ok=True)
 
     def metadata(self, image_id: str, key: str) -> str:
-        """What was noted beside an image under a key, "" where nothing was."""
+        """Return a value of an image's metadata, "" if it is not set or cannot be read."""
         try:
             return read_bytes(self._metadata / _hex(image_id) / key).decode(errors="surrogateescape")
-        except (FileNotFoundError, NotADirectoryError, CorruptStore):  # a damaged note counts as a missing one
+        except (FileNotFoundError, NotADirectoryError, CorruptStore):
             return ""
 
     def set_metadata(self, image_id: str, key: str, value: str) -> None:
-        """Note something beside an image; it goes with the image."""
+        """Set a value of an image's metadata, which is deleted with the image."""
         self._set(image_id, key, value)
 
     def mark(self, image_id: str, key: str) -> None:
-        """Note that something holds of an image; it goes with the image. A power failure may undo it."""
+        """Set a flag of an image, which is deleted with the image. It is not flushed: a power failure may undo it."""
+        # touch() and not write_atomic(): the flag is set for each step of a build, and fsync(2) takes milliseconds.
         directory = self._metadata / _hex(image_id)
         directory.mkdir(mode=0o700, exist_ok=True)
         (directory / key).touch(mode=0o600)
 
     def marked(self, image_id: str, key: str) -> bool:
-        """Whether that was noted."""
+        """Report whether mark() has set a flag."""
         return (self._metadata / _hex(image_id) / key).exists()
 
     def remove(self, image_id: str) -> None:
-        """Forget an image. Its layers are released by whoever knows who else needs them."""
+        """Delete an image's config and metadata. The caller releases its layers (LayerStore.release). Idempotent."""
+        # The content first: a crash in between leaves metadata without an image, which is harmless.
         self.content_path(image_id).unlink(missing_ok=True)
         discard_below(self._metadata, _hex(image_id))
 
     def touch(self, image_id: str, when: str) -> None:
-        """Note when the image was last given a name (RFC 3339)."""
+        """Record when the image was tagged (RFC 3339)."""
         self._set(image_id, "lastUpdated", when)
 
     def last_tagged(self, image_id: str) -> str:
-        """When the image was last given a name (RFC 3339), "" if never."""
+        """Return when the image was last tagged (RFC 3339), "" if never. A damaged time is reported as StoreDamaged."""
         path = self._metadata / _hex(image_id) / "lastUpdated"
         try:
             text = read_text(path)
             parse_rfc3339(text)
         except FileNotFoundError:
             return ""
-        except (ValueError, CorruptStore):
+        except (ValueError, CorruptStore):  # the time is only shown, so the damage must not hide the image
             self._emit(StoreDamaged(str(path), f"{path} is damaged: it is not a time"))
             return ""
         return text
@@ -227,30 +246,33 @@ class ImageStore:
     # ---- names ----
 
     def tags(self) -> list[Tag]:
-        """Every name that a user gave, with its image, sorted by name, as shown_names()."""
+        """Return the readable names with a tag, sorted; damage is reported as in shown_names()."""
         return [name for name in self.shown_names() if not name.reference.digest]
 
     def digests(self) -> list[Tag]:
-        """Every name that a registry gave ("debian@sha256:…", after pull and push), with its image, sorted."""
+        """Return the readable names with a digest ("debian@sha256:…", set by pull and push), sorted."""
         return [name for name in self.shown_names() if name.reference.digest]
 
     def names(self) -> list[Tag]:
-        """Both kinds of names. Raises CorruptStore if the file, or an entry in it, is damaged."""
+        """Return all names, sorted. Raises CorruptStore if the file, or an entry in it, is damaged."""
         known = self._known_names()
         if known.damage:
-            raise known.damage.with_traceback(None)
+            raise known.damage.with_traceback(None)  # it is cached, and would collect a traceback with every raise
         return list(known.tags)
 
     def shown_names(self) -> list[Tag]:
-        """The same for listings: damaged entries are left out and reported (StoreDamaged)."""
+        """As names(), for listings: damaged entries are left out and reported as StoreDamaged."""
         return list(self._shown_names().tags)
 
     def names_of(self, image_id: str) -> tuple[Tag, ...]:
-        """Those of one image, as shown_names()."""
+        """Return the readable names of one image, as shown_names()."""
         return tuple(self._shown_names().of_image.get(image_id, ()))
 
     def refuse_dangling(self, image_id: str) -> None:
-        """Raise CorruptStore if a name points to an image that is not here: a removal takes the names first."""
+        """Raise CorruptStore if a name refers to this image, which does not exist.
+
+        A removal deletes names before the image, so a crash cannot leave such a name.
+        """
         for name in self.names_of(image_id):
             raise corrupt(self._names, f"{name.reference.familiar} points to {image_id[:19]}, which is not here")
 
@@ -261,8 +283,10 @@ class ImageStore:
         return known
 
     def _known_names(self) -> _KnownNames:
-        """What repositories.json says. It is read again once it was replaced: a listing asks for each of its images."""
-        state = _state(self._names)
+        """Return the names in repositories.json, cached until the file is replaced."""
+        # A listing asks for the names of each image, and would parse the file each time. The state is taken before
+        # reading, so a replacement in between is noticed at the next call.
+        state = _file_state(self._names)
         if self._read_names is None or self._read_names[0] != state:
             self._read_names = (state, self._read_all_names())
         return self._read_names[1]
@@ -274,6 +298,7 @@ class ImageStore:
             entries = [entry for names in self._read().values() for entry in names.items()]
         except CorruptStore as error:
             return _KnownNames((), {}, error)
+        # One damaged entry must not hide the other images; the first error stands for all of them.
         for name, image_id in entries:
             try:
                 tags.append(Tag(parse(name), Digest(image_id)))
@@ -285,7 +310,9 @@ class ImageStore:
         return _KnownNames(tuple(tags), of_image, damage)
 
     def resolve(self, reference: Reference) -> Digest | None:
-        """The id that a name points to, None if the name is unknown. Raises CorruptStore."""
+        """Return the id that a name refers to, None if the name is unknown. Raises CorruptStore."""
+        # Not from the cache: ext4 reuses inodes, so after two replacements within one clock tick the state can be
+        # equal, and `docker run` must not start the image that the name referred to before.
         image_id = self._read().get(reference.repository, {}).get(_full(reference))
         if image_id is None:
             return None
@@ -295,12 +322,12 @@ class ImageStore:
             raise corrupt(self._names, f"{reference.familiar} points to {error}") from error
 
     def tag(self, reference: Reference, image_id: str) -> str | None:
-        """Point a name to an image. Returns the id that had the name before, if it was another.
+        """Make a name refer to an image. Return the id that it referred to before, None if it did not change.
 
-        Raises InvalidReference for a name that could not be read again.
+        Raises InvalidReference for a name that resolve() would reject.
         """
         parse(_full(reference))
-        with self._lock():
+        with self._lock():  # read, change and replace are one step, or a concurrent tag is lost
             names = self._read()
             repository = names.setdefault(reference.repository, {})
             before = repository.get(_full(reference))
@@ -309,7 +336,7 @@ class ImageStore:
         return before if before != image_id else None
 
     def untag(self, reference: Reference) -> str | None:
-        """Take a name away. Returns the id that had it, None where nobody had."""
+        """Delete a name. Return the id that it referred to, None if the name is unknown."""
         with self._lock():
             names = self._read()
             repository = names.get(reference.repository, {})
@@ -321,16 +348,18 @@ class ImageStore:
         return image_id
 
     def reset_names(self) -> Path:
-        """Start again with the names that can still be read; the old file is kept under the path that is returned."""
-        number, kept = 1, self._names.with_name("repositories.json.damaged")
-        while kept.exists():
+        """Replace a damaged repositories.json by its readable entries; return the old file's path."""
+        # Earlier copies are kept, too: each may hold names that a user wants to restore by hand.
+        number, backup = 1, self._names.with_name("repositories.json.damaged")
+        while backup.exists():
             number += 1
-            kept = kept.with_name(f"repositories.json.damaged-{number}")
+            backup = backup.with_name(f"repositories.json.damaged-{number}")
+        # A crash after the rename leaves a store without names: the images and the copy are still there.
         with self._lock():
             text = _readable(self._names)
-            self._names.rename(kept)
+            self._names.rename(backup)
             self._write(_readable_names(text))
-        return kept
+        return backup
 
     def _read(self) -> _Names:
         try:
@@ -340,6 +369,7 @@ class ImageStore:
         return dict(document["Repositories"])
 
     def _write(self, names: _Names) -> None:
+        # Sorted, as Go's encoding/json writes maps: dockerd and this engine produce the same file.
         ordered = {repository: dict(sorted(tags.items())) for repository, tags in sorted(names.items())}
         write_atomic(self._names, go_json({"Repositories": ordered}), mode=0o600)
 
@@ -355,7 +385,7 @@ def _hex(image_id: str) -> EntryName:
 
 
 def _readable(path: Path) -> str:
-    """What can be read of a damaged file."""
+    """Return the readable part of a damaged file, "" if it cannot be opened."""
     try:
         return read_bytes(path).decode(errors="replace")
     except CorruptStore:
@@ -363,8 +393,9 @@ def _readable(path: Path) -> str:
 
 
 def _readable_names(text: str) -> _Names:
-    """The entries that a damaged repositories.json still holds as a whole."""
+    """Return the complete entries in the text of a damaged repositories.json."""
     names: _Names = {}
+    # A regular expression instead of a JSON parser: the file may be cut off anywhere, and each entry stands alone.
     for name, image_id in re.findall(rf'"([^"\\]+)"\s*:\s*"({Digest.form.pattern})"', text):
         with contextlib.suppress(InvalidReference):
             reference = parse(name)
@@ -373,8 +404,8 @@ def _readable_names(text: str) -> _Names:
     return names
 
 
-def _state(path: Path) -> _State | None:
-    """What changes when a file is replaced or written to; None for one that is not there."""
+def _file_state(path: Path) -> _FileState | None:
+    """Return the state of a file, None if it does not exist."""
     try:
         status = path.stat()
     except OSError:

@@ -1,14 +1,19 @@
-"""Leases: what is in the making, so that a crash leaves nothing that belongs to nobody.
+"""Leases: the layers, containers and volumes that running operations need.
 
-    layerdb/tmp/lease-<random>     locked by its maker; "maker <pid>", and one line a thing that it
-                                   makes: "layer sha256:…", "container <id>", or for a container that is
-                                   to stay "writable <id>" and "volume <name>" for each unnamed volume;
-                                   "frozen <id>" for a container whose processes its maker has frozen;
-                                   "not <line>" takes an earlier line back
+    layerdb/tmp/lease-<random>     locked by the process that made it (its maker)
 
-A new layer is nobody's until an image names it, and a build's temporary container only serves
-the build. While the maker lives, what its lease names is needed. When it dies, however it
-dies, the kernel drops the lock, and whoever comes next clears what nobody else needs by then.
+    maker <pid>
+    layer sha256:…                 a layer that is being registered, or that an image is about to name
+    container <id>                 a temporary container of a build
+    writable <id>                  a container that is being created, and is to stay
+    volume <name>                  an unnamed volume of such a container
+    frozen <id>                    a container whose processes the maker has frozen
+    not <line>                     takes an earlier line back
+
+A new layer has no image yet, and a build's temporary container serves the build only. While the maker lives, all that
+its lease claims is needed. When the maker dies, the kernel drops its lock, and the next process that looks for
+abandoned leases deletes what nothing else needs. containerd has leases for the same purpose; dockerd counts references
+in the memory of its single process.
 """
 
 from __future__ import annotations
@@ -38,14 +43,15 @@ _FORMS: dict[str, type[EntryName] | type[Digest]] = {
     "volume": VolumeName,
     "frozen": ContainerId,
 }
-"""What follows the first word of a line."""
+"""First word of a line → the type of the id that follows."""
 
-_LARGEST = 16 << 10  # bytes; a claim has 80, and an image at most 127 layers
-_LONGEST_EXEC = 10.0  # seconds, on a machine that is very busy
+_ALLOCATED_SIZE = 16 << 10  # bytes; a line has about 80, and an image at most 127 layers
+_FORK_TO_EXEC_TIMEOUT = 10.0  # seconds, on a very busy machine
+_LOCK_RETRY_INTERVAL = 0.005  # seconds
 
 
 class Lease:
-    """One maker's claims, as long as the file is open."""
+    """The claims of one process, in force as long as the file is open and locked."""
 
     def __init__(self, path: Path, fd: int) -> None:
         """fd is the open file, locked by the caller."""
@@ -53,16 +59,18 @@ class Lease:
         self._fd = fd
 
     def claim(self, kind: Kind, name: str) -> None:
-        """Write a claim down; it counts from now on for every process."""
+        """Append a claim. It is in force for every process when this returns. Raises OSError on a full disk."""
         self._write(f"{kind} {_FORMS[kind](name)}\n")
 
     def waive(self, kind: Kind, name: str) -> None:
-        """Take a claim back: what was made is somebody else's now."""
+        """Take a claim back, for example because a record names the object from now on."""
         self._write(f"not {kind} {name}\n")
 
     def _write(self, line: str) -> None:
-        """Append a line, or nothing: on a full disk part of one would join the next."""
+        """Append a line completely or not at all; half a line would merge with the next one."""
         size, data = os.fstat(self._fd).st_size, line.encode()
+        # Not flushed to disk: after a power failure no maker lives, and every lease is abandoned. A reader that sees a
+        # part of the line ignores it (_lines()).
         if os.write(self._fd, data) < len(data):
             os.ftruncate(self._fd, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -77,12 +85,12 @@ class Lease:
     def claimed(self, kind: Literal["volume"]) -> list[VolumeName]: ...
 
     def claimed(self, kind: Kind) -> list[ContainerId] | list[Digest] | list[VolumeName]:
-        """What this lease claims, in the order of the claims. A line that is damaged claims nothing."""
+        """Return the ids that this lease claims, in the order of the claims. A damaged line claims nothing."""
         form = _FORMS[kind]
         return [form(name) for word, name in _claims(self.path) if word == kind]  # type: ignore[return-value]
 
     def check(self) -> None:
-        """Raise CorruptStore if a line of the lease is not a claim, so that what it claims is unknown."""
+        """Raise CorruptStore if a line is damaged, so that it is unknown what the lease claims."""
         for line in _lines(self.path):
             word, _, name = line.removeprefix("not ").partition(" ")
             if word == "maker" and name.isdigit():
@@ -91,34 +99,40 @@ class Lease:
                 raise corrupt(self.path, f"{line[:80]!r} is not a claim")
 
     def set_aside(self) -> Path:
-        """End a damaged lease; the file is kept under the name that is returned, for a person to read."""
-        kept = self.path.with_name(f"damaged-{self.path.name}")
-        self.path.rename(kept)
+        """End a damaged lease, keep its file under another name for inspection, and return that path."""
+        # Under a name that _paths() does not list, and on the same file system, so that rename(2) needs no space.
+        damaged = self.path.with_name(f"damaged-{self.path.name}")
+        self.path.rename(damaged)
         self.leave()
-        return kept
+        return damaged
 
     def end(self) -> None:
-        """Give all claims up."""
+        """Give up all claims and delete the file."""
+        # The file before the lock: an unlocked file is that of a dead maker, and another process would delete what it
+        # claims.
         self.path.unlink(missing_ok=True)
         self.leave()
         reserve.refill(self.path)
 
     def leave(self) -> None:
-        """Let go of the lease, but leave its claims for the next one to clear."""
+        """Release the lock but keep the file, so that the next process clears what it claims."""
         os.close(self._fd)
 
 
 class Leases:
-    """All leases in one directory, which is the caller's."""
+    """All leases in one directory, which belongs to the caller."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def open(self) -> Lease:
-        """A new lease. On a read-only file system, where nothing can be removed, it is known to this process alone."""
+        """Create a lease. On a read-only file system, where no process can delete anything, only this process sees it.
+
+        Raises OSError.
+        """
         directory = self._directory
         if not os.access(directory, os.W_OK):
-            import tempfile  # late, as every command would pay its 10 ms
+            import tempfile  # late: its import takes 10 ms, and only a read-only data root needs it
 
             directory = Path(tempfile.gettempdir())
         while True:
@@ -131,11 +145,12 @@ class Leases:
                     raise
                 try:
                     fd = _open(path)
-                except FileNotFoundError:  # taken away, see below
+                except FileNotFoundError:  # cleared as abandoned, see below
                     continue
-                with contextlib.suppress(OSError):  # it has a block at least
-                    _keep_blocks(fd)
-            # Before the lock is there, the file looks like a dead maker's and may be taken away.
+                with contextlib.suppress(OSError):  # the reserve gave the file one block, enough for 50 lines
+                    _allocate(fd)
+            # Race: until flock(2) returns, the file looks like that of a dead maker and may be cleared. Then this
+            # process has locked a deleted file, which no other process would see, and it tries again.
             fcntl.flock(fd, fcntl.LOCK_EX)
             if path.exists():
                 return Lease(path, fd)
@@ -146,7 +161,7 @@ class Leases:
         fd = _open(path, os.O_CREAT | os.O_EXCL)
         try:
             os.write(fd, maker)
-            _keep_blocks(fd)
+            _allocate(fd)
         except BaseException:
             path.unlink(missing_ok=True)
             os.close(fd)
@@ -154,17 +169,17 @@ class Leases:
         return fd
 
     def abandoned(self) -> Iterator[Lease]:
-        """The leases of makers that are dead, each locked until end() or leave()."""
+        """Yield the leases of dead makers, each locked by this process until end() or leave()."""
         for path in self._paths():
             with contextlib.suppress(FileNotFoundError):
                 fd = _open(path)
-                if _lock(fd, path):
+                if _try_lock(fd, path):
                     yield Lease(path, fd)
                 else:
                     os.close(fd)
 
     def claimed(self, kind: Kind, *, without: Lease | None = None) -> set[str]:
-        """What any lease claims, those of dead makers included; `without` does not count."""
+        """Return the ids that any lease claims, except the lease `without`; dead makers count."""
         paths = (path for path in self._paths() if without is None or path != without.path)
         return {name for path in paths for word, name in _claims(path) if word == kind}
 
@@ -176,25 +191,26 @@ def _open(path: Path, flags: int = 0) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o600)
 
 
-def _keep_blocks(fd: int) -> None:
-    """Allocate what a lease may come to need: on a disk that fills up, a removal must be able to claim what it removes.
+def _allocate(fd: int) -> None:
+    """Allocate the blocks that a lease may need, so that claims succeed on a full disk.
 
-    Raises OSError if there is no room.
+    Raises OSError if the disk has no room.
     """
     try:
-        linux.allocate(fd, _LARGEST)
+        linux.allocate(fd, _ALLOCATED_SIZE)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):  # the file system cannot allocate in advance
             raise
 
 
-def _lock(fd: int, path: Path) -> bool:
-    """Lock a lease unless its maker lives.
+def _try_lock(fd: int, path: Path) -> bool:
+    """Lock a lease if its maker is dead; return whether it is locked.
 
-    A program that the maker was just about to start has the lock, too, until its exec(2):
-    that it ends is a matter of milliseconds.
+    A flock(2) belongs to the open file, which fork(2) shares. If the maker is killed between fork(2) and exec(2) of a
+    child, the child holds the lock until O_CLOEXEC closes the file, some milliseconds later. So a lock of a dead maker
+    is waited for.
     """
-    deadline = time.monotonic() + _LONGEST_EXEC
+    deadline = time.monotonic() + _FORK_TO_EXEC_TIMEOUT
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,13 +219,13 @@ def _lock(fd: int, path: Path) -> bool:
             alive = not makers or not makers[0].isdigit() or Path("/proc", makers[0]).exists()
             if alive or time.monotonic() > deadline:
                 return False
-            time.sleep(0.005)
+            time.sleep(_LOCK_RETRY_INTERVAL)
         else:
             return True
 
 
 def _claims(path: Path) -> Iterator[tuple[str, str]]:
-    """(first word, id) of each line that is a claim, and that no later one takes back."""
+    """Yield (first word, id) of each claim that no "not" line takes back."""
     lines = _lines(path)
     waived = {line.removeprefix("not ") for line in lines if line.startswith("not ")}
     for line in lines:
@@ -219,9 +235,9 @@ def _claims(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The whole lines of a lease; of one that was cut off while it was written, nothing was made yet."""
+    """Return the complete lines of a lease. An incomplete last line claims nothing: its object was not created yet."""
     try:
         text = read_bytes(path).decode(errors="replace")
     except (FileNotFoundError, CorruptStore):
-        return []  # it has ended since the listing, or is not a file
+        return []  # the lease ended after the listing, or its file was replaced by a directory
     return text.split("\n")[:-1]

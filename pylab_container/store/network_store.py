@@ -1,9 +1,10 @@
-"""What the engine remembers of the networks that users make.
+"""The records of user-defined networks.
 
     networks/<network id>.json      Docker's Network object, without its containers
 
-Who is on a network is the kernel's to say: runtime/network. Docker keeps its networks in a bbolt
-file. Whoever makes or removes one holds locks/networks; whoever joins one shares it.
+Which containers are on a network is not recorded here: the kernel knows it (runtime/network). Docker keeps its networks
+in a bbolt file. A process that creates or removes a network holds locks/networks exclusively; one that connects a
+container holds it shared.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pylab_container.store.record_shape import NetworkShape
 
 
 class NetworkStore:
-    """Owns networks/."""
+    """Owner of networks/."""
 
     def __init__(self, root: Path, locks: Path, *, emit: Emit = ignore) -> None:
         self.root = root
@@ -33,12 +34,12 @@ class NetworkStore:
         self._emit = emit
 
     def save(self, document: Json) -> None:
-        """Write a network down; it exists from now on."""
+        """Write the record of a network, which exists from then on."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o710)
         write_atomic(self.path(document["Id"]), json.dumps(document).encode())
 
     def all(self) -> Iterator[Json]:
-        """Every network, in no order. One that cannot be read is left out and reported (StoreDamaged)."""
+        """Yield every readable network, unordered. A damaged one is left out and reported as StoreDamaged."""
         for network_id in self.ids():
             try:
                 document = self.load(network_id)
@@ -49,27 +50,30 @@ class NetworkStore:
                 yield document
 
     def damaged(self) -> dict[NetworkId, CorruptStore]:
-        """The networks whose records cannot be read, with the reason."""
-        found = {}
+        """Return the networks whose records cannot be read, each with its error."""
+        errors = {}
         for network_id in self.ids():
             try:
                 self.load(network_id)
             except CorruptStore as error:
-                found[network_id] = error
-        return found
+                errors[network_id] = error
+        return errors
 
     def mentions(self, network_id: NetworkId, name: str) -> bool:
-        """Whether a record that cannot be read as a whole seems to be that of the network called name."""
+        """Report whether a damaged record seems to be that of the network called name.
+
+        A command that names it can then report the damage instead of an unknown network.
+        """
         text = peek(self.path(network_id))
         return bool(name) and re.search(rf'"Name":\s*"{re.escape(name)}"', text) is not None
 
     def ids(self) -> list[NetworkId]:
-        """The ids that have a file, readable or not, in no order."""
+        """Return the ids of all records, damaged ones included, unordered."""
         names = os.listdir(self.root) if self.root.is_dir() else ()
         return list(filter(None, (NetworkId.match(name.removesuffix(".json")) for name in names)))
 
     def load(self, network_id: str) -> Json | None:
-        """One network, None where there is no such. Raises CorruptStore for one that cannot be read."""
+        """Return a network, None if it does not exist. Raises CorruptStore for a damaged record."""
         if NetworkId.match(network_id) is None:
             return None
         path = self.path(network_id)
@@ -82,17 +86,17 @@ class NetworkStore:
         return document
 
     def remove(self, network_id: str) -> None:
-        """Forget a network. No error if there is none."""
+        """Delete the record of a network. Idempotent."""
         self.path(network_id).unlink(missing_ok=True)
 
     def lock(self, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-        """Held while networks are made or removed; shared while containers join one."""
+        """Lock against the creation and removal of networks; take it shared to connect a container."""
         return locked(self._locks / "networks", shared=shared)
 
     def lock_hosts(self) -> contextlib.AbstractContextManager[None]:
-        """Held while the hosts files of a network's containers are written."""
+        """Serialize writes to the hosts files of containers."""
         return locked(self._locks / "hosts")
 
     def path(self, network_id: str) -> Path:
-        """The file of one network; it is there as long as the network is."""
+        """Return the path of a network's record."""
         return self.root / f"{network_id}.json"

@@ -1,6 +1,6 @@
-"""Mounting the kernel's overlay file system, as Docker does it.
+"""Mount the kernel's overlay file system as Docker does.
 
-Kernel side: Documentation/filesystems/overlayfs.rst.
+Kernel side: Documentation/filesystems/overlayfs.rst, mount(2), umount2(2).
 """
 
 from __future__ import annotations
@@ -19,21 +19,27 @@ from pylab_container.host.files import locked
 from pylab_container.host.idmap import IdMap, mapped_tree
 
 VIEW = "view-"
-"""How the names of directories begin on which something is mounted for a moment."""
+"""Prefix of the names of temporary mount points."""
 
 _PARAMETERS = Path("/sys/module/overlay/parameters")
 
 
-def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: str, ids: IdMap | None = None) -> str:
-    """Join directories at target, and return the options that the kernel got.
+# ---- mounts for containers ----
 
-    All paths are relative to base; lowers go from the uppermost down. The kernel takes one
-    page of options: if absolute paths do not fit, it gets the relative ones.
-    ids: the layers' owners are seen mapped.
+
+def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: str, ids: IdMap | None = None) -> str:
+    """Mount joined directories on target and return the mount options.
+
+    base    the directory to which all other paths are relative
+    lowers  uppermost first
+    ids     how the owners of the layers' files are mapped
+
     Raises NotRoot, RuntimeFailed.
     """
     if ids:
         return _mount_mapped(base, target, _options("", lowers, upper, work), ids)
+    # mount(2) takes one page of options. Absolute paths come first, because /proc/mounts then shows where the layers
+    # are; with many layers only paths relative to base fit. moby decides alike (overlay2.go, Get).
     options = _options(f"{base}/", lowers, upper, work)
     if len(options) < os.sysconf("SC_PAGE_SIZE"):
         _mount(str(base / target), options)
@@ -44,14 +50,12 @@ def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: s
 
 
 def _mount_mapped(base: Path, target: str, options: str, ids: IdMap) -> str:
-    """The same over layers with mapped owners: relative to a descriptor.
-
-    overlayfs makes files of its own as whoever mounts it, who therefore has to be somebody in the mapping.
-    It keeps the layers; but before Linux 6.15 it takes them only from a mount that stands somewhere.
-    """
-    with mapped_tree(base, ids) as layers, _point(base) as point, _standing(layers, point):
+    """Mount layers whose owners are mapped, by paths relative to a descriptor of the mapped tree."""
+    with mapped_tree(base, ids) as layers, _mount_point(base) as point, _attached(layers, point):
 
         def action() -> None:
+            # overlayfs creates files in work/ with the fsuid of the mounter. An owner without a mapping makes that fail
+            # with EOVERFLOW, so the mounter takes the ids of the container's root.
             linux.set_filesystem_ids(ids.uid, ids.gid)
             _mount(str(base / target), options)
 
@@ -59,18 +63,36 @@ def _mount_mapped(base: Path, target: str, options: str, ids: IdMap) -> str:
     return options
 
 
+@contextlib.contextmanager
+def _attached(tree: int, point: str) -> Iterator[None]:
+    """Attach a detached mount at point while the block runs.
+
+    Before Linux 6.15 overlayfs rejects layers on a detached mount. Once the overlay is mounted it holds its own
+    references, and the attached mount can be removed.
+    """
+    linux.move_mount(tree, point)
+    try:
+        yield
+    finally:
+        linux.umount(point, linux.MNT_DETACH)
+
+
 def unmount(target: Path) -> bool:
-    """Unmount target; False if nothing is mounted there."""
+    """Unmount target; return False if nothing is mounted there."""
     if not os.path.ismount(target):
         return False
-    # Lazily: a shell of the student's that stands in merged/ must not block the rest.
+    # MNT_DETACH: a shell whose current directory is merged/ would otherwise make it fail with EBUSY. The kernel
+    # completes the unmount when the last reference is closed (umount2(2)).
     linux.umount(str(target), linux.MNT_DETACH)
     return True
 
 
+# ---- views for reading ----
+
+
 @contextlib.contextmanager
 def view(base: Path, lowers: Sequence[str]) -> Iterator[Path]:
-    """Two or more directories joined to read from while the block runs; lowers as for open_view()."""
+    """Join two or more directories for reading while the block runs; lowers as for open_view()."""
     fd = open_view(base, lowers)
     try:
         yield Path(f"/proc/self/fd/{fd}")
@@ -79,16 +101,17 @@ def view(base: Path, lowers: Sequence[str]) -> Iterator[Path]:
 
 
 def open_view(base: Path, lowers: Sequence[str]) -> int:
-    """A descriptor of two or more directories joined to read from; no other process sees the mount.
+    """Return a descriptor for reading two or more joined directories; the caller closes it.
 
-    lowers  paths relative to base, the uppermost first
+    lowers  paths relative to base, uppermost first
 
-    The mount is taken out of the tree as soon as it is open: the kernel keeps it until the descriptor is closed, also
-    if this process is killed. Nothing can be written through it, so that the uppermost directory may be the upper
-    directory of another mount. Raises NotRoot, RuntimeFailed.
+    The mount is detached as soon as it is open, so no other process sees it. The kernel keeps it until the descriptor
+    is closed, also when this process is killed. It is read-only, and all directories are lower ones: overlayfs does
+    not allow two mounts to write to one upper directory, but this one may be the upper directory of another mount.
+    Raises NotRoot, RuntimeFailed.
     """
     options = f"{_switched_off()}lowerdir={':'.join(lowers)}"
-    with _point(base) as point:
+    with _mount_point(base) as point:
         _in_directory(base, lambda: _mount(point, options, linux.MS_RDONLY))
         try:
             return os.open(point, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -97,16 +120,16 @@ def open_view(base: Path, lowers: Sequence[str]) -> int:
 
 
 @contextlib.contextmanager
-def _point(base: Path) -> Iterator[str]:
-    """A directory to mount something on for a moment."""
-    with locked(base, shared=True):  # as long as something is in the tree: abandoned_views()
+def _mount_point(base: Path) -> Iterator[str]:
+    """Create a temporary mount point for the block."""
+    with locked(base, shared=True):  # abandoned_views() locks exclusively, so it sees no mount point that is in use
         point = f"{base}/{VIEW}{secrets.token_hex(8)}"
         try:
             os.mkdir(point, 0o700)
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
                 raise
-            import tempfile  # late, as every command would pay its 10 ms
+            import tempfile  # late: its import takes 10 ms, and only a full or read-only disk needs it
 
             point = tempfile.mkdtemp(prefix=f"labctr-{VIEW}")
         try:
@@ -116,29 +139,25 @@ def _point(base: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _standing(tree: int, point: str) -> Iterator[None]:
-    """While the block runs, a mount that stood nowhere stands at point."""
-    linux.move_mount(tree, point)
-    try:
-        yield
-    finally:
-        linux.umount(point, linux.MNT_DETACH)
-
-
-@contextlib.contextmanager
 def abandoned_views(base: Path) -> Iterator[list[Path]]:
-    """What processes that were killed in _point() left, mounted or not; while the block runs nobody makes another."""
-    with locked(base):
+    """Yield the temporary mount points of crashed processes, mounted or not."""
+    with locked(base):  # against _mount_point(), so that no new ones appear in the block
         yield sorted(base.glob(f"{VIEW}*"))
 
 
 def remove_view(point: Path) -> None:
-    """Take away one of abandoned_views(). Raises OSError where something lies in it."""
+    """Unmount and delete one of abandoned_views(). Raises OSError if it contains files."""
     unmount(point)
+    # rmdir(2) and not a recursive removal: after a failed unmount the content would be that of layers.
     point.rmdir()
 
 
+# ---- options and system calls ----
+
+
 def _options(prefix: str, lowers: Sequence[str], upper: str, work: str) -> str:
+    # upperdir and workdir must be on one file system: overlayfs prepares a copy-up in workdir and renames it to its
+    # place, which makes it atomic (overlayfs.rst, "Upper and Lower").
     below = ":".join(prefix + lower for lower in lowers)
     return f"{_switched_off()}lowerdir={below},upperdir={prefix}{upper},workdir={prefix}{work}"
 
@@ -151,35 +170,39 @@ def _mount(target: str, options: str, flags: int = 0) -> None:
 
 
 def _switched_off() -> str:
-    """Options that turn off what a kernel may do by default and image layers cannot express.
+    """Return options that switch off features which image layers cannot express.
 
-    index and metacopy put their own bookkeeping into upper directories, redirect_dir
-    renames directories without copying them: a layer's diff would no longer tell the whole story.
+    A kernel may have them on by default. index and metacopy store records of their own in upper directories, and
+    redirect_dir renames a directory without copying it: diff/ would then no longer be the layer's whole change
+    (overlayfs.rst; moby overlay2/check.go).
     """
-    wanted = ""
+    options = ""
     for name in ("index", "metacopy", "redirect_dir"):
+        # An unknown option makes mount(2) fail with EINVAL, so only those are named that this kernel has.
         with contextlib.suppress(OSError):
             if (_PARAMETERS / name).read_text().strip() in ("Y", "on"):
-                wanted += f"{name}=off,"
-    return wanted
+                options += f"{name}=off,"
+    return options
 
 
 def _explain(error: OSError, target: str, options: str) -> RuntimeFailed:
+    """Return the error for a mount that failed."""
+    # mount(2) reports an errno only. The reason is in the kernel log ("overlayfs: …"), which needs CAP_SYSLOG.
     if error.errno == errno.EPERM:
         return NotRoot(
             f"the kernel does not let this process mount {target}", hint="run as root, on a kernel of your own"
         )
     if error.errno == errno.ENODEV:
         return RuntimeFailed("this kernel has no overlay file system", hint="modprobe overlay")
-    hint = "an upper directory cannot lie on overlay, NFS or a folder shared into a VM; choose another data root"
+    hint = "an upper directory cannot be on overlay, NFS or a folder shared into a VM; choose another data root"
     return RuntimeFailed(f"mount -t overlay -o {options} overlay {target}: {error.strerror}", hint=hint)
 
 
 def _in_directory(directory: Path | int, action: Callable[[], None]) -> None:
-    """Run action with directory as the current one, for this action only.
+    """Run action in a thread whose current directory is directory.
 
-    The current directory belongs to the process, and Jupyter has many threads; a thread
-    that unshares CLONE_FS has one of its own and dies with it.
+    All threads of a process share one current directory, and Jupyter has many threads. unshare(2) with CLONE_FS gives
+    the calling thread a directory of its own, which ends with the thread.
     """
     failure: list[BaseException] = []
 

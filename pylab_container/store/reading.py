@@ -1,8 +1,8 @@
-"""Reading what the data root says: small files, each of one form. A file of another form is damaged, and is named.
+"""Read files of the data root, of which each may be damaged and has exactly one form.
 
-A file that is cut off, that holds other bytes or another file's content, or whose place a directory has taken, raises
-CorruptStore with its path; a missing one raises FileNotFoundError where that may be right. Nothing is believed before
-its form is known: see oci/ids.py.
+A file that is cut off, that holds other bytes or the content of another file, or that was replaced by a directory or a
+link raises CorruptStore with its path. A missing file raises FileNotFoundError if it may be missing. No path or mount
+option is built from content whose form was not checked: see oci/ids.py.
 """
 
 from __future__ import annotations
@@ -26,31 +26,29 @@ LONGEST_TEXT = 1 << 16  # bytes; the lower file of 128 layers has 3,700
 LONGEST_DOCUMENT = 1 << 26  # bytes
 
 REMEDY = "labctr system fsck names what is damaged; with --repair it mends what it can"
-"""The hint of every error about a damaged file."""
+"""Hint of the errors about damaged files."""
 
 
 def corrupt(path: Path, reason: str) -> CorruptStore:
-    """The error about a file of the data root that cannot be used."""
+    """Return the error about a damaged file of the data root."""
     return CorruptStore(f"{path} is damaged: {reason}", hint=REMEDY, path=path)
 
 
-def unlinked(*path: Path) -> Path:
-    """The last of some paths, of which none is a symbolic link: a link could lead a mount or a walk anywhere.
+def unlinked(*paths: Path) -> Path:
+    """Return the last of some paths. Raises CorruptStore if any of them is a symbolic link.
 
-    Raises CorruptStore.
+    A link could lead a mount, a walk or a removal to any directory of the machine.
     """
-    for one in path:
-        if one.is_symlink():
-            raise corrupt(one, "a symbolic link has taken the place of a directory")
-    return path[-1]
+    for path in paths:
+        if path.is_symlink():
+            raise corrupt(path, "a symbolic link has taken the place of a directory")
+    return paths[-1]
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it. Raises FileNotFoundError; CorruptStore for what is not a file.
-
-    Opening a FIFO would wait for a writer (O_NONBLOCK does not), and a link may lead anywhere.
-    """
+    """Open a regular file for reading. Raises FileNotFoundError; CorruptStore if it is not a regular file."""
     try:
+        # O_NONBLOCK: opening a FIFO would otherwise block until a writer opens it (fifo(7)).
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         raise
@@ -63,13 +61,13 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, *, limit: int = LONGEST_DOCUMENT) -> bytes:
-    """A file's content. Raises FileNotFoundError; CorruptStore for what is not a file, or has more bytes than limit."""
+    """Return a file's content. Raises FileNotFoundError; CorruptStore for another kind of file or over limit bytes."""
     try:
         with open_regular(path) as file:
             content = file.read(limit + 1)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         raise
-    except OSError as error:  # the disk cannot read it
+    except OSError as error:  # such as EIO
         raise corrupt(path, error.strerror or str(error)) from error
     if len(content) > limit:
         raise corrupt(path, f"it has more than {limit} bytes")
@@ -77,9 +75,9 @@ def read_bytes(path: Path, *, limit: int = LONGEST_DOCUMENT) -> bytes:
 
 
 def peek(path: Path) -> str:
-    """A short text to compare with something, "" if it cannot be read: NUL and no UTF-8 are U+FFFD, equal to nothing.
+    """Return a short text for comparison, "" if it cannot be read.
 
-    A NUL would also be a ValueError of Python's in a path.
+    NUL and invalid UTF-8 become U+FFFD, which no valid text contains. (In a path, NUL makes Python raise ValueError.)
     """
     try:
         return read_bytes(path, limit=LONGEST_TEXT).decode(errors="replace").replace("\0", "\ufffd")
@@ -88,7 +86,7 @@ def peek(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A short text in UTF-8. Raises FileNotFoundError, CorruptStore."""
+    """Return a short text in UTF-8. Raises FileNotFoundError, CorruptStore."""
     try:
         return read_bytes(path, limit=LONGEST_TEXT).decode()
     except UnicodeDecodeError as error:
@@ -96,7 +94,7 @@ def read_text(path: Path) -> str:
 
 
 def read_id(path: Path, kind: type[Identifier]) -> Identifier:
-    """A file that holds one id. Raises CorruptStore, also if it is missing."""
+    """Return the id in a file. Raises CorruptStore, also if the file is missing."""
     try:
         return kind(read_text(path).strip())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -106,20 +104,20 @@ def read_id(path: Path, kind: type[Identifier]) -> Identifier:
 
 
 def find_id(path: Path, kind: type[Identifier]) -> Identifier | None:
-    """The same; None if the file is missing. Raises CorruptStore."""
+    """Return the id in a file, None if the file is missing. Raises CorruptStore."""
     return read_id(path, kind) if os.path.lexists(path) else None
 
 
 def read_document(path: Path, shape: type[Shape]) -> tuple[Json, Shape]:
-    """A JSON object, and its fields of known types as shape says them. Raises FileNotFoundError, CorruptStore."""
+    """Return a JSON object, and its known fields as a value of type shape. Raises FileNotFoundError, CorruptStore."""
     try:
         return checked(json.loads(read_bytes(path)), shape)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # json recurses: deep nesting is damage, too
         raise corrupt(path, str(error)) from error
 
 
 def checked(document: Any, shape: type[Shape]) -> tuple[Json, Shape]:
-    """A document, and its known fields. Raises ValueError where one has another type."""
+    """Return a document, and its known fields as a value of type shape. Raises ValueError for a wrong type."""
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     try:

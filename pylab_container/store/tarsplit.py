@@ -1,20 +1,21 @@
 """Rebuild a layer's tar byte for byte from the extracted files.
 
-A layer's diff id is the digest of its tar, but the tar is not kept: its files already lie
-in the layer's directory. What is kept is everything *else*: the headers and the padding
-between the contents, as a row of JSON lines, gzipped. The format is that of the tar-split
-project, which Docker and containers/storage use:
+A layer's diff id is the digest of its tar, but the tar is not kept: the content of its files is in the layer's
+directory already. The rest is recorded: headers and the padding between contents, as gzipped JSON lines. The format is
+that of the tar-split project, which Docker and containers/storage use:
 
-    {"type":2,"payload":"<base64>","position":0}                      bytes as they are
+    {"type":2,"payload":"<base64>","position":0}                      a segment: bytes of the tar
     {"type":1,"name":"etc/hosts","size":9,"payload":"<crc>",…}        the content of a file
 
-A sparse file's content in the tar is only its pieces, and the file on disk does not say where
-the archiver saw holes. So these pieces are kept as bytes as they are, and the file as one
-without content: it takes some space twice, and always comes back exact. (Docker records the
-file with its holes filled, and cannot rebuild such a layer.)
+A file's payload is the CRC-64 of its content (ISO polynomial, as Go's hash/crc64 computes it), eight bytes big-endian.
+It detects a file that was changed in the layer's directory.
 
-A file's payload is the CRC-64 (ISO polynomial, as Go computes it) of its content, eight
-bytes big-endian, so that a file changed behind our back is noticed.
+Sparse files are an exception. In the tar their content is a list of pieces, and the file on disk does not show where
+the archiver saw holes. The pieces are therefore recorded as segments, and the file as one without content. That takes
+some space twice, and the tar is always exact. (Docker records the file with its holes filled, and cannot rebuild such a
+layer.)
+
+Source: github.com/vbatts/tar-split, tar/asm and tar/storage.
 """
 
 from __future__ import annotations
@@ -35,38 +36,39 @@ from pylab_container.errors import CorruptStore, InvalidArchive
 from pylab_container.host import linux
 from pylab_container.store.reading import REMEDY, open_regular
 
-FILE, SEGMENT = 1, 2
-_CHUNK = 1 << 17  # bytes: what a client of the daemon that reads nothing keeps in memory
-_ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)  # its stub declares an instance
+FILE, SEGMENT = 1, 2  # "type" of a line
+
+_PIECE_SIZE = 1 << 17  # bytes; the daemon holds one piece in memory for each client that has stopped reading
+_LINES_PER_WRITE = 512  # lines that are compressed at a time: one by one would cost a call each
+
+_ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)  # its type stub declares an instance
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, _ISAL_ERROR)
 
-
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
-"""A text as JSON; json.dumps() would make such an encoder for each."""
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps() would build an encoder for every line
 
 
 class TarSplitWriter:
-    """Records a tar as it passes by: segments and file contents, in their order. The caller closes it."""
+    """Records a tar in one pass: segments and files in their order. The caller closes the writer, then the sink."""
 
     def __init__(self, sink: BinaryIO) -> None:
-        # No name and no time in the gzip header: equal layers give equal files.
+        # No file name and no time in the gzip header, so that equal layers have equal records.
         self._gzip = igzip.IGzipFile(filename="", mode="wb", fileobj=sink, compresslevel=1, mtime=0)
         self._lines: list[str] = []
         self._position = 0
         self._seen: set[str | bytes] = set()
 
     def segment(self, data: bytes) -> None:
-        """Bytes of the tar that are no file's content."""
+        """Record bytes of the tar that are not the content of a file."""
         payload = binascii.b2a_base64(data, newline=False).decode()
         self._add(f'{{"type":{SEGMENT},"payload":"{payload}","position":{self._position}}}\n')
 
     def file(self, name: str, size: int, checksum: int) -> None:
-        """A member: its name in the tar, the bytes of content, and their CRC-64.
+        """Record a member: its name in the tar, its size in bytes, and the CRC-64 of its content.
 
-        Raises InvalidArchive for a name that came before: from one file on disk, two
-        contents cannot be rebuilt. (dockerd refuses such layers too.)
+        Raises InvalidArchive for a name that was recorded before: one file on disk cannot hold two contents. dockerd
+        refuses such layers, too ("duplicates of file paths not supported").
         """
-        path = _short(os.path.normpath("/" + name))
+        path = _key(os.path.normpath("/" + name))
         if path in self._seen:
             raise InvalidArchive(
                 f'the archive has the member "{name}" twice', hint="make it again without appending to an old archive"
@@ -74,25 +76,25 @@ class TarSplitWriter:
         self._seen.add(path)
         try:
             name.encode()
-            told = f'"name":{_quoted(name)}'
-        except UnicodeEncodeError:
-            told = f'"name_raw":"{binascii.b2a_base64(os.fsencode(name), newline=False).decode()}"'
+            fields = f'"name":{_quoted(name)}'
+        except UnicodeEncodeError:  # a name that is not UTF-8, which JSON cannot hold
+            fields = f'"name_raw":"{binascii.b2a_base64(os.fsencode(name), newline=False).decode()}"'
         if size:
             payload = binascii.b2a_base64(checksum.to_bytes(8, "big"), newline=False).decode()
-            told += f',"size":{size},"payload":"{payload}"'
+            fields += f',"size":{size},"payload":"{payload}"'
         else:
-            told += ',"payload":null'
-        self._add(f'{{"type":{FILE},{told},"position":{self._position}}}\n')
+            fields += ',"payload":null'
+        self._add(f'{{"type":{FILE},{fields},"position":{self._position}}}\n')
 
     def close(self) -> None:
-        """Write what is left. The sink stays open, and has to be until then."""
+        """Write the remaining lines and the gzip trailer. The sink stays open."""
         with self._gzip:
             self._flush()
 
     def _add(self, line: str) -> None:
         self._position += 1
         self._lines.append(line)
-        if len(self._lines) >= 512:
+        if len(self._lines) >= _LINES_PER_WRITE:
             self._flush()
 
     def _flush(self) -> None:
@@ -100,17 +102,19 @@ class TarSplitWriter:
         self._lines.clear()
 
 
-def _short(path: str) -> str | bytes:
-    """A path, or its digest where many of its length would fill the memory."""
+def _key(path: str) -> str | bytes:
+    """Return a path, or the digest of a long one: a hostile tar may have thousands of them."""
     return path if len(path) < linux.PATH_MAX else hashlib.sha256(os.fsencode(path)).digest()
 
 
 def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
-    """The layer's tar again, in pieces: what tar_split recorded, with contents out of directory.
+    """Yield the layer's tar in pieces, from the record tar_split and the files in directory.
 
-    Raises CorruptStore where a file is missing, shorter than recorded or changed.
+    Raises CorruptStore if a file is missing, shorter than recorded or changed. Changes are found at the end of a file,
+    when its bytes have been yielded already: the caller must discard what it has received.
     """
     with _explaining(tar_split):
+        # One descriptor for all files: an unmount or a rename in between cannot change what they are read from.
         root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for entry in _entries(tar_split):
@@ -123,7 +127,7 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
 
 
 def size(tar_split: Path) -> int:
-    """The length in bytes of the tar that assemble() would give."""
+    """Return the length in bytes of the tar that assemble() yields, without reading files. Raises CorruptStore."""
     with _explaining(tar_split):
         total = 0
         for entry in _entries(tar_split):
@@ -135,6 +139,7 @@ def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
     with open_regular(tar_split) as packed, igzip.open(packed, "rb") as lines:
         for line in lines:
             entry: dict[str, Any] = json.loads(line)
+            # tar-split has no other types; to skip an unknown one would produce a tar with a wrong digest.
             if entry["type"] not in (FILE, SEGMENT):
                 raise ValueError(f"unknown type {entry['type']}")
             yield entry
@@ -142,7 +147,7 @@ def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _explaining(tar_split: Path) -> Iterator[None]:
-    """Raise CorruptStore for what cannot be read in the block."""
+    """Raise CorruptStore, which names the record, for any error of reading or parsing in the block."""
     try:
         yield
     except _UNREADABLE as error:
@@ -154,14 +159,16 @@ def _explaining(tar_split: Path) -> Iterator[None]:
 
 
 def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the content of a recorded file in pieces, and check its length and CRC-64 at the end."""
     name = os.fsdecode(binascii.a2b_base64(entry["name_raw"])) if "name_raw" in entry else entry["name"]
     checksum, left = 0, int(entry["size"])
     try:
-        # The layer's links lead inside the layer, as they did when it was extracted, never into the host.
+        # With the layer as root, because an absolute link in the layer would otherwise lead to a file of the host.
+        # O_NONBLOCK: a FIFO in the file's place must not block the reader (open(2)).
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         fd = linux.open_inside(root, os.path.normpath("/" + name), flags)
         with open(fd, "rb", buffering=0) as file:
-            while left and (chunk := file.read(min(left, _CHUNK))):
+            while left and (chunk := file.read(min(left, _PIECE_SIZE))):
                 checksum = crc64.go_iso(chunk, checksum)
                 left -= len(chunk)
                 yield chunk

@@ -15,7 +15,7 @@ import pytest
 
 from pylab_container import Engine
 from pylab_container.oci import seccomp
-from pylab_container.oci.bundle import DEFAULT_CAPABILITIES
+from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES
 from tests.support.commands import Labctr
 from tests.support.dockerd import Docker
 from tests.support.fixtures import engine_on

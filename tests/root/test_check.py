@@ -13,7 +13,7 @@ from pylab_container.host import programs
 from pylab_container.images.image import Image
 from pylab_container.maintenance import check, failures
 from pylab_container.maintenance.check import Machine
-from pylab_container.oci.bundle import ALL_CAPABILITIES
+from pylab_container.oci.capabilities import ALL_CAPABILITIES
 from tests.support.commands import Labctr
 
 GOOD = Machine(

@@ -171,6 +171,12 @@ def _quiet(daemon: Daemon, engine: Engine) -> dict[str, object]:
     return around if left == (0, 0, 1, [], 1) else {}
 
 
+def _compare(present: object, before: object) -> bool:
+    """Return True if nothing has changed; otherwise raise AssertionError with both."""
+    assert present == before
+    return True
+
+
 def test_thousands_of_requests_leave_nothing_behind(
     daemon: Daemon, engine: Engine, image: Image, *, stress: bool
 ) -> None:
@@ -183,7 +189,8 @@ def test_thousands_of_requests_leave_nothing_behind(
     (files, _), memory, begun = daemon.resources(), daemon.memory(), time.monotonic()
     while True:
         _drive(daemon, further)
-        eventually(lambda: _quiet(daemon, engine) == around)
+        eventually(lambda: _compare(_around(daemon, engine), around), ignoring=(AssertionError,))
+        eventually(lambda: _compare(daemon.connections(), 0), ignoring=(AssertionError,))
         eventually(lambda: daemon.resources()[0] <= files)
         assert daemon.resources()[1] < 120  # idle threads stay, as many as were busy at once; a leak would be hundreds
         assert daemon.memory() - memory < _GROWTH

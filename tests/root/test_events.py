@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.containers import lifetime
 from pylab_container.docker import event_log
 from pylab_container.docker.event_log import EventLog
 from pylab_container.errors import InvalidInput
@@ -138,7 +137,7 @@ def test_events_that_docker_does_not_have_are_not_written(tmp_path: Path) -> Non
 
 
 def test_a_full_file_is_rotated_and_its_events_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_log, "_LARGEST", 1000)
+    monkeypatch.setattr(event_log, "MAX_FILE_SIZE", 1000)
     log = EventLog(tmp_path)
     for number in range(9):
         log.append(VolumeAction("create", f"v{number}"))
@@ -147,7 +146,7 @@ def test_a_full_file_is_rotated_and_its_events_stay(tmp_path: Path, monkeypatch:
 
 
 def test_a_reader_sees_events_across_a_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_log, "_LARGEST", 300)
+    monkeypatch.setattr(event_log, "MAX_FILE_SIZE", 300)
     log = EventLog(tmp_path)
     log.append(VolumeAction("create", "before"))
     logged = log.read(since=0)
@@ -209,7 +208,7 @@ def test_a_start_is_logged_before_the_exit_however_soon_that_comes(
 
     def ended(*_: object) -> None:
         """Another engine looks after the process has exited; for half a second it could log the exit too early."""
-        lifetime.monitor(engine, container.id).wait(PATIENCE)
+        engine.runtime.monitor(container.id).wait(PATIENCE)
         looking.start()
         looking.join(0.5)
 

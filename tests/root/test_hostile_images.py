@@ -12,7 +12,7 @@ import pytest
 from pylab_container import Engine
 from pylab_container.build.recipe import BuildOptions
 from pylab_container.build.workspace import Workspace
-from pylab_container.docker.filters import images as filtered
+from pylab_container.docker.image_filters import matching_images
 from pylab_container.dockerfile import expansion
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.engine.builds import build
@@ -82,7 +82,7 @@ def test_a_name_that_cannot_be_read_again_is_not_stored(engine: Engine, image: I
     "pattern", ["docker.io/library/busybox", "docker.io/library/busybox:1", "busybox", "*:1", "b[!x]*"]
 )
 def test_a_filter_finds_a_name_also_in_full(engine: Engine, image: Image, pattern: str) -> None:
-    found = filtered(engine, engine.images.list(), {"reference": pattern})
+    found = matching_images(engine.data, engine.images.list(), {"reference": pattern})
     assert [each.id for each in found] == ([] if "!" in pattern else [image.id])  # Go negates with ^
 
 

@@ -65,7 +65,7 @@ def read(container: Container, path: str) -> str:
 
 @pytest.fixture
 def tuned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Give name servers that this process starts from now on other constants: tuned(_IDLE=0.5).
+    """Give name servers that this process starts from now on other constants: tuned(_CONNECTION_TIMEOUT=0.5).
 
     Use it with an engine of the test's own: a name server outlives its last container by a second.
     """
@@ -337,7 +337,7 @@ def test_the_next_server_is_asked_where_one_refuses_or_is_not_there(
 def test_a_server_that_is_silent_is_given_up(
     web: Network, start: Start, gateway: str, upstream: Upstream, tuned: Callable[..., None]
 ) -> None:
-    tuned(_UPSTREAM=0.5)  # seconds
+    tuned(_UPSTREAM_TIMEOUT=0.5)  # seconds
     asker = start(network="web", dns=[gateway], name="asker")
     with ThreadPoolExecutor(3) as threads:
         silent = [threads.submit(ask, asker, "silent.test") for _ in range(3)]
@@ -348,7 +348,7 @@ def test_a_server_that_is_silent_is_given_up(
 def test_questions_do_not_wait_for_the_answers_to_others(
     web: Network, start: Start, gateway: str, upstream: Upstream, tuned: Callable[..., None]
 ) -> None:
-    tuned(_UPSTREAM=3600.0)  # seconds: no question to the silent server ends before the test
+    tuned(_UPSTREAM_TIMEOUT=3600.0)  # seconds: no question to the silent server ends before the test
     asker = start(network="web", dns=[gateway], name="asker")
     with asking_socket(asker) as waiting:
         for _ in range(30):
@@ -403,7 +403,7 @@ def test_a_server_on_the_hosts_loopback_is_asked_from_the_host(
 
 @pytest.mark.own_engine
 def test_nonsense_is_not_answered_and_does_no_harm(web: Network, start: Start, tuned: Callable[..., None]) -> None:
-    tuned(_IDLE=0.5)  # seconds
+    tuned(_CONNECTION_TIMEOUT=0.5)  # seconds
     client = start(network="web", name="client")
     question = bytes(DNSRecord.question("client").pack())
     answer = bytes(DNSRecord.question("client").reply().pack())

@@ -415,7 +415,7 @@ def taken_from_router() -> list[str]:
     addresses = [one["local"] for link in ip("-6", "address") for one in link["addr_info"]]
     return [
         *(one for one in addresses if one.startswith(PREFIX[:-1])),
-        *(r["dst"] for r in ip("-6", "route") if "bad" in str(r)),
+        *(r["dst"] for r in ip("-6", "route") if ":bad" in str(r)),
     ]
 
 
@@ -528,10 +528,10 @@ def test_a_veth_gets_a_name_that_no_other_interface_has(
     assert bridge.endpoints() == [first, second]
 
 
-def test_a_process_that_is_gone_is_a_conflict(bridge: Bridge, containers: Containers) -> None:
+def test_a_process_that_has_exited_is_a_conflict(bridge: Bridge, containers: Containers) -> None:
     pid = containers.start()
     containers.stop(pid)
-    with pytest.raises(Conflict, match="gone"):
+    with pytest.raises(Conflict, match="has exited"):
         bridge.connect("a", pid)
 
 

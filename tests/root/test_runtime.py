@@ -19,7 +19,9 @@ import pytest
 from pylab_container.errors import CommandNotExecutable, CommandNotFound, Conflict, ContainerNotFound, RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.oci import seccomp
-from pylab_container.oci.bundle import DEFAULT_CAPABILITIES, Limits, Process, User, runtime_config
+from pylab_container.oci.bundle import Limits, Process, runtime_config
+from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES
+from pylab_container.oci.users import User
 from pylab_container.runtime.conmon import Conmon
 from pylab_container.runtime.logs import read_log
 from pylab_container.runtime.monitor import UNKNOWN_STATUS, ExecSession, Monitor
@@ -509,7 +511,10 @@ def everything(attachment: Any) -> dict[str, bytes]:
 
 def test_who_attaches_before_the_start_misses_nothing(machine: Machine) -> None:
     monitor = machine.create(C1, "sh", "-c", "echo out; echo err >&2")
+    descriptors = Path(f"/proc/{monitor.conmon_pid}/fd")
+    before = len(list(descriptors.iterdir()))
     with monitor.attach() as first, monitor.attach() as second:
+        eventually(lambda: len(list(descriptors.iterdir())) == before + 2)  # conmon has accepted both
         machine.runc.start(C1)
         assert everything(first) == everything(second) == {"stdout": b"out\n", "stderr": b"err\n"}
 

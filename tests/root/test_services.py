@@ -168,7 +168,7 @@ def test_a_service_ends_with_the_notebooks_kernel_even_when_that_is_killed(
 
 
 def test_a_service_that_does_not_start_reports_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "_PATIENCE", 0.5)
+    monkeypatch.setattr(services, "SERVICE_TIMEOUT", 0.5)
     service = Service(["sh", "-c", "echo no room for me >&2; sleep 60"], tmp_path / "log")
     eventually(service.log.read_bytes)
     with pytest.raises(RuntimeFailed, match="the service did not start: no room for me"):

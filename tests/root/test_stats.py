@@ -20,10 +20,10 @@ from tests.support.waiting import eventually
 def test_a_busy_container_uses_its_quota_and_is_throttled(engine: Engine, image: Image) -> None:
     """The quota is so small that also a busy machine grants it; the exact share is computed in the next test."""
     container = engine.containers.run_detached(image, ["sh", "-c", "while :; do :; done"], nano_cpus=20_000_000)
-    eventually(lambda: stats.sample(engine, container.id)["cpu_stats"]["throttling_data"]["throttled_periods"] > 0)
+    eventually(lambda: stats.sample(container.record)["cpu_stats"]["throttling_data"]["throttled_periods"] > 0)
 
     def busy() -> dict[str, Any] | None:
-        document = stats.snapshot(engine, container.id, seconds=0.3)
+        document = stats.snapshot(lambda: container.record, seconds=0.3)
         return document if stats.cpu_percent(document) > 0 else None
 
     document = eventually(busy)
@@ -32,7 +32,7 @@ def test_a_busy_container_uses_its_quota_and_is_throttled(engine: Engine, image:
     assert document["preread"] < document["read"]
     container.remove(force=True)
     with pytest.raises(ContainerNotFound):
-        stats.sample(engine, container.id)
+        stats.sample(container.record)
 
 
 @pytest.mark.parametrize(("used", "passed", "percent"), [(5, 20, 50.0), (20, 20, 200.0), (0, 20, 0.0), (5, 0, 0.0)])
@@ -46,7 +46,7 @@ def test_memory_pids_network_and_disk_are_counted(engine: Engine, image: Image) 
     script = "head -c 20m /dev/zero > /file; sync; sleep 60 & sleep 60 & echo ready; wait"
     container = engine.containers.run_detached(image, ["sh", "-c", script], mem_limit=64 << 20, pids_limit=20)
     eventually(lambda: container.logs() == b"ready\n")
-    document = stats.sample(engine, container.id)
+    document = stats.sample(container.record)
     assert document["pids_stats"] == {"current": 3, "limit": 20}
     assert document["memory_stats"]["limit"] == 64 << 20
     assert 100_000 < stats.memory_usage(document) < 64 << 20
@@ -57,7 +57,7 @@ def test_memory_pids_network_and_disk_are_counted(engine: Engine, image: Image) 
 
 def test_a_container_that_does_not_run_uses_nothing(engine: Engine, image: Image) -> None:
     container = engine.containers.create(image, ["true"])
-    document = stats.following(stats.sample(engine, container.id), stats.sample(engine, container.id))
+    document = stats.following(stats.sample(container.record), stats.sample(container.record))
     assert (stats.cpu_percent(document), stats.memory_usage(document)) == (0, 0)
     assert (stats.network_bytes(document), stats.block_bytes(document)) == ((0, 0), (0, 0))
 

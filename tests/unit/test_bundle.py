@@ -1,4 +1,4 @@
-"""oci/bundle.py and runtime/etc.py: what the runtime is told."""
+"""oci/bundle.py and runtime/etc.py: the config.json and the files of /etc that a container starts with."""
 
 from __future__ import annotations
 
@@ -9,32 +9,14 @@ import pytest
 
 from pylab_container.errors import InvalidInput
 from pylab_container.oci.bundle import (
-    DEFAULT_CAPABILITIES,
     Limits,
     Mount,
     Process,
-    User,
-    capabilities_of,
-    choose_capabilities,
-    find_user,
     process_config,
     runtime_config,
 )
+from pylab_container.oci.users import User
 from pylab_container.runtime.etc import container_resolv_conf, hosts_file, nameservers
-
-PASSWD = """root:x:0:0:root:/root:/bin/bash
-# a comment
-broken:x:12
-www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
-777:x:1777:1000:a name that looks like a number:/home/seven:/bin/sh
-homeless:x:50:50:::
-"""
-GROUP = """root:x:0:
-adm:x:4:www-data,other
-www-data:x:33:
-staff:x:50:other,www-data
-broken
-"""
 
 
 def config(*, process: Process | None = None, **options: Any) -> dict[str, Any]:
@@ -144,71 +126,6 @@ def test_privileged_hides_nothing_and_filters_only_what_it_is_asked_to() -> None
     assert linux["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
     assert "seccomp" not in linux
     assert "ro" not in next(m for m in made["mounts"] if m["destination"] == "/sys")["options"]
-
-
-# -- capabilities ------------------------------------------------------------------------------
-
-
-def test_capabilities_are_added_and_dropped_by_any_spelling() -> None:
-    chosen = choose_capabilities(add=["net_admin", "CAP_SYS_PTRACE"], drop=["Chown"])
-    assert set(chosen) == set(DEFAULT_CAPABILITIES) - {"CAP_CHOWN"} | {"CAP_NET_ADMIN", "CAP_SYS_PTRACE"}
-
-
-def test_all_means_what_the_machine_has() -> None:
-    available = ("CAP_CHOWN", "CAP_SYS_ADMIN")
-    assert choose_capabilities(add=["ALL"], available=available) == available
-    assert choose_capabilities(drop=["all"], add=["kill"]) == ("CAP_KILL",)
-    assert choose_capabilities(add=["all"], drop=["chown"], available=available) == ("CAP_SYS_ADMIN",)
-
-
-def test_an_unknown_capability_is_refused() -> None:
-    with pytest.raises(InvalidInput):
-        choose_capabilities(add=["FLY"])
-
-
-def test_a_mask_is_read_bit_by_bit() -> None:
-    assert capabilities_of(0b1001) == ("CAP_CHOWN", "CAP_FOWNER")
-    assert len(capabilities_of((1 << 64) - 1)) == 41
-
-
-# -- users -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("user", "uid", "gid", "additional", "home"),
-    [
-        ("", 0, 0, (0,), "/root"),
-        ("root", 0, 0, (0,), "/root"),
-        ("www-data", 33, 33, (33, 4, 50), "/var/www"),
-        ("33", 33, 33, (33, 4, 50), "/var/www"),
-        ("www-data:adm", 33, 4, (4,), "/var/www"),
-        ("www-data:9", 33, 9, (9,), "/var/www"),
-        ("www-data:", 33, 33, (33, 4, 50), "/var/www"),
-        ("1000", 1000, 0, (0,), "/"),
-        ("1000:1000", 1000, 1000, (1000,), "/"),
-        ("777", 1777, 1000, (1000,), "/home/seven"),
-        ("homeless", 50, 50, (50,), "/"),
-    ],
-)
-def test_user_is_found_as_docker_finds_it(
-    user: str, uid: int, gid: int, additional: tuple[int, ...], home: str
-) -> None:
-    assert find_user(user, passwd=PASSWD, group=GROUP) == (User(uid=uid, gid=gid, additional_gids=additional), home)
-
-
-def test_an_image_without_passwd_knows_numbers_only() -> None:
-    assert find_user("", passwd="", group="") == (User(additional_gids=(0,)), "/")
-    with pytest.raises(InvalidInput, match="unable to find user root") as caught:
-        find_user("root", passwd="", group="")
-    assert caught.value.hint
-
-
-@pytest.mark.parametrize(
-    "user", ["nobody", "broken", "www-data:nogroup", "-1", "2147483648", "0:4294967296", "٣", ":x"]
-)
-def test_a_user_or_group_without_an_entry_is_refused(user: str) -> None:
-    with pytest.raises(InvalidInput):
-        find_user(user, passwd=PASSWD, group=GROUP)
 
 
 @pytest.mark.parametrize(

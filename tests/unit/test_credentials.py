@@ -76,7 +76,7 @@ def test_an_entry_comes_and_goes_and_the_rest_stays() -> None:
 
 @pytest.mark.parametrize("raw", [b"[]", b"{", b'{"auths": []}', b'{"auths": {"here": "x"}}', b'{"credHelpers": 3}'])
 def test_a_file_of_another_shape_is_refused(raw: bytes) -> None:
-    with pytest.raises(InvalidInput, match="no file of credentials"):
+    with pytest.raises(InvalidInput, match="not a valid credential file"):
         CredentialFile.parse(raw)
 
 

@@ -18,8 +18,7 @@ from pylab_container.host import extras
 
 DOORS = {
     "run": [
-        "pylab_container.runtime.network",
-        "pylab_container.docker.regexes",
+        "pylab_container.runtime.network.bridge",
         "pylab_container.runtime.dns.messages",
     ],
     "registry": ["pylab_container.registry.client", "pylab_container.registry.pull"],
@@ -59,6 +58,17 @@ def test_a_module_without_its_libraries_names_the_extra(name: str, module: str) 
     assert lines[0] == name
     assert re.fullmatch(r"the Python library \w+ is not installed", lines[1])
     assert lines[2:] == [f'Hint: pip install "pylab-container[{name}]"']
+
+
+def test_a_regular_expression_without_its_library_names_the_extra() -> None:
+    program = (
+        "from pylab_container import MissingExtra\n"
+        "from pylab_container.docker import filters\n"
+        "filters.text_test(['web'])\n"
+        "try: filters.text_test(['w.b'])\n"
+        "except MissingExtra as error: print(error.extra)\n"
+    )
+    assert without(("re2",), program) == "run\n"
 
 
 def test_images_need_no_extra() -> None:

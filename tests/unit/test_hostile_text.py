@@ -7,12 +7,13 @@ with itself, so the machine's speed and load do not matter.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
 
-from pylab_container.docker import filters
+from pylab_container.docker import filters, image_filters
 from pylab_container.dockerfile import expansion
 from pylab_container.dockerfile.filemode import FileMode
 from pylab_container.dockerfile.instructions import duration, exposed_ports
@@ -99,7 +100,7 @@ WORDS: dict[str, Callable[[int], object]] = {
     "filter": lambda n: filters.text_test(["^(a+)+$"])("a" * n + "b"),
     "filter with choices": lambda n: filters.text_test(["(a|aa)*(a|aa)*c"])("a" * n),
     "filter of repetitions": lambda n: filters.text_test(["(.*)(.*)(.*)(.*)[^a]"])("a" * n),
-    "reference filter": lambda n: filters.matching_names(["a" * 200], ["*a" * 50 + "b"] * (n // 1000)),
+    "reference filter": lambda n: image_filters.matching_names(["a" * 200], ["*a" * 50 + "b"] * (n // 1000)),
 }
 
 
@@ -142,7 +143,7 @@ def test_a_filter_that_is_no_regular_expression_of_re2_is_refused(pattern: str) 
 
 
 def test_names_are_searched_for_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pylab_container.docker.regexes", None)
+    monkeypatch.setitem(sys.modules, "re2", None)
     assert filters.text_test(["web"])("/my-web-1")
     assert not filters.text_test(["web"])("/db")
 

@@ -10,7 +10,8 @@ import pytest
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.lifecycle import State
-from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store import container_store
+from pylab_container.store.container_store import ContainerRecord, ContainerStore
 from pylab_container.text.timestamps import NEVER
 
 ID = ContainerId("a" * 64)
@@ -64,3 +65,28 @@ def test_dockerd_gets_the_rights_that_a_container_was_made_with() -> None:
     assert document["SeccompProfile"] == '{"defaultAction":"SCMP_ACT_ALLOW"}'
     plain = record().document(PLACE)
     assert (plain["NoNewPrivileges"], plain["SeccompProfile"]) == (False, "")
+
+
+@pytest.mark.parametrize("moment", ["created", "removed"])
+def test_a_container_that_comes_or_goes_while_it_is_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store = ContainerStore(tmp_path / "containers", tmp_path / "locks")
+    look = container_store._Version.of
+    whole = record(host_config={"NetworkMode": "none"})
+
+    def race(directory: str) -> Any:
+        monkeypatch.setattr(container_store._Version, "of", look)
+        if moment == "removed":
+            store.remove(ID)
+        try:
+            return look(directory)
+        finally:
+            if moment == "created":
+                store.save(whole)
+
+    if moment == "removed":
+        store.save(whole)
+    monkeypatch.setattr(container_store._Version, "of", race)
+    loaded = store.load(ID)
+    assert (loaded is not None) == (moment == "created")

@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from pylab_container.errors import InvalidInput
-from pylab_container.notebook.regenerate import Outcome, choose, lasting, main, report_page, report_text, typed
+from pylab_container.notebook.regenerate import Outcome, choose, main, report_page, report_text, reproducible, typed
 
 
 def write_lab(directory: Path, name: str, *sources: str) -> Path:
@@ -138,8 +138,8 @@ def test_a_widget_leaves_its_text_and_not_its_random_id() -> None:
     output = new_output(
         "display_data", {"text/plain": "IntSlider()", "application/vnd.jupyter.widget-view+json": {"model_id": "5f3c"}}
     )
-    assert lasting(output).data == {"text/plain": "IntSlider()"}
-    assert lasting(lasting(output)) == lasting(output)
+    assert reproducible(output).data == {"text/plain": "IntSlider()"}
+    assert reproducible(reproducible(output)) == reproducible(output)
     assert "application/vnd.jupyter.widget-view+json" in output.data, "the caller's notebook stays as it was"
 
 

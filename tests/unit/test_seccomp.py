@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.oci.bundle import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
+from pylab_container.oci.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABILITIES
 from pylab_container.oci.seccomp import default_profile, resolve
 
 DOCUMENT: dict[str, Any] = {

@@ -20,7 +20,7 @@ def on(
 
 def resident(*places: dict[str, NetworkMembership], single_labels: bool = True) -> DnsClient:
     joined = {number: place for one in places for number, place in one.items()}
-    return DnsClient(pid=1, namespace=1, places=joined, single_labels=single_labels)
+    return DnsClient(pid=1, namespace=1, memberships=joined, single_labels=single_labels)
 
 
 WEB = resident(on("Shop", "web", "10.1.0.2", "www", "pool"), on("back.end", "web", "10.2.0.2"))

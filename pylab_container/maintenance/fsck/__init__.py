@@ -27,10 +27,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pylab_container.maintenance.fsck.containers import check_containers, check_halves
+from pylab_container.maintenance.fsck.content import check_content
 from pylab_container.maintenance.fsck.descriptions import check_networks, check_volumes
 from pylab_container.maintenance.fsck.directories import Snapshot, check_directories
 from pylab_container.maintenance.fsck.images import check_images
-from pylab_container.maintenance.fsck.layers import check_content, check_layers
+from pylab_container.maintenance.fsck.layers import check_layers
 from pylab_container.maintenance.fsck.leftovers import check_abandoned, check_files
 from pylab_container.maintenance.fsck.mounts import check_mounts
 from pylab_container.maintenance.fsck.report import Finding, Report
@@ -48,15 +49,15 @@ def check(engine: Engine, *, repair: bool, deep: bool) -> list[Finding]:
     with engine.data.records.lock_names(), engine.data.images_lock():
         # Directories before the records that name them: who makes a layer writes the name first.
         seen = Snapshot.take(engine.data.driver)
-        configs = check_images(engine, report)
+        configs = check_images(engine.data, report)
         check_halves(engine, report)
-        check_mounts(engine, report)  # the layer below a container is not an orphan
-        check_layers(engine, report, configs)
-        check_directories(engine, report, seen)
+        check_mounts(engine.data, report)  # the layer below a container is not an orphan
+        check_layers(engine.data, report, configs)
+        check_directories(engine.data, report, seen)
         check_containers(engine, report)
         check_networks(engine, report)
         check_volumes(engine, report)
         check_files(engine, report)
     if deep:
-        check_content(engine, report)
+        check_content(engine.data, report)
     return report.findings

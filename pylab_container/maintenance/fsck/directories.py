@@ -1,4 +1,4 @@
-"""The directories of overlay2/: link, lower and work of each, and whose it is (store/overlay2.py)."""
+"""The storage driver's directories (store/overlay2.py): link, lower, work and owner."""
 
 from __future__ import annotations
 
@@ -7,60 +7,71 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from msgspec import Struct
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.oci.ids import CacheId, ShortName
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.driver import Driver
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.layer_store import WritableLayer
 from pylab_container.store.overlay2 import link_target, new_link
 from pylab_container.store.reading import peek
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-
 
 class Snapshot(Struct, frozen=True):
-    """What was in the driver's directory before the records were read."""
+    """The entries of the driver's directory before the records were read."""
 
     directories: tuple[CacheId, ...]
     links: tuple[str, ...]
 
     @classmethod
     def take(cls, driver: Driver) -> Snapshot:
-        """Only what a layer database names is listed: other programs' directories are theirs."""
+        """List the entries.
+
+        Names that this engine does not use are left out: other programs may own them.
+        """
         directories = tuple(name for name in driver.cache_ids() if len(name.removesuffix("-init")) == 64)
         links = driver.root / "l"
         return cls(directories, tuple(os.listdir(links)) if links.is_dir() else ())
 
 
 class _Owned(Struct, frozen=True):
-    """A directory with its owner. below: the cache id of the layer under it, "" for the lowest, "?" if that is lost."""
+    """A directory with its owner.
+
+    below     the cache id of the layer below it: "" for the lowest, "?" if its record is damaged
+    owner     the layer or container, as findings name it
+    writable  the writable layer that it belongs to; None for a read-only layer
+    """
 
     cache_id: CacheId
     below: CacheId | Literal["", "?"]
     owner: str
     writable: WritableLayer | None = None
 
+    @property
+    def is_init(self) -> bool:
+        """Whether it is the init layer of a container."""
+        return self.cache_id.endswith("-init")
 
-def check_directories(engine: Engine, report: Report, seen: Snapshot) -> None:
-    """Check every layer's directory, parents first; then say which directories and links are nobody's."""
-    owned = list(_owned(engine))
-    driver = engine.data.driver
+
+def check_directories(data: DataRoot, report: Report, snapshot: Snapshot) -> None:
+    """Check every layer's directory, then find directories and links without an owner."""
+    owned = list(_owned(data))
+    driver = data.driver
     if driver.name == "overlay2":
         links = _Links(driver.root)
         for directory in owned:
-            _check_no_link(report, driver.root, directory)
-            _check_directory(engine, report, directory, links)
-        _check_links(report, seen, links)
+            _check_is_directory(report, driver.root, directory)
+            _check_directory(data, report, directory, links)
+        _check_links(report, snapshot, links)
     if driver.name == "overlay":
-        _check_lower_ids(engine, report, owned)
-    named = {directory.cache_id for directory in owned} | _in_the_making(engine)
-    for cache_id in sorted(set(seen.directories) - named):
+        _check_lower_ids(data, report, owned)
+    recorded = {directory.cache_id for directory in owned} | _recorded_ids(data)
+    for cache_id in sorted(set(snapshot.directories) - recorded):
         places = (driver.root / cache_id, driver.root / "dir" / cache_id)
         if (path := next(filter(Path.exists, places), None)) is not None:
             sentence = f"the directory {driver.name}/{cache_id[:12]}… belongs to no layer and no container"
@@ -68,44 +79,49 @@ def check_directories(engine: Engine, report: Report, seen: Snapshot) -> None:
             report.add("directory", sentence, path, fix)
 
 
-def _owned(engine: Engine) -> Iterator[_Owned]:
-    """Every directory that a layer or a container names, parents first."""
+# -- owners --------------------------------------------------------------------------------------
+
+
+def _owned(data: DataRoot) -> Iterator[_Owned]:
+    """Yield every directory that the record of a layer or a container names, parents first."""
     waiting = []
-    for chain in engine.data.layers.chains():
-        try:
-            waiting.append(engine.data.layers.get(chain))
-        except CorruptStore:
-            continue  # layers.py says what is wrong with its record
+    for chain in data.layers.chains():
+        with contextlib.suppress(CorruptStore):  # layers.py reports the damaged record
+            waiting.append(data.layers.get(chain))
     cache_ids: dict[str, CacheId | Literal[""]] = {"": ""}
     while ready := [layer for layer in waiting if layer.parent in cache_ids]:
         for layer in ready:
             waiting.remove(layer)
             cache_ids[layer.chain_id] = layer.cache_id
             yield _Owned(layer.cache_id, cache_ids[layer.parent], f"the layer {layer.chain_id[7:19]}")
-    for layer in waiting:  # what they lie on is lost, but the directories are still theirs
+    for layer in waiting:  # the record of the layer below is damaged
         yield _Owned(layer.cache_id, "?", f"the layer {layer.chain_id[7:19]}")
-    for writable in engine.data.layers.writable_layers():
+    for writable in data.layers.writable_layers():
         owner = f"the container {writable.container_id[:12]}"
         yield _Owned(writable.init_id, cache_ids.get(writable.parent, "?"), owner, writable)
         yield _Owned(writable.mount_id, writable.init_id, owner, writable)
 
 
-def _in_the_making(engine: Engine) -> set[str]:
-    paths = (engine.data.layers.root / "tmp").glob("write-set-*/cache-id")
-    records = (engine.data.layers.root / "sha256").glob("*/cache-id")  # again: of damaged ones, and of new ones
-    own = (engine.data.layers.root / "mounts").glob("*/*-id")
-    return {peek(path).strip() for path in [*paths, *records, *own]}
+def _recorded_ids(data: DataRoot) -> set[str]:
+    """Return the cache ids in write-sets, and in all records as they are now, damaged and new ones included."""
+    write_sets = (data.layers.root / "tmp").glob("write-set-*/cache-id")
+    layers = (data.layers.root / "sha256").glob("*/cache-id")
+    containers = (data.layers.root / "mounts").glob("*/*-id")
+    return {peek(path).strip() for path in [*write_sets, *layers, *containers]}
+
+
+# -- overlay2: one directory ---------------------------------------------------------------------
 
 
 class _Links:
-    """The short names in l/: which directory each leads to, now."""
+    """The symbolic links in l/, whose short names keep mount options short; read from the disk on each call."""
 
     def __init__(self, root: Path) -> None:
         self.directory = root / "l"
         self.root = root
 
     def target(self, link: str) -> str:
-        """The cache id that a short name leads to; "" for one that is missing or of another form."""
+        """Return the cache id that a link leads to; "" if the link is missing or has another form."""
         if ShortName.match(link) is None:
             return ""
         try:
@@ -115,14 +131,17 @@ class _Links:
         cache_id = text.removeprefix("../").removesuffix("/diff")
         return cache_id if text == link_target(cache_id) and "/" not in cache_id else ""
 
-    def of(self, cache_id: CacheId) -> list[str]:
-        """The short names that lead to a directory."""
+    def leading_to(self, cache_id: CacheId) -> list[str]:
+        """Return the links that lead to a directory, sorted."""
         return sorted(link for link in os.listdir(self.directory) if self.target(link) == cache_id)
 
-    def give(self, cache_id: CacheId) -> None:
-        """Make file and link agree: by the link, else by the file, else by a new name."""
+    def repair(self, cache_id: CacheId) -> None:
+        """Make a directory's link and its link file agree.
+
+        Uses the name of the link, else the name in the file, else a new name.
+        """
         directory = self.root / cache_id
-        link = next(iter(self.of(cache_id)), peek(directory / "link"))
+        link = next(iter(self.leading_to(cache_id)), peek(directory / "link"))
         if not ShortName.match(link) or self.target(link) not in ("", cache_id):
             link = new_link()
         if self.target(link) != cache_id:
@@ -131,8 +150,8 @@ class _Links:
         replace_file(directory / "link", link)
 
 
-def _check_no_link(report: Report, root: Path, owned: _Owned) -> None:
-    """The driver refuses a link in a directory's place: it could lead anywhere."""
+def _check_is_directory(report: Report, root: Path, owned: _Owned) -> None:
+    """Check that no symbolic link has replaced a directory: it could lead anywhere, so the driver refuses it."""
     directory = root / owned.cache_id
     for path in (directory, *(directory / name for name in ("diff", "work", "merged"))):
         if path.is_symlink():
@@ -140,59 +159,30 @@ def _check_no_link(report: Report, root: Path, owned: _Owned) -> None:
             report.add("directory", sentence, path, partial(set_aside, path))
 
 
-def _check_directory(engine: Engine, report: Report, owned: _Owned, links: _Links) -> None:
-    directory = engine.data.driver.root / owned.cache_id
-    name = f"overlay2/{owned.cache_id[:12]}…{'-init' if owned.cache_id.endswith('-init') else ''} of {owned.owner}"
+def _check_directory(data: DataRoot, report: Report, owned: _Owned, links: _Links) -> None:
+    directory = data.driver.root / owned.cache_id
+    name = f"overlay2/{owned.cache_id[:12]}…{'-init' if owned.is_init else ''} of {owned.owner}"
     if not (directory / "diff").is_dir():
-        if owned.writable:
-            report.add(
-                "container",
-                f"{name} is lost; repair makes it anew, empty",
-                directory,
-                partial(_make_anew, engine, owned),
-            )
-        return  # of a read-only layer, layers.py has told it
+        if owned.writable:  # of a read-only layer, layers.py has reported it
+            sentence = f"{name} is lost; repair creates an empty one"
+            report.add("container", sentence, directory, partial(_recreate, data, owned))
+        return
     if links.target(peek(directory / "link")) != owned.cache_id:
-        report.add(
-            "directory",
-            f"{name} has no short name in overlay2/l that its link file says",
-            directory / "link",
-            partial(links.give, owned.cache_id),
-        )
+        sentence = f"{name} has no short name in overlay2/l that its link file says"
+        report.add("directory", sentence, directory / "link", partial(links.repair, owned.cache_id))
     if owned.below and not (directory / "work").is_dir():
-        report.add(
-            "directory",
-            f"{name} has no work directory",
-            directory / "work",
-            partial((directory / "work").mkdir, mode=0o700),
-        )
-    if owned.below != "?" and peek(directory / "lower") != (wanted := _lower(engine, owned.below)):
-        report.add(
-            "directory",
-            f"{name} is not on top of its parent",
-            directory / "lower",
-            partial(_write_lower, directory, wanted),
-        )
+        fix = partial((directory / "work").mkdir, mode=0o700)
+        report.add("directory", f"{name} has no work directory", directory / "work", fix)
+    if owned.below != "?" and peek(directory / "lower") != (lower := _lower(data, owned.below)):
+        sentence = f"{name} is not on top of its parent"
+        report.add("directory", sentence, directory / "lower", partial(_write_lower, directory, lower))
 
 
-def _check_lower_ids(engine: Engine, report: Report, owned: Sequence[_Owned]) -> None:
-    """The trees below containers of the overlay driver (store/overlay.py)."""
-    for one in owned:
-        path = engine.data.driver.root / one.cache_id / "lower-id"
-        if one.writable is None or one.writable.parent == "" or not path.parent.is_dir():
-            continue
-        with contextlib.suppress(CorruptStore):  # the layer has its own finding
-            below = engine.data.layers.get(one.writable.parent).cache_id
-            if peek(path) != below:
-                sentence = f"overlay/{one.cache_id[:12]}… of {one.owner} is not on top of its parent"
-                report.add("directory", sentence, path, partial(replace_file, path, below))
-
-
-def _lower(engine: Engine, below: str) -> str:
-    """What the lower file of a layer on top of below says."""
+def _lower(data: DataRoot, below: str) -> str:
+    """Return the content of the lower file of a layer whose parent has the cache id below."""
     if not below:
         return ""
-    directory = engine.data.driver.root / below
+    directory = data.driver.root / below
     return ":".join(filter(None, [f"l/{peek(directory / 'link')}", peek(directory / "lower")]))
 
 
@@ -202,22 +192,39 @@ def _write_lower(directory: Path, text: str) -> None:
         (directory / "lower").write_text(text)
 
 
-def _make_anew(engine: Engine, owned: _Owned) -> None:
-    directory = engine.data.driver.root / owned.cache_id
+def _recreate(data: DataRoot, owned: _Owned) -> None:
+    """Create the lost directory of a container's layer, empty or with the files of an init layer."""
+    directory = data.driver.root / owned.cache_id
     if directory.exists():
         (directory / "diff").mkdir(mode=0o755)
     else:
         if owned.below == "?":
             raise CorruptStore(f"the layer below {owned.owner} is unknown", hint="restore that layer first")
-        engine.data.driver.create(owned.cache_id, owned.below or None)
-    if owned.cache_id.endswith("-init"):
-        launch.fill_init_layer(engine.data.driver.mount(owned.cache_id))
-        engine.data.driver.unmount(owned.cache_id)
+        data.driver.create(owned.cache_id, owned.below or None)
+    if owned.is_init:
+        fill_init_layer(data.driver.mount(owned.cache_id))
+        data.driver.unmount(owned.cache_id)
 
 
-def _check_links(report: Report, seen: Snapshot, links: _Links) -> None:
-    for link in seen.links:
+def _check_links(report: Report, snapshot: Snapshot, links: _Links) -> None:
+    for link in snapshot.links:
         path = links.directory / link
         if path.is_symlink() and peek(links.root / links.target(link) / "link") != link:
             sentence = f"overlay2/l/{link} leads to no directory that has this short name"
             report.add("directory", sentence, path, path.unlink)
+
+
+# -- overlay -------------------------------------------------------------------------------------
+
+
+def _check_lower_ids(data: DataRoot, report: Report, owned: Sequence[_Owned]) -> None:
+    """Check the lower-id files of containers, which name the tree below each (store/overlay.py)."""
+    for directory in owned:
+        path = data.driver.root / directory.cache_id / "lower-id"
+        if directory.writable is None or directory.writable.parent == "" or not path.parent.is_dir():
+            continue
+        with contextlib.suppress(CorruptStore):  # the layer's record has its own finding
+            below = data.layers.get(directory.writable.parent).cache_id
+            if peek(path) != below:
+                sentence = f"overlay/{directory.cache_id[:12]}… of {directory.owner} is not on top of its parent"
+                report.add("directory", sentence, path, partial(replace_file, path, below))

@@ -1,7 +1,10 @@
-"""The records of writable layers, layerdb/mounts/<container id>/: which directories a container has, and what is below.
+"""The records of writable layers: layerdb/mounts/<container id>/.
 
-The three files prove each other: init-id is mount-id with "-init", the directories exist and no other container has
-them, and the layer below the init layer is the one that parent names, which is the top of the container's image.
+A record names a container's directories, and the layer below them.
+
+The files of a record are redundant, so one that is damaged can be restored from the others: init-id is mount-id with
+"-init"; the directories exist, and no other container has them; the layer below the init layer is the one that parent
+names, and the top layer of the container's image.
 """
 
 from __future__ import annotations
@@ -11,133 +14,147 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.host.removal import discard_below
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
 from pylab_container.oci.ids import ContainerId, Digest, EntryName, MountId, ShortName
+from pylab_container.store.data_root import DataRoot
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.reading import peek, read_bytes
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+
+def check_mounts(data: DataRoot, report: Report) -> None:
+    """Check the record of every container's layer.
+
+    This precedes the removal of directories that seem to be orphans.
+    """
+    for container_id in sorted(data.records.ids()):
+        if data.records.exists(container_id) and _is_on_this_driver(data, container_id):
+            _check_directories(data, report, container_id)
+            _check_parent(data, report, container_id)
 
 
-def check_mounts(engine: Engine, report: Report) -> None:
-    """Check every container's record of its layer, before what looks ownerless is removed."""
-    for container_id in sorted(engine.data.records.ids()):
-        if engine.data.records.exists(container_id) and _is_ours(engine, container_id):
-            _check_directories(engine, report, container_id)
-            _check_parent(engine, report, container_id)
-
-
-def _is_ours(engine: Engine, container_id: ContainerId) -> bool:
-    """Whether a container is on this storage driver; one whose record cannot be read is, if it has a layer here."""
+def _is_on_this_driver(data: DataRoot, container_id: ContainerId) -> bool:
+    """Return whether a container uses the driver; with a damaged record, whether it has a layer there."""
     try:
-        record = engine.data.records.load(container_id)
+        record = data.records.load(container_id)
     except CorruptStore:
-        return container_id in engine.data.layers.mounts()
-    return record is not None and record.driver == engine.data.driver.name
+        return container_id in data.layers.mounts()
+    return record is not None and record.driver == data.driver.name
 
 
-def _check_directories(engine: Engine, report: Report, container_id: ContainerId) -> None:
-    directory = engine.data.layers.root / "mounts" / container_id
-    name = f"the container {_name(engine, container_id)}"
-    names = [peek(directory / file).strip() for file in ("mount-id", "init-id")]
-    mount_id = MountId.match(names[0])
-    if mount_id and names[1] == mount_id.init and mount_id not in _claimed(engine, without=container_id):
+# -- mount-id and init-id ------------------------------------------------------------------------
+
+
+def _check_directories(data: DataRoot, report: Report, container_id: ContainerId) -> None:
+    directory = data.layers.root / "mounts" / container_id
+    name = f"the container {_name(data, container_id)}"
+    recorded = [peek(directory / file).strip() for file in ("mount-id", "init-id")]
+    mount_id = MountId.match(recorded[0])
+    if mount_id and recorded[1] == mount_id.init and mount_id not in _mount_ids(data, without=container_id):
         return
-    found = _find_pair(engine, container_id, names)
-    if found:
+    if right := _find_mount_id(data, container_id, recorded):
         sentence = f"{name} does not say in {directory.name[:12]} which directories it has; repair finds them"
-        report.add("container", sentence, _damaged(directory, found), partial(_write_ids, directory, found))
-    elif _is_lost(engine):
+        report.add("container", sentence, _damaged_file(directory, right), partial(_write_ids, directory, right))
+    elif _has_no_orphans(data):
         sentence = f"{name} has lost its writable layer; repair gives it a new, empty one"
-        report.add("container", sentence, directory, partial(_new_layer, engine, container_id))
+        report.add("container", sentence, directory, partial(_create_layer, data, container_id))
     else:
         sentence = f"{name} does not say which directories it has, and several may be its own"
         sentence = f"{sentence}; write the right id into mount-id, and with -init into init-id"
         report.add("container", sentence, directory)
 
 
-def _damaged(directory: Path, found: MountId) -> Path:
-    """The first file of a record that does not say what it should."""
-    return directory / ("mount-id" if peek(directory / "mount-id").strip() != found else "init-id")
+def _damaged_file(directory: Path, mount_id: MountId) -> Path:
+    """Return the first file of a record that does not agree with mount_id."""
+    return directory / ("mount-id" if peek(directory / "mount-id").strip() != mount_id else "init-id")
 
 
-def _find_pair(engine: Engine, container_id: ContainerId, names: list[str]) -> MountId | None:
-    """The directory of a container's layer: one that its record names half, else the only one that has no owner."""
-    free = [one for one in _pairs(engine) if one not in _claimed(engine, without=container_id)]
-    image = _chain_of_image(engine, container_id)
-    free = [one for one in free if image is None or _chain_below(engine, one) in (None, image)]
-    named = [one for one in free if one in names or one.init in names]
+def _find_mount_id(data: DataRoot, container_id: ContainerId, recorded: list[str]) -> MountId | None:
+    """Return a container's mount id: one that half of its record names, else the only one without an owner."""
+    orphans = [mount_id for mount_id in _pairs(data) if mount_id not in _mount_ids(data, without=container_id)]
+    image = _chain_of_image(data, container_id)
+    orphans = [mount_id for mount_id in orphans if image is None or _chain_below(data, mount_id) in (None, image)]
+    named = [mount_id for mount_id in orphans if mount_id in recorded or mount_id.init in recorded]
     if len(named) == 1:
         return named[0]
-    others = [one for one in engine.data.records.ids() if one != container_id and _is_uncertain(engine, one)]
-    return free[0] if len(free) == 1 and not named and not others else None
+    others = [other for other in data.records.ids() if other != container_id and _is_uncertain(data, other)]
+    return orphans[0] if len(orphans) == 1 and not named and not others else None
 
 
-def _is_uncertain(engine: Engine, container_id: ContainerId) -> bool:
+def _is_uncertain(data: DataRoot, container_id: ContainerId) -> bool:
+    """Return whether the record of a container's layer is damaged."""
     try:
-        engine.data.layers.writable(container_id)
+        data.layers.writable(container_id)
     except CorruptStore:
-        return _is_ours(engine, container_id)
+        return _is_on_this_driver(data, container_id)
     return False
 
 
-def _is_lost(engine: Engine) -> bool:
-    """Whether every pair of directories has an owner, so that a container without one has lost its own."""
-    return not set(_pairs(engine)) - _claimed(engine)
+def _has_no_orphans(data: DataRoot) -> bool:
+    """Return whether every pair of directories has an owner: then a container without one has lost its own."""
+    return not set(_pairs(data)) - _mount_ids(data)
 
 
-def _pairs(engine: Engine) -> Iterator[MountId]:
-    """The layers of containers among the driver's directories: each has an init layer."""
-    present = set(engine.data.driver.cache_ids())
-    yield from (one for one in map(MountId.match, sorted(present)) if one and one.init in present)
+def _pairs(data: DataRoot) -> Iterator[MountId]:
+    """Yield the driver's directories that belong to containers: those that have an init layer."""
+    present = set(data.driver.cache_ids())
+    mount_ids = filter(None, map(MountId.match, sorted(present)))
+    yield from (mount_id for mount_id in mount_ids if mount_id.init in present)
 
 
-def _claimed(engine: Engine, *, without: ContainerId | None = None) -> set[str]:
-    """The directories that records which are whole name."""
-    return {one.mount_id for one in engine.data.layers.writable_layers() if one.container_id != without}
+def _mount_ids(data: DataRoot, *, without: ContainerId | None = None) -> set[str]:
+    """Return the mount ids in all intact records, except that of one container."""
+    return {layer.mount_id for layer in data.layers.writable_layers() if layer.container_id != without}
 
 
 def _write_ids(directory: Path, mount_id: MountId) -> None:
     directory.mkdir(exist_ok=True)
-    for name, wanted in (("mount-id", mount_id), ("init-id", mount_id.init)):
-        if peek(directory / name).strip() != wanted:
-            replace_file(directory / name, wanted)
+    for name, value in (("mount-id", mount_id), ("init-id", mount_id.init)):
+        if peek(directory / name).strip() != value:
+            replace_file(directory / name, value)
 
 
-def _new_layer(engine: Engine, container_id: ContainerId) -> None:
-    """An empty layer; what was left of the old record is kept beside the new one."""
-    directory = engine.data.layers.root / "mounts" / container_id
-    kept = {name: text for name in ("mount-id", "init-id", "parent") if (text := _kept(directory / name))}
-    chain = _chain_of_image(engine, container_id) or ""
+def _create_layer(data: DataRoot, container_id: ContainerId) -> None:
+    """Create an empty writable layer. The files of the old record are kept beside the new ones as "<name>.damaged"."""
+    directory = data.layers.root / "mounts" / container_id
+    old = {name: content for name in ("mount-id", "init-id", "parent") if (content := _content(directory / name))}
+    chain = _chain_of_image(data, container_id) or ""
     discard_below(directory.parent, container_id)
-    discard_below(engine.data.layers.root / "tmp", EntryName(f"mount-{container_id}"))
-    engine.data.layers.create_writable(container_id, chain, launch.fill_init_layer)
-    for name, content in kept.items():
+    discard_below(data.layers.root / "tmp", EntryName(f"mount-{container_id}"))
+    data.layers.create_writable(container_id, chain, fill_init_layer)
+    for name, content in old.items():
         (directory / f"{name}.damaged").write_bytes(content)
 
 
-def _check_parent(engine: Engine, report: Report, container_id: ContainerId) -> None:
-    """parent, the image and the layer below the init layer must agree; two of them overrule the third."""
-    path = engine.data.layers.root / "mounts" / container_id / "parent"
+def _content(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except (CorruptStore, OSError):
+        return b""
+
+
+# -- parent --------------------------------------------------------------------------------------
+
+
+def _check_parent(data: DataRoot, report: Report, container_id: ContainerId) -> None:
+    """Check that parent, the image and the layer below the init layer agree; two of them overrule the third."""
+    path = data.layers.root / "mounts" / container_id / "parent"
     mount_id = MountId.match(peek(path.parent / "mount-id").strip())
     if mount_id is None:
         return
-    said, image, below = peek(path).strip(), _chain_of_image(engine, container_id), _chain_below(engine, mount_id)
-    wanted = image if image is not None else below
-    if said == wanted or wanted is None or (Digest.match(said) and below != wanted):
-        if wanted is None and said and not Digest.match(said):
-            sentence = f"the container {_name(engine, container_id)} does not name the layer below it"
+    recorded, image, below = peek(path).strip(), _chain_of_image(data, container_id), _chain_below(data, mount_id)
+    right = image if image is not None else below
+    if right is None:
+        if recorded and not Digest.match(recorded):
+            sentence = f"the container {_name(data, container_id)} does not name the layer below it"
             sentence = f"{sentence}; take its files out of the driver's directory, and remove it with rm -f"
             report.add("container", sentence, path)
-        return
-    sentence = f"the container {_name(engine, container_id)} does not name in parent the layer below it"
-    report.add("container", sentence, path, partial(_write_parent, path, wanted))
+    elif recorded != right and not (Digest.match(recorded) and below != right):
+        sentence = f"the container {_name(data, container_id)} does not name in parent the layer below it"
+        report.add("container", sentence, path, partial(_write_parent, path, right))
 
 
 def _write_parent(path: Path, chain: str) -> None:
@@ -146,49 +163,42 @@ def _write_parent(path: Path, chain: str) -> None:
         path.write_text(chain)
 
 
-def _chain_of_image(engine: Engine, container_id: ContainerId) -> str | None:
-    """The chain id of the image that a container was made of; None if it is unknown now."""
+def _chain_of_image(data: DataRoot, container_id: ContainerId) -> str | None:
+    """Return the chain id of a container's image: "" for FROM scratch, None if it is unknown."""
     try:
-        record = engine.data.records.load(container_id)
+        record = data.records.load(container_id)
         image_id = record.image if record else None
-    except CorruptStore:  # perhaps in another place
-        path = engine.data.records.directory(container_id) / "config.v2.json"
-        image_id = salvage(path, {"Image": None}, lambda found: Digest(found["Image"]), fields=["Image"])["Image"]
-    with contextlib.suppress(LabError):
+    except CorruptStore:  # the damage may be in another field
+        path = data.records.directory(container_id) / "config.v2.json"
+        image_id = salvage(path, {"Image": None}, lambda field: Digest(field["Image"]), fields=["Image"])["Image"]
+    with contextlib.suppress(LabError, KeyError):
         if image_id is not None:
-            return engine.images.config(image_id).chain_id if image_id else ""
+            return data.images.get(image_id).chain_id if image_id else ""
     return None
 
 
-def _chain_below(engine: Engine, mount_id: MountId) -> str | None:
-    """The chain id of the layer below a container's init layer, as the driver's own files name it."""
-    directory = engine.data.driver.root / mount_id.init
-    if engine.data.driver.name == "overlay2":
+def _chain_below(data: DataRoot, mount_id: MountId) -> str | None:
+    """Return the chain id of the layer below a container's init layer according to the driver; None if unknown."""
+    directory = data.driver.root / mount_id.init
+    if data.driver.name == "overlay2":
         link = ShortName.match(peek(directory / "lower").partition(":")[0].removeprefix("l/"))
         try:
-            below = os.readlink(engine.data.driver.root / "l" / link) if link else ""
+            target = os.readlink(data.driver.root / "l" / link) if link else ""
         except OSError:
             return None
-        cache_id = below.removeprefix("../").removesuffix("/diff")
+        cache_id = target.removeprefix("../").removesuffix("/diff")
     else:
         cache_id = peek(directory / "lower-id").strip()
-    for chain in engine.data.layers.chains():
+    for chain in data.layers.chains():
         with contextlib.suppress(CorruptStore):
-            if cache_id and engine.data.layers.get(chain).cache_id == cache_id:
+            if cache_id and data.layers.get(chain).cache_id == cache_id:
                 return chain
     return None
 
 
-def _name(engine: Engine, container_id: ContainerId) -> str:
+def _name(data: DataRoot, container_id: ContainerId) -> str:
     try:
-        record = engine.data.records.load(container_id)
+        record = data.records.load(container_id)
     except CorruptStore:
         record = None
     return record.name if record else container_id[:12]
-
-
-def _kept(path: Path) -> bytes:
-    try:
-        return read_bytes(path)
-    except (CorruptStore, OSError):
-        return b""

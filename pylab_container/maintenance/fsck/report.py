@@ -1,4 +1,4 @@
-"""What a check found, and how it gets repaired on the way."""
+"""The report of a check: its findings, each repaired as soon as it is added."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Kind = Literal["name", "image", "layer", "directory", "container", "network", "v
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is wrong.
+    """One inconsistency in a data root.
 
     kind      name, image, layer, directory (of a layer), container, network, volume, or leftover of a killed command
-    sentence  what is wrong, and where nothing can repair it, what to do
-    path      where on disk
-    repaired  whether it is right now
+    sentence  what is wrong and, if there is no repair, what to do
+    path      the file or directory concerned
+    repaired  whether this check has repaired it
     """
 
     kind: Kind
@@ -29,7 +29,10 @@ class Finding(Struct, frozen=True):
 
 
 class Report:
-    """Collects findings; with repair, mends each as it comes, so that later checks see the mended store."""
+    """Collects findings.
+
+    With repair, each is repaired when it is added, so that later checks see the result.
+    """
 
     def __init__(self, *, repair: bool) -> None:
         self.repair = repair
@@ -37,12 +40,15 @@ class Report:
 
     @property
     def hides_owners(self) -> bool:
-        """Whether an image, a layer or a container is damaged: what seems to have no owner may be its own."""
+        """Whether damage may hide owners: of an image, a layer or a container, and not repaired.
+
+        An object without a known owner may then belong to the damaged one.
+        """
         kinds = ("image", "layer", "container")
         return any(finding.kind in kinds and not finding.repaired for finding in self.findings)
 
     def add(self, kind: Kind, sentence: str, path: Path, fix: Callable[[], object] | None = None) -> None:
-        """Note a finding. fix mends it; without one nothing can."""
+        """Add a finding. fix repairs it; None if it cannot be repaired."""
         repaired = False
         if self.repair and fix:
             try:
@@ -54,7 +60,10 @@ class Report:
 
 
 def set_aside(path: Path) -> None:
-    """Keep what a repair replaces: the file gets the name "<name>.damaged" beside its place. None is overwritten."""
+    """Rename a file to "<name>.damaged" before it is replaced.
+
+    No earlier copy is overwritten: "<name>.damaged-2".
+    """
     if not path.exists() and not path.is_symlink():
         return
     kept, number = path.with_name(f"{path.name}.damaged"), 1
@@ -65,6 +74,6 @@ def set_aside(path: Path) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Replace a small file; the old one is set aside."""
+    """Set a small file aside, and write a new one in its place."""
     set_aside(path)
     path.write_text(text)

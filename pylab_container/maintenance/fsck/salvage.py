@@ -1,4 +1,4 @@
-"""What can still be read of a JSON object that is damaged: each field that is whole and of the right type."""
+"""Salvage a damaged JSON object: each field that is intact and has the right type."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pylab_container.errors import CorruptStore
 from pylab_container.oci.image import Json
 from pylab_container.store.reading import read_bytes
 
-_DECODER = json.JSONDecoder()
+DECODER = json.JSONDecoder()
 
 
 def salvage(path: Path, base: Json, accepts: Callable[[Json], object], *, fields: Iterable[str]) -> Json:
-    """base with those of its fields replaced that the file still says in a form that accepts.
+    """Return base with each field replaced by the file's value, if accepts allows the result.
 
     accepts  raises ValueError, KeyError or TypeError for a document that cannot be used
-    fields   those to look for
+    fields   the names of the fields to search the file for
     """
     try:
         text = read_bytes(path).decode(errors="replace")
     except (CorruptStore, OSError):
         return base
-    found = base
+    document = base
     for name in fields:
         for value in _values(text, name):
-            candidate = {**found, name: value}
+            candidate = {**document, name: value}
             if _is_accepted(candidate, accepts):
-                found = candidate
+                document = candidate
                 break
-    return found
+    return document
 
 
 def _values(text: str, name: str) -> Iterable[object]:
-    """The values that stand behind a field's name; a name may also occur further inside."""
+    """Yield each value that follows a field's name in the text; nested objects may have a field of the same name."""
     for match in re.finditer(rf'"{re.escape(name)}"\s*:\s*', text):
         try:
-            value, _ = _DECODER.raw_decode(text, match.end())
+            value, _ = DECODER.raw_decode(text, match.end())
         except (ValueError, RecursionError):
             continue
         yield value

@@ -1,14 +1,16 @@
-"""The name server of containers on users' networks: one process for all of a data root's.
+"""The name server of containers on users' networks: one process per data root, as Docker's 127.0.0.11.
 
-    resolver.py   the process: listens in each container's network, answers or asks others
-    messages.py   what it says: the only module with dnslib
-    service.py    starts it, and tells it who is there
+    resolver.py   the process: listens in each container's network, answers, or forwards to upstream servers
+    messages.py   DNS messages: the only module with dnslib
+    zone.py       which names a container may look up
+    service.py    starts the process and registers containers
 
     <run root>/names/
-    ├── <container id>   who it is and what it is called (runtime/dns/zone.py), as long as it runs
-    ├── lock             locked (flock(2)) as long as the resolver runs
-    └── socket           where it is told of new containers
+    ├── <container id>   a container's names, addresses and upstream servers (zone.py), as long as it runs
+    ├── lock             locked (flock(2)) by the process as long as it runs
+    └── socket           takes the ids of containers that are to be served
 
-It can be killed at any time: the next one reads those files, and opens the sockets anew. The files are written by
-whoever starts or connects a container; those of containers that are gone are heeded by nobody.
+The process can be killed at any time: the next one reads the files and opens its sockets again. The files are written
+by the process that starts a container or connects it to a network. A file whose container has ended is stale; the
+resolver ignores it, because the container's network namespace does not exist any more.
 """

@@ -1,4 +1,4 @@
-"""DNS messages (RFC 1035) with Docker's answers: made for runtime/dns/zone.py's words, sent by resolver.py."""
+"""DNS messages (RFC 1035): parse a container's query, and build Docker's answer to it from zone.py's data."""
 
 from __future__ import annotations
 
@@ -12,54 +12,64 @@ with extra("run"):
     from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
 _TTL = 600  # seconds, as libnetwork's respTTL
-_PLAIN = 512  # bytes over UDP, where the asker says nothing else (RFC 1035, 4.2.1)
-_LONGEST = 4096  # bytes of a question: a name has 255, and options are few; reading takes time, and all others wait
-_ID, _RESPONSE, _CODE = slice(0, 2), 0x80, 0x0F  # where a header has them (RFC 1035, 4.1.1)
+_DATAGRAM_SIZE = 512  # bytes over UDP, unless the client's EDNS option allows more (RFC 1035, 4.2.1; RFC 6891, 6.2.3)
+# A query has one name of at most 255 bytes, and few options. Parsing takes time in proportion to the size, and the
+# resolver has one thread: a long message would delay all other containers.
+_LARGEST_QUERY = 4096  # bytes
+# Fields of the header (RFC 1035, 4.1.1).
+_HEADER_SIZE = 12  # bytes
+_ID, _RESPONSE, _CODE = slice(0, 2), 0x80, 0x0F
 _FAILURES = (RCODE.SERVFAIL, RCODE.REFUSED)
 
 
 class Query:
-    """A question somebody asked. Raises ValueError for bytes that are none."""
+    """A query of a container's. Raises ValueError for bytes that are not a query."""
 
     def __init__(self, wire: bytes) -> None:
-        if len(wire) > _LONGEST:
-            raise ValueError("longer than any question")
+        if len(wire) > _LARGEST_QUERY:
+            raise ValueError("longer than any query")
         self.wire = wire
         try:
             self._message = DNSRecord.parse(wire)
         except DNSError as error:
             raise ValueError(str(error)) from error
         if self._message.header.qr or not self._message.questions:
-            raise ValueError("a message that asks nothing")
+            raise ValueError("a message without a question")
         self._question = self._message.questions[0]
         self._name = str(self._question.qname).removesuffix(".")
 
-    def answer(self, asker: zone.DnsClient, everybody: Collection[zone.DnsClient]) -> DNSRecord | None:
-        """The answer, None where others must be asked for it."""
+    def answer(self, client: zone.DnsClient, clients: Collection[zone.DnsClient]) -> DNSRecord | None:
+        """Answer from the containers' names; None if an upstream server must answer."""
         kind = QTYPE.get(self._question.qtype)
         if kind == "PTR":
-            name = zone.name_of(asker, everybody, self._name)
+            name = zone.name_of(client, clients, self._name)
             return None if name is None else self._reply([PTR(name)])
         if kind not in ("A", "AAAA", "MX"):
             return None
-        found = zone.addresses(asker, everybody, self._name)
-        if found is None:
-            is_hidden = kind != "MX" and not asker.single_labels and "." not in self._name
+        addresses = zone.addresses(client, clients, self._name)
+        if addresses is None:
+            # With ndots > 0 the client tries its search domains first, so a name without a dot can only be a
+            # container's and is not forwarded (libnetwork's resolver.go).
+            is_hidden = kind != "MX" and not client.single_labels and "." not in self._name
             return self._reply([]) if is_hidden else None
-        random.shuffle(found)
+        # Several containers may share an alias: clients use the first address, so this balances their load.
+        random.shuffle(addresses)
+        # An existing name gets an answer without records for the other family and for MX, instead of being forwarded:
+        # an upstream server would answer that the name does not exist, and clients would believe it.
         make = {"A": A, "AAAA": AAAA}.get(kind)
-        return self._reply([make(one) for one in found if (":" in one) == (kind == "AAAA")] if make else [])
+        return self._reply([make(text) for text in addresses if (":" in text) == (kind == "AAAA")] if make else [])
 
     def failure(self) -> DNSRecord:
-        """That nobody could be asked."""
+        """The answer SERVFAIL, for when no upstream server answers."""
         reply = self._reply([])
         reply.header.rcode = RCODE.SERVFAIL
         return reply
 
     def datagram(self, reply: DNSRecord) -> bytes:
-        """The reply as a datagram that the asker can take: where it is too long, a part that says so."""
-        limit = max([_PLAIN, *(one.rclass for one in self._message.ar if one.rtype == QTYPE.OPT)])
+        """Serialize a reply for UDP. One that is too long for the client is cut and marked as truncated."""
+        limit = max([_DATAGRAM_SIZE, *(record.rclass for record in self._message.ar if record.rtype == QTYPE.OPT)])
         wire = bytes(reply.pack())
+        # A client repeats a truncated query over TCP (RFC 1035, 4.2.1).
         while len(wire) > limit:
             reply.header.tc = 1
             del reply.rr[-1]
@@ -67,16 +77,16 @@ class Query:
         return wire
 
     def is_answered_by(self, wire: bytes) -> bool:
-        """Whether these bytes can be the answer of another server."""
-        return len(wire) >= 12 and wire[_ID] == self.wire[_ID] and bool(wire[2] & _RESPONSE)
+        """Whether bytes from an upstream server are a response with this query's id."""
+        return len(wire) >= _HEADER_SIZE and wire[_ID] == self.wire[_ID] and bool(wire[2] & _RESPONSE)
 
     def _reply(self, data: list[A | AAAA | PTR]) -> DNSRecord:
         reply = self._message.reply(ra=1, aa=0)
-        for one in data:
-            reply.add_answer(RR(self._question.qname, self._question.qtype, rdata=one, ttl=_TTL))
+        for item in data:
+            reply.add_answer(RR(self._question.qname, self._question.qtype, rdata=item, ttl=_TTL))
         return reply
 
 
 def is_failure(wire: bytes) -> bool:
-    """Whether another server says that it could or would not answer."""
+    """Whether an upstream server's response is SERVFAIL or REFUSED."""
     return wire[3] & _CODE in _FAILURES

@@ -1,12 +1,13 @@
-"""The resolver: answers what containers ask 127.0.0.11, from a process outside of them.
+"""The resolver: a process outside the containers that answers their queries to 127.0.0.11.
 
-A socket belongs to the network namespace that it was made in (network_namespaces(7)), whoever reads it. So this process
-goes into each container's for a moment, opens its sockets there on ports that nobody needs, and has nft lead port 53 of
-127.0.0.11 to them: a container may have a name server of its own. What it does not know it asks the
-container's servers, by sockets in the container's namespace again, except for servers on the host's loopback.
+A socket belongs to the network namespace in which it was created, whichever process uses it (network_namespaces(7)). So
+this process enters each container's namespace for a moment and opens its sockets there. The kernel chooses their ports,
+and nft redirects port 53 of 127.0.0.11 to them: a container may run a name server of its own on port 53. Queries for
+other names are forwarded to the container's upstream servers, through sockets in the container's namespace. Only
+servers on the host's loopback are reached from the host's namespace.
 
-A socket also keeps its namespace, and with it the container's addresses: the end of the first process closes
-all of them. `python -m pylab_container.runtime.dns.resolver DIRECTORY`, with its listening socket as standard input.
+Started by service.py as `python -m pylab_container.runtime.dns.resolver DIRECTORY`, with the listening socket of
+DIRECTORY/socket as standard input.
 """
 
 from __future__ import annotations
@@ -29,58 +30,63 @@ from pylab_container.runtime.dns.messages import Query, is_failure
 from pylab_container.runtime.dns.zone import DnsClient, UpstreamServer
 from pylab_container.runtime.etc import NAME_SERVER
 
-_LINGER = 1.0  # seconds that it waits for the next container after the last one
-_UPSTREAM = 4.0  # seconds for each of the servers, as libnetwork's extIOTimeout
-_SERVERS = 3  # of them that are asked, as resolv.conf(5) and libnetwork's maxExtDNS
-_IDLE = 10.0  # seconds that a connection may say nothing
-_AT_ONCE = 1000  # questions of one container that wait for an answer; more are dropped
-_LARGEST = 65535
+_EXIT_DELAY = 1.0  # seconds after the last container's end, so that a script of short containers starts one process
+_UPSTREAM_TIMEOUT = 4.0  # seconds for each upstream server, as libnetwork's extIOTimeout
+_MOST_SERVERS = 3  # upstream servers that are tried, as resolv.conf(5) and libnetwork's maxExtDNS
+_CONNECTION_TIMEOUT = 10.0  # seconds without a query, after which a TCP connection is closed
+_MOST_QUERIES = 1000  # queries of one container that are being answered; more are dropped
+_LARGEST_MESSAGE = 65535  # bytes
+_DNS_PORT = 53
+_ID_LENGTH = 64  # digits of a container's id; other names in the directory are the lock and the socket
 
 
-class Residents:
-    """Who is there, read from their files whenever those have changed."""
+class ClientFiles:
+    """The containers that are recorded in the directory. Each file is parsed again when it has changed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._known: dict[str, tuple[tuple[int, int], DnsClient]] = {}
+        self._cache: dict[str, tuple[tuple[int, int], DnsClient]] = {}
 
-    def names(self) -> list[str]:
-        """The ids of all that were written down."""
-        return [name for name in os.listdir(self._directory) if len(name) == 64]
+    def container_ids(self) -> list[str]:
+        """The ids of all containers that are recorded."""
+        return [name for name in os.listdir(self._directory) if len(name) == _ID_LENGTH]
 
     def get(self, container_id: str) -> DnsClient | None:
-        """One of them, None where it is gone or what is written there is not ours."""
+        """One container's record, None if it does not exist or cannot be parsed."""
         path = self._directory / container_id
         try:
+            # Writers replace the file (write_atomic()), so a change has another inode. The time is compared as well,
+            # since the file system may give the inode of a deleted file to the next one.
             status = path.stat()
-            mark = (status.st_ino, status.st_mtime_ns)
-            known = self._known.get(container_id)
-            if known is None or known[0] != mark:
-                known = (mark, msgspec.json.decode(path.read_bytes(), type=DnsClient))
-                self._known[container_id] = known
+            version = (status.st_ino, status.st_mtime_ns)
+            cached = self._cache.get(container_id)
+            if cached is None or cached[0] != version:
+                cached = (version, msgspec.json.decode(path.read_bytes(), type=DnsClient))
+                self._cache[container_id] = cached
         except (FileNotFoundError, msgspec.MsgspecError):
-            self._known.pop(container_id, None)
+            self._cache.pop(container_id, None)
             return None
-        return known[1]
+        return cached[1]
 
 
 class Listener:
-    """The sockets in one container, and all that goes on at them."""
+    """The sockets in one container, and the queries that arrive on them."""
 
-    def __init__(self, resident: DnsClient, look: Callable[[], tuple[DnsClient | None, list[DnsClient]]]) -> None:
-        """look tells who the container is now, and everybody.
+    def __init__(self, client: DnsClient, read_clients: Callable[[], tuple[DnsClient | None, list[DnsClient]]]) -> None:
+        """Open the sockets. read_clients: returns the container's present record, and those of all containers.
 
-        Raises OSError where its process is gone, LabError where nft refuses.
+        Raises OSError if the container's process has exited, LabError if nft fails.
         """
-        self.serves = resident.namespace
-        self._look = look
+        self.namespace_inode = client.namespace
+        self._read_clients = read_clients
         self._tasks: set[asyncio.Task[None]] = set()
         with contextlib.ExitStack() as stack:
-            self._process = os.pidfd_open(resident.pid)
+            self._process = os.pidfd_open(client.pid)
             stack.callback(os.close, self._process)
-            self._namespace = os.open(f"/proc/{resident.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self._namespace = os.open(f"/proc/{client.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, self._namespace)
-            if os.fstat(self._namespace).st_ino != resident.namespace:
+            # The pid in the record may have been reused. While the pidfd and the namespace are open, neither can be.
+            if os.fstat(self._namespace).st_ino != client.namespace:
                 raise ProcessLookupError("the container has ended")
             with _inside(self._namespace):
                 self._udp = stack.enter_context(_listen(socket.SOCK_DGRAM))
@@ -89,39 +95,45 @@ class Listener:
             self._opened = stack.pop_all()
 
     def start(self, ended: Callable[[], None]) -> None:
-        """Begin to answer; ended is called when the container's first process has ended."""
+        """Begin to answer queries. ended: called when the container's first process has exited."""
+        # An open socket keeps its network namespace alive, and with it the veth pair and the container's addresses. So
+        # the end of the process must close the sockets; a pidfd becomes readable then (pidfd_open(2)).
         loop = asyncio.get_running_loop()
         loop.add_reader(self._process, ended)
         loop.add_reader(self._udp, self._receive)
         loop.add_reader(self._tcp, self._accept)
 
     def close(self) -> None:
-        """Let go of the container's namespace."""
-        for one in (self._process, self._udp, self._tcp):
-            asyncio.get_running_loop().remove_reader(one)
+        """Close the sockets and the container's namespace."""
+        # Before the files are closed: the event loop knows them by number, and a new file may get the same number.
+        for descriptor in (self._process, self._udp, self._tcp):
+            asyncio.get_running_loop().remove_reader(descriptor)
         for task in self._tasks:
             task.cancel()
         self._opened.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        # The event loop has only weak references to tasks; without the set a task could be garbage collected.
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _receive(self) -> None:
         with contextlib.suppress(OSError):
-            wire, asker = self._udp.recvfrom(_LARGEST)
-            if len(self._tasks) < _AT_ONCE:
-                self._begin(self._reply(wire, asker))
+            wire, sender = self._udp.recvfrom(_LARGEST_MESSAGE)
+            # Dropped like a lost datagram: the client asks again. The queue of one container cannot exhaust the memory
+            # that all containers share.
+            if len(self._tasks) < _MOST_QUERIES:
+                self._begin(self._reply(wire, sender))
 
-    async def _reply(self, wire: bytes, asker: tuple[str, int]) -> None:
+    async def _reply(self, wire: bytes, sender: tuple[str, int]) -> None:
         with contextlib.suppress(ValueError, OSError):
-            self._udp.sendto(await self._answer(Query(wire), socket.SOCK_DGRAM), asker)
+            self._udp.sendto(await self._answer(Query(wire), socket.SOCK_DGRAM), sender)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             connection, _ = self._tcp.accept()
-            if len(self._tasks) < _AT_ONCE:
+            if len(self._tasks) < _MOST_QUERIES:
                 self._begin(self._converse(connection))
             else:
                 connection.close()
@@ -131,37 +143,41 @@ class Listener:
             reader, writer = await asyncio.open_connection(sock=connection)
             with contextlib.closing(writer):
                 while True:
-                    query = Query(await asyncio.wait_for(_read(reader), _IDLE))
+                    query = Query(await asyncio.wait_for(_read(reader), _CONNECTION_TIMEOUT))
                     await _write(writer, await self._answer(query, socket.SOCK_STREAM))
 
     async def _answer(self, query: Query, kind: socket.SocketKind) -> bytes:
-        me, everybody = self._look()
-        reply = query.answer(me, everybody) if me else None
-        if reply is None and me and (other := await self._forward(query, me.servers, kind)):
-            return other
+        client, clients = self._read_clients()
+        reply = query.answer(client, clients) if client else None
+        if reply is None and client and (response := await self._forward(query, client.servers, kind)):
+            return response
         reply = reply or query.failure()
         return query.datagram(reply) if kind == socket.SOCK_DGRAM else bytes(reply.pack())
 
     async def _forward(self, query: Query, servers: Sequence[UpstreamServer], kind: socket.SocketKind) -> bytes:
-        """What others answer: the first that can, else the last that said why not; b"" where all are silent."""
-        ask, last = (_ask_datagram if kind == socket.SOCK_DGRAM else _ask_stream), b""
-        for server in servers[:_SERVERS]:
-            with contextlib.suppress(OSError, EOFError), self._towards(server, kind) as one:
-                last = await asyncio.wait_for(ask(one, server.address, query), _UPSTREAM)
-                if not is_failure(last):
-                    break
-        return last
+        """Try upstream servers in turn: the first response that is not a failure, else the last failure.
 
-    def _towards(self, server: UpstreamServer, kind: socket.SocketKind) -> socket.socket:
+        b"" if no server responds.
+        """
+        ask, response = (_ask_datagram if kind == socket.SOCK_DGRAM else _ask_stream), b""
+        for server in servers[:_MOST_SERVERS]:
+            with contextlib.suppress(OSError, EOFError), self._upstream_socket(server, kind) as upstream:
+                response = await asyncio.wait_for(ask(upstream, server.address, query), _UPSTREAM_TIMEOUT)
+                if not is_failure(response):
+                    break
+        return response
+
+    def _upstream_socket(self, server: UpstreamServer, kind: socket.SocketKind) -> socket.socket:
+        # From the container's namespace: the query takes the container's routes, and an internal network stays one.
         with contextlib.nullcontext() if server.on_host else _inside(self._namespace):
-            one = socket.socket(socket.AF_INET6 if ":" in server.address else socket.AF_INET, kind)
-        one.settimeout(0)
-        return one
+            upstream = socket.socket(socket.AF_INET6 if ":" in server.address else socket.AF_INET, kind)
+        upstream.settimeout(0)
+        return upstream
 
 
 @contextlib.contextmanager
 def _inside(namespace: int) -> Iterator[None]:
-    """Be in another network namespace, with all of this process: it has one thread."""
+    """Run the block in another network namespace. Nothing in it may await: tasks share the process's only thread."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         linux.setns(namespace, linux.CLONE_NEWNET)
@@ -174,51 +190,56 @@ def _inside(namespace: int) -> Iterator[None]:
 
 
 def _listen(kind: socket.SocketKind) -> socket.socket:
-    one = socket.socket(socket.AF_INET, kind)
+    listener = socket.socket(socket.AF_INET, kind)
     try:
-        one.settimeout(0)
-        one.bind((NAME_SERVER, 0))
+        listener.settimeout(0)
+        listener.bind((NAME_SERVER, 0))
         if kind == socket.SOCK_STREAM:
-            one.listen()
+            listener.listen()
     except BaseException:
-        one.close()
+        listener.close()
         raise
-    return one
+    return listener
 
 
 def _redirection(udp: int, tcp: int) -> str:
-    """The nft rules that lead port 53 to these two; in the place of those of a resolver before."""
+    """Build the nft rules that redirect port 53 to these ports, in place of the rules of an earlier resolver."""
+    # In the container's own namespace, where its queries to 127.0.0.11 pass the output chain. The first statement makes
+    # the second one valid if the table does not exist (nft(8)).
     table = "table ip labctr_names"
     chain = "add chain ip labctr_names output { type nat hook output priority -100; policy accept; }"
+    match = f"ip daddr {NAME_SERVER}"
     rules = [
-        f"add rule ip labctr_names output ip daddr {NAME_SERVER} {protocol} dport 53 dnat to {NAME_SERVER}:{port}"
+        f"add rule ip labctr_names output {match} {protocol} dport {_DNS_PORT} dnat to {NAME_SERVER}:{port}"
         for protocol, port in (("udp", udp), ("tcp", tcp))
     ]
     return "; ".join([f"add {table}", f"delete {table}", f"add {table}", chain, *rules])
 
 
-async def _ask_datagram(one: socket.socket, address: str, query: Query) -> bytes:
+async def _ask_datagram(upstream: socket.socket, address: str, query: Query) -> bytes:
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(one, (address, 53))
-    await loop.sock_sendall(one, query.wire)
-    while not query.is_answered_by(wire := await loop.sock_recv(one, _LARGEST)):
+    # A connected socket receives datagrams from this server only (connect(2)), which makes forging a response harder.
+    await loop.sock_connect(upstream, (address, _DNS_PORT))
+    await loop.sock_sendall(upstream, query.wire)
+    # Any other message is ignored. The caller's timeout ends the loop.
+    while not query.is_answered_by(wire := await loop.sock_recv(upstream, _LARGEST_MESSAGE)):
         pass
     return wire
 
 
-async def _ask_stream(one: socket.socket, address: str, query: Query) -> bytes:
-    await asyncio.get_running_loop().sock_connect(one, (address, 53))
-    reader, writer = await asyncio.open_connection(sock=one)
+async def _ask_stream(upstream: socket.socket, address: str, query: Query) -> bytes:
+    await asyncio.get_running_loop().sock_connect(upstream, (address, _DNS_PORT))
+    reader, writer = await asyncio.open_connection(sock=upstream)
     with contextlib.closing(writer):
         await _write(writer, query.wire)
         wire = await _read(reader)
     if not query.is_answered_by(wire):
-        raise ConnectionError("another question was answered")
+        raise ConnectionError("the response is for another query")
     return wire
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    """A message on a connection, its length before it (RFC 1035, 4.2.2)."""
+    """Read a message from a TCP connection, where its length precedes it (RFC 1035, 4.2.2)."""
     return await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
 
 
@@ -228,32 +249,35 @@ async def _write(writer: asyncio.StreamWriter, wire: bytes) -> None:
 
 
 class Resolver:
-    """All listeners, and who wants more of them."""
+    """The listeners of all containers, and the socket that takes requests for more of them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._residents = Residents(directory)
+        self._files = ClientFiles(directory)
         self._listeners: dict[str, Listener] = {}
-        self._unused = asyncio.Event()
-        self._waiting: asyncio.TimerHandle | None = None
+        self._is_idle = asyncio.Event()
+        self._exit_timer: asyncio.TimerHandle | None = None
 
     async def run(self, server: socket.socket) -> None:
-        """Serve until no container has been there for a while."""
-        self._wait()
-        for container_id in self._residents.names():
+        """Serve until there has been no container for _EXIT_DELAY."""
+        self._schedule_exit()
+        # Containers that an earlier resolver served, which was killed.
+        for container_id in self._files.container_ids():
             with contextlib.suppress(OSError, LabError):
                 self._listen(container_id)
-        async with await asyncio.start_unix_server(self._requested, sock=server):
-            await self._unused.wait()
-        # The lock last: whoever finds it gone or free makes both anew.
+        async with await asyncio.start_unix_server(self._serve_request, sock=server):
+            await self._is_idle.wait()
+        # The lock is removed last. A process that finds it removed or unlocked starts another resolver, with a new lock
+        # and a new socket, and removing the socket after that would remove the new one.
         for name in ("socket", "lock"):
             (self._directory / name).unlink(missing_ok=True)
 
-    async def _requested(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError), contextlib.closing(writer):
             container_id, error = (await reader.readline()).decode().strip(), ""
-            if self._unused.is_set():
-                return  # too late: the next one does it
+            if self._is_idle.is_set():
+                # This process is about to exit. Without an answer the client starts another one (NameServer.serve()).
+                return
             try:
                 self._listen(container_id)
             except (OSError, LabError) as problem:
@@ -262,40 +286,50 @@ class Resolver:
             await writer.drain()
 
     def _listen(self, container_id: str) -> None:
-        """Serve a container that was written down, if it is not served. Raises OSError, LabError."""
-        resident = self._residents.get(container_id)
-        if resident is None:
+        """Serve a container that is recorded. Idempotent. Raises OSError, LabError."""
+        client = self._files.get(container_id)
+        if client is None:
             raise FileNotFoundError("the container has ended")
+        # A container that was restarted has another namespace, and the end of the old one may not be noticed yet.
         before = self._listeners.get(container_id)
-        if before is not None and before.serves == resident.namespace:
+        if before is not None and before.namespace_inode == client.namespace:
             return
-        listener = Listener(resident, lambda: self._look(container_id))
+        listener = Listener(client, lambda: self._read_clients(container_id))
         listener.start(lambda: self._ended(container_id, listener))
         self._listeners[container_id] = listener
         if before is not None:
             before.close()
-        self._wait()
+        self._schedule_exit()
 
-    def _look(self, container_id: str) -> tuple[DnsClient | None, list[DnsClient]]:
-        known = {name: self._residents.get(name) for name in self._listeners}
-        present = {name: one for name, one in known.items() if one and one.namespace == self._listeners[name].serves}
-        return present.get(container_id), list(present.values())
+    def _read_clients(self, container_id: str) -> tuple[DnsClient | None, list[DnsClient]]:
+        """The present record of a container, None if it has ended, and those of all containers that run."""
+        records = {name: self._files.get(name) for name in self._listeners}
+        # A file that is newer than its listener belongs to the next run of the container, which has other addresses.
+        running = {
+            name: client
+            for name, client in records.items()
+            if client and client.namespace == self._listeners[name].namespace_inode
+        }
+        return running.get(container_id), list(running.values())
 
     def _ended(self, container_id: str, listener: Listener) -> None:
         listener.close()
         if self._listeners.get(container_id) is listener:
             del self._listeners[container_id]
-        self._wait()
+        self._schedule_exit()
 
-    def _wait(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-        self._waiting = None
+    def _schedule_exit(self) -> None:
+        """Exit after _EXIT_DELAY, or not at all while a container is served."""
+        if self._exit_timer is not None:
+            self._exit_timer.cancel()
+        self._exit_timer = None
         if not self._listeners:
-            self._waiting = asyncio.get_running_loop().call_later(_LINGER, self._unused.set)
+            self._exit_timer = asyncio.get_running_loop().call_later(_EXIT_DELAY, self._is_idle.set)
 
 
 if __name__ == "__main__":
-    _limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # four files for each container
+    # Four files are open for each container, and the soft limit is usually 1024. It exists for programs that use
+    # select(2); this one uses epoll(7).
+    _limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (_limit, _limit))
     asyncio.run(Resolver(Path(sys.argv[1])).run(socket.socket(fileno=0)))

@@ -1,4 +1,4 @@
-"""Whether the resolver runs, and who it knows; see __init__.py for what lies where."""
+"""Start the resolver, and register containers with it; __init__.py draws the directory."""
 
 from __future__ import annotations
 
@@ -19,63 +19,73 @@ from pylab_container.host import programs
 from pylab_container.host.files import discard, write_atomic
 from pylab_container.runtime.dns.zone import DnsClient
 
-_WAITING = 128  # containers that start at once
-_STARTS = 3  # of a resolver that ends before it says a word
-_PATIENCE = 20.0  # seconds that it gets to come up and to open its sockets
+_BACKLOG = 128  # containers that start at once and wait to be served (listen(2))
+_MOST_STARTS = 3  # of a resolver that exits before it answers
+_SERVE_TIMEOUT = 20.0  # seconds until the resolver has started and opened its sockets in a container
+_RETRY_INTERVAL = 0.001  # seconds between two requests to a resolver that starts or exits
+_LONGEST_ANSWER = 1000  # bytes
 
 
 class NameServer:
-    """The resolver of one data root; directory is <run root>/names."""
+    """The resolver of one data root. directory: <run root>/names."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def write(self, container_id: str, resident: DnsClient) -> None:
-        """Note who a container is; from now on others find it, if it is served."""
+    def write(self, container_id: str, client: DnsClient) -> None:
+        """Record a container's names; a container that is served can be looked up from now on."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(self._directory / container_id, msgspec.json.encode(resident), mode=0o600)
+        # The resolver may read the file at any moment. It notices the new inode (ClientFiles.get()).
+        write_atomic(self._directory / container_id, msgspec.json.encode(client), mode=0o600)
 
     def forget(self, container_id: str) -> None:
-        """It is called nothing any more. No error where it never was."""
+        """Remove a container's names. Idempotent."""
         discard(self._directory / container_id)
 
     def clear(self) -> None:
-        """Take away what a killed resolver left that nobody needs any more."""
-        if self._residents():
+        """Remove the files of a resolver that was killed, unless a container needs it."""
+        if self._has_clients():
             return
         with self._lock() as lock:
             if lock is not None:
                 for name in ("socket", "lock"):
                     (self._directory / name).unlink(missing_ok=True)
 
-    def _residents(self) -> bool:
+    def _has_clients(self) -> bool:
         return any(entry.name not in ("socket", "lock") for entry in self._directory.iterdir())
 
     def serve(self, container_id: str) -> None:
-        """Wait until a container that was written down can ask. Raises RuntimeFailed."""
-        deadline, starts, answer = time.monotonic() + _PATIENCE, 0, b""
+        """Wait until the resolver serves a container that was recorded. Raises RuntimeFailed."""
+        deadline, starts, answer = time.monotonic() + _SERVE_TIMEOUT, 0, b""
+        # A resolver without containers exits by itself, and may do so between ensure() and the request. It then removes
+        # its socket or closes the connection without an answer, and the next attempt starts another one.
         while not answer:
-            if starts == _STARTS or time.monotonic() > deadline:
+            if starts == _MOST_STARTS or time.monotonic() > deadline:
                 command = shlex.join(self._command())
-                raise RuntimeFailed("the name server does not start", hint=f"what it says: {command} < /dev/null")
+                raise RuntimeFailed(
+                    "the name server does not start", hint=f"run it to see its error: {command} < /dev/null"
+                )
             starts += self.ensure()
             with contextlib.suppress(ConnectionError, FileNotFoundError):
                 answer = self._request(container_id)
-            time.sleep(0 if answer else 0.001)
+            time.sleep(0 if answer else _RETRY_INTERVAL)
         if error := answer.decode().strip():
             raise RuntimeFailed(f"the name server cannot serve the container: {error}")
 
     def ensure(self) -> bool:
-        """Start the resolver where it does not run; whether it had to be. It finds all that were written down."""
+        """Start the resolver if it does not run; return whether it was started. It serves all recorded containers."""
         with self._lock() as lock:
             if lock is None:
                 return False
             path = self._directory / "socket"
             path.unlink(missing_ok=True)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+                # The socket is listening before the resolver runs: requests wait in its backlog, so this process does
+                # not have to wait for Python's start.
                 server.bind(str(path))
-                server.listen(_WAITING)
-                # The lock is the open file's: it goes over to the new process, and with that one's end it is free.
+                server.listen(_BACKLOG)
+                # flock(2) locks the open file description. The resolver inherits it, and the kernel releases the lock
+                # when the last process that holds it exits. `setsid --fork` detaches the resolver from this process.
                 command = ["setsid", "--fork", *self._command()]
                 with programs.spawn(command, stdin=server.fileno(), pass_fds=(lock,), directory="/") as parent:
                     parent.wait()
@@ -86,23 +96,28 @@ class NameServer:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int | None]:
-        """The lock's descriptor, locked; None where a resolver has it."""
+        """Lock the lock file and yield its descriptor; None if a resolver holds the lock."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._directory / "lock"
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # One that has just ended took its file along: a lock on that one keeps nobody away.
-            yield lock if path.exists() and os.path.samestat(os.fstat(lock), path.stat()) else None
+            # A resolver removes its lock file when it exits. If that happens between open and flock, the lock is on a
+            # deleted file, and another process may hold the lock on a new one.
+            is_current = path.exists() and os.path.samestat(os.fstat(lock), path.stat())
+            yield lock if is_current else None
         except BlockingIOError:
             yield None
         finally:
             os.close(lock)
 
     def _request(self, container_id: str) -> bytes:
-        """What the resolver says, a line; b"" where it ends meanwhile."""
+        """Ask the resolver to serve a container. Return its answer, a line with an error or an empty one.
+
+        b"" if the resolver exits before it answers.
+        """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(_PATIENCE)
+            client.settimeout(_SERVE_TIMEOUT)
             client.connect(str(self._directory / "socket"))
             client.sendall(container_id.encode() + b"\n")
-            return client.recv(1000)
+            return client.recv(_LONGEST_ANSWER)

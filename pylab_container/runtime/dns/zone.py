@@ -1,12 +1,13 @@
-"""Who is called what on the networks of users, as the name server answers it.
+"""The names on users' networks: which addresses a container gets for a name.
 
-Docker's rules (libnetwork sandbox.go, network.go, resolver.go; moby 20.10): a container knows the names on the
-networks that it is on itself, alone or followed by the network's name; what a link calls another one goes before
-all names; capital letters make no difference.
+Docker's rules: a container resolves the names on its own networks, alone or followed by the network's name. The alias
+of a link takes precedence over all names. Names are case-insensitive. Source: libnetwork's sandbox.go, network.go and
+resolver.go (moby 20.10).
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterator
 
 from msgspec import Struct, field
@@ -16,9 +17,9 @@ class NetworkMembership(Struct, frozen=True, kw_only=True):
     """A container on one network.
 
     network    the network's name
-    names      its own first, then its aliases
-    addresses  one, or with IPv6 two
-    links      {what it calls another one: one of that one's names}
+    names      the container's name, then its aliases
+    addresses  the IPv4 address, and the IPv6 address if it has one
+    links      {alias of a link: a name of the container that it leads to}
     """
 
     network: str
@@ -28,63 +29,68 @@ class NetworkMembership(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamServer(Struct, frozen=True):
-    """Another name server. on_host: it is on the host's loopback, else the container's own network leads to it."""
+    """A name server that answers for other names. on_host: it is reached from the host's network namespace."""
 
     address: str
     on_host: bool
 
 
 class DnsClient(Struct, frozen=True, kw_only=True):
-    """A running container that is on networks of users, as the name server must know it.
+    """A running container on users' networks, as the name server knows it.
 
-    pid, namespace  its first process, and the inode of that one's network namespace
-    places          by the networks' ids
-    servers         who is asked what nobody here is called, in this order
-    single_labels   whether they are asked for names without a dot, too
+    pid            the container's first process
+    namespace      the inode of its network namespace
+    memberships    {id of a network: the container on it}
+    servers        the upstream servers, in the order in which they are tried
+    single_labels  whether names without a dot are forwarded to them
     """
 
     pid: int
     namespace: int
-    places: dict[str, NetworkMembership]
+    # "places" in the files: a process of an older version may have written those of running containers.
+    memberships: dict[str, NetworkMembership] = field(name="places")
     servers: tuple[UpstreamServer, ...] = ()
     single_labels: bool = True
 
 
-def addresses(asker: DnsClient, everybody: Collection[DnsClient], name: str) -> list[str] | None:
-    """All addresses of those that are called so, of both families; None where nobody is."""
-    for called, network in _readings(name.lower()):
-        places = [one for one in asker.places.items() if not network or one[1].network.lower() == network]
-        linked = [(number, place.links[called]) for number, place in places if called in place.links]
-        named = [(number, called) for number, place in places if called not in place.links]
-        for number, wanted in (*linked, *named):
-            if found := _on(number, everybody, wanted.lower()):
-                return found
+def addresses(client: DnsClient, clients: Collection[DnsClient], name: str) -> list[str] | None:
+    """All IPv4 and IPv6 addresses for a name that a client asks for, None if the name is unknown."""
+    for host_name, network in _interpretations(name.lower()):
+        memberships = [
+            (network_id, membership)
+            for network_id, membership in client.memberships.items()
+            if not network or membership.network.lower() == network
+        ]
+        links = [(id_, member.links[host_name]) for id_, member in memberships if host_name in member.links]
+        names = [(id_, host_name) for id_, member in memberships if host_name not in member.links]
+        for network_id, target in (*links, *names):
+            if matches := _addresses_on(network_id, clients, target.lower()):
+                return matches
     return None
 
 
-def name_of(asker: DnsClient, everybody: Collection[DnsClient], pointer: str) -> str | None:
-    """NAME.NETWORK of the one whose address a name below in-addr.arpa or ip6.arpa means; None where nobody's is."""
-    import ipaddress  # the engine, which needs none of this, would pay for it at a container's start
-
-    for number in asker.places:
-        for place in _places(number, everybody):
-            if any(ipaddress.ip_address(one).reverse_pointer == pointer.lower() for one in place.addresses):
-                return f"{place.names[0]}.{place.network}"
+def name_of(client: DnsClient, clients: Collection[DnsClient], pointer: str) -> str | None:
+    """NAME.NETWORK for a name below in-addr.arpa or ip6.arpa, None if no container has that address."""
+    for network_id in client.memberships:
+        for member in _members(network_id, clients):
+            if any(ipaddress.ip_address(address).reverse_pointer == pointer.lower() for address in member.addresses):
+                return f"{member.names[0]}.{member.network}"
     return None
 
 
-def _readings(name: str) -> Iterator[tuple[str, str]]:
-    """What a name may mean: (it, on any network), and wherever it has a dot (what is before, on the network after)."""
+def _interpretations(name: str) -> Iterator[tuple[str, str]]:
+    """The meanings of a name: (host name, "" for any network), then for each dot (host name, network)."""
+    # From the right: both host names and networks may contain dots, and the longest host name counts.
     yield name, ""
     for position in range(len(name) - 1, 0, -1):
         if name[position] == ".":
             yield name[:position], name[position + 1 :]
 
 
-def _places(number: str, everybody: Collection[DnsClient]) -> Iterator[NetworkMembership]:
-    return (one.places[number] for one in everybody if number in one.places)
+def _members(network_id: str, clients: Collection[DnsClient]) -> Iterator[NetworkMembership]:
+    return (client.memberships[network_id] for client in clients if network_id in client.memberships)
 
 
-def _on(number: str, everybody: Collection[DnsClient], name: str) -> list[str]:
-    places = _places(number, everybody)
-    return [one for place in places if name in map(str.lower, place.names) for one in place.addresses]
+def _addresses_on(network_id: str, clients: Collection[DnsClient], name: str) -> list[str]:
+    members = _members(network_id, clients)
+    return [address for member in members if name in map(str.lower, member.names) for address in member.addresses]

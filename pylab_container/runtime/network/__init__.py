@@ -1,4 +1,4 @@
-"""The networks that containers share: a bridge each, a veth pair per container, rules for the way out and in.
+"""The networks that containers share: one bridge per network, one veth pair per container, and nft rules.
 
         container                    host
     ┌──────────────┐
@@ -9,24 +9,47 @@
     └──────────────┘
       172.17.0.2
 
-    bridge.py     the bridge and who is on it      addresses.py  choices of subnets and addresses
-    ports.py      published ports                  rules.py      the nft rules of both, as text
-    pools.py      the subnets of a new network     netlink.py    messages to the kernel
-    forwarder.py  from IPv6 to IPv4                forwarding.py starts and stops that
-    foreign.py    rules of others that are in the way
+    bridge.py     the bridge of a network            endpoint.py    a container's connection to it
+    ports.py      published ports                    rules.py       the nft rules of bridges and ports, as text
+    addresses.py  choice of subnets and addresses    pools.py       the address pools of a new network
+    netlink.py    requests to the kernel             sysctl.py      network settings of the kernel
+    forwarder.py  TCP from IPv6 to IPv4              forwarding.py  starts and stops the forwarder
+    foreign.py    rules of other programs that drop the containers' packets
 
-The kernel is the only database. The bridge's address says which subnet it serves; each
-host-side veth says in its alias whose it is, and each published port is a rule that says so. A
-container that is gone took its veth along, so its address is free again, whatever crashed; its
-rules are known by that and removed. Sources: rtnetlink(7), veth(4), ip-link(8), nft(8).
+The kernel is the only database, so no crash can make a record of ours stale. The bridge's address is the record of the
+subnet, the alias of each veth on the host the record of an endpoint, and the comment of each rule the record of a
+published port. When a container's network namespace ends, the kernel removes the veth pair, and the address is free.
+The rules of a container without a veth are orphans: the next process that starts or stops a container removes them.
 
-Importing this takes tens of milliseconds: import it late.
+The names below are imported on first use (PEP 562): loading pyroute2 takes tens of milliseconds, which a container
+without a network does not need.
 """
 
 from __future__ import annotations
 
-from pylab_container.runtime.network.bridge import Bridge, Endpoint, check_bridge_name, owned_bridges
-from pylab_container.runtime.network.pools import plan_pools
-from pylab_container.runtime.network.ports import PortPublisher
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pylab_container.runtime.network.bridge import Bridge, check_bridge_name, owned_bridges
+    from pylab_container.runtime.network.endpoint import Endpoint
+    from pylab_container.runtime.network.pools import plan_pools
+    from pylab_container.runtime.network.ports import PortPublisher
 
 __all__ = ["Bridge", "Endpoint", "PortPublisher", "check_bridge_name", "owned_bridges", "plan_pools"]
+
+_MODULES = {
+    "Bridge": "bridge",
+    "Endpoint": "endpoint",
+    "check_bridge_name": "bridge",
+    "owned_bridges": "bridge",
+    "plan_pools": "pools",
+    "PortPublisher": "ports",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name. Raises MissingExtra without the libraries for networks."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Which subnets and addresses a network may have: pure choices out of what is taken."""
+"""Parse and choose the subnets and addresses of networks. Pure: what is in use is a parameter."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Network = TypeVar("_Network", ipaddress.IPv4Network, ipaddress.IPv6Network)
 
-# Docker's own choice and order: 172.17.0.0/16 to 172.31.0.0/16, then pieces of 192.168.0.0/16.
+FEWEST_ADDRESSES = 4
+"""The size of the smallest subnet: its own address, the gateway, one container, and the broadcast address."""
+
+# Docker's default address pools, in Docker's order (ipamutils in libnetwork).
 SUBNETS = tuple(ipaddress.IPv4Network(f"172.{second}.0.0/16") for second in range(17, 32)) + tuple(
     ipaddress.IPv4Network("192.168.0.0/16").subnets(new_prefix=20)
 )
 
 
 def parse_subnet(text: str) -> ipaddress.IPv4Network:
-    """An IPv4 subnet with room for a gateway and a container. Raises InvalidInput."""
+    """Parse an IPv4 subnet with room for a gateway and a container. Raises InvalidInput."""
     try:
         subnet = parse_network(text)
     except ValueError:
@@ -32,7 +35,7 @@ def parse_subnet(text: str) -> ipaddress.IPv4Network:
 
 
 def parse_subnet6(text: str) -> ipaddress.IPv6Network:
-    """An IPv6 subnet with room for a gateway and a container. Raises InvalidInput."""
+    """Parse an IPv6 subnet with room for a gateway and a container. Raises InvalidInput."""
     try:
         subnet = parse_network(text)
     except ValueError:
@@ -43,13 +46,13 @@ def parse_subnet6(text: str) -> ipaddress.IPv6Network:
 
 
 def _with_room(subnet: _Network) -> _Network:
-    if subnet.num_addresses < 4:
+    if subnet.num_addresses < FEWEST_ADDRESSES:
         raise InvalidInput(f"the subnet {subnet} has no room for a gateway and a container", hint="use /30 or larger")
     return subnet
 
 
 def parse_member(text: str, subnet: Network, *, what: str) -> Address:
-    """An address of a host in a subnet; `what` it is meant for goes into the error. Raises InvalidInput."""
+    """Parse the address of a host in a subnet. what: its purpose, for the error. Raises InvalidInput."""
     try:
         address = parse_ip(text)
     except ValueError:
@@ -61,7 +64,7 @@ def parse_member(text: str, subnet: Network, *, what: str) -> Address:
 
 
 def parse_range(text: str, subnet: Network) -> Network:
-    """A part of a subnet, from which addresses are given. Raises InvalidInput."""
+    """Parse a part of a subnet, from which addresses are given. Raises InvalidInput."""
     try:
         part = parse_network(text)
     except ValueError:
@@ -71,27 +74,30 @@ def parse_range(text: str, subnet: Network) -> Network:
     return part
 
 
-def free_subnet(wanted: ipaddress.IPv4Network | None, used: Iterable[str]) -> ipaddress.IPv4Network:
-    """The wanted subnet, or else the first of Docker's list, that overlaps with nothing in use on the host."""
+def free_subnet(requested: ipaddress.IPv4Network | None, used: Iterable[str]) -> ipaddress.IPv4Network:
+    """Return the requested subnet, or the first of Docker's list, if it overlaps with none of the used ones.
+
+    Raises Conflict.
+    """
     others = [ipaddress.IPv4Network(text) for text in used]
-    for subnet in SUBNETS if wanted is None else (wanted,):
+    for subnet in SUBNETS if requested is None else (requested,):
         if not any(subnet.overlaps(other) for other in others):
             return subnet
-    if wanted is not None:
+    if requested is not None:
         raise Conflict(
-            f"the host already has a route into {wanted}", hint="choose another subnet (ip route lists them)"
+            f"the host already has a route into {requested}", hint="choose another subnet (ip route lists them)"
         )
     raise Conflict("every private subnet overlaps with a route of the host", hint="give the network a subnet")
 
 
-def choose(wanted: str | None, subnet: Network, pool: Network, taken: Iterable[str]) -> str:
-    """The wanted address, or the lowest free one of the pool, which is the subnet or a part of it.
+def choose(requested: str | None, subnet: Network, pool: Network, taken: Iterable[str]) -> str:
+    """Return the requested address, or the lowest free one of the pool, which is the subnet or a part of it.
 
-    Raises Conflict for one that is taken, or when none is free; InvalidInput for one that cannot be.
+    Raises Conflict if the address is taken or none is free, InvalidInput for an invalid address.
     """
     unavailable = {ipaddress.ip_address(address) for address in taken}
-    if wanted is not None:
-        address = parse_member(wanted, subnet, what="--ip")
+    if requested is not None:
+        address = parse_member(requested, subnet, what="--ip")
         if address in unavailable:
             raise Conflict(
                 f"Address already in use: {address}", hint="leave the choice to the network, or choose another"
@@ -105,5 +111,5 @@ def choose(wanted: str | None, subnet: Network, pool: Network, taken: Iterable[s
 
 
 def mac(address: str) -> str:
-    """Docker's rule: 02:42 (locally administered), then the four bytes of the IPv4 address."""
+    """The MAC address for an IPv4 address by Docker's rule: 02:42 (locally administered), then its four bytes."""
     return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)

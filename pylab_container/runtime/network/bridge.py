@@ -1,14 +1,13 @@
-"""One bridge of the host, and the veth pairs of the containers on it.
+"""One bridge of the host, its rules, and the veth pairs that connect containers to it (veth(4)).
 
-A bridge is the engine's if its alias says so, and is then configured and removed by the engine. A bridge of another
-program that a network uses by its name (com.docker.network.bridge.name) gets an address if it lacks one, and
-ports; its settings and the bridge itself stay as they are.
+A bridge belongs to the engine if its alias says so. The engine configures and removes it. A user may also name a bridge
+of another program (com.docker.network.bridge.name): such a bridge gets ports, and an address if it lacks one. Its
+settings and the bridge itself stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import ipaddress
 import os
@@ -16,7 +15,7 @@ import re
 import secrets
 import shlex
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -26,47 +25,36 @@ from pylab_container.errors import Conflict, InUse, InvalidInput, RuntimeFailed
 from pylab_container.events import Emit, NetworkChanged, ignore
 from pylab_container.host import programs
 from pylab_container.host.files import locked
-from pylab_container.runtime.network import addresses, netlink, rules
+from pylab_container.runtime.network import addresses, netlink, rules, sysctl
+from pylab_container.runtime.network.endpoint import (
+    Endpoint,
+    EndpointAlias,
+    configure_interface,
+    connected_containers,
+    open_network_namespace,
+    parse_alias,
+    replace_default_route,
+)
 from pylab_container.runtime.network.netlink import Link, Netlink, NetlinkRequest, NoSuchDevice
 from pylab_container.runtime.network.ports import PortPublisher
 
-_DEFAULT_MTU = 1500
-_FORWARDING6 = "ipv6/conf/all/forwarding"
+_DEFAULT_MTU = 1500  # bytes
 
-# How the alias of the engine's bridges begins, and the longest one (IFALIASZ in linux/if.h).
-_OWNED = "network of "
-_LONGEST_ALIAS = 256
-_SHARED = "every data root"  # the owner of the bridge that belongs to no single record
+_OWNED = "network of "  # the beginning of the alias of the engine's bridges
+_ALIAS_SIZE = 256  # bytes with the final zero: IFALIASZ in linux/if.h
+_SHARED = "every data root"  # the owner of the bridge that does not belong to a single record
 
-# What the kernel takes as an interface name (15 bytes) and nft as a table name.
+# Valid both as an interface name (15 bytes: IFNAMSIZ in linux/if.h) and as the name of an nft table.
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]{0,14}")
 
-# Below /proc/sys/net/…/conf these are not interfaces: settings written there would be those of the host.
-_NOT_INTERFACES = ("all", "default")
-
-
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """Where a container is connected. `mac` is the container's side; `host_interface` the other end of its veth.
-
-    address6, gateway6  "" on a network without IPv6
-    """
-
-    container_id: str
-    address: str
-    prefix_length: int
-    gateway: str
-    mac: str
-    interface: str
-    bridge: str
-    host_interface: str
-    address6: str = ""
-    prefix_length6: int = 0
-    gateway6: str = ""
+# Below /proc/sys/net/…/conf these two are not interfaces. A bridge of such a name would change settings of the host.
+_RESERVED_NAMES = ("all", "default")
 
 
 class _BridgeLink(Struct, frozen=True, kw_only=True):
-    """The bridge as the kernel has it. `own` is its address with its subnet; own6 None without IPv6.
+    """The bridge as the kernel has it.
 
+    own, own6   its addresses with their subnets; own6 None without IPv6
     is_foreign  whether another program made it
     """
 
@@ -78,10 +66,26 @@ class _BridgeLink(Struct, frozen=True, kw_only=True):
 
 
 class Bridge:
-    """One bridge of the host and its rules (an nft table: rules.table_name()).
+    """One bridge of the host and its rules, an nft table (rules.table_name()). Created by ensure() or connect().
 
-    All processes that use one bridge must give the same run_root: the lock for handing out
-    addresses is there. Every change is told to emit as a NetworkChanged.
+    name          the interface's name
+    run_root      directory of the lock that serializes the choice of addresses; all processes that use the bridge
+                  must give the same one
+    subnet        such as "10.1.0.0/24"; None takes the first of Docker's list that the host has no route into
+    gateway       the bridge's own address, "" for the first of the subnet; gateway6 likewise
+    ip_range      the part of the subnet from which addresses are given, "" for all of it; ip_range6 likewise
+    subnet6       "" without IPv6
+    reserved      addresses that no container gets
+    internal      whether the network is isolated from all others
+    connectivity  whether the containers on the bridge reach each other
+    masquerade    whether packets to other networks get the host's address
+    mtu           in bytes; None takes that of the host's default route
+    owner         path of a file that exists as long as the bridge is needed; recorded in the bridge's alias, see
+                  owned_bridges(). "" for a bridge that all data roots share
+    has_own_name  whether the name was drawn at random, so that no other program can have made such a bridge
+    emit          receives each change as a NetworkChanged
+
+    Raises InvalidInput for a name, a subnet or an address that is not valid.
     """
 
     def __init__(
@@ -104,47 +108,28 @@ class Bridge:
         has_own_name: bool = False,
         emit: Emit = ignore,
     ) -> None:
-        """Nothing is created yet.
-
-        subnet    as "10.1.0.0/24"; None takes the first one of Docker's list that the host has no route into
-        gateway   the bridge's own address, "" the first of the subnet; gateway6 the same for subnet6
-        ip_range  the part of the subnet from which addresses are given, "" all of it; ip_range6 the same of subnet6
-        subnet6   "" without IPv6
-        reserved  addresses that no container gets
-        internal  no way out of it
-        connectivity  whether the containers on it reach each other
-        masquerade    whether what leaves it gets the host's address
-        mtu       None takes that of the host's way out
-        owner     the path of a file that exists as long as the bridge is needed: its alias in the kernel, see
-                  owned_bridges(); "" for a bridge that all data roots share
-        has_own_name  whether the name was drawn at random, so that no other program can have made such a bridge
-
-        Raises InvalidInput for a name, a subnet or an address that cannot be one.
-        """
         check_bridge_name(name)
         self.name = name
         self.internal = internal
-        self._table = rules.table_name(name)
-        self._has_own_name = has_own_name
+        self.ports = PortPublisher(run_root, emit=emit, connected_containers=connected_containers)
         self._subnet = None if subnet is None else addresses.parse_subnet(subnet)
         self._subnet6 = addresses.parse_subnet6(subnet6) if subnet6 else None
-        self._pool = addresses.parse_range(ip_range, self._subnet) if ip_range and self._subnet else None
-        self._gateway = (
-            gateway and str(addresses.parse_member(gateway, self._subnet, what="gateway")) if self._subnet else ""
-        )
+        self._gateway = _checked_gateway(gateway, self._subnet)
         self._gateway6 = gateway6
+        self._pool = addresses.parse_range(ip_range, self._subnet) if ip_range and self._subnet else None
         self._pool6 = addresses.parse_range(ip_range6, self._subnet6) if ip_range6 and self._subnet6 else None
         self._reserved = tuple(reserved)
         self._connectivity = connectivity
         self._masquerade = masquerade
         self._mtu = mtu
+        self._table = rules.table_name(name)
         self._alias = _alias(owner)
+        self._has_own_name = has_own_name
         self._lock = run_root / f"{name}.lock"
         self._emit = emit
-        self.ports = PortPublisher(run_root, emit=emit, is_connected=connected_containers)
 
     def ensure(self) -> ipaddress.IPv4Network:
-        """Make the bridge and its rules, as far as they are missing; returns its subnet. Raises Conflict."""
+        """Create what is missing of the bridge and its rules; return its subnet. Idempotent. Raises Conflict."""
         with locked(self._lock), Netlink() as kernel:
             return self._ensure(kernel, netlink.tables()).own.network
 
@@ -156,9 +141,9 @@ class Bridge:
                 self._refuse_link(link)
 
     def subnet(self) -> str:
-        """The subnet that the bridge has in the kernel, "" while there is none."""
+        """The subnet of the bridge in the kernel, "" if the bridge does not exist."""
         with Netlink() as kernel:
-            bridge = self._find(kernel) if self._is_there(kernel) else None
+            bridge = self._find(kernel) if self._exists(kernel) else None
         return str(bridge.own.network) if bridge else ""
 
     def connect(
@@ -173,28 +158,33 @@ class Bridge:
         link_local: Sequence[str] = (),
         default_route: bool = True,
     ) -> Endpoint:
-        """Give the network namespace of process pid an interface on the bridge, an address and a default route.
+        """Give the network namespace of process pid an interface on the bridge, with addresses and a default route.
 
-        An internal bridge never gives a default route: packets for elsewhere fail at once instead of being dropped.
-        The bridge and its rules are made if they are missing. Without an address, the lowest
-        free one is taken. link_local: addresses that the interface has besides.
+        address        None takes the lowest free one; address6 likewise
+        link_local     further addresses of the interface
+        default_route  has no effect on an internal bridge: without a route, packets to other networks fail at once
 
-        Raises Conflict when the process is gone, the address is taken, or no subnet or address is free;
-        InvalidInput when the address is not in the subnet; RuntimeFailed when the kernel refuses. A failed
-        attempt leaves no veth.
+        Raises Conflict when the process has exited, the address is taken, or no subnet or address is free;
+        InvalidInput when the address is not in the subnet; RuntimeFailed when the kernel refuses. A failed attempt
+        leaves no veth pair.
         """
-        with network_namespace(pid) as namespace, Netlink() as kernel:
+        with open_network_namespace(pid) as namespace, Netlink() as kernel:
             with locked(self._lock):
                 tables = netlink.tables()
                 bridge = self._ensure(kernel, tables)
                 self.ports.clear(tables)
-                endpoint = self._choose(kernel, bridge, container_id, interface, address, address6)
+                endpoint = self._choose_endpoint(kernel, bridge, container_id, interface, address, address6)
                 endpoint = replace(endpoint, mac=mac or endpoint.mac)
+                # The veth pair's alias makes the choice of the address visible to other processes. After that the lock
+                # is not needed any more, so containers configure their interfaces concurrently.
                 self._add_pair(kernel, endpoint, bridge, namespace, pid)
+            has_default_route = default_route and not self.internal
             try:
                 netlink.in_namespace(
                     namespace,
-                    lambda: self._configure(endpoint, pid, link_local, leads_out=default_route and not self.internal),
+                    lambda: configure_interface(
+                        endpoint, pid, link_local, self._emit, has_default_route=has_default_route
+                    ),
                 )
             except BaseException:
                 self._delete_link(kernel, endpoint.host_interface)
@@ -202,61 +192,45 @@ class Bridge:
         return endpoint
 
     def disconnect(self, container_id: str) -> None:
-        """Take the container off the bridge; its addresses are free when this returns. No error if it is not on it."""
+        """Remove a container's veth pair; its addresses are free when this returns. No error if it has none."""
         with Netlink() as kernel:
-            for link in self._ports_of(kernel):
-                if _words(link)[1] == container_id:
+            for link, alias in self._ports(kernel):
+                if alias.container_id == container_id:
                     self._delete_link(kernel, link.name)
 
     def endpoints(self) -> list[Endpoint]:
-        """Who is connected now, lowest address first."""
+        """The containers that are connected now, lowest address first."""
         with Netlink() as kernel:
-            bridge = self._find(kernel) if self._is_there(kernel) else None
-            found = [self._endpoint(link, bridge) for link in self._ports_of(kernel)] if bridge else []
-        return sorted(found, key=lambda endpoint: ipaddress.IPv4Address(endpoint.address))
+            bridge = self._find(kernel) if self._exists(kernel) else None
+            connected = [_endpoint(link, alias, bridge) for link, alias in self._ports(kernel)] if bridge else []
+        return sorted(connected, key=lambda endpoint: ipaddress.IPv4Address(endpoint.address))
 
-    def lead_out(self, endpoint: Endpoint, pid: int) -> None:
-        """Make this endpoint's gateway the way out of process pid's network namespace, in place of another one.
+    def set_default_route(self, endpoint: Endpoint, pid: int) -> None:
+        """Replace the default route of process pid by one through this endpoint. No effect on an internal bridge."""
+        if not self.internal:
+            replace_default_route(endpoint, pid, self._emit)
 
-        An internal bridge leads nowhere: nothing changes.
-        """
-        if self.internal:
-            return
-        enter = f"nsenter --net=/proc/{pid}/ns/net "
-
-        def work() -> None:
-            with Netlink() as kernel:
-                interface, index = endpoint.interface, socket.if_nametoindex(endpoint.interface)
-                for gateway in filter(None, (endpoint.gateway, endpoint.gateway6)):
-                    route = functools.partial(netlink.default_route, gateway, interface, index, inside=enter)
-                    with contextlib.suppress(RuntimeFailed):  # there was none
-                        kernel.apply([route(delete=True)], self._emit)
-                    kernel.apply([route()], self._emit)
-
-        with network_namespace(pid) as namespace:
-            netlink.in_namespace(namespace, work)
-
-    def let_reach_itself(self, endpoint: Endpoint) -> None:
-        """Let a container reach its own published ports.
-
-        With br_netfilter the bridge itself sends the packet to where DNAT leads it, and a bridge sends nothing
-        back through the port that it came from, unless the port is in hairpin mode (bridge(8)).
-        """
-        with contextlib.suppress(RuntimeFailed), Netlink() as kernel:  # it has ended
+    def enable_hairpin(self, endpoint: Endpoint) -> None:
+        """Let a container reach its own published ports."""
+        # With the module br_netfilter, DNAT takes place in the bridge. It would have to send the packet back through
+        # the port that it came from, and it does so only for ports in hairpin mode (bridge(8)). The container may have
+        # ended, and the port with it.
+        with contextlib.suppress(RuntimeFailed), Netlink() as kernel:
             kernel.apply([netlink.set_port(endpoint.host_interface, "hairpin")], self._emit)
 
     def remove(self) -> None:
-        """Remove the bridge and its rules, as far as they exist. Raises InUse while a container is connected.
+        """Remove what exists of the bridge and its rules. Raises InUse while a container is connected.
 
-        From a bridge that another program made, only the addresses that the engine added are removed.
+        From a bridge of another program, only the addresses that the engine added are removed.
         """
         with locked(self._lock), Netlink() as kernel:
-            if names := [_words(link)[1][:12] for link in self._ports_of(kernel)]:
+            if names := [alias.container_id[:12] for _, alias in self._ports(kernel)]:
                 raise InUse(f"network {self.name} has connected containers: {', '.join(names)}", hint="stop them first")
             link = kernel.link(self.name)
-            if link is not None and self._is_anothers(link):
+            if link is not None and self._belongs_to_another_network(link):
                 return
-            # The link goes last: as long as it is there, whoever comes after a crash finds what is left.
+            # The link is removed last: as long as it exists, its alias lets another process find what a crash left
+            # (owned_bridges()).
             tables = netlink.tables()
             if self._table in tables:
                 self._nft(f"delete table inet {self._table}")
@@ -265,21 +239,22 @@ class Bridge:
                 self._delete_link(kernel, self.name)
             elif link is not None:
                 marked = kernel.marked_addresses(link.index)
-                kernel.apply([netlink.delete_address(link.index, self.name, one) for one in marked], self._emit)
+                kernel.apply([netlink.delete_address(link.index, self.name, address) for address in marked], self._emit)
 
-    def forget(self) -> None:
-        """Delete the lock file. Only whoever knows that nobody will ever use this bridge again may do so."""
+    def remove_lock(self) -> None:
+        """Delete the lock file, for a bridge that no process will use again."""
+        # A process that waits for the lock would get it on the deleted file, while another one locks a new file.
         self._lock.unlink(missing_ok=True)
 
-    # The bridge
+    # The bridge in the kernel
 
     def _ensure(self, kernel: Netlink, tables: set[str]) -> _BridgeLink:
-        """The bridge with its address, up, with forwarding and rules. Finishes what a crash left half done."""
+        """Create what is missing: the bridge, its address, its state, forwarding and rules."""
         bridge = self._find(kernel)
         if bridge is None:
             bridge = self._create(kernel)
         elif self._subnet is not None and bridge.own.network != self._subnet:
-            # A bridge of the engine has one subnet; _own_of() found no other.
+            # Only a bridge of the engine's: of a foreign one, _find() takes only the recorded address.
             raise Conflict(
                 f"network {self.name} exists with the subnet {bridge.own.network}, not {self._subnet}",
                 hint="remove it first, or use its subnet",
@@ -287,191 +262,151 @@ class Bridge:
         if bridge.is_foreign:
             kernel.apply([netlink.set_up(self.name)], self._emit)
         else:
-            self._refuse_routers()
+            sysctl.ignore_routers(self.name, self._emit)
         if self._table not in tables:
-            # Also where somebody flushed the host's rules: restarting the nftables service does.
+            # Also on a bridge that exists: restarting the nftables service flushes all tables of the host.
             self._add_rules(bridge)
         if not self.internal:
-            self._ensure_forwarding()
+            sysctl.set_value("ipv4/ip_forward", "1", self._emit)
+            if self._subnet6 is not None:
+                sysctl.enable_forwarding6(self._emit)
         return bridge
 
     def _find(self, kernel: Netlink) -> _BridgeLink | None:
-        """The bridge, or None if it is missing or lacks its address, which _create() gives it last."""
+        """The bridge, or None if it does not exist or has no address: _create() adds the address last."""
         link = kernel.link(self.name)
         if link is None:
             return None
         self._refuse_link(link)
-        found = kernel.addresses(link.index, socket.AF_INET)
-        own = self._own_of(found) if self._is_foreign(link) else next(map(ipaddress.IPv4Interface, found), None)
-        found6 = self._subnet6 and [
-            address
-            for address in map(ipaddress.IPv6Interface, kernel.addresses(link.index, socket.AF_INET6))
-            if address.network == self._subnet6
-        ]
-        if own is None or (self._subnet6 and not found6):
+        present = [ipaddress.IPv4Interface(address) for address in kernel.addresses(link.index, socket.AF_INET)]
+        is_foreign = not self._is_own(link)
+        # Another program's bridge may have several addresses. Only the recorded gateway is this network's.
+        candidates = [address for address in present if not is_foreign or self._recorded_address() in (None, address)]
+        own, own6 = next(iter(candidates), None), self._find_address6(kernel, link)
+        if own is None or (self._subnet6 and own6 is None):
             return None
-        own6 = found6[0] if found6 else None
-        return _BridgeLink(index=link.index, mtu=link.mtu, own=own, own6=own6, is_foreign=self._is_foreign(link))
+        return _BridgeLink(index=link.index, mtu=link.mtu, own=own, own6=own6, is_foreign=is_foreign)
 
-    def _is_there(self, kernel: Netlink) -> bool:
-        """Whether the host has this bridge, and not another interface under its name."""
+    def _find_address6(self, kernel: Netlink, link: Link) -> ipaddress.IPv6Interface | None:
+        if self._subnet6 is None:
+            return None
+        present = map(ipaddress.IPv6Interface, kernel.addresses(link.index, socket.AF_INET6))
+        return next((address for address in present if address.network == self._subnet6), None)
+
+    def _exists(self, kernel: Netlink) -> bool:
+        """Whether the host has this bridge, and not another interface of its name."""
         link = kernel.link(self.name)
-        return link is not None and link.kind == "bridge" and not self._is_anothers(link)
+        return link is not None and link.kind == "bridge" and not self._belongs_to_another_network(link)
 
     def _refuse_link(self, link: Link) -> None:
-        """Raise Conflict for an interface that is not a bridge, or the bridge of a network that exists."""
+        """Raise Conflict for an interface that is not a bridge, or is the bridge of another network."""
         if link.kind != "bridge":
             raise Conflict(f"existing interface {self.name} is not a bridge", hint="give the network another name")
-        if self._is_anothers(link):
+        if self._belongs_to_another_network(link):
             raise Conflict(
                 f"the bridge {self.name} is another network's", hint=f"its record is {link.alias.removeprefix(_OWNED)}"
             )
 
-    def _own_of(self, found: Sequence[str]) -> ipaddress.IPv4Interface | None:
-        """The address of a bridge of others that is this network's gateway: of several, exactly that one."""
-        wanted = self._own4()
-        return next((one for one in map(ipaddress.IPv4Interface, found) if wanted in (None, one)), None)
-
-    def _own4(self) -> ipaddress.IPv4Interface | None:
-        """The bridge's own address as the record has it."""
-        if self._subnet is None:
-            return None
-        return ipaddress.IPv4Interface(f"{self._gateway or self._subnet.network_address + 1}/{self._subnet.prefixlen}")
-
-    def _create(self, kernel: Netlink) -> _BridgeLink:
-        """A new bridge, or the rest of one."""
-        routes = kernel.routes(socket.AF_INET)
-        link = kernel.link(self.name)
-        elsewhere = [network for network, index in routes if network and (link is None or index != link.index)]
-        subnet = addresses.free_subnet(self._subnet, elsewhere)
-        own = ipaddress.IPv4Interface(f"{self._gateway or subnet.network_address + 1}/{subnet.prefixlen}")
-        mtu = self._mtu or _default_mtu(kernel, routes)
-        if link is None:
-            link = self._add_link(kernel, addresses.mac(str(own.ip)))
-        is_foreign = self._is_foreign(link)
-        if not is_foreign:
-            self._configure_link(kernel, mtu)
-        own6 = self._own6()
-        added = [own6] if own6 and str(own6) not in kernel.addresses(link.index, socket.AF_INET6) else []
-        changes = [self._own_address(link, interface) for interface in added]
-        if str(own) not in kernel.addresses(link.index, socket.AF_INET):
-            changes.append(self._own_address(link, own))
-        kernel.apply(changes, self._emit)
-        return _BridgeLink(
-            index=link.index, mtu=link.mtu if is_foreign else mtu, own=own, own6=own6, is_foreign=is_foreign
-        )
-
-    def _add_link(self, kernel: Netlink, mac: str) -> Link:
-        """A new bridge, with its alias. With a MAC of its own it keeps it, else it would change with the first veth."""
-        made, named = netlink.add_bridge(self.name, mac=mac), netlink.set_alias(self.name, self._alias)
-        if self._has_own_name:
-            # In one packet, which the kernel works through even if the sender dies.
-            kernel.apply([made, named], self._emit)
-        else:
-            # The kernel would go on after a failure, and another program may have made this bridge just now.
-            kernel.apply([made], self._emit)
-            kernel.apply([named], self._emit)
-        link = kernel.link(self.name)
-        assert link is not None
-        return link
-
-    def _configure_link(self, kernel: Netlink, mtu: int) -> None:
-        """The settings of a bridge of the engine, before it is up."""
-        self._refuse_routers()
-        # A machine may have IPv6 switched off for new interfaces; then a bridge gets no IPv6 address.
-        self._set(f"ipv6/conf/{self.name}/disable_ipv6", "1" if self._subnet6 is None else "0")
-        # An MTU that was *set* stays; one given at creation follows the ports, and is 1500 without any.
-        kernel.apply([netlink.set_up(self.name, mtu=mtu)], self._emit)
-        # What 127.0.0.1:PORT on the host needs; rules.py explains what keeps it harmless.
-        self._set(f"ipv4/conf/{self.name}/route_localnet", "1")
-
-    def _refuse_routers(self) -> None:
-        """Ignore a container that claims to be a router, or to know a better one (CVE-2020-13401).
-
-        The host would take an address, a default route and DNS servers from it.
-        """
-        self._set(f"ipv6/conf/{self.name}/accept_ra", "0")
-        for family in ("ipv4", "ipv6"):
-            self._set(f"{family}/conf/{self.name}/accept_redirects", "0")
-
     def _is_own(self, link: Link) -> bool:
-        """Whether the engine made an interface. Only such a one may be configured and removed."""
-        if link.kind != "bridge" or self._is_anothers(link):
+        """Whether the engine made this bridge. Only such a bridge may be configured and removed."""
+        if link.kind != "bridge" or self._belongs_to_another_network(link):
             return False
+        # A crash between creating a bridge and setting its alias leaves one without an alias. A name that was drawn at
+        # random proves the origin as well.
         return link.alias.startswith(_OWNED) or (self._has_own_name and not link.alias)
 
-    def _is_foreign(self, link: Link) -> bool:
-        return not self._is_own(link)
-
-    def _is_anothers(self, link: Link) -> bool:
-        """Whether an interface says that it was made for another network than this one, and that one is wanted yet."""
+    def _belongs_to_another_network(self, link: Link) -> bool:
+        """Whether an interface's alias names another owner than this bridge's, and that owner's record exists."""
         if not link.alias.startswith(_OWNED) or link.alias == self._alias:
             return False
         owner = link.alias.removeprefix(_OWNED)
         return not owner.startswith("/") or Path(owner).exists()
 
-    def _own6(self) -> ipaddress.IPv6Interface | None:
+    def _recorded_address(self) -> ipaddress.IPv4Interface | None:
+        """The bridge's own address as the network's record has it, None if the kernel's choice counts."""
+        return None if self._subnet is None else self._own_address(self._subnet)
+
+    def _own_address(self, subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Interface:
+        return ipaddress.IPv4Interface(f"{self._gateway or subnet.network_address + 1}/{subnet.prefixlen}")
+
+    def _own_address6(self) -> ipaddress.IPv6Interface | None:
         if self._subnet6 is None:
             return None
-        return ipaddress.IPv6Interface(
-            f"{self._gateway6 or self._subnet6.network_address + 1}/{self._subnet6.prefixlen}"
+        gateway = self._gateway6 or self._subnet6.network_address + 1
+        return ipaddress.IPv6Interface(f"{gateway}/{self._subnet6.prefixlen}")
+
+    # Creating the bridge
+
+    def _create(self, kernel: Netlink) -> _BridgeLink:
+        """Create the bridge, or complete one that a crash left without its address."""
+        routes = kernel.routes(socket.AF_INET)
+        link = kernel.link(self.name)
+        elsewhere = [network for network, index in routes if network and (link is None or index != link.index)]
+        own = self._own_address(addresses.free_subnet(self._subnet, elsewhere))
+        mtu = self._mtu or _default_mtu(kernel, routes)
+        if link is None:
+            link = self._add_link(kernel, addresses.mac(str(own.ip)))
+        is_foreign = not self._is_own(link)
+        if not is_foreign:
+            self._configure_link(kernel, mtu)
+        own6 = self._own_address6()
+        requests = []
+        if own6 and str(own6) not in kernel.addresses(link.index, socket.AF_INET6):
+            requests.append(self._add_address(link, own6))
+        if str(own) not in kernel.addresses(link.index, socket.AF_INET):
+            requests.append(self._add_address(link, own))
+        kernel.apply(requests, self._emit)
+        return _BridgeLink(
+            index=link.index, mtu=link.mtu if is_foreign else mtu, own=own, own6=own6, is_foreign=is_foreign
         )
 
-    def _own_address(self, link: Link, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> NetlinkRequest:
-        marked = self._is_foreign(link)
+    def _add_link(self, kernel: Netlink, mac: str) -> Link:
+        """Create the bridge with its alias."""
+        # A bridge without a MAC address of its own takes the lowest one of its ports, and changes it with the first
+        # veth pair (br_stp_recalculate_bridge_id() in net/bridge/br_stp_if.c): containers would lose their gateway.
+        create, name = netlink.add_bridge(self.name, mac=mac), netlink.set_alias(self.name, self._alias)
+        if self._has_own_name:
+            # The kernel processes the whole packet even if the sender is killed: no bridge remains without an alias.
+            kernel.apply([create, name], self._emit)
+        else:
+            # In one packet, the kernel would set the alias even if the creation failed, because another program has
+            # just created a bridge of this name.
+            kernel.apply([create], self._emit)
+            kernel.apply([name], self._emit)
+        link = kernel.link(self.name)
+        assert link is not None
+        return link
+
+    def _configure_link(self, kernel: Netlink, mtu: int) -> None:
+        """Set what must be set before the bridge is up."""
+        sysctl.ignore_routers(self.name, self._emit)
+        # The host may have IPv6 disabled for new interfaces; the bridge could not get an IPv6 address then.
+        self._set(f"ipv6/conf/{self.name}/disable_ipv6", "1" if self._subnet6 is None else "0")
+        # An MTU that is set after the creation stays. One that is given at the creation follows the ports' MTUs
+        # (br_mtu_auto_adjust() in net/bridge/br_if.c).
+        kernel.apply([netlink.set_up(self.name, mtu=mtu)], self._emit)
+        # Lets 127.0.0.1:PORT on the host lead to a container. rules.py has the rules that keep this safe.
+        self._set(f"ipv4/conf/{self.name}/route_localnet", "1")
+
+    def _add_address(self, link: Link, own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> NetlinkRequest:
+        # On another program's bridge the engine's addresses are marked, so that remove() finds them.
+        marked = not self._is_own(link)
         return netlink.add_address(link.index, self.name, str(own.ip), own.network.prefixlen, marked=marked)
 
     def _add_rules(self, bridge: _BridgeLink) -> None:
-        subnet6 = str(self._subnet6 or "")
-        subnet = str(bridge.own.network)
+        subnet, subnet6 = str(bridge.own.network), str(self._subnet6 or "")
         self._nft(rules.bridge_table(self.name, subnet, subnet6, internal=self.internal, masquerade=self._masquerade))
 
     def _nft(self, statements: str) -> None:
         programs.run(["nft", statements])
         self._emit(NetworkChanged(shlex.join(["nft", statements])))
 
-    def _ensure_forwarding(self) -> None:
-        self._set("ipv4/ip_forward", "1")
-        if self._subnet6 is not None and not _is_set(_FORWARDING6, "1"):
-            self._forward6()
+    def _set(self, setting: str, value: str) -> None:
+        sysctl.set_value(setting, value, self._emit)
 
-    def _forward6(self) -> None:
-        """Let the host forward IPv6 while each interface keeps its own settings.
+    # Ports of the bridge
 
-        The kernel decides by `all` alone whether it forwards, but a write to `all` is copied to every interface. One
-        that forwards is a router: it listens to no other router, and has lost its default route at the next
-        advertisement (Linux, ip-sysctl, accept_ra). So each interface gets its own value back. The write also
-        removes the default routes that the host has from routers at this moment, except for interfaces with
-        accept_ra=2: so those with such a route have it for the length of the write.
-        """
-        before = _settings6("forwarding")
-        with Netlink() as kernel:
-            leading = {index for network, index in kernel.routes(socket.AF_INET6) if not network}
-            names = [link.name for link in kernel.links() if link.index in leading]
-        listening = [setting for setting in (f"ipv6/conf/{name}/accept_ra" for name in names) if _is_set(setting, "1")]
-        for setting in listening:
-            self._set(setting, "2")
-        try:
-            self._set(_FORWARDING6, "1")
-            for setting, value in before.items():
-                self._set(setting, value)
-        finally:
-            for setting in listening:
-                self._set(setting, "1")
-
-    def _set(self, setting: str, value: str, *, inside: str = "") -> None:
-        """Set a sysctl(8) of the network that this thread is in, unless it is so.
-
-        A kernel without IPv6 has none of its settings.
-        """
-        with contextlib.suppress(FileNotFoundError):
-            if not _is_set(setting, value):
-                Path("/proc/sys/net", setting).write_text(value)
-                self._emit(NetworkChanged(f"{inside}sysctl -w net/{setting}={value}"))
-
-    # Endpoints
-
-    def _choose(
+    def _choose_endpoint(
         self,
         kernel: Netlink,
         bridge: _BridgeLink,
@@ -480,183 +415,112 @@ class Bridge:
         address: str | None,
         address6: str | None,
     ) -> Endpoint:
-        """Addresses and names for a new endpoint, none of which another one has."""
-        words = [_words(link) for link in self._ports_of(kernel)]
-        taken = [str(bridge.own.ip), *self._reserved, *(one[2] for one in words)]
+        """Choose addresses and a host interface that no other endpoint has. The caller holds the lock."""
+        aliases = [alias for _, alias in self._ports(kernel)]
+        taken = [str(bridge.own.ip), *self._reserved, *(alias.address for alias in aliases)]
         chosen = addresses.choose(address, bridge.own.network, self._pool or bridge.own.network, taken)
         chosen6 = ""
         if bridge.own6 is not None:
             subnet6 = bridge.own6.network
-            taken6 = [str(bridge.own6.ip), *self._reserved, *(one[4] for one in words if len(one) > 4)]
+            taken6 = [str(bridge.own6.ip), *self._reserved, *(alias.address6 for alias in aliases if alias.address6)]
             chosen6 = addresses.choose(address6, subnet6, self._pool6 or subnet6, taken6)
         elif address6:
             raise InvalidInput(
                 f"network {self.name} has no IPv6 subnet", hint="labctr network create --ipv6 --subnet …"
             )
-        alias = _port_alias(self.name, container_id, chosen, interface, chosen6)
-        link = Link(index=0, name=_free_name(kernel), kind="veth", mtu=bridge.mtu, alias=alias, master=bridge.index)
-        return self._endpoint(link, bridge)
-
-    def _ports_of(self, kernel: Netlink) -> list[Link]:
-        """The bridge's ports whose alias says that they are ours."""
-        link = kernel.link(self.name)
-        ports = kernel.links(master=link.index) if link is not None else []
-        return [port for port in ports if _words(port)[:1] == [self.name]]
-
-    def _endpoint(self, link: Link, bridge: _BridgeLink) -> Endpoint:
-        name, container_id, address, interface, *rest = _words(link)
-        six = bridge.own6 if rest else None
-        return Endpoint(
-            container_id=container_id,
-            address=address,
-            prefix_length=bridge.own.network.prefixlen,
-            gateway=str(bridge.own.ip),
-            mac=addresses.mac(address),
-            interface=interface,
-            bridge=name,
-            host_interface=link.name,
-            address6=rest[0] if rest else "",
-            prefix_length6=six.network.prefixlen if six else 0,
-            gateway6=str(six.ip) if six else "",
+        alias = EndpointAlias(self.name, container_id, chosen, interface, chosen6)
+        link = Link(
+            index=0, name=_free_name(kernel), kind="veth", mtu=bridge.mtu, alias=alias.text, master=bridge.index
         )
+        return _endpoint(link, alias, bridge)
+
+    def _ports(self, kernel: Netlink) -> list[tuple[Link, EndpointAlias]]:
+        """The bridge's ports that are endpoints of this network; another program's bridge may have others, too."""
+        bridge = kernel.link(self.name)
+        ports = kernel.links(master=bridge.index) if bridge is not None else []
+        return [(port, alias) for port in ports if (alias := parse_alias(port)) and alias.bridge == self.name]
 
     def _add_pair(self, kernel: Netlink, endpoint: Endpoint, bridge: _BridgeLink, namespace: int, pid: int) -> None:
         host = endpoint.host_interface
-        alias = _port_alias(self.name, endpoint.container_id, endpoint.address, endpoint.interface, endpoint.address6)
-        told = f"alias {shlex.quote(alias)} master {self.name}"
+        alias = EndpointAlias(
+            self.name, endpoint.container_id, endpoint.address, endpoint.interface, endpoint.address6
+        ).text
         pair = netlink.add_pair(
             host, mtu=bridge.mtu, peer=endpoint.interface, mac=endpoint.mac, namespace=namespace, pid=pid
         )
+        joined = netlink.join_bridge(host, alias=alias, bridge=self.name, bridge_index=bridge.index)
+        # The bridge itself drops frames between two isolated ports. Rules could not: bridged frames are not routed, so
+        # the chains of family inet never see them.
+        isolated = [] if self._connectivity else [netlink.set_port(host, "isolated")]
         try:
-            joined = netlink.join_bridge(host, alias=alias, bridge=bridge.index, told=told)
-            # Frames between two isolated ports of a bridge are dropped by it; netfilter never sees them.
-            alone = [] if self._connectivity else [netlink.set_port(host, "isolated")]
-            kernel.apply([pair, joined, *alone], self._emit)
-            # The bridge takes what comes in here as long as the veth is its port, and no longer.
+            kernel.apply([pair, joined, *isolated], self._emit)
+            # Frames from the container are the bridge's only while the veth is its port. Without this, the host would
+            # accept router advertisements from an interface that has been taken off the bridge.
             self._set(f"ipv6/conf/{host}/accept_ra", "0")
         except BaseException:
             self._delete_link(kernel, host)
             raise
 
-    def _configure(self, endpoint: Endpoint, pid: int, link_local: Sequence[str], *, leads_out: bool) -> None:
-        """Inside the container's network namespace: addresses, links up, the way out."""
-        interface = endpoint.interface
-        # Docker too has no IPv6 on a network without an IPv6 subnet, nor ::1 in a container without a network
-        # that has one.
-        enter = f"nsenter --net=/proc/{pid}/ns/net "
-        has_six = bool(endpoint.address6) or any(":" in address for address in link_local)
-        for name in (interface, "lo") if has_six or interface == "eth0" else (interface,):
-            self._set(f"ipv6/conf/{name}/disable_ipv6", "0" if has_six else "1", inside=enter)
-        subnet = ipaddress.IPv4Interface(f"{endpoint.address}/{endpoint.prefix_length}").network
-        index = socket.if_nametoindex(interface)
-        changes = [
-            netlink.set_up("lo", inside=enter),
-            netlink.add_address(
-                index,
-                interface,
-                endpoint.address,
-                endpoint.prefix_length,
-                broadcast=str(subnet.broadcast_address),
-                inside=enter,
-            ),
-            netlink.set_up(interface, inside=enter),
-        ]
-        if endpoint.address6:
-            changes.append(
-                netlink.add_address(index, interface, endpoint.address6, endpoint.prefix_length6, inside=enter)
-            )
-        for address in link_local:
-            length = 64 if ":" in address else 16  # RFC 4291, 2.5.6; RFC 3927, 2.1
-            changes.append(netlink.add_address(index, interface, address, length, inside=enter))
-        if leads_out:
-            gateways = filter(None, (endpoint.gateway, endpoint.gateway6))
-            changes += [netlink.default_route(gateway, interface, index, inside=enter) for gateway in gateways]
-        with Netlink() as kernel:
-            kernel.apply(changes, self._emit)
-
     def _delete_link(self, kernel: Netlink, name: str) -> None:
-        """Remove an interface, a veth with its other end; one that is gone already is no error."""
+        """Remove an interface, a veth with its other end. Idempotent."""
+        # The kernel removes a veth pair itself when the container's network namespace ends.
         with contextlib.suppress(NoSuchDevice):
             kernel.apply([netlink.delete_link(name)], self._emit)
 
 
 def check_bridge_name(name: str) -> None:
-    """Raise InvalidInput for a name that no bridge of ours can have."""
-    if not _NAME.fullmatch(name) or name in _NOT_INTERFACES or not rules.is_free_name(name):
+    """Raise InvalidInput for a name that no bridge of the engine can have."""
+    if not _NAME.fullmatch(name) or name in _RESERVED_NAMES or not rules.is_free_name(name):
         raise InvalidInput(f"{name!r} cannot be a bridge's name", hint="use up to 15 letters, digits, _ . and -")
 
 
 def owned_bridges() -> list[tuple[str, str]]:
-    """(name, the path of its record) of each bridge on the host that was made for a network, of any data root."""
+    """(name, path of the owner's record) of each bridge that was made for a network, of any data root."""
     with Netlink() as kernel:
         bridges = [link for link in kernel.links() if link.kind == "bridge" and link.alias.startswith(f"{_OWNED}/")]
     return [(link.name, link.alias.removeprefix(_OWNED)) for link in bridges]
 
 
-def connected_containers() -> set[str]:
-    """The first twelve digits of the ids of all containers that are on any of our bridges."""
-    with Netlink() as kernel:
-        words = [_words(link) for link in kernel.links() if link.kind == "veth" and link.alias]
-    return {one[1][:12] for one in words if len(one) > 3}
+def _checked_gateway(gateway: str, subnet: ipaddress.IPv4Network | None) -> str:
+    return str(addresses.parse_member(gateway, subnet, what="gateway")) if gateway and subnet else ""
 
 
-@contextlib.contextmanager
-def network_namespace(pid: int) -> Iterator[int]:
-    """An open file of process pid's network namespace: it stays the right one even when the pid is recycled."""
-    try:
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise Conflict(f"process {pid} is gone: the container has ended") from error
-    try:
-        yield namespace
-    finally:
-        os.close(namespace)
-
-
-def _port_alias(bridge: str, container_id: str, address: str, interface: str, address6: str) -> str:
-    """What the host's end of a veth says of itself in the kernel: all that is known of an endpoint."""
-    return " ".join(filter(None, (bridge, container_id, address, interface, address6)))
+def _endpoint(link: Link, alias: EndpointAlias, bridge: _BridgeLink) -> Endpoint:
+    own6 = bridge.own6 if alias.address6 else None
+    return Endpoint(
+        container_id=alias.container_id,
+        address=alias.address,
+        prefix_length=bridge.own.network.prefixlen,
+        gateway=str(bridge.own.ip),
+        mac=addresses.mac(alias.address),
+        interface=alias.interface,
+        bridge=alias.bridge,
+        host_interface=link.name,
+        address6=alias.address6,
+        prefix_length6=own6.network.prefixlen if own6 else 0,
+        gateway6=str(own6.ip) if own6 else "",
+    )
 
 
 def _free_name(kernel: Netlink) -> str:
-    """A name for the host's end of a veth that no interface has: by its name it is deleted where a step fails."""
+    """Draw a name for the host's end of a veth pair that no interface has."""
+    # A failed step deletes the interface by its name, so the name must not be another container's.
     while kernel.link(name := f"veth{secrets.token_hex(4)[:7]}") is not None:
         pass
     return name
 
 
-def _words(link: Link) -> list[str]:
-    """The words of such an alias, the last one only with IPv6."""
-    return link.alias.split()
-
-
 def _default_mtu(kernel: Netlink, routes: Sequence[tuple[str, int]]) -> int:
-    """The MTU of the way out: larger packets of a container would be lost there."""
-    ways_out = {index for network, index in routes if not network}
-    return min((link.mtu for link in kernel.links() if link.index in ways_out), default=_DEFAULT_MTU)
+    """The MTU of the host's default route, in bytes."""
+    # Larger packets of a container would be dropped there if the ICMP messages that report it are filtered (RFC 2923).
+    default_interfaces = {index for network, index in routes if not network}
+    return min((link.mtu for link in kernel.links() if link.index in default_interfaces), default=_DEFAULT_MTU)
 
 
 def _alias(owner: str) -> str:
-    """The alias of a bridge. The kernel takes a limited length, and half a path is the path of something else."""
+    """The alias of a bridge with this owner."""
     alias = f"{_OWNED}{owner or _SHARED}"
-    if len(os.fsencode(alias)) < _LONGEST_ALIAS:
+    if len(os.fsencode(alias)) < _ALIAS_SIZE:
         return alias
+    # A path that is cut off could be the path of another file, and that file's existence would decide about the bridge.
     return f"{_OWNED}sha256:{hashlib.sha256(os.fsencode(owner)).hexdigest()}"
-
-
-def _settings6(name: str) -> dict[str, str]:
-    """One IPv6 setting of each interface, and of those to come ("default")."""
-    found = {}
-    for one in os.listdir("/proc/sys/net/ipv6/conf"):
-        with contextlib.suppress(FileNotFoundError):  # the interface has just been removed
-            if one != "all":
-                found[f"ipv6/conf/{one}/{name}"] = _value(f"ipv6/conf/{one}/{name}")
-    return found
-
-
-def _value(setting: str) -> str:
-    return Path("/proc/sys/net", setting).read_text().strip()
-
-
-def _is_set(setting: str, value: str) -> bool:
-    return _value(setting) == value

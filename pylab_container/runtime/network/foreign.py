@@ -1,4 +1,4 @@
-"""Rules of others that are in our containers' way; rules.py tells why only the administrator can change that."""
+"""Find rules of other programs that drop the containers' packets; rules.py says what the administrator can do."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pylab_container.host import programs
 
 
 def chains_that_drop() -> list[str]:
-    """The chains through which forwarded packets go and whose policy is drop: "ip filter FORWARD", as Docker makes it.
+    """The chains of forwarded packets whose policy is drop, such as Docker's "ip filter FORWARD".
 
-    Raises MissingProgram or RuntimeFailed where nft cannot be asked.
+    Raises MissingProgram or RuntimeFailed if nft cannot list the chains.
     """
     return parse_chains(programs.run(["nft", "-j", "list", "chains"]).output)
 
 
 def parse_chains(listing: str) -> list[str]:
-    """The same, out of what `nft -j list chains` prints."""
+    """Parse the output of `nft -j list chains` (libnftables-json(5)) for chains_that_drop()."""
     chains = [item["chain"] for item in json.loads(listing)["nftables"] if "chain" in item]
     dropping = [chain for chain in chains if chain.get("hook") == "forward" and chain.get("policy") == "drop"]
+    # A bridge's chains see frames within a bridge, which the engine's rules do not accept or drop.
     return [f"{chain['family']} {chain['table']} {chain['name']}" for chain in dropping if chain["family"] != "bridge"]

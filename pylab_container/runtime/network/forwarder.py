@@ -1,14 +1,15 @@
-"""The forwarder: IPv6 connections to published ports, carried on to containers over IPv4.
+"""The forwarder: a TCP proxy from IPv6 connections to published ports to containers that have only IPv4.
 
-The rules of nft lead a packet elsewhere, but never from one family to the other, and nobody away from ::1: the
-answer would come in through the bridge, and from there the kernel takes nothing for ::1. So rules lead
-such connections to this process, one for all containers of the machine; Docker has a docker-proxy for each port.
+nft's DNAT cannot change the address family. It cannot lead connections to ::1 to a container either: the answer would
+arrive on the bridge, where the kernel accepts nothing for ::1 (RFC 4291, 2.5.3). So rules redirect such connections to
+this process. One process serves all containers of the host; Docker starts a docker-proxy per port.
 
-It knows of no container. It asks the kernel where a connection was going, and goes on to the same port of
-127.0.0.1 with a mark on its packets; rules of the container's lead what bears that mark. So it
-can be killed and started again at any time. forwarding.py starts and stops it, as a program of its own that
-imports nothing of ours: `python forwarder.py LOCK`, where LOCK is a file descriptor that holds its lock, and
-the standard input is the listening socket.
+The process has no state about containers. It asks the kernel for the original port of a connection, and connects to the
+same port of 127.0.0.1 with a mark on its packets. A rule of the container's matches the mark (rules.py). So the process
+can be killed and restarted at any time.
+
+forwarding.py starts it as `python forwarder.py LOCK`. LOCK is a file descriptor that holds the lock, and the standard
+input is the listening socket. It imports only the standard library, to start fast and to stay small.
 """
 
 import contextlib
@@ -19,24 +20,25 @@ import sys
 import threading
 
 MARK = 0x6C616263
-"""What its packets bear: "labc"."""
+"""The mark (SO_MARK, socket(7)) of the forwarder's packets: "labc" in ASCII."""
 
-# linux/netfilter_ipv6/ip6_tables.h; the answer is a struct sockaddr_in6 (ipv6(7)).
+# IP6T_SO_ORIGINAL_DST in linux/netfilter_ipv6/ip6_tables.h. The value is a struct sockaddr_in6 (ipv6(7)).
 _ORIGINAL_DESTINATION = 80
 _SOCKADDR_IN6 = struct.Struct("!2sHI16sI")
 
-_PIECE = 1 << 16  # bytes
-_PATIENCE = 10.0  # seconds that a container may take to accept
+_BUFFER_SIZE = 1 << 16  # bytes
+_CONNECT_TIMEOUT = 10.0  # seconds that a container may take to accept
 
 
 def serve(server: socket.socket) -> None:
-    """Carry connections on, each in threads of its own, until the process is killed."""
+    """Accept and forward connections, each in two threads, until the process is killed."""
     while True:
         connection, _ = server.accept()
-        threading.Thread(target=_carry, args=(connection,), daemon=True).start()
+        threading.Thread(target=_forward, args=(connection,), daemon=True).start()
 
 
-def _carry(connection: socket.socket) -> None:
+def _forward(connection: socket.socket) -> None:
+    # Any error ends this connection only: the client sees a reset, as it would from the container itself.
     with contextlib.suppress(OSError), connection, _connect(_original_port(connection)) as inner:
         inward = threading.Thread(target=_copy, args=(connection, inner), daemon=True)
         inward.start()
@@ -45,11 +47,12 @@ def _carry(connection: socket.socket) -> None:
 
 
 def _original_port(connection: socket.socket) -> int:
-    """The port that was asked for before a rule led the connection here. Raises OSError where none did."""
+    """The port to which the client connected. Raises OSError for a connection that no rule has redirected."""
     address = connection.getsockopt(socket.IPPROTO_IPV6, _ORIGINAL_DESTINATION, _SOCKADDR_IN6.size)
     port: int = _SOCKADDR_IN6.unpack(address)[1]
+    # A connection to the forwarder's own port would be forwarded to that port again, without end.
     if port == connection.getsockname()[1]:
-        raise ConnectionRefusedError("somebody came here by himself")
+        raise ConnectionRefusedError("the connection was not redirected")
     return port
 
 
@@ -57,7 +60,7 @@ def _connect(port: int) -> socket.socket:
     inner = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         inner.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-        inner.settimeout(_PATIENCE)
+        inner.settimeout(_CONNECT_TIMEOUT)
         inner.connect(("127.0.0.1", port))
         inner.settimeout(None)
     except BaseException:
@@ -67,15 +70,18 @@ def _connect(port: int) -> socket.socket:
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
-    """Bytes from one to the other, and then its end; a connection that breaks breaks on both sides."""
+    """Copy bytes until end of file, then close the sink for writing. A broken connection is closed on both sides."""
     try:
-        while piece := source.recv(_PIECE):
-            sink.sendall(piece)
+        # sendall() blocks while the receiver is slow, and then so does the sender: back-pressure without a buffer.
+        while chunk := source.recv(_BUFFER_SIZE):
+            sink.sendall(chunk)
+        # Half-closed: the other direction may still have data, as after a request of HTTP/1.0.
         sink.shutdown(socket.SHUT_WR)
     except OSError:
-        for one in (source, sink):
+        # Wakes up the thread of the other direction, which blocks in recv() or sendall().
+        for broken in (source, sink):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                broken.shutdown(socket.SHUT_RDWR)
 
 
 if __name__ == "__main__":

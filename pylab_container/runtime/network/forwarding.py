@@ -1,6 +1,6 @@
-"""Whether the forwarder runs (forwarder.py): it is started with the first port that needs it, and ends with the last.
+"""Start and stop the forwarder (forwarder.py): it runs as long as a published port needs it.
 
-<run root>/forwarder     "PORT PID": where it listens, and who it is, locked (flock(2)) as long as it runs
+<run root>/forwarder     "PORT PID" of the forwarder, locked by it (flock(2)) as long as it runs
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from pylab_container.host import programs
 from pylab_container.host.files import try_locked
 
 _PROGRAM = Path(__file__).with_name("forwarder.py")
-_WAITING = 128  # connections that wait to be accepted
-_PATIENCE = 20.0  # seconds that it gets to come up and to end
+_BACKLOG = 128  # connections that the kernel queues until they are accepted (listen(2))
+_STOP_TIMEOUT = 20.0  # seconds
+_POLL_INTERVAL = 0.001  # seconds between two looks at whether it has exited
 
 
 def is_possible() -> bool:
-    """Whether the host has IPv6, as far as its loopback goes."""
+    """Whether the host has IPv6 on its loopback interface."""
     with socket.socket(socket.AF_INET6) as probe, contextlib.suppress(OSError):
         probe.bind(("::1", 0))
         return True
@@ -33,28 +34,33 @@ def is_possible() -> bool:
 
 
 class Forwarder:
-    """The forwarder of one run_root. Whoever calls holds the lock of the published ports."""
+    """The forwarder of one run_root. The caller holds the lock of the published ports."""
 
     def __init__(self, run_root: Path) -> None:
         self._state = run_root / "forwarder"
 
     def ensure(self, taken: Collection[int]) -> int:
-        """Start it where it does not run; the port that it listens on, the same one as long as any rule names it.
+        """Start the forwarder if it does not run, and return the port on which it listens.
 
-        taken: published ports, which are free for all that the kernel knows: no socket has them.
+        taken  the published ports. No socket holds them, so the kernel would give them to the forwarder
         """
         state = os.open(self._state, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            # A forwarder that was killed gets its old port again, because rules redirect to that port.
             known = _numbers(os.pread(state, 100, 0))
             try:
                 fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return known[0]
-            # The lock is the open file's: it goes over to the new process, and with that one's end it is free.
+            # The socket is listening before the forwarder runs, so connections wait in the backlog instead of failing.
             with _listen(known[0] if known else 0, taken) as server:
                 port: int = server.getsockname()[1]
+                # Written before the start as well: the forwarder adds its pid later, and the port must survive a crash
+                # in between.
                 os.ftruncate(state, 0)
                 os.pwrite(state, b"%d\n" % port, 0)
+                # flock(2) locks the open file description. The forwarder inherits it, and the kernel releases the lock
+                # when the last process that holds it exits. `setsid --fork` detaches the forwarder from this process.
                 command = ["setsid", "--fork", sys.executable, "-I", "-S", str(_PROGRAM), str(state)]
                 with programs.spawn(command, stdin=server.fileno(), pass_fds=(state,), directory="/") as parent:
                     parent.wait()
@@ -63,36 +69,37 @@ class Forwarder:
             os.close(state)
 
     def stop(self) -> None:
-        """End it. No error where it does not run."""
-        deadline = time.monotonic() + _PATIENCE
+        """Stop the forwarder. No error if it does not run."""
+        deadline = time.monotonic() + _STOP_TIMEOUT
         with contextlib.suppress(FileNotFoundError):
             while self._runs():
+                # Without the pid, the forwarder has just been started and has not written it yet.
                 numbers = _numbers(self._state.read_bytes())
                 if len(numbers) == 2:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(numbers[1], signal.SIGTERM)
                 if time.monotonic() > deadline:
-                    raise RuntimeFailed("the forwarder of published ports does not end", hint=f"see {self._state}")
-                time.sleep(0.001)
+                    raise RuntimeFailed("the forwarder of published ports does not exit", hint=f"see {self._state}")
+                time.sleep(_POLL_INTERVAL)
             self._state.unlink()
 
     def _runs(self) -> bool:
-        with try_locked(self._state) as alone:
-            return not alone
+        with try_locked(self._state) as is_locked:
+            return not is_locked
 
 
-def _listen(wanted: int, taken: Collection[int]) -> socket.socket:
-    """A socket on the wanted port; where that is 0 or somebody else has it now, on any but those that are taken."""
-    if wanted:
+def _listen(preferred: int, taken: Collection[int]) -> socket.socket:
+    """Listen on the preferred port; if that is 0 or in use, on one that is not taken."""
+    if preferred:
         with contextlib.suppress(OSError):
-            return _server(wanted)
+            return _server(preferred)
     while (server := _server(0)).getsockname()[1] in taken:
         server.close()
     return server
 
 
 def _server(port: int) -> socket.socket:
-    return socket.create_server(("::", port), family=socket.AF_INET6, backlog=_WAITING)
+    return socket.create_server(("::", port), family=socket.AF_INET6, backlog=_BACKLOG)
 
 
 def _numbers(text: bytes) -> list[int]:

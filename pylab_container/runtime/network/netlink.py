@@ -1,8 +1,8 @@
-"""Messages to the kernel's networking, several in one packet (netlink(7), rtnetlink(7)).
+"""Requests to the kernel's networking, several in one packet (netlink(7), rtnetlink(7)).
 
-pyroute2 knows how each message looks. Its sockets bring asyncio along, and with it four times the
-import time of the messages and an event loop for every use, so the socket here is a plain one: it
-sends what belongs together at once and reads the kernel's answers. Nothing else imports pyroute2.
+pyroute2 encodes and decodes the messages. Its sockets are not used: they import asyncio, which takes four times as long
+as importing the messages, and run an event loop for each use. The socket here sends related requests in one packet and
+reads the kernel's answers. No other module imports pyroute2.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pylab_container.host import linux
 from pylab_container.host.background import Background
 from pylab_container.host.extras import extra
 
-# Importing pyroute2 itself imports all of the library; we need three of its message classes.
-# A package that was found but not executed still finds its own modules.
+# Importing any module of pyroute2 executes the package's __init__, which imports the whole library. The package is
+# therefore registered without being executed: importing its submodules works, because a spec has the package's path.
 _package = importlib.util.find_spec("pyroute2")
 _is_whole = _package is None or "pyroute2" in sys.modules
 if _package is not None and not _is_whole:
@@ -41,12 +41,15 @@ with extra("run"):
     from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 if not _is_whole:
-    del sys.modules["pyroute2"]  # whoever wants the whole library gets it
+    # A program that imports pyroute2 for itself must get the executed package.
+    del sys.modules["pyroute2"]
 
 # linux/netlink.h
 _SOL_NETLINK = 270
 _NETLINK_NETFILTER = 12
-_NETLINK_GET_STRICT_CHK = 12  # a list is filtered by the kernel, not by whoever asked
+# Without strict checking the kernel ignores the interface index in a dump of addresses, and dumps all addresses
+# (docs.kernel.org, userspace-api/netlink/intro; since Linux 4.20).
+_NETLINK_GET_STRICT_CHK = 12
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _INTERRUPTED = 0x01, 0x04, 0x300, 0x10
 _CREATE = 0x400 | 0x200  # NLM_F_CREATE | NLM_F_EXCL
@@ -59,10 +62,15 @@ _NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
 _UP = 1
 _SKIP_STATISTICS = 8
 _NO_DUPLICATE_DETECTION = 2
-_BOOT = 3  # who made the route, as ip(8) says it
+# The origin of a route, RTPROT_BOOT: what `ip route add` uses by default.
+_BOOT = 3
+_MAIN_TABLE = 254  # RT_TABLE_MAIN
+_UNIVERSE, _NOWHERE = 0, 255  # RT_SCOPE_UNIVERSE; RT_SCOPE_NOWHERE matches any scope in a deletion
+_UNICAST = 1  # RTN_UNICAST
+_LARGEST_PACKET = 1 << 18  # bytes; the kernel sends dumps in packets of at most 32 KiB
 
 ADDRESS_PROTOCOL = 108
-"""IFA_PROTO of the addresses that we add to bridges of others; the numbers up to 3 are the kernel's (if_addr.h)."""
+"""IFA_PROTO of the addresses that the engine adds to bridges of other programs; up to 3 is reserved (if_addr.h)."""
 
 # linux/netfilter/nfnetlink.h, nf_tables.h
 _GET_TABLE = 10 << 8 | 1
@@ -72,7 +80,7 @@ _Result = TypeVar("_Result")
 
 
 class _Table(nfgen_msg):  # type: ignore[misc]
-    """pyroute2 has this message, too, but in a module that brings asyncio."""
+    """The message of NFT_MSG_GETTABLE. pyroute2's own class is in a module that imports asyncio."""
 
     prefix = "NFTA_TABLE_"
     nla_map = (("NFTA_TABLE_UNSPEC", "none"), ("NFTA_TABLE_NAME", "asciiz"))
@@ -83,14 +91,14 @@ class NoSuchDevice(RuntimeFailed):
 
 
 class NetlinkRequest(Struct, frozen=True):
-    """One message that changes something, and the ip(8) command that would do the same."""
+    """One message that changes the configuration, and the ip(8) command that would do the same, for the event."""
 
     message: nlmsg
     command: str
 
 
 class Link(Struct, frozen=True, kw_only=True):
-    """An interface. alias: what ip link shows as such; master: the index of the bridge that it is a port of, or 0."""
+    """An interface. alias: as of ip-link(8), "" for none; master: the index of its bridge, 0 for none."""
 
     index: int
     name: str
@@ -101,7 +109,7 @@ class Link(Struct, frozen=True, kw_only=True):
 
 
 class Netlink:
-    """A socket to one network namespace. Use it in a with statement."""
+    """A socket to the network namespace that the calling thread is in now. Use it in a with statement."""
 
     def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
@@ -115,34 +123,37 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def apply(self, changes: Sequence[NetlinkRequest], emit: Emit) -> None:
-        """Send all changes at once. The kernel does them in order, and does not stop at one that fails.
+    def apply(self, requests: Sequence[NetlinkRequest], emit: Emit) -> None:
+        """Send all requests in one packet. The kernel processes them in order, and continues after a failure.
 
-        Raises RuntimeFailed for the first that the kernel refused (NoSuchDevice for ENODEV).
+        Raises RuntimeFailed for the first request that the kernel refused, NoSuchDevice for ENODEV. The requests before
+        it have been emitted as NetworkChanged.
         """
-        if not changes:
+        if not requests:
             return
         first = self._sequence + 1
-        packet = b"".join(self._encoded(change.message, change.message["header"]["flags"] | _ACK) for change in changes)
+        packet = b"".join(
+            self._encoded(request.message, request.message["header"]["flags"] | _ACK) for request in requests
+        )
         self._socket.send(packet)
-        failed: dict[int, int] = {}
-        open_answers = len(changes)
-        while open_answers:
+        # Each request is acknowledged by an NLMSG_ERROR of its own, with error 0 for success (netlink(7)). Waiting for
+        # all of them leaves no stale answer in the socket for the next request.
+        error_codes: dict[int, int] = {}
+        while len(error_codes) < len(requests):
             for kind, _, sequence, body in self._receive():
                 if kind == _NLMSG_ERROR and sequence >= first:
-                    open_answers -= 1
-                    failed[sequence - first] = -struct.unpack_from("=i", body, _HEADER.size)[0]
-        for number, change in enumerate(changes):
-            if code := failed[number]:
-                raise _refused(change.command, code)
-            emit(NetworkChanged(change.command))
+                    error_codes[sequence - first] = _error_code(body)
+        for number, request in enumerate(requests):
+            if code := error_codes[number]:
+                raise _refused(request.command, code)
+            emit(NetworkChanged(request.command))
 
     def get(self, message: nlmsg) -> nlmsg | None:
-        """The kernel's answer to a question about one thing; None where there is no such thing."""
+        """Query one object; None if it does not exist. Raises RuntimeFailed."""
         self._socket.send(self._encoded(message, _REQUEST))
         for kind, _, _, body in self._receive():
             if kind == _NLMSG_ERROR:
-                code = -struct.unpack_from("=i", body, _HEADER.size)[0]
+                code = _error_code(body)
                 if code in (errno.ENODEV, errno.ENOENT):
                     return None
                 raise _refused("a question to the kernel's networking", code)
@@ -150,90 +161,95 @@ class Netlink:
         return None
 
     def dump(self, message: nlmsg) -> list[nlmsg]:
-        """The kernel's list of all that match. It marks a list that changed while it was read: it is read again."""
+        """List all objects that match a message's attributes. Raises RuntimeFailed."""
+        # A dump takes several packets and is not atomic. The kernel sets NLM_F_DUMP_INTR when the list has changed
+        # between two of them, so that entries may be missing. Then the dump is repeated (docs.kernel.org,
+        # userspace-api/netlink/intro, "Dump consistency").
         while True:
             self._socket.send(self._encoded(message, _REQUEST | _DUMP))
-            found, complete = self._read_dump(message)
-            if complete:
-                return found
+            objects, is_consistent = self._read_dump(message)
+            if is_consistent:
+                return objects
 
     def _read_dump(self, message: nlmsg) -> tuple[list[nlmsg], bool]:
-        found: list[nlmsg] = []
+        objects: list[nlmsg] = []
         interrupted = False
+        # An interrupted dump is read to its end nevertheless: the rest would be taken for the next answer.
         while True:
             for kind, flags, _, body in self._receive():
                 interrupted = interrupted or bool(flags & _INTERRUPTED)
                 if kind == _NLMSG_DONE:
-                    return found, not interrupted
+                    return objects, not interrupted
                 if kind == _NLMSG_ERROR:
-                    raise _refused("a question to the kernel's networking", -struct.unpack_from("=i", body, 16)[0])
-                found.append(_decoded(message, body))
+                    raise _refused("a question to the kernel's networking", _error_code(body))
+                objects.append(_decoded(message, body))
 
     def _encoded(self, message: nlmsg, flags: int) -> bytes:
         self._sequence += 1
         message["header"]["flags"] = flags
         message["header"]["sequence_number"] = self._sequence
+        # A dump that is repeated encodes its message again; reset() discards the bytes of the first time.
         message.reset()
         message.encode()
         return bytes(message.data)
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """(type, flags, sequence number, whole message) of each message in the next packet."""
-        packet = self._socket.recv(1 << 18)
+        """Receive one packet and yield (type, flags, sequence number, whole message) of each message in it."""
+        packet = self._socket.recv(_LARGEST_PACKET)
         offset = 0
         while offset < len(packet):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(packet, offset)
             yield kind, flags, sequence, packet[offset : offset + length]
-            offset += (length + 3) & ~3
+            offset += (length + 3) & ~3  # messages are aligned to four bytes: NLMSG_ALIGN
 
-    # What there is
+    # Queries
 
     def link(self, name: str) -> Link | None:
-        """The interface of this name."""
-        found = self.get(_message(ifinfmsg(), _GET_LINK, {"IFLA_IFNAME": name, "IFLA_EXT_MASK": _SKIP_STATISTICS}))
-        return None if found is None else _link(found)
+        """The interface of this name, None if it does not exist."""
+        answer = self.get(_message(ifinfmsg(), _GET_LINK, {"IFLA_IFNAME": name, "IFLA_EXT_MASK": _SKIP_STATISTICS}))
+        return None if answer is None else _link(answer)
 
     def links(self, *, master: int = 0) -> list[Link]:
-        """All interfaces, or the ports of one bridge."""
+        """All interfaces, or the ports of the bridge with the index master."""
         attributes = {"IFLA_EXT_MASK": _SKIP_STATISTICS, **({"IFLA_MASTER": master} if master else {})}
-        return [_link(found) for found in self.dump(_message(ifinfmsg(), _GET_LINK, attributes))]
+        return [_link(answer) for answer in self.dump(_message(ifinfmsg(), _GET_LINK, attributes))]
 
     def addresses(self, index: int, family: socket.AddressFamily) -> list[str]:
-        """An interface's addresses, as "172.17.0.1/16"."""
+        """An interface's addresses with their prefix lengths, such as "172.17.0.1/16"."""
         message = _message(ifaddrmsg(), _GET_ADDRESS)
         message["family"], message["index"] = family, index
-        return [f"{found.get_attr('IFA_ADDRESS')}/{found['prefixlen']}" for found in self.dump(message)]
+        return [_address(answer) for answer in self.dump(message)]
 
     def marked_addresses(self, index: int) -> list[str]:
-        """Those of them that bear ADDRESS_PROTOCOL. Before Linux 5.18, none."""
+        """An interface's addresses that have ADDRESS_PROTOCOL. Empty before Linux 5.18, which added IFA_PROTO."""
         message = _message(ifaddrmsg(), _GET_ADDRESS)
         message["family"], message["index"] = socket.AF_UNSPEC, index
-        found = [one for one in self.dump(message) if one.get_attr("IFA_PROTO") == ADDRESS_PROTOCOL]
-        return [f"{one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}" for one in found]
+        return [_address(answer) for answer in self.dump(message) if answer.get_attr("IFA_PROTO") == ADDRESS_PROTOCOL]
 
     def routes(self, family: socket.AddressFamily) -> list[tuple[str, int]]:
-        """(destination, interface index) of each route; the destination of the way out is ""."""
+        """(destination, interface index) of each route. The destination of a default route is ""."""
         message = _message(rtmsg(), _GET_ROUTE)
         message["family"] = family
         return [
-            (f"{found.get_attr('RTA_DST')}/{found['dst_len']}" if found["dst_len"] else "", found.get_attr("RTA_OIF"))
-            for found in self.dump(message)
+            (f"{route.get_attr('RTA_DST')}/{route['dst_len']}" if route["dst_len"] else "", route.get_attr("RTA_OIF"))
+            for route in self.dump(message)
         ]
 
 
 def tables() -> set[str]:
-    """The names of the nft tables of family inet. Asking the kernel itself takes a tenth of the time of nft(8)."""
+    """The names of the nft tables of family inet."""
+    # Asking the kernel takes a tenth of the time of `nft list tables`, and it is done at each start of a container.
     with Netlink(_NETLINK_NETFILTER) as netfilter:
         message = _message(_Table(), _GET_TABLE)
         message["nfgen_family"] = _INET
-        return {found.get_attr("NFTA_TABLE_NAME") for found in netfilter.dump(message)}
+        return {table.get_attr("NFTA_TABLE_NAME") for table in netfilter.dump(message)}
 
 
-# Changes
+# Requests
 
 
 def add_bridge(name: str, *, mac: str) -> NetlinkRequest:
-    """A new bridge."""
+    """Create a bridge."""
     info = {"attrs": [("IFLA_INFO_KIND", "bridge")]}
     message = _message(
         ifinfmsg(), _NEW_LINK, {"IFLA_IFNAME": name, "IFLA_ADDRESS": mac, "IFLA_LINKINFO": info}, create=True
@@ -242,7 +258,9 @@ def add_bridge(name: str, *, mac: str) -> NetlinkRequest:
 
 
 def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: int) -> NetlinkRequest:
-    """A veth pair, one end here, the other in the network namespace behind a file descriptor, which is pid's."""
+    """Create a veth pair: name in this network namespace, peer in the one of process pid (a descriptor of it)."""
+    # The peer is created in its namespace at once. A peer that is moved afterwards could clash with an interface of the
+    # host, since all containers have an eth0, and a crash in between would leave it on the host.
     inner = [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu), ("IFLA_NET_NS_FD", namespace)]
     data = {"attrs": [("VETH_INFO_PEER", {"attrs": inner})]}
     info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
@@ -253,18 +271,18 @@ def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: i
     return NetlinkRequest(message, command)
 
 
-def join_bridge(name: str, *, alias: str, bridge: int, told: str) -> NetlinkRequest:
-    """Make an interface a port of a bridge, with an alias, and up; `told` is how the command ends."""
-    message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias, "IFLA_MASTER": bridge})
+def join_bridge(name: str, *, alias: str, bridge: str, bridge_index: int) -> NetlinkRequest:
+    """Give an interface an alias, make it a port of a bridge and bring it up."""
+    # One message, so that no port of a bridge is ever without an alias: the alias records the endpoint.
+    message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias, "IFLA_MASTER": bridge_index})
     message["flags"] = message["change"] = _UP
-    return NetlinkRequest(message, f"ip link set {name} {told} up")
+    return NetlinkRequest(message, f"ip link set {name} alias {shlex.quote(alias)} master {bridge} up")
 
 
 def set_port(name: str, option: str) -> NetlinkRequest:
-    """Switch an option of a bridge's port on: hairpin or isolated (bridge(8)).
-
-    By netlink, as everything here: /sys may show another network namespace's interfaces.
-    """
+    """Enable an option of a bridge's port: hairpin or isolated (bridge(8))."""
+    # Not through /sys/class/net: a sysfs mount shows the network namespace in which it was mounted, which need not be
+    # this thread's.
     attribute = {"hairpin": "IFLA_BRPORT_MODE", "isolated": "IFLA_BRPORT_ISOLATED"}[option]
     data = {"attrs": [(attribute, 1)]}
     info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
@@ -273,13 +291,13 @@ def set_port(name: str, option: str) -> NetlinkRequest:
 
 
 def set_alias(name: str, alias: str) -> NetlinkRequest:
-    """Write down what an interface is for; the kernel makes nothing of it."""
+    """Set an interface's alias, a text that the kernel stores and does not interpret."""
     message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias})
     return NetlinkRequest(message, f"ip link set {name} alias {shlex.quote(alias)}")
 
 
 def set_up(name: str, *, mtu: int | None = None, inside: str = "") -> NetlinkRequest:
-    """Bring an interface up; `inside` is what to type before ip for another network namespace."""
+    """Bring an interface up. inside: the nsenter command that the event shows before ip, "" for this namespace."""
     attributes = {"IFLA_IFNAME": name, **({"IFLA_MTU": mtu} if mtu else {})}
     message = _message(ifinfmsg(), _SET_LINK, attributes)
     message["flags"] = message["change"] = _UP
@@ -301,7 +319,7 @@ def add_address(
     inside: str = "",
     marked: bool = False,
 ) -> NetlinkRequest:
-    """Give an interface an address, IPv4 or IPv6. The latter is not looked for in the network first: it is ours.
+    """Add an IPv4 or IPv6 address to an interface.
 
     marked  with ADDRESS_PROTOCOL
     """
@@ -314,13 +332,15 @@ def add_address(
     is_six = ":" in address
     message["family"] = socket.AF_INET6 if is_six else socket.AF_INET
     message["index"], message["prefixlen"] = index, prefix_length
+    # Duplicate address detection takes a second, in which the address cannot be used (RFC 4862, 5.4). The engine itself
+    # assigns the addresses of the subnet, so there is no duplicate.
     message["flags"] = _NO_DUPLICATE_DETECTION if is_six else 0
     words = f"addr add {address}/{prefix_length}{' broadcast +' if broadcast else ''} dev {interface}"
     return NetlinkRequest(message, f"{inside}ip {words}{' nodad' if is_six else ''}")
 
 
 def delete_address(index: int, interface: str, address: str) -> NetlinkRequest:
-    """Take an address, as "172.17.0.1/16", from an interface."""
+    """Remove an address, such as "172.17.0.1/16", from an interface."""
     own = ipaddress.ip_interface(address)
     message = _message(ifaddrmsg(), _DELETE_ADDRESS, {"IFA_ADDRESS": str(own.ip), "IFA_LOCAL": str(own.ip)})
     message["family"] = socket.AF_INET6 if own.version == 6 else socket.AF_INET
@@ -331,24 +351,27 @@ def delete_address(index: int, interface: str, address: str) -> NetlinkRequest:
 def default_route(
     gateway: str, interface: str, index: int, *, inside: str = "", delete: bool = False
 ) -> NetlinkRequest:
-    """Add the way out, or take it away. Of fe80::… there is one on each link, so that it needs the interface's name."""
+    """Add or delete the default route of gateway's family."""
     is_six = ":" in gateway
     attributes: dict[str, Any] = {} if delete else {"RTA_GATEWAY": gateway}
+    # A link-local address such as fe80::1 may exist on every link, so the route must name the interface (RFC 4007, 6).
     on_link = not delete and ipaddress.ip_address(gateway).is_link_local
     if on_link:
         attributes["RTA_OIF"] = index
     message = _message(rtmsg(), _DELETE_ROUTE if delete else _NEW_ROUTE, attributes, create=not delete)
     message["family"] = socket.AF_INET6 if is_six else socket.AF_INET
-    message["table"] = 254  # main
-    message["scope"] = 255 if delete else 0  # RT_SCOPE_NOWHERE matches any
+    message["table"] = _MAIN_TABLE
+    message["scope"] = _NOWHERE if delete else _UNIVERSE
     if not delete:
-        message["proto"], message["type"] = _BOOT, 1
+        message["proto"], message["type"] = _BOOT, _UNICAST
     words = "del default" if delete else f"add default via {gateway}{f' dev {interface}' if on_link else ''}"
     return NetlinkRequest(message, f"{inside}ip {'-6 ' if is_six else ''}route {words}")
 
 
 def in_namespace(namespace: int, work: Callable[[], _Result]) -> _Result:
-    """Run work in a network namespace, in a thread of its own: setns(2) moves one thread, and for good."""
+    """Run work in a network namespace and return its result."""
+    # setns(2) moves one thread, and a thread that fails to return would serve other requests in the wrong namespace. So
+    # each piece of work gets a thread that ends with it.
 
     def enter() -> _Result:
         linux.setns(namespace, linux.CLONE_NEWNET)
@@ -370,16 +393,27 @@ def _decoded(like: nlmsg, body: bytes) -> nlmsg:
     return message
 
 
-def _link(found: Any) -> Link:
-    info = found.get_attr("IFLA_LINKINFO")
+def _link(message: Any) -> Link:
+    # A physical interface has no IFLA_LINKINFO: no driver of rtnetlink's made it.
+    info = message.get_attr("IFLA_LINKINFO")
     return Link(
-        index=found["index"],
-        name=found.get_attr("IFLA_IFNAME"),
+        index=message["index"],
+        name=message.get_attr("IFLA_IFNAME"),
         kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
-        mtu=found.get_attr("IFLA_MTU"),
-        alias=found.get_attr("IFLA_IFALIAS") or "",
-        master=found.get_attr("IFLA_MASTER") or 0,
+        mtu=message.get_attr("IFLA_MTU"),
+        alias=message.get_attr("IFLA_IFALIAS") or "",
+        master=message.get_attr("IFLA_MASTER") or 0,
     )
+
+
+def _address(message: Any) -> str:
+    return f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}"
+
+
+def _error_code(answer: bytes) -> int:
+    """The errno of an NLMSG_ERROR, 0 for an acknowledgement (struct nlmsgerr in linux/netlink.h)."""
+    code: int = struct.unpack_from("=i", answer, _HEADER.size)[0]
+    return -code
 
 
 def _refused(command: str, code: int) -> RuntimeFailed:

@@ -1,4 +1,4 @@
-"""The address pools of a new network: checked, completed, apart from what is in use."""
+"""Choose the address pools of a new network: check the user's, complete them, and avoid subnets that are in use."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from pylab_container.runtime.network.netlink import Netlink
 
 Pool = dict[str, Any]
 
-# Docker's default bridge has the first one; a network of a user is not to take it first.
-_RESERVED = "172.17.0.0/16"
+# Docker's default bridge takes this subnet, so a user's network never gets it by default.
+_DEFAULT_BRIDGE_SUBNET = "172.17.0.0/16"
 
 
 def plan_pools(
-    wanted: Sequence[Mapping[str, Any]], used: Iterable[str], *, enable_ipv6: bool, bridge: str = ""
+    requested: Sequence[Mapping[str, Any]], used: Iterable[str], *, enable_ipv6: bool, bridge: str = ""
 ) -> list[Pool]:
-    """Docker's IPAM.Config of a new network: Subnet, Gateway and where they were given IPRange, AuxiliaryAddresses.
+    """Build Docker's IPAM.Config of a new network: Subnet, Gateway, and if given IPRange and AuxiliaryAddresses.
 
-    wanted  the same, as far as the user chose; an IPv4 subnet is chosen where none is given. An IPv6 one without
-            enable_ipv6 is only recorded, as in Docker.
-    used    the subnets of other networks; those that the host has routes into are found out here
-    bridge  the name that the user chose, "" for a new one: the addresses of one that exists are taken
+    requested  pools of the user's with any of these keys. Without an IPv4 subnet a free one is chosen. An IPv6 subnet
+               without enable_ipv6 is only recorded, as in Docker
+    used       the subnets of other networks. The host's routes are read here
+    bridge     name of a bridge that the user chose, "" for none. If it exists, its addresses are adopted
 
-    Raises InvalidInput for what cannot be, Conflict (Forbidden where it is another network's) for what is in use.
+    Raises InvalidInput for an invalid value, Conflict for a subnet that the host uses, and Forbidden for one that
+    another network uses.
     """
-    fours, sixes = ([pool for pool in wanted if (":" in pool.get("Subnet", "")) is six] for six in (False, True))
-    if len(fours) > 1 or len(sixes) > 1:
+    pools4, pools6 = ([pool for pool in requested if (":" in pool.get("Subnet", "")) is six] for six in (False, True))
+    if len(pools4) > 1 or len(pools6) > 1:
         raise Forbidden("bridge driver doesn't support multiple subnets", hint="make a second network")
-    if enable_ipv6 and not sixes:
+    if enable_ipv6 and not pools6:
         raise InvalidInput(
             "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the "
             "network",
@@ -41,39 +42,41 @@ def plan_pools(
     others = [ipaddress.ip_network(text) for text in used]
     with Netlink() as kernel:
         link = kernel.link(bridge) if bridge else None
-        routes = [one for one, index in kernel.routes(socket.AF_INET) if one and not (link and link.index == index)]
+        # The bridge's own route is not an obstacle: the network is to have that subnet.
+        own_index = link.index if link else 0
+        routes = [network for network, index in kernel.routes(socket.AF_INET) if network and index != own_index]
         present = (
             [ipaddress.ip_interface(text) for text in kernel.addresses(link.index, socket.AF_UNSPEC)] if link else []
         )
-    four = _with_addresses(fours[0] if fours else {}, [one for one in present if one.version == 4])
+    pool4 = _adopt_addresses(pools4[0] if pools4 else {}, [address for address in present if address.version == 4])
     return [
-        _four(four, others, routes),
-        *(_six(_with_addresses(pool, present), others) if enable_ipv6 else dict(pool) for pool in sixes),
+        _plan4(pool4, others, routes),
+        *(_plan6(_adopt_addresses(pool, present), others) if enable_ipv6 else dict(pool) for pool in pools6),
     ]
 
 
-def _with_addresses(
+def _adopt_addresses(
     pool: Mapping[str, Any], present: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface]
 ) -> Pool:
-    """A pool with the gateway, or without a subnet also with the subnet, that the chosen bridge has already."""
-    fitting = [one for one in present if pool.get("Subnet") in (None, "", str(one.network))]
-    if pool.get("Gateway") or not fitting or fitting[0].network.num_addresses < 4:
+    """Complete a pool's gateway, and a missing subnet, from the addresses that the chosen bridge has."""
+    matching = [address for address in present if pool.get("Subnet") in (None, "", str(address.network))]
+    if pool.get("Gateway") or not matching or matching[0].network.num_addresses < addresses.FEWEST_ADDRESSES:
         return dict(pool)
-    return {**pool, "Subnet": str(fitting[0].network), "Gateway": str(fitting[0].ip)}
+    return {**pool, "Subnet": str(matching[0].network), "Gateway": str(matching[0].ip)}
 
 
-def _four(pool: Mapping[str, Any], others: Sequence[addresses.Network], routes: Sequence[str]) -> Pool:
-    wanted = addresses.parse_subnet(pool["Subnet"]) if pool.get("Subnet") else None
-    if wanted is not None:
-        _refuse_overlap(wanted, others)
-        subnet = addresses.free_subnet(wanted, routes)
+def _plan4(pool: Mapping[str, Any], others: Sequence[addresses.Network], routes: Sequence[str]) -> Pool:
+    requested = addresses.parse_subnet(pool["Subnet"]) if pool.get("Subnet") else None
+    if requested is not None:
+        _refuse_overlap(requested, others)
+        subnet = addresses.free_subnet(requested, routes)
     else:
         in_use = [str(other) for other in others if other.version == 4]
-        subnet = addresses.free_subnet(None, [_RESERVED, *in_use, *routes])
+        subnet = addresses.free_subnet(None, [_DEFAULT_BRIDGE_SUBNET, *in_use, *routes])
     return _completed(pool, subnet)
 
 
-def _six(pool: Mapping[str, Any], others: Sequence[addresses.Network]) -> Pool:
+def _plan6(pool: Mapping[str, Any], others: Sequence[addresses.Network]) -> Pool:
     subnet = addresses.parse_subnet6(pool["Subnet"])
     _refuse_overlap(subnet, others)
     return _completed(pool, subnet)

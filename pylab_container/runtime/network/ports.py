@@ -1,9 +1,9 @@
-"""Published ports: chosen under one lock, kept by the kernel.
+"""Published ports: chosen under one lock, recorded in the kernel's nft rules.
 
-Rules of nft lead them to the container, without a process for each, as docker-proxy is one; only where
-IPv6 has to become IPv4 there is one process for all (forwarder.py). What is published is read from those rules;
-whether a program of the host has a port is found out by listening on it for a moment. The rules of a
-container that is gone are removed by whoever comes next.
+Rules lead a port of the host to a container without a process per port, such as docker-proxy. One process for all ports
+forwards TCP from IPv6 to containers without IPv6 (forwarder.py). The rules are the only record of what is published.
+Whether a program of the host uses a port is determined by listening on it for a moment. Rules of containers that have
+ended are orphans; every operation removes them.
 """
 
 from __future__ import annotations
@@ -25,73 +25,76 @@ from pylab_container.runtime.network import netlink, rules
 from pylab_container.runtime.network.forwarding import Forwarder, is_possible
 from pylab_container.runtime.network.rules import Target
 
-_ATTEMPTS = 200  # to be given a port by the kernel that no container has
-_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_MOST_ATTEMPTS = 200  # ports that the kernel proposes, until one is not published
+_SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 class PortPublisher:
-    """All published ports of this machine's containers, of any data root.
+    """The published ports of all containers of this host, of any data root.
 
-    All processes must give the same run_root: the lock is there. Changes are told to emit.
+    run_root              directory of the lock; all processes must give the same one
+    emit                  receives each change as a NetworkChanged
+    connected_containers  returns the first twelve digits of the ids of all containers that are on a network now
     """
 
-    def __init__(self, run_root: Path, *, emit: Emit, is_connected: Callable[[], set[str]]) -> None:
-        """is_connected: the ids of the containers that are on any network now, by their first twelve digits."""
+    def __init__(self, run_root: Path, *, emit: Emit, connected_containers: Callable[[], set[str]]) -> None:
         self._lock = run_root / "ports.lock"
         self._forwarder = Forwarder(run_root)
         self._emit = emit
-        self._connected = is_connected
+        self._connected_containers = connected_containers
 
     def publish(
-        self, container_id: str, wanted: Sequence[PortRequest], *, address: str, address6: str = ""
+        self, container_id: str, requests: Sequence[PortRequest], *, address: str, address6: str = ""
     ) -> list[PublishedPort]:
-        """Lead ports of the host to a container's addresses; what it had published before is replaced.
+        """Publish ports of a container, in place of those that it has published before.
 
-        Raises Conflict in Docker's words for a port that another container or a program of the host
-        has, RuntimeFailed for an address that is not the host's, InvalidInput for UDP over IPv6 to a
-        container without; then nothing of it is published.
+        Raises Conflict in Docker's words for a port that another container or a program of the host uses,
+        RuntimeFailed for an address that is not the host's, and InvalidInput for UDP from IPv6 to a container without
+        IPv6. Then none of the ports is published.
         """
         name = rules.ports_table_name(container_id)
         with locked(self._lock):
             others = self._published_by_others(name)
             targets: list[Target] = []
-            for request in wanted:
+            for request in requests:
                 taken = [*others, *(target.port for target in targets)]
                 targets += _choose(request, taken, address, address6)
             published = [target.port for target in targets]
             targets += _loopbacks(targets, address)
-            known = {port.host_port for port in (*others, *published)}
-            forwarder = self._forwarder.ensure(known) if any(target.is_forwarded for target in targets) else 0
+            taken_ports = {port.host_port for port in (*others, *published)}
+            forwarder = self._forwarder.ensure(taken_ports) if any(target.is_forwarded for target in targets) else 0
+            # One transaction at the end: if any choice above fails, the container's rules are unchanged. The forwarder
+            # listens before the first rule redirects to it.
             self._nft(rules.ports_table(name, targets, forwarder=forwarder))
         return published
 
     def withdraw(self, container_id: str) -> None:
-        """Remove a container's rules and those of containers that are gone. No error if there are none."""
+        """Remove a container's rules, and orphaned rules. No error if it has none."""
         own = rules.ports_table_name(container_id)
         with locked(self._lock):
             tables = _our_tables()
             self._delete(tables, self._stale(tables) | ({own} & tables))
 
     def clear(self, known: Iterable[str]) -> None:
-        """Remove the rules of containers that are gone; known are the tables as the caller found them.
-
-        Without such tables, which is the usual case, nothing is looked at.
-        """
+        """Remove orphaned rules. known: the names of the host's tables, which the caller has listed."""
+        # Usually no ports are published; then neither the lock nor a list of interfaces is needed.
         if not any(name.startswith(rules.PORTS_PREFIX) for name in known):
             return
         with locked(self._lock):
             tables = _our_tables()
             self._delete(tables, self._stale(tables))
 
-    def _delete(self, tables: set[str], gone: set[str]) -> None:
-        for name in gone:
+    def _delete(self, tables: set[str], obsolete: set[str]) -> None:
+        for name in obsolete:
             self._nft(f"delete table inet {name}")
-        if gone == tables:
+        # The last published port was removed, so no rule redirects to the forwarder.
+        if obsolete == tables:
             self._forwarder.stop()
 
     def _stale(self, names: set[str]) -> set[str]:
-        # The tables were read before the containers: one that starts meanwhile has its link first.
-        connected = self._connected() if names else set()
+        # Order: the tables were listed before the links. A container gets its link before its table, so a container
+        # that starts in between has no table in the list. In the other order its table would seem to be an orphan.
+        connected = self._connected_containers() if names else set()
         return {name for name in names if name.removeprefix(rules.PORTS_PREFIX) not in connected}
 
     def _published_by_others(self, own: str) -> list[PublishedPort]:
@@ -111,28 +114,29 @@ def _our_tables() -> set[str]:
 
 
 def _read_ports(tables: set[str]) -> list[PublishedPort]:
+    # Usually there are no other published ports, and running nft would delay the start of the container.
     if not tables:
         return []
-    listed = json.loads(programs.run(["nft", "-j", "list", "ruleset", "inet"]).output)["nftables"]
-    found = [item["rule"] for item in listed if "rule" in item]
-    return [rules.parse_comment(rule["comment"]) for rule in found if rule["table"] in tables and "comment" in rule]
+    items = json.loads(programs.run(["nft", "-j", "list", "ruleset", "inet"]).output)["nftables"]
+    listed = [item["rule"] for item in items if "rule" in item]
+    return [rules.parse_comment(rule["comment"]) for rule in listed if rule["table"] in tables and "comment" in rule]
 
 
 def _choose(request: PortRequest, taken: Sequence[PublishedPort], address: str, address6: str) -> list[Target]:
-    """The ports for one request: one, or two where every IPv4 and every IPv6 address of the host is meant."""
+    """The port for one request; two without a host address, for all IPv4 and all IPv6 addresses of the host."""
     can_be_forwarded = request.protocol == "tcp"
     has_six = bool(address6) or (can_be_forwarded and is_possible())
     hosts = [request.host_ip] if request.host_ip else ["0.0.0.0", *(["::"] if has_six else [])]
-    aims = [(host, address6 if ":" in host and host != "::1" and address6 else address) for host in hosts]
-    for host, aim in aims:
-        if ":" in host and ":" not in aim and not can_be_forwarded:
+    pairs = [(host, address6 if ":" in host and host != "::1" and address6 else address) for host in hosts]
+    for host, target in pairs:
+        if ":" in host and ":" not in target and not can_be_forwarded:
             raise InvalidInput(
                 f"cannot publish {request.container_port}/{request.protocol} on {host}: only TCP is led from IPv6 to "
                 "IPv4",
                 hint="publish it on an IPv4 address, or on a network with IPv6 (network create --ipv6) and not on ::1",
             )
     port = _free_port(request, hosts, taken)
-    return [Target(_published(request, host, port), aim) for host, aim in aims]
+    return [Target(_published(request, host, port), target) for host, target in pairs]
 
 
 def _published(request: PortRequest, host_ip: str, host_port: int) -> PublishedPort:
@@ -142,14 +146,15 @@ def _published(request: PortRequest, host_ip: str, host_port: int) -> PublishedP
 
 
 def _loopbacks(targets: Sequence[Target], address: str) -> list[Target]:
-    """What `::` means besides, where nft leads it to an IPv6 address: ::1, which it cannot lead there."""
-    everywhere = [target.port for target in targets if target.port.host_ip == "::" and not target.is_forwarded]
-    return [Target(replace(port, host_ip="::1"), address) for port in everywhere if port.protocol == "tcp"]
+    """Targets for ::1, which `::` includes: DNAT cannot lead it to an IPv6 address, so it needs the forwarder."""
+    unspecified = [target.port for target in targets if target.port.host_ip == "::" and not target.is_forwarded]
+    return [Target(replace(port, host_ip="::1"), address) for port in unspecified if port.protocol == "tcp"]
 
 
 def _free_port(request: PortRequest, hosts: Sequence[str], taken: Sequence[PublishedPort]) -> int:
     if request.host_ports is None:
-        for _ in range(_ATTEMPTS):
+        # The kernel proposes a port of its ephemeral range that no socket uses; it does not know published ports.
+        for _ in range(_MOST_ATTEMPTS):
             port = _listen(request.protocol, hosts[0], 0)
             if all(_is_free(request.protocol, host, port, taken) for host in hosts):
                 return port
@@ -161,7 +166,7 @@ def _free_port(request: PortRequest, hosts: Sequence[str], taken: Sequence[Publi
         raise Conflict("Bind failed: all ports are allocated", hint="give a wider range, or none")
     raise Conflict(
         f"Bind for {hosts[0]}:{request.host_ports.first} failed: port is already allocated",
-        hint="labctr ps and ss -ltnup tell who has it",
+        hint="labctr ps and ss -ltnup show what uses it",
     )
 
 
@@ -178,20 +183,22 @@ def _is_free(protocol: str, host: str, port: int, taken: Iterable[PublishedPort]
     return True
 
 
-def _overlap(one: str, other: str) -> bool:
-    if ":" in one or ":" in other:
-        return ":" in one and ":" in other  # any two: the forwarder goes by the port alone
-    return one == other or "0.0.0.0" in (one, other)
+def _overlap(first: str, second: str) -> bool:
+    if ":" in first or ":" in second:
+        # Any two IPv6 addresses: the forwarder distinguishes connections by their port alone.
+        return ":" in first and ":" in second
+    return first == second or "0.0.0.0" in (first, second)
 
 
 def _listen(protocol: str, host: str, port: int) -> int:
-    """Listen on a port for a moment; the port, which the kernel chooses for 0. Raises OSError for one that is taken."""
+    """Listen on a port for a moment and return it; the kernel chooses one for 0. Raises OSError if it is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, _KINDS[protocol]) as probe:
+    with socket.socket(family, _SOCKET_TYPES[protocol]) as probe:
         if family == socket.AF_INET6:
+            # Otherwise a socket on :: would also need the port on all IPv4 addresses (ipv6(7)), which is another test.
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if protocol == "tcp":
-            # What is left of closed connections of a program that ended is no obstacle, as for Docker.
+            # Without SO_REUSEADDR, closed connections in TIME_WAIT would keep the port in use for a minute (socket(7)).
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

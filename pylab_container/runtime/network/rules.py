@@ -1,19 +1,20 @@
-"""The nft rules of our networks, as text (nft(8)). Pure: ports.py and bridge.py hand them to nft.
+"""The nft rules of bridges and published ports, as text (nft(8)). Pure: ports.py and bridge.py run nft.
 
-Every bridge has a table, every container with published ports one more:
+Each bridge has a table, and so has each container with published ports:
 
-    table inet labctr0                      who may reach whom, and what the world sees
-    table inet labctr_ports_<12 digits>     which ports of the host lead to the container
-    table inet labctr_bridge_br0            of a bridge with a name that a user chose: table_name()
+    table inet labctr0                      forwarding and source NAT of the default bridge
+    table inet labctr_bridge_br0            the same for a bridge whose name a user chose: table_name()
+    table inet labctr_ports_<12 digits>     destination NAT from ports of the host to a container
 
-Removing one takes one statement and leaves nothing. No rule outside these tables is touched. That has
-a price: a verdict of ours cannot overrule one of another table. Where Docker runs beside us, its
-iptables rules set the FORWARD policy to DROP, and what our containers say to the world ends there;
-with the module br_netfilter also what they say to each other. Only the administrator can allow it:
+Removing a table takes one statement and leaves no rule behind. Rules outside these tables are never changed. The price
+is that an accept verdict ends only its own chain, while a drop verdict of any other table is final (nft(8), "Verdict
+statement"). Docker's iptables rules set the policy of FORWARD to DROP. On a host that runs Docker too, they drop the
+packets of these containers to other networks, and with the module br_netfilter also those to each other. Only the
+administrator can allow them:
 
     iptables -I DOCKER-USER -i labctr+ -j ACCEPT; iptables -I DOCKER-USER -o labctr+ -j ACCEPT
 
-What host and containers say to each other is not forwarded, so it goes on, published ports included.
+Packets between the host and its containers are not forwarded, so they are not affected. Published ports work.
 """
 
 from __future__ import annotations
@@ -31,27 +32,30 @@ _BRIDGE_PREFIX = "labctr_bridge_"
 
 
 def replace_table(name: str, *statements: str) -> str:
-    """One transaction that puts a table of family inet in the place of an older one."""
+    """Replace a table of family inet, whether it exists or not, in one transaction."""
+    # nft applies all statements of one call atomically, so no packet meets a half-built table. The first statement
+    # makes the second one valid if the table does not exist: `destroy table` needs Linux 6.3.
     table = f"inet {name}"
     return "; ".join([f"add table {table}", f"delete table {table}", f"add table {table}", *statements])
 
 
 def table_name(bridge: str) -> str:
-    """The table of a bridge. A user may call a bridge as the host calls a table, such as "filter"."""
+    """The name of a bridge's table."""
+    # A user may name a bridge like a table of the host's own, such as "filter", hence the prefix.
     return bridge if bridge.startswith(_OWN_PREFIX) else _BRIDGE_PREFIX + bridge
 
 
 def is_free_name(bridge: str) -> bool:
-    """Whether the table of a bridge of this name would not be one of a container or of another bridge."""
+    """Whether a bridge may have this name: its table must not be that of a container or of another bridge."""
     return not bridge.startswith((PORTS_PREFIX, _BRIDGE_PREFIX))
 
 
 def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool, masquerade: bool = True) -> str:
-    """The table of a bridge.
+    """Build the table of a bridge.
 
-    subnet    what leaves it for elsewhere gets the host's address; subnet6 the same, "" without IPv6
-    internal  nothing leaves, and nothing comes in
-    masquerade  whether what leaves gets that address
+    subnet      the bridge's subnet; subnet6 likewise, "" without IPv6
+    internal    whether to drop all packets from and to other networks
+    masquerade  whether packets to other networks get the host's address
     """
     networks = [("ip", subnet), *([("ip6", subnet6)] if subnet6 else [])]
     table = table_name(name)
@@ -76,18 +80,24 @@ def _chain(table: str, hook: str, kind: str, priority: str, rules: Sequence[str]
 
 
 def _source_rules(name: str, networks: Sequence[tuple[str, str]], *, leaves: bool, internal: bool) -> list[str]:
-    """Whose address a packet bears when it leaves: the host's, where the answer must come back through it."""
+    """Source NAT: packets whose answers must return through the host get the host's address."""
     rules = []
     if leaves:
+        # Other networks have no route to the subnet.
         rules = [f'{family} saddr {subnet} oifname != "{name}" masquerade' for family, subnet in networks]
     if not internal:
-        # Within the subnet the container would answer the asker itself, who asked somebody else.
+        # A container that connects to a published port of a container in its own subnet: the answer would go directly
+        # from container to container, with an address that the client never connected to.
         rules += [f'{family} saddr {subnet} oifname "{name}" ct status dnat masquerade' for family, subnet in networks]
+    # From 127.0.0.1 on the host to a published port: the container would answer to its own loopback.
     return [*rules, f'ip saddr 127.0.0.0/8 oifname "{name}" masquerade']
 
 
 def _forward_rules(name: str, *, internal: bool) -> list[str]:
-    """From outside only answers come in, and what a published port led here: so bridges are apart, too."""
+    """Filter forwarded packets: from other networks only answers and packets to published ports are accepted.
+
+    This also isolates the engine's bridges from each other.
+    """
     if internal:
         return [f'iifname "{name}" oifname != "{name}" drop', f'iifname != "{name}" oifname "{name}" drop']
     inward = f'iifname != "{name}" oifname "{name}"'
@@ -95,7 +105,10 @@ def _forward_rules(name: str, *, internal: bool) -> list[str]:
 
 
 def _loopback_rules(name: str) -> list[str]:
-    """The kernel drops 127.0.0.1 from a network; route_localnet, which 127.0.0.1:PORT needs, stops that."""
+    """Drop packets from the bridge with a loopback address."""
+    # The kernel does that by itself ("martian" packets), unless route_localnet is set (ip-sysctl). bridge.py sets it
+    # for 127.0.0.1:PORT. Without these rules a container could reach services that listen on the host's loopback only
+    # (compare CVE-2020-8558).
     return [f'iifname "{name}" ip {end} 127.0.0.0/8 drop' for end in ("daddr", "saddr")]
 
 
@@ -103,33 +116,39 @@ def _loopback_rules(name: str) -> list[str]:
 
 
 def ports_table_name(container_id: str) -> str:
-    """The name of a container's table of published ports."""
+    """The name of the table with a container's published ports."""
     return f"{PORTS_PREFIX}{container_id[:12]}"
 
 
 class Target(Struct, frozen=True):
-    """A port of the host, and the address of the container that it leads to."""
+    """A published port of the host, and the container's address."""
 
     port: PublishedPort
     address: str
 
     @property
     def is_forwarded(self) -> bool:
-        """Whether the forwarder must make IPv4 of IPv6."""
+        """Whether the port needs the forwarder: from an IPv6 address of the host to a container without IPv6."""
         return ":" in self.port.host_ip and ":" not in self.address
 
 
 def ports_table(name: str, targets: Sequence[Target], *, forwarder: int) -> str:
-    """The table of a container; forwarder is the forwarder's port. Comments say what parse_comment() reads."""
-    coming = [_port_rule(one, forwarder) for one in targets if not _is_loopback(one.port.host_ip)]
-    # Marked packets are for the rules of forwarded ports, which another container may have.
-    going = [f"meta mark != {MARK} {_port_rule(one, forwarder)}" for one in targets]
-    going += [_forwarded_rule(one) for one in targets if one.is_forwarded]
-    # A stranger on the network may send to 127.0.0.1, too: what is published there is for the host alone.
+    """Build the table of a container's published ports. forwarder: the port on which the forwarder listens.
+
+    Each rule has a comment for parse_comment().
+    """
+    # Ports on the loopback have no prerouting rule: a machine in the host's network may send packets to 127.0.0.1, too,
+    # and these ports are for the host alone.
+    incoming = [_port_rule(target, forwarder) for target in targets if not _is_loopback(target.port.host_ip)]
+    # Packets with the forwarder's mark must skip these rules, here and in other containers' tables: they are meant for
+    # the rule of the port that the forwarder continues to.
+    outgoing = [f"meta mark != {MARK} {_port_rule(target, forwarder)}" for target in targets]
+    outgoing += [_forwarded_rule(target) for target in targets if target.is_forwarded]
+    # Packets of the host's own processes do not pass prerouting, so each port needs a rule in output as well.
     return replace_table(
         name,
-        *_chain(name, "prerouting", "nat", "dstnat", coming),
-        *_chain(name, "output", "nat", "-100", going),
+        *_chain(name, "prerouting", "nat", "dstnat", incoming),
+        *_chain(name, "output", "nat", "-100", outgoing),
     )
 
 
@@ -141,27 +160,29 @@ def _port_rule(target: Target, forwarder: int) -> str:
         lead = f"dnat ip6 to [{address}]:{port.container_port}"
     else:
         lead = f"dnat ip to {address}:{port.container_port}"
-    return f'{_where(target)} {port.protocol} dport {port.host_port} {lead} comment "{_comment(port)}"'
+    return f'{_destination(target)} {port.protocol} dport {port.host_port} {lead} comment "{_comment(port)}"'
 
 
-def _where(target: Target) -> str:
-    """Which addresses of the host a rule is about."""
+def _destination(target: Target) -> str:
+    """The match for the addresses of the host on which a port is published."""
+    # `fib daddr type local` matches all addresses of the host, also ones that it gets later.
     match target.port.host_ip:
         case "0.0.0.0":
             return "meta nfproto ipv4 fib daddr type local"
         case "::" if target.is_forwarded:
             return "meta nfproto ipv6 fib daddr type local"
         case "::":
-            return "ip6 daddr != ::1 fib daddr type local"  # ::1 has a rule of its own: only the forwarder leads it
+            # ::1 has a rule of its own, to the forwarder: DNAT away from ::1 does not work (forwarder.py).
+            return "ip6 daddr != ::1 fib daddr type local"
         case address:
             return f"{'ip6' if ':' in address else 'ip'} daddr {address}"
 
 
 def _forwarded_rule(target: Target) -> str:
-    """How what the forwarder sends on comes to the container, also where nothing is published on IPv4."""
+    """Lead the forwarder's own connections to the container, also if the port is not published on IPv4."""
     port = target.port
-    where = f"meta mark {MARK} ip daddr 127.0.0.1 {port.protocol} dport {port.host_port}"
-    return f"{where} dnat ip to {target.address}:{port.container_port}"
+    match = f"meta mark {MARK} ip daddr 127.0.0.1 {port.protocol} dport {port.host_port}"
+    return f"{match} dnat ip to {target.address}:{port.container_port}"
 
 
 def _comment(port: PublishedPort) -> str:
@@ -169,7 +190,7 @@ def _comment(port: PublishedPort) -> str:
 
 
 def parse_comment(comment: str) -> PublishedPort:
-    """The port that a rule of ports_table() is about. Raises ValueError for a comment that is none of ours."""
+    """Parse the comment of a rule of ports_table(). Raises ValueError for another comment."""
     host_ip, host_port, container_port, protocol = comment.split()
     return PublishedPort(
         host_ip=host_ip, host_port=int(host_port), container_port=int(container_port), protocol=protocol
