@@ -1,10 +1,10 @@
-"""What is asked of a build: the Dockerfile and the files beside it, read and understood, and the user's options."""
+"""The input of a build: the user's options, and the Dockerfile in its context, parsed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from msgspec import Struct, field
 
@@ -13,16 +13,17 @@ from pylab_container.build.context import BuildContext
 from pylab_container.dockerfile import parser
 from pylab_container.dockerfile.stages import Stages
 from pylab_container.oci import reference as references
+from pylab_container.oci.host_config import DEFAULT, HostConfig
 
 
 class BuildOptions(Struct, frozen=True):
-    """What the user asks of a build; ImageCollection.build() says what each means.
+    """The options of a build; ImageCollection.build() describes those that it has too.
 
-    auth_configs  who asks registries for base images, by the registries' names; None: who docker's config.json says
-    valueless  arguments that the user names without a value: they count for the warning that nobody takes them
-    every_stage  also those before the target that it does not need
-    limits  of each RUN, fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
-    keep    which RUN's containers stay; where a failed one goes, its root stays as an image
+        auth_configs  credentials for base images, by registry; None: those in docker's config.json
+    valueless     build arguments without a value: they count for the warning about unused arguments
+    every_stage   also build the stages before the target that it does not need
+    limits        of each RUN, as fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
+    keep          which containers of RUN stay; if a failed one is removed, its root is kept as an image
     """
 
     names: tuple[references.Reference, ...] = ()
@@ -39,16 +40,17 @@ class BuildOptions(Struct, frozen=True):
     secrets: Mapping[str, str | Path | bytes] = field(default_factory=dict)
     pull: bool = False
     auth_configs: Mapping[str, Mapping[str, str]] | None = None
-    limits: Mapping[str, Any] = field(default_factory=dict)
+    limits: HostConfig = DEFAULT
     every_stage: bool = False
     keep: Literal["never", "failed", "always"] = "never"
 
 
 class Recipe(Struct, frozen=True):
-    """A Dockerfile in its context.
+    """A parsed Dockerfile in its context.
 
-    name      the Dockerfile's, for errors
-    platform  the arguments that tell it where it is built: TARGETARCH and the like
+    text      the bytes of the Dockerfile
+    name      the Dockerfile's name in error messages
+    platform  the automatic arguments: TARGETARCH, BUILDPLATFORM …
     """
 
     context: BuildContext
@@ -60,10 +62,10 @@ class Recipe(Struct, frozen=True):
 
     @classmethod
     def read(cls, context: BuildContext, text: bytes, name: str, options: BuildOptions) -> Recipe:
-        """Raises DockerfileError for a mistake in the text, InvalidInput for a platform that is none."""
+        """Parse a Dockerfile. Raises DockerfileError, and InvalidInput for an invalid platform."""
         platform = platforms.requested(options.platform, options.buildargs)
         return cls(context, text, name, parser.parse(text, name=name), options, platform)
 
     def stages(self) -> Stages:
-        """The stages of the Dockerfile. Raises DockerfileError."""
+        """Return the stages of the Dockerfile. Raises DockerfileError."""
         return Stages.of(self.file, source=self.name, buildargs=self.options.buildargs, platform=self.platform)

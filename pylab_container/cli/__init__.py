@@ -1,13 +1,16 @@
-"""`labctr`: the docker command's words, options, columns and exit codes, on this package's engine.
+"""`labctr`: the commands, options, columns and exit codes of docker, on this package's engine.
 
-    __init__.py     entry() and main(), and where each command is
-    command.py      what all commands share: errors, exit codes, the engine
+    __init__.py     entry() and main()
+    commands.py     the table of all commands: place, group and summary
+    group.py        groups of commands and their help
+    command.py      shared by all commands: errors, exit codes, the engine
+    completion.py   completion bash, completion zsh, and arguments.py the words that complete an argument
     images.py       import, images, tag, rmi, history
     archives.py     save, load, export
-    registries.py   pull, push, login, logout, search, registry serve, and transfer_output.py how they look
-    building.py     build, and build_output.py what it prints
+    registries.py   pull, push, login, logout, search, registry serve, and transfer_output.py their progress
+    building.py     build, and build_output.py its output
     containers.py   create, start, stop, restart, kill, pause, wait, rename, rm, commit
-    run.py          run, attach, exec: the commands that connect the terminal
+    run.py          run, attach, exec: the commands that connect a terminal
     ps.py           ps
     running.py      port, top, update
     stats.py        stats
@@ -16,21 +19,20 @@
     files.py        cp, diff
     volumes.py      volume create, ls, rm, prune
     networks.py     network create, ls, connect, disconnect, rm, prune
-    inspection.py   inspect of all of them
-    pruning.py      what takes space, and freeing it: system df, the prunes, builder prune
+    inspection.py   inspect for all kinds of objects
+    pruning.py      disk usage and its cleanup: system df, the prune commands
     daemon.py       daemon
     system.py       info, version, system check, system down, system fsck
 
-    options.py      the options that run and create share; creation.py, mounting.py and
-                    entries.py put them into the engine's words
+    options.py      the options of run and create; creation.py, mounting.py and entries.py
+                    translate them for the engine
     listing.py      listings: --format, --filter, -q
     tables.py       columns and cells
-    confirming.py   the question before a prune, and its answer
-    terminal.py     a person's terminal connected to a container's streams
+    confirming.py   the confirmation before a prune
+    terminal.py     the caller's terminal, connected to a container's streams
 
-A face translates and decides nothing: options into arguments of the engine, its answers
-into text. Each command's module is imported when the command is given, and the engine
-when a command asks for it: importing it takes longer than most commands.
+The package only translates: options into arguments of the engine, results into text. A command's module is imported
+when the command runs, and the engine when the command needs it, because its import takes longer than most commands.
 """
 
 from __future__ import annotations
@@ -55,25 +57,25 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
 BAD_OPTION = 125
-"""docker's exit status after an option that there is not, or whose value makes no sense."""
+"""docker's exit status for an unknown option or an invalid value."""
 
 
 def entry() -> NoReturn:
-    """`labctr` as a process: run the command that its arguments name, and end with its status.
+    """Run the command that the arguments name, and exit with its status.
 
-    A short life: what is thrown away is not worth collecting while modules load, and taking the
-    interpreter apart in the end would cost a tenth of `labctr run`.
+    The process is short-lived: garbage collection while modules load would free almost nothing, and the finalization of
+    the interpreter would take a tenth of the time of `labctr run`.
     """
     gc.set_threshold(100_000)
     status = main()
-    with contextlib.suppress(OSError, ValueError):  # who does not listen any more has been told by main()
+    with contextlib.suppress(OSError, ValueError):  # main() has already reported a closed pipe
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; arguments as in sys.argv[1:]. Returns its exit status."""
+    """Run one command and return its exit status. arguments: those of the process by default."""
     if arguments is None and (instruction := os.environ.get(COMPLETION)):
         from pylab_container.cli.completion import answer
 
@@ -89,14 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
-        if error.errno == errno.ENOSPC:  # the reader of a pipe that went away knows it
+        if error.errno == errno.ENOSPC:  # not for EPIPE: the reader has closed the pipe itself
             say(f"Error: {error.strerror}\nHint: free some space where the output goes, or the data root is", err=True)
         return 1
     return status if isinstance(status, int) else 0
 
 
 def _is_about_an_option(error: click.ClickException) -> bool:
-    """Rather than about arguments that are missing, or too many, or a command that there is not."""
+    """Return whether an error is about an option, and not about arguments or an unknown command."""
     if isinstance(error, click.NoSuchOption | click.BadOptionUsage):
         return True
     return isinstance(error, click.BadParameter) and isinstance(error.param, click.Option)

@@ -1,4 +1,4 @@
-"""What `build` prints besides its steps: the table of --explain, the plan of --dry-run, the warnings."""
+"""The output of `build` besides its steps: the table of --explain, the plan of --dry-run, the warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INSTRUCTION_WIDTH = 40
 
 
 def explanation(report: BuildReport) -> str:
-    """The table of --explain, and a line with the totals."""
+    """Return the table of --explain with a line of totals."""
     headings = ["STEP", "STAGE", "INSTRUCTION", "CACHE", "SECONDS", "ADDED", "FILES", "WHY"]
     rows = [
         (
@@ -51,11 +51,11 @@ def _files(step: StepReport) -> str:
     try:
         return f"+{step.files.added} ~{step.files.changed} -{step.files.removed}"
     except LabError:
-        return "gone"  # pruned meanwhile
+        return "gone"  # pruned concurrently
 
 
 def plan(planned: BuildPlan) -> str:
-    """What --dry-run prints."""
+    """Return the output of --dry-run."""
     stages = [(stage, ", ".join(needs) or "-") for stage, needs in planned.needs.items()]
     headings = ["STEP", "STAGE", "INSTRUCTION", "CACHE", "WHY"]
     steps = [
@@ -80,7 +80,7 @@ def _shortened(instruction: str) -> str:
 
 
 def checked(warnings: Sequence[LintWarning]) -> str:
-    """What --check prints, in the words of `docker build --check`."""
+    """Return the output of --check, in the words of `docker build --check`."""
     if not warnings:
         return "Check complete, no warnings found.\n"
     many = f"{len(warnings)} warnings have" if len(warnings) > 1 else "1 warning has"
@@ -88,7 +88,7 @@ def checked(warnings: Sequence[LintWarning]) -> str:
 
 
 def warned(warnings: Sequence[LintWarning]) -> str:
-    """The same in short, for the end of a build."""
+    """Return a short list of the warnings for the end of a build."""
     many = f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning"
     lines = [f" - {warning.rule}: {warning.message} (line {warning.line})" for warning in warnings]
     return "\n".join([f" {many} found (labctr build --check tells more):", *lines])

@@ -1,4 +1,4 @@
-"""build: a Dockerfile becomes an image, told as docker's classic builder told it."""
+"""build: build an image from a Dockerfile, with the output of docker's classic builder."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from pylab_container.text.fieldlist import split_fields
 from pylab_container.text.visible import visible_lines
 
 if TYPE_CHECKING:
-    from pylab_container.build.builder import BuildOptions
+    from pylab_container.build.recipe import BuildOptions
     from pylab_container.engine import Engine
     from pylab_container.images.image import Image
 
-_LARGEST_SECRET = 500 * 1024  # BuildKit's limit
+MAX_SECRET_SIZE = 500 * 1024  # bytes; BuildKit's limit
 
 
 class Request(Struct, frozen=True):
-    """A build as the command line describes it."""
+    """The options of a build on the command line."""
 
     context: str
     tags: tuple[str, ...]
@@ -52,8 +52,8 @@ class Request(Struct, frozen=True):
     pull: bool
 
     def options(self) -> BuildOptions:
-        """The same for the engine. Raises InvalidInput."""
-        from pylab_container.build.builder import BuildOptions
+        """Translate the options for the engine. Raises InvalidInput."""
+        from pylab_container.build.recipe import BuildOptions
 
         return BuildOptions(
             names=tuple(parse_tag(tag) for tag in self.tags),
@@ -80,7 +80,7 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME[:TAG]",
         shell_complete=arguments.images,
-        help="The image's name. Repeatable.",
+        help="Name of the image. Repeatable.",
     ),
     click.option(
         "-f",
@@ -90,38 +90,49 @@ _OPTIONS = (
         shell_complete=arguments.files,
         help="The Dockerfile.  [default: PATH/Dockerfile]",
     ),
-    click.option("--build-arg", "arguments", multiple=True, metavar="NAME[=VALUE]", help="A value for an ARG."),
-    click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label on the image."),
-    click.option("--target", default="", metavar="STAGE", help="The stage to build.  [default: the last one]"),
-    click.option("--no-cache", is_flag=True, help="Carry out every step again."),
+    click.option(
+        "--build-arg", "arguments", multiple=True, metavar="NAME[=VALUE]", help="Set a build-time variable (ARG)."
+    ),
+    click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Set metadata for the image."),
+    click.option(
+        "--target", default="", metavar="STAGE", help="Set the target build stage to build.  [default: the last one]"
+    ),
+    click.option("--no-cache", is_flag=True, help="Do not use cache when building the image."),
     click.option(
         "--cache-from",
         multiple=True,
         metavar="IMAGE,…",
         shell_complete=arguments.images,
-        help="Reuse no other steps than those of IMAGE.",
+        help="Only images to consider as cache sources.",
     ),
-    click.option("--network", default="", metavar="default|none|host", help="The network of RUN.  [default: default]"),
-    click.option("--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="An address that RUN knows."),
-    click.option("--platform", default="", metavar="OS/ARCH", help="The target's.  [default: this machine's]"),
+    click.option(
+        "--network",
+        default="",
+        metavar="default|none|host",
+        help="Networking mode for the RUN instructions.  [default: default]",
+    ),
+    click.option(
+        "--add-host", "hosts", multiple=True, metavar="NAME:ADDRESS", help="Add a custom host-to-IP mapping for RUN."
+    ),
+    click.option("--platform", default="", metavar="OS/ARCH", help="Target platform.  [default: this machine's]"),
     click.option(
         "--secret",
         "secrets",
         multiple=True,
         metavar="id=ID[,src=FILE|,env=NAME]",
-        help="What RUN --mount=type=secret,id=ID sees, and no layer keeps.",
+        help="Secret for RUN --mount=type=secret,id=ID; no layer contains it.",
     ),
-    click.option("--pull", is_flag=True, help="Ask registries for newer base images."),
+    click.option("--pull", is_flag=True, help="Always attempt to pull newer base images."),
 )
 
 
 def _request_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command these options; it gets them as one Request."""
+    """Add these options to a command, which receives them as one Request."""
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> Any:
-        given = {name: values.pop(name) for name in Request.__struct_fields__}
-        return function(Request(**given), **values)
+        options = {name: values.pop(name) for name in Request.__struct_fields__}
+        return function(Request(**options), **values)
 
     decorated: Callable[..., Any] = wrapper
     for option in reversed(_OPTIONS):
@@ -130,7 +141,7 @@ def _request_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class BuildCommand(Command):
-    """Its exit status is that of the RUN step that failed."""
+    """A failed RUN step determines the exit status."""
 
     def status(self, error: LabError) -> int:
         return error.status if isinstance(error, BuildFailed) else 1
@@ -139,15 +150,21 @@ class BuildCommand(Command):
 @click.command(cls=BuildCommand)
 @_request_options
 @click.option(
-    "--iidfile", "id_file", metavar="FILE", shell_complete=arguments.files, help="Write the image's id into FILE."
+    "--iidfile", "id_file", metavar="FILE", shell_complete=arguments.files, help="Write the image id to FILE."
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print only the image's id, or everything if the build fails.")
-@click.option("--progress", type=click.Choice(["auto", "plain", "quiet"]), help="quiet is -q; the others are alike.")
-@click.option("--explain", is_flag=True, help="Tell of each step if it was reused, why not, and what it cost.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, and do nothing.")
-@click.option("--check", is_flag=True, help="Only look for mistakes that build; exit status 1 if there are any.")
-@click.option("--call", type=click.Choice(["build", "check"]), help="check is --check.")
-@click.option("--rm", "--force-rm", "_remove", is_flag=True, help="No effect: RUN's containers are always removed.")
+@click.option("-q", "--quiet", is_flag=True, help="Suppress the build output and print the image id on success.")
+@click.option(
+    "--progress", type=click.Choice(["auto", "plain", "quiet"]), help="quiet: as -q; auto and plain are the same."
+)
+@click.option(
+    "--explain", is_flag=True, help="Show for each step whether it came from the cache, the reason, and its cost."
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan of the build without running it.")
+@click.option("--check", is_flag=True, help="Only check the Dockerfile; exit status 1 if there are warnings.")
+@click.option("--call", type=click.Choice(["build", "check"]), help="check: as --check.")
+@click.option(
+    "--rm", "--force-rm", "_remove", is_flag=True, help="No effect: the containers of RUN are always removed."
+)
 def build(
     request: Request,
     id_file: str | None,
@@ -161,10 +178,10 @@ def build(
 ) -> int:
     """Build an image from a Dockerfile.
 
-    PATH is the folder with the files that COPY and ADD may use. With - they come as a tar archive from standard input,
-    or a Dockerfile comes alone.
+    PATH is the directory with the files for COPY and ADD. With - standard input is a tar archive of them, or a
+    Dockerfile without files.
 
-    A RUN that fails gives its exit status.
+    The exit status is that of a failed RUN.
     """
     engine = open_engine()
     if check or call == "check":
@@ -172,32 +189,32 @@ def build(
     if dry_run:
         return _plan(engine, request)
     if id_file:
-        Path(id_file).unlink(missing_ok=True)  # a build that fails leaves no old id
+        Path(id_file).unlink(missing_ok=True)  # a failed build must not leave an old id
     quiet = quiet or progress == "quiet"
     image = _build(engine, request, quiet=quiet)
     if id_file:
         _write_id(Path(id_file), image.id)
-    _tell(request, image, quiet=quiet, explain=explain)
+    _show_result(request, image, quiet=quiet, explain=explain)
     return 0
 
 
 def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
-    from pylab_container.build.builder import build as make
     from pylab_container.docker.build_output import Presenter
+    from pylab_container.engine.builds import build as build_image
 
     kept = io.BytesIO()
     presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print, shown=visible_lines)
     try:
         with engine.events.subscribed(presenter), engine.events.subscribed(ignore if quiet else Display(sys.stdout)):
-            return make(engine, request.context, request.options())
+            return build_image(engine, request.context, request.options())
     except LabError:
         presenter.close()
         pass_on(kept.getvalue(), nl=False, err=True)
         raise
 
 
-def _tell(request: Request, image: Image, *, quiet: bool, explain: bool) -> None:
-    """What follows the steps."""
+def _show_result(request: Request, image: Image, *, quiet: bool, explain: bool) -> None:
+    """Print the output after the steps."""
     report = image.build_report
     assert report is not None
     if quiet:
@@ -213,14 +230,14 @@ def _tell(request: Request, image: Image, *, quiet: bool, explain: bool) -> None
 
 
 def _plan(engine: Engine, request: Request) -> int:
-    from pylab_container.build.builder import plan
+    from pylab_container.engine.builds import plan
 
     say(build_output.plan(plan(engine, request.context, request.options())))
     return 0
 
 
 def _check(engine: Engine, request: Request) -> int:
-    from pylab_container.build.builder import check
+    from pylab_container.engine.builds import check
 
     warnings = check(engine, request.context, request.options())
     say(build_output.checked(warnings), nl=False)
@@ -228,7 +245,7 @@ def _check(engine: Engine, request: Request) -> int:
 
 
 def _print(text: str) -> None:
-    # A build goes on when nobody reads what it says; and a Dockerfile may hold bytes that are no text.
+    # The build continues if the reader closes the pipe. A Dockerfile may contain bytes that are not UTF-8.
     with contextlib.suppress(BrokenPipeError):
         pass_on(text.encode(errors="surrogateescape"), nl=False)
 
@@ -244,11 +261,14 @@ def _write_id(path: Path, image_id: str) -> None:
         raise InvalidInput(f"cannot write {path}: {error.strerror}", hint=f"the image is {image_id}") from error
 
 
-# ---- options that are more than a word ---------------------------------------------------------
+# ---- options with a syntax ---------------------------------------------------------
 
 
 def _build_arguments(entries: Iterable[str]) -> dict[str, str]:
-    """NAME=VALUE as it stands; NAME alone takes the value from the environment, and counts only if it is there."""
+    """Parse --build-arg.
+
+    NAME alone has the value of the environment variable, and is ignored without one.
+    """
     values = {}
     for entry in entries:
         name, equals, value = entry.partition("=")
@@ -260,16 +280,18 @@ def _build_arguments(entries: Iterable[str]) -> dict[str, str]:
 
 
 def _image_names(entries: Iterable[str]) -> list[str]:
-    """--cache-from: names, several of them with commas between. Raises InvalidInput."""
+    """Parse --cache-from: comma-separated names of images. Raises InvalidInput."""
     names = [name.strip() for entry in entries for name in entry.split(",")]
     for name in names:
         if not name or "=" in name:
-            raise InvalidInput(f"invalid --cache-from {name!r}", hint="give an image's name; there are no other caches")
+            raise InvalidInput(
+                f"invalid --cache-from {name!r}", hint="give the name of an image: other caches are not supported"
+            )
     return names
 
 
 def _host(text: str) -> str:
-    """--add-host: NAME:ADDRESS or NAME=ADDRESS, as NAME:ADDRESS. Raises InvalidInput."""
+    """Parse --add-host, NAME:ADDRESS or NAME=ADDRESS, as NAME:ADDRESS. Raises InvalidInput."""
     name, separator, address = text.partition("=") if "=" in text else text.partition(":")
     if not (name and separator):
         raise InvalidInput(f'bad format for add-host: "{text}"', hint="write NAME:ADDRESS, as db:10.0.0.2")
@@ -280,7 +302,9 @@ def _host(text: str) -> str:
 
 
 def _secret(text: str) -> tuple[str, Path | bytes]:
-    """--secret: the id, and a file's path or a variable's value. Without src and env, the id is either's name.
+    """Parse --secret: the id, and the path of a file or the value of a variable.
+
+    By default the file or variable has the name id.
 
     Source: Docker's documentation of `docker buildx build --secret`. Raises InvalidInput.
     """
@@ -295,7 +319,7 @@ def _secret(text: str) -> tuple[str, Path | bytes]:
     if not fields.get("id"):
         raise InvalidInput(f"--secret {text}: no id", hint=hint)
     if fields.get("type") not in (None, "file", "env"):
-        raise InvalidInput(f'unsupported secret type "{fields["type"]}"', hint="there are file and env")
+        raise InvalidInput(f'unsupported secret type "{fields["type"]}"', hint="write type=file or type=env")
     if fields.get("type") == "env":
         fields.setdefault("env", fields.pop("src", fields["id"]))
     return fields["id"], _secret_source(fields)
@@ -307,12 +331,12 @@ def _secret_source(fields: dict[str, str]) -> Path | bytes:
     if variable in os.environ:
         return os.environb[os.fsencode(variable)]
     if "env" in fields:
-        raise InvalidInput(f"secret {name}: there is no environment variable {variable}", hint="export it first")
+        raise InvalidInput(f"secret {name}: the environment variable {variable} is not set", hint="export it first")
     path = Path(fields.get("src", name))
     try:
         size = path.stat().st_size
     except OSError as error:
         raise InvalidInput(f"secret {name}: cannot read {path}: {error.strerror}", hint="check src=") from error
-    if size > _LARGEST_SECRET:
-        raise InvalidInput(f"secret {name}: {path} is larger than 500 kB", hint="a secret is a key, not an archive")
+    if size > MAX_SECRET_SIZE:
+        raise InvalidInput(f"secret {name}: {path} is larger than 500 kB", hint="choose a smaller file")
     return path

@@ -1,4 +1,4 @@
-"""What all commands share: how errors are shown, which exit codes they give, and the engine."""
+"""Shared by all commands: the presentation of errors, exit codes, and the engine."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from pylab_container.events import Event
 
 _STORAGE_DRIVER = f"{__package__}.storage_driver"
-"""Where a context, and those below it, keep the name that --storage-driver gave."""
+"""Key in the metadata of a context and its children for the value of --storage-driver."""
 _REGISTRIES = f"{__package__}.registries"
-"""The same for what --registry-mirror and --insecure-registry gave."""
+"""Key for the values of --registry-mirror and --insecure-registry."""
 
 
 class Command(click.Command):
-    """A command whose failures are those of the docker command: one sentence, a hint, and status 1."""
+    """A command that reports a LabError as docker does: one sentence, a hint, and exit status 1."""
 
     def status(self, error: LabError) -> int:
-        """The exit status after error."""
+        """Return the exit status for an error."""
         return 1
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -38,19 +38,19 @@ class Command(click.Command):
         except LabError as error:
             report(error)
             return self.status(error)
-        except UnicodeEncodeError as error:  # Python keeps a byte of an argument that is not UTF-8 as half a character
-            shown = InvalidInput(f"{error.object[:80]!a} is not UTF-8", hint="write names and values in UTF-8")
-            report(shown)
-            return self.status(shown)
+        except UnicodeEncodeError as error:  # bytes of arguments that are not UTF-8 are lone surrogates
+            invalid = InvalidInput(f"{error.object[:80]!a} is not UTF-8", hint="write names and values in UTF-8")
+            report(invalid)
+            return self.status(invalid)
 
 
 @contextlib.contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise the LabError for what a file system refused in the block."""
+    """Raise a LabError for an error of the file system in the block."""
     try:
         yield
     except OSError as error:
-        from pylab_container.maintenance import failures  # only after an error: a command need not have an engine
+        from pylab_container.maintenance import failures  # late: needed only after an error
 
         if (refused := failures.refusal(error)) is None:
             raise
@@ -61,26 +61,26 @@ _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 
 def _plain_flags(command: click.Command, ctx: click.Context, arguments: list[str]) -> list[str]:
-    """Flags as Go's programs take them, --sig-proxy=false, in click's words: --no-sig-proxy."""
+    """Translate Go's form of flags, --sig-proxy=false, to click's: --no-sig-proxy."""
     options = {name: option for option in command.params if isinstance(option, click.Option) for name in option.opts}
-    left, plain = list(arguments), list[str]()
-    while left:
-        argument = left.pop(0)
+    remaining, plain = list(arguments), list[str]()
+    while remaining:
+        argument = remaining.pop(0)
         name, equals, value = argument.partition("=")
         option = options.get(name)
         if argument == "--" or (not argument.startswith("-") and not ctx.allow_interspersed_args):
-            return [*plain, argument, *left]  # from here on it is somebody else's command line
+            return [*plain, argument, *remaining]  # the rest is the command line of another program
         if option and option.is_flag and equals and value.lower() in (*_TRUE, *_FALSE):
             plain += [name] if value.lower() in _TRUE else [no for no in option.secondary_opts if no.startswith("--")]
             continue
         plain.append(argument)
-        if left and not equals and _wants_value(argument, options):
-            plain.append(left.pop(0))
+        if remaining and not equals and _takes_value(argument, options):
+            plain.append(remaining.pop(0))
     return plain
 
 
-def _wants_value(argument: str, options: Mapping[str, click.Option]) -> bool:
-    """Whether the next word is this one's value: of --name NAME, and of the last letter of -itp PORT."""
+def _takes_value(argument: str, options: Mapping[str, click.Option]) -> bool:
+    """Return whether the next word is the value of this option: --name NAME, -itp PORT."""
     if argument.startswith("--"):
         option = options.get(argument)
         return option is not None and not option.is_flag
@@ -116,9 +116,9 @@ def report(error: LabError) -> None:
 
 
 def open_engine(*, recover: bool = True) -> Engine:
-    """The engine on the data root that the command line names.
+    """Open the engine on the data root that the command line names.
 
-    recover  clear what killed commands left, and warn of damaged files; commands that look for both do neither
+    recover  remove the leftovers of killed commands, and warn about damaged files; false for commands that report both
     """
     from pylab_container.engine import Engine
     from pylab_container.maintenance.recovery import clear_abandoned
@@ -139,35 +139,35 @@ def open_engine(*, recover: bool = True) -> Engine:
 
 
 class _Warnings:
-    """One line on standard error for each damaged file that a command leaves out."""
+    """Prints one line on standard error for each damaged file that a command skips."""
 
     def __init__(self) -> None:
         from pylab_container.events import StoreDamaged
 
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._kind = StoreDamaged
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, self._kind) and event.message not in self._told:
-            self._told.add(event.message)
+        if isinstance(event, self._kind) and event.message not in self._reported:
+            self._reported.add(event.message)
             say(f"Warning: {event.sentence()}", err=True)
 
 
 def each(names: Iterable[str], act: Callable[[str], str | None], *, forgive: type[LabError] | None = None) -> int:
-    """Do something to everything named, and go on after an error. Returns the exit status.
+    """Call act for each name, and continue after an error. Return the exit status.
 
-    act's answer is printed; None stands for the name itself, and "" for nothing.
-    forgive  an error of this kind is told, and is no failure
+    act      its result is printed; None stands for the name, and "" prints nothing
+    forgive  an error of this class is reported but does not change the exit status
     """
     status = 0
     for name in names:
         try:
             with disk_errors():
-                answer = act(name)
+                result = act(name)
         except LabError as error:
             report(error)
             status = status if forgive and isinstance(error, forgive) else 1
         else:
-            if answer != "":
-                say(name if answer is None else answer)
+            if result != "":
+                say(name if result is None else result)
     return status

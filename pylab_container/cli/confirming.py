@@ -1,4 +1,4 @@
-"""What all prunes say: the question before, and what went."""
+"""The output of all prune commands: the confirmation, the deleted objects, the reclaimed space."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def confirmed(warning: str) -> bool:
-    """Whether the person, asked on standard input, says yes."""
+    """Ask for confirmation, and return whether the line on standard input is y or yes."""
     say(f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ", nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def show_deleted(heading: str, lines: Sequence[str]) -> None:
-    """What was deleted, if anything was."""
+    """Print the deleted objects under a heading, if there are any."""
     if lines:
         say(f"{heading}:\n" + "".join(f"{line}\n" for line in lines))
 
 
 def show_total(*pruned: Pruned) -> None:
-    """How much that freed."""
-    say(f"Total reclaimed space: {human_precise(sum(one.space_reclaimed for one in pruned))}")
+    """Print the reclaimed space."""
+    say(f"Total reclaimed space: {human_precise(sum(result.space_reclaimed for result in pruned))}")

@@ -1,4 +1,4 @@
-"""A container as the command line describes it, put into the engine's words."""
+"""The options of run and create, translated to arguments of the engine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from pylab_container.engine.container import Container
 
 _STREAMS = ("stdin", "stdout", "stderr")
-_MOST_CPUS = 1 << 20  # more than any machine has; a larger number of nanoseconds would not fit in 64 bits
+MAX_CPUS = 1 << 20  # above any real machine; more nanoseconds per second would not fit in 64 bits
 
-# Options that are read here; all others are the engine's own keywords.
-_READ_HERE = frozenset(
+# Options with a syntax that this module parses. All others are keywords of the engine.
+_PARSED_HERE = frozenset(
     "attach cidfile cpus device_read_bps device_read_iops device_write_bps device_write_iops entrypoint environment "
     "environment_files expose health_cmd health_interval health_retries health_start_period health_timeout "
     "label_files labels log_driver log_options mounts networks no_healthcheck platform publish pull quiet restart "
@@ -34,41 +34,44 @@ _READ_HERE = frozenset(
 
 
 class Creation(Struct, frozen=True):
-    """What `run` and `create` were asked for. given: the options by the names that options.py gives them."""
+    """The command line of `run` or `create`.
+
+    options  values by the names that options.py defines
+    """
 
     image: str
     command: tuple[str, ...]
-    given: Mapping[str, Any]
+    options: Mapping[str, Any]
 
     @property
     def tty(self) -> bool:
-        """Whether it has a terminal."""
-        return bool(self.given["tty"])
+        """Whether the container has a terminal."""
+        return bool(self.options["tty"])
 
     @property
     def streams(self) -> frozenset[str]:
-        """Those that the caller wants connected. Raises InvalidInput."""
-        if not self.given["attach"]:
-            return frozenset(_STREAMS if self.given["stdin_open"] else _STREAMS[1:])
-        wanted = frozenset(text.lower() for text in self.given["attach"])
-        if not wanted <= set(_STREAMS):
+        """The streams to connect to the caller. Raises InvalidInput."""
+        if not self.options["attach"]:
+            return frozenset(_STREAMS if self.options["stdin_open"] else _STREAMS[1:])
+        streams = frozenset(text.lower() for text in self.options["attach"])
+        if not streams <= set(_STREAMS):
             raise InvalidInput(
-                f'invalid argument "{sorted(wanted - set(_STREAMS))[0]}" for "-a, --attach" flag: '
+                f'invalid argument "{sorted(streams - set(_STREAMS))[0]}" for "-a, --attach" flag: '
                 "valid streams are STDIN, STDOUT and STDERR",
                 hint="write -a stdout",
             )
-        return wanted
+        return streams
 
     @property
     def restarts(self) -> bool:
-        """Whether it has a restart policy."""
-        return self.given["restart"] not in (None, "", "no")
+        """Whether the container has a restart policy."""
+        return self.options["restart"] not in (None, "", "no")
 
     def create(self, engine: Engine, *, attached: bool, remove: bool) -> Container:
-        """Make the container, and write its id where --cidfile says.
+        """Create the container, and write its id to --cidfile. Raises InvalidInput.
 
-        attached  somebody is to be connected from its start on, and to wait for its end
-        remove    it goes when it has ended
+        attached  the caller is connected at its start and waits for its exit
+        remove    remove the container when it exits
         """
         if remove and self.restarts:
             raise InvalidInput("conflicting options: cannot specify both --restart and --rm", hint="leave one out")
@@ -79,12 +82,12 @@ class Creation(Struct, frozen=True):
         options["auto_remove"] = remove
         if self.tty and attached:
             options["console_size"] = terminal.size(terminal.STDIN)
-        with _id_file(self.given["cidfile"]) as write_id:
-            container = self._made(engine, pull, options)
+        with _id_file(self.options["cidfile"]) as write_id:
+            container = self._create_container(engine, pull, options)
             for warning in container.warnings:
                 say(f"WARNING: {warning}", err=True)
             try:
-                for text in self.given["networks"][1:]:
+                for text in self.options["networks"][1:]:
                     _connect(engine, container, _network(text, ()))
                 write_id(container.id)
             except BaseException:
@@ -93,20 +96,20 @@ class Creation(Struct, frozen=True):
         return container
 
     def _pull_policy(self) -> Literal["missing", "never", "always"]:
-        """Raises InvalidInput."""
-        match self.given["pull"] or "missing":
+        """Return the value of --pull. Raises InvalidInput."""
+        match self.options["pull"] or "missing":
             case "missing" | "never" | "always" as policy:
                 return policy
             case pull:
                 raise InvalidInput(
                     f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"',
-                    hint="missing is what happens without --pull",
+                    hint="the default is missing",
                 )
 
-    def _made(
+    def _create_container(
         self, engine: Engine, pull: Literal["missing", "never", "always"], options: ContainerOptions
     ) -> Container:
-        """The container; its image is fetched first if that is asked for."""
+        """Create the container. Pull its image first as --pull says. Raises ImageNotFound."""
         command = list(self.command) or None
         if pull != "always":
             try:
@@ -117,82 +120,85 @@ class Creation(Struct, frozen=True):
                     raise ImageNotFound(f"No such image: {name}", hint=error.hint) from None
         from pylab_container.cli.transfer_output import Display
 
-        progress = None if self.given["quiet"] else Display(sys.stderr)
-        engine.images.obtain(self.image, pull=pull, platform=self.given["platform"] or "", progress=progress)
+        progress = None if self.options["quiet"] else Display(sys.stderr)
+        engine.images.obtain(self.image, pull=pull, platform=self.options["platform"] or "", progress=progress)
         return engine.containers.create(self.image, command, **options)
 
     def _options(self) -> ContainerOptions:
-        options = {name: value for name, value in self.given.items() if name not in _READ_HERE and _is_given(value)}
+        options = {name: value for name, value in self.options.items() if name not in _PARSED_HERE and _is_set(value)}
         return {**options, **self._process(), **self._life(), **self._files(), **self._disks(), **self._network()}  # type: ignore[typeddict-item]
 
     def _process(self) -> ContainerOptions:
-        given, options = self.given, dict[str, Any]()
-        if given["entrypoint"] is not None:
-            options["entrypoint"] = list(filter(None, [given["entrypoint"]]))
-        if given["environment"] or given["environment_files"]:
-            options["environment"] = environment_of(given["environment"], given["environment_files"])
-        if given["labels"] or given["label_files"]:
-            options["labels"] = dict(pair(text) for text in [*lines_of(given["label_files"]), *given["labels"]])
-        if given["cpus"]:
-            if not abs(given["cpus"]) < _MOST_CPUS:  # also NaN
-                raise InvalidInput(f"invalid number of CPUs: {given['cpus']}", hint="write --cpus 1.5")
-            options["nano_cpus"] = round(given["cpus"] * 10**9)
-        if given["sysctls"]:
-            options["sysctls"] = dict(pair(text) for text in given["sysctls"])
-        return options  # type: ignore[return-value]
+        values, arguments = self.options, dict[str, Any]()
+        if values["entrypoint"] is not None:
+            arguments["entrypoint"] = list(filter(None, [values["entrypoint"]]))
+        if values["environment"] or values["environment_files"]:
+            arguments["environment"] = environment_of(values["environment"], values["environment_files"])
+        if values["labels"] or values["label_files"]:
+            arguments["labels"] = dict(pair(text) for text in [*lines_of(values["label_files"]), *values["labels"]])
+        if values["cpus"]:
+            if not abs(values["cpus"]) < MAX_CPUS:  # also NaN
+                raise InvalidInput(f"invalid number of CPUs: {values['cpus']}", hint="write --cpus 1.5")
+            arguments["nano_cpus"] = round(values["cpus"] * 10**9)
+        if values["sysctls"]:
+            arguments["sysctls"] = dict(pair(text) for text in values["sysctls"])
+        return arguments  # type: ignore[return-value]
 
     def _life(self) -> ContainerOptions:
-        given, options = self.given, dict[str, Any]()
+        values, arguments = self.options, dict[str, Any]()
         if self.restarts:
             from pylab_container.docker.hostconfig import parse_restart_policy
 
-            options["restart_policy"] = parse_restart_policy(given["restart"])
-        if given["log_driver"] or given["log_options"]:
-            config = dict(pair(text) for text in given["log_options"])
-            options["log_config"] = {"Type": given["log_driver"] or "json-file", "Config": config}
-        if check := _health(given):
-            options["healthcheck"] = check
-        return options  # type: ignore[return-value]
+            arguments["restart_policy"] = parse_restart_policy(values["restart"])
+        if values["log_driver"] or values["log_options"]:
+            config = dict(pair(text) for text in values["log_options"])
+            arguments["log_config"] = {"Type": values["log_driver"] or "json-file", "Config": config}
+        if check := _health(values):
+            arguments["healthcheck"] = check
+        return arguments  # type: ignore[return-value]
 
     def _files(self) -> ContainerOptions:
-        given, options = self.given, dict[str, Any]()
-        if given["volumes"]:
-            options["volumes"] = [_absolute_source(volume) for volume in given["volumes"]]
-        if given["mounts"]:
+        values, arguments = self.options, dict[str, Any]()
+        if values["volumes"]:
+            arguments["volumes"] = [_absolute_source(volume) for volume in values["volumes"]]
+        if values["mounts"]:
             from pylab_container.cli.mounting import mount_document
 
-            options["mounts"] = [mount_document(text) for text in given["mounts"]]
-        if given["tmpfs"]:
-            options["tmpfs"] = {path: words for path, _, words in (text.partition(":") for text in given["tmpfs"])}
-        return options  # type: ignore[return-value]
+            arguments["mounts"] = [mount_document(text) for text in values["mounts"]]
+        if values["tmpfs"]:
+            arguments["tmpfs"] = {path: words for path, _, words in (text.partition(":") for text in values["tmpfs"])}
+        return arguments  # type: ignore[return-value]
 
     def _disks(self) -> ContainerOptions:
         from pylab_container.oci import blockio
 
         return {  # type: ignore[return-value]
-            name: [blockio.parse_rate(text, unit=name.endswith("bps")) for text in self.given[name]]
-            for name in blockio.FIELDS
-            if self.given[name]
+            name: [blockio.parse_rate(text, unit=name.endswith("bps")) for text in self.options[name]]
+            for name in blockio.RATES
+            if self.options[name]
         }
 
     def _network(self) -> ContainerOptions:
-        given, options = self.given, dict[str, Any]()
-        if given["networks"]:
-            options.update(_network(given["networks"][0], given["network_aliases"]))
-        if given["publish"] or given["expose"]:
+        values, arguments = self.options, dict[str, Any]()
+        if values["networks"]:
+            arguments.update(_network(values["networks"][0], values["network_aliases"]))
+        if values["publish"] or values["expose"]:
             from pylab_container.oci.ports import parse_expose, parse_publish
 
-            options["ports"] = parse_publish(given["publish"])[1]
-            options["exposed_ports"] = list(parse_expose(given["expose"]))
-        return options  # type: ignore[return-value]
+            arguments["ports"] = parse_publish(values["publish"])[1]
+            arguments["exposed_ports"] = list(parse_expose(values["expose"]))
+        return arguments  # type: ignore[return-value]
 
 
-def _is_given(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     return value is not None and value != () and value is not False and value != ""
 
 
 def _network(text: str, aliases: tuple[str, ...]) -> dict[str, Any]:
-    """--network NAME, or in fields: --network name=NAME,alias=OTHER,ip=ADDRESS. Raises InvalidInput."""
+    """Parse --network: NAME, or fields such as name=NAME,alias=OTHER,ip=ADDRESS.
+
+    Raises InvalidInput.
+    """
     if "=" not in text:
         return {"network": text}
     names = {"name": "network", "ip": "ipv4_address", "ip6": "ipv6_address", "mac-address": "mac_address"}
@@ -205,34 +211,34 @@ def _network(text: str, aliases: tuple[str, ...]) -> dict[str, Any]:
         elif name in names:
             options[names[name]] = value
         else:
-            hint = f"there are {', '.join([*names, *lists])}"
+            hint = f"the fields are {', '.join([*names, *lists])}"
             raise InvalidInput(f"invalid field '{name}' in --network", hint=hint)
     return options
 
 
-def _connect(engine: Engine, container: Container, wanted: Mapping[str, Any]) -> None:
-    """Every --network after the first is connected on its own."""
-    engine.networks.get(wanted["network"]).connect(
+def _connect(engine: Engine, container: Container, endpoint: Mapping[str, Any]) -> None:
+    """Connect the container to a --network after the first."""
+    engine.networks.get(endpoint["network"]).connect(
         container.id,
-        aliases=wanted.get("network_aliases", ()),
-        ipv4_address=wanted.get("ipv4_address", ""),
-        ipv6_address=wanted.get("ipv6_address", ""),
-        link_local_ips=wanted.get("link_local_ips", ()),
-        mac_address=wanted.get("mac_address", ""),
+        aliases=endpoint.get("network_aliases", ()),
+        ipv4_address=endpoint.get("ipv4_address", ""),
+        ipv6_address=endpoint.get("ipv6_address", ""),
+        link_local_ips=endpoint.get("link_local_ips", ()),
+        mac_address=endpoint.get("mac_address", ""),
     )
 
 
-def _health(given: Mapping[str, Any]) -> dict[str, Any]:
-    """docker-py's healthcheck. Raises InvalidInput."""
+def _health(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return docker-py's healthcheck from the options. Raises InvalidInput."""
     check: dict[str, Any] = {}
-    if given["health_cmd"]:
-        check["test"] = ["CMD-SHELL", given["health_cmd"]]
+    if options["health_cmd"]:
+        check["test"] = ["CMD-SHELL", options["health_cmd"]]
     for name in ("interval", "timeout", "start_period"):
-        if text := given[f"health_{name}"]:
+        if text := options[f"health_{name}"]:
             check[name] = _nanoseconds(text)
-    if given["health_retries"] is not None:
-        check["retries"] = given["health_retries"]
-    if given["no_healthcheck"]:
+    if options["health_retries"] is not None:
+        check["retries"] = options["health_retries"]
+    if options["no_healthcheck"]:
         if check:
             raise InvalidInput("--no-healthcheck conflicts with --health-* options", hint="leave one out")
         check["test"] = ["NONE"]
@@ -249,14 +255,20 @@ def _nanoseconds(text: str) -> int:
 
 
 def _absolute_source(volume: str) -> str:
-    """-v ./here:/there means the caller's directory; the engine does not know that one."""
+    """Make the source of -v ./here:/there absolute.
+
+    The engine does not know the caller's working directory.
+    """
     source, colon, rest = volume.partition(":")
     return f"{os.path.abspath(source)}:{rest}" if colon and source.startswith(".") else volume
 
 
 @contextlib.contextmanager
 def _id_file(path: str | None) -> Any:
-    """What writes an id into a file that must not be there yet; made first, so that two commands cannot share it."""
+    """Yield a function that writes the id to a new file.
+
+    O_EXCL creates it before the container, so that concurrent commands cannot use the same file. Raises InvalidInput.
+    """
     if path is None:
         yield lambda container_id: None
         return

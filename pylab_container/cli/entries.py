@@ -1,4 +1,4 @@
-"""NAME=VALUE on the command line and in files: variables, labels, settings."""
+"""NAME=VALUE entries on the command line and in files: variables, labels, settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pylab_container.errors import InvalidInput
 
 
 def environment_of(entries: Iterable[str], files: Iterable[str] = ()) -> list[str]:
-    """NAME=VALUE as it stands; NAME alone takes the caller's value.
+    """Return the entries; NAME alone gets the value of the caller's variable.
 
-    Where there is none, an entry takes the image's variable away, and a line of --env-file does not count.
+    If the caller has no such variable, an entry NAME unsets the image's variable, and a line of a file is ignored.
     """
-    found = [_with_value(line) for line in lines_of(files)]
-    return [line for line in found if "=" in line] + [_with_value(entry) for entry in entries]
+    lines = [_with_value(line) for line in lines_of(files)]
+    return [line for line in lines if "=" in line] + [_with_value(entry) for entry in entries]
 
 
 def _with_value(entry: str) -> str:
@@ -22,7 +22,7 @@ def _with_value(entry: str) -> str:
 
 
 def lines_of(paths: Iterable[str]) -> list[str]:
-    """The entries of --env-file and --label-file: one a line; empty lines and those that start with # do not count."""
+    """Return the lines of --env-file or --label-file without empty lines and # comments."""
     lines: list[str] = []
     for path in paths:
         try:
@@ -31,11 +31,11 @@ def lines_of(paths: Iterable[str]) -> list[str]:
         except OSError as error:
             raise InvalidInput(f"open {path}: {error.strerror}", hint="give the path of a text file") from error
         except UnicodeDecodeError:
-            raise InvalidInput(f"{path} is not UTF-8 text", hint="write NAME=value, one a line") from None
+            raise InvalidInput(f"{path} is not UTF-8 text", hint="write NAME=value, one per line") from None
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE; NAME alone has an empty value."""
+    """Divide NAME=VALUE; NAME alone has an empty value."""
     name, _, value = text.partition("=")
     return name, value

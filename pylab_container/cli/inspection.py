@@ -1,4 +1,4 @@
-"""inspect: everything about containers, images, volumes and networks as JSON, or through a template."""
+"""inspect: containers, images, volumes and networks as JSON, or through a template."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Kind = Literal["container", "image", "volume", "network"]
 
-# docker looks for a name in this order.
+# docker searches for a name in this order.
 _KINDS: tuple[Kind, ...] = ("container", "image", "network", "volume")
 
 
 class InspectCommand(Command):
-    """A template that cannot be read has an exit status of its own."""
+    """A malformed template has a separate exit status, as in docker."""
 
     def status(self, error: LabError) -> int:
         return error.exit_code if isinstance(error, TemplateError) and error.exit_code != LabError.exit_code else 1
@@ -39,14 +39,14 @@ def _names(complete: arguments.Completion) -> Callable[..., Any]:
     return click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete)
 
 
-_size = click.option("-s", "--size", is_flag=True, help="Also how much a container has written.")
+_size = click.option("-s", "--size", is_flag=True, help="Also show the size of a container's writable layer.")
 
 
 @click.command(cls=InspectCommand)
 @_names(arguments.objects)
 @_format
 @_size
-@click.option("--type", "kind", type=click.Choice(_KINDS), help="Look only among these.")
+@click.option("--type", "kind", type=click.Choice(_KINDS), help="Only search for objects of this type.")
 def inspect(*, names: tuple[str, ...], template: str | None, size: bool, kind: Kind | None) -> int:
     """Return low-level information on containers, images, networks, and volumes."""
     return show(names, template, [kind] if kind else _KINDS, size=size)
@@ -86,22 +86,24 @@ def inspect_network(*, names: tuple[str, ...], template: str | None) -> int:
 
 
 def show(names: Sequence[str], template: str | None, kinds: Sequence[Kind], *, size: bool = False) -> int:
-    """Print what was found, then the errors; the exit status."""
-    parsed = Template(template) if template and template != "json" else None  # first: nothing is printed if it is wrong
+    """Print the objects that exist, then the errors. Return the exit status."""
+    parsed = (
+        Template(template) if template and template != "json" else None
+    )  # first: print nothing for a malformed template
     engine = open_engine()
-    found, errors = [], []
+    documents, errors = [], []
     for name in names:
         try:
-            found.append(_find(engine, name, kinds, size=size))
+            documents.append(_find(engine, name, kinds, size=size))
         except LabError as error:
             errors.append(error)
     if template == "json":
-        for document in found:
+        for document in documents:
             say_json(document)
     elif parsed is None:
-        say_json(found, indent=4)
+        say_json(documents, indent=4)
     else:
-        for document in found:
+        for document in documents:
             pass_on(parsed.render(document))
     for problem in errors:
         report(problem)
@@ -115,7 +117,7 @@ def _find(engine: Engine, name: str, kinds: Sequence[Kind], *, size: bool) -> Js
         except NotFound:
             if len(kinds) == 1:
                 raise
-    raise NotFound(f"No such object: {name}", hint="labctr ps -a and labctr images list what there is")
+    raise NotFound(f"No such object: {name}", hint="labctr ps -a and labctr images show the names")
 
 
 def _document(engine: Engine, kind: Kind, name: str, *, size: bool) -> Json:
@@ -133,4 +135,4 @@ def _sizes(engine: Engine, name: str) -> Json:
     from pylab_container.maintenance import usage
 
     container = engine.containers.get(name)
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))

@@ -1,4 +1,4 @@
-"""--mount: fields with commas, put into the Engine API's Mount documents."""
+"""--mount: comma-separated fields, translated to the Engine API's Mount documents."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from pylab_container.text.fieldlist import split_fields
 
 _HINT = "write --mount type=bind,source=/host,target=/there[,readonly]"
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
-# One field has several names.
+# Aliases of field names.
 _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 
 
 def mount_document(text: str) -> dict[str, Any]:
-    """One --mount as docker-py's types.Mount makes it. Raises InvalidInput."""
+    """Translate one --mount to the document that docker-py's types.Mount creates.
+
+    Raises InvalidInput.
+    """
     document: dict[str, Any] = {"Type": "volume"}
     options: dict[str, dict[str, Any]] = {}
     for field in split_fields(text):
@@ -55,7 +58,7 @@ def _put(document: dict[str, Any], options: dict[str, dict[str, Any]], name: str
 
 
 def _put_recursion(options: dict[str, Any], value: str) -> None:
-    """Whether what is mounted below the source comes along, and can only be read if that can (docker 25.0)."""
+    """Set how mounts below the source are included (docker 25.0)."""
     fields = {"disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "readonly": "ReadOnlyForceRecursive"}
     if value in fields:
         options[fields[value]] = True
@@ -91,4 +94,4 @@ def _octal(value: str) -> int:
     try:
         return int(value, 8)
     except ValueError:
-        raise InvalidInput(f"invalid value for tmpfs-mode: {value}", hint="write it as for chmod: 1777") from None
+        raise InvalidInput(f"invalid value for tmpfs-mode: {value}", hint="write an octal number: 1777") from None

@@ -1,9 +1,8 @@
-"""The one way from a command to the terminal.
+"""Output to the terminal, with control characters escaped.
 
-A terminal obeys control characters: names in labels, layers and registries' answers must not reach it as they are.
-say() shows them escaped. What a container prints (logs, run, attach, exec, RUN) is the caller's data
-and stays as it is, as with docker; so do archives. tests/unit/test_printing.py proves that no command prints in
-another way.
+A terminal interprets control characters, and names in labels, layers and answers of registries can contain them. say()
+escapes them. The output of containers (logs, run, attach, exec, RUN) and archives are passed on unchanged, as docker
+does. tests/unit/test_printing.py proves that no command prints in another way.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from pylab_container.text.visible import visible_json, visible_lines
 
 
 def say(text: str = "", *, nl: bool = True, err: bool = False) -> None:
-    """Print text; newlines and tabs stay, other control characters are shown escaped."""
+    """Print text, with all control characters but newlines and tabs escaped."""
     click.echo(visible_lines(text), nl=nl, err=err)
 
 
 def say_json(document: Any, *, indent: int | None = None) -> None:
-    """Print a document as JSON, in which a control character has an escape of its own."""
-    import json  # 2 ms, which most commands need not pay
+    """Print a document as JSON, with control characters in JSON's escapes."""
+    import json  # late: the import takes 2 ms
 
     separators = (",", ":") if indent is None else None
     click.echo(visible_json(json.dumps(document, indent=indent, ensure_ascii=False, separators=separators)))
 
 
 def pass_on(data: bytes | str, *, nl: bool = True, err: bool = False) -> None:
-    """Print what must stay as it is: output of containers, and text in which values were escaped one by one."""
+    """Print text unchanged: output of containers, and text whose values are already escaped."""
     click.echo(data, nl=nl, err=err)

@@ -190,31 +190,33 @@ def _row(kind: str, total: int, active: int, size: int, reclaimable: int) -> tup
 def _details(usage: DiskUsage) -> None:
     say("Images space usage:\n")
     images = []
-    for one in usage.images:
-        names = [(name.repository, name.tag or "<none>") for name in map(parse, one.image.tags)]
-        sizes = human(one.size), human_precise(one.shared), human_precise(one.size - one.shared), str(one.containers)
-        when = tables.created(one.image.config.created)
-        images += [(*name, tables.short_id(one.image.id), when, *sizes) for name in names or [("<none>", "<none>")]]
+    for entry in usage.images:
+        names = [(name.repository, name.tag or "<none>") for name in map(parse, entry.image.tags)]
+        unique = human_precise(entry.size - entry.shared)
+        sizes = human(entry.size), human_precise(entry.shared), unique, str(entry.containers)
+        created = tables.created(entry.image.config.created)
+        image_id = tables.short_id(entry.image.id)
+        images += [(*name, image_id, created, *sizes) for name in names or [("<none>", "<none>")]]
     columns = "REPOSITORY,TAG,IMAGE ID,CREATED,SIZE,SHARED SIZE,UNIQUE SIZE,CONTAINERS"
     say(tables.render(columns.split(","), images))
     say("\nContainers space usage:\n")
-    containers = [_container_row(one.container.record, one.size) for one in usage.containers]
+    containers = [_container_row(entry.record, entry.size) for entry in usage.containers]
     columns = "CONTAINER ID,IMAGE,COMMAND,LOCAL VOLUMES,SIZE,CREATED,STATUS,NAMES"
     say(tables.render(columns.split(","), containers))
     say("\nLocal Volumes space usage:\n")
-    volumes = [(one.volume.name, str(one.links), human_precise(one.size)) for one in usage.volumes]
+    volumes = [(entry.volume.name, str(entry.links), human_precise(entry.size)) for entry in usage.volumes]
     say(tables.render(["VOLUME NAME", "LINKS", "SIZE"], volumes))
     say(f"\nBuild cache usage: {human_precise(usage.build_cache_size)}\n")
     cache = [
         (
-            tables.short_id(one.id),
-            one.kind,
-            human_precise(one.size),
-            tables.created(one.when),
-            str(one.active).lower(),
-            str(one.shared).lower(),
+            tables.short_id(entry.id),
+            entry.kind,
+            human_precise(entry.size),
+            tables.created(entry.when),
+            str(entry.active).lower(),
+            str(entry.shared).lower(),
         )
-        for one in usage.build_cache
+        for entry in usage.build_cache
     ]
     say(tables.render(["CACHE ID", "CACHE TYPE", "SIZE", "LAST USED", "ACTIVE", "SHARED"], cache))
 
@@ -223,9 +225,9 @@ def _container_row(record: Any, size: int) -> tuple[str, ...]:
     status = tables.status(record.state_document())
     return (
         record.short_id,
-        str(record.config.get("Image")),
+        record.config.image,
         tables.command([record.path, *record.args]),
-        str(sum(mount["Type"] == "volume" for mount in record.mounts)),
+        str(sum(mount.type == "volume" for mount in record.mounts)),
         human_precise(size),
         tables.created(record.created),
         status,

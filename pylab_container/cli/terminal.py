@@ -1,8 +1,7 @@
-"""A person's terminal, connected to a container's streams.
+"""The caller's terminal or streams, connected to a container's streams.
 
-With a terminal on both sides, the outer one is switched to raw mode: every key, Ctrl-C
-too, travels as a byte to the inner one, whose line discipline gives it its meaning.
-Without, the streams are copied as they are and signals are passed on as signals.
+If both sides are terminals, the caller's terminal is in raw mode: each key, also Ctrl-C, is sent as a byte to the
+container's terminal, whose line discipline interprets it. Otherwise bytes are copied, and signals are forwarded.
 Sources: termios(3), tty(4), signal(7).
 """
 
@@ -22,11 +21,11 @@ from pylab_container.text.keys import DEFAULT_KEYS, DetachKeys
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 _FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_PIECE = 1 << 13
+_READ_SIZE = 1 << 13  # bytes
 
 
 class Streams(Protocol):
-    """A container's streams: what engine's container.attach() and start_attached() return."""
+    """A container's streams, as container.attach() and start_attached() return them."""
 
     def fileno(self) -> int: ...
     def receive(self) -> tuple[Literal["stdout", "stderr"], bytes] | None: ...
@@ -35,12 +34,12 @@ class Streams(Protocol):
 
 
 def is_terminal(fd: int) -> bool:
-    """isatty(3); a closed descriptor is none."""
+    """Return whether a descriptor is a terminal, isatty(3). A closed descriptor is not."""
     return os.isatty(fd)
 
 
 def size(fd: int) -> tuple[int, int]:
-    """(rows, columns) of a terminal, (0, 0) where there is none."""
+    """Return (rows, columns) of a terminal, (0, 0) for another file."""
     try:
         columns, rows = os.get_terminal_size(fd)
     except OSError:
@@ -52,7 +51,7 @@ def size(fd: int) -> tuple[int, int]:
 def raw(fd: int) -> Iterator[None]:
     """Switch a terminal to raw mode while the block runs (cfmakeraw in termios(3))."""
     before = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)  # not TCSAFLUSH: what was typed ahead is meant for the container
+    tty.setraw(fd, termios.TCSANOW)  # not TCSAFLUSH, which would discard input that is already typed
     try:
         yield
     finally:
@@ -61,17 +60,17 @@ def raw(fd: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals(numbers: tuple[signal.Signals, ...]) -> Iterator[int]:
-    """A descriptor from which each of these signals can be read as one byte while the block runs.
+    """Yield a descriptor on which each of these signals arrives as one byte.
 
-    Nothing else happens in the handler: it may interrupt code that holds a lock.
+    The handler only writes to the pipe, because it may interrupt code that holds a lock.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-    def note(number: int, _frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(writing, bytes([number]))
 
-    before = {number: signal.signal(number, note) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield reading
     finally:
@@ -90,34 +89,34 @@ def connect(
     forward: Callable[[int], None] | None,
     keys: bytes = DEFAULT_KEYS,
     shown: Collection[str] = ("stdout", "stderr"),
-    given: tuple[int, int] = (0, 0),
+    initial_size: tuple[int, int] = (0, 0),
 ) -> bool:
-    """Copy until the container's output ends; False when the person left before, with the detach keys.
+    """Copy until the container's output ends. Return False if the caller detached before that.
 
-    stdin     read the caller's standard input for the container
-    terminal  the container has a terminal: the caller's, if it is one, becomes raw
-    resize    called with (rows, columns) whenever the caller's terminal has changed, and first if it is not `given`
-    forward   called with each signal that this process gets; None: they do what they always do
-    keys      those that leave
-    shown     of which streams the output is copied
-    given     the size that the container's terminal was started with; (0, 0): unknown
+    stdin         forward the caller's standard input
+    terminal      the container has a terminal: the caller's terminal is switched to raw mode
+    resize        called with (rows, columns) when the caller's terminal changes, and first if it is not initial_size
+    forward       called with each signal that this process gets; None: signals have their usual effect
+    keys          the key sequence that detaches
+    shown         the output streams to copy
+    initial_size  (rows, columns) of the container's terminal at its start; (0, 0): unknown
     """
     interactive = stdin and terminal and is_terminal(STDIN)
     with contextlib.ExitStack() as stack:
-        taken = (*(_FORWARDED if forward else ()), *([signal.SIGWINCH] if terminal else []))
-        noted = stack.enter_context(signals(taken))
-        if terminal and (now := size(STDIN)) != given:
-            # The terminal has changed before this process noted SIGWINCH, or the container was made in another one.
-            # Only then: conmon sets the size of a terminal in pixels at random, so even the same size is a SIGWINCH.
+        handled = (*(_FORWARDED if forward else ()), *([signal.SIGWINCH] if terminal else []))
+        signal_pipe = stack.enter_context(signals(handled))
+        if terminal and (now := size(STDIN)) != initial_size:
+            # The terminal changed before the handler of SIGWINCH existed, or the container was created in another one.
+            # Otherwise skip it: conmon leaves the size in pixels uninitialized, so the same size also causes SIGWINCH.
             resize(now)
         if interactive:
             stack.enter_context(raw(STDIN))
         source = _Input(stdin=stdin, keys=DetachKeys(keys) if interactive else None)
-        return _copy(streams, noted, source, resize, forward, shown)
+        return _copy(streams, signal_pipe, source, resize, forward, shown)
 
 
 class _Input:
-    """The caller's standard input, read only as fast as the container takes it."""
+    """The caller's standard input, read only as fast as the container reads (back-pressure)."""
 
     def __init__(self, *, stdin: bool, keys: DetachKeys | None) -> None:
         self.open = stdin
@@ -126,11 +125,11 @@ class _Input:
         self._keys = keys
 
     def read(self) -> None:
-        """Take one piece; at its end, open becomes False."""
+        """Read a piece into pending. At the end of input, open becomes False."""
         try:
-            data = os.read(STDIN, _PIECE)
+            data = os.read(STDIN, _READ_SIZE)
         except OSError:
-            data = b""  # a terminal that hung up
+            data = b""  # the terminal hung up
         self.open = bool(data)
         self.pending = data
         if self._keys and data:
@@ -139,7 +138,7 @@ class _Input:
 
 def _copy(
     streams: Streams,
-    noted: int,
+    signal_pipe: int,
     source: _Input,
     resize: Callable[[tuple[int, int]], None],
     forward: Callable[[int], None] | None,
@@ -147,14 +146,14 @@ def _copy(
 ) -> bool:
     while not source.detached:
         poll = select.poll()
-        poll.register(noted, select.POLLIN)
-        # A container that does not read must not keep us from taking its output: poll before sending.
+        poll.register(signal_pipe, select.POLLIN)
+        # Deadlock if send() blocked: the container may wait for its output to be read. So poll before sending.
         poll.register(streams.fileno(), select.POLLIN | (select.POLLOUT if source.pending else 0))
         if source.open and not source.pending:
             poll.register(STDIN, select.POLLIN)
         ready = dict(poll.poll())
-        if noted in ready:
-            _act_on(os.read(noted, 64), resize, forward)
+        if signal_pipe in ready:
+            _act_on(os.read(signal_pipe, 64), resize, forward)
         events = ready.get(streams.fileno(), 0)
         if events & ~select.POLLOUT and not _pass_output(streams, shown):
             return True
@@ -164,12 +163,12 @@ def _copy(
             source.read()
             if not source.open:
                 streams.close_stdin()
-    _send(streams, source)  # what was typed before the keys that ended the loop
+    _send(streams, source)  # the input before the detach keys
     return False
 
 
 def _act_on(numbers: bytes, resize: Callable[[tuple[int, int]], None], forward: Callable[[int], None] | None) -> None:
-    """What signals ask for."""
+    """Resize the terminal for SIGWINCH, and forward other signals."""
     for number in numbers:
         if number == signal.SIGWINCH:
             resize(size(STDIN))
@@ -179,7 +178,7 @@ def _act_on(numbers: bytes, resize: Callable[[tuple[int, int]], None], forward: 
 
 def _send(streams: Streams, source: _Input) -> None:
     data, source.pending = source.pending, b""
-    # The container may have closed its end; what it printed before is still to come.
+    # The container may have closed its input; its output is still read.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         streams.send(data)
 
@@ -194,6 +193,9 @@ def _pass_output(streams: Streams, shown: Collection[str]) -> bool:
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write everything, past Python's buffers. Raises BrokenPipeError when nobody reads any more."""
+    """Write all data without Python's buffers.
+
+    Raises BrokenPipeError if the reader has closed the pipe.
+    """
     while data:
         data = data[os.write(fd, data) :]

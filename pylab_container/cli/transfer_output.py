@@ -1,4 +1,4 @@
-"""How a pull or push looks: docker's line for each layer, changed in place in a terminal, else line after line."""
+"""The progress of a pull or push: docker's line for each layer, updated in place in a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ERASE = "\x1b[2K"
 
 
 class Display:
-    """Shows the events of a transfer. In a terminal, a layer keeps its line, on which it is told how far it is."""
+    """Prints the events of a transfer. In a terminal each layer has one line, which is updated."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -21,21 +21,21 @@ class Display:
         self._lines: dict[str, int] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take the next event; those of other operations are ignored."""
+        """Process an event; events of other operations are ignored."""
         if not isinstance(event, LayerTransfer):
             self._plain(progress.line(event))
         elif self._terminal:
             self._in_place(event)
-        elif not event.current:  # a log is no place for a bar
+        elif not event.current:  # no progress bars in a log
             self._plain(progress.line(event))
 
     def _plain(self, text: str | None) -> None:
         if text is not None:
-            self._lines.clear()  # what stands above is finished
+            self._lines.clear()  # the lines above are final
             self._write(f"{visible(text)}\n")
 
     def _in_place(self, event: LayerTransfer) -> None:
-        """Go up to the layer's line, write it anew, and come back."""
+        """Move the cursor up to the layer's line, rewrite it, and move back."""
         new = event.layer not in self._lines
         number = self._lines.setdefault(event.layer, len(self._lines))
         up = len(self._lines) - number - (1 if new else 0)

@@ -1,7 +1,7 @@
-"""What of the host one container gets: rights, limits, devices and namespaces, as its HostConfig asks.
+"""What a container may use of the host: rights, limits, devices and namespaces, as its HostConfig requests.
 
-Each function reads the record and the machine and returns values of oci/bundle.py. What the
-machine cannot give is an error, at the start of the container: nothing is left out in silence.
+Each function reads the record and the machine and returns values of oci/bundle.py. A request that the machine cannot
+fulfil is an error at the start of the container; none is ignored.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import os
 import resource
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,20 +24,17 @@ from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES, capabilities_
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import cgroup
 from pylab_container.runtime.runc import cgroup_version
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.container_store import ContainerRecord
 
 INIT_DESTINATION = "/sbin/docker-init"
 _INIT_PROGRAMS = ("docker-init", "tini-static", "tini", "catatonit")
 
-# Directories of /dev that every container has for itself, or that hold no devices (containerd, HostDevices).
+# Directories of /dev that each container has its own of, or without devices (containerd, HostDevices).
 _OWN_DIRECTORIES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"))
 
 
 class Namespaces(Struct, frozen=True, kw_only=True):
-    """As bundle.runtime_config() takes them: "" a new one, a path joins that one, None stays in the host's."""
+    """Namespaces, as bundle.runtime_config() takes them: "" for a new one, a path to join, None for the host's."""
 
     network: str | None = ""
     pid: str | None = ""
@@ -46,20 +43,20 @@ class Namespaces(Struct, frozen=True, kw_only=True):
 
 
 def privileged(record: ContainerRecord) -> bool:
-    """Whether the container has all rights."""
-    return bool(record.host_config.get("Privileged"))
+    """Whether the container runs with --privileged."""
+    return record.host_config.privileged
 
 
 def security_options(record: ContainerRecord) -> security.SecurityOptions:
-    """What --security-opt says. Raises InvalidInput."""
-    options = record.host_config.get("SecurityOpt")
+    """Parse --security-opt. Raises InvalidInput."""
+    options = record.host_config.security_opt
     return security.parse(options) if options else security.SecurityOptions()
 
 
 def with_profile(option: str) -> str:
-    """A --security-opt whose seccomp profile, if it is a file, is read: the record shall hold what was meant then.
+    """Replace the path of a seccomp profile in a --security-opt by the profile.
 
-    Raises InvalidInput where the file cannot be read.
+    So the container keeps the profile of its creation if the file changes. Raises InvalidInput for an unreadable file.
     """
     name, equals, path = option.partition("=")
     if name == "seccomp" and equals and path not in ("unconfined", "builtin", "default") and not path.startswith("{"):
@@ -75,11 +72,11 @@ def with_profile(option: str) -> str:
     return option
 
 
-# ---- rights ----------------------------------------------------------------------------------
+# -- capabilities, resource limits, seccomp ------------------------------------------------------
 
 
 def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Process:
-    """A process with the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
+    """Give a process the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
     host = record.host_config
     return replace(
         process,
@@ -87,7 +84,7 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
         no_new_privileges=security_options(record).no_new_privileges,
         rlimits=_rlimits(host),
         oom_score_adj=oom_score(
-            host.get("OomScoreAdj") or 0,
+            host.oom_score_adj,
             own=int(Path("/proc/self/oom_score_adj").read_text()),
             may_lower=_may_raise_limits(),
         ),
@@ -95,23 +92,21 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
 
 
 def capabilities(record: ContainerRecord) -> tuple[str, ...]:
-    """The container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
+    """Return the container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
     host = record.host_config
-    add, drop = host.get("CapAdd") or (), host.get("CapDrop") or ()
+    add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
         return DEFAULT_CAPABILITIES
     available = _available_capabilities()
     chosen = choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
     named = choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
     if missing := [name for name in named if name not in available]:
-        raise RuntimeFailed(
-            f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add: nobody can give it here"
-        )
+        raise RuntimeFailed(f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add")
     return chosen
 
 
 def _available_capabilities() -> tuple[str, ...]:
-    """The engine's own bounding set (capabilities(7)): it cannot give away what it lacks."""
+    """The engine's own bounding set, which limits those of its containers (capabilities(7))."""
     return capabilities_of(int(_own_status("CapBnd"), 16))
 
 
@@ -139,10 +134,11 @@ def _rlimits(host_config: HostConfig) -> tuple[tuple[str, int, int], ...]:
 
 
 def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
-    """What to write for a container's score, None for that of the engine, which it inherits.
+    """Return the oom_score_adj to write for a container, None to inherit the engine's.
 
-    The daemon of a VM protects itself by a low one (labctr.service), which is not for containers. Where a score must
-    not be lowered (CAP_SYS_RESOURCE), 0 is not asked for by anybody. Raises RuntimeFailed for another one.
+    The daemon of a VM protects itself by a low score (labctr.service), which its containers must not inherit. Without
+    CAP_SYS_RESOURCE a score cannot be lowered (proc(5)): the default 0 then means that of the engine.
+    Raises RuntimeFailed for another score.
     """
     if score == own:
         return None
@@ -157,17 +153,17 @@ def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
 
 
 def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[str, Any] | None:
-    """The filter of system calls, None without one. Raises InvalidInput for a profile that cannot be read.
+    """Return the seccomp filter, None without one. Raises InvalidInput for an invalid profile.
 
     A privileged container has no default profile, but keeps one of its own, as in moby 23.0 (daemon/seccomp_linux.go).
     """
-    wanted = security_options(record).seccomp
-    if wanted == {} or (privileged(record) and wanted is None):
+    chosen = security_options(record).seccomp
+    if chosen == {} or (privileged(record) and chosen is None):
         return None
     machine = os.uname()
     try:
         return seccomp.resolve(
-            seccomp.default_profile() if wanted is None else wanted,
+            seccomp.default_profile() if chosen is None else chosen,
             capabilities=process.capabilities,
             architecture=machine.machine,
             kernel=machine.release,
@@ -176,78 +172,87 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
         raise InvalidInput(f"Decoding seccomp profile failed: {error!r}", hint="see the profile of Docker") from error
 
 
-def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
-    """The cgroup limits that a HostConfig asks for; 0 and null mean none."""
-    swap, shares = host_config.get("MemorySwap") or None, host_config.get("CpuShares") or None
+def limits(host_config: HostConfig) -> bundle.Limits:
+    """Return the cgroup limits of a HostConfig; 0 and null are no limit. Raises InvalidInput."""
     return bundle.Limits(
-        memory=host_config.get("Memory") or None,
-        memory_swap=swap if host_config.get("Memory") and cgroup.swap_is_limited() else None,
-        memory_reservation=host_config.get("MemoryReservation") or None,
-        cpus=host_config["NanoCpus"] / 10**9 if host_config.get("NanoCpus") else None,
+        memory=host_config.memory or None,
+        memory_swap=host_config.memory_swap or None if host_config.memory and cgroup.swap_is_limited() else None,
+        memory_reservation=host_config.memory_reservation or None,
+        cpus=host_config.nano_cpus / 10**9 if host_config.nano_cpus else None,
         swappiness=_swappiness(host_config),
-        cpu_period=host_config.get("CpuPeriod") or None,
-        cpu_quota=host_config.get("CpuQuota") or None,
-        cpu_shares=shares,
-        cpuset_cpus=host_config.get("CpusetCpus") or "",
-        cpuset_mems=host_config.get("CpusetMems") or "",
-        pids=host_config.get("PidsLimit") or None,
-        kernel_memory=host_config.get("KernelMemory") or None,
-        kernel_memory_tcp=host_config.get("KernelMemoryTCP") or None,
-        realtime_period=host_config.get("CpuRealtimePeriod") or None,
-        realtime_runtime=host_config.get("CpuRealtimeRuntime") or None,
-        block_weight=host_config.get("BlkioWeight") or None,
+        cpu_period=host_config.cpu_period or None,
+        cpu_quota=host_config.cpu_quota or None,
+        cpu_shares=host_config.cpu_shares or None,
+        cpuset_cpus=host_config.cpuset_cpus,
+        cpuset_mems=host_config.cpuset_mems,
+        pids=host_config.pids_limit or None,
+        kernel_memory=host_config.kernel_memory or None,
+        kernel_memory_tcp=host_config.kernel_memory_tcp or None,
+        realtime_period=host_config.cpu_realtime_period or None,
+        realtime_runtime=host_config.cpu_realtime_runtime or None,
+        block_weight=host_config.blkio_weight or None,
         throttles=tuple(_throttles(host_config)),
         oom_kill_disabled=_oom_kill_disabled(host_config),
     )
 
 
-def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
-    for kind in (*blockio.FIELDS.values(), blockio.WEIGHTS):
-        for limit in host_config.get(kind) or ():
-            try:
-                status = os.stat(limit["Path"])
-            except OSError as error:
-                raise InvalidInput(f"stat {limit['Path']}: {error.strerror}", hint="lsblk -p lists the disks") from None
-            if not stat.S_ISBLK(status.st_mode):
-                raise InvalidInput(f"{limit['Path']} is no disk", hint="lsblk -p lists the disks")
-            value = limit["Weight" if kind == blockio.WEIGHTS else "Rate"]
-            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), value)
+def _throttles(host_config: HostConfig) -> Iterator[blockio.Throttle]:
+    for kind, devices in (
+        ("throttleReadBpsDevice", host_config.blkio_device_read_bps),
+        ("throttleReadIOPSDevice", host_config.blkio_device_read_iops),
+        ("throttleWriteBpsDevice", host_config.blkio_device_write_bps),
+        ("throttleWriteIOPSDevice", host_config.blkio_device_write_iops),
+    ):
+        for device in devices:
+            yield blockio.Throttle(kind, *_disk_numbers(device.path), device.rate)
+    for weighted in host_config.blkio_weight_device:
+        yield blockio.Throttle("weightDevice", *_disk_numbers(weighted.path), weighted.weight)
 
 
-def _oom_kill_disabled(host_config: Mapping[str, Any]) -> bool:
-    disabled = bool(host_config.get("OomKillDisable"))
+def _disk_numbers(path: str) -> tuple[int, int]:
+    """The major and minor number of the block device at path. Raises InvalidInput."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InvalidInput(f"stat {path}: {error.strerror}", hint="lsblk -p lists the disks") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise InvalidInput(f"{path} is not a disk", hint="lsblk -p lists the disks")
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def _oom_kill_disabled(host_config: HostConfig) -> bool:
+    disabled = bool(host_config.oom_kill_disable)
     if disabled and cgroup_version() == "2":
         raise InvalidInput("the OOM killer cannot be disabled on this machine", hint="cgroup v2 does not have it")
     return disabled
 
 
-def _swappiness(host_config: Mapping[str, Any]) -> int | None:
-    value: int | None = host_config.get("MemorySwappiness")
-    if value is not None and cgroup_version() == "2":
+def _swappiness(host_config: HostConfig) -> int | None:
+    if host_config.memory_swappiness is not None and cgroup_version() == "2":
         raise InvalidInput("memory swappiness cannot be chosen on this machine", hint="cgroup v2 does not have it")
-    return value
+    return host_config.memory_swappiness
 
 
-# ---- devices ---------------------------------------------------------------------------------
+# -- devices -------------------------------------------------------------------------------------
 
 
 def devices(record: ContainerRecord) -> list[bundle.Device]:
-    """The devices of --device, or of the whole machine with --privileged.
+    """Return the devices of --device, or all of the machine with --privileged.
 
-    Raises InvalidInput where there is none, RuntimeFailed where a driver is to choose them.
+    Raises InvalidInput for a path without devices, RuntimeFailed for --gpus.
     """
-    for request in record.host_config.get("DeviceRequests") or ():
+    for request in record.host_config.device_requests:
         _refuse_request(request)
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
-    found: list[bundle.Device] = []
-    for entry in record.host_config.get("Devices") or ():
-        found += _named_devices(entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"])
-    return found
+    devices: list[bundle.Device] = []
+    for entry in record.host_config.devices:
+        devices += _named_devices(entry.path_on_host, entry.path_in_container, entry.cgroup_permissions)
+    return devices
 
 
 def _refuse_request(request: Mapping[str, Any]) -> None:
-    """--gpus: devices that a driver is to choose. There is none, and Docker says so at the start, too."""
+    """Raise RuntimeFailed for --gpus, whose devices a driver chooses; as dockerd without a driver does at the start."""
     sets = " ".join(f"[{' '.join(names)}]" for names in request.get("Capabilities") or ())
     raise RuntimeFailed(
         f'could not select device driver "{request.get("Driver") or ""}" with capabilities: [{sets}]',
@@ -257,25 +262,26 @@ def _refuse_request(request: Mapping[str, Any]) -> None:
 
 def _named_devices(source: str, target: str, access: str) -> list[bundle.Device]:
     """One device, or all in a directory."""
-    found = [one for file, inside in device_places(source, target) if (one := _device(file, inside, access))]
-    if not found:
+    places = device_places(source, target)
+    devices = [device for file, inside in places if (device := _device(file, inside, access))]
+    if not devices:
         reason = "not a device node" if Path(source).exists() else "no such file or directory"
         raise InvalidInput(
             f'error gathering device information while adding custom device "{source}": {reason}',
             hint="ls -l /dev lists the machine's devices",
         )
-    return found
+    return devices
 
 
 def device_places(source: str, target: str) -> list[tuple[Path, str]]:
-    """(path on the host, path in the container) of what --device names: one file, or all in a directory."""
+    """Return (path on the host, path in the container) of a --device: one file, or all in a directory."""
     path = Path(source).resolve()
     files = sorted(_device_files(path)) if path.is_dir() else [path]
     return [(file, f"{target}{str(file).removeprefix(str(path))}") for file in files]
 
 
 def _device(path: Path, inside: str = "", access: str = "rwm") -> bundle.Device | None:
-    """The device file at path; None where it is something else, or gone."""
+    """The device at path; None if the file is not a device or does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -305,34 +311,47 @@ def _device_files(top: Path) -> Iterator[Path]:
                 yield path
 
 
-# ---- namespaces ------------------------------------------------------------------------------
+# -- namespaces ----------------------------------------------------------------------------------
 
 
-def namespaces(engine: Engine, record: ContainerRecord) -> Namespaces:
-    """Which namespaces are new, the host's, or another container's. Raises Conflict where that one does not run."""
+def namespaces(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> Namespaces:
+    """Return which namespaces are new, the host's, or another container's.
+
+    find  returns the settled record of the container with a name or id
+
+    Raises Conflict if the other container does not run, ContainerNotFound.
+    """
     host = record.host_config
-    modes = {"network": host.get("NetworkMode"), "pid": host.get("PidMode"), "ipc": host.get("IpcMode")}
+    modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
     files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    found = {kind: _namespace(engine, record, kind, mode or "", files[kind]) for kind, mode in modes.items()}
-    return Namespaces(**found, uts=None if host.get("UTSMode") == "host" else "")
+    paths = {kind: _namespace(record, kind, mode, files[kind], find) for kind, mode in modes.items()}
+    return Namespaces(**paths, uts=None if host.uts_mode == "host" else "")
 
 
-def _namespace(engine: Engine, record: ContainerRecord, kind: str, mode: str, file: str) -> str | None:
+def _namespace(
+    record: ContainerRecord, kind: str, mode: str, file: str, find: Callable[[str], ContainerRecord]
+) -> str | None:
     if mode == "host":
         return None
     if not mode.startswith("container:"):
         return ""
-    return f"/proc/{joined(engine, kind, mode, record.id).pid}/ns/{file}"
+    return f"/proc/{joined(kind, mode, find, own_id=record.id).pid}/ns/{file}"
 
 
-def joined(engine: Engine, kind: str, mode: str, own_id: str = "") -> ContainerRecord:
-    """The running container that "container:ID" names. Raises Conflict, ContainerNotFound."""
-    record = engine.containers.get(mode.removeprefix("container:")).record
+def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_id: str = "") -> ContainerRecord:
+    """Return the running container that "container:ID" names. find is as for namespaces().
+
+    kind    network, pid or ipc, for the error
+    own_id  of the container that joins
+
+    Raises Conflict, ContainerNotFound.
+    """
+    record = find(mode.removeprefix("container:"))
     if record.id == own_id:
         raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
         raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
-    if kind == "ipc" and record.host_config.get("IpcMode") not in ("shareable", "host"):
+    if kind == "ipc" and record.host_config.ipc_mode not in ("shareable", "host"):
         raise Conflict(
             f"can't join IPC of container {record.id}: non-shareable IPC "
             "(hint: use IpcMode:shareable for the donor container)",
@@ -347,37 +366,39 @@ def _not_running(kind: str, container_id: str) -> str:
     return {"network": network, "ipc": f"can't join IPC of container {container_id}: {stopped}"}.get(kind, stopped)
 
 
-def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
-    """A HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound.
+def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> HostConfig:
+    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig. Raises ContainerNotFound.
 
-    Whose network it is to have may be made later: the start looks again.
+    find  returns the record of the container with a name or id
+
+    The container whose network is joined may be created later: the start looks for it again.
     """
-    changed = dict(host_config)
-    for field in ("NetworkMode", "PidMode", "IpcMode"):
-        mode = str(host_config.get(field) or "")
+    changes = {}
+    for attribute, name in (("network_mode", "NetworkMode"), ("pid_mode", "PidMode"), ("ipc_mode", "IpcMode")):
+        mode = getattr(host_config, attribute)
         if mode.startswith("container:"):
             try:
-                changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
+                changes[attribute] = f"container:{find(mode.removeprefix('container:')).id}"
             except ContainerNotFound as error:
-                if field != "NetworkMode":
-                    raise ContainerNotFound(error.message, hint=f"{field} names it") from None
-    return changed
+                if attribute != "network_mode":
+                    raise ContainerNotFound(error.message, hint=f"{name} names it") from None
+    return replace(host_config, **changes)
 
 
-# ---- files -----------------------------------------------------------------------------------
+# -- the init program of --init ------------------------------------------------------------------
 
 
 def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
-    """--init: the program that is the container's first process and reaps what nobody waits for."""
-    if not record.host_config.get("Init"):
+    """Return the mount of the init program, the container's first process, which reaps orphaned processes."""
+    if not record.host_config.init:
         return []
     options = ("rbind", "rprivate", "ro")
     return [bundle.Mount(source=_init_program(), destination=INIT_DESTINATION, type="bind", options=options)]
 
 
 def init_command(record: ContainerRecord, process: bundle.Process) -> bundle.Process:
-    """The process behind the init program, where --init asks for one."""
-    if not record.host_config.get("Init"):
+    """Put the init program before the command of a process, with --init."""
+    if not record.host_config.init:
         return process
     words = (INIT_DESTINATION,) if _init_program().endswith("catatonit") else (INIT_DESTINATION, "--")
     return replace(process, argv=(*words, *process.argv))

@@ -32,11 +32,14 @@ HEAD_POLL_INTERVALS = (0.0005, 0.05)  # seconds: the first interval, and the lar
 
 
 def frame(stream: str, data: bytes) -> bytes:
-    """Return a frame of the multiplexed format: stream number, three zeros, length (32 bits, big-endian), data."""
+    """Return a frame of the multiplexed format.
+
+    It consists of the stream number, three zero bytes, the length as 32 bits in big-endian order, and the data.
+    """
     return struct.pack(">BxxxL", _STREAM_NUMBERS[stream], len(data)) + data
 
 
-class Hijacked:
+class HijackedConnection:
     """A hijacked connection. Its two directions close independently."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,7 +48,10 @@ class Hijacked:
         self._head_read = False
 
     async def receive(self) -> bytes:
-        """Return the next input of the client, b"" at its end. A client that ends its input may still read."""
+        """Return the next input of the client, b"" at its end.
+
+        A client that ends its input may still read.
+        """
         try:
             return await self._reader.read(READ_SIZE)
         except ConnectionError:
@@ -73,7 +79,10 @@ class Hijacked:
 
     @property
     def disconnected(self) -> bool:
-        """Whether the client has closed the connection. docker half-closes it and still reads, which does not count."""
+        """Whether the client has closed the connection.
+
+        A half-closed connection does not count: docker half-closes it and still reads.
+        """
         if self._writer.is_closing():
             return True
         return is_disconnected(self._writer.get_extra_info("socket").fileno())
@@ -84,11 +93,14 @@ class Hijacked:
 
 
 def _unread(connection: socket.socket) -> int:
-    """Return how many sent bytes the peer has not read; on TCP, has not acknowledged (tcp(7), SIOCOUTQ)."""
+    """Return the number of bytes that the peer has not read yet.
+
+    On TCP it is the number of unacknowledged bytes (tcp(7), SIOCOUTQ).
+    """
     return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
-class Taken(web.StreamResponse):
+class HijackedResponse(web.StreamResponse):
     """The response of a handler that has hijacked its connection: nothing more is sent."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -99,15 +111,18 @@ class Taken(web.StreamResponse):
         """Do nothing: the handler has closed the stream."""
 
 
-def hijack(call: Call, content_type: str) -> Hijacked:
-    """Take the connection over from aiohttp. The answer is 101 if the client requested an upgrade, else 200."""
+def hijack(call: Call, content_type: str) -> HijackedConnection:
+    """Take the connection over from aiohttp.
+
+    The answer is 101 if the client requested an upgrade, else 200.
+    """
     request = call.request
     transport, handler = request.transport, request.protocol
     if transport is None:
         raise ConnectionResetError("the client disconnected")
     upgrade = request.headers.get("Upgrade", "")
     reader = asyncio.StreamReader(limit=READ_SIZE)
-    early = _Early()
+    early = _ReceivedData()
     handler.set_parser(cast(Any, early))  # receives the data that arrived with the request
     protocol = _Protocol(reader, handler)
     transport.set_protocol(protocol)
@@ -119,7 +134,7 @@ def hijack(call: Call, content_type: str) -> Hijacked:
     transport.resume_reading()
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     writer.write(_head(content_type, upgrade))
-    return Hijacked(reader, writer)
+    return HijackedConnection(reader, writer)
 
 
 def _head(content_type: str, upgrade: str) -> bytes:
@@ -130,7 +145,7 @@ def _head(content_type: str, upgrade: str) -> bytes:
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
 
 
-class _Early:
+class _ReceivedData:
     """Collects the data that aiohttp has already received, through the interface of a parser."""
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""What can be asked for when a container is made, and the documents that record it.
+"""The keywords of containers.create(), and the documents that record a container.
 
-The keywords are docker-py's. documents() turns them, with the image's own configuration, into
-Docker's Config and HostConfig, which `inspect` shows and launch.py puts into effect. Pure: it reads
-no disk; what names other containers or volumes is resolved by ContainerCollection.create().
+The keywords are docker-py's. documents() makes Docker's Config and HostConfig of them and of the image's config;
+`inspect` shows these documents, and launch.py puts them into effect. Nothing here reads the disk: names of other
+containers and of volumes are resolved by ContainerCollection.create().
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.containers import health
 from pylab_container.docker import limits
@@ -23,14 +24,17 @@ from pylab_container.docker.hostconfig import (
     complete_memory,
     exposed_ports,
     host_config,
-    network_mode,
-    parse_address,
-    parse_mac,
+    requested_network,
 )
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
-from pylab_container.oci.image import EMPTY_CONFIG, Json, ordered_config
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.environment import merge_environment as merge_environment
+from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import (
+    MountPoint,
     declared_volume,
     parse_mount,
     parse_tmpfs,
@@ -43,48 +47,45 @@ from pylab_container.text.visible import check_line, visible
 
 
 class ContainerOptions(TypedDict, total=False):
-    """The keywords of containers.create() and run(); each may be left out.
+    """The keywords of containers.create() and run(); each is optional.
 
-    command        as in create(): a list, or one string that is split as a shell would
     annotations    {"name": "value"}: for the runtime, in config.json
-    attach         some of "stdin", "stdout" and "stderr", which the caller means to connect to: only recorded
-    blkio_weight   10 to 1000: its weight against others at the disks; blkio_weight_device: at single ones,
-                   [{"Path": "/dev/sda", "Weight": 500}]
-    cgroup_parent  the cgroup that its own is in: "/class"
-    cgroupns       "private": the cgroups that it sees begin at its own
-    cpu_period, cpu_quota  microseconds of all processors in each period of so many; nano_cpus is the same in one number
-    cpu_rt_period, cpu_rt_runtime  microseconds for real-time scheduling in each period of so many
+    attach         some of "stdin", "stdout" and "stderr", which the caller will attach to; only recorded
+    cgroup_parent  the parent of the container's cgroup: "/class"
+    cgroupns       "private": a cgroup namespace of its own
+    console_size   (rows, columns) of its terminal at the start
     devices        "/dev/on/the/host[:/dev/in/the/container][:rwm]"
-    device_cgroup_rules  "c 10:200 rwm": kinds of devices that it may also use
-    device_read_bps  [{"Path": "/dev/sda", "Rate": bytes a second}]; so are device_write_bps, and with operations
-                   a second device_read_iops and device_write_iops
+    device_cgroup_rules  "c 10:200 rwm": further devices that it may use
     environment    {"NAME": "value"} or ["NAME=value"]
+    exposed_ports  ["80/tcp"]: recorded, and published by publish_all_ports only
     extra_hosts    {"name": "address"}; "host-gateway" is the host's address on the container's network
     healthcheck    {"test": ["CMD", …] | ["CMD-SHELL", …] | ["NONE"] | "shell text",
                    "interval", "timeout", "start_period", "start_interval": nanoseconds, "retries": count}
-    kernel_memory  bytes of the kernel for it, which kernels of today do not count; kernel_memory_tcp: for connections
-    link_local_ips  169.254.x.y and fe80::… that its interface has, too
-    links          {"NAME": "alias"}, or "NAME:alias": on the default bridge a name and variables, elsewhere a name
+    link_local_ips  further addresses of its interface: 169.254.x.y and fe80::…
+    links          {"NAME": "alias"}, or "NAME:alias": a name and, on the default bridge, environment variables
     log_config     {"Type": "json-file", "Config": {"max-size": "10m"}}
-    mem_limit      bytes, or "512m"; so are memswap_limit (memory and swap; -1: unlimited),
-                   mem_reservation and shm_size
-    mem_swappiness  0 to 100: how readily its memory is swapped out; with cgroup v1 alone
-    masked_paths   files of the kernel that are hidden instead of the usual ones; readonly_paths: that can only be read
+    masked_paths   hidden files in /proc and /sys instead of the default ones; readonly_paths: read-only ones
     mounts         documents as docker-py's types.Mount makes them
-    readonly_recursive  False: mounts below a source that can only be read stay as they are, as before Docker 25.0
-    nano_cpus      processors times 10⁹
-    oom_kill_disable  what wants more memory than it may have waits instead of being killed; with cgroup v1 alone
     network        its name; network_mode also "none", "host" and "container:NAME"
     ports          {"80/tcp": 8080 | ("127.0.0.1", 8080) | None (any) | [several]}
-    exposed_ports  ["80/tcp"]: recorded and published by publish_all_ports alone
+    readonly_recursive  False: submounts of a read-only bind stay writable, as before Docker 25.0
     restart_policy {"Name": "on-failure", "MaximumRetryCount": 3}
-    stdin_once     with stdin_open: its input ends when the first one who attached leaves
+    stdin_once     with stdin_open: its input ends when the first client detaches
     stop_timeout   seconds
     tmpfs          {"/run": "size=64m,mode=755"}
     ulimits        {"Name": "nofile", "Soft": 512, "Hard": 1024} or "nofile=512:1024"
     volumes        as -v takes them: "/on/the/host:/in/the/container[:ro]", or docker-py's mapping
     volumes_from   "CONTAINER[:ro]"
-    console_size   (rows, columns) of its terminal at the start
+
+    The limits are those of oci.bundle.Limits, which documents them, under docker-py's names:
+
+    mem_limit, memswap_limit, mem_reservation, shm_size, kernel_memory, kernel_memory_tcp
+                   bytes; the first four also as "512m"
+    nano_cpus      processors times 10⁹
+    cpu_rt_period, cpu_rt_runtime   Limits.realtime_…
+    blkio_weight   Limits.block_weight; blkio_weight_device for single disks: [{"Path": "/dev/sda", "Weight": 500}]
+    device_read_bps, device_write_bps, device_read_iops, device_write_iops
+                   [{"Path": "/dev/sda", "Rate": bytes or operations per second}]
     """
 
     annotations: Mapping[str, str]
@@ -174,7 +175,7 @@ class ContainerOptions(TypedDict, total=False):
 
 
 class UpdateOptions(TypedDict, total=False):
-    """The keywords of Container.update(): what of ContainerOptions can change later."""
+    """The keywords of Container.update(): those of ContainerOptions that can be changed later."""
 
     blkio_weight: int | None
     cpu_period: int | None
@@ -194,9 +195,10 @@ class UpdateOptions(TypedDict, total=False):
 
 
 class Host(Struct, frozen=True):
-    """What matters of the host: its name, how many processors it has, and which memory nodes ("0-1").
+    """Properties of the host that limit the options.
 
-    unsupported  the limits that its kernel does not have, by the fields of HostConfig (runtime/cgroup.py)
+    memory_nodes  NUMA nodes: "0-1"
+    unsupported   attributes of HostConfig that its kernel does not support (runtime/cgroup.py)
     """
 
     name: str
@@ -206,22 +208,22 @@ class Host(Struct, frozen=True):
 
 
 class Documents(Struct, frozen=True):
-    """A container as Docker writes it down.
+    """The documents of a new container.
 
-    mounts    what was asked for, as Mounts entries; volumes have no place on the disk yet
-    networks  NetworkSettings.Networks before the start: {name: the endpoint's settings}
-    warnings  what is done, but may not be what was meant; in Docker's words
+    mounts    the requested mounts; volumes have no directory yet
+    networks  NetworkSettings.Networks before the start: {network: endpoint}
+    warnings  options that were changed or have no effect, in Docker's words
     """
 
-    config: Json
-    host_config: Json
-    mounts: list[Json]
+    config: ContainerConfig
+    host_config: HostConfig
+    mounts: list[MountPoint]
     networks: Json
     warnings: list[str]
 
 
 def refuse_unknown(options: Mapping[str, Any]) -> None:
-    """Raises TypeError for a keyword that there is not, as Python itself does."""
+    """Raise TypeError for an unknown keyword, with Python's words."""
     for name in options:
         if name not in ContainerOptions.__annotations__:
             raise TypeError(f"create() got an unexpected keyword argument {name!r}")
@@ -235,50 +237,57 @@ def documents(
     *,
     image_name: str,
     host: Host,
-    borrowed: Sequence[Json] = (),
+    borrowed: Sequence[MountPoint] = (),
 ) -> Documents:
-    """All that is recorded of a new container.
+    """Make the documents of a new container from its image and options.
 
     image_config  the `config` of the image
-    borrowed      mounts of other containers; its own and the image's VOLUMEs give way as in Docker
+    borrowed      mounts of other containers (--volumes-from). As in Docker the container's own mounts replace them,
+                  and they replace VOLUMEs of the image.
 
-    Raises InvalidInput for a value that cannot mean anything, TypeError for an unknown keyword.
+    Raises InvalidInput for an invalid value, TypeError for an unknown keyword.
     """
     refuse_unknown(options)
-    wanted = host_config(options, processors=host.processors, memory_nodes=host.memory_nodes)
-    possible, warnings = limits.discard(wanted, host.unsupported)
-    limited = complete_memory(possible)
-    config = _config(container_id, image_config, command, options, limited, image_name=image_name, host_name=host.name)
+    requested = host_config(options, processors=host.processors, memory_nodes=host.memory_nodes)
+    supported, warnings = limits.discard(requested, host.unsupported)
+    limited = complete_memory(supported)
+    base = ContainerConfig.parse(dict(image_config)).completed()
+    # In Docker the container has the host's name only with --network host, not with --uts host.
+    host_name = host.name if limited.network_mode == "host" else container_id[:12]
+    config = _config(base, command, options, image_name=image_name, host_name=host_name)
     command_line(config)
     entries = _mounts(options)
     refuse_duplicates(entries)
-    taken = {mount["Destination"]: mount for mount in borrowed}  # of two at one place the last
+    taken = {mount.destination: mount for mount in borrowed}  # the last one of two with the same destination
     entries += [mount for place, mount in taken.items() if place not in _destinations(entries)]
-    declared = (declared_volume(path) for path in sorted(config.get("Volumes") or {}))
-    entries += [volume for volume in declared if volume["Destination"] not in _destinations(entries)]
+    declared = (declared_volume(path) for path in sorted(config.volumes))
+    entries += [volume for volume in declared if volume.destination not in _destinations(entries)]
     return Documents(config, limited, entries, _networks(options), warnings)
 
 
-def _destinations(entries: Sequence[Json]) -> set[str]:
-    return {entry["Destination"] for entry in entries}
+def _destinations(entries: Sequence[MountPoint]) -> set[str]:
+    return {entry.destination for entry in entries}
 
 
-def _mounts(options: ContainerOptions) -> list[Json]:
-    flat = not options.get("readonly_recursive", True)
+def _mounts(options: ContainerOptions) -> list[MountPoint]:
     entries = [
         *(parse_volume(text) for text in parse_volumes(options.get("volumes") or ())),
         *(parse_mount(document) for document in options.get("mounts") or ()),
         *(parse_tmpfs(destination, words) for destination, words in (options.get("tmpfs") or {}).items()),
     ]
-    for entry in entries if flat else ():
-        if entry["Type"] == "bind" and not entry.get("ReadOnlyForceRecursive"):
-            entry["ReadOnlyNonRecursive"] = True
-    return entries
+    if options.get("readonly_recursive", True):
+        return entries
+    return [
+        replace(entry, read_only_non_recursive=True)
+        if entry.type == "bind" and not entry.read_only_force_recursive
+        else entry
+        for entry in entries
+    ]
 
 
 def _networks(options: ContainerOptions) -> Json:
-    """The endpoint on the network asked for, as far as the user chose its addresses and names."""
-    mode = network_mode(options)
+    """{network: endpoint} for the requested network, with the addresses and names that the user chose."""
+    mode = requested_network(options)
     if mode.startswith("container:"):
         return {}
     chosen = {
@@ -302,73 +311,67 @@ def _networks(options: ContainerOptions) -> Json:
 
 
 def _config(
-    container_id: str,
-    image_config: Mapping[str, Any],
+    base: ContainerConfig,
     command: str | Sequence[str] | None,
     options: ContainerOptions,
-    host: Json,
     *,
     image_name: str,
     host_name: str,
-) -> Json:
-    """The image's config with what the user gave on top, as `docker run` merges them."""
-    base = {**EMPTY_CONFIG, **image_config}
-    own = {  # nothing of an image's, whose container may have been another one's terminal
-        "Hostname": _hostname(options) or (host_name if _has_the_hosts_name(host) else container_id[:12]),
-        "Domainname": check_line(options.get("domainname") or "", "domain name"),
-        "Tty": bool(options.get("tty")),
-        "OpenStdin": bool(options.get("stdin_open")),
-        "StdinOnce": bool(options.get("stdin_open")) and options.get("stdin_once", True),
-        **{f"Attach{name.capitalize()}": name in options.get("attach", ()) for name in ("stdin", "stdout", "stderr")},
-    }
-    given = {
-        "User": str(options.get("user") or ""),
-        "WorkingDir": _working_directory(options.get("working_dir") or ""),
-    }
-    merged = {**base, **own, **{name: value for name, value in given.items() if value or not base[name]}}
-    merged["Image"] = image_name
-    merged["Env"] = _environment(base.get("Env") or (), environment_list(options.get("environment")))
-    merged["Labels"] = {**(base.get("Labels") or {}), **labels(options.get("labels"))}
-    if volumes := anonymous_volumes(options):
-        merged["Volumes"] = {**(base.get("Volumes") or {}), **volumes}
-    ports = exposed_ports(options)
-    if ports or base.get("ExposedPorts"):
-        merged["ExposedPorts"] = {**(base.get("ExposedPorts") or {}), **ports}
-    return ordered_config({**merged, **_commands(command, options), **_ending(options), **_health(base, options)})
+) -> ContainerConfig:
+    """The image's config with the options on top, as `docker run` merges them."""
+    stdin_open = bool(options.get("stdin_open"))
+    attached = options.get("attach", ())
+    merged = replace(
+        base,
+        hostname=_hostname(options) or host_name,
+        domainname=check_line(options.get("domainname") or "", "domain name"),
+        user=str(options.get("user") or "") or base.user,
+        attach_stdin="stdin" in attached,
+        attach_stdout="stdout" in attached,
+        attach_stderr="stderr" in attached,
+        exposed_ports=_sorted(base.exposed_ports, exposed_ports(options)),
+        tty=bool(options.get("tty")),
+        open_stdin=stdin_open,
+        stdin_once=stdin_open and options.get("stdin_once", True),
+        env=tuple(_environment(base.env, environment_list(options.get("environment")))),
+        healthcheck=health.merge(base.healthcheck, options.get("healthcheck")),
+        image=image_name,
+        volumes=_sorted(base.volumes, anonymous_volumes(options)),
+        working_dir=_working_directory(options.get("working_dir") or "") or base.working_dir,
+        labels=_sorted(base.labels, labels(options.get("labels"))),
+        nulls=base.nulls - {"Env", "Labels"},
+    )
+    return _with_end(_with_command(merged, command, options), options)
 
 
-def _commands(command: str | Sequence[str] | None, options: ContainerOptions) -> Json:
-    """CMD and ENTRYPOINT as far as they were given; a new ENTRYPOINT takes the image's CMD away."""
-    fields: Json = {}
+def _sorted(base: Mapping[str, Any], more: Mapping[str, Any]) -> Json:
+    """Both in one mapping, sorted by key as Go writes maps; more replaces entries of base."""
+    return dict(sorted({**base, **more}.items()))
+
+
+def _with_command(
+    config: ContainerConfig, command: str | Sequence[str] | None, options: ContainerOptions
+) -> ContainerConfig:
+    """Set CMD and ENTRYPOINT as far as they were given; a new ENTRYPOINT removes the image's CMD."""
     entrypoint, words = arguments(options.get("entrypoint")), arguments(command)
     if entrypoint is not None:
-        # `--entrypoint ""` sends one empty word: the image's goes, and nothing comes in its place.
-        fields = {"Entrypoint": None if entrypoint in ([], [""]) else entrypoint, "Cmd": None}
-    if words:
-        fields["Cmd"] = words
-    return fields
+        # `--entrypoint ""` sends one empty word: it removes the image's ENTRYPOINT.
+        kept = () if entrypoint == [""] else tuple(entrypoint)
+        config = replace(config, entrypoint=kept, cmd=(), nulls=config.nulls | {"Entrypoint", "Cmd"})
+    return replace(config, cmd=tuple(words)) if words else config
 
 
-def _ending(options: ContainerOptions) -> Json:
-    fields: Json = {}
-    if options.get("stop_signal"):
-        signal_number(options["stop_signal"])
-        fields["StopSignal"] = options["stop_signal"]
-    if (timeout := options.get("stop_timeout")) is not None:
-        fields["StopTimeout"] = int(timeout)
-    if options.get("mac_address"):
-        fields["MacAddress"] = parse_mac(options["mac_address"])
-    return fields
-
-
-def _health(base: Mapping[str, Any], options: ContainerOptions) -> Json:
-    given = options.get("healthcheck")
-    check = health.merge(base.get("Healthcheck"), given)
-    return {"Healthcheck": check} if check else {}
-
-
-def _has_the_hosts_name(host: Json) -> bool:
-    return bool(host["NetworkMode"] == "host")  # and not with --uts host, as dockerd 20.10 shows
+def _with_end(config: ContainerConfig, options: ContainerOptions) -> ContainerConfig:
+    """Set how the container is stopped, and its hardware address."""
+    signal, timeout, address = options.get("stop_signal"), options.get("stop_timeout"), options.get("mac_address")
+    if signal:
+        signal_number(signal)
+    return replace(
+        config,
+        stop_signal=signal or config.stop_signal,
+        stop_timeout=config.stop_timeout if timeout is None else int(timeout),
+        mac_address=parse_mac(address) if address else config.mac_address,
+    )
 
 
 def _hostname(options: ContainerOptions) -> str:
@@ -389,19 +392,19 @@ def _working_directory(path: str) -> str:
 
 
 def labels(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
-    """Labels as a mapping; docker-py also takes a list of names, whose values are then empty."""
+    """Return labels as a mapping; docker-py also takes a list of names, with empty values."""
     return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given or (), "")
 
 
 def arguments(command: str | Sequence[str] | None) -> list[str] | None:
-    """A command as a list of words; a string is split as a shell would."""
+    """Return a command as a list of words; a string is split as in a shell."""
     if command is None:
         return None
     return shlex.split(command) if isinstance(command, str) else list(command)
 
 
 def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> list[str]:
-    """An environment as "NAME=value" entries. Raises InvalidInput for an entry without a name."""
+    """Return an environment as "NAME=value" entries. Raises InvalidInput for an entry without a name."""
     if isinstance(environment, Mapping):
         entries = [f"{name}={value}" for name, value in environment.items()]
     else:
@@ -413,23 +416,14 @@ def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> l
 
 
 def _environment(image: Sequence[str], given: Sequence[str]) -> list[str]:
-    """What the user gave as it is, and after it what only the image has: the order that Docker records."""
+    """Return the user's entries, then those that only the image has: the order that Docker records."""
     names = {entry.partition("=")[0] for entry in given}
     return [*given, *(entry for entry in image if entry.partition("=")[0] not in names)]
 
 
-def merge_environment(*lists: Sequence[str]) -> list[str]:
-    """Environments on top of each other; a later value replaces an earlier one in its place."""
-    merged: dict[str, str] = {}
-    for entries in lists:
-        for entry in entries:
-            merged[entry.partition("=")[0]] = entry
-    return list(merged.values())
-
-
-def command_line(config: Mapping[str, Any]) -> list[str]:
-    """ENTRYPOINT and CMD joined. Raises InvalidInput where both are empty."""
-    words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+def command_line(config: ContainerConfig) -> list[str]:
+    """Join ENTRYPOINT and CMD. Raises InvalidInput if both are empty."""
+    words = [*config.entrypoint, *config.cmd]
     if not words:
         raise InvalidInput(
             "No command specified", hint="give a command after the image's name: labctr run IMAGE /bin/bash"

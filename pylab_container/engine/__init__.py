@@ -20,6 +20,7 @@ same root. Locks on disk keep them apart; containers outlive all of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.containers import lifetime
+from pylab_container.containers import out_of_memory
 from pylab_container.containers.execution import ExecutionCollection
 from pylab_container.docker.event_log import EventLog
 from pylab_container.engine.containers import ContainerCollection
@@ -35,7 +36,7 @@ from pylab_container.engine.event_stream import EventStream
 from pylab_container.engine.images import ImageCollection
 from pylab_container.engine.networks import NetworkCollection
 from pylab_container.engine.volumes import VolumeCollection
-from pylab_container.errors import NotRoot
+from pylab_container.errors import ContainerNotFound, NotRoot
 from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.maintenance.usage import DiskUsage
     from pylab_container.registry.settings import RegistrySettings
+    from pylab_container.store.container_store import ContainerRecord
 
 
 class Engine:
@@ -80,13 +82,13 @@ class Engine:
             )
         path = Path(data_root or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
         self._mirrors, self._insecure = registry_mirrors, insecure_registries
-        self.event_log = EventLog(path, lambda: lifetime.report_out_of_memory(self))
+        self.event_log = EventLog(path, lambda: out_of_memory.report_all(self.data, self.runtime))
         self.events = EventStream(self.event_log.append)
         self.data = DataRoot(path, storage_driver=storage_driver, emit=self.events.emit)
         self.runtime = Runtime(path, emit=self.events.emit)
         self.images = ImageCollection(self)
         self.containers = ContainerCollection(self)
-        self.executions = ExecutionCollection(self)
+        self.executions = ExecutionCollection(self.data, self.runtime)
         self.volumes = VolumeCollection(self)
         self.networks = NetworkCollection(self)
         if recover:
@@ -129,14 +131,22 @@ class Engine:
         from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
-        records = [container.record for container in self.containers.list(all=True)]
-        return describe(self.data, records, server_version=__version__)
+        return describe(self.data, self._records(), server_version=__version__)
 
     def df(self) -> DiskUsage:
         """What takes how much space: `docker system df`."""
         from pylab_container.maintenance import usage
 
-        return usage.disk_usage(self)
+        volumes = [(volume, len(self.volumes.users(volume))) for volume in self.volumes.list()]
+        return usage.disk_usage(self.data, self._records(), volumes)
+
+    def _records(self) -> list[ContainerRecord]:
+        """The settled records of all containers."""
+        records = []
+        for container in self.containers.list(all=True):
+            with contextlib.suppress(ContainerNotFound):
+                records.append(container.record)
+        return records
 
     def prune_builds(self, *, all: bool = False, filters: Filters | None = None) -> Pruned:
         """Remove the build cache; maintenance/pruning.py tells what of it.
@@ -148,7 +158,7 @@ class Engine:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_builds(self, filters or {}, all=all)
+        return pruning.prune_builds(self.data, filters or {}, all=all)
 
     def command_line(self, *words: str) -> str:
         """What to type so that labctr does this on the same data root; $LABCTR_ROOT need not be set there."""

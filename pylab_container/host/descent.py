@@ -21,7 +21,7 @@ _OPEN_LEVELS = 32  # directories above the current one that stay open; few real 
 
 
 class Entry:
-    """A file of any kind, held by a descriptor (O_PATH), so that all its properties are those of one file.
+    """A file of any kind, held by a descriptor (O_PATH): all its properties are those of one file.
 
     fd         the descriptor; the entry owns it
     name       its name in its directory
@@ -42,12 +42,12 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """A path that leads to this file even if it is a symbolic link or was renamed (proc(5), /proc/PID/fd)."""
+        """A path to this very file, even if it is a symbolic link or was renamed (proc(5))."""
         return f"/proc/self/fd/{self.fd}"
 
     def link(self) -> str:
         """Return the target of a symbolic link."""
-        return os.readlink("", dir_fd=self.fd)
+        return os.readlink("", dir_fd=self.fd)  # an empty path: the link behind the descriptor (readlink(2))
 
     def open(self) -> int:
         """Return a descriptor for reading a regular file; the caller closes it."""
@@ -90,6 +90,7 @@ class Descent:
     def names(self) -> list[str]:
         """Return the names in the current directory in descending order; [] if the directory was removed."""
         try:
+            # By bytes, not by locale, so that equal trees give equal tars. Descending, because callers pop() the last.
             return sorted(os.listdir(self.fd), key=os.fsencode, reverse=True)
         except FileNotFoundError:  # file systems differ: a removed directory is empty, or getdents(2) fails
             return []
@@ -120,8 +121,8 @@ class Descent:
         left, above = self._levels.pop(), self._levels[-1]
         try:
             if above.fd < 0:
-                # If another process has moved the directory, ".." is a place outside the tree. A removal that went on
-                # there would delete files of others, so the position must be the one that was left.
+                # If another process has moved the directory, ".." is outside the tree. A removal that continued there
+                # would delete foreign files, so the parent must be the directory that was left.
                 parent = os.open("..", _DIRECTORY_FLAGS, dir_fd=left.fd)
                 if _identity(parent) != above.identity:
                     os.close(parent)
@@ -138,6 +139,7 @@ class Descent:
         self._levels.clear()
 
     def _add(self, directory: int) -> None:
+        # "." turns the O_PATH descriptor of an Entry into one that listdir() can read, on the same directory.
         fd = os.open(".", _DIRECTORY_FLAGS, dir_fd=directory)
         self._levels.append(_Level(fd, _identity(fd)))
 
@@ -151,7 +153,7 @@ class Descent:
 
 
 def walk(top: int, inside: str = "") -> Iterator[tuple[str, Entry]]:
-    """Yield (path, entry) for everything below a directory, each directory before its content, sorted by bytes.
+    """Yield (path, entry) for everything below a directory, parents first, sorted by bytes.
 
     top     a descriptor of the directory
     inside  prefix of every path
@@ -159,28 +161,29 @@ def walk(top: int, inside: str = "") -> Iterator[tuple[str, Entry]]:
     Symbolic links are not followed. An entry is closed when the next one is requested. An entry that is removed
     concurrently is left out. Raises OSError.
     """
-    with Descent(top) as place:
+    with Descent(top) as position:
         # A stack in a list instead of recursion, and one path that grows and shrinks instead of one for each level: a
         # hostile tree is deeper than Python's stack, and its paths together would need memory quadratic in its depth.
-        waiting, lengths = [place.names()], [len(inside)]
-        while waiting:
-            if not waiting[-1]:
-                waiting.pop()
+        pending, lengths = [position.names()], [len(inside)]
+        while pending:
+            if not pending[-1]:
+                pending.pop()
                 lengths.pop()
-                if waiting:
-                    place.leave()
+                if pending:
+                    position.leave()
                     inside = inside[: lengths[-1]]
                 continue
             try:
-                entry = place.entry(waiting[-1].pop())
+                entry = position.entry(pending[-1].pop())
             except FileNotFoundError:  # removed after names()
                 continue
             with entry:
                 path = inside + entry.name
+                # The caller may change or delete the entry now; try_to_enter() below then finds an empty directory.
                 yield path, entry
-                if entry.is_directory and place.try_to_enter(entry):
+                if entry.is_directory and position.try_to_enter(entry):
                     inside = path + "/"
-                    waiting.append(place.names())
+                    pending.append(position.names())
                     lengths.append(len(inside))
 
 

@@ -27,6 +27,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     try:
         _write_new(path, data, mode)
     except OSError as error:
+        # The write may belong to a removal, which would free the space that is missing.
         if not (reserve.is_full(error) and reserve.replace(path, data, mode=mode)):
             raise
 
@@ -48,7 +49,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def _open_temporary(path: Path, mode: int) -> tuple[Path, int]:
-    """Create a file beside path and lock it, so that a cleanup can tell it from the file of a crashed process."""
+    """Create a file beside path and lock it: an unlocked one belongs to a crashed process."""
     while True:
         temporary = path.with_name(f"{TEMPORARY}{path.name}{secrets.randbelow(10**9)}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -65,7 +66,9 @@ def discard(path: Path) -> None:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Write a file in place, because a bind mount refers to its inode. The file is never empty in between."""
+    """Write a file in place, for a file that is bind-mounted into containers."""
+    # A bind mount refers to the inode, so a renamed file would not appear in the container. Truncated after the write
+    # and not before, /etc/hosts and /etc/resolv.conf are at no moment empty for a process that reads them.
     with open(path, "r+b") as file:
         file.write(text.encode())
         file.truncate()
@@ -80,7 +83,9 @@ def make_directory(path: Path, mode: int) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold an exclusive (or shared) flock(2) on path while the block runs; path is a directory or a lock file.
+    """Hold a flock(2) on a directory or a lock file while the block runs.
+
+    shared  let other processes hold it, too, if they also take it shared
 
     The kernel releases the lock when the process exits, also after SIGKILL. Lock files are never deleted: otherwise a
     process could wait for the lock of a deleted file while another one locks a new file of the same name.

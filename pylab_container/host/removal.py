@@ -50,41 +50,41 @@ def remove_below(directory: Path | int, name: EntryName) -> None:
 def _remove(parent: int, name: str) -> None:
     """Delete a directory with its content, directory by directory."""
     refilled = 0
-    with Descent(parent) as place:
+    with Descent(parent) as position:
         # For each directory from the top to the position: its remaining names, and its own name. A list, because the
         # tree may be deeper than Python's stack.
-        waiting = [([name], "")]
-        while waiting[0][0] or len(waiting) > 1:
-            names, own = waiting[-1]
+        pending = [([name], "")]
+        while pending[0][0] or len(pending) > 1:
+            names, own = pending[-1]
             if names:
-                _remove_or_enter(place, names, waiting)
+                _remove_or_enter(position, names, pending)
                 continue
-            waiting.pop()
-            place.leave()
+            pending.pop()
+            position.leave()
             try:
-                os.rmdir(own, dir_fd=place.fd)
+                os.rmdir(own, dir_fd=position.fd)
             except FileNotFoundError:
                 pass  # another process deletes the same tree concurrently
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY or refilled == _MOST_REFILLS:
                     raise
                 refilled += 1  # another process created a file in it, for example a copy into a container
-                waiting[-1][0].append(own)
+                pending[-1][0].append(own)
 
 
-def _remove_or_enter(place: Descent, names: list[str], waiting: list[tuple[list[str], str]]) -> None:
+def _remove_or_enter(position: Descent, names: list[str], pending: list[tuple[list[str], str]]) -> None:
     """Delete the last of the names; enter it if it is a directory."""
     name = names.pop()
     try:
         # Tried first: most entries are files, and unlink(2) reports a directory with EISDIR, so no stat(2) is needed,
         # whose answer could be stale.
-        os.unlink(name, dir_fd=place.fd)
+        os.unlink(name, dir_fd=position.fd)
     except FileNotFoundError:
         pass
     except IsADirectoryError:
-        with Entry(linux.openat2(place.fd, name, os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH), name) as entry:
-            place.enter(entry)
-        waiting.append((place.names(), name))
+        with Entry(linux.openat2(position.fd, name, os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH), name) as entry:
+            position.enter(entry)
+        pending.append((position.names(), name))
 
 
 def discard_below(directory: Path | int, name: EntryName) -> None:

@@ -1,18 +1,20 @@
-"""The distribution protocol: how a registry is asked for images, and given some.
+"""The distribution protocol: pull images from a registry and push images to it.
 
-    settings.py     which registries, by which way: mirrors, plain http, patience
-    connections.py  connections that are kept, and which certificates are good
-    client.py       one registry: requests, tries, errors
-    tokens.py       who asks: basic authentication and tokens
-    blobs.py        what a repository holds: manifests, blobs, tags; uploads
+    settings.py     configuration: mirrors, insecure registries, timeouts and retries
+    connections.py  connection pools and certificates
+    client.py       one registry: requests, retries, errors
+    answers.py      values of untrusted answers: addresses, numbers, documents
+    challenge.py    the header WWW-Authenticate
+    tokens.py       the header Authorization: basic authentication and tokens
+    blobs.py        one repository: manifests, blobs, tags, uploads
     downloads.py    a blob as a file that grows while it is read
 
-A registry is a set of repositories; a repository holds blobs by their digests, manifests by digest or
-tag, and nothing else. The whole protocol is a dozen requests. Libraries for it were looked at:
-python-dxf insists on https wherever it authenticates, cannot resume a download and does not heed
-Retry-After; oras is made for artifacts, and neither resumes nor mounts. So it is written here on top
-of requests, which brings what is hard: proxies, certificates, connections that are kept.
+A registry is a set of repositories. A repository holds blobs by their digests, and manifests by digest or tag. The
+whole protocol is a dozen requests, and these modules know neither images nor a store.
 
-It knows no images and no store. Source: OCI distribution-spec 1.1; the distribution project's
-specification of tokens.
+The libraries for it do not suffice: python-dxf authenticates only over https, cannot resume a download and ignores
+Retry-After; oras neither resumes downloads nor mounts blobs. So the protocol is implemented here on top of requests,
+which provides proxies, certificates and persistent connections.
+
+Sources: OCI distribution-spec 1.1; the distribution project's token specification.
 """

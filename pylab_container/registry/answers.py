@@ -1,7 +1,7 @@
-"""What a registry or a server of tokens says, taken as data: addresses, numbers and documents that may be nonsense.
+"""Parse the answers of registries and token servers, which are untrusted: addresses, numbers, documents.
 
-Each function answers with a value or with one RegistryFailed in words about the answer. Sending the same
-request again would bring the same answer, so this error is final; Unreachable is the one that is tried again.
+Each function returns a value or raises one RegistryFailed that describes the answer. A retry would get the same answer,
+so this error is final. Only Unreachable is retried.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from pylab_container.errors import RegistryFailed
 from pylab_container.text.jsontext import NotJson, parse_json
 
 LONGEST_EXCERPT = 500
-"""Characters of an answer that an error shows."""
+"""Characters of an answer that an error message shows."""
 _HINT = "is this the address of a registry?"
 
 
 def parts_of(address: str, what: str) -> SplitResult:
-    """An address that a server gave, taken apart; `what` it is the address of. Raises RegistryFailed."""
+    """Split an address from an answer. what: its purpose, for the error. Raises RegistryFailed."""
     try:
         parts = urlsplit(address)
-        _ = parts.port, parts.hostname  # read late by urlsplit(), and only then found wrong
+        # urlsplit() checks the port only when the attribute is read.
+        _ = parts.port, parts.hostname
     except ValueError:
         shown = address[:LONGEST_EXCERPT]
         raise RegistryFailed(f'"{shown}" cannot be the address of {what}', hint=_HINT) from None
@@ -29,18 +30,19 @@ def parts_of(address: str, what: str) -> SplitResult:
 
 
 def joined(base: str, address: str) -> str:
-    """Where an address leads that a registry gave, as Location or Link, from a base. Raises RegistryFailed."""
+    """Resolve an address from a header such as Location or Link against a base. Raises RegistryFailed."""
     parts_of(address, "anything in a registry")
     return urljoin(base, address)
 
 
 def number_of(text: str) -> int:
-    """The value of a header such as Content-Length, 0 where it is not a number."""
+    """The value of a header such as Content-Length, 0 if it is not a number."""
+    # Longer numbers exceed 64 bits, and int() refuses more than 4300 digits.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def document_of(text: bytes, place: str) -> Any:
-    """The JSON document in an answer from a place. Raises RegistryFailed."""
+    """Parse an answer's JSON document. place: the address that answered, for the error. Raises RegistryFailed."""
     try:
         return parse_json(text)
     except NotJson as error:

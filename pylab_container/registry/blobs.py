@@ -1,10 +1,10 @@
-"""What a repository holds: manifests by tag or digest, blobs by digest, and its tags; and how it gets them.
+"""One repository of a registry: manifests by tag or digest, blobs by digest, tags, and uploads.
 
     GET, PUT  /v2/<name>/manifests/<tag or digest>
-    GET, HEAD /v2/<name>/blobs/<digest>               with Range, from where a download broke off
-    POST      /v2/<name>/blobs/uploads/               begins an upload; ?mount=<digest>&from=<name> spares it
+    GET, HEAD /v2/<name>/blobs/<digest>               with Range, to resume a download
+    POST      /v2/<name>/blobs/uploads/               begins an upload; ?mount=<digest>&from=<name> replaces it
     PATCH     <its Location>                          sends the bytes
-    PUT       <its Location>?digest=<digest>          ends it
+    PUT       <its Location>?digest=<digest>          completes it
     GET       /v2/<name>/tags/list
 
 Source: OCI distribution-spec 1.1, "Endpoints".
@@ -27,31 +27,31 @@ from pylab_container.registry.answers import joined, number_of
 from pylab_container.registry.client import RegistryClient, Response, codes, failure
 from pylab_container.text.jsontext import parse_json
 
-_MOST_PAGES = 1000
-_NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
+_MOST_PAGES = 1000  # of a list of tags: a registry may name a page that it has sent already as the next one
+_NEXT_LINK = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 
 
 class FetchedManifest(Struct, frozen=True):
-    """A manifest or index, as the bytes that it came as."""
+    """A manifest or index with its media type. The bytes are kept as received, because their digest names them."""
 
     raw: bytes
     kind: str
 
     @property
     def digest(self) -> str:
-        """Of its bytes: what it is called for ever."""
+        """The digest of the bytes."""
         return sha256(self.raw)
 
 
 class Upload(Struct, frozen=True):
-    """What was sent: the digest of the bytes, and how many."""
+    """An uploaded blob: its digest, and its size in bytes."""
 
     digest: str
     size: int
 
 
 class ManifestUnknown(NotFound):
-    """The repository has no manifest of this name, or there is no such repository; code as in RegistryFailed."""
+    """The manifest or the repository does not exist. code: as of RegistryFailed."""
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -61,7 +61,7 @@ class ManifestUnknown(NotFound):
 class Repository:
     """One repository of a registry.
 
-    writes  it is to be written, so each request asks for permission to do that too
+    writes  whether requests ask for the permission to write
     """
 
     def __init__(self, registry: RegistryClient, name: str, *, writes: bool = False) -> None:
@@ -69,12 +69,12 @@ class Repository:
         self.name = name
         self._scopes = (f"repository:{name}:{'pull,push' if writes else 'pull'}",)
 
-    # ---- read ----
+    # Reading
 
     def manifest(self, reference: str) -> FetchedManifest:
-        """The manifest of a tag or digest; with a digest, it is verified.
+        """Fetch the manifest of a tag or digest, and verify the digest.
 
-        Raises ManifestUnknown, Unauthorized, InvalidArchive.
+        Raises ManifestUnknown, Unauthorized, and InvalidArchive for a manifest with another digest.
         """
         accept = {"Accept": ", ".join(manifests.ACCEPTED)}
         response = self.registry.fetch(
@@ -82,15 +82,15 @@ class Repository:
         )
         if response.status != 200:
             raise _refused(response, f"manifest {reference}")
-        raw, said = response.body(), response.headers.get("Content-Type", "").partition(";")[0].strip()
+        raw, content_type = response.body(), response.headers.get("Content-Type", "").partition(";")[0].strip()
         if ":" in reference and sha256(raw) != reference:
             raise InvalidArchive(
-                f"manifest verification failed for digest {reference}", hint="the registry is damaged, or somebody lies"
+                f"manifest verification failed for digest {reference}", hint="the registry is damaged or manipulated"
             )
-        return FetchedManifest(raw, manifests.kind_of(raw, said))
+        return FetchedManifest(raw, manifests.kind_of(raw, content_type))
 
     def document(self, digest: str, size: int) -> bytes:
-        """A small blob as a whole, verified: an image's config. Raises InvalidArchive, RegistryFailed."""
+        """Fetch an image's config, a small blob, and verify it. Raises InvalidArchive, RegistryFailed."""
         response = self.registry.fetch(f"/v2/{self.name}/blobs/{digest}", scopes=self._scopes)
         if response.status != 200:
             raise _refused(response, f"blob {digest}")
@@ -102,7 +102,7 @@ class Repository:
         return raw
 
     def open_blob(self, digest: str, start: int) -> Response:
-        """The answer with a blob's bytes from start on: 206, or 200 where the registry sends all of it again.
+        """Request a blob from the byte at start on. The status is 206, or 200 if the registry sends the whole blob.
 
         Raises RegistryFailed.
         """
@@ -114,14 +114,14 @@ class Repository:
         return response
 
     def has_blob(self, digest: str) -> int | None:
-        """How many bytes a blob of the repository has; None where it is not there."""
+        """The size of a blob in bytes, None if the repository does not have it."""
         with self._request("HEAD", f"blobs/{digest}") as response:
             if response.status == 200:
                 return number_of(response.headers.get("Content-Length", ""))
             return None
 
     def tags(self) -> Iterator[str]:
-        """Every tag. Raises ManifestUnknown, RegistryFailed."""
+        """Yield all tags. Raises ManifestUnknown, RegistryFailed."""
         path = f"/v2/{self.name}/tags/list"
         for _ in range(_MOST_PAGES):
             response = self.registry.fetch(path, scopes=self._scopes)
@@ -130,69 +130,73 @@ class Repository:
             try:
                 yield from [str(tag) for tag in parse_json(response.body())["tags"] or ()]
             except (ValueError, KeyError, TypeError) as error:
-                raise RegistryFailed("the registry's list of tags cannot be understood") from error
-            following = _NEXT.search(response.headers.get("Link", ""))
+                raise RegistryFailed("the registry's list of tags cannot be parsed") from error
+            following = _NEXT_LINK.search(response.headers.get("Link", ""))
             if following is None:
                 return
             path = joined(path, following[1])
 
-    # ---- write ----
+    # Writing
 
     def mount(self, digest: str, origin: str) -> bool:
-        """Take a blob over from another repository of the registry; False where that does not work."""
-        asked = urlencode({"mount": digest, "from": origin})
+        """Mount a blob of another repository of the registry into this one; False if the registry does not do it."""
+        query = urlencode({"mount": digest, "from": origin})
         scopes = (*self._scopes, f"repository:{origin}:pull")
         with contextlib.closing(
-            self.registry.request("POST", f"/v2/{self.name}/blobs/uploads/?{asked}", scopes=scopes, body=b"")
+            self.registry.request("POST", f"/v2/{self.name}/blobs/uploads/?{query}", scopes=scopes, body=b"")
         ) as response:
-            status, place = response.status, response.headers.get("Location", "")
-        if status == 202 and place:  # it began an upload instead, which nobody will end
+            status, location = response.status, response.headers.get("Location", "")
+        if status == 202 and location:
+            # The registry has begun an upload instead. Without a DELETE it would be kept until it expires.
             with contextlib.suppress(RegistryFailed):
-                self.registry.request("DELETE", place, scopes=self._scopes).close()
+                self.registry.request("DELETE", location, scopes=self._scopes).close()
         return status == 201
 
     def upload(self, make: Callable[[], Iterable[bytes]]) -> Upload:
-        """Send a blob while it is made; its digest is known in the end. Raises Unauthorized, RegistryFailed."""
-        sent = _Sent(make)
-        place = self._begin()
+        """Upload a blob while it is produced. make is called again for a retry. Raises Unauthorized, RegistryFailed."""
+        # The digest is known only at the end, so the bytes go by PATCH, and PUT completes the upload with the digest.
+        blob = _HashedBody(make)
+        location = self._begin()
         with contextlib.closing(
             self.registry.request(
                 "PATCH",
-                place,
+                location,
                 scopes=self._scopes,
                 headers={"Content-Type": "application/octet-stream"},
-                body=sent.pieces,
+                body=blob.pieces,
             )
         ) as response:
             if response.status not in (202, 204):
                 raise failure(response, "the upload was refused")
-            place = response.headers.get("Location", place)
-        self._end(place, sent.digest)
-        return Upload(sent.digest, sent.size)
+            # Each answer may name another address for the next request.
+            location = response.headers.get("Location", location)
+        self._complete(location, blob.digest)
+        return Upload(blob.digest, blob.size)
 
     def upload_document(self, raw: bytes) -> None:
-        """Send a small blob, unless it is there."""
+        """Upload a small blob, unless the repository has it."""
         digest = sha256(raw)
         if self.has_blob(digest) is None:
-            self._end(self._begin(), digest, raw)
+            self._complete(self._begin(), digest, raw)
 
     def put_manifest(self, tag: str, raw: bytes, kind: str) -> None:
-        """Give the repository a manifest under a tag. Raises Unauthorized, RegistryFailed."""
+        """Upload a manifest under a tag; kind is its media type. Raises Unauthorized, RegistryFailed."""
         with self._request("PUT", f"manifests/{quote(tag)}", headers={"Content-Type": kind}, body=raw) as response:
             if response.status not in (200, 201, 202):
                 raise failure(response, "")
 
     def _begin(self) -> str:
+        """Begin an upload; return the address for its next request."""
         with self._request("POST", "blobs/uploads/", body=b"") as response:
-            place = response.headers.get("Location", "")
-            if response.status != 202 or not place:
+            location = response.headers.get("Location", "")
+            if response.status != 202 or not location:
                 raise failure(response, "")
-        return place
+        return location
 
-    def _end(self, place: str, digest: str, raw: bytes = b"") -> None:
-        mark = "&" if "?" in place else "?"
+    def _complete(self, location: str, digest: str, raw: bytes = b"") -> None:
+        separator = "&" if "?" in location else "?"
         headers = {"Content-Type": "application/octet-stream"}
-        address = f"{place}{mark}{urlencode({'digest': digest})}"
+        address = f"{location}{separator}{urlencode({'digest': digest})}"
         with contextlib.closing(
             self.registry.request("PUT", address, scopes=self._scopes, headers=headers, body=raw)
         ) as response:
@@ -208,8 +212,8 @@ class Repository:
         )
 
 
-class _Sent:
-    """A body that knows its digest once it was sent."""
+class _HashedBody:
+    """A body in pieces that computes its digest and size while it is sent."""
 
     def __init__(self, make: Callable[[], Iterable[bytes]]) -> None:
         self._make = make
@@ -221,7 +225,8 @@ class _Sent:
         return f"sha256:{self._hash.hexdigest()}"
 
     def pieces(self) -> Iterator[bytes]:
-        self._hash, self.size = hashlib.sha256(), 0  # another try begins anew
+        # A retry sends the body from its beginning.
+        self._hash, self.size = hashlib.sha256(), 0
         for piece in self._make():
             self._hash.update(piece)
             self.size += len(piece)
@@ -229,10 +234,10 @@ class _Sent:
 
 
 def _refused(response: Response, what: str) -> Exception:
-    """The error for something that could not be read."""
+    """Build the error for a manifest, blob or list that could not be read."""
     if response.status == 404:
-        found = codes(response)
-        code, message = found[0] if found else ("", "404 page not found")
+        errors = codes(response)
+        code, message = errors[0] if errors else ("", "404 page not found")
         words = f"{code.lower().replace('_', ' ')}: {message or what}" if code else f"{what}: {message}"
         return ManifestUnknown(words, hint="check the name and the tag", code=code)
     return failure(response, "")

@@ -1,4 +1,4 @@
-"""What a server asks for with 401: the header WWW-Authenticate, taken apart.
+"""Parse the header WWW-Authenticate, with which a server answers 401.
 
     WWW-Authenticate: Bearer realm="https://auth.example/token",service="registry",scope="repository:a:pull"
     WWW-Authenticate: Basic realm="staff"
@@ -14,32 +14,33 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-# One parameter, or the name of a scheme, which is followed by no "=".
+# A parameter, or the name of a scheme. Both are tokens; only a parameter's is followed by "=".
 _PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))')
 _SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?=\s|,|\Z)")
 _ESCAPED = re.compile(r"\\(.)")
 
 
 class Challenge(Struct, frozen=True):
-    """One way to authenticate: a scheme in small letters, and its parameters by their names in small letters."""
+    """One way to authenticate: the scheme, and {parameter: value}. Scheme and parameter names are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(header: str) -> list[Challenge]:
-    """The challenges of a header, in their order. What is behind the first mistake counts for nothing."""
+    """Parse the challenges of a header, in order. Everything after the first syntax error is ignored."""
     challenges: list[Challenge] = []
     parameters: dict[str, str] = {}
     position = 0
     while position < len(header):
-        if challenges and (found := _PARAMETER.match(header, position)):
-            value = _ESCAPED.sub(r"\1", found[2]) if found[2] is not None else found[3]
-            parameters[found[1].lower()] = value
-        elif found := _SCHEME.match(header, position):
+        # Commas separate both parameters and challenges, so only "=" shows which one follows (RFC 9110, 11.6.1).
+        if challenges and (match := _PARAMETER.match(header, position)):
+            value = _ESCAPED.sub(r"\1", match[2]) if match[2] is not None else match[3]
+            parameters[match[1].lower()] = value
+        elif match := _SCHEME.match(header, position):
             parameters = {}
-            challenges.append(Challenge(found[1].lower(), parameters))
+            challenges.append(Challenge(match[1].lower(), parameters))
         else:
             break
-        position = found.end()
+        position = match.end()
     return challenges

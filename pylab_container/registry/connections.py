@@ -1,10 +1,10 @@
-"""Connections to registries, to their servers of tokens and to where they keep their blobs.
+"""Connections to registries, to their token servers and to the hosts of their blobs.
 
-A certificate is good if an authority that this machine knows vouches for it, or one in the directory of the
-registry (docker docs, "Verify repository client with certificates"). Where a registry is insecure, any one will do.
+A server's certificate is verified against the certificate authorities (CAs) of this machine and of the registry's
+directory (Docker's manual, "Verify repository client with certificates"). For an insecure registry it is not verified.
 
-    /etc/docker/certs.d/<host>:<port>/*.crt              authorities, besides those of the machine
-                                      *.cert and *.key   a certificate of ours, for a registry that wants one
+    /etc/docker/certs.d/<host>:<port>/*.crt              further CAs
+                                      *.cert and *.key   client certificate, for a registry that requires one
 """
 
 from __future__ import annotations
@@ -25,36 +25,37 @@ with extra("registry"):
     from requests.adapters import BaseAdapter, HTTPAdapter
     from urllib3.exceptions import InsecureRequestWarning
 
-_CONNECTIONS = 10
-REDIRECTS = 5
+_POOL_SIZE = 10  # connections per host that are kept open
+MOST_REDIRECTS = 5
 
 
 class Session(requests.Session):
-    """Connections that are kept. Who asks is the caller's affair, not ~/.netrc's."""
+    """Persistent connections for one registry. host: selects the directory of certificates."""
 
     def __init__(self, host: str, settings: RegistrySettings) -> None:
-        """host: the registry whose directory of certificates is read."""
         super().__init__()
-        self.max_redirects = REDIRECTS
+        self.max_redirects = MOST_REDIRECTS
+        # Without an auth of its own, requests would take a password from ~/.netrc and overwrite our Authorization.
         self.auth = _unchanged
         self._settings = settings
         self._directory = settings.certificates / host
         self.cert = _own_certificate(self._directory)
-        self.mount("http://", HTTPAdapter(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS))
+        self.mount("http://", HTTPAdapter(pool_connections=_POOL_SIZE, pool_maxsize=_POOL_SIZE))
         self._https: dict[bool, _HttpsAdapter] = {}
         self._lock = threading.Lock()
 
     def get_adapter(self, url: str) -> BaseAdapter:
-        """requests asks for it with each request, also with one that follows a redirect.
+        """Override of requests: called for each request, also after a redirect.
 
-        Raises InvalidInput for a certificate in the directory that is none.
+        Raises InvalidInput for a file in the registry's directory that is not a certificate.
         """
         parts = urlsplit(url)
         if parts.scheme != "https":
             return super().get_adapter(url)
         insecure = self._settings.is_insecure(parts.netloc)
         with self._lock:
-            if insecure not in self._https:  # reading the authorities takes 25 ms, which plain http need not wait for
+            # Created when it is needed: reading the machine's CAs takes 25 ms, and plain http needs none.
+            if insecure not in self._https:
                 context = _unverifying() if insecure else _verifying(self._directory)
                 self._https[insecure] = _HttpsAdapter(context)
             return self._https[insecure]
@@ -66,7 +67,9 @@ class Session(requests.Session):
             adapter.close()
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """requests asks for it after each answer; one whose Location is not text is not kept open."""
+        """Override of requests: called after each answer."""
+        # A Location that is not text raises here, after the connection was taken from the pool and before the caller
+        # gets the response: no other code could close it.
         try:
             return super().get_redirect_target(resp)
         except ValueError:
@@ -74,7 +77,8 @@ class Session(requests.Session):
             raise
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        """A redirect to another host takes no password along, and none of ~/.netrc's."""
+        """Override of requests: called for each redirect. Another host must not get the registry's password."""
+        # requests' own method would also add a password for the other host from ~/.netrc.
         if "Authorization" in prepared_request.headers and self.should_strip_auth(
             str(response.request.url), str(prepared_request.url)
         ):
@@ -82,11 +86,11 @@ class Session(requests.Session):
 
 
 class _HttpsAdapter(HTTPAdapter):
-    """Connections for which a context of our own says which certificates are good."""
+    """Https connections with a given SSLContext, which decides about certificates."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
-        super().__init__(pool_connections=_CONNECTIONS, pool_maxsize=_CONNECTIONS)
+        super().__init__(pool_connections=_POOL_SIZE, pool_maxsize=_POOL_SIZE)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options, ssl_context=self._context)
@@ -100,7 +104,8 @@ class _HttpsAdapter(HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         super().cert_verify(conn, url, verify, cert)
-        conn.ca_certs = None  # requests would add a list of its own, with each connection anew
+        # requests would load its own bundle of CAs (certifi) for each connection, in addition to the context's.
+        conn.ca_certs = None
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -109,19 +114,20 @@ def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 def _verifying(directory: Path) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    # Python 3.13 refuses authorities without a key usage extension; the self-made ones of registries often lack it, and
-    # Docker accepts them.
+    # Python 3.13 rejects CAs without the key usage extension. Self-signed CAs of registries often lack it, and Docker
+    # accepts them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     for path in sorted(directory.glob("*.crt")):
         try:
             context.load_verify_locations(path)
-        except OSError as error:  # ssl.SSLError among them
-            raise InvalidInput(f"{path} is no certificate: {error}", hint="write it as PEM") from error
+        except OSError as error:  # the base class of ssl.SSLError
+            raise InvalidInput(f"{path} is not a certificate: {error}", hint="convert it to PEM") from error
     return context
 
 
 def _unverifying() -> ssl.SSLContext:
-    warnings.simplefilter("ignore", InsecureRequestWarning)  # who named the registry knows
+    # The user has configured the registry as insecure; urllib3 would warn about each request.
+    warnings.simplefilter("ignore", InsecureRequestWarning)
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

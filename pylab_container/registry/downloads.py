@@ -1,8 +1,8 @@
-"""A blob as a file that grows: threads fill it, and somebody reads behind them.
+"""Downloads: each blob is a file that threads fill while another thread reads behind them.
 
-So a layer is unpacked while it comes in, and the next ones come in meanwhile. What broke off goes on
-where it ended; digest and size are verified before verified() returns. The file has no name: when
-the process dies, it is gone.
+So a layer is unpacked while it is downloaded, and the next layers are downloaded concurrently. An interrupted download
+resumes where it ended. Digest and size are verified before verified() returns. The file has no name, so the kernel
+deletes it even if the process is killed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from pylab_container.oci.manifest import Descriptor
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient, Response
 
-_PIECE = 1 << 18
-SELDOM = 0.1
-"""Seconds between two reports of how far something is, as in moby."""
-AT_ONCE = 3
-"""As many as docker downloads at the same time."""
+_CHUNK_SIZE = 1 << 18  # bytes
+PROGRESS_INTERVAL = 0.1  # seconds between two progress reports, as in moby
+CONCURRENT_DOWNLOADS = 3  # dockerd's default for max-concurrent-downloads
 
-Tell = Callable[[str, int, int], None]
-"""(status, bytes so far, bytes in all) in docker's words."""
+Report = Callable[[str, int, int], None]
+"""Receives progress: (status in Docker's words, bytes so far, total bytes)."""
 
 
 class Cancelled(RegistryFailed):
@@ -38,29 +36,29 @@ class Cancelled(RegistryFailed):
 
 
 class Download:
-    """One blob on its way. fetch() is called by one thread, everything else by another."""
+    """One blob that is being downloaded. fetch() is called by one thread, everything else by another."""
 
-    def __init__(self, repository: Repository, blob: Descriptor, directory: Path, tell: Tell) -> None:
+    def __init__(self, repository: Repository, blob: Descriptor, directory: Path, report: Report) -> None:
         self.blob = blob
         self._repository = repository
-        self._tell = tell
+        self._report = report
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 (close() closes it)
         self._hash = hashlib.sha256()
         self._size = 0
         self._done = False
         self._error: BaseException | None = None
         self._response: Response | None = None
-        self._told = 0.0
+        self._reported_at = 0.0
         self._changed = threading.Condition()
 
-    # ---- the thread that fetches ----
+    # Called by the thread that fetches
 
     def fetch(self) -> None:
-        """Bring the whole blob; what goes wrong is raised by those who wait for it."""
+        """Download and verify the whole blob. An error is raised by the methods that wait for the blob."""
         try:
             self._fetch()
             self._verify()
-        except BaseException as error:  # noqa: BLE001 - read() and verified() raise it
+        except BaseException as error:  # noqa: BLE001 - available() and verified() raise it
             self._fail(error)
         else:
             with self._changed:
@@ -73,30 +71,31 @@ class Download:
         while self._size < self.blob.size or (self.blob.size == 0 and not failures):
             before = self._size
             try:
-                self._continue()
+                self._resume()
                 if self._size == before:
                     raise Unreachable(f"{registry.host}: the body of {self.blob.digest} is cut off", hint="try again")
             except Unreachable:
-                # A connection that breaks now and then is slow; one that brings nothing is broken.
-                failures = 1 if self._size > before + _PIECE else failures + 1
-                if failures >= registry.patience.tries:
+                # Progress resets the count: a large blob may take many interrupted connections.
+                failures = 1 if self._size > before + _CHUNK_SIZE else failures + 1
+                if failures >= registry.retry_policy.tries:
                     raise
                 self._check_cancelled()
                 registry.pause(failures)
             if self.blob.size == 0:
                 break
 
-    def _continue(self) -> None:
-        """Go on where the last attempt ended."""
+    def _resume(self) -> None:
+        """Continue where the last attempt ended."""
         with contextlib.closing(self._repository.open_blob(self.blob.digest, self._size)) as response:
             self._response = response
+            # A registry that ignores Range sends the whole blob with status 200 (RFC 9110, 14.2).
             skip = self._size if response.status == 200 else 0
-            for piece in response.pieces(_PIECE):
+            for piece in response.pieces(_CHUNK_SIZE):
                 self._check_cancelled()
-                fresh = piece[skip:] if skip else piece
+                rest = piece[skip:] if skip else piece
                 skip = max(0, skip - len(piece))
-                if fresh:
-                    self._append(fresh)
+                if rest:
+                    self._append(rest)
 
     def _append(self, piece: bytes) -> None:
         if self._size + len(piece) > self.blob.size:
@@ -104,24 +103,26 @@ class Download:
                 f"the blob {self.blob.digest} is longer than its manifest says", hint="the registry is damaged"
             )
         self._hash.update(piece)
+        # write(2) may write less than requested.
         view = memoryview(piece)
         while view:
             view = view[os.write(self._file.fileno(), view) :]
+        # The size grows after the write, so a reader never gets bytes that are not in the file yet.
         with self._changed:
             self._size += len(piece)
             self._changed.notify_all()
-        if time.monotonic() > self._told + SELDOM or self._size == self.blob.size:
-            self._told = time.monotonic()
-            self._tell("Downloading", self._size, self.blob.size)
+        if time.monotonic() > self._reported_at + PROGRESS_INTERVAL or self._size == self.blob.size:
+            self._reported_at = time.monotonic()
+            self._report("Downloading", self._size, self.blob.size)
 
     def _verify(self) -> None:
-        self._tell("Verifying Checksum", 0, 0)
+        self._report("Verifying Checksum", 0, 0)
         if f"sha256:{self._hash.hexdigest()}" != self.blob.digest:
             raise InvalidArchive(
                 f"filesystem layer verification failed for digest {self.blob.digest}",
-                hint="the registry is damaged, or somebody changes what it sends; pull again",
+                hint="the registry or the connection is damaged or manipulated; pull again",
             )
-        self._tell("Download complete", 0, 0)
+        self._report("Download complete", 0, 0)
 
     def _check_cancelled(self) -> None:
         if self._error is not None:
@@ -132,32 +133,33 @@ class Download:
             self._error = self._error or error
             self._changed.notify_all()
 
-    # ---- those who wait ----
+    # Called by other threads
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of it is here, and as it should be."""
+        """Whether the whole blob has been downloaded and verified."""
         return self._done
 
     @property
     def error(self) -> BaseException | None:
-        """Why it has failed, None while it has not."""
+        """The error with which the download has failed, None if it has not."""
         return self._error
 
     def cancel(self, reason: BaseException) -> None:
-        """Stop as soon as it goes; whoever waits for it is told the reason, if it is not complete."""
+        """Stop the download, unless it is complete. Threads that wait for it get the reason as an error."""
         if self._done:
             return
+        # The error is set before the response is interrupted: the fetching thread checks it before it retries.
         self._fail(reason)
         if (response := self._response) is not None:
             response.interrupt()
 
     def close(self) -> None:
-        """Give the file back; fetch() must have ended."""
+        """Close the file. fetch() must have returned."""
         self._file.close()
 
     def verified(self) -> None:
-        """Wait for the end. Raises what went wrong; else digest and size are right."""
+        """Wait until the blob is complete and verified. Raises the download's error."""
         with self._changed:
             while not self._done and self._error is None:
                 self._changed.wait()
@@ -165,9 +167,9 @@ class Download:
             raise self._error
 
     def available(self, position: int) -> int:
-        """Wait until there are bytes behind position, and tell up to where; position itself at the end.
+        """Wait until the file has bytes after position; return its size, which equals position at the end.
 
-        Raises what went wrong.
+        Raises the download's error.
         """
         with self._changed:
             while self._size <= position and not self._done and self._error is None:
@@ -177,12 +179,12 @@ class Download:
             return self._size
 
     def reader(self, progress: Callable[[int], None] = lambda done: None) -> Reader:
-        """A stream of the blob, which waits for what is not there yet; progress gets the bytes read so far."""
+        """Open a stream of the blob that waits for bytes to arrive. progress receives the bytes read so far."""
         return Reader(self, self._file.fileno(), progress)
 
 
 class Reader(io.RawIOBase):
-    """Reads behind a download."""
+    """A stream of a blob that is being downloaded."""
 
     def __init__(self, download: Download, fd: int, progress: Callable[[int], None]) -> None:
         self._download = download
@@ -197,20 +199,21 @@ class Reader(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if self._position >= self._end:
             self._end = self._download.available(self._position)
-        wanted = self._end - self._position
-        data = os.pread(self._fd, wanted if size < 0 else min(size, wanted), self._position)
+        # pread(2) leaves the file's position alone, which the fetching thread writes at.
+        available = self._end - self._position
+        data = os.pread(self._fd, available if size < 0 else min(size, available), self._position)
         self._position += len(data)
         self._progress(self._position)
         return data
 
 
 class Downloads:
-    """Several downloads, at most AT_ONCE at a time, begun in their order. Use as a context manager.
+    """Several downloads, at most CONCURRENT_DOWNLOADS at a time, begun in their order. Use as a context manager.
 
-    At its end nothing is fetched any more, whatever happened.
+    When the block ends, with or without an error, no download runs.
     """
 
-    at_once = AT_ONCE
+    concurrency = CONCURRENT_DOWNLOADS
 
     def __init__(self, registry: RegistryClient) -> None:
         self._registry = registry
@@ -220,10 +223,10 @@ class Downloads:
         self._lock = threading.Lock()
 
     def start(self, downloads: list[Download]) -> None:
-        """Begin to fetch these."""
+        """Begin to fetch these downloads."""
         self._all += downloads
         self._waiting += downloads
-        for _ in range(min(AT_ONCE, len(downloads))):
+        for _ in range(min(CONCURRENT_DOWNLOADS, len(downloads))):
             thread = threading.Thread(target=self._work, name="download", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -235,7 +238,8 @@ class Downloads:
                     return
                 download = self._waiting.pop(0)
             download.fetch()
-            if (error := download.error) is not None:  # the others' turn would come later, and all is lost already
+            if (error := download.error) is not None:
+                # The operation fails when it comes to this blob; the other downloads would be in vain.
                 for other in self._all:
                     other.cancel(error)
 
@@ -245,10 +249,11 @@ class Downloads:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A thread may wait for its next retry, for up to half a minute.
         if error is not None:
-            self._registry.give_up()
+            self._registry.cancel_retries()
         for download in self._all:
-            download.cancel(Cancelled("the download was given up"))
+            download.cancel(Cancelled("the download was cancelled"))
         for thread in self._threads:
             thread.join()
         for download in self._all:

@@ -254,7 +254,7 @@ class _Pull:
         }
         for position, digest in enumerate(downloads):
             self._layer_report.layer(digest, "Pulling fs layer")
-            if position >= queue.at_once:
+            if position >= queue.concurrency:
                 self._layer_report.layer(digest, "Waiting")
         queue.start(list(downloads.values()))
         return downloads

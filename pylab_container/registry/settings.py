@@ -1,8 +1,8 @@
-"""Which registries are asked, by which way, and how long.
+"""Configuration of registries: mirrors, insecure registries, certificates, timeouts and retries.
 
     {"registry-mirrors": ["http://10.0.0.5:5000"], "insecure-registries": ["10.0.0.5:5000", "10.1.0.0/16"]}
 
-The file has the words of dockerd's daemon.json; dockerd's own may be copied.
+The file has the keys of dockerd's daemon.json, so that dockerd's file can be copied.
 """
 
 from __future__ import annotations
@@ -22,35 +22,39 @@ from pylab_container.oci.reference import DEFAULT_DOMAIN
 FILE = Path("/etc/pylab-container/registries.json")
 CERTIFICATES = Path("/etc/docker/certs.d")
 _ORIGIN = f"registry-1.{DEFAULT_DOMAIN}"
-"""Where Docker's own registry is: its name in references has no server."""
+"""The host of Docker's own registry; the domain in references to its images is not a host of the protocol."""
 
 
-class Patience(Struct, frozen=True):
-    """How long a registry may take, and how often it may fail.
+class RetryPolicy(Struct, frozen=True):
+    """Timeouts of a request, and retries after failures.
 
-    connect  seconds until it answers the telephone
-    read     seconds without a byte
-    tries    of one request, or of a download that comes no further
-    pause    seconds before the second try; doubled before each one after
-    longest  seconds, the most that a pause may be, also one that the registry asks for
+    connect_timeout  seconds until the connection is established
+    read_timeout     seconds without a byte
+    tries            of one request, or of a download that makes no progress
+    delay            seconds before the second try; doubled before each further one
+    longest_delay    seconds; also limits a delay that the registry requests
     """
 
-    connect: float = 2.5
-    read: float = 30.0
+    connect_timeout: float = 2.5
+    read_timeout: float = 30.0
     tries: int = 5
-    pause: float = 0.5
-    longest: float = 30.0
+    delay: float = 0.5
+    longest_delay: float = 30.0
 
-    def before(self, number: int, asked: str = "") -> float:
-        """Seconds to wait after so many failures; asked: what Retry-After says (RFC 9110, 10.2.3), if seconds."""
-        seconds: float = self.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2)  # not all clients at once
-        if asked.isascii() and asked.isdigit():
-            seconds = float(asked)
-        return min(seconds, self.longest)
+    def delay_after(self, failures: int, retry_after: str = "") -> float:
+        """The seconds to wait after this number of failures.
+
+        retry_after  the registry's header Retry-After (RFC 9110, 10.2.3); it counts if it is a number of seconds
+        """
+        # Random, so that clients that failed at the same moment do not all try again at the same moment.
+        seconds: float = self.delay * 2 ** (failures - 1) * random.uniform(0.8, 1.2)
+        if retry_after.isascii() and retry_after.isdigit():
+            seconds = float(retry_after)
+        return min(seconds, self.longest_delay)
 
 
 class RegistryEndpoint(Struct, frozen=True):
-    """Where a registry may be: addresses to try in this order, "https://host:port"."""
+    """A registry and the addresses at which it may answer, "https://host:port", in the order in which to try them."""
 
     host: str
     addresses: tuple[str, ...]
@@ -58,19 +62,19 @@ class RegistryEndpoint(Struct, frozen=True):
 
 
 class RegistrySettings(Struct, frozen=True):
-    """What an engine knows about registries.
+    """The configuration of registries.
 
-    mirrors       addresses that are asked before Docker's own registry, for its images only
-    insecure      hosts ("10.0.0.5:5000") and networks ("10.1.0.0/16") where plain http will do, and a certificate
-                  that nobody vouches for; loopback always is
-    certificates  a directory a registry: ca.crt, client.cert and client.key, as dockerd has it
-    patience      see there
+    mirrors       addresses to try before Docker's own registry, for its images only
+    insecure      hosts ("10.0.0.5:5000") and networks ("10.1.0.0/16") for which plain http and unverified certificates
+                  are allowed; the loopback always is
+    certificates  directory with a subdirectory per registry: ca.crt, client.cert and client.key, as dockerd's
+    retry_policy  timeouts and retries
     """
 
     mirrors: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
     certificates: Path = CERTIFICATES
-    patience: Patience = Patience()
+    retry_policy: RetryPolicy = RetryPolicy()
 
     @classmethod
     def read(
@@ -81,9 +85,11 @@ class RegistrySettings(Struct, frozen=True):
         mirrors: Sequence[str] | None = None,
         insecure: Sequence[str] | None = None,
     ) -> RegistrySettings:
-        """From the file; LABCTR_REGISTRY_MIRRORS and LABCTR_INSECURE_REGISTRIES, with commas, replace what it says.
+        """Read the configuration. Each list comes from the first of these sources that has it:
 
-        mirrors, insecure  replace both
+        1. the parameters mirrors and insecure
+        2. the variables LABCTR_REGISTRY_MIRRORS and LABCTR_INSECURE_REGISTRIES, separated by commas
+        3. the file
 
         Raises InvalidInput.
         """
@@ -94,14 +100,16 @@ class RegistrySettings(Struct, frozen=True):
         )
 
     def endpoints(self, domain: str) -> list[RegistryEndpoint]:
-        """Where the images of a domain may be had: the mirrors first, where there are some."""
+        """The registries to try for the images of a domain: mirrors, then the registry itself."""
         mirrors = self.mirrors if domain == DEFAULT_DOMAIN else ()
         return [RegistryEndpoint(_host(mirror), (mirror.rstrip("/"),), mirror=True) for mirror in mirrors] + [
             self.endpoint(domain)
         ]
 
     def endpoint(self, domain: str) -> RegistryEndpoint:
-        """Where the registry itself is. Only on loopback, and where it was allowed, plain http is tried, too."""
+        """The registry itself, without mirrors."""
+        # Plain http is tried only on the loopback and for registries that are configured as insecure. Otherwise an
+        # attacker who blocks https could make the client send its password in clear text.
         host = _ORIGIN if domain == DEFAULT_DOMAIN else domain
         if is_loopback(bare_host(host)):
             return RegistryEndpoint(host, (f"http://{host}", f"https://{host}"))
@@ -110,20 +118,20 @@ class RegistrySettings(Struct, frozen=True):
         return RegistryEndpoint(host, (f"https://{host}",))
 
     def is_insecure(self, host: str) -> bool:
-        """Whether plain http will do for a host ("10.0.0.5:5000"), and a certificate that nobody vouches for."""
+        """Whether plain http and unverified certificates are allowed for a host such as "10.0.0.5:5000"."""
         name = bare_host(host)
         return is_loopback(name) or any(entry in (host, name) or _in_network(name, entry) for entry in self.insecure)
 
 
 def bare_host(host: str) -> str:
-    """A host without its port: "localhost:5000" is "localhost", "[::1]:5000" is "::1"."""
+    """Remove the port from a host: "localhost:5000" is "localhost", "[::1]:5000" is "::1"."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host is this machine by its very name."""
+    """Whether a host name is localhost or a loopback address. Names are not resolved."""
     return name.lower() == "localhost" or _in_network(name, "127.0.0.0/8") or _in_network(name, "::1/128")
 
 
@@ -139,18 +147,18 @@ def _host(address: str) -> str:
 
 
 def _first(
-    given: Sequence[str] | None, variable: str | None, document: Mapping[str, Sequence[str]], name: str
+    parameter: Sequence[str] | None, variable: str | None, document: Mapping[str, Sequence[str]], name: str
 ) -> tuple[str, ...]:
-    """The first of the three that says something."""
-    if given is not None:
-        return tuple(given)
+    """The first of the three sources that has a value."""
+    if parameter is not None:
+        return tuple(parameter)
     return tuple(document.get(name, ()) if variable is None else variable.replace(",", " ").split())
 
 
 def _checked(mirrors: tuple[str, ...]) -> tuple[str, ...]:
     for mirror in mirrors:
         if not mirror.startswith(("http://", "https://")) or not _host(mirror):
-            raise InvalidInput(f'invalid mirror: "{mirror}" is no address', hint="write http://host:port")
+            raise InvalidInput(f'invalid mirror: "{mirror}" is not an address', hint="write http://host:port")
     return mirrors
 
 
@@ -166,8 +174,6 @@ def _document(file: Path) -> Mapping[str, Sequence[str]]:
     except (ValueError, OSError):
         valid = False
     if not valid:
-        raise InvalidInput(
-            f"{file} cannot be understood", hint='write {"registry-mirrors": [], "insecure-registries": []}'
-        )
-    found: Mapping[str, Sequence[str]] = document
-    return found
+        raise InvalidInput(f"{file} cannot be parsed", hint='write {"registry-mirrors": [], "insecure-registries": []}')
+    lists: Mapping[str, Sequence[str]] = document
+    return lists

@@ -13,7 +13,7 @@ from pylab_container.events import Emit, Event, LayerTransfer, TransferMessage, 
 from pylab_container.oci.reference import Reference
 from pylab_container.registry import login
 from pylab_container.registry.client import RegistryClient
-from pylab_container.registry.downloads import SELDOM
+from pylab_container.registry.downloads import PROGRESS_INTERVAL
 from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings
 
 Count = Callable[[str, int, int], None]
@@ -63,12 +63,12 @@ class ProgressReport:
                     self._listeners.remove(listener)
 
     def counter(self, name: str, status: str, total: int) -> Counter:
-        """Return a function that takes the bytes so far, and reports them every SELDOM seconds and at the end."""
+        """Return a function that takes the bytes so far; it reports them every PROGRESS_INTERVAL and at the end."""
         reported_at, reported = 0.0, 0
 
         def count(done: int) -> None:
             nonlocal reported_at, reported
-            if done != reported and (time.monotonic() > reported_at + SELDOM or done == total):
+            if done != reported and (time.monotonic() > reported_at + PROGRESS_INTERVAL or done == total):
                 reported_at, reported = time.monotonic(), done
                 self.layer(name, status, done, total)
 

@@ -45,6 +45,7 @@ def archive_log(path: Path, json_log: Path, *, limit: LogLimit | None = None) ->
         # A reader that opens both files under this lock sees the log as it was before or after (open_snapshot()).
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
+            # What an earlier call that was killed may have left; the offset below is computed from whole entries.
             _cut_torn_entry(json_log)
             unreadable = _append(LogSource(file, parse_cri), json_log, limit)
             _remove_archived(path, file, unreadable)
@@ -100,12 +101,14 @@ class _JsonLog:
         """Write the incomplete character with which a stream ended, if any, and flush."""
         for name, time in self._times.items():
             self._write(self._decoders[name].decode(b"", final=True), name, time)
+        # On a full disk this fails, before _remove_archived() removes the entries from conmon's file.
         self._file.flush()
 
     def _write(self, text: str, stream: str, time: str) -> None:
         if not text:
             return
         stamp = time.removesuffix("Z").rstrip("0").removesuffix(".") + "Z"  # Go's RFC3339Nano
+        # json escapes everything but ASCII, so a lone surrogate becomes \udcxx. UTF-8 could not encode it.
         entry = json.dumps({"log": text, "stream": stream, "time": stamp}).encode() + b"\n"
         if self._limit and 0 < self._file.tell() > self._limit.size - len(entry):
             self._rotate(self._limit.files)
@@ -140,6 +143,7 @@ def _remove_archived(path: Path, file: BinaryIO, unreadable: list[tuple[int, int
     if not unreadable:
         path.unlink()
         return
+    # A file that cannot be parsed at all stays as it is, however often this runs.
     if unreadable == [(0, os.fstat(file.fileno()).st_size)]:
         return
     temporary = path.with_name(f".tmp-{path.name}")

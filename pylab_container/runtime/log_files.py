@@ -37,7 +37,9 @@ from pylab_container.runtime.monitor import Stream
 
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
-LARGEST_ENTRY = 1 << 20  # bytes; conmon's parts hold 8 KiB of output, dockerd's 16 KiB
+# conmon's entries hold at most 8 KiB of output and dockerd's 16 KiB. A longer one is damaged, and reading it as a whole
+# could exhaust the memory.
+LARGEST_ENTRY = 1 << 20  # bytes
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|\+00:00)")
 
 # Whatever is at a log's path, opening it must neither block nor leave the directory. O_RDONLY on a FIFO blocks until a
@@ -114,6 +116,7 @@ def parse_cri(entry: bytes) -> tuple[str, Stream, bytes]:
     time, stream, tag, data = entry.split(b" ", 3)
     if not data.endswith(b"\n"):
         raise ValueError("too long")
+    # The CRI format allows further tags after a colon; conmon writes only the first one.
     if stream not in (b"stdout", b"stderr") or tag[:1] not in (b"F", b"P"):
         raise ValueError(entry)
     end = b"\n" if tag.startswith(b"F") else b""
@@ -125,6 +128,7 @@ def parse_json(entry: bytes) -> tuple[str, Stream, bytes]:
     try:
         document = json.loads(entry)
     except RecursionError as error:
+        # Raised by json for brackets that are nested a thousand deep.
         raise ValueError("too many brackets") from error
     if not (isinstance(document, dict) and isinstance(document.get("log"), str)):
         raise ValueError(entry)
@@ -170,6 +174,7 @@ def offset_after(last: tuple[str, int], source: LogSource) -> int:
         if part.time > newest or count == 0:
             begin = part.end if count == 0 else 0
             break
+    # The caller reads the file from its beginning, to report what cannot be parsed.
     source.file.seek(0)
     return begin
 
@@ -210,6 +215,7 @@ def open_json_log(log: Path, stack: contextlib.ExitStack) -> list[LogSource]:
             file = stack.enter_context(open_regular(path))
             end = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
+                # Without an end: `end` is the compressed size.
                 sources.append(LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json))
             elif end:
                 sources.append(LogSource(file, parse_json, end=end))
@@ -248,6 +254,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def open_for_writing(path: Path, mode: str) -> BinaryIO:
     """Open a file for writing. Raises OSError for a symlink, and for a FIFO, which cannot be positioned."""
+    # 0640 is the mode of dockerd's log files.
     return cast(BinaryIO, open(path, mode, opener=lambda path, flags: os.open(path, flags | _SAFE_OPEN, 0o640)))
 
 

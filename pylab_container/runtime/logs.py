@@ -112,12 +112,14 @@ class LogReader:
 
     def rest(self) -> Iterator[LogLine]:
         """The lines that have no newline yet."""
+        # Cleared first: a second call must not yield them again.
         unfinished, self._unfinished = self._unfinished, {}
         rests = ((line, b"".join(pieces)) for line, pieces, _ in unfinished.values())
         yield from self._within_times(replace(line, data=data) for line, data in rests if data)
 
     def _within_times(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
         for line in lines:
+            # Only a bound needs the time as a number.
             if self._since is not None or self._until is not None:
                 try:
                     moment = _seconds(line.time)
@@ -192,8 +194,9 @@ def _present(sources: list[LogSource], tail: int | None, damaged: Callable[[], o
 
 def _last_lines(sources: list[LogSource], tail: int) -> set[_LineStart]:
     """The starts of the last lines, in the order in which lines end; unfinished lines come last."""
-    # The whole log is read twice for this. Reading backwards would not do: an entry that ends a line of one stream may
-    # be any number of entries after the line's start.
+    # maxlen bounds the memory by tail instead of by the log's size. The whole log is read twice for this. Reading
+    # backwards would not do: an entry that ends a line of one stream may be any number of entries after the line's
+    # start.
     ended: deque[_LineStart] = deque(maxlen=tail)
     begun: dict[str, _LineStart] = {}
     for index, source in enumerate(sources):

@@ -1,4 +1,4 @@
-"""List what a layer changes, path by path, from an overlay upper directory and the directories below it.
+"""List what an overlay upper directory changes in the directories below it, path by path.
 
 Source of the rules: moby pkg/archive/changes_linux.go (20.10); kernel Documentation/filesystems/overlayfs.rst.
 """
@@ -36,15 +36,15 @@ def _descent(stack: contextlib.ExitStack, path: Path) -> Descent:
 def _changes(upper: Descent, lowers: Sequence[Descent]) -> Iterator[tuple[str, int]]:
     """Walk the upper directory. Each lower position follows as long as it has the same directory, not hidden."""
     inside = "/"
-    waiting = [(upper.names(), lowers, len(inside))]  # a stack of its own: a tree may be deeper than Python's
-    while waiting:
-        names, below, length = waiting[-1]
+    pending = [(upper.names(), lowers, len(inside))]  # a stack of its own: a tree may be deeper than Python's
+    while pending:
+        names, below, length = pending[-1]
         inside = inside[:length]
         if not names:
-            waiting.pop()
-            if waiting:
-                for place in (upper, *below):
-                    place.leave()
+            pending.pop()
+            if pending:
+                for position in (upper, *below):
+                    position.leave()
             continue
         try:
             entry = upper.entry(names.pop())
@@ -53,17 +53,19 @@ def _changes(upper: Descent, lowers: Sequence[Descent]) -> Iterator[tuple[str, i
         with entry:
             merged = _merged(below, entry.name)
             yield from _compare(entry, inside, below, merged)
+            # A directory that is opaque starts without lower ones: all below it is new, or hidden.
             if entry.is_directory and upper.try_to_enter(entry):
                 inside += entry.name + "/"
                 entered = [] if is_opaque(entry) else merged
-                for place in entered:
-                    _enter(place, entry.name)
-                waiting.append((upper.names(), entered, len(inside)))
+                for position in entered:
+                    _enter(position, entry.name)
+                pending.append((upper.names(), entered, len(inside)))
 
 
-def _enter(place: Descent, name: str) -> None:
-    with place.entry(name) as entry:
-        place.enter(entry)
+def _enter(position: Descent, name: str) -> None:
+    # Without handling FileNotFoundError: the lower directories belong to read-only layers, which are in use.
+    with position.entry(name) as entry:
+        position.enter(entry)
 
 
 def _compare(
@@ -72,6 +74,7 @@ def _compare(
     """Compare an entry of the upper directory with the entry below at the same path."""
     path, below = inside + entry.name, _below(lowers, entry.name)
     if is_whiteout(entry):
+        # A whiteout of a name that no lower layer has, which other tools may write, changes nothing.
         if below is not None:
             yield path, DELETED
         return
@@ -88,8 +91,8 @@ def _compare(
 def _listed(entry: Entry) -> set[str]:
     if not entry.is_directory:
         return set()
-    with Descent(entry.fd) as place:
-        return set(place.names())
+    with Descent(entry.fd) as position:
+        return set(position.names())
 
 
 def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
@@ -97,6 +100,7 @@ def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
 
     Every Descent in lowers is positioned at the directory of the name.
     """
+    # The uppermost entry decides, and a whiteout in it hides all others, as in the kernel's lookup.
     for lower in lowers:
         with contextlib.suppress(FileNotFoundError), lower.entry(name) as entry:
             return None if is_whiteout(entry) else entry.status
@@ -104,7 +108,9 @@ def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
 
 
 def _merged(lowers: Sequence[Descent], name: str) -> list[Descent]:
-    """Return the lower layers whose directories of a name overlayfs merges: down to the first that hides the rest.
+    """Return the lower layers whose directories of a name overlayfs merges.
+
+    These are the layers down to the first that hides the rest.
 
     A symbolic link ends the list. It is not followed, because it may lead out of the layers.
     """

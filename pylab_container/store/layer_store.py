@@ -1,4 +1,4 @@
-"""The layer database: the records of read-only layers and of the containers' writable layers.
+"""The layer database: the records of read-only layers and of containers' layers.
 
     image/<driver>/layerdb/
     ├── sha256/<chain id>/         one read-only layer
@@ -54,7 +54,11 @@ MOST_LAYERS = 125
 
 
 class Layer(Struct, frozen=True):
-    """A read-only layer. `parent` is the chain id below, "" for the lowest; `size` counts bytes of file content."""
+    """A read-only layer.
+
+    parent  the chain id below, "" for the lowest layer
+    size    bytes of file content
+    """
 
     chain_id: Digest
     diff_id: Digest
@@ -108,6 +112,8 @@ class LayerStore:
 
     def _content(self, chain: str) -> tuple[Digest, Digest | Literal[""]]:
         """Return the diff id of a layer and the chain id below. Raises CorruptStore unless they hash to chain."""
+        # The record proves itself, because a chain id is the digest of the chain id below and the diff id (image-spec
+        # config.md, "Layer ChainID"): a damaged file cannot put the layer on top of another one.
         directory = self._directory(chain)
         diff_id, parent = read_id(directory / "diff", Digest), find_id(directory / "parent", Digest)
         if (chain_id([parent, diff_id]) if parent else diff_id) != chain:
@@ -115,7 +121,7 @@ class LayerStore:
         return diff_id, parent or ""
 
     def find(self, parent: str, diff_id: str, lease: Lease) -> Layer | None:
-        """Return the layer with this diff id on top of the chain parent, claimed by lease; None if unknown."""
+        """Return the layer with this diff id on top of parent, claimed by lease; None if unknown."""
         chain = chain_id([parent, diff_id]) if parent else diff_id
         with self.lock():  # else another process may release the layer between the check and the claim
             if not self.exists(chain):
@@ -148,6 +154,7 @@ class LayerStore:
 
     def chains(self) -> list[Digest]:
         """Return the chain ids of all records, damaged ones included."""
+        # Without the lock: a listing must not wait for a pull. A layer may be removed before the caller reads it.
         names = (f"sha256:{name}" for name in os.listdir(self.root / "sha256"))
         return list(filter(None, map(Digest.match, names)))
 
@@ -179,8 +186,9 @@ class LayerStore:
 
     @contextlib.contextmanager
     def write_set(self, cache_id: CacheId) -> Iterator[Path]:
-        """Create a locked directory in tmp/ that names a driver's directory; after a failure both are deleted.
+        """Create a write-set for a driver's directory; both are deleted after a failure.
 
+        A write-set is a locked directory in tmp/ with the name of the driver's directory in cache-id.
         The caller fills the driver's directory and passes the write-set to publish() in the block.
         """
         with self.lock():  # abandoned_write_sets() deletes a write-set without a flock, so it must not see this one yet
@@ -192,10 +200,11 @@ class LayerStore:
             # Before the driver creates the directory: after a crash this name is the only reference to it.
             _write_synced(staging / "cache-id", cache_id)
             yield staging
-        except BaseException:
+        except BaseException:  # also KeyboardInterrupt: a cell that is interrupted must not leave an extracted image
             self.driver.remove(cache_id)
             raise
         finally:
+            # The lock is released last, so that no cleanup deletes the same files concurrently.
             self._discard_staging(staging.name)
             os.close(lock)
 
@@ -215,22 +224,27 @@ class LayerStore:
         with self.lock():
             if parent and not self.exists(parent):
                 raise Conflict("the image below was removed while this layer was made", hint="import or build it again")
-            if lease:  # a layer without an image, child or lease may be collected by any process from the rename on
+            # The claim before the rename: a layer without an image, child or lease may be collected by any process. A
+            # crash in between leaves a claim of a layer that does not exist, which does no harm.
+            if lease:
                 lease.claim("layer", chain)
             if not self.exists(chain):
                 staging.rename(self._directory(chain))
                 layer = Layer(chain, diff_id, Digest(parent) if parent else "", cache_id, size)
                 self._emit(LayerRegistered(chain, diff_id, cache_id, size, self.driver.name))
                 return layer
+        # Another process has registered the same layer concurrently, and containers may use its files: this copy goes.
         self.driver.remove(cache_id)
         return self.get(chain)
 
     def abandoned_write_sets(self) -> Iterator[tuple[Path, CacheId | None]]:
-        """Yield the write-sets of crashed processes with the cache id in each (None: the file names no directory).
+        """Yield the write-sets of crashed processes, each with its cache id (None: unreadable).
 
         The store is locked until the generator ends.
         """
         with self.lock():
+            # A process that holds no flock(2) on its write-set is dead: the kernel releases locks at exit, so that pids
+            # need not be compared, which are reused.
             for path in sorted((self.root / "tmp").glob("write-set-*")):
                 with contextlib.suppress(FileNotFoundError), try_locked(path) as free:
                     if free:
@@ -264,17 +278,18 @@ class LayerStore:
     def _hide_unneeded(
         self, tops: Iterable[str], needed: Collection[str], lease: Lease | None, hidden: contextlib.ExitStack
     ) -> Iterator[tuple[Digest, CacheId | None]]:
-        """Rename unneeded layers to write-sets, which are deleted when hidden is closed: after their directories."""
+        """Rename unneeded layers to write-sets, which are deleted when hidden is closed."""
         try:
-            kept = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
-            unneeded = [top for top in map(Digest.match, tops) if top and top not in kept]
+            required = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
+            unneeded = [top for top in map(Digest.match, tops) if top and top not in required]
+            # A list, not a set: several layers may have one parent, and it is needed until the last of them is removed.
             parents = self._parents(known={*unneeded, *needed}) if unneeded else []
         except CorruptStore as error:
             self._emit(StoreDamaged.of(error))
             return
         for top in unneeded:
             chain: str = top
-            while chain and chain not in kept and chain not in parents and self._directory(chain).exists():
+            while chain and chain not in required and chain not in parents and self._directory(chain).exists():
                 cache_id, below = self._remains(chain)
                 # A crash after this layer leaves the next one without a child; only the lease then names it.
                 if lease and below:
@@ -288,9 +303,10 @@ class LayerStore:
     def _hidden(self, chain: Digest) -> Iterator[None]:
         """Rename a layer to a locked write-set, which is deleted when the block ends.
 
-        No other process can use the layer from the rename on. A crash leaves an unlocked write-set: flock(2) is bound
-        to the inode, so the lock moves with the directory and ends with the process.
+        No other process can use the layer from the rename on.
         """
+        # flock(2) is bound to the inode, so the lock moves with the directory. A crash in the block releases it, and
+        # leaves what a crash in write_set() leaves: one cleanup serves both.
         lock = os.open(self._directory(chain), os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         hidden = self._write_set_path()
@@ -302,7 +318,7 @@ class LayerStore:
             os.close(lock)
 
     def _remains(self, chain: str) -> tuple[CacheId | None, str]:
-        """Return the cache id of a layer that is about to be deleted and the chain id below, as far as readable."""
+        """Return the cache id of a layer and the chain id below, as far as they are readable."""
         try:
             below: str = self._content(chain)[1]
         except CorruptStore:
@@ -331,12 +347,13 @@ class LayerStore:
         return {find_id(self.root / "mounts" / container_id / "parent", Digest) or "" for container_id in self.mounts()}
 
     def _remove_directory(self, cache_id: CacheId | None) -> None:
-        """Delete a driver's directory, unless a record names it: a damaged record may name that of another layer."""
+        """Delete a driver's directory, unless a record names it."""
+        # The cache id was read from a record that may be damaged, and then may name the directory of another layer.
         if cache_id is not None and cache_id not in self._named_directories():
             self.driver.remove(cache_id)
 
     def _named_directories(self, *, without: ContainerId | None = None) -> set[str]:
-        """Return the driver's names in the records of all layers and containers, one container excepted."""
+        """Return the cache ids in all records of layers and containers, one container excepted."""
         records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
         own = [self.root / "mounts" / container_id for container_id in self.mounts() if container_id != without]
         records += [directory / name for directory in own for name in ("mount-id", "init-id")]
@@ -355,10 +372,11 @@ class LayerStore:
         writable = WritableLayer(container_id, mount_id, mount_id.init, Digest(parent) if parent else "")
         directory = self.root / "mounts" / container_id
         try:
-            # The record first: after a crash it names the directories that must be deleted.
+            # The record first: after a crash it is the only reference to the directories that must be deleted.
             self._record(writable, directory)
             self.driver.create(writable.init_id, self.cache_id(parent))
             if fill_init:
+                # Through a mount: the image may have a symbolic link or a directory in the place of etc/hosts.
                 fill_init(self.driver.mount(writable.init_id))
                 self.driver.unmount(writable.init_id)
             self.driver.create(mount_id, writable.init_id)
@@ -369,7 +387,8 @@ class LayerStore:
         return writable
 
     def _record(self, writable: WritableLayer, directory: Path) -> None:
-        """Write the record of a writable layer aside and rename it: its files appear all at once."""
+        """Write the record of a writable layer."""
+        # Aside, then renamed: a container whose record has no parent yet would not keep release() from deleting it.
         staging = self.root / "tmp" / f"mount-{writable.container_id}"
         staging.mkdir()
         _write_synced(staging / "mount-id", writable.mount_id)
@@ -413,7 +432,6 @@ class LayerStore:
 
         force  also remove a damaged record; its directories are left for `labctr system fsck`
 
-        A record that lacks a file was left by a crash during creation or removal: its directories do not exist.
         Raises CorruptStore for a record that is complete but damaged; nothing is removed then.
         """
         if not force:
@@ -424,6 +442,8 @@ class LayerStore:
 
     def check_removable(self, container_id: ContainerId) -> None:
         """Raise CorruptStore if the record of a container's layer is complete, but damaged."""
+        # An incomplete record does not count as damage: a crash in its removal leaves one, after its directories were
+        # deleted.
         directory = self.root / "mounts" / container_id
         if all((directory / name).exists() for name in ("mount-id", "init-id")):
             self.own(container_id)
@@ -434,19 +454,22 @@ class LayerStore:
         Raises CorruptStore as writable() does, and if another record names the same directory.
         """
         writable = self.writable(container_id)
+        # overlayfs may accept two mounts with one upper directory, and what they show is undefined then (overlayfs.rst,
+        # "Sharing and copying layers").
         if writable.mount_id in self._named_directories(without=container_id):
             path = self.root / "mounts" / container_id / "mount-id"
             raise corrupt(path, "it names the directory of another container or layer")
         return writable
 
     def _discard(self, writable: WritableLayer) -> None:
-        """Delete the directories of a container's layer that no other record names."""
+        """Delete the directories of a container's layer, except those that another record names."""
         named = self._named_directories(without=writable.container_id)
         for cache_id in (writable.mount_id, writable.init_id):
             if cache_id not in named:
                 self.driver.remove(cache_id)
 
     def _forget_writable(self, container_id: ContainerId) -> None:
+        # Last in every removal: as long as the record exists, a removal that crashed can be repeated.
         self._discard_staging(f"mount-{container_id}")
         discard_below(self.root / "mounts", container_id)
 
@@ -467,7 +490,7 @@ class LayerStore:
 
 
 def _cache_id_in(directory: Path) -> CacheId | None:
-    """Return the driver's name in the record of a layer or in a write-set, None if it cannot be read."""
+    """Return the cache id in the record of a layer or in a write-set, None if unreadable."""
     return CacheId.match(peek(directory / "cache-id").strip())
 
 
@@ -482,7 +505,7 @@ def _read_size(path: Path) -> int:
 
 
 def _write_synced(path: Path, text: str) -> None:
-    """Write a file and flush it to disk, so that it is complete when the rename of its directory is (fsync(2))."""
+    """Write a file and flush it to disk, before the rename of its directory (fsync(2))."""
     with open(path, "w") as file:
         file.write(text)
         file.flush()

@@ -1,4 +1,4 @@
-"""A layer as a tar: read one member after the other, hash it, record it and extract it in a single pass.
+"""A layer as a tar: read, hash, record and extract its members in a single pass.
 
 A layer is a *change*: files added or replaced, and files hidden. A tar and a directory express "hidden" differently
 (store/whiteouts.py). Both are read as a `MemberSource`:
@@ -48,7 +48,11 @@ class MemberSource(Protocol):
 
 
 class StoredLayer(Struct, frozen=True):
-    """diff_id: digest of the uncompressed tar. size: bytes of content and of the targets of symbolic links."""
+    """Result of store().
+
+    diff_id  digest of the uncompressed tar
+    size     bytes of content, and of the targets of symbolic links
+    """
 
     diff_id: str
     size: int
@@ -76,6 +80,7 @@ def store(
         if extractor:
             extractor.create(header)
         for chunk in members.content():
+            # hashlib releases the interpreter's lock for large chunks, so a ReadAhead decompresses concurrently.
             digest.update(chunk)
             # On disk a hole may look like written zeros, so the pieces of a sparse file cannot be read back: record
             # the tar's bytes (store/tarsplit.py).
@@ -122,7 +127,7 @@ class TarReader:
             self._padding = tar.padding(header.size)
             self._name = header.name
             yield header
-            for _ in self.content():
+            for _ in self.content():  # what the caller has not read: the stream may be a pipe, so there is no seek
                 pass
 
     def content(self) -> Iterator[bytes]:
@@ -135,6 +140,7 @@ class TarReader:
             yield chunk
 
     def trailer(self) -> Iterator[bytes]:
+        # GNU tar pads an archive to 20 blocks with zeros, and other data may follow; the digest covers all of it.
         yield self.raw
         while self._position < len(self._buffer) or self._fill():
             chunk = self._buffer[self._position :]
@@ -149,6 +155,8 @@ class TarReader:
         records: dict[str, str] = {}
         long_names: dict[str, str] = {}
         for number in range(_MOST_EXTENSIONS + 1):
+            # The end-of-archive blocks may be missing, as in Go's reader: an archive may end after any member, but not
+            # after an extension that describes a further one.
             block = self._take(tar.BLOCK, may_end=not number)
             self.raw += block
             if not block.strip(b"\0"):
@@ -190,13 +198,13 @@ class TarReader:
         while more:
             block = self._take(tar.BLOCK)
             self.raw += block
-            self._limit_extension(len(pieces) * 24)
+            self._limit_extension(len(pieces) * 24)  # the map is held in memory, and a hostile one does not end
             listed, more = sparse.old_gnu_pieces(block, extension=True)
             pieces += listed
         header.pieces = tuple(pieces)
 
     def _sparse(self, header: tar.Header, records: Mapping[str, str]) -> None:
-        """Read the map at the start of a sparse file's content (pax 1.0 only), and check the map of any version."""
+        """Read the map before a sparse file's content (pax 1.0), and check a map of any version."""
         if header.kind == tar.FILE and sparse.map_in_content(records):
             content, numbers = b"", None
             while numbers is None:
@@ -220,6 +228,7 @@ class TarReader:
         return content
 
     def _limit_extension(self, size: int) -> None:
+        # A header can announce 8 GiB, and GNU's binary numbers far more, all of which would be read into memory.
         if size > tar.LONGEST_EXTENSION:
             raise InvalidArchive(
                 f"a tar header extension of {size} bytes", hint="no honest one is so long; do not trust this file"
@@ -258,6 +267,7 @@ class TarReader:
                 return
 
     def _fill(self) -> bool:
+        # Only the unread rest is copied, which is less than one block in most cases.
         chunk = self._stream.read(_READ_SIZE)
         self._buffer = self._buffer[self._position :] + chunk
         self._position = 0

@@ -114,13 +114,13 @@ class ChangeReader(TreeReader):
 def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
     """Walk the new tree. The position in the old tree follows as long as it has the same directory."""
     inside = ""
-    waiting = [(_names(new, old), True, 0)]
-    while waiting:
-        names, in_old, length = waiting[-1]
+    pending = [(_names(new, old), True, 0)]
+    while pending:
+        names, in_old, length = pending[-1]
         inside = inside[:length]
         if not names:
-            waiting.pop()
-            if waiting:
+            pending.pop()
+            if pending:
                 new.leave()
                 if in_old:
                     old.leave()
@@ -134,12 +134,12 @@ def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
                 if in_both := pair.old is not None and pair.old.is_directory:
                     old.enter(pair.old)
                 inside = pair.path + "/"
-                waiting.append((_names(new, old if in_both else None), in_both, len(inside)))
+                pending.append((_names(new, old if in_both else None), in_both, len(inside)))
 
 
-def _entry(stack: contextlib.ExitStack, place: Descent, name: str) -> Entry | None:
+def _entry(stack: contextlib.ExitStack, position: Descent, name: str) -> Entry | None:
     try:
-        return stack.enter_context(place.entry(name))
+        return stack.enter_context(position.entry(name))
     except FileNotFoundError:
         return None
 

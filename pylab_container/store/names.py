@@ -1,7 +1,7 @@
-"""Names of the objects in a data root, for shell completion: read only, without locks, recovery or errors.
+"""List the names of objects in a data root for shell completion, without side effects.
 
-The stores create their directories and report damage. Completion runs at each press of Tab, perhaps as a user who may
-not read the data root, so a directory or file that is missing, unreadable or damaged has no names here.
+The stores create their directories and report damage. Completion runs at each press of Tab, possibly as a user who may
+not read the data root, so a directory or file that is missing, unreadable or damaged contributes no names.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def volume_names(data_root: Path) -> list[str]:
 
 
 def image_names(data_root: Path) -> list[str]:
-    """Return the names of the images of every storage driver, as listings show them: "debian:12"; sorted."""
+    """Return the names of the images of all storage drivers, such as "debian:12", sorted."""
     names: set[str] = set()
     for driver in _entries(data_root / "image"):
         with contextlib.suppress(OSError, CorruptStore, msgspec.MsgspecError):
@@ -64,12 +64,12 @@ def _familiar_names(references: dict[str, str]) -> Iterator[str]:
     for name in references:
         with contextlib.suppress(InvalidReference):
             reference = parse(name)
-            if not reference.digest:  # a digest is no word to type
+            if not reference.digest:  # completion offers names, which users type; digests are pasted
                 yield reference.familiar
 
 
 def _valid_names(documents: Iterator[Path]) -> list[str]:
-    """Return the field Name of each document, without the slash that Docker puts before a container's name.
+    """Return the field Name of each document, without the slash before a container's name.
 
     A name that the engine would refuse is left out: it may hold characters that a shell interprets.
     """

@@ -1,4 +1,4 @@
-"""The overlay2 driver: each layer is a directory of its own, and one overlay mount joins them.
+"""The overlay2 driver: each layer is a directory, and one overlay mount joins them.
 
     overlay2/
     ├── <cache id>/            one layer; the id is random and independent of the content
@@ -72,6 +72,7 @@ class Overlay2:
     # ---- creating and removing layers ----
 
     def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
+        """Create an empty layer on top of parent (None: the lowest layer) and return its diff/."""
         lowers = []
         if parent is not None:
             self._lower_paths(parent)  # a child copies its parent's lower file, with any damage in it: check that first
@@ -82,6 +83,7 @@ class Overlay2:
             )
         directory = self.root / cache_id
         directory.mkdir(mode=0o710)
+        # The mode of a container's /: the upper directory's attributes are those of the merged root.
         diff = make_directory(directory / "diff", 0o755)
         link = new_link()
         # The file before the symbolic link: after a crash in between, remove() finds the link by this name.
@@ -89,21 +91,25 @@ class Overlay2:
         (self.root / "l" / link).symlink_to(link_target(cache_id))
         if parent is not None:
             (directory / "work").mkdir(mode=0o700)
+            # For dockerd, which mounts a layer with this file read-only (overlay2.go, get).
             (self.root / parent / "committed").touch(mode=0o600)
             (directory / "lower").write_text(":".join(lowers))
         return diff
 
     @contextlib.contextmanager
     def filling(self, cache_id: CacheId) -> Iterator[Path]:
+        """Yield diff/; whiteouts are files in it, so extracting needs no layers below."""
         yield self.diff_path(cache_id)
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:
+        """Rename diff/ of the layer source to that of the new layer cache_id."""
         target, origin = self.diff_path(cache_id), self.diff_path(source)
-        target.rmdir()
+        target.rmdir()  # it is empty; a crash before the rename leaves a write-set, which is deleted as a whole
         origin.rename(target)
         origin.mkdir(mode=0o755)
 
     def remove(self, cache_id: CacheId) -> None:
+        """Unmount and delete a layer without children. Idempotent."""
         # The link first: it can only be found through the directory, so a crash must not leave it alone.
         with contextlib.suppress(FileNotFoundError, CorruptStore):
             (self.root / "l" / self._link(cache_id)).unlink()
@@ -115,19 +121,24 @@ class Overlay2:
 
     @contextlib.contextmanager
     def members(self, cache_id: CacheId, parent: CacheId) -> Iterator[TreeReader]:
+        """Read the change of a layer as the members of a tar."""
         yield TreeReader(self.diff_path(cache_id))  # diff/ with its whiteouts is the change: nothing to compare
 
     def changes(self, cache_id: CacheId, parent: CacheId) -> dict[str, int]:
+        """Return the change of a layer as {absolute path: kind}."""
         return overlay_changes(self.diff_path(cache_id), self._lower_paths(cache_id))
 
     def diff_path(self, cache_id: CacheId) -> Path:
+        """Return diff/ of a layer. Raises CorruptStore if it is a symbolic link."""
         directory = self.root / cache_id
         return unlinked(directory, directory / "diff")
 
     def cache_ids(self) -> list[CacheId]:
+        """Return the layers that have a directory, incomplete ones included, unordered."""
         return list(filter(None, map(CacheId.match, os.listdir(self.root))))
 
     def graph_data(self, cache_id: CacheId) -> dict[str, str]:
+        """Return GraphDriver.Data of `docker inspect`."""
         own, lowers = self.root / cache_id, self._lower_paths(cache_id)
         data = {"LowerDir": ":".join(map(str, lowers))} if lowers else {}
         return data | {
@@ -139,6 +150,12 @@ class Overlay2:
     # ---- mounting ----
 
     def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
+        """Mount the layer joined with all layers below it, and return the mount point. Idempotent.
+
+        ids  how the owners of files are mapped
+
+        Raises NotRoot, RuntimeFailed, CorruptStore.
+        """
         directory = self.root / cache_id
         lowers = self.lowers(cache_id)
         diff = self.diff_path(cache_id)
@@ -160,6 +177,7 @@ class Overlay2:
         return merged
 
     def open_view(self, cache_id: CacheId) -> int:
+        """Return a descriptor for reading the layer joined with all layers below it; see store/driver.py."""
         if self.is_mounted(cache_id):
             return opened(self.merged_path(cache_id))
         own = self.diff_path(cache_id)
@@ -169,6 +187,7 @@ class Overlay2:
         return overlayfs.open_view(self.root, [f"{cache_id}/diff", *lowers])
 
     def unmount(self, cache_id: CacheId) -> None:
+        """Unmount the joined view. Idempotent."""
         merged = self.merged_path(cache_id)
         if overlayfs.unmount(merged):
             self._emit(OverlayUnmounted(cache_id, str(merged)))
@@ -178,9 +197,11 @@ class Overlay2:
             merged.rmdir()
 
     def is_mounted(self, cache_id: CacheId) -> bool:
+        """Report whether the joined view is mounted."""
         return os.path.ismount(self.merged_path(cache_id))
 
     def merged_path(self, cache_id: CacheId) -> Path:
+        """Return the mount point of a layer that has a parent."""
         return self.root / cache_id / "merged"
 
     # ---- lower layers ----

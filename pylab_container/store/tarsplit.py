@@ -103,7 +103,7 @@ class TarSplitWriter:
 
 
 def _key(path: str) -> str | bytes:
-    """Return a path, or the digest of a long one: a hostile tar may have thousands of names of one megabyte."""
+    """Return a path, or the digest of a long one: a hostile tar may have thousands of them."""
     return path if len(path) < linux.PATH_MAX else hashlib.sha256(os.fsencode(path)).digest()
 
 
@@ -114,6 +114,7 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
     when its bytes have been yielded already: the caller must discard what it has received.
     """
     with _explaining(tar_split):
+        # One descriptor for all files: an unmount or a rename in between cannot change what they are read from.
         root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for entry in _entries(tar_split):
@@ -138,6 +139,7 @@ def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
     with open_regular(tar_split) as packed, igzip.open(packed, "rb") as lines:
         for line in lines:
             entry: dict[str, Any] = json.loads(line)
+            # tar-split has no other types; to skip an unknown one would produce a tar with a wrong digest.
             if entry["type"] not in (FILE, SEGMENT):
                 raise ValueError(f"unknown type {entry['type']}")
             yield entry

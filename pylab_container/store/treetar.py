@@ -1,4 +1,4 @@
-"""Read a directory as the members of a tar: the second MemberSource, besides TarReader (store/layertar.py).
+"""Read a directory as the members of a tar: a MemberSource (store/layertar.py).
 
 An overlay upper directory becomes a layer's tar, a container's root file system becomes that of `docker export`.
 """
@@ -73,6 +73,7 @@ class TreeReader:
 
     def __iter__(self) -> Iterator[tar.Header]:
         for header, entry in self._members():
+            # Layers name owners by number only: the names of the machine would be wrong in another image.
             header.user, header.group = self._users.get(header.uid, ""), self._groups.get(header.gid, "")
             if self.newest is not None:
                 header.mtime = min(header.mtime, self.newest)
@@ -114,6 +115,7 @@ class TreeReader:
     def _opened(self) -> int:
         if isinstance(self._directory, int):
             return os.dup(self._directory)
+        # With a name the top is a member itself: a symbolic link is then archived as a link (docker cp).
         return os.open(self._directory, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if self._name else 0))
 
     def _below(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
@@ -131,12 +133,15 @@ class TreeReader:
         for path, entry in walk(top, inside):
             if (header := self._header(path, entry)) is not None:
                 yield header, entry
+                # Before the entries of the directory, so that a reader which applies members in order keeps them.
                 if self._whiteouts and entry.is_directory and is_opaque(entry):
                     yield tar.Header(f"{path}/{OPAQUE}", mode=0o600), entry
 
     def _header(self, name: str, entry: Entry) -> tar.Header | None:
-        """Return the header of an entry; None for a socket, for which tar has no type and which docker skips, too."""
+        """Return the header of an entry; None for a socket, for which tar has no type."""
         status = entry.status
+        # Whole seconds, as moby truncates them (pkg/archive, FileInfoHeader): a ustar header holds no fractions, and a
+        # pax record takes 1 KiB for each member.
         header = tar.Header(
             name=name,
             mode=stat.S_IMODE(status.st_mode),
@@ -168,6 +173,7 @@ class TreeReader:
     def _file(self, header: tar.Header, status: os.stat_result) -> None:
         """Describe a regular file: its size, or a hard link to a member with the same inode."""
         header.size = status.st_size
+        # By device and inode: links to files outside the tree have a count, too, but no earlier member.
         if status.st_nlink > 1:
             first = self._linked.setdefault((status.st_dev, status.st_ino), header.name)
             if first != header.name:
@@ -194,7 +200,7 @@ def file_content(fd: int, size: int) -> Iterator[bytes]:
 
 
 def _next(fd: int, position: int, kind: int) -> int:
-    """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE), _NO_MORE if the file has none."""
+    """Return the offset of the next data or hole, _NO_MORE if none follows."""
     try:
         return os.lseek(fd, position, kind)
     except OSError as error:
@@ -229,9 +235,10 @@ def _mapped(number: int, first: int) -> int:
 
 
 def xattrs(path: str | bytes, *, follow_links: bool = False) -> dict[str, bytes]:
-    """Return the attributes that layers keep: file capabilities and user.*, without those of overlayfs."""
+    """Return the attributes that layers keep: file capabilities and user.*."""
+    # Not security.selinux, which the host's policy sets, and not the ACLs in system.*: docker keeps neither.
     names = os.listxattr(path, follow_symlinks=follow_links)
-    kept = (name for name in names if name == "security.capability" or name.startswith("user."))
+    layer_names = [name for name in sorted(names) if name == "security.capability" or name.startswith("user.")]
     return {
-        name: os.getxattr(path, name, follow_symlinks=follow_links) for name in sorted(kept) if not is_bookkeeping(name)
+        name: os.getxattr(path, name, follow_symlinks=follow_links) for name in layer_names if not is_bookkeeping(name)
     }

@@ -532,7 +532,7 @@ def test_a_certificate_that_is_none_is_told(
     (tmp_path / "certs.d" / secure.host).mkdir(parents=True)
     (tmp_path / "certs.d" / secure.host / "ca.crt").write_text("hello")
     engine.registries = replace(RegistrySettings(), certificates=tmp_path / "certs.d")
-    with pytest.raises(InvalidInput, match=r"ca\.crt is no certificate"):
+    with pytest.raises(InvalidInput, match=r"ca\.crt is not a certificate"):
         engine.images.push(f"{secure.host}/tls:1")
 
 

@@ -17,18 +17,20 @@ from pylab_container import Engine
 from pylab_container.errors import ImageNotFound, InvalidArchive, LabError, RegistryFailed, Unauthorized, Unreachable
 from pylab_container.images.image import Image
 from pylab_container.oci.image import go_json, sha256
-from pylab_container.registry.settings import Patience, RegistrySettings
+from pylab_container.registry.settings import RegistrySettings, RetryPolicy
 from tests.support import faults
 from tests.support.faults import Answer, Fault, FaultyProxy, Handler
 from tests.support.fixtures import engine_on
 from tests.support.registries import RunningRegistry
 from tests.support.waiting import PATIENCE, never_within
 
-QUICK = RegistrySettings(patience=Patience(connect=PATIENCE, read=PATIENCE, tries=4, pause=0.01, longest=2.5))
+QUICK = RegistrySettings(
+    retry_policy=RetryPolicy(connect_timeout=PATIENCE, read_timeout=PATIENCE, tries=4, delay=0.01, longest_delay=2.5)
+)
 """Tries again at once, but waits long for an answer: on a slow machine, too, only the faults of the proxy occur."""
-STALLED = replace(QUICK, patience=replace(QUICK.patience, read=0.3))
+STALLED = replace(QUICK, retry_policy=replace(QUICK.retry_policy, read_timeout=0.3))
 """For connections on which nothing arrives."""
-STALLED_FOR_A_WHILE = replace(QUICK, patience=replace(QUICK.patience, read=0.5, tries=100))
+STALLED_FOR_A_WHILE = replace(QUICK, retry_policy=replace(QUICK.retry_policy, read_timeout=0.5, tries=100))
 RETRY_AFTER_HOURS = 3600  # seconds; a pull that waited for this long would be noticed on any machine
 SIZE = 1_500_000
 
@@ -186,12 +188,12 @@ def test_a_registry_that_knows_no_ranges_sends_all_again(client: Engine, proxy: 
 
 
 def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=RETRY_AFTER_HOURS))
+    client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=RETRY_AFTER_HOURS))
     proxy.inject(faults.status(429, Retry_After="1"), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
     first, second = proxy.asked("GET", "/manifests/")
     assert 1 <= second.time - first.time < RETRY_AFTER_HOURS
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=0.5))
+    client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=0.5))
     proxy.inject(faults.status(429, Retry_After=str(RETRY_AFTER_HOURS)), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
     third, fourth = proxy.asked("GET", "/manifests/")[2:]
@@ -199,7 +201,7 @@ def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyPro
 
 
 def test_a_pull_that_has_failed_waits_for_no_other_layer(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
-    client.registries = replace(QUICK, patience=replace(QUICK.patience, longest=RETRY_AFTER_HOURS))
+    client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=RETRY_AFTER_HOURS))
     wrong = iter((faults.corrupted,))  # the first layer that is asked for; all others have to wait
 
     def some_wait(handler: Handler, answer: Answer) -> None:
@@ -401,7 +403,7 @@ def test_a_registry_that_does_not_answer_is_reported_without_long_waits(client: 
     assert caught.value.hint
     with pytest.raises(Unreachable, match="connection refused"):
         client.images.pull("127.0.0.1:9/busybox:1")
-    assert Patience().connect < 3
+    assert RetryPolicy().connect_timeout < 3
 
 
 def _layers_only(fault: Fault, *, larger: int = 0) -> Fault:

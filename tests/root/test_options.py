@@ -21,6 +21,7 @@ from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.images.image import Image
 from pylab_container.oci.capabilities import ALL_CAPABILITIES
+from pylab_container.oci.host_config import HostConfig
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.shared_engine
@@ -293,7 +294,7 @@ def test_block_io_limits_are_set_in_the_cgroup(engine: Engine, image: Image) -> 
     assert (cgroup / "blkio.throttle.read_bps_device").read_text() == f"{numbers} {MIB}\n"
     assert (cgroup / "blkio.throttle.write_iops_device").read_text() == f"{numbers} 100\n"
     assert container.attrs["HostConfig"]["BlkioDeviceReadBps"] == [{"Path": disk, "Rate": MIB}]
-    for path, words in (("/dev/null", "/dev/null is no disk"), ("/dev/no-such", "stat /dev/no-such: No such file")):
+    for path, words in (("/dev/null", "/dev/null is not a disk"), ("/dev/no-such", "stat /dev/no-such: No such file")):
         with pytest.raises(InvalidInput, match=words):
             output(engine, image, "true", device_read_bps=[{"Path": path, "Rate": 1}])
 
@@ -556,7 +557,7 @@ def test_a_tmpfs_may_be_shared_with_later_namespaces(engine: Engine, image: Imag
 def test_a_device_request_fails_at_the_start(engine: Engine, image: Image) -> None:
     request = {"Driver": "", "Count": -1, "Capabilities": [["gpu", "a"], ["b"]]}
     container = engine.containers.create_described(
-        image, FOREVER, {"network_mode": "none"}, host_config={"DeviceRequests": [request]}
+        image, FOREVER, {"network_mode": "none"}, host_config=HostConfig(device_requests=(request,))
     )
     with pytest.raises(
         RuntimeFailed, match=r'could not select device driver "" with capabilities: \[\[gpu a\] \[b\]\]'

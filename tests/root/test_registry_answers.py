@@ -13,11 +13,13 @@ from pylab_container.oci.manifest import kind_of, parse_docker_manifest, parse_i
 from pylab_container.registry.answers import number_of
 from pylab_container.registry.blobs import Repository
 from pylab_container.registry.client import RegistryClient
-from pylab_container.registry.settings import Patience, RegistryEndpoint, RegistrySettings
+from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings, RetryPolicy
 from tests.support.faults import OddRegistry, answer
 
 # A try after a failure would wait for longer than any test may take: what is final must not get there.
-IMPATIENT = RegistrySettings(patience=Patience(connect=60, read=60, tries=5, pause=3600, longest=3600))
+IMPATIENT = RegistrySettings(
+    retry_policy=RetryPolicy(connect_timeout=60, read_timeout=60, tries=5, delay=3600, longest_delay=3600)
+)
 PYTHON = ("codec", "Invalid IPv6", "int too large", "recursion", "Errno", "object is not", "has no attribute", "Error(")
 DEEP = b"[" * 100_000
 PING = {r"/v2/$": answer(b"{}")}
@@ -218,10 +220,10 @@ def test_a_manifest_that_is_none_is_described_without_words_of_python(raw: bytes
 
 def test_patience_is_for_connections_that_fail() -> None:
     """A registry that hangs up is asked again: the tests above would not notice if nothing was."""
-    quick = replace(IMPATIENT, patience=replace(IMPATIENT.patience, pause=0.001, longest=0.001))
+    quick = replace(IMPATIENT, retry_policy=replace(IMPATIENT.retry_policy, delay=0.001, longest_delay=0.001))
     with OddRegistry({**PING, MANIFEST: b""}) as odd:
         client = RegistryClient(RegistryEndpoint(odd.host, (f"http://{odd.host}",)), quick)
         with pytest.raises(RegistryFailed):
             Repository(client, "a").manifest("1")
         client.close()
-        assert len(odd.requests) == 1 + quick.patience.tries
+        assert len(odd.requests) == 1 + quick.retry_policy.tries

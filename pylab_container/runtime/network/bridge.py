@@ -111,7 +111,7 @@ class Bridge:
         check_bridge_name(name)
         self.name = name
         self.internal = internal
-        self.ports = PortPublisher(run_root, emit=emit, is_connected=connected_containers)
+        self.ports = PortPublisher(run_root, emit=emit, connected_containers=connected_containers)
         self._subnet = None if subnet is None else addresses.parse_subnet(subnet)
         self._subnet6 = addresses.parse_subnet6(subnet6) if subnet6 else None
         self._gateway = _checked_gateway(gateway, self._subnet)

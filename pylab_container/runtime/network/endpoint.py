@@ -60,12 +60,14 @@ class EndpointAlias(Struct, frozen=True):
 
 def parse_alias(link: Link) -> EndpointAlias | None:
     """Parse an interface's alias, None if it is not one of the engine's endpoints."""
+    # Another program may set aliases, too. The kernel's own limit of 255 bytes leaves room for all five words.
     words = link.alias.split()
     return EndpointAlias(*words) if len(words) in (4, 5) else None
 
 
 def connected_containers() -> set[str]:
     """The first twelve digits of the ids of all containers that are on any bridge."""
+    # Twelve digits suffice as in the names of tables (rules.ports_table_name()).
     with Netlink() as kernel:
         aliases = [parse_alias(link) for link in kernel.links() if link.kind == "veth"]
     return {alias.container_id[:12] for alias in aliases if alias is not None}

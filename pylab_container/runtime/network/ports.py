@@ -32,16 +32,16 @@ _SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 class PortPublisher:
     """The published ports of all containers of this host, of any data root.
 
-    run_root      directory of the lock; all processes must give the same one
-    emit          receives each change as a NetworkChanged
-    is_connected  returns the first twelve digits of the ids of all containers that are on a network now
+    run_root              directory of the lock; all processes must give the same one
+    emit                  receives each change as a NetworkChanged
+    connected_containers  returns the first twelve digits of the ids of all containers that are on a network now
     """
 
-    def __init__(self, run_root: Path, *, emit: Emit, is_connected: Callable[[], set[str]]) -> None:
+    def __init__(self, run_root: Path, *, emit: Emit, connected_containers: Callable[[], set[str]]) -> None:
         self._lock = run_root / "ports.lock"
         self._forwarder = Forwarder(run_root)
         self._emit = emit
-        self._connected = is_connected
+        self._connected_containers = connected_containers
 
     def publish(
         self, container_id: str, requests: Sequence[PortRequest], *, address: str, address6: str = ""
@@ -63,6 +63,8 @@ class PortPublisher:
             targets += _loopbacks(targets, address)
             taken_ports = {port.host_port for port in (*others, *published)}
             forwarder = self._forwarder.ensure(taken_ports) if any(target.is_forwarded for target in targets) else 0
+            # One transaction at the end: if any choice above fails, the container's rules are unchanged. The forwarder
+            # listens before the first rule redirects to it.
             self._nft(rules.ports_table(name, targets, forwarder=forwarder))
         return published
 
@@ -85,13 +87,14 @@ class PortPublisher:
     def _delete(self, tables: set[str], obsolete: set[str]) -> None:
         for name in obsolete:
             self._nft(f"delete table inet {name}")
+        # The last published port was removed, so no rule redirects to the forwarder.
         if obsolete == tables:
             self._forwarder.stop()
 
     def _stale(self, names: set[str]) -> set[str]:
         # Order: the tables were listed before the links. A container gets its link before its table, so a container
         # that starts in between has no table in the list. In the other order its table would seem to be an orphan.
-        connected = self._connected() if names else set()
+        connected = self._connected_containers() if names else set()
         return {name for name in names if name.removeprefix(rules.PORTS_PREFIX) not in connected}
 
     def _published_by_others(self, own: str) -> list[PublishedPort]:
@@ -111,6 +114,7 @@ def _our_tables() -> set[str]:
 
 
 def _read_ports(tables: set[str]) -> list[PublishedPort]:
+    # Usually there are no other published ports, and running nft would delay the start of the container.
     if not tables:
         return []
     items = json.loads(programs.run(["nft", "-j", "list", "ruleset", "inet"]).output)["nftables"]
@@ -191,6 +195,7 @@ def _listen(protocol: str, host: str, port: int) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, _SOCKET_TYPES[protocol]) as probe:
         if family == socket.AF_INET6:
+            # Otherwise a socket on :: would also need the port on all IPv4 addresses (ipv6(7)), which is another test.
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if protocol == "tcp":
             # Without SO_REUSEADDR, closed connections in TIME_WAIT would keep the port in use for a minute (socket(7)).
