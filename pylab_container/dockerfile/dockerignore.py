@@ -47,7 +47,7 @@ class Pattern(Struct, frozen=True, dict=True):
         return self._glob.matches(path)
 
     def may_match_below(self, directory: str) -> bool:
-        """Report whether the pattern can match a path below `directory`, or matches it or one of its parents."""
+        """Report whether the pattern can match `directory`, one of its parents, or a path below."""
         return self._glob.may_match_below(directory)
 
 
@@ -59,7 +59,10 @@ class IgnorePatterns:
 
     @classmethod
     def parse(cls, text: str) -> IgnorePatterns:
-        """Parse a .dockerignore file. Raises InvalidInput, with the line's number, for a syntax error."""
+        """Parse a .dockerignore file.
+
+        Raises InvalidInput, with the line's number, for a syntax error.
+        """
         patterns = []
         for number, line in enumerate(text.removeprefix(_BYTE_ORDER_MARK).split("\n"), start=1):
             if line.startswith("#") or not line.strip():
@@ -84,7 +87,7 @@ class IgnorePatterns:
         return path != "." and self.covers(path)
 
     def covers(self, path: str) -> bool:
-        """Report whether the last pattern that matches a normalized path, or one of its parents, excludes it."""
+        """Report whether the last match, of a normalized path or one of its parents, excludes it."""
         last = self._matcher.last(path)
         return last is not None and not self.patterns[last].is_exception
 
@@ -93,7 +96,7 @@ class IgnorePatterns:
         return _Matcher([pattern.steps for pattern in self.patterns])
 
     def may_enter(self, directory: str) -> bool:
-        """Report whether the docker command searches an excluded `directory` for files that an exception includes.
+        """Report whether the docker command searches an excluded `directory` for exceptions.
 
         It does so if the text of an exception begins with the path of the directory. It does not evaluate wildcards, so
         `!**/keep` is not found in an excluded directory (moby/pkg/archive, TarWithOptions).
@@ -109,7 +112,10 @@ class IgnorePatterns:
         return sorted(f"{pattern.text}/" for pattern in self.patterns if pattern.is_exception)
 
     def may_contain_exceptions(self, directory: str) -> bool:
-        """Report whether an exception can include a file below the excluded `directory`. Never wrongly False."""
+        """Report whether an exception can include a file below the excluded `directory`.
+
+        Never wrongly False.
+        """
         directory = _clean(directory)
         exceptions = [pattern for pattern in self.patterns if pattern.is_exception]
         return any(directory == "." or pattern.may_match_below(directory) for pattern in exceptions)

@@ -62,7 +62,10 @@ class RunMount(Struct, frozen=True):
 
 
 def parse_mount(text: str, expand: Callable[[str], str] = str) -> RunMount:
-    """Parse the value of a --mount. expand: expands variables in the values. Raises InvalidInput."""
+    """Parse the value of a --mount. expand: expands variables in the values.
+
+    Raises InvalidInput.
+    """
     options = _options(text, expand)
     kind = options.pop("type", "bind")
     if kind == "ssh":
@@ -79,7 +82,7 @@ def parse_mount(text: str, expand: Callable[[str], str] = str) -> RunMount:
 
 
 def stage_of(text: str) -> str:
-    """Return the stage or image of a --mount (`from`), even if other fields are wrong; "" for none."""
+    """Return the stage or image of a --mount (`from`), even if it is not valid; "" for none."""
     try:
         return _options(text, str).get("from", "")
     except InvalidInput:

@@ -109,7 +109,7 @@ class Stages(Struct, frozen=True):
         return self.stages[index]
 
     def needed(self, target: Stage, *, every: bool = False) -> tuple[Stage, ...]:
-        """Return the target and the stages that it depends on, directly or not, in the file's order.
+        """Return the target and all stages that it depends on, in the file's order.
 
         every  return all stages up to the target, as Docker's classic builder builds them
         """
@@ -124,7 +124,10 @@ class Stages(Struct, frozen=True):
 
 
 def find_stage(name: str, earlier: Sequence[Stage]) -> int | None:
-    """Return the index of a stage for COPY --from or --target: by name, else by number; None if there is no match."""
+    """Return the index of a stage for COPY --from or --target: by name, else by number.
+
+    None if there is no match.
+    """
     # Of several stages with one name the last counts.
     for stage in reversed(earlier):
         if stage.name and stage.name == name.lower():

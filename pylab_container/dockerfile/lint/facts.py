@@ -180,7 +180,10 @@ def collect(
     images: Mapping[str, BaseImage],
     platform: Mapping[str, str],
 ) -> Facts:
-    """Return the facts of a file. Arguments as for linter.lint(). Raises InvalidInput for an unknown target."""
+    """Return the facts of a file. Arguments as for linter.lint().
+
+    Raises InvalidInput for an unknown target.
+    """
     origins = tuple(instruction for instruction in dockerfile.instructions if instruction.keyword == "FROM")
     first = dockerfile.instructions.index(origins[0]) if origins else 0
     above = [instruction for instruction in dockerfile.instructions[:first] if instruction.keyword == "ARG"]
@@ -314,7 +317,7 @@ def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Ma
 
 
 def expanded(word: str, variables: Mapping[str, str], escape: str, budget: Budget | None = None) -> str | None:
-    """Return the word with its variables expanded; None after an error, which the build will report."""
+    """Return the word with its variables expanded; None after an error."""
     try:
         return expand(word, variables, escape=escape, budget=budget)
     except InvalidInput:
@@ -330,7 +333,7 @@ def used_names(word: str, escape: str) -> set[str]:
 
 
 def used_names_in_heredoc(heredoc: Heredoc) -> set[str]:
-    """Return the names of the variables that a here-document uses; none if its delimiter is quoted."""
+    """Return the variables that a here-document uses; none if its delimiter is quoted."""
     names: set[str] = set()
     with contextlib.suppress(InvalidInput):
         expand_heredoc(heredoc.content if heredoc.expand else "", {}, unset=names)

@@ -49,7 +49,7 @@ def _written_base(origin: Instruction) -> str:
 
 
 def stage_name_casing(facts: Facts) -> Iterator[Finding]:
-    """Names of stages are case-insensitive, so capitals suggest a difference that does not exist."""
+    """Names of stages are case-insensitive: capitals suggest a difference that does not exist."""
     for origin in facts.origins:
         name = _written_name(origin)
         if name != name.lower():
@@ -57,7 +57,10 @@ def stage_name_casing(facts: Facts) -> Iterator[Finding]:
 
 
 def from_as_casing(facts: Facts) -> Iterator[Finding]:
-    """FROM and AS are one instruction and should have the same case. ConsistentInstructionCasing covers `From`."""
+    """FROM and AS are one instruction and should have the same case.
+
+    ConsistentInstructionCasing covers `From`.
+    """
     for origin in facts.origins:
         keyword = origin.written_keyword
         written = origin.arguments[1] if len(origin.arguments) > 2 else ""
@@ -67,7 +70,7 @@ def from_as_casing(facts: Facts) -> Iterator[Finding]:
 
 
 def no_empty_continuation(facts: Facts) -> Iterator[Finding]:
-    """An empty line inside an instruction looks like its end, and a future version of Docker will refuse it."""
+    """An empty line inside an instruction looks like its end; Docker plans to refuse it."""
     for instruction in facts.instructions:
         last = instruction.origins[-1].line if instruction.heredocs else instruction.end_line
         if any(not line.strip(WHITESPACE) for line in facts.lines[instruction.line : last]):
@@ -76,7 +79,7 @@ def no_empty_continuation(facts: Facts) -> Iterator[Finding]:
 
 
 def consistent_instruction_casing(facts: Facts) -> Iterator[Finding]:
-    """Keywords are case-insensitive, but a reader finds instructions more easily if all have the same case."""
+    """Keywords are case-insensitive, but easier to find if all have the same case."""
     casings = Counter(_casing(instruction.written_keyword) for instruction in facts.from_on)
     majority = "small letters" if casings["small letters"] > casings["capitals"] else "capitals"
     for instruction in facts.from_on:
@@ -93,7 +96,7 @@ def _casing(keyword: str) -> str:
 
 
 def duplicate_stage_name(facts: Facts) -> Iterator[Finding]:
-    """A later stage hides an earlier one of the same name, so COPY --from may copy from the wrong stage."""
+    """A later stage hides an earlier one of the same name from COPY --from."""
     seen: set[str] = set()
     for origin in facts.origins:
         name = _written_name(origin).lower()
@@ -103,7 +106,7 @@ def duplicate_stage_name(facts: Facts) -> Iterator[Finding]:
 
 
 def reserved_stage_name(facts: Facts) -> Iterator[Finding]:
-    """`scratch` names the empty image and `context` the build context: a stage of that name would be ambiguous."""
+    """`scratch` is the empty image and `context` the build context: such a name is ambiguous."""
     for origin in facts.origins:
         name = _written_name(origin).lower()
         if name in (_SCRATCH, "context"):
@@ -111,7 +114,10 @@ def reserved_stage_name(facts: Facts) -> Iterator[Finding]:
 
 
 def undefined_arg_in_from(facts: Facts) -> Iterator[Finding]:
-    """FROM can use ARGs before the first FROM and predefined ones. Any other variable is silently empty there."""
+    """FROM can use ARGs before the first FROM and predefined ones.
+
+    Any other variable is silently empty there.
+    """
     for origin in facts.origins:
         for word in (_written_base(origin), origin.flag("platform") or ""):
             for name in sorted(used_names(word, origin.escape) - facts.declared):
@@ -148,7 +154,7 @@ def redundant_target_platform(facts: Facts) -> Iterator[Finding]:
 
 
 def from_platform_flag_const_disallowed(facts: Facts) -> Iterator[Finding]:
-    """With a constant platform the image is for one platform, whatever platform the build requests.
+    """With a constant platform, the platform that the build requests has no effect.
 
     It is intended if the stage's name contains the system or the architecture.
     """
@@ -163,7 +169,7 @@ def from_platform_flag_const_disallowed(facts: Facts) -> Iterator[Finding]:
 
 
 def invalid_base_image_platform(facts: Facts) -> Iterator[Finding]:
-    """Programs for another architecture do not run: the first RUN fails with "exec format error" (ENOEXEC)."""
+    """Programs for another architecture fail with "exec format error" (ENOEXEC) in a RUN."""
     for position, stage in enumerate(facts.reached):
         image = facts.images.get(stage.base) if find_base(stage.base, facts.reached[:position]) is None else None
         requested = _platform(stage.platform or facts.platform.get("TARGETPLATFORM", ""), facts.platform)
@@ -202,7 +208,7 @@ def _platform(text: str, defaults: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def invalid_definition_description(facts: Facts) -> Iterator[Finding]:
-    """BuildKit shows a comment directly above FROM or ARG as its description if it begins with the name."""
+    """BuildKit shows a comment above FROM or ARG as its description if it begins with the name."""
     for instruction in facts.instructions:
         names = _defined_names(instruction)
         comment = _comment_above(instruction, facts)
@@ -226,7 +232,10 @@ def _comment_above(instruction: Instruction, facts: Facts) -> str:
 
 
 def maintainer_deprecated(facts: Facts) -> Iterator[Finding]:
-    """MAINTAINER sets a field of its own, and filters do not search it. A label is the replacement."""
+    """MAINTAINER sets a field of its own, and filters do not search it.
+
+    A label is the replacement.
+    """
     for instruction in facts.instructions:
         if instruction.keyword == "MAINTAINER":
             name = "".join(instruction.arguments).strip("\"'")
@@ -235,10 +244,10 @@ def maintainer_deprecated(facts: Facts) -> Iterator[Finding]:
 
 
 def json_args_recommended(facts: Facts) -> Iterator[Finding]:
-    """In shell form the shell is process 1, which does not forward the SIGTERM of `docker stop` to its child.
+    """In shell form the shell is process 1, and does not forward signals to its child.
 
-    After the timeout of ten seconds all processes get SIGKILL. The rule does not apply after a SHELL, which shows that
-    the shell is intended.
+    So the program does not receive the SIGTERM of `docker stop`. After the timeout of ten seconds all processes get
+    SIGKILL. The rule does not apply after a SHELL, which shows that the shell is intended.
     """
     for step in facts.steps:
         instruction = step.instruction
@@ -254,7 +263,7 @@ def _as_json(instruction: Instruction) -> str:
 
 
 def undefined_var(facts: Facts) -> Iterator[Finding]:
-    """An undefined variable is silently empty: `COPY $SOURCE/etc /` then copies another directory."""
+    """An undefined variable is silently empty: `COPY $SOURCE/etc /` copies another directory."""
     hints = _MAXIMUM_HINTS
     for step in facts.steps:
         known = step.state.environment
@@ -292,7 +301,7 @@ def _used_names(step: Step, buildargs: Mapping[str, str]) -> set[str]:
 
 
 def workdir_relative_path(facts: Facts) -> Iterator[Finding]:
-    """A first WORKDIR that is relative depends on the working directory of the base image, which may change."""
+    """A relative first WORKDIR depends on the working directory of the base image."""
     for step in facts.steps:
         if step.instruction.keyword == "WORKDIR" and not step.state.workdir:
             path = step.expanded("".join(step.instruction.arguments))
@@ -302,7 +311,7 @@ def workdir_relative_path(facts: Facts) -> Iterator[Finding]:
 
 
 def multiple_instructions_disallowed(facts: Facts) -> Iterator[Finding]:
-    """An image has one CMD, one ENTRYPOINT and one HEALTHCHECK: each replaces an earlier one of the stage."""
+    """A CMD, ENTRYPOINT or HEALTHCHECK replaces an earlier one of the stage."""
     last: dict[tuple[int, str], Instruction] = {}
     for step in facts.steps:
         keyword = step.instruction.keyword
@@ -315,7 +324,10 @@ def multiple_instructions_disallowed(facts: Facts) -> Iterator[Finding]:
 
 
 def legacy_key_value_format(facts: Facts) -> Iterator[Finding]:
-    """`ENV A B=C` sets A to "B=C", and is easily misread as two variables. `ENV A="B=C"` is unambiguous."""
+    """`ENV A B=C` sets A to "B=C", and is easily misread as two variables.
+
+    `ENV A="B=C"` is unambiguous.
+    """
     for step in facts.steps:
         instruction = step.instruction
         if instruction.keyword not in ("ENV", "LABEL") or len(instruction.arguments) != 2:
@@ -333,7 +345,7 @@ _NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.I)
 
 
 def secrets_used_in_arg_or_env(facts: Facts) -> Iterator[Finding]:
-    """ENV is stored in the image, and the history records the ARGs of each RUN: every user can read both."""
+    """Every user of an image can read its ENV, and the ARGs of each RUN in its history."""
     for step in facts.steps:
         if step.instruction.keyword not in ("ARG", "ENV"):
             continue
@@ -370,7 +382,7 @@ def _context_paths(step: Step) -> Iterator[str]:
 
 
 def expose_proto_casing(facts: Facts) -> Iterator[Finding]:
-    """Docker stores the protocol in lower case, so 80/TCP differs from what `docker inspect` shows."""
+    """Docker stores the protocol in lower case: `docker inspect` shows 80/tcp."""
     for instruction, port in _exposed(facts):
         protocol = port.rpartition(":")[2].partition("/")[2]
         if protocol != protocol.lower():
@@ -378,7 +390,10 @@ def expose_proto_casing(facts: Facts) -> Iterator[Finding]:
 
 
 def expose_invalid_format(facts: Facts) -> Iterator[Finding]:
-    """EXPOSE names the port that the program listens on. `docker run -p` chooses the port of the host."""
+    """EXPOSE names the port that the program listens on.
+
+    `docker run -p` chooses the port of the host.
+    """
     for instruction, port in _exposed(facts):
         host, _, inside = port.rpartition(":")
         if host.strip(":"):
