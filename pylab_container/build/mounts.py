@@ -13,7 +13,7 @@ import os
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pylab_container.build import copy_instruction
 from pylab_container.dockerfile.runmount import RunMount
@@ -22,13 +22,12 @@ from pylab_container.host import linux, programs
 from pylab_container.host.files import locked, try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import EntryName
+from pylab_container.oci.mounts import MountPoint
 
 if TYPE_CHECKING:
     from pylab_container.build.builder import Build
     from pylab_container.build.context import BuildContext
-    from pylab_container.engine import Engine
-
-Json = dict[str, Any]
+    from pylab_container.store.data_root import DataRoot
 
 
 def described(mount: RunMount, text: str, files: BuildContext | None) -> str:
@@ -50,7 +49,7 @@ class Mounts:
         self.environment: list[str] = []
         """Secrets that the step asked for as variables."""
 
-    def entry(self, mount: RunMount, target: str, files: BuildContext | None) -> Json | None:
+    def entry(self, mount: RunMount, target: str, files: BuildContext | None) -> MountPoint | None:
         """The mount at target, absolute; None for a secret that is only a variable, or not there and not required."""
         match mount.kind:
             case "bind":
@@ -63,7 +62,7 @@ class Mounts:
             case "secret":
                 return self._secret(mount, target)
 
-    def script(self, name: str, content: str, target: str) -> Json:
+    def script(self, name: str, content: str, target: str) -> MountPoint:
         """A here-document that begins with #!: a program that the step runs."""
         return _bind(self._private_file(name, content.encode(), mode=0o755), target, writable=False)
 
@@ -78,7 +77,7 @@ class Mounts:
 
     def _cache(self, mount: RunMount, files: BuildContext | None) -> str:
         digest = hashlib.sha256(_cache_key(mount).encode()).hexdigest()[:32]
-        directory = cache_root(self._engine) / self._locked(digest, mount)
+        directory = cache_root(self._engine.data) / self._locked(digest, mount)
         with locked(self._engine.data.locks / "caches"):  # steps that share a new one begin at the same time
             if not directory.is_dir():
                 self._make_cache(directory, mount, files)
@@ -111,7 +110,7 @@ class Mounts:
                 return name
         raise InvalidInput(f"the cache {mount.id} is in use too often", hint="labctr builder prune")
 
-    def _secret(self, mount: RunMount, target: str) -> Json | None:
+    def _secret(self, mount: RunMount, target: str) -> MountPoint | None:
         secret = self._build.secret(mount.id)
         if secret is None:
             if mount.required:
@@ -149,25 +148,25 @@ def _cache_key(mount: RunMount) -> str:
     return mount.id if owner == (0, 0, 0o755) else f"{mount.id}\0{mount.uid}:{mount.gid}:{mount.mode:o}"
 
 
-def cache_root(engine: Engine) -> Path:
-    """Where the directories of cache mounts lie."""
-    return engine.data.path / "builder" / "cache"
+def cache_root(data: DataRoot) -> Path:
+    """Return the directory of all cache mounts."""
+    return data.path / "builder" / "cache"
 
 
-def _bind(source: str, target: str, *, writable: bool) -> Json:
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Destination": target,
-        "Mode": "" if writable else "ro",
-        "RW": writable,
-        "Propagation": "rprivate",
-    }
+def _bind(source: str, target: str, *, writable: bool) -> MountPoint:
+    return MountPoint(
+        type="bind",
+        source=source,
+        destination=target,
+        mode="" if writable else "ro",
+        writable=writable,
+        propagation="rprivate",
+    )
 
 
-def _tmpfs(target: str, size: int | None) -> Json:
+def _tmpfs(target: str, size: int | None) -> MountPoint:
     options = f"exec,size={size}" if size else "exec"
-    return {"Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "Options": options, "RW": True}
+    return MountPoint(type="tmpfs", destination=target, options=options)
 
 
 def _inside(root: str, path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from msgspec import Struct, field
 
@@ -13,6 +13,7 @@ from pylab_container.build.context import BuildContext
 from pylab_container.dockerfile import parser
 from pylab_container.dockerfile.stages import Stages
 from pylab_container.oci import reference as references
+from pylab_container.oci.host_config import DEFAULT, HostConfig
 
 
 class BuildOptions(Struct, frozen=True):
@@ -21,7 +22,7 @@ class BuildOptions(Struct, frozen=True):
     auth_configs  who asks registries for base images, by the registries' names; None: who docker's config.json says
     valueless  arguments that the user names without a value: they count for the warning that nobody takes them
     every_stage  also those before the target that it does not need
-    limits  of each RUN, fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
+    limits  HostConfig of the containers of RUN: memory, shm_size, ulimits …
     keep    which RUN's containers stay; where a failed one goes, its root stays as an image
     """
 
@@ -39,7 +40,7 @@ class BuildOptions(Struct, frozen=True):
     secrets: Mapping[str, str | Path | bytes] = field(default_factory=dict)
     pull: bool = False
     auth_configs: Mapping[str, Mapping[str, str]] | None = None
-    limits: Mapping[str, Any] = field(default_factory=dict)
+    limits: HostConfig = DEFAULT
     every_stage: bool = False
     keep: Literal["never", "failed", "always"] = "never"
 

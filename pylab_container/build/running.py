@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.build.cache import STEP_MARK
 from pylab_container.build.mounts import MountPoints, Mounts, described
@@ -22,9 +23,12 @@ from pylab_container.dockerfile.stages import Stage
 from pylab_container.errors import BuildFailed, InvalidInput, LabError, NotFound
 from pylab_container.events import BuildContainer, BuildContainerRemoved, BuildOutput
 from pylab_container.images.image import DOCKER_VERSION, machine_architecture
+from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.image import child_config
+from pylab_container.oci.mounts import declared_volume
 from pylab_container.store import layer_content
 from pylab_container.store.layer_store import Layer
+from pylab_container.store.mountpoints import place_mounts
 
 if TYPE_CHECKING:
     from pylab_container.build.builder import Build
@@ -176,26 +180,28 @@ class _Execution:
         entries = [self._mounts.entry(mount, target, files) for mount, target, files in self._run.mounts]
         if script := self._run.script:
             entries.append(self._mounts.script(script.name, script.text, posixpath.join(_SCRIPTS, script.name)))
-        config = {**self._made.config, "Hostname": self._id[:12]}
-        if self._run.words:  # RUN [] is what the image runs by itself
-            config |= {"Cmd": self._run.words, "Entrypoint": None}
-        config["Env"] = merge_environment(config["Env"] or (), self._run.environment, self._mounts.environment)
-        volumes = self._engine.containers.mounts_for((), config.get("Volumes") or {})
+        config = replace(ContainerConfig.parse(self._made.config), hostname=self._id[:12])
+        if self._run.words:  # RUN [] runs the image's own command
+            nulls = config.nulls | {"Entrypoint"}
+            config = replace(config, cmd=tuple(self._run.words), entrypoint=(), nulls=nulls)
+        environment = merge_environment(config.env, self._run.environment, self._mounts.environment)
+        config = replace(config, env=tuple(environment), nulls=config.nulls - {"Env"})
+        volumes = place_mounts(map(declared_volume, sorted(config.volumes)), self._engine.data.path)
         wanted = [entry for entry in entries if entry is not None]
-        taken = {entry["Destination"] for entry in wanted}
+        taken = {entry.destination for entry in wanted}
         return self._engine.containers.add(
             self._id,
             self._made.image_id,
             config,
             sandbox.resolve(
                 self._engine,
-                {
-                    **self._build.options.limits,
-                    "NetworkMode": self._run.network,
-                    "ExtraHosts": list(self._build.options.extra_hosts),
-                },
+                replace(
+                    self._build.options.limits,
+                    network_mode=self._run.network,
+                    extra_hosts=tuple(self._build.options.extra_hosts),
+                ),
             ),
-            mounts=(*(volume for volume in volumes if volume["Destination"] not in taken), *wanted),
+            mounts=(*(volume for volume in volumes if volume.destination not in taken), *wanted),
         )
 
     def _mount_points(self, container: Container) -> MountPoints:

@@ -86,14 +86,17 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
         elif isinstance(event, events.ImageChanged):
             names.setdefault(event.image_id, []).extend([event.reference] if event.action == "named" else [])
 
-    with progress(engine, source or "-", "Loading", wanted=not quiet), engine.events.subscribed(on_event):
+    with progress(engine, source or "-", "Loading", enabled=not quiet), engine.events.subscribed(on_event):
         engine.images.load(source or "-")
     for image_id, image_names in names.items():
         say("\n".join(f"Loaded image: {name}" for name in image_names) or f"Loaded image ID: {image_id}")
 
 
 def write(chunks: Iterable[bytes], output: str | None) -> None:
-    """Write the chunks of an archive to standard output, or to a file that appears complete or not at all."""
+    """Write the chunks of an archive to a file or to standard output.
+
+    The file appears complete or not at all.
+    """
     from pylab_container.images.save import write as write_archive
 
     write_archive(chunks, output or _standard_output())

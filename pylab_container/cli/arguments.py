@@ -50,7 +50,7 @@ def networks(context: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def objects(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a container, image, volume or network, or of the kind that --type gives."""
+    """Complete the name of a container, image, volume or network, restricted by --type."""
     kinds = {"container": containers, "image": images, "network": networks, "volume": volumes}
     chosen = context.params.get("kind")
     functions = [kinds[chosen]] if chosen in kinds else list(kinds.values())
@@ -87,6 +87,6 @@ def _data_root(context: click.Context) -> Path:
 
 
 def _remaining(names: list[str], context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Keep the names that start as the incomplete word does and that the command line does not contain yet."""
+    """Keep the names with the prefix incomplete that the command line does not contain yet."""
     present = context.params.get(parameter.name or "") or ()
     return [name for name in names if name.startswith(incomplete) and (name not in present or parameter.nargs == 1)]

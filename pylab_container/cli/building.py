@@ -265,7 +265,10 @@ def _write_id(path: Path, image_id: str) -> None:
 
 
 def _build_arguments(entries: Iterable[str]) -> dict[str, str]:
-    """Parse --build-arg. NAME alone has the value of the environment variable, and is ignored without one."""
+    """Parse --build-arg.
+
+    NAME alone has the value of the environment variable, and is ignored without one.
+    """
     values = {}
     for entry in entries:
         name, equals, value = entry.partition("=")
@@ -299,7 +302,9 @@ def _host(text: str) -> str:
 
 
 def _secret(text: str) -> tuple[str, Path | bytes]:
-    """Parse --secret: the id, and the path of a file or the value of a variable, by default those named id.
+    """Parse --secret: the id, and the path of a file or the value of a variable.
+
+    By default the file or variable has the name id.
 
     Source: Docker's documentation of `docker buildx build --secret`. Raises InvalidInput.
     """

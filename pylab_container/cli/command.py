@@ -80,7 +80,7 @@ def _plain_flags(command: click.Command, ctx: click.Context, arguments: list[str
 
 
 def _takes_value(argument: str, options: Mapping[str, click.Option]) -> bool:
-    """Return whether the next word is the value of this option: --name NAME, or the last letter of -itp PORT."""
+    """Return whether the next word is the value of this option: --name NAME, -itp PORT."""
     if argument.startswith("--"):
         option = options.get(argument)
         return option is not None and not option.is_flag

@@ -44,7 +44,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class Bash(BashComplete):
-    """Completion in bash, which splits words at the characters of $COMP_WORDBREAKS, ":" and "=" among them.
+    """Completion in bash, which splits words at $COMP_WORDBREAKS, among them ":" and "=".
 
     click reads the split words and takes "busybox:1" for three. So the script passes the line, and the part of the last
     word that bash will replace: $2 of the function, "1" after "busybox:".
@@ -82,13 +82,19 @@ class Zsh(ZshComplete):
 
 
 def _whole_word(typed: str, item: CompletionItem[str]) -> str:
-    """Return the word that item stands for: click completes only the value of a word such as --network=bri."""
+    """Return the word for a completion item.
+
+    click completes only the value in a word such as --network=bri.
+    """
     option, equals, _ = typed.partition("=")
     return f"{option}={item.value}" if equals and typed.startswith("-") else item.value
 
 
 def answer(group: click.Group, instruction: str) -> int:
-    """Print the answer to a script. An error has no place in a line that is being typed, so none is shown."""
+    """Print the answer to a script.
+
+    An error has no place in a line that is being typed, so none is shown.
+    """
     add_completion_class(Bash)
     add_completion_class(Zsh)
     with contextlib.suppress(Exception):

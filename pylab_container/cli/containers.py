@@ -58,7 +58,7 @@ def start(*, containers: tuple[str, ...], attach: bool, stdin: bool, detach_keys
         raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one")
     container = engine.containers.get(containers[0])
     config = container.record.config
-    tty, connected = bool(config.get("Tty")), stdin and bool(config.get("OpenStdin"))
+    tty, connected = config.tty, stdin and config.open_stdin
     require_terminal(stdin=connected, tty=tty)
     return start_in_foreground(container, connection(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
 
@@ -153,7 +153,7 @@ def remove_containers(*, containers: tuple[str, ...], force: bool, volumes: bool
 
 
 def _on_each(names: tuple[str, ...], act: Callable[[Container], object]) -> int:
-    """Apply act to each container, print the names of those that succeeded, and return the exit status."""
+    """Apply act to each container and print the names that succeeded. Return the exit status."""
     engine = open_engine()
 
     def act_on(name: str) -> str:
@@ -174,7 +174,10 @@ def settle(container: str) -> None:
 @click.argument("container", shell_complete=arguments.containers)
 @click.argument("started_at")
 def watch_health(container: str, started_at: str) -> None:
-    """Run a container's health checks until the run that began at STARTED_AT ends. Its start spawns this command."""
+    """Run a container's health checks until the run that began at STARTED_AT ends.
+
+    Its start spawns this command.
+    """
     open_engine().containers.watch_health(container, started_at)
 
 

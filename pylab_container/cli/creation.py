@@ -34,7 +34,10 @@ _PARSED_HERE = frozenset(
 
 
 class Creation(Struct, frozen=True):
-    """The command line of `run` or `create`. options: the values by the names that options.py defines."""
+    """The command line of `run` or `create`.
+
+    options  values by the names that options.py defines
+    """
 
     image: str
     command: tuple[str, ...]
@@ -171,7 +174,7 @@ class Creation(Struct, frozen=True):
 
         return {  # type: ignore[return-value]
             name: [blockio.parse_rate(text, unit=name.endswith("bps")) for text in self.options[name]]
-            for name in blockio.FIELDS
+            for name in blockio.RATES
             if self.options[name]
         }
 
@@ -192,7 +195,10 @@ def _is_set(value: Any) -> bool:
 
 
 def _network(text: str, aliases: tuple[str, ...]) -> dict[str, Any]:
-    """Parse --network: NAME, or fields such as name=NAME,alias=OTHER,ip=ADDRESS. Raises InvalidInput."""
+    """Parse --network: NAME, or fields such as name=NAME,alias=OTHER,ip=ADDRESS.
+
+    Raises InvalidInput.
+    """
     if "=" not in text:
         return {"network": text}
     names = {"name": "network", "ip": "ipv4_address", "ip6": "ipv6_address", "mac-address": "mac_address"}
@@ -249,7 +255,10 @@ def _nanoseconds(text: str) -> int:
 
 
 def _absolute_source(volume: str) -> str:
-    """Make the source of -v ./here:/there absolute: the engine does not know the caller's working directory."""
+    """Make the source of -v ./here:/there absolute.
+
+    The engine does not know the caller's working directory.
+    """
     source, colon, rest = volume.partition(":")
     return f"{os.path.abspath(source)}:{rest}" if colon and source.startswith(".") else volume
 

@@ -22,7 +22,7 @@ def _with_value(entry: str) -> str:
 
 
 def lines_of(paths: Iterable[str]) -> list[str]:
-    """Return the entries of --env-file and --label-file, one per line, without empty lines and # comments."""
+    """Return the lines of --env-file or --label-file without empty lines and # comments."""
     lines: list[str] = []
     for path in paths:
         try:

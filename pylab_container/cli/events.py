@@ -52,7 +52,10 @@ def events(*, conditions: tuple[str, ...], format_: str | None, since: str | Non
 
 
 def _line(document: dict[str, Any]) -> str:
-    """Format an event: 2026-11-24T13:12:37.978050628Z container start 73ff… (image=busybox:1, name=hc)"""
+    """Format an event as docker does.
+
+    2026-11-24T13:12:37.978050628Z container start 73ff… (image=busybox:1, name=hc)
+    """
     actor = document["Actor"]
     attributes = ", ".join(f"{name}={actor['Attributes'][name]}" for name in sorted(actor["Attributes"]))
     words = (_time(document["timeNano"]), document["Type"], document["Action"], actor["ID"])

@@ -53,7 +53,10 @@ def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) 
 
 
 def _split(argument: str) -> tuple[str, str]:
-    """Return the container's name, "" for the host, and the path. A path with a colon starts with / or a dot."""
+    """Return the container's name, "" for the host, and the path.
+
+    A path with a colon starts with / or a dot.
+    """
     name, colon, path = argument.partition(":")
     if not colon or argument.startswith(("/", ".")):
         return "", argument

@@ -47,9 +47,9 @@ def import_image(file: str, name: str | None, changes: tuple[str, ...], message:
 
 
 @contextlib.contextmanager
-def progress(engine: Engine, file: str, what: str, *, wanted: bool = True) -> Iterator[None]:
-    """Show the progress of the block as a bar, if standard error is a terminal and the caller wants it."""
-    if not (wanted and sys.stderr.isatty()):
+def progress(engine: Engine, file: str, what: str, *, enabled: bool = True) -> Iterator[None]:
+    """Show the progress of the block as a bar, if standard error is a terminal."""
+    if not (enabled and sys.stderr.isatty()):
         yield
         return
     with extra("cli"):
@@ -133,15 +133,18 @@ def _row(image: Image, names: tuple[str, str, str], *, full: bool) -> Row:
     )
 
 
-def _names(image: Image, wanted: str | None) -> list[tuple[str, str, str]]:
-    """Return (repository, tag, digest) for each line of the image in a listing restricted to the name `wanted`."""
+def _names(image: Image, name: str | None) -> list[tuple[str, str, str]]:
+    """Return (repository, tag, digest) for each line of an image in a listing.
+
+    name  the name to which the listing is restricted
+    """
     references, digests = [parse(tag) for tag in image.tags], [parse(name) for name in image.digests]
     known = {reference.repository: reference.digest or "" for reference in digests}
     tagged = {reference.repository for reference in references}
     references += [reference for reference in digests if reference.repository not in tagged]
-    if wanted is not None:
-        target = parse(wanted)
-        explicit = wanted.endswith(f":{target.tag}") or target.digest
+    if name is not None:
+        target = parse(name)
+        explicit = name.endswith(f":{target.tag}") or target.digest
         references = [
             reference
             for reference in references

@@ -135,4 +135,4 @@ def _sizes(engine: Engine, name: str) -> Json:
     from pylab_container.maintenance import usage
 
     container = engine.containers.get(name)
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))

@@ -67,7 +67,7 @@ class Listing(Struct, frozen=True):
 
 
 def mentions(format_: str | None, column: str) -> bool:
-    """Return whether a template uses a column, which may be expensive to compute, or all columns."""
+    """Return whether a template uses a column. Some are expensive to compute."""
     return f".{column}" in (format_ or "") or "{{json .}}" in (format_ or "")
 
 
@@ -91,7 +91,7 @@ def labels_text(labels: Mapping[str, Any]) -> str:
 
 
 def _template(text: str) -> Template:
-    """Parse a template, in which \\t and \\n stand for a tab and a newline as in docker's listings."""
+    """Parse a template with \\t and \\n for a tab and a newline, as in docker's listings."""
     return Template(text.replace(r"\t", "\t").replace(r"\n", "\n"))
 
 

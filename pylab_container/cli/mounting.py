@@ -16,7 +16,10 @@ _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "read
 
 
 def mount_document(text: str) -> dict[str, Any]:
-    """Translate one --mount to the document that docker-py's types.Mount creates. Raises InvalidInput."""
+    """Translate one --mount to the document that docker-py's types.Mount creates.
+
+    Raises InvalidInput.
+    """
     document: dict[str, Any] = {"Type": "volume"}
     options: dict[str, dict[str, Any]] = {}
     for field in split_fields(text):
@@ -55,7 +58,7 @@ def _put(document: dict[str, Any], options: dict[str, dict[str, Any]], name: str
 
 
 def _put_recursion(options: dict[str, Any], value: str) -> None:
-    """Set whether mounts below the source are included, and whether they are read-only, too (docker 25.0)."""
+    """Set how mounts below the source are included (docker 25.0)."""
     fields = {"disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "readonly": "ReadOnlyForceRecursive"}
     if value in fields:
         options[fields[value]] = True

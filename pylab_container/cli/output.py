@@ -47,8 +47,7 @@ def logs(
         damaged=lambda count: say(damage_notice(count), err=True),
     )
     record = source.record
-    log = record.host_config.log_config.document()
-    attributes = log_details(log, record.config.document(), searcher) if details else ""
+    attributes = log_details(record.host_config.log_config, record.config, searcher) if details else ""
     for line in lines:
         stamp = f"{line.time} {attributes}" if timestamps else attributes
         start = b"" if line.continued else stamp.encode()
@@ -60,5 +59,5 @@ def _line_count(text: str) -> int | None:
 
 
 def moment(text: str, *, now: float | None = None) -> float:
-    """Return timestamps.moment() of text, relative to now or else to the clock; seconds since 1970."""
+    """Parse a time as timestamps.moment() does, relative to the clock by default."""
     return timestamps.moment(text, now=time.time() if now is None else now)

@@ -200,7 +200,7 @@ def _details(usage: DiskUsage) -> None:
     columns = "REPOSITORY,TAG,IMAGE ID,CREATED,SIZE,SHARED SIZE,UNIQUE SIZE,CONTAINERS"
     say(tables.render(columns.split(","), images))
     say("\nContainers space usage:\n")
-    containers = [_container_row(entry.container.record, entry.size) for entry in usage.containers]
+    containers = [_container_row(entry.record, entry.size) for entry in usage.containers]
     columns = "CONTAINER ID,IMAGE,COMMAND,LOCAL VOLUMES,SIZE,CREATED,STATUS,NAMES"
     say(tables.render(columns.split(","), containers))
     say("\nLocal Volumes space usage:\n")
@@ -225,9 +225,9 @@ def _container_row(record: Any, size: int) -> tuple[str, ...]:
     status = tables.status(record.state_document())
     return (
         record.short_id,
-        str(record.config.get("Image")),
+        record.config.image,
         tables.command([record.path, *record.args]),
-        str(sum(mount["Type"] == "volume" for mount in record.mounts)),
+        str(sum(mount.type == "volume" for mount in record.mounts)),
         human_precise(size),
         tables.created(record.created),
         status,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +20,7 @@ from pylab_container.text.timestamps import parse_rfc3339
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
     from pylab_container.engine.container import Container
+    from pylab_container.oci.mounts import MountPoint
 
 _HEADINGS = {
     "ID": "CONTAINER ID",
@@ -70,9 +71,9 @@ def list_containers(
     engine = open_engine()
     filters = listing.filters(conditions)
     count = 1 if latest else last
-    found = engine.containers.list(all=show_all, filters=filters, limit=count if count > 0 else None)
+    containers = engine.containers.list(all=show_all, filters=filters, limit=count if count > 0 else None)
     with_size = size or listing.mentions(format_, "Size")
-    rows = _rows(engine, found, full=full, with_size=with_size)
+    rows = _rows(engine, containers, full=full, with_size=with_size)
     columns = (*_COLUMNS, "Size") if size else _COLUMNS
     listing.Listing(_HEADINGS, columns, "ID").show(rows, format_, quiet=quiet)
 
@@ -85,11 +86,11 @@ def _rows(engine: Engine, containers: list[Container], *, full: bool, with_size:
 
 def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -> Row:
     record = container.record
-    labels = record.config.get("Labels") or {}
+    labels = record.config.labels
     state = record.state_document()
     columns = {
         "ID": record.id if full else record.short_id,
-        "Image": lambda: _image(engine, str(record.config.get("Image")), record.image, full=full),
+        "Image": lambda: _image(engine, record.config.image, record.image, full=full),
         "Command": tables.command([record.path, *record.args], full=full),
         "CreatedAt": moment_text(record.created),
         "RunningFor": tables.created(record.created),
@@ -99,16 +100,19 @@ def _row(engine: Engine, container: Container, *, full: bool, with_size: bool) -
         "Size": lambda: _size(engine, container) if with_size else "0B",
         "Names": record.name,
         "Labels": listing.labels_text(labels),
-        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount["Type"] != "tmpfs"),
-        "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in record.mounts)),
-        "Networks": ",".join(sorted(record.network.get("Networks") or [record.host_config.get("NetworkMode") or ""])),
+        "Mounts": ",".join(_mount(mount, full=full) for mount in record.mounts if mount.type != "tmpfs"),
+        "LocalVolumes": str(sum(mount.type == "volume" for mount in record.mounts)),
+        "Networks": ",".join(sorted(record.network.networks or [record.host_config.network_mode])),
         "Platform": "linux",
     }
     return Row(columns, {"Label": lambda name: str(labels.get(name, ""))})
 
 
 def moment_text(moment: str, *, exact: bool = False) -> str:
-    """Format a time as Go does: "2026-11-24 12:58:34 +0000 UTC"; exact adds the fraction of the second."""
+    """Format a time as Go does: "2026-11-24 12:58:34 +0000 UTC".
+
+    exact  add the fraction of the second
+    """
     seconds, nanoseconds = divmod(parse_rfc3339(moment), 10**9)
     fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".") if exact else ""
     return datetime.fromtimestamp(seconds, UTC).strftime(f"%Y-%m-%d %H:%M:%S{fraction} +0000 UTC")
@@ -119,27 +123,26 @@ def published_ports(container: Container) -> Json:
     record = container.record
     if record.state_document()["Status"] not in ("running", "paused"):
         return {}
-    if "Ports" in record.network:
-        return dict(record.network["Ports"] or {})
-    # A container without an address of its own publishes no ports.
-    exposed = record.config.get("ExposedPorts") or {} if record.network.get("IPAddress") else {}
-    return dict.fromkeys(exposed)
+    return dict(record.network.ports)
 
 
-def _mount(mount: Mapping[str, Any], *, full: bool) -> str:
-    text = str(mount.get("Name") or mount.get("Source") or "")
+def _mount(mount: MountPoint, *, full: bool) -> str:
+    text = str(mount.name or mount.source)
     return text if full else tables.shortened(text, 15)
 
 
 def _size(engine: Engine, container: Container) -> str:
     from pylab_container.maintenance import usage
 
-    written, whole = usage.container_sizes(engine, container)
+    written, whole = usage.container_sizes(engine.data, container.record)
     return f"{sizes.human(written)} (virtual {sizes.human(whole)})"
 
 
 def _image(engine: Engine, name: str, image_id: str, *, full: bool) -> str:
-    """Return the name that the container was created with, or the id if the name now belongs to another image."""
+    """Return the name of the image at the container's creation.
+
+    If the name now belongs to another image, return the id.
+    """
     try:
         known = engine.images.get(name).id == image_id
     except (NotFound, InvalidInput):

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class RunCommand(Command):
-    """Exit status 125 if the engine failed, 126 and 127 as in a shell, else that of the program in the container."""
+    """A command with docker run's exit statuses.
+
+    125 if the engine failed, 126 and 127 as in a shell, otherwise that of the program in the container.
+    """
 
     def status(self, error: LabError) -> int:
         return error.exit_code
@@ -95,12 +98,14 @@ def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | No
 
 
 def start_in_foreground(container: Container, plan: Connection, *, remove: bool = False) -> int:
-    """Start a container, connect the caller's streams and wait. Return its exit status, 0 after a detach.
+    """Start a container, connect the caller's streams and wait.
+
+    Return its exit status, 0 after a detach.
 
     remove  remove the container when it exits or fails to start; after a detach its exit command removes it
     """
     try:
-        rows, columns = container.record.host_config.get("ConsoleSize") or (0, 0)
+        rows, columns = container.record.host_config.console_size
         with container.start_attached() as streams:
             ended = _connect(container, streams, replace(plan, size=(rows, columns)))
         status = _last_status(container) if ended else 0
@@ -124,7 +129,7 @@ def attach(*, container: str, no_stdin: bool, detach_keys: str | None, proxy: bo
     record = target.record
     if record.state_document()["Status"] == "paused":
         raise Conflict("You cannot attach to a paused container, unpause it first", hint=f"labctr unpause {container}")
-    stdin, tty = bool(record.config.get("OpenStdin")) and not no_stdin, bool(record.config.get("Tty"))
+    stdin, tty = record.config.open_stdin and not no_stdin, record.config.tty
     plan = connection(stdin=stdin, tty=tty, keys=detach_keys, proxy=proxy)
     require_terminal(stdin=stdin, tty=tty)
     try:
@@ -200,7 +205,10 @@ def execute(
 
 
 def _in_foreground(execution: Exec) -> int:
-    """Start a command with the caller's streams and wait. Return its exit status, 0 after a detach."""
+    """Start a command with the caller's streams and wait.
+
+    Return its exit status, 0 after a detach.
+    """
     options = execution.options
     size = terminal.size(terminal.STDIN) if options.tty else (0, 0)
 
@@ -235,7 +243,10 @@ def require_terminal(*, stdin: bool, tty: bool) -> None:
 
 
 def _connect(container: Container, streams: terminal.Streams, plan: Connection) -> bool:
-    """Call terminal.connect() for this container, and report a detach. Return False after a detach."""
+    """Call terminal.connect() for this container, and report a detach.
+
+    Return False after a detach.
+    """
 
     def forward(number: int) -> None:
         with contextlib.suppress(LabError):

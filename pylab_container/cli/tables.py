@@ -16,7 +16,7 @@ _PADDING = 3  # characters between columns
 
 
 def render(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Align columns as Go's text/tabwriter does with docker's settings: minimum width 10, padding 3.
+    """Align columns as Go's text/tabwriter does with minimum width 10 and padding 3.
 
     The last column is not padded.
     """
@@ -27,7 +27,10 @@ def render(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Align lines of cells as render() does, each with its newline. Lines may have fewer cells than others."""
+    """Align lines of cells as render() does, each with its newline.
+
+    Lines may have fewer cells than others.
+    """
     widths: dict[int, int] = {}
     for line in lines:
         for column, cell in enumerate(line[:-1]):  # the last cell is not padded
@@ -47,7 +50,10 @@ def short_id(image_id: str) -> str:
 
 
 def since(moment: str, *, now: float | None = None) -> str:
-    """Return the time since an RFC 3339 moment: "3 minutes". now: seconds since 1970, the clock by default."""
+    """Return the time since an RFC 3339 moment: "3 minutes".
+
+    now  seconds since 1970, the clock by default
+    """
     current = int((time.time() if now is None else now) * 10**9)
     return ago(current - parse_rfc3339(moment))
 
@@ -58,7 +64,7 @@ def created(moment: str, *, now: float | None = None) -> str:
 
 
 def status(state: Mapping[str, Any], *, now: float | None = None) -> str:
-    """Return the column STATUS for Docker's State: "Up 8 seconds (healthy)". now: as for since()."""
+    """Return the column STATUS for Docker's State: "Up 8 seconds (healthy)"."""
     return states.status(state, now=time.time() if now is None else now)
 
 

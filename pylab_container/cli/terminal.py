@@ -60,7 +60,7 @@ def raw(fd: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals(numbers: tuple[signal.Signals, ...]) -> Iterator[int]:
-    """Yield a descriptor from which each of these signals can be read as one byte while the block runs.
+    """Yield a descriptor on which each of these signals arrives as one byte.
 
     The handler only writes to the pipe, because it may interrupt code that holds a lock.
     """
@@ -193,6 +193,9 @@ def _pass_output(streams: Streams, shown: Collection[str]) -> bool:
 
 
 def write(fd: int, data: bytes) -> None:
-    """Write all data without Python's buffers. Raises BrokenPipeError if the reader has closed the pipe."""
+    """Write all data without Python's buffers.
+
+    Raises BrokenPipeError if the reader has closed the pipe.
+    """
     while data:
         data = data[os.write(fd, data) :]

@@ -321,14 +321,16 @@ def refuse(container: Container) -> None:
 def process(engine: Engine, container: Container, options: ExecOptions) -> bundle.Process:
     """The process as the container would have it: its environment, its user, its rights. Raises InvalidInput."""
     record = container.record
-    config = {
-        **record.config,
-        "User": options.user or record.config.get("User"),
-        "Env": merge_environment(record.config.get("Env") or (), options.environment),
-        "WorkingDir": options.workdir or record.config.get("WorkingDir"),
-        "Tty": options.tty,
-    }
-    rights = {**record.host_config, **({"Privileged": True, "CapDrop": None} if options.privileged else {})}
+    config = replace(
+        record.config,
+        user=options.user or record.config.user,
+        env=tuple(merge_environment(record.config.env, options.environment)),
+        working_dir=options.workdir or record.config.working_dir,
+        tty=options.tty,
+    )
+    rights = record.host_config
+    if options.privileged:
+        rights = replace(rights, privileged=True, cap_drop=())
     path, *words = options.command
     return launch.process(
         replace(record, path=path, args=tuple(words), config=config, host_config=rights),

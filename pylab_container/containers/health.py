@@ -9,44 +9,54 @@ daemon/health.go, 20.10, for the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.container_config import Healthcheck
 
 Json = dict[str, Any]
 
 _TIMES = ("Interval", "Timeout", "StartPeriod", "StartInterval")
-_FIELDS = ("Test", *_TIMES, "Retries")
-_DEFAULTS = {"Interval": 30 * 10**9, "Timeout": 30 * 10**9, "StartPeriod": 0, "Retries": 3}
-_MILLISECOND = 10**6
+_ATTRIBUTES = {
+    "Test": "test",
+    "Interval": "interval",
+    "Timeout": "timeout",
+    "StartPeriod": "start_period",
+    "StartInterval": "start_interval",
+    "Retries": "retries",
+}
+_DEFAULT_INTERVAL = _DEFAULT_TIMEOUT = 30 * 10**9  # nanoseconds
+_DEFAULT_RETRIES = 3
+_MILLISECOND = 10**6  # nanoseconds
 _KEPT_RESULTS = 5
 
 
-def merge(image: Mapping[str, Any] | None, given: Mapping[str, Any] | None) -> Json | None:
-    """The image's Healthcheck with what the user gave on top; None: no check. Raises InvalidInput.
+def merge(image: Healthcheck | None, given: Mapping[str, Any] | None) -> Healthcheck | None:
+    """The image's Healthcheck with the user's fields on top; None: no check. Raises InvalidInput.
 
     given  docker-py's mapping: test, interval, timeout, start_period, start_interval (nanoseconds), retries
     """
-    wanted = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
-    if "Test" in wanted:
-        wanted["Test"] = _test(wanted["Test"])
-    for name, value in wanted.items():
+    fields = {_field(name): value for name, value in (given or {}).items() if value not in (None, 0, "", [])}
+    for name, value in fields.items():
         _check_number(name, value)
-    merged = {**(image or {}), **wanted}
-    return {name: merged[name] for name in _FIELDS if name in merged} if merged else None
+    changes = {_ATTRIBUTES[name]: _test(value) if name == "Test" else value for name, value in fields.items()}
+    merged = replace(image or Healthcheck(), unknown={}, **changes)
+    return merged if merged.document() else None
 
 
 def _field(name: str) -> str:
     field = "".join(word.capitalize() for word in name.split("_")) if name.islower() else name
-    if field not in _FIELDS:
-        raise InvalidInput(f"unknown field {name} in a health check", hint=f"there are {', '.join(_FIELDS)}")
+    if field not in _ATTRIBUTES:
+        raise InvalidInput(f"unknown field {name} in a health check", hint=f"there are {', '.join(_ATTRIBUTES)}")
     return field
 
 
-def _test(test: Any) -> list[str]:
+def _test(test: Any) -> tuple[str, ...]:
     """Any words, as dockerd takes them: what is no command checks nothing. Dockerfiles are read more strictly."""
-    return ["CMD-SHELL", test] if isinstance(test, str) else list(test)
+    return ("CMD-SHELL", test) if isinstance(test, str) else tuple(test)
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -56,24 +66,27 @@ def _check_number(name: str, value: Any) -> None:
         raise InvalidInput(f"{name} in Healthcheck cannot be less than 1ms", hint="write 30s")
 
 
-def effective(check: Mapping[str, Any] | None) -> Json | None:
-    """A check with its defaults filled in, times in nanoseconds; None where nothing is to be checked."""
-    kind, *words = (check or {}).get("Test") or ["NONE"]
-    if not check or kind not in ("CMD", "CMD-SHELL") or not words:
+def effective(check: Healthcheck | None) -> Healthcheck | None:
+    """A check with its defaults filled in; None if it runs no command."""
+    if check is None or len(check.test) < 2 or check.test[0] not in ("CMD", "CMD-SHELL"):
         return None
-    given = {name: value for name, value in check.items() if value}
-    return {**_DEFAULTS, **given}
+    return replace(
+        check,
+        interval=check.interval or _DEFAULT_INTERVAL,
+        timeout=check.timeout or _DEFAULT_TIMEOUT,
+        retries=check.retries or _DEFAULT_RETRIES,
+    )
 
 
-def pause(health: Json | None, check: Mapping[str, Any], *, ran: int) -> int:
+def pause(health: Json | None, check: Healthcheck, *, ran: int) -> int:
     """Nanoseconds until the next check of a run that has lasted so many; while it starts StartInterval, if any."""
-    starts = ran < check["StartPeriod"] and health is not None and health["Status"] == "starting"
-    return int((starts and check.get("StartInterval")) or check["Interval"])
+    starts = ran < check.start_period and health is not None and health["Status"] == "starting"
+    return (starts and check.start_interval) or check.interval
 
 
-def command(check: Mapping[str, Any], shell: list[str]) -> list[str]:
+def command(check: Healthcheck, shell: Sequence[str]) -> list[str]:
     """What to run in the container; shell is the image's SHELL."""
-    kind, *words = check["Test"]
+    kind, *words = check.test
     return words if kind == "CMD" else [*shell, words[0]]
 
 
@@ -87,7 +100,7 @@ def stopped(health: Json | None) -> Json | None:
     return None if health is None else {**health, "Status": "unhealthy"}
 
 
-def after(health: Json, result: Json, check: Mapping[str, Any], *, in_start_period: bool) -> Json:
+def after(health: Json, result: Json, check: Healthcheck, *, in_start_period: bool) -> Json:
     """The health after one more result ({Start, End, ExitCode, Output}); check as effective() gives it."""
     log = [*health["Log"], result][-_KEPT_RESULTS:]
     if result["ExitCode"] == 0:
@@ -95,5 +108,5 @@ def after(health: Json, result: Json, check: Mapping[str, Any], *, in_start_peri
     if in_start_period and health["Status"] == "starting":
         return {**health, "Log": log}
     streak = health["FailingStreak"] + 1
-    status = "unhealthy" if streak >= check["Retries"] else health["Status"]
+    status = "unhealthy" if streak >= check.retries else health["Status"]
     return {"Status": status, "FailingStreak": streak, "Log": log}

@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pylab_container.containers import health, lifetime
 from pylab_container.errors import ContainerNotFound, LabError
 from pylab_container.host.files import try_locked
+from pylab_container.oci.container_config import Healthcheck
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
 from pylab_container.store.container_store import ContainerRecord
@@ -37,7 +37,7 @@ def watch(engine: Engine, container_id: str, started_at: str) -> None:
         if not alone:
             return
         record = lifetime.read(engine, container_id)
-        check = health.effective(record.config.get("Healthcheck"))
+        check = health.effective(record.config.healthcheck)
         monitor = lifetime.monitor(engine, container_id)
         while check is not None and monitor.runs_after(_pause(record, check)):
             record = lifetime.read(engine, container_id)
@@ -48,32 +48,32 @@ def watch(engine: Engine, container_id: str, started_at: str) -> None:
                 record = lifetime.read(engine, container_id)
 
 
-def _pause(record: ContainerRecord, check: Mapping[str, Any]) -> float:
+def _pause(record: ContainerRecord, check: Healthcheck) -> float:
     """Seconds until the next check."""
     ran = time.time_ns() - parse_rfc3339(record.started_at)
     return health.pause(record.health, check, ran=ran) / 10**9
 
 
-def _note(engine: Engine, record: ContainerRecord, check: Mapping[str, Any], result: Json) -> None:
+def _note(engine: Engine, record: ContainerRecord, check: Healthcheck, result: Json) -> None:
     """Write down what the result makes of the health, if the same run still lasts."""
     with engine.data.records.lock(record.id):
         current = lifetime.read(engine, record.id)
         if current.started_at != record.started_at or current.state is not State.RUNNING or not current.health:
             return
         ran = parse_rfc3339(result["Start"]) - parse_rfc3339(current.started_at)
-        new = health.after(current.health, result, check, in_start_period=ran < check["StartPeriod"])
+        new = health.after(current.health, result, check, in_start_period=ran < check.start_period)
         engine.data.records.update(current, health=new)
     if new["Status"] != current.health["Status"]:
         lifetime.tell(engine, "health_status", current, new["Status"])
 
 
-def _probe(engine: Engine, record: ContainerRecord, check: Mapping[str, Any]) -> Json:
+def _probe(engine: Engine, record: ContainerRecord, check: Healthcheck) -> Json:
     """Run the check once; one of Health.Log."""
     from pylab_container.engine.container import Container
 
     start = rfc3339(time.time_ns())
-    words = health.command(check, record.config.get("Shell") or ["/bin/sh", "-c"])
-    seconds = check["Timeout"] / 10**9
+    words = health.command(check, record.config.shell or ("/bin/sh", "-c"))
+    seconds = check.timeout / 10**9
     try:
         status, output = _run(Container(engine, record.id).exec_create(words), seconds)
         text = output.decode(errors="replace")
@@ -81,7 +81,7 @@ def _probe(engine: Engine, record: ContainerRecord, check: Mapping[str, Any]) ->
         status, text = -1, error.message
     except TimeoutError as error:
         printed = b"".join(error.args).decode(errors="replace")
-        status, text = -1, f"Health check exceeded timeout ({_span(check['Timeout'])})" + (printed and f": {printed}")
+        status, text = -1, f"Health check exceeded timeout ({_span(check.timeout)})" + (printed and f": {printed}")
     return {"Start": start, "End": rfc3339(time.time_ns()), "ExitCode": status, "Output": text}
 
 

@@ -9,22 +9,22 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from pylab_container.containers import remap, sandbox
-from pylab_container.docker.hostconfig import DEFAULT_SHM_SIZE
 from pylab_container.docker.options import merge_environment
 from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFailed
 from pylab_container.host import linux, programs
 from pylab_container.host.removal import remove_below
 from pylab_container.networks import dns_records, links
 from pylab_container.oci import bundle, users
-from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.host_config import DEFAULT_SHM_SIZE, HostConfig
 from pylab_container.oci.ids import EntryName
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.runtime.etc import hosts_file, hosts_line
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
 from pylab_container.text.timestamps import NEVER
@@ -108,9 +108,9 @@ def is_bare(record: ContainerRecord, root: Path) -> bool:
     try:
         wanted = record.config.get("WorkingDir") or "/"
         return not _has_directory(base, wanted) or any(
-            _has_directory(base, mount["Destination"])
+            _has_directory(base, mount.destination)
             for mount in record.mounts
-            if mount["Type"] == "volume" and not mount.get("NoCopy")
+            if mount.type == "volume" and not mount.no_copy
         )
     finally:
         os.close(base)
@@ -129,7 +129,7 @@ def furnish(engine: Engine, record: ContainerRecord) -> None:
 
     Volumes with a file system of their own wait for the start, which mounts it. Raises InvalidInput.
     """
-    plain = [mount for mount in record.mounts if mount["Type"] == "volume" and not _has_options(engine, mount)]
+    plain = [mount for mount in record.mounts if mount.type == "volume" and not _has_options(engine, mount)]
     with engine.data.records.lock(record.id):
         mount_id = engine.data.layers.own(record.id).mount_id
         root = engine.data.driver.mount(mount_id)
@@ -140,8 +140,8 @@ def furnish(engine: Engine, record: ContainerRecord) -> None:
             engine.data.driver.unmount(mount_id)
 
 
-def _has_options(engine: Engine, mount: Mapping[str, Any]) -> bool:
-    return bool(engine.volumes.get(mount["Name"]).options)
+def _has_options(engine: Engine, mount: MountPoint) -> bool:
+    return bool(engine.volumes.get(mount.name).options)
 
 
 def make_directory(root: Path, path: str) -> None:
@@ -301,19 +301,19 @@ def unmount_shared_memory(engine: Engine, container_id: str) -> None:
                 linux.umount(str(directory), linux.MNT_DETACH)
 
 
-def _source(engine: Engine, record: ContainerRecord, mount: Mapping[str, Any]) -> str:
+def _source(engine: Engine, record: ContainerRecord, mount: MountPoint) -> str:
     """Where a mount's files are on the host: of a part of a volume, a mount of that part.
 
     The part is mounted by its descriptor, because another container with the volume may put a link in its path.
     Raises InvalidInput if the volume has no such part.
     """
-    if not mount.get("Subpath"):
-        return str(mount["Source"])
+    if not mount.subpath:
+        return mount.source
     if record.host_config.get("UsernsMode") == "remap":
         raise InvalidInput("--userns=remap cannot map a part of a volume", hint="mount the whole volume")
     part = volume_mounts.open_part(mount)
     try:
-        place = _parts(engine, record.id) / hashlib.sha256(mount["Destination"].encode()).hexdigest()
+        place = _parts(engine, record.id) / hashlib.sha256(mount.destination.encode()).hexdigest()
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if stat.S_ISDIR(os.fstat(part).st_mode):
             place.mkdir()
@@ -341,25 +341,25 @@ def unmount_parts(engine: Engine, container_id: str) -> None:
             place.unlink()
 
 
-def _mount(mount: Mapping[str, Any], source: str) -> bundle.Mount:
-    if mount["Type"] == "tmpfs":
-        words = [mount["Mode"]] if mount["Mode"] else []
-        options = _tmpfs_options(mount["Options"]) if "Options" in mount else ("nosuid", "nodev", *words)
-        return bundle.Mount(source="tmpfs", destination=mount["Destination"], type="tmpfs", options=options)
-    propagation = mount.get("Propagation") or "rprivate"
+def _mount(mount: MountPoint, source: str) -> bundle.Mount:
+    if mount.type == "tmpfs":
+        words = [mount.mode] if mount.mode else []
+        options = _tmpfs_options(mount.options) if mount.options is not None else ("nosuid", "nodev", *words)
+        return bundle.Mount(source="tmpfs", destination=mount.destination, type="tmpfs", options=options)
+    propagation = mount.propagation or "rprivate"
     if propagation.removeprefix("r") in ("shared", "slave"):
         try:
-            _refuse_private_source(mount["Source"], propagation.removeprefix("r"))
+            _refuse_private_source(mount.source, propagation.removeprefix("r"))
         except InvalidInput:
-            if not mount.get("MayBePrivate"):
+            if not mount.may_be_private:
                 raise
             propagation = "rprivate"
-    flat = bool(mount.get("NonRecursive") or mount.get("ReadOnlyNonRecursive"))
+    flat = bool(mount.non_recursive or mount.read_only_non_recursive)
     # rro: with all that is mounted below, by mount_setattr(2).
-    recursive = mount.get("ReadOnlyForceRecursive") or (not flat and linux.has_mount_setattr())
+    recursive = mount.read_only_force_recursive or (not flat and linux.has_mount_setattr())
     reading = "rro" if recursive else "ro"
-    options = ("bind" if mount.get("NonRecursive") else "rbind", propagation, "rw" if mount["RW"] else reading)
-    return bundle.Mount(source=source, destination=mount["Destination"], type="bind", options=options)
+    options = ("bind" if mount.non_recursive else "rbind", propagation, "rw" if mount.writable else reading)
+    return bundle.Mount(source=source, destination=mount.destination, type="bind", options=options)
 
 
 def _tmpfs_options(text: str) -> tuple[str, ...]:
@@ -395,20 +395,18 @@ def fill_volumes(record: ContainerRecord, root: Path, *, mounted: Collection[str
     if record.started_at != NEVER:
         return
     for mount in record.mounts:
-        source = Path(mount["Source"])
-        if mount["Type"] != "volume" or mount.get("NoCopy") or any(source.iterdir()):
+        source = Path(mount.source)
+        if mount.type != "volume" or mount.no_copy or any(source.iterdir()):
             continue
         base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            inside = linux.openat2(
-                base, mount["Destination"], os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT
-            )
+            inside = linux.openat2(base, mount.destination, os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
         except OSError:
             continue  # the image has nothing there
         finally:
             os.close(base)
         try:
-            if mount["Name"] in mounted:
+            if mount.name in mounted:
                 _copy(inside, source)  # nobody else is in there
             elif not volume_mounts.is_mounted(source):
                 _fill_volume(source, inside)
@@ -513,7 +511,7 @@ def write_bundle(engine: Engine, record: ContainerRecord, root: Path) -> Path:
         domainname=record.config.get("Domainname") or "",
         mounts=mounts(engine, record),
         shared_memory=record.host_config.get("IpcMode") != "none",
-        limits=sandbox.limits(record.host_config.document()),
+        limits=sandbox.limits(record.host_config),
         devices=sandbox.devices(record),
         cgroups_path=cgroup_path(record.id, parent=record.host_config.get("CgroupParent") or ""),
         seccomp=sandbox.seccomp_profile(record, first),

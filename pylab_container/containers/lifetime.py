@@ -88,8 +88,8 @@ def tell(
     attributes: Mapping[str, str] | None = None,
 ) -> None:
     """Say on the engine's stream of events what happened to a container; attributes are what Docker adds to its own."""
-    labels = tuple((record.config.get("Labels") or {}).items())
-    image = str(record.config.get("Image") or record.image)
+    labels = tuple(record.config.labels.items())
+    image = str(record.config.image or record.image)
     more = tuple((attributes or {}).items())
     engine.data.emit(
         ContainerChanged(action, record.id, record.name, detail, image=image, labels=labels, attributes=more)
@@ -118,7 +118,7 @@ def start(
         if endpoints.has_bridges(record):
             require("run")  # or undoing the start would miss the libraries, too
         attachment: Attachment | None = None
-        hooked = exit_hook or _policy(record)["Name"] != "no"
+        hooked = exit_hook or record.host_config.restart_policy.name != "no"
         try:
             running = _prepare(engine, record, exit_hook=hooked, restarting=restarting)
             if clients:
@@ -143,14 +143,14 @@ def start(
 
 def _prepare(engine: Engine, record: ContainerRecord, *, exit_hook: bool, restarting: bool) -> ContainerRecord:
     """All that comes before the process is let go; the record as it is after that."""
-    require_driver(record.host_config.get("LogConfig") or {})
+    require_driver(record.host_config.log_config)
     root = remap.mount_root(engine, record)
     launch.write_network_files(engine, record)
     fresh = volume_mounts.mount(engine, record)
     launch.fill_volumes(record, root, mounted=fresh)
     made = _create_process(engine, record, root, exit_hook=exit_hook)
     network = endpoints.connect_all(engine, record, made.container_pid)
-    checked = health.effective(record.config.get("Healthcheck")) is not None
+    checked = health.effective(record.config.healthcheck) is not None
     running = replace(
         record,
         state=State.RUNNING,
@@ -180,7 +180,7 @@ def _undo(engine: Engine, record: ContainerRecord, error: BaseException) -> None
 
 
 def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit_hook: bool) -> Monitor:
-    log = record.host_config.get("LogConfig") or {}
+    log = record.host_config.log_config
     bundle = launch.write_bundle(engine, record, root)
     if endpoints.has_bridges(record):
         dns_records.prepare(engine, record)
@@ -188,12 +188,12 @@ def _create_process(engine: Engine, record: ContainerRecord, root: Path, *, exit
     return engine.runtime.conmon.create(
         record.id,
         bundle=bundle,
-        log=None if log.get("Type") == "none" else engine.data.records.run_log(record.id),
+        log=None if log.type == "none" else engine.data.records.run_log(record.id),
         log_size=log_size(log),
-        terminal=bool(record.config.get("Tty")),
-        stdin_open=bool(record.config.get("OpenStdin")),
+        terminal=record.config.tty,
+        stdin_open=record.config.open_stdin,
         # Closing a terminal's input would close its output too, so that one stays open.
-        stdin_once=bool(record.config.get("StdinOnce")) and not record.config.get("Tty"),
+        stdin_once=record.config.stdin_once and not record.config.tty,
         exit_directory=engine.runtime.path / "exits",
         exit_command=engine.containers.exit_command(record.id, unless=0 if exit_hook else os.getpid()),
     )
@@ -269,7 +269,7 @@ def settle(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     tell(engine, "exited", record, f"status {status}")
     attachment_events.left(engine, record)
     engine.data.records.save(ended)
-    if record.host_config.get("AutoRemove"):
+    if record.host_config.auto_remove:
         remove(engine, ended, volumes=True)
         raise no_such_container(record.short_id)
     if ended.state is State.RESTARTING and not seen:
@@ -282,7 +282,7 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
     """Give back what the run used; the record as it is after that."""
     now = time.time_ns()
     delay = restart_delay(
-        _policy(record),
+        record.host_config.restart_policy,
         exit_code=status,
         restart_count=record.restart_count,
         manually_stopped=record.manually_stopped,
@@ -290,8 +290,8 @@ def _ended(engine: Engine, record: ContainerRecord, status: int, *, out_of_memor
         last_delay=record.restart_delay,
     )
     release(engine, record)
-    if not record.host_config.get("AutoRemove"):
-        limit = log_limit(record.host_config.get("LogConfig") or {})
+    if not record.host_config.auto_remove:
+        limit = log_limit(record.host_config.log_config)
         archive_log(engine.data.records.run_log(record.id), engine.data.records.log(record.id), limit=limit)
     return replace(
         record,
@@ -440,10 +440,6 @@ def send_signal(engine: Engine, record: ContainerRecord, number: int, *, thaws: 
 
 
 # ---- restarts --------------------------------------------------------------------------------
-
-
-def _policy(record: ContainerRecord) -> Json:
-    return record.host_config.get("RestartPolicy") or {"Name": "no"}
 
 
 def restart_when_due(engine: Engine, container_id: ContainerId) -> None:

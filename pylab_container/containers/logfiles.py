@@ -22,7 +22,7 @@ class LogFiles(NamedTuple):
 
 def log_files(records: ContainerStore, record: ContainerRecord) -> LogFiles:
     """The files to read. Raises Unimplemented if the container has no log, or only one in another format."""
-    if (record.host_config.get("LogConfig") or {}).get("Type") == "none":
+    if record.host_config.log_config.type == "none":
         raise Unimplemented(_UNREADABLE, hint="it was made with --log-driver none")
     found = LogFiles(records.run_log(record.id), records.log(record.id))
     theirs = records.directory(record.id) / "local-logs"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.host import idmap, linux
 from pylab_container.host.idmap import IdMap
 from pylab_container.oci import bundle
+from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.lifecycle import State
 
 if TYPE_CHECKING:
@@ -31,17 +32,20 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def refuse(host_config: Mapping[str, Any]) -> None:
+def refuse(host_config: HostConfig) -> None:
     """Raises InvalidInput for a UsernsMode that there is not, Conflict for one that does not go with the rest."""
-    mode = host_config.get("UsernsMode") or ""
+    mode = host_config.userns_mode
     if mode not in ("", "host", "remap"):
         raise InvalidInput(f"--userns: invalid USER mode: {mode}", hint="use --userns=remap or --userns=host")
     if mode != "remap":
         return
-    if host_config.get("Privileged"):
+    if host_config.privileged:
         raise Conflict("privileged mode is incompatible with user namespaces", hint="leave one of the two out")
-    for field, kind in (("NetworkMode", "network"), ("PidMode", "PID"), ("IpcMode", "IPC")):
-        shared = str(host_config.get(field) or "")
+    for kind, shared in (
+        ("network", host_config.network_mode),
+        ("PID", host_config.pid_mode),
+        ("IPC", host_config.ipc_mode),
+    ):
         if shared == "host" or shared.startswith("container:"):
             raise Conflict(
                 f"cannot share the {kind} namespace of {shared} when user namespaces are enabled",
@@ -51,7 +55,7 @@ def refuse(host_config: Mapping[str, Any]) -> None:
 
 def id_map(record: ContainerRecord) -> IdMap | None:
     """Who a container's users are on the machine; None: the same."""
-    return idmap.subordinate_ids() if record.host_config.get("UsernsMode") == "remap" else None
+    return idmap.subordinate_ids() if record.host_config.userns_mode == "remap" else None
 
 
 def first_ids(record: ContainerRecord) -> tuple[int, int]:
@@ -82,7 +86,7 @@ def apply(engine: Engine, record: ContainerRecord, config: dict[str, Any]) -> No
     root = _new(places / "root")
     linux.mount(config["root"]["path"], str(root), "", linux.MS_BIND)
     config["root"]["path"] = str(root)
-    volumes = [mount["Source"] for mount in record.mounts if mount["Type"] == "volume"]
+    volumes = [mount.source for mount in record.mounts if mount.type == "volume"]
     for number, mount in enumerate(config["mounts"]):
         if mount["source"] in volumes:
             place = _new(places / str(number))
@@ -99,8 +103,8 @@ def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> No
     Nobody makes device nodes in a user namespace. runc mounts the host's instead, but looks for each under the
     name that it is to have inside.
     """
-    for entry in record.host_config.get("Devices") or ():
-        for path, inside in sandbox.device_places(entry["PathOnHost"], entry["PathInContainer"]):
+    for entry in record.host_config.devices:
+        for path, inside in sandbox.device_places(entry.path_on_host, entry.path_in_container):
             if str(path) != inside:
                 options = ["bind", "nosuid", "noexec"]
                 config["mounts"].append(

@@ -15,17 +15,19 @@ import os
 import posixpath
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.containers import launch, lifetime, remap
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.host import linux
 from pylab_container.host.descent import opened
 from pylab_container.oci import tar
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.runtime.etc import names_by_id
 from pylab_container.store import compression
 from pylab_container.store.changes import MODIFIED
@@ -188,7 +190,7 @@ def _spooled(engine: Engine, archive: BinaryIO) -> Iterator[BinaryIO]:
 
 def _user_of(engine: Engine, container: Container) -> tuple[int, int] | None:
     """(uid, gid) of the container's own user, None where it names none."""
-    name = str(container.record.config.get("User") or "")
+    name = container.record.config.user
     if not name:
         return None
     with _file_system(engine, container) as root:
@@ -224,7 +226,7 @@ def put_members(
     owner             uid and gid of all that is made, instead of the members' own
     """
     with _located(engine, container, path, write=True) as (root, inner):
-        if root.is_own and container.record.host_config.get("ReadonlyRootfs"):
+        if root.is_own and container.record.host_config.readonly_rootfs:
             raise InvalidInput("container rootfs is marked read-only", hint="copy into a volume")
         with _opened(root.fd, inner) as fd:  # it must be there …
             kind = os.fstat(fd).st_mode
@@ -310,7 +312,7 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
         with _file_system(engine, container, write=write) as root:
             yield root, wanted + ending
         return
-    if write and not mount.get("RW", True):
+    if write and not mount.writable:
         raise InvalidInput("mounted volume is marked read-only", hint="copy to another directory")
     with _volume_present(engine, mount):
         fd, inner = _in_source(mount, wanted)
@@ -320,45 +322,45 @@ def _located(engine: Engine, container: Container, path: str, *, write: bool = F
         os.close(fd)
 
 
-def _mounts(engine: Engine, container: Container) -> list[Mapping[str, Any]]:
+def _mounts(engine: Engine, container: Container) -> list[MountPoint]:
     """What lies over a container's own files and is to be found on the host: also the files that the engine keeps."""
     record = container.record
     directory = engine.data.records.directory(launch.files_of(engine, record))
     kept = [
-        {"Type": "bind", "Source": str(directory / name), "Destination": f"/etc/{name}", "RW": True}
+        MountPoint(type="bind", source=str(directory / name), destination=f"/etc/{name}")
         for name in launch.NETWORK_FILES
     ]
-    given = [mount for mount in record.mounts if mount["Type"] in ("bind", "volume")]
-    taken = {mount["Destination"] for mount in given}
-    found = [*given, *(mount for mount in kept if mount["Destination"] not in taken)]
-    present = [mount for mount in found if os.path.exists(mount["Source"])]
-    return sorted(present, key=lambda mount: len(mount["Destination"]), reverse=True)
+    given = [mount for mount in record.mounts if mount.type in ("bind", "volume")]
+    taken = {mount.destination for mount in given}
+    found = [*given, *(mount for mount in kept if mount.destination not in taken)]
+    present = [mount for mount in found if os.path.exists(mount.source)]
+    return sorted(present, key=lambda mount: len(mount.destination), reverse=True)
 
 
-def _covering(mounts: Sequence[Mapping[str, Any]], path: str) -> Mapping[str, Any] | None:
+def _covering(mounts: Sequence[MountPoint], path: str) -> MountPoint | None:
     """The mount that a path without links lies in, None for the container's own files. mounts: the deepest first."""
-    return next((mount for mount in mounts if Path(path).is_relative_to(mount["Destination"])), None)
+    return next((mount for mount in mounts if Path(path).is_relative_to(mount.destination)), None)
 
 
-def _in_source(mount: Mapping[str, Any], path: str) -> tuple[int, str]:
+def _in_source(mount: MountPoint, path: str) -> tuple[int, str]:
     """The directory of the host that a path in a mount is to be resolved in, and the path in it.
 
     The directory as a descriptor, which the caller closes. Raises InvalidInput.
     """
-    source, inner = Path(mount["Source"]), posixpath.relpath(path, mount["Destination"])
-    part = volume_mounts.open_part(mount) if mount.get("Subpath") else os.open(source, os.O_PATH | os.O_CLOEXEC)
+    source, inner = Path(mount.source), posixpath.relpath(path, mount.destination)
+    part = volume_mounts.open_part(mount) if mount.subpath else os.open(source, os.O_PATH | os.O_CLOEXEC)
     if stat.S_ISDIR(os.fstat(part).st_mode):
         return part, inner
     os.close(part)
-    if subpath := mount.get("Subpath"):
-        part = volume_mounts.open_part({**mount, "Subpath": posixpath.dirname(subpath)})
+    if subpath := mount.subpath:
+        part = volume_mounts.open_part(replace(mount, subpath=posixpath.dirname(subpath)))
         source = Path(subpath)
     else:
         part = opened(source.parent)
     return part, source.name if inner == "." else f"{source.name}/{inner}"
 
 
-def _without_links(engine: Engine, container: Container, path: str, mounts: Sequence[Mapping[str, Any]]) -> str:
+def _without_links(engine: Engine, container: Container, path: str, mounts: Sequence[MountPoint]) -> str:
     """A path with the links followed on the way to its last part, from one mount into another, too.
 
     The last part is followed where the path says that it is a directory.
@@ -376,7 +378,7 @@ def _without_links(engine: Engine, container: Container, path: str, mounts: Sequ
     return posixpath.join(found, *reversed(waiting))
 
 
-def _link(root: int, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
+def _link(root: int, mounts: Sequence[MountPoint], path: str) -> str:
     """Where the link at a path points, "" where there is none; root: of the container's own files."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(NotFound, InvalidInput))
@@ -389,8 +391,8 @@ def _link(root: int, mounts: Sequence[Mapping[str, Any]], path: str) -> str:
     return ""
 
 
-def _volume_present(engine: Engine, mount: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
-    return volume_mounts.present(engine, mount["Name"]) if mount["Type"] == "volume" else contextlib.nullcontext()
+def _volume_present(engine: Engine, mount: MountPoint) -> contextlib.AbstractContextManager[None]:
+    return volume_mounts.present(engine, mount.name) if mount.type == "volume" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

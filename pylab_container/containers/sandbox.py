@@ -47,12 +47,12 @@ class Namespaces(Struct, frozen=True, kw_only=True):
 
 def privileged(record: ContainerRecord) -> bool:
     """Whether the container has all rights."""
-    return bool(record.host_config.get("Privileged"))
+    return record.host_config.privileged
 
 
 def security_options(record: ContainerRecord) -> security.SecurityOptions:
     """What --security-opt says. Raises InvalidInput."""
-    options = record.host_config.get("SecurityOpt")
+    options = record.host_config.security_opt
     return security.parse(options) if options else security.SecurityOptions()
 
 
@@ -87,7 +87,7 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
         no_new_privileges=security_options(record).no_new_privileges,
         rlimits=_rlimits(host),
         oom_score_adj=oom_score(
-            host.get("OomScoreAdj") or 0,
+            host.oom_score_adj,
             own=int(Path("/proc/self/oom_score_adj").read_text()),
             may_lower=_may_raise_limits(),
         ),
@@ -97,7 +97,7 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
 def capabilities(record: ContainerRecord) -> tuple[str, ...]:
     """The container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
     host = record.host_config
-    add, drop = host.get("CapAdd") or (), host.get("CapDrop") or ()
+    add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
         return DEFAULT_CAPABILITIES
     available = _available_capabilities()
@@ -176,56 +176,65 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
         raise InvalidInput(f"Decoding seccomp profile failed: {error!r}", hint="see the profile of Docker") from error
 
 
-def limits(host_config: Mapping[str, Any]) -> bundle.Limits:
-    """The cgroup limits that a HostConfig asks for; 0 and null mean none."""
-    swap, shares = host_config.get("MemorySwap") or None, host_config.get("CpuShares") or None
+def limits(host_config: HostConfig) -> bundle.Limits:
+    """The cgroup limits of a HostConfig; 0 and null are no limit. Raises InvalidInput."""
     return bundle.Limits(
-        memory=host_config.get("Memory") or None,
-        memory_swap=swap if host_config.get("Memory") and cgroup.swap_is_limited() else None,
-        memory_reservation=host_config.get("MemoryReservation") or None,
-        cpus=host_config["NanoCpus"] / 10**9 if host_config.get("NanoCpus") else None,
+        memory=host_config.memory or None,
+        memory_swap=host_config.memory_swap or None if host_config.memory and cgroup.swap_is_limited() else None,
+        memory_reservation=host_config.memory_reservation or None,
+        cpus=host_config.nano_cpus / 10**9 if host_config.nano_cpus else None,
         swappiness=_swappiness(host_config),
-        cpu_period=host_config.get("CpuPeriod") or None,
-        cpu_quota=host_config.get("CpuQuota") or None,
-        cpu_shares=shares,
-        cpuset_cpus=host_config.get("CpusetCpus") or "",
-        cpuset_mems=host_config.get("CpusetMems") or "",
-        pids=host_config.get("PidsLimit") or None,
-        kernel_memory=host_config.get("KernelMemory") or None,
-        kernel_memory_tcp=host_config.get("KernelMemoryTCP") or None,
-        realtime_period=host_config.get("CpuRealtimePeriod") or None,
-        realtime_runtime=host_config.get("CpuRealtimeRuntime") or None,
-        block_weight=host_config.get("BlkioWeight") or None,
+        cpu_period=host_config.cpu_period or None,
+        cpu_quota=host_config.cpu_quota or None,
+        cpu_shares=host_config.cpu_shares or None,
+        cpuset_cpus=host_config.cpuset_cpus,
+        cpuset_mems=host_config.cpuset_mems,
+        pids=host_config.pids_limit or None,
+        kernel_memory=host_config.kernel_memory or None,
+        kernel_memory_tcp=host_config.kernel_memory_tcp or None,
+        realtime_period=host_config.cpu_realtime_period or None,
+        realtime_runtime=host_config.cpu_realtime_runtime or None,
+        block_weight=host_config.blkio_weight or None,
         throttles=tuple(_throttles(host_config)),
         oom_kill_disabled=_oom_kill_disabled(host_config),
     )
 
 
-def _throttles(host_config: Mapping[str, Any]) -> Iterator[blockio.Throttle]:
-    for kind in (*blockio.FIELDS.values(), blockio.WEIGHTS):
-        for limit in host_config.get(kind) or ():
-            try:
-                status = os.stat(limit["Path"])
-            except OSError as error:
-                raise InvalidInput(f"stat {limit['Path']}: {error.strerror}", hint="lsblk -p lists the disks") from None
-            if not stat.S_ISBLK(status.st_mode):
-                raise InvalidInput(f"{limit['Path']} is no disk", hint="lsblk -p lists the disks")
-            value = limit["Weight" if kind == blockio.WEIGHTS else "Rate"]
-            yield blockio.Throttle(kind, os.major(status.st_rdev), os.minor(status.st_rdev), value)
+def _throttles(host_config: HostConfig) -> Iterator[blockio.Throttle]:
+    for kind, devices in (
+        ("throttleReadBpsDevice", host_config.blkio_device_read_bps),
+        ("throttleReadIOPSDevice", host_config.blkio_device_read_iops),
+        ("throttleWriteBpsDevice", host_config.blkio_device_write_bps),
+        ("throttleWriteIOPSDevice", host_config.blkio_device_write_iops),
+    ):
+        for device in devices:
+            yield blockio.Throttle(kind, *_disk_numbers(device.path), device.rate)
+    for weighted in host_config.blkio_weight_device:
+        yield blockio.Throttle("weightDevice", *_disk_numbers(weighted.path), weighted.weight)
 
 
-def _oom_kill_disabled(host_config: Mapping[str, Any]) -> bool:
-    disabled = bool(host_config.get("OomKillDisable"))
+def _disk_numbers(path: str) -> tuple[int, int]:
+    """The major and minor number of the block device at path. Raises InvalidInput."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InvalidInput(f"stat {path}: {error.strerror}", hint="lsblk -p lists the disks") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise InvalidInput(f"{path} is no disk", hint="lsblk -p lists the disks")
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
+
+
+def _oom_kill_disabled(host_config: HostConfig) -> bool:
+    disabled = bool(host_config.oom_kill_disable)
     if disabled and cgroup_version() == "2":
         raise InvalidInput("the OOM killer cannot be disabled on this machine", hint="cgroup v2 does not have it")
     return disabled
 
 
-def _swappiness(host_config: Mapping[str, Any]) -> int | None:
-    value: int | None = host_config.get("MemorySwappiness")
-    if value is not None and cgroup_version() == "2":
+def _swappiness(host_config: HostConfig) -> int | None:
+    if host_config.memory_swappiness is not None and cgroup_version() == "2":
         raise InvalidInput("memory swappiness cannot be chosen on this machine", hint="cgroup v2 does not have it")
-    return value
+    return host_config.memory_swappiness
 
 
 # ---- devices ---------------------------------------------------------------------------------
@@ -236,13 +245,13 @@ def devices(record: ContainerRecord) -> list[bundle.Device]:
 
     Raises InvalidInput where there is none, RuntimeFailed where a driver is to choose them.
     """
-    for request in record.host_config.get("DeviceRequests") or ():
+    for request in record.host_config.device_requests:
         _refuse_request(request)
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
     found: list[bundle.Device] = []
-    for entry in record.host_config.get("Devices") or ():
-        found += _named_devices(entry["PathOnHost"], entry["PathInContainer"], entry["CgroupPermissions"])
+    for entry in record.host_config.devices:
+        found += _named_devices(entry.path_on_host, entry.path_in_container, entry.cgroup_permissions)
     return found
 
 
@@ -311,10 +320,10 @@ def _device_files(top: Path) -> Iterator[Path]:
 def namespaces(engine: Engine, record: ContainerRecord) -> Namespaces:
     """Which namespaces are new, the host's, or another container's. Raises Conflict where that one does not run."""
     host = record.host_config
-    modes = {"network": host.get("NetworkMode"), "pid": host.get("PidMode"), "ipc": host.get("IpcMode")}
+    modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
     files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    found = {kind: _namespace(engine, record, kind, mode or "", files[kind]) for kind, mode in modes.items()}
-    return Namespaces(**found, uts=None if host.get("UTSMode") == "host" else "")
+    found = {kind: _namespace(engine, record, kind, mode, files[kind]) for kind, mode in modes.items()}
+    return Namespaces(**found, uts=None if host.uts_mode == "host" else "")
 
 
 def _namespace(engine: Engine, record: ContainerRecord, kind: str, mode: str, file: str) -> str | None:
@@ -332,7 +341,7 @@ def joined(engine: Engine, kind: str, mode: str, own_id: str = "") -> ContainerR
         raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
         raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
-    if kind == "ipc" and record.host_config.get("IpcMode") not in ("shareable", "host"):
+    if kind == "ipc" and record.host_config.ipc_mode not in ("shareable", "host"):
         raise Conflict(
             f"can't join IPC of container {record.id}: non-shareable IPC "
             "(hint: use IpcMode:shareable for the donor container)",
@@ -347,21 +356,21 @@ def _not_running(kind: str, container_id: str) -> str:
     return {"network": network, "ipc": f"can't join IPC of container {container_id}: {stopped}"}.get(kind, stopped)
 
 
-def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
-    """A HostConfig in which "container:NAME" has become "container:ID". Raises ContainerNotFound.
+def resolve(engine: Engine, host_config: HostConfig) -> HostConfig:
+    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig. Raises ContainerNotFound.
 
-    Whose network it is to have may be made later: the start looks again.
+    The container whose network is joined may be created later: the start looks for it again.
     """
-    changed = dict(host_config)
-    for field in ("NetworkMode", "PidMode", "IpcMode"):
-        mode = str(host_config.get(field) or "")
+    changes = {}
+    for attribute, name in (("network_mode", "NetworkMode"), ("pid_mode", "PidMode"), ("ipc_mode", "IpcMode")):
+        mode = getattr(host_config, attribute)
         if mode.startswith("container:"):
             try:
-                changed[field] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
+                changes[attribute] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
             except ContainerNotFound as error:
-                if field != "NetworkMode":
-                    raise ContainerNotFound(error.message, hint=f"{field} names it") from None
-    return changed
+                if attribute != "network_mode":
+                    raise ContainerNotFound(error.message, hint=f"{name} names it") from None
+    return replace(host_config, **changes)
 
 
 # ---- files -----------------------------------------------------------------------------------
@@ -369,7 +378,7 @@ def resolve(engine: Engine, host_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
     """--init: the program that is the container's first process and reaps what nobody waits for."""
-    if not record.host_config.get("Init"):
+    if not record.host_config.init:
         return []
     options = ("rbind", "rprivate", "ro")
     return [bundle.Mount(source=_init_program(), destination=INIT_DESTINATION, type="bind", options=options)]
@@ -377,7 +386,7 @@ def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
 
 def init_command(record: ContainerRecord, process: bundle.Process) -> bundle.Process:
     """The process behind the init program, where --init asks for one."""
-    if not record.host_config.get("Init"):
+    if not record.host_config.init:
         return process
     words = (INIT_DESTINATION,) if _init_program().endswith("catatonit") else (INIT_DESTINATION, "--")
     return replace(process, argv=(*words, *process.argv))

@@ -93,7 +93,10 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
 
 
 async def _workers(app: web.Application) -> AsyncIterator[None]:
-    """Own the thread pools while the application runs. At shutdown, calls that were asked to stop get time to do so."""
+    """Own the thread pools while the application runs.
+
+    At shutdown, calls that were asked to stop get time to do so.
+    """
     app[WORKERS] = Workers()
     yield
     await app[WORKERS].end(lambda: BUILD_SHUTDOWN_TIMEOUT if app[BUILDS] else SHUTDOWN_TIMEOUT)
@@ -138,7 +141,10 @@ def _unexpected(error: Exception) -> str:
 
 
 def _unless_answered(request: web.Request, response: web.Response) -> web.Response:
-    """Return a failure as an answer. If another answer has begun, abort it: the client sees that it is incomplete."""
+    """Return a failure as an answer.
+
+    If another answer has begun, abort it: the client sees that it is incomplete.
+    """
     if _ANSWERED not in request:
         return response
     if request.transport is not None:

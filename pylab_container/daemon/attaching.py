@@ -72,7 +72,9 @@ def detach_keys(text: str) -> bytes:
 
 
 async def pump(client: Client, streams: Share, options: StreamOptions) -> bool:
-    """Copy until the output ends, or the client detaches or disconnects. Return whether it detached with its keys.
+    """Copy until the output ends, or the client detaches or disconnects.
+
+    Return whether it detached with its keys.
 
     The streams stay open.
     """

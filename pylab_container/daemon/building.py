@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from pylab_container.build.builder import BuildOptions, build
 from pylab_container.build.remote import is_remote
 from pylab_container.daemon import creation, shapes, streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import BUILDS, Call, Json, answer
+from pylab_container.daemon.call import BUILDS, Call, answer
 from pylab_container.daemon.images import target_name
 from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.docker import progress
@@ -23,6 +24,7 @@ from pylab_container.errors import DockerfileError, InvalidInput, LabError, Step
 from pylab_container.events import Event
 from pylab_container.images.image import Image
 from pylab_container.oci import reference as references
+from pylab_container.oci.host_config import DEFAULT, HostConfig, Ulimit
 
 _RED = "\x1b[91m{}\x1b[0m"
 """The format in which docker's classic builder shows the standard error of a command."""
@@ -143,7 +145,10 @@ def _options(call: Call) -> BuildOptions:
 
 
 def _kept(call: Call) -> Literal["never", "failed", "always"]:
-    """Return which containers of RUN are kept: failed ones without --force-rm, all with --rm=false."""
+    """Return which containers of RUN are kept.
+
+    Without --force-rm the failed ones are, with --rm=false all.
+    """
     if call.flag("forcerm"):
         return "never"
     return "failed" if call.flag("rm", default=True) else "always"
@@ -162,21 +167,21 @@ def _hosts(text: str) -> list[str]:
     return [host for host in text.split(",") if host]
 
 
-def _limits(call: Call) -> Json:
-    """Return the resource limits of RUN commands as fields of HostConfig."""
-    fields: Json = {
-        "Memory": call.number("memory"),
-        "MemorySwap": call.number("memswap"),
-        "CpuShares": call.number("cpushares"),
-        "CpusetCpus": call.text("cpusetcpus"),
-        "CpusetMems": call.text("cpusetmems"),
-        "CgroupParent": call.text("cgroupparent"),
-        "ShmSize": call.number("shmsize"),
-        "Ulimits": _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS),
-    }
-    if quota := call.number("cpuquota"):
-        fields["NanoCpus"] = quota * 10**9 // (call.number("cpuperiod") or DEFAULT_CPU_PERIOD)
-    limits = {name: value for name, value in fields.items() if value}
+def _limits(call: Call) -> HostConfig:
+    """The HostConfig of the containers of RUN. Raises InvalidInput."""
+    ulimits = _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS) or ()
+    limits = replace(
+        DEFAULT,
+        memory=call.number("memory") or 0,
+        memory_swap=call.number("memswap") or 0,
+        cpu_shares=call.number("cpushares") or 0,
+        cpuset_cpus=call.text("cpusetcpus"),
+        cpuset_mems=call.text("cpusetmems"),
+        cgroup_parent=call.text("cgroupparent"),
+        shm_size=call.number("shmsize") or DEFAULT.shm_size,
+        ulimits=tuple(map(Ulimit.parse, ulimits)),
+        nano_cpus=(call.number("cpuquota") or 0) * 10**9 // (call.number("cpuperiod") or DEFAULT_CPU_PERIOD),
+    )
     return complete_memory(limits)
 
 
@@ -194,7 +199,10 @@ async def prune(call: Call) -> web.Response:
 
 
 async def cancel(call: Call) -> web.Response:
-    """POST /build/cancel: do nothing. Builds of the classic builder end when their client disconnects."""
+    """POST /build/cancel: do nothing.
+
+    Builds of the classic builder end when their client disconnects.
+    """
     if not call.text("id"):
         raise InvalidInput("build ID not provided", hint="id=…")
     return web.Response(content_type="application/json")

@@ -53,7 +53,10 @@ _FALSE = frozenset({"", "0", "no", "false", "none"})
 
 
 class UnreadableFilters(InvalidInput):
-    """Filters that are not JSON. Before API 1.42 dockerd answers with 500, and clients expect that."""
+    """Filters that are not JSON.
+
+    Before API 1.42 dockerd answers with 500, and clients expect that.
+    """
 
     def __init__(self, error: InvalidInput, version: Version) -> None:
         super().__init__(error.message, hint=error.hint)
@@ -64,7 +67,10 @@ class Call:
     """A request: its parameters by their names in the API, its API version, and the engine."""
 
     def __init__(self, request: web.Request, version: Version, names: Mapping[str, str]) -> None:
-        """names: the values of the route's placeholders, percent-decoded. Raises InvalidInput for a NUL."""
+        """names: the values of the route's placeholders, percent-decoded.
+
+        Raises InvalidInput for a NUL.
+        """
         self.request = request
         self.engine = request.app[ENGINE]
         self.version = version
@@ -80,7 +86,10 @@ class Call:
 
     @property
     def input_ended(self) -> asyncio.Event:
-        """Set when the client half-closes the connection: it still reads, but does not wait for future events."""
+        """Set when the client half-closes the connection.
+
+        It still reads the answer, but does not wait for future events.
+        """
         return cast(Connection, self.request.protocol).input_ended
 
     @property
@@ -89,7 +98,7 @@ class Call:
         return self.names["name"]
 
     def private_engine(self) -> Engine:
-        """Return another engine on the same data root, whose event stream has only the events of this request."""
+        """Return another engine on the data root, with an event stream for this request only."""
         return Engine(
             self.engine.data.path,
             storage_driver=self.engine.data.driver.name,
@@ -144,7 +153,10 @@ class Call:
         return int(value)
 
     def filters(self) -> dict[str, list[str]]:
-        """Return the parameter "filters": {"name": ["a", "b"]}, or in the older form {"name": {"a": true}}."""
+        """Return the parameter "filters".
+
+        It is {"name": ["a", "b"]}, or in an older form {"name": {"a": true}}. Raises UnreadableFilters.
+        """
         value = self.text("filters")
         if value in ("", "null"):
             return {}
@@ -155,7 +167,9 @@ class Call:
         return {name: values for name, entry in sent.items() if (values := _values(name, entry))}
 
     async def document(self, shape: Any, *, optional: bool = False, typed: bool = True) -> Json:
-        """Return the body, a JSON object of this shape; null is an empty object. Raises InvalidInput.
+        """Return the body, a JSON object of this shape; null is an empty object.
+
+        Raises InvalidInput.
 
         optional  a missing body is an empty object, too
         typed     the header Content-Type must be application/json
@@ -192,7 +206,10 @@ class Call:
         return b"".join(pieces)
 
     async def opened(self, function: Callable[[], Closable]) -> Closable:
-        """Run a function that opens an object. If the client disconnects before it returns, the object is closed."""
+        """Run a function that opens an object.
+
+        If the client disconnects before it returns, the object is closed.
+        """
         opening = asyncio.ensure_future(self.run(function))
         try:
             return await asyncio.shield(opening)
@@ -203,7 +220,7 @@ class Call:
     async def run(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
     ) -> Result:
-        """Call the engine in a thread: it blocks on disks, programs and locks, and the event loop must not."""
+        """Call the engine in a thread, because it blocks on disks, programs and locks."""
         kind = Kind.READ if self.request.method in ("GET", "HEAD") else Kind.CHANGE
         return await self.workers.run(kind, function, *arguments, **options)
 
@@ -235,7 +252,10 @@ def _close(opening: asyncio.Future[Closable]) -> None:
 
 @functools.lru_cache(maxsize=64)
 def parse_version(text: str) -> Version:
-    """Parse "1.41" as (1, 41). Trailing zeros do not count, as in dockerd: "1.41.0" is "1.41", and "2" is "2.0"."""
+    """Parse "1.41" as (1, 41).
+
+    Trailing zeros do not count, as in dockerd: "1.41.0" is "1.41", and "2" is "2.0".
+    """
     numbers = [int(part or 0) for part in text.split(".")]
     while numbers and not numbers[-1]:
         numbers.pop()

@@ -18,7 +18,9 @@ POLL_INTERVAL = 0.02  # seconds between checks whether a half-closed connection 
 
 
 def is_disconnected(fd: int) -> bool:
-    """Return whether the peer of a socket has closed it. A half-closed peer still reads, so it does not count.
+    """Return whether the peer of a socket has closed it.
+
+    A half-closed peer still reads, so it does not count.
 
     On TCP a closed peer looks half-closed until something is sent.
     """
@@ -28,7 +30,10 @@ def is_disconnected(fd: int) -> bool:
 
 
 class Connection(RequestHandler):
-    """aiohttp's request handler, which keeps a half-closed connection open until all requests are answered."""
+    """An aiohttp request handler that keeps half-closed connections open.
+
+    A connection closes when all its requests are answered.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

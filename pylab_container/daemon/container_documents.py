@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from pylab_container.daemon.call import Json, Version
 from pylab_container.daemon.versions import known
 from pylab_container.docker.stats import NETWORK_FIELDS
 from pylab_container.docker.status import status
 from pylab_container.engine.container import ContainerRecord
-from pylab_container.networks.endpoints import endpoint_document
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.text.timestamps import parse_rfc3339
 
 # ---- one container ---------------------------------------------------------------------------
@@ -32,7 +34,10 @@ def inspected(attributes: Json, version: Version) -> Json:
         "NetworkSettings": {
             **settings,
             "Ports": settings.get("Ports") or {},
-            "Networks": {name: _named(settings or {}, attributes, version) for name, settings in networks.items()},
+            "Networks": {
+                name: _named(EndpointSettings.parse(settings or {}), attributes, version)
+                for name, settings in networks.items()
+            },
         },
     }
     if version < (1, 21):
@@ -62,7 +67,10 @@ def _before_networks(document: Json) -> Json:
 
 
 def measured(document: Json, version: Version) -> Json:
-    """Return the document of ContainerStats from Container.stats(); before 1.21 all networks are one sum."""
+    """Return the document of ContainerStats from Container.stats().
+
+    Before API 1.21 it has the sum of all networks.
+    """
     if version >= (1, 21):
         return document
     networks = document.get("networks") or {}
@@ -74,8 +82,10 @@ def _config(config: Json) -> Json:
     return {**config, "Labels": config.get("Labels") or {}}
 
 
-def _named(settings: Json, attributes: Json, version: Version) -> Json:
-    """Return an EndpointSettings. The implicit names are in Aliases before 1.45, and in DNSNames since 1.44.
+def _named(settings: EndpointSettings, attributes: Json, version: Version) -> Json:
+    """Return an EndpointSettings.
+
+    The implicit names are in Aliases before 1.45, and in DNSNames since 1.44.
 
     As in dockerd both are null instead of empty.
     """
@@ -87,10 +97,9 @@ def _named(settings: Json, attributes: Json, version: Version) -> Json:
     return document
 
 
-def _endpoint(settings: Json) -> Json:
+def _endpoint(settings: EndpointSettings | None) -> Json:
     """Return an EndpointSettings with the fields of all versions."""
-    empty = endpoint_document({})
-    return {name: settings.get(name, empty[name]) for name in empty}
+    return replace((settings or EndpointSettings()).completed(), desired_mac_address="", unknown={}).document()
 
 
 # ---- list ------------------------------------------------------------------------------------
@@ -104,8 +113,8 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
     now     seconds since 1970
     """
     state = record.state_document()
-    networks: Mapping[str, Json | None] = record.network.get("Networks") or {}
-    annotations = record.host_config.get("Annotations")
+    networks = record.network.networks
+    annotations = record.host_config.annotations
     document = {
         "Id": record.id,
         "Names": [f"/{record.name}"],
@@ -113,17 +122,17 @@ def listed(record: ContainerRecord, version: Version, *, image: str, mounts: lis
         "ImageID": record.image,
         "Command": " ".join([record.path, *(f"'{word}'" if " " in word else word for word in record.args)]),
         "Created": parse_rfc3339(record.created) // 10**9,
-        "Ports": _ports(record.network.get("Ports") or {}),
-        "Labels": record.config.get("Labels") or {},
+        "Ports": _ports(record.network.ports),
+        "Labels": record.config.labels,
         "State": state["Status"],
         "Status": status(state, now=now),
         "HostConfig": {
-            "NetworkMode": record.host_config.get("NetworkMode") or "default",
+            "NetworkMode": record.host_config.network_mode or "default",
             **({"Annotations": annotations} if annotations else {}),
         },
         # dockerd leaves Aliases out of this document.
         "NetworkSettings": {
-            "Networks": {name: {**_endpoint(settings or {}), "Aliases": None} for name, settings in networks.items()}
+            "Networks": {name: {**_endpoint(settings), "Aliases": None} for name, settings in networks.items()}
         },
         "Mounts": mounts,
     }

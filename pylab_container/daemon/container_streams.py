@@ -55,7 +55,7 @@ async def attach(call: Call) -> web.StreamResponse:
     except LabError as error:  # dockerd has hijacked the connection by then and answers with text
         headers = {"Content-Type": RAW, "Connection": "close"}
         return web.Response(status=error.http_status, text=f"{error.message}\r\n", headers=headers)
-    tty = bool(record.config.get("Tty"))
+    tty = record.config.tty
     options = stream_options(call, tty=tty, once=_is_for_once(record))
     async with call.request.app[STARTS].expect(container.id) as future:
         client = hijack(call, _content_type(call, tty=tty))
@@ -83,7 +83,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
 
 def _is_for_once(record: ContainerRecord) -> bool:
     """Return whether the process's input ends with its first client (StdinOnce)."""
-    return bool(record.config.get("StdinOnce")) and not record.config.get("Tty")
+    return record.config.stdin_once and not record.config.tty
 
 
 async def _attachable(call: Call, container: Container) -> ContainerRecord:
@@ -108,7 +108,10 @@ async def _serve(
     record: ContainerRecord,
     future: asyncio.Future[Share | None],
 ) -> None:
-    """Send the log if requested, and connect the streams. The answer has begun, so an error only ends the stream."""
+    """Send the log if requested, and connect the streams.
+
+    The answer has begun, so an error only ends the stream.
+    """
     with contextlib.suppress(LabError, ConnectionError):
         if record.state in ALIVE:
             deliver(future, await call.request.app[SHARING].join(call, container))
@@ -181,9 +184,9 @@ async def logs(call: Call) -> web.StreamResponse:
         raise InvalidInput("Bad parameters: you must choose at least one stream", hint="send stdout=1 or stderr=1")
     container = await find(call)
     record = await call.run(lambda: container.record)
-    tty = bool(record.config.get("Tty"))
-    options = record.host_config.get("LogConfig") or {}
-    details = log_details(options, record.config.document(), searcher) if call.flag("details") else ""
+    tty = record.config.tty
+    options = record.host_config.log_config
+    details = log_details(options, record.config, searcher) if call.flag("details") else ""
     log = _LogView(await call.run(_log_reader, call, container), shown, _rendering(call, tty=tty, details=details))
     response = web.StreamResponse(headers={"Content-Type": _content_type(call, tty=tty)})
     if call.flag("follow"):
@@ -222,7 +225,10 @@ class _LogView:
 
 
 def _log_reader(call: Call, container: Container) -> LogReader:
-    """Open the log as the parameters describe. Raises Unimplemented for a driver without a readable log."""
+    """Open the log as the parameters describe.
+
+    Raises Unimplemented for a driver without a readable log.
+    """
     tail = call.text("tail")
     count = int(tail) if tail.isascii() and tail.isdigit() else None
     return container.log_reader(tail=count, since=_moment(call, "since"), until=_moment(call, "until"))
@@ -328,7 +334,10 @@ async def _unless_input_ends(call: Call, waiting: Coroutine[None, None, int]) ->
 
 
 def _condition(call: Call) -> str:
-    """Return the requested condition. Raises InvalidInput for an unknown one, which before 1.42 means the default."""
+    """Return the requested condition.
+
+    Raises InvalidInput for an unknown one, which before 1.42 means the default.
+    """
     condition = call.text_since("1.30", "condition")
     if condition in _CONDITIONS:
         return condition
@@ -338,7 +347,10 @@ def _condition(call: Call) -> str:
 
 
 async def _until(call: Call, container: Container, first: ContainerRecord, condition: str) -> int:
-    """Wait for the condition and return the exit status of the last run. first: the record at the request."""
+    """Wait for the condition and return the exit status of the last run.
+
+    first  the record at the time of the request
+    """
     record = first
     while True:
         if record.state in ALIVE:

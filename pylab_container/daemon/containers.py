@@ -51,7 +51,7 @@ async def find(call: Call) -> Container:
 async def create(call: Call) -> web.Response:
     """POST /containers/create: create a container."""
     body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
-    wanted = creation.wanted(
+    wanted = creation.parse(
         body,
         name=call.text("name"),
         shares_ipc=call.before("1.40"),
@@ -86,7 +86,7 @@ def _check_image(call: Call, name: str) -> None:
         )
 
 
-def _create(engine: Engine, wanted: creation.Wanted) -> Container:
+def _create(engine: Engine, wanted: creation.CreateRequest) -> Container:
     return engine.containers.create_described(
         wanted.image,
         wanted.command,
@@ -114,7 +114,7 @@ def summaries(call: Call, *, all: bool, limit: int | None, with_size: bool) -> l
     for container in engine.containers.list(all=all, filters=call.filters(), limit=limit):
         with contextlib.suppress(ContainerNotFound):  # removed since the list was read
             record = container.record
-            image = image_names.name(str(record.config.get("Image") or ""), record.image)
+            image = image_names.name(record.config.image, record.image)
             document = listed(record, call.version, image=image, mounts=container.mounts, now=time.time())
             document["Names"] = sorted([*document["Names"], *link_names.get(record.id, ())])
             sizes = _sizes(engine, container) if with_size else {}
@@ -130,7 +130,10 @@ class _ImageNames:
         self._ids: dict[str, str] = {}
 
     def name(self, name: str, image_id: str) -> str:
-        """Return the name that a container was created with, or the id if the name now belongs to another image."""
+        """Return the name of a container's image at its creation.
+
+        If the name now belongs to another image, return the id.
+        """
         if name not in self._ids:
             self._ids[name] = ""
             with contextlib.suppress(NotFound, InvalidInput):
@@ -141,7 +144,7 @@ class _ImageNames:
 def _sizes(engine: Engine, container: Container) -> Json:
     from pylab_container.maintenance import usage
 
-    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine, container), strict=True))
+    return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))
 
 
 async def inspect(call: Call) -> web.Response:
@@ -186,14 +189,14 @@ async def start(call: Call) -> web.Response:
     detach_keys(call.text("detachKeys"))
     if described:
         body = await call.document(creation.START)
-        wanted = creation.wanted(
+        wanted = creation.parse(
             {"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="", readonly_recursive=False
         )
         await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:
-        if record.host_config.get("AutoRemove"):
+        if record.host_config.auto_remove:
             await call.run(container.remove, force=True, v=True)
         raise _as_runc_error(error) from error
     return no_content()
@@ -208,7 +211,10 @@ def _as_runc_error(error: LabError) -> LabError:
 
 
 async def stop(call: Call) -> web.Response:
-    """POST /containers/NAME/stop: send its stop signal, and kill it after a timeout; 304 if it does not run."""
+    """POST /containers/NAME/stop: send its stop signal; 304 if it does not run.
+
+    It is killed after a timeout.
+    """
     seconds, signal = call.number("t"), call.text_since("1.42", "signal") or None
     container = await find(call)
     record = await call.run(lambda: container.record)
@@ -304,7 +310,10 @@ async def refuse_checkpoint(call: Call) -> NoReturn:
 
 
 async def remove(call: Call) -> web.Response:
-    """DELETE /containers/NAME: remove it; v: also its anonymous volumes; force: also while it runs."""
+    """DELETE /containers/NAME: remove it.
+
+    v also removes its anonymous volumes; force also removes a running container.
+    """
     if call.flag("link"):
         await call.run(call.engine.containers.remove_link, call.name)
         return no_content()

@@ -1,14 +1,14 @@
-"""The body of POST /containers/create, put into the engine's words.
+"""Parse the bodies of POST /containers/create, /containers/{id}/start and /containers/{id}/update.
 
-It is Docker's Config with a HostConfig and a NetworkingConfig in it. Whatever in it asks for something that the
-engine does not do is refused: a limit that is not put into effect is worse than none. Clients send every field they
-know, so empty ones, and those that say what happens anyway, ask for nothing.
+A body of create is Docker's Config with a HostConfig and a NetworkingConfig in it. A field that requests a feature that
+this engine lacks is an error, because a limit without effect is worse than an error. Clients send every field that
+they know, so an empty value, and one that describes the only implementation, request nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from msgspec import Struct
@@ -19,32 +19,28 @@ from pylab_container.docker.hostconfig import NUMBERS, port_bindings
 from pylab_container.docker.options import ContainerOptions, UpdateOptions
 from pylab_container.errors import InvalidInput
 from pylab_container.networks import endpoints
-from pylab_container.oci import blockio
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.document import Document
+from pylab_container.oci.host_config import Device, HostConfig
+from pylab_container.oci.network_settings import EndpointSettings
 
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
-"""Both names of the one that there is."""
-_HARMLESS: Mapping[str, tuple[tuple[Any, ...], str]] = {
+"""Two names of the same runtime."""
+_SINGLE_CHOICE: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "IOMaximumBandwidth": ((), "Invalid QoS settings: linux does not support configuration of maximum bandwidth"),
     "IOMaximumIOps": ((), "Invalid QoS settings: linux does not support configuration of maximum IOPs"),
     "Isolation": (("default",), "Invalid isolation: \"{}\" - linux only supports 'default'"),
     "Runtime": (_RUNTIMES, "Unknown runtime specified {}"),
     "StorageOpt": ((), "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"),
 }
-"""{field: (what it may be, what is said of all else, in moby's words)}."""
-_REFUSED = "IOMaximumBandwidth IOMaximumIOps Isolation Runtime StorageOpt".split()
-"""Fields of HostConfig that only may say what happens anyway."""
+"""{field of HostConfig: (values that are accepted besides the empty one, moby's error for all others)}."""
+
 _CONFIG = {
-    **shapes.named("ArgsEscaped AttachStderr AttachStdin AttachStdout NetworkDisabled OpenStdin StdinOnce Tty", bool),
-    **shapes.named("Domainname Hostname Image MacAddress Runtime StopSignal User WorkingDir", str),
+    **shapes.of(ContainerConfig),
     **shapes.named("Cmd Entrypoint Shell", shapes.WORDS),
-    **shapes.named("Env OnBuild", [str]),
     **shapes.named("ExposedPorts Volumes", {"*": {}}),
-    "Healthcheck": {"Test": [str], **shapes.named("Interval Timeout StartPeriod StartInterval Retries", int)},
-    "Labels": shapes.NAMES,
-    "StopTimeout": int,
+    "Runtime": str,
 }
-ULIMITS = [{"Name": str, "Soft": int, "Hard": int}]
-_RATES = [{"Path": str, "Rate": int}]
 _MOUNT = {
     **shapes.named("Type Source Target Consistency", str),
     "ReadOnly": bool,
@@ -61,52 +57,26 @@ _MOUNT = {
     "TmpfsOptions": {"SizeBytes": int, "Mode": int, "Options": [[str]]},
     "ClusterOptions": shapes.ANY,
 }
-_LIMITS = {
-    **shapes.named(
-        "BlkioWeight CpuCount CpuPercent CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares "
-        "KernelMemory KernelMemoryTCP Memory MemoryReservation MemorySwap MemorySwappiness NanoCpus OomScoreAdj "
-        "PidsLimit ShmSize",
-        int,
-    ),
-    **shapes.named("CgroupParent CpusetCpus CpusetMems", str),
-    **shapes.named(" ".join(blockio.FIELDS.values()), _RATES),
-    blockio.WEIGHTS: [{"Path": str, "Weight": int}],
-    "OomKillDisable": bool,
-    "RestartPolicy": {"Name": str, "MaximumRetryCount": int},
-    "Ulimits": ULIMITS,
-}
 _HOST_CONFIG = {
-    **shapes.named(" ".join(_REFUSED), shapes.ANY),
-    **_LIMITS,
-    **shapes.named("AutoRemove Init Privileged PublishAllPorts ReadonlyRootfs", bool),
-    **shapes.named(
-        "Cgroup CgroupnsMode ContainerIDFile IpcMode NetworkMode PidMode UTSMode UsernsMode VolumeDriver", str
-    ),
-    **shapes.named(
-        "Binds DeviceCgroupRules Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links MaskedPaths "
-        "ReadonlyPaths SecurityOpt VolumesFrom",
-        [str],
-    ),
-    **shapes.named("Annotations Sysctls Tmpfs", shapes.NAMES),
+    **shapes.of(HostConfig),
+    **dict.fromkeys(_SINGLE_CHOICE, shapes.ANY),
     **shapes.named("CapAdd CapDrop", shapes.WORDS),
-    "ConsoleSize": [int],
     "DeviceRequests": [
         {"Driver": str, "Count": int, "DeviceIDs": [str], "Capabilities": [[str]], "Options": shapes.NAMES}
     ],
-    "Devices": [shapes.named("PathOnHost PathInContainer CgroupPermissions", str)],
-    "LogConfig": {"Type": str, "Config": shapes.NAMES},
     "Mounts": [_MOUNT],
     "PortBindings": {"*": [{"HostIp": str, "HostPort": str}]},
 }
+ULIMITS = _HOST_CONFIG["Ulimits"]
+"""The shape of the parameter ulimits of POST /build."""
 _SYSCTLS = "com.docker.network.endpoint.sysctls"
-"""Sets sysctls of one interface since 1.46."""
+"""Driver option that sets sysctls of one interface since version 1.46 of the API."""
 ENDPOINT = {
-    **shapes.named("Aliases Links", [str]),
-    "DriverOpts": shapes.NAMES,
-    "IPAMConfig": {"IPv4Address": str, "IPv6Address": str, "LinkLocalIPs": [str]},
-    "MacAddress": str,
+    name: shape
+    for name, shape in shapes.of(EndpointSettings).items()
+    if name in ("Aliases", "DriverOpts", "IPAMConfig", "Links", "MacAddress")
 }
-"""The shape of an EndpointSettings, as far as it is the client's to choose."""
+"""The shape of an EndpointSettings in a request: the fields that the client may choose."""
 CREATE = {
     **_HOST_CONFIG,
     **_CONFIG,
@@ -119,240 +89,263 @@ COMMIT = _CONFIG
 """The shape of POST /commit."""
 START = {**_HOST_CONFIG, "HostConfig": _HOST_CONFIG}
 """The shape of POST /containers/{id}/start, which may have a body until 1.23: a HostConfig, or an object with one."""
-UPDATE = {**shapes.named(" ".join(_REFUSED), shapes.ANY), **_LIMITS}
-"""The shape of POST /containers/{id}/update."""
+_UPDATABLE = (
+    "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus CpusetMems KernelMemory "
+    "Memory MemoryReservation MemorySwap NanoCpus PidsLimit RestartPolicy "
+    "Ulimits"  # dockerd accepts these too, without effect
+).split()
+_FIXED = (
+    *_SINGLE_CHOICE,
+    *"BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice".split(),
+    *"CgroupParent CpuCount CpuPercent KernelMemoryTCP MemorySwappiness OomKillDisable OomScoreAdj ShmSize".split(),
+)
+UPDATE = {name: _HOST_CONFIG[name] for name in (*_UPDATABLE, *_FIXED)}
+"""The shape of POST /containers/{id}/update. A field of _FIXED that is not empty is an error."""
+
+_PORT_RANGE = re.compile("([0-9]{1,9}(-[0-9]{1,9})?)?", re.ASCII)
 
 
-_PORTS = re.compile("([0-9]{1,9}(-[0-9]{1,9})?)?", re.ASCII)
-
-
-class Wanted(Struct, frozen=True):
-    """A container that a client wants.
+class CreateRequest(Struct, frozen=True):
+    """A container that a client requests.
 
     image, command  as containers.create() takes them
-    config          fields of Config that have no keyword, and are only written down
+    config          fields of Config that have no keyword and are only recorded; the others are missing
     host_config     the same of HostConfig
-    networks        what it wants on each network: {name: EndpointSettings}
+    networks        {network: its EndpointSettings}
     """
 
     image: str
     command: list[str] | None
     options: ContainerOptions
-    config: Json
-    host_config: Json
+    config: ContainerConfig
+    host_config: HostConfig
     networks: Json
 
 
-def wanted(body: Json, *, name: str, shares_ipc: bool = False, readonly_recursive: bool = True) -> Wanted:
-    """What a body asks for. Raises InvalidInput for what cannot be, and for what the engine does not do.
+def parse(body: Json, *, name: str, shares_ipc: bool = False, readonly_recursive: bool = True) -> CreateRequest:
+    """Parse a body of the shape CREATE or START. Raises InvalidInput.
 
-    shares_ipc          where nothing is said of its IPC, others may join it: so it was until 1.39
-    readonly_recursive  False: read-only binds leave mounts below them as they are: so it was until 1.43
+    shares_ipc          without an IpcMode the container's IPC namespace is shareable, as until version 1.39 of the API
+    readonly_recursive  False: submounts of a read-only bind stay writable, as until version 1.43
     """
-    host = _host(body)
-    if shares_ipc and not fields.text(host, "IpcMode"):
-        host = {**host, "IpcMode": "shareable"}
-    _refuse_unknown(body, host)
+    sent = _sent_host_config(body)
+    if shares_ipc and not fields.text(sent, "IpcMode"):
+        sent = {**sent, "IpcMode": "shareable"}
+    _refuse_unsupported(body, sent)
     if not _CONFIG.keys() & body.keys():
         raise InvalidInput("Config cannot be empty in order to create a container", hint="send at least an Image")
-    image = fields.text(body, "Image")
-    if not (image or body.get("Cmd") or body.get("Entrypoint")):
+    config, host = ContainerConfig.parse(body), _parse_host_config(sent)
+    if not (config.image or config.cmd or config.entrypoint):
         raise InvalidInput("No command specified", hint="send at least an Image")
-    options: dict[str, Any] = {**_process(body), **_limits(host), **_rights(host), **_network(host), **_files(host)}
-    if fields.flag(body, "NetworkDisabled"):
+    options: dict[str, Any] = {**_process(config), **_limits(host), **_rights(host), **_network(host), **_files(host)}
+    if config.network_disabled:
         options["network_mode"] = "none"
-    options |= {"name": _called(name), "readonly_recursive": readonly_recursive, **_life(body, host)}
-    given = {key: value for key, value in options.items() if value is not None}
-    return Wanted(
-        image=image,
+    options |= {"name": _container_name(name), "readonly_recursive": readonly_recursive, **_life(config, host)}
+    return CreateRequest(
+        image=config.image,
         command=body.get("Cmd"),
-        options=cast(ContainerOptions, given),
-        config=_recorded(body),
-        host_config=_recorded_of_host(host),
+        options=cast(ContainerOptions, {key: value for key, value in options.items() if value is not None}),
+        config=ContainerConfig.parse(_recorded_config(body)),
+        host_config=HostConfig.parse(_recorded_host_config(sent)),
         networks=_endpoints(fields.child(body, "NetworkingConfig")),
     )
 
 
-def _host(body: Json) -> Json:
-    """HostConfig. Very old clients have none but its fields beside it, or some of them (moby runconfig, 20.10)."""
+def _sent_host_config(body: Json) -> Json:
+    """Return the HostConfig of a body. Very old clients send its fields beside it (moby runconfig, 20.10)."""
     inner = fields.child(body, "HostConfig")
     moved = ("CpuShares", "CpusetCpus", "Memory", "MemorySwap", "VolumeDriver") if inner else _HOST_CONFIG.keys()
     outer = {name: body[name] for name in moved if body.get(name)}
     if cpus := fields.text(body, "Cpuset"):
         outer.setdefault("CpusetCpus", cpus)
-    return {**inner, **{name: value for name, value in outer.items() if not inner.get(name)}}
+    host = {**inner, **{name: value for name, value in outer.items() if not inner.get(name)}}
+    if published := host.get("PortBindings"):
+        host["PortBindings"] = {port: places and list(map(_binding, places)) for port, places in published.items()}
+    return host
 
 
-def _called(name: str) -> str | None:
+def _binding(place: Json) -> dict[str, str]:
+    """An entry of PortBindings with both fields; null is an empty string, as in Go."""
+    return {"HostIp": fields.text(place, "HostIp"), "HostPort": fields.text(place, "HostPort")}
+
+
+def _parse_host_config(sent: Json) -> HostConfig:
+    """Parse a HostConfig that has its shape. Raises InvalidInput."""
+    size = sent.get("ConsoleSize")
+    if size is not None and (len(size) != 2 or min(size) < 0):
+        raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+    # The shape allows any value in these fields, and an empty one is ignored.
+    return HostConfig.parse({name: value for name, value in sent.items() if name not in _SINGLE_CHOICE})
+
+
+def _container_name(name: str) -> str | None:
     if name == "/":
         raise InvalidInput("Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", hint="name=NAME")
     return name.removeprefix("/") or None
 
 
-def _refuse_unknown(body: Json, host: Json) -> None:
+def _refuse_unsupported(body: Json, host: Json) -> None:
     if fields.text(body, "Runtime") not in ("", *_RUNTIMES):
-        raise InvalidInput(_HARMLESS["Runtime"][1].format(body["Runtime"]), hint="there is runc")
+        raise InvalidInput(_SINGLE_CHOICE["Runtime"][1].format(body["Runtime"]), hint="there is runc")
     if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
         raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
-    for name in _REFUSED:
+    for name, (accepted, message) in _SINGLE_CHOICE.items():
         value = host.get(name)
-        allowed, words = _HARMLESS[name]
-        if not _is_empty(value) and value not in allowed:
-            raise InvalidInput(words.format(value), hint="leave it out")
+        if not _is_empty(value) and value not in accepted:
+            raise InvalidInput(message.format(value), hint="leave it out")
 
 
 def _is_empty(value: object) -> bool:
-    """null, 0, false, "", [] and {}, and lists of such things."""
+    """Return whether a value is null, 0, false, "", [] or {}, or a list of such values."""
     return all(map(_is_empty, value)) if isinstance(value, list) else not value
 
 
 # ---- Config ----------------------------------------------------------------------------------
 
 
-def _process(body: Json) -> Json:
-    stdin = fields.flag(body, "OpenStdin")
+def _process(config: ContainerConfig) -> Json:
+    stdin = config.open_stdin
     return {
-        "hostname": fields.text(body, "Hostname"),
-        "domainname": fields.text(body, "Domainname"),
-        "user": fields.text(body, "User"),
-        "working_dir": fields.text(body, "WorkingDir"),
-        "environment": fields.texts(body, "Env"),
-        "labels": fields.labels(body, "Labels"),
-        "entrypoint": fields.texts(body, "Entrypoint") or None,
-        "tty": fields.flag(body, "Tty"),
+        "hostname": config.hostname,
+        "domainname": config.domainname,
+        "user": config.user,
+        "working_dir": config.working_dir,
+        "environment": list(config.env),
+        "labels": dict(config.labels),
+        "entrypoint": list(config.entrypoint) or None,
+        "tty": config.tty,
         "stdin_open": stdin,
-        "stdin_once": stdin and fields.flag(body, "StdinOnce"),
-        "exposed_ports": list(fields.child(body, "ExposedPorts")),
-        "mac_address": fields.text(body, "MacAddress"),
-        "attach": [name for name in ("stdin", "stdout", "stderr") if fields.flag(body, f"Attach{name.capitalize()}")],
+        "stdin_once": stdin and config.stdin_once,
+        "exposed_ports": list(config.exposed_ports),
+        "mac_address": config.mac_address,
+        "attach": [
+            name
+            for name, attached in (
+                ("stdin", config.attach_stdin),
+                ("stdout", config.attach_stdout),
+                ("stderr", config.attach_stderr),
+            )
+            if attached
+        ],
     }
 
 
-def _life(body: Json, host: Json) -> Json:
-    policy, log = fields.child(host, "RestartPolicy"), fields.child(host, "LogConfig")
+def _life(config: ContainerConfig, host: HostConfig) -> Json:
     return {
-        "healthcheck": fields.child(body, "Healthcheck") or None,
-        "stop_signal": fields.text(body, "StopSignal") or None,
-        "stop_timeout": fields.number(body, "StopTimeout"),
-        "restart_policy": policy if fields.text(policy, "Name") else None,
-        "auto_remove": fields.flag(host, "AutoRemove"),
-        # What Docker calls json-file is the file that logs are read from.
-        "log_config": {"Type": fields.text(log, "Type") or "json-file", "Config": fields.labels(log, "Config")},
+        "healthcheck": config.healthcheck.document() if config.healthcheck else None,
+        "stop_signal": config.stop_signal or None,
+        "stop_timeout": config.stop_timeout,
+        "restart_policy": host.restart_policy.document() if host.restart_policy.name else None,
+        "auto_remove": host.auto_remove,
+        "log_config": {"Type": host.log_config.type or "json-file", "Config": dict(host.log_config.config)},
     }
 
 
-def _recorded(body: Json) -> Json:
-    """What has no keyword; and how nothing was said of triggers: null, or an empty list."""
+def _recorded_config(body: Json) -> Json:
+    """The fields that have no keyword. Env and Volumes are null if they are empty, OnBuild is as it was sent."""
     recorded: Json = {name: None for name in ("Env", "Volumes") if not body.get(name)}
     if not body.get("OnBuild"):
         recorded["OnBuild"] = body.get("OnBuild")
-    if fields.flag(body, "NetworkDisabled"):
-        recorded["NetworkDisabled"] = True
-    if volumes := fields.child(body, "Volumes"):
-        recorded["Volumes"] = volumes
-    if shell := fields.texts(body, "Shell"):
-        recorded["Shell"] = shell
-    return recorded
+    return recorded | {name: body[name] for name in ("NetworkDisabled", "Volumes", "Shell") if body.get(name)}
 
 
 # ---- HostConfig ------------------------------------------------------------------------------
 
 
-def _limits(host: Json) -> Json:
-    """Zero is no limit, wherever it stands."""
+def _limits(host: HostConfig) -> Json:
+    """The limits as docker-py's keywords; 0 is no limit in each of them."""
     return {
-        **{name: fields.number(host, field) or None for name, field in NUMBERS.items()},
-        "blkio_weight_device": fields.children(host, blockio.WEIGHTS),
-        "mem_limit": fields.number(host, "Memory") or None,
-        "mem_reservation": fields.number(host, "MemoryReservation") or None,
-        "memswap_limit": fields.number(host, "MemorySwap") or None,
-        "nano_cpus": fields.number(host, "NanoCpus") or None,
-        "mem_swappiness": fields.number(host, "MemorySwappiness"),
-        "cpu_period": fields.number(host, "CpuPeriod") or None,
-        "cpu_quota": fields.number(host, "CpuQuota") or None,
-        "cpuset_cpus": fields.text(host, "CpusetCpus"),
-        "cpuset_mems": fields.text(host, "CpusetMems"),
-        "pids_limit": fields.number(host, "PidsLimit") or None,
-        "shm_size": fields.number(host, "ShmSize") or None,
-        "oom_kill_disable": fields.flag(host, "OomKillDisable"),
-        "cgroup_parent": fields.text(host, "CgroupParent"),
-        **{name: fields.children(host, field) for name, field in blockio.FIELDS.items()},
-        "oom_score_adj": fields.number(host, "OomScoreAdj") or 0,
-        "ulimits": fields.children(host, "Ulimits"),
+        **{name: getattr(host, attribute) or None for name, attribute in NUMBERS.items()},
+        "blkio_weight_device": _documents(host.blkio_weight_device),
+        "mem_limit": host.memory or None,
+        "mem_reservation": host.memory_reservation or None,
+        "memswap_limit": host.memory_swap or None,
+        "nano_cpus": host.nano_cpus or None,
+        "mem_swappiness": host.memory_swappiness,
+        "cpu_period": host.cpu_period or None,
+        "cpu_quota": host.cpu_quota or None,
+        "cpuset_cpus": host.cpuset_cpus,
+        "cpuset_mems": host.cpuset_mems,
+        "pids_limit": host.pids_limit or None,
+        "shm_size": host.shm_size or None,
+        "oom_kill_disable": host.oom_kill_disable,
+        "cgroup_parent": host.cgroup_parent,
+        "device_read_bps": _documents(host.blkio_device_read_bps),
+        "device_read_iops": _documents(host.blkio_device_read_iops),
+        "device_write_bps": _documents(host.blkio_device_write_bps),
+        "device_write_iops": _documents(host.blkio_device_write_iops),
+        "oom_score_adj": host.oom_score_adj,
+        "ulimits": _documents(host.ulimits),
     }
 
 
-def _rights(host: Json) -> Json:
+def _rights(host: HostConfig) -> Json:
     return {
-        "annotations": fields.labels(host, "Annotations"),
-        "privileged": fields.flag(host, "Privileged"),
-        "read_only": fields.flag(host, "ReadonlyRootfs"),
-        "cap_add": fields.texts(host, "CapAdd"),
-        "cap_drop": fields.texts(host, "CapDrop"),
-        "security_opt": fields.texts(host, "SecurityOpt"),
-        "group_add": fields.texts(host, "GroupAdd"),
-        "devices": [_device(device) for device in fields.children(host, "Devices")],
-        "sysctls": fields.labels(host, "Sysctls"),
-        "cgroupns": fields.text(host, "CgroupnsMode"),
-        "device_cgroup_rules": fields.texts(host, "DeviceCgroupRules"),
-        "ipc_mode": fields.text(host, "IpcMode"),
-        "pid_mode": fields.text(host, "PidMode"),
-        "uts_mode": fields.text(host, "UTSMode"),
-        "userns_mode": fields.text(host, "UsernsMode"),
-        "init": host.get("Init"),
-        "console_size": _console_size(host),
-        "masked_paths": host.get("MaskedPaths"),
-        "readonly_paths": host.get("ReadonlyPaths"),
+        "annotations": dict(host.annotations),
+        "privileged": host.privileged,
+        "read_only": host.readonly_rootfs,
+        "cap_add": list(host.cap_add),
+        "cap_drop": list(host.cap_drop),
+        "security_opt": list(host.security_opt),
+        "group_add": list(host.group_add),
+        "devices": [_device_text(device) for device in host.devices],
+        "sysctls": dict(host.sysctls),
+        "cgroupns": host.cgroupns_mode,
+        "device_cgroup_rules": list(host.device_cgroup_rules),
+        "ipc_mode": host.ipc_mode,
+        "pid_mode": host.pid_mode,
+        "uts_mode": host.uts_mode,
+        "userns_mode": host.userns_mode,
+        "init": host.init,
+        "console_size": host.console_size,
+        "masked_paths": list(host.masked_paths) if host.has("MaskedPaths") else None,
+        "readonly_paths": list(host.readonly_paths) if host.has("ReadonlyPaths") else None,
     }
 
 
-def _device(device: Json) -> str:
-    source = fields.text(device, "PathOnHost")
-    target = fields.text(device, "PathInContainer") or source
-    return f"{source}:{target}:{fields.text(device, 'CgroupPermissions') or 'rwm'}"
+def _device_text(device: Device) -> str:
+    """A device as --device takes it."""
+    target = device.path_in_container or device.path_on_host
+    return f"{device.path_on_host}:{target}:{device.cgroup_permissions or 'rwm'}"
 
 
-def _console_size(host: Json) -> tuple[int, int] | None:
-    match host.get("ConsoleSize"):
-        case [int(rows), int(columns)] if rows >= 0 and columns >= 0:
-            return (rows, columns)
-        case None:
-            return None
-    raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+def _documents(parts: Sequence[Document]) -> list[Json]:
+    """Parts of a HostConfig as docker-py's keywords take them."""
+    return [part.document() for part in parts]
 
 
-def _files(host: Json) -> Json:
+def _files(host: HostConfig) -> Json:
     return {
-        "volumes": fields.texts(host, "Binds"),
-        "mounts": fields.children(host, "Mounts"),
-        "tmpfs": fields.labels(host, "Tmpfs"),
-        "volumes_from": fields.texts(host, "VolumesFrom"),
+        "volumes": list(host.binds),
+        "mounts": list(host.mounts),
+        "tmpfs": dict(host.tmpfs),
+        "volumes_from": list(host.volumes_from),
     }
 
 
-def _network(host: Json) -> Json:
-    bindings = _bindings(host)
+def _network(host: HostConfig) -> Json:
+    bindings = _checked_bindings(host.port_bindings)
     return {
-        "network_mode": fields.text(host, "NetworkMode") or "default",
-        # Of ports that another container's network cannot have, the engine complains; others are as they are sent.
-        "ports": bindings if fields.text(host, "NetworkMode").startswith("container:") else None,
-        "publish_all_ports": fields.flag(host, "PublishAllPorts"),
-        "dns": fields.texts(host, "Dns"),
-        "dns_opt": fields.texts(host, "DnsOptions"),
-        "dns_search": fields.texts(host, "DnsSearch"),
-        "extra_hosts": fields.texts(host, "ExtraHosts"),
-        "links": fields.texts(host, "Links"),
+        "network_mode": host.network_mode or "default",
+        # With another container's network the engine refuses ports. Otherwise PortBindings are recorded as sent.
+        "ports": bindings if host.network_mode.startswith("container:") else None,
+        "publish_all_ports": host.publish_all_ports,
+        "dns": list(host.dns),
+        "dns_opt": list(host.dns_options),
+        "dns_search": list(host.dns_search),
+        "extra_hosts": list(host.extra_hosts),
+        "links": list(host.links),
     }
 
 
 def _endpoints(networking: Json) -> Json:
-    """{network: what is wanted on it}, as the engine keeps it; the default network has its own name here."""
+    """{network: requested endpoint}; the network "default" is named bridge."""
     named = fields.child(networking, "EndpointsConfig")
-    return {"bridge" if name == "default" else name: endpoint_wish(fields.child(named, name)) for name in named}
+    return {"bridge" if name == "default" else name: parse_endpoint(fields.child(named, name)) for name in named}
 
 
-def endpoint_wish(settings: Json) -> Json:
-    """What of an EndpointSettings is the client's to choose, as the engine keeps it. Raises InvalidInput."""
+def parse_endpoint(settings: Json) -> Json:
+    """Parse an EndpointSettings of a request. Raises InvalidInput."""
     chosen = fields.child(settings, "IPAMConfig")
     if _SYSCTLS in fields.labels(settings, "DriverOpts"):
         raise InvalidInput(f"the driver option {_SYSCTLS} is not supported", hint="set sysctls of the container")
@@ -367,23 +360,22 @@ def endpoint_wish(settings: Json) -> Json:
     )
 
 
-def _bindings(host: Json) -> Json:
-    """PortBindings; raises InvalidInput for what is none, of the numbers in dockerd's words."""
-    found = fields.child(host, "PortBindings")
-    for port, published in found.items():
-        for text in (port, *(fields.text(one, "HostPort") for one in published or ())):
+def _checked_bindings(published: Mapping[str, list[dict[str, str]] | None]) -> Json:
+    """PortBindings as docker-py's keyword takes them. Raises InvalidInput, for a port number in dockerd's words."""
+    for port, places in published.items():
+        for text in (port, *(place.get("HostPort", "") for place in places or ())):
             _check_ports(text.partition("/")[0])
-    bindings = {port: fields.children(found, port) or [{}] for port in found}
+    bindings = {port: places or [{}] for port, places in published.items()}
     port_bindings({"ports": bindings})
     return bindings
 
 
 def _check_ports(text: str) -> None:
-    if not _PORTS.fullmatch(text) or any(int(number) >= 1 << 16 for number in text.split("-") if number):
+    if not _PORT_RANGE.fullmatch(text) or any(int(number) >= 1 << 16 for number in text.split("-") if number):
         raise InvalidInput(f'invalid port specification: "{text}"', hint="a port is a number up to 65535")
 
 
-# Lists and objects of HostConfig, which are written down as they are sent where they are empty: null or not.
+# Fields of HostConfig that are recorded as null, [] or {} as the client sent them.
 _NULLABLE = (
     "BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps BlkioDeviceWriteIOps BlkioWeightDevice CapAdd CapDrop "
     "DeviceCgroupRules DeviceRequests Devices Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links PortBindings "
@@ -391,22 +383,15 @@ _NULLABLE = (
 ).split()
 
 
-def _recorded_bindings(host: Json) -> Json | None:
-    sent: Json | None = host.get("PortBindings")
-    full = {"HostIp": "", "HostPort": ""}
-    return (
-        {port: bindings and [{**full, **one} for one in bindings] for port, bindings in sent.items()} if sent else sent
-    )
-
-
 _DEVICE_REQUEST: Json = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": None, "Options": None}
 
 
-def _sees_the_host(host: Json) -> bool:
+def _shares_host_namespaces(host: Json) -> bool:
     return fields.flag(host, "Privileged") or "host" in (fields.text(host, "IpcMode"), fields.text(host, "PidMode"))
 
 
-def _recorded_of_host(host: Json) -> Json:
+def _recorded_host_config(host: Json) -> Json:
+    """The fields of a HostConfig that are recorded as they were sent, besides what the keywords make of it."""
     recorded = {name: host.get(name) for name in _NULLABLE if not host.get(name)}
     recorded |= {name: fields.text(host, name) for name in ("Cgroup", "ContainerIDFile", "Isolation", "VolumeDriver")}
     recorded["CpuCount"] = fields.number(host, "CpuCount") or 0
@@ -417,35 +402,29 @@ def _recorded_of_host(host: Json) -> Json:
     policy = fields.child(host, "RestartPolicy")
     recorded["RestartPolicy"] = {"Name": "", "MaximumRetryCount": 0, **policy}
     mode = fields.text(host, "NetworkMode") or "default"
-    if not mode.startswith("container:"):  # the engine records that one's id
+    if not mode.startswith("container:"):  # the engine replaces its name by its id
         recorded["NetworkMode"] = mode
-    recorded |= {"Binds": host.get("Binds"), "PortBindings": _recorded_bindings(host)}
-    if _sees_the_host(host) and not host.get("SecurityOpt"):
-        recorded["SecurityOpt"] = ["label=disable"]  # moby's own, whatever it means without SELinux
+    recorded |= {"Binds": host.get("Binds"), "PortBindings": host.get("PortBindings")}
+    if _shares_host_namespaces(host) and not host.get("SecurityOpt"):
+        recorded["SecurityOpt"] = ["label=disable"]  # as moby does, also without SELinux
     return recorded
 
 
 # ---- update ------------------------------------------------------------------------------------
 
-_FIXED = frozenset([*_REFUSED, *_LIMITS]) - frozenset(
-    "BlkioWeight CpuPeriod CpuQuota CpuRealtimePeriod CpuRealtimeRuntime CpuShares CpusetCpus CpusetMems KernelMemory "
-    "Memory MemoryReservation MemorySwap NanoCpus PidsLimit RestartPolicy "
-    "Ulimits".split()  # dockerd takes these, too, and changes nothing
-)
-
 
 def changes(body: Json) -> UpdateOptions:
-    """The body of POST /containers/{id}/update. Raises InvalidInput."""
+    """Parse a body of the shape UPDATE. Raises InvalidInput."""
     for name in _FIXED:
         if not _is_empty(body.get(name)):
             raise InvalidInput(f"{name} cannot be updated", hint="leave it out")
-    limits = _limits(body)
-    policy = fields.child(body, "RestartPolicy")
+    host = _parse_host_config(body)
+    limits = _limits(host)
     given = {name: limits[name] for name in _UPDATES if limits.get(name)}
-    if (pids := fields.number(body, "PidsLimit")) is not None:
-        given["pids_limit"] = pids  # 0, too, takes a limit away
-    if fields.text(policy, "Name"):
-        given["restart_policy"] = policy
+    if host.pids_limit is not None:
+        given["pids_limit"] = host.pids_limit  # 0 removes a limit
+    if host.restart_policy.name:
+        given["restart_policy"] = host.restart_policy.document()
     return cast(UpdateOptions, given)
 
 

@@ -24,7 +24,7 @@ _MOMENT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
 
 
 async def stream(call: Call) -> web.StreamResponse:
-    """GET /events: past events since a time, and new events until another time, as JSON documents."""
+    """GET /events: past and new events as JSON documents, from since until until."""
     since, until = _moment(call, "since"), _moment(call, "until")
     if since is not None and until is not None and since > until:
         times = call.text("since"), call.text("until")

@@ -41,7 +41,7 @@ _START = {"Detach": bool, "Tty": bool, "ConsoleSize": [int]}
 
 
 async def create(call: Call) -> web.Response:
-    """POST /containers/NAME/exec: describe a process for a running container, without starting it."""
+    """POST /containers/NAME/exec: describe a process for a running container."""
     body = known("ExecCreate", await call.document(_EXEC), call.version)
     if not fields.texts(body, "Cmd"):
         raise InvalidInput("No exec command specified", hint='{"Cmd": ["PROGRAM", …]}')
@@ -75,7 +75,7 @@ async def _execution(call: Call) -> Exec:
 
 
 async def start(call: Call) -> web.StreamResponse:
-    """POST /exec/ID/start: start it in the background, or with its streams connected to the client."""
+    """POST /exec/ID/start: start it, in the background or connected to the client."""
     body = await call.document(_START, optional=not call.before("1.42"), typed=not call.before("1.22"))
     execution = await _execution(call)
     if fields.flag(body, "Detach"):

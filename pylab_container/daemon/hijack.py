@@ -32,7 +32,10 @@ HEAD_POLL_INTERVALS = (0.0005, 0.05)  # seconds: the first interval, and the lar
 
 
 def frame(stream: str, data: bytes) -> bytes:
-    """Return a frame of the multiplexed format: stream number, three zeros, length (32 bits, big-endian), data."""
+    """Return a frame of the multiplexed format.
+
+    It consists of the stream number, three zero bytes, the length as 32 bits in big-endian order, and the data.
+    """
     return struct.pack(">BxxxL", _STREAM_NUMBERS[stream], len(data)) + data
 
 
@@ -45,7 +48,10 @@ class Hijacked:
         self._head_read = False
 
     async def receive(self) -> bytes:
-        """Return the next input of the client, b"" at its end. A client that ends its input may still read."""
+        """Return the next input of the client, b"" at its end.
+
+        A client that ends its input may still read.
+        """
         try:
             return await self._reader.read(READ_SIZE)
         except ConnectionError:
@@ -73,7 +79,10 @@ class Hijacked:
 
     @property
     def disconnected(self) -> bool:
-        """Whether the client has closed the connection. docker half-closes it and still reads, which does not count."""
+        """Whether the client has closed the connection.
+
+        A half-closed connection does not count: docker half-closes it and still reads.
+        """
         if self._writer.is_closing():
             return True
         return is_disconnected(self._writer.get_extra_info("socket").fileno())
@@ -84,7 +93,10 @@ class Hijacked:
 
 
 def _unread(connection: socket.socket) -> int:
-    """Return how many sent bytes the peer has not read; on TCP, has not acknowledged (tcp(7), SIOCOUTQ)."""
+    """Return the number of bytes that the peer has not read yet.
+
+    On TCP it is the number of unacknowledged bytes (tcp(7), SIOCOUTQ).
+    """
     return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
@@ -100,7 +112,10 @@ class Taken(web.StreamResponse):
 
 
 def hijack(call: Call, content_type: str) -> Hijacked:
-    """Take the connection over from aiohttp. The answer is 101 if the client requested an upgrade, else 200."""
+    """Take the connection over from aiohttp.
+
+    The answer is 101 if the client requested an upgrade, else 200.
+    """
     request = call.request
     transport, handler = request.transport, request.protocol
     if transport is None:

@@ -18,7 +18,6 @@ from pylab_container.docker.image_filters import matching_images, matching_names
 from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference, Unavailable
 from pylab_container.events import Event, ImageChanged
 from pylab_container.images.image import HistoryEntry, Image
-from pylab_container.maintenance.usage import disk_usage
 from pylab_container.oci import reference as references
 from pylab_container.text.timestamps import parse_rfc3339
 
@@ -53,7 +52,7 @@ def _listed(call: Call) -> list[Json]:
     images = matching_images(call.engine.data, call.engine.images.list(all=call.flag("all")), filters)
     shared = {}
     if call.flag("shared-size") and not call.before("1.42"):
-        shared = {usage.image.id: usage.shared for usage in disk_usage(call.engine).images}
+        shared = {usage.image.id: usage.shared for usage in call.engine.df().images}
     documents = []
     for image in images:
         try:
@@ -120,7 +119,10 @@ def _step(entry: HistoryEntry) -> Json:
 
 
 async def search(call: Call) -> web.Response:
-    """GET /images/search: refuse. dockerd uses a service of Docker Hub that other registries do not have."""
+    """GET /images/search: refuse.
+
+    dockerd uses a service of Docker Hub that other registries do not have.
+    """
     limit = call.number("limit")
     if limit is not None and not 0 <= limit <= MAX_SEARCH_RESULTS:
         raise InvalidInput(f"Limit {limit} is outside the range of [1, {MAX_SEARCH_RESULTS}]", hint="leave --limit out")
@@ -158,7 +160,10 @@ async def tag(call: Call) -> web.Response:
 
 
 def target_name(repository: str, tag: str) -> references.Reference | None:
-    """Return the name that two parameters form, None without a repository. Raises InvalidReference."""
+    """Return the name that two parameters form, None without a repository.
+
+    Raises InvalidReference.
+    """
     if not repository:
         return None
     reference = references.parse_tag(repository)

@@ -21,7 +21,10 @@ _CONNECTION = {"Container": str, "EndpointConfig": creation.ENDPOINT, "Force": b
 
 
 async def list_networks(call: Call) -> web.Response:
-    """GET /networks: all, or those that match the filters. Since API 1.28 without their containers."""
+    """GET /networks: all, or those that match the filters.
+
+    Since API 1.28 without their containers.
+    """
     networks = await call.run(call.engine.networks.list, call.filters())
     if call.before("1.28"):
         return answer(await call.run(lambda: [network.attrs for network in networks]))
@@ -88,7 +91,10 @@ async def remove(call: Call) -> web.Response:
 
 
 async def _connection(call: Call) -> tuple[str, Json]:
-    """Return the name of the container to connect or disconnect, and the body. Raises InvalidInput."""
+    """Return the name of the container to connect or disconnect, and the body.
+
+    Raises InvalidInput.
+    """
     body = await call.document(_CONNECTION)
     if not (name := fields.text(body, "Container")):
         raise InvalidInput('invalid name or ID supplied: ""', hint='{"Container": "NAME"}')
@@ -98,7 +104,7 @@ async def _connection(call: Call) -> tuple[str, Json]:
 async def connect(call: Call) -> web.Response:
     """POST /networks/NAME/connect: connect a container."""
     name, body = await _connection(call)
-    endpoint = creation.endpoint_wish(fields.child(body, "EndpointConfig"))
+    endpoint = creation.parse_endpoint(fields.child(body, "EndpointConfig"))
 
     def connected() -> None:
         call.engine.containers.get(name)

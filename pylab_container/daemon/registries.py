@@ -28,7 +28,10 @@ _LOGIN = shapes.named("username password email serveraddress", str)
 
 
 def credentials(call: Call) -> Json:
-    """Parse the header X-Registry-Auth, JSON in base64. As in dockerd, a malformed header is ignored."""
+    """Parse the header X-Registry-Auth, JSON in base64.
+
+    As in dockerd, a malformed header is ignored.
+    """
     return _header(call, "X-Registry-Auth")
 
 
@@ -73,7 +76,10 @@ async def _pull(call: Call) -> web.StreamResponse:
 
 
 def _progress_lines(put_line: streams.PutLine, stop: threading.Event) -> Emit:
-    """Return a receiver of events that forwards a transfer's progress, and aborts it when the client disconnects."""
+    """Return a receiver of events that forwards a transfer's progress to the client.
+
+    It aborts the transfer when the client disconnects.
+    """
 
     def emit(event: Event) -> None:
         if stop.is_set():
@@ -107,14 +113,14 @@ async def _import(call: Call) -> web.StreamResponse:
 
 
 def _refuse_platform(text: str) -> None:
-    """Raise InvalidInput if an import requests another platform, which a root file system does not state."""
+    """Raise InvalidInput if an import requests another platform than this machine's."""
     here = machine_architecture()
     if text and Platform.parse(text, architecture=here) != Platform.parse(f"linux/{here}", architecture=here):
         raise InvalidInput(f"cannot import for the platform {text}", hint=f"an import is for linux/{here} here")
 
 
 def instructions(call: Call) -> list[str]:
-    """Return the lines of the parameter "changes": Dockerfile instructions in one or several values."""
+    """Return the Dockerfile instructions in the values of the parameter "changes"."""
     return [line for text in call.texts("changes") for line in text.splitlines() if line.strip()]
 
 
@@ -137,7 +143,10 @@ async def push(call: Call) -> web.StreamResponse:
 
 
 async def _credentials_in_body(call: Call) -> Json:
-    """Read credentials from the body, where old clients send them. Raises InvalidInput without any."""
+    """Read credentials from the body, where old clients send them.
+
+    Raises InvalidInput without any.
+    """
     body = await call.body()
     try:
         if body:
@@ -166,7 +175,10 @@ def _platform(text: str) -> Json:
 
 
 async def log_in(call: Call) -> web.Response:
-    """POST /auth: verify credentials with a registry. Nothing is stored: clients send them with each request."""
+    """POST /auth: verify credentials with a registry.
+
+    Nothing is stored: clients send them with each request.
+    """
     body = await call.document(_LOGIN)
     server = fields.text(body, "serveraddress")
     await call.workers.run(

@@ -58,7 +58,10 @@ class RequestLog(AbstractAccessLogger):
 
 
 def open_log(path: Path) -> logging.Logger:
-    """Return a logger that appends to a file. Only root can read it: paths contain names. Raises InvalidInput."""
+    """Return a logger that appends to a file. Only root can read it: paths contain names.
+
+    Raises InvalidInput.
+    """
     try:
         path.touch(mode=0o600)
         handler = logging.FileHandler(path)

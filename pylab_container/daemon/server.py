@@ -96,13 +96,19 @@ async def _serve(
 
 
 def _raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files to the hard limit: each connection and each container needs descriptors."""
+    """Raise the soft limit of open files to the hard limit.
+
+    Each connection and each container needs descriptors.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _http_logger() -> logging.Logger:
-    """Return a silent logger for aiohttp: it reports malformed requests, whose clients get an answer."""
+    """Return a silent logger for aiohttp.
+
+    aiohttp logs malformed requests, whose clients get an answer.
+    """
     logger = logging.getLogger(f"{__name__}.http")
     logger.setLevel(logging.CRITICAL)
     return logger
@@ -156,7 +162,10 @@ def _unix(path: Path, group: str) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a stale socket. Raises Conflict if a daemon answers on it, InvalidInput for another file."""
+    """Remove a stale socket.
+
+    Raises Conflict if a daemon answers on it, InvalidInput for another file.
+    """
     if not path.exists():
         return
     if not path.is_socket():
@@ -193,7 +202,10 @@ def _tcp(address: str, host: str, port: int) -> socket.socket:
 
 
 def _passed_sockets() -> list[socket.socket]:
-    """Return the sockets that systemd passed to this service. Raises InvalidInput if it passed none."""
+    """Return the sockets that systemd passed to this service.
+
+    Raises InvalidInput if it passed none.
+    """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise InvalidInput("systemd has passed no socket", hint="fd:// is for the unit labctr.socket")
     count = int(os.environ.get("LISTEN_FDS", "0"))

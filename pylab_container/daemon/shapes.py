@@ -20,9 +20,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
+
+from msgspec import structs
 
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.document import Document
 from pylab_container.text.jsontext import NotJson, refuse_deep
 
 ANY = object
@@ -58,6 +61,31 @@ _WHERE = {
 def named(names: str, shape: Any) -> dict[str, Any]:
     """Several fields of one shape."""
     return dict.fromkeys(names.split(), shape)
+
+
+def of(kind: type[Document]) -> dict[str, Any]:
+    """The shape of a document from the types of its Struct.
+
+    msgspec.convert() cannot replace read(): Go ignores the case of names and merges repeated fields, takes null in a
+    list for an empty value, and clients know the words of its errors.
+    """
+    return {field.encode_name: _of_type(field.type) for field in structs.fields(kind) if field.name not in _OWN}
+
+
+_OWN = Document.__struct_fields__
+
+
+def _of_type(hint: Any) -> Any:
+    alternatives = [part for part in get_args(hint) if part is not type(None)]
+    if len(alternatives) < len(get_args(hint)):  # T | None
+        return _of_type(alternatives[0])
+    if get_origin(hint) in (tuple, list):
+        return [_of_type(alternatives[0])]
+    if alternatives:  # a mapping
+        return {"*": _of_type(alternatives[1])}
+    if isinstance(hint, type) and issubclass(hint, Document):
+        return of(hint)
+    return ANY if hint is Any else hint
 
 
 def read(text: bytes, shape: Any, *, alone: bool = False) -> object:

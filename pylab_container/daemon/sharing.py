@@ -36,7 +36,10 @@ Packet = tuple[str, bytes]
 
 
 class Share:
-    """One client's view of the streams: all output since it joined, and the process's input. The owner closes it."""
+    """One client's view of the streams: all output since it joined, and the process's input.
+
+    The owner closes it.
+    """
 
     def __init__(self, streams: SharedStreams) -> None:
         self._streams = streams
@@ -62,7 +65,7 @@ class Share:
         self._changed.set()
 
     async def receive(self) -> list[Packet]:
-        """Wait for packets and return up to SEND_SIZE bytes of them; an empty list at the end of the output."""
+        """Wait for packets and return about SEND_SIZE bytes of them, [] at the end of the output."""
         while not self._packets and not self._ended:
             self._changed.clear()
             await self._changed.wait()
@@ -74,7 +77,10 @@ class Share:
         return packets
 
     async def send(self, data: bytes) -> None:
-        """Write to the process's input, as fast as it reads. Data after it has closed its input is discarded."""
+        """Write to the process's input, as fast as it reads.
+
+        Data after it has closed its input is discarded.
+        """
         await self._streams.send(data)
 
     def close_stdin(self) -> None:
@@ -124,7 +130,10 @@ class SharedStreams:
         return not self._closed and not is_disconnected(self._attachment.fileno())
 
     async def send(self, data: bytes) -> None:
-        """Write for one of the clients. Concurrent calls are serialized, so that their data is not interleaved."""
+        """Write for one of the clients.
+
+        Concurrent calls are serialized, so that their data is not interleaved.
+        """
         async with self._sending:
             with contextlib.suppress(OSError):  # the process has closed its input, or the connection is closed
                 while data and not self._closed:
@@ -176,7 +185,10 @@ class SharedStreams:
                 return
 
     def close(self) -> None:
-        """Close the connection; the process continues. Clients see the end after their buffered packets."""
+        """Close the connection; the process continues.
+
+        Clients see the end after their buffered packets.
+        """
         if self._closed:
             return
         self._pause()

@@ -33,7 +33,10 @@ class Starts:
 
     @asynccontextmanager
     async def expect(self, container_id: str) -> AsyncIterator[asyncio.Future[Share | None]]:
-        """Yield a future for a share of the next start's streams, None if it fails. The block closes the share."""
+        """Yield a future for a share of the next start's streams, None if it fails.
+
+        The block closes the share.
+        """
         future: asyncio.Future[Share | None] = asyncio.get_running_loop().create_future()
         self._expecting[container_id].append(future)
         try:
@@ -47,7 +50,9 @@ class Starts:
     async def attached(
         self, call: Call, container: Container, future: asyncio.Future[Share | None], started_at: str
     ) -> Share | None:
-        """Wait for the expected start, by this or another process. Return None if it cannot be attached to.
+        """Wait for the expected start, by this or another process.
+
+        Return None if it cannot be attached to.
 
         started_at  time of the container's last start, read before expect()
 
@@ -112,7 +117,10 @@ class Starts:
             event.set()
 
     async def wait_for_change(self, container_id: str) -> None:
-        """Wait for notify() for a container, at most POLL_INTERVAL: another process may have changed it."""
+        """Wait for notify() for a container, at most POLL_INTERVAL.
+
+        Another process may have changed the container.
+        """
         event = asyncio.Event()
         self._changed[container_id].add(event)
         try:

@@ -38,7 +38,9 @@ QUEUE_LENGTH = 256  # items that a function may be ahead of its client
 
 
 async def received(call: Call) -> BinaryIO:
-    """Receive the whole body and return it as a file at position 0. Raises InvalidInput if the body is incomplete.
+    """Receive the whole body and return it as a file at position 0.
+
+    Raises InvalidInput if the body is incomplete.
 
     The event loop receives it, so a client that sends slowly or stops holds no thread. A short body stays in memory; a
     longer one is an unlinked file on the disk of the data root.
@@ -127,7 +129,10 @@ class Feed(Generic[Item]):
     """
 
     def __init__(self, call: Call, work: Work[Item], *, ahead: int = QUEUE_LENGTH) -> None:
-        """Start the function. ahead: length of the queue. Raises Unavailable if all threads for transfers are busy."""
+        """Start the function. ahead: length of the queue.
+
+        Raises Unavailable if all threads for transfers are busy.
+        """
         self._work = work
         self._ahead = ahead
         self._loop = asyncio.get_running_loop()
@@ -159,7 +164,10 @@ class Feed(Generic[Item]):
             self._free_slots.release(self._ahead)
 
     async def _stop_after_input(self) -> None:
-        """Stop the function when the client half-closes the connection; it still gets the items so far."""
+        """Stop the function when the client half-closes the connection.
+
+        The client still gets the items so far.
+        """
         await self._input_ended.wait()
         self._stop.set()
 
@@ -184,7 +192,10 @@ class Feed(Generic[Item]):
 
 
 def _retrieve_error(future: asyncio.Future[None]) -> None:
-    """Mark an error as retrieved: after a disconnect nothing awaits it, and asyncio would log a warning."""
+    """Mark an error as retrieved.
+
+    After a disconnect nothing awaits it, and asyncio would log a warning.
+    """
     if not future.cancelled():
         future.exception()
 
@@ -196,7 +207,9 @@ async def send(
     content_type: str = "application/octet-stream",
     response: web.StreamResponse | None = None,
 ) -> web.StreamResponse:
-    """Answer with pieces, each as soon as it is available. An error before the first piece is an ordinary failure.
+    """Answer with pieces, each as soon as it is available.
+
+    An error before the first piece is an ordinary failure.
 
     response  the head of the answer, which may have been sent already
 
@@ -216,7 +229,7 @@ async def send(
 async def send_lines(
     call: Call, documents: AsyncGenerator[Line, None], *, errors_in_stream: bool = True
 ) -> web.StreamResponse:
-    """Answer with JSON documents, each as soon as it is available, as one line in one HTTP chunk.
+    """Answer with JSON documents, each as one line in one HTTP chunk.
 
     Many clients take a chunk for a message.
 
@@ -276,7 +289,10 @@ async def _send(call: Call, response: web.StreamResponse, pieces: AsyncGenerator
 
 
 async def _in_chunks(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Divide large pieces: the transport keeps a copy of each piece until a slow client has taken it."""
+    """Divide large pieces.
+
+    The transport keeps a copy of each piece until a slow client has taken it.
+    """
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
             for start in range(0, len(piece), CHUNK_SIZE):
@@ -289,7 +305,7 @@ def line(document: Line) -> bytes:
 
 
 def error_line(error: LabError) -> Line:
-    """Return a failure within an answer as Docker's JSONMessage, with the exit status of a failed command."""
+    """Return a failure as Docker's JSONMessage, with the exit status of a failed command."""
     code = {"code": error.status} if isinstance(error, ContainerFailed) else {}
     return {"errorDetail": {**code, "message": error.message}, "error": error.message}
 

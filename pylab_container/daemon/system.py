@@ -37,12 +37,38 @@ _NO_SWARM = {
     "Error": "",
     "RemoteManagers": None,
 }
+_CONSTANT_INFO: Json = {
+    "Plugins": _DRIVERS,
+    "Debug": False,
+    "NEventsListener": 0,
+    "OSType": "linux",
+    "IndexServerAddress": "https://index.docker.io/v1/",
+    "GenericResources": [],
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "Labels": [],
+    "ExperimentalBuild": False,
+    "ServerVersion": DOCKER_RELEASE,
+    "Swarm": _NO_SWARM,
+    "LiveRestoreEnabled": True,
+    "Isolation": "default",
+    "InitBinary": "catatonit",
+    "ContainerdCommit": {"ID": "", "Expected": ""},
+    "InitCommit": {"ID": "", "Expected": ""},
+    "Warnings": [],
+    "ExecutionDriver": "<not supported>",
+    "KernelMemory": False,
+    "KernelMemoryTCP": False,
+    "CDISpecDirs": [],
+}
+"""The fields of SystemInfo that are the same on every machine."""
 _PROGRAMS = ("runc", "conmon")
 _DF_TYPES = ("container", "image", "volume", "build-cache")
 
 
 async def ping(call: Call) -> web.Response:
-    """GET /_ping: the headers contain the API version and the version of the builder, the classic one."""
+    """GET /_ping: the headers contain the versions of the API and of the builder."""
     headers = {
         "Builder-Version": "1",
         "Cache-Control": "no-cache, no-store, must-revalidate",
@@ -60,7 +86,10 @@ async def version(call: Call) -> web.Response:
 
 
 def version_document() -> Json:
-    """Return Docker's SystemVersion, with DOCKER_RELEASE as the version and this package as a component."""
+    """Return Docker's SystemVersion.
+
+    Its version is DOCKER_RELEASE; this package is a component.
+    """
     machine = os.uname()
     own = {
         "ApiVersion": VERSION,
@@ -89,10 +118,21 @@ async def info(call: Call) -> web.Response:
 
 
 def info_document(information: Info, registries: Json, version: Version) -> Json:
-    """Docker's SystemInfo."""
-    runtime = {"ID": program_version("runc"), "Expected": program_version("runc")}
-    security = ["name=seccomp,profile=default"]
+    """Return Docker's SystemInfo."""
+    runc_version = program_version("runc")
     document: Json = {
+        **_CONSTANT_INFO,
+        **_engine_info(information),
+        **_machine_info(information),
+        "RegistryConfig": registries,
+        "RuncCommit": {"ID": runc_version, "Expected": runc_version},
+        "SecurityOptions": ["name=seccomp,profile=default"] if version >= (1, 25) else ["seccomp"],
+    }
+    return known("SystemInfo", document, version)
+
+
+def _engine_info(information: Info) -> Json:
+    return {
         "ID": information.id,
         "Containers": information.containers,
         "ContainersRunning": information.running,
@@ -101,54 +141,32 @@ def info_document(information: Info, registries: Json, version: Version) -> Json
         "Images": information.images,
         "Driver": information.storage_driver,
         "DriverStatus": [list(pair) for pair in information.driver_status],
-        "Plugins": _DRIVERS,
+        "LoggingDriver": information.logging_driver,
+        "CgroupDriver": information.cgroup_driver,
+        "CgroupVersion": information.cgroup_version,
+        "DockerRootDir": information.root_dir,
+        "Runtimes": {information.runtime: {"path": information.runtime}},
+        "DefaultRuntime": information.runtime,
+    }
+
+
+def _machine_info(information: Info) -> Json:
+    return {
         **information.limits,
         "IPv4Forwarding": information.forwarding,
         "BridgeNfIptables": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": os.path.exists("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
-        "Debug": False,
         "NFd": len(os.listdir("/proc/self/fd")),
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": rfc3339(time.time_ns()),
-        "LoggingDriver": information.logging_driver,
-        "CgroupDriver": information.cgroup_driver,
-        "CgroupVersion": information.cgroup_version,
-        "NEventsListener": 0,
         "KernelVersion": information.kernel_version,
         "OperatingSystem": information.operating_system,
         "OSVersion": information.os_version,
-        "OSType": "linux",
         "Architecture": information.architecture,
-        "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": registries,
         "NCPU": information.cpus,
         "MemTotal": information.memory,
-        "GenericResources": [],
-        "DockerRootDir": information.root_dir,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "Name": information.name,
-        "Labels": [],
-        "ExperimentalBuild": False,
-        "ServerVersion": DOCKER_RELEASE,
-        "Runtimes": {information.runtime: {"path": information.runtime}},
-        "DefaultRuntime": information.runtime,
-        "Swarm": _NO_SWARM,
-        "LiveRestoreEnabled": True,
-        "Isolation": "default",
-        "InitBinary": "catatonit",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": runtime,
-        "InitCommit": {"ID": "", "Expected": ""},
-        "SecurityOptions": security if version >= (1, 25) else ["seccomp"],
-        "Warnings": [],
-        "ExecutionDriver": "<not supported>",
-        "KernelMemory": False,
-        "KernelMemoryTCP": False,
-        "CDISpecDirs": [],
     }
-    return known("SystemInfo", document, version)
 
 
 def _registries(mirrors: Sequence[str], insecure: Sequence[str]) -> Json:

@@ -61,7 +61,10 @@ async def remove(call: Call) -> web.Response:
 
 
 async def prune(call: Call) -> web.Response:
-    """POST /volumes/prune: remove unused volumes. Since API 1.42 named ones only with the filter all."""
+    """POST /volumes/prune: remove unused volumes.
+
+    Since API 1.42 named ones only with the filter all.
+    """
     filters = call.filters()
     if call.before("1.42"):
         filters = {**filters, "all": ["true"]}

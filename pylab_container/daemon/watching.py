@@ -117,7 +117,7 @@ class Following:
 
 @contextlib.asynccontextmanager
 async def following(call: Call, directory: Path, *ends: Coroutine[Any, Any, object]) -> AsyncIterator[Following]:
-    """Follow the files of a directory until one of the awaited ends, or until the client half-closes the connection.
+    """Follow the files of a directory until one of the awaited ends.
 
     As from dockerd, a half-closed client gets the data up to then.
     """

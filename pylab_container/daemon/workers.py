@@ -73,7 +73,10 @@ class Workers:
         return running
 
     async def end(self, seconds: Callable[[], float]) -> None:
-        """Shut the pools down. Wait for busy threads at most seconds(), which is called again at each poll."""
+        """Shut the pools down.
+
+        Wait for busy threads at most seconds(), which is called again at each poll.
+        """
         ending = [threading.Thread(target=self._shutdown, args=(pool,), daemon=True) for pool in self._pools.values()]
         for thread in ending:
             thread.start()

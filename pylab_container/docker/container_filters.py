@@ -109,7 +109,7 @@ def _by_ancestor(data: DataRoot, names: Sequence[str]) -> Test:
 
 def _by_volume(data: DataRoot, names: Sequence[str]) -> Test:
     def test(record: ContainerRecord) -> bool:
-        known = {str(mount.get(field) or "") for mount in record.mounts for field in ("Name", "Source", "Destination")}
+        known = {text for mount in record.mounts for text in (mount.name, mount.source, mount.destination)}
         return not known.isdisjoint(names)
 
     return test

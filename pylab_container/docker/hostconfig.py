@@ -12,10 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import blockio
-from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS
 from pylab_container.oci.capabilities import capability_names
+from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
 from pylab_container.runtime.logdriver import log_config
 from pylab_container.text import sizes
@@ -26,7 +28,6 @@ from pylab_container.text.visible import check_line, visible
 Json = dict[str, Any]
 Options = Mapping[str, Any]
 
-DEFAULT_SHM_SIZE = 64 << 20
 NETWORK_MODES = ("bridge", "none", "host")
 _SMALLEST_MEMORY = 6 << 20
 
@@ -40,122 +41,37 @@ _SYSCTLS = frozenset(
 )
 _SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
 
-# What `docker inspect` shows where nobody asked for anything.
-DEFAULTS: Mapping[str, Any] = {
-    "Binds": None,
-    "ContainerIDFile": "",
-    "LogConfig": {"Type": "json-file", "Config": {}},
-    "NetworkMode": "bridge",
-    "PortBindings": {},
-    "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-    "AutoRemove": False,
-    "VolumeDriver": "",
-    "VolumesFrom": None,
-    "CapAdd": None,
-    "CapDrop": None,
-    "CgroupnsMode": "host",
-    "Dns": [],
-    "DnsOptions": [],
-    "DnsSearch": [],
-    "ExtraHosts": None,
-    "GroupAdd": None,
-    "IpcMode": "private",
-    "Cgroup": "",
-    "Links": None,
-    "OomScoreAdj": 0,
-    "PidMode": "",
-    "Privileged": False,
-    "PublishAllPorts": False,
-    "ReadonlyRootfs": False,
-    "SecurityOpt": None,
-    "UTSMode": "",
-    "UsernsMode": "",
-    "ShmSize": DEFAULT_SHM_SIZE,
-    "Runtime": "runc",
-    "ConsoleSize": [0, 0],
-    "Isolation": "",
-    "CpuShares": 0,
-    "Memory": 0,
-    "NanoCpus": 0,
-    "CgroupParent": "",
-    "BlkioWeight": 0,
-    "BlkioWeightDevice": [],
-    "BlkioDeviceReadBps": [],
-    "BlkioDeviceWriteBps": [],
-    "BlkioDeviceReadIOps": [],
-    "BlkioDeviceWriteIOps": [],
-    "CpuPeriod": 0,
-    "CpuQuota": 0,
-    "CpuRealtimePeriod": 0,
-    "CpuRealtimeRuntime": 0,
-    "CpusetCpus": "",
-    "CpusetMems": "",
-    "Devices": [],
-    "DeviceCgroupRules": None,
-    "DeviceRequests": None,
-    "KernelMemory": 0,
-    "KernelMemoryTCP": 0,
-    "MemoryReservation": 0,
-    "MemorySwap": 0,
-    "MemorySwappiness": None,
-    "OomKillDisable": False,
-    "PidsLimit": None,
-    "Ulimits": None,
-    "CpuCount": 0,
-    "CpuPercent": 0,
-    "IOMaximumIOps": 0,
-    "IOMaximumBandwidth": 0,
-    "MaskedPaths": list(MASKED_PATHS),
-    "ReadonlyPaths": list(READONLY_PATHS),
-}
 
-
-def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -> Json:
-    """HostConfig out of docker-py's keywords. Raises InvalidInput.
+def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -> HostConfig:
+    """The HostConfig that docker-py's keywords describe. Raises InvalidInput.
 
     processors    how many the host has; memory_nodes: which, as "0-1"
     """
-    given = {
-        "Binds": [text for text in parse_volumes(options.get("volumes") or ()) if ":" in text] or None,
-        "LogConfig": log_config(options.get("log_config") or {}),
-        "NetworkMode": network_mode(options),
-        "PortBindings": port_bindings(options),
-        "RestartPolicy": restart_policy(options.get("restart_policy") or {}),
-        "AutoRemove": bool(options.get("auto_remove")),
-        "VolumesFrom": list(options.get("volumes_from") or ()) or None,
-        "CapAdd": capability_names(options.get("cap_add") or ()) or None,
-        "CapDrop": capability_names(options.get("cap_drop") or ()) or None,
-        "CgroupnsMode": _mode("CGROUP", options.get("cgroupns"), ("host", "private"), container=False) or "host",
-        "DeviceCgroupRules": [_device_rule(text) for text in options.get("device_cgroup_rules") or ()] or None,
-        "Dns": [_address(text, "dns") for text in options.get("dns") or ()],
-        "DnsOptions": [check_line(text, "DNS option") for text in options.get("dns_opt") or ()],
-        "DnsSearch": [check_line(text, "DNS search domain") for text in options.get("dns_search") or ()],
-        "ExtraHosts": extra_hosts(options.get("extra_hosts") or ()) or None,
-        "GroupAdd": [str(group) for group in options.get("group_add") or ()] or None,
-        "Links": _links(options),
-        "IpcMode": _mode("IPC", options.get("ipc_mode"), ("none", "private", "shareable", "host")) or "private",
-        "PidMode": _mode("PID", options.get("pid_mode"), ("host",)),
-        "UTSMode": _mode("UTS", options.get("uts_mode"), ("host",), container=False),
-        "UsernsMode": options.get("userns_mode") or "",
-        "OomScoreAdj": _oom_score(int(options.get("oom_score_adj") or 0)),
-        "Privileged": bool(options.get("privileged")),
-        "PublishAllPorts": bool(options.get("publish_all_ports")),
-        "ReadonlyRootfs": bool(options.get("read_only")),
-        "SecurityOpt": list(options.get("security_opt") or ()) or None,
-        "ShmSize": _shm_size(options.get("shm_size")),
-        "ConsoleSize": list(options.get("console_size") or (0, 0)),
-        "Devices": [parse_device(text) for text in options.get("devices") or ()],
-        "Ulimits": ulimits(options.get("ulimits") or ()) or None,
-        "CgroupParent": options.get("cgroup_parent") or "",
-        "OomKillDisable": bool(options.get("oom_kill_disable")),
-        **{field: blockio.rates(options.get(name) or ()) for name, field in blockio.FIELDS.items()},
-        blockio.WEIGHTS: blockio.weights(options.get("blkio_weight_device") or ()),
+    requested = {
+        "binds": tuple(text for text in parse_volumes(options.get("volumes") or ()) if ":" in text),
+        "log_config": log_config(options.get("log_config") or {}),
+        "network_mode": requested_network(options),
+        "port_bindings": port_bindings(options),
+        "restart_policy": restart_policy(options.get("restart_policy") or {}),
+        "auto_remove": bool(options.get("auto_remove")),
+        "volumes_from": tuple(options.get("volumes_from") or ()),
+        "dns": tuple(_address(text, "dns") for text in options.get("dns") or ()),
+        "dns_options": tuple(check_line(text, "DNS option") for text in options.get("dns_opt") or ()),
+        "dns_search": tuple(check_line(text, "DNS search domain") for text in options.get("dns_search") or ()),
+        "extra_hosts": tuple(extra_hosts(options.get("extra_hosts") or ())),
+        "links": _links(options),
+        "publish_all_ports": bool(options.get("publish_all_ports")),
+        "annotations": dict(options.get("annotations") or {}),
+        "console_size": tuple(options.get("console_size") or (0, 0)),
+        **_rights(options),
+        **_namespaces(options),
+        **_files(options),
+        **_limits(options),
         **resources(options, processors=processors, memory_nodes=memory_nodes),
-        **_paths_of_the_kernel(options),
-        **_where_given(options),
     }
-    _refuse_contradictions(options, given)
-    return {**DEFAULTS, **given}
+    config = replace(DEFAULT, **requested)
+    _refuse_contradictions(options, config)
+    return config
 
 
 def anonymous_volumes(options: Options) -> Json:
@@ -163,84 +79,121 @@ def anonymous_volumes(options: Options) -> Json:
     return {text: {} for text in parse_volumes(options.get("volumes") or ()) if ":" not in text}
 
 
-def _paths_of_the_kernel(options: Options) -> Json:
-    """Which files in /proc and /sys are hidden, and which can only be read."""
+def _rights(options: Options) -> Json:
+    return {
+        "privileged": bool(options.get("privileged")),
+        "cap_add": tuple(capability_names(options.get("cap_add") or ())),
+        "cap_drop": tuple(capability_names(options.get("cap_drop") or ())),
+        "security_opt": tuple(options.get("security_opt") or ()),
+        "group_add": tuple(str(group) for group in options.get("group_add") or ()),
+        "devices": tuple(parse_device(text) for text in options.get("devices") or ()),
+        "device_cgroup_rules": tuple(_device_rule(text) for text in options.get("device_cgroup_rules") or ()),
+        "sysctls": _sysctls(options.get("sysctls") or {}),
+        **_kernel_paths(options),
+    }
+
+
+def _kernel_paths(options: Options) -> Json:
+    """Which files in /proc and /sys are hidden, and which are read-only."""
     if options.get("privileged") or "systempaths=unconfined" in (options.get("security_opt") or ()):
-        return {"MaskedPaths": None, "ReadonlyPaths": None}
-    chosen = {"MaskedPaths": options.get("masked_paths"), "ReadonlyPaths": options.get("readonly_paths")}
-    return {field: list(paths) for field, paths in chosen.items() if paths is not None}
+        return {"masked_paths": (), "readonly_paths": ()}
+    chosen = {name: options[name] for name in ("masked_paths", "readonly_paths") if options.get(name) is not None}
+    # An empty list that the client sent is recorded as [].
+    nulls = DEFAULT.nulls - {"MaskedPaths" if name == "masked_paths" else "ReadonlyPaths" for name in chosen}
+    return {"nulls": nulls, **{name: tuple(paths) for name, paths in chosen.items()}}
 
 
-def _where_given(options: Options) -> Json:
-    """The fields that Docker leaves out where nobody asked for them."""
-    fields: Json = {}
-    if options.get("annotations"):
-        fields["Annotations"] = dict(options["annotations"])
-    if options.get("mounts"):
-        for document in options["mounts"]:
-            parse_mount(document)
-        fields["Mounts"] = [dict(document) for document in options["mounts"]]
-    if options.get("tmpfs"):
-        fields["Tmpfs"] = dict(options["tmpfs"])
-        for destination, words in fields["Tmpfs"].items():
-            parse_tmpfs(destination, words)
-    if options.get("sysctls"):
-        fields["Sysctls"] = {name: str(value) for name, value in options["sysctls"].items()}
-        for name in fields["Sysctls"]:
-            if name not in _SYSCTLS and not name.startswith(_SYSCTL_PREFIXES):
-                hint = "a container's are those that a namespace has for itself: net.*, fs.mqueue.*, some kernel.*"
-                raise InvalidInput(f"sysctl '{name}' is not allowed", hint=hint)
-    if options.get("init") is not None:
-        fields["Init"] = bool(options["init"])
-    return fields
+def _sysctls(settings: Mapping[str, Any]) -> dict[str, str]:
+    for name in settings:
+        if name not in _SYSCTLS and not name.startswith(_SYSCTL_PREFIXES):
+            hint = "a container's are those that a namespace has for itself: net.*, fs.mqueue.*, some kernel.*"
+            raise InvalidInput(f"sysctl '{name}' is not allowed", hint=hint)
+    return {name: str(value) for name, value in settings.items()}
+
+
+def _namespaces(options: Options) -> Json:
+    return {
+        "cgroupns_mode": _mode("CGROUP", options.get("cgroupns"), ("host", "private"), container=False) or "host",
+        "ipc_mode": _mode("IPC", options.get("ipc_mode"), ("none", "private", "shareable", "host")) or "private",
+        "pid_mode": _mode("PID", options.get("pid_mode"), ("host",)),
+        "uts_mode": _mode("UTS", options.get("uts_mode"), ("host",), container=False),
+        "userns_mode": options.get("userns_mode") or "",
+    }
+
+
+def _files(options: Options) -> Json:
+    for document in options.get("mounts") or ():
+        parse_mount(document)
+    for destination, words in (options.get("tmpfs") or {}).items():
+        parse_tmpfs(destination, words)
+    return {
+        "readonly_rootfs": bool(options.get("read_only")),
+        "shm_size": _shm_size(options.get("shm_size")),
+        "mounts": tuple(dict(document) for document in options.get("mounts") or ()),
+        "tmpfs": dict(options.get("tmpfs") or {}),
+        "init": bool(options["init"]) if options.get("init") is not None else None,
+    }
+
+
+def _limits(options: Options) -> Json:
+    """Limits that `update` cannot change."""
+    return {
+        "oom_score_adj": _oom_score(int(options.get("oom_score_adj") or 0)),
+        "oom_kill_disable": bool(options.get("oom_kill_disable")),
+        "cgroup_parent": options.get("cgroup_parent") or "",
+        "ulimits": tuple(ulimits(options.get("ulimits") or ())),
+        "blkio_weight_device": blockio.weights(options.get("blkio_weight_device") or ()),
+        **{f"blkio_{name}": blockio.rates(options.get(name) or ()) for name in blockio.RATES},
+    }
 
 
 # ---- resources -------------------------------------------------------------------------------
 
 
 def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> Json:
-    """The limits of the cgroup, which `update` can change, too: only those given. Raises InvalidInput."""
+    """The cgroup limits, which `update` can also change: {attribute of HostConfig: value} of the keywords given.
+
+    Raises InvalidInput.
+    """
     fields: Json = {}
-    for name, field in (("mem_limit", "Memory"), ("mem_reservation", "MemoryReservation")):
+    for name, attribute in (("mem_limit", "memory"), ("mem_reservation", "memory_reservation")):
         if options.get(name):
-            fields[field] = _bytes(options[name])
-    fields |= {field: int(options[name]) for name, field in NUMBERS.items() if options.get(name)}
-    if (shares := fields.get("CpuShares", 0)) < 0:  # the runtime clamps the other values
+            fields[attribute] = _bytes(options[name])
+    fields |= {attribute: int(options[name]) for name, attribute in NUMBERS.items() if options.get(name)}
+    if (shares := fields.get("cpu_shares", 0)) < 0:  # the runtime clamps the other values
         raise InvalidInput(
             f"invalid CPU shares ({shares}): value must be a positive integer", hint="--cpu-shares is 2 or more"
         )
     if options.get("memswap_limit") is not None:
-        fields["MemorySwap"] = _bytes(options["memswap_limit"], unlimited=True)
+        fields["memory_swap"] = _bytes(options["memswap_limit"], unlimited=True)
     if options.get("mem_swappiness") is not None:
-        fields["MemorySwappiness"] = _swappiness(int(options["mem_swappiness"]))
+        fields["memory_swappiness"] = _swappiness(int(options["mem_swappiness"]))
     fields |= _cpu_quota(options)
     if options.get("nano_cpus"):
-        fields["NanoCpus"] = _nano_cpus(int(options["nano_cpus"]), processors)
-    for name, field in (("cpuset_cpus", "CpusetCpus"), ("cpuset_mems", "CpusetMems")):
+        fields["nano_cpus"] = _nano_cpus(int(options["nano_cpus"]), processors)
+    for name, available in (("cpuset_cpus", f"0-{processors - 1}"), ("cpuset_mems", memory_nodes)):
         if options.get(name):
-            available = f"0-{processors - 1}" if field == "CpusetCpus" else memory_nodes
-            fields[field] = _cpuset(str(options[name]), field, available)
+            fields[name] = _cpuset(str(options[name]), name, available)
     if options.get("pids_limit") is not None:
-        fields["PidsLimit"] = _pids(int(options["pids_limit"]))
+        fields["pids_limit"] = _pids(int(options["pids_limit"]))
     return fields
 
 
 NUMBERS = {
-    "blkio_weight": "BlkioWeight",
-    "cpu_percent": "CpuPercent",
-    "cpu_rt_period": "CpuRealtimePeriod",
-    "cpu_rt_runtime": "CpuRealtimeRuntime",
-    "cpu_shares": "CpuShares",
-    "kernel_memory": "KernelMemory",
-    "kernel_memory_tcp": "KernelMemoryTCP",
+    "blkio_weight": "blkio_weight",
+    "cpu_percent": "cpu_percent",
+    "cpu_rt_period": "cpu_realtime_period",
+    "cpu_rt_runtime": "cpu_realtime_runtime",
+    "cpu_shares": "cpu_shares",
+    "kernel_memory": "kernel_memory",
+    "kernel_memory_tcp": "kernel_memory_tcp",
 }
-"""docker-py's keywords for numbers that are written down as they are, and the fields of HostConfig that they become."""
+"""docker-py's keywords for numbers that are recorded unchanged, and their attributes of HostConfig."""
 
 
-def complete_memory(fields: Json) -> Json:
-    """The memory limits held against each other; swap as large as memory where nobody said. Raises InvalidInput."""
-    memory, swap = fields.get("Memory") or 0, fields.get("MemorySwap") or 0
-    reservation = fields.get("MemoryReservation") or 0
+def complete_memory(config: HostConfig) -> HostConfig:
+    """Compare the memory limits with each other; swap that was not given is as large as memory. Raises InvalidInput."""
+    memory, swap, reservation = config.memory, config.memory_swap, config.memory_reservation
     if memory and memory < _SMALLEST_MEMORY:
         raise InvalidInput("Minimum memory limit allowed is 6MB", hint="write --memory 6m or more")
     if swap > 0 and not memory:
@@ -259,7 +212,7 @@ def complete_memory(fields: Json) -> Json:
         )
     if reservation and reservation < _SMALLEST_MEMORY:
         raise InvalidInput("Minimum memory reservation allowed is 6MB", hint="write 6m or more")
-    return {**fields, "MemorySwap": memory * 2} if memory and not swap else fields
+    return replace(config, memory_swap=memory * 2) if memory and not swap else config
 
 
 def _bytes(value: int | str, *, unlimited: bool = False) -> int:
@@ -276,7 +229,7 @@ def _swappiness(value: int) -> int | None:
 
 
 def _cpu_quota(options: Options) -> Json:
-    """CpuPeriod and CpuQuota as far as they are given; 0 is none. Source: moby daemon/daemon_unix.go, 20.10."""
+    """cpu_period and cpu_quota as far as they are given; 0 is no limit. Source: moby daemon/daemon_unix.go, 20.10."""
     period, quota = int(options.get("cpu_period") or 0), int(options.get("cpu_quota") or 0)
     if period and not 1000 <= period <= 1_000_000:
         raise InvalidInput(
@@ -290,7 +243,7 @@ def _cpu_quota(options: Options) -> Json:
         raise InvalidInput(
             f"Conflicting options: Nano CPUs and CPU {what} cannot both be set", hint="leave one of them out"
         )
-    return {name: value for name, value in (("CpuPeriod", period), ("CpuQuota", quota)) if value}
+    return {name: value for name, value in (("cpu_period", period), ("cpu_quota", quota)) if value}
 
 
 def _nano_cpus(wanted: int, processors: int) -> int:
@@ -303,11 +256,11 @@ def _nano_cpus(wanted: int, processors: int) -> int:
     return wanted
 
 
-_CPUSET_WORDS = {"CpusetCpus": ("cpuset cpus", "CPUs"), "CpusetMems": ("cpuset mems", "memory nodes")}
+_CPUSET_WORDS = {"cpuset_cpus": ("cpuset cpus", "CPUs"), "cpuset_mems": ("cpuset mems", "memory nodes")}
 
 
-def _cpuset(text: str, field: str, available: str) -> str:
-    what, members = _CPUSET_WORDS[field]
+def _cpuset(text: str, keyword: str, available: str) -> str:
+    what, members = _CPUSET_WORDS[keyword]
     wanted = _numbers(text)
     if wanted is None:
         raise InvalidInput(f"Invalid value {text} for {what}: invalid format: {text}", hint="write 0-2,4")
@@ -349,35 +302,36 @@ def _shm_size(size: int | str | None) -> int:
     return value or DEFAULT_SHM_SIZE
 
 
-def ulimits(entries: Sequence[Any]) -> list[Json]:
-    """Resource limits: docker-py's Ulimit documents, or the texts of --ulimit, "nofile=1024[:2048]"."""
-    found = []
+def ulimits(entries: Sequence[Any]) -> list[Ulimit]:
+    """Resource limits from docker-py's Ulimit documents, or from the texts of --ulimit, "nofile=1024[:2048]"."""
+    limits = []
     for entry in entries:
         if isinstance(entry, str):
-            entry = _parse_ulimit(entry)
-        name, soft, hard = entry.get("Name"), entry.get("Soft") or 0, entry.get("Hard") or 0
-        if name not in _ULIMITS:
-            raise InvalidInput(f"invalid ulimit type: {name}", hint=f"there are {', '.join(_ULIMITS)}")
-        if hard != -1 and (soft > hard or soft == -1):
+            limit = _parse_ulimit(entry)
+        else:
+            limit = Ulimit(name=entry.get("Name"), hard=entry.get("Hard") or 0, soft=entry.get("Soft") or 0)
+        if limit.name not in _ULIMITS:
+            raise InvalidInput(f"invalid ulimit type: {limit.name}", hint=f"there are {', '.join(_ULIMITS)}")
+        if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
             raise InvalidInput(
-                f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}",
-                hint=f"write --ulimit {name}=SOFT:HARD",
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}",
+                hint=f"write --ulimit {limit.name}=SOFT:HARD",
             )
-        found.append({"Name": name, "Hard": hard, "Soft": soft})
-    return found
+        limits.append(limit)
+    return limits
 
 
-def _parse_ulimit(text: str) -> Json:
+def _parse_ulimit(text: str) -> Ulimit:
     match = re.fullmatch(r"([a-z]+)=(-1|\d{1,19})(?::(-1|\d{1,19}))?", text)
     if match is None:
         raise InvalidInput(f"invalid ulimit argument: {text}", hint="write --ulimit nofile=1024:2048")
-    return {"Name": match[1], "Soft": int(match[2]), "Hard": int(match[3] or match[2])}
+    return Ulimit(name=match[1], soft=int(match[2]), hard=int(match[3] or match[2]))
 
 
 # ---- what it sees of the host ----------------------------------------------------------------
 
 
-def parse_device(text: str) -> Json:
+def parse_device(text: str) -> Device:
     """`--device /dev/x[:/dev/in/the/container][:rwm]`. Raises InvalidInput."""
     parts = text.split(":")
     if not 1 <= len(parts) <= 3 or not parts[0]:
@@ -395,11 +349,11 @@ def parse_device(text: str) -> Json:
     for path in (source, target):
         if not path.startswith("/"):
             raise InvalidInput(f"{path} is not an absolute path", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")
-    return {
-        "PathOnHost": posixpath.normpath(source),
-        "PathInContainer": posixpath.normpath(target),
-        "CgroupPermissions": access,
-    }
+    return Device(
+        path_on_host=posixpath.normpath(source),
+        path_in_container=posixpath.normpath(target),
+        cgroup_permissions=access,
+    )
 
 
 def _device_rule(text: str) -> str:
@@ -423,8 +377,8 @@ def _mode(kind: str, value: str | None, known: Sequence[str], *, container: bool
     )
 
 
-def network_mode(options: Options) -> str:
-    """The network asked for, "bridge" where none is. Raises InvalidInput."""
+def requested_network(options: Options) -> str:
+    """The network that the keywords network or network_mode name, by default "bridge". Raises InvalidInput."""
     network, mode = options.get("network"), options.get("network_mode")
     if network and mode and network != mode:
         raise InvalidInput("network and network_mode are two words for one thing", hint="give one of them")
@@ -451,13 +405,13 @@ def extra_hosts(entries: Mapping[str, str] | Sequence[str]) -> list[str]:
     return texts
 
 
-def _links(options: Options) -> list[str] | None:
-    """Those of the default bridge; on a network of users they are the endpoint's."""
-    if not options.get("links") or network_mode(options) not in NETWORK_MODES:
-        return None
+def _links(options: Options) -> tuple[str, ...]:
+    """The links on the default bridge; on a user-defined network they belong to the endpoint."""
+    if not options.get("links") or requested_network(options) not in NETWORK_MODES:
+        return ()
     from pylab_container.networks.link_variables import link_pairs  # seldom needed
 
-    return [":".join(pair) for pair in link_pairs(options["links"])]
+    return tuple(":".join(pair) for pair in link_pairs(options["links"]))
 
 
 def parse_address(text: str, version: int | None = None) -> str:
@@ -530,8 +484,11 @@ def _publish_texts(ports: Mapping[str, Any]) -> list[str]:
 # ---- its life --------------------------------------------------------------------------------
 
 
-def restart_policy(policy: Mapping[str, Any]) -> Json:
-    """RestartPolicy: no, always, unless-stopped, or on-failure with a MaximumRetryCount. Raises InvalidInput."""
+def restart_policy(policy: Mapping[str, Any]) -> RestartPolicy:
+    """Check docker-py's mapping: no, always, unless-stopped, or on-failure with a MaximumRetryCount.
+
+    Raises InvalidInput.
+    """
     name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     if name not in _POLICIES:
         raise InvalidInput(f"invalid restart policy '{name}'", hint=f"there are {', '.join(_POLICIES)}")
@@ -541,7 +498,7 @@ def restart_policy(policy: Mapping[str, Any]) -> Json:
         raise InvalidInput(
             f"maximum retry count cannot be used with restart policy '{name}'", hint="it is for on-failure"
         )
-    return {"Name": name, "MaximumRetryCount": count}
+    return RestartPolicy(name=name, maximum_retry_count=count)
 
 
 def parse_restart_policy(text: str) -> Json:
@@ -551,33 +508,33 @@ def parse_restart_policy(text: str) -> Json:
         raise InvalidInput(
             "invalid restart policy format: maximum retry count must be an integer", hint="write --restart on-failure:3"
         )
-    return restart_policy({"Name": name, "MaximumRetryCount": int(count or 0)})
+    return restart_policy({"Name": name, "MaximumRetryCount": int(count or 0)}).document()
 
 
 # ---- what does not go together ---------------------------------------------------------------
 
 
-def _refuse_contradictions(options: Options, config: Json) -> None:
-    if config["AutoRemove"] and config["RestartPolicy"]["Name"] != "no":
+def _refuse_contradictions(options: Options, config: HostConfig) -> None:
+    if config.auto_remove and config.restart_policy.name != "no":
         raise InvalidInput(
             "can't create 'AutoRemove' container with restart policy", hint="leave --rm or --restart out"
         )
-    mode = config["NetworkMode"]
+    mode = config.network_mode
     shared = mode.startswith("container:")
     undefined = ". This would result in undefined behavior"
     for holds, what in (
         (shared and options.get("hostname"), "hostname and the network mode"),
-        (shared and config["Dns"], "dns and the network mode"),
-        (shared and config["ExtraHosts"], "custom host-to-IP mapping and the network mode"),
+        (shared and config.dns, "dns and the network mode"),
+        (shared and config.extra_hosts, "custom host-to-IP mapping and the network mode"),
         ((shared or mode == "host") and options.get("mac_address"), "mac-address and the network mode"),
         (
-            shared and (config["PortBindings"] or config["PublishAllPorts"]),
+            shared and (config.port_bindings or config.publish_all_ports),
             "port publishing and the container type network mode",
         ),
         (shared and options.get("exposed_ports"), "port exposing and the container type network mode"),
-        (mode == "host" and config["Links"], "host type networking can't be used with links" + undefined),
+        (mode == "host" and config.links, "host type networking can't be used with links" + undefined),
         (shared and options.get("links"), "container type network can't be used with links" + undefined),
-        (config["UTSMode"] == "host" and options.get("hostname"), "hostname and the UTS mode"),
+        (config.uts_mode == "host" and options.get("hostname"), "hostname and the UTS mode"),
     ):
         if holds:
             raise InvalidInput(f"conflicting options: {what}", hint="leave one of them out")

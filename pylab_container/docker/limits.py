@@ -1,7 +1,7 @@
-"""Limits that the kernel does not have: they are discarded with a warning, as Docker does it.
+"""Discard limits that the kernel does not support, with Docker's warnings.
 
-HostConfig's fields, their order and the words are those of moby daemon/daemon_unix.go, verifyPlatformContainerResources
-(20.10). Which of them a machine can put into effect is runtime/cgroup.py's to say.
+The order of the limits and the words are those of moby daemon/daemon_unix.go, verifyPlatformContainerResources (20.10).
+runtime/cgroup.py finds out which limits a machine supports.
 """
 
 from __future__ import annotations
@@ -9,41 +9,42 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from pylab_container.errors import InvalidInput
+from msgspec.structs import replace
 
-Json = dict[str, Any]
+from pylab_container.errors import InvalidInput
+from pylab_container.oci.host_config import HostConfig
 
 _NO_CGROUP = "or the cgroup is not mounted"
 _CFS = "CPU CFS scheduler. CPU period/quota discarded"
 _CPUSET = f"cpuset {_NO_CGROUP}. Cpuset discarded"
 
-# {field: (its value where it is discarded, the words: what the kernel does not support, and what becomes of it)}
+# {attribute: (its value where it is discarded, the words: what the kernel does not support, and what becomes of it)}
 _DISCARDED: Mapping[str, tuple[Any, str]] = {
-    "Memory": (0, f"memory limit capabilities {_NO_CGROUP}. Limitation discarded"),
-    "MemorySwap": (-1, f"swap limit capabilities {_NO_CGROUP}. Memory limited without swap"),
-    "MemorySwappiness": (None, f"memory swappiness capabilities {_NO_CGROUP}. Memory swappiness discarded"),
-    "MemoryReservation": (0, f"memory soft limit capabilities {_NO_CGROUP}. Limitation discarded"),
-    "KernelMemory": (0, f"kernel memory limit capabilities {_NO_CGROUP}. Limitation discarded"),
-    "OomKillDisable": (None, "OomKillDisable. OomKillDisable discarded"),
-    "PidsLimit": (None, f"PIDs limit capabilities {_NO_CGROUP}. PIDs limit discarded"),
-    "CpuShares": (0, f"CPU shares {_NO_CGROUP}. Shares discarded"),
-    "CpuPeriod": (0, _CFS),
-    "CpuQuota": (0, _CFS),
-    "CpusetCpus": ("", _CPUSET),
-    "CpusetMems": ("", _CPUSET),
-    "BlkioWeight": (0, f"Block I/O weight {_NO_CGROUP}. Weight discarded"),
-    "BlkioWeightDevice": ([], f"Block I/O weight_device {_NO_CGROUP}. Weight-device discarded"),
-    "BlkioDeviceReadBps": ([], f"BPS Block I/O read limit {_NO_CGROUP}. Block I/O BPS read limit discarded"),
-    "BlkioDeviceWriteBps": ([], f"BPS Block I/O write limit {_NO_CGROUP}. Block I/O BPS write limit discarded"),
-    "BlkioDeviceReadIOps": ([], f"IOPS Block read limit {_NO_CGROUP}. Block I/O IOPS read limit discarded"),
-    "BlkioDeviceWriteIOps": ([], f"IOPS Block write limit {_NO_CGROUP}. Block I/O IOPS write limit discarded"),
+    "memory": (0, f"memory limit capabilities {_NO_CGROUP}. Limitation discarded"),
+    "memory_swap": (-1, f"swap limit capabilities {_NO_CGROUP}. Memory limited without swap"),
+    "memory_swappiness": (None, f"memory swappiness capabilities {_NO_CGROUP}. Memory swappiness discarded"),
+    "memory_reservation": (0, f"memory soft limit capabilities {_NO_CGROUP}. Limitation discarded"),
+    "kernel_memory": (0, f"kernel memory limit capabilities {_NO_CGROUP}. Limitation discarded"),
+    "oom_kill_disable": (None, "OomKillDisable. OomKillDisable discarded"),
+    "pids_limit": (None, f"PIDs limit capabilities {_NO_CGROUP}. PIDs limit discarded"),
+    "cpu_shares": (0, f"CPU shares {_NO_CGROUP}. Shares discarded"),
+    "cpu_period": (0, _CFS),
+    "cpu_quota": (0, _CFS),
+    "cpuset_cpus": ("", _CPUSET),
+    "cpuset_mems": ("", _CPUSET),
+    "blkio_weight": (0, f"Block I/O weight {_NO_CGROUP}. Weight discarded"),
+    "blkio_weight_device": ((), f"Block I/O weight_device {_NO_CGROUP}. Weight-device discarded"),
+    "blkio_device_read_bps": ((), f"BPS Block I/O read limit {_NO_CGROUP}. Block I/O BPS read limit discarded"),
+    "blkio_device_write_bps": ((), f"BPS Block I/O write limit {_NO_CGROUP}. Block I/O BPS write limit discarded"),
+    "blkio_device_read_iops": ((), f"IOPS Block read limit {_NO_CGROUP}. Block I/O IOPS read limit discarded"),
+    "blkio_device_write_iops": ((), f"IOPS Block write limit {_NO_CGROUP}. Block I/O IOPS write limit discarded"),
 }
 
-# What a machine without it cannot do instead.
+# {attribute: the error of a machine that does not support it}
 _NEEDED = {
-    "NanoCpus": f"NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler {_NO_CGROUP}",
-    "CpuRealtimePeriod": "Your kernel does not support CPU real-time scheduler",
-    "CpuRealtimeRuntime": "Your kernel does not support CPU real-time scheduler",
+    "nano_cpus": f"NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler {_NO_CGROUP}",
+    "cpu_realtime_period": "Your kernel does not support CPU real-time scheduler",
+    "cpu_realtime_runtime": "Your kernel does not support CPU real-time scheduler",
 }
 _KERNEL_MEMORY = "Specifying a kernel memory limit is deprecated and will be removed in a future release."
 _ENDLESS_OOM = (
@@ -55,57 +56,53 @@ _SMALLEST_KERNEL_MEMORY = 6 << 20
 _WEIGHTS = (10, 1000)
 
 
-def discard(host_config: Mapping[str, Any], unsupported: Collection[str]) -> tuple[Json, list[str]]:
-    """A HostConfig without the limits in `unsupported`, and what is to be said of it. Raises InvalidInput."""
-    kept = dict(host_config)
-    for field, words in _NEEDED.items():
-        if kept.get(field) and field in unsupported:
+def discard(requested: HostConfig, unsupported: Collection[str]) -> tuple[HostConfig, list[str]]:
+    """Return the HostConfig without the limits in `unsupported` (attribute names), and warnings.
+
+    Raises InvalidInput.
+    """
+    for attribute, words in _NEEDED.items():
+        if getattr(requested, attribute) and attribute in unsupported:
             raise InvalidInput(words, hint="leave it out")
-    told: dict[str, None] = {}
-    for field, (nothing, words) in _DISCARDED.items():
-        told |= dict.fromkeys(_remarks(kept, field))
-        if field in unsupported and _is_asked(kept, field):
-            kept[field] = nothing
-            if field == "Memory":
-                kept["MemorySwap"] = -1
-            told[f"Your kernel does not support {words}."] = None
-        told |= dict.fromkeys(_remarks_after(kept, field))
-    if kept.get("CpuPercent"):
-        kept["CpuPercent"] = 0  # Windows alone has it
-    _check(kept)
-    return kept, list(told)
+    config = requested
+    warnings: dict[str, None] = {}
+    for attribute, (nothing, words) in _DISCARDED.items():
+        if attribute == "kernel_memory" and config.kernel_memory > 0:
+            warnings[_KERNEL_MEMORY] = None
+        if attribute in unsupported and _is_requested(config, attribute):
+            swap = {"memory_swap": -1} if attribute == "memory" else {}
+            config = replace(config, **{attribute: nothing}, **swap)
+            warnings[f"Your kernel does not support {words}."] = None
+        warnings |= dict.fromkeys(_remarks_after(config, attribute))
+    if config.cpu_percent:
+        config = replace(config, cpu_percent=0)  # only Windows has it
+    _check(config)
+    return config, list(warnings)
 
 
-def _is_asked(host_config: Mapping[str, Any], field: str) -> bool:
-    """Whether there is something to discard; of memory, swap is a part."""
-    if field == "MemorySwap":
-        return bool(host_config.get("Memory")) and host_config.get(field) != -1
-    value = host_config.get(field)
-    return value is not None if field == "MemorySwappiness" else bool(value)
+def _is_requested(config: HostConfig, attribute: str) -> bool:
+    """Whether the limit is set. A swap limit without a memory limit has no effect."""
+    if attribute == "memory_swap":
+        return bool(config.memory) and config.memory_swap != -1
+    value = getattr(config, attribute)
+    return value is not None if attribute == "memory_swappiness" else bool(value)
 
 
-def _remarks(host_config: Mapping[str, Any], field: str) -> Iterator[str]:
-    """What moby says of a field as it was asked for."""
-    if field == "KernelMemory" and (host_config.get(field) or 0) > 0:
-        yield _KERNEL_MEMORY
-
-
-def _remarks_after(host_config: Mapping[str, Any], field: str) -> Iterator[str]:
-    """What moby says once it is known whether the field stays."""
-    if field == "OomKillDisable" and host_config.get(field) and not host_config.get("Memory"):
+def _remarks_after(config: HostConfig, attribute: str) -> Iterator[str]:
+    """moby's warnings about a limit that stays, and about those that depend on it."""
+    if attribute == "oom_kill_disable" and config.oom_kill_disable and not config.memory:
         yield _ENDLESS_OOM
-    if field == "CpuQuota" and host_config.get("CpuPercent"):
+    if attribute == "cpu_quota" and config.cpu_percent:
         yield _PERCENT
 
 
-def _check(host_config: Mapping[str, Any]) -> None:
-    """What is wrong with those that are left."""
-    weight = host_config.get("BlkioWeight") or 0
-    if weight and not _WEIGHTS[0] <= weight <= _WEIGHTS[1]:
+def _check(config: HostConfig) -> None:
+    """Raise InvalidInput for a remaining limit that is out of range."""
+    if config.blkio_weight and not _WEIGHTS[0] <= config.blkio_weight <= _WEIGHTS[1]:
         raise InvalidInput("Range of blkio weight is from 10 to 1000", hint="500 is usual")
-    if 0 < (host_config.get("KernelMemory") or 0) < _SMALLEST_KERNEL_MEMORY:
+    if 0 < config.kernel_memory < _SMALLEST_KERNEL_MEMORY:
         raise InvalidInput("Minimum kernel memory limit allowed is 6MB", hint="the kernel has done away with it")
-    period, runtime = host_config.get("CpuRealtimePeriod") or 0, host_config.get("CpuRealtimeRuntime") or 0
+    period, runtime = config.cpu_realtime_period, config.cpu_realtime_runtime
     if period and runtime > period:
         raise InvalidInput(
             "cpu real-time runtime cannot be higher than cpu real-time period", hint="it is a part of each period"

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pylab_container.containers import health
 from pylab_container.docker import limits
@@ -23,14 +24,17 @@ from pylab_container.docker.hostconfig import (
     complete_memory,
     exposed_ports,
     host_config,
-    network_mode,
     parse_address,
     parse_mac,
+    requested_network,
 )
 from pylab_container.errors import InvalidInput
 from pylab_container.networks.link_variables import link_pairs
-from pylab_container.oci.image import EMPTY_CONFIG, Json, ordered_config
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import (
+    MountPoint,
     declared_volume,
     parse_mount,
     parse_tmpfs,
@@ -213,9 +217,9 @@ class Documents(Struct, frozen=True):
     warnings  what is done, but may not be what was meant; in Docker's words
     """
 
-    config: Json
-    host_config: Json
-    mounts: list[Json]
+    config: ContainerConfig
+    host_config: HostConfig
+    mounts: list[MountPoint]
     networks: Json
     warnings: list[str]
 
@@ -235,7 +239,7 @@ def documents(
     *,
     image_name: str,
     host: Host,
-    borrowed: Sequence[Json] = (),
+    borrowed: Sequence[MountPoint] = (),
 ) -> Documents:
     """All that is recorded of a new container.
 
@@ -245,40 +249,46 @@ def documents(
     Raises InvalidInput for a value that cannot mean anything, TypeError for an unknown keyword.
     """
     refuse_unknown(options)
-    wanted = host_config(options, processors=host.processors, memory_nodes=host.memory_nodes)
-    possible, warnings = limits.discard(wanted, host.unsupported)
-    limited = complete_memory(possible)
-    config = _config(container_id, image_config, command, options, limited, image_name=image_name, host_name=host.name)
+    requested = host_config(options, processors=host.processors, memory_nodes=host.memory_nodes)
+    supported, warnings = limits.discard(requested, host.unsupported)
+    limited = complete_memory(supported)
+    base = ContainerConfig.parse(dict(image_config)).completed()
+    # In Docker the container has the host's name only with --network host, not with --uts host.
+    host_name = host.name if limited.network_mode == "host" else container_id[:12]
+    config = _config(base, command, options, image_name=image_name, host_name=host_name)
     command_line(config)
     entries = _mounts(options)
     refuse_duplicates(entries)
-    taken = {mount["Destination"]: mount for mount in borrowed}  # of two at one place the last
+    taken = {mount.destination: mount for mount in borrowed}  # the last one of two with the same destination
     entries += [mount for place, mount in taken.items() if place not in _destinations(entries)]
-    declared = (declared_volume(path) for path in sorted(config.get("Volumes") or {}))
-    entries += [volume for volume in declared if volume["Destination"] not in _destinations(entries)]
+    declared = (declared_volume(path) for path in sorted(config.volumes))
+    entries += [volume for volume in declared if volume.destination not in _destinations(entries)]
     return Documents(config, limited, entries, _networks(options), warnings)
 
 
-def _destinations(entries: Sequence[Json]) -> set[str]:
-    return {entry["Destination"] for entry in entries}
+def _destinations(entries: Sequence[MountPoint]) -> set[str]:
+    return {entry.destination for entry in entries}
 
 
-def _mounts(options: ContainerOptions) -> list[Json]:
-    flat = not options.get("readonly_recursive", True)
+def _mounts(options: ContainerOptions) -> list[MountPoint]:
     entries = [
         *(parse_volume(text) for text in parse_volumes(options.get("volumes") or ())),
         *(parse_mount(document) for document in options.get("mounts") or ()),
         *(parse_tmpfs(destination, words) for destination, words in (options.get("tmpfs") or {}).items()),
     ]
-    for entry in entries if flat else ():
-        if entry["Type"] == "bind" and not entry.get("ReadOnlyForceRecursive"):
-            entry["ReadOnlyNonRecursive"] = True
-    return entries
+    if options.get("readonly_recursive", True):
+        return entries
+    return [
+        replace(entry, read_only_non_recursive=True)
+        if entry.type == "bind" and not entry.read_only_force_recursive
+        else entry
+        for entry in entries
+    ]
 
 
 def _networks(options: ContainerOptions) -> Json:
     """The endpoint on the network asked for, as far as the user chose its addresses and names."""
-    mode = network_mode(options)
+    mode = requested_network(options)
     if mode.startswith("container:"):
         return {}
     chosen = {
@@ -302,73 +312,67 @@ def _networks(options: ContainerOptions) -> Json:
 
 
 def _config(
-    container_id: str,
-    image_config: Mapping[str, Any],
+    base: ContainerConfig,
     command: str | Sequence[str] | None,
     options: ContainerOptions,
-    host: Json,
     *,
     image_name: str,
     host_name: str,
-) -> Json:
-    """The image's config with what the user gave on top, as `docker run` merges them."""
-    base = {**EMPTY_CONFIG, **image_config}
-    own = {  # nothing of an image's, whose container may have been another one's terminal
-        "Hostname": _hostname(options) or (host_name if _has_the_hosts_name(host) else container_id[:12]),
-        "Domainname": check_line(options.get("domainname") or "", "domain name"),
-        "Tty": bool(options.get("tty")),
-        "OpenStdin": bool(options.get("stdin_open")),
-        "StdinOnce": bool(options.get("stdin_open")) and options.get("stdin_once", True),
-        **{f"Attach{name.capitalize()}": name in options.get("attach", ()) for name in ("stdin", "stdout", "stderr")},
-    }
-    given = {
-        "User": str(options.get("user") or ""),
-        "WorkingDir": _working_directory(options.get("working_dir") or ""),
-    }
-    merged = {**base, **own, **{name: value for name, value in given.items() if value or not base[name]}}
-    merged["Image"] = image_name
-    merged["Env"] = _environment(base.get("Env") or (), environment_list(options.get("environment")))
-    merged["Labels"] = {**(base.get("Labels") or {}), **labels(options.get("labels"))}
-    if volumes := anonymous_volumes(options):
-        merged["Volumes"] = {**(base.get("Volumes") or {}), **volumes}
-    ports = exposed_ports(options)
-    if ports or base.get("ExposedPorts"):
-        merged["ExposedPorts"] = {**(base.get("ExposedPorts") or {}), **ports}
-    return ordered_config({**merged, **_commands(command, options), **_ending(options), **_health(base, options)})
+) -> ContainerConfig:
+    """The image's config with the options on top, as `docker run` merges them."""
+    stdin_open = bool(options.get("stdin_open"))
+    attached = options.get("attach", ())
+    merged = replace(
+        base,
+        hostname=_hostname(options) or host_name,
+        domainname=check_line(options.get("domainname") or "", "domain name"),
+        user=str(options.get("user") or "") or base.user,
+        attach_stdin="stdin" in attached,
+        attach_stdout="stdout" in attached,
+        attach_stderr="stderr" in attached,
+        exposed_ports=_sorted(base.exposed_ports, exposed_ports(options)),
+        tty=bool(options.get("tty")),
+        open_stdin=stdin_open,
+        stdin_once=stdin_open and options.get("stdin_once", True),
+        env=tuple(_environment(base.env, environment_list(options.get("environment")))),
+        healthcheck=health.merge(base.healthcheck, options.get("healthcheck")),
+        image=image_name,
+        volumes=_sorted(base.volumes, anonymous_volumes(options)),
+        working_dir=_working_directory(options.get("working_dir") or "") or base.working_dir,
+        labels=_sorted(base.labels, labels(options.get("labels"))),
+        nulls=base.nulls - {"Env", "Labels"},
+    )
+    return _with_end(_with_command(merged, command, options), options)
 
 
-def _commands(command: str | Sequence[str] | None, options: ContainerOptions) -> Json:
-    """CMD and ENTRYPOINT as far as they were given; a new ENTRYPOINT takes the image's CMD away."""
-    fields: Json = {}
+def _sorted(base: Mapping[str, Any], more: Mapping[str, Any]) -> Json:
+    """Both in one mapping, sorted by key as Go writes maps; more replaces entries of base."""
+    return dict(sorted({**base, **more}.items()))
+
+
+def _with_command(
+    config: ContainerConfig, command: str | Sequence[str] | None, options: ContainerOptions
+) -> ContainerConfig:
+    """Set CMD and ENTRYPOINT as far as they were given; a new ENTRYPOINT removes the image's CMD."""
     entrypoint, words = arguments(options.get("entrypoint")), arguments(command)
     if entrypoint is not None:
-        # `--entrypoint ""` sends one empty word: the image's goes, and nothing comes in its place.
-        fields = {"Entrypoint": None if entrypoint in ([], [""]) else entrypoint, "Cmd": None}
-    if words:
-        fields["Cmd"] = words
-    return fields
+        # `--entrypoint ""` sends one empty word: it removes the image's ENTRYPOINT.
+        kept = () if entrypoint == [""] else tuple(entrypoint)
+        config = replace(config, entrypoint=kept, cmd=(), nulls=config.nulls | {"Entrypoint", "Cmd"})
+    return replace(config, cmd=tuple(words)) if words else config
 
 
-def _ending(options: ContainerOptions) -> Json:
-    fields: Json = {}
-    if options.get("stop_signal"):
-        signal_number(options["stop_signal"])
-        fields["StopSignal"] = options["stop_signal"]
-    if (timeout := options.get("stop_timeout")) is not None:
-        fields["StopTimeout"] = int(timeout)
-    if options.get("mac_address"):
-        fields["MacAddress"] = parse_mac(options["mac_address"])
-    return fields
-
-
-def _health(base: Mapping[str, Any], options: ContainerOptions) -> Json:
-    given = options.get("healthcheck")
-    check = health.merge(base.get("Healthcheck"), given)
-    return {"Healthcheck": check} if check else {}
-
-
-def _has_the_hosts_name(host: Json) -> bool:
-    return bool(host["NetworkMode"] == "host")  # and not with --uts host, as dockerd 20.10 shows
+def _with_end(config: ContainerConfig, options: ContainerOptions) -> ContainerConfig:
+    """Set how the container is stopped, and its hardware address."""
+    signal, timeout, address = options.get("stop_signal"), options.get("stop_timeout"), options.get("mac_address")
+    if signal:
+        signal_number(signal)
+    return replace(
+        config,
+        stop_signal=signal or config.stop_signal,
+        stop_timeout=config.stop_timeout if timeout is None else int(timeout),
+        mac_address=parse_mac(address) if address else config.mac_address,
+    )
 
 
 def _hostname(options: ContainerOptions) -> str:
@@ -427,9 +431,9 @@ def merge_environment(*lists: Sequence[str]) -> list[str]:
     return list(merged.values())
 
 
-def command_line(config: Mapping[str, Any]) -> list[str]:
-    """ENTRYPOINT and CMD joined. Raises InvalidInput where both are empty."""
-    words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+def command_line(config: ContainerConfig) -> list[str]:
+    """Join ENTRYPOINT and CMD. Raises InvalidInput if both are empty."""
+    words = [*config.entrypoint, *config.cmd]
     if not words:
         raise InvalidInput(
             "No command specified", hint="give a command after the image's name: labctr run IMAGE /bin/bash"

@@ -1,20 +1,19 @@
-r"""Expansion of variables and quotes in the words of a Dockerfile.
+r"""Expansion of variables, and removal of quotes, in the words of a Dockerfile.
 
-It looks like a shell's, and is not one. The rules are BuildKit's (package
-frontend/dockerfile/shell), described in the Dockerfile reference under "Environment
-replacement":
+    $V  ${V}                       the value of V; "" if V is unset
+    ${V-word}   ${V:-word}         word if V is unset (with a colon: or empty)
+    ${V+word}   ${V:+word}         word if V is set (with a colon: and not empty)
+    ${V?text}   ${V:?text}         an error with this text if V is unset (with a colon: or empty)
+    ${V#p} ${V##p} ${V%p} ${V%%p}  the value without the shortest or longest prefix or suffix that matches p
+    ${V/p/text} ${V//p/text}       the first match of p replaced, or all
+    'a $V'                         literal up to the next single quote
+    "a $V"                         variables are expanded; the escape works before " $ and itself
+    \x                             the character x, whatever it is
 
-    $V  ${V}                       the value; nothing where V is not set
-    ${V-word}   ${V:-word}         `word` where V is unset (with `:`, also where it is empty)
-    ${V+word}   ${V:+word}         `word` where V is set   (with `:`, and not empty)
-    ${V?text}   ${V:?text}         an error with this text where V is unset (or empty)
-    ${V#p} ${V##p} ${V%p} ${V%%p}  the value without the shortest or longest prefix or suffix p
-    ${V/p/text} ${V//p/text}       the first, or every, match of p replaced
-    'a $V'                         literal to the next single quote
-    "a $V"                         variables count; the escape works before " $ and itself
-    \x                             the character x itself, whatever it is
+In patterns `*` matches any text and `?` any character; brackets are literal.
 
-In patterns `*` is any text and `?` any character; brackets mean nothing.
+The syntax resembles that of sh, but it is BuildKit's own: there are no command substitutions, no arithmetic and no
+field splitting by IFS. Sources: frontend/dockerfile/shell, lex.go; Dockerfile reference, "Environment replacement".
 """
 
 from __future__ import annotations
@@ -30,20 +29,19 @@ WHITESPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005"
     "\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-"""What Docker takes for white space: Unicode's White_Space property (str.isspace() knows four more)."""
+"""White space of Go's unicode.IsSpace(). str.isspace() includes four more characters, U+001C to U+001F."""
 
-_SPECIAL_PARAMETERS = "@*#?-$!"  # POSIX shell, 2.5.2; digits are handled apart
+_SPECIAL_PARAMETERS = "@*#?-$!"  # POSIX, XCU 2.5.2; digits are handled separately
 _END = ""
+# ENV A=$A$A in each line doubles the value, so that a file of forty lines would fill the memory. The result is stored
+# in an image config, whose size is limited anyway: oci/image.py, LONGEST_CONFIG.
 MOST_CHARACTERS = 4 << 20
-"""Of values that one instruction may take in: as many as bytes in the largest config of an image."""
+"""Maximum number of characters of values that one instruction may expand."""
 _SHOWN = 200  # characters of a word that an error repeats
 
 
 class Budget(Struct):
-    """How many characters of values several words may take in together.
-
-    Values that are made of values double with each line: without a limit a short file fills the memory.
-    """
+    """Remaining number of characters of values that a group of words may expand."""
 
     left: int = MOST_CHARACTERS
 
@@ -56,13 +54,13 @@ def expand(
     unset: set[str] | None = None,
     budget: Budget | None = None,
 ) -> str:
-    """`word` with variables put in and quotes taken away. White space stays as it is.
+    """Expand the variables of a word and remove its quotes. White space is kept.
 
     escape  the file's escape character, a backslash or a backtick
-    unset   receives the names that were used and are not in `variables`
-    budget  shared with other words; by default the word has MOST_CHARACTERS alone
+    unset   collects the names that are used but not in `variables`
+    budget  limit shared with other words; by default MOST_CHARACTERS for this word
 
-    Raises InvalidInput for an open quote, a bad substitution, a failed ${V?}, and where the budget does not suffice.
+    Raises InvalidInput for an unbalanced quote, a bad substitution, a failed ${V?} and an exhausted budget.
     """
     return _Lexer(word, variables, escape=escape, unset=unset, budget=budget).run()[0]
 
@@ -75,36 +73,35 @@ def expand_words(
     unset: set[str] | None = None,
     budget: Budget | None = None,
 ) -> list[str]:
-    """As expand(), then split at white space outside quotes: a variable's value may give several words.
+    """As expand(), but split at white space outside quotes, including white space in a variable's value.
 
-    Words that end up empty vanish, also quoted ones.
+    Empty words are dropped, even quoted ones.
     """
     return _Lexer(word, variables, escape=escape, unset=unset, budget=budget).run()[1]
 
 
 def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str] | None = None) -> str:
-    """The body of a here-document with variables put in; quotes are plain text there, the escape is a backslash."""
+    """Expand the content of a here-document. Quotes are plain text there, and the escape is always a backslash."""
+    # BuildKit ignores the directive `# escape=` here: dockerfile2llb/convert.go, dispatch(), calls shell.NewLex('\\').
     return _Lexer(content, variables, unset=unset, quotes_count=False).run()[0]
 
 
 def literal_words(text: str, *, keep_quotes: bool = True, keep_escapes: bool = True) -> list[str]:
-    """The words of `text` with its variables untouched, as here-documents are looked for.
+    """Split text into words without expanding variables, to find here-documents. Raises InvalidInput as expand().
 
-    `<<` and the word after it are one word, even with spaces between.
-
-    Raises InvalidInput as expand() does.
+    `<<` and the following word are one word, even with spaces between them.
     """
     return _Lexer(text, {}, keep_unset=True, keep_quotes=keep_quotes, keep_escapes=keep_escapes).run()[1]
 
 
 class _Words(Struct):
-    """Collects pieces of text into words."""
+    """Splits pieces of text into words."""
 
     done: list[str] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> None:
-        """Unquoted text: white space ends a word."""
+        """Add unquoted text, in which white space ends a word."""
         for character in text:
             if character not in WHITESPACE:
                 self.current.append(character)
@@ -112,6 +109,7 @@ class _Words(Struct):
                 self.finish()
 
     def add_quoted(self, text: str) -> None:
+        """Add quoted or escaped text, which never ends a word."""
         if text:
             self.current.append(text)
 
@@ -123,7 +121,11 @@ class _Words(Struct):
 
 
 class _Lexer:
-    """One pass over one word, by recursive descent: `${V:-…}` holds words again."""
+    """Recursive-descent parser that expands a word in one pass: `${V:-…}` contains words itself.
+
+    quotes_count  False: quotes are plain text, as in a here-document
+    keep_…        leave quotes, escapes or unset variables in the result
+    """
 
     def __init__(
         self,
@@ -150,7 +152,8 @@ class _Lexer:
         self.budget = budget or Budget()
 
     def run(self) -> tuple[str, list[str]]:
-        """The whole source as one text, and as words."""
+        """Return the whole source, expanded, as one text and as words. Raises InvalidInput."""
+        # The depth of nesting is the user's choice, and a hostile file can exceed the stack.
         try:
             return self._until(_END)
         except RecursionError:
@@ -161,14 +164,14 @@ class _Lexer:
         return InvalidInput(f'cannot expand "{shown}": {reason}', hint=hint)
 
     def spend(self, characters: int) -> None:
-        """Count characters of values. Raises InvalidInput."""
+        """Deduct characters of values from the budget. Raises InvalidInput."""
         self.budget.left -= characters
         if self.budget.left < 0:
-            hint = "put fewer or shorter variables in"
+            hint = "use fewer or shorter variables"
             raise self.error(f"the variables have more than {MOST_CHARACTERS} characters together", hint=hint)
 
     def peek(self) -> str:
-        """The next character, _END after the last."""
+        """Return the next character without consuming it; _END at the end."""
         return self.source[self.position : self.position + 1]
 
     def next(self) -> str:
@@ -177,7 +180,8 @@ class _Lexer:
         return character
 
     def until(self, stop: str, *, keep_escapes: bool) -> tuple[str, list[str]]:
-        """Text and words up to `stop`, which is consumed."""
+        """Parse up to `stop`, and consume it. Returns (text, words)."""
+        # A pattern needs its escapes: in ${V#\*} the star is literal. shell_steps() interprets them.
         outer, self.keep_escapes = self.keep_escapes, keep_escapes
         try:
             return self._until(stop)
@@ -191,6 +195,7 @@ class _Lexer:
             if character == stop:
                 self.next()
                 return "".join(text), words.finish()
+            # The value of an unquoted variable is split into words, quoted and escaped text is not.
             if character == "$":
                 piece = self.dollar()
                 words.add(piece)
@@ -204,23 +209,24 @@ class _Lexer:
                 piece = self.next()
                 words.add(piece)
             text.append(piece)
+        # The source ended inside ${…}: the recursion was called for a stop that never came.
         if stop:
             raise self.error(f"there is no closing {stop}", hint=f"add the {stop}, or put a {self.escape} before the $")
         return "".join(text), words.finish()
 
     def escaped(self) -> str:
-        """The escape with the character it escapes; at the very end it means nothing."""
+        """Consume the escape and the character behind it. An escape at the end of the source is dropped."""
         escape, character = self.next(), self.next()
         return escape + character if self.keep_escapes else character
 
     def quoted(self, opening: str) -> str:
-        if opening == "<":
+        if opening == "<":  # not a quote, but handled here, since `<<` is one piece of text as well
             return self.less_than()
         text = self.single_quoted() if opening == "'" else self.double_quoted()
         return f"{opening}{text}{opening}" if self.keep_quotes else text
 
     def less_than(self) -> str:
-        """`<<` swallows the spaces behind it: `<< EOF` is one word to a here-document."""
+        """Consume `<<` with the spaces behind it, so that `<< EOF` is one word; or a single `<`."""
         text = self.next()
         if self.peek() != "<":
             return text
@@ -231,6 +237,7 @@ class _Lexer:
         return text + self.source[start : self.position]
 
     def single_quoted(self) -> str:
+        # As in sh, no escape works in single quotes, so the next quote always ends them.
         self.next()
         end = self.source.find("'", self.position)
         if end < 0:
@@ -260,6 +267,7 @@ class _Lexer:
         following = self.peek()
         if following == _END:
             return kept
+        # As in sh (XCU 2.2.3), before any other character the escape is literal: "a\b" keeps it.
         return kept + (self.next() if following in ('"', "$", self.escape) else escape)
 
     def dollar(self) -> str:
@@ -267,7 +275,7 @@ class _Lexer:
         if self.peek() == "{":
             return self.braced()
         name = self.name()
-        if not name:
+        if not name:  # a $ before another character, or at the end, is literal
             return "$"
         value = self.lookup(name)
         if value is None:
@@ -275,17 +283,21 @@ class _Lexer:
         return value
 
     def name(self) -> str:
-        """A variable's name: letters, digits and _; or only digits; or one special parameter."""
+        """Consume a name: letters, digits and _; or digits only; or one special parameter. Returns "" for none."""
+        # $1a is the parameter 1 followed by an a, as in sh. Parameters are never set in a build, and so expand to "".
         first = self.peek()
         if first and first in _SPECIAL_PARAMETERS:
             return self.next()
         only_digits = first.isdecimal()
         start = self.position
-        while (c := self.peek()) and (c.isdecimal() or (not only_digits and (c.isalpha() or c == "_"))):
+        while character := self.peek():
+            if not (character.isdecimal() or (not only_digits and (character.isalpha() or character == "_"))):
+                break
             self.next()
         return self.source[start : self.position]
 
     def lookup(self, name: str) -> str | None:
+        # The caller warns of unset names, which in a Dockerfile are usually misspelt: ${VERSOIN} is silently empty.
         value = self.variables.get(name)
         if value is None:
             self.unset.add(name)
@@ -297,6 +309,7 @@ class _Lexer:
         self.next()
         if self.peek() in ("{", "}", ":"):
             raise self.error("bad substitution", hint="between ${ and } comes a variable's name")
+        # The first characters above would otherwise give an empty name, which sh calls a bad substitution too.
         name = self.name()
         operator = self.next()
         if operator == "}":
@@ -321,9 +334,14 @@ class _Lexer:
         )
 
     def modified(self, name: str, operator: str, *, colon: bool) -> str:
-        """The part of `${name…}` behind the operator. `colon`: an empty value counts as unset."""
+        """Parse the part of `${name…}` behind the operator and return the result.
+
+        colon  an empty value counts as unset
+        """
+        # The word is expanded even if it is not used, so that its errors and unset variables are always reported.
         word, _ = self.until("}", keep_escapes=operator in "#%")
         value = self.lookup(name)
+        # literal_words() has no variables, and so keeps the expression as text.
         if value is None and self.keep_unset:
             return f"${{{name}{':' if colon else ''}{operator}{word}}}"
         missing = value is None or (colon and value == "")
@@ -345,30 +363,31 @@ class _Lexer:
         steps = self.steps(pattern[1:] if longest else pattern)
         if operator == "#":
             return value[_length(Glob(steps).lengths(value), longest=longest) :]
-        # What ends in a match begins with one, read backwards.
+        # A suffix is a prefix of the reversed text. The pattern is a list of steps, so reversing it is safe.
         return value[: len(value) - _length(Glob(steps[::-1]).lengths(value[::-1]), longest=longest)]
 
     def replaced(self, name: str) -> str:
         everywhere = self.peek() == "/"
         if everywhere:
             self.next()
+        # The pattern ends at the first slash that is not escaped, so that a path needs \/ for each of its slashes.
         pattern, _ = self.until("/", keep_escapes=True)
         replacement, _ = self.until("}", keep_escapes=True)
         value = self.lookup(name)
         if value is None and self.keep_unset:
             return f"${{{name}/{pattern}/{replacement}}}"
         value = value or ""
-        text, done = [], 0
+        pieces, position = [], 0
         for start, end in Glob(self.steps(pattern)).spans(value):
-            self.spend(len(replacement))
-            text += [value[done:start], replacement]
-            done = end
+            self.spend(len(replacement))  # one short pattern can match at each character of a long value
+            pieces += [value[position:start], replacement]
+            position = end
             if not everywhere:
                 break
-        return "".join(text) + value[done:]
+        return "".join(pieces) + value[position:]
 
     def steps(self, pattern: str) -> Steps:
-        """The meaning of a pattern. Raises InvalidInput."""
+        """Parse a pattern. Raises InvalidInput."""
         try:
             return shell_steps(pattern)
         except InvalidInput as error:
@@ -376,7 +395,7 @@ class _Lexer:
 
 
 def _length(lengths: Iterator[int], *, longest: bool) -> int:
-    """The length of the shortest or longest match; 0 for none. lengths come in ascending order."""
+    """Return the length of the shortest or longest match; 0 for none. lengths: in ascending order."""
     if not longest:
         return next(lengths, 0)
     return max(lengths, default=0)

@@ -1,12 +1,12 @@
-"""One instruction of a Dockerfile as a value, and what makes it valid.
+"""One instruction of a Dockerfile as a value, and the checks that need only this instruction.
 
-dockerfile.py cuts a file into these; here is what each instruction demands: its
-flags, how many arguments, which values. The demands are those of BuildKit (package
-frontend/dockerfile/instructions).
+parser.py splits a file into instructions. check() validates their flags, numbers of arguments and values, with
+BuildKit's rules and messages: frontend/dockerfile/instructions, parse.go.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -58,7 +58,7 @@ FLAGS: dict[str, dict[str, str]] = {
     "VOLUME": {},
     "WORKDIR": {},
 }
-"""Every instruction, and the flags it takes: of some text, of true or false, or several times."""
+"""Instruction -> {flag: kind}. A "many" flag has a value and may be repeated; a "boolean" one needs no value."""
 
 KEYWORDS = tuple(FLAGS)
 
@@ -67,19 +67,20 @@ COMMENT_HINT = (
     "put the comment on a line of its own"
 )
 
-_SHELL_TEXT = ("RUN", "CMD", "ENTRYPOINT", "SHELL")  # there a # means what the shell says it means
+_SHELL_TEXT = ("RUN", "CMD", "ENTRYPOINT", "SHELL")  # their text is for a shell, which has comments of its own
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+# After BuildKit's reHeredoc (parser.go). The digits are a file descriptor, as in sh: RUN 3<<EOF.
 _HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]*)", re.ASCII)
-_SHORTEST_INTERVAL = 1_000_000  # ns; the engine's own limit
+_SHORTEST_INTERVAL = 1_000_000  # nanoseconds: moby, api/types/container, MinimumDuration
 
 
 class Heredoc(Struct, frozen=True):
-    """A here-document: `<<EOF` in an instruction, and the lines up to EOF.
+    """A here-document: `<<EOF` in an instruction, and the following lines up to EOF (POSIX shell, XCU 2.7.4).
 
     name     the delimiter, without quotes
-    content  the lines between, unchanged, with their ends
-    expand   no part of the delimiter was quoted: variables count in the content
-    chomp    written <<-: leading tabs go
+    content  the lines, unchanged, with their line ends
+    expand   variables in the content are expanded: no part of the delimiter was quoted
+    chomp    leading tabs are removed: written <<-
     """
 
     name: str
@@ -89,14 +90,14 @@ class Heredoc(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The content as the reader gets it: without leading tabs where that was asked for."""
+        """The content after the removal of leading tabs, if requested."""
         return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
 
 
 def parse_heredoc(word: str) -> Heredoc | None:
-    """The here-document that a word like <<EOF or 3<<-"EOF" announces, still without content; None for other words.
+    """Parse a word such as <<EOF or 3<<-"EOF". Returns a here-document without content; None for other words.
 
-    Raises InvalidInput for quotes that do not close.
+    Raises InvalidInput for an unbalanced quote.
     """
     match = _HEREDOC.fullmatch(word)
     if not match or not match[2]:
@@ -105,12 +106,14 @@ def parse_heredoc(word: str) -> Heredoc | None:
     quoted = literal_words(match[2], keep_escapes=False)
     if len(plain) != 1:
         return None
+    # Quoting any part of the delimiter turns expansion off for the whole content. Comparing the two forms shows quotes
+    # that were syntax; an escaped quote is in both.
     expand = _count_quotes(plain[0]) == _count_quotes(quoted[0])
     return Heredoc(plain[0], "", expand, match[1] == "-")
 
 
-def _announced(argument: str) -> Heredoc | None:
-    """As parse_heredoc(), where an argument cut at a space inside quotes is the path of a file."""
+def _heredoc_in(argument: str) -> Heredoc | None:
+    """As parse_heredoc(); None also for an unbalanced quote: an argument that was split at a space inside quotes."""
     try:
         return parse_heredoc(argument)
     except InvalidInput:
@@ -122,7 +125,7 @@ def _count_quotes(text: str) -> int:
 
 
 class Origin(NamedTuple):
-    """Where in the file a stretch of a joined line begins. `line` and `column` count from 1."""
+    """Start of a line of the file in the joined text of an instruction. `line` and `column` count from 1."""
 
     offset: int
     line: int
@@ -130,22 +133,24 @@ class Origin(NamedTuple):
 
 
 class Instruction(Struct, frozen=True):
-    """One instruction.
+    """An instruction.
 
     keyword          in capitals: "RUN"
-    written_keyword  as the file has it
-    arguments        what follows the flags. One text for the shell form of RUN, CMD, ENTRYPOINT and for USER,
-                     WORKDIR, STOPSIGNAL, MAINTAINER; key, value, key, value … for ENV and LABEL; the keyword and
-                     arguments of the trigger for ONBUILD; words for the others. Quotes and variables are as written
+    written_keyword  as in the file
+    arguments        text after the flags, with quotes and variables as written:
+                     one text for the shell form of RUN, CMD, ENTRYPOINT, and for USER, WORKDIR, STOPSIGNAL, MAINTAINER;
+                     key, value, key, value … for ENV and LABEL;
+                     keyword and arguments of the trigger for ONBUILD;
+                     words for the others
     exec_form        the arguments were a JSON array
     flags            (name, value) as written, without the dashes; value None for a bare --name
-    heredocs         the here-documents, in their order
+    heredocs         the here-documents, in the file's order
     line, end_line   first and last line in the file, counted from 1
-    original         the instruction as one line, continuations joined: what Docker shows after "Step 1/5 : "
+    original         the instruction as one line, with continuation lines joined: Docker prints it after "Step 1/5 : "
     source_text      the lines of the file
     trigger          the instruction inside an ONBUILD
     escape           the file's escape character
-    origins          the way back from `original` to the file
+    origins          maps offsets in `original` to lines and columns, in ascending order
     """
 
     keyword: str
@@ -163,8 +168,8 @@ class Instruction(Struct, frozen=True):
     origins: tuple[Origin, ...] = ()
 
     def pairs(self) -> tuple[tuple[str, str | None], ...]:
-        """ENV, LABEL and ARG as (key, value), not expanded; value None for an ARG without one."""
-        if self.keyword == "ARG":
+        """The (key, value) pairs of ENV, LABEL and ARG, not expanded; value is None for an ARG without a default."""
+        if self.keyword == "ARG":  # its words are not split yet, because a name without = is valid here
             split = (argument.partition("=") for argument in self.arguments)
             return tuple((key, value if equals else None) for key, equals, value in split)
         if self.keyword in ("ENV", "LABEL"):
@@ -172,34 +177,37 @@ class Instruction(Struct, frozen=True):
         return ()
 
     def flag(self, name: str) -> str | None:
-        """The value of a flag: "true" for a bare one, None for one that is not there."""
+        """Return the value of a flag: "true" for a bare one, None if it is absent."""
+        # check() refuses repeated flags, except --exclude and --mount, which are read from `flags`.
         values = [("true" if value is None else value) for key, value in self.flags if key == name]
         return values[-1] if values else None
 
     def heredoc_for(self, argument: str) -> Heredoc | None:
-        """The here-document that an argument of COPY or ADD stands for; None for the path of a file."""
-        announced = None if self.exec_form else _announced(argument)
-        matching = [heredoc for heredoc in self.heredocs if announced and heredoc.name == announced.name]
+        """Return the here-document that an argument of COPY or ADD refers to; None for a path."""
+        # Of two with the same delimiter the last counts, as in BuildKit, where they are a map by name.
+        reference = None if self.exec_form else _heredoc_in(argument)
+        matching = [heredoc for heredoc in self.heredocs if reference and heredoc.name == reference.name]
         return matching[-1] if matching else None
 
     @property
     def trigger_text(self) -> str:
-        """What an ONBUILD stores in the image for later."""
+        """The text that an ONBUILD stores in the image config, with the here-documents."""
         if self.trigger is None:
             return ""
+        # Each delimiter line was consumed by the parser, so it is written again.
         return self.trigger.original + "".join(f"\n{doc.content}{doc.name}" for doc in self.trigger.heredocs)
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column in the file of a character of `original`."""
-        origin = max((each for each in self.origins if each.offset <= offset), default=Origin(0, self.line, 1))
+        """Return line and column in the file of an offset in `original`."""
+        origin = max((start for start in self.origins if start.offset <= offset), default=Origin(0, self.line, 1))
         return origin.line, origin.column + offset - origin.offset
 
 
 def inline_comment(instruction: Instruction) -> int | None:
-    """The column, counted from 1, of an argument that starts with # and was surely meant as a comment.
+    """Return the column, counted from 1, of an argument that starts with # and was probably meant as a comment.
 
-    None where there is none, and where a shell reads the text and knows such comments. The column belongs to the
-    line that the # stands on, which in an instruction of several lines need not be the first; fault() knows it.
+    None if no argument does, or if a shell reads the text. The column is in the line of the #, which need not be the
+    first line of the instruction.
     """
     offset = _inline_comment_offset(instruction)
     return None if offset is None else instruction.place(offset)[1]
@@ -214,30 +222,33 @@ def fault(
     at: str | int | None = None,
     kind: type[DockerfileError] = DockerfileError,
 ) -> DockerfileError:
-    """The error for a mistake in this instruction, pointed at.
+    """Return the error for this instruction, with the position of the caret.
 
-    source  the file's name
-    at      the argument or the place in `original` where the caret goes. An inline comment takes precedence,
-            as it is the likely cause: then the caret goes under its # and the hint says so
+    source  name of the file
+    at      the argument, or the offset in `original`, under which the caret is printed
+
+    An inline comment takes precedence as the likely cause: the caret is then under its #, and the hint explains it.
     """
     offset = _inline_comment_offset(instruction)
     if offset is not None:
         hint = f"{hint}; {COMMENT_HINT}" if hint else COMMENT_HINT
-    elif isinstance(at, str):
+    elif isinstance(at, str):  # behind the keyword, which may contain the argument: the USER in "USER USER x"
         offset = max(instruction.original.find(at, len(instruction.written_keyword)), 0)
     else:
         offset = at or 0
     line, column = instruction.place(offset)
-    physical = instruction.source_text.split("\n")
-    text = physical[line - instruction.line] if line - instruction.line < len(physical) else ""
+    source_lines = instruction.source_text.split("\n")
+    text = source_lines[line - instruction.line] if line - instruction.line < len(source_lines) else ""
     return kind(message, hint=hint, source=source, line=line, column=column, text=text.rstrip("\r"))
 
 
 def _inline_comment_offset(instruction: Instruction) -> int | None:
     inner = instruction.trigger or instruction
+    # A shell knows comments itself, and in the exec form a # is part of a JSON string.
     is_health_command = inner.keyword == "HEALTHCHECK" and inner.arguments[:1] and inner.arguments[0].upper() == "CMD"
     if inner.exec_form or inner.keyword in _SHELL_TEXT or is_health_command:
         return None
+    # Quoted and escaped text is consumed by the first alternatives, so that the group matches only a bare #.
     escape = re.escape(instruction.escape)
     quoted = rf"\"(?:{escape}.|[^\"{escape}])*\"|'[^']*'|{escape}."
     for match in re.finditer(rf"{quoted}|\s(#)", instruction.original):
@@ -247,15 +258,16 @@ def _inline_comment_offset(instruction: Instruction) -> int | None:
 
 
 def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
-    """A hint with the known word most like `word`."""
-    import difflib
-
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else otherwise
+    """Return a hint with the known word most similar to `word`; `otherwise` if none is similar."""
+    # difflib's default cutoff: it accepts FORM for FROM, and rejects words that only share a few letters.
+    similar = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {similar[0]}?" if similar else otherwise
 
 
 def exposed_ports(*texts: str) -> tuple[str, ...]:
-    """The ports that arguments of EXPOSE name, each as "80/tcp": "80-82/udp" gives three. Raises InvalidInput."""
+    """Return the ports in arguments of EXPOSE, each as "80/tcp"; "80-82/udp" gives three. Raises InvalidInput."""
+    # An image config has an entry for each port, so the number of ports is limited before they are listed.
+    # dict.fromkeys() removes duplicates and keeps the order.
     ranges = dict.fromkeys(map(port_range, texts))
     if sum(last - first + 1 for first, last, _ in ranges) > _MAXIMUM_PORTS:
         raise InvalidInput(f"EXPOSE names more than {_MAXIMUM_PORTS} ports", hint="ranges that overlap count twice")
@@ -263,11 +275,11 @@ def exposed_ports(*texts: str) -> tuple[str, ...]:
 
 
 def port_range(text: str) -> tuple[int, int, str]:
-    """The first and the last port of one argument of EXPOSE, and the protocol.
+    """Parse an argument of EXPOSE. Returns (first port, last port, protocol). Raises InvalidInput.
 
-    An address or a host's port before the last colon is ignored, as Docker does.
-    Raises InvalidInput for anything else.
+    An address or a port of the host before the last colon is ignored, as in Docker.
     """
+    # re.ASCII, since \d and IGNORECASE match characters of other scripts: "٣" and "ſ".
     match = re.fullmatch(
         r"(?:[0-9a-f.:\[\]-]*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp)?)?", text, re.IGNORECASE | re.ASCII
     )
@@ -291,9 +303,9 @@ def duration(text: str) -> int:
 
 
 def check(instruction: Instruction, *, source: str) -> None:
-    """Raises DockerfileError where the instruction is unknown or its flags or arguments make no sense.
+    """Raise DockerfileError if the keyword, a flag or an argument is not valid.
 
-    What only the build can know (whether a stage, a file, a user exists) is not looked at.
+    The build checks what is known only then: whether a stage, a file or a user exists.
     """
     if instruction.keyword not in FLAGS:
         raise _unknown_instruction(instruction, source)
@@ -317,17 +329,18 @@ def _unknown_instruction(instruction: Instruction, source: str) -> DockerfileErr
 
 
 def _check_flags(instruction: Instruction, source: str) -> None:
+    # "Unknown flag: x" and the other messages are BuildKit's (bflag.go); clients show them as they are.
     known = FLAGS[instruction.keyword]
     seen: set[str] = set()
     for name, value in instruction.flags:
         kind = known.get(name)
         problem, hint = "", ""
         if kind is None:
-            names = [f"--{each}" for each in known]
+            names = [f"--{flag}" for flag in known]
             otherwise = f"{instruction.keyword} takes {', '.join(names) or 'no flags'}"
             problem, hint = f"Unknown flag: {name}", nearest(f"--{name}", names, otherwise=otherwise)
         elif name in seen and kind != "many":
-            problem, hint = f"duplicate flag specified: --{name}", "leave one of the two away"
+            problem, hint = f"duplicate flag specified: --{name}", "remove one of the two"
         elif value == ("" if kind == "boolean" else None):
             problem, hint = f"missing a value on flag: --{name}", f"write --{name}=value, without spaces"
         elif kind == "boolean" and value is not None and value.lower() not in ("true", "false"):
@@ -354,8 +367,10 @@ _USAGE = {
     "VOLUME": "VOLUME /folder",
     "WORKDIR": "WORKDIR /folder",
 }
+# The parser does not split the text of these: the argument is missing or there is exactly one.
 _EXACTLY_ONE = ("MAINTAINER", "STOPSIGNAL", "USER", "WORKDIR")
-_MAY_BE_EMPTY = ("RUN", "CMD", "ENTRYPOINT", "FROM")  # FROM counts for itself
+# BuildKit accepts these without arguments: an empty CMD or ENTRYPOINT resets the parent's. FROM has a check of its own.
+_MAY_BE_EMPTY = ("RUN", "CMD", "ENTRYPOINT", "FROM")
 
 
 def _check_count(instruction: Instruction) -> None:
@@ -392,8 +407,9 @@ def _check_values(instruction: Instruction, source: str) -> None:
 
 
 def _check_destination(instruction: Instruction, source: str) -> None:
+    # COPY a <<EOF would name a file after the delimiter. BuildKit refuses it, because the order was surely confused.
     destination = instruction.arguments[-1]
-    if not instruction.exec_form and _announced(destination):
+    if not instruction.exec_form and _heredoc_in(destination):
         message = f"{instruction.keyword} cannot accept a heredoc as a destination"
         raise fault(
             instruction, message, source=source, hint="the file to write comes after the heredoc", at=destination
@@ -409,7 +425,7 @@ def _check_names(instruction: Instruction, source: str) -> None:
 def _check_ports(instruction: Instruction, source: str) -> None:
     for argument in instruction.arguments:
         if any(character in argument for character in "$'\"" + instruction.escape):
-            continue  # only the build knows its value
+            continue  # the build checks the value after its expansion
         try:
             port_range(argument)
         except InvalidInput as error:
@@ -417,12 +433,13 @@ def _check_ports(instruction: Instruction, source: str) -> None:
 
 
 def _check_from(instruction: Instruction, source: str) -> None:
+    # Names of stages are compared in lower case (parse.go, parseBuildStageName), so they are checked in lower case.
     words = instruction.arguments
     if len(words) != 1 and not (len(words) == 3 and words[1].lower() == "as"):
         raise InvalidInput("FROM requires either one or three arguments", hint=f"write {_USAGE['FROM']}")
     if len(words) == 3 and not _STAGE_NAME.fullmatch(words[2].lower()):
         message = f'invalid name for build stage: "{words[2]}"'
-        hint = "a name starts with a letter and goes on with letters, digits, - _ and ."
+        hint = "a name is a letter, followed by letters, digits, - _ and ."
         raise fault(instruction, message, source=source, hint=hint, at=words[2])
 
 
@@ -434,7 +451,7 @@ def _check_healthcheck(instruction: Instruction, source: str) -> None:
             instruction, message, source=source, hint=f"write {_USAGE['HEALTHCHECK']}", at=instruction.arguments[0]
         )
     if kind == "NONE" and command:
-        raise InvalidInput("HEALTHCHECK NONE takes no arguments", hint="leave away what follows NONE")
+        raise InvalidInput("HEALTHCHECK NONE takes no arguments", hint="remove the words after NONE")
     if kind == "CMD" and not command:
         raise InvalidInput("Missing command after HEALTHCHECK CMD", hint="write HEALTHCHECK CMD command")
     for name, value in instruction.flags:
@@ -445,14 +462,18 @@ def _check_healthcheck(instruction: Instruction, source: str) -> None:
 
 
 def _check_health_flag(name: str, value: str) -> None:
+    # 0 stands for the default (moby, api/types/container, HealthConfig).
     if name != "retries":
         if 0 < duration(value) < _SHORTEST_INTERVAL:
             raise InvalidInput(f"--{name} cannot be less than 1ms", hint="write 1ms or more, or 0 for the default")
+    # Go's strconv.ParseInt(value, 10, 32), without negative numbers.
     elif not re.fullmatch(r"\+?0*\d{1,10}", value, re.ASCII) or int(value) >= 2**31:
-        raise InvalidInput(f'--retries "{value}" is no number of retries', hint="write a number, as --retries=3")
+        raise InvalidInput(f'--retries "{value}" is not a number of retries', hint="write --retries=3")
 
 
 def _check_onbuild(instruction: Instruction, source: str) -> None:
+    # An image's triggers run once, in the build of its child, and are not inherited (Dockerfile reference, "ONBUILD").
+    # A trigger that sets a trigger would circumvent that.
     keyword = instruction.arguments[0].upper()
     if keyword == "ONBUILD":
         raise fault(
@@ -462,13 +483,15 @@ def _check_onbuild(instruction: Instruction, source: str) -> None:
             hint="write ONBUILD once",
             at=instruction.arguments[0],
         )
+    # FROM would begin a new stage in the middle of the child's stage; MAINTAINER would name the child's author.
     if keyword in ("FROM", "MAINTAINER"):
         message = f"{keyword} isn't allowed as an ONBUILD trigger"
-        hint = "a trigger is run in the stage of the image that is built later"
+        hint = "a trigger runs in the stage that is based on this image"
         raise fault(instruction, message, source=source, hint=hint, at=instruction.arguments[0])
 
 
 def _check_shell(instruction: Instruction, source: str) -> None:
+    # The instruction defines the shell, so no shell can split a text into words for it.
     if not instruction.exec_form:
         raise InvalidInput("SHELL requires the arguments to be in JSON form", hint=f"write {_USAGE['SHELL']}")
 

@@ -1,22 +1,21 @@
-r"""A Dockerfile: from text to instructions.
+r"""Parser of Dockerfiles: text to instructions.
 
-    # escape=`            directives, only at the top
-    # a comment           a line of its own; also between the lines of one instruction
+    # escape=`            parser directives, only at the top of the file
+    # a comment           a line of its own; also between continuation lines
     FROM debian:12
     RUN apt-get update \
-        && apt-get install nginx         continued lines are joined
-    CMD ["nginx", "-g", "daemon off;"]   exec form: JSON
+        && apt-get install nginx         continuation lines are joined
+    CMD ["nginx", "-g", "daemon off;"]   exec form: a JSON array
     COPY <<EOF /etc/motd                 a here-document: the lines up to EOF
     hello
     EOF
 
-The grammar is BuildKit's (package frontend/dockerfile/parser; "Dockerfile reference"
-in Docker's documentation), also where it surprises: joining keeps the spaces at the
-start of the next line, a # behind an instruction is an argument, and text that starts
-with [ but is no JSON quietly becomes the shell form.
+The grammar is BuildKit's (frontend/dockerfile/parser; "Dockerfile reference" in Docker's documentation), including
+its surprises: joining keeps the white space at the start of the next line, a # after an instruction is an argument,
+and a text that starts with [ but is not JSON silently becomes the shell form.
 
-Variables and quotes are still in the arguments; expansion.py takes them out when an
-instruction is carried out, for only then their values are known.
+Arguments keep their variables and quotes. expansion.py replaces them when the build executes the instruction, because
+the values are known only then.
 """
 
 from __future__ import annotations
@@ -43,18 +42,19 @@ from pylab_container.text.jsontext import refuse_deep
 
 __all__ = ["Dockerfile", "Heredoc", "Instruction", "inline_comment", "parse", "parse_syntax"]
 
-_BYTE_ORDER_MARK = "\ufeff"
-_LONGEST_LINE = 65535  # bytes; BuildKit's limit
+_BYTE_ORDER_MARK = "\ufeff"  # editors on Windows write it at the start of UTF-8 files
+_LONGEST_LINE = 65535  # bytes; BuildKit reads lines with Go's bufio.Scanner, whose buffer is 64 KiB
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)", re.ASCII)
 _KNOWN_DIRECTIVES = ("syntax", "escape", "check")
+# Narrower than WHITESPACE: BuildKit splits some instructions with its own pattern, others with Go's unicode.IsSpace().
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
 class Dockerfile(Struct, frozen=True):
-    """All instructions of a file.
+    """A parsed file.
 
-    escape      the character that continues lines and escapes others: a backslash or a backtick
-    directives  the values of `# syntax=`, `# escape=` and `# check=` where given
+    escape      the escape character, which also continues lines: a backslash or a backtick
+    directives  the parser directives of the file: "syntax", "escape", "check"
     """
 
     instructions: tuple[Instruction, ...]
@@ -63,12 +63,12 @@ class Dockerfile(Struct, frozen=True):
 
 
 def parse(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
-    """The instructions of a file, each one valid by itself.
+    """Parse a file and check each instruction by itself. Raises DockerfileError with line, column and hint.
 
     name  of the file, for errors
 
-    Whether the file begins with FROM, and whether its stages exist, is left to the builder, as is what a trigger of
-    ONBUILD says: it is checked where it is carried out. Raises DockerfileError with line, column and a hint.
+    Rules about several instructions are checked later: the order of instructions and the stages by stages.py, the
+    trigger of an ONBUILD when a build executes it.
     """
     dockerfile = parse_syntax(source, name=name)
     for instruction in dockerfile.instructions:
@@ -77,7 +77,7 @@ def parse(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
 
 
 def parse_syntax(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
-    """As parse(), but unknown instructions, flags and wrong arguments pass: for tools that look at broken files."""
+    """As parse(), but accept unknown instructions and flags, and wrong arguments: for the linter."""
     reader = _Reader(_lines(source, name), name)
     instructions = tuple(reader.instructions())
     if not instructions:
@@ -88,20 +88,24 @@ def parse_syntax(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile
 
 
 def _lines(source: bytes | str, name: str) -> list[str]:
-    """The lines with their ends: only \\n ends a line."""
+    """Split into lines, with their ends. Raises DockerfileError."""
     try:
         text = source.decode() if isinstance(source, bytes) else source
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
         raise DockerfileError(
-            "this is no UTF-8 text", hint="save the file as UTF-8", source=name, line=number
+            "this is not UTF-8 text", hint="save the file as UTF-8", source=name, line=number
         ) from None
+    # Not str.splitlines(), which also splits at form feeds and at Unicode's line separators.
     lines = re.findall(r"[^\n]*\n|[^\n]+\Z", text.removeprefix(_BYTE_ORDER_MARK))
     for number, line in enumerate(lines, start=1):
-        if "\0" in line:  # UTF-16 has one in every other byte, and no name or argument can have any
+        # ASCII text in UTF-16 has a NUL in every other byte, and would otherwise give a confusing error. No path and no
+        # argument of a program can contain a NUL.
+        if "\0" in line:
             raise DockerfileError(
                 "this is not text: it has a NUL character", hint="save the file as UTF-8", source=name, line=number
             )
+        # Encoding is slow, so only lines are measured that can be too long: a character has at most four bytes.
         if len(line) > _LONGEST_LINE // 4 and len(line.removesuffix("\n").encode(errors="replace")) > _LONGEST_LINE:
             message = f"dockerfile line greater than max allowed size of {_LONGEST_LINE}"
             raise DockerfileError(message, hint=r"break it up with \ at the end of lines", source=name, line=number)
@@ -109,27 +113,27 @@ def _lines(source: bytes | str, name: str) -> list[str]:
 
 
 class _Reader:
-    """Reads lines one after the other and knows what they mean for the next ones."""
+    """Reads a file's lines in order and keeps the state that following lines depend on."""
 
     def __init__(self, lines: list[str], name: str) -> None:
         self.lines = lines
         self.name = name
-        self.position = 0  # of the next line; also the number of the present one
+        self.position = 0  # index of the next line, and so the number of the present one, counted from 1
         self.escape = "\\"
         self.directives: dict[str, str] = {}
 
     def instructions(self) -> list[Instruction]:
         self.read_directives()
-        found = []
+        instructions = []
         while self.position < len(self.lines):
             first = self.position + 1
             joined, origins, continued = self.read_joined()
             if joined or continued:
-                found.append(self.read_instruction(joined, first, origins))
-        return found
+                instructions.append(self.read_instruction(joined, first, origins))
+        return instructions
 
     def read_directives(self) -> None:
-        """Only at the very top: the first other line, also an empty one or a comment, ends them."""
+        """Read the parser directives. The first other line ends them, even a comment or an empty line."""
         while self.position < len(self.lines):
             line = self.lines[self.position].strip(WHITESPACE)
             match = _DIRECTIVE.fullmatch(line.rstrip())
@@ -137,7 +141,7 @@ class _Reader:
                 return
             self.position += 1
             if key in self.directives:
-                raise self.directive_error(f"only one {key} parser directive can be used", "leave one of them away")
+                raise self.directive_error(f"only one {key} parser directive can be used", "remove one of them")
             self.directives[key] = match[2]
             if key == "escape":
                 self.set_escape(match[2])
@@ -153,7 +157,10 @@ class _Reader:
         return DockerfileError(message, hint=hint, source=self.name, line=self.position, text=text)
 
     def read_joined(self) -> tuple[str, list[Origin], bool]:
-        """The next line with those that continue it; "" for a comment or an empty one. And whether it was continued."""
+        """Return (the next line joined with its continuation lines, their origins, whether it had any).
+
+        The text is "" for a comment or an empty line.
+        """
         line = self.lines[self.position].rstrip("\r\n")
         self.position += 1
         text = line.lstrip(WHITESPACE)
@@ -166,6 +173,8 @@ class _Reader:
             line = self.lines[self.position].rstrip("\r\n")
             self.position += 1
             text = line.lstrip(WHITESPACE)
+            # A comment does not end the instruction, so that each line of a long RUN can have one. Docker also skips
+            # empty lines, although they look like the end; the linter warns of them.
             if not text or text.startswith("#"):
                 continue
             piece, goes_on = self.without_continuation(line)
@@ -174,7 +183,8 @@ class _Reader:
         return joined, origins, continued
 
     def without_continuation(self, line: str) -> tuple[str, bool]:
-        """The line without the escape at its end, and whether it had one. Two escapes are a literal one."""
+        """Return (the line without a final escape, whether it had one). Two escapes are a literal one."""
+        # Spaces and tabs after the escape are ignored. They are invisible, and in sh they would break the command.
         escape = re.escape(self.escape)
         shortened = re.sub(rf"(^|[^{escape}]){escape}[ \t]*\Z", r"\1", line)
         return shortened, shortened != line
@@ -196,6 +206,7 @@ class _Reader:
             origins=_shifted(origins, leading),
         )
         instruction = _instruction(draft, self.name)
+        # Here-documents follow the joined line, so end_line and source_text are known only after reading them.
         documents = self.read_heredocs(instruction) if _takes_heredocs(instruction) and "<<" in joined else ()
         trigger = instruction.trigger and replace(instruction.trigger, heredocs=documents, end_line=self.position)
         return replace(
@@ -210,39 +221,42 @@ class _Reader:
         return "".join(self.lines[first - 1 : self.position]).removesuffix("\n")
 
     def read_heredocs(self, instruction: Instruction) -> tuple[Heredoc, ...]:
+        # The words keep their quotes: a quoted "<<EOF" is an argument, while <<"EOF" is a here-document.
         try:
             words = literal_words(instruction.original)
         except InvalidInput:
-            return ()  # an open quote: the shell will complain, Docker does not
+            return ()  # an unbalanced quote: Docker leaves the error to the shell
         try:
-            announced = [heredoc for word in words if (heredoc := parse_heredoc(word))]
+            heredocs = [heredoc for word in words if (heredoc := parse_heredoc(word))]
         except InvalidInput as error:
             raise fault(instruction, error.message, source=self.name, hint=error.hint, at="<<") from None
-        return tuple(self.read_heredoc(heredoc, instruction) for heredoc in announced)
+        return tuple(self.read_heredoc(heredoc, instruction) for heredoc in heredocs)
 
     def read_heredoc(self, heredoc: Heredoc, instruction: Instruction) -> Heredoc:
         start = self.position
         for index in range(start, len(self.lines)):
             line = self.lines[index].rstrip("\r\n")
+            # As in sh, only the exact delimiter ends it: a space before or after makes the line content.
             if (line.lstrip("\t") if heredoc.chomp else line) == heredoc.name:
                 self.position = index + 1
                 return replace(heredoc, content="".join(self.lines[start:index]))
-        hint = f"end it with a line that holds nothing but {heredoc.name}"
+        hint = f"end it with a line that contains only {heredoc.name}"
         raise fault(instruction, "unterminated heredoc", source=self.name, hint=hint, at="<<")
 
 
 def _shifted(origins: Sequence[Origin], characters: int) -> tuple[Origin, ...]:
-    """The origins of the same text without so many characters at its start."""
+    """Return the origins after the removal of characters at the start of the text."""
     return tuple(origin._replace(offset=origin.offset - characters) for origin in origins)
 
 
 def _takes_heredocs(instruction: Instruction) -> bool:
+    # In other instructions << is plain text, as in BuildKit (parser.go, heredocDirectives).
     inner = instruction.trigger or instruction
     return inner.keyword in ("ADD", "COPY", "RUN") and not inner.exec_form
 
 
 def _instruction(draft: Instruction, name: str) -> Instruction:
-    """Cuts `original` into keyword, flags and arguments."""
+    """Split the `original` of a draft into keyword, flags and arguments. Raises DockerfileError."""
     written, rest = _first_word(draft.original)
     flags, rest = _split_flags(rest)
     rest = rest.strip(WHITESPACE)
@@ -260,7 +274,8 @@ def _onbuild(draft: Instruction, rest: str, name: str) -> Instruction:
     if not rest:
         return draft
     origins = _shifted(draft.origins, len(draft.original) - len(rest))
-    # The draft as its own trigger marks the instruction inside: an ONBUILD there is not read further, and refused.
+    # The trigger of the draft marks the inner instruction. A second ONBUILD is then not parsed further, so that a long
+    # chain of them cannot exhaust the stack; check() refuses it.
     inner = _instruction(replace(draft, flags=(), original=rest, origins=origins, trigger=draft), name)
     trigger = replace(inner, trigger=None)
     return replace(draft, arguments=(trigger.written_keyword, *trigger.arguments), trigger=trigger)
@@ -271,6 +286,7 @@ def _first_word(text: str) -> tuple[str, str]:
     return first, others[0] if others else ""
 
 
+# The alternatives begin with different characters, so that a text matches in one way and in linear time.
 _FLAG = re.compile(
     r"""\s* (?P<flag> --
           (?: \\. | "(?:\\.|[^"\\])*(?:"|\\?\Z) | '(?:\\.|[^'\\])*(?:'|\\?\Z) | [^\s"'\\] | \\\Z )* )
@@ -280,7 +296,7 @@ _FLAG = re.compile(
 
 
 def _split_flags(text: str) -> tuple[tuple[tuple[str, str | None], ...], str]:
-    """The flags at the start, without their quotes, and what follows. A lone -- ends them."""
+    """Return ((name, value), …) of the flags at the start, without quotes, and the rest. A lone -- ends the flags."""
     flags: list[tuple[str, str | None]] = []
     position = 0
     while match := _FLAG.match(text, position):
@@ -294,7 +310,9 @@ def _split_flags(text: str) -> tuple[tuple[tuple[str, str | None], ...], str]:
 
 
 def _unquoted(flag: str) -> str:
-    """Without quotes. In flags the escape is always a backslash, and works in single quotes too."""
+    """Return a flag without its quotes."""
+    # BuildKit has a second lexer for flags (split_command.go): its escape is always a backslash, and it works in single
+    # quotes too.
     text = ""
     for quoted in re.finditer(r"\"((?:\\.|[^\"\\])*)[\"\\]?|'((?:\\.|[^'\\])*)['\\]?|(\\.|.)", flag, re.DOTALL):
         text += re.sub(r"\\(.?)", r"\1", quoted[1] or quoted[2] or quoted[3] or "", flags=re.DOTALL)
@@ -323,7 +341,9 @@ def _json_or_blank_separated(rest: str, draft: Instruction) -> _Arguments:
 
 
 def _json_array(rest: str) -> list[str] | None:
-    """The strings of a JSON array; None where the text is not one. Raises InvalidInput for other values inside."""
+    """Return the strings of a JSON array; None for other texts. Raises InvalidInput for other values in the array."""
+    # A malformed array is not an error: `RUN [ -f /etc/motd ]` is a command of the shell. `["a" , 1]` can only be meant
+    # as the exec form.
     if not rest.startswith("["):
         return None
     try:
@@ -336,12 +356,12 @@ def _json_array(rest: str) -> list[str] | None:
             "when using JSON array syntax, arrays must be comprised of strings only",
             hint='put every element in double quotes, as ["sleep", "10"]',
         )
-    # Half a surrogate pair, as "\ud800", cannot be written as UTF-8; Go puts U+FFFD.
+    # A lone surrogate, such as "\ud800", cannot be encoded as UTF-8; Go replaces it with U+FFFD.
     return [re.sub("[\ud800-\udfff]", "\ufffd", value) for value in values]
 
 
 def _refuse_constant(constant: str) -> None:
-    """Python's json takes NaN and Infinity, which are not JSON."""
+    # Python's json accepts NaN and Infinity, which are not JSON.
     raise ValueError(constant)
 
 
@@ -356,7 +376,8 @@ def _quoted_words(rest: str, draft: Instruction) -> _Arguments:
 
 
 def _split_words(text: str, escape: str) -> list[str]:
-    """Words at white space outside quotes, with quotes and escapes left in. A lone escape at the end goes."""
+    """Split at white space outside quotes. Quotes and escapes are kept, except a lone escape at the end of a word."""
+    # An unbalanced quote extends to the end of the text. Its error is reported at the expansion, with the variables.
     e = re.escape(escape)
     unit = rf"{e}.|\"(?:{e}.|[^\"{e}])*(?:\"|{e}?\Z)|'[^']*(?:'|\Z)|[^\s]"
     words = []
@@ -369,13 +390,14 @@ def _split_words(text: str, escape: str) -> list[str]:
 
 
 def _is_cut_off(quoted: str, escape: str) -> bool:
-    """Whether an open double quote ends in an escape that escapes nothing."""
+    """Report whether an unbalanced double quote ends in an escape without a character to escape."""
     body = re.sub(rf"{re.escape(escape)}.", "", quoted[1:], flags=re.DOTALL)
     return body.endswith(escape)
 
 
 def _key_values(rest: str, draft: Instruction) -> _Arguments:
     words = _split_words(rest, draft.escape)
+    # The first word decides about the form, as in BuildKit (line_parsers.go, parseNameVal).
     if words and "=" not in words[0]:
         return _legacy_pair(rest, draft), False
     arguments: list[str] = []
@@ -389,7 +411,7 @@ def _key_values(rest: str, draft: Instruction) -> _Arguments:
 
 
 def _legacy_pair(rest: str, draft: Instruction) -> list[str]:
-    """`ENV name the whole rest`."""
+    """Parse the legacy form `ENV name the whole rest`, in which the value needs no quotes."""
     parts = _BLANKS.split(rest, maxsplit=1)
     if len(parts) < 2:
         raise InvalidInput(f"{draft.keyword} must have two arguments", hint=f"write {draft.keyword} {rest}=value")

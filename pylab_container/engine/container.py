@@ -84,7 +84,7 @@ class Container:
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
-        return dict(self._read().config.get("Labels") or {})
+        return dict(self._read().config.labels)
 
     @property
     def health(self) -> str:
@@ -99,13 +99,13 @@ class Container:
     @property
     def address(self) -> str:
         """Its IPv4 address on its first network, "" while it has none."""
-        networks = self.record.network.get("Networks") or {}
-        return next((str(one["IPAddress"]) for one in networks.values() if (one or {}).get("IPAddress")), "")
+        networks = self.record.network.networks
+        return next((endpoint.ip_address for endpoint in networks.values() if endpoint and endpoint.ip_address), "")
 
     @property
     def ports(self) -> Json:
         """Its exposed ports and where the host has them: {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}."""
-        return dict(self.record.network.get("Ports") or {})
+        return dict(self.record.network.ports)
 
     @property
     def pid(self) -> int:
@@ -115,7 +115,7 @@ class Container:
     @property
     def mounts(self) -> list[Json]:
         """Docker's Mounts: the binds and volumes that inspect shows, and a tmpfs that --mount asked for."""
-        return [_mount_point(mount) for mount in self._read().mounts if not mount.get("Hidden")]
+        return [mount.shown() for mount in self._read().mounts if not mount.hidden]
 
     @property
     def attrs(self) -> Json:
@@ -239,11 +239,11 @@ class Container:
 
         It ends the restart policy. No error where it does not run.
         """
-        number = signal_number(signal or str(self._read().config.get("StopSignal") or "SIGTERM"))
+        number = signal_number(signal or str(self._read().config.stop_signal or "SIGTERM"))
         record = self._ask(Transition.STOP, manually=True)
         if record.state not in ALIVE:
             return
-        chosen = timeout if timeout is not None else record.config.get("StopTimeout")
+        chosen = timeout if timeout is not None else record.config.stop_timeout
         seconds = float(10 if chosen is None else chosen)
         lifetime.send_signal(self._engine, record, number)
         try:
@@ -261,7 +261,7 @@ class Container:
         a stop signal and this is another: then it gets it later (moby, daemon/kill.go).
         """
         number = signal_number(signal)
-        own = self._read().config.get("StopSignal")
+        own = self._read().config.stop_signal
         deadly = number in (9, signal_number(str(own or "SIGTERM")))
         thaws = deadly or not own
         record = self._ask(Transition.KILL, manually=deadly, thaws=thaws)
@@ -287,7 +287,7 @@ class Container:
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:
         """An end in this block is not the last one: it does not go with it (auto_remove)."""
-        removes = bool(self.record.host_config.get("AutoRemove"))
+        removes = self.record.host_config.auto_remove
         if removes:
             self._set_auto_remove(removes=False)
         try:
@@ -299,7 +299,8 @@ class Container:
     def _set_auto_remove(self, *, removes: bool) -> None:
         with self._engine.data.records.lock(self.id):
             record = self._read()
-            self._engine.data.records.update(record, host_config={**record.host_config, "AutoRemove": removes})
+            host_config = replace(record.host_config, auto_remove=removes)
+            self._engine.data.records.update(record, host_config=host_config)
 
     def _ask(self, transition: Transition, *, manually: bool, thaws: bool = True) -> ContainerRecord:
         """Under the lock: whether the event can happen, and with manually that somebody wanted the end.
@@ -661,16 +662,9 @@ def _inspect(engine: Engine, record: ContainerRecord) -> Json:
         "RestartCount": record.restart_count,
         "Driver": record.driver,
         "Platform": "linux",
-        "HostConfig": {**record.host_config, "Links": links.shown(engine, record)},
+        "HostConfig": {**record.host_config.document(), "Links": links.shown(engine, record)},
         "GraphDriver": {"Data": driver.graph_data(writable.mount_id), "Name": driver.name},
-        "Mounts": [_mount_point(mount) for mount in record.mounts if not mount.get("Hidden")],
+        "Mounts": [mount.shown() for mount in record.mounts if not mount.hidden],
         "Config": record.config.document(),
         "NetworkSettings": endpoints.shown(record.network.document()),
     }
-
-
-def _mount_point(mount: Mapping[str, Any]) -> Json:
-    """One of Docker's Mounts; only a volume has a name and a driver."""
-    fields = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
-    named = mount["Type"] == "volume"
-    return {name: mount.get(name, "") for name in fields if named or name not in ("Name", "Driver")}

@@ -9,10 +9,9 @@ import builtins
 import contextlib
 import os
 import re
-import secrets
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from msgspec.structs import replace
 
 from pylab_container.containers import launch, lifetime, random_names, sandbox
-from pylab_container.docker.hostconfig import DEFAULTS, NETWORK_MODES, network_mode
+from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, Host, command_line, documents, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult, no_such_container
 from pylab_container.engine.volumes import ANONYMOUS_LABEL
@@ -33,11 +32,12 @@ from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State, Transition, after
-from pylab_container.oci.mounts import borrow, declared_volume, parse_volume, with_propagation
+from pylab_container.oci.mounts import MountPoint, borrow
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import cgroup
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.damage import ReportingDamage
+from pylab_container.store.mountpoints import place_mounts
 from pylab_container.store.transactions import changing
 from pylab_container.text.timestamps import rfc3339
 
@@ -69,7 +69,7 @@ class ContainerCollection:
         what cannot be, Conflict for a name that is taken, TypeError for an unknown keyword.
         """
         refuse_unknown(options)
-        mode = network_mode(options)
+        mode = requested_network(options)
         if mode.startswith("container:"):
             self.get(mode.removeprefix("container:"))
         elif mode not in NETWORK_MODES:
@@ -82,8 +82,8 @@ class ContainerCollection:
         command: str | Sequence[str] | None,
         options: ContainerOptions,
         *,
-        config: Mapping[str, Any] | None = None,
-        host_config: Mapping[str, Any] | None = None,
+        config: ContainerConfig | None = None,
+        host_config: HostConfig | None = None,
         networks: Mapping[str, Any] | None = None,
     ) -> Container:
         """create(), for a client that also has a say in the documents which inspect shows.
@@ -102,28 +102,27 @@ class ContainerCollection:
         container_id = random_names.generate_id()
         made = documents(
             container_id,
-            _with_config(found.config.config, config or {}),
+            _with_config(found.config.config, config.document() if config else {}),
             command,
             options,
             image_name=image if isinstance(image, str) else (found.tags or [found.id])[0],
             host=_host(),
             borrowed=self._borrowed(options.get("volumes_from") or ()),
         )
-        empty = {name: value for name, value in (config or {}).items() if not value and not made.config.get(name)}
-        host = self._recorded_host(made.host_config, host_config or {})
+        host = self._recorded_host(made.host_config, host_config)
         container = self.add(
             container_id,
             found.id,
-            {**made.config, **empty},
+            made.config.overlaid(_empty_fields(config)) if config else made.config,
             host,
             name=options.get("name"),
-            mounts=tuple(self._placed(made.mounts)),
+            mounts=tuple(place_mounts(made.mounts, self._engine.data.path)),
             networks=dict(networks) if networks else made.networks,
         )
         container.warnings = [*made.warnings, *_unpublished(host)]
         return container
 
-    def redescribe(self, container: Container, options: ContainerOptions, host_config: Mapping[str, Any]) -> None:
+    def redescribe(self, container: Container, options: ContainerOptions, host_config: HostConfig) -> None:
         """Another HostConfig for a container that does not run, as starts had it until version 1.23 of the API.
 
         Its mounts come on top of those that there are; on another network it leaves the old ones. options and
@@ -135,46 +134,45 @@ class ContainerCollection:
             after(record.state, Transition.START, container=record.name, container_id=record.id)
             made = documents(
                 record.id,
-                {**record.config, "Volumes": None},
+                {**record.config.document(), "Volumes": None},
                 None,
                 options,
-                image_name=str(record.config.get("Image") or ""),
+                image_name=record.config.image,
                 host=_host(),
                 borrowed=self._borrowed(options.get("volumes_from") or ()),
             )
-            host = {**DEFAULTS, **self._recorded_host(made.host_config, host_config)}
-            host |= {name: host[name] or [] for name in ("Dns", "DnsOptions", "DnsSearch")}  # as moby has it then
-            mounts = {mount["Destination"]: mount for mount in (*record.mounts, *self._placed(made.mounts))}
-            stays = host["NetworkMode"] == record.host_config.get("NetworkMode")
-            network = record.network if stays else {"Networks": made.networks}
+            host = self._recorded_host(made.host_config, host_config)
+            host = replace(host, nulls=host.nulls - {"Dns", "DnsOptions", "DnsSearch"})  # as moby has it then
+            mounts = {
+                mount.destination: mount
+                for mount in (*record.mounts, *place_mounts(made.mounts, self._engine.data.path))
+            }
+            stays = host.network_mode == record.host_config.network_mode
+            network = record.network if stays else NetworkSettings.parse({"Networks": made.networks})
             record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
             with engine.volumes.lock():
                 self._make_sources(record)
                 engine.data.records.save(record)
 
-    def _recorded_host(self, asked: Json, said: Mapping[str, Any]) -> Json:
-        """The HostConfig that is recorded: what was asked for, and how it was said."""
-        host = self._resolved(asked)
-        if host["Links"]:
-            host["Links"] = links.resolve(self._engine, host["Links"])
-        return host | {
-            name: value for name, value in sandbox.resolve(self._engine, said).items() if value or not host.get(name)
-        }
+    def _recorded_host(self, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
+        """The HostConfig that is recorded: what was requested, and how the client wrote it."""
+        host = self._resolved(requested)
+        if host.links:
+            host = replace(host, links=tuple(links.resolve(self._engine, host.links)))
+        return host.overlaid(sandbox.resolve(self._engine, sent)) if sent else host
 
-    def _resolved(self, host_config: Json) -> Json:
-        """A HostConfig that holds what it names: ids of containers, the text of a profile."""
-        if host_config.get("UsernsMode"):
+    def _resolved(self, host_config: HostConfig) -> HostConfig:
+        """Replace names by what they stand for: ids of containers, the text of a profile."""
+        if host_config.userns_mode:
             from pylab_container.containers import remap
 
             remap.refuse(host_config)
         resolved = sandbox.resolve(self._engine, host_config)
-        if options := resolved.get("SecurityOpt"):
-            resolved["SecurityOpt"] = [sandbox.with_profile(option) for option in options]
-        return resolved
+        return replace(resolved, security_opt=tuple(map(sandbox.with_profile, resolved.security_opt)))
 
-    def _borrowed(self, sources: Sequence[str]) -> builtins.list[Json]:
+    def _borrowed(self, sources: Sequence[str]) -> builtins.list[MountPoint]:
         """The mounts of the containers that --volumes-from names."""
-        taken: builtins.list[Json] = []
+        taken: builtins.list[MountPoint] = []
         for text in sources:
             name, _, mode = text.partition(":")
             taken += borrow(self.get(name).record.mounts, mode)
@@ -184,11 +182,11 @@ class ContainerCollection:
         self,
         container_id: ContainerId,
         image_id: str,
-        config: Json,
-        host_config: Json,
+        config: ContainerConfig,
+        host_config: HostConfig,
         *,
         name: str | None = None,
-        mounts: tuple[Json, ...] = (),
+        mounts: tuple[MountPoint, ...] = (),
         networks: Json | None = None,
     ) -> Container:
         """Make a container out of finished documents, as create() and the builder do.
@@ -203,8 +201,8 @@ class ContainerCollection:
             image=image_id,
             path=path,
             args=tuple(arguments),
-            config=ContainerConfig.parse(config),
-            host_config=HostConfig.parse({**DEFAULTS, **host_config}),
+            config=config,
+            host_config=host_config,
             network=NetworkSettings.parse({"Networks": networks} if networks else {}),
             mounts=mounts,
             driver=self._engine.data.driver.name,
@@ -419,16 +417,16 @@ class ContainerCollection:
 
     def _make_sources(self, record: ContainerRecord) -> None:
         for mount in record.mounts:
-            source = Path(mount["Source"])
-            if mount["Type"] == "volume":
-                marked = {**(mount.get("Labels") or {}), ANONYMOUS_LABEL: ""} if mount.get("Anonymous") else None
-                self._engine.volumes.ensure(mount["Name"], marked or mount.get("Labels"), mount.get("DriverOpts"))
-            elif mount.get("MustExist") and not source.exists():
+            source = Path(mount.source)
+            if mount.type == "volume":
+                labels = {**mount.labels, ANONYMOUS_LABEL: ""} if mount.anonymous else mount.labels
+                self._engine.volumes.ensure(mount.name, labels, mount.driver_opts)
+            elif mount.must_exist and not source.exists():
                 raise InvalidInput(
                     f'invalid mount config for type "bind": bind source path does not exist: {source}',
                     hint="make it first; -v makes a missing directory by itself",
                 )
-            elif mount["Type"] == "bind" and not source.exists():
+            elif mount.type == "bind" and not source.exists():
                 source.mkdir(parents=True)  # as Docker does it, for -v
 
     @staticmethod
@@ -449,26 +447,6 @@ class ContainerCollection:
             )
         return wanted
 
-    def mounts_for(self, volumes: Sequence[str], declared: Mapping[str, Any]) -> Iterator[Json]:
-        """Docker's Mounts entries for -v options and for the image's VOLUMEs that none of them covers."""
-        entries = [parse_volume(text) for text in volumes]
-        covered = {entry["Destination"] for entry in entries}
-        entries += [declared_volume(path) for path in sorted(declared) if os.path.normpath(path) not in covered]
-        yield from self._placed(entries)
-
-    def _placed(self, entries: Iterable[Json]) -> Iterator[Json]:
-        """Mounts entries whose volumes have names and places on the disk, and whose binds a propagation."""
-        for entry in entries:
-            if entry["Type"] == "bind":
-                yield with_propagation(entry, str(self._engine.data.path))
-                continue
-            if entry["Type"] == "volume" and "Driver" not in entry:
-                entry["Anonymous"] = not entry["Name"]
-                entry["Name"] = entry["Name"] or secrets.token_hex(32)
-                entry["Source"] = str(self._engine.data.path / "volumes" / entry["Name"] / "_data")
-                entry["Driver"] = "local"
-            yield entry
-
 
 def _is_removed(engine: Engine, container_id: str) -> bool:
     return not engine.data.records.exists(container_id)
@@ -478,10 +456,15 @@ def _host() -> Host:
     return Host(os.uname().nodename, os.cpu_count() or 1, cgroup.memory_nodes(), cgroup.unsupported_limits())
 
 
-def _unpublished(host: Json) -> list[str]:
-    if host["NetworkMode"] == "host" and host["PortBindings"]:
+def _unpublished(host: HostConfig) -> list[str]:
+    if host.network_mode == "host" and host.port_bindings:
         return ["Published ports are discarded when using host network mode"]
     return []
+
+
+def _empty_fields(config: ContainerConfig) -> ContainerConfig:
+    """The fields of a config that are empty: null, [] or {}."""
+    return ContainerConfig.parse({name: value for name, value in config.document().items() if not value})
 
 
 def _with_config(base: Mapping[str, Any], given: Mapping[str, Any]) -> Json:

@@ -225,7 +225,7 @@ class ImageCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_images(self._engine, filters or {})
+        return pruning.prune_images(self._engine.data, filters or {})
 
     # -- build -------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from pylab_container.host.files import locked, write_atomic
 from pylab_container.host.removal import remove_below
 from pylab_container.oci.ids import VolumeName
 from pylab_container.oci.image import Json
-from pylab_container.oci.mounts import invalid_name
+from pylab_container.oci.mounts import MountPoint, invalid_name
 from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.reading import corrupt, read_document
 from pylab_container.store.record_shape import VolumeOptionsShape, VolumeShape
@@ -246,9 +246,9 @@ class VolumeCollection:
         """
         for record in records:
             for mount in record.mounts:
-                if mount["Type"] == "volume" and mount.get("Anonymous") and not (self._root / mount["Name"]).exists():
+                if mount.type == "volume" and mount.anonymous and not (self._root / mount.name).exists():
                     path = self._engine.data.records.directory(record.id) / "config.v2.json"
-                    yield corrupt(path, f"it names the volume {mount['Name'][:12]}, which does not exist")
+                    yield corrupt(path, f"it names the volume {mount.name[:12]}, which does not exist")
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Delete a volume with its files. Raises InUse while a container mounts it; NotFound, but with force."""
@@ -267,7 +267,7 @@ class VolumeCollection:
             self._delete(volume)
             self._engine.events.emit(VolumeAction("destroy", volume.name))
 
-    def remove_anonymous(self, mounts: Iterable[Mapping[str, Any]]) -> None:
+    def remove_anonymous(self, mounts: Iterable[MountPoint]) -> None:
         """Delete the volumes that a removed container had of its own and that no other one mounts.
 
         One stays for a later prune if it is unknown whether another container mounts it, because its own description
@@ -275,9 +275,9 @@ class VolumeCollection:
         """
         with self.lock():
             for mount in mounts:
-                if mount["Type"] == "volume" and mount.get("Anonymous"):
+                if mount.type == "volume" and mount.anonymous:
                     with contextlib.suppress(NotFound), ReportingDamage(self._engine.events.emit):
-                        volume = self.get(mount["Name"])
+                        volume = self.get(mount.name)
                         if not self._certain_users(volume):
                             self._delete(volume)
                             self._engine.events.emit(VolumeAction("destroy", volume.name))
@@ -323,7 +323,7 @@ def _users(volume: Volume, records: Iterable[ContainerRecord]) -> list[str]:
     return [
         record.id
         for record in records
-        if any(mount["Type"] == "volume" and mount["Name"] == volume.name for mount in record.mounts)
+        if any(mount.type == "volume" and mount.name == volume.name for mount in record.mounts)
     ]
 
 

@@ -38,7 +38,7 @@ def start_wanted(engine: Engine) -> list[LabError]:
 
 
 def _is_wanted(record: ContainerRecord) -> bool:
-    policy = (record.host_config.get("RestartPolicy") or {}).get("Name")
+    policy = record.host_config.restart_policy.name
     if record.state is not State.EXITED or record.started_at == NEVER:
         return False
     return policy == "always" or (policy == "unless-stopped" and not record.manually_stopped)

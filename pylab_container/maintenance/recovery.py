@@ -18,6 +18,7 @@ from pylab_container.host.files import TEMPORARY, try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.lifecycle import State
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.transactions import release
 
@@ -44,7 +45,7 @@ def clear(engine: Engine, lease: Lease) -> None:
             if not engine.data.records.exists(container_id):
                 engine.data.layers.remove_writable(container_id)
                 engine.data.records.remove(container_id)
-        unnamed = [{"Type": "volume", "Name": name, "Anonymous": True} for name in lease.claimed("volume")]
+        unnamed = [MountPoint(type="volume", name=name, anonymous=True) for name in lease.claimed("volume")]
         if unnamed:
             engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
         release(engine.data, lease)

@@ -1,10 +1,10 @@
-"""What takes how much space: `docker system df`.
+"""Disk usage: `docker system df`.
 
-Sizes are bytes of file content, as the store counts them; layers that several images
-share count once in the whole.
+Sizes are bytes of file content as the layer store counts them. A layer that several images share is counted once in
+the total.
 
-The steps of builds are images, too. One that has no name and no container is build cache, be it on
-the way to an image with a name or not; it counts there, and not among the images.
+Each step of a build is an image, too. A step that has no name and no container is build cache, also if an image with
+a name was built on it; it is not counted among the images.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,24 +21,26 @@ from msgspec import Struct
 
 from pylab_container.build.cache import STEP_MARK
 from pylab_container.build.mounts import cache_root
-from pylab_container.engine.volumes import Volume
 from pylab_container.errors import CorruptStore, NotFound
 from pylab_container.host.descent import opened, walk
 from pylab_container.host.files import open_lock, try_locked
+from pylab_container.images import lookup
 from pylab_container.images.image import Image
 from pylab_container.oci import tar
+from pylab_container.oci.image import ImageConfig
 from pylab_container.oci.lifecycle import State
+from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.damage import ReportingDamage
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layer_store import Layer
 from pylab_container.text.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
+    from pylab_container.engine.volumes import Volume
 
 
 class ImageUsage(Struct, frozen=True):
-    """size: of all its layers; shared: of those that other images have too; containers: how many use it."""
+    """An image's size in bytes, the part in layers that other images have too, and the number of its containers."""
 
     image: Image
     size: int
@@ -46,15 +49,15 @@ class ImageUsage(Struct, frozen=True):
 
 
 class ContainerUsage(Struct, frozen=True):
-    """size: of what it wrote into its own layer."""
+    """A container's size in bytes: the files in its own layer. active: whether it runs or is paused."""
 
-    container: Container
+    record: ContainerRecord
     size: int
     active: bool
 
 
 class VolumeUsage(Struct, frozen=True):
-    """links: how many containers mount it."""
+    """A volume's size in bytes, and the number of containers that mount it (links)."""
 
     volume: Volume
     size: int
@@ -62,15 +65,15 @@ class VolumeUsage(Struct, frozen=True):
 
 
 class CacheUsage(Struct, frozen=True):
-    """One thing of the build cache: a step of a build, or the directory of a RUN --mount=type=cache.
+    """One entry of the build cache: a step of a build, or the directory of a RUN --mount=type=cache.
 
-    id      the image's, or the directory's name
-    kind    as docker names them: "regular" or "exec.cachemount"
-    when    RFC 3339: when the step was made, when the directory was last used
-    size    of the directory, or of the layers that no image needs and no newer step has
-    active  an image with a name or a container was made from it, or a build needs it now
-    shared  other images have its topmost layer, too
-    layers  those of `size`
+    id      the image's id, or the directory's name
+    kind    Docker's name of the type: "regular" or "exec.cachemount"
+    when    RFC 3339: the creation of a step, the last use of a directory
+    size    in bytes: of the directory, or of the step's layers that no image and no newer step has
+    active  whether an image with a name or a container was made from it, or a build is using it
+    shared  whether an image has its topmost layer
+    layers  the layers that size counts
     """
 
     id: str
@@ -83,7 +86,7 @@ class CacheUsage(Struct, frozen=True):
 
 
 class DiskUsage(Struct, frozen=True):
-    """Everything in a data root that takes space. layers_size: all images together."""
+    """The disk usage of a data root. layers_size: bytes in the layers of all images."""
 
     layers_size: int
     images: tuple[ImageUsage, ...]
@@ -93,48 +96,48 @@ class DiskUsage(Struct, frozen=True):
 
     @property
     def reclaimable_images(self) -> int:
-        """What removing all images without a container would free, as docker reckons it."""
+        """Bytes that removing all images without a container would free, by Docker's formula."""
         return self.layers_size - sum(usage.size - usage.shared for usage in self.images if usage.containers)
 
     @property
     def containers_size(self) -> int:
-        """All containers' own layers."""
+        """Bytes in the own layers of all containers."""
         return sum(usage.size for usage in self.containers)
 
     @property
     def reclaimable_containers(self) -> int:
-        """Those of the containers that do not run."""
+        """Bytes in the own layers of containers that do not run."""
         return sum(usage.size for usage in self.containers if not usage.active)
 
     @property
     def volumes_size(self) -> int:
-        """All volumes."""
+        """Bytes in all volumes."""
         return sum(usage.size for usage in self.volumes)
 
     @property
     def reclaimable_volumes(self) -> int:
-        """Those that no container mounts."""
+        """Bytes in the volumes that no container mounts."""
         return sum(usage.size for usage in self.volumes if not usage.links)
 
     @property
     def build_cache_size(self) -> int:
-        """All of the build cache, but what images have, too."""
+        """Bytes in the build cache, without layers that images have too."""
         return sum(usage.size for usage in self.build_cache)
 
     @property
     def reclaimable_build_cache(self) -> int:
-        """What `builder prune` would free."""
+        """Bytes that `builder prune` would free."""
         return sum(usage.size for usage in self.build_cache if not usage.active)
 
 
-def disk_usage(engine: Engine) -> DiskUsage:
-    """Look at everything once."""
-    steps = cache_steps(engine)
-    images = _images(engine, without={step.id for step in steps})
+def disk_usage(data: DataRoot, records: Iterable[ContainerRecord], volumes: Iterable[tuple[Volume, int]]) -> DiskUsage:
+    """Measure a data root. records: the settled records of its containers. volumes: with the number of their users."""
+    steps = cache_steps(data)
+    images = _images(data, without={step.id for step in steps})
     layers = {image.id: image.layers for image in images}
     references = Counter(layer.chain_id for chain in layers.values() for layer in chain)
     sizes = {layer.chain_id: layer.size for chain in layers.values() for layer in chain}
-    users = Counter(record.image for record in engine.data.records.all())
+    users = Counter(record.image for record in data.records.all())
     return DiskUsage(
         layers_size=sum(sizes.values()),
         images=tuple(
@@ -146,118 +149,132 @@ def disk_usage(engine: Engine) -> DiskUsage:
             )
             for image in images
         ),
-        containers=tuple(_containers(engine)),
-        volumes=tuple(
-            VolumeUsage(volume, directory_size(str(volume.path)), len(engine.volumes.users(volume)))
-            for volume in engine.volumes.list()
-        ),
-        build_cache=(*steps, *cache_mounts(engine)),
+        containers=tuple(_containers(data, records)),
+        volumes=tuple(VolumeUsage(volume, directory_size(str(volume.path)), users) for volume, users in volumes),
+        build_cache=(*steps, *cache_mounts(data)),
     )
 
 
-def _images(engine: Engine, *, without: set[str]) -> list[Image]:
-    """As ImageCollection.list, were it not for the images of a build cache."""
-    images = [image for image in engine.images.list(all=True) if image.id not in without]
-    tagged = {name.image_id for name in engine.data.images.shown_names()}
-    parents = {engine.data.images.shown_parent(image.id) for image in images}
-    return [image for image in images if image.id in tagged or image.id not in parents]
+# -- images and the build cache ------------------------------------------------------------------
 
 
-def cache_steps(engine: Engine) -> list[CacheUsage]:
-    """The steps of builds that have no name and no container, the newest first."""
-    store = engine.data.images
-    kept: set[str] = {name.image_id for name in store.shown_names()} | {
-        record.image for record in engine.data.records.all()
-    }
-    steps, chains = {}, set()
-    for image_id in store.all():
-        with contextlib.suppress(
-            NotFound, CorruptStore
-        ):  # a damaged one does not count as a step; the listing reports it
-            config = engine.images.config(image_id)
-            engine.data.layers.chain(config.chain_id)
-            if image_id not in kept and store.marked(image_id, STEP_MARK):
-                steps[image_id] = config
-            else:
-                kept.add(image_id)
-                chains.add(config.chain_id)
-    claimed = engine.data.layers.leases.claimed("layer")
-    needed = {ancestor for image_id in kept for ancestor in engine.images.ancestors(image_id)}
-    of_images = {layer.chain_id for chain in chains for layer in engine.data.layers.chain(chain)}
-    seen = set(of_images)
-    found = []
+def _images(data: DataRoot, *, without: set[str]) -> list[Image]:
+    """Return the images that `docker images` lists if the images of the build cache did not exist."""
+    image_ids = [image_id for image_id in lookup.list_ids(data, all=True) if image_id not in without]
+    named = {tag.image_id for tag in data.images.shown_names()}
+    parents = {data.images.shown_parent(image_id) for image_id in image_ids}
+    return [Image(data, image_id) for image_id in image_ids if image_id in named or image_id not in parents]
+
+
+def cache_steps(data: DataRoot) -> list[CacheUsage]:
+    """Return the steps of builds that have no name and no container, the newest first."""
+    steps, kept = _divide_images(data)
+    claimed = data.layers.leases.claimed("layer")
+    needed = {ancestor for image_id in kept for ancestor in lookup.ancestors(data, image_id)}
+    in_images = {layer.chain_id for config in kept.values() if config for layer in data.layers.chain(config.chain_id)}
+    counted = set(in_images)
+    usages = []
     for image_id, config in sorted(steps.items(), key=lambda step: step[1].created_at):
-        layers = [layer for layer in engine.data.layers.chain(config.chain_id) if layer.chain_id not in seen]
-        seen.update(layer.chain_id for layer in layers)
-        found.append(
+        layers = [layer for layer in data.layers.chain(config.chain_id) if layer.chain_id not in counted]
+        counted.update(layer.chain_id for layer in layers)
+        usages.append(
             CacheUsage(
                 image_id,
                 kind="regular",
                 when=config.created,
                 size=sum(layer.size for layer in layers),
                 active=image_id in needed or config.chain_id in claimed,
-                shared=config.chain_id in of_images,
+                shared=config.chain_id in in_images,
                 layers=tuple(layers),
             )
         )
-    return found[::-1]
+    return usages[::-1]
 
 
-def cache_mounts(engine: Engine) -> list[CacheUsage]:
-    """The directories of RUN --mount=type=cache, sorted by name."""
-    found = []
-    for path in sorted(cache_root(engine).glob("*")):
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+def _divide_images(data: DataRoot) -> tuple[dict[str, ImageConfig], dict[str, ImageConfig | None]]:
+    """Return the steps of the build cache, and all other images: each image id with its config.
+
+    The config is None if an image with a name or a container is damaged. Another damaged image is in neither of them;
+    a listing of images reports it.
+    """
+    steps: dict[str, ImageConfig] = {}
+    kept: dict[str, ImageConfig | None] = {tag.image_id: None for tag in data.images.shown_names()}
+    kept |= {record.image: None for record in data.records.all()}
+    for image_id in data.images.all():
+        with contextlib.suppress(NotFound, CorruptStore):
+            config = lookup.config(data, image_id)
+            data.layers.chain(config.chain_id)
+            if image_id not in kept and data.images.marked(image_id, STEP_MARK):
+                steps[image_id] = config
+            else:
+                kept[image_id] = config
+    return steps, kept
+
+
+def cache_mounts(data: DataRoot) -> list[CacheUsage]:
+    """Return the directories of RUN --mount=type=cache, sorted by name."""
+    usages = []
+    for path in sorted(cache_root(data).glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # removed concurrently
             when = rfc3339(path.stat().st_mtime_ns)
-            with try_locked(cache_lock(engine, path.name)) as free:
+            with try_locked(cache_lock(data, path.name)) as is_free:
                 size = directory_size(str(path))
-            found.append(CacheUsage(path.name, kind="exec.cachemount", when=when, size=size, active=not free))
-    return found
+            usages.append(CacheUsage(path.name, kind="exec.cachemount", when=when, size=size, active=not is_free))
+    return usages
 
 
-def cache_lock(engine: Engine, name: str) -> Path:
-    """The file that a build holds a lock on while it uses such a directory."""
-    path = engine.data.locks / f"cache-{name}"
+def cache_lock(data: DataRoot, name: str) -> Path:
+    """Return the file that a build locks while it uses a cache mount; created if it does not exist."""
+    path = data.locks / f"cache-{name}"
     os.close(open_lock(path))
     return path
 
 
-def _containers(engine: Engine) -> list[ContainerUsage]:
-    found = []
-    for container in engine.containers.list(all=True):
-        with contextlib.suppress(NotFound), ReportingDamage(engine.events.emit, partial(_is_removed, container)):
-            active = container.record.state in (State.RUNNING, State.PAUSED)
-            found.append(ContainerUsage(container, writable_size(engine, container), active))
-    return found
+# -- containers and volumes ----------------------------------------------------------------------
 
 
-def _is_removed(container: Container) -> bool:
-    return not container._engine.data.records.exists(container.id)
+def _containers(data: DataRoot, records: Iterable[ContainerRecord]) -> list[ContainerUsage]:
+    usages = []
+    for record in records:
+        with contextlib.suppress(NotFound), ReportingDamage(data.emit, partial(_is_removed, data, record.id)):
+            active = record.state in (State.RUNNING, State.PAUSED)
+            usages.append(ContainerUsage(record, writable_size(data, record), active))
+    return usages
 
 
-def writable_size(engine: Engine, container: Container) -> int:
-    """Bytes of file content that a container has written, a symbolic link's target included."""
-    writable = engine.data.layers.writable(container.id)
-    with engine.data.driver.members(writable.mount_id, writable.init_id) as members:
+def _is_removed(data: DataRoot, container_id: str) -> bool:
+    return not data.records.exists(container_id)
+
+
+def writable_size(data: DataRoot, record: ContainerRecord) -> int:
+    """Return the bytes of file content that a container has written; of a symbolic link, its target."""
+    writable = data.layers.writable(record.id)
+    with data.driver.members(writable.mount_id, writable.init_id) as members:
         return sum(len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size for header in members)
 
 
-def container_sizes(engine: Engine, container: Container) -> tuple[int, int]:
-    """Bytes that a container has written, and those of its whole root. Its image may be gone, its layers are not."""
-    with ReportingDamage(engine.events.emit, partial(_is_removed, container)):
-        written = writable_size(engine, container)
-        below = engine.data.layers.writable(container.id).parent
-        return written, written + sum(layer.size for layer in engine.data.layers.chain(below))
+def container_sizes(data: DataRoot, record: ContainerRecord) -> tuple[int, int]:
+    """Return the bytes that a container has written, and those of its whole file system.
+
+    Its layers exist also if its image was removed. Returns (0, 0) and reports StoreDamaged for a damaged layer.
+    """
+    with ReportingDamage(data.emit, partial(_is_removed, data, record.id)):
+        written = writable_size(data, record)
+        parent = data.layers.writable(record.id).parent
+        return written, written + sum(layer.size for layer in data.layers.chain(parent))
     return 0, 0
 
 
-def directory_size(top: str) -> int:
-    """Bytes of file content in a tree; a file with several names counts once, no link is followed."""
+def directory_size(path: str) -> int:
+    """Return the bytes of file content in a tree: hard links count once, symbolic links are not followed.
+
+    The size of a path that does not exist is 0.
+    """
     counted: set[tuple[int, int]] = set()
     total = 0
     try:
-        fd = opened(top)
-    except FileNotFoundError:  # removed a moment ago
+        fd = opened(path)
+    except FileNotFoundError:
         return 0
     try:
         for _, entry in walk(fd):

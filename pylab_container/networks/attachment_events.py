@@ -17,14 +17,14 @@ def joined(engine: Engine, record: ContainerRecord) -> None:
     """It is on its networks, and its volumes are mounted."""
     _tell_networks(engine, record, "connect")
     for mount in record.mounts:
-        if mount["Type"] == "volume":
+        if mount.type == "volume":
             engine.data.emit(
                 VolumeMounted(
-                    mount["Name"],
+                    mount.name,
                     container_id=record.id,
-                    destination=mount["Destination"],
-                    writable=bool(mount["RW"]),
-                    propagation=str(mount.get("Propagation") or ""),
+                    destination=mount.destination,
+                    writable=mount.writable,
+                    propagation=mount.propagation,
                 )
             )
 
@@ -33,8 +33,8 @@ def left(engine: Engine, record: ContainerRecord) -> None:
     """It is off them again. record is that of its run."""
     _tell_networks(engine, record, "disconnect")
     for mount in record.mounts:
-        if mount["Type"] == "volume":
-            engine.data.emit(VolumeUnmounted(mount["Name"], container_id=record.id))
+        if mount.type == "volume":
+            engine.data.emit(VolumeUnmounted(mount.name, container_id=record.id))
 
 
 def _tell_networks(engine: Engine, record: ContainerRecord, action: str) -> None:

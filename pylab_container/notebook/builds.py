@@ -64,7 +64,7 @@ def plan_view(plan: BuildPlan) -> View:
 
 
 def build_table(report: BuildReport) -> Table:
-    """Return a table of a build: for each instruction the cache result with its reason, the duration and the changes.
+    """Return a table of a build's instructions: cache result, reason, duration and changes.
 
     FILES counts the files that the instruction added (+), changed (~) and removed (-).
     """

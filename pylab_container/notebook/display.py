@@ -122,7 +122,7 @@ def container_table(containers: Iterable[Container]) -> Table:
     rows = []
     for container in containers:
         record = container.record
-        image = str(record.config.get("Image") or record.image[7:19])
+        image = str(record.config.image or record.image[7:19])
         command = " ".join([record.path, *record.args])
         rows.append((record.short_id, record.name, image, command, str(record.state), container.address))
     return Table(("CONTAINER ID", "NAME", "IMAGE", "COMMAND", "STATUS", "ADDRESS"), tuple(rows))
@@ -175,7 +175,7 @@ def listed(items: Sequence[object]) -> Table | None:
 
 
 def install(shell: Any) -> None:
-    """Register the tables of engine objects, and errors without a traceback, in an IPython shell."""
+    """Register the displays of engine objects and errors in an IPython shell."""
     as_text = shell.display_formatter.formatters["text/plain"]
     as_html = shell.display_formatter.formatters["text/html"]
     ordinary = as_text.for_type(list)

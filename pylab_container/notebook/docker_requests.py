@@ -30,7 +30,7 @@ _REQUESTS: dict[str, tuple[Request, ...]] = {
 
 
 def expected(arguments: list[str], *, image_missing: bool = False) -> tuple[Request, ...] | None:
-    """Return the requests and statuses of a successful `docker ARGUMENTS`, None for an unknown command.
+    """Return the requests and statuses of `docker ARGUMENTS`, None for an unknown command.
 
     image_missing  the image of `docker run` is missing and is pulled
     """

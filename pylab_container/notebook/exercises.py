@@ -109,7 +109,7 @@ def _copied_up(answer: object, container: Container) -> str:
 
 
 def _starts_by_itself(answer: object, image: Image) -> str:
-    """The answer is the name of an image with image's files and a command that stays in the foreground."""
+    """The answer is the name of an image with a command that stays in the foreground."""
     try:
         candidate = Image(image._data, lookup.find(image._data, str(answer)))
     except ImageNotFound:
@@ -149,7 +149,10 @@ def _first_process(answer: object, container: Container) -> str:
 
 
 def _foreground_command(answer: object, image: Image) -> str:
-    """The answer is a command in exec form that runs nginx in the foreground with its configuration unchanged."""
+    """The answer is a command in exec form that runs nginx in the foreground.
+
+    The configuration file stays unchanged.
+    """
     if not isinstance(answer, list | tuple):
         return "exec form is a list of words"
     words = [str(word) for word in answer]

@@ -78,7 +78,7 @@ class Lab:
     # ---- reset and prerequisites ----
 
     def reset(self, *images: str, containers: Sequence[str] = ()) -> None:
-        """Remove the results of an earlier run: these containers, and these images with all images made from them.
+        """Remove the results of an earlier run: containers, and images with their descendants.
 
         A lab with its own data root deletes the whole data root.
         """
@@ -123,7 +123,7 @@ class Lab:
     # ---- commands and files ----
 
     def shell(self, command: str) -> None:
-        """Run a shell command and show its output, with $LAB and $LABCTR_ROOT in place of their directories."""
+        """Run a shell command and show its output, with $LAB and $LABCTR_ROOT for directories."""
         done = programs.run(["bash", "-c", command], check=False)
         sys.stdout.write(portable(done.output + done.errors))
         if done.status != 0:
@@ -172,12 +172,15 @@ class Lab:
     # ---- displays ----
 
     def tree(self, path: str | Path, *, depth: int = 3) -> trees.Tree:
-        """Return a directory tree with shortened ids, in the order in which this notebook first showed them."""
+        """Return a directory tree with shortened ids, in the order of their first appearance."""
         place = Path(os.path.expandvars(str(path)))
         return trees.read(place, depth=depth, order=self._order, title=portable(str(place)))
 
     def stage(self, title: str, *, depth: int = 6) -> trees.Tree:
-        """Return the data root's tree compared with the previous stage. Files of layers are only counted."""
+        """Return the data root's tree compared with the previous stage.
+
+        Files of layers are only counted.
+        """
         now = trees.read(
             self.data_root,
             depth=depth,
@@ -189,7 +192,7 @@ class Lab:
         return trees.Tree(now.title, now.entries, before)
 
     def source(self, subject: object) -> source.Source:
-        """Return the source of a function, class, method or property of the engine, with its file and first line.
+        """Return the source of a definition in the engine, with its file and first line.
 
         subject  the object, or its name: "images.import_", "Container.commit", "store.overlay2.Overlay2"
 
@@ -200,7 +203,10 @@ class Lab:
     # ---- exercises ----
 
     def check(self, number: int, answer: object, subject: object = None) -> Note:
-        """Check the answer to an exercise and return a note about it. None means that there is no answer yet."""
+        """Check the answer to an exercise and return a note about it.
+
+        None means that there is no answer yet.
+        """
         exercise = EXERCISES.get((self.number, number))
         if exercise is None:
             count = sum(1 for lab, _ in EXERCISES if lab == self.number)
@@ -277,7 +283,9 @@ def _write_sources(distribution: str, target: Path) -> None:
 
 
 def _first_step(engine: Engine, image: Image) -> Image:
-    """Return the image of the build's first instruction: the oldest ancestor before one with a name.
+    """Return the image of the build's first instruction.
+
+    It is the oldest ancestor before one with a name.
 
     Its descendants include the steps of earlier builds, whose names now belong to other images.
     """

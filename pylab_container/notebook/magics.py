@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _last_error(errors: str) -> tuple[str, str, str]:
-    """Divide the output into the text before labctr's error, the prefix of the error, and its message."""
+    """Divide the output into the text before labctr's error, the prefix, and the message."""
     before, mark, error = f"\n{errors}".rpartition("\nError: ")
     return (before[1:], mark, error) if mark else (errors, "", "")
 

@@ -79,7 +79,7 @@ class Outcome(Struct, frozen=True):
 def run_lab(
     lab: Path, output: Path, parameters: Mapping[str, Parameter], *, cell_done: Callable[[], None]
 ) -> tuple[Outcome, nbformat.NotebookNode | None]:
-    """Execute one lab in its directory with its own kernel, and write the executed notebook to output.
+    """Execute one lab with its own kernel, and write the executed notebook to output.
 
     Returns the outcome and, if every cell ran, the executed notebook.
     """
@@ -140,7 +140,10 @@ def data_root(path: Path) -> Iterator[None]:
 
 
 def run_labs(labs: Sequence[Path], output: Path, parameters: Mapping[str, Parameter], *, write: bool) -> list[Outcome]:
-    """Run the labs in order with one progress bar. write: update the reference of each lab that succeeds."""
+    """Run the labs in order with one progress bar.
+
+    write  update the reference of each lab that succeeds
+    """
     outcomes = []
     known = {lab: known_parameters(lab) for lab in labs} if parameters else {}
     cells = sum(len(code_cells(lab)) for lab in labs)
@@ -186,7 +189,9 @@ def reproducible(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_page(notebook: Path, *, images: Path) -> None:
-    """Write an HTML page beside the notebook, if the notebook exists. Widgets are shown as their text.
+    """Write an HTML page beside the notebook, if the notebook exists.
+
+    Widgets are shown as their text.
 
     images  the base directory of the paths of images, which are embedded in the page
     """
@@ -296,7 +301,10 @@ def is_called(lab: Path, name: str) -> bool:
 
 
 def known_parameters(lab: Path) -> set[str]:
-    """Return the names that the lab's cell tagged `parameters` defines. Raises InvalidInput for an unreadable lab."""
+    """Return the names that the lab's cell tagged `parameters` defines.
+
+    Raises InvalidInput for an unreadable lab.
+    """
     try:
         return set(papermill.inspect_notebook(lab))
     except ValueError as error:
@@ -325,7 +333,10 @@ def typed(text: str) -> Parameter:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the labs and report. Return 0 if every cell of every lab ran, 1 if not, 2 for bad arguments."""
+    """Run the labs and report.
+
+    Return 0 if every cell of every lab ran, 1 if not, 2 for bad arguments.
+    """
     options = parse(sys.argv[1:] if argv is None else argv)
     parameters = {name: typed(value) for name, value in options.parameters}
     try:

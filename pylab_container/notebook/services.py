@@ -52,7 +52,10 @@ class Service:
             )
 
     def await_answer(self, answers: Any) -> None:
-        """Wait until answers() is true. Raises RuntimeFailed with the end of the program's log if it does not start."""
+        """Wait until answers() is true.
+
+        Raises RuntimeFailed with the end of the program's log if it does not start.
+        """
         deadline = time.monotonic() + SERVICE_TIMEOUT
         while not answers():
             if time.monotonic() > deadline or _has_error(self.log):
@@ -69,10 +72,16 @@ class Service:
 
 
 class Daemon:
-    """`labctr daemon` on an engine's data root. $DOCKER_HOST names it for the clients in this notebook."""
+    """`labctr daemon` on an engine's data root.
+
+    $DOCKER_HOST names it for the clients in this notebook.
+    """
 
     def __init__(self, engine: Engine, directory: Path) -> None:
-        """directory: for its logs. The socket is in /run because its path is limited to 107 bytes (unix(7))."""
+        """directory: for its logs.
+
+        The socket is in /run because its path is limited to 107 bytes (unix(7)).
+        """
         self.socket = engine.runtime.path / "docker.sock"
         self._requests = directory / "requests.log"
         self._requests.unlink(missing_ok=True)
@@ -139,7 +148,10 @@ class Daemon:
 
 
 class Registry:
-    """Debian's docker-registry on a free port of the loopback interface, with its storage in a directory."""
+    """Debian's docker-registry on a free port of the loopback interface.
+
+    Its storage is in directory.
+    """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -159,7 +171,10 @@ class Registry:
 
 
 def _row(line: dict[str, Any]) -> tuple[str, str]:
-    """Return one line of the table. Parameters without a value are left out: only some docker commands send them."""
+    """Return one line of the table.
+
+    Parameters without a value are left out: only some docker commands send them.
+    """
     path, _, query = str(line["path"]).partition("?")
     parameters = "&".join(part for part in query.split("&") if not part.endswith("="))
     target = f"{path}?{parameters}" if parameters else path

@@ -90,7 +90,10 @@ def find(subject: object, engine: object = None) -> Source:
 
 
 def _definition(subject: Any) -> Callable[..., Any]:
-    """Return the function or class behind a method, a property or a decorated function. Raises InvalidInput."""
+    """Return the function or class behind a method, a property or a decorated function.
+
+    Raises InvalidInput.
+    """
     match subject:
         case property(fget=getter):
             subject = getter
@@ -111,7 +114,10 @@ def _definition(subject: Any) -> Callable[..., Any]:
 
 
 def _description(subject: object) -> str:
-    """Return the name of a definition, or "an object of the class NAME": a repr may contain an address."""
+    """Return the name of a definition, or "an object of the class NAME".
+
+    A repr could contain an address, which differs between runs.
+    """
     name = getattr(subject, "__qualname__", None)
     return str(name) if name else f"an object of the class {type(subject).__name__}"
 
@@ -120,7 +126,7 @@ def _description(subject: object) -> str:
 
 
 def _named(name: str, engine: object) -> object:
-    """Return what a dotted name means: first an attribute of the engine, then a name of the package."""
+    """Resolve a dotted name, first in the engine and then in the package."""
     words = name.removeprefix(f"{_PACKAGE}.").split(".")
     for start in (engine, sys.modules[_PACKAGE]):
         try:
@@ -131,7 +137,10 @@ def _named(name: str, engine: object) -> object:
 
 
 def _member(owner: object, name: str) -> object:
-    """Return an attribute or a submodule. A property is returned itself, without a call. Raises AttributeError."""
+    """Return an attribute or a submodule. A property is returned itself, without a call.
+
+    Raises AttributeError.
+    """
     if isinstance(owner, types.ModuleType):
         return _module_member(owner, name)
     kind = owner if isinstance(owner, type) else type(owner)

@@ -99,7 +99,10 @@ class _Scale:
         return _MARGIN + seconds * self._pixels
 
     def bars(self, steps: Sequence[StepReport]) -> list[Bar]:
-        """Return the bars of one lane. Bars are widened and moved by some pixels so that all are visible."""
+        """Return the bars of one lane.
+
+        Bars are widened and moved by some pixels so that all are visible.
+        """
         narrowest = min(_MIN_BAR_WIDTH, (_WIDTH - 2 * _MARGIN) / (len(steps) or 1) - 1)
         bars: list[Bar] = []
         end = float(_MARGIN)
@@ -147,7 +150,10 @@ def _pushed_left(bars: Sequence[Bar], narrowest: float) -> list[Bar]:
 
 
 def round_step(seconds: float, most: int = 8) -> float:
-    """Return the smallest of … 0.1, 0.2, 0.5, 1, 2, 5 … that divides seconds into at most `most` intervals."""
+    """Return the smallest interval that divides seconds at most `most` times.
+
+    Intervals are … 0.1, 0.2, 0.5, 1, 2, 5 … seconds.
+    """
     power = 10.0 ** math.floor(math.log10(seconds / most))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power * most >= seconds)
 

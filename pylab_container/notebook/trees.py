@@ -87,7 +87,7 @@ class Order(Struct):
     seen: dict[str, int] = field(default_factory=dict)
 
     def key(self, name: str, target: str) -> tuple[int, int, str]:
-        """Return a sort key: ordinary names by name, then ids and links to ids in the order of their first use."""
+        """Return a sort key: ordinary names, then ids and links to ids by first appearance."""
         match = _ID.match(name) or (_SHORT_NAME.match(name) and _ID.search(os.path.dirname(target)))
         if not match:
             return (0, 0, name)
@@ -139,7 +139,7 @@ def _count(directory: Path) -> str:
 
 
 def _merged(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """Return the entries of both trees, each below its directory, removed ones before added ones."""
+    """Return the entries of both trees, removed ones before added ones."""
     known = {entry.path for entry in new}
     merged = list(new)
     for entry in old:

@@ -47,7 +47,7 @@ def set_content(view: ipywidgets.HTML, shown: Html) -> None:
 
 
 class ProgressBar:
-    """A progress bar for the engine's events: bytes while a layer is read, steps while an image is built.
+    """A progress bar for the engine's events: bytes of a layer, or steps of a build.
 
     At the end the warnings of a build are shown beside it.
     """
@@ -106,7 +106,10 @@ class ProgressBar:
 
 
 def _last_line(output: str) -> str:
-    """Return the last line that a terminal would show: programs overwrite their progress with \\r."""
+    """Return the last line that a terminal would show.
+
+    Programs overwrite their progress with \\r.
+    """
     lines = output.replace("\r", "\n").split("\n")
     return in_one_line(next((line for line in reversed(lines) if line.strip()), ""))
 

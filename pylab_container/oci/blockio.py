@@ -1,6 +1,6 @@
 """Limits for a container's disk I/O: --device-read-bps and its relatives.
 
-HostConfig and docker-py have lists of {"Path": "/dev/sda", "Rate": bytes or operations per second}. The kernel
+Docker and docker-py have lists of {"Path": "/dev/sda", "Rate": bytes or operations per second}. The kernel
 identifies a disk by its device numbers only (admin-guide/cgroup-v1/blkio-controller.rst; admin-guide/cgroup-v2.rst,
 "io.max").
 """
@@ -14,23 +14,31 @@ from typing import Any
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.document import Document
 from pylab_container.text import sizes
 
-FIELDS = {
-    "device_read_bps": "BlkioDeviceReadBps",
-    "device_read_iops": "BlkioDeviceReadIOps",
-    "device_write_bps": "BlkioDeviceWriteBps",
-    "device_write_iops": "BlkioDeviceWriteIOps",
-}
-"""docker-py's keyword -> field of HostConfig."""
-WEIGHTS = "BlkioWeightDevice"
-"""Field of HostConfig for the weights of single disks: a list of {"Path": "/dev/sda", "Weight": 10 to 1000}."""
+RATES = ("device_read_bps", "device_read_iops", "device_write_bps", "device_write_iops")
+"""docker-py's keywords; the attributes of HostConfig have the prefix blkio_."""
+
+
+class ThrottleDevice(Document, frozen=True):
+    """A limit for one disk: rate is in bytes or operations per second."""
+
+    path: str = ""
+    rate: int = 0
+
+
+class WeightDevice(Document, frozen=True):
+    """The weight of a container at one disk, 10 to 1000."""
+
+    path: str = ""
+    weight: int = 0
 
 
 class Throttle(Struct, frozen=True):
-    """A limit for one disk.
+    """A limit for one disk as the runtime takes it.
 
-    kind  field of HostConfig: a value of FIELDS, or WEIGHTS
+    kind  the list in linux.resources.blockIO that it belongs to
     rate  bytes or operations per second, or a weight
     """
 
@@ -40,20 +48,23 @@ class Throttle(Struct, frozen=True):
     rate: int
 
 
-def rates(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Validate one of Docker's lists of rates. Raises InvalidInput."""
-    valid = []
+def rates(documents: Sequence[Mapping[str, Any]]) -> tuple[ThrottleDevice, ...]:
+    """Validate one of docker-py's lists of rates. Raises InvalidInput."""
+    devices = []
     for document in documents:
         path, rate = document.get("Path"), document.get("Rate")
         if not isinstance(path, str) or not path.startswith("/dev/") or not isinstance(rate, int) or rate < 0:
             raise InvalidInput(f"invalid limit of a disk: {dict(document)}", hint='{"Path": "/dev/sda", "Rate": 1000}')
-        valid.append({"Path": path, "Rate": rate})
-    return valid
+        devices.append(ThrottleDevice(path=path, rate=rate))
+    return tuple(devices)
 
 
-def weights(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the list of weights of single disks with both fields set in each entry."""
-    return [{"Path": str(entry.get("Path") or ""), "Weight": int(entry.get("Weight") or 0)} for entry in documents]
+def weights(documents: Sequence[Mapping[str, Any]]) -> tuple[WeightDevice, ...]:
+    """Parse docker-py's list of weights."""
+    return tuple(
+        WeightDevice(path=str(document.get("Path") or ""), weight=int(document.get("Weight") or 0))
+        for document in documents
+    )
 
 
 def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
@@ -75,10 +86,8 @@ def resources(throttles: Sequence[Throttle]) -> dict[str, Any]:
     """Return linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
     lists: dict[str, list[dict[str, int]]] = {}
     for throttle in throttles:
-        is_weight = throttle.kind == WEIGHTS
-        # BlkioDeviceReadIOps in HostConfig is throttleReadIOPSDevice in config.json.
-        name = throttle.kind.replace("BlkioDevice", "throttle").replace("IOps", "IOPS") + "Device"
-        lists.setdefault("weightDevice" if is_weight else name, []).append(
-            {"major": throttle.major, "minor": throttle.minor, "weight" if is_weight else "rate": throttle.rate}
+        value = "weight" if throttle.kind == "weightDevice" else "rate"
+        lists.setdefault(throttle.kind, []).append(
+            {"major": throttle.major, "minor": throttle.minor, value: throttle.rate}
         )
     return lists

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from msgspec import Struct, ValidationError, convert
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 Json = dict[str, Any]
 
@@ -64,6 +64,10 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
         force_setattr(parsed, "missing", fields.keys() - document.keys())
         return parsed
 
+    def has(self, name: str) -> bool:
+        """Whether the document that was parsed has the field name (Docker's spelling), and not as null."""
+        return name not in self.missing and name not in self.nulls
+
     def document(self) -> Json:
         """Return the JSON object in Docker's order of fields, the unknown ones last."""
         document: Json = {}
@@ -74,6 +78,22 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
             elif name not in self.missing:
                 document[name] = None if name in self.nulls else _plain(value)
         return document | dict(self.unknown)
+
+    def overlaid(self, other: Self) -> Self:
+        """Return this document with the fields of other on top.
+
+        An empty field of other, null or [], replaces only an empty one.
+        """
+        document = self.document()
+        fields = other.document().items()
+        document |= {name: value for name, value in fields if value or not document.get(name)}
+        return type(self).parse(document)
+
+    def completed(self) -> Self:
+        """Return this document with the fields that are missing but that Docker always writes."""
+        default = type(self)()
+        nulls = self.nulls | (self.missing & default.nulls)
+        return replace(self, nulls=nulls, missing=self.missing & default.missing)
 
     # Temporary: the face of a mapping for callers that still read fields by Docker's names.
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from msgspec import field
 
+from pylab_container.oci.blockio import ThrottleDevice, WeightDevice
 from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS
 from pylab_container.oci.document import Document, Json, list_of, names
 
@@ -64,6 +65,11 @@ class HostConfig(Document, frozen=True):
         "RestartPolicy": RestartPolicy.parse,
         "Devices": list_of(Device.parse),
         "Ulimits": list_of(Ulimit.parse),
+        "BlkioWeightDevice": list_of(WeightDevice.parse),
+        **dict.fromkeys(
+            ("BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
+            list_of(ThrottleDevice.parse),
+        ),
     }
 
     binds: tuple[str, ...] = ()
@@ -107,11 +113,11 @@ class HostConfig(Document, frozen=True):
     nano_cpus: int = 0
     cgroup_parent: str = ""
     blkio_weight: int = 0
-    blkio_weight_device: tuple[Json, ...] = ()
-    blkio_device_read_bps: tuple[Json, ...] = ()
-    blkio_device_write_bps: tuple[Json, ...] = ()
-    blkio_device_read_iops: tuple[Json, ...] = field(default=(), name="BlkioDeviceReadIOps")
-    blkio_device_write_iops: tuple[Json, ...] = field(default=(), name="BlkioDeviceWriteIOps")
+    blkio_weight_device: tuple[WeightDevice, ...] = ()
+    blkio_device_read_bps: tuple[ThrottleDevice, ...] = ()
+    blkio_device_write_bps: tuple[ThrottleDevice, ...] = ()
+    blkio_device_read_iops: tuple[ThrottleDevice, ...] = field(default=(), name="BlkioDeviceReadIOps")
+    blkio_device_write_iops: tuple[ThrottleDevice, ...] = field(default=(), name="BlkioDeviceWriteIOps")
     cpu_period: int = 0
     cpu_quota: int = 0
     cpu_realtime_period: int = 0

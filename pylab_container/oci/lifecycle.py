@@ -21,9 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from pylab_container.errors import Conflict
+from pylab_container.oci.host_config import RestartPolicy
 
 
 class State(StrEnum):
@@ -166,7 +166,7 @@ _STABLE_AFTER = 10.0  # seconds; a process that ran this long did not crash at i
 
 
 def restart_delay(
-    policy: Mapping[str, Any],
+    policy: RestartPolicy,
     *,
     exit_code: int,
     restart_count: int,
@@ -176,7 +176,6 @@ def restart_delay(
 ) -> float | None:
     """Return the seconds to wait before an exited container is started again, or None to leave it exited.
 
-    policy            HostConfig.RestartPolicy: {"Name": …, "MaximumRetryCount": …}
     restart_count     starts by the policy so far
     manually_stopped  a user stopped or killed it; overrides every policy
     ran               seconds that the process ran
@@ -186,7 +185,7 @@ def restart_delay(
     start does not take the whole processor. It is 0.1 s again after a run of ten seconds.
     Source: moby 20.10, restartmanager/restartmanager.go.
     """
-    name, maximum_retries = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
+    name, maximum_retries = policy.name or "no", policy.maximum_retry_count
     if manually_stopped or name == "no":
         return None
     if name == "on-failure" and (exit_code == 0 or (maximum_retries and restart_count >= maximum_retries)):

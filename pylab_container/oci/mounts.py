@@ -1,4 +1,4 @@
-"""Parse requested mounts into entries of Docker's Mounts list.
+"""Parse requested mounts into MountPoints.
 
     -v SOURCE:DESTINATION[:MODE]      parse_volume()
     --mount type=…,source=…,target=…  parse_mount(), from the JSON form that clients and docker-py send
@@ -15,7 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from msgspec import field
+from msgspec.structs import replace
+
 from pylab_container.errors import InvalidInput, NotFound
+from pylab_container.oci.document import Document, names
 
 Json = dict[str, Any]
 
@@ -26,9 +30,6 @@ _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _NO_EFFECT = ("z", "Z", "consistent", "cached", "delegated")
 
 _DEFAULT_MODE = "z"  # moby records it for a named volume (linux_parser.go), also without SELinux
-
-RECURSION = ("NonRecursive", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive")
-"""Options of a bind for submounts of its source: whether they are mounted too, and whether they are read-only too."""
 
 _OPTIONS = {
     "bind": frozenset("Propagation NonRecursive CreateMountpoint ReadOnlyNonRecursive ReadOnlyForceRecursive".split()),
@@ -47,7 +48,66 @@ _TMPFS_VALUES = frozenset("size mode uid gid nr_blocks nr_inodes mpol huge".spli
 _VOLUME_HINT = "write -v /on/the/host:/in/the/container[:ro] or -v NAME:/in/the/container[:ro]"
 
 
-def parse_volume(text: str) -> Json:
+class MountPoint(Document, frozen=True):
+    """A mount in a container, as Docker's Mounts show it, with what the engine needs besides.
+
+    name            of a volume; driver is then "local"
+    source          path on the host; of a volume whose directory is not known yet, its name
+    mode            the options of -v as they were written, or "z" for a volume
+    options         of a tmpfs, as mount(8) takes them; None if the default ones are meant
+    hidden          `inspect` shows a --tmpfs in HostConfig.Tmpfs instead
+    must_exist      --mount does not create a missing source of a bind, -v does
+    may_be_private  the engine chose the propagation; the source need not be a shared mount
+    non_recursive   mounts below the source of a bind are left out
+    read_only_non_recursive, read_only_force_recursive   whether mounts below a read-only source are read-only
+    no_copy         a new volume is not filled with the files of the image
+    anonymous       the volume has a random name and is removed with its container
+    labels, driver_opts   of a volume that is created with the container
+    subpath         the part of a volume that is mounted
+    """
+
+    type: str = ""
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+    driver: str = ""
+    mode: str = ""
+    writable: bool = field(default=True, name="RW")
+    propagation: str = ""
+    options: str | None = None
+    hidden: bool = False
+    must_exist: bool = False
+    may_be_private: bool = False
+    non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+    no_copy: bool = False
+    anonymous: bool = False
+    labels: Mapping[str, str] = {}
+    driver_opts: Mapping[str, str] = {}
+    subpath: str = ""
+
+    missing: frozenset[str] = names(
+        "Driver Options Hidden MustExist MayBePrivate NonRecursive ReadOnlyNonRecursive ReadOnlyForceRecursive NoCopy "
+        "Anonymous Labels DriverOpts Subpath"
+    )
+
+    def shown(self) -> Json:
+        """The entry of Mounts that `inspect` shows; only a volume has a name and a driver."""
+        volume = self.type == "volume"
+        return {
+            "Type": self.type,
+            **({"Name": self.name} if volume else {}),
+            "Source": self.source,
+            "Destination": self.destination,
+            **({"Driver": self.driver} if volume else {}),
+            "Mode": self.mode,
+            "RW": self.writable,
+            "Propagation": self.propagation,
+        }
+
+
+def parse_volume(text: str) -> MountPoint:
     """Parse `-v SOURCE:DESTINATION[:MODE]` or `-v DESTINATION`. Raises InvalidInput.
 
     SOURCE  a path of the host if it starts with /, else a volume's name; without it the volume is anonymous
@@ -61,21 +121,18 @@ def parse_volume(text: str) -> Json:
     kind = "bind" if source.startswith("/") else "volume"
     words = _mode_words(mode, kind, text)
     propagation = next((word for word in words if word in _PROPAGATIONS), "")
-    entry = _entry(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
-    entry["Propagation"] = propagation
-    if kind == "volume":
-        entry["NoCopy"] = "nocopy" in words
-        entry["Mode"] = mode or (_DEFAULT_MODE if source else "")
-    return entry
+    if kind == "volume" and source:
+        mode = mode or _DEFAULT_MODE
+    mount = _mount_point(kind, source, destination, text=text, mode=mode, writable="ro" not in words)
+    return replace(mount, propagation=propagation, no_copy="nocopy" in words)
 
 
-def declared_volume(path: str) -> Json:
+def declared_volume(path: str) -> MountPoint:
     """Return an anonymous volume for a path that an image's VOLUME declares. Raises InvalidInput.
 
     A colon in path is part of the path, unlike in -v.
     """
-    entry = _entry("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
-    return {**entry, "Propagation": "", "NoCopy": False}
+    return _mount_point("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
 
 
 def _mode_words(mode: str, kind: str, text: str) -> list[str]:
@@ -115,35 +172,41 @@ def parse_volumes(volumes: Sequence[str] | Mapping[str, Mapping[str, str]]) -> l
     return texts
 
 
-def parse_mount(document: Mapping[str, Any]) -> Json:
+def parse_mount(document: Mapping[str, Any]) -> MountPoint:
     """Parse an entry of HostConfig.Mounts (`--mount`). Raises InvalidInput, NotFound for another volume driver."""
     kind = str(document.get("Type") or "volume")
     text = ",".join(f"{name.lower()}={value}" for name, value in document.items() if value)
     _refuse_fields(document, kind)
     source, target = str(document.get("Source") or ""), str(document.get("Target") or "")
     _check_paths(kind, source, target)
-    entry = _entry(kind, source, target, text=text, mode="", writable=not document.get("ReadOnly"))
+    mode = _DEFAULT_MODE if kind == "volume" else ""
+    mount = _mount_point(kind, source, target, text=text, mode=mode, writable=not document.get("ReadOnly"))
     if kind == "bind":
-        binding = _bind_options(document)
-        entry["Propagation"] = binding.get("Propagation") or ""
-        entry["MustExist"] = not binding.get("CreateMountpoint")
-        entry |= {name: True for name in RECURSION if binding.get(name)}
-    elif kind == "volume":
-        entry |= _volume_entry(document, source)
-    else:
-        entry["Options"] = tmpfs_of_mount(document)
-    return entry
+        return _with_bind_options(mount, _bind_options(document))
+    if kind == "volume":
+        return _with_volume_options(mount, document.get("VolumeOptions") or {}, _subpath(document, source))
+    return replace(mount, options=tmpfs_of_mount(document))
 
 
-def _volume_entry(document: Mapping[str, Any], source: str) -> Json:
-    options = document.get("VolumeOptions") or {}
-    entry: Json = {"Mode": _DEFAULT_MODE, "NoCopy": bool(options.get("NoCopy"))}
-    if subpath := _subpath(document, source):
-        entry |= {"Subpath": subpath, "NoCopy": True}
-    entry["Labels"] = dict(options.get("Labels") or {})
-    if driver_options := (options.get("DriverConfig") or {}).get("Options"):
-        entry["DriverOpts"] = dict(driver_options)
-    return entry
+def _with_bind_options(mount: MountPoint, options: Mapping[str, Any]) -> MountPoint:
+    return replace(
+        mount,
+        propagation=options.get("Propagation") or "",
+        must_exist=not options.get("CreateMountpoint"),
+        non_recursive=bool(options.get("NonRecursive")),
+        read_only_non_recursive=bool(options.get("ReadOnlyNonRecursive")),
+        read_only_force_recursive=bool(options.get("ReadOnlyForceRecursive")),
+    )
+
+
+def _with_volume_options(mount: MountPoint, options: Mapping[str, Any], subpath: str) -> MountPoint:
+    return replace(
+        mount,
+        no_copy=bool(options.get("NoCopy") or subpath),
+        subpath=subpath,
+        labels=dict(options.get("Labels") or {}),
+        driver_opts=dict((options.get("DriverConfig") or {}).get("Options") or {}),
+    )
 
 
 def _check_paths(kind: str, source: str, target: str) -> None:
@@ -232,7 +295,7 @@ def _invalid_mount(kind: str, problem: str) -> InvalidInput:
     )
 
 
-def parse_tmpfs(destination: str, options: str) -> Json:
+def parse_tmpfs(destination: str, options: str) -> MountPoint:
     """Parse `--tmpfs DESTINATION[:OPTIONS]`. options: those of mount(8) for a tmpfs. Raises InvalidInput."""
     # The options reach mount(2) as they are, so only known ones may pass.
     for word in filter(None, options.split(",")):
@@ -240,10 +303,8 @@ def parse_tmpfs(destination: str, options: str) -> Json:
         if name not in (_TMPFS_VALUES if equals else (*_TMPFS_FLAGS, *_TMPFS_PROPAGATIONS)):
             shown = f'"{name}" "{value}"' if equals else f'"{name}"'
             raise InvalidInput(f"invalid tmpfs option [{shown}]", hint="write for example size=64m,mode=1777,exec")
-    entry = _entry("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
-    entry["Options"] = options
-    entry["Hidden"] = True  # docker inspect shows it in HostConfig.Tmpfs, not in Mounts
-    return entry
+    mount = _mount_point("tmpfs", "", destination, text=f"{destination}:{options}", mode="", writable=True)
+    return replace(mount, options=options, hidden=True)
 
 
 def invalid_name(name: str) -> str:
@@ -254,8 +315,8 @@ def invalid_name(name: str) -> str:
     )
 
 
-def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> Json:
-    """Return an entry with normalized paths. text: the option's value, for messages. Raises InvalidInput."""
+def _mount_point(kind: str, source: str, destination: str, *, text: str, mode: str, writable: bool) -> MountPoint:
+    """Return a mount with normalized paths. text: the option's value, for messages. Raises InvalidInput."""
     if kind == "volume" and source and not re.fullmatch(VOLUME_NAME, source):
         raise InvalidInput(
             f"create {source}: {invalid_name(source)}",
@@ -275,58 +336,61 @@ def _entry(kind: str, source: str, destination: str, *, text: str, mode: str, wr
             f"invalid volume specification: '{text}': invalid specification: destination can't be '/'",
             hint="mount it at a directory below /",
         )
-    return {
-        "Type": kind,
-        "Name": source if kind == "volume" else "",
-        "Source": "/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
-        "Destination": normal,
-        "Mode": mode,
-        "RW": writable,
-        "Propagation": "",
-    }
+    return MountPoint(
+        type=kind,
+        name=source if kind == "volume" else "",
+        source="/" + posixpath.normpath(source).lstrip("/") if kind == "bind" else source,
+        destination=normal,
+        mode=mode,
+        writable=writable,
+    )
 
 
-def with_propagation(bind: Json, root: str) -> Json:
+def with_propagation(bind: MountPoint, root: str) -> MountPoint:
     """Return a bind with its propagation type set. Raises InvalidInput. root: the data root.
 
     The default is rprivate. It is rslave if the source contains the data root or is inside it: a private copy of
     another container's root file system would stay mounted here after it was unmounted there, and its directory could
     not be removed (EBUSY). Source: moby, daemon/volumes_linux.go, validateBindDaemonRoot().
     """
-    source, requested = PurePosixPath(bind["Source"]), bind["Propagation"]
+    source, requested = PurePosixPath(bind.source), bind.propagation
     if not (source.is_relative_to(root) or PurePosixPath(root).is_relative_to(source)):
-        return {**bind, "Propagation": requested or "rprivate"}
+        return replace(bind, propagation=requested or "rprivate")
     if requested not in ("", "rslave", "rshared"):
         raise InvalidInput(
             'invalid mount config: must use either propagation mode "rslave" or "rshared" when mount source is within '
             f'the daemon root, daemon root: "{root}", bind mount source: "{source}", propagation: "{requested}"',
             hint="omit the propagation type",
         )
-    return bind if requested else {**bind, "Propagation": "rslave", "MayBePrivate": True}
+    return bind if requested else replace(bind, propagation="rslave", may_be_private=True)
 
 
-def refuse_duplicates(entries: Iterable[Mapping[str, Any]]) -> None:
+def refuse_duplicates(mounts: Iterable[MountPoint]) -> None:
     """Raise InvalidInput if two mounts have the same destination."""
     seen: set[str] = set()
-    for entry in entries:
-        if entry["Destination"] in seen:
+    for mount in mounts:
+        if mount.destination in seen:
             raise InvalidInput(
-                f"Duplicate mount point: {entry['Destination']}", hint="one mount would hide the other: remove one"
+                f"Duplicate mount point: {mount.destination}", hint="one mount would hide the other: remove one"
             )
-        seen.add(entry["Destination"])
+        seen.add(mount.destination)
 
 
-def borrow(mounts: Iterable[Mapping[str, Any]], mode: str) -> list[Json]:
+def borrow(mounts: Iterable[MountPoint], mode: str) -> list[MountPoint]:
     """Return the binds and volumes of another container for --volumes-from CONTAINER[:ro|rw]. Raises InvalidInput.
 
     The result is never more writable than the original.
     """
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidInput(f"invalid mode: {mode}", hint="use ro or rw")
-    borrowed = [dict(mount) for mount in mounts if mount["Type"] in ("bind", "volume")]
-    for mount in borrowed:
-        mount["RW"] = mount["RW"] and mode != "ro"
-        mount["Mode"] = ""  # moby records no mode for these (daemon/volumes.go, registerMountPoints)
-        if mount["Type"] == "volume":
-            mount["NoCopy"] = True  # the first container has already initialized it from its image
-    return borrowed
+    return [
+        replace(
+            mount,
+            writable=mount.writable and mode != "ro",
+            mode="",  # moby records no mode for these (daemon/volumes.go, registerMountPoints)
+            # The first container has already initialized a volume from its image.
+            no_copy=mount.no_copy or mount.type == "volume",
+        )
+        for mount in mounts
+        if mount.type in ("bind", "volume")
+    ]

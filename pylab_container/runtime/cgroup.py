@@ -11,43 +11,43 @@ from pylab_container.runtime.runc import cgroup_version
 
 _ROOT = Path("/sys/fs/cgroup")
 
-# {field of HostConfig: (file in version 1, controller in version 2)}, "" for a limit that version 2 does not have.
+# {attribute of HostConfig: (file in version 1, controller in version 2)}, "" for a limit that version 2 does not have.
 # Version 1 is checked by file, because a kernel may have a controller without one of its limits: memsw depends on the
 # boot option swapaccount=1, rt_period_us on CONFIG_RT_GROUP_SCHED. Version 2 is checked by controller, because its root
 # cgroup has no files for limits.
 _REQUIREMENTS = {
-    "Memory": ("memory/memory.limit_in_bytes", "memory"),
-    "MemorySwap": ("memory/memory.memsw.limit_in_bytes", "memory"),
-    "MemorySwappiness": ("memory/memory.swappiness", ""),
-    "MemoryReservation": ("memory/memory.soft_limit_in_bytes", "memory"),
-    "KernelMemory": ("memory/memory.kmem.limit_in_bytes", ""),
-    "OomKillDisable": ("memory/memory.oom_control", ""),
+    "memory": ("memory/memory.limit_in_bytes", "memory"),
+    "memory_swap": ("memory/memory.memsw.limit_in_bytes", "memory"),
+    "memory_swappiness": ("memory/memory.swappiness", ""),
+    "memory_reservation": ("memory/memory.soft_limit_in_bytes", "memory"),
+    "kernel_memory": ("memory/memory.kmem.limit_in_bytes", ""),
+    "oom_kill_disable": ("memory/memory.oom_control", ""),
     # The root cgroup has no pids.max in either version, so the mounted hierarchy has to do (cgroup-v1/pids.rst).
-    "PidsLimit": ("pids", "pids"),
-    "CpuShares": ("cpu/cpu.shares", "cpu"),
-    "CpuPeriod": ("cpu/cpu.cfs_quota_us", "cpu"),
-    "CpuQuota": ("cpu/cpu.cfs_quota_us", "cpu"),
-    "NanoCpus": ("cpu/cpu.cfs_quota_us", "cpu"),
-    "CpuRealtimePeriod": ("cpu/cpu.rt_period_us", ""),
-    "CpuRealtimeRuntime": ("cpu/cpu.rt_period_us", ""),
-    "CpusetCpus": ("cpuset/cpuset.cpus", "cpuset"),
-    "CpusetMems": ("cpuset/cpuset.cpus", "cpuset"),
-    "BlkioWeight": ("blkio/blkio.weight", "io"),
-    "BlkioWeightDevice": ("blkio/blkio.weight_device", "io"),
-    "BlkioDeviceReadBps": ("blkio/blkio.throttle.read_bps_device", "io"),
-    "BlkioDeviceWriteBps": ("blkio/blkio.throttle.write_bps_device", "io"),
-    "BlkioDeviceReadIOps": ("blkio/blkio.throttle.read_iops_device", "io"),
-    "BlkioDeviceWriteIOps": ("blkio/blkio.throttle.write_iops_device", "io"),
+    "pids_limit": ("pids", "pids"),
+    "cpu_shares": ("cpu/cpu.shares", "cpu"),
+    "cpu_period": ("cpu/cpu.cfs_quota_us", "cpu"),
+    "cpu_quota": ("cpu/cpu.cfs_quota_us", "cpu"),
+    "nano_cpus": ("cpu/cpu.cfs_quota_us", "cpu"),
+    "cpu_realtime_period": ("cpu/cpu.rt_period_us", ""),
+    "cpu_realtime_runtime": ("cpu/cpu.rt_period_us", ""),
+    "cpuset_cpus": ("cpuset/cpuset.cpus", "cpuset"),
+    "cpuset_mems": ("cpuset/cpuset.cpus", "cpuset"),
+    "blkio_weight": ("blkio/blkio.weight", "io"),
+    "blkio_weight_device": ("blkio/blkio.weight_device", "io"),
+    "blkio_device_read_bps": ("blkio/blkio.throttle.read_bps_device", "io"),
+    "blkio_device_write_bps": ("blkio/blkio.throttle.write_bps_device", "io"),
+    "blkio_device_read_iops": ("blkio/blkio.throttle.read_iops_device", "io"),
+    "blkio_device_write_iops": ("blkio/blkio.throttle.write_iops_device", "io"),
 }
 
 
 def unsupported_limits() -> frozenset[str]:
-    """The fields of HostConfig that have no effect on this machine."""
+    """The attributes of HostConfig that have no effect on this machine."""
     if cgroup_version() == "1":
         return frozenset(field for field, (file, _) in _REQUIREMENTS.items() if not (_ROOT / file).exists())
     controllers = (_ROOT / "cgroup.controllers").read_text().split()
     lacking = {field for field, (_, controller) in _REQUIREMENTS.items() if controller not in controllers}
-    return frozenset(lacking if swap_is_limited() else {*lacking, "MemorySwap"})
+    return frozenset(lacking if swap_is_limited() else {*lacking, "memory_swap"})
 
 
 def swap_is_limited() -> bool:

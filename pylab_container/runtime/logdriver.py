@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from pylab_container.errors import InvalidInput, RuntimeFailed
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import LogConfig
 from pylab_container.text import sizes
-
-Json = dict[str, Any]
 
 _DRIVERS = ("json-file", "k8s-file", "local", "none")
 _REMOTE_DRIVERS = frozenset("awslogs fluentd gcplogs gelf journald logentries splunk syslog".split())
@@ -34,12 +34,12 @@ class LogLimit(NamedTuple):
     files: int
 
 
-def log_config(config: Mapping[str, Any]) -> Json:
-    """Check a LogConfig and return it with Docker's spelling of the keys. Raises InvalidInput."""
+def log_config(config: Mapping[str, Any]) -> LogConfig:
+    """Check docker-py's mapping {"Type", "Config"}; its keys may also be in lower case. Raises InvalidInput."""
     kind = config.get("Type") or config.get("type") or "json-file"
     options = dict(config.get("Config") or config.get("config") or {})
     if kind in _REMOTE_DRIVERS:
-        return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+        return LogConfig(type=kind, config={name: str(value) for name, value in options.items()})
     if kind not in _DRIVERS:
         raise InvalidInput(
             f"logger: no log driver named '{kind}' is registered",
@@ -56,30 +56,29 @@ def log_config(config: Mapping[str, Any]) -> Json:
     files = str(options.get("max-file", "1"))
     if not (files.isascii() and files.isdigit() and int(files)):
         raise InvalidInput("max-file cannot be less than 1", hint="write --log-opt max-file=1")
-    return {"Type": kind, "Config": {name: str(value) for name, value in options.items()}}
+    return LogConfig(type=kind, config={name: str(value) for name, value in options.items()})
 
 
-def require_driver(log_config: Mapping[str, Any]) -> None:
+def require_driver(log_config: LogConfig) -> None:
     """Raise RuntimeFailed for one of Docker's drivers that this engine does not implement."""
-    kind = str(log_config.get("Type") or "")
-    if kind in _REMOTE_DRIVERS:
+    if log_config.type in _REMOTE_DRIVERS:
         raise RuntimeFailed(
-            f"failed to initialize logging driver: {kind}: this engine sends no output elsewhere",
+            f"failed to initialize logging driver: {log_config.type}: this engine sends no output elsewhere",
             hint="make the container with --log-driver json-file, and read its logs",
         )
 
 
-def log_size(log_config: Json) -> int | None:
+def log_size(log_config: LogConfig) -> int | None:
     """The maximum size of conmon's file in bytes, None for no limit."""
     # Docker keeps max-file files of max-size bytes. conmon has one file and discards it when it is full, so the one may
     # be as large as all of Docker's together.
-    options = log_config.get("Config") or {}
+    options = log_config.config
     return sizes.parse(options["max-size"]) * int(options.get("max-file", 1)) if "max-size" in options else None
 
 
-def log_limit(log_config: Mapping[str, Any]) -> LogLimit | None:
+def log_limit(log_config: LogConfig) -> LogLimit | None:
     """The maximum size of the log of the earlier runs, which has dockerd's format; None for no limit."""
-    options = log_config.get("Config") or {}
+    options = log_config.config
     if "max-size" not in options:
         return None
     return LogLimit(max(1, sizes.parse(options["max-size"])), int(options.get("max-file", 1)))
@@ -89,7 +88,7 @@ Searcher = Callable[[str], Callable[[str], bool]]
 """Compiles a regular expression to a function that reports whether a text has a match. Raises InvalidInput."""
 
 
-def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any], searcher: Searcher) -> str:
+def log_details(log_config: LogConfig, config: ContainerConfig, searcher: Searcher) -> str:
     """The prefix of each line of `logs --details`: "name=value,…", sorted by name, and a blank.
 
     config    the container's configuration, with its labels and variables
@@ -97,10 +96,10 @@ def log_details(log_config: Mapping[str, Any], config: Mapping[str, Any], search
 
     Raises InvalidInput for an invalid regular expression.
     """
-    options = log_config.get("Config") or {}
-    variables = dict(entry.partition("=")[::2] for entry in config.get("Env") or ())
+    options = log_config.config
+    variables = dict(entry.partition("=")[::2] for entry in config.env)
     details = {"tag": options["tag"]} if options.get("tag") else {}
-    details |= dict(_selected(options, "labels", config.get("Labels") or {}, searcher))
+    details |= dict(_selected(options, "labels", config.labels, searcher))
     details |= dict(_selected(options, "env", variables, searcher))
     return ",".join(f"{quote_plus(name)}={quote_plus(details[name])}" for name in sorted(details)) + " "
 

@@ -39,8 +39,9 @@ from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId, VolumeName
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.oci.network_settings import NetworkSettings
-from pylab_container.store.mountpoints import mount_entries, mount_points
+from pylab_container.store.mountpoints import mount_points, parse_mount_points
 from pylab_container.store.reading import corrupt, peek, read_document
 from pylab_container.store.record_shape import HostShape, RecordShape
 from pylab_container.text.timestamps import NEVER
@@ -54,7 +55,7 @@ class ContainerRecord(Struct, frozen=True):
     image       the image's id
     path, args  the program and its arguments
     network     filled while it runs
-    mounts      Docker's Mounts: one entry a bind or volume (on disk MountPoints, store/mountpoints.py)
+    mounts      binds, volumes and tmpfs (on disk MountPoints, store/mountpoints.py)
     pid         of its first process in the host's numbering, 0 when it does not run
     health      Docker's Health, None where nothing is checked
     restart_…   how often its policy has started it, and how many seconds it waits or waited before that
@@ -71,7 +72,7 @@ class ContainerRecord(Struct, frozen=True):
     config: ContainerConfig
     host_config: HostConfig
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    mounts: tuple[Json, ...] = ()
+    mounts: tuple[MountPoint, ...] = ()
     driver: str = "overlay2"
     state: State = State.CREATED
     pid: int = 0
@@ -166,9 +167,9 @@ class ContainerRecord(Struct, frozen=True):
             host_config=host_config,
             network=below(".NetworkSettings", NetworkSettings.parse, document.get("NetworkSettings") or {}),
             mounts=tuple(
-                document.get("Mounts") or ()  # of this engine's records until MountPoints
+                map(MountPoint.parse, document.get("Mounts") or ())  # records of this engine from before MountPoints
                 if points is None
-                else mount_entries(points, host_config.tmpfs)
+                else parse_mount_points(points, host_config.tmpfs)
             ),
             driver=document.get("Driver", "overlay2"),
             state=_state(state),
@@ -346,7 +347,7 @@ class ContainerStore:
         """The record with the places of its volumes: they follow from their names, wherever the data root is now."""
         volumes = self.root.parent / "volumes"
         mounts = tuple(
-            {**mount, "Source": f"{volumes}/{VolumeName(mount['Name'])}/_data"} if mount["Type"] == "volume" else mount
+            replace(mount, source=f"{volumes}/{VolumeName(mount.name)}/_data") if mount.type == "volume" else mount
             for mount in record.mounts
         )
         return replace(record, mounts=mounts) if mounts != record.mounts else record

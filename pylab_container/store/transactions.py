@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pylab_container.errors import CorruptStore
 from pylab_container.events import StoreDamaged
 from pylab_container.oci.ids import ContainerId, Digest
-from pylab_container.oci.image import Json
+from pylab_container.oci.mounts import MountPoint
 
 if TYPE_CHECKING:
     from pylab_container.store.data_root import DataRoot
@@ -49,16 +49,16 @@ def _clear(data: DataRoot, lease: Lease, discard: Callable[[ContainerId], object
 
 
 @contextlib.contextmanager
-def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[Json] = ()) -> Iterator[None]:
+def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[MountPoint] = ()) -> Iterator[None]:
     """Claim a container that the block creates or removes; after a crash in the block it is removed completely.
 
-    mounts  the container's Mounts entries: unnamed volumes are created and removed with the container
+    mounts  of the container: unnamed volumes are created and removed with the container
     """
     lease = data.layers.leases.open()
     lease.claim("writable", container_id)
     for mount in mounts:
-        if mount["Type"] == "volume" and mount.get("Anonymous"):
-            lease.claim("volume", mount["Name"])
+        if mount.type == "volume" and mount.anonymous:
+            lease.claim("volume", mount.name)
     try:
         yield
     finally:

@@ -12,15 +12,16 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.host import linux
 from pylab_container.host.descent import opened
+from pylab_container.oci.mounts import MountPoint
 from pylab_container.volumes.driver_options import VolumeMount, volume_mount
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def mount(engine: Engine, record: ContainerRecord) -> frozenset[str]:
 
     Raises RuntimeFailed where the kernel refuses.
     """
-    if not any(mount["Type"] == "volume" for mount in record.mounts):
+    if not any(mount.type == "volume" for mount in record.mounts):
         return frozenset()
     (engine.runtime.path / record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
     with engine.volumes.lock():
@@ -46,7 +47,7 @@ def mount(engine: Engine, record: ContainerRecord) -> frozenset[str]:
 
 def unmount(engine: Engine, record: ContainerRecord) -> None:
     """Unmount what a container that has ended used and no other one uses."""
-    if not any(mount["Type"] == "volume" for mount in record.mounts):
+    if not any(mount.type == "volume" for mount in record.mounts):
         return
     with engine.volumes.lock():
         for volume in _with_options(engine, record):
@@ -76,18 +77,18 @@ def present(engine: Engine, name: str) -> Iterator[None]:
                 detach(volume)
 
 
-def open_part(mount: Mapping[str, Any]) -> int:
+def open_part(mount: MountPoint) -> int:
     """A descriptor (O_PATH) of the part of a volume that one of a container's Mounts shows: its Subpath, or the whole.
 
     No link leads out of the volume. Raises InvalidInput if the volume has no such part.
     """
-    top = opened(mount["Source"])
-    path = mount.get("Subpath") or "."
+    top = opened(mount.source)
+    path = mount.subpath or "."
     try:
         return linux.openat2(top, path, os.O_PATH, resolve=linux.RESOLVE_BENEATH)
     except OSError as error:
         raise InvalidInput(
-            f"cannot access path {mount['Source']}/{path}: {(error.strerror or '').lower()}",
+            f"cannot access path {mount.source}/{path}: {(error.strerror or '').lower()}",
             hint="make it in the volume first",
         ) from error
     finally:
@@ -112,9 +113,9 @@ def is_mounted(path: Path) -> bool:
 
 def _with_options(engine: Engine, record: ContainerRecord) -> Iterator[Volume]:
     for entry in record.mounts:
-        if entry["Type"] == "volume":
+        if entry.type == "volume":
             with contextlib.suppress(NotFound):
-                volume = engine.volumes.get(entry["Name"])
+                volume = engine.volumes.get(entry.name)
                 if volume.options:
                     yield volume
 

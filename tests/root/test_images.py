@@ -301,7 +301,7 @@ def test_an_image_that_a_stopped_container_uses_goes_by_force_and_its_layers_wit
     assert engine.images.list(all=True) == []
     with pytest.raises(ImageNotFound):
         container.commit()
-    written, whole = container_sizes(engine, container)
+    written, whole = container_sizes(engine.data, container.record)
     assert written == len("42\n") < whole
     assert engine.fsck() == []
     container.start()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pylab_container import Engine
 from pylab_container.containers import lifetime
@@ -23,6 +24,7 @@ from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.images.image import Image
+from pylab_container.oci.host_config import RestartPolicy
 from pylab_container.oci.lifecycle import State
 from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.runc import cgroup_version
@@ -364,7 +366,7 @@ def test_a_killed_restarter_is_replaced(engine: Engine, image: Image, monkeypatc
         state=State.RESTARTING,
         restart_delay=0.1,
         finished_at="2020-01-01T00:00:00Z",
-        host_config={**record.host_config, "RestartPolicy": {"Name": "always", "MaximumRetryCount": 0}},
+        host_config=replace(record.host_config, restart_policy=RestartPolicy(name="always")),
     )
     assert container.status == "restarting"
     eventually(lambda: container.status == "running")

@@ -21,6 +21,7 @@ from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.images.image import Image
 from pylab_container.oci.capabilities import ALL_CAPABILITIES
+from pylab_container.oci.host_config import HostConfig
 from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.shared_engine
@@ -556,7 +557,7 @@ def test_a_tmpfs_may_be_shared_with_later_namespaces(engine: Engine, image: Imag
 def test_a_device_request_fails_at_the_start(engine: Engine, image: Image) -> None:
     request = {"Driver": "", "Count": -1, "Capabilities": [["gpu", "a"], ["b"]]}
     container = engine.containers.create_described(
-        image, FOREVER, {"network_mode": "none"}, host_config={"DeviceRequests": [request]}
+        image, FOREVER, {"network_mode": "none"}, host_config=HostConfig(device_requests=(request,))
     )
     with pytest.raises(
         RuntimeFailed, match=r'could not select device driver "" with capabilities: \[\[gpu a\] \[b\]\]'

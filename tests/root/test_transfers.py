@@ -362,10 +362,10 @@ def dig(directory: Path, depth: int) -> None:
 
 
 def test_a_tree_deeper_than_any_path_is_measured_compared_and_read(engine: Engine, container: Container) -> None:
-    before = usage.container_sizes(engine, container)[0]
+    before = usage.container_sizes(engine.data, container.record)[0]
     dig(container.merged, DEPTH)
-    assert usage.container_sizes(engine, container)[0] == before + 4
-    assert usage.disk_usage(engine).containers_size == before + 4
+    assert usage.container_sizes(engine.data, container.record)[0] == before + 4
+    assert engine.df().containers_size == before + 4
     assert sum(change.path.startswith("/d/") for change in container.diff()) == DEPTH
     deepest = last = b""
     for piece in container.export():

@@ -154,7 +154,7 @@ def test_a_volume_that_cannot_be_is_refused_in_dockers_words(text: str, words: s
 
 def test_a_path_with_dots_is_the_path_it_means() -> None:
     entry = parse_volume("/a/../b/./c:/d/../e//f")
-    assert (entry["Source"], entry["Destination"]) == ("/b/c", "/e/f")
+    assert (entry.source, entry.destination) == ("/b/c", "/e/f")
 
 
 @pytest.mark.parametrize(

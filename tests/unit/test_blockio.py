@@ -48,8 +48,8 @@ def test_a_document_that_names_no_disk_is_refused(document: dict[str, Any]) -> N
 
 
 def test_the_runtime_gets_numbers_in_the_specifications_lists() -> None:
-    found = blockio.resources([Throttle("BlkioDeviceReadBps", 8, 0, 10), Throttle("BlkioDeviceWriteIOps", 8, 16, 20)])
+    found = blockio.resources([Throttle("throttleReadBpsDevice", 8, 0, 10), Throttle("weightDevice", 8, 16, 20)])
     assert found == {
         "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 10}],
-        "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 20}],
+        "weightDevice": [{"major": 8, "minor": 16, "weight": 20}],
     }

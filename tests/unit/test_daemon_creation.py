@@ -13,8 +13,8 @@ from pylab_container.errors import InvalidInput
 Json = dict[str, Any]
 
 
-def wanted(**body: Any) -> creation.Wanted:
-    return creation.wanted(sent({"Image": "busybox:1", **body}, creation.CREATE), name="/given")
+def wanted(**body: Any) -> creation.CreateRequest:
+    return creation.parse(sent({"Image": "busybox:1", **body}, creation.CREATE), name="/given")
 
 
 def sent(body: Json, shape: Any) -> Json:
@@ -22,7 +22,7 @@ def sent(body: Json, shape: Any) -> Json:
     return cast(Json, shapes.read(json.dumps(body).encode(), shape))
 
 
-def host(**fields: Any) -> creation.Wanted:
+def host(**fields: Any) -> creation.CreateRequest:
     return wanted(HostConfig=fields)
 
 
@@ -85,8 +85,8 @@ def test_what_the_engine_does_not_do_is_refused(body: Json, words: str) -> None:
 def test_without_a_network_there_is_none_whatever_the_mode() -> None:
     found = wanted(NetworkDisabled=True, HostConfig={"NetworkMode": "bridge"})
     assert found.options["network_mode"] == "none"
-    assert found.config["NetworkDisabled"] is True
-    assert found.host_config["NetworkMode"] == "bridge"
+    assert found.config.network_disabled is True
+    assert found.host_config.network_mode == "bridge"
 
 
 def test_networks_are_by_their_own_names_with_what_was_wished() -> None:
@@ -111,9 +111,9 @@ def test_each_network_may_have_a_hardware_address_and_more_of_its_own() -> None:
 
 
 def test_null_and_an_empty_list_are_written_down_as_they_were_sent() -> None:
-    assert host(Dns=[], CapAdd=None).host_config["Dns"] == []
-    assert host(Dns=None).host_config["Dns"] is None
-    assert wanted(Env=[], Volumes={}, OnBuild=[]).config == {"Env": None, "Volumes": None, "OnBuild": []}
+    assert host(Dns=[], CapAdd=None).host_config.document()["Dns"] == []
+    assert host(Dns=None).host_config.document()["Dns"] is None
+    assert wanted(Env=[], Volumes={}, OnBuild=[]).config.document() == {"Env": None, "Volumes": None, "OnBuild": []}
 
 
 def test_only_what_can_change_is_taken_by_an_update() -> None:

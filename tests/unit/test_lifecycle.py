@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from pylab_container.errors import Conflict
+from pylab_container.oci.host_config import RestartPolicy
 from pylab_container.oci.lifecycle import NEXT_STATE, State, Transition, after, restart_delay
 
 LEGAL: dict[tuple[str, str], str] = {
@@ -87,7 +88,7 @@ def test_nothing_leads_out_of_removed_and_every_state_is_reached() -> None:
 def delay(
     name: str, *, most: int = 0, exit_code: int = 1, count: int = 0, stopped: bool = False, **more: float
 ) -> object:
-    policy = {"Name": name, "MaximumRetryCount": most}
+    policy = RestartPolicy(name=name, maximum_retry_count=most)
     times = {"ran": 0.0, "last_delay": 0.0, **more}
     return restart_delay(policy, exit_code=exit_code, restart_count=count, manually_stopped=stopped, **times)
 

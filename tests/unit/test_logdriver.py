@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from pylab_container.docker.filters import searcher
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import LogConfig
 from pylab_container.runtime.logdriver import log_details, log_size
 
 
@@ -21,8 +23,7 @@ from pylab_container.runtime.logdriver import log_details, log_size
     ],
 )
 def test_a_log_may_be_as_large_as_all_of_dockers_files_together(options: dict[str, Any], size: int | None) -> None:
-    assert log_size({"Type": "json-file", "Config": options}) == size
-    assert log_size({"Type": "json-file", "Config": None}) is None
+    assert log_size(LogConfig(type="json-file", config=options)) == size
 
 
 @pytest.mark.parametrize(
@@ -35,5 +36,5 @@ def test_a_log_may_be_as_large_as_all_of_dockers_files_together(options: dict[st
     ],
 )
 def test_details_are_what_the_options_name_sorted(options: dict[str, str], details: str) -> None:
-    config = {"Labels": {"a": "1", "ab": "2", "b": "x y"}, "Env": ["X=Y=Z"]}
-    assert log_details({"Config": options}, config, searcher) == details
+    config = ContainerConfig(labels={"a": "1", "ab": "2", "b": "x y"}, env=("X=Y=Z",))
+    assert log_details(LogConfig(config=options), config, searcher) == details

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from msgspec.structs import replace
 
-from pylab_container.oci.mounts import declared_volume, parse_mount, parse_tmpfs, parse_volume, with_propagation
-from pylab_container.store.mountpoints import mount_entries, mount_points
+from pylab_container.oci.mounts import (
+    MountPoint,
+    declared_volume,
+    parse_mount,
+    parse_tmpfs,
+    parse_volume,
+    with_propagation,
+)
+from pylab_container.store.mountpoints import mount_points, parse_mount_points
 
-Json = dict[str, Any]
 
-
-def placed(entry: Json) -> Json:
-    """An entry as a container has it: the volume has a name, the bind a propagation."""
-    if entry["Type"] == "bind":
-        return with_propagation(entry, "/root")
-    if entry["Type"] == "volume":
-        anonymous, name = not entry["Name"], entry["Name"] or "f" * 64
-        place = {"Name": name, "Source": f"/root/volumes/{name}/_data"}
-        return {**entry, **place, "Anonymous": anonymous, "Driver": "local"}
-    return entry
+def placed(mount: MountPoint) -> MountPoint:
+    """A mount as a container has it: the volume has a name, the bind a propagation."""
+    if mount.type == "bind":
+        return with_propagation(mount, "/root")
+    if mount.type == "volume":
+        name = mount.name or "f" * 64
+        source = f"/root/volumes/{name}/_data"
+        return replace(mount, anonymous=not mount.name, name=name, source=source, driver="local")
+    return mount
 
 
 READ_ONLY = {"Type": "bind", "Source": "/s", "Target": "/t", "ReadOnly": True}
@@ -63,23 +67,21 @@ ENTRIES = {
     "read-only tmpfs": parse_mount({"Type": "tmpfs", "Target": "/t", "ReadOnly": True}),
     "hidden tmpfs": parse_tmpfs("/t", "size=1m,exec,ro"),
 }
-ONLY_AT_CREATION = ("MustExist",)
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_an_entry_comes_back_from_what_dockerd_reads(entry: Json) -> None:
-    whole = {name: value for name, value in placed(entry).items() if name not in ONLY_AT_CREATION}
-    tmpfs = {entry["Destination"]: entry["Options"]} if entry.get("Hidden") else {}
-    (again,) = mount_entries(mount_points([whole]), tmpfs)
-    if whole["Type"] == "volume":
-        again["Source"] = whole["Source"]  # where it is follows from its name
-        whole = {name: value for name, value in whole.items() if (name, value) != ("Labels", {})}
+def test_an_entry_comes_back_from_what_dockerd_reads(entry: MountPoint) -> None:
+    whole = replace(placed(entry), must_exist=False)  # it matters at the creation only
+    tmpfs = {entry.destination: entry.options or ""} if entry.hidden else {}
+    (again,) = parse_mount_points(mount_points([whole]), tmpfs)
+    if whole.type == "volume":
+        again = replace(again, source=whole.source)  # the directory follows from the name
     assert again == whole
 
 
 def test_the_order_of_mounts_stays() -> None:
     entries = [placed(parse_volume(f"/srv:{destination}")) for destination in ("/z", "/a", "/a/b")]
-    assert [entry["Destination"] for entry in mount_entries(mount_points(entries), {})] == ["/z", "/a", "/a/b"]
+    assert [entry.destination for entry in parse_mount_points(mount_points(entries), {})] == ["/z", "/a", "/a/b"]
 
 
 def test_a_mount_point_of_an_old_dockerd_has_no_type() -> None:
@@ -87,4 +89,4 @@ def test_a_mount_point_of_an_old_dockerd_has_no_type() -> None:
         "/a": {"Destination": "/a", "RW": True, "Name": "v"},
         "/b": {"Destination": "/b", "RW": False, "Source": "/s"},
     }
-    assert [entry["Type"] for entry in mount_entries(old, {})] == ["volume", "bind"]
+    assert [entry.type for entry in parse_mount_points(old, {})] == ["volume", "bind"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from pylab_container.docker.hostconfig import DEFAULTS
-from pylab_container.oci import host_config
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.document import Document
-from pylab_container.oci.host_config import Device, HostConfig, LogConfig, RestartPolicy, Ulimit
+from pylab_container.oci.host_config import DEFAULT, Device, HostConfig, LogConfig, RestartPolicy, Ulimit
 from pylab_container.oci.image import EMPTY_CONFIG
 from pylab_container.oci.network_settings import EndpointIpam, EndpointSettings, NetworkSettings
 
@@ -47,6 +46,27 @@ DOCKERD_NETWORK = {
     "IsAnonymousEndpoint": True,
     "HasSwarmEndpoint": False,
 }
+DEFAULTS = json.loads(
+    """{
+    "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}}, "NetworkMode": "bridge",
+    "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": false,
+    "VolumeDriver": "", "VolumesFrom": null, "CapAdd": null, "CapDrop": null, "CgroupnsMode": "host", "Dns": [],
+    "DnsOptions": [], "DnsSearch": [], "ExtraHosts": null, "GroupAdd": null, "IpcMode": "private", "Cgroup": "",
+    "Links": null, "OomScoreAdj": 0, "PidMode": "", "Privileged": false, "PublishAllPorts": false,
+    "ReadonlyRootfs": false, "SecurityOpt": null, "UTSMode": "", "UsernsMode": "", "ShmSize": 67108864,
+    "Runtime": "runc", "ConsoleSize": [0, 0], "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0,
+    "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [],
+    "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0, "CpuQuota": 0,
+    "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "", "Devices": [],
+    "DeviceCgroupRules": null, "DeviceRequests": null, "KernelMemory": 0, "KernelMemoryTCP": 0,
+    "MemoryReservation": 0, "MemorySwap": 0, "MemorySwappiness": null, "OomKillDisable": false, "PidsLimit": null,
+    "Ulimits": null, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+    "MaskedPaths": ["/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"],
+    "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+    }"""
+)
+"""hostconfig.json of a container that `docker create` made without options."""
 DOCUMENTS: list[tuple[type[Document], dict[str, Any]]] = [
     (HostConfig, dict(DEFAULTS)),
     (HostConfig, {}),
@@ -122,7 +142,7 @@ def test_a_changed_field_is_written_and_the_others_stay() -> None:
 
 
 def test_a_new_document_is_what_docker_writes_without_options() -> None:
-    assert host_config.DEFAULT.document() == DEFAULTS
+    assert DEFAULT.document() == DEFAULTS
     assert ContainerConfig().document() == EMPTY_CONFIG
     assert NetworkSettings().document() == {}
     assert EndpointIpam().document() == {}

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.docker.hostconfig import DEFAULTS
+from msgspec.structs import replace
+
 from pylab_container.engine.container import Container
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.host.removal import discard_below
@@ -17,10 +18,11 @@ from pylab_container.maintenance.fsck.report import Report, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
 from pylab_container.networks import endpoints
 from pylab_container.oci.container_config import ContainerConfig
-from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.host_config import DEFAULT, HostConfig
 from pylab_container.oci.ids import CacheId, ContainerId, Digest
 from pylab_container.oci.image import EMPTY_CONFIG, Json, ordered_config
 from pylab_container.oci.lifecycle import State
+from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime.monitor import Monitor
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.reading import checked, read_document
@@ -126,7 +128,8 @@ def _rebuild(engine: Engine, container_id: ContainerId) -> None:
     document["ID"] = container_id
     if any(record.name == document["Name"][1:] for record in engine.data.records.all()):
         document["Name"] = f"/recovered_{container_id[:12]}"
-    host = salvage(host_config, {**DEFAULTS, **_host_of(document)}, _accepts_host, fields=DEFAULTS)
+    base = _host_of(document).document()
+    host = salvage(host_config, base, _accepts_host, fields=base)
     for path in (config, host_config):
         if not _is_whole(path, container_id):
             set_aside(path)
@@ -167,11 +170,11 @@ def _is_whole(path: Path, container_id: ContainerId) -> bool:
     return bool(document["ID"] == container_id)
 
 
-def _host_of(document: Json) -> Json:
-    """What a container's record says of its HostConfig: its network, and its published ports."""
-    settings = document["NetworkSettings"] or {}
-    ports = {port: bindings for port, bindings in (settings.get("Ports") or {}).items() if bindings}
-    return {"NetworkMode": next(iter(settings.get("Networks") or {}), "bridge"), "PortBindings": ports}
+def _host_of(document: Json) -> HostConfig:
+    """The default HostConfig with the network and the published ports that config.v2.json shows."""
+    settings = NetworkSettings.parse(document["NetworkSettings"] or {})
+    published = {port: bindings for port, bindings in settings.ports.items() if bindings}
+    return replace(DEFAULT, network_mode=next(iter(settings.networks), "bridge"), port_bindings=published)
 
 
 def _plain_record(engine: Engine, container_id: ContainerId) -> ContainerRecord:
