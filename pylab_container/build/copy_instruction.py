@@ -28,7 +28,7 @@ from pylab_container.build.sources import Sources as Sources
 from pylab_container.build.sources import gather as gather
 from pylab_container.dockerfile.filemode import FileMode
 from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
-from pylab_container.host import linux
+from pylab_container.host import inside, linux
 from pylab_container.host.removal import remove_below
 from pylab_container.oci import tar
 from pylab_container.oci.ids import EntryName
@@ -78,13 +78,9 @@ def refuse_file(root: Path, path: str) -> None:
 
 
 def make_directory(root: Path, path: str) -> None:
-    """Make a directory and what is missing above it, mode 0755; one that is there stays as it is.
-
-    Raises InvalidInput where something else is there.
-    """
+    """Create a directory and its missing parents, mode 0755. Raises InvalidInput if a part of path is a file."""
     try:
-        with _Tree(root) as tree:
-            tree.make_directories(tree.resolve(path), ROOT)
+        inside.make_directories(root, path)
     except NotADirectoryError as error:
         raise InvalidInput(f"cannot mkdir: {path} is not a directory", hint="choose another WORKDIR") from error
 
@@ -115,7 +111,7 @@ def _id(digits: str, kind: str) -> int:
 def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
     if name.isascii() and name.isdigit():
         return _id(name, kind)
-    for line in _read_inside(root, f"etc/{file}").splitlines():
+    for line in inside.read_text(root, f"etc/{file}", errors="surrogateescape").splitlines():
         fields = line.strip().split(":")
         if fields[0] == name and len(fields) > 2 and fields[2].isascii() and fields[2].isdigit():
             return _id(fields[2], kind)
@@ -127,15 +123,6 @@ def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
         f"no such {kind}: {name}",
         hint=hint,
     )
-
-
-def _read_inside(root: Path, path: str) -> str:
-    """A text file of an image, "" where it has none; its links lead no further than its root."""
-    with _Tree(root) as tree:
-        try:
-            return linux.read_regular(tree.root, path, 16 << 20).decode(errors="surrogateescape")
-        except OSError:
-            return ""
 
 
 # ---- one source ----------------------------------------------------------------------
