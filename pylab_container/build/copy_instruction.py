@@ -28,7 +28,7 @@ from pylab_container.build.sources import Sources as Sources
 from pylab_container.build.sources import gather as gather
 from pylab_container.dockerfile.filemode import FileMode
 from pylab_container.errors import InvalidArchive, InvalidInput, RuntimeFailed
-from pylab_container.host import linux
+from pylab_container.host import inside, linux
 from pylab_container.host.removal import remove_below
 from pylab_container.oci import tar
 from pylab_container.oci.ids import EntryName
@@ -39,7 +39,6 @@ from pylab_container.store.whiteouts import WHITEOUT
 
 MAX_LINKS = 255  # symbolic links that are followed in one path
 SECOND = 10**9  # nanoseconds
-MAX_PASSWD_SIZE = 16 << 20  # bytes of /etc/passwd or /etc/group
 
 
 class Owner(Struct, frozen=True):
@@ -79,13 +78,9 @@ def refuse_file(root: Path, path: str) -> None:
 
 
 def make_directory(root: Path, path: str) -> None:
-    """Create a directory and its missing parents with mode 0755; an existing directory is not changed.
-
-    Raises InvalidInput if the path exists and is not a directory.
-    """
+    """Create a directory and its missing parents, mode 0755. Raises InvalidInput if a part of path is a file."""
     try:
-        with _Tree(root) as tree:
-            tree.make_directories(tree.resolve(path), ROOT)
+        inside.make_directories(root, path)
     except NotADirectoryError as error:
         raise InvalidInput(f"cannot mkdir: {path} is not a directory", hint="choose another WORKDIR") from error
 
@@ -117,7 +112,7 @@ def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
     """Resolve a name or a number by a file of /etc. Raises InvalidInput."""
     if name.isascii() and name.isdigit():
         return _id(name, kind)
-    for line in _read_inside(root, f"etc/{file}").splitlines():
+    for line in inside.read_text(root, f"etc/{file}", errors="surrogateescape").splitlines():
         fields = line.strip().split(":")
         if fields[0] == name and len(fields) > 2 and fields[2].isascii() and fields[2].isdigit():
             return _id(fields[2], kind)
@@ -129,15 +124,6 @@ def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
         f"no such {kind}: {name}",
         hint=hint,
     )
-
-
-def _read_inside(root: Path, path: str) -> str:
-    """Read a text file of an image, "" if it is missing; symbolic links are resolved inside the image."""
-    with _Tree(root) as tree:
-        try:
-            return linux.read_regular(tree.root, path, MAX_PASSWD_SIZE).decode(errors="surrogateescape")
-        except OSError:
-            return ""
 
 
 # -- one source ------------------------------------------------------------------------------------

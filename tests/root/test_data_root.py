@@ -54,7 +54,7 @@ class FakeRunner:
 
     def run(self, container_id: ContainerId, output: Output, is_cancelled: Callable[[], bool]) -> int:
         assert not is_cancelled()
-        command = self.requests[-1].config["Cmd"][-1]
+        command = self.requests[-1].config.cmd[-1]
         upper = self._data.driver.diff_path(self._data.layers.writable(container_id).mount_id)
         (upper / "ran").write_text(f"{command}\n")
         output("stdout", b"ran\n")
@@ -103,8 +103,8 @@ def test_a_build_runs_its_commands_through_the_runner(data: DataRoot, busybox_ta
     image = builder.build(data, services(data, runner), context, options)
     assert lookup.find(data, "built:1") == image.id
     [request] = runner.requests
-    assert (request.network, request.config["Cmd"]) == ("bridge", ["/bin/sh", "-c", "make"])
-    assert "A=b" in request.config["Env"]
+    assert (request.network, request.config.cmd) == ("bridge", ("/bin/sh", "-c", "make"))
+    assert "A=b" in request.config.env
     ran, copied = (data.driver.diff_path(layer.cache_id) for layer in image.layers[1:])
     assert ((ran / "ran").read_text(), (copied / "file").read_text()) == ("make\n", "content\n")
     again = builder.build(data, services(data, runner), context, options)
