@@ -1,12 +1,8 @@
-"""Names for containers that nobody named: a mood and somebody who moved science or computing on."""
+"""Generated names of containers: a mood and a person of science or computing."""
 
 from __future__ import annotations
 
 import secrets
-
-from pylab_container.host.random_ids import generate_container_id as generate_id
-
-__all__ = ["generate", "generate_id"]
 
 MOODS = (
     "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
@@ -29,5 +25,5 @@ PEOPLE = (
 
 
 def generate() -> str:
-    """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
+    """Return a name such as "upbeat_khayyam", which may be in use already."""
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"

@@ -15,7 +15,7 @@ from pylab_container.build.recipe import BuildOptions, Recipe
 from pylab_container.build.report import BuildPlan
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.containers import sandbox
+from pylab_container.containers import lookup, sandbox
 from pylab_container.docker import build_check
 from pylab_container.docker.credentials import CredentialFile
 from pylab_container.dockerfile.warning import LintWarning
@@ -96,7 +96,7 @@ class ContainerRunner:
             request.container_id,
             request.image_id,
             request.config,
-            sandbox.resolve(self._engine, host_config),
+            sandbox.resolve(host_config, partial(lookup.find, self._engine.data.records)),
             mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
         )
 

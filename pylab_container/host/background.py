@@ -1,4 +1,4 @@
-"""Run a function in a thread of its own: concurrent.futures takes ten times as long to import."""
+"""Run a function in a thread: concurrent.futures takes ten times as long to import."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _OPEN_LEVELS = 32  # directories above the current one that stay open; few real 
 
 
 class Entry:
-    """A file of any kind, held by a descriptor (O_PATH), so that all its properties are those of one file.
+    """A file of any kind, held by a descriptor (O_PATH): all its properties are those of one file.
 
     fd         the descriptor; the entry owns it
     name       its name in its directory
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """A path that leads to this file even if it is a symbolic link or was renamed (proc(5), /proc/PID/fd)."""
+        """A path to this very file, even if it is a symbolic link or was renamed (proc(5))."""
         return f"/proc/self/fd/{self.fd}"
 
     def link(self) -> str:
@@ -90,6 +90,7 @@ class Descent:
     def names(self) -> list[str]:
         """Return the names in the current directory in descending order; [] if the directory was removed."""
         try:
+            # By bytes, not by locale, so that equal trees give equal tars. Descending, because callers pop() the last.
             return sorted(os.listdir(self.fd), key=os.fsencode, reverse=True)
         except FileNotFoundError:  # file systems differ: a removed directory is empty, or getdents(2) fails
             return []
@@ -152,7 +153,7 @@ class Descent:
 
 
 def walk(top: int, inside: str = "") -> Iterator[tuple[str, Entry]]:
-    """Yield (path, entry) for everything below a directory, each directory before its content, sorted by bytes.
+    """Yield (path, entry) for everything below a directory, parents first, sorted by bytes.
 
     top     a descriptor of the directory
     inside  prefix of every path
@@ -178,6 +179,7 @@ def walk(top: int, inside: str = "") -> Iterator[tuple[str, Entry]]:
                 continue
             with entry:
                 path = inside + entry.name
+                # The caller may change or delete the entry now; try_to_enter() below then finds an empty directory.
                 yield path, entry
                 if entry.is_directory and position.try_to_enter(entry):
                     inside = path + "/"

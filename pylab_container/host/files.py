@@ -49,7 +49,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 def _open_temporary(path: Path, mode: int) -> tuple[Path, int]:
-    """Create a file beside path and lock it, so that a cleanup can tell it from the file of a crashed process."""
+    """Create a file beside path and lock it: an unlocked one belongs to a crashed process."""
     while True:
         temporary = path.with_name(f"{TEMPORARY}{path.name}{secrets.randbelow(10**9)}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -83,7 +83,9 @@ def make_directory(path: Path, mode: int) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold an exclusive (or shared) flock(2) on path while the block runs; path is a directory or a lock file.
+    """Hold a flock(2) on a directory or a lock file while the block runs.
+
+    shared  let other processes hold it, too, if they also take it shared
 
     The kernel releases the lock when the process exits, also after SIGKILL. Lock files are never deleted: otherwise a
     process could wait for the lock of a deleted file while another one locks a new file of the same name.

@@ -1,4 +1,4 @@
-"""Read the lines of a file that grows and may be damaged, one by one and in constant memory."""
+"""Read the lines of a file that grows and may be damaged, in constant memory."""
 
 from __future__ import annotations
 

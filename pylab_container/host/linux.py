@@ -85,7 +85,7 @@ def mount(source: str, target: str, filesystem: str, flags: int = 0, options: st
 
 
 def allocate(fd: int, size: int) -> None:
-    """fallocate(2) with FALLOC_FL_KEEP_SIZE: allocate blocks for size bytes without changing the file's length."""
+    """fallocate(2): allocate blocks for size bytes, without changing the file's length."""
     _check(_libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size)))
 
 
@@ -95,7 +95,7 @@ def umount(target: str, flags: int = 0) -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2): the calling *thread* gets its own copy of namespaces, or of the current directory (CLONE_FS)."""
+    """unshare(2): give the calling *thread* its own namespaces or current directory (CLONE_FS)."""
     _check(_libc.unshare(flags))
 
 
@@ -137,10 +137,10 @@ class _MountAttributes(ctypes.Structure):
 
 
 def idmapped_tree(path: str, user_namespace: int) -> int:
-    """Return a descriptor of a directory as a detached mount whose owners are mapped as in a user namespace.
+    """Return a directory as a detached mount whose owners are mapped as in a user namespace.
 
-    A file of owner 0 belongs, seen through the descriptor, to the root of the namespace. Needs Linux 5.12, and 5.19 for
-    a layer of overlayfs. Sources: open_tree(2), mount_setattr(2), "ID-mapped mounts".
+    The caller closes the descriptor. Seen through it, a file of owner 0 belongs to the root of the namespace. Needs
+    Linux 5.12, and 5.19 for a layer of overlayfs. Sources: open_tree(2), mount_setattr(2), "ID-mapped mounts".
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     tree = _check(_libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), _AT_FDCWD, os.fsencode(path), flags), path)
@@ -158,7 +158,7 @@ def idmapped_tree(path: str, user_namespace: int) -> int:
 
 @functools.cache
 def has_mount_setattr() -> bool:
-    """Report whether the kernel has mount_setattr(2), which changes all mounts below a directory (Linux 5.12)."""
+    """Report whether the kernel has mount_setattr(2), which can change a whole tree of mounts."""
     _libc.syscall(ctypes.c_long(_SYS_MOUNT_SETATTR), -1, b"", 0, None, ctypes.c_size_t(0))
     return ctypes.get_errno() != errno.ENOSYS
 
@@ -170,7 +170,7 @@ def move_mount(tree: int, target: str) -> None:
 
 
 def set_filesystem_ids(uid: int, gid: int) -> None:
-    """setfsuid(2), setfsgid(2): the calling *thread* creates files as another user, and keeps its capabilities."""
+    """setfsuid(2): the calling *thread* creates files as another user, with its capabilities."""
     # Without SECBIT_NO_SETUID_FIXUP a thread whose fsuid changes from 0 loses CAP_DAC_OVERRIDE, CAP_MKNOD and others
     # (capabilities(7)), which overlayfs needs for copy-up and whiteouts.
     _check(_libc.prctl(_PR_SET_SECUREBITS, ctypes.c_ulong(_SECBIT_NO_SETUID_FIXUP), 0, 0, 0))
@@ -239,7 +239,7 @@ def read_regular(directory: int, path: str, limit: int) -> bytes:
 
 
 def filesystem_type(path: Path) -> str:
-    """Return the type of the file system that holds path, as in /proc/self/mountinfo (proc(5)); "" if not found."""
+    """Return the type of the file system that holds path, as in mountinfo; "" if not found."""
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     kind = ""
@@ -309,7 +309,7 @@ def inotify_rm_watch(fd: int, watch: int) -> None:
 
 
 def read_inotify(fd: int) -> Iterator[tuple[int, int]]:
-    """Yield (watch, mask) of each unread change; watch is -1 if the kernel's queue overflowed and lost changes."""
+    """Yield (watch, mask) of each unread change; watch is -1 if the kernel's queue overflowed."""
     try:
         data = os.read(fd, _INOTIFY_BUFFER)
     except BlockingIOError:
@@ -332,7 +332,7 @@ _MMAP_THRESHOLD = (
 
 
 def share_one_arena() -> None:
-    """Make all threads of this process allocate from one arena, and map large buffers separately (mallopt(3)).
+    """Make all threads allocate from one arena, and map large buffers separately (mallopt(3)).
 
     By default glibc has up to eight arenas for each processor, and free memory in one is not used by the others: a
     process with many threads, each of which sometimes needs much memory, would keep all of it. A buffer that is mapped

@@ -1,4 +1,4 @@
-"""Reserved files on a file system, so that operations that free space work when the file system is full.
+"""Reserved files, so that operations that free space work on a full file system.
 
     <top>/.reserve/slot-0 … slot-15     files of zeros that belong to no object
 
@@ -47,7 +47,7 @@ def fill(top: Path) -> None:
 
 
 def refill(path: Path) -> None:
-    """Refill a path's reserve with space that a removal has freed, before another program takes it."""
+    """Refill a path's reserve after a removal, before another program takes the space."""
     if directory := _directory(path):
         fill(directory.parent)
 

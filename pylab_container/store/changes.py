@@ -1,4 +1,4 @@
-"""List what a layer changes, path by path, from an overlay upper directory and the directories below it.
+"""List what an overlay upper directory changes in the directories below it, path by path.
 
 Source of the rules: moby pkg/archive/changes_linux.go (20.10); kernel Documentation/filesystems/overlayfs.rst.
 """
@@ -74,6 +74,7 @@ def _compare(
     """Compare an entry of the upper directory with the entry below at the same path."""
     path, below = inside + entry.name, _below(lowers, entry.name)
     if is_whiteout(entry):
+        # A whiteout of a name that no lower layer has, which other tools may write, changes nothing.
         if below is not None:
             yield path, DELETED
         return
@@ -107,7 +108,9 @@ def _below(lowers: Sequence[Descent], name: str) -> os.stat_result | None:
 
 
 def _merged(lowers: Sequence[Descent], name: str) -> list[Descent]:
-    """Return the lower layers whose directories of a name overlayfs merges: down to the first that hides the rest.
+    """Return the lower layers whose directories of a name overlayfs merges.
+
+    These are the layers down to the first that hides the rest.
 
     A symbolic link ends the list. It is not followed, because it may lead out of the layers.
     """

@@ -1,4 +1,4 @@
-"""How an operation continues past a damaged file: the file disables the object that it describes, and nothing else.
+"""A damaged file disables the object that it describes, and nothing else.
 
 A command that names the object raises CorruptStore, which names the file. A listing leaves the object out, and an
 operation that removes objects keeps everything that the damaged one may need. Both report StoreDamaged.
@@ -14,7 +14,7 @@ from pylab_container.events import Emit, StoreDamaged
 
 
 class ReportingDamage:
-    """Suppress CorruptStore in a block and report it as StoreDamaged, so that a loop over objects can go on.
+    """Suppress CorruptStore in a block and report StoreDamaged, so that a loop can go on.
 
     emit     receives StoreDamaged
     removed  reports whether the object was removed concurrently; its file was then not damaged, and nothing is emitted

@@ -1,4 +1,4 @@
-"""What is known about layers at registries: the compressed blobs of a layer, and the repositories that have them.
+"""Known blobs of layers, and the repositories at registries that have them.
 
     image/<driver>/distribution/
     ├── diffid-by-digest/sha256/<digest of the blob>     the diff id of the blob's content
@@ -65,7 +65,7 @@ class DistributionStore:
             return ""  # the hint is missing or damaged; the cost is a download
 
     def blobs(self, diff_id: str) -> list[KnownBlob]:
-        """Return the known blobs of a layer, latest last; entries that cannot be read are treated as unknown."""
+        """Return the known blobs of a layer, latest last; unreadable entries count as unknown."""
         with contextlib.suppress(CorruptStore, OSError, ValueError, KeyError, TypeError, AttributeError):
             entries = json.loads(read_bytes(self._blobs / diff_id.removeprefix("sha256:")))
             return [

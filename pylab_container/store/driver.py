@@ -1,4 +1,4 @@
-"""The contract of a storage driver: it keeps layers as directories and joins them to one file system.
+"""The contract of a storage driver, which keeps layers as directories and joins them.
 
     driver     a layer's directory holds        how a container sees its layers        what layers share
     overlay2   its change, whiteouts as 0:0      one mount of all of them               everything
@@ -38,7 +38,7 @@ class Driver(Protocol):
     keeps_trees: bool
 
     def create(self, cache_id: CacheId, parent: CacheId | None) -> Path:
-        """Create a layer without changes on top of parent (None: the lowest layer) and return its diff_path.
+        """Create an empty layer on top of parent (None: the lowest layer); return its diff_path.
 
         Raises CorruptStore if the parent is missing.
         """
@@ -63,7 +63,7 @@ class Driver(Protocol):
         """
 
     def diff_path(self, cache_id: CacheId) -> Path:
-        """Return the directory with the layer's own files: its change, or the whole tree that results from it.
+        """Return the directory with the layer's own files: its change, or the resulting tree.
 
         It holds the content of every member of a read-only layer's tar under the member's name.
         """
@@ -80,11 +80,13 @@ class Driver(Protocol):
         """
 
     def open_view(self, cache_id: CacheId) -> int:
-        """Return a descriptor for reading the layer joined with all layers below it; the caller closes it.
+        """Return a descriptor for reading the layer joined with all below it; the caller closes it.
 
         The descriptor keeps its file system: a later mount() or unmount() does not change what it shows. If the layer
         is mounted, the descriptor refers to that mount; otherwise nothing can be written through it.
         """
+        # A descriptor and not a path: if the container stops in between, merged/ becomes an empty directory, and a
+        # reader by path would take the container for empty.
 
     def unmount(self, cache_id: CacheId) -> None:
         """Undo mount(). Idempotent."""
@@ -99,6 +101,7 @@ class Driver(Protocol):
 
     def remove(self, cache_id: CacheId) -> None:
         """Unmount and delete a layer without children. Idempotent."""
+        # The driver does not know whether a layer has children; LayerStore.release() does.
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:
         """Move the files of the layer source to the new layer cache_id by a rename.

@@ -94,7 +94,10 @@ class Extractor:
         return self._writer
 
     def write(self, chunk: bytes) -> None:
-        """Append content to the member that was just created; the pieces of a sparse file go to their offsets."""
+        """Append content to the member that was just created.
+
+        The pieces of a sparse file are written at their offsets.
+        """
         if self._writer is None:
             return
         view = memoryview(chunk)
@@ -166,6 +169,8 @@ class Extractor:
         try:
             writer = self._make(header, parent, name)
         except FileExistsError:
+            # A later member replaces an earlier one, as with tar(1). TarSplitWriter refuses that in a layer, so this is
+            # for archives that a Dockerfile ADDs or `docker cp` uploads, and for files that exist already.
             if self._replace(header, parent, name):
                 parent, name = self._locate(path)
                 writer = self._make(header, parent, name)
@@ -179,7 +184,9 @@ class Extractor:
         return writer
 
     def _make(self, header: tar.Header, parent: int, name: str) -> int | None:
-        """Create a file of any kind with a private mode; complete() sets the final one."""
+        """Create a file of any kind; complete() sets its final mode."""
+        # A private mode until then: the content must not be readable for users who may not read the complete file. For
+        # the same reason set-id bits come last, after the owner.
         if header.kind == tar.FILE:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.open(name, flags, 0o600, dir_fd=parent)
@@ -310,7 +317,7 @@ class Extractor:
 
 
 class TreeExtractor(Extractor):
-    """Applies a layer to a whole tree: a whiteout deletes what it hides, unless the same layer extracted it.
+    """Applies a layer to a whole tree: a whiteout deletes what other layers extracted.
 
     Files are replaced and never written into, so the tree may share them with other trees as hard links.
     """
@@ -379,12 +386,12 @@ def inside(name: str) -> str:
 
 
 def clamped(name: str) -> str:
-    """Return a member's name relative to the root, "" for the root; the parent of the root is the root."""
+    """Return a member's name relative to the root, whose parent is the root; "" for the root."""
     return posixpath.normpath("/" + name).lstrip("/")
 
 
 def _is_deep(path: str) -> bool:
-    """Report whether a path is too long for a system call, so that it must be opened directory by directory."""
+    """Report whether a path is too long for a system call (PATH_MAX)."""
     return len(path) >= linux.PATH_MAX or (not path.isascii() and len(os.fsencode(path)) >= linux.PATH_MAX)
 
 
@@ -410,9 +417,10 @@ def _finish_other(parent: int, name: str, header: tar.Header) -> None:
 
 
 def _finish_link(parent: int, name: str, header: tar.Header) -> None:
-    """Apply the header of a hard link to the file itself, as moby does; most headers repeat what is set already."""
+    """Apply the header of a hard link to the file itself, as moby does."""
+    # Most headers repeat what is set already, and a chown(2) to the same owner would clear file capabilities.
     status = os.lstat(name, dir_fd=parent)
-    if (status.st_uid, status.st_gid) != (header.uid, header.gid):  # chown(2) would clear file capabilities
+    if (status.st_uid, status.st_gid) != (header.uid, header.gid):
         os.chown(name, header.uid, header.gid, dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) != header.mode:
         _set_mode(parent, name, header.mode)
@@ -420,7 +428,8 @@ def _finish_link(parent: int, name: str, header: tar.Header) -> None:
 
 
 def _set_mode(parent: int, name: str, mode: int) -> None:
-    """Change a mode without following a symbolic link, which a running container may have put there (TOCTOU)."""
+    """Change a mode, but never that of a symbolic link's target."""
+    # A running container may replace the file by a link between two system calls (TOCTOU), so it is opened first.
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         # fchmodat2(2) with AT_SYMLINK_NOFOLLOW would do, but needs Linux 6.6; through /proc it works on all kernels.

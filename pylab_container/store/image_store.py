@@ -103,13 +103,14 @@ class ImageStore:
             self._set(config.id, "parent", parent)
         # The id is the digest of the content, so an existing file is equal. It is not rewritten, because that would
         # end the cache entries of all other processes.
+        # Mode 0600, as in moby: the environment variables in a config may be secrets.
         if not content.exists():
             write_atomic(content, config.raw, mode=0o600)
         return config.id
 
     def get(self, image_id: str) -> ImageConfig:
         """Return the config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
-        if Digest.match(image_id) is None:
+        if Digest.match(image_id) is None:  # it may be a part of an id, or a name: no path is built from it
             raise KeyError(image_id)
         path = self.content_path(image_id)
         state = _file_state(path)  # before reading: a change in between makes the next call read again
@@ -165,7 +166,9 @@ class ImageStore:
         return sorted(path for path in self._metadata.iterdir() if Digest.match(f"sha256:{path.name}"))
 
     def parent(self, image_id: str) -> str:
-        """Return the image that this one was built or committed from; "" if it was pulled, loaded or imported.
+        """Return the image that this one was built or committed from; "" for any other.
+
+        An image that was pulled, loaded or imported has no parent, whatever its layers are.
 
         Raises CorruptStore for a damaged file.
         """
@@ -345,12 +348,13 @@ class ImageStore:
         return image_id
 
     def reset_names(self) -> Path:
-        """Replace a damaged repositories.json by its readable entries; return the path where the old one is kept."""
+        """Replace a damaged repositories.json by its readable entries; return the old file's path."""
         # Earlier copies are kept, too: each may hold names that a user wants to restore by hand.
         number, backup = 1, self._names.with_name("repositories.json.damaged")
         while backup.exists():
             number += 1
             backup = backup.with_name(f"repositories.json.damaged-{number}")
+        # A crash after the rename leaves a store without names: the images and the copy are still there.
         with self._lock():
             text = _readable(self._names)
             self._names.rename(backup)

@@ -1,4 +1,4 @@
-"""Store the content of a layer, and rebuild its tar: the part of the layer database that reads and writes tars.
+"""Store the content of a layer and rebuild its tar: the tars of the layer database.
 
     register   tar members              →  layer     `docker load`, `docker pull`, `docker import`
     copy       container's own files    →  layer     `docker commit`
@@ -62,13 +62,13 @@ def register(
 
 
 def copy(layers: LayerStore, writable: WritableLayer, lease: Lease, *, newest: int | None = None) -> Layer | None:
-    """Store the present content of a writable layer as a read-only layer, and leave the container its own.
+    """Store the content of a writable layer as a read-only layer; the container keeps its own.
 
     newest  nanoseconds since the epoch; later modification times are clamped to it
 
     Returns None if the writable layer has no change.
     """
-    if _is_unchanged(layers, writable):
+    if _is_unchanged(layers, writable):  # a config-only step has no layer, as in Docker's builder
         return None
     with layers.members(writable) as members:
         members.newest = newest
@@ -76,12 +76,13 @@ def copy(layers: LayerStore, writable: WritableLayer, lease: Lease, *, newest: i
 
 
 def adopt(layers: LayerStore, writable: WritableLayer, lease: Lease, *, newest: int | None = None) -> Layer | None:
-    """Turn a writable layer into a read-only layer by renaming its directory; the container loses its files.
+    """Turn a writable layer into a read-only layer by renaming its directory.
 
     newest  as for copy()
 
-    For a container that is deleted afterwards: each file is read once, for the digest, and never written again. With a
-    driver that keeps whole trees the files are copied. Returns None if the writable layer has no change.
+    The container loses its files. For a container that is deleted afterwards: each file is read once, for the digest,
+    and never written again. With a driver that keeps whole trees the files are copied. Returns None if the writable
+    layer has no change.
     """
     if layers.driver.keeps_trees:
         return copy(layers, writable, lease, newest=newest)
@@ -93,6 +94,7 @@ def adopt(layers: LayerStore, writable: WritableLayer, lease: Lease, *, newest: 
         layers.driver.unmount(writable.mount_id)
         if newest is not None:
             limit_times(layers.driver.diff_path(writable.mount_id), newest)
+        # Hashed before they are moved: if a file cannot be read, the container still has its files.
         with layers.members(writable) as members:
             stored = store(members, None, record, layers.report_progress)
         layers.driver.adopt(cache_id, writable.mount_id)
@@ -129,7 +131,7 @@ def _register(layers: LayerStore, parent: str, lease: Lease | None, fill: _Fill)
 
 @contextlib.contextmanager
 def _extractor(driver: Driver, cache_id: CacheId) -> Iterator[Extractor]:
-    """Open an extractor into a layer that was just created; the layer is complete when the block ends."""
+    """Open an extractor into a new layer, which is complete when the block ends."""
     # A whole tree has no lower layer that a whiteout could hide: TreeExtractor deletes the file itself.
     kind = TreeExtractor if driver.keeps_trees else Extractor
     with driver.filling(cache_id) as directory, kind(directory) as extractor:

@@ -1,4 +1,4 @@
-"""The layer database: the records of read-only layers and of the containers' writable layers.
+"""The layer database: the records of read-only layers and of containers' layers.
 
     image/<driver>/layerdb/
     ├── sha256/<chain id>/         one read-only layer
@@ -54,7 +54,11 @@ MOST_LAYERS = 125
 
 
 class Layer(Struct, frozen=True):
-    """A read-only layer. `parent` is the chain id below, "" for the lowest; `size` counts bytes of file content."""
+    """A read-only layer.
+
+    parent  the chain id below, "" for the lowest layer
+    size    bytes of file content
+    """
 
     chain_id: Digest
     diff_id: Digest
@@ -117,7 +121,7 @@ class LayerStore:
         return diff_id, parent or ""
 
     def find(self, parent: str, diff_id: str, lease: Lease) -> Layer | None:
-        """Return the layer with this diff id on top of the chain parent, claimed by lease; None if unknown."""
+        """Return the layer with this diff id on top of parent, claimed by lease; None if unknown."""
         chain = chain_id([parent, diff_id]) if parent else diff_id
         with self.lock():  # else another process may release the layer between the check and the claim
             if not self.exists(chain):
@@ -182,8 +186,9 @@ class LayerStore:
 
     @contextlib.contextmanager
     def write_set(self, cache_id: CacheId) -> Iterator[Path]:
-        """Create a locked directory in tmp/ that names a driver's directory; after a failure both are deleted.
+        """Create a write-set for a driver's directory; both are deleted after a failure.
 
+        A write-set is a locked directory in tmp/ with the name of the driver's directory in cache-id.
         The caller fills the driver's directory and passes the write-set to publish() in the block.
         """
         with self.lock():  # abandoned_write_sets() deletes a write-set without a flock, so it must not see this one yet
@@ -233,7 +238,7 @@ class LayerStore:
         return self.get(chain)
 
     def abandoned_write_sets(self) -> Iterator[tuple[Path, CacheId | None]]:
-        """Yield the write-sets of crashed processes with the cache id in each (None: the file names no directory).
+        """Yield the write-sets of crashed processes, each with its cache id (None: unreadable).
 
         The store is locked until the generator ends.
         """
@@ -273,7 +278,7 @@ class LayerStore:
     def _hide_unneeded(
         self, tops: Iterable[str], needed: Collection[str], lease: Lease | None, hidden: contextlib.ExitStack
     ) -> Iterator[tuple[Digest, CacheId | None]]:
-        """Rename unneeded layers to write-sets, which are deleted when hidden is closed: after their directories."""
+        """Rename unneeded layers to write-sets, which are deleted when hidden is closed."""
         try:
             required = {*needed, *self._writable_parents(), *self.leases.claimed("layer", without=lease)}
             unneeded = [top for top in map(Digest.match, tops) if top and top not in required]
@@ -313,7 +318,7 @@ class LayerStore:
             os.close(lock)
 
     def _remains(self, chain: str) -> tuple[CacheId | None, str]:
-        """Return the cache id of a layer that is about to be deleted and the chain id below, as far as readable."""
+        """Return the cache id of a layer and the chain id below, as far as they are readable."""
         try:
             below: str = self._content(chain)[1]
         except CorruptStore:
@@ -348,7 +353,7 @@ class LayerStore:
             self.driver.remove(cache_id)
 
     def _named_directories(self, *, without: ContainerId | None = None) -> set[str]:
-        """Return the driver's names in the records of all layers and containers, one container excepted."""
+        """Return the cache ids in all records of layers and containers, one container excepted."""
         records = [self.root / "sha256" / chain.hex / "cache-id" for chain in self.chains()]
         own = [self.root / "mounts" / container_id for container_id in self.mounts() if container_id != without]
         records += [directory / name for directory in own for name in ("mount-id", "init-id")]
@@ -485,7 +490,7 @@ class LayerStore:
 
 
 def _cache_id_in(directory: Path) -> CacheId | None:
-    """Return the driver's name in the record of a layer or in a write-set, None if it cannot be read."""
+    """Return the cache id in the record of a layer or in a write-set, None if unreadable."""
     return CacheId.match(peek(directory / "cache-id").strip())
 
 
@@ -500,7 +505,7 @@ def _read_size(path: Path) -> int:
 
 
 def _write_synced(path: Path, text: str) -> None:
-    """Write a file and flush it to disk, so that it is complete when the rename of its directory is (fsync(2))."""
+    """Write a file and flush it to disk, before the rename of its directory (fsync(2))."""
     with open(path, "w") as file:
         file.write(text)
         file.flush()

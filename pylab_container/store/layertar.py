@@ -1,4 +1,4 @@
-"""A layer as a tar: read one member after the other, hash it, record it and extract it in a single pass.
+"""A layer as a tar: read, hash, record and extract its members in a single pass.
 
 A layer is a *change*: files added or replaced, and files hidden. A tar and a directory express "hidden" differently
 (store/whiteouts.py). Both are read as a `MemberSource`:
@@ -48,7 +48,11 @@ class MemberSource(Protocol):
 
 
 class StoredLayer(Struct, frozen=True):
-    """diff_id: digest of the uncompressed tar. size: bytes of content and of the targets of symbolic links."""
+    """Result of store().
+
+    diff_id  digest of the uncompressed tar
+    size     bytes of content, and of the targets of symbolic links
+    """
 
     diff_id: str
     size: int
@@ -76,6 +80,7 @@ def store(
         if extractor:
             extractor.create(header)
         for chunk in members.content():
+            # hashlib releases the interpreter's lock for large chunks, so a ReadAhead decompresses concurrently.
             digest.update(chunk)
             # On disk a hole may look like written zeros, so the pieces of a sparse file cannot be read back: record
             # the tar's bytes (store/tarsplit.py).
@@ -199,7 +204,7 @@ class TarReader:
         header.pieces = tuple(pieces)
 
     def _sparse(self, header: tar.Header, records: Mapping[str, str]) -> None:
-        """Read the map at the start of a sparse file's content (pax 1.0 only), and check the map of any version."""
+        """Read the map before a sparse file's content (pax 1.0), and check a map of any version."""
         if header.kind == tar.FILE and sparse.map_in_content(records):
             content, numbers = b"", None
             while numbers is None:

@@ -1,4 +1,4 @@
-"""Leases: what a running operation needs, so that a crash leaves no orphans and a cleanup deletes nothing in use.
+"""Leases: the layers, containers and volumes that running operations need.
 
     layerdb/tmp/lease-<random>     locked by the process that made it (its maker)
 
@@ -67,7 +67,7 @@ class Lease:
         self._write(f"not {kind} {name}\n")
 
     def _write(self, line: str) -> None:
-        """Append a line completely or not at all: on a full disk, half a line would merge with the next one."""
+        """Append a line completely or not at all; half a line would merge with the next one."""
         size, data = os.fstat(self._fd).st_size, line.encode()
         # Not flushed to disk: after a power failure no maker lives, and every lease is abandoned. A reader that sees a
         # part of the line ignores it (_lines()).
@@ -108,6 +108,8 @@ class Lease:
 
     def end(self) -> None:
         """Give up all claims and delete the file."""
+        # The file before the lock: an unlocked file is that of a dead maker, and another process would delete what it
+        # claims.
         self.path.unlink(missing_ok=True)
         self.leave()
         reserve.refill(self.path)
@@ -177,7 +179,7 @@ class Leases:
                     os.close(fd)
 
     def claimed(self, kind: Kind, *, without: Lease | None = None) -> set[str]:
-        """Return the ids that any lease claims, those of dead makers included, except the lease `without`."""
+        """Return the ids that any lease claims, except the lease `without`; dead makers count."""
         paths = (path for path in self._paths() if without is None or path != without.path)
         return {name for path in paths for word, name in _claims(path) if word == kind}
 
@@ -190,7 +192,7 @@ def _open(path: Path, flags: int = 0) -> int:
 
 
 def _allocate(fd: int) -> None:
-    """Allocate the blocks that a lease may need: a removal on a full disk must be able to claim what it removes.
+    """Allocate the blocks that a lease may need, so that claims succeed on a full disk.
 
     Raises OSError if the disk has no room.
     """

@@ -1,4 +1,4 @@
-"""The overlay driver: read-only layers are whole trees that share files; a container is mounted on one of them.
+"""The overlay driver: whole trees that share files, and containers mounted on them.
 
     overlay/<cache id>/
     ├── root/        a read-only layer: the whole tree, its unchanged files hard links into the layer below
@@ -152,7 +152,7 @@ class Overlay:
         return (self.root / cache_id / "root").is_dir()
 
     def _lower(self, cache_id: CacheId) -> CacheId:
-        """Return the layer whose tree is the lower directory of this layer's children: itself, if it is a tree."""
+        """Return the layer whose tree is the lower directory of this layer's children."""
         if self._is_tree(cache_id):
             return cache_id
         return read_id(self.root / cache_id / "lower-id", CacheId)

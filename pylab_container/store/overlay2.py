@@ -1,4 +1,4 @@
-"""The overlay2 driver: each layer is a directory of its own, and one overlay mount joins them.
+"""The overlay2 driver: each layer is a directory, and one overlay mount joins them.
 
     overlay2/
     ├── <cache id>/            one layer; the id is random and independent of the content
@@ -91,13 +91,14 @@ class Overlay2:
         (self.root / "l" / link).symlink_to(link_target(cache_id))
         if parent is not None:
             (directory / "work").mkdir(mode=0o700)
+            # For dockerd, which mounts a layer with this file read-only (overlay2.go, get).
             (self.root / parent / "committed").touch(mode=0o600)
             (directory / "lower").write_text(":".join(lowers))
         return diff
 
     @contextlib.contextmanager
     def filling(self, cache_id: CacheId) -> Iterator[Path]:
-        """Yield diff/: whiteouts are files in it, so the layers below are not needed to extract a layer."""
+        """Yield diff/; whiteouts are files in it, so extracting needs no layers below."""
         yield self.diff_path(cache_id)
 
     def adopt(self, cache_id: CacheId, source: CacheId) -> None:

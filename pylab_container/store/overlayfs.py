@@ -140,8 +140,8 @@ def _mount_point(base: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def abandoned_views(base: Path) -> Iterator[list[Path]]:
-    """Yield the temporary mount points of crashed processes, mounted or not; no new ones appear in the block."""
-    with locked(base):
+    """Yield the temporary mount points of crashed processes, mounted or not."""
+    with locked(base):  # against _mount_point(), so that no new ones appear in the block
         yield sorted(base.glob(f"{VIEW}*"))
 
 
@@ -156,6 +156,8 @@ def remove_view(point: Path) -> None:
 
 
 def _options(prefix: str, lowers: Sequence[str], upper: str, work: str) -> str:
+    # upperdir and workdir must be on one file system: overlayfs prepares a copy-up in workdir and renames it to its
+    # place, which makes it atomic (overlayfs.rst, "Upper and Lower").
     below = ":".join(prefix + lower for lower in lowers)
     return f"{_switched_off()}lowerdir={below},upperdir={prefix}{upper},workdir={prefix}{work}"
 
@@ -168,10 +170,11 @@ def _mount(target: str, options: str, flags: int = 0) -> None:
 
 
 def _switched_off() -> str:
-    """Return options that switch off features which a kernel may have on by default and image layers cannot express.
+    """Return options that switch off features which image layers cannot express.
 
-    index and metacopy store records of their own in upper directories, and redirect_dir renames a directory without
-    copying it: diff/ would then no longer be the layer's whole change (overlayfs.rst; moby overlay2/check.go).
+    A kernel may have them on by default. index and metacopy store records of their own in upper directories, and
+    redirect_dir renames a directory without copying it: diff/ would then no longer be the layer's whole change
+    (overlayfs.rst; moby overlay2/check.go).
     """
     options = ""
     for name in ("index", "metacopy", "redirect_dir"):

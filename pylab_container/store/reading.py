@@ -1,4 +1,4 @@
-"""Read files of the data root as data: each may be damaged, and each reader accepts exactly one form.
+"""Read files of the data root, of which each may be damaged and has exactly one form.
 
 A file that is cut off, that holds other bytes or the content of another file, or that was replaced by a directory or a
 link raises CorruptStore with its path. A missing file raises FileNotFoundError if it may be missing. No path or mount

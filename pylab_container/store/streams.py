@@ -26,7 +26,8 @@ class HashedStream(io.RawIOBase):
         return data
 
     def digest(self) -> str:
-        """Return "sha256:…" of the whole stream; reads to the end, because a decompressor may stop before it."""
+        """Return "sha256:…" of the whole stream, of which the rest is read now."""
+        # A decompressor stops at the end of its data; the digest of a blob covers what follows, too.
         while self.read(_READ_SIZE):
             pass
         return f"sha256:{self._hash.hexdigest()}"

@@ -103,7 +103,7 @@ class TarSplitWriter:
 
 
 def _key(path: str) -> str | bytes:
-    """Return a path, or the digest of a long one: a hostile tar may have thousands of names of one megabyte."""
+    """Return a path, or the digest of a long one: a hostile tar may have thousands of them."""
     return path if len(path) < linux.PATH_MAX else hashlib.sha256(os.fsencode(path)).digest()
 
 

@@ -1,4 +1,4 @@
-"""Read a directory as the members of a tar: the second MemberSource, besides TarReader (store/layertar.py).
+"""Read a directory as the members of a tar: a MemberSource (store/layertar.py).
 
 An overlay upper directory becomes a layer's tar, a container's root file system becomes that of `docker export`.
 """
@@ -138,8 +138,10 @@ class TreeReader:
                     yield tar.Header(f"{path}/{OPAQUE}", mode=0o600), entry
 
     def _header(self, name: str, entry: Entry) -> tar.Header | None:
-        """Return the header of an entry; None for a socket, for which tar has no type and which docker skips, too."""
+        """Return the header of an entry; None for a socket, for which tar has no type."""
         status = entry.status
+        # Whole seconds, as moby truncates them (pkg/archive, FileInfoHeader): a ustar header holds no fractions, and a
+        # pax record takes 1 KiB for each member.
         header = tar.Header(
             name=name,
             mode=stat.S_IMODE(status.st_mode),
@@ -198,7 +200,7 @@ def file_content(fd: int, size: int) -> Iterator[bytes]:
 
 
 def _next(fd: int, position: int, kind: int) -> int:
-    """Return the offset of the next data or hole (SEEK_DATA, SEEK_HOLE), _NO_MORE if the file has none."""
+    """Return the offset of the next data or hole, _NO_MORE if none follows."""
     try:
         return os.lseek(fd, position, kind)
     except OSError as error:
@@ -233,7 +235,7 @@ def _mapped(number: int, first: int) -> int:
 
 
 def xattrs(path: str | bytes, *, follow_links: bool = False) -> dict[str, bytes]:
-    """Return the attributes that layers keep: file capabilities and user.*, without those of overlayfs."""
+    """Return the attributes that layers keep: file capabilities and user.*."""
     # Not security.selinux, which the host's policy sets, and not the ACLs in system.*: docker keeps neither.
     names = os.listxattr(path, follow_symlinks=follow_links)
     layer_names = [name for name in sorted(names) if name == "security.capability" or name.startswith("user.")]

@@ -45,7 +45,7 @@ def is_opaque(entry: Entry) -> bool:
 
 
 def is_bookkeeping(attribute: str) -> bool:
-    """Report whether an extended attribute is overlayfs's own: no tar contains it, and no extracted file gets it."""
+    """Report whether an extended attribute is overlayfs's own, which no tar contains."""
     return attribute.startswith(_NAMESPACES)
 
 

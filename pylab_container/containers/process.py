@@ -1,0 +1,80 @@
+"""A container's process: its program, its user, its environment and its rights."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from pylab_container.containers import sandbox
+from pylab_container.errors import InvalidInput
+from pylab_container.host import linux
+from pylab_container.oci import bundle, users
+from pylab_container.oci.environment import DEFAULT_PATH, merge_environment
+from pylab_container.oci.host_config import HostConfig
+from pylab_container.store.container_store import ContainerRecord
+
+_LONGEST_LIST = 1 << 20  # bytes of /etc/passwd or /etc/group
+
+
+def first_process(record: ContainerRecord, root: Path, *, linked: Sequence[str] = ()) -> bundle.Process:
+    """Build the container's process from its record. Raises InvalidInput, RuntimeFailed.
+
+    root    its mounted file system, in which users and groups are looked up
+    linked  variables about the containers that it is linked to
+    """
+    user, home = find_user(record.config.user, root, record.host_config.group_add)
+    config = record.config
+    terminal = config.tty
+    base = [DEFAULT_PATH, f"HOSTNAME={config.get('Hostname') or record.short_id}"]
+    if terminal:
+        base.append("TERM=xterm")
+    environment = merge_environment(base, linked, config.env)
+    environment = [entry for entry in environment if "=" in entry]  # an entry without a value removes the variable
+    if not any(entry.startswith("HOME=") for entry in environment):
+        environment.append(f"HOME={home}")
+    process = bundle.Process(
+        argv=(record.path, *record.args),
+        environment=tuple(environment),
+        cwd=config.working_dir or "/",
+        user=user,
+        terminal=terminal,
+        console_size=_console_size(record.host_config),
+    )
+    return sandbox.with_rights(process, record)
+
+
+def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
+    rows, columns = host_config.console_size
+    return (rows, columns) if rows and columns else None
+
+
+def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[users.User, str]:
+    """Look up a user and its home directory in the file system of a container. Raises InvalidInput.
+
+    user         "NAME[:GROUP]" or "UID[:GID]", "" for root
+    more_groups  names or numbers of supplementary groups (--group-add)
+    """
+    group = _read_inside(root, "etc/group")
+    found, home = users.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
+    more = [users.find_group(name, group) for name in more_groups]
+    return replace(found, additional_gids=tuple(dict.fromkeys([*found.additional_gids, *more]))), home
+
+
+def _read_inside(root: Path, path: str) -> str:
+    """Read a text file below root, "" if it does not exist. Symbolic links cannot lead out of root.
+
+    Raises InvalidInput if it is not a regular file: the runtime reads it too, and would block on a FIFO.
+    """
+    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return linux.read_regular(base, path, _LONGEST_LIST).decode(errors="replace")
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise InvalidInput(f"/{path} in the container is not a file", hint="put a text file there") from error
+        return ""
+    finally:
+        os.close(base)
