@@ -20,7 +20,6 @@ same root. Locks on disk keep them apart; containers outlive all of them.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from pylab_container.engine.event_stream import EventStream
 from pylab_container.engine.images import ImageCollection
 from pylab_container.engine.networks import NetworkCollection
 from pylab_container.engine.volumes import VolumeCollection
-from pylab_container.errors import ContainerNotFound, NotRoot
+from pylab_container.errors import NotRoot
 from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.maintenance.usage import DiskUsage
     from pylab_container.registry.settings import RegistrySettings
-    from pylab_container.store.container_store import ContainerRecord
 
 
 class Engine:
@@ -92,7 +90,7 @@ class Engine:
         self.volumes = VolumeCollection(self)
         self.networks = NetworkCollection(self)
         if recover:
-            clear_abandoned(self)
+            clear_abandoned(self.data, self.runtime)
 
     @property
     def data_root(self) -> Path:
@@ -131,22 +129,13 @@ class Engine:
         from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
-        return describe(self.data, self._records(), server_version=__version__)
+        return describe(self.data, self.runtime, server_version=__version__)
 
     def df(self) -> DiskUsage:
         """What takes how much space: `docker system df`."""
         from pylab_container.maintenance import usage
 
-        volumes = [(volume, len(self.volumes.users(volume))) for volume in self.volumes.list()]
-        return usage.disk_usage(self.data, self._records(), volumes)
-
-    def _records(self) -> list[ContainerRecord]:
-        """The settled records of all containers."""
-        records = []
-        for container in self.containers.list(all=True):
-            with contextlib.suppress(ContainerNotFound):
-                records.append(container.record)
-        return records
+        return usage.disk_usage(self.data, self.runtime)
 
     def prune_builds(self, *, all: bool = False, filters: Filters | None = None) -> Pruned:
         """Remove the build cache; maintenance/pruning.py tells what of it.
@@ -179,7 +168,7 @@ class Engine:
         """
         from pylab_container.maintenance.fsck import check
 
-        return check(self, repair=repair, deep=deep)
+        return check(self.data, self.runtime, repair=repair, deep=deep)
 
     def __repr__(self) -> str:
         return f"<Engine {self.data_root}>"

@@ -210,7 +210,7 @@ class ContainerCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_containers(self._engine, filters or {})
+        return pruning.prune_containers(self._data, self._runtime, filters or {})
 
     def discard(self, container_id: ContainerId) -> None:
         """Remove a temporary container, running or not, or a writable layer whose container was not completed."""
