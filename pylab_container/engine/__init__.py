@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING
 
 from pylab_container.containers import out_of_memory
 from pylab_container.containers.execution import ExecutionCollection
-from pylab_container.containers.settle import all_settled
 from pylab_container.docker.event_log import EventLog
 from pylab_container.engine.containers import ContainerCollection
 from pylab_container.engine.event_stream import EventStream
@@ -43,7 +42,6 @@ from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.names import DEFAULT_ROOT
-from pylab_container.text.timestamps import parse_rfc3339
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.maintenance.usage import DiskUsage
     from pylab_container.registry.settings import RegistrySettings
-    from pylab_container.store.container_store import ContainerRecord
 
 
 class Engine:
@@ -95,7 +92,7 @@ class Engine:
         self.volumes = VolumeCollection(self)
         self.networks = NetworkCollection(self)
         if recover:
-            clear_abandoned(self)
+            clear_abandoned(self.data, self.runtime)
 
     @property
     def data_root(self) -> Path:
@@ -134,20 +131,13 @@ class Engine:
         from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
-        return describe(self.data, self._records(), server_version=__version__)
+        return describe(self.data, self.runtime, server_version=__version__)
 
     def df(self) -> DiskUsage:
         """Measure the disk usage: `docker system df`."""
         from pylab_container.maintenance import usage
 
-        volumes = [(volume, len(self.volumes.users(volume))) for volume in self.volumes.list()]
-        return usage.disk_usage(self.data, self._records(), volumes)
-
-    def _records(self) -> list[ContainerRecord]:
-        """The settled records of all containers, the newest first."""
-        return sorted(
-            all_settled(self.data, self.runtime), key=lambda record: parse_rfc3339(record.created), reverse=True
-        )
+        return usage.disk_usage(self.data, self.runtime)
 
     def prune_builds(self, *, all: bool = False, filters: Filters | None = None) -> Pruned:
         """Remove the build cache, as far as maintenance/pruning.py selects it.
@@ -180,7 +170,7 @@ class Engine:
         """
         from pylab_container.maintenance.fsck import check
 
-        return check(self, repair=repair, deep=deep)
+        return check(self.data, self.runtime, repair=repair, deep=deep)
 
     def __repr__(self) -> str:
         return f"<Engine {self.data_root}>"

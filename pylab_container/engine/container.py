@@ -21,8 +21,8 @@ from pylab_container.containers.lookup import no_such_container as no_such_conta
 from pylab_container.containers.settle import read_settled
 from pylab_container.containers.start import start
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
+from pylab_container.engine.explaining import explaining
 from pylab_container.images.image import Image
-from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json

@@ -13,10 +13,10 @@ from pylab_container.containers.settle import all_settled
 from pylab_container.docker import creation
 from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
+from pylab_container.engine.explaining import explaining
 from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host.random_ids import generate_container_id
 from pylab_container.images.image import Image
-from pylab_container.maintenance.failures import explaining
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
@@ -216,7 +216,7 @@ class ContainerCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_containers(self._engine, filters or {})
+        return pruning.prune_containers(self._data, self._runtime, filters or {})
 
     def discard(self, container_id: ContainerId) -> None:
         """Remove a temporary container, running or not.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylab_container.containers import network_changes
 from pylab_container.engine.container import Container
-from pylab_container.maintenance.failures import explaining
+from pylab_container.engine.explaining import explaining
 from pylab_container.networks import bridges, creation
 from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.networks.lookup import all_networks, find_network
@@ -230,7 +230,7 @@ class NetworkCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_networks(self._engine, filters or {})
+        return pruning.prune_networks(self._engine.data, self._engine.runtime, filters or {})
 
     def down(self) -> None:
         """Remove all bridges and rules from the host; the next container recreates them.

@@ -149,9 +149,6 @@ class VolumeCollection:
 
         Raises InvalidInput for an unknown filter. While a container's record is damaged, no volume is removed.
         """
-        from pylab_container.images.removal import Removal
-        from pylab_container.maintenance.pruning import Pruned
-        from pylab_container.maintenance.volume_pruning import prune_volumes
+        from pylab_container.maintenance import pruning
 
-        names, freed = prune_volumes(self._engine.data, filters or {})
-        return Pruned(tuple(Removal("Deleted", name) for name in names), freed)
+        return pruning.prune_volumes(self._engine.data, filters or {})
