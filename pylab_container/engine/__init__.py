@@ -75,7 +75,10 @@ class Engine:
         insecure_registries: Sequence[str] | None = None,
         recover: bool = True,
     ) -> None:
-        """recover: clean up after killed operations; False leaves everything as it is, to be examined."""
+        """recover: clean up after killed operations.
+
+        False leaves everything as it is, to be examined.
+        """
         if os.geteuid() != 0:
             raise NotRoot(
                 "the engine needs root: mounts and namespaces are the kernel's business", hint="sudo labctr …"
