@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class JoinedNetwork(Struct, frozen=True):
     """A network that a container is connected to, with its bridge and its endpoint.
 
-    document is the endpoint's.
+    settings  the endpoint, as Docker's EndpointSettings
     """
 
     network: NetworkRecord
@@ -100,12 +100,13 @@ def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> dict[s
         return {}
     refuse_request(find_network(data, mode), record.network.endpoints.get(mode, EndpointSettings()))
     return {mode: EndpointSettings()}
-"""Connect a container to the networks of its record.
 
-The one that it was created for is eth0.
 
 def _join_all(data: DataRoot, runtime: Runtime, record: ContainerRecord, pid: int) -> list[JoinedNetwork]:
-    """Connect a container to the networks of its record: the one that it was created for is eth0."""
+    """Connect a container to the networks of its record.
+
+    The one that it was created for is eth0.
+    """
     first = record.host_config.network
     requests = record.network.endpoints or {first: EndpointSettings()}
     names = sorted(requests, key=lambda name: name != first)
