@@ -42,7 +42,7 @@ def inspect(data: DataRoot, record: ContainerRecord, execution_ids: Sequence[str
         "GraphDriver": {"Data": data.driver.graph_data(writable.mount_id), "Name": data.driver.name},
         "Mounts": mount_points(record),
         "Config": record.config.document(),
-        "NetworkSettings": complete_settings(record.network.document()),
+        "NetworkSettings": complete_settings(record.network),
     }
 
 

@@ -8,12 +8,14 @@ from pylab_container.networks import attachment
 from pylab_container.networks.creation import emit_action
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 
 
-def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, request: Json) -> None:
+def connect(
+    data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, request: EndpointSettings
+) -> None:
     """Connect a container to a network and emit the event.
 
     Errors are those of networks/attachment.py.

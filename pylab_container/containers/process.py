@@ -29,7 +29,7 @@ def first_process(record: ContainerRecord, root: Path, *, linked: Sequence[str] 
     user, home = find_user(record.config.user, root, record.host_config.group_add)
     config = record.config
     terminal = config.tty
-    base = [DEFAULT_PATH, f"HOSTNAME={config.get('Hostname') or record.short_id}"]
+    base = [DEFAULT_PATH, f"HOSTNAME={config.hostname or record.short_id}"]
     if terminal:
         base.append("TERM=xterm")
     environment = merge_environment(base, linked, config.env)

@@ -156,7 +156,7 @@ def _exited(
 
 
 def _network_after_exit(record: ContainerRecord) -> NetworkSettings:
-    return NetworkSettings.parse(settings_after_exit(record.network.document()))
+    return settings_after_exit(record.network)
 
 
 def _after_killed_start(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:

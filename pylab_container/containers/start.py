@@ -23,8 +23,8 @@ from pylab_container.networks import attachment_events, dns_records, endpoints, 
 from pylab_container.networks.container_files import write_network_files
 from pylab_container.networks.links import LinkedContainer
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State, Transition, after
+from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.logdriver import log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
@@ -85,7 +85,10 @@ def start(
 
 
 def _find_other(data: DataRoot, runtime: Runtime, record: ContainerRecord, name: str) -> ContainerRecord:
-    """Look up another container and settle it. The container's own record is settled, and its lock is held."""
+    """Look up another container and settle it.
+
+    The container's own record is settled, and its lock is held.
+    """
     other = lookup.find(data.records, name)
     return record if other.id == record.id else settled(data, runtime, other)
 
@@ -135,7 +138,9 @@ def _create_process(
     )
 
 
-def _running_record(record: ContainerRecord, pid: int, network: Json, *, restarting: bool) -> ContainerRecord:
+def _running_record(
+    record: ContainerRecord, pid: int, network: NetworkSettings, *, restarting: bool
+) -> ContainerRecord:
     """The record of the container once its process runs."""
     is_checked = health.effective(record.config.healthcheck) is not None
     return replace(

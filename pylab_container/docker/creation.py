@@ -27,7 +27,7 @@ from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import Transition, after
 from pylab_container.oci.mounts import MountPoint, borrow
-from pylab_container.oci.network_settings import NetworkSettings
+from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime, cgroup
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
@@ -48,18 +48,21 @@ class Description(Struct, frozen=True):
 
     config       on top of the image's configuration, below the options
     host_config  recorded as it is: only fields without an effect, or whose effect an option has already
-    networks     instead of the networks that the options name: {name: the endpoint's settings}
+    networks     instead of the networks that the options name: {network: endpoint}
 
     Empty fields in config and host_config preserve whether a field was null or an empty list.
     """
 
     config: ContainerConfig | None = None
     host_config: HostConfig | None = None
-    networks: Mapping[str, Any] = {}
+    networks: Mapping[str, EndpointSettings] = {}
 
 
 def refuse_unknown_network(data: DataRoot, options: ContainerOptions) -> None:
-    """Raise NotFound or ContainerNotFound if the options name a network or container that does not exist."""
+    """Refuse options that name a network or a container that does not exist.
+
+    Raises NotFound, ContainerNotFound.
+    """
     mode = requested_network(options)
     if mode.startswith("container:"):
         lookup.find(data.records, mode.removeprefix("container:"))
@@ -99,7 +102,7 @@ def new_record(
         host,
         name=options.get("name"),
         mounts=tuple(place_mounts(built.mounts, data.path)),
-        networks=dict(description.networks) or built.networks,
+        networks=description.networks or built.networks,
     )
     return record, [*built.warnings, *_unpublished(host)]
 
@@ -113,7 +116,7 @@ def finished_record(
     *,
     name: str | None = None,
     mounts: tuple[MountPoint, ...] = (),
-    networks: Json | None = None,
+    networks: Mapping[str, EndpointSettings] | None = None,
 ) -> ContainerRecord:
     """Build a record from finished documents. image_id "" is the empty image, FROM scratch.
 
@@ -129,7 +132,7 @@ def finished_record(
         args=tuple(arguments),
         config=config,
         host_config=host_config,
-        network=NetworkSettings.parse({"Networks": networks} if networks else {}),
+        network=NetworkSettings(networks=networks or {}),
         mounts=mounts,
         driver=data.driver.name,
     )
@@ -165,7 +168,7 @@ def redescribe(
         host = replace(host, nulls=host.nulls - {"Dns", "DnsOptions", "DnsSearch"})  # moby records [] here
         mounts = {mount.destination: mount for mount in (*record.mounts, *place_mounts(built.mounts, data.path))}
         keeps_network = host.network_mode == record.host_config.network_mode
-        network = record.network if keeps_network else NetworkSettings.parse({"Networks": built.networks})
+        network = record.network if keeps_network else NetworkSettings(networks=built.networks)
         record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
         with data.volumes.lock():
             create_sources(data, record)

@@ -93,8 +93,8 @@ class Container:
     @property
     def address(self) -> str:
         """Its IPv4 address on its first network, "" while it has none."""
-        networks = self.record.network.get("Networks") or {}
-        return next((str(each["IPAddress"]) for each in networks.values() if (each or {}).get("IPAddress")), "")
+        endpoints = self.record.network.endpoints.values()
+        return next((endpoint.ip_address for endpoint in endpoints if endpoint.ip_address), "")
 
     @property
     def ports(self) -> Json:
@@ -102,7 +102,7 @@ class Container:
 
         {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
         """
-        return dict(self.record.network.get("Ports") or {})
+        return dict(self.record.network.ports)
 
     @property
     def pid(self) -> int:

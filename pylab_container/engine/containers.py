@@ -20,8 +20,8 @@ from pylab_container.images.image import Image
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import MountPoint
+from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -60,7 +60,7 @@ class ContainerCollection:
         *,
         config: ContainerConfig | None = None,
         host_config: HostConfig | None = None,
-        networks: Mapping[str, Any] | None = None,
+        networks: Mapping[str, EndpointSettings] | None = None,
     ) -> Container:
         """create() for a client that also writes the documents that inspect shows.
 
@@ -96,7 +96,7 @@ class ContainerCollection:
         *,
         name: str | None = None,
         mounts: tuple[MountPoint, ...] = (),
-        networks: Json | None = None,
+        networks: Mapping[str, EndpointSettings] | None = None,
     ) -> Container:
         """Create a container from finished documents, as the builder does.
 

@@ -19,6 +19,7 @@ from pylab_container.networks.lookup import all_networks, find_network
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -111,7 +112,7 @@ class Network:
         )
         self.connect_as(container, request)
 
-    def connect_as(self, container: Container | str, request: Json) -> None:
+    def connect_as(self, container: Container | str, request: EndpointSettings) -> None:
         """connect() with an endpoint request (networks/endpoint_documents.py)."""
         parts = self._engine.data, self._engine.runtime, self._record
         network_changes.connect(*parts, self._container_id(container), request)

@@ -36,6 +36,6 @@ def emit_left(emit: Emit, record: ContainerRecord) -> None:
 
 
 def _emit_networks(emit: Emit, record: ContainerRecord, action: str) -> None:
-    for name, endpoint in (record.network.get("Networks") or {}).items():
+    for name, endpoint in record.network.endpoints.items():
         driver = _DRIVERS.get(name, "bridge")
-        emit(NetworkAction(action, (endpoint or {}).get("NetworkID", ""), name, driver, record.id))
+        emit(NetworkAction(action, endpoint.network_id, name, driver, record.id))

@@ -9,6 +9,7 @@ from pylab_container.errors import Forbidden
 from pylab_container.networks.bridge_options import bridge_options
 from pylab_container.networks.network_record import FREE_SUBNET, NetworkRecord
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.runtime import RUN_ROOT, Runtime, network
 from pylab_container.store.data_root import DataRoot
 
@@ -74,12 +75,12 @@ def connected_containers(data: DataRoot, runtime: Runtime, record: NetworkRecord
         return members
     for endpoint in open_bridge(data, runtime, record).endpoints():
         if container := data.records.load(endpoint.container_id):
-            document = (container.network.get("Networks") or {}).get(record.name) or {}
+            settings = container.network.endpoints.get(record.name, EndpointSettings())
             six = f"{endpoint.address6}/{endpoint.prefix_length6}" if endpoint.address6 else ""
             members[container.id] = {
                 "Name": container.name,
-                "EndpointID": document.get("EndpointID") or "",
-                "MacAddress": document.get("MacAddress") or endpoint.mac,
+                "EndpointID": settings.endpoint_id,
+                "MacAddress": settings.mac_address or endpoint.mac,
                 "IPv4Address": f"{endpoint.address}/{endpoint.prefix_length}",
                 "IPv6Address": six,
             }

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,6 +20,7 @@ from pylab_container.host.background import Background
 from pylab_container.host.files import rewrite
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime, etc
 from pylab_container.runtime.dns.service import NameServer
 from pylab_container.runtime.dns.zone import DnsClient, NetworkMembership, UpstreamServer
@@ -33,7 +32,7 @@ _NETWORKS_WITHOUT_NAMES = ("bridge", "default", "host", "none")
 
 def is_served(record: ContainerRecord) -> bool:
     """Whether the container is on a network of users, or will be when it runs."""
-    names = record.network.get("Networks") or [record.host_config.network_mode or "bridge"]
+    names = record.network.networks or [record.host_config.network]
     return any(name not in _NETWORKS_WITHOUT_NAMES and not name.startswith("container:") for name in names)
 
 
@@ -70,7 +69,7 @@ def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Backgrou
     if not is_served(record):
         return None
     server = _server(runtime)
-    _write(data, server, replace(record, network={}))
+    _write(data, server, replace(record, network=NetworkSettings()))
     return Background(lambda: server.serve(record.id))
 
 
@@ -147,14 +146,14 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
 
 def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
     return {
-        document["NetworkID"]: NetworkMembership(
+        endpoint.network_id: NetworkMembership(
             network=name,
-            names=(record.name, *(document.get("Aliases") or ())),
-            addresses=tuple(filter(None, (document["IPAddress"], document["GlobalIPv6Address"]))),
-            links={alias.lower(): other for other, alias in map(parse_link, document.get("Links") or ())},
+            names=(record.name, *endpoint.aliases),
+            addresses=tuple(filter(None, (endpoint.ip_address, endpoint.global_ipv6_address))),
+            links={alias.lower(): other for other, alias in map(parse_link, endpoint.links)},
         )
-        for name, document in (record.network.get("Networks") or {}).items()
-        if name not in _NETWORKS_WITHOUT_NAMES and document.get("IPAddress")
+        for name, endpoint in record.network.endpoints.items()
+        if name not in _NETWORKS_WITHOUT_NAMES and endpoint.ip_address
     }
 
 
@@ -167,7 +166,7 @@ def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tup
     """
     chosen = bool(record.host_config.dns)
     servers = [UpstreamServer(each, on_host=not chosen and etc.is_loopback(each)) for each in etc.nameservers(text)]
-    endpoints = list((record.network.get("Networks") or {}).values())
+    endpoints = list(record.network.endpoints.values())
     if all(_is_internal(data, endpoint) for endpoint in endpoints):
         servers = [
             server
@@ -177,17 +176,20 @@ def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tup
     return tuple(servers)
 
 
-def _is_internal(data: DataRoot, endpoint: Mapping[str, Any]) -> bool:
-    network = data.networks.load(str(endpoint.get("NetworkID") or ""))
+def _is_internal(data: DataRoot, endpoint: EndpointSettings) -> bool:
+    network = data.networks.load(endpoint.network_id)
     return bool(network and network["Internal"])  # predefined networks are not in the store
 
 
-def _is_in_subnet(address: str, endpoint: Mapping[str, Any]) -> bool:
+def _is_in_subnet(address: str, endpoint: EndpointSettings) -> bool:
     """Whether an address is in a subnet of the network that an endpoint is on."""
     import ipaddress  # importing it takes milliseconds that most containers do not need
 
-    fields = (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen"))
-    subnets = [f"{endpoint[name]}/{endpoint[length]}" for name, length in fields if endpoint.get(name)]
+    addresses = (
+        (endpoint.ip_address, endpoint.ip_prefix_len),
+        (endpoint.global_ipv6_address, endpoint.global_ipv6_prefix_len),
+    )
+    subnets = [f"{own}/{length}" for own, length in addresses if own]
     with contextlib.suppress(ValueError):
         return any(ipaddress.ip_address(address) in ipaddress.ip_network(each, strict=False) for each in subnets)
     return False

@@ -8,6 +8,7 @@ from pylab_container.errors import InvalidInput, LabError, NotFound
 from pylab_container.networks.bridge_options import DEFAULT_BRIDGE
 from pylab_container.networks.network_record import PREDEFINED, NetworkRecord, network_document
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.store.data_root import DataRoot
 from pylab_container.text.timestamps import rfc3339
 
@@ -66,13 +67,13 @@ def _not_found(data: DataRoot, name: str) -> LabError:
     return NotFound(f"network {name} not found", hint=f"labctr network ls lists what there is{hint}")
 
 
-def network_of_endpoint(data: DataRoot, name: str, endpoint: Json | None) -> NetworkRecord:
+def network_of_endpoint(data: DataRoot, name: str, endpoint: EndpointSettings) -> NetworkRecord:
     """Return the network of an endpoint in a container's record. Raises NotFound.
 
     A user's network is found by the recorded id, because its name may belong to another network by now. A predefined
     one is found by name: its id follows from the data root's path, which may have changed, and dockerd uses other ids.
     """
-    network_id = "" if name in PREDEFINED else (endpoint or {}).get("NetworkID")
+    network_id = "" if name in PREDEFINED else endpoint.network_id
     try:
         return find_network(data, str(network_id or name))
     except NotFound as error:
