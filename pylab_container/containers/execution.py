@@ -4,7 +4,7 @@
                                       │ ──start_detached()
                                       └ resize(), wait(), attrs (Docker's ExecInspect)
 
-As with a container, the process has a monitor of its own (conmon, runtime/conmon.py). The monitor reads the output
+As with a container, the process has a monitor of its own (conmon, runtime/monitor.py). The monitor reads the output
 whether or not a client is connected, so the process outlives its clients, and it knows the exit status. The files of
 a running command are stored in <bundle>/exec/<exec id>/; its monitor removes them at the exit, or the exit of the
 container does.

@@ -5,7 +5,7 @@ that notices it: the monitor's exit command (`labctr container settle`), or any 
 finds that the monitor has written an exit status. All of them call settled(), which also decides from the restart
 policy whether the container stays exited.
 
-Everything of one run is stored in its bundle (runtime/conmon.py), with one file of start.py:
+Everything of one run is stored in its bundle (runtime/monitor.py), with one file of start.py:
 
     started.json    the record of the running container, written before its process is let go: a start that is killed
                     right after that does not leave a running container recorded as "created"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class JoinedNetwork(Struct, frozen=True):
     """A network that a container is connected to, with its bridge and its endpoint.
 
-    document is the endpoint's.
+    settings  the endpoint, as Docker's EndpointSettings
     """
 
     network: NetworkRecord
