@@ -160,7 +160,7 @@ class Engine:
         return shlex.join(["labctr", *root, *words])
 
     def check(self) -> list[Check]:
-        """Examine what this machine provides, with remedies for what it lacks (maintenance/check.py)."""
+        """Examine what this machine provides and lacks (maintenance/check.py)."""
         from pylab_container.maintenance.check import check
 
         return check(self.data_root)
