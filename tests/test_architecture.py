@@ -30,16 +30,16 @@ import pytest
 PACKAGE = "pylab_container"
 
 # What each layer may import from the package, as prefixes of dotted names. The layer is the first part of a module's
-# path; "" stands for pylab_container.__version__ alone. dockerfile.lint is the one part of a core package that is
-# periphery: PERIPHERY and the rule for it are below.
+# path. One part of a core package is periphery, dockerfile.lint: PERIPHERY and the rule for it are below.
 VALUES_ONLY = {"errors", "text", "oci"}
 MECHANISM = VALUES_ONLY | {"events", "host"}
 STORED = MECHANISM | {"store"}
 ATTACHED = STORED | {"runtime", "networks", "volumes"}
 CORE = ATTACHED | {"dockerfile", "images", "build", "containers"}
-FACE = CORE | {"", "docker", "registry", "maintenance", "engine"}
+FACE = CORE | {"version", "docker", "registry", "maintenance", "engine"}
 MAY_IMPORT = {
     "errors": set(),
+    "version": set(),
     "events": {"errors"},
     "text": {"errors", "text"},
     "oci": VALUES_ONLY,
@@ -55,12 +55,12 @@ MAY_IMPORT = {
     "docker": CORE | {"docker"},
     "registry": CORE | {"docker", "registry"},
     "maintenance": CORE | {"docker", "maintenance"},
-    "engine": CORE | {"", "docker", "registry", "maintenance", "engine"},
+    "engine": CORE | {"version", "docker", "registry", "maintenance", "engine"},
     "notebook": FACE | {"notebook"},
     "daemon": FACE | {"daemon"},
     "cli": FACE | {"cli", "daemon"},
     "__main__": {"cli", "errors"},
-    "__init__": CORE | {"maintenance", "engine", "notebook"},
+    "__init__": CORE | {"version", "maintenance", "engine", "notebook"},
 }
 PERIPHERY = ("docker", "registry", "maintenance", "engine", "cli", "daemon", "notebook", "dockerfile.lint")
 """What the core never imports."""
@@ -252,8 +252,7 @@ def imports_against_the_layers(module: Module) -> Iterator[Mention]:
     for mention in imports(module):
         if within(mention.name, PACKAGE):
             inner = mention.name.removeprefix(PACKAGE).removeprefix(".")
-            own = "" in allowed and inner.startswith("__")  # pylab_container.__version__
-            if not own and not any(prefix and within(inner, prefix) for prefix in allowed):
+            if not any(within(inner, prefix) for prefix in allowed):
                 yield mention
 
 
@@ -457,7 +456,7 @@ def test_the_files_that_the_tours_name_exist() -> None:
 def test_the_sizes_on_the_page_are_those_of_the_parts() -> None:
     rows = re.findall(r"^\| `([^|]+)` \| ([\d,]+) \|", READING.read_text(), re.MULTILINE)
     sizes = {part.strip("`/"): int(number.replace(",", "")) for part, number in rows}
-    layers = {module.layer for module in modules()} - {"__init__", "__main__"}
+    layers = {module.layer for module in modules()} - {"__init__", "__main__", "version"}
     assert layers <= {name for part in sizes for name in part.split("/` `")}
     for part, written in sizes.items():
         names = part.split("/` `")
@@ -526,7 +525,7 @@ INNOCENT = [
     (imports_against_the_layers, "host/files.py", "from pylab_container.events import Emit"),
     (imports_against_the_layers, "host/files.py", "from pylab_container.oci import ids"),
     (imports_against_the_layers, "engine/__init__.py", "from pylab_container.store.image_store import ImageStore"),
-    (imports_against_the_layers, "cli.py", "from pylab_container import __version__"),
+    (imports_against_the_layers, "cli.py", "from pylab_container.version import __version__"),
     (imports_against_the_layers, "store/layer_store.py", "import pylab_container_tools"),
     (imports_of_the_periphery, "dockerfile/lint/rules.py", "from pylab_container.dockerfile.lint import facts"),
     (late_imports, "cli/images.py", "def f():\n    from pylab_container.engine import Engine"),

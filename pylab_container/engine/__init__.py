@@ -43,6 +43,7 @@ from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.names import DEFAULT_ROOT
+from pylab_container.version import __version__
 
 if TYPE_CHECKING:
     from pylab_container.build.recipe import BuildOptions
@@ -147,7 +148,6 @@ class Engine:
 
     def info(self) -> Info:
         """Describe this engine and its data root: `docker info`."""
-        from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
         return describe(self.data, self.runtime, server_version=__version__)
