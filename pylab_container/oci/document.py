@@ -61,7 +61,7 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
         # The new object has no other owner yet, so frozen=True may be bypassed.
         force_setattr(parsed, "unknown", unknown)
         force_setattr(parsed, "nulls", frozenset(nulls))
-        force_setattr(parsed, "missing", fields.keys() - document.keys())
+        force_setattr(parsed, "missing", frozenset(fields.keys() - document.keys()))
         return parsed
 
     def has(self, name: str) -> bool:
