@@ -22,7 +22,7 @@ from msgspec.structs import force_setattr, replace
 Json = dict[str, Any]
 
 
-def names(text: str) -> frozenset[str]:
+def field_names(text: str) -> frozenset[str]:
     """The names of fields in a text, separated by blanks."""
     return frozenset(text.split())
 
