@@ -75,7 +75,10 @@ class Engine:
         insecure_registries: Sequence[str] | None = None,
         recover: bool = True,
     ) -> None:
-        """recover: clean up after killed operations; False leaves everything as it is, to be examined."""
+        """recover: clean up after killed operations.
+
+        False leaves everything as it is, to be examined.
+        """
         if os.geteuid() != 0:
             raise NotRoot(
                 "the engine needs root: mounts and namespaces are the kernel's business", hint="sudo labctr …"
@@ -157,7 +160,7 @@ class Engine:
         return shlex.join(["labctr", *root, *words])
 
     def check(self) -> list[Check]:
-        """Examine what this machine provides, with remedies for what it lacks (maintenance/check.py)."""
+        """Examine what this machine provides and lacks (maintenance/check.py)."""
         from pylab_container.maintenance.check import check
 
         return check(self.data_root)

@@ -98,7 +98,10 @@ class Container:
 
     @property
     def ports(self) -> Json:
-        """Its exposed ports and where they are published: {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}."""
+        """Its exposed ports and where they are published.
+
+        {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
+        """
         return dict(self.record.network.ports)
 
     @property
