@@ -29,7 +29,7 @@ def first_process(record: ContainerRecord, root: Path, *, linked: Sequence[str] 
     user, home = find_user(record.config.user, root, record.host_config.group_add)
     config = record.config
     terminal = config.tty
-    base = [DEFAULT_PATH, f"HOSTNAME={config.get('Hostname') or record.short_id}"]
+    base = [DEFAULT_PATH, f"HOSTNAME={config.hostname or record.short_id}"]
     if terminal:
         base.append("TERM=xterm")
     environment = merge_environment(base, linked, config.env)
@@ -53,7 +53,9 @@ def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
 
 
 def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[users.User, str]:
-    """Look up a user and its home directory in the file system of a container. Raises InvalidInput.
+    """Look up a user and its home directory in the file system of a container.
+
+    Raises InvalidInput.
 
     user         "NAME[:GROUP]" or "UID[:GID]", "" for root
     more_groups  names or numbers of supplementary groups (--group-add)
@@ -65,7 +67,9 @@ def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[u
 
 
 def _read_inside(root: Path, path: str) -> str:
-    """Read a text file below root, "" if it does not exist. Symbolic links cannot lead out of root.
+    """Read a text file below root, "" if it does not exist.
+
+    Symbolic links cannot lead out of root.
 
     Raises InvalidInput if it is not a regular file: the runtime reads it too, and would block on a FIFO.
     """

@@ -1,4 +1,6 @@
-"""One container, as a caller sees it: names and meanings are docker-py's. The work is done in containers/.
+"""One container, as a caller sees it: names and meanings are docker-py's.
+
+The work is done in containers/.
 
 A container is an image plus one writable layer plus, while it runs, a process that sees both as its root. Its states
 are a table in oci/lifecycle.py.
@@ -19,8 +21,9 @@ from pylab_container.containers.lookup import no_such_container as no_such_conta
 from pylab_container.containers.settle import read_settled
 from pylab_container.containers.start import start
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
+from pylab_container.engine.explaining import explaining
+from pylab_container.engine.parts import Parts
 from pylab_container.images.image import Image
-from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
@@ -32,7 +35,6 @@ from pylab_container.store.container_store import ContainerRecord as ContainerRe
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
     from pylab_container.containers.execution import Exec
-    from pylab_container.engine import Engine
 
 
 class ExecResult(NamedTuple):
@@ -45,8 +47,8 @@ class ExecResult(NamedTuple):
 class Container:
     """One container of one engine. Its record is read from disk on each access."""
 
-    def __init__(self, engine: Engine, container_id: ContainerId) -> None:
-        self._engine, self._data, self._runtime = engine, engine.data, engine.runtime
+    def __init__(self, parts: Parts, container_id: ContainerId) -> None:
+        self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
         self.id = container_id
         self.warnings: list[str] = []
         """Warnings about its options from its creation: what was done may not be what was meant."""
@@ -91,13 +93,16 @@ class Container:
     @property
     def address(self) -> str:
         """Its IPv4 address on its first network, "" while it has none."""
-        networks = self.record.network.get("Networks") or {}
-        return next((str(each["IPAddress"]) for each in networks.values() if (each or {}).get("IPAddress")), "")
+        endpoints = self.record.network.endpoints.values()
+        return next((endpoint.ip_address for endpoint in endpoints if endpoint.ip_address), "")
 
     @property
     def ports(self) -> Json:
-        """Its exposed ports and where they are published: {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}."""
-        return dict(self.record.network.get("Ports") or {})
+        """Its exposed ports and where they are published.
+
+        {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
+        """
+        return dict(self.record.network.ports)
 
     @property
     def pid(self) -> int:
@@ -112,7 +117,7 @@ class Container:
     @property
     def attrs(self) -> Json:
         """Docker's document about it, as `docker inspect` shows it."""
-        return inspection.inspect(self._data, self.record, self._engine.executions.ids(self.id))
+        return inspection.inspect(self._data, self.record, self._parts.executions.ids(self.id))
 
     @property
     def upper(self) -> Path:
@@ -170,7 +175,10 @@ class Container:
         emit_change(self._data.emit, "attached", self._read())
 
     def detached(self) -> None:
-        """Emit the event of a client that has left with the detach keys; the container keeps running."""
+        """Emit the event of a client that has left with the detach keys.
+
+        The container keeps running.
+        """
         emit_change(self._data.emit, "detached", self._read())
 
     def resize(self, *, rows: int, columns: int) -> None:
@@ -180,13 +188,15 @@ class Container:
         emit_change(self._data.emit, "resized", self._read(), attributes=size)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its exit; return the exit status, 128 + n after signal n, also if it was removed since.
+        """Wait for its exit; return the exit status, 128 + n after signal n.
+
+        If it was removed since, the status is that of its last run.
 
         If a restart policy starts it again, the exit is the last one. A container with auto_remove is removed then.
 
         Raises TimeoutError after timeout seconds, ContainerNotFound if it never ran.
         """
-        return waiting.wait(self._data, self._runtime, self._engine.event_log, self.id, timeout)
+        return waiting.wait(self._data, self._runtime, self._parts.event_log, self.id, timeout)
 
     def pause(self) -> None:
         """Freeze all its processes. Raises Conflict while it does not run."""
@@ -204,7 +214,7 @@ class Container:
 
         The restart policy ends with it. No error if it does not run.
         """
-        stop.stop(self._data, self._runtime, self._engine.event_log, self.id, timeout, signal=signal)
+        stop.stop(self._data, self._runtime, self._parts.event_log, self.id, timeout, signal=signal)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send a signal to its first process. Raises Conflict while it does not run.
@@ -212,7 +222,7 @@ class Container:
         SIGKILL and its stop signal also end the restart policy. A paused container is thawed, unless it has a stop
         signal and this is another one, which it then receives later (moby, daemon/kill.go).
         """
-        stop.kill(self._data, self._runtime, self._engine.event_log, self.id, signal)
+        stop.kill(self._data, self._runtime, self._parts.event_log, self.id, signal)
 
     def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
         """Stop it if it runs, and start it again; timeout and signal as in stop()."""
@@ -222,7 +232,7 @@ class Container:
         self, clients: int, timeout: float | None = None, *, signal: str | int | None = None
     ) -> Attachment | None:
         """restart(), with the streams connected for clients as in start_connected()."""
-        parts = self._data, self._runtime, self._engine.event_log
+        parts = self._data, self._runtime, self._parts.event_log
         with explaining(self._data.path):
             return stop.restart(*parts, self.id, timeout, signal=signal, clients=clients)
 
@@ -239,7 +249,10 @@ class Container:
         return update(self._data, self._runtime, self.id, options)
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
-        """Remove it with its writable layer. force kills it first; v also removes its anonymous volumes."""
+        """Remove it with its writable layer. force kills it first.
+
+        V also removes its anonymous volumes.
+        """
         removal.remove(self._data, self._runtime, self.id, force=force, volumes=v)
 
     # -- its processes and its output ------------------------------------------------------------
@@ -284,7 +297,7 @@ class Container:
             detach_keys=detach_keys,
             console_size=console_size,
         )
-        return self._engine.executions.create(self.id, options)
+        return self._parts.executions.create(self.id, options)
 
     def exec_run(
         self,
@@ -305,7 +318,9 @@ class Container:
         return ExecResult(execution.wait(), output)
 
     def top(self, ps_args: str = "") -> Json:
-        """Show its processes with ps(1) of the host, by default `ps -ef`: {"Titles": […], "Processes": [[…]]}.
+        """Show its processes with ps(1) of the host, by default `ps -ef`.
+
+        The result is {"Titles": […], "Processes": [[…]]}.
 
         Raises Conflict while it does not run, InvalidInput for options that ps rejects.
         """
@@ -347,7 +362,9 @@ class Container:
         stop: threading.Event | None = None,
         damaged: Callable[[int], object] = lambda count: None,
     ) -> Iterator[LogLine]:
-        """Yield its output line by line, with time and stream. A line of more than a megabyte comes in pieces.
+        """Yield its output line by line, with time and stream.
+
+        A line of more than a megabyte comes in pieces.
 
         follow        go on until its exit, or until another thread sets stop
         tail          start with this number of lines at the end of the log so far
@@ -398,7 +415,10 @@ class Container:
         return image
 
     def _reproducible(self, config: Json) -> Json:
-        """Its configuration for an image. With SOURCE_DATE_EPOCH set, the generated host name is left out."""
+        """Its configuration for an image.
+
+        With SOURCE_DATE_EPOCH set, the generated host name is left out.
+        """
         if self._data.source_date_epoch is None or config.get("Hostname") != self.short_id:
             return config
         return {**config, "Hostname": ""}

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pylab_container.containers import exit_command, lookup, removal
 from pylab_container.containers.create import create
+from pylab_container.containers.run import run_to_exit
 from pylab_container.containers.settle import all_settled
 from pylab_container.docker import creation
-from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
-from pylab_container.errors import ContainerFailed, InvalidInput, LabError
+from pylab_container.engine.explaining import explaining
+from pylab_container.engine.parts import Parts
+from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host.random_ids import generate_container_id
 from pylab_container.images.image import Image
+from pylab_container.images.lookup import find as find_image
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
-from pylab_container.oci.mounts import MountPoint
+from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
 
 __all__ = ["Container", "ContainerCollection", "ExecResult"]
@@ -33,8 +34,8 @@ __all__ = ["Container", "ContainerCollection", "ExecResult"]
 class ContainerCollection:
     """All containers of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._data, self._runtime = engine, engine.data, engine.runtime
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
 
     def create(
         self, image: Image | str, command: str | Sequence[str] | None = None, **options: Unpack[ContainerOptions]
@@ -48,11 +49,7 @@ class ContainerCollection:
         for a used name, TypeError for an unknown keyword.
         """
         refuse_unknown(options)
-        mode = requested_network(options)
-        if mode.startswith("container:"):
-            self.get(mode.removeprefix("container:"))
-        elif mode not in NETWORK_MODES:
-            self._engine.networks.get(mode)
+        creation.refuse_unknown_network(self._data, options)
         return self.create_described(image, command, options)
 
     def create_described(
@@ -63,50 +60,32 @@ class ContainerCollection:
         *,
         config: ContainerConfig | None = None,
         host_config: HostConfig | None = None,
-        networks: Mapping[str, Any] | None = None,
+        networks: Mapping[str, EndpointSettings] | None = None,
     ) -> Container:
-        """create() for a client that also writes the documents that inspect shows (docker/creation.py, Description).
+        """create() for a client that also writes the documents that inspect shows.
+
+        See docker/creation.py, Description.
 
         The networks of the options need not exist before the start.
         """
         refuse_unknown(options)
-        found = image if isinstance(image, Image) else self._engine.images.get(image)
-        name = image if isinstance(image, str) else (found.tags or [found.id])[0]
+        base = image if isinstance(image, Image) else Image(self._data, find_image(self._data, image))
+        name = image if isinstance(image, str) else (base.tags or [base.id])[0]
         record, warnings = creation.new_record(
             self._data,
             generate_container_id(),
-            creation.ImageOfContainer(found.id, name, found.config.config),
+            creation.ImageOfContainer(base.id, name, base.config.config),
             command,
             options,
             creation.Description(config, host_config, networks or {}),
         )
-        container = Container(self._engine, create(self._data, self._runtime, record).id)
+        container = Container(self._parts, create(self._data, self._runtime, record).id)
         container.warnings = warnings
         return container
 
     def redescribe(self, container: Container, options: ContainerOptions, host_config: HostConfig) -> None:
         """Replace the HostConfig of a container that does not run (docker/creation.py)."""
         creation.redescribe(self._data, self._runtime, container.id, options, host_config)
-
-    def add(
-        self,
-        container_id: ContainerId,
-        image_id: str,
-        config: ContainerConfig,
-        host_config: HostConfig,
-        *,
-        name: str | None = None,
-        mounts: tuple[MountPoint, ...] = (),
-        networks: Json | None = None,
-    ) -> Container:
-        """Create a container from finished documents, as the builder does.
-
-        image_id "" is the empty image, FROM scratch. Raises InvalidInput, Conflict.
-        """
-        record = creation.finished_record(
-            self._data, container_id, image_id, config, host_config, name=name, mounts=mounts, networks=networks
-        )
-        return Container(self._engine, create(self._data, self._runtime, record).id)
 
     def run(
         self,
@@ -128,7 +107,8 @@ class ContainerCollection:
         """
         container = self._create_to_run(image, command, options, remove=remove)
         try:
-            return _output(container)
+            with explaining(self._data.path):
+                return run_to_exit(self._data, self._runtime, self._parts.event_log, container.id)
         finally:
             if remove:
                 container.remove(force=True, v=True)
@@ -161,7 +141,7 @@ class ContainerCollection:
         if remove:
             options["auto_remove"] = True
         if isinstance(image, str):
-            self._engine.images.obtain(image)
+            self._parts.obtain(image)
         return self.create(image, command, **options)
 
     def started(self, container: Container, *, remove: bool) -> Container:
@@ -175,8 +155,11 @@ class ContainerCollection:
         return container
 
     def get(self, name: str) -> Container:
-        """Return the container with this name, id, prefix of an id, or "CONTAINER/ALIAS". Raises ContainerNotFound."""
-        return Container(self._engine, lookup.find(self._data.records, name).id)
+        """Return the container with this name, id, prefix of an id, or "CONTAINER/ALIAS".
+
+        Raises ContainerNotFound.
+        """
+        return Container(self._parts, lookup.find(self._data.records, name).id)
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -193,10 +176,13 @@ class ContainerCollection:
 
         records = all_settled(self._data, self._runtime)
         matches = matching_containers(self._data, records, filters or {}, all=all, limit=limit)
-        return [Container(self._engine, record.id) for record in matches]
+        return [Container(self._parts, record.id) for record in matches]
 
     def remove_link(self, name: str) -> None:
-        """Remove a link, named "CONTAINER/ALIAS" (networks/links.py). Raises Conflict, ContainerNotFound."""
+        """Remove a link, named "CONTAINER/ALIAS" (networks/links.py).
+
+        Raises Conflict, ContainerNotFound.
+        """
         from pylab_container.containers.link_removal import remove_link
 
         remove_link(self._data, self._runtime, name)
@@ -210,38 +196,27 @@ class ContainerCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_containers(self._engine, filters or {})
+        return pruning.prune_containers(self._data, self._runtime, filters or {})
 
     def discard(self, container_id: ContainerId) -> None:
-        """Remove a temporary container, running or not, or a writable layer whose container was not completed."""
+        """Remove a temporary container, running or not.
+
+        If its creation was not completed, remove its writable layer.
+        """
         removal.discard(self._data, self._runtime, container_id)
 
     def settle(self, name: str) -> None:
-        """Do the work of the exit command (containers/exit_command.py) for the container with this id."""
+        """Do the work of the exit command for the container with this id.
+
+        See containers/exit_command.py.
+        """
         exit_command.settle_and_restart(self._data, self._runtime, name)
 
     def watch_health(self, container_id: str, started_at: str) -> None:
-        """Check a container's health during the run that began at started_at (containers/health_checks.py)."""
+        """Check a container's health during the run that began at started_at.
+
+        See containers/health_checks.py.
+        """
         from pylab_container.containers import health_checks
 
-        health_checks.watch(self._data, self._runtime, ContainerId(container_id), started_at)
-
-
-def _output(container: Container) -> bytes:
-    """Run a new container to its exit; return its standard output. Raises ContainerFailed."""
-    pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    record = container.record  # read now: it may be removed when it has exited
-    with container.start_attached() as attachment:
-        while (packet := attachment.receive()) is not None:
-            pieces[packet[0]].append(packet[1])
-    status = container.wait()
-    output, errors = b"".join(pieces["stdout"]), b"".join(pieces["stderr"])
-    if status != 0:
-        command = " ".join([record.path, *record.args])
-        raise ContainerFailed(
-            f"the command {command!r} in container {record.name} ended with status {status}",
-            hint=errors.decode(errors="replace").strip()[-500:] or "its output is in .output",
-            status=status,
-            output=output + errors,
-        )
-    return output
+        health_checks.watch(self._data, self._runtime, container_id, started_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -17,28 +17,33 @@ from pylab_container.images.removal import Removal, remove
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import ImageConfig
 from pylab_container.registry.turns import Turns
+from pylab_container.store.data_root import DataRoot
 
 if TYPE_CHECKING:
+    from pylab_container.build.recipe import BuildOptions
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.oci.manifest import Descriptor
     from pylab_container.registry.pull import Puller
+    from pylab_container.registry.settings import RegistrySettings
+
+    Build = Callable[[str | Path | BinaryIO, BuildOptions], Image]
 
 
 class ImageCollection:
     """All images of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._data = engine.data
+    def __init__(self, data: DataRoot, *, registries: Callable[[], RegistrySettings], build: Build) -> None:
+        """registries reads the settings on first use; build builds an image (engine/builds.py)."""
+        self._data = data
+        self._registries, self._build = registries, build
         self._turns = Turns()
 
     @property
     def _puller(self) -> Puller:
         from pylab_container.registry.pull import Puller
 
-        return Puller(self._data, self._engine.registries, self._turns)
+        return Puller(self._data, self._registries(), self._turns)
 
     # -- import and create -------------------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class ImageCollection:
         from pylab_container.registry.push import PushRequest, push
 
         request = PushRequest(_tagged(repository, tag), all_tags, auth_config, progress)
-        return push(self._data, self._engine.registries, request)
+        return push(self._data, self._registries(), request)
 
     def obtain(
         self,
@@ -225,7 +230,7 @@ class ImageCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_images(self._engine.data, filters or {})
+        return pruning.prune_images(self._data, filters or {})
 
     # -- build -------------------------------------------------------------------------------------
 
@@ -246,27 +251,27 @@ class ImageCollection:
         secrets: Mapping[str, str | Path | bytes] | None = None,
         pull: bool = False,
     ) -> Image:
-        """Make an image as a Dockerfile says; what was done is in its `build_report`.
+        """Build an image from a Dockerfile; its `build_report` has the steps.
 
-        context       the folder whose files COPY and ADD may use; or a stream, or "-" for standard
-                      input: a tar of the folder, or a Dockerfile alone; or a URL of one of these, or of a
-                      git repository: "https://host/name.git#branch:folder"
-        tag           what to call the image; several names if it is a list
-        dockerfile    another file than the context's Dockerfile, inside the context or not; "-" or a stream
+        context       the folder whose files COPY and ADD may use; or a stream ("-": standard input) with a tar of the
+                      folder or a single Dockerfile; or the URL of one of these, or of a git repository:
+                      "https://host/name.git#branch:folder"
+        tag           the image's name, or a list of names
+        dockerfile    the Dockerfile, inside the context or not; "-" or a stream; default: the context's Dockerfile
         buildargs     values for ARG
-        target        the stage to make, by name or number; the last one by default
-        nocache       carry out every step anew
+        labels        labels to add
+        target        the stage to build, by name or number; default: the last one
+        nocache       execute every step
         cache_from    the only images that steps may be taken from
-        network_mode  of RUN: "bridge", "none" or "host"
+        network_mode  of RUN: "bridge", "none", "host" or the name of a network
         extra_hosts   addresses by name, for RUN
-        platform      "linux/amd64": what the automatic arguments say of the target
-        secrets       what RUN --mount=type=secret shows, by id: a path, or the bytes themselves
-        pull          ask the registry for newer base images; those that are missing are pulled anyway
+        platform      "linux/amd64": the target in the automatic arguments
+        secrets       the content for RUN --mount=type=secret, by id: a path, or the bytes
+        pull          pull newer base images; missing ones are always pulled
 
         Raises DockerfileError, ImageNotFound, BuildFailed.
         """
         from pylab_container.build.recipe import BuildOptions
-        from pylab_container.engine.builds import build
 
         names = (tag,) if isinstance(tag, str) else tuple(tag or ())
         options = BuildOptions(
@@ -283,7 +288,7 @@ class ImageCollection:
             secrets=dict(secrets or {}),
             pull=pull,
         )
-        return build(self._engine, context, options)
+        return self._build(context, options)
 
     # -- find --------------------------------------------------------------------------------------
 
@@ -338,7 +343,7 @@ class ImageCollection:
 
 
 def _tagged(repository: str, tag: str | None) -> references.Reference:
-    """A name and, where it is given on its own, its tag or digest."""
+    """The reference of a name with a separate tag or digest."""
     if not tag:
         return references.parse(repository)
     return references.parse(f"{repository}{'@' if ':' in tag else ':'}{tag}")

@@ -1,4 +1,7 @@
-"""Volumes, as a caller sees them: names and meanings are docker-py's. The work is done in volumes/."""
+"""Volumes, as a caller sees them: names and meanings are docker-py's.
+
+The work is done in volumes/.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +12,72 @@ from typing import TYPE_CHECKING
 
 from pylab_container.oci.ids import VolumeName
 from pylab_container.oci.image import Json
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.volume_store import StoredVolume
 from pylab_container.volumes import creation, removal
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
 
 
 class Volume:
-    """One volume of one engine. Its description is read from disk on each access."""
+    """One volume of a data root. Its description is read from disk on each access."""
 
-    def __init__(self, engine: Engine, stored: StoredVolume) -> None:
-        self._engine = engine
-        self._stored = stored
+    def __init__(self, data: DataRoot, stored: StoredVolume) -> None:
+        self._data = data
+        self.stored = stored
 
     @property
     def name(self) -> VolumeName:
         """Its name."""
-        return self._stored.name
+        return self.stored.name
 
     @property
     def id(self) -> str:
         """Its name."""
-        return self._stored.name
+        return self.stored.name
 
     @property
     def path(self) -> Path:
         """The directory of its files."""
-        return self._stored.path
+        return self.stored.path
 
     @property
     def anonymous(self) -> bool:
         """Whether its name was generated."""
-        return self._stored.anonymous
+        return self.stored.anonymous
 
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
-        return self._stored.labels
+        return self.stored.labels
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the file system that it mounts while a container uses it; empty for a directory."""
-        return self._stored.options
+        """The options of the file system that it mounts while a container uses it.
+
+        Empty for a directory.
+        """
+        return self.stored.options
 
     @property
     def attrs(self) -> Json:
         """Docker's Volume object, as `docker volume inspect` shows it."""
-        return self._stored.document()
+        return self.stored.document()
 
     def remove(self, *, force: bool = False) -> None:
-        """Delete it with its files. Raises InUse while a container mounts it; NotFound unless force is set."""
-        removal.remove(self._engine.data, self.name, force=force)
+        """Delete it with its files.
+
+        Raises InUse while a container mounts it; NotFound unless force is set.
+        """
+        removal.remove(self._data, self.name, force=force)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Volume) and other._stored == self._stored
+        return isinstance(other, Volume) and other.stored == self.stored
 
     def __hash__(self) -> int:
-        return hash(self._stored)
+        return hash(self.stored)
 
     def __repr__(self) -> str:
         return f"<Volume: {self.name}>"
@@ -77,8 +86,8 @@ class Volume:
 class VolumeCollection:
     """All volumes of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, data: DataRoot) -> None:
+        self._data = data
 
     def create(
         self,
@@ -95,12 +104,15 @@ class VolumeCollection:
 
         Raises InvalidInput; NotFound for an unknown driver.
         """
-        stored = creation.create(self._engine.data, name, driver=driver, options=driver_opts, labels=labels)
-        return Volume(self._engine, stored)
+        stored = creation.create(self._data, name, driver=driver, options=driver_opts, labels=labels)
+        return Volume(self._data, stored)
 
     def get(self, name: str) -> Volume:
-        """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
-        return Volume(self._engine, self._engine.data.volumes.get(name))
+        """Return the volume with this name.
+
+        Raises NotFound; CorruptStore if its description is damaged.
+        """
+        return Volume(self._data, self._data.volumes.get(name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
         """Return all volumes, by name. A damaged one is left out and reported (StoreDamaged).
@@ -112,20 +124,22 @@ class VolumeCollection:
         from pylab_container.docker.listing import check_volume_filters, volume_matches
 
         check_volume_filters(filters or {})
-        data = self._engine.data
         return [
-            Volume(self._engine, stored)
-            for stored in data.volumes.all()
-            if volume_matches(stored, filters or {}, lambda volume: bool(removal.users(data, volume)))
+            Volume(self._data, stored)
+            for stored in self._data.volumes.all()
+            if volume_matches(stored, filters or {}, lambda volume: bool(removal.users(self._data, volume)))
         ]
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """Return the ids of the containers that mount a volume, running or not."""
-        return removal.users(self._engine.data, self._engine.data.volumes.get(volume.name))
+        return removal.users(self._data, volume.stored)
 
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete a volume with its files. Raises InUse while a container mounts it; NotFound unless force is set."""
-        removal.remove(self._engine.data, name, force=force)
+        """Delete a volume with its files.
+
+        Raises InUse while a container mounts it; NotFound unless force is set.
+        """
+        removal.remove(self._data, name, force=force)
 
     def prune(self, filters: Filters | None = None) -> Pruned:
         """Remove the anonymous volumes that no container mounts.
@@ -134,9 +148,6 @@ class VolumeCollection:
 
         Raises InvalidInput for an unknown filter. While a container's record is damaged, no volume is removed.
         """
-        from pylab_container.images.removal import Removal
-        from pylab_container.maintenance.pruning import Pruned
-        from pylab_container.maintenance.volume_pruning import prune_volumes
+        from pylab_container.maintenance import pruning
 
-        names, freed = prune_volumes(self._engine.data, filters or {})
-        return Pruned(tuple(Removal("Deleted", name) for name in names), freed)
+        return pruning.prune_volumes(self._data, filters or {})

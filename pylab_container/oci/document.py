@@ -13,7 +13,7 @@ nulls and missing matter only while the field has its default: a value that is s
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from msgspec import Struct, ValidationError, convert
@@ -22,7 +22,7 @@ from msgspec.structs import force_setattr, replace
 Json = dict[str, Any]
 
 
-def names(text: str) -> frozenset[str]:
+def field_names(text: str) -> frozenset[str]:
     """The names of fields in a text, separated by blanks."""
     return frozenset(text.split())
 
@@ -61,7 +61,7 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
         # The new object has no other owner yet, so frozen=True may be bypassed.
         force_setattr(parsed, "unknown", unknown)
         force_setattr(parsed, "nulls", frozenset(nulls))
-        force_setattr(parsed, "missing", fields.keys() - document.keys())
+        force_setattr(parsed, "missing", frozenset(fields.keys() - document.keys()))
         return parsed
 
     def has(self, name: str) -> bool:
@@ -94,40 +94,6 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
         default = type(self)()
         nulls = self.nulls | (self.missing & default.nulls)
         return replace(self, nulls=nulls, missing=self.missing & default.missing)
-
-    # Temporary: the face of a mapping for callers that still read fields by Docker's names.
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of the field name, as in the JSON object."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in (fields := _fields(type(self))):
-            return self.unknown[name]
-        attribute, default = fields[name]
-        value = getattr(self, attribute)
-        if value == default and name in self.missing:
-            raise KeyError(name)
-        return None if value == default and name in self.nulls else _plain(value)
-
-    def __contains__(self, name: object) -> bool:
-        if name not in (fields := _fields(type(self))):
-            return name in self.unknown
-        attribute, default = fields[str(name)]
-        return name not in self.missing or getattr(self, attribute) != default
-
-    def keys(self) -> list[str]:
-        """The names of the fields in the JSON object."""
-        return list(self.document())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
 
 
 def below(step: str, parse: Callable[[Any], Any], value: Any) -> Any:

@@ -19,7 +19,7 @@ from msgspec import field
 from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput, NotFound
-from pylab_container.oci.document import Document, names
+from pylab_container.oci.document import Document
 
 Json = dict[str, Any]
 
@@ -86,11 +86,6 @@ class MountPoint(Document, frozen=True):
     labels: Mapping[str, str] = {}
     driver_opts: Mapping[str, str] = {}
     subpath: str = ""
-
-    missing: frozenset[str] = names(
-        "Driver Options Hidden MustExist MayBePrivate NonRecursive ReadOnlyNonRecursive ReadOnlyForceRecursive NoCopy "
-        "Anonymous Labels DriverOpts Subpath"
-    )
 
     def shown(self) -> Json:
         """The entry of Mounts that `inspect` shows; only a volume has a name and a driver."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from msgspec import field
 
-from pylab_container.oci.document import Document, map_of, names
+from pylab_container.oci.document import Document, Json, field_names, map_of
 
 
 class EndpointIpam(Document, frozen=True):
@@ -20,7 +20,7 @@ class EndpointIpam(Document, frozen=True):
     ipv6_address: str = field(default="", name="IPv6Address")
     link_local_ips: tuple[str, ...] = field(default=(), name="LinkLocalIPs")
 
-    missing: frozenset[str] = names("IPv4Address IPv6Address LinkLocalIPs")
+    missing: frozenset[str] = field_names("IPv4Address IPv6Address LinkLocalIPs")
 
 
 class EndpointSettings(Document, frozen=True):
@@ -46,14 +46,20 @@ class EndpointSettings(Document, frozen=True):
     driver_opts: Mapping[str, str] = {}
     desired_mac_address: str = ""
 
-    nulls: frozenset[str] = names("IPAMConfig Links Aliases DriverOpts")
-    missing: frozenset[str] = names("DesiredMacAddress")
+    nulls: frozenset[str] = field_names("IPAMConfig Links Aliases DriverOpts")
+    missing: frozenset[str] = field_names("DesiredMacAddress")
+
+    def shown(self) -> Json:
+        """Return the document that `inspect` shows, with every field of Docker's."""
+        document = self.completed().document()
+        document.pop("DesiredMacAddress", None)
+        return document
 
 
 class NetworkSettings(Document, frozen=True):
     """The networks of a container.
 
-    networks  {network's name: endpoint}; dockerd may write null for one that has never been joined
+    networks  {network: endpoint}, in records of dockerd also null; endpoints has empty ones instead
     ports     the published ports while it runs: {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}] or null}
 
     endpoint_id and the fields after it repeat the endpoint on the default bridge: clients from before there were
@@ -81,9 +87,14 @@ class NetworkSettings(Document, frozen=True):
     mac_address: str = ""
     networks: Mapping[str, EndpointSettings | None] = {}
 
-    # The record of a container that has never run has its networks only.
-    missing: frozenset[str] = names(
+    # The record of a container that does not run has only its networks.
+    missing: frozenset[str] = field_names(
         "Bridge SandboxID HairpinMode LinkLocalIPv6Address LinkLocalIPv6PrefixLen Ports SandboxKey "
         "SecondaryIPAddresses SecondaryIPv6Addresses EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen "
         "IPAddress IPPrefixLen IPv6Gateway MacAddress Networks"
     )
+
+    @property
+    def endpoints(self) -> dict[str, EndpointSettings]:
+        """{network: endpoint}."""
+        return {name: endpoint or EndpointSettings() for name, endpoint in self.networks.items()}
