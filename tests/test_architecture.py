@@ -107,7 +107,7 @@ ENDINGS = ("print", "exit", "quit", "sys.exit", "SystemExit")
 
 LONGEST_MODULE = 700
 
-MODULES_IN_CYCLES = 54
+MODULES_IN_CYCLES = 20
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
-"""The build cache: which images were made from which, by which words.
+"""The build cache: images of earlier builds, found by their parent and the words that made them.
 
-It is no extra file: every image remembers its parent and the words that made it (the
-`container_config.Cmd` of its config), as with docker's classic builder. A step is found again
-where the same words were carried out on the same image before. The words of COPY and ADD hold a
-digest of what is copied, those of RUN the arguments that it sees.
+The cache has no file of its own: every image records its parent, and the words that made it (`container_config.Cmd` of
+its config), as with docker's classic builder. A step is a hit if the same words were executed on the same image before.
+The words of COPY and ADD contain a digest of what is copied, those of RUN the arguments that it sees.
 
-Beside each image lies what it was made of, file by file; that is only read to explain a miss. And
-each has a mark that it is a step of a build: without a name it is cache, and may go.
+Two notes are stored beside an image, in files that dockerd does not read. One has a digest of each copied file, and
+only serves to explain a miss. The other marks the image as a step of a build: if it has no name, it may be pruned.
 """
 
 from __future__ import annotations
@@ -16,68 +15,65 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pylab_container.errors import ImageNotFound
 from pylab_container.host.files import write_atomic
+from pylab_container.images import creation, lookup
 from pylab_container.oci.ids import Digest
 from pylab_container.oci.image import ImageConfig
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.reading import peek
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
 
 Words = tuple[str, ...]
 Fingerprints = Mapping[str, str]
-"""What identifies each file that a step copies, by its path."""
+"""A short digest of each file that a step copies, by its path."""
 
-# In the image's metadata directory, where dockerd reads only the names that it knows.
-STEP_MARK = "labctr-step"
-_FILES = "labctr-files"
-_MOST_NAMES = 3
+STEP_MARK = "labctr-step"  # in the image's metadata directory
+FILES_NOTE = "labctr-files"
+MAX_SHOWN_NAMES = 3  # in an explanation
 
 
 class Cache:
-    """The cache as one build sees it; its threads share one."""
+    """The cache as one build sees it; its threads share the object."""
 
-    def __init__(self, engine: Engine, *, asked: bool = True, sources: Sequence[str] | None = None) -> None:
-        """asked: False for --no-cache. sources: the only images that steps may come from, by id; None for all."""
-        self._engine = engine
-        self._asked = asked
-        self._from_all = sources is None
-        self._sources = [(image_id, engine.images.config(image_id)) for image_id in sources or ()]
-        self._turns: dict[tuple[str, Words], threading.Lock] = {}
+    def __init__(self, data: DataRoot, *, is_used: bool = True, sources: Sequence[str] | None = None) -> None:
+        """is_used is False for --no-cache; sources are the only images to take steps from, by id, None for all."""
+        self._data = data
+        self._is_used = is_used
+        self._has_all_sources = sources is None
+        self._sources = [(image_id, lookup.config(data, image_id)) for image_id in sources or ()]
+        self._locks: dict[tuple[str, Words], threading.Lock] = {}
         self._new_bases: dict[str, str] = {}
         self._by_parent: dict[str, list[str]] = {}
-        for image_id in engine.data.images.all():
-            self._by_parent.setdefault(engine.data.images.shown_parent(image_id), []).append(image_id)
+        for image_id in data.images.all():
+            self._by_parent.setdefault(data.images.shown_parent(image_id), []).append(image_id)
 
     @contextlib.contextmanager
-    def turn(self, parent: str, words: Words) -> Iterator[None]:
-        """Held while a step is looked for and made, so that two stages with the same step make it once."""
-        with self._turns.setdefault((parent, words), threading.Lock()):
+    def single_flight(self, parent: str, words: Words) -> Iterator[None]:
+        """Hold this while a step is looked up and executed: of two stages with the same step, one executes it."""
+        with self._locks.setdefault((parent, words), threading.Lock()):
             yield
 
     def find(self, parent: str, words: Words) -> str | None:
-        """The newest image that was made from parent by these words, None if there is none."""
-        if not self._asked:
+        """Return the newest image that was made from parent by these words; None if there is no such image."""
+        if not self._is_used:
             return None
-        found = [
+        matches = [
             (config.created_at, image_id) for image_id, config in self._children(parent) if made_by(config) == words
         ]
-        allowed = [image_id for _, image_id in sorted(found) if self._from_all or self._is_source(image_id)]
+        allowed = [image_id for _, image_id in sorted(matches) if self._has_all_sources or self._is_source(image_id)]
         return allowed[-1] if allowed else self._restore(parent, words)
 
     def remember(self, image_id: str, parent: str, fingerprints: Fingerprints) -> None:
-        """Note a new image, and what the files were that it was made of."""
+        """Add a new image, with the digests of the files that were copied into it."""
         self._by_parent.setdefault(parent, []).append(image_id)
-        self._engine.data.images.mark(image_id, STEP_MARK)
+        self._data.images.mark(image_id, STEP_MARK)
         if fingerprints:
-            self._engine.data.images.set_metadata(image_id, _FILES, json.dumps(fingerprints, separators=(",", ":")))
+            self._data.images.set_metadata(image_id, FILES_NOTE, json.dumps(fingerprints, separators=(",", ":")))
 
-    def began(self, base: str, image_id: str) -> None:
-        """Note which image FROM base means in this build; it may be another one than in the last."""
-        note = self._engine.data.path / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
+    def record_base(self, base: str, image_id: str) -> None:
+        """Record which image FROM base means in this build, to explain a miss if it was another one before."""
+        note = self._data.path / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
         before = Digest.match(peek(note)) or image_id
         if before != image_id:
             self._new_bases[image_id] = f"{base} is another image now, it was {before[7:19]}"
@@ -85,37 +81,36 @@ class Cache:
             note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomic(note, image_id.encode())
 
-    # ---- images that came from elsewhere: --cache-from ----
+    # -- images of other builds: --cache-from ------------------------------------------------------
 
     def _is_source(self, image_id: str) -> bool:
         """Whether one of the sources was built on this image."""
-        ancestors = (ancestor for source, _ in self._sources for ancestor in self._engine.images.ancestors(source))
-        return image_id in ancestors
+        return any(image_id in lookup.ancestors(self._data, source) for source, _ in self._sources)
 
     def _restore(self, parent: str, words: Words) -> str | None:
-        """The step out of a source's history: an image that was loaded has no parents, only layers and a history."""
-        below = self._engine.images.config(parent) if parent else None
+        """Make the step's image from a source's history: a loaded image has layers and a history, but no parents."""
+        below = lookup.config(self._data, parent) if parent else None
         for image_id, source in self._sources:
             number = len(below.history) if below else 0
             if not _continues(source, below) or source.history[number].get("created_by") != " ".join(words):
                 continue
             if number == len(source.history) - 1:
-                self._engine.data.images.set_parent(image_id, parent)
+                self._data.images.set_parent(image_id, parent)
                 return image_id
             restored = _step_of(source, number, below, words)
-            restored_id = self._engine.images.add(restored, parent=parent, action="restored").id
-            self._engine.data.images.mark(restored_id, STEP_MARK)
+            restored_id = creation.add(self._data, restored, parent=parent, action="restored")
+            self._data.images.mark(restored_id, STEP_MARK)
             return restored_id
         return None
 
-    # ---- why not ----
+    # -- explanations of a miss --------------------------------------------------------------------
 
     def explain(self, parent: str, words: Words, fingerprints: Fingerprints) -> str:
-        """Why find() has nothing."""
-        if not self._asked:
+        """Explain why find() returned None."""
+        if not self._is_used:
             return "the cache was not asked (--no-cache)"
-        made = sorted(((config.created_at, image_id, made_by(config)) for image_id, config in self._children(parent)))
-        alike = [(image_id, other) for _, image_id, other in made if keyword(other) == keyword(words)]
+        children = sorted((config.created_at, image_id, made_by(config)) for image_id, config in self._children(parent))
+        alike = [(image_id, other) for _, image_id, other in children if keyword(other) == keyword(words)]
         if any(other == words for _, other in alike):
             return "the image that has it is none of --cache-from"
         if not alike and parent in self._new_bases:
@@ -127,49 +122,49 @@ class Cache:
         return _difference(max((other for _, other in alike), key=lambda other: _likeness(other, words)), words)
 
     def _changed_files(self, alike: Sequence[tuple[str, Words]], words: Words, fingerprints: Fingerprints) -> str:
-        """What is different from the last time the same was copied to the same place."""
+        """The files that differ from those of the last copy to the same destination."""
         place = destination(words)
         earlier = [image_id for image_id, other in alike if destination(other) == place]
         if not earlier:
             return f"nothing was copied to {place} on the image above before"
         try:
-            before: dict[str, str] = json.loads(self._engine.data.images.metadata(earlier[-1], _FILES) or "{}")
+            before: dict[str, str] = json.loads(self._data.images.metadata(earlier[-1], FILES_NOTE) or "{}")
         except ValueError:
-            before = {}  # the note is damaged; it only explains
+            before = {}  # the note is damaged; it is only needed to explain
         if not before or not isinstance(before, dict):
             return "other files were copied then"
-        told = [
+        groups = [
             ("changed", [name for name in fingerprints if name in before and before[name] != fingerprints[name]]),
             ("new", [name for name in fingerprints if name not in before]),
             ("gone", [name for name in before if name not in fingerprints]),
         ]
-        sentences = [f"{what}: {_some(names)}" for what, names in told if names]
+        sentences = [f"{change}: {_first_names(names)}" for change, names in groups if names]
         return "; ".join(sentences) or "the words around it changed"
 
     def _children(self, parent: str) -> Iterator[tuple[str, ImageConfig]]:
         for image_id in self._by_parent.get(parent, ()):
-            with contextlib.suppress(ImageNotFound):  # removed meanwhile
-                yield image_id, self._engine.images.config(image_id)
+            with contextlib.suppress(ImageNotFound):  # removed concurrently
+                yield image_id, lookup.config(self._data, image_id)
 
 
 def made_by(config: ImageConfig) -> Words:
-    """The words that made an image, as its config records them."""
+    """Return the words that made an image, as its config records them."""
     return tuple((config.document.get("container_config") or {}).get("Cmd") or ())
 
 
 def keyword(words: Words) -> str:
-    """The instruction that words stand for."""
+    """Return the keyword of the instruction that has these words."""
     last = words[-1] if words else ""
     return last.removeprefix("#(nop) ").split()[0] if last.startswith("#(nop) ") else "RUN"
 
 
 def destination(words: Words) -> str:
-    """Where the words of a COPY or ADD copy to."""
+    """Return the destination in the words of a COPY or ADD."""
     return words[-1].rpartition(" in ")[2].strip()
 
 
 def _continues(source: ImageConfig, below: ImageConfig | None) -> bool:
-    """Whether source was made on top of below: its layers and history begin with the other's."""
+    """Whether source was built on below: its layers and history begin with those of below."""
     if below is None:
         return bool(source.history)
     ours, theirs = len(below.history), len(below.diff_ids)
@@ -180,7 +175,7 @@ def _continues(source: ImageConfig, below: ImageConfig | None) -> bool:
 
 
 def _step_of(source: ImageConfig, number: int, below: ImageConfig | None, words: Words) -> ImageConfig:
-    """The image as it was after a step in source's history: its layers up to there; its config the final one's."""
+    """The image after a step of source's history: the layers up to the step, and the config of the image below."""
     history = source.history[: number + 1]
     layers = sum(1 for step in history if not step.get("empty_layer"))
     document = dict(source.document)
@@ -195,7 +190,7 @@ def _step_of(source: ImageConfig, number: int, below: ImageConfig | None, words:
 
 
 def _difference(before: Words, now: Words) -> str:
-    """In which words two steps of the same kind differ."""
+    """The words in which two steps with the same keyword differ."""
     old, new = _arguments(before), _arguments(now)
     for name in dict.fromkeys((*new, *old)):
         if old.get(name) != new.get(name) and (name in old or name in new):
@@ -205,7 +200,7 @@ def _difference(before: Words, now: Words) -> str:
 
 
 def _arguments(words: Words) -> dict[str, str]:
-    """The ARGs that the words of a RUN begin with: "|2 A=1 B=2 …"."""
+    """The arguments at the start of the words of a RUN: "|2 A=1 B=2 …"."""
     if not words or not words[0].startswith("|"):
         return {}
     count = int(words[0][1:]) if words[0][1:].isdigit() else 0
@@ -217,10 +212,11 @@ def _shown(words: Words) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _likeness(one: Words, other: Words) -> int:
-    return sum(a == b for a, b in zip(reversed(one), reversed(other), strict=False))
+def _likeness(first: Words, second: Words) -> int:
+    """The number of equal words, counted from the end."""
+    return sum(a == b for a, b in zip(reversed(first), reversed(second), strict=False))
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(sorted(names)[:_MOST_NAMES])
-    return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
+def _first_names(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:MAX_SHOWN_NAMES])
+    return f"{shown} and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else shown

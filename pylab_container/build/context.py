@@ -22,12 +22,12 @@ from typing import BinaryIO, NamedTuple, cast
 
 from msgspec import Struct, field
 
-from pylab_container.containers import root_filesystem
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidArchive, InvalidInput
 from pylab_container.host import linux
 from pylab_container.oci import tar
 from pylab_container.store import compression
+from pylab_container.store.extraction import extract
 from pylab_container.store.extractor import Extractor
 from pylab_container.store.layertar import TarReader
 from pylab_container.text.globs import Glob, match_steps
@@ -522,7 +522,7 @@ def _open_stream(
         return OpenedContext(BuildContext(directory), text, DOCKERFILE)
     content = compression.Limit(limit, directory).stream(compression.decompressed(whole))
     with content, Extractor(directory, whiteouts=False) as extractor:
-        root_filesystem.extract(TarReader(content), extractor)
+        extract(TarReader(content), extractor)
     assert dockerfile is None or isinstance(dockerfile, str | Path)
     name = str(dockerfile) if dockerfile else _name_inside(str(directory), None) or DOCKERFILE
     text = _read_regular(str(directory), name, name)

@@ -1,42 +1,44 @@
-"""ADD of a URL: the only place of the kit that opens one."""
+"""Download a URL for ADD or for a build context: the only module that opens URLs."""
 
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import hashlib
-import http.client
 import os
 import posixpath
 import secrets
 import socket
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
-from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from msgspec import Struct
 
-from pylab_container.build.sources import is_url
 from pylab_container.errors import InvalidInput, NotFound, RuntimeFailed
 
-_CHUNK = 1 << 20
-_TIMEOUT = 60  # seconds without a byte
+if TYPE_CHECKING:
+    import http.client
+    import urllib.request
+    from email.message import Message
+
+# The functions below import http.client, urllib and email late: that takes a tenth of the time in which a build starts,
+# and few builds download something.
+
+READ_SIZE = 1 << 20  # bytes
+TIMEOUT = 60  # seconds without a byte
 
 
 class _NotUrl(ValueError):
-    """An address of no host on the web."""
+    """An address that is not one of a host on the web."""
 
 
 class Download(Struct, frozen=True):
-    """What was fetched.
+    """A downloaded file.
 
-    path   where it lies
-    name   what it is called, by the URL or the server; "" where neither says it
-    mtime  when the server says that it changed, nanoseconds since the epoch; 0 where it does not say
+    path   the file on this machine
+    name   the file's name, from the URL or the server; "" if neither has one
+    mtime  the modification time that the server reports, nanoseconds since the epoch; 0 if it reports none
     """
 
     path: Path
@@ -44,21 +46,26 @@ class Download(Struct, frozen=True):
     mtime: int
 
 
+def is_url(word: str) -> bool:
+    """Report whether a source argument of ADD is a URL."""
+    return word.startswith(("http://", "https://"))
+
+
 def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
-    """Fetch a URL into a new file of directory, mode 0600. Redirects are followed.
+    """Download a URL into a new file of directory, mode 0600. Redirects are followed.
 
-    checksum  a digest that the content must have, as "sha256:…"
+    checksum  the digest that the content must have, "sha256:…"
 
-    Raises RuntimeFailed where the server does not answer or refuses, NotFound where it has no such file,
-    InvalidInput for a URL that makes no sense or content with another digest; then no file is left.
+    Raises RuntimeFailed if the server is unreachable or refuses, NotFound if it has no such file, InvalidInput for an
+    invalid URL or content with another digest; then the file is removed.
     """
     path = directory / secrets.token_hex(16)
+    algorithm, _, expected = checksum.partition(":")
     try:
         with _opened(url) as response:
-            digest = _save(response, path, url, checksum.partition(":")[0] or "sha256")
+            digest = _save(response, path, url, algorithm or "sha256")
             headers = response.headers
-        if checksum and checksum.partition(":")[2] != digest:
-            algorithm = checksum.partition(":")[0]
+        if checksum and expected != digest:
             raise InvalidInput(
                 f"digest mismatch {algorithm}:{digest}: {checksum}", hint=f"{url} is not the file that --checksum means"
             )
@@ -70,10 +77,14 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
 
 @contextlib.contextmanager
 def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
+    import http.client
+    import urllib.error
+    import urllib.request
+
     try:
-        # Through a proxy where the environment names one, as for curl: http_proxy, https_proxy, no_proxy.
+        # build_opener() uses the proxies of http_proxy, https_proxy and no_proxy, as curl does.
         request = urllib.request.Request(_quoted(url), headers={"User-Agent": "labctr", "Accept-Encoding": "identity"})
-        with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
+        with urllib.request.build_opener(_redirect_handler()).open(request, timeout=TIMEOUT) as response:
             yield response
     except urllib.error.HTTPError as error:
         error.close()
@@ -83,7 +94,7 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
             hint="open it in a browser, or check the path",
         ) from error
     except (ValueError, http.client.InvalidURL) as error:
-        reason = f": {error}" if isinstance(error, _NotUrl) else ""  # others are about Python's codecs
+        reason = f": {error}" if isinstance(error, _NotUrl) else ""  # other messages are about Python's codecs
         raise InvalidInput(f"{url} is not a URL{reason}", hint="write http://host/path or https://host/path") from error
     except (OSError, http.client.HTTPException) as error:
         raise RuntimeFailed(
@@ -92,7 +103,9 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
 
 
 def _reason(error: Exception, url: str) -> str:
-    """Why nobody answers; in docker's words for the two commonest reasons, which clients know."""
+    """Why a server is unreachable; in docker's words for the two most frequent reasons, which clients parse."""
+    import urllib.parse
+
     reason, parts = getattr(error, "reason", None) or error, urllib.parse.urlsplit(url)
     if isinstance(reason, socket.gaierror):
         return f"dial tcp: lookup {parts.hostname}: {reason.strerror}"
@@ -102,24 +115,28 @@ def _reason(error: Exception, url: str) -> str:
     return str(reason)
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to the web only: a server must not name a file of this machine."""
+def _redirect_handler() -> urllib.request.HTTPRedirectHandler:
+    """Return a handler that follows redirects to http and https only: a server must not name a file of this machine."""
+    import urllib.request
 
-    def redirect_request(  # type: ignore[no-untyped-def]
-        self, req, fp, code, msg, headers, newurl
-    ) -> urllib.request.Request | None:
-        if not is_url(newurl):
-            fp.close()
-            raise _NotUrl(f"it leads to {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(  # type: ignore[no-untyped-def]
+            self, req, fp, code, msg, headers, newurl
+        ) -> urllib.request.Request | None:
+            if not is_url(newurl):
+                fp.close()
+                raise _NotUrl(f"it leads to {newurl}")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return Redirects()
 
 
 def _save(response: http.client.HTTPResponse, path: Path, url: str, algorithm: str) -> str:
-    """Write what comes to path, piece by piece; returns its digest."""
+    """Write the response to path; returns its digest. Raises RuntimeFailed for an incomplete response."""
     digest = hashlib.new(algorithm)
     size = 0
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        while chunk := response.read(_CHUNK):
+    with _create(path) as file:
+        while chunk := response.read(READ_SIZE):
             digest.update(chunk)
             file.write(chunk)
             size += len(chunk)
@@ -129,8 +146,14 @@ def _save(response: http.client.HTTPResponse, path: Path, url: str, algorithm: s
     return digest.hexdigest()
 
 
+def _create(path: Path) -> BinaryIO:
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
 def _quoted(url: str) -> str:
-    """The URL with what a request line cannot hold written as %xx; what is so already stays."""
+    """Escape the characters that a request line cannot contain as %xx; existing escapes are kept."""
+    import urllib.parse
+
     parts = urllib.parse.urlsplit(url)
     if not parts.hostname:
         raise _NotUrl("it names no host")
@@ -140,14 +163,17 @@ def _quoted(url: str) -> str:
 
 
 def _name(url: str, headers: Message | Mapping[str, str]) -> str:
-    """The file's name, as Docker finds it: the URL's last part, else what Content-Disposition says."""
+    """The file's name, found as Docker does: the last part of the URL's path, else from Content-Disposition."""
+    import urllib.parse
+    from email.message import Message
+
     path = urllib.parse.unquote(urllib.parse.urlsplit(url).path, errors="surrogateescape")
     if path and not path.endswith("/"):
         return _base(path)
     message = Message()
     message["Content-Disposition"] = headers.get("Content-Disposition") or ""
-    named = message.get_filename() or ""
-    return "" if named.endswith("/") else _base(named)
+    filename = message.get_filename() or ""
+    return "" if filename.endswith("/") else _base(filename)
 
 
 def _base(path: str) -> str:
@@ -156,6 +182,9 @@ def _base(path: str) -> str:
 
 
 def _modified(headers: Message | Mapping[str, str]) -> int:
+    """The time of Last-Modified, nanoseconds since the epoch; 0 if the header is missing or invalid."""
+    import email.utils
+
     text = headers.get("Last-Modified")
     if not text:
         return 0

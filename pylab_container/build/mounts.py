@@ -1,8 +1,8 @@
-"""RUN --mount: each kind of mount as one of Docker's Mounts entries, with a directory behind it.
+"""RUN --mount: each kind of mount as one of Docker's Mounts entries, with a directory on the host as its source.
 
-<data root>/builder/cache/<digest>/       a cache mount's files; its lock is locks/cache-<digest>,
-                                          and locks/caches that of whoever makes one
-/run/pylab-container/…/secrets/<container id>/   secrets, in memory; gone with the container
+<data root>/builder/cache/<digest>/       the files of a cache mount; its lock is locks/cache-<digest>, and
+                                          locks/caches is held while one is created
+/run/pylab-container/…/secrets/<container id>/   secrets, in memory; removed with the container
 """
 
 from __future__ import annotations
@@ -13,105 +13,121 @@ import os
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pylab_container.build import copy_instruction
+from pylab_container.build.context import BuildContext
+from pylab_container.build.workspace import Workspace
 from pylab_container.dockerfile.runmount import RunMount
 from pylab_container.errors import InvalidInput
 from pylab_container.host import linux, programs
 from pylab_container.host.files import locked, try_locked
 from pylab_container.host.removal import discard_below
-from pylab_container.oci.ids import EntryName
+from pylab_container.oci.ids import ContainerId, EntryName
 from pylab_container.oci.mounts import MountPoint
 
-if TYPE_CHECKING:
-    from pylab_container.build.builder import Build
-    from pylab_container.build.context import BuildContext
-    from pylab_container.store.data_root import DataRoot
+MAX_PRIVATE_CACHES = 1 << 16  # directories of one cache with sharing=private
 
 
 def described(mount: RunMount, text: str, files: BuildContext | None) -> str:
-    """How the history names a mount; where it brings files, with a digest of them, so that the cache sees a change."""
+    """Return the words of a mount in the history. Those of a bind mount have a digest of its files, for the cache."""
     if mount.kind != "bind" or files is None:
         return f"--mount={text}"
     sources = copy_instruction.gather(files, [mount.source or "."], [], copy_instruction.CopyOptions())
     return f"--mount={text},{sources.digest}"
 
 
-class Mounts:
-    """The mounts of one step while its container runs. What they need is given back when scope closes."""
+def cache_root(data_root: Path) -> Path:
+    """Return the directory that contains the directories of cache mounts."""
+    return data_root / "builder" / "cache"
 
-    def __init__(self, build: Build, container_id: str, scope: contextlib.ExitStack) -> None:
-        self._build = build
-        self._engine = build.engine
+
+class Mounts:
+    """The mounts of one step while its container exists. Locks and files are released when scope is closed.
+
+    environment  "NAME=value" of the secrets that the step requests as variables
+    """
+
+    def __init__(self, workspace: Workspace, container_id: ContainerId, scope: contextlib.ExitStack) -> None:
+        self._workspace = workspace
+        self._data = workspace.data
         self._container_id = container_id
         self._scope = scope
         self.environment: list[str] = []
-        """Secrets that the step asked for as variables."""
 
     def entry(self, mount: RunMount, target: str, files: BuildContext | None) -> MountPoint | None:
-        """The mount at target, absolute; None for a secret that is only a variable, or not there and not required."""
+        """Return the Mounts entry for a mount at target, which is absolute.
+
+        files  of a bind mount, or the initial content of a cache; from BuildContext
+
+        Returns None for a secret that is only a variable, or that is missing and not required. Raises InvalidInput.
+        """
         match mount.kind:
             case "bind":
                 assert files is not None
-                return _bind(self._source(mount, files), target, writable=not mount.readonly)
+                return _bind(self._bind_source(mount, files), target, writable=not mount.readonly)
             case "cache":
-                return _bind(self._cache(mount, files), target, writable=not mount.readonly)
+                return _bind(self._cache_source(mount, files), target, writable=not mount.readonly)
             case "tmpfs":
                 return _tmpfs(target, mount.size)
             case "secret":
                 return self._secret(mount, target)
 
     def script(self, name: str, content: str, target: str) -> MountPoint:
-        """A here-document that begins with #!: a program that the step runs."""
+        """Return the Mounts entry for a here-document that begins with #!, which the step executes as a program."""
         return _bind(self._private_file(name, content.encode(), mode=0o755), target, writable=False)
 
-    def _source(self, mount: RunMount, files: BuildContext) -> str:
-        """A directory or file with what a bind mount shows. The files of a stage are there already, mounted."""
+    # -- bind --------------------------------------------------------------------------------------
+
+    def _bind_source(self, mount: RunMount, files: BuildContext) -> str:
+        """The source of a bind mount. The files of a stage are mounted already; those of a context are copied."""
         if mount.stage:
-            return _inside(files.directory, mount.source)
-        scratch = self._scope.enter_context(self._engine.data.scratch())
+            return _resolve_inside(files.directory, mount.source)
+        scratch = self._scope.enter_context(self._data.scratch())
         sources = copy_instruction.gather(files, [mount.source or "."], [], copy_instruction.CopyOptions())
         copy_instruction.copy(sources, "/files", scratch, copy_instruction.CopyOptions())
         return str(scratch / "files")
 
-    def _cache(self, mount: RunMount, files: BuildContext | None) -> str:
+    # -- cache -------------------------------------------------------------------------------------
+
+    def _cache_source(self, mount: RunMount, files: BuildContext | None) -> str:
         digest = hashlib.sha256(_cache_key(mount).encode()).hexdigest()[:32]
-        directory = cache_root(self._engine.data) / self._locked(digest, mount)
-        with locked(self._engine.data.locks / "caches"):  # steps that share a new one begin at the same time
+        directory = cache_root(self._data.path) / self._locked_cache(digest, mount)
+        with locked(self._data.locks / "caches"):  # concurrent steps may both find a new cache missing
             if not directory.is_dir():
-                self._make_cache(directory, mount, files)
-        os.utime(directory)  # when it was last used
-        return str(directory) if files is not None else _inside(str(directory), mount.source)
+                self._create_cache(directory, mount, files)
+        os.utime(directory)  # the time of the last use, for `builder prune`
+        return str(directory) if files is not None else _resolve_inside(str(directory), mount.source)
 
-    def _make_cache(self, directory: Path, mount: RunMount, files: BuildContext | None) -> None:
-        """Make a cache's directory, whole or not at all."""
+    def _create_cache(self, directory: Path, mount: RunMount, files: BuildContext | None) -> None:
+        """Create the directory of a cache atomically."""
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with self._engine.data.scratch() as scratch:
-            made = scratch / "cache"
-            made.mkdir(mode=0o700)
+        with self._data.scratch() as scratch:
+            staging = scratch / "cache"
+            staging.mkdir(mode=0o700)
             if files is not None:
-                source = _inside(files.directory, mount.source)
-                programs.run(["cp", "-a", "--", f"{source}/.", str(made)])
-            os.chown(made, mount.uid, mount.gid)
-            made.chmod(mount.mode)
-            made.rename(directory)
+                source = _resolve_inside(files.directory, mount.source)
+                programs.run(["cp", "-a", "--", f"{source}/.", str(staging)])
+            os.chown(staging, mount.uid, mount.gid)
+            staging.chmod(mount.mode)
+            staging.rename(directory)
 
-    def _locked(self, digest: str, mount: RunMount) -> str:
-        """The name of the directory that this step may use, held until scope closes."""
-        locks = self._engine.data.locks
+    def _locked_cache(self, digest: str, mount: RunMount) -> str:
+        """Lock a cache until scope is closed; returns the name of its directory. sharing=private takes a free one."""
+        locks = self._data.locks
         if mount.sharing != "private":
             self._scope.enter_context(locked(locks / f"cache-{digest}", shared=mount.sharing == "shared"))
             return digest
-        for number in range(1 << 16):
+        for number in range(MAX_PRIVATE_CACHES):
             name = f"{digest}-{number}" if number else digest
             (locks / f"cache-{name}").touch(mode=0o600)
             if self._scope.enter_context(try_locked(locks / f"cache-{name}")):
                 return name
         raise InvalidInput(f"the cache {mount.id} is in use too often", hint="labctr builder prune")
 
+    # -- secrets -----------------------------------------------------------------------------------
+
     def _secret(self, mount: RunMount, target: str) -> MountPoint | None:
-        secret = self._build.secret(mount.id)
+        secret = self._workspace.secret(mount.id)
         if secret is None:
             if mount.required:
                 raise InvalidInput(
@@ -128,8 +144,8 @@ class Mounts:
         return _bind(path, target, writable=False)
 
     def _private_file(self, name: str, content: bytes, *, mode: int) -> str:
-        """A file in memory, gone when scope closes; after a crash, when the container is cleared."""
-        directory = self._engine.runtime.secrets(self._container_id)
+        """Write a file in memory. It is removed with the scope; after a crash, when the container is discarded."""
+        directory = self._workspace.services.runner.secrets_directory(self._container_id)
         if not directory.exists():
             directory.mkdir(parents=True, mode=0o700)
             self._scope.callback(discard_below, directory.parent, EntryName(directory.name))
@@ -140,17 +156,12 @@ class Mounts:
 
 
 def _cache_key(mount: RunMount) -> str:
-    """What steps that share a cache have in common: its id, and the owner and mode of its directory if one is chosen.
+    """The identity of a cache: its id, and the owner and mode of its directory if they are not the default.
 
-    A directory has one owner. BuildKit, too, makes another cache for another one (solver/llbsolver/mounts).
+    A directory has one owner. BuildKit makes another cache for another owner, too (solver/llbsolver/mounts).
     """
     owner = (mount.uid, mount.gid, mount.mode)
     return mount.id if owner == (0, 0, 0o755) else f"{mount.id}\0{mount.uid}:{mount.gid}:{mount.mode:o}"
-
-
-def cache_root(data: DataRoot) -> Path:
-    """Return the directory of all cache mounts."""
-    return data.path / "builder" / "cache"
 
 
 def _bind(source: str, target: str, *, writable: bool) -> MountPoint:
@@ -169,8 +180,8 @@ def _tmpfs(target: str, size: int | None) -> MountPoint:
     return MountPoint(type="tmpfs", destination=target, options=options)
 
 
-def _inside(root: str, path: str) -> str:
-    """A path below root on the host, with the links on it resolved as if root were /. Raises InvalidInput."""
+def _resolve_inside(root: str, path: str) -> str:
+    """Return a path below root as a path on the host; links are resolved as if root were /. Raises InvalidInput."""
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = linux.openat2(base, path.lstrip("/") or ".", os.O_PATH, resolve=linux.RESOLVE_IN_ROOT)
@@ -185,13 +196,13 @@ def _inside(root: str, path: str) -> str:
 
 
 class MountPoints:
-    """What the runtime makes in the container's root to mount on, so that it can be taken away again.
+    """The directories and files that the runtime creates in the container's root to mount on, to be removed again.
 
-    A mount's target that the image lacks is no change that the step made.
+    Without the removal, a mount point that the image lacks would become a change of the step.
     """
 
     def __init__(self, root: Path, targets: Sequence[str]) -> None:
-        """root is the mounted file system, before the container starts; targets are absolute."""
+        """root is the mounted file system before the container starts; targets are absolute paths in it."""
         self._missing: list[str] = []
         self._times: dict[str, int] = {}
         for target in targets:
@@ -201,7 +212,10 @@ class MountPoints:
                 self._missing += [posixpath.join(parent, *missing[: i + 1]) for i in range(len(missing))]
 
     def clear(self, upper: Path) -> None:
-        """Remove those that the step left as they were: empty. upper is the layer's directory, unmounted."""
+        """Remove the mount points that are still empty, and restore their parents' times.
+
+        upper  the directory of the unmounted layer
+        """
         for path in sorted(set(self._missing), key=len, reverse=True):
             with contextlib.suppress(OSError):
                 if os.path.islink(upper / path) or not os.path.isdir(upper / path):
@@ -211,15 +225,15 @@ class MountPoints:
                     os.rmdir(upper / path)
         for parent, nanoseconds in self._times.items():
             with contextlib.suppress(OSError):
-                if not os.listdir(upper / parent):  # nothing else was done there
+                if not os.listdir(upper / parent):  # the step changed nothing else in it
                     os.utime(upper / parent, ns=(nanoseconds, nanoseconds))
 
 
 def _first_missing(root: str, target: str) -> tuple[str, list[str]]:
-    """The deepest directory on the way to target that exists, relative to root, and the names that do not."""
+    """The deepest existing directory on the path to target, relative to root, and the names that are missing below."""
     names = [name for name in posixpath.normpath(target).split("/") if name]
     for count in range(len(names), -1, -1):
         with contextlib.suppress(InvalidInput):
-            found = _inside(root, "/".join(names[:count]))
-            return os.path.relpath(found, root), names[count:]
+            directory = _resolve_inside(root, "/".join(names[:count]))
+            return os.path.relpath(directory, root), names[count:]
     return ".", names

@@ -1,4 +1,4 @@
-"""Platforms: what FROM --platform asks for, and the arguments that tell a Dockerfile where it is built.
+"""Platforms: the value of FROM --platform, and the automatic arguments that name the platform of a build.
 
 Source: Dockerfile reference, "Automatic platform ARGs in the global scope"; OCI image index, `platform`.
 """
@@ -13,21 +13,24 @@ from pylab_container.oci.image import ImageConfig
 from pylab_container.oci.platform import Platform
 
 
-def here() -> Platform:
-    """This machine's."""
+def this_machine() -> Platform:
+    """Return this machine's platform."""
     return Platform("linux", machine_architecture())
 
 
 def requested(text: str, buildargs: Mapping[str, str]) -> dict[str, str]:
-    """The arguments of a build for a platform ("": this machine's), where the user does not say otherwise."""
-    target = Platform.parse(text, architecture=machine_architecture()) if text else here()
+    """Return the automatic arguments of a build for a platform ("": this machine's); build arguments override them.
+
+    Raises InvalidInput.
+    """
+    target = Platform.parse(text, architecture=machine_architecture()) if text else this_machine()
     return {name: buildargs.get(name, value) for name, value in arguments(target).items()}
 
 
 def arguments(target: Platform) -> dict[str, str]:
-    """What FROM knows without ARG; a stage knows them once it has declared them."""
+    """Return the automatic arguments: FROM may use them, and a stage after it has declared them with ARG."""
     values = {}
-    for prefix, platform in (("TARGET", target), ("BUILD", here())):
+    for prefix, platform in (("TARGET", target), ("BUILD", this_machine())):
         values[f"{prefix}PLATFORM"] = str(platform)
         values[f"{prefix}OS"] = platform.os
         values[f"{prefix}ARCH"] = platform.architecture
@@ -35,14 +38,14 @@ def arguments(target: Platform) -> dict[str, str]:
     return values
 
 
-def check(image: ImageConfig, wanted: str, name: str) -> None:
-    """Raises ImageNotFound where an image is not of the platform that is asked for, "" asks for none."""
-    if not wanted:
+def check(image: ImageConfig, requested_platform: str, name: str) -> None:
+    """Raise ImageNotFound if an image is of another platform than the requested one; "" accepts all."""
+    if not requested_platform:
         return
-    platform = Platform.parse(wanted, architecture=machine_architecture())
-    has = (str(image.document.get("os") or "linux"), image.architecture or machine_architecture())
-    if has != (platform.os, platform.architecture):
+    platform = Platform.parse(requested_platform, architecture=machine_architecture())
+    actual = (str(image.document.get("os") or "linux"), image.architecture or machine_architecture())
+    if actual != (platform.os, platform.architecture):
         raise ImageNotFound(
-            f"image {name} is of platform {'/'.join(has)}, not of {platform}",
+            f"image {name} is of platform {'/'.join(actual)}, not of {platform}",
             hint="import or load an image of that platform, or leave --platform away",
         )

@@ -1,4 +1,4 @@
-"""What is asked of a build: the Dockerfile and the files beside it, read and understood, and the user's options."""
+"""The input of a build: the user's options, and the Dockerfile in its context, parsed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pylab_container.oci.host_config import DEFAULT, HostConfig
 
 
 class BuildOptions(Struct, frozen=True):
-    """What the user asks of a build; ImageCollection.build() says what each means.
+    """The options of a build; ImageCollection.build() describes those that it has too.
 
-    auth_configs  who asks registries for base images, by the registries' names; None: who docker's config.json says
-    valueless  arguments that the user names without a value: they count for the warning that nobody takes them
-    every_stage  also those before the target that it does not need
-    limits  HostConfig of the containers of RUN: memory, shm_size, ulimits …
-    keep    which RUN's containers stay; where a failed one goes, its root stays as an image
+        auth_configs  credentials for base images, by registry; None: those in docker's config.json
+    valueless     build arguments without a value: they count for the warning about unused arguments
+    every_stage   also build the stages before the target that it does not need
+    limits        of each RUN, as fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
+    keep          which containers of RUN stay; if a failed one is removed, its root is kept as an image
     """
 
     names: tuple[references.Reference, ...] = ()
@@ -46,10 +46,11 @@ class BuildOptions(Struct, frozen=True):
 
 
 class Recipe(Struct, frozen=True):
-    """A Dockerfile in its context.
+    """A parsed Dockerfile in its context.
 
-    name      the Dockerfile's, for errors
-    platform  the arguments that tell it where it is built: TARGETARCH and the like
+    text      the bytes of the Dockerfile
+    name      the Dockerfile's name in error messages
+    platform  the automatic arguments: TARGETARCH, BUILDPLATFORM …
     """
 
     context: BuildContext
@@ -61,10 +62,10 @@ class Recipe(Struct, frozen=True):
 
     @classmethod
     def read(cls, context: BuildContext, text: bytes, name: str, options: BuildOptions) -> Recipe:
-        """Raises DockerfileError for a mistake in the text, InvalidInput for a platform that is none."""
+        """Parse a Dockerfile. Raises DockerfileError, and InvalidInput for an invalid platform."""
         platform = platforms.requested(options.platform, options.buildargs)
         return cls(context, text, name, parser.parse(text, name=name), options, platform)
 
     def stages(self) -> Stages:
-        """The stages of the Dockerfile. Raises DockerfileError."""
+        """Return the stages of the Dockerfile. Raises DockerfileError."""
         return Stages.of(self.file, source=self.name, buildargs=self.options.buildargs, platform=self.platform)

@@ -1,4 +1,4 @@
-"""Build contexts that lie elsewhere: behind a URL, or in a git repository.
+"""Build contexts from elsewhere: a URL, or a git repository.
 
 Source: docker's manual of build, "URL contexts" and "Git repositories"; moby, builder/remotecontext.
 """
@@ -10,53 +10,50 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from msgspec import Struct
 
-from pylab_container.build.download import fetch
-from pylab_container.build.sources import is_url
+from pylab_container.build.download import fetch, is_url
 from pylab_container.errors import InvalidInput, LabError, RuntimeFailed
 from pylab_container.events import TransferMessage
 from pylab_container.host import linux, programs
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.store.data_root import DataRoot
 
 _REPOSITORY = re.compile(r"git://|github\.com/|git@|https?://[^#]*\.git(?:#|$)")
-# git reaches for nothing but what is named so: no files of this machine, no helpers of its own (git(1)).
+# git may use these protocols only: "file" and "ext" would read files and run commands of this machine (git(1)).
 _ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "http:https:git:ssh", "GIT_TERMINAL_PROMPT": "0"}
 
 
 def is_remote(source: str | Path | BinaryIO) -> bool:
-    """Whether a build's source is not on this machine."""
+    """Whether a build's source is a URL or a git repository."""
     return isinstance(source, str) and (is_url(source) or _REPOSITORY.match(source) is not None)
 
 
 @contextlib.contextmanager
-def brought(engine: Engine, source: str | Path | BinaryIO) -> Iterator[str | Path | BinaryIO]:
-    """A build's source as context.open_context() takes it, as long as the block runs; what is remote is fetched.
+def fetched(data: DataRoot, source: str | Path | BinaryIO) -> Iterator[str | Path | BinaryIO]:
+    """Fetch a remote source while the block runs; yields a source for context.open_context().
 
-    A URL leads to an archive or to a Dockerfile alone; "REPOSITORY#REF:DIRECTORY" is a directory of a git repository
-    as a branch, a tag or a commit has it. Raises NotFound, RuntimeFailed where nobody answers, InvalidInput.
+    A URL leads to an archive or to a single Dockerfile. "REPOSITORY#REF:DIRECTORY" is a directory of a git repository
+    at a branch, a tag or a commit. A local source is yielded as it is. Raises NotFound, RuntimeFailed, InvalidInput.
     """
     if not is_remote(source):
         yield source
         return
-    with engine.data.scratch() as directory:
+    with data.scratch() as scratch:
         if _REPOSITORY.match(str(source)):
-            found = _checked_out(_Repository.parse(str(source)), directory / "repository")
+            path = _check_out(_Repository.parse(str(source)), scratch / "repository")
         else:
-            found = str(_downloaded(str(source), directory))
-        engine.data.emit(TransferMessage(str(source), "Downloading context"))
-        if os.path.isdir(found):
-            yield found
+            path = str(_download(str(source), scratch))
+        data.emit(TransferMessage(str(source), "Downloading context"))
+        if os.path.isdir(path):
+            yield path
             return
-        with open(found, "rb") as stream:
+        with open(path, "rb") as stream:
             yield stream
 
 
-def _downloaded(url: str, directory: Path) -> Path:
+def _download(url: str, directory: Path) -> Path:
     try:
         return fetch(url, directory).path
     except LabError as error:
@@ -64,7 +61,7 @@ def _downloaded(url: str, directory: Path) -> Path:
 
 
 class _Repository(Struct, frozen=True):
-    """What a git source names."""
+    """A git source: the repository's URL, a branch, tag or commit, and a directory in it."""
 
     url: str
     reference: str
@@ -79,41 +76,42 @@ class _Repository(Struct, frozen=True):
         return cls(f"https://{url}" if url.startswith("github.com/") else url, reference or "HEAD", directory)
 
 
-def _checked_out(repository: _Repository, directory: Path) -> str:
-    """The wanted directory of a repository, with its submodules."""
+def _check_out(repository: _Repository, directory: Path) -> str:
+    """Fetch a repository with its submodules; returns the path of the source's directory in it."""
     directory.mkdir()
     _git(directory, "init", "--quiet")
     _git(directory, "remote", "add", "origin", repository.url)
     try:
         _git(directory, "fetch", "--depth", "1", "origin", repository.reference)
-    except RuntimeFailed:  # a server of bare files cannot send a part, and none sends a commit by a short name
-        wanted = "HEAD" if repository.reference == "HEAD" else "refs/heads/*"
-        kept = f"refs/remotes/origin/{wanted.removeprefix('refs/heads/')}"
-        _git(directory, "fetch", "--tags", "origin", f"+{wanted}:{kept}")
-        _git(directory, "checkout", "--quiet", _known(directory, repository.reference))
+    except RuntimeFailed:  # the "dumb" HTTP protocol has no shallow fetch, and no server resolves a short commit id
+        remote = "HEAD" if repository.reference == "HEAD" else "refs/heads/*"
+        local = f"refs/remotes/origin/{remote.removeprefix('refs/heads/')}"
+        _git(directory, "fetch", "--tags", "origin", f"+{remote}:{local}")
+        _git(directory, "checkout", "--quiet", _fetched_name(directory, repository.reference))
     else:
         _git(directory, "checkout", "--quiet", "FETCH_HEAD")
     _git(directory, "submodule", "update", "--init", "--recursive", "--depth", "1")
     return _inside(directory, repository.directory)
 
 
-def _known(directory: Path, reference: str) -> str:
-    """A reference by the name that it has after fetch."""
+def _fetched_name(directory: Path, reference: str) -> str:
+    """The name of a reference after the fetch. Raises InvalidInput."""
     for name in (f"origin/{reference}", reference):
-        if _ran(directory, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").status == 0:
+        if _run_git(directory, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").status == 0:
             return name
     raise InvalidInput(f"{reference} is no branch, tag or commit of the repository", hint="git ls-remote lists them")
 
 
 def _inside(root: Path, directory: str) -> str:
+    """A directory of the repository as a path on the host; links do not lead out of the repository."""
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        wanted, flags = directory.strip("/") or ".", os.O_PATH | os.O_DIRECTORY
-        found = linux.openat2(base, wanted, flags, resolve=linux.RESOLVE_IN_ROOT)
+        path, flags = directory.strip("/") or ".", os.O_PATH | os.O_DIRECTORY
+        fd = linux.openat2(base, path, flags, resolve=linux.RESOLVE_IN_ROOT)
         try:
-            return os.readlink(f"/proc/self/fd/{found}")
+            return os.readlink(f"/proc/self/fd/{fd}")
         finally:
-            os.close(found)
+            os.close(fd)
     except OSError as error:
         raise InvalidInput(
             f"the repository has no directory {directory}", hint="REPOSITORY#BRANCH:DIRECTORY"
@@ -123,11 +121,11 @@ def _inside(root: Path, directory: str) -> str:
 
 
 def _git(directory: Path, *arguments: str) -> None:
-    done = _ran(directory, *arguments)
+    done = _run_git(directory, *arguments)
     if done.status != 0:
         raise RuntimeFailed(f"git {arguments[0]} failed: {done.errors.strip()}", hint="is the address right?")
 
 
-def _ran(directory: Path, *arguments: str) -> programs.Completed:
+def _run_git(directory: Path, *arguments: str) -> programs.Completed:
     command = ["git", "-C", str(directory), *arguments]
     return programs.run(command, environment={**os.environ, **_ENVIRONMENT}, check=False)

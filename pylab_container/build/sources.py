@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from pylab_container.build import download
 from pylab_container.build.context import BuildContext, Entry, Filter, has_wildcards
+from pylab_container.build.download import is_url
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.filemode import FileMode
 from pylab_container.errors import InvalidInput, RuntimeFailed
@@ -146,11 +148,6 @@ def _check(words: Sequence[str], options: CopyOptions) -> None:
         )
 
 
-def is_url(word: str) -> bool:
-    """Whether a source argument of ADD is to be fetched."""
-    return word.startswith(("http://", "https://"))
-
-
 def _check_digest(text: str) -> None:
     algorithm, _, value = text.partition(":")
     if not re.fullmatch(r"[0-9a-f]+", value) or len(value) != _DIGESTS.get(algorithm):
@@ -205,8 +202,6 @@ def _document(content: bytes) -> Entry:
 
 
 def _downloaded(context: BuildContext, url: str, options: CopyOptions) -> Source:
-    from pylab_container.build import download  # a tenth of a build's start, and seldom needed
-
     fetched = download.fetch(url, context.downloads(), checksum=options.checksum)
     entry = Entry.of("", str(fetched.path), os.stat(fetched.path))
     entry.mtime = fetched.mtime

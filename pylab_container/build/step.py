@@ -1,4 +1,4 @@
-"""What a stage's builder and its steps share: the image so far, and one instruction ready to be carried out."""
+"""What the builder of a stage and its instructions share: the image so far, and one step that can be executed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pylab_container.store.layer_store import Layer
 
 
 class Step(Struct, frozen=True):
-    """One instruction, ready to be carried out.
+    """One translated instruction.
 
-    words         how the image's container_config records it; also the key of the build cache
-    action        changes files and returns the layer; None where only the config changes
-    fingerprints  what the files are that it copies, to explain a miss
+    words         the words that the image's container_config records; also the key of the build cache
+    action        changes files and returns the layer; None if only the config changes
+    fingerprints  a short digest of each file that the step copies, to explain a miss
     """
 
     words: tuple[str, ...]
@@ -25,10 +25,10 @@ class Step(Struct, frozen=True):
 
 
 class StageImage(Configuration):
-    """What the instructions of a stage have made so far.
+    """The image that the instructions of a stage have made so far.
 
     image_id, image  the last image; "" and None for FROM scratch
-    unknown          a plan's stage after the first step that would have to be carried out
+    unknown          in a plan: a step that would have to be executed came before
     """
 
     image_id: str = ""
@@ -37,13 +37,13 @@ class StageImage(Configuration):
     unknown: bool = False
 
     def copied(self) -> StageImage:
-        """The same image as the start of another stage; arguments and the author end with their stage."""
+        """Return the image as the start of another stage; arguments and the author are not passed on."""
         return StageImage(dict(self.config), image_id=self.image_id, image=self.image, unknown=self.unknown)
 
 
-class NotMade(Exception):
-    """A plan needs the files of an image that nobody has made."""
+class NotBuilt(Exception):
+    """A plan needs the files of an image that is not built yet."""
 
 
 class Stopped(Exception):
-    """Another stage of the build has failed."""
+    """The build was stopped, or another of its stages has failed."""

@@ -27,7 +27,7 @@ from pylab_container.text.fieldlist import split_fields
 from pylab_container.text.visible import visible_lines
 
 if TYPE_CHECKING:
-    from pylab_container.build.builder import BuildOptions
+    from pylab_container.build.recipe import BuildOptions
     from pylab_container.engine import Engine
     from pylab_container.images.image import Image
 
@@ -53,7 +53,7 @@ class Request(Struct, frozen=True):
 
     def options(self) -> BuildOptions:
         """Translate the options for the engine. Raises InvalidInput."""
-        from pylab_container.build.builder import BuildOptions
+        from pylab_container.build.recipe import BuildOptions
 
         return BuildOptions(
             names=tuple(parse_tag(tag) for tag in self.tags),
@@ -199,8 +199,8 @@ def build(
 
 
 def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
-    from pylab_container.build.builder import build as build_image
     from pylab_container.docker.build_output import Presenter
+    from pylab_container.engine.builds import build as build_image
 
     kept = io.BytesIO()
     presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print, shown=visible_lines)
@@ -230,14 +230,14 @@ def _show_result(request: Request, image: Image, *, quiet: bool, explain: bool) 
 
 
 def _plan(engine: Engine, request: Request) -> int:
-    from pylab_container.build.builder import plan
+    from pylab_container.engine.builds import plan
 
     say(build_output.plan(plan(engine, request.context, request.options())))
     return 0
 
 
 def _check(engine: Engine, request: Request) -> int:
-    from pylab_container.build.builder import check
+    from pylab_container.engine.builds import check
 
     warnings = check(engine, request.context, request.options())
     say(build_output.checked(warnings), nl=False)

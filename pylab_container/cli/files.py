@@ -28,6 +28,7 @@ def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) 
 
     - stands for a tar archive on standard input or output.
     """
+    from pylab_container.containers.root_filesystem import ContainerFiles
     from pylab_container.docker import cp
 
     (source_name, source), (target_name, target) = _split(source), _split(target)
@@ -43,10 +44,11 @@ def cp(source: str, target: str, archive: bool, follow_link: bool, quiet: bool) 
     if source == "-" and target_name:
         container.put_archive(target, sys.stdin.buffer)
         return
+    files = ContainerFiles(engine.data, engine.runtime, container.id)
     if source_name:
-        size = cp.to_host(engine, container, source, target, keep_owners=archive, follow_link=follow_link)
+        size = cp.to_host(files, source, target, keep_owners=archive, follow_link=follow_link)
     else:
-        size = cp.to_container(engine, container, source, target, follow_link=follow_link)
+        size = cp.to_container(files, source, target, follow_link=follow_link)
         target = f"{target_name}:{target}"
     if not quiet:
         say(f"Successfully copied {human(size)} to {target}", err=True)

@@ -53,7 +53,7 @@ def top(*, container: str, arguments: tuple[str, ...]) -> None:
     from pylab_container.containers import processes
 
     engine = open_engine()
-    titles, rows = processes.top(engine, engine.containers.get(container), list(arguments))
+    titles, rows = processes.top(engine.data, engine.runtime, engine.containers.get(container).record, list(arguments))
     lines = [list(map(visible, line)) for line in (titles, *rows)]
     widths = [max(_MIN_COLUMN_WIDTH, _PADDING + max(map(len, column))) for column in zip(*lines, strict=True)]
     widths[-1] = 0

@@ -4,15 +4,14 @@
                                       │ ──start_detached()
                                       └ resize(), wait(), attrs (Docker's ExecInspect)
 
-As with a container, the process has a monitor of its own (conmon, runtime/conmon.py): it reads the output
-also when nobody listens, so the process outlives whoever was connected, and it knows the exit status.
-What belongs to a running one lies in /run/pylab-container/…/<container id>/exec/<exec id>/; the monitor
-removes it in the end, and the end of the container does.
+As with a container, the process has a monitor of its own (conmon, runtime/conmon.py). The monitor reads the output
+whether or not a client is connected, so the process outlives its clients, and it knows the exit status. The files of
+a running command are stored in <bundle>/exec/<exec id>/; its monitor removes them at the exit, or the exit of the
+container does.
 
-An Exec itself lives in the memory of the process that made it, as Docker keeps it in that of its daemon.
-One thread waits for the ends of all of them: an idle one costs two descriptors here, and a monitor.
-When the command has ended its streams end too, whatever it left in the background with them open.
-(Docker's daemon waits two seconds longer for such output.)
+An Exec exists in the memory of the process that created it, as dockerd keeps it in its own. One thread waits for the
+exits of all of them: an idle one costs two descriptors here, and a monitor. When the command has exited its streams
+end too, even if a background process has them open. (dockerd waits two seconds longer for such output.)
 """
 
 from __future__ import annotations
@@ -21,39 +20,42 @@ import secrets
 import select
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.containers import launch, lifetime
-from pylab_container.docker.options import merge_environment
+from pylab_container.containers.change_events import emit_change
+from pylab_container.containers.process import first_process
+from pylab_container.containers.settle import read_settled, settled
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, NotFound
 from pylab_container.networks import links
 from pylab_container.oci import bundle
+from pylab_container.oci.environment import merge_environment
+from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, Transition, after
+from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import Attachment, ExecSession
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 from pylab_container.text.keys import parse_keys
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
-
 NOT_STARTED = 126
-"""The exit code of one that could not be started, whatever the reason: as Docker's daemon 20.10 has it."""
+"""The exit code of a command that could not be started, for any reason, as with dockerd 20.10."""
 
-_KEPT_SECONDS = 300.0  # for which one that has ended can be asked; moby: daemon/exec.go
-_MOST_KEPT = 1000
+KEPT_AFTER_EXIT = 300.0  # seconds during which the exit status can be read (moby, daemon/exec.go)
+MOST_KEPT = 1000
 
 
 class ExecOptions(Struct, frozen=True):
-    """What to run, and how.
+    """A command and the conditions to run it under.
 
     environment  NAME=VALUE, on top of the container's own
-    user         "" for the container's own; so is workdir
-    privileged   with all capabilities that there are
+    user         "" for the container's user; workdir "" for its working directory
+    privileged   with all capabilities of the machine
     """
 
     command: tuple[str, ...]
@@ -70,20 +72,28 @@ class ExecOptions(Struct, frozen=True):
 
 
 class Exec:
-    """One command for one container. It is started once; afterwards it is a record of how it went."""
+    """One command for one container. It is started once; afterwards it holds the exit status."""
 
-    def __init__(self, engine: Engine, container: Container, options: ExecOptions) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        data: DataRoot,
+        runtime: Runtime,
+        record: ContainerRecord,
+        options: ExecOptions,
+        watch: Callable[[Exec], None],
+    ) -> None:
+        """record is the settled one of the container; watch waits for the exit and calls finish()."""
+        self._data, self._runtime, self._watch = data, runtime, watch
         self.id = secrets.token_hex(32)
-        self.container = container
+        self.container_id = record.id
         self.options = options
         self.exit_code: int | None = None
         self.ended_at: float | None = None  # by the monotonic clock
-        self._record = container.record  # to tell of it also when the container is gone
-        self.run = self._record.started_at
+        self._record = record  # for events after the container was removed
+        self.run = record.started_at
         self._session: ExecSession | None = None
         self._claimed = threading.Lock()
-        self._began = threading.Event()  # its process is there, or has failed to start
+        self._began = threading.Event()  # its process exists, or could not be started
         self._ended = threading.Event()
 
     @property
@@ -93,17 +103,17 @@ class Exec:
 
     @property
     def started(self) -> bool:
-        """Whether somebody has started it, or tried to."""
+        """Whether a client has started it, or tried to."""
         return self._claimed.locked()
 
     @property
     def pid(self) -> int:
-        """The process as the host numbers it, also after its end; 0 before its start."""
+        """Its pid on the host, also after the exit; 0 before the start."""
         return self._session.pid if self._session else 0
 
     @property
     def attrs(self) -> Json:
-        """What Docker's API tells of it ("ExecInspect", Engine API 1.41)."""
+        """Docker's ExecInspect (Engine API 1.41)."""
         entrypoint, *arguments = self.options.command
         user = {"user": self.options.user} if self.options.user else {}
         return {
@@ -121,27 +131,27 @@ class Exec:
             "OpenStderr": self.options.stderr,
             "OpenStdout": self.options.stdout,
             "CanRemove": self.exit_code is not None,
-            "ContainerID": self.container.id,
+            "ContainerID": self.container_id,
             "DetachKeys": self.options.detach_keys,
             "Pid": self.pid,
         }
 
     def start(self, *, console_size: tuple[int, int] | None = None) -> Attachment:
-        """Start it with its streams connected, so that no output is missed. Closing them lets it run on.
+        """Start it with its streams connected, so that no output is missed. It keeps running after they are closed.
 
         console_size  (rows, columns) of its terminal, which resize() changes later
 
-        Raises Conflict where it was started before or the container does not run, CommandNotFound,
-        CommandNotExecutable, InvalidInput or RuntimeFailed where there is no such program, user or directory.
+        Raises Conflict if it was started before or the container does not run; CommandNotFound,
+        CommandNotExecutable, InvalidInput or RuntimeFailed if the program, user or directory does not exist.
         """
         return self._start(stdin=self.options.stdin, console_size=console_size).streams
 
     def start_detached(self) -> None:
-        """Start it and leave it; nothing can be read from it. Raises what start() raises."""
+        """Start it without streams. Raises what start() raises."""
         self._start(stdin=False, console_size=None).streams.close()
 
     def resize(self, *, rows: int, columns: int, timeout: float = 0.0) -> None:
-        """Tell its terminal how large it is now; without one nothing happens. Raises Conflict while it does not run.
+        """Set the size of its terminal, if it has one. Raises Conflict if it does not run.
 
         timeout  seconds to wait for its process
         """
@@ -152,64 +162,64 @@ class Exec:
             self._session.resize(rows=rows, columns=columns)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end; the exit status, 128 + n after signal n. Raises TimeoutError (seconds)."""
+        """Wait for its exit; return the exit status, 128 + n after signal n. Raises TimeoutError (seconds)."""
         if not self._ended.wait(timeout):
             raise TimeoutError(f"exec {self.id[:12]} still runs after {timeout} seconds")
         assert self.exit_code is not None
         return self.exit_code
 
     def kill(self) -> None:
-        """End its process by force; nothing happens when it does not run."""
+        """Kill its process, if it runs."""
         if self._session is not None and self.running:
             self._session.kill()
 
     def detached(self) -> None:
-        """Say that whoever was connected has left with the detach keys; it runs on."""
-        self._tell("exec_detach")
+        """Emit the event of a client that has left with the detach keys; the command keeps running."""
+        self._emit("exec_detach")
 
     def finish(self) -> None:
-        """Note its end, once session() has become readable."""
+        """Record its exit, once session() has become readable."""
         assert self._session is not None
         self.exit_code = self._session.take_status()
-        self._tell("exec_die", f"status {self.exit_code}")  # before wait() returns, and perhaps our process ends
+        self._emit("exec_die", f"status {self.exit_code}")  # before wait() returns, after which our process may exit
         self._end(self.exit_code)
 
     def session(self) -> ExecSession:
-        """What runs. Raises Conflict before the start."""
+        """Return its session with the monitor. Raises Conflict before the start."""
         if self._session is None:
             raise Conflict(f"Exec command {self.id} is not running", hint="start it first")
         return self._session
 
-    def tell_created(self) -> None:
-        """Say that it is there."""
-        self._tell("exec_create", self._command_line())
+    def emit_created(self) -> None:
+        """Emit the event of its creation."""
+        self._emit("exec_create", self._command_line())
 
     def _start(self, *, stdin: bool, console_size: tuple[int, int] | None) -> ExecSession:
-        refuse(self.container)
+        record = _runnable_record(self._data, self._runtime, self.container_id)
         if not self._claimed.acquire(blocking=False):
             state = "is already running" if self.exit_code is None else "has already run"
             raise Conflict(f"Error: Exec command {self.id} {state}", hint="create another one")
-        self._tell("exec_start", self._command_line())
+        self._emit("exec_start", self._command_line())
         try:
             size = console_size or self.options.console_size
-            wanted = replace(process(self._engine, self.container, self.options), console_size=size)
-            self._session = self._engine.runtime.conmon.execute(
-                self.container.id, wanted, directory=self._directory(), stdin_open=stdin
+            command = replace(process(self._data, self._runtime, record, self.options), console_size=size)
+            self._session = self._runtime.conmon.execute(
+                self.container_id, command, directory=self._directory(), stdin_open=stdin
             )
         except BaseException:
             self._end(NOT_STARTED)
             raise
-        self._engine.executions.watch(self)
+        self._watch(self)
         self._began.set()
         return self._session
 
     def _directory(self) -> Path:
-        directory = executions_directory(self._engine, self.container.id) / self.id
+        directory = executions_directory(self._runtime, self.container_id) / self.id
         try:
             directory.parent.mkdir(exist_ok=True, mode=0o700)
             directory.mkdir(mode=0o700)
-        except FileNotFoundError as error:  # with the container's end its bundle went
-            raise Conflict(f"Container {self.container.id} is not running", hint="start it first") from error
+        except FileNotFoundError as error:  # the container has exited, and its bundle was removed
+            raise Conflict(f"Container {self.container_id} is not running", hint="start it first") from error
         return directory
 
     def _end(self, status: int) -> None:
@@ -222,75 +232,85 @@ class Exec:
         entrypoint, *arguments = self.options.command
         return f"{entrypoint} {' '.join(arguments)}"
 
-    def _tell(self, action: str, detail: str = "") -> None:
-        record = self._engine.data.records.load(self.container.id) or self._record
-        lifetime.tell(self._engine, action, record, detail, attributes={"execID": self.id})
+    def _emit(self, action: str, detail: str = "") -> None:
+        record = self._data.records.load(self.container_id) or self._record
+        emit_change(self._data.emit, action, record, detail, attributes={"execID": self.id})
 
     def __repr__(self) -> str:
         return f"<Exec: {self.id[:12]}>"
 
 
 class ExecutionCollection:
-    """The Execs of this engine: those that run, and for five minutes those that have ended, a thousand at most."""
+    """The Execs of this process: those that run, and up to a thousand that exited in the last five minutes."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, data: DataRoot, runtime: Runtime) -> None:
+        self._data, self._runtime = data, runtime
         self._lock = threading.Lock()
         self._known: dict[str, Exec] = {}
         self._watched: dict[int, Exec] = {}
         self._poll: select.epoll | None = None
 
-    def create(self, container: Container, options: ExecOptions) -> Exec:
-        """A command for a container. Raises InvalidInput, and Conflict while the container does not run."""
+    def create(self, container_id: ContainerId, options: ExecOptions) -> Exec:
+        """Create a command for a container. Raises InvalidInput, Conflict if the container does not run."""
         if not options.command:
             raise InvalidInput("No exec command specified", hint="labctr exec CONTAINER COMMAND")
         if options.detach_keys:
             parse_keys(options.detach_keys)
-        refuse(container)
-        made = Exec(self._engine, container, options)
+        record = _runnable_record(self._data, self._runtime, container_id)
+        created = Exec(self._data, self._runtime, record, options, self._watch)
         with self._lock:
             self._forget_old()
-            self._known[made.id] = made
-        made.tell_created()
-        return made
+            self._known[created.id] = created
+        created.emit_created()
+        return created
 
     def get(self, exec_id: str) -> Exec:
-        """One of them by its id, or by what it begins with. Raises NotFound."""
+        """Return an Exec by its id or a unique prefix of it. Raises NotFound."""
         with self._lock:
-            found = [one for known, one in self._known.items() if exec_id and known.startswith(exec_id)]
-        if len(found) != 1 or not self._engine.data.records.load(found[0].container.id) or _is_void(found[0]):
+            matches = [each for known_id, each in self._known.items() if exec_id and known_id.startswith(exec_id)]
+        if len(matches) != 1 or not self._data.records.load(matches[0].container_id) or self._is_void(matches[0]):
             hint = "it has ended long ago, its container was removed, or another process made it"
             raise NotFound(f"No such exec instance: {exec_id}", hint=hint)
-        return found[0]
+        return matches[0]
 
     def ids(self, container_id: str) -> list[str]:
-        """Those of one container that have not ended, also those that other processes started."""
+        """Return the ids of a container's commands that have not exited, including those of other processes."""
         with self._lock:
-            known = [one for one in self._known.values() if one.container.id == container_id]
-        own = [one.id for one in known if one.exit_code is None and not _is_void(one)]
-        directory = executions_directory(self._engine, container_id)
-        there = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
-        ended = {one.id for one in known if one.exit_code is not None}
-        return list(dict.fromkeys([*own, *(name for name in there if name not in ended)]))
+            known = [each for each in self._known.values() if each.container_id == container_id]
+        own = [each.id for each in known if each.exit_code is None and not self._is_void(each)]
+        directory = executions_directory(self._runtime, container_id)
+        running = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
+        exited = {each.id for each in known if each.exit_code is not None}
+        return list(dict.fromkeys([*own, *(name for name in running if name not in exited)]))
 
-    def watch(self, started: Exec) -> None:
-        """Let the end of one be noted when it comes."""
-        fd = started.session().fileno()
+    def _is_void(self, execution: Exec) -> bool:
+        """Whether it can never be started: the run of its container that it was created for is over."""
+        if execution.started:
+            return False
+        try:
+            record = read_settled(self._data, self._runtime, execution.container_id)
+        except ContainerNotFound:
+            return True
+        return record.state not in ALIVE or record.started_at != execution.run
+
+    def _watch(self, execution: Exec) -> None:
+        """Let the thread wait for the exit of a started Exec."""
+        fd = execution.session().fileno()
         with self._lock:
-            self._watched[fd] = started
+            self._watched[fd] = execution
             if self._poll is None:
                 self._poll = select.epoll()
                 threading.Thread(target=self._wait, args=(self._poll,), daemon=True, name="exec ends").start()
             self._poll.register(fd, select.EPOLLIN)
 
     def _wait(self, poll: select.epoll) -> None:
-        """The thread: it lives as long as there is something to wait for."""
+        """The thread's work. It ends when no Exec runs; the next one starts another thread."""
         while True:
             for fd, _ in poll.poll():
                 with self._lock:
-                    ended = self._watched.pop(fd)
+                    execution = self._watched.pop(fd)
                     poll.unregister(fd)
-                ended.finish()
+                execution.finish()
             with self._lock:
                 if not self._watched:
                     self._poll = None
@@ -298,29 +318,29 @@ class ExecutionCollection:
                     return
 
     def _forget_old(self) -> None:
-        """Under the lock: those that ended long ago go, and of many the first."""
-        before = time.monotonic() - _KEPT_SECONDS
-        idle = [one for one in self._known.values() if not one.running]
-        too_many = len(idle) - _MOST_KEPT
-        for number, one in enumerate(idle):
-            if number < too_many or (one.ended_at is not None and one.ended_at < before):
-                del self._known[one.id]
+        """Drop the Execs that exited long ago, and the oldest of too many. The caller holds the lock."""
+        before = time.monotonic() - KEPT_AFTER_EXIT
+        idle = [each for each in self._known.values() if not each.running]
+        excess = len(idle) - MOST_KEPT
+        for number, each in enumerate(idle):
+            if number < excess or (each.ended_at is not None and each.ended_at < before):
+                del self._known[each.id]
 
 
-def executions_directory(engine: Engine, container_id: str) -> Path:
-    """Where what belongs to a container's running commands lies, a directory each."""
-    return lifetime.bundle_directory(engine, container_id) / "exec"
+def executions_directory(runtime: Runtime, container_id: str) -> Path:
+    """Return the directory of a container's running commands, which has one directory for each."""
+    return runtime.bundle(container_id) / "exec"
 
 
-def refuse(container: Container) -> None:
-    """Raises Conflict, in Docker's words, while the container does not run or is frozen."""
-    record = container.record
+def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
+    """Return the settled record. Raises Conflict, in Docker's words, if the container does not run or is paused."""
+    record = read_settled(data, runtime, container_id)
     after(record.state, Transition.EXEC, container=record.name, container_id=record.id)
+    return record
 
 
-def process(engine: Engine, container: Container, options: ExecOptions) -> bundle.Process:
-    """The process as the container would have it: its environment, its user, its rights. Raises InvalidInput."""
-    record = container.record
+def process(data: DataRoot, runtime: Runtime, record: ContainerRecord, options: ExecOptions) -> bundle.Process:
+    """Build the process with the container's environment, user and rights. Raises InvalidInput."""
     config = replace(
         record.config,
         user=options.user or record.config.user,
@@ -332,19 +352,9 @@ def process(engine: Engine, container: Container, options: ExecOptions) -> bundl
     if options.privileged:
         rights = replace(rights, privileged=True, cap_drop=())
     path, *words = options.command
-    return launch.process(
+    linked = links.running_linked(data.records, record, partial(settled, data, runtime))
+    return first_process(
         replace(record, path=path, args=tuple(words), config=config, host_config=rights),
-        container.merged,
-        linked=links.environment(engine, record),
+        data.driver.merged_path(data.layers.writable(record.id).mount_id),
+        linked=links.environment(linked),
     )
-
-
-def _is_void(one: Exec) -> bool:
-    """Whether it can never be started: the run of its container that it was made for has ended."""
-    if one.started:
-        return False
-    try:
-        record = one.container.record
-    except ContainerNotFound:
-        return True
-    return record.state not in ALIVE or record.started_at != one.run

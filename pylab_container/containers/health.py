@@ -1,4 +1,4 @@
-"""Health checks: the document that asks for one, and what its results make of a container's health.
+"""Health checks: the Healthcheck of a configuration, and the health that follows from the results.
 
     starting ──success──▶ healthy ◀──success── unhealthy
         └──── Retries failures after StartPeriod ────▶ unhealthy ◀── Retries failures in a row ── healthy
@@ -35,7 +35,7 @@ _KEPT_RESULTS = 5
 
 
 def merge(image: Healthcheck | None, given: Mapping[str, Any] | None) -> Healthcheck | None:
-    """The image's Healthcheck with the user's fields on top; None: no check. Raises InvalidInput.
+    """Merge the user's Healthcheck into the image's; None without a check. Raises InvalidInput.
 
     given  docker-py's mapping: test, interval, timeout, start_period, start_interval (nanoseconds), retries
     """
@@ -55,7 +55,7 @@ def _field(name: str) -> str:
 
 
 def _test(test: Any) -> tuple[str, ...]:
-    """Any words, as dockerd takes them: what is no command checks nothing. Dockerfiles are read more strictly."""
+    """The words of a test, unchecked as in dockerd: an unknown kind checks nothing. Dockerfiles are parsed strictly."""
     return ("CMD-SHELL", test) if isinstance(test, str) else tuple(test)
 
 
@@ -67,7 +67,7 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def effective(check: Healthcheck | None) -> Healthcheck | None:
-    """A check with its defaults filled in; None if it runs no command."""
+    """Return a check with its defaults; None if it runs no command."""
     if check is None or len(check.test) < 2 or check.test[0] not in ("CMD", "CMD-SHELL"):
         return None
     return replace(
@@ -79,29 +79,32 @@ def effective(check: Healthcheck | None) -> Healthcheck | None:
 
 
 def pause(health: Json | None, check: Healthcheck, *, ran: int) -> int:
-    """Nanoseconds until the next check of a run that has lasted so many; while it starts StartInterval, if any."""
+    """Return the nanoseconds until the next check; in the start period StartInterval, if it is set.
+
+    ran  nanoseconds that the run has lasted
+    """
     starts = ran < check.start_period and health is not None and health["Status"] == "starting"
     return (starts and check.start_interval) or check.interval
 
 
 def command(check: Healthcheck, shell: Sequence[str]) -> list[str]:
-    """What to run in the container; shell is the image's SHELL."""
+    """Return the command to run in the container; shell is the image's SHELL."""
     kind, *words = check.test
     return words if kind == "CMD" else [*shell, words[0]]
 
 
 def starting() -> Json:
-    """The health of a container that has just been started."""
+    """Return the health of a container that has just been started."""
     return {"Status": "starting", "FailingStreak": 0, "Log": []}
 
 
 def stopped(health: Json | None) -> Json | None:
-    """The health of a container that has ended: what nobody looks at is not healthy (as in moby)."""
+    """Return the health of an exited container: unhealthy, because it is not checked any more (as in moby)."""
     return None if health is None else {**health, "Status": "unhealthy"}
 
 
 def after(health: Json, result: Json, check: Healthcheck, *, in_start_period: bool) -> Json:
-    """The health after one more result ({Start, End, ExitCode, Output}); check as effective() gives it."""
+    """Return the health after one more result ({Start, End, ExitCode, Output}); check is from effective()."""
     log = [*health["Log"], result][-_KEPT_RESULTS:]
     if result["ExitCode"] == 0:
         return {"Status": "healthy", "FailingStreak": 0, "Log": log}

@@ -21,7 +21,7 @@ class LogFiles(NamedTuple):
 
 
 def log_files(records: ContainerStore, record: ContainerRecord) -> LogFiles:
-    """The files to read. Raises Unimplemented if the container has no log, or only one in another format."""
+    """Return the files to read. Raises Unimplemented if the container has no log, or only one in another format."""
     if record.host_config.log_config.type == "none":
         raise Unimplemented(_UNREADABLE, hint="it was made with --log-driver none")
     found = LogFiles(records.run_log(record.id), records.log(record.id))
@@ -32,7 +32,7 @@ def log_files(records: ContainerStore, record: ContainerRecord) -> LogFiles:
 
 
 def log_path(records: ContainerStore, record: ContainerRecord) -> str:
-    """What inspect calls LogPath: the log of the present run, or after it of all runs; "" before the first one."""
+    """Return the LogPath that inspect shows: the log of the present run, after it of all runs; "" before the first."""
     if record.state in ALIVE:
         return str(records.run_log(record.id))
     return "" if record.started_at == NEVER else str(records.log(record.id))

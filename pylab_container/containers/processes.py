@@ -1,36 +1,37 @@
-"""The processes of a container, as ps(1) on the host tells of them."""
+"""The processes of a container, as ps(1) on the host shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from pylab_container.containers import lifetime
+from pylab_container.containers.change_events import emit_change
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
 from pylab_container.host import programs
+from pylab_container.runtime import Runtime
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
 
+def top(
+    data: DataRoot, runtime: Runtime, record: ContainerRecord, arguments: Sequence[str] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """Run `ps ARGUMENTS` (default: -ef) on the host; return its titles and one row for each process of the container.
 
-def top(engine: Engine, container: Container, arguments: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """(titles, one row a process) of `ps ARGUMENTS`, by default `ps -ef`; pids are the host's.
+    record  settled
 
-    Raises Conflict while it does not run, InvalidInput for options that ps refuses, RuntimeFailed for those that
-    hide the pid (as in dockerd, a failure of its own).
+    Raises Conflict if the container does not run, InvalidInput for options that ps rejects, RuntimeFailed for options
+    that hide the pid (dockerd, too, reports that as a failure of its own).
     """
-    record = container.record
     if not record.state_document()["Running"]:
         raise Conflict(f"Container {record.id} is not running", hint=f"labctr start {record.name}")
-    pids = set(map(str, engine.runtime.runc.processes(container.id)))
+    pids = set(map(str, runtime.runc.processes(record.id)))
     head, *lines = _ps(arguments or ["-ef"])
     titles = head.split()
     if "PID" not in titles:
         raise RuntimeFailed("Couldn't find PID field in ps output", hint="write -o pid,comm")
     column = titles.index("PID")
     rows = [line.split(None, len(titles) - 1) for line in lines]
-    lifetime.tell(engine, "top", record)
+    emit_change(data.emit, "top", record)
     return titles, [row for row in rows if len(row) == len(titles) and row[column] in pids]
 
 

@@ -1,10 +1,8 @@
-"""Names for containers that nobody named: a mood and somebody who moved science or computing on."""
+"""Generated names of containers: a mood and a person of science or computing."""
 
 from __future__ import annotations
 
 import secrets
-
-from pylab_container.oci.ids import ContainerId
 
 MOODS = (
     "amazing brave bright calm careful cheerful clever cool curious daring dazzled eager earnest elated "
@@ -27,16 +25,5 @@ PEOPLE = (
 
 
 def generate() -> str:
-    """A name such as "upbeat_khayyam"; the caller makes sure that it is free."""
+    """Return a name such as "upbeat_khayyam", which may be in use already."""
     return f"{secrets.choice(MOODS)}_{secrets.choice(PEOPLE)}"
-
-
-def generate_id() -> ContainerId:
-    """A container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
-
-    They are never all decimal: apache, among others, takes such a host name for an address
-    and cannot find it. moby's GenerateRandomID avoids them for the same reason.
-    """
-    while (container_id := secrets.token_hex(32))[:12].isdecimal():
-        pass
-    return ContainerId(container_id)

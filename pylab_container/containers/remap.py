@@ -1,11 +1,11 @@
-"""--userns=remap: root in a container is a user without rights on the machine.
+"""--userns=remap: root in a container is an unprivileged user on the host (user_namespaces(7)).
 
-    <run root>/mapped/<id>/root    the container's file system, where that user can get to it
+    <run root>/mapped/<id>/root    the container's file system, mounted where that user can reach it
                            0, 1 …  its volumes
 
-Files stay on the disk as they are, owned by 0 where the container's root owns them: the layers are
-mounted with their owners mapped (host/idmap.py), so commit, diff and later containers notice nothing.
-Directories of the host that are bound in are not mapped: there the container has that user's rights.
+The owners of files on disk do not change: a file of the container's root belongs to uid 0. The layers are mounted
+with mapped owners (idmapped mounts, host/idmap.py), so commit, diff and other containers see the usual owners.
+Bind mounts of host directories are not mapped: there the container has the rights of the unprivileged user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pylab_container.containers import sandbox
 from pylab_container.errors import Conflict, InvalidInput
@@ -24,16 +24,15 @@ from pylab_container.host.idmap import IdMap
 from pylab_container.oci import bundle
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.lifecycle import State
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.store.container_store import ContainerRecord
+from pylab_container.runtime import Runtime
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 
 Result = TypeVar("Result")
 
 
 def refuse(host_config: HostConfig) -> None:
-    """Raises InvalidInput for a UsernsMode that there is not, Conflict for one that does not go with the rest."""
+    """Raise InvalidInput for an unknown UsernsMode, Conflict for one that contradicts other fields."""
     mode = host_config.userns_mode
     if mode not in ("", "host", "remap"):
         raise InvalidInput(f"--userns: invalid USER mode: {mode}", hint="use --userns=remap or --userns=host")
@@ -54,35 +53,35 @@ def refuse(host_config: HostConfig) -> None:
 
 
 def id_map(record: ContainerRecord) -> IdMap | None:
-    """Who a container's users are on the machine; None: the same."""
+    """Return the host ids of a container's users; None if they are the same."""
     return idmap.subordinate_ids() if record.host_config.userns_mode == "remap" else None
 
 
 def first_ids(record: ContainerRecord) -> tuple[int, int]:
-    """Who a container's root is, seen through its merged directory now: (0, 0) unless it runs remapped."""
+    """Return the owner of root's files, as its merged directory shows it: (0, 0) unless the container runs remapped."""
     ids = id_map(record) if record.state in (State.RUNNING, State.PAUSED) else None
     return (ids.uid, ids.gid) if ids else (0, 0)
 
 
-def mount_root(engine: Engine, record: ContainerRecord) -> Path:
-    """Mount a container's layers; where the result is. Raises InvalidInput from a driver without mounts."""
-    mount_id = engine.data.layers.own(record.id).mount_id
+def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
+    """Mount a container's layers and return the mount point. Raises InvalidInput for remap on another driver."""
+    mount_id = data.layers.own(record.id).mount_id
     ids = id_map(record)
     if ids is None:
-        return engine.data.driver.mount(mount_id)
-    if engine.data.driver.name != "overlay2":
-        raise InvalidInput("--userns=remap needs the storage driver overlay2", hint=f"not {engine.data.driver.name}")
-    return engine.data.driver.mount(mount_id, ids)
+        return data.driver.mount(mount_id)
+    if data.driver.name != "overlay2":
+        raise InvalidInput("--userns=remap needs the storage driver overlay2", hint=f"not {data.driver.name}")
+    return data.driver.mount(mount_id, ids)
 
 
-def apply(engine: Engine, record: ContainerRecord, config: dict[str, Any]) -> None:
-    """Change a config.json so that its container is remapped, and mount what it then names. Raises RuntimeFailed."""
+def apply(data: DataRoot, runtime: Runtime, record: ContainerRecord, config: dict[str, Any]) -> None:
+    """Change a config.json so that its container is remapped, and mount its sources mapped. Raises RuntimeFailed."""
     ids = id_map(record)
     if ids is None:
         return
-    unmount(engine, record.id)  # what a killed start left
+    unmount(runtime, record.id)  # mounts of a start that was killed
     bundle.map_users(config, uid=ids.uid, gid=ids.gid, size=ids.size)
-    places = _places(engine, record.id)
+    places = _places(runtime, record.id)
     root = _new(places / "root")
     linux.mount(config["root"]["path"], str(root), "", linux.MS_BIND)
     config["root"]["path"] = str(root)
@@ -94,14 +93,14 @@ def apply(engine: Engine, record: ContainerRecord, config: dict[str, Any]) -> No
             mount["source"] = str(place)
     _bind_renamed_devices(record, config)
     for name in ("hostname", "hosts", "resolv.conf"):
-        os.chown(engine.data.records.directory(record.id) / name, ids.uid, ids.gid)
+        os.chown(data.records.directory(record.id) / name, ids.uid, ids.gid)
 
 
 def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> None:
-    """Mount the devices that have another name in the container.
+    """Bind-mount the devices that have another name in the container.
 
-    Nobody makes device nodes in a user namespace. runc mounts the host's instead, but looks for each under the
-    name that it is to have inside.
+    Device nodes cannot be created in a user namespace (mknod(2)). runc bind-mounts those of the host instead, but by
+    their name in the container.
     """
     for entry in record.host_config.devices:
         for path, inside in sandbox.device_places(entry.path_on_host, entry.path_in_container):
@@ -113,13 +112,13 @@ def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> No
                 config["linux"]["devices"] = [one for one in config["linux"]["devices"] if one["path"] != inside]
 
 
-def unmount(engine: Engine, container_id: str) -> None:
-    """Take away what apply() mounted. Nothing there is deleted: behind a mount there are files of a volume."""
-    places = _places(engine, container_id)
+def unmount(runtime: Runtime, container_id: str) -> None:
+    """Undo the mounts of apply(). Nothing below them is deleted: a mount that is left shows the files of a volume."""
+    places = _places(runtime, container_id)
     if not places.is_dir():
         return
     for place in list(places.iterdir()):
-        with contextlib.suppress(OSError):  # nothing is mounted there any more
+        with contextlib.suppress(OSError):  # all its mounts are undone
             while True:
                 linux.umount(str(place), linux.MNT_DETACH)
         place.rmdir()
@@ -129,7 +128,7 @@ def unmount(engine: Engine, container_id: str) -> None:
 
 
 def as_root_of(ids: tuple[int, int], action: Callable[[], Result]) -> Result:
-    """Run action so that what it makes belongs to a container's root: in a thread, as these ids are a thread's own."""
+    """Run action so that its files belong to a container's root: in a thread, because setfsuid(2) is per thread."""
     if ids == (0, 0):
         return action()
     results: list[Result] = []
@@ -150,12 +149,12 @@ def as_root_of(ids: tuple[int, int], action: Callable[[], Result]) -> Result:
     return results[0]
 
 
-def _places(engine: Engine, container_id: str) -> Path:
-    return engine.runtime.path / "mapped" / container_id
+def _places(runtime: Runtime, container_id: str) -> Path:
+    return runtime.path / "mapped" / container_id
 
 
 def _new(place: Path) -> Path:
-    """A mount point that any user can get to."""
+    """Create a mount point that any user can reach."""
     for directory in (place.parent.parent, place.parent, place):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o711)

@@ -1,7 +1,7 @@
-"""What of the host one container gets: rights, limits, devices and namespaces, as its HostConfig asks.
+"""What a container may use of the host: rights, limits, devices and namespaces, as its HostConfig requests.
 
-Each function reads the record and the machine and returns values of oci/bundle.py. What the
-machine cannot give is an error, at the start of the container: nothing is left out in silence.
+Each function reads the record and the machine and returns values of oci/bundle.py. A request that the machine cannot
+fulfil is an error at the start of the container; none is ignored.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import json
 import os
 import resource
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,20 +24,17 @@ from pylab_container.oci.capabilities import DEFAULT_CAPABILITIES, capabilities_
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.runtime import cgroup
 from pylab_container.runtime.runc import cgroup_version
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.container_store import ContainerRecord
 
 INIT_DESTINATION = "/sbin/docker-init"
 _INIT_PROGRAMS = ("docker-init", "tini-static", "tini", "catatonit")
 
-# Directories of /dev that every container has for itself, or that hold no devices (containerd, HostDevices).
+# Directories of /dev that each container has its own of, or without devices (containerd, HostDevices).
 _OWN_DIRECTORIES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"))
 
 
 class Namespaces(Struct, frozen=True, kw_only=True):
-    """As bundle.runtime_config() takes them: "" a new one, a path joins that one, None stays in the host's."""
+    """Namespaces, as bundle.runtime_config() takes them: "" for a new one, a path to join, None for the host's."""
 
     network: str | None = ""
     pid: str | None = ""
@@ -46,20 +43,20 @@ class Namespaces(Struct, frozen=True, kw_only=True):
 
 
 def privileged(record: ContainerRecord) -> bool:
-    """Whether the container has all rights."""
+    """Whether the container runs with --privileged."""
     return record.host_config.privileged
 
 
 def security_options(record: ContainerRecord) -> security.SecurityOptions:
-    """What --security-opt says. Raises InvalidInput."""
+    """Parse --security-opt. Raises InvalidInput."""
     options = record.host_config.security_opt
     return security.parse(options) if options else security.SecurityOptions()
 
 
 def with_profile(option: str) -> str:
-    """A --security-opt whose seccomp profile, if it is a file, is read: the record shall hold what was meant then.
+    """Replace the path of a seccomp profile in a --security-opt by the profile.
 
-    Raises InvalidInput where the file cannot be read.
+    So the container keeps the profile of its creation if the file changes. Raises InvalidInput for an unreadable file.
     """
     name, equals, path = option.partition("=")
     if name == "seccomp" and equals and path not in ("unconfined", "builtin", "default") and not path.startswith("{"):
@@ -75,11 +72,11 @@ def with_profile(option: str) -> str:
     return option
 
 
-# ---- rights ----------------------------------------------------------------------------------
+# -- capabilities, resource limits, seccomp ------------------------------------------------------
 
 
 def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Process:
-    """A process with the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
+    """Give a process the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
     host = record.host_config
     return replace(
         process,
@@ -95,7 +92,7 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
 
 
 def capabilities(record: ContainerRecord) -> tuple[str, ...]:
-    """The container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
+    """Return the container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
     host = record.host_config
     add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
@@ -104,14 +101,12 @@ def capabilities(record: ContainerRecord) -> tuple[str, ...]:
     chosen = choose_capabilities(add=("ALL",) if privileged(record) else add, drop=drop, available=available)
     named = choose_capabilities(add=[name for name in add if name.upper() != "ALL"], drop=("ALL",))
     if missing := [name for name in named if name not in available]:
-        raise RuntimeFailed(
-            f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add: nobody can give it here"
-        )
+        raise RuntimeFailed(f"this machine itself lacks {', '.join(missing)}", hint="leave it out of --cap-add")
     return chosen
 
 
 def _available_capabilities() -> tuple[str, ...]:
-    """The engine's own bounding set (capabilities(7)): it cannot give away what it lacks."""
+    """The engine's own bounding set, which limits those of its containers (capabilities(7))."""
     return capabilities_of(int(_own_status("CapBnd"), 16))
 
 
@@ -139,10 +134,11 @@ def _rlimits(host_config: HostConfig) -> tuple[tuple[str, int, int], ...]:
 
 
 def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
-    """What to write for a container's score, None for that of the engine, which it inherits.
+    """Return the oom_score_adj to write for a container, None to inherit the engine's.
 
-    The daemon of a VM protects itself by a low one (labctr.service), which is not for containers. Where a score must
-    not be lowered (CAP_SYS_RESOURCE), 0 is not asked for by anybody. Raises RuntimeFailed for another one.
+    The daemon of a VM protects itself by a low score (labctr.service), which its containers must not inherit. Without
+    CAP_SYS_RESOURCE a score cannot be lowered (proc(5)): the default 0 then means that of the engine.
+    Raises RuntimeFailed for another score.
     """
     if score == own:
         return None
@@ -157,17 +153,17 @@ def oom_score(score: int, *, own: int, may_lower: bool) -> int | None:
 
 
 def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[str, Any] | None:
-    """The filter of system calls, None without one. Raises InvalidInput for a profile that cannot be read.
+    """Return the seccomp filter, None without one. Raises InvalidInput for an invalid profile.
 
     A privileged container has no default profile, but keeps one of its own, as in moby 23.0 (daemon/seccomp_linux.go).
     """
-    wanted = security_options(record).seccomp
-    if wanted == {} or (privileged(record) and wanted is None):
+    chosen = security_options(record).seccomp
+    if chosen == {} or (privileged(record) and chosen is None):
         return None
     machine = os.uname()
     try:
         return seccomp.resolve(
-            seccomp.default_profile() if wanted is None else wanted,
+            seccomp.default_profile() if chosen is None else chosen,
             capabilities=process.capabilities,
             architecture=machine.machine,
             kernel=machine.release,
@@ -177,7 +173,7 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
 
 
 def limits(host_config: HostConfig) -> bundle.Limits:
-    """The cgroup limits of a HostConfig; 0 and null are no limit. Raises InvalidInput."""
+    """Return the cgroup limits of a HostConfig; 0 and null are no limit. Raises InvalidInput."""
     return bundle.Limits(
         memory=host_config.memory or None,
         memory_swap=host_config.memory_swap or None if host_config.memory and cgroup.swap_is_limited() else None,
@@ -220,7 +216,7 @@ def _disk_numbers(path: str) -> tuple[int, int]:
     except OSError as error:
         raise InvalidInput(f"stat {path}: {error.strerror}", hint="lsblk -p lists the disks") from None
     if not stat.S_ISBLK(status.st_mode):
-        raise InvalidInput(f"{path} is no disk", hint="lsblk -p lists the disks")
+        raise InvalidInput(f"{path} is not a disk", hint="lsblk -p lists the disks")
     return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
@@ -237,26 +233,26 @@ def _swappiness(host_config: HostConfig) -> int | None:
     return host_config.memory_swappiness
 
 
-# ---- devices ---------------------------------------------------------------------------------
+# -- devices -------------------------------------------------------------------------------------
 
 
 def devices(record: ContainerRecord) -> list[bundle.Device]:
-    """The devices of --device, or of the whole machine with --privileged.
+    """Return the devices of --device, or all of the machine with --privileged.
 
-    Raises InvalidInput where there is none, RuntimeFailed where a driver is to choose them.
+    Raises InvalidInput for a path without devices, RuntimeFailed for --gpus.
     """
     for request in record.host_config.device_requests:
         _refuse_request(request)
     if privileged(record):
         return [device for device in map(_device, _device_files(Path("/dev"))) if device is not None]
-    found: list[bundle.Device] = []
+    devices: list[bundle.Device] = []
     for entry in record.host_config.devices:
-        found += _named_devices(entry.path_on_host, entry.path_in_container, entry.cgroup_permissions)
-    return found
+        devices += _named_devices(entry.path_on_host, entry.path_in_container, entry.cgroup_permissions)
+    return devices
 
 
 def _refuse_request(request: Mapping[str, Any]) -> None:
-    """--gpus: devices that a driver is to choose. There is none, and Docker says so at the start, too."""
+    """Raise RuntimeFailed for --gpus, whose devices a driver chooses; as dockerd without a driver does at the start."""
     sets = " ".join(f"[{' '.join(names)}]" for names in request.get("Capabilities") or ())
     raise RuntimeFailed(
         f'could not select device driver "{request.get("Driver") or ""}" with capabilities: [{sets}]',
@@ -266,25 +262,26 @@ def _refuse_request(request: Mapping[str, Any]) -> None:
 
 def _named_devices(source: str, target: str, access: str) -> list[bundle.Device]:
     """One device, or all in a directory."""
-    found = [one for file, inside in device_places(source, target) if (one := _device(file, inside, access))]
-    if not found:
+    places = device_places(source, target)
+    devices = [device for file, inside in places if (device := _device(file, inside, access))]
+    if not devices:
         reason = "not a device node" if Path(source).exists() else "no such file or directory"
         raise InvalidInput(
             f'error gathering device information while adding custom device "{source}": {reason}',
             hint="ls -l /dev lists the machine's devices",
         )
-    return found
+    return devices
 
 
 def device_places(source: str, target: str) -> list[tuple[Path, str]]:
-    """(path on the host, path in the container) of what --device names: one file, or all in a directory."""
+    """Return (path on the host, path in the container) of a --device: one file, or all in a directory."""
     path = Path(source).resolve()
     files = sorted(_device_files(path)) if path.is_dir() else [path]
     return [(file, f"{target}{str(file).removeprefix(str(path))}") for file in files]
 
 
 def _device(path: Path, inside: str = "", access: str = "rwm") -> bundle.Device | None:
-    """The device file at path; None where it is something else, or gone."""
+    """The device at path; None if the file is not a device or does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -314,29 +311,42 @@ def _device_files(top: Path) -> Iterator[Path]:
                 yield path
 
 
-# ---- namespaces ------------------------------------------------------------------------------
+# -- namespaces ----------------------------------------------------------------------------------
 
 
-def namespaces(engine: Engine, record: ContainerRecord) -> Namespaces:
-    """Which namespaces are new, the host's, or another container's. Raises Conflict where that one does not run."""
+def namespaces(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> Namespaces:
+    """Return which namespaces are new, the host's, or another container's.
+
+    find  returns the settled record of the container with a name or id
+
+    Raises Conflict if the other container does not run, ContainerNotFound.
+    """
     host = record.host_config
     modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
     files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    found = {kind: _namespace(engine, record, kind, mode, files[kind]) for kind, mode in modes.items()}
-    return Namespaces(**found, uts=None if host.uts_mode == "host" else "")
+    paths = {kind: _namespace(record, kind, mode, files[kind], find) for kind, mode in modes.items()}
+    return Namespaces(**paths, uts=None if host.uts_mode == "host" else "")
 
 
-def _namespace(engine: Engine, record: ContainerRecord, kind: str, mode: str, file: str) -> str | None:
+def _namespace(
+    record: ContainerRecord, kind: str, mode: str, file: str, find: Callable[[str], ContainerRecord]
+) -> str | None:
     if mode == "host":
         return None
     if not mode.startswith("container:"):
         return ""
-    return f"/proc/{joined(engine, kind, mode, record.id).pid}/ns/{file}"
+    return f"/proc/{joined(kind, mode, find, own_id=record.id).pid}/ns/{file}"
 
 
-def joined(engine: Engine, kind: str, mode: str, own_id: str = "") -> ContainerRecord:
-    """The running container that "container:ID" names. Raises Conflict, ContainerNotFound."""
-    record = engine.containers.get(mode.removeprefix("container:")).record
+def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_id: str = "") -> ContainerRecord:
+    """Return the running container that "container:ID" names. find is as for namespaces().
+
+    kind    network, pid or ipc, for the error
+    own_id  of the container that joins
+
+    Raises Conflict, ContainerNotFound.
+    """
+    record = find(mode.removeprefix("container:"))
     if record.id == own_id:
         raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
@@ -356,8 +366,10 @@ def _not_running(kind: str, container_id: str) -> str:
     return {"network": network, "ipc": f"can't join IPC of container {container_id}: {stopped}"}.get(kind, stopped)
 
 
-def resolve(engine: Engine, host_config: HostConfig) -> HostConfig:
+def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> HostConfig:
     """Replace "container:NAME" by "container:ID" in the modes of a HostConfig. Raises ContainerNotFound.
+
+    find  returns the record of the container with a name or id
 
     The container whose network is joined may be created later: the start looks for it again.
     """
@@ -366,18 +378,18 @@ def resolve(engine: Engine, host_config: HostConfig) -> HostConfig:
         mode = getattr(host_config, attribute)
         if mode.startswith("container:"):
             try:
-                changes[attribute] = f"container:{engine.containers.get(mode.removeprefix('container:')).id}"
+                changes[attribute] = f"container:{find(mode.removeprefix('container:')).id}"
             except ContainerNotFound as error:
                 if attribute != "network_mode":
                     raise ContainerNotFound(error.message, hint=f"{name} names it") from None
     return replace(host_config, **changes)
 
 
-# ---- files -----------------------------------------------------------------------------------
+# -- the init program of --init ------------------------------------------------------------------
 
 
 def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
-    """--init: the program that is the container's first process and reaps what nobody waits for."""
+    """Return the mount of the init program, the container's first process, which reaps orphaned processes."""
     if not record.host_config.init:
         return []
     options = ("rbind", "rprivate", "ro")
@@ -385,7 +397,7 @@ def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
 
 
 def init_command(record: ContainerRecord, process: bundle.Process) -> bundle.Process:
-    """The process behind the init program, where --init asks for one."""
+    """Put the init program before the command of a process, with --init."""
     if not record.host_config.init:
         return process
     words = (INIT_DESTINATION,) if _init_program().endswith("catatonit") else (INIT_DESTINATION, "--")

@@ -1,7 +1,7 @@
-"""Waiting for a container's end without a thread for it, and how a run ended when somebody else wrote that down.
+"""Waiting for a container's exit, and the exit status of a run that another process recorded.
 
-The end of a run may be noted, and the container removed, by any process on the data root. So its exit status
-is looked for where it still is: with the monitor, in the record, and in the end in the log of events.
+Any process on the data root may record an exit and remove the container. So the exit status is looked up where it
+may still be: with the monitor, in the record, and finally in the event log.
 """
 
 from __future__ import annotations
@@ -9,71 +9,118 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
-from pylab_container.containers import lifetime
+from pylab_container.containers.lookup import no_such_container
+from pylab_container.containers.settle import read_settled
 from pylab_container.errors import ContainerNotFound
-from pylab_container.oci.lifecycle import ALIVE
+from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.lifecycle import ALIVE, State
+from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import UNKNOWN_STATUS
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 from pylab_container.text.timestamps import parse_rfc3339
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-
-_GRACE = 20.0  # seconds that a monitor gets to write the status of a process that is gone
+STATUS_TIMEOUT = 20.0  # seconds from the exit of a process until its monitor must have written the status
+RESTART_POLL_INTERVAL = 0.05  # seconds between looks at the record while a restart policy is at work
 
 
-def process_descriptor(engine: Engine, record: ContainerRecord) -> int:
-    """A descriptor that is readable once the run's first process has ended (pidfd_open(2)); the caller closes it.
+class PastEvents(Protocol):
+    """The log of past events; docker/event_log.py is one."""
 
-    Raises ProcessLookupError where it has ended already.
+    def read(self, *, since: float, until: float | None, filters: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """Return Docker's event documents in a span of time, in seconds since 1970."""
+
+
+def wait(
+    data: DataRoot, runtime: Runtime, events: PastEvents, container_id: ContainerId, timeout: float | None = None
+) -> int:
+    """Wait for a container's exit; return its exit status, 128 + n after signal n.
+
+    If a restart policy starts the container again, the exit is the last one. The exit is recorded on return, and a
+    container with auto_remove is removed. If the container was removed before, the status is that of its last run.
+
+    Raises TimeoutError after timeout seconds, ContainerNotFound if it never ran.
+    """
+    before = data.records.load(container_id)
+    if before is None:
+        return status_of_removed(events, container_id)
+    record = before
+    if record.state in ALIVE:
+        status = runtime.monitor(container_id).wait(timeout)
+        with contextlib.suppress(ContainerNotFound):
+            record = read_settled(data, runtime, container_id)
+        if status == UNKNOWN_STATUS:
+            status = status_of_run(data, runtime, events, before)
+    else:
+        status = record.exit_code
+    # Starting it by hand resets the count, so a restart by the policy is one with a count.
+    was_restarted = record.started_at != before.started_at and record.restart_count > 0
+    if record.state is State.RESTARTING or was_restarted:
+        return _wait_for_last_exit(data, runtime, container_id, timeout)
+    return status
+
+
+def _wait_for_last_exit(data: DataRoot, runtime: Runtime, container_id: ContainerId, timeout: float | None) -> int:
+    """Wait until the restart policy does not start the container again; return the last exit status."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while (record := read_settled(data, runtime, container_id)).state in (State.RESTARTING, *ALIVE):
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError(f"container {record.short_id} still runs after {timeout} seconds")
+        time.sleep(RESTART_POLL_INTERVAL)
+    return record.exit_code
+
+
+def process_descriptor(runtime: Runtime, record: ContainerRecord) -> int:
+    """Return a descriptor that is readable once the run's first process has exited (pidfd_open(2)).
+
+    The caller closes it. Raises ProcessLookupError if the process has exited already.
     """
     if record.pid <= 0:
         raise ProcessLookupError
     fd = os.pidfd_open(record.pid)
-    # The number may be another process's by now. While the monitor lives, it cannot be.
-    if not lifetime.monitor(engine, record.id).alive():
+    # The pid may belong to another process by now, but not while the monitor lives, which is the process's parent.
+    if not runtime.monitor(record.id).alive():
         os.close(fd)
         raise ProcessLookupError
     return fd
 
 
-def status_of_run(engine: Engine, record: ContainerRecord) -> int:
-    """The exit status of the run that a record tells of and whose process has ended, 128 + n after signal n.
+def status_of_run(data: DataRoot, runtime: Runtime, events: PastEvents, record: ContainerRecord) -> int:
+    """Return the exit status of the run in a record, whose process has exited; 128 + n after signal n.
 
-    The end is noted by then, and a container that asked for it (auto_remove) is gone.
+    On return the exit is recorded, and a container with auto_remove is removed.
     """
     status = UNKNOWN_STATUS
     with contextlib.suppress(TimeoutError):
-        status = lifetime.monitor(engine, record.id).wait(_GRACE)
+        status = runtime.monitor(record.id).wait(STATUS_TIMEOUT)
     with contextlib.suppress(ContainerNotFound):
-        now = lifetime.settled(engine, lifetime.read(engine, record.id))
+        now = read_settled(data, runtime, record.id)
         if status == UNKNOWN_STATUS and now.started_at == record.started_at and now.state not in ALIVE:
             return now.exit_code
-    return _told_status(engine, record) if status == UNKNOWN_STATUS else status
+    if status != UNKNOWN_STATUS:
+        return status
+    logged = _logged_statuses(events, record.id, since=parse_rfc3339(record.started_at) / 10**9)
+    return logged[0] if logged else UNKNOWN_STATUS
 
 
-def is_log_complete(engine: Engine, record: ContainerRecord) -> bool:
-    """Whether the monitor of a run whose process has ended has read all output: then it notes the exit status."""
-    return lifetime.monitor(engine, record.id).exit_status() is not None
+def is_log_complete(runtime: Runtime, record: ContainerRecord) -> bool:
+    """Whether the monitor of an exited run has read all output: it writes the exit status after that."""
+    return runtime.monitor(record.id).exit_status() is not None
 
 
-def status_of_removed(engine: Engine, container_id: str) -> int:
-    """The exit status of the last run of a container that is gone. Raises ContainerNotFound where none is known."""
-    told = _told_ends(engine, container_id, since=0)
-    if not told:
-        raise lifetime.no_such_container(container_id[:12])
-    return told[-1]
+def status_of_removed(events: PastEvents, container_id: str) -> int:
+    """Return the exit status of the last run of a removed container. Raises ContainerNotFound if none is logged."""
+    logged = _logged_statuses(events, container_id, since=0)
+    if not logged:
+        raise no_such_container(container_id[:12])
+    return logged[-1]
 
 
-def _told_status(engine: Engine, record: ContainerRecord) -> int:
-    """What the log of events says of the end of that run."""
-    told = _told_ends(engine, record.id, since=parse_rfc3339(record.started_at) / 10**9)
-    return told[0] if told else UNKNOWN_STATUS
-
-
-def _told_ends(engine: Engine, container_id: str, *, since: float) -> list[int]:
-    wanted = {"type": "container", "container": container_id, "event": "die"}
-    found = engine.event_log.read(since=since, until=time.time(), filters=wanted)
-    return [int(told["Actor"]["Attributes"].get("exitCode", UNKNOWN_STATUS)) for told in found]
+def _logged_statuses(events: PastEvents, container_id: str, *, since: float) -> list[int]:
+    """The exit statuses of a container in the event log, the oldest first."""
+    filters = {"type": "container", "container": container_id, "event": "die"}
+    exits = events.read(since=since, until=time.time(), filters=filters)
+    return [int(event["Actor"]["Attributes"].get("exitCode", UNKNOWN_STATUS)) for event in exits]

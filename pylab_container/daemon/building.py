@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aiohttp import web
 from msgspec.structs import replace
 
-from pylab_container.build.builder import BuildOptions, build
+from pylab_container.build.recipe import BuildOptions
 from pylab_container.build.remote import is_remote
 from pylab_container.daemon import creation, shapes, streams
 from pylab_container.daemon.application import Route
@@ -20,6 +20,7 @@ from pylab_container.daemon.registries import all_credentials, instructions
 from pylab_container.docker import progress
 from pylab_container.docker.build_output import Presenter
 from pylab_container.docker.hostconfig import complete_memory, extra_hosts
+from pylab_container.engine.builds import build
 from pylab_container.errors import DockerfileError, InvalidInput, LabError, StepRefused, Unavailable
 from pylab_container.events import Event
 from pylab_container.images.image import Image

@@ -26,7 +26,7 @@ from pylab_container.daemon.attaching import (
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
-from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Taken, frame, hijack
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedResponse, frame, hijack
 from pylab_container.daemon.sampling import SAMPLING, sample
 from pylab_container.daemon.sharing import SHARING, Share
 from pylab_container.daemon.starts import STARTS, deliver
@@ -61,7 +61,7 @@ async def attach(call: Call) -> web.StreamResponse:
         client = hijack(call, _content_type(call, tty=tty))
         await _serve(call, container, client, options, record, future)
         client.close()
-    return Taken()
+    return HijackedResponse()
 
 
 async def attach_websocket(call: Call) -> web.StreamResponse:
@@ -268,7 +268,7 @@ async def _followed(
 async def _log_complete(call: Call, container: Container, record: ContainerRecord) -> None:
     """Wait until a run has ended and its monitor has written the whole log."""
     await _end_of_process(call, record)
-    while not await call.step(waiting.is_log_complete, call.engine, record):
+    while not await call.step(waiting.is_log_complete, call.engine.runtime, record):
         await asyncio.sleep(LOG_POLL_INTERVAL)
 
 
@@ -367,20 +367,20 @@ async def _until(call: Call, container: Container, first: ContainerRecord, condi
             record = await call.run(lambda: container.record)
         except ContainerNotFound:
             with contextlib.suppress(ContainerNotFound):
-                return await call.run(waiting.status_of_removed, call.engine, container.id)
+                return await call.run(waiting.status_of_removed, call.engine.event_log, container.id)
             return 0  # it never ran
 
 
 async def _end_of_run(call: Call, record: ContainerRecord) -> int:
     """Wait for the end of a run without a thread. Return its exit status."""
     await _end_of_process(call, record)
-    return await call.run(waiting.status_of_run, call.engine, record)
+    return await call.run(waiting.status_of_run, call.engine.data, call.engine.runtime, call.engine.event_log, record)
 
 
 async def _end_of_process(call: Call, record: ContainerRecord) -> None:
     with contextlib.suppress(ProcessLookupError):
         fd = waiting.process_descriptor(
-            call.engine, record
+            call.engine.runtime, record
         )  # not in a thread: a cancelled request would leak the descriptor
         try:
             await readable(fd)

@@ -18,7 +18,7 @@ from pylab_container.daemon.call import Json
 from pylab_container.docker.hostconfig import NUMBERS, port_bindings
 from pylab_container.docker.options import ContainerOptions, UpdateOptions
 from pylab_container.errors import InvalidInput
-from pylab_container.networks import endpoints
+from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.document import Document
 from pylab_container.oci.host_config import Device, HostConfig
@@ -253,7 +253,7 @@ def _recorded_config(body: Json) -> Json:
 
 
 def _limits(host: HostConfig) -> Json:
-    """The limits as docker-py's keywords; 0 is no limit in each of them."""
+    """Return the limits as docker-py's keywords, None instead of 0."""
     return {
         **{name: getattr(host, attribute) or None for name, attribute in NUMBERS.items()},
         "blkio_weight_device": _documents(host.blkio_weight_device),
@@ -349,7 +349,7 @@ def parse_endpoint(settings: Json) -> Json:
     chosen = fields.child(settings, "IPAMConfig")
     if _SYSCTLS in fields.labels(settings, "DriverOpts"):
         raise InvalidInput(f"the driver option {_SYSCTLS} is not supported", hint="set sysctls of the container")
-    return endpoints.wishes(
+    return endpoint_request(
         aliases=fields.texts(settings, "Aliases"),
         links=fields.texts(settings, "Links"),
         ipv4_address=fields.text(chosen, "IPv4Address"),

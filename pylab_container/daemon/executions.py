@@ -12,9 +12,10 @@ from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import StreamOptions, detach_keys, pump
 from pylab_container.daemon.call import Call, Json, answer
 from pylab_container.daemon.containers import find, size_of_terminal
-from pylab_container.daemon.hijack import MULTIPLEXED, RAW, Hijacked, Taken, frame, hijack
+from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedConnection, HijackedResponse, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
 from pylab_container.daemon.versions import known
+from pylab_container.engine import Engine
 from pylab_container.engine.container import Container
 from pylab_container.errors import (
     CommandNotExecutable,
@@ -81,7 +82,7 @@ async def start(call: Call) -> web.StreamResponse:
     if fields.flag(body, "Detach"):
         await call.run(_start_detached, execution)
         return web.Response()
-    await call.run(_refuse_paused, execution)
+    await call.run(_refuse_paused, call.engine, execution)
     # create() decided whether there is a terminal. This Tty selects the format of the output.
     raw = fields.flag(body, "Tty")
     client = hijack(call, RAW if raw or call.before("1.42") else MULTIPLEXED)
@@ -94,7 +95,7 @@ async def start(call: Call) -> web.StreamResponse:
     except ConnectionError:
         pass  # the client has disconnected; the process continues
     client.close()
-    return Taken()
+    return HijackedResponse()
 
 
 def _start_detached(execution: Exec) -> None:
@@ -104,17 +105,17 @@ def _start_detached(execution: Exec) -> None:
         raise InvalidInput(_words(error), hint=error.hint) from error
 
 
-def _refuse_paused(execution: Exec) -> None:
+def _refuse_paused(engine: Engine, execution: Exec) -> None:
     """Raise Conflict for a paused container, before the connection is hijacked."""
-    state = execution.container.record.state_document()
+    state = engine.containers.get(execution.container_id).record.state_document()
     if state["Paused"]:
         raise Conflict(
-            f"Container {execution.container.id} is paused, unpause the container before exec",
-            hint=f"labctr unpause {execution.container.short_id}",
+            f"Container {execution.container_id} is paused, unpause the container before exec",
+            hint=f"labctr unpause {execution.container_id[:12]}",
         )
 
 
-async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Share, *, raw: bool) -> None:
+async def _connect(call: Call, execution: Exec, client: HijackedConnection, streams: Share, *, raw: bool) -> None:
     options = execution.options
     shown = [name for name, attached in (("stdout", options.stdout), ("stderr", options.stderr)) if attached]
     stream_options = StreamOptions(shown, options.stdin, options.tty, raw, keys=detach_keys(options.detach_keys))
@@ -125,7 +126,7 @@ async def _connect(call: Call, execution: Exec, client: Hijacked, streams: Share
             await call.run(execution.wait, EXIT_TIMEOUT)
 
 
-async def _send_error(client: Hijacked, error: LabError, *, raw: bool) -> None:
+async def _send_error(client: HijackedConnection, error: LabError, *, raw: bool) -> None:
     """Send the error of a failed start in the stream: the answer has already begun."""
     text = _words(error).encode() + b"\r\n"
     await client.send(text if raw else frame("stdout", text))

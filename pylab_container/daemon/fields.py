@@ -1,6 +1,6 @@
-"""Fields of a JSON document that was read by its shape (shapes.py).
+"""Typed access to the fields of a JSON document that shapes.read() has checked.
 
-null, and nothing at all, stand for the empty value of the type.
+null and a missing field are the empty value of the type.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from pylab_container.daemon.call import Json
 
 
 def text(document: Json, name: str) -> str:
-    """A string."""
+    """Return a string."""
     return cast(str, document.get(name) or "")
 
 
 def flag(document: Json, name: str, *, default: bool = False) -> bool:
-    """True or false."""
+    """Return a boolean."""
     value = document.get(name)
     return default if value is None else cast(bool, value)
 
 
 def number(document: Json, name: str) -> int | None:
-    """A whole number; None where there is none."""
+    """Return an integer, or None for null and a missing field."""
     return cast(int | None, document.get(name))
 
 
 def child(document: Json, name: str) -> Json:
-    """An object."""
+    """Return an object."""
     return cast(Json, document.get(name) or {})
 
 
 def children(document: Json, name: str) -> list[Json]:
-    """A list of objects."""
+    """Return an array of objects."""
     return cast(list[Json], document.get(name) or [])
 
 
 def texts(document: Json, name: str) -> list[str]:
-    """A list of strings."""
+    """Return an array of strings."""
     return cast(list[str], document.get(name) or [])
 
 
 def labels(document: Json, name: str) -> dict[str, str]:
-    """An object whose values are strings."""
+    """Return an object whose values are strings."""
     return cast(dict[str, str], document.get(name) or {})

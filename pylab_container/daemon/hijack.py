@@ -39,7 +39,7 @@ def frame(stream: str, data: bytes) -> bytes:
     return struct.pack(">BxxxL", _STREAM_NUMBERS[stream], len(data)) + data
 
 
-class Hijacked:
+class HijackedConnection:
     """A hijacked connection. Its two directions close independently."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +100,7 @@ def _unread(connection: socket.socket) -> int:
     return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
-class Taken(web.StreamResponse):
+class HijackedResponse(web.StreamResponse):
     """The response of a handler that has hijacked its connection: nothing more is sent."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
@@ -111,7 +111,7 @@ class Taken(web.StreamResponse):
         """Do nothing: the handler has closed the stream."""
 
 
-def hijack(call: Call, content_type: str) -> Hijacked:
+def hijack(call: Call, content_type: str) -> HijackedConnection:
     """Take the connection over from aiohttp.
 
     The answer is 101 if the client requested an upgrade, else 200.
@@ -122,7 +122,7 @@ def hijack(call: Call, content_type: str) -> Hijacked:
         raise ConnectionResetError("the client disconnected")
     upgrade = request.headers.get("Upgrade", "")
     reader = asyncio.StreamReader(limit=READ_SIZE)
-    early = _Early()
+    early = _ReceivedData()
     handler.set_parser(cast(Any, early))  # receives the data that arrived with the request
     protocol = _Protocol(reader, handler)
     transport.set_protocol(protocol)
@@ -134,7 +134,7 @@ def hijack(call: Call, content_type: str) -> Hijacked:
     transport.resume_reading()
     writer = asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop())
     writer.write(_head(content_type, upgrade))
-    return Hijacked(reader, writer)
+    return HijackedConnection(reader, writer)
 
 
 def _head(content_type: str, upgrade: str) -> bytes:
@@ -145,7 +145,7 @@ def _head(content_type: str, upgrade: str) -> bytes:
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
 
 
-class _Early:
+class _ReceivedData:
     """Collects the data that aiohttp has already received, through the interface of a parser."""
 
     def __init__(self) -> None:

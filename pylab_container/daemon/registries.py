@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from aiohttp import web
 
 from pylab_container.build import download
-from pylab_container.build.sources import is_url
+from pylab_container.build.download import is_url
 from pylab_container.daemon import fields, images, shapes, streams
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer

@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.typedefs import Handler, Middleware
 
-from pylab_container.daemon.hijack import Taken
+from pylab_container.daemon.hijack import HijackedResponse
 from pylab_container.errors import InvalidInput
 
 _BEGAN = "began"
@@ -46,7 +46,7 @@ class RequestLog(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Log a request. time: its duration in seconds."""
-        upgraded = isinstance(response, Taken) and "Upgrade" in request.headers
+        upgraded = isinstance(response, HijackedResponse) and "Upgrade" in request.headers
         # A malformed request has not passed the middleware.
         began = request.get(_BEGAN) or clock.time_ns() - round(time * 10**9)
         line = {

@@ -1,18 +1,18 @@
-"""Documents that clients send, read as dockerd reads them: by Go's encoding/json.
+"""Read the JSON documents of clients as dockerd does, with the rules of Go's encoding/json.
 
-A shape says what a document may hold:
+A shape describes the type of a document:
 
     str, bool, int    a value of this type
-    [shape]           a list
-    {"*": shape}      an object whose keys are what somebody has named
-    {"Name": shape}   an object with fields: they are found in any case of letters, and others are nobody's
-    WORDS             a command: a list of strings, or one string
-    TEXT_OR_NULL      a string, or null, which stays None also in a list or an object
-    ANY               whatever it is
+    [shape]           an array
+    {"*": shape}      an object with arbitrary keys
+    {"Name": shape}   an object with these fields; the case of their names does not matter, unknown fields are ignored
+    WORDS             a command: an array of strings, or one string
+    TEXT_OR_NULL      a string, or null, which stays None also in an array or an object
+    ANY               any value
 
-What comes out has the names as the shape spells them. Of a field that is there several times the last one counts,
-and objects are put together; null is None, and the empty value of its type where it stands in a list. What follows
-the document is not looked at. Words of errors are Go's, which clients know.
+The result has the names as the shape spells them. The last one of repeated fields counts, and repeated objects are
+merged. null is None, and in an array the empty value of its type. Text after the document is ignored. Errors have Go's
+words, which clients know.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ANY = object
 WORDS = (str,)
 TEXT_OR_NULL = (str, None)
 NAMES = {"*": str}
-"""Labels and the like."""
+"""Labels and similar maps."""
 
 _KINDS: Mapping[type, str] = {
     str: "string",
@@ -43,8 +43,8 @@ _KINDS: Mapping[type, str] = {
     dict: "object",
 }
 _GO_TYPES: Mapping[type, str] = {str: "string", bool: "bool", int: "int64"}
-_MOST = 1 << 63
-_HALF = re.compile("[\ud800-\udfff]")
+_INT64_LIMIT = 1 << 63
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _WHERE = {
     "Expecting value": "looking for beginning of value",
@@ -55,11 +55,11 @@ _WHERE = {
     "Invalid control character at": "in string literal",
     "Invalid \\escape": "in string escape code",
 }
-"""Python's words for a mistake, and Go's for its place."""
+"""Python's message for a syntax error: Go's description of the position."""
 
 
 def named(names: str, shape: Any) -> dict[str, Any]:
-    """Several fields of one shape."""
+    """Return fields of the same shape; names are separated by blanks."""
     return dict.fromkeys(names.split(), shape)
 
 
@@ -89,11 +89,9 @@ def _of_type(hint: Any) -> Any:
 
 
 def read(text: bytes, shape: Any, *, alone: bool = False) -> object:
-    """A text as its shape wants it; None is null.
+    """Read a document of this shape; None is null. Raises InvalidInput.
 
-    alone  nothing may follow, as in a parameter
-
-    Raises InvalidInput.
+    alone  text after the document is an error, as in a query parameter
     """
     document = text.decode(errors="replace")
     begin = len(document) - len(document.lstrip(" \t\r\n"))
@@ -112,7 +110,7 @@ def read(text: bytes, shape: Any, *, alone: bool = False) -> object:
 
 
 class _Number(float):
-    """One with a fraction or an exponent, which no field takes; as it was written."""
+    """A number with a fraction or an exponent, which is invalid in every field; text is its source."""
 
     def __new__(cls, text: str) -> _Number:
         number = super().__new__(cls, text)
@@ -123,7 +121,7 @@ class _Number(float):
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it was sent, with all that is there twice."""
+    """The fields of a JSON object in order, with repetitions."""
 
 
 def _refuse_constant(name: str) -> float:
@@ -146,7 +144,7 @@ def _shaped(value: Any, shape: Any, place: str) -> Any:
 
 
 def _object(pairs: _Pairs, shape: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Its fields by their names; of those that are named by somebody, all."""
+    """Read an object: its known fields, or all fields if the shape has arbitrary keys."""
     if "*" in shape:
         found = _merged([(_text(key, place), _shaped(value, shape["*"], place)) for key, value in pairs])
         return {key: _empty(shape["*"]) if value is None else value for key, value in found.items()}
@@ -165,8 +163,8 @@ def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _leaf(value: Any, shape: Any, place: str) -> Any:
-    """A value that is no list and no object. Raises InvalidInput where it is of another type."""
-    if shape is int and type(value) is int and -_MOST <= value < _MOST:
+    """Check a string, a number or a boolean. Raises InvalidInput for another type."""
+    if shape is int and type(value) is int and -_INT64_LIMIT <= value < _INT64_LIMIT:
         return value
     if shape is bool and isinstance(value, bool):
         return value
@@ -181,10 +179,10 @@ def _leaf(value: Any, shape: Any, place: str) -> Any:
 
 
 def _text(value: str, place: str) -> str:
-    """A string as Go reads it. Raises InvalidInput for one with a NUL: no path, name, argument or variable has one."""
+    """Return a string as Go reads it. Raises InvalidInput for a NUL, which no path or argument can contain."""
     if "\0" in value:
         raise InvalidInput(f"invalid value for {place or 'a name'}: it contains a NUL character", hint="leave it out")
-    return _HALF.sub("\ufffd", value)
+    return _SURROGATE.sub("\ufffd", value)
 
 
 def _go_type(shape: Any) -> str:
@@ -198,14 +196,14 @@ def _go_type(shape: Any) -> str:
 
 
 def _empty(shape: Any) -> Any:
-    """What Go makes of null in a list or a map."""
+    """Return the value that Go stores for null in an array or a map."""
     if isinstance(shape, dict):
         return {}
     return shape() if shape in (str, int, bool) else None
 
 
 def _plain(value: Any) -> Any:
-    """The same without the wrapping of its objects."""
+    """Return a value with dicts instead of _Pairs."""
     if isinstance(value, _Pairs):
         return {key: _plain(inner) for key, inner in value}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value

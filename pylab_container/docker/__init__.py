@@ -1,1 +1,1 @@
-"""Compatibility with Docker's commands and documents: options, filters, templates, events. Periphery."""
+"""Compatibility with Docker: options, filters, templates, events. Periphery."""

@@ -18,19 +18,15 @@ import os
 import posixpath
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from pylab_container.containers import root_filesystem
+from pylab_container.containers.root_filesystem import ContainerFiles
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.oci import tar
+from pylab_container.store.extraction import extract
 from pylab_container.store.extractor import Extractor
 from pylab_container.store.treetar import TreeReader
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
 
 
 class _Target(Struct, frozen=True):
@@ -56,8 +52,7 @@ class _Target(Struct, frozen=True):
 
 
 def to_host(
-    engine: Engine,
-    container: Container,
+    files: ContainerFiles,
     source: str,
     target: str,
     *,
@@ -73,14 +68,14 @@ def to_host(
     Raises NotFound, InvalidInput, InvalidArchive.
     """
     asked = _absolute(source, "/")
-    found = _resolved(engine, container, asked) if follow_link else asked
-    status = root_filesystem.path_status(engine, container, found)
+    found = _resolved(files, asked) if follow_link else asked
+    status = files.path_status(found)
     directory, name = _host_target(target).place(asked, is_directory=stat.S_ISDIR(status.mode))
     with (
-        root_filesystem.members_of(engine, container, found, name) as members,
+        files.members(found, name) as members,
         Extractor(Path(directory), whiteouts=False, keep_directories=True) as extractor,
     ):
-        return root_filesystem.extract(members, extractor, change=None if keep_owners else _make_harmless)
+        return extract(members, extractor, change=None if keep_owners else _make_harmless)
 
 
 def _make_harmless(header: tar.Header) -> None:
@@ -109,7 +104,7 @@ def _host_target(path: str) -> _Target:
 # ---- to a container ------------------------------------------------------------------
 
 
-def to_container(engine: Engine, container: Container, source: str, target: str, *, follow_link: bool = False) -> int:
+def to_container(files: ContainerFiles, source: str, target: str, *, follow_link: bool = False) -> int:
     """Copy a path of the host to a path of a container, owners as numbers; returns the bytes of tar.
 
     Raises NotFound, InvalidInput, InvalidArchive.
@@ -119,27 +114,25 @@ def to_container(engine: Engine, container: Container, source: str, target: str,
         status = os.stat(source) if follow_link or source.endswith("/") else os.lstat(source)
     except OSError as error:
         raise NotFound(f"{source}: {(error.strerror or '').lower()}", hint="check the path") from error
-    directory, name = _container_target(engine, container, target).place(
-        source, is_directory=stat.S_ISDIR(status.st_mode)
-    )
+    directory, name = _container_target(files, target).place(source, is_directory=stat.S_ISDIR(status.st_mode))
     where = os.path.realpath(source) if follow_link or source.endswith(("/", "/.")) else source
     members = TreeReader(Path(where), name=name, whiteouts=False)
-    return root_filesystem.put_members(engine, container, directory, members, keep_directories=True)
+    return files.put_members(directory, members, keep_directories=True)
 
 
-def _container_target(engine: Engine, container: Container, path: str) -> _Target:
+def _container_target(files: ContainerFiles, path: str) -> _Target:
     path = _absolute(path, "/")
     try:
-        path = _resolved(engine, container, path)
-        status = root_filesystem.path_status(engine, container, path)
+        path = _resolved(files, path)
+        status = files.path_status(path)
     except (NotFound, InvalidInput):  # a file on the way is complained of when something is to be put there
         return _Target(path, exists=False, is_directory=False)
     return _Target(path, exists=True, is_directory=stat.S_ISDIR(status.mode))
 
 
-def _resolved(engine: Engine, container: Container, path: str) -> str:
+def _resolved(files: ContainerFiles, path: str) -> str:
     """A path of a container, with the symbolic link at its end followed once, as docker does."""
-    link = root_filesystem.path_status(engine, container, path).link
+    link = files.path_status(path).link
     return posixpath.join(posixpath.dirname(path), link) if link else path
 
 

@@ -98,12 +98,15 @@ class CredentialFile(Struct, frozen=True):
         return json.dumps(self.document, indent="\t").encode()
 
     def helper(self, host: str) -> str:
-        """Return the name of the helper for a registry; "" if the file itself holds the credentials."""
+        """Return the name of a registry's helper; "" if the file itself holds the credentials."""
         helpers = self.document.get("credHelpers", {})
         return str(helpers.get(key(host)) or helpers.get(host) or self.document.get("credsStore") or "")
 
     def find(self, host: str) -> Credentials:
-        """Return a registry's credentials from auths; empty ones if it has no entry. Raises InvalidInput."""
+        """Return a registry's credentials from auths; empty ones if it has no entry.
+
+        Raises InvalidInput.
+        """
         return Credentials.parse(self.entry(host))
 
     def entry(self, host: str) -> Json:
@@ -131,7 +134,7 @@ def key(host: str) -> str:
 
 
 def host_of(address: str) -> str:
-    """Return the host of a registry's address: "https://localhost:5000/v2/" is "localhost:5000".
+    """Return the host of a registry's address: localhost:5000 of https://localhost:5000/v2/.
 
     "" and every other name of Docker's own registry become DEFAULT_DOMAIN.
     """

@@ -1,4 +1,4 @@
-"""The event log: the file behind `labctr events`, which every process on a data root appends to.
+"""The event log: the file behind `labctr events`, to which every process appends.
 
     <data root>/events.log      one JSON document a line, Docker's (Engine API 1.41, "SystemEvents")
     <data root>/events.log.1    the previous file, replaced when events.log is full
@@ -166,7 +166,9 @@ def _document(kind: str, action: str, actor: str, attributes: Mapping[str, str],
 
 
 class EventLog:
-    """The two files of a data root's event log. append() is a subscriber for an engine's event stream.
+    """The two files of a data root's event log.
+
+    append() is a subscriber for an engine's event stream.
 
     detect  called before each read: it emits the events that are only noticed by checking for them, as running out
             of memory is
@@ -178,7 +180,10 @@ class EventLog:
         self._previous = data_root / "events.log.1"
 
     def append(self, event: Event) -> None:
-        """Append an event's documents. They are lost if that fails: no operation may fail because of its event."""
+        """Append an event's documents.
+
+        They are lost if that fails: no operation may fail because of its event.
+        """
         new = documents(event, time.time_ns())
         if not new:
             return
@@ -228,7 +233,10 @@ class EventLog:
     def reader(
         self, *, since: float | None = None, until: float | None = None, filters: Filters | None = None
     ) -> EventReader:
-        """Return a reader for a caller that polls itself; arguments as for read(). Raises InvalidInput."""
+        """Return a reader for a caller that polls itself; arguments as for read().
+
+        Raises InvalidInput.
+        """
         refuse_unknown(filters or {}, FILTERS)
         first = since or 0.0 if until is not None or since is not None else time.time()
         return EventReader(self.path, self._previous, first, until, filters or {}, self._detect)
@@ -252,7 +260,7 @@ class EventReader:
         filters: Filters,
         detect: Callable[[], None],
     ) -> None:
-        """since, until: seconds since 1970, both inclusive; until may be None. detect: as for EventLog."""
+        """since, until: seconds since 1970, inclusive, until may be None; detect: as for EventLog."""
         self._detect = detect
         self._path = path
         self._previous = previous
@@ -265,7 +273,7 @@ class EventReader:
         self.damaged = 0
 
     def new(self) -> Iterator[Json]:
-        """Yield the matching documents that were appended since the last call, and then update `ended`."""
+        """Yield the matching documents that were appended since the last call; then update ended."""
         ended = self._until is not None and time.time() >= self._until
         self._detect()
         for document in self._appended():
@@ -350,7 +358,10 @@ def _is_valid(document: Any) -> bool:
 
 
 def matches(document: Json, filters: Filters) -> bool:
-    """Return whether a document passes all filters; values of one are alternatives, except labels (all must match)."""
+    """Return whether a document passes all filters.
+
+    Several values of one filter are alternatives, except labels, which must all match.
+    """
     return all(TESTS[name](document, values(filters, name)) for name in filters)
 
 

@@ -42,7 +42,9 @@ SPECIAL_CHARACTERS = frozenset("\\.+*?()|[]{}^$")
 
 
 def searcher(pattern: str) -> Callable[[str], bool]:
-    """Return a predicate: whether a text contains a match of an RE2 expression. Raises InvalidInput, MissingExtra.
+    """Return a predicate: whether a text contains a match of an RE2 expression.
+
+    Raises InvalidInput, MissingExtra.
 
     A pattern without special characters is searched for as a text, without RE2.
     """
@@ -52,7 +54,10 @@ def searcher(pattern: str) -> Callable[[str], bool]:
 
 
 def text_test(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Return a predicate: whether a name or id equals a pattern, or contains a match of one. Raises InvalidInput."""
+    """Return a predicate: whether a name or id equals a pattern, or contains a match of one.
+
+    Raises InvalidInput.
+    """
     texts = set(patterns)
     searchers = [searcher(pattern) for pattern in texts]
     return lambda text: text in texts or any(search(text) for search in searchers)
@@ -68,7 +73,7 @@ NETWORK_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 
 
 def check_network_filters(filters: Filters) -> None:
-    """Raise InvalidInput for a filter of networks that is unknown, or that has an invalid value."""
+    """Raise InvalidInput for an unknown filter of networks, and for an invalid value of one."""
     refuse_unknown(filters, NETWORK_FILTERS)
     dangling = values(filters, "dangling")
     if len(dangling) > 1:

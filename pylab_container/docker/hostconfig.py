@@ -1,8 +1,7 @@
-"""What of the host a container may use: docker-py's keywords → Docker's HostConfig.
+"""Make a HostConfig from docker-py's keywords.
 
-Every field has the name, the unit and the value that `docker inspect` shows (Engine API 1.41,
-"ContainerCreate", HostConfig). A value that cannot mean anything raises InvalidInput, in
-Docker's words where it has some (moby daemon/daemon_unix.go and runconfig/, 20.10).
+An invalid value raises InvalidInput, with Docker's message if Docker has one (moby daemon/daemon_unix.go and
+runconfig/, 20.10).
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import refuse_on_predefined
+from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci import blockio
 from pylab_container.oci.capabilities import capability_names
 from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
@@ -32,9 +33,9 @@ NETWORK_MODES = ("bridge", "none", "host")
 _SMALLEST_MEMORY = 6 << 20
 
 _POLICIES = ("no", "always", "unless-stopped", "on-failure")
-# moby opts/ulimit.go: the names of getrlimit(2), small.
+# The names of getrlimit(2) in lower case (moby opts/ulimit.go).
 _ULIMITS = "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
-# Settings that a namespace has for itself; any other one would be the whole machine's (sysctl(8), namespaces(7)).
+# Namespaced sysctls; any other one would change the whole machine (sysctl(8), namespaces(7)).
 _SYSCTLS = frozenset(
     "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni "
     "kernel.shm_rmid_forced".split()
@@ -75,7 +76,7 @@ def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -
 
 
 def anonymous_volumes(options: Options) -> Json:
-    """Config.Volumes of the -v texts that name a destination alone, as those of an image's VOLUME."""
+    """Return Config.Volumes for the -v texts that have a destination only, like an image's VOLUME."""
     return {text: {} for text in parse_volumes(options.get("volumes") or ()) if ":" not in text}
 
 
@@ -222,14 +223,14 @@ def _bytes(value: int | str, *, unlimited: bool = False) -> int:
 
 
 def _swappiness(value: int) -> int | None:
-    """-1: as the machine has it."""
+    """Return the swappiness, or None for -1, the host's. Raises InvalidInput."""
     if not -1 <= value <= 100:
         raise InvalidInput(f"Invalid value: {value}, valid memory swappiness range is 0-100", hint="60 is usual")
     return None if value == -1 else value
 
 
 def _cpu_quota(options: Options) -> Json:
-    """cpu_period and cpu_quota as far as they are given; 0 is no limit. Source: moby daemon/daemon_unix.go, 20.10."""
+    """Return cpu_period and cpu_quota unless they are 0. Source: moby daemon/daemon_unix.go, 20.10."""
     period, quota = int(options.get("cpu_period") or 0), int(options.get("cpu_quota") or 0)
     if period and not 1000 <= period <= 1_000_000:
         raise InvalidInput(
@@ -246,14 +247,14 @@ def _cpu_quota(options: Options) -> Json:
     return {name: value for name, value in (("cpu_period", period), ("cpu_quota", quota)) if value}
 
 
-def _nano_cpus(wanted: int, processors: int) -> int:
-    # As in moby there is no lower limit: what the kernel cannot do, it says itself when the container starts.
-    if not 0 < wanted <= processors * 10**9:
+def _nano_cpus(requested: int, processors: int) -> int:
+    # As in moby without a lower limit: the kernel refuses a value that is too small when the container starts.
+    if not 0 < requested <= processors * 10**9:
         raise InvalidInput(
             f"Range of CPUs is from 0.01 to {processors}.00, as there are only {processors} CPUs available",
             hint="write --cpus 0.5, for half of one",
         )
-    return wanted
+    return requested
 
 
 _CPUSET_WORDS = {"cpuset_cpus": ("cpuset cpus", "CPUs"), "cpuset_mems": ("cpuset mems", "memory nodes")}
@@ -261,10 +262,10 @@ _CPUSET_WORDS = {"cpuset_cpus": ("cpuset cpus", "CPUs"), "cpuset_mems": ("cpuset
 
 def _cpuset(text: str, keyword: str, available: str) -> str:
     what, members = _CPUSET_WORDS[keyword]
-    wanted = _numbers(text)
-    if wanted is None:
+    numbers = _numbers(text)
+    if numbers is None:
         raise InvalidInput(f"Invalid value {text} for {what}: invalid format: {text}", hint="write 0-2,4")
-    if not wanted <= (_numbers(available) or set()):
+    if not numbers <= (_numbers(available) or set()):
         raise InvalidInput(
             f"Requested {members} are not available - requested {text}, available: {available}", hint="lscpu lists them"
         )
@@ -272,7 +273,7 @@ def _cpuset(text: str, keyword: str, available: str) -> str:
 
 
 def _numbers(text: str) -> set[int] | None:
-    """The members of a list such as "0-2,4"; None where it is none."""
+    """Return the members of a list such as "0-2,4", or None for an invalid list."""
     numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part.strip())
@@ -283,7 +284,7 @@ def _numbers(text: str) -> set[int] | None:
 
 
 def _pids(limit: int) -> int | None:
-    """0 and less: no limit."""
+    """Return the limit, or None (no limit) for 0 and negative numbers."""
     return limit if limit > 0 else None
 
 
@@ -328,11 +329,11 @@ def _parse_ulimit(text: str) -> Ulimit:
     return Ulimit(name=match[1], soft=int(match[2]), hard=int(match[3] or match[2]))
 
 
-# ---- what it sees of the host ----------------------------------------------------------------
+# ---- devices, namespaces, network ----------------------------------------------------------------
 
 
 def parse_device(text: str) -> Device:
-    """`--device /dev/x[:/dev/in/the/container][:rwm]`. Raises InvalidInput."""
+    """Parse `--device /dev/x[:/dev/in/the/container][:rwm]`. Raises InvalidInput."""
     parts = text.split(":")
     if not 1 <= len(parts) <= 3 or not parts[0]:
         raise InvalidInput(f"invalid device specification: {text}", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")
@@ -357,7 +358,7 @@ def parse_device(text: str) -> Device:
 
 
 def _device_rule(text: str) -> str:
-    """`--device-cgroup-rule 'c 10:200 rwm'`, a line of the cgroup's devices.allow. Raises InvalidInput."""
+    """Check `--device-cgroup-rule 'c 10:200 rwm'`, a line of the cgroup's devices.allow. Raises InvalidInput."""
     if not re.fullmatch(r"[acb] (\d{1,9}|\*):(\d{1,9}|\*) [rwm]{1,3}", text, re.ASCII):
         raise InvalidInput(f"invalid device cgroup rule format: '{text}'", hint="write 'c 10:200 rwm'")
     return text
@@ -368,7 +369,7 @@ def _is_access(text: str) -> bool:
 
 
 def _mode(kind: str, value: str | None, known: Sequence[str], *, container: bool = True) -> str:
-    """A namespace to be in: one of known, or container:NAME."""
+    """Check the mode of a namespace: one of known, or container:NAME. Raises InvalidInput."""
     text = value or ""
     if not text or text in known or (container and text.startswith("container:") and text != "container:"):
         return text
@@ -378,7 +379,7 @@ def _mode(kind: str, value: str | None, known: Sequence[str], *, container: bool
 
 
 def requested_network(options: Options) -> str:
-    """The network that the keywords network or network_mode name, by default "bridge". Raises InvalidInput."""
+    """Return the network that the keywords network or network_mode name, by default "bridge". Raises InvalidInput."""
     network, mode = options.get("network"), options.get("network_mode")
     if network and mode and network != mode:
         raise InvalidInput("network and network_mode are two words for one thing", hint="give one of them")
@@ -391,7 +392,7 @@ def requested_network(options: Options) -> str:
 
 
 def extra_hosts(entries: Mapping[str, str] | Sequence[str]) -> list[str]:
-    """--add-host: "name:address" entries; the address may be host-gateway. Raises InvalidInput."""
+    """Check the "name:address" entries of --add-host; the address may be host-gateway. Raises InvalidInput."""
     texts = (
         [f"{name}:{address}" for name, address in entries.items()] if isinstance(entries, Mapping) else list(entries)
     )
@@ -409,29 +410,7 @@ def _links(options: Options) -> tuple[str, ...]:
     """The links on the default bridge; on a user-defined network they belong to the endpoint."""
     if not options.get("links") or requested_network(options) not in NETWORK_MODES:
         return ()
-    from pylab_container.networks.link_variables import link_pairs  # seldom needed
-
     return tuple(":".join(pair) for pair in link_pairs(options["links"]))
-
-
-def parse_address(text: str, version: int | None = None) -> str:
-    """An IPv4 or IPv6 address, or one of this version alone. Raises InvalidInput."""
-    try:
-        address = parse_ip(text)
-    except ValueError:
-        address = None
-    is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
-    if address is None or is_mapped or version not in (None, address.version):
-        kind = f"IPv{version}" if version else "IP"
-        raise InvalidInput(f"invalid {kind} address: {visible(text)}", hint="such as 10.0.0.1, or fd00::1") from None
-    return str(address)
-
-
-def parse_mac(text: str) -> str:
-    """A hardware address of six bytes. Raises InvalidInput."""
-    if not re.fullmatch(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}", text):
-        raise InvalidInput(f"{text} is not a valid mac address", hint="write it as 02:42:ac:11:00:02")
-    return text
 
 
 def _address(text: str, option: str) -> str:
@@ -447,7 +426,7 @@ def _address(text: str, option: str) -> str:
 
 
 def port_bindings(options: Options) -> Json:
-    """PortBindings out of docker-py's `ports`. Raises InvalidInput."""
+    """Return PortBindings for docker-py's `ports`. Raises InvalidInput."""
     if not options.get("ports"):
         return {}
     from pylab_container.oci import ports  # seldom needed
@@ -457,7 +436,7 @@ def port_bindings(options: Options) -> Json:
 
 
 def exposed_ports(options: Options) -> Json:
-    """Config.ExposedPorts of the ports that are published, and of those that are only told. Raises InvalidInput."""
+    """Return Config.ExposedPorts: the published ports and those of --expose. Raises InvalidInput."""
     if not (options.get("ports") or options.get("exposed_ports")):
         return {}
     from pylab_container.oci import ports
@@ -467,21 +446,21 @@ def exposed_ports(options: Options) -> Json:
 
 
 def _publish_texts(ports: Mapping[str, Any]) -> list[str]:
-    """docker-py's `ports`, or PortBindings, as -p has them: {"80/tcp": ("::1", 8080)} is [::1]:8080:80/tcp."""
+    """Return docker-py's `ports`, or PortBindings, as -p takes them: {"80/tcp": ("::1", 8080)} is [::1]:8080:80/tcp."""
     texts = []
     for port, where in ports.items():
-        for one in where if isinstance(where, list) else [where]:
-            if isinstance(one, Mapping):
-                address, outside = one.get("HostIp") or "", one.get("HostPort") or ""
+        for place in where if isinstance(where, list) else [where]:
+            if isinstance(place, Mapping):
+                address, host_port = place.get("HostIp") or "", place.get("HostPort") or ""
             else:
-                address, outside = one if isinstance(one, tuple) else ("", one)
+                address, host_port = place if isinstance(place, tuple) else ("", place)
             address = f"[{address}]" if ":" in address else address
-            before = f"{address}:{outside or ''}:" if address else f"{outside}:" if outside else ""
+            before = f"{address}:{host_port or ''}:" if address else f"{host_port}:" if host_port else ""
             texts.append(f"{before}{port}")
     return texts
 
 
-# ---- its life --------------------------------------------------------------------------------
+# ---- restart policy --------------------------------------------------------------------------------
 
 
 def restart_policy(policy: Mapping[str, Any]) -> RestartPolicy:
@@ -502,7 +481,7 @@ def restart_policy(policy: Mapping[str, Any]) -> RestartPolicy:
 
 
 def parse_restart_policy(text: str) -> Json:
-    """`--restart NAME[:N]` as docker-py's mapping. Raises InvalidInput."""
+    """Parse `--restart NAME[:N]` to docker-py's mapping. Raises InvalidInput."""
     name, colon, count = text.partition(":")
     if colon and not (count.isascii() and count.isdigit()):
         raise InvalidInput(
@@ -511,7 +490,7 @@ def parse_restart_policy(text: str) -> Json:
     return restart_policy({"Name": name, "MaximumRetryCount": int(count or 0)}).document()
 
 
-# ---- what does not go together ---------------------------------------------------------------
+# ---- conflicting options ---------------------------------------------------------------
 
 
 def _refuse_contradictions(options: Options, config: HostConfig) -> None:
@@ -539,19 +518,6 @@ def _refuse_contradictions(options: Options, config: HostConfig) -> None:
         if holds:
             raise InvalidInput(f"conflicting options: {what}", hint="leave one of them out")
     if shared or mode in NETWORK_MODES:
-        refuse_wishes(
+        refuse_on_predefined(
             addresses=options.get("ipv4_address") or options.get("ipv6_address"), aliases=options.get("network_aliases")
-        )
-
-
-def refuse_wishes(*, addresses: object, aliases: object) -> None:
-    """Raises InvalidInput for what is wished of a network that is always there: it has no choice, and no names."""
-    if addresses:
-        raise InvalidInput(
-            "user specified IP address is supported on user defined networks only", hint="labctr network create"
-        )
-    if aliases:
-        raise InvalidInput(
-            "network-scoped alias is supported only for containers in user defined networks",
-            hint="labctr network create",
         )

@@ -17,7 +17,9 @@ IMAGE_FILTERS = ("before", "dangling", "label", "reference", "since", "until")
 
 
 def matching_images(data: DataRoot, images: Iterable[Image], filters: Filters) -> list[Image]:
-    """Return the images that pass all filters: before and since (another image), until (a time), label, and so on.
+    """Return the images that pass all filters.
+
+    filters  before and since (another image), until (a time), dangling, label, reference
 
     Raises InvalidInput for an unknown filter or an invalid value, ImageNotFound for before and since.
     """
@@ -44,7 +46,9 @@ def matching_images(data: DataRoot, images: Iterable[Image], filters: Filters) -
 
 
 def matching_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Return the names that match a pattern of Go's path.Match: "deb*", "debian:12". Raises InvalidInput.
+    """Return the names that match a pattern of Go's path.Match: "deb*", "debian:12".
+
+    Raises InvalidInput.
 
     A pattern may match the name, the name without tag or digest, or both in full: "docker.io/library/debian:12".
     """

@@ -1,8 +1,8 @@
-"""What can be asked for when a container is made, and the documents that record it.
+"""The keywords of containers.create(), and the documents that record a container.
 
-The keywords are docker-py's. documents() turns them, with the image's own configuration, into
-Docker's Config and HostConfig, which `inspect` shows and launch.py puts into effect. Pure: it reads
-no disk; what names other containers or volumes is resolved by ContainerCollection.create().
+The keywords are docker-py's. documents() makes Docker's Config and HostConfig of them and of the image's config;
+`inspect` shows these documents, and launch.py puts them into effect. Nothing here reads the disk: names of other
+containers and of volumes are resolved by ContainerCollection.create().
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pylab_container.docker.hostconfig import (
     complete_memory,
     exposed_ports,
     host_config,
-    parse_address,
-    parse_mac,
     requested_network,
 )
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.environment import merge_environment as merge_environment
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import (
@@ -47,48 +47,45 @@ from pylab_container.text.visible import check_line, visible
 
 
 class ContainerOptions(TypedDict, total=False):
-    """The keywords of containers.create() and run(); each may be left out.
+    """The keywords of containers.create() and run(); each is optional.
 
-    command        as in create(): a list, or one string that is split as a shell would
     annotations    {"name": "value"}: for the runtime, in config.json
-    attach         some of "stdin", "stdout" and "stderr", which the caller means to connect to: only recorded
-    blkio_weight   10 to 1000: its weight against others at the disks; blkio_weight_device: at single ones,
-                   [{"Path": "/dev/sda", "Weight": 500}]
-    cgroup_parent  the cgroup that its own is in: "/class"
-    cgroupns       "private": the cgroups that it sees begin at its own
-    cpu_period, cpu_quota  microseconds of all processors in each period of so many; nano_cpus is the same in one number
-    cpu_rt_period, cpu_rt_runtime  microseconds for real-time scheduling in each period of so many
+    attach         some of "stdin", "stdout" and "stderr", which the caller will attach to; only recorded
+    cgroup_parent  the parent of the container's cgroup: "/class"
+    cgroupns       "private": a cgroup namespace of its own
+    console_size   (rows, columns) of its terminal at the start
     devices        "/dev/on/the/host[:/dev/in/the/container][:rwm]"
-    device_cgroup_rules  "c 10:200 rwm": kinds of devices that it may also use
-    device_read_bps  [{"Path": "/dev/sda", "Rate": bytes a second}]; so are device_write_bps, and with operations
-                   a second device_read_iops and device_write_iops
+    device_cgroup_rules  "c 10:200 rwm": further devices that it may use
     environment    {"NAME": "value"} or ["NAME=value"]
+    exposed_ports  ["80/tcp"]: recorded, and published by publish_all_ports only
     extra_hosts    {"name": "address"}; "host-gateway" is the host's address on the container's network
     healthcheck    {"test": ["CMD", …] | ["CMD-SHELL", …] | ["NONE"] | "shell text",
                    "interval", "timeout", "start_period", "start_interval": nanoseconds, "retries": count}
-    kernel_memory  bytes of the kernel for it, which kernels of today do not count; kernel_memory_tcp: for connections
-    link_local_ips  169.254.x.y and fe80::… that its interface has, too
-    links          {"NAME": "alias"}, or "NAME:alias": on the default bridge a name and variables, elsewhere a name
+    link_local_ips  further addresses of its interface: 169.254.x.y and fe80::…
+    links          {"NAME": "alias"}, or "NAME:alias": a name and, on the default bridge, environment variables
     log_config     {"Type": "json-file", "Config": {"max-size": "10m"}}
-    mem_limit      bytes, or "512m"; so are memswap_limit (memory and swap; -1: unlimited),
-                   mem_reservation and shm_size
-    mem_swappiness  0 to 100: how readily its memory is swapped out; with cgroup v1 alone
-    masked_paths   files of the kernel that are hidden instead of the usual ones; readonly_paths: that can only be read
+    masked_paths   hidden files in /proc and /sys instead of the default ones; readonly_paths: read-only ones
     mounts         documents as docker-py's types.Mount makes them
-    readonly_recursive  False: mounts below a source that can only be read stay as they are, as before Docker 25.0
-    nano_cpus      processors times 10⁹
-    oom_kill_disable  what wants more memory than it may have waits instead of being killed; with cgroup v1 alone
     network        its name; network_mode also "none", "host" and "container:NAME"
     ports          {"80/tcp": 8080 | ("127.0.0.1", 8080) | None (any) | [several]}
-    exposed_ports  ["80/tcp"]: recorded and published by publish_all_ports alone
+    readonly_recursive  False: submounts of a read-only bind stay writable, as before Docker 25.0
     restart_policy {"Name": "on-failure", "MaximumRetryCount": 3}
-    stdin_once     with stdin_open: its input ends when the first one who attached leaves
+    stdin_once     with stdin_open: its input ends when the first client detaches
     stop_timeout   seconds
     tmpfs          {"/run": "size=64m,mode=755"}
     ulimits        {"Name": "nofile", "Soft": 512, "Hard": 1024} or "nofile=512:1024"
     volumes        as -v takes them: "/on/the/host:/in/the/container[:ro]", or docker-py's mapping
     volumes_from   "CONTAINER[:ro]"
-    console_size   (rows, columns) of its terminal at the start
+
+    The limits are those of oci.bundle.Limits, which documents them, under docker-py's names:
+
+    mem_limit, memswap_limit, mem_reservation, shm_size, kernel_memory, kernel_memory_tcp
+                   bytes; the first four also as "512m"
+    nano_cpus      processors times 10⁹
+    cpu_rt_period, cpu_rt_runtime   Limits.realtime_…
+    blkio_weight   Limits.block_weight; blkio_weight_device for single disks: [{"Path": "/dev/sda", "Weight": 500}]
+    device_read_bps, device_write_bps, device_read_iops, device_write_iops
+                   [{"Path": "/dev/sda", "Rate": bytes or operations per second}]
     """
 
     annotations: Mapping[str, str]
@@ -178,7 +175,7 @@ class ContainerOptions(TypedDict, total=False):
 
 
 class UpdateOptions(TypedDict, total=False):
-    """The keywords of Container.update(): what of ContainerOptions can change later."""
+    """The keywords of Container.update(): those of ContainerOptions that can be changed later."""
 
     blkio_weight: int | None
     cpu_period: int | None
@@ -198,9 +195,10 @@ class UpdateOptions(TypedDict, total=False):
 
 
 class Host(Struct, frozen=True):
-    """What matters of the host: its name, how many processors it has, and which memory nodes ("0-1").
+    """Properties of the host that limit the options.
 
-    unsupported  the limits that its kernel does not have, by the fields of HostConfig (runtime/cgroup.py)
+    memory_nodes  NUMA nodes: "0-1"
+    unsupported   attributes of HostConfig that its kernel does not support (runtime/cgroup.py)
     """
 
     name: str
@@ -210,11 +208,11 @@ class Host(Struct, frozen=True):
 
 
 class Documents(Struct, frozen=True):
-    """A container as Docker writes it down.
+    """The documents of a new container.
 
-    mounts    what was asked for, as Mounts entries; volumes have no place on the disk yet
-    networks  NetworkSettings.Networks before the start: {name: the endpoint's settings}
-    warnings  what is done, but may not be what was meant; in Docker's words
+    mounts    the requested mounts; volumes have no directory yet
+    networks  NetworkSettings.Networks before the start: {network: endpoint}
+    warnings  options that were changed or have no effect, in Docker's words
     """
 
     config: ContainerConfig
@@ -225,7 +223,7 @@ class Documents(Struct, frozen=True):
 
 
 def refuse_unknown(options: Mapping[str, Any]) -> None:
-    """Raises TypeError for a keyword that there is not, as Python itself does."""
+    """Raise TypeError for an unknown keyword, with Python's words."""
     for name in options:
         if name not in ContainerOptions.__annotations__:
             raise TypeError(f"create() got an unexpected keyword argument {name!r}")
@@ -241,12 +239,13 @@ def documents(
     host: Host,
     borrowed: Sequence[MountPoint] = (),
 ) -> Documents:
-    """All that is recorded of a new container.
+    """Make the documents of a new container from its image and options.
 
     image_config  the `config` of the image
-    borrowed      mounts of other containers; its own and the image's VOLUMEs give way as in Docker
+    borrowed      mounts of other containers (--volumes-from). As in Docker the container's own mounts replace them,
+                  and they replace VOLUMEs of the image.
 
-    Raises InvalidInput for a value that cannot mean anything, TypeError for an unknown keyword.
+    Raises InvalidInput for an invalid value, TypeError for an unknown keyword.
     """
     refuse_unknown(options)
     requested = host_config(options, processors=host.processors, memory_nodes=host.memory_nodes)
@@ -287,7 +286,7 @@ def _mounts(options: ContainerOptions) -> list[MountPoint]:
 
 
 def _networks(options: ContainerOptions) -> Json:
-    """The endpoint on the network asked for, as far as the user chose its addresses and names."""
+    """{network: endpoint} for the requested network, with the addresses and names that the user chose."""
     mode = requested_network(options)
     if mode.startswith("container:"):
         return {}
@@ -393,19 +392,19 @@ def _working_directory(path: str) -> str:
 
 
 def labels(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
-    """Labels as a mapping; docker-py also takes a list of names, whose values are then empty."""
+    """Return labels as a mapping; docker-py also takes a list of names, with empty values."""
     return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given or (), "")
 
 
 def arguments(command: str | Sequence[str] | None) -> list[str] | None:
-    """A command as a list of words; a string is split as a shell would."""
+    """Return a command as a list of words; a string is split as in a shell."""
     if command is None:
         return None
     return shlex.split(command) if isinstance(command, str) else list(command)
 
 
 def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> list[str]:
-    """An environment as "NAME=value" entries. Raises InvalidInput for an entry without a name."""
+    """Return an environment as "NAME=value" entries. Raises InvalidInput for an entry without a name."""
     if isinstance(environment, Mapping):
         entries = [f"{name}={value}" for name, value in environment.items()]
     else:
@@ -417,18 +416,9 @@ def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> l
 
 
 def _environment(image: Sequence[str], given: Sequence[str]) -> list[str]:
-    """What the user gave as it is, and after it what only the image has: the order that Docker records."""
+    """Return the user's entries, then those that only the image has: the order that Docker records."""
     names = {entry.partition("=")[0] for entry in given}
     return [*given, *(entry for entry in image if entry.partition("=")[0] not in names)]
-
-
-def merge_environment(*lists: Sequence[str]) -> list[str]:
-    """Environments on top of each other; a later value replaces an earlier one in its place."""
-    merged: dict[str, str] = {}
-    for entries in lists:
-        for entry in entries:
-            merged[entry.partition("=")[0]] = entry
-    return list(merged.values())
 
 
 def command_line(config: ContainerConfig) -> list[str]:

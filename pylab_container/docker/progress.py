@@ -1,4 +1,4 @@
-"""Progress of pulls and pushes: from events to the JSON lines of Docker's API, and to the lines of its terminal.
+"""Progress of pulls and pushes: events as lines of Docker's API and of its terminal output.
 
     {"status":"Downloading","progressDetail":{"current":1200,"total":3400},"progress":"[==> ]  1.2kB/3.4kB","id":"…"}
 
@@ -34,7 +34,7 @@ def document(event: Event) -> Json | None:
 
 
 def line(event: Event, *, columns: int = 200) -> str | None:
-    """Return the event as docker shows it in a terminal, without a newline; None if docker shows nothing.
+    """Return the line that docker shows for an event in a terminal; None if it shows nothing.
 
     columns  width of the terminal
     """
@@ -48,7 +48,10 @@ def line(event: Event, *, columns: int = 200) -> str | None:
 
 
 def bar(current: int, total: int, *, columns: int = 200) -> str:
-    """Return "[=====>   ]  1.2MB/3.4MB" for counts of bytes; only the first count if the total is unknown (0)."""
+    """Return "[=====>   ]  1.2MB/3.4MB" for counts of bytes.
+
+    total  0 if it is unknown: only the first count is shown then
+    """
     if current <= 0 and total <= 0:
         return ""
     if total <= 0 or current > total:

@@ -17,7 +17,10 @@ MAX_AUTOMATON_SIZE = 8 << 20  # bytes; above it RE2 falls back to a slower match
 
 
 def searcher(pattern: str) -> Callable[[str], bool]:
-    """Return a predicate: whether a text contains a match. Raises InvalidInput for a wrong expression, MissingExtra."""
+    """Return a predicate: whether a text contains a match.
+
+    Raises InvalidInput for a wrong expression, MissingExtra.
+    """
     with extra("run"):
         import re2  # late: most filters are plain names, for which no command should load a library
 

@@ -1,4 +1,4 @@
-"""Resource usage of containers: the documents of `docker stats`, and the figures that docker's client computes.
+"""Resource usage of containers: the documents and the figures of `docker stats`.
 
 The counters are read from the kernel: the container's cgroup, /proc/stat and /proc/<pid>/net/dev. Sources: the
 kernel's Documentation/admin-guide/cgroup-v1 (cpuacct, memory, blkio-controller, pids) and cgroup-v2.rst; proc(5).
@@ -72,7 +72,7 @@ def snapshot(read: ReadRecord, *, seconds: float = SNAPSHOT_INTERVAL) -> Json:
 
 
 def stream(read: ReadRecord, *, seconds: float = 1, stop: threading.Event | None = None) -> Iterator[Json]:
-    """Yield a sample every `seconds`, each with the previous one, until another thread sets stop.
+    """Yield a sample every `seconds`, each with the previous one, until a thread sets stop.
 
     Raises ContainerNotFound once the container is removed.
     """
@@ -84,7 +84,7 @@ def stream(read: ReadRecord, *, seconds: float = 1, stop: threading.Event | None
 
 
 def following(before: Json, now: Json) -> Json:
-    """Return the sample `now` with the CPU time of the previous sample, from which shares are computed."""
+    """Return the sample `now` with the CPU times of the previous one, for computing shares."""
     return {**now, "preread": before["read"], "precpu_stats": before["cpu_stats"]}
 
 
@@ -92,7 +92,7 @@ def following(before: Json, now: Json) -> Json:
 
 
 def cpu_percent(document: Json) -> float:
-    """Return the CPU time used between the two samples in percent of one processor: 200 is two processors."""
+    """Return the CPU time between the two samples in percent of one processor: 200 is two."""
     now, before = document["cpu_stats"], document["precpu_stats"]
     used = now["cpu_usage"]["total_usage"] - before["cpu_usage"]["total_usage"]
     passed = now.get("system_cpu_usage", 0) - before.get("system_cpu_usage", 0)
@@ -100,7 +100,7 @@ def cpu_percent(document: Json) -> float:
 
 
 def memory_usage(document: Json) -> int:
-    """Return the memory in bytes, without the inactive page cache, which the kernel reclaims first.
+    """Return the memory in bytes without the inactive page cache, which is reclaimed first.
 
     Source: docker/cli, cli/command/container/stats_helpers.go.
     """

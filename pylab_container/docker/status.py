@@ -12,7 +12,7 @@ from pylab_container.text.timestamps import ago, parse_rfc3339
 
 
 def status(state: Mapping[str, Any], *, now: float) -> str:
-    """Return the status text of a State document of Docker: "Exited (0) 3 minutes ago", "Created".
+    """Return the status text of Docker's State document: "Exited (0) 3 minutes ago".
 
     now  in seconds since 1970
     """

@@ -1,4 +1,4 @@
-"""The functions of a Go template: {{index .Labels "a"}}, {{join .Args " "}}, {{.Name | printf "%-10s"}}.
+"""The functions of a Go template: {{index .Labels "a"}}, {{.Name | printf "%-10s"}}.
 
 `and` and `or` are in template.py: they decide which of their arguments are evaluated.
 
@@ -29,14 +29,20 @@ from pylab_container.text.golang import quoted, quoted_rune
 
 
 class EvaluationError(Exception):
-    """A function cannot be applied to its arguments. The template adds the place to the message."""
+    """A function cannot be applied to its arguments.
+
+    The template adds the place to the message.
+    """
 
 
 # -- lists, maps and texts -----------------------------------------------------------------------
 
 
 def index(value: Any, *keys: Any) -> object:
-    """Return an element of a map or list: {{index .Labels "a"}}. Each further key indexes the previous result."""
+    """Return an element of a map or list: {{index .Labels "a"}}.
+
+    Each further key indexes the previous result.
+    """
     for key in keys:
         if value is None or value is MISSING:
             raise EvaluationError("error calling index: index of untyped nil")

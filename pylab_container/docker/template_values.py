@@ -1,4 +1,4 @@
-"""The values of a Go template: documents as Go's structs, maps and lists, how they print, and which are true.
+"""The values of a Go template: documents as Go's structs, maps and lists.
 
 A document consists of JSON's types: dict, list, str, int, float, bool, None. In Go, a JSON object is a struct or a map,
 and the two print in different ways. JSON does not distinguish them, so a value carries the name of the field that it
@@ -68,7 +68,10 @@ class Fields(dict[str, Any]):
         self.name = name
 
     def field(self, name: str) -> object:
-        """Return the value of a field. Raises KeyError if Docker's struct has no field of this name."""
+        """Return the value of a field.
+
+        Raises KeyError if Docker's struct has no field of this name.
+        """
         if name in ONLY_IN_JSON:
             raise KeyError(name)
         return _named(self[name] if name in self else LEFT_OUT[name], name, self.name)
@@ -105,7 +108,7 @@ MISSING = Missing()
 
 
 class Row(dict[str, Any]):
-    """One line of a listing: docker's column names → values, or functions that compute them when they are used.
+    """One line of a listing: docker's column names → values, or functions that compute them.
 
     methods  functions with one argument: {{.Label "a"}}
     """
@@ -193,7 +196,10 @@ def text_of(value: Any) -> str:
 
 
 def json_of(value: Any) -> str:
-    """Serialize a value as docker's `json` does, without spaces. In a whole row, <, > and & are escaped."""
+    """Serialize a value as docker's `json` does, without spaces.
+
+    In a whole row, <, > and & are escaped.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     document = value.document() if isinstance(value, Row) else value
@@ -205,7 +211,10 @@ def json_of(value: Any) -> str:
 
 
 def is_true(value: Any) -> bool:
-    """Return Go's truth of a value: false, 0, null and empty values are false; a struct is always true."""
+    """Return Go's truth of a value: only false, 0, null and empty values are false.
+
+    A struct is always true.
+    """
     return value is not MISSING and (bool(value) or isinstance(value, Fields))
 
 

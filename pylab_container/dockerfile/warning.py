@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
+"""The build argument that replaces a file's `# check=`."""
+
 
 class LintWarning(Struct, frozen=True):
     """One warning of one rule.

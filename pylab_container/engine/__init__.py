@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pylab_container.containers import lifetime
+from pylab_container.containers import out_of_memory
 from pylab_container.containers.execution import ExecutionCollection
 from pylab_container.docker.event_log import EventLog
 from pylab_container.engine.containers import ContainerCollection
@@ -82,13 +82,13 @@ class Engine:
             )
         path = Path(data_root or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
         self._mirrors, self._insecure = registry_mirrors, insecure_registries
-        self.event_log = EventLog(path, lambda: lifetime.report_out_of_memory(self))
+        self.event_log = EventLog(path, lambda: out_of_memory.report_all(self.data, self.runtime))
         self.events = EventStream(self.event_log.append)
         self.data = DataRoot(path, storage_driver=storage_driver, emit=self.events.emit)
         self.runtime = Runtime(path, emit=self.events.emit)
         self.images = ImageCollection(self)
         self.containers = ContainerCollection(self)
-        self.executions = ExecutionCollection(self)
+        self.executions = ExecutionCollection(self.data, self.runtime)
         self.volumes = VolumeCollection(self)
         self.networks = NetworkCollection(self)
         if recover:

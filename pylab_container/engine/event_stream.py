@@ -1,6 +1,6 @@
 """One stream of everything that the engine does.
 
-Mechanisms report typed events (`events.py`); whoever wants to know subscribes.
+All parts of the engine emit typed events (`events.py`); progress bars, logs and notebooks subscribe to them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class EventStream:
     """Passes each event to every subscriber, in the thread that caused it."""
 
     def __init__(self, *subscribers: Emit) -> None:
-        """subscribers: those that are always told."""
+        """subscribers receive every event as long as the stream exists."""
         self._subscribers = subscribers
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
-        """Tell everybody. A subscriber must not raise: the operation would fail with it."""
+        """Pass an event to all subscribers. A subscriber must not raise: the operation would fail."""
         for subscriber in self._subscribers:
             subscriber(event)
 
@@ -38,7 +38,7 @@ class EventStream:
 
     @contextlib.contextmanager
     def collected(self) -> Iterator[list[Event]]:
-        """A list that fills with the events of the block: the answer to "what just happened"."""
+        """Collect the events of the block in a list."""
         events: list[Event] = []
         with self.subscribed(events.append):
             yield events

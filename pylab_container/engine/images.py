@@ -265,7 +265,8 @@ class ImageCollection:
 
         Raises DockerfileError, ImageNotFound, BuildFailed.
         """
-        from pylab_container.build.builder import BuildOptions, build
+        from pylab_container.build.recipe import BuildOptions
+        from pylab_container.engine.builds import build
 
         names = (tag,) if isinstance(tag, str) else tuple(tag or ())
         options = BuildOptions(

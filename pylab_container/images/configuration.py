@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from pylab_container.docker.options import merge_environment
 from pylab_container.dockerfile import expansion, parser
 from pylab_container.dockerfile.instructions import Instruction, check, duration, exposed_ports
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import config_shape
+from pylab_container.oci.environment import merge_environment
 from pylab_container.oci.image import EMPTY_CONFIG, Json
 from pylab_container.oci.signals import signal_number
 from pylab_container.text import golang

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pylab_container.containers import lifetime
+from pylab_container.containers.settle import settled
+from pylab_container.containers.start import start
 from pylab_container.errors import LabError
 from pylab_container.oci.lifecycle import ALIVE, State
 from pylab_container.text.timestamps import NEVER
@@ -26,12 +27,12 @@ def start_wanted(engine: Engine) -> list[LabError]:
     failures = []
     for record in list(engine.data.records.all()):
         try:
-            went_down = record.state in ALIVE and not lifetime.bundle_directory(engine, record.id).exists()
-            found = lifetime.settled(engine, record)
+            went_down = record.state in ALIVE and not engine.runtime.bundle(record.id).exists()
+            found = settled(engine.data, engine.runtime, record)
             # Whoever reads the record of a container that ran when the machine went down has it restarted by that. But
             # that was no failure of its own: it is started at once, and nothing is counted (as dockerd does).
             if _is_wanted(found) or (went_down and found.state is State.RESTARTING):
-                lifetime.start(engine, record.id, exit_hook=True)
+                start(engine.data, engine.runtime, record.id, exit_hook=True)
         except LabError as error:
             failures.append(error)
     return failures

@@ -1,4 +1,4 @@
-"""`labctr system check`: the machine's features that the engine needs, and a remedy for each one that is missing.
+"""`labctr system check`: the features that the engine needs, with a remedy for each.
 
 look() examines the machine, judge() compares the result with the requirements. The machine is left unchanged: mounts
 are tried in a scratch directory, and network interfaces in a network namespace that is discarded.

@@ -61,7 +61,10 @@ class _Criteria(Struct, frozen=True):
 
     @classmethod
     def parse(cls, filters: Filters, *others: str) -> _Criteria:
-        """Parse filters. others: the names of filters that the caller reads itself. Raises InvalidInput."""
+        """Parse filters. others: the names of filters that the caller reads itself.
+
+        Raises InvalidInput.
+        """
         refuse_unknown(filters, ("until", "label", "label!", *others))
         moments = _texts(filters, "until")
         if len(moments) > 1:
@@ -93,7 +96,9 @@ def _done(data: DataRoot, kind: str, deleted: Sequence[Removal], freed: int) -> 
 
 
 def prune_images(data: DataRoot, filters: Filters) -> Pruned:
-    """Remove images that have no container and no child image; with dangling (the default) only those without a name.
+    """Remove images that have no container and no child image.
+
+    With dangling, which is the default, only those without a name.
 
     filters  dangling, until, label, label!
 
@@ -138,7 +143,7 @@ def _remove_image(data: DataRoot, image: Image) -> list[Removal]:
 
 
 def prune_builds(data: DataRoot, filters: Filters, *, all: bool) -> Pruned:
-    """Remove the build cache that is not needed: steps, roots of failed steps, and unused directories of cache mounts.
+    """Remove the unneeded build cache: steps, roots of failed steps, and unused cache mounts.
 
     all      also the steps on which other images were built: these stay complete, but lose their history of parents
     filters  until, and the filters of `docker system prune`, which passes them all: build cache has no labels, so a
@@ -201,7 +206,7 @@ def _remove_cache_mount(data: DataRoot, name: str) -> bool:
         # removes it. data.scratch() would have to create a directory, for which a full disk has no room.
         scratch_name = EntryName(secrets.token_hex(8))
         with contextlib.suppress(FileNotFoundError):  # another process is pruning
-            (cache_root(data) / name).rename(data.path / "tmp" / scratch_name)
+            (cache_root(data.path) / name).rename(data.path / "tmp" / scratch_name)
             with contextlib.suppress(FileNotFoundError):
                 remove_below(data.path / "tmp", scratch_name)
             return True

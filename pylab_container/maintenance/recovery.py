@@ -21,6 +21,7 @@ from pylab_container.oci.lifecycle import State
 from pylab_container.oci.mounts import MountPoint
 from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.transactions import release
+from pylab_container.volumes.removal import remove_anonymous
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -47,7 +48,7 @@ def clear(engine: Engine, lease: Lease) -> None:
                 engine.data.records.remove(container_id)
         unnamed = [MountPoint(type="volume", name=name, anonymous=True) for name in lease.claimed("volume")]
         if unnamed:
-            engine.volumes.remove_anonymous(unnamed)  # those that no container mounts
+            remove_anonymous(engine.data, unnamed)  # those that no container mounts
         release(engine.data, lease)
     except BaseException:
         lease.leave()
@@ -55,10 +56,13 @@ def clear(engine: Engine, lease: Lease) -> None:
 
 
 def clear_abandoned(engine: Engine) -> None:
-    """Clear what dead makers left; an engine does so when it starts. What cannot be cleared stays for `fsck`."""
+    """Clear what dead makers left; an engine does so when it starts.
+
+    What cannot be cleared stays for `fsck`.
+    """
     from pylab_container.networks import dns_records
 
-    dns_records.clear(engine)
+    dns_records.clear(engine.runtime)
     if not engine.data.records.writable:
         return
     for lease in engine.data.layers.leases.abandoned():
@@ -90,7 +94,10 @@ _PLACES = (
 
 
 def half_written(engine: Engine) -> Iterator[Path]:
-    """Files that killed commands left half written (host/files.py). A file that is being written is locked."""
+    """Files that killed commands left half written (host/files.py).
+
+    A file that is being written is locked.
+    """
     for place in _PLACES:
         for directory in engine.data.path.glob(place) if place else (engine.data.path,):
             for path in _temporary(directory):

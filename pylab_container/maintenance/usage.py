@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 
 
 class ImageUsage(Struct, frozen=True):
-    """An image's size in bytes, the part in layers that other images have too, and the number of its containers."""
+    """The disk usage of an image.
+
+    size        bytes in its layers
+    shared      bytes in layers that other images have too
+    containers  number of containers that use it
+    """
 
     image: Image
     size: int
@@ -49,7 +54,11 @@ class ImageUsage(Struct, frozen=True):
 
 
 class ContainerUsage(Struct, frozen=True):
-    """A container's size in bytes: the files in its own layer. active: whether it runs or is paused."""
+    """The disk usage of a container.
+
+    size    bytes in its own layer
+    active  whether it runs or is paused
+    """
 
     record: ContainerRecord
     size: int
@@ -57,7 +66,10 @@ class ContainerUsage(Struct, frozen=True):
 
 
 class VolumeUsage(Struct, frozen=True):
-    """A volume's size in bytes, and the number of containers that mount it (links)."""
+    """The disk usage of a volume: its size in bytes.
+
+    links  number of containers that mount it
+    """
 
     volume: Volume
     size: int
@@ -65,7 +77,7 @@ class VolumeUsage(Struct, frozen=True):
 
 
 class CacheUsage(Struct, frozen=True):
-    """One entry of the build cache: a step of a build, or the directory of a RUN --mount=type=cache.
+    """One entry of the build cache: a step, or a directory of RUN --mount=type=cache.
 
     id      the image's id, or the directory's name
     kind    Docker's name of the type: "regular" or "exec.cachemount"
@@ -214,7 +226,7 @@ def _divide_images(data: DataRoot) -> tuple[dict[str, ImageConfig], dict[str, Im
 def cache_mounts(data: DataRoot) -> list[CacheUsage]:
     """Return the directories of RUN --mount=type=cache, sorted by name."""
     usages = []
-    for path in sorted(cache_root(data).glob("*")):
+    for path in sorted(cache_root(data.path).glob("*")):
         with contextlib.suppress(FileNotFoundError):  # removed concurrently
             when = rfc3339(path.stat().st_mtime_ns)
             with try_locked(cache_lock(data, path.name)) as is_free:
@@ -224,7 +236,7 @@ def cache_mounts(data: DataRoot) -> list[CacheUsage]:
 
 
 def cache_lock(data: DataRoot, name: str) -> Path:
-    """Return the file that a build locks while it uses a cache mount; created if it does not exist."""
+    """Return the file that a build locks while it uses a cache mount. It is created if missing."""
     path = data.locks / f"cache-{name}"
     os.close(open_lock(path))
     return path
@@ -247,7 +259,10 @@ def _is_removed(data: DataRoot, container_id: str) -> bool:
 
 
 def writable_size(data: DataRoot, record: ContainerRecord) -> int:
-    """Return the bytes of file content that a container has written; of a symbolic link, its target."""
+    """Return the bytes of file content that a container has written.
+
+    A symbolic link counts with the length of its target.
+    """
     writable = data.layers.writable(record.id)
     with data.driver.members(writable.mount_id, writable.init_id) as members:
         return sum(len(os.fsencode(header.link)) if header.kind == tar.SYMLINK else header.size for header in members)
@@ -266,7 +281,9 @@ def container_sizes(data: DataRoot, record: ContainerRecord) -> tuple[int, int]:
 
 
 def directory_size(path: str) -> int:
-    """Return the bytes of file content in a tree: hard links count once, symbolic links are not followed.
+    """Return the bytes of file content in a tree.
+
+    Hard links count once, symbolic links are not followed.
 
     The size of a path that does not exist is 0.
     """

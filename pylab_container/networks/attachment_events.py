@@ -1,24 +1,19 @@
-"""What is told of a container's networks and volumes when it starts and when it has ended, as Docker tells it."""
+"""The events of a container's networks and volumes at its start and its exit, as dockerd emits them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pylab_container.events import Emit, NetworkAction, VolumeMounted, VolumeUnmounted
+from pylab_container.store.container_store import ContainerRecord
 
-from pylab_container.events import NetworkAction, VolumeMounted, VolumeUnmounted
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.store.container_store import ContainerRecord
-
-_DRIVERS = {"host": "host", "none": "null"}  # all others are bridges
+_DRIVERS = {"host": "host", "none": "null"}  # all other networks are bridges
 
 
-def joined(engine: Engine, record: ContainerRecord) -> None:
-    """It is on its networks, and its volumes are mounted."""
-    _tell_networks(engine, record, "connect")
+def emit_joined(emit: Emit, record: ContainerRecord) -> None:
+    """Report that a started container is connected to its networks and that its volumes are mounted."""
+    _emit_networks(emit, record, "connect")
     for mount in record.mounts:
         if mount.type == "volume":
-            engine.data.emit(
+            emit(
                 VolumeMounted(
                     mount.name,
                     container_id=record.id,
@@ -29,15 +24,15 @@ def joined(engine: Engine, record: ContainerRecord) -> None:
             )
 
 
-def left(engine: Engine, record: ContainerRecord) -> None:
-    """It is off them again. record is that of its run."""
-    _tell_networks(engine, record, "disconnect")
+def emit_left(emit: Emit, record: ContainerRecord) -> None:
+    """Report that an exited container has left its networks and volumes. record is the one of its run."""
+    _emit_networks(emit, record, "disconnect")
     for mount in record.mounts:
         if mount.type == "volume":
-            engine.data.emit(VolumeUnmounted(mount.name, container_id=record.id))
+            emit(VolumeUnmounted(mount.name, container_id=record.id))
 
 
-def _tell_networks(engine: Engine, record: ContainerRecord, action: str) -> None:
+def _emit_networks(emit: Emit, record: ContainerRecord, action: str) -> None:
     for name, endpoint in (record.network.get("Networks") or {}).items():
         driver = _DRIVERS.get(name, "bridge")
-        engine.data.emit(NetworkAction(action, (endpoint or {}).get("NetworkID", ""), name, driver, record.id))
+        emit(NetworkAction(action, (endpoint or {}).get("NetworkID", ""), name, driver, record.id))

@@ -1,7 +1,7 @@
-"""What `network create -o` can say to Docker's bridge driver (libnetwork, drivers/bridge/labels.go).
+"""The options of `network create -o` for Docker's bridge driver (libnetwork, drivers/bridge/labels.go).
 
-An option that the driver does not know is recorded and means nothing, as with dockerd: several drivers share the
-field, and clients may keep notes of their own there.
+An unknown option is recorded and has no effect, as with dockerd: several drivers share the field, and clients may
+store labels of their own in it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ DEFAULT_BRIDGE: Mapping[str, str] = {
     _BINDING: "0.0.0.0",
     BRIDGE_NAME: "labctr0",
 }
-"""What the network called bridge shows as its options; its MTU is that of the host's way out."""
+"""The options that inspect shows of the network bridge; its MTU is that of the host's default route."""
 
 
 class BridgeOptions(Struct, frozen=True, kw_only=True):
-    """How a network's bridge differs from the usual one.
+    """The options of a network's bridge.
 
-    name          of the interface on the host, "" for one of the network's id
+    name          of the interface on the host, "" for a name derived from the network's id
     connectivity  whether its containers reach each other
-    masquerade    whether what leaves gets the host's address
-    binding       the host's address where a published port names none, "" for all
-    mtu           bytes, None for that of the host's way out
+    masquerade    whether outgoing packets get the host's address (NAT)
+    binding       the host's address for published ports that name none, "" for all addresses
+    mtu           bytes, None for that of the host's default route
     """
 
     name: str = ""
@@ -49,7 +49,7 @@ class BridgeOptions(Struct, frozen=True, kw_only=True):
 
 
 def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
-    """Network.Options, parsed. Raises InvalidInput for a value that cannot be."""
+    """Parse Network.Options. Raises InvalidInput for an invalid value."""
     return BridgeOptions(
         name=options.get(BRIDGE_NAME, ""),
         connectivity=_truth(options, _CONNECTIVITY),
@@ -60,7 +60,7 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raises InvalidInput for a value that cannot be, and for what no network of a user's can be here."""
+    """Raise InvalidInput for an invalid value, and for an option that a user's network cannot have."""
     for name in _REFUSED:
         if name in options:
             raise InvalidInput(f"the network option {name} is not supported", hint="leave it out")

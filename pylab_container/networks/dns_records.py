@@ -1,6 +1,8 @@
-"""What containers are called on users' networks, and whom they ask: what the name server (runtime/dns) is told.
+"""DNS records of containers on users' networks: their names and addresses, and their upstream servers.
 
-The default bridge knows no names: a container on that alone asks the host's servers itself.
+The name server (runtime/dns) reads them: one process for all containers of the data root. It is started with the
+first container on a network of users, and it exits with the last. The default bridge has no name server, as in
+Docker: a container that is only on that bridge queries the host's servers itself.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -18,121 +20,122 @@ from pylab_container.host.background import Background
 from pylab_container.host.files import rewrite
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.host_config import HostConfig
-from pylab_container.runtime import etc
+from pylab_container.runtime import Runtime, etc
+from pylab_container.runtime.dns.service import NameServer
+from pylab_container.runtime.dns.zone import DnsClient, NetworkMembership, UpstreamServer
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.runtime.dns.service import NameServer
-    from pylab_container.runtime.dns.zone import NetworkMembership, UpstreamServer
-    from pylab_container.store.container_store import ContainerRecord
-
-_WITHOUT = ("bridge", "default", "host", "none")  # networks where nobody has a name
+_NETWORKS_WITHOUT_NAMES = ("bridge", "default", "host", "none")
 
 
 def is_served(record: ContainerRecord) -> bool:
     """Whether the container is on a network of users, or will be when it runs."""
-    names = record.network.get("Networks") or [str(record.host_config.get("NetworkMode") or "bridge")]
-    return any(name not in _WITHOUT and not name.startswith("container:") for name in names)
+    names = record.network.get("Networks") or [record.host_config.network_mode or "bridge"]
+    return any(name not in _NETWORKS_WITHOUT_NAMES and not name.startswith("container:") for name in names)
 
 
 def resolv_conf(record: ContainerRecord) -> str:
-    """The container's /etc/resolv.conf: its servers' names or ours, with the host's network all that the host has."""
+    """Return the container's /etc/resolv.conf.
+
+    It names our name server on a network of users, and the host's servers otherwise. --dns, --dns-search and
+    --dns-opt change it. With the host's network it is the host's file.
+    """
     host = record.host_config
     text = _text("/etc/resolv.conf")
     if is_served(record):
-        return etc.served_resolv_conf(_as_wished(text, host))
-    if host.get("NetworkMode") != "host":
+        return etc.served_resolv_conf(_with_options(text, host))
+    if host.network_mode != "host":
         text = etc.container_resolv_conf(text, fallback=_text("/run/systemd/resolve/resolv.conf"))
-    return _as_wished(text, host)
+    return _with_options(text, host)
 
 
-def prepare(engine: Engine, record: ContainerRecord) -> None:
-    """The name server comes up while the runtime makes the container."""
+def prepare(runtime: Runtime, record: ContainerRecord) -> None:
+    """Start the name server if the container will need it. It comes up while runc creates the container."""
     if is_served(record):
-        _server(engine).ensure()
+        _server(runtime).ensure()
 
 
-def serve(engine: Engine, record: ContainerRecord) -> Background[None] | None:
-    """Open the name server's sockets in a container that has a process, in the background: its result() waits for that.
+def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Background[None] | None:
+    """Open the name server's sockets in the namespace of a container's process, in the background.
 
-    What it is called is to be told when it has its networks. Raises Conflict where the process is gone; result()
-    raises RuntimeFailed.
+    Call update() with the record that has the networks, then result(), which waits and raises RuntimeFailed.
+    None is returned for a container that is not served. Raises Conflict if its process has exited.
     """
     if not is_served(record):
         return None
-    server = _server(engine)
-    _write(engine, replace(record, network={}))
+    server = _server(runtime)
+    _write(data, server, replace(record, network={}))
     return Background(lambda: server.serve(record.id))
 
 
-def begin(engine: Engine, record: ContainerRecord) -> None:
-    """A running container is on one network more, and may have asked others until now. Raises as serve() does."""
+def serve_running(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
+    """Serve a running container that was connected to another network. Errors are those of serve().
+
+    Until now it may have queried the host's servers, so its resolv.conf changes too.
+    """
     if is_served(record):
-        rewrite(engine.data.records.directory(record.id) / "resolv.conf", resolv_conf(record))
-        _write(engine, record)
-        _server(engine).serve(record.id)
+        rewrite(data.records.directory(record.id) / "resolv.conf", resolv_conf(record))
+        server = _server(runtime)
+        _write(data, server, record)
+        server.serve(record.id)
 
 
-def tell(engine: Engine, record: ContainerRecord) -> None:
-    """A container that is served has other networks or another name; it is served as long as it runs."""
-    if _is_known(engine, record.id):
-        with contextlib.suppress(Conflict):
-            _write(engine, record)
+def update(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
+    """Update the records of a served container whose networks or name have changed."""
+    if _has_records(runtime, record.id):
+        with contextlib.suppress(Conflict):  # it has exited
+            _write(data, _server(runtime), record)
 
 
-def forget(engine: Engine, container_id: str) -> None:
-    """A container is off its networks, or is none any more; who was to tell of it may have been killed at that."""
-    if _directory(engine).exists():
-        _server(engine).forget(container_id)
+def remove(runtime: Runtime, container_id: str) -> None:
+    """Remove a container's DNS records. Idempotent; also cleans up after a process that crashed half-way."""
+    if _directory(runtime).exists():
+        _server(runtime).forget(container_id)
 
 
-def keep(engine: Engine, record: ContainerRecord) -> None:
-    """The name server of a running container runs: if it was killed, another one does."""
-    if _is_known(engine, record.id):
-        _server(engine).ensure()
+def ensure_server(runtime: Runtime, record: ContainerRecord) -> None:
+    """Restart the name server if it was killed while the container needs it."""
+    if _has_records(runtime, record.id):
+        _server(runtime).ensure()
 
 
-def clear(engine: Engine) -> None:
-    """Take away what a killed name server left, where no container needs it."""
-    if (_directory(engine) / "lock").exists():
-        _server(engine).clear()
+def clear(runtime: Runtime) -> None:
+    """Remove the files of a killed name server that no container needs."""
+    if (_directory(runtime) / "lock").exists():
+        _server(runtime).clear()
 
 
-def _directory(engine: Engine) -> Path:
-    return engine.runtime.path / "names"
+def _directory(runtime: Runtime) -> Path:
+    return runtime.path / "names"
 
 
-def _is_known(engine: Engine, container_id: str) -> bool:
-    return (_directory(engine) / container_id).exists()
+def _has_records(runtime: Runtime, container_id: str) -> bool:
+    return (_directory(runtime) / container_id).exists()
 
 
-def _server(engine: Engine) -> NameServer:
-    from pylab_container.runtime.dns.service import NameServer
-
-    return NameServer(_directory(engine))
+def _server(runtime: Runtime) -> NameServer:
+    return NameServer(_directory(runtime))
 
 
-def _write(engine: Engine, record: ContainerRecord) -> None:
-    from pylab_container.runtime.dns.zone import DnsClient
-
+def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
+    """Write a container's DNS records. Raises Conflict if its process has exited."""
     try:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
         raise Conflict(f"process {record.pid} is gone: the container has ended") from error
-    text = _as_wished(_text("/etc/resolv.conf"), record.host_config)
-    resident = DnsClient(
+    text = _with_options(_text("/etc/resolv.conf"), record.host_config)
+    client = DnsClient(
         pid=record.pid,
         namespace=namespace,
         memberships=_memberships(record),
-        servers=_servers(engine, record, text),
+        servers=_upstream_servers(data, record, text),
         single_labels=etc.dots(text) == 0,
     )
-    _server(engine).write(record.id, resident)
+    server.write(record.id, client)
 
 
 def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
-    from pylab_container.runtime.dns.zone import NetworkMembership
-
     return {
         document["NetworkID"]: NetworkMembership(
             network=name,
@@ -141,39 +144,44 @@ def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
             links={alias.lower(): other for other, alias in map(parse_link, document.get("Links") or ())},
         )
         for name, document in (record.network.get("Networks") or {}).items()
-        if name not in _WITHOUT and document.get("IPAddress")
+        if name not in _NETWORKS_WITHOUT_NAMES and document.get("IPAddress")
     }
 
 
-def _servers(engine: Engine, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
-    """Whom the name server asks: from internal networks, where nobody outside would answer, only who is on them."""
-    from pylab_container.runtime.dns.zone import UpstreamServer
+def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
+    """The servers to forward queries to. From internal networks only servers in their own subnets can be reached.
 
-    own = bool(record.host_config.get("Dns"))
-    found = [UpstreamServer(one, on_host=not own and etc.is_loopback(one)) for one in etc.nameservers(text)]
-    documents = list((record.network.get("Networks") or {}).values())
-    if all(_is_internal(engine, document) for document in documents):
-        found = [one for one in found if not one.on_host and any(_is_near(one.address, each) for each in documents)]
-    return tuple(found)
+    A server on a loopback address of the host is queried from the host's network namespace.
+    """
+    chosen = bool(record.host_config.dns)
+    servers = [UpstreamServer(each, on_host=not chosen and etc.is_loopback(each)) for each in etc.nameservers(text)]
+    endpoints = list((record.network.get("Networks") or {}).values())
+    if all(_is_internal(data, endpoint) for endpoint in endpoints):
+        servers = [
+            server
+            for server in servers
+            if not server.on_host and any(_is_in_subnet(server.address, endpoint) for endpoint in endpoints)
+        ]
+    return tuple(servers)
 
 
-def _is_internal(engine: Engine, document: Mapping[str, Any]) -> bool:
-    network = engine.data.networks.load(str(document.get("NetworkID") or ""))
-    return bool(network and network["Internal"])  # those that are always there are not in the store
+def _is_internal(data: DataRoot, endpoint: Mapping[str, Any]) -> bool:
+    network = data.networks.load(str(endpoint.get("NetworkID") or ""))
+    return bool(network and network["Internal"])  # predefined networks are not in the store
 
 
-def _is_near(address: str, document: Mapping[str, Any]) -> bool:
-    """Whether an address is in a subnet of a network that a container is on."""
-    import ipaddress  # slow to import, and seldom needed
+def _is_in_subnet(address: str, endpoint: Mapping[str, Any]) -> bool:
+    """Whether an address is in a subnet of the network that an endpoint is on."""
+    import ipaddress  # importing it takes milliseconds that most containers do not need
 
-    subnets = (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen"))
-    own = [f"{document[name]}/{document[length]}" for name, length in subnets if document.get(name)]
+    fields = (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen"))
+    subnets = [f"{endpoint[name]}/{endpoint[length]}" for name, length in fields if endpoint.get(name)]
     with contextlib.suppress(ValueError):
-        return any(ipaddress.ip_address(address) in ipaddress.ip_network(one, strict=False) for one in own)
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(each, strict=False) for each in subnets)
     return False
 
 
-def _as_wished(text: str, host_config: HostConfig) -> str:
+def _with_options(text: str, host_config: HostConfig) -> str:
     """Put the servers, search domains and options of --dns, --dns-search and --dns-opt into a resolv.conf."""
     return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
 

@@ -1,9 +1,9 @@
-"""Links: names that one container knows another by, and on the default bridge variables about it, too.
+"""Links: names that one container has for another, and on the default bridge also variables about it.
 
     --link NAME[:ALIAS]
 
-Docker's first way of letting containers find each other, from before there were networks of users; the variables
-are those of moby's daemon/links (20.10).
+A link is Docker's older way for containers to find each other, from before there were networks of users. The
+variables are those of moby's daemon/links (20.10).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pylab_container.text.visible import check_line
 
 
 def parse_link(text: str) -> tuple[str, str]:
-    """(name, alias) of "NAME[:ALIAS]", or of "/name:/container/alias" as inspect shows it. Raises InvalidInput."""
+    """Parse "NAME[:ALIAS]", or "/name:/container/alias" as inspect shows it, to (name, alias). Raises InvalidInput."""
     check_line(text, "link")
     if not text:
         raise InvalidInput("empty string specified for links", hint="write --link NAME[:ALIAS]")
@@ -29,16 +29,16 @@ def parse_link(text: str) -> tuple[str, str]:
 
 
 def link_pairs(links: Mapping[str, str] | Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:
-    """docker-py's links, {name: alias} or a list of such pairs, or texts as above. Raises InvalidInput."""
+    """Parse docker-py's links: {name: alias}, a list of such pairs, or texts as above. Raises InvalidInput."""
     entries = list(links.items()) if isinstance(links, Mapping) else list(links)
     return [parse_link(entry if isinstance(entry, str) else ":".join(filter(None, entry))) for entry in entries]
 
 
 def link_environment(link_name: str, address: str, *, environment: Iterable[str], exposed: Iterable[str]) -> list[str]:
-    """The variables that tell a container about one that it is linked to.
+    """Return the variables about a linked container.
 
     link_name    "/container/alias"
-    environment  of the other one, "NAME=value"
+    environment  of the linked container, "NAME=value"
     exposed      its ports, "80/tcp"
     """
     alias = posixpath.basename(link_name).upper().replace("-", "_")
@@ -66,14 +66,14 @@ class _Port:
 
 
 def _ranges(alias: str, address: str, ports: Sequence[_Port]) -> list[str]:
-    """Where several ports follow each other, their first and their last."""
+    """The variables of ranges: the first and the last of consecutive ports."""
     variables: list[str] = []
     begin = 0
     while begin < len(ports):
         end = begin
         while end + 1 < len(ports) and ports[end + 1].number <= ports[begin].number + end + 1 - begin:
             end += 1
-        if end > begin + 1:  # two alone are no range
+        if end > begin + 1:  # as in moby, two ports are not a range
             first, last = ports[begin], ports[end]
             name = f"{alias}_PORT_{first.number}_{first.protocol.upper()}"
             variables += [f"{name}_START={first.at(address)}", f"{name}_ADDR={address}"]

@@ -166,10 +166,13 @@ class Monitor:
         return False
 
     def attach(self) -> Attachment:
-        """Connect to the container's streams. Before Runc.start() no output is missed.
+        """Connect to the container's streams. The first client that connects before Runc.start() misses no output.
 
         Raises Conflict when the container has ended.
         """
+        # connect(2) returns before conmon has accepted the connection. conmon's event loop handles its listening socket
+        # before the container's output, but accepts one connection at a time (attach_cb() in src/conn_sock.c). So on a
+        # busy machine only a second client that connects at the same moment may miss the first output.
         return Attachment(self)
 
     def resize(self, *, rows: int, columns: int) -> None:

@@ -1,16 +1,16 @@
-"""What the engine remembers of each container.
+"""Store of the containers' records.
 
     containers/<container id>/
-    ├── config.v2.json      what it is and how it was last seen
+    ├── config.v2.json      the container and its last known state
     ├── hostconfig.json     what of the host it may use
     ├── hostname, hosts, resolv.conf      mounted into it
-    ├── <container id>-json.log           what it printed in its earlier runs, as dockerd writes it
-    └── container.log       what it prints in this run, as its monitor writes it (runtime/log_files.py)
+    ├── <container id>-json.log           output of its earlier runs, in dockerd's format
+    └── container.log       output of this run, in its monitor's format (runtime/logs.py)
 
-A container exists once config.v2.json does. Whoever changes a container holds its lock,
-locks/<container id>; a new name is chosen under the lock of all names, locks/names.
-Both documents are Docker's (moby container/container.go, 20.10): dockerd reads ours, and we read dockerd's. A field
-that only dockerd uses stays as it was. dockerd ignores the one that only we use, RestartDelay.
+A container exists if its config.v2.json exists. A process that changes a container holds its lock, locks/<id>; a new
+name is chosen under the lock of all names, locks/names.
+Both documents are Docker's (moby container/container.go, 20.10), so dockerd and this engine can use each other's
+containers. Fields that only dockerd uses are kept. dockerd ignores RestartDelay, which only this engine uses.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from pylab_container.text.timestamps import NEVER
 
 
 class ContainerRecord(Struct, frozen=True):
-    """One container as it was last written down.
+    """The record of one container.
 
     id          64 hexadecimal digits
     name        without Docker's leading slash
     image       the image's id
     path, args  the program and its arguments
-    network     filled while it runs
+    network     its networks; addresses and ports while it runs
     mounts      binds, volumes and tmpfs (on disk MountPoints, store/mountpoints.py)
-    pid         of its first process in the host's numbering, 0 when it does not run
-    health      Docker's Health, None where nothing is checked
-    restart_…   how often its policy has started it, and how many seconds it waits or waited before that
-    manually_stopped  whether somebody wanted its end, which ends the policy, too
-    foreign     the fields of config.v2.json that only dockerd uses
+    pid         of its first process in the host's PID namespace, 0 if it does not run
+    health      Docker's Health, None without a health check
+    restart_…   number of starts by the restart policy, and seconds before the last or next one
+    manually_stopped  a user stopped it, which suspends the restart policy
+    foreign     fields of config.v2.json that only dockerd uses
     """
 
     id: ContainerId
@@ -96,14 +96,14 @@ class ContainerRecord(Struct, frozen=True):
 
     @property
     def short_id(self) -> str:
-        """The twelve digits that listings show."""
+        """The first twelve digits of the id, which listings show."""
         return self.id[:12]
 
     def state_document(self) -> Json:
         """Docker's State object."""
         return {
             "Status": str(self.state),
-            # As in moby, one that is about to be started again counts as running.
+            # As in moby, a container that waits for its restart counts as running.
             "Running": self.state in (*ALIVE, State.RESTARTING),
             "Paused": self.state is State.PAUSED,
             "Restarting": self.state is State.RESTARTING,
@@ -118,9 +118,9 @@ class ContainerRecord(Struct, frozen=True):
         }
 
     def document(self, directory: Path) -> Json:
-        """config.v2.json. directory: where the container's files are."""
+        """Return config.v2.json. directory: that of the container's files."""
         state = self.state_document()
-        del state["Status"]  # it follows from the others, and dockerd does not keep it
+        del state["Status"]  # dockerd derives it from the other fields
         started = self.started_at != NEVER
         return {
             **self.foreign,
@@ -141,7 +141,7 @@ class ContainerRecord(Struct, frozen=True):
             "RestartDelay": self.restart_delay,
             "HasBeenStartedBefore": started,
             "HasBeenManuallyStopped": self.manually_stopped,
-            # dockerd reads the rights from here, not from HostConfig: without these a start by dockerd would lift them.
+            # dockerd reads the rights from here, not from HostConfig. Without them its start would lift restrictions.
             **security.recorded(self.host_config.security_opt),
             "HostnamePath": str(directory / "hostname") if started else "",
             "HostsPath": str(directory / "hosts") if started else "",
@@ -191,18 +191,18 @@ _FOREIGN = frozenset(
     "StreamConfig Managed MountLabel ProcessLabel SecretReferences ConfigReferences AppArmorProfile ShmPath "
     "LocalLogCacheMeta".split()
 )
-"""What dockerd keeps in config.v2.json for itself."""
+"""Fields of config.v2.json that only dockerd uses."""
 
 
 def json_log_name(container_id: str) -> str:
-    """The file in a container's directory with its log in Docker's format (json-file)."""
+    """Return the name of a container's log in Docker's format (json-file)."""
     return f"{container_id}-json.log"
 
 
 def _state(state: Mapping[str, Any]) -> State:
-    """The state that Docker's State object describes (moby container/state.go, StateString).
+    """Return the state that Docker's State object describes (moby container/state.go, StateString).
 
-    moby's removing and dead are what a removal left that failed: here such a container has exited, and rm removes it.
+    moby's removing and dead are states after a removal that failed. Here such a container is exited, and rm removes it.
     """
     if state["Running"]:
         restarting = State.RESTARTING if state["Restarting"] else State.RUNNING
@@ -211,33 +211,34 @@ def _state(state: Mapping[str, Any]) -> State:
     return State.CREATED if state["StartedAt"] == NEVER and not dead else State.EXITED
 
 
-_TICK = 50_000_000
-"""Nanoseconds; the times of files are exact to a tick of the kernel's clock, ten milliseconds at most (CONFIG_HZ)."""
+MTIME_RESOLUTION = (
+    50_000_000  # nanoseconds; a file's time is that of the last clock tick, at most 10 ms ago (CONFIG_HZ)
+)
 
 
-class _Files(NamedTuple):
-    """Which files a record was read from: each write makes new ones. Inodes and times as stat(2) has them."""
+class _Version(NamedTuple):
+    """Inode numbers and times of modification of a record's two files. Each write replaces the file."""
 
     inodes: tuple[int, int]
-    written: tuple[int, int]
+    modified: tuple[int, int]
 
     @classmethod
-    def of(cls, directory: str) -> _Files:
+    def of(cls, directory: str) -> _Version:
         config, host_config = os.stat(f"{directory}/config.v2.json"), os.stat(f"{directory}/hostconfig.json")
         return cls((config.st_ino, host_config.st_ino), (config.st_mtime_ns, host_config.st_mtime_ns))
 
     @property
-    def settled(self) -> bool:
-        """Whether a later write has another time for certain: the kernel's clock ticks in milliseconds."""
-        return max(self.written) < time.time_ns() - _TICK
+    def is_settled(self) -> bool:
+        """Whether a later write is certain to have another time, although inode numbers are reused."""
+        return max(self.modified) < time.time_ns() - MTIME_RESOLUTION
 
 
 class ContainerStore:
-    """Owns containers/ and locks/.
+    """The records in containers/, and the lock files in locks/.
 
-    driver  the storage driver: containers on another one's layers lie in the same directory and are left alone
+    driver  the storage driver; containers of another driver are in the same directory and are ignored
 
-    What was read is kept as long as its files are the same: listing containers must not read them all again.
+    A record that was read is cached until its files change, so that listing containers does not read them all again.
     """
 
     def __init__(self, root: Path, locks: Path, *, driver: str = "overlay2", emit: Emit = ignore) -> None:
@@ -245,33 +246,33 @@ class ContainerStore:
         self._driver = driver
         self._emit = emit
         self._locks = locks
-        self._known: dict[str, tuple[_Files, ContainerRecord]] = {}
+        self._known: dict[str, tuple[_Version, ContainerRecord]] = {}
         root.mkdir(parents=True, exist_ok=True, mode=0o710)
 
     def directory(self, container_id: str) -> Path:
-        """Where the container's own files lie."""
+        """Return the directory of the container's files."""
         return self.root / container_id
 
     def log(self, container_id: str) -> Path:
-        """The log of the container's earlier runs."""
+        """Return the path of the log of the container's earlier runs."""
         return self.directory(container_id) / json_log_name(container_id)
 
     def run_log(self, container_id: str) -> Path:
-        """The log of its present run, in its monitor's format."""
+        """Return the path of the log of its present run, in its monitor's format."""
         return self.directory(container_id) / "container.log"
 
     def save(self, record: ContainerRecord) -> ContainerRecord:
-        """Write a record down; a container whose record is new exists from now on."""
+        """Write a record. A new container exists from now on."""
         directory = self.directory(record.id)
         directory.mkdir(mode=0o710, exist_ok=True)
-        os.close(open_lock(self._locks / record.id))  # made now: to remove the container must need no room
+        os.close(open_lock(self._locks / record.id))  # created now, so that removal works on a full disk
         self._write_host_config(directory / "hostconfig.json", json.dumps(record.host_config.document()).encode())
         write_atomic(directory / "config.v2.json", json.dumps(record.document(directory)).encode(), mode=0o600)
         return record
 
     @staticmethod
     def _write_host_config(path: Path, data: bytes) -> None:
-        """Most changes leave it as it is; then neither an fsync nor a free block is needed."""
+        """Write hostconfig.json unless it is unchanged, which saves an fsync and needs no free block."""
         try:
             if path.read_bytes() == data:
                 return
@@ -280,11 +281,11 @@ class ContainerStore:
         write_atomic(path, data)
 
     def update(self, record: ContainerRecord, **changes: Any) -> ContainerRecord:
-        """Write a record down with some fields changed, and return it."""
+        """Write a record with some fields changed, and return it."""
         return self.save(replace(record, **changes))
 
     def load(self, container_id: str) -> ContainerRecord | None:
-        """The record, None where there is no such container. Raises CorruptStore for an unreadable one."""
+        """Return a record, or None if the container does not exist. Raises CorruptStore for an unreadable record."""
         if ContainerId.match(container_id) is None:
             return None
         try:
@@ -308,20 +309,20 @@ class ContainerStore:
         """
         directory = f"{self.root}/{container_id}"
         try:
-            files = _Files.of(directory)
+            version = _Version.of(directory)
             known = self._known.get(container_id)
-            if known is not None and known[0] == files:
+            if known is not None and known[0] == version:
                 return known[1]
             record = self._read(Path(directory))
         except (FileNotFoundError, NotADirectoryError):
             self._known.pop(container_id, None)
             raise
-        if files.settled:
-            self._known[container_id] = (files, record)
+        if version.is_settled:
+            self._known[container_id] = (version, record)
         return record
 
     def _read(self, directory: Path) -> ContainerRecord:
-        """Raises FileNotFoundError; CorruptStore with the file that cannot be used."""
+        """Read a record. Raises FileNotFoundError, and CorruptStore with the damaged file."""
         config, host_config = directory / "config.v2.json", directory / "hostconfig.json"
         host_document, _ = read_document(host_config, HostShape)
         document, _ = read_document(config, RecordShape)
@@ -340,11 +341,11 @@ class ContainerStore:
         return record
 
     def parse(self, document: Json, host_config: HostConfig) -> ContainerRecord:
-        """A record from its two documents. Raises what ContainerRecord.from_documents() raises."""
+        """Make a record from its two documents. Raises what ContainerRecord.from_documents() raises."""
         return self._placed(ContainerRecord.from_documents(document, host_config))
 
     def _placed(self, record: ContainerRecord) -> ContainerRecord:
-        """The record with the places of its volumes: they follow from their names, wherever the data root is now."""
+        """Set the sources of volumes from their names: the data root may have been moved."""
         volumes = self.root.parent / "volumes"
         mounts = tuple(
             replace(mount, source=f"{volumes}/{VolumeName(mount.name)}/_data") if mount.type == "volume" else mount
@@ -353,7 +354,7 @@ class ContainerStore:
         return replace(record, mounts=mounts) if mounts != record.mounts else record
 
     def all(self) -> Iterator[ContainerRecord]:
-        """Every container on this driver, in no order. A damaged one is left out and reported (StoreDamaged)."""
+        """Yield the containers of this driver, in no order. A damaged one is skipped and reported (StoreDamaged)."""
         for container_id in self.ids():
             try:
                 record = self.load(container_id)
@@ -364,52 +365,52 @@ class ContainerStore:
                 yield record
 
     def whole(self) -> list[ContainerRecord]:
-        """Every container on this driver. Raises CorruptStore if one is damaged: what that one needs is unknown."""
+        """Return the containers of this driver. Raises CorruptStore if one is damaged: what it uses is unknown."""
         records = filter(None, map(self.load, self.ids()))
         return [record for record in records if record.driver == self._driver]
 
     def damaged(self) -> dict[ContainerId, CorruptStore]:
-        """The containers whose records cannot be read, with the reason."""
-        found = {}
+        """Return the containers whose records cannot be read, with the reason."""
+        errors = {}
         for container_id in self.ids():
             try:
                 self.load(container_id)
             except CorruptStore as error:
-                found[container_id] = error
-        return found
+                errors[container_id] = error
+        return errors
 
     def mentions(self, container_id: ContainerId, name: str) -> bool:
-        """Whether a record that cannot be read as a whole seems to be that of the container called name."""
+        """Return whether a damaged record seems to belong to the container with this name."""
         text = peek(self._document(container_id))
         return bool(name) and re.search(rf'"Name":\s*"/{re.escape(name)}"', text) is not None
 
     @property
     def writable(self) -> bool:
-        """Whether the file system can be written to at all."""
+        """Whether the file system is writable."""
         return os.access(self.root, os.W_OK)
 
     def ids(self) -> list[ContainerId]:
-        """The ids that have a directory, whole or not, in no order."""
+        """Return the ids that have a directory, with or without a record, in no order."""
         return list(filter(None, map(ContainerId.match, os.listdir(self.root))))
 
     def exists(self, container_id: str) -> bool:
-        """Whether there is a container with this id."""
+        """Return whether a container with this id exists."""
         return self._document(container_id).exists()
 
     def forget(self, container_id: ContainerId) -> None:
-        """The container does not exist any more; its files are still there."""
+        """Remove a container's config.v2.json, so that it does not exist any more. Its other files stay."""
         self._document(container_id).unlink(missing_ok=True)
 
     def remove(self, container_id: ContainerId) -> None:
         """Forget a container and delete its files."""
-        self.forget(container_id)  # first: half a directory must not look like a container
+        self.forget(container_id)  # first, so that an incomplete directory is not a container
         discard_below(self.root, container_id)
-        # Whoever waits for the old lock file finds no record afterwards, so it may go.
+        # A process that waits for this lock file will find no record, so the file can be removed.
         (self._locks / container_id).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, container_id: ContainerId) -> Iterator[None]:
-        """Held by the process that changes this container. Raises OSError at once on a read-only file system."""
+        """Lock a container for a change. Raises OSError on a read-only file system, without waiting."""
         if not self.writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root.parent))
         with locked(self._locks / container_id):
@@ -417,11 +418,11 @@ class ContainerStore:
                 yield
             finally:
                 if not self.exists(container_id):
-                    self.remove(container_id)  # it went while we waited: the lock file is nobody's
+                    self.remove(container_id)  # removed while this process waited, which recreated the lock file
 
     @contextlib.contextmanager
     def try_lock(self, container_id: ContainerId) -> Iterator[bool]:
-        """The same without waiting: yields whether nobody changes this container; then nobody can meanwhile."""
+        """Lock a container without waiting; yields whether the lock was free."""
         path = self._locks / container_id
         try:
             os.close(open_lock(path))
@@ -439,5 +440,5 @@ class ContainerStore:
         return self.directory(container_id) / "config.v2.json"
 
     def lock_names(self) -> contextlib.AbstractContextManager[None]:
-        """Held while a name is chosen and written down."""
+        """Lock the choice of a name until its record is written."""
         return locked(self._locks / "names")

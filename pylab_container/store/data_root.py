@@ -4,7 +4,7 @@
     ├── image/<driver>/   imagedb, layerdb, repositories.json   (image_store.py, layer_store.py)
     ├── <driver>/         one directory for each layer          (overlay2.py, overlay.py, vfs.py)
     ├── containers/       one directory for each container      (container_store.py)
-    ├── volumes/          data that outlives containers
+    ├── volumes/          data that outlives containers         (volume_store.py)
     ├── networks/         one file for each user network        (network_store.py)
     ├── events.log        the events of all engines             (docker/event_log.py)
     ├── tmp/              scratch directories, each locked while it is in use
@@ -37,6 +37,7 @@ from pylab_container.store.drivers import open_driver
 from pylab_container.store.image_store import ImageStore
 from pylab_container.store.layer_store import LayerStore
 from pylab_container.store.network_store import NetworkStore
+from pylab_container.store.volume_store import VolumeStore
 from pylab_container.text.timestamps import rfc3339
 
 
@@ -45,7 +46,7 @@ class DataRoot:
 
     path     the directory; created if it does not exist
     emit     receives the events of all stores
-    driver, images, layers, records, networks, distribution
+    driver, images, layers, records, networks, volumes, distribution
              the stores, each the only writer of its directory
     locks    the directory of the lock files
     """
@@ -64,6 +65,7 @@ class DataRoot:
         self.layers = LayerStore(image_root / "layerdb", self.locks, self.driver, emit=emit)
         self.records = ContainerStore(path / "containers", self.locks, driver=self.driver.name, emit=emit)
         self.networks = NetworkStore(path / "networks", self.locks, emit=emit)
+        self.volumes = VolumeStore(path / "volumes", self.locks, emit=emit)
 
     # -- locks -----------------------------------------------------------------------------------
 

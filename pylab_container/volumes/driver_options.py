@@ -1,10 +1,10 @@
-"""What `volume create --opt` says: a file system to mount in the volume's place (moby volume/local, 20.10).
+"""The options of `volume create --opt`: a file system to mount as the volume (moby volume/local, 20.10).
 
     type=tmpfs  device=tmpfs       o=size=100m,uid=1000
     type=none   device=/srv/data   o=bind,ro
     type=nfs    device=:/export    o=addr=10.0.0.1,rw
 
-The words of o are those of mount(8). Some are flags of mount(2), all others go to the file system as they are.
+The words of o are those of mount(8). Some are flags of mount(2); all others are passed to the file system.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pylab_container.errors import InvalidInput
 _KNOWN = ("type", "o", "device", "size")
 _NEEDED = ("device", "type")
 
-# linux/mount.h: what a word sets, and what it takes away.
+# (flags that a word sets, flags that it clears), from linux/mount.h.
 _FLAGS: Mapping[str, tuple[int, int]] = {
     "defaults": (0, 0),
     "ro": (1, 0),
@@ -51,7 +51,7 @@ _BIND, _REMOUNT, _RECURSIVE = 4096, 32, 16384
 class VolumeMount(Struct, frozen=True):
     """The arguments of mount(2).
 
-    afterwards  flags of a second call: the first one that makes a bind heeds no others (mount(2), "bind mount")
+    afterwards  flags of a second call: a call with MS_BIND ignores all other flags (mount(2), "bind mount")
     """
 
     kind: str
@@ -62,13 +62,13 @@ class VolumeMount(Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """The server of a network file system, "" where there is none."""
+        """The server of a network file system, "" for other file systems."""
         words = (word.partition("=") for word in self.data.split(","))
         return next((value for name, _, value in words if name == "addr"), "")
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raises InvalidInput for options that mean no mount; none at all mean a directory."""
+    """Raise InvalidInput for options that describe no mount. Without options the volume is a directory."""
     for name in options:
         if name not in _KNOWN:
             raise InvalidInput(f'invalid option: "{name}"', hint="there are type, device and o")
@@ -80,7 +80,7 @@ def check_options(options: Mapping[str, str]) -> None:
 
 
 def volume_mount(options: Mapping[str, str]) -> VolumeMount:
-    """What mount(2) is to be told."""
+    """Translate the options to the arguments of mount(2)."""
     flags, data = 0, []
     for word in filter(None, options.get("o", "").split(",")):
         if word in _FLAGS:

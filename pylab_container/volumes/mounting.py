@@ -1,9 +1,10 @@
-"""Volumes with a file system of their own (`volume create --opt type=…`), which are mounted while somebody uses them.
+"""Volumes with a file system of their own (`volume create --opt type=…`), mounted while a container uses them.
 
-The first container mounts one, the last one that ends unmounts it. Nobody counts: whoever comes or goes looks, under
-the lock of all volumes, which other containers have a run of their own (a bundle, see lifetime.py) and this volume.
-A container's bundle is there before it mounts and goes after it has unmounted, so that of whoever is killed between
-the two a run is left, which the next one who reads the record gives back, volumes and all.
+The first container mounts the file system, the last one to exit unmounts it. A reference count would be wrong after a
+process was killed. So under the lock of all volumes, each start and each exit looks for other containers
+that mount the volume and have a bundle (runtime/). A bundle exists before its container mounts a volume, and until
+after the unmount. A process killed between the two therefore leaves a bundle, and the next reader of that
+container's record releases it, volumes included (containers/settle.py).
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -22,65 +22,71 @@ from pylab_container.errors import InvalidInput, LabError, NotFound, RuntimeFail
 from pylab_container.host import linux
 from pylab_container.host.descent import opened
 from pylab_container.oci.mounts import MountPoint
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
+from pylab_container.store.volume_store import StoredVolume
 from pylab_container.volumes.driver_options import VolumeMount, volume_mount
 
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
-    from pylab_container.engine.volumes import Volume
-    from pylab_container.store.container_store import ContainerRecord
 
+def mount(data: DataRoot, record: ContainerRecord) -> frozenset[str]:
+    """Mount the volumes of a container that starts; return the names of those that were not mounted before.
 
-def mount(engine: Engine, record: ContainerRecord) -> frozenset[str]:
-    """Mount what a container that starts needs; the names of those that nobody had mounted.
-
-    Raises RuntimeFailed where the kernel refuses.
+    The container has a bundle already. Raises RuntimeFailed if the kernel refuses a mount.
     """
-    if not any(mount.type == "volume" for mount in record.mounts):
+    if not _has_volumes(record):
         return frozenset()
-    (engine.runtime.path / record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
-    with engine.volumes.lock():
-        fresh = [volume for volume in _with_options(engine, record) if not is_mounted(volume.path)]
-        for volume in fresh:
+    with data.volumes.lock():
+        unmounted = [volume for volume in _with_options(data, record) if not is_mounted(volume.path)]
+        for volume in unmounted:
             _mount(volume)
-    return frozenset(volume.name for volume in fresh)
+    return frozenset(volume.name for volume in unmounted)
 
 
-def unmount(engine: Engine, record: ContainerRecord) -> None:
-    """Unmount what a container that has ended used and no other one uses."""
-    if not any(mount.type == "volume" for mount in record.mounts):
+def unmount(data: DataRoot, record: ContainerRecord, has_bundle: Callable[[str], bool]) -> None:
+    """Unmount the volumes of a container that has exited, except those that another container uses.
+
+    has_bundle  whether the container with this id has a bundle: it runs, is starting, or was killed while it did
+    """
+    if not _has_volumes(record):
         return
-    with engine.volumes.lock():
-        for volume in _with_options(engine, record):
-            if not any(_runs(engine, user) for user in engine.volumes.users(volume) if user != record.id):
+    with data.volumes.lock():
+        for volume in _with_options(data, record):
+            users = [
+                other.id
+                for other in data.records.all()
+                if other.id != record.id and volume.name in _volume_names(other)
+            ]
+            if not any(map(has_bundle, users)):
                 detach(volume)
 
 
 @contextlib.contextmanager
-def present(engine: Engine, name: str) -> Iterator[None]:
-    """A volume is mounted while the block runs, where it has something to mount and no container has it mounted."""
+def present(data: DataRoot, name: str) -> Iterator[None]:
+    """Keep a volume's file system mounted while the block runs. A volume that does not exist is ignored."""
     try:
-        volume = engine.volumes.get(name)
+        volume = data.volumes.get(name)
     except NotFound:
         yield
         return
     if not volume.options:
         yield
         return
-    with engine.volumes.lock():  # whoever starts waits until we have unmounted
-        fresh = not is_mounted(volume.path)
-        if fresh:
+    with data.volumes.lock():  # a container that starts concurrently waits for our unmount
+        was_mounted = is_mounted(volume.path)
+        if not was_mounted:
             _mount(volume)
         try:
             yield
         finally:
-            if fresh:
+            if not was_mounted:
                 detach(volume)
 
 
 def open_part(mount: MountPoint) -> int:
-    """A descriptor (O_PATH) of the part of a volume that one of a container's Mounts shows: its Subpath, or the whole.
+    """Open (O_PATH) the part of a volume that a container's Mounts entry names: its Subpath, or the whole volume.
 
-    No link leads out of the volume. Raises InvalidInput if the volume has no such part.
+    Symbolic links cannot lead out of the volume (RESOLVE_BENEATH). The caller closes the descriptor.
+    Raises InvalidInput if the volume has no such part.
     """
     top = opened(mount.source)
     path = mount.subpath or "."
@@ -95,8 +101,8 @@ def open_part(mount: MountPoint) -> int:
         os.close(top)
 
 
-def detach(volume: Volume) -> None:
-    """Unmount a volume that nobody uses; no error where it is not mounted. Under the lock of all volumes."""
+def detach(volume: StoredVolume) -> None:
+    """Unmount an unused volume; no error if it is not mounted. The caller holds the lock of all volumes."""
     while volume.options and is_mounted(volume.path):
         try:
             linux.umount(str(volume.path), linux.MNT_DETACH)
@@ -105,51 +111,56 @@ def detach(volume: Volume) -> None:
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether something is mounted at a path (proc(5), mountinfo)."""
+    """Whether path is a mount point (proc(5), mountinfo)."""
     point = str(path).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return any(line.split()[4] == point for line in lines)
 
 
-def _with_options(engine: Engine, record: ContainerRecord) -> Iterator[Volume]:
+def _has_volumes(record: ContainerRecord) -> bool:
+    return bool(_volume_names(record))
+
+
+def _volume_names(record: ContainerRecord) -> set[str]:
+    return {mount.name for mount in record.mounts if mount.type == "volume"}
+
+
+def _with_options(data: DataRoot, record: ContainerRecord) -> Iterator[StoredVolume]:
+    """The volumes of a container that have a file system to mount."""
     for entry in record.mounts:
         if entry.type == "volume":
             with contextlib.suppress(NotFound):
-                volume = engine.volumes.get(entry.name)
+                volume = data.volumes.get(entry.name)
                 if volume.options:
                     yield volume
 
 
-def _runs(engine: Engine, container_id: str) -> bool:
-    return (engine.runtime.path / container_id).exists()
-
-
-def _mount(volume: Volume) -> None:
-    wanted = _with_number(volume_mount(volume.options))
-    place = str(volume.path)
+def _mount(volume: StoredVolume) -> None:
+    arguments = _with_number(volume_mount(volume.options))
+    mount_point = str(volume.path)
     try:
-        linux.mount(wanted.device, place, wanted.kind, wanted.flags, wanted.data)
+        linux.mount(arguments.device, mount_point, arguments.kind, arguments.flags, arguments.data)
     except OSError as error:
-        raise _failed(volume, wanted, error) from error
-    if wanted.afterwards:
+        raise _failed(volume, arguments, error) from error
+    if arguments.afterwards:
         try:
-            linux.mount("", place, "", wanted.afterwards)
+            linux.mount("", mount_point, "", arguments.afterwards)
         except OSError as error:
             with contextlib.suppress(LabError):
                 detach(volume)
-            raise _failed(volume, wanted, error) from error
+            raise _failed(volume, arguments, error) from error
 
 
-def _with_number(wanted: VolumeMount) -> VolumeMount:
-    """The kernel's network file systems know their servers by address, not by name."""
-    name = wanted.address
-    if wanted.kind not in ("nfs", "nfs4", "cifs") or not name or _is_number(name):
-        return wanted
+def _with_number(arguments: VolumeMount) -> VolumeMount:
+    """Resolve the server's name: the kernel's network file systems take an address (nfs(5), addr=)."""
+    name = arguments.address
+    if arguments.kind not in ("nfs", "nfs4", "cifs") or not name or _is_number(name):
+        return arguments
     try:
-        found = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)
+        addresses = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)
     except OSError as error:
         raise RuntimeFailed(f"error resolving passed in network volume address: {name}: {error}") from error
-    return replace(wanted, data=wanted.data.replace(f"addr={name}", f"addr={found[0][4][0]}"))
+    return replace(arguments, data=arguments.data.replace(f"addr={name}", f"addr={addresses[0][4][0]}"))
 
 
 def _is_number(text: str) -> bool:
@@ -160,10 +171,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _failed(volume: Volume, wanted: VolumeMount, error: OSError) -> RuntimeFailed:
-    """Without the mount's data: there may be a password in it."""
+def _failed(volume: StoredVolume, arguments: VolumeMount, error: OSError) -> RuntimeFailed:
+    """Build the error of a refused mount. It leaves out the mount's data, which may contain a password."""
     return RuntimeFailed(
         f"error while mounting volume '{volume.path}': failed to mount local volume: mount "
-        f"{wanted.device}:{volume.path}, type {wanted.kind}: {(error.strerror or '').lower()}",
+        f"{arguments.device}:{volume.path}, type {arguments.kind}: {(error.strerror or '').lower()}",
         hint="labctr volume inspect shows its options; dmesg may tell more",
     )

@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 
 from pylab_container import Engine
-from pylab_container.build.builder import BuildOptions, build
+from pylab_container.build.recipe import BuildOptions
+from pylab_container.engine.builds import build
 from pylab_container.errors import BuildFailed, DockerfileError, LabError
 from pylab_container.images.image import Image
 from tests.support.contexts import Context, caches, run

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.build.builder import BuildOptions, plan
+from pylab_container.build.recipe import BuildOptions
+from pylab_container.engine.builds import plan
 from pylab_container.errors import BuildFailed, DockerfileError, ImageNotFound, InvalidInput
 from tests.support.contexts import Context, caches, run
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.containers import lifetime
 from pylab_container.errors import (
     CommandNotExecutable,
     CommandNotFound,
@@ -263,7 +262,7 @@ def test_a_monitor_whose_starter_and_runtime_have_exited_is_not_waited_for_by_it
         eventually(begun.exists)
         starter.kill()
     go.touch()
-    bundle = lifetime.bundle_directory(engine, container.id)
+    bundle = engine.runtime.bundle(container.id)
     eventually(lambda: not bundle.exists())
     monkeypatch.undo()
     container.start()
@@ -627,7 +626,7 @@ def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(
 def test_nothing_is_started_from_inside_a_chroot(repository: Path) -> None:
     """Not even by accident: runc's exec would then run its command on the machine itself."""
     script = (
-        "import os; from pylab_container.engine.containers import launch\n"
+        "import os; from pylab_container.containers import launch\n"
         f"launch.refuse_chroot(); os.chroot({str(repository)!r})\n"
         "try: launch.refuse_chroot()\n"
         "except Exception as error: print(type(error).__name__, error)\n"

@@ -23,7 +23,6 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.containers import lifetime
 from pylab_container.daemon import MINIMUM_VERSION, VERSION
 from pylab_container.engine.container import Container
 from pylab_container.host import programs
@@ -214,7 +213,7 @@ def test_restart_policies_hold_over_a_reboot(
 def _end_as_a_reboot(engine: Engine, container: Container) -> None:
     """Kill a container with its monitor, and remove its files in /run."""
     kill_container(engine, container)
-    shutil.rmtree(lifetime.bundle_directory(engine, container.id))
+    shutil.rmtree(engine.runtime.bundle(container.id))
 
 
 def test_a_container_that_cannot_start_does_not_stop_the_daemon(

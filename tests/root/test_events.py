@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.containers import lifetime
 from pylab_container.docker import event_log
 from pylab_container.docker.event_log import EventLog
 from pylab_container.errors import InvalidInput
@@ -209,7 +208,7 @@ def test_a_start_is_logged_before_the_exit_however_soon_that_comes(
 
     def ended(*_: object) -> None:
         """Another engine looks after the process has exited; for half a second it could log the exit too early."""
-        lifetime.monitor(engine, container.id).wait(PATIENCE)
+        engine.runtime.monitor(container.id).wait(PATIENCE)
         looking.start()
         looking.join(0.5)
 

@@ -200,7 +200,7 @@ def test_a_failed_start_is_reported_and_leaves_nothing(
     assert made.wait(0) == 126
     with pytest.raises(Conflict, match="has already run"):
         made.start()
-    eventually(lambda: not list(execution.executions_directory(engine, web.id).glob("*")))
+    eventually(lambda: not list(execution.executions_directory(engine.runtime, web.id).glob("*")))
     assert actions(engine) == [f"exec_create: {cmd[0]} ", f"exec_start: {cmd[0]} "]
     assert web.status == "running"
 
@@ -380,12 +380,12 @@ def test_ended_execs_are_forgotten(web: Container, engine: Engine, monkeypatch: 
         return made
 
     first = run()
-    monkeypatch.setattr(execution, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(execution, "KEPT_AFTER_EXIT", 0.0)
     second = run()
     with pytest.raises(NotFound):
         engine.executions.get(first.id)
-    monkeypatch.setattr(execution, "_KEPT_SECONDS", 300.0)
-    monkeypatch.setattr(execution, "_MOST_KEPT", 2)
+    monkeypatch.setattr(execution, "KEPT_AFTER_EXIT", 300.0)
+    monkeypatch.setattr(execution, "MOST_KEPT", 2)
     running = web.exec_create(["sleep", "1000"])
     running.start_detached()
     made = [web.exec_create(["true"]) for _ in range(5)]

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from pylab_container import Engine
+from pylab_container.containers.root_filesystem import ContainerFiles
 from pylab_container.docker import cp
 from pylab_container.engine.container import Container
 from pylab_container.errors import InvalidArchive, InvalidInput, LabError, NotFound
@@ -29,6 +30,10 @@ pytestmark = pytest.mark.shared_engine
 CHANGES = (
     "echo new > /new; rm /bin/plain; rm -r /home; mkdir /home; chmod 700 /root; ln -s /nowhere /link; mkdir /empty"
 )
+
+
+def files_of(engine: Engine, container: Container) -> ContainerFiles:
+    return ContainerFiles(engine.data, engine.runtime, container.id)
 
 
 @pytest.fixture(params=["stopped", "running"])
@@ -185,13 +190,13 @@ def test_a_volume_is_written_and_read_where_the_container_sees_it(engine: Engine
     volumes = [f"{work}/shared:/data", f"{work}/shared:/frozen:ro"]
     made = engine.containers.run_detached(image, ["sleep", "600"], network_mode="none", volumes=volumes)
     (work / "f").write_text("x")
-    cp.to_container(engine, made, "f", "/data/")
+    cp.to_container(files_of(engine, made), "f", "/data/")
     assert made.exec_run(["cat", "/data/f"]).output == b"x"
     assert (work / "shared/f").read_text() == "x"
-    cp.to_host(engine, made, "/data/f", "back")
+    cp.to_host(files_of(engine, made), "/data/f", "back")
     assert (work / "back").read_text() == "x"
     with pytest.raises(InvalidInput, match="read-only"):
-        cp.to_container(engine, made, "f", "/frozen/")
+        cp.to_container(files_of(engine, made), "f", "/frozen/")
 
 
 def test_a_link_in_a_volume_leads_out_of_it(engine: Engine, image: Image, work: Path) -> None:
@@ -234,7 +239,7 @@ def test_cp_puts_things_where_docker_does(
     engine: Engine, stopped: Container, work: Path, source: str, target: str, expected: list[str]
 ) -> None:
     make_targets(work)
-    cp.to_host(engine, stopped, source, target)
+    cp.to_host(files_of(engine, stopped), source, target)
     assert sorted(listing(work) - {"file", "directory"} | ({"file"} & set(expected))) == expected
     if expected == ["file"]:
         assert (work / "file").read_text().startswith("root:")
@@ -244,9 +249,9 @@ def test_cp_puts_things_where_docker_does(
 
 def back(engine: Engine, container: Container, work: Path, source: str, target: str, expected: list[str]) -> None:
     host = work / "host"
-    cp.to_host(engine, container, "/.", str(host))
+    cp.to_host(files_of(engine, container), "/.", str(host))
     container.put_archive("/tmp", archive_of(("directory", b"", tarfile.DIRTYPE), ("file", b"old", tarfile.REGTYPE)))
-    cp.to_container(engine, container, f"{host}/{source}", f"/tmp/{target}")
+    cp.to_container(files_of(engine, container), f"{host}/{source}", f"/tmp/{target}")
     found = {f"{name}".removeprefix("./") for name in members(container.get_archive("/tmp/.")[0])}
     assert set(expected) <= found
     assert found - set(expected) <= {".", "directory", "file"}
@@ -280,7 +285,7 @@ def test_cp_refuses_what_docker_refuses(
 ) -> None:
     make_targets(work)
     with pytest.raises(LabError, match=reason) as caught:
-        cp.to_host(engine, stopped, source, target)
+        cp.to_host(files_of(engine, stopped), source, target)
     assert caught.value.hint
     assert listing(work) == {"file", "directory"}
     assert (work / "file").read_text() == "old"
@@ -302,7 +307,7 @@ def test_cp_into_a_container_refuses_what_docker_refuses(
 ) -> None:
     make_targets(work)
     with pytest.raises(LabError, match=reason):
-        cp.to_container(engine, stopped, source, target)
+        cp.to_container(files_of(engine, stopped), source, target)
     assert stopped.diff() == []
 
 
@@ -312,11 +317,11 @@ def test_cp_keeps_numbers_of_owners_into_a_container_and_out_only_if_asked(
     (work / "f").write_text("x")
     os.chown(work / "f", 1234, 4321)
     (work / "f").chmod(0o4755)
-    cp.to_container(engine, stopped, "f", "/f")
+    cp.to_container(files_of(engine, stopped), "f", "/f")
     inside = members(stopped.get_archive("/f")[0])["f"]
     assert (inside.uid, inside.gid, inside.mode) == (1234, 4321, 0o4755)
-    cp.to_host(engine, stopped, "/f", "plain")
-    cp.to_host(engine, stopped, "/f", "kept", keep_owners=True)
+    cp.to_host(files_of(engine, stopped), "/f", "plain")
+    cp.to_host(files_of(engine, stopped), "/f", "kept", keep_owners=True)
     plain, kept = (work / "plain").stat(), (work / "kept").stat()
     assert (plain.st_uid, plain.st_gid, stat.S_IMODE(plain.st_mode)) == (os.getuid(), os.getgid(), 0o755)
     assert (kept.st_uid, kept.st_gid, stat.S_IMODE(kept.st_mode)) == (1234, 4321, 0o4755)
@@ -325,15 +330,15 @@ def test_cp_keeps_numbers_of_owners_into_a_container_and_out_only_if_asked(
 def test_a_link_is_copied_as_a_link_unless_it_is_to_be_followed(engine: Engine, stopped: Container, work: Path) -> None:
     (work / "f").write_text("x")
     (work / "link").symlink_to("f")
-    cp.to_container(engine, stopped, "link", "/tmp/")
-    cp.to_container(engine, stopped, "link", "/tmp/followed", follow_link=True)
-    cp.to_container(engine, stopped, "f", "/tmp/")
+    cp.to_container(files_of(engine, stopped), "link", "/tmp/")
+    cp.to_container(files_of(engine, stopped), "link", "/tmp/followed", follow_link=True)
+    cp.to_container(files_of(engine, stopped), "f", "/tmp/")
     assert members(stopped.get_archive("/tmp/link")[0])["link"].issym()
     assert content(stopped.get_archive("/tmp/followed")[0], "followed") == b"x"
-    cp.to_host(engine, stopped, "/tmp/link", "out")
-    cp.to_host(engine, stopped, "/tmp/link", "out-followed", follow_link=True)
+    cp.to_host(files_of(engine, stopped), "/tmp/link", "out")
+    cp.to_host(files_of(engine, stopped), "/tmp/link", "out-followed", follow_link=True)
     (work / "d").mkdir()
-    cp.to_host(engine, stopped, "/tmp/link", "d", follow_link=True)
+    cp.to_host(files_of(engine, stopped), "/tmp/link", "d", follow_link=True)
     assert (work / "out").is_symlink()
     assert (work / "out-followed").read_text() == (work / "d/link").read_text() == "x"
 
@@ -342,7 +347,7 @@ def test_a_directory_and_a_file_never_replace_each_other(engine: Engine, stopped
     (work / "directory/etc/passwd").mkdir(parents=True)
     (work / "directory/etc/passwd/inner").touch()
     with pytest.raises(InvalidArchive, match="cannot overwrite directory"):
-        cp.to_host(engine, stopped, "/etc", "directory")
+        cp.to_host(files_of(engine, stopped), "/etc", "directory")
     assert (work / "directory/etc/passwd/inner").exists()
 
 
@@ -362,9 +367,9 @@ def test_a_link_in_a_container_leads_to_no_file_of_the_host(
     plant(container, ("out", target, tarfile.SYMTYPE), ("file", f"{target}/canary", tarfile.SYMTYPE))
     for path in ("/out/canary", "/out/", "/out/.", "/file/", f"/tmp/{up}{outside}/canary"):
         with pytest.raises(NotFound):
-            cp.to_host(engine, container, path, "stolen")
+            cp.to_host(files_of(engine, container), path, "stolen")
     with pytest.raises(NotFound):
-        cp.to_host(engine, container, "/file", "stolen", follow_link=True)
+        cp.to_host(files_of(engine, container), "/file", "stolen", follow_link=True)
     assert not (work / "stolen").exists()
 
 
@@ -375,7 +380,7 @@ def test_nothing_is_written_through_a_container_s_link(
     plant(container, ("out", str(outside), tarfile.SYMTYPE))
     (work / "canary").write_text("evil")
     with pytest.raises(LabError):
-        cp.to_container(engine, container, "canary", path.replace("x", "canary/x"))
+        cp.to_container(files_of(engine, container), "canary", path.replace("x", "canary/x"))
     with pytest.raises(LabError):
         container.put_archive(path, archive_of(("canary", b"evil", tarfile.REGTYPE)))
 
@@ -383,7 +388,7 @@ def test_nothing_is_written_through_a_container_s_link(
 def test_a_link_to_a_host_s_directory_means_the_container_s(engine: Engine, container: Container, work: Path) -> None:
     plant(container, ("out", "/etc", tarfile.SYMTYPE))
     (work / "labctr-canary").write_text("inside")
-    cp.to_container(engine, container, "labctr-canary", "/out/")
+    cp.to_container(files_of(engine, container), "labctr-canary", "/out/")
     assert content(container.get_archive("/etc/labctr-canary")[0], "labctr-canary") == b"inside"
     assert not Path("/etc/labctr-canary").exists()
 
@@ -428,7 +433,7 @@ def test_a_container_s_files_are_harmless_on_the_host(engine: Engine, container:
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(member)
     container.put_archive("/", buffer.getvalue())
-    cp.to_host(engine, container, "/evil", "got")
+    cp.to_host(files_of(engine, container), "/evil", "got")
     assert stat.S_IMODE((work / "got/disk").lstat().st_mode) & 0o077 == 0
     assert stat.S_IMODE((work / "got/su").stat().st_mode) == 0o755
     assert os.readlink(work / "got/passwd") == "/etc/passwd"
@@ -446,7 +451,7 @@ def test_a_link_on_the_host_is_not_written_through_by_a_container_s_tree(
     (work / "tree").mkdir()
     (work / "tree/sub").symlink_to(outside)
     with pytest.raises(InvalidArchive, match="cannot overwrite"):
-        cp.to_host(engine, container, "/tree", ".")
+        cp.to_host(files_of(engine, container), "/tree", ".")
 
 
 # -- slow people ---------------------------------------------------------------------------------

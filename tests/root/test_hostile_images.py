@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
-from pylab_container.build import builder
-from pylab_container.build.builder import Build, BuildOptions
+from pylab_container.build.recipe import BuildOptions
+from pylab_container.build.workspace import Workspace
 from pylab_container.docker.image_filters import matching_images
 from pylab_container.dockerfile import expansion
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
+from pylab_container.engine.builds import build
 from pylab_container.errors import (
     Conflict,
     CorruptStore,
@@ -147,24 +148,24 @@ def test_a_stopped_build_expands_no_other_word(
     engine: Engine, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop, builds, words = threading.Event(), [], []
-    made, expand = Build.__init__, expansion.expand
+    made, expand = Workspace.__init__, expansion.expand
 
-    def remembered(self: Build, *arguments: object) -> None:
-        made(self, *arguments)  # type: ignore[arg-type]
+    def remembered(self: Workspace, *arguments: object, **more: object) -> None:
+        made(self, *arguments, **more)  # type: ignore[arg-type]
         builds.append(self)
 
     def expanded(word: str, *arguments: object, **more: object) -> str:
         if builds:
             words.append(word)
             stop.set()
-            eventually(lambda: builds[0].stopped)
+            eventually(lambda: builds[0].is_stopped)
         return expand(word, *arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Build, "__init__", remembered)
+    monkeypatch.setattr(Workspace, "__init__", remembered)
     monkeypatch.setattr(expansion, "expand", expanded)
     directory = context("ENV " + " ".join(f"A{number}=$PATH" for number in range(1000)) + "\n")
     with pytest.raises(Conflict, match="the build was stopped"):
-        builder.build(engine, directory, BuildOptions(), stop=stop)
+        build(engine, directory, BuildOptions(), stop=stop)
     assert len(words) == 1
 
 
@@ -210,5 +211,5 @@ def test_a_stopped_build_compares_no_other_file_with_patterns(engine: Engine, co
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(IgnorePatterns, "covers", counted)
         with pytest.raises(Conflict, match="the build was stopped"):
-            builder.build(engine, directory, BuildOptions(), stop=stop)
+            build(engine, directory, BuildOptions(), stop=stop)
     assert len(looked) == 1

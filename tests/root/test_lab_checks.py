@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pylab_container import Engine
+from pylab_container import Engine, ImageCollection
 from pylab_container.containers import random_names
 from pylab_container.errors import ContainerFailed, ImageNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.events import ImageChanged
@@ -121,6 +121,13 @@ def test_lab_05_1_wants_the_whiteout(image: Image, engine: Engine) -> None:
 def test_lab_05_2_counts_the_layers_below(image: Image, engine: Engine) -> None:
     container = engine.containers.create(image, SLEEP)
     assert kinds("05", 2, container, 2, 1, 3) == ["ok", "no", "no"]
+
+
+def test_a_lab_shows_the_source_of_its_engine(engine: Engine) -> None:
+    lab = Lab("01")
+    shown = lab.source("images.import_")
+    assert shown == lab.source(lab.engine.images.import_) == lab.source(ImageCollection.import_)
+    assert shown.path == "pylab_container/engine/images.py"
 
 
 def test_an_exercise_that_a_lab_does_not_have_is_an_error() -> None:

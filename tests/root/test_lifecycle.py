@@ -18,17 +18,22 @@ import pytest
 from msgspec.structs import replace
 
 from pylab_container import Engine
-from pylab_container.containers import lifetime
+from pylab_container.containers import health_watcher, lookup, removal, signals
+from pylab_container.containers import start as start_module
+from pylab_container.containers.settle import read_settled
 from pylab_container.docker.filters import Filters
 from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.host import programs
 from pylab_container.images.image import Image
 from pylab_container.oci.host_config import RestartPolicy
+from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.lifecycle import State
+from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import UNKNOWN_STATUS, Monitor
 from pylab_container.runtime.runc import cgroup_version
 from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
 from tests.support.processes import pids
 from tests.support.waiting import PATIENCE, eventually, never_within
 
@@ -220,15 +225,15 @@ def test_force_removes_a_container_that_is_started_concurrently(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     container = engine.containers.create(image, FOREVER, network_mode="none")
-    settled, others = lifetime.settled, [Engine(engine.data_root).containers.get(container.id)]
+    others = [Engine(engine.data_root).containers.get(container.id)]
 
-    def then_started(owner: Engine, record: ContainerRecord) -> ContainerRecord:
-        seen = settled(owner, record)
+    def then_started(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
+        seen = read_settled(data, runtime, container_id)
         while others:
             others.pop().start()
         return seen
 
-    monkeypatch.setattr(lifetime, "settled", then_started)
+    monkeypatch.setattr(removal, "read_settled", then_started)
     container.remove(force=True)
     assert others == engine.containers.list(all=True) == []
 
@@ -237,7 +242,7 @@ def test_locking_a_removed_container_leaves_no_lock_file(engine: Engine, image: 
     container = engine.containers.create(image, FOREVER, network_mode="none")
     container.remove()
     with pytest.raises(ContainerNotFound), engine.data.records.lock(container.id):
-        lifetime.read(engine, container.id)
+        lookup.read(engine.data.records, container.id)
     assert not (engine.data.locks / container.id).exists()
 
 
@@ -352,7 +357,7 @@ def test_kill_ends_a_policy_and_a_crash_does_not(engine: Engine, image: Image) -
 
 def test_a_killed_monitor_does_not_end_a_policy(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER, restart_policy={"Name": "always"})
-    os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
+    os.kill(engine.runtime.monitor(container.id).conmon_pid, signal.SIGKILL)
     eventually(lambda: container.attrs["RestartCount"] == 1 and container.status == "running")
 
 
@@ -483,7 +488,7 @@ def test_a_killed_health_check_is_replaced_at_the_next_look_at_the_container(
     (first,) = pids(f"watch-health {container.id}")
     os.kill(first, signal.SIGKILL)
     container.exec_run(["touch", "/ill"])
-    monkeypatch.setattr(lifetime, "_OVERDUE", 0.5)
+    monkeypatch.setattr(health_watcher, "WATCHER_STALE_AFTER", 0.5)
     eventually(lambda: container.health == "unhealthy")
     # Several looks may each have started one; all but one of these find the lock taken, and exit.
     eventually(lambda: [pid != first for pid in pids(f"watch-health {container.id}")] == [True])
@@ -510,7 +515,7 @@ def test_an_invalid_health_check_is_refused(
 def test_a_container_whose_monitor_was_killed_is_reported_as_exited(engine: Engine, image: Image) -> None:
     container = start(engine, image, FOREVER, network_mode="bridge")
     pid = container.pid
-    os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGKILL)
+    os.kill(engine.runtime.monitor(container.id).conmon_pid, signal.SIGKILL)
     eventually(lambda: container.status == "exited")
     assert container.attrs["State"]["ExitCode"] == UNKNOWN_STATUS
     eventually(lambda: not Path(f"/proc/{pid}").exists())
@@ -560,7 +565,7 @@ def test_a_starter_killed_before_the_start_leaves_a_created_container(
 
     with monkeypatch.context() as patch:
         patch.setattr(engine.runtime.runc, "start", die)
-        patch.setattr(lifetime, "_undo", lambda *_: None)
+        patch.setattr(start_module, "_roll_back", lambda *_: None)
         with pytest.raises(Killed):
             container.start()
     assert container.status == "created"
@@ -571,9 +576,9 @@ def test_a_starter_killed_before_the_start_leaves_a_created_container(
 def test_removal_by_force_does_not_need_the_monitor(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifetime, "_GRACE", 0.5)
+    monkeypatch.setattr(signals, "KILL_TIMEOUT", 0.5)
     container = start(engine, image, FOREVER, network_mode="bridge")
-    os.kill(lifetime.monitor(engine, container.id).conmon_pid, signal.SIGSTOP)
+    os.kill(engine.runtime.monitor(container.id).conmon_pid, signal.SIGSTOP)
     container.remove(force=True)
     assert engine.containers.list(all=True) == []
 
@@ -623,7 +628,7 @@ def test_a_volume_without_a_name_does_not_outlive_a_killed_create_or_remove(
         f"moment = {moment!r}\n"
         "if moment == 'records.save': e.data.records.save = die\n"
         "one = e.containers.create('busybox:1', ['true'], volumes=['/a', 'named:/b'], network_mode='none')\n"
-        "e.volumes.remove_anonymous = die\n"
+        "from pylab_container.volumes import removal; removal.remove_anonymous = die\n"
         "one.remove(v=True)\n"
     )
     killed = subprocess.run([command[0], "-c", script, str(engine.data_root)], cwd=repository, check=False)

@@ -415,7 +415,7 @@ def taken_from_router() -> list[str]:
     addresses = [one["local"] for link in ip("-6", "address") for one in link["addr_info"]]
     return [
         *(one for one in addresses if one.startswith(PREFIX[:-1])),
-        *(r["dst"] for r in ip("-6", "route") if "bad" in str(r)),
+        *(r["dst"] for r in ip("-6", "route") if ":bad" in str(r)),
     ]
 
 

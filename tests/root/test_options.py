@@ -294,7 +294,7 @@ def test_block_io_limits_are_set_in_the_cgroup(engine: Engine, image: Image) -> 
     assert (cgroup / "blkio.throttle.read_bps_device").read_text() == f"{numbers} {MIB}\n"
     assert (cgroup / "blkio.throttle.write_iops_device").read_text() == f"{numbers} 100\n"
     assert container.attrs["HostConfig"]["BlkioDeviceReadBps"] == [{"Path": disk, "Rate": MIB}]
-    for path, words in (("/dev/null", "/dev/null is no disk"), ("/dev/no-such", "stat /dev/no-such: No such file")):
+    for path, words in (("/dev/null", "/dev/null is not a disk"), ("/dev/no-such", "stat /dev/no-such: No such file")):
         with pytest.raises(InvalidInput, match=words):
             output(engine, image, "true", device_read_bps=[{"Path": path, "Rate": 1}])
 

@@ -511,7 +511,10 @@ def everything(attachment: Any) -> dict[str, bytes]:
 
 def test_who_attaches_before_the_start_misses_nothing(machine: Machine) -> None:
     monitor = machine.create(C1, "sh", "-c", "echo out; echo err >&2")
+    descriptors = Path(f"/proc/{monitor.conmon_pid}/fd")
+    before = len(list(descriptors.iterdir()))
     with monitor.attach() as first, monitor.attach() as second:
+        eventually(lambda: len(list(descriptors.iterdir())) == before + 2)  # conmon has accepted both
         machine.runc.start(C1)
         assert everything(first) == everything(second) == {"stdout": b"out\n", "stderr": b"err\n"}
 

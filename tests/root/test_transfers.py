@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine
+from pylab_container.containers.root_filesystem import ContainerFiles
 from pylab_container.docker import cp
 from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, LabError
@@ -33,6 +34,10 @@ pytestmark = pytest.mark.shared_engine
 FILES = [f"data/{directory}/{name}" for directory in range(10) for name in range(10)]
 LARGE = 1 << 28
 """Bytes of a file without content."""
+
+
+def files_of(engine: Engine, container: Container) -> ContainerFiles:
+    return ContainerFiles(engine.data, engine.runtime, container.id)
 
 
 @pytest.fixture
@@ -129,7 +134,7 @@ def test_a_copy_to_the_host_fails_if_the_container_is_removed(
 
     monkeypatch.setattr(os, "mkfifo", remove)
     with pytest.raises(Conflict, match="removed while its files were read"):
-        cp.to_host(engine, container, "/data", str(tmp_path))
+        cp.to_host(files_of(engine, container), "/data", str(tmp_path))
 
 
 def test_a_command_that_exports_reports_that_the_container_was_removed(
@@ -299,9 +304,9 @@ def test_a_hollow_file_is_hollow_wherever_it_is_copied_to(engine: Engine, hollow
     image = hollow.commit("hollow:1")
     again = engine.containers.create(image, ["true"], network_mode="none")
     (tmp_path / "out").mkdir()
-    cp.to_host(engine, again, "/data/hollow", str(tmp_path / "out"))
-    cp.to_container(engine, again, str(tmp_path / "out/hollow"), "/tmp/")
-    cp.to_container(engine, hollow, str(tmp_path / "out/hollow"), "/tmp/")
+    cp.to_host(files_of(engine, again), "/data/hollow", str(tmp_path / "out"))
+    cp.to_container(files_of(engine, again), str(tmp_path / "out/hollow"), "/tmp/")
+    cp.to_container(files_of(engine, hollow), str(tmp_path / "out/hollow"), "/tmp/")
     again.put_archive("/var", Pieces(hollow.get_archive("/data/hollow")[0]))  # type: ignore[arg-type]
     assert blocks(engine.data_root) - before < 4 << 20
     assert blocks(tmp_path / "out") < 1 << 20

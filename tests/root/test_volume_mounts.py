@@ -79,7 +79,7 @@ def test_a_bind_shows_a_directory_of_the_host_and_its_files_outlive_the_volume(
 
 def test_what_is_still_mounted_is_unmounted_before_a_volume_is_deleted(engine: Engine, shared: Path) -> None:
     volume = engine.volumes.create("data", driver_opts={"type": "none", "device": str(shared), "o": "bind"})
-    volume_mounts._mount(volume)  # as a crash of another program could leave it
+    volume_mounts._mount(engine.data.volumes.get("data"))  # as a crash of another program could leave it
     engine.volumes.remove("data")
     assert (shared / "file").exists()
     assert not volume_mounts.is_mounted(volume.path)
@@ -131,7 +131,8 @@ def test_a_killed_starter_leaves_nothing_mounted(engine: Engine, image: Image) -
 
     def start_and_die(data_root: Path, container_id: str) -> None:
         child = Engine(data_root)
-        volume_mounts.mount(child, child.containers.get(container_id).record)
+        child.runtime.bundle(container_id).mkdir(parents=True)
+        volume_mounts.mount(child.data, child.containers.get(container_id).record)
         os.kill(os.getpid(), signal.SIGKILL)
 
     process = multiprocessing.get_context("fork").Process(target=start_and_die, args=(engine.data_root, container.id))

@@ -162,9 +162,6 @@ _labctr_completion
 """
 
 
-@pytest.mark.skipif(
-    shutil.which("zsh") is None, reason="zsh is not installed: it is no package of scripts/packages.txt"
-)
 def test_zsh_completes(path: str, data_root: Path, tmp_path: Path) -> None:
     result = tmp_path / "result"
 

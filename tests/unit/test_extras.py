@@ -18,7 +18,7 @@ from pylab_container.host import extras
 
 DOORS = {
     "run": [
-        "pylab_container.runtime.network",
+        "pylab_container.runtime.network.bridge",
         "pylab_container.runtime.dns.messages",
     ],
     "registry": ["pylab_container.registry.client", "pylab_container.registry.pull"],

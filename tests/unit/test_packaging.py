@@ -23,7 +23,7 @@ def test_binder_installs_what_setup_installs(repository: Path) -> None:
     assert (repository / "binder/apt.txt").read_text().split() == debian_packages(repository, "run")
 
 
-@pytest.mark.parametrize("section", ["run", "dev"])
+@pytest.mark.parametrize("section", ["run", "dev", "service"])
 def test_every_package_says_why_it_is_needed_and_the_section_is_sorted(repository: Path, section: str) -> None:
     packages = debian_packages(repository, section)
     assert packages == sorted(set(packages))

@@ -72,11 +72,11 @@ def test_a_container_that_comes_or_goes_while_it_is_read_is_not_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     store = ContainerStore(tmp_path / "containers", tmp_path / "locks")
-    look = container_store._Files.of
+    look = container_store._Version.of
     whole = record(host_config={"NetworkMode": "none"})
 
     def race(directory: str) -> Any:
-        monkeypatch.setattr(container_store._Files, "of", look)
+        monkeypatch.setattr(container_store._Version, "of", look)
         if moment == "removed":
             store.remove(ID)
         try:
@@ -87,6 +87,6 @@ def test_a_container_that_comes_or_goes_while_it_is_read_is_not_damaged(
 
     if moment == "removed":
         store.save(whole)
-    monkeypatch.setattr(container_store._Files, "of", race)
+    monkeypatch.setattr(container_store._Version, "of", race)
     loaded = store.load(ID)
     assert (loaded is not None) == (moment == "created")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pylab_container.docker.hostconfig import extra_hosts, parse_address
+from pylab_container.docker.hostconfig import extra_hosts
 from pylab_container.docker.options import Host, documents
 from pylab_container.errors import InvalidInput
-from pylab_container.networks.endpoints import wishes
+from pylab_container.networks.addresses import parse_address
+from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.ports import parse_publish
 from pylab_container.runtime import etc
@@ -54,8 +55,8 @@ def test_lines_stay_lines() -> None:
         lambda text: extra_hosts([f"name:10.0.0.1{text}"]),
         lambda text: extra_hosts({"name": f"fe80::1%{text}"}),
         lambda text: parse_link(f"other:{text}"),
-        lambda text: wishes(aliases=[text]),
-        lambda text: wishes(ipv6_address=f"fd00::1%{text}"),
+        lambda text: endpoint_request(aliases=[text]),
+        lambda text: endpoint_request(ipv6_address=f"fd00::1%{text}"),
         lambda text: etc.hosts_file(text, ["10.0.0.1"]),
         lambda text: etc.hosts_file("own", extra=[(text, "10.0.0.1")]),
         lambda text: etc.hosts_file("own", [f"fe80::1%{text}"]),

@@ -29,7 +29,7 @@ from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.lint.facts import BaseImage, collect
 from pylab_container.dockerfile.lint.rules import RULES, Finding, Rule
 from pylab_container.dockerfile.parser import Dockerfile
-from pylab_container.dockerfile.warning import LintWarning
+from pylab_container.dockerfile.warning import CHECK_ARGUMENT, LintWarning
 from pylab_container.errors import DockerfileError, InvalidInput
 
 __all__ = [
@@ -42,9 +42,6 @@ __all__ = [
     "parse_check_options",
     "render",
 ]
-
-CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
-"""The build argument that takes the place of a file's `# check=`."""
 
 
 class CheckOptions(Struct, frozen=True):

@@ -80,7 +80,7 @@ def _clear(engine: Engine, container_id: ContainerId) -> None:
     )
     if any((engine.runtime.path / place / container_id).exists() for place in (".", "runc", "names")):
         engine.runtime.conmon.abandon(monitor)
-        endpoints.disconnect_unknown(engine, container_id)
+        endpoints.disconnect_unknown(engine.data, engine.runtime, container_id)
         discard_below(engine.runtime.path, container_id)
     monitor.remove_files()
     engine.data.layers.remove_writable(container_id, force=True)

@@ -1,4 +1,4 @@
-"""The deep check: rebuild the tar of each layer, and compare its digest, its size and its files with the record."""
+"""The deep check: rebuild each layer's tar, and compare its digest, size and files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def record_directory(data: DataRoot, chain: str) -> Path:
 
 
 def check_content(data: DataRoot, report: Report) -> None:
-    """Rebuild every layer's tar. The caller holds no lock: it takes long, and a layer removed meanwhile is skipped."""
+    """Rebuild every layer's tar.
+
+    The caller holds no lock: it takes long, and a layer removed meanwhile is skipped.
+    """
     damaged = {finding.path for finding in report.findings if not finding.repaired}
     for chain in sorted(data.layers.chains()):
         directory = record_directory(data, chain)

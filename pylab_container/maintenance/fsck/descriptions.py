@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from pylab_container.errors import CorruptStore
 from pylab_container.maintenance.fsck.report import Report, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
+from pylab_container.networks.creation import plain_document
 from pylab_container.oci.ids import NetworkId, VolumeName
 from pylab_container.store.reading import checked
 from pylab_container.store.record_shape import NetworkShape, VolumeShape
+from pylab_container.volumes.removal import lost
 
 if TYPE_CHECKING:
     from pylab_container.engine import Engine
@@ -31,7 +33,7 @@ def check_networks(engine: Engine, report: Report) -> None:
 def _rebuild_network(engine: Engine, network_id: NetworkId) -> None:
     """A new record with the same id; a subnet that cannot be read is chosen again."""
     path = engine.data.networks.path(network_id)
-    plain = engine.networks.plain_document(network_id, f"recovered_{network_id[:12]}")
+    plain = plain_document(engine.data, network_id, f"recovered_{network_id[:12]}")
     document = salvage(path, plain, lambda one: checked(one, NetworkShape), fields=plain)
     document["Id"] = network_id
     if any(one["Name"] == document["Name"] for one in engine.data.networks.all()):
@@ -42,19 +44,19 @@ def _rebuild_network(engine: Engine, network_id: NetworkId) -> None:
 
 def check_volumes(engine: Engine, report: Report) -> None:
     """Check every volume's description, and that the unnamed volumes of containers exist."""
-    for error in engine.volumes.lost(engine.data.records.all()):
+    for error in lost(engine.data, engine.data.records.all()):
         sentence = f"{error.message}; copy what you need out of the container, and remove it"
         report.add("volume", sentence, Path(error.path or engine.data.path))
-    for name in engine.volumes.names():
+    for name in engine.data.volumes.names():
         try:
-            engine.volumes.get(name)
+            engine.data.volumes.get(name)
         except CorruptStore as error:
             sentence = f"the volume {name}: {error.message}; repair keeps the file, and what of it can be read"
             report.add(
                 "volume",
                 sentence,
                 Path(error.path or engine.data.path),
-                partial(_rebuild_volume, engine, VolumeName(name)),
+                partial(_rebuild_volume, engine, name),
             )
 
 
@@ -63,4 +65,4 @@ def _rebuild_volume(engine: Engine, name: VolumeName) -> None:
     plain = {"CreatedAt": None, "Labels": None, "Options": None}
     description = salvage(path, plain, lambda one: checked(one, VolumeShape), fields=plain)
     set_aside(path)
-    engine.volumes.describe(name, description)
+    engine.data.volumes.describe(name, description)

@@ -1,4 +1,4 @@
-"""The directories of the storage driver: link, lower and work of each, and its owner (store/overlay2.py)."""
+"""The storage driver's directories (store/overlay2.py): link, lower, work and owner."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.oci.ids import CacheId, ShortName
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.driver import Driver
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.layer_store import WritableLayer
 from pylab_container.store.overlay2 import link_target, new_link
 from pylab_container.store.reading import peek
@@ -30,7 +30,10 @@ class Snapshot(Struct, frozen=True):
 
     @classmethod
     def take(cls, driver: Driver) -> Snapshot:
-        """List the entries. Names that this engine does not use are left out: other programs may own them."""
+        """List the entries.
+
+        Names that this engine does not use are left out: other programs may own them.
+        """
         directories = tuple(name for name in driver.cache_ids() if len(name.removesuffix("-init")) == 64)
         links = driver.root / "l"
         return cls(directories, tuple(os.listdir(links)) if links.is_dir() else ())
@@ -56,7 +59,7 @@ class _Owned(Struct, frozen=True):
 
 
 def check_directories(data: DataRoot, report: Report, snapshot: Snapshot) -> None:
-    """Check every layer's directory, parents first, then find directories and links without an owner."""
+    """Check every layer's directory, then find directories and links without an owner."""
     owned = list(_owned(data))
     driver = data.driver
     if driver.name == "overlay2":
@@ -133,7 +136,10 @@ class _Links:
         return sorted(link for link in os.listdir(self.directory) if self.target(link) == cache_id)
 
     def repair(self, cache_id: CacheId) -> None:
-        """Make a directory's link and its link file agree: use the link, else the name in the file, else a new name."""
+        """Make a directory's link and its link file agree.
+
+        Uses the name of the link, else the name in the file, else a new name.
+        """
         directory = self.root / cache_id
         link = next(iter(self.leading_to(cache_id)), peek(directory / "link"))
         if not ShortName.match(link) or self.target(link) not in ("", cache_id):
@@ -196,7 +202,7 @@ def _recreate(data: DataRoot, owned: _Owned) -> None:
             raise CorruptStore(f"the layer below {owned.owner} is unknown", hint="restore that layer first")
         data.driver.create(owned.cache_id, owned.below or None)
     if owned.is_init:
-        launch.fill_init_layer(data.driver.mount(owned.cache_id))
+        fill_init_layer(data.driver.mount(owned.cache_id))
         data.driver.unmount(owned.cache_id)
 
 

@@ -1,4 +1,4 @@
-"""Layers: their records, whether an object needs them, and whether each record names the right directory."""
+"""Layers: their records, whether an object needs them, and which directory each has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Place(Struct, frozen=True):
 
 
 def check_layers(data: DataRoot, report: Report, configs: Configs) -> None:
-    """Check that images have their layers, that layers are needed, and that their records are right."""
+    """Check that images have their layers, layers are needed, and records are right."""
     present = data.layers.chains()
     places = _places(configs)
     for image_id, config in configs.items():

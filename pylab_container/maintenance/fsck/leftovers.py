@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def check_abandoned(engine: Engine, report: Report) -> None:
-    """Leases and write-sets of dead makers. Their clearing takes the engine's locks, so the caller has none."""
+    """Leases and write-sets of dead makers.
+
+    Their clearing takes the engine's locks, so the caller has none.
+    """
     for lease in engine.data.layers.leases.abandoned():
         things = [f"the container {name[:12]}" for name in lease.claimed("container")]
         things += [f"the layer {name[7:19]}" for name in lease.claimed("layer")]

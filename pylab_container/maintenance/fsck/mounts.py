@@ -1,4 +1,6 @@
-"""The records of writable layers: layerdb/mounts/<container id>/ names a container's directories and the layer below.
+"""The records of writable layers: layerdb/mounts/<container id>/.
+
+A record names a container's directories, and the layer below them.
 
 The files of a record are redundant, so one that is damaged can be restored from the others: init-id is mount-id with
 "-init"; the directories exist, and no other container has them; the layer below the init layer is the one that parent
@@ -13,18 +15,21 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pylab_container.containers import launch
 from pylab_container.errors import CorruptStore, LabError
 from pylab_container.host.removal import discard_below
 from pylab_container.maintenance.fsck.report import Report, replace_file, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
 from pylab_container.oci.ids import ContainerId, Digest, EntryName, MountId, ShortName
 from pylab_container.store.data_root import DataRoot
+from pylab_container.store.init_layer import fill_init_layer
 from pylab_container.store.reading import peek, read_bytes
 
 
 def check_mounts(data: DataRoot, report: Report) -> None:
-    """Check the record of every container's layer, before directories that seem to be orphans are removed."""
+    """Check the record of every container's layer.
+
+    This precedes the removal of directories that seem to be orphans.
+    """
     for container_id in sorted(data.records.ids()):
         if data.records.exists(container_id) and _is_on_this_driver(data, container_id):
             _check_directories(data, report, container_id)
@@ -119,7 +124,7 @@ def _create_layer(data: DataRoot, container_id: ContainerId) -> None:
     chain = _chain_of_image(data, container_id) or ""
     discard_below(directory.parent, container_id)
     discard_below(data.layers.root / "tmp", EntryName(f"mount-{container_id}"))
-    data.layers.create_writable(container_id, chain, launch.fill_init_layer)
+    data.layers.create_writable(container_id, chain, fill_init_layer)
     for name, content in old.items():
         (directory / f"{name}.damaged").write_bytes(content)
 

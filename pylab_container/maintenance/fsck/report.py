@@ -29,7 +29,10 @@ class Finding(Struct, frozen=True):
 
 
 class Report:
-    """Collects findings. With repair, each is repaired when it is added, so that later checks see the result."""
+    """Collects findings.
+
+    With repair, each is repaired when it is added, so that later checks see the result.
+    """
 
     def __init__(self, *, repair: bool) -> None:
         self.repair = repair
@@ -37,7 +40,10 @@ class Report:
 
     @property
     def hides_owners(self) -> bool:
-        """Whether an image, layer or container is damaged: then objects without a known owner may be its own."""
+        """Whether damage may hide owners: of an image, a layer or a container, and not repaired.
+
+        An object without a known owner may then belong to the damaged one.
+        """
         kinds = ("image", "layer", "container")
         return any(finding.kind in kinds and not finding.repaired for finding in self.findings)
 
@@ -54,7 +60,10 @@ class Report:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a file to "<name>.damaged" before it is replaced. No earlier copy is overwritten: "<name>.damaged-2"."""
+    """Rename a file to "<name>.damaged" before it is replaced.
+
+    No earlier copy is overwritten: "<name>.damaged-2".
+    """
     if not path.exists() and not path.is_symlink():
         return
     kept, number = path.with_name(f"{path.name}.damaged"), 1

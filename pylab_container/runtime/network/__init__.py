@@ -21,16 +21,35 @@ subnet, the alias of each veth on the host the record of an endpoint, and the co
 published port. When a container's network namespace ends, the kernel removes the veth pair, and the address is free.
 The rules of a container without a veth are orphans: the next process that starts or stops a container removes them.
 
-Sources: rtnetlink(7), veth(4), ip-link(8), nft(8).
-
-Importing this package takes tens of milliseconds: import it late.
+The names below are imported on first use (PEP 562): loading pyroute2 takes tens of milliseconds, which a container
+without a network does not need.
 """
 
 from __future__ import annotations
 
-from pylab_container.runtime.network.bridge import Bridge, check_bridge_name, owned_bridges
-from pylab_container.runtime.network.endpoint import Endpoint
-from pylab_container.runtime.network.pools import plan_pools
-from pylab_container.runtime.network.ports import PortPublisher
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pylab_container.runtime.network.bridge import Bridge, check_bridge_name, owned_bridges
+    from pylab_container.runtime.network.endpoint import Endpoint
+    from pylab_container.runtime.network.pools import plan_pools
+    from pylab_container.runtime.network.ports import PortPublisher
 
 __all__ = ["Bridge", "Endpoint", "PortPublisher", "check_bridge_name", "owned_bridges", "plan_pools"]
+
+_MODULES = {
+    "Bridge": "bridge",
+    "Endpoint": "endpoint",
+    "check_bridge_name": "bridge",
+    "owned_bridges": "bridge",
+    "plan_pools": "pools",
+    "PortPublisher": "ports",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name. Raises MissingExtra without the libraries for networks."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,172 @@
+"""Settling: recording the exit of a container's process.
+
+No daemon of ours runs beside a container, only its monitor (conmon). So its exit is recorded by the first process
+that notices it: the monitor's exit command (`labctr container settle`), or any process that reads the record and
+finds that the monitor has written an exit status. All of them call settled(), which also decides from the restart
+policy whether the container stays exited.
+
+Everything of one run is stored in its bundle (runtime/conmon.py), with one file of start.py:
+
+    started.json    the record of the running container, written before its process is let go: a start that is killed
+                    right after that does not leave a running container recorded as "created"
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from pylab_container.containers import health, health_watcher, out_of_memory
+from pylab_container.containers.change_events import emit_change
+from pylab_container.containers.commands import exit_command, spawn
+from pylab_container.containers.deletion import delete
+from pylab_container.containers.lookup import find, no_such_container, read
+from pylab_container.containers.release import release
+from pylab_container.containers.restart_policy import delay_after_exit, ensure_restart
+from pylab_container.errors import ContainerNotFound, CorruptStore
+from pylab_container.events import StoreDamaged
+from pylab_container.networks import attachment_events, dns_records
+from pylab_container.networks.endpoint_documents import settings_after_exit
+from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.network_settings import NetworkSettings
+from pylab_container.runtime import Runtime
+from pylab_container.runtime.log_archive import archive_log
+from pylab_container.runtime.logdriver import log_limit
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
+from pylab_container.text.timestamps import rfc3339
+
+
+def settled(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
+    """Return the record, corrected if its process has exited since it was written. Raises ContainerNotFound."""
+    if not _is_stale(runtime, record):
+        if record.state in ALIVE:
+            dns_records.ensure_server(runtime, record)
+            out_of_memory.report(data, runtime, record)
+        return record
+    if not data.records.writable:
+        return _corrected(runtime, record)
+    with data.records.lock(record.id):
+        return settle(data, runtime, read(data.records, record.id))
+
+
+def find_settled(data: DataRoot, runtime: Runtime, name: str) -> ContainerRecord:
+    """Look a container up by name or id (lookup.find) and settle it. Raises ContainerNotFound, InvalidInput."""
+    return settled(data, runtime, find(data.records, name))
+
+
+def read_settled(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
+    """Return the settled record of an id. Raises ContainerNotFound."""
+    return settled(data, runtime, read(data.records, container_id))
+
+
+def all_settled(data: DataRoot, runtime: Runtime) -> Iterator[ContainerRecord]:
+    """Yield the settled record of each container. A damaged one is left out and reported (StoreDamaged)."""
+    for record in data.records.all():
+        try:
+            yield settled(data, runtime, record)
+        except ContainerNotFound:
+            continue
+        except CorruptStore as error:
+            if data.records.exists(record.id):  # else it was read while it was removed
+                data.emit(StoreDamaged.of(error))
+
+
+def _corrected(runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
+    """The record with the exit of its process. On a read-only disk it cannot be written, but readers get it."""
+    if record.state not in ALIVE or (status := runtime.monitor(record.id).exit_status()) is None:
+        return record
+    state = after(record.state, Transition.EXIT, container=record.name)
+    return replace(record, state=state, pid=0, exit_code=status, network=_network_after_exit(record))
+
+
+def _is_stale(runtime: Runtime, record: ContainerRecord) -> bool:
+    if record.state in ALIVE:
+        return runtime.monitor(record.id).exit_status() is not None or health_watcher.is_unwatched(runtime, record)
+    return record.state is State.RESTARTING or runtime.bundle(record.id).exists()
+
+
+def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
+    """Record the exit of a container's process, if it has exited, and release its run. The caller holds the lock.
+
+    Raises ContainerNotFound if the container was removed by that (auto_remove).
+    """
+    if record.state not in ALIVE and runtime.bundle(record.id).exists():
+        record = _after_killed_start(data, runtime, record)
+    if record.state is State.RESTARTING:
+        ensure_restart(data, runtime, record)
+    if record.state not in ALIVE:
+        return record
+    monitor = runtime.monitor(record.id)
+    status = monitor.exit_status()
+    if status is None:
+        if health_watcher.is_unwatched(runtime, record):
+            health_watcher.start_watcher(data, runtime, record)
+        return record
+    monitor_wrote_status = monitor.exit_file.exists()
+    out_of_memory.report(data, runtime, record)
+    exited = _exited(data, runtime, record, status, out_of_memory=monitor.out_of_memory())
+    # Emitted before the record is written: a process that reads the new record without the lock emits the next events
+    # ("stopped", "restarted"), which must come later.
+    emit_change(data.emit, "exited", record, f"status {status}")
+    attachment_events.emit_left(data.emit, record)
+    data.records.save(exited)
+    if record.host_config.auto_remove:
+        delete(data, exited, volumes=True)
+        raise no_such_container(record.short_id)
+    if exited.state is State.RESTARTING and not monitor_wrote_status:
+        # The monitor was killed, or the machine went down: no exit command will run.
+        spawn(exit_command(data, record.id))
+    return exited
+
+
+def _exited(
+    data: DataRoot, runtime: Runtime, record: ContainerRecord, status: int, *, out_of_memory: bool
+) -> ContainerRecord:
+    """Release the run, append its log to that of the earlier runs, and return the record after the exit."""
+    now = time.time_ns()
+    delay = delay_after_exit(record, status, now=now)
+    release(data, runtime, record)
+    if not record.host_config.auto_remove:
+        limit = log_limit(record.host_config.log_config)
+        archive_log(data.records.run_log(record.id), data.records.log(record.id), limit=limit)
+    return replace(
+        record,
+        state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
+        pid=0,
+        network=_network_after_exit(record),
+        exit_code=status,
+        oom_killed=out_of_memory,
+        finished_at=rfc3339(now),
+        health=health.stopped(record.health),
+        restart_delay=delay or 0,
+    )
+
+
+def _network_after_exit(record: ContainerRecord) -> NetworkSettings:
+    return NetworkSettings.parse(settings_after_exit(record.network.document()))
+
+
+def _after_killed_start(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
+    """Complete a start whose process was killed if the container's process exists, else roll it back."""
+    intent_path = runtime.bundle(record.id) / "started.json"
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        intent = json.loads(intent_path.read_bytes())
+        running = data.records.parse(intent["config"], HostConfig.parse(intent["host_config"]))
+        state = runtime.runc.state(record.id) or {}
+        if state.get("status") in ("running", "paused", "stopped"):
+            data.records.save(running)
+            intent_path.unlink()
+            attachment_events.emit_joined(data.emit, running)
+            emit_change(data.emit, "started", running, "its starter was killed")
+            health_watcher.start_watcher(data, runtime, running)
+            return running
+    runtime.conmon.abandon(runtime.monitor(record.id))
+    release(data, runtime, record)
+    return record

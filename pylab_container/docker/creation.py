@@ -1,0 +1,201 @@
+"""From docker-py's keywords to a container's record: what names other objects is resolved, and mounts get sources.
+
+options.py and hostconfig.py build the documents without looking at the disk; this module completes them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from pylab_container.containers import lookup, remap, sandbox
+from pylab_container.containers.create import create_sources
+from pylab_container.containers.settle import settle
+from pylab_container.docker.options import ContainerOptions, Host, command_line, documents, refuse_unknown
+from pylab_container.networks import links
+from pylab_container.oci.container_config import ContainerConfig
+from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.ids import ContainerId
+from pylab_container.oci.image import Json
+from pylab_container.oci.lifecycle import Transition, after
+from pylab_container.oci.mounts import MountPoint, borrow
+from pylab_container.oci.network_settings import NetworkSettings
+from pylab_container.runtime import Runtime, cgroup
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
+from pylab_container.store.mountpoints import place_mounts
+from pylab_container.text.timestamps import rfc3339
+
+
+class ImageOfContainer(Struct, frozen=True):
+    """The image that a container is created from. name is the one that the user wrote."""
+
+    id: str
+    name: str
+    config: Json
+
+
+class Description(Struct, frozen=True):
+    """What a client says besides the keywords: documents that inspect shows.
+
+    config       on top of the image's configuration, below the options
+    host_config  recorded as it is: only fields without an effect, or whose effect an option has already
+    networks     instead of the networks that the options name: {name: the endpoint's settings}
+
+    Empty fields in config and host_config preserve whether a field was null or an empty list.
+    """
+
+    config: ContainerConfig | None = None
+    host_config: HostConfig | None = None
+    networks: Mapping[str, Any] = {}
+
+
+def new_record(
+    data: DataRoot,
+    container_id: ContainerId,
+    image: ImageOfContainer,
+    command: str | Sequence[str] | None,
+    options: ContainerOptions,
+    description: Description,
+) -> tuple[ContainerRecord, list[str]]:
+    """Build the record of a new container, and warnings about its options, in Docker's words.
+
+    Raises InvalidInput, ContainerNotFound for an option that names a container, TypeError for an unknown keyword.
+    """
+    refuse_unknown(options)
+    built = documents(
+        container_id,
+        _with_config(image.config, description.config.document() if description.config else {}),
+        command,
+        options,
+        image_name=image.name,
+        host=_host(),
+        borrowed=_borrowed_mounts(data, options),
+    )
+    config = built.config.overlaid(_empty_fields(description.config)) if description.config else built.config
+    host = _recorded_host(data, built.host_config, description.host_config)
+    record = finished_record(
+        data,
+        container_id,
+        image.id,
+        config,
+        host,
+        name=options.get("name"),
+        mounts=tuple(place_mounts(built.mounts, data.path)),
+        networks=dict(description.networks) or built.networks,
+    )
+    return record, [*built.warnings, *_unpublished(host)]
+
+
+def finished_record(
+    data: DataRoot,
+    container_id: ContainerId,
+    image_id: str,
+    config: ContainerConfig,
+    host_config: HostConfig,
+    *,
+    name: str | None = None,
+    mounts: tuple[MountPoint, ...] = (),
+    networks: Json | None = None,
+) -> ContainerRecord:
+    """Build a record from finished documents. image_id "" is the empty image, FROM scratch. Raises InvalidInput."""
+    path, *arguments = command_line(config)
+    return ContainerRecord(
+        id=container_id,
+        name=name or "",
+        created=rfc3339(time.time_ns()),
+        image=image_id,
+        path=path,
+        args=tuple(arguments),
+        config=config,
+        host_config=host_config,
+        network=NetworkSettings.parse({"Networks": networks} if networks else {}),
+        mounts=mounts,
+        driver=data.driver.name,
+    )
+
+
+def redescribe(
+    data: DataRoot,
+    runtime: Runtime,
+    container_id: ContainerId,
+    options: ContainerOptions,
+    host_config: HostConfig,
+) -> None:
+    """Replace the HostConfig of a container that does not run, as a start could until version 1.23 of the API.
+
+    The mounts are added to its mounts. If the network is another one, the old networks are replaced. options and
+    host_config are as for new_record(). Raises the errors of that, and Conflict if it runs.
+    """
+    with data.records.lock(container_id):
+        record = settle(data, runtime, lookup.read(data.records, container_id))
+        after(record.state, Transition.START, container=record.name, container_id=record.id)
+        built = documents(
+            record.id,
+            {**record.config.document(), "Volumes": None},
+            None,
+            options,
+            image_name=record.config.image,
+            host=_host(),
+            borrowed=_borrowed_mounts(data, options),
+        )
+        host = _recorded_host(data, built.host_config, host_config)
+        host = replace(host, nulls=host.nulls - {"Dns", "DnsOptions", "DnsSearch"})  # moby records [] here
+        mounts = {mount.destination: mount for mount in (*record.mounts, *place_mounts(built.mounts, data.path))}
+        keeps_network = host.network_mode == record.host_config.network_mode
+        network = record.network if keeps_network else NetworkSettings.parse({"Networks": built.networks})
+        record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
+        with data.volumes.lock():
+            create_sources(data, record)
+            data.records.save(record)
+
+
+def _with_config(base: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
+    """An image's configuration with fields on top; volumes are added to the image's.
+
+    An empty field keeps that of the image, except OnBuild: triggers are for builds only.
+    """
+    given = {name: value for name, value in given.items() if value or name == "OnBuild"}
+    volumes = {**(base.get("Volumes") or {}), **(given.get("Volumes") or {})}
+    return {**base, **given, **({"Volumes": volumes} if volumes else {})}
+
+
+def _host() -> Host:
+    return Host(os.uname().nodename, os.cpu_count() or 1, cgroup.memory_nodes(), cgroup.unsupported_limits())
+
+
+def _empty_fields(config: ContainerConfig) -> ContainerConfig:
+    """The fields of a config that are empty: null, [] or {}."""
+    return ContainerConfig.parse({name: value for name, value in config.document().items() if not value})
+
+
+def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoint]:
+    """The mounts of the containers that --volumes-from names."""
+    mounts: list[MountPoint] = []
+    for text in options.get("volumes_from") or ():
+        name, _, mode = text.partition(":")
+        mounts += borrow(lookup.find(data.records, name).mounts, mode)
+    return mounts
+
+
+def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
+    """The HostConfig to record: the requested one with its names resolved, in the spelling of the client."""
+    find = partial(lookup.find, data.records)
+    remap.refuse(requested)
+    host = sandbox.resolve(requested, find)
+    host = replace(host, security_opt=tuple(map(sandbox.with_profile, host.security_opt)))
+    if host.links:
+        host = replace(host, links=tuple(links.resolve(host.links, find)))
+    return host.overlaid(sandbox.resolve(sent, find)) if sent else host
+
+
+def _unpublished(host: HostConfig) -> list[str]:
+    if host.network_mode == "host" and host.port_bindings:
+        return ["Published ports are discarded when using host network mode"]
+    return []

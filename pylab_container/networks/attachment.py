@@ -1,0 +1,152 @@
+"""One network more or less for a container, running or not. The caller holds the container's lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
+from pylab_container.networks import dns_records, links
+from pylab_container.networks.bridges import open_bridge
+from pylab_container.networks.container_files import add_addresses, remove_addresses
+from pylab_container.networks.endpoint_documents import endpoint_document, with_endpoints
+from pylab_container.networks.endpoints import (
+    JoinedNetwork,
+    addresses_of,
+    exit_network,
+    join,
+    network_mode,
+    port_requests,
+    ports_document,
+    publish,
+    refuse_request,
+)
+from pylab_container.networks.lookup import find_network, network_of_endpoint
+from pylab_container.networks.network_record import NetworkRecord
+from pylab_container.oci import ports
+from pylab_container.oci.image import Json
+from pylab_container.oci.lifecycle import ALIVE
+from pylab_container.runtime import Runtime
+from pylab_container.store.container_store import ContainerRecord
+from pylab_container.store.data_root import DataRoot
+
+
+def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, request: Json) -> None:
+    """Connect a container to one network more: a running one now, another one from its next start on.
+
+    record   the settled record
+    request  the endpoint before the start (endpoint_documents.py)
+
+    Raises Conflict, Forbidden, InvalidInput, NotFound.
+    """
+    _refuse_connection(network, record, request)
+    endpoints = dict(record.network.get("Networks") or {})
+    if record.state not in ALIVE:
+        endpoints[network.name] = endpoint_document(request)
+        data.records.update(record, network=with_endpoints(record.network.document(), endpoints))
+        return
+    with data.networks.lock(shared=True):
+        find_network(data, network.id)  # raises if it was removed since the caller looked it up
+        present = _joined_networks(data, runtime, record)
+        bridge, interface = open_bridge(data, runtime, network), _free_interface(present)
+        new = join(network, bridge, record, request, record.pid, interface, leads_out=False)
+    add_addresses(data, record, addresses_of(new.endpoint))
+    if network.name == "bridge":
+        links.update_linking_containers(data, record, new.endpoint.address)
+    endpoints[network.name] = new.document
+    settings = record.network.document()
+    if exit_network([*present, new]) == new:
+        settings["Ports"] = _use_exit(runtime, record, [*present, new])
+    changed = data.records.update(record, network=with_endpoints(settings, endpoints))
+    dns_records.serve_running(data, runtime, changed)
+
+
+def disconnect(
+    data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, *, force: bool
+) -> None:
+    """Disconnect a container from one network.
+
+    record  the settled record
+    force   no error if it is not connected
+
+    Raises Conflict, InvalidInput.
+    """
+    settings = record.network.document()
+    endpoints = dict(settings.get("Networks") or {})
+    if network.name not in endpoints:
+        if force:
+            return
+        raise Conflict(f"container {record.id} is not connected to network {network.name}", hint="labctr inspect")
+    if network.name == "host":
+        raise InvalidInput(
+            "container cannot be disconnected from host network or connected to host network",
+            hint="make another container",
+        )
+    endpoint = endpoints.pop(network.name)
+    if record.state in ALIVE and network.driver == "bridge":
+        before = _joined_networks(data, runtime, record)
+        open_bridge(data, runtime, network).disconnect(record.id)
+        addresses = (endpoint.get("IPAddress"), endpoint.get("GlobalIPv6Address"))
+        remove_addresses(data, record, filter(None, addresses))
+        if (leading := exit_network(before)) and leading.network.id == network.id:
+            remaining = [each for each in before if each.network.id != network.id]
+            settings["Ports"] = _use_exit(runtime, record, remaining)
+    changed = data.records.update(record, network=with_endpoints(settings, endpoints))
+    dns_records.update(data, runtime, changed)
+
+
+def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request: Json) -> None:
+    """Raise what dockerd raises for a network that does not go with the container's other networks."""
+    mode = network_mode(record)
+    networks = record.network.get("Networks") or {}
+    refuse_request(network, request)
+    if network.name in networks and record.state in ALIVE:
+        raise Forbidden(
+            f"endpoint with name {record.name} already exists in network {network.name}",
+            hint=f"labctr network disconnect {network.name} {record.name}, to connect it in another way",
+        )
+    if network.name == "host" and mode != "host" and not mode.startswith("container:"):
+        raise InvalidInput(
+            "container cannot be disconnected from host network or connected to host network",
+            hint="make another container, with --network host",
+        )
+    if mode.startswith("container:") or mode == "host":
+        raise InvalidInput(
+            "container sharing network namespace with another container or host cannot be connected to any other "
+            "network",
+            hint="make another container",
+        )
+    if network.name == "none" or "none" in networks or (mode == "none" and not networks):
+        raise InvalidInput(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            hint=f"labctr network disconnect none {record.name}",
+        )
+
+
+def _joined_networks(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> list[JoinedNetwork]:
+    """The networks that a running container is connected to, by the names of its interfaces."""
+    joined = []
+    for name, document in (record.network.get("Networks") or {}).items():
+        with contextlib.suppress(NotFound):
+            network = network_of_endpoint(data, name, document)
+            if network.driver == "bridge":
+                bridge = open_bridge(data, runtime, network)
+                own = [endpoint for endpoint in bridge.endpoints() if endpoint.container_id == record.id]
+                joined += [JoinedNetwork(network, bridge, endpoint, document) for endpoint in own]
+    return sorted(joined, key=lambda each: each.endpoint.interface)
+
+
+def _free_interface(joined: Sequence[JoinedNetwork]) -> str:
+    names = {each.endpoint.interface for each in joined}
+    return next(name for name in map("eth{}".format, range(len(names) + 1)) if name not in names)
+
+
+def _use_exit(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNetwork]) -> Json:
+    """Move the default route and the published ports to the exit network; return NetworkSettings.Ports."""
+    if leading := exit_network(joined):
+        leading.bridge.set_default_route(leading.endpoint, record.pid)
+    published: list[ports.PublishedPort] = []
+    if port_requests(record):
+        runtime.bridge.ports.withdraw(record.id)
+        published = publish(runtime, record, joined)
+    return ports_document(record, published)

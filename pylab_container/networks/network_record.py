@@ -1,0 +1,67 @@
+"""One network as it is recorded: Docker's Network object (Engine API 1.41, NetworkInspect) without its containers.
+
+bridge   labctr0, the default network of a container; it has no name server, as in Docker
+host     the host's own network
+none     no network
+others   created by users: one bridge each, on which containers find each other by name
+"""
+
+from __future__ import annotations
+
+from pylab_container.oci.image import Json
+
+PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
+"""The networks that always exist, and their drivers."""
+
+FREE_SUBNET = "FreeSubnet"
+"""The field of a record whose subnet no user chose; inspect does not show it."""
+
+
+class NetworkRecord:
+    """A network's document with the properties that decisions depend on."""
+
+    def __init__(self, document: Json) -> None:
+        self.document = document
+        self.id: str = document["Id"]
+        self.name: str = document["Name"]
+
+    @property
+    def driver(self) -> str:
+        """bridge, host or null."""
+        return str(self.document["Driver"])
+
+    @property
+    def is_predefined(self) -> bool:
+        """Whether it is one of bridge, host and none."""
+        return self.name in PREDEFINED
+
+    @property
+    def has_chosen_subnet(self) -> bool:
+        """Whether a user chose its subnet. Records from before FreeSubnet count as chosen."""
+        return not self.document.get(FREE_SUBNET)
+
+    @property
+    def internal(self) -> bool:
+        """Whether it has no route to other networks."""
+        return bool(self.document["Internal"])
+
+
+def network_document(network_id: str, name: str, driver: str, created: str) -> Json:
+    """Build the document of a network without pools, options and labels."""
+    return {
+        "Name": name,
+        "Id": network_id,
+        "Created": created,
+        "Scope": "local",
+        "Driver": driver,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": []},
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": {},
+        "Options": {},
+        "Labels": {},
+    }
