@@ -127,7 +127,7 @@ class InUse(Conflict):
 
 
 class Forbidden(Conflict):
-    """The operation is never allowed on this object: 403 in Docker's API, as for the predefined networks."""
+    """The operation is never allowed on this object, such as a predefined network."""
 
     http_status = 403
 
@@ -213,7 +213,7 @@ class Unavailable(LabError):
 
 
 class Unimplemented(Unavailable):
-    """A feature that dockerd answers with 501: switched off, or not supported by the driver or plug-in."""
+    """A feature that is switched off, or that the driver or plug-in does not support."""
 
     http_status = 501
 
@@ -230,7 +230,7 @@ class CommandNotFound(RuntimeFailed):
 
 
 class CommandNotExecutable(RuntimeFailed):
-    """The file exists but cannot be executed: no x bit, a directory, or another format (EACCES, ENOEXEC)."""
+    """The file exists but cannot be executed: EACCES, ENOEXEC, or it is a directory."""
 
     exit_code = 126
     http_status = 400
@@ -254,6 +254,6 @@ class MissingExtra(RuntimeFailed, ImportError):
 
 
 class NotRoot(RuntimeFailed):
-    """The operation needs root: mounts, devices and namespaces need CAP_SYS_ADMIN or CAP_MKNOD (capabilities(7))."""
+    """The operation needs root: CAP_SYS_ADMIN for mounts and namespaces, CAP_MKNOD for devices."""
 
     http_status = 403

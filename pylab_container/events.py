@@ -15,7 +15,10 @@ from pylab_container.errors import CorruptStore
 
 
 class Event(Struct, frozen=True):
-    """Base of all events. Events are immutable, so that listeners in several threads can share them."""
+    """Base of all events.
+
+    Events are immutable, so that listeners in several threads can share them.
+    """
 
     def sentence(self) -> str:
         """Return a description of one line, for a person."""
@@ -67,7 +70,7 @@ class LayerRemoved(Event, frozen=True):
 
 
 class StoreDamaged(Event, frozen=True):
-    """A damaged file of the data root was skipped: its object is missing in a listing, or was not removed."""
+    """A damaged file of the data root was skipped, and its object was not listed or removed."""
 
     path: str
     message: str
@@ -82,7 +85,10 @@ class StoreDamaged(Event, frozen=True):
 
 
 class OverlayMounted(Event, frozen=True):
-    """The merged view of the layers was mounted at target. options: the mount options passed to the kernel."""
+    """The merged view of the layers was mounted at target.
+
+    options  the mount options passed to the kernel
+    """
 
     cache_id: str
     target: str
@@ -141,7 +147,10 @@ class ContainerChanged(Event, frozen=True):
 
 
 class NetworkChanged(Event, frozen=True):
-    """The kernel's network configuration was changed. command: the equivalent ip or nft command."""
+    """The kernel's network configuration was changed.
+
+    command  the equivalent ip or nft command
+    """
 
     command: str
 
@@ -168,7 +177,10 @@ class LayerTransfer(Event, frozen=True):
 
 
 class TransferMessage(Event, frozen=True):
-    """A message of a pull or push that is not about one layer: "Digest: sha256:…". name: a tag, or ""."""
+    """A message of a pull or push that is not about one layer: "Digest: sha256:…".
+
+    name  a tag, or ""
+    """
 
     status: str
     name: str = ""

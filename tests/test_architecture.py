@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,8 @@ PERIPHERY = ("docker", "registry", "maintenance", "engine", "cli", "daemon", "no
 LATE = ("engine/", "cli/", "__main__.py", "__init__.py")
 """Where an import may stand inside a function: what a command does not use must not cost it time."""
 
+READING = Path(__file__).resolve().parent.parent / "READING.md"
+
 DEBTS = Path(__file__).with_name("architecture_debts.txt")
 """Imports from before the tables, one a line: "module imports module", "module imports module late". A line that no
 import needs any more is an error, so that the list only gets shorter."""
@@ -105,9 +108,53 @@ PROGRAM_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn
 COMMANDS = ("cli.py", "cli_", "cli/", "__main__.py", "notebook/regenerate.py")
 ENDINGS = ("print", "exit", "quit", "sys.exit", "SystemExit")
 
-LONGEST_MODULE = 700
+LONGEST_MODULE = 700  # lines
+LONGEST_FUNCTION = 40  # lines of the body of a function of the core: with its docstring it fits a screen
 
-MODULES_IN_CYCLES = 20
+# The modules that READING.md leads through, and what they import besides each other, host/, errors and events.
+READING_PATH = tuple(
+    f"{path}.py"
+    for path in """
+    oci/reference oci/ids oci/image oci/tar oci/lifecycle oci/bundle
+    store/data_root store/transactions store/leases store/image_store store/layer_store store/layer_content
+    store/layertar store/extractor store/treetar store/tarsplit store/changes store/whiteouts
+    store/driver store/overlay2 store/overlayfs
+    images/import_ images/creation images/commit images/lookup
+    dockerfile/parser dockerfile/instructions dockerfile/stages
+    build/builder build/recipe build/stage build/step build/cache build/running
+    runtime/__init__ runtime/runc runtime/conmon runtime/monitor
+    containers/create containers/start containers/launch containers/process containers/mounts containers/settle
+    containers/restart_policy containers/release containers/removal
+    """.split()
+)
+LONGEST_READING_PATH = 10_000  # lines: a weekend
+# Reason why a module that the path imports is not on it → these modules.
+BESIDE_THE_PATH = {
+    "how a value is written as text": "text.golang text.jsontext text.timestamps oci.environment",
+    "a document as a list of fields": """oci.config_shape oci.container_config oci.host_config oci.network_settings
+        oci.mounts store.record_shape images.build_report build.report dockerfile.warning""",
+    "one part of config.json each": "oci.blockio oci.capabilities oci.users containers.sandbox",
+    "a form of tar or of compression, behind the interface of those on the path": "oci.sparse store.compression",
+    "a store in the form of those on the path": """store.container_store store.distribution_store store.network_store
+        store.volume_store store.drivers store.init_layer""",
+    "what happens when a file is damaged": "store.reading store.damage",
+    "a step of one line in its caller": """images.naming images.reporting images.source containers.change_events
+        containers.commands containers.deletion containers.lookup containers.signals containers.out_of_memory""",
+    "instructions that only change the config": "images.configuration images.image",
+    "the words of one instruction": "dockerfile.expansion dockerfile.runmount",
+    "the files that COPY, ADD and RUN --mount may use": """build.context build.copy_instruction build.download
+        build.mounts build.platforms build.remote""",
+    "what a build is given by its caller": "build.runner build.services build.workspace",
+    "an option of a container, in one function on the path": """containers.health containers.health_watcher
+        containers.remap containers.rootfs containers.shared_memory containers.volume_parts""",
+    "networks: a subject of their own": """networks.attachment_events networks.container_files networks.dns_records
+        networks.endpoint_documents networks.endpoints networks.links runtime.network""",
+    "volumes: a subject of their own": "volumes.creation volumes.mounting",
+    "logs: a subject of their own": "runtime.log_archive runtime.logdriver",
+    "what /proc says of a process": "runtime.procfs",
+}
+
+MODULES_IN_CYCLES = 12
 
 
 @dataclass(frozen=True)
@@ -255,6 +302,16 @@ def endings_outside_a_command(module: Module) -> Iterator[Mention]:
         yield from (mention for mention in names(module) if mention.name in ENDINGS)
 
 
+def functions_too_long(module: Module) -> Iterator[Mention]:
+    if module.layer in CORE:
+        for node in module.nodes:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+                length = (node.end_lineno or node.lineno) - first.lineno + 1
+                if length > LONGEST_FUNCTION:
+                    yield Mention(f"{node.name} has {length} lines", node.lineno)
+
+
 def lines_too_many(module: Module) -> Iterator[Mention]:
     length = len(module.source.splitlines())
     if length > LONGEST_MODULE:
@@ -269,6 +326,7 @@ RULES: list[Rule] = [
     imports_past_a_door,
     programs_run_past_the_door,
     endings_outside_a_command,
+    functions_too_long,
     lines_too_many,
 ]
 
@@ -354,6 +412,55 @@ def test_the_modules_that_the_doors_name_are_found() -> None:
     assert {"host/linux.py", "host/programs.py", "errors.py"} <= paths
 
 
+# -- the reading path --------------------------------------------------------------------------
+
+
+def lines_of(paths: Iterable[str]) -> int:
+    sources = {module.path: module.source for module in modules()}
+    return sum(len(sources[path].splitlines()) for path in paths)
+
+
+def test_the_reading_path_fits_into_a_weekend(capsys: pytest.CaptureFixture[str]) -> None:
+    length = lines_of(READING_PATH)
+    with capsys.disabled():
+        sys.stdout.write(f"\nreading path: {len(READING_PATH)} modules, {length:,} lines\n")
+    assert length <= LONGEST_READING_PATH
+
+
+def test_the_reading_path_imports_only_itself_and_what_is_named_with_a_reason() -> None:
+    graph = import_graph()
+    on_path = {_dotted_path(path) for path in READING_PATH}
+    reasons = {f"{PACKAGE}.{name}" for names in BESIDE_THE_PATH.values() for name in names.split()}
+    everywhere = (f"{PACKAGE}.errors", f"{PACKAGE}.events", f"{PACKAGE}.host")
+    beside = {
+        name for path in on_path for name in graph[path] - on_path if not any(within(name, one) for one in everywhere)
+    }
+    assert sorted(beside - reasons) == []
+    assert sorted(reasons - beside) == [], "a reason that nothing needs any more"
+
+
+def test_the_tours_lead_through_the_whole_reading_path() -> None:
+    text = READING.read_text()
+    assert [path for path in READING_PATH if f"`{path}`" not in text] == []
+
+
+def test_the_files_that_the_tours_name_exist() -> None:
+    paths = {module.path for module in modules()}
+    tours = READING.read_text().partition("## Tour")[2]
+    assert [name for name in re.findall(r"`([a-z0-9_]+/[a-z0-9_/]+\.py)`", tours) if name not in paths] == []
+
+
+def test_the_sizes_on_the_page_are_those_of_the_parts() -> None:
+    rows = re.findall(r"^\| `([^|]+)` \| ([\d,]+) \|", READING.read_text(), re.MULTILINE)
+    sizes = {part.strip("`/"): int(number.replace(",", "")) for part, number in rows}
+    layers = {module.layer for module in modules()} - {"__init__", "__main__"}
+    assert layers <= {name for part in sizes for name in part.split("/` `")}
+    for part, written in sizes.items():
+        names = part.split("/` `")
+        length = lines_of(module.path for module in modules() if module.layer in names)
+        assert abs(length - written) <= max(100, length // 20), f"{part} has {length} lines"
+
+
 # -- the rules see -----------------------------------------------------------------------------
 
 VIOLATIONS = [
@@ -406,6 +513,7 @@ VIOLATIONS = [
     (endings_outside_a_command, "engine/images.py", "import sys\nsys.exit(1)"),
     (endings_outside_a_command, "engine/images.py", "from sys import exit as leave\nleave(1)"),
     (endings_outside_a_command, "notebook/lab.py", "raise SystemExit(1)"),
+    (functions_too_long, "store/layer_store.py", "def f():\n" + "    pass\n" * (LONGEST_FUNCTION + 1)),
     (lines_too_many, "engine/images.py", "\n" * (LONGEST_MODULE + 1)),
 ]
 
@@ -430,6 +538,8 @@ INNOCENT = [
     (programs_run_past_the_door, "host/programs.py", "import os\nos.execvp('true', [])"),
     (endings_outside_a_command, "cli_images.py", "print('done')"),
     (endings_outside_a_command, "engine/images.py", "console.print('done'); fingerprint('x')"),
+    (functions_too_long, "store/layer_store.py", "def f():\n" + "    pass\n" * LONGEST_FUNCTION),
+    (functions_too_long, "docker/filters.py", "def f():\n" + "    pass\n" * (LONGEST_FUNCTION + 1)),
     (lines_too_many, "engine/images.py", "\n" * LONGEST_MODULE),
 ]
 

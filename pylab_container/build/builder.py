@@ -6,7 +6,7 @@
     stage.py             one stage, instruction by instruction
     copy_instruction.py  COPY and ADD; sources.py finds and digests what they copy
     running.py           RUN; mounts.py mounts what it sees beside the image
-    cache.py             finds the image of an earlier build, or explains why there is none
+    cache.py             finds the image of an earlier build, or explains a miss
     workspace.py         what the stages share
     services.py          what the caller provides: a runner for RUN, base images, the linter
 

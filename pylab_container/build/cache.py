@@ -112,7 +112,7 @@ class Cache:
         children = sorted((config.created_at, image_id, made_by(config)) for image_id, config in self._children(parent))
         alike = [(image_id, other) for _, image_id, other in children if keyword(other) == keyword(words)]
         if any(other == words for _, other in alike):
-            return "the image that has it is none of --cache-from"
+            return "the image that has it is not one of --cache-from"
         if not alike and parent in self._new_bases:
             return self._new_bases[parent]
         if not alike:
@@ -195,7 +195,7 @@ def _difference(before: Words, now: Words) -> str:
     for name in dict.fromkeys((*new, *old)):
         if old.get(name) != new.get(name) and (name in old or name in new):
             was = f"was {old[name]!r}" if name in old else "was not there"
-            return f"ARG {name} is {new[name]!r}, it {was}" if name in new else f"ARG {name} is gone, it {was}"
+            return f"ARG {name} is {new[name]!r}, it {was}" if name in new else f"ARG {name} was removed, it {was}"
     return f"the instruction changed, it was: {_shown(before)}"
 
 

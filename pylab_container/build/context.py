@@ -1,7 +1,7 @@
-"""The build context: the files that COPY and ADD may read, and nothing outside of them.
+"""The build context: the files that COPY and ADD may read, and no files outside of it.
 
-A folder, an archive that was piped in, or the root of another stage: all three are a
-directory on the host, and links inside it are followed as if it were the root of everything.
+A context is a directory on the host: a folder, an unpacked archive, or the root of another stage. Symbolic links inside
+it are resolved as if the directory were /, so that none leads out of it.
 """
 
 from __future__ import annotations
@@ -33,24 +33,25 @@ from pylab_container.store.layertar import TarReader
 from pylab_container.text.globs import Glob, match_steps
 
 Scratch = Callable[[], AbstractContextManager[Path]]
-"""Gives a directory that is gone when its block ends."""
+"""Returns a context manager for a temporary directory."""
 
 DOCKERFILE = "Dockerfile"
-_LARGEST_DOCKERFILE = 16 << 20  # one that is larger is no Dockerfile
-_LARGEST_IGNORE_FILE = 1 << 20  # bytes: every file of the context is compared with all of it
+MAX_DOCKERFILE_SIZE = 16 << 20  # bytes
+MAX_IGNORE_FILE_SIZE = 1 << 20  # bytes; every file of the context is compared with all patterns
 _WILDCARD = re.compile(r"(?s)\\.|([*?\[])")
 
 
 class Entry(Struct):
     """One file, directory or link of a context.
 
-    name     relative to the source that was asked for; "" is the source itself
-    path     where it lies on the host; "" for one that lies nowhere
-    mode     as st_mode: kind and permissions
+    name     relative to the source argument; "" is the source itself
+    path     on the host; "" for an entry that only exists in memory
+    mode     as st_mode: file type and permissions
     mtime    nanoseconds since the epoch
     size     bytes of a file's content
-    link     a symbolic link's target; of a file with several names, the name (as in `name`) of one before it
-    content  a file's content, where it is held in memory
+    device   device number of a device node
+    link     target of a symbolic link; for a file with several hard links, the name of an earlier one
+    content  content of a file that is held in memory
     """
 
     name: str
@@ -67,12 +68,12 @@ class Entry(Struct):
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory; a link to one is a link."""
+        """Whether it is a directory; a symbolic link to a directory is not one."""
         return stat.S_ISDIR(self.mode)
 
     @classmethod
     def of(cls, name: str, path: str, status: os.stat_result) -> Entry:
-        """The entry of something on the host."""
+        """Make the entry of a file on the host."""
         return cls(
             name,
             path,
@@ -85,12 +86,12 @@ class Entry(Struct):
         )
 
 
-class Found(Struct, frozen=True):
-    """What a source argument stands for.
+class Match(Struct, frozen=True):
+    """One file or directory that a source argument names.
 
-    name    as asked for, cleaned: "link/file"
-    inside  where in the context it lies: "directory/file"
-    entry   the thing there
+    name    the normalized argument: "link/file"
+    inside  its path in the context, without links: "directory/file"
+    entry   the file or directory
     """
 
     name: str
@@ -99,10 +100,10 @@ class Found(Struct, frozen=True):
 
 
 class Filter(Struct, frozen=True):
-    """Which entries below a source are meant.
+    """Selects entries below a source by patterns.
 
-    keeps_matches     True: only what a pattern names; False: all but what a pattern names
-    in_whole_context  the patterns start at the context's top, as those of .dockerignore; else at the source
+    keeps_matches     True: keep only the entries that match; False: keep only those that do not
+    in_whole_context  the patterns are relative to the context's root, as in .dockerignore; else to the source
     """
 
     patterns: IgnorePatterns
@@ -110,11 +111,11 @@ class Filter(Struct, frozen=True):
     in_whole_context: bool = False
 
     def keeps(self, path: str) -> bool:
-        """Whether an entry stays. path starts where the patterns start."""
+        """Report whether an entry is kept. path is relative to the same directory as the patterns."""
         return self.patterns.covers(path) == self.keeps_matches
 
     def may_keep_below(self, directory: str) -> bool:
-        """Whether something below a directory that does not stay itself may stay. True where that is hard to tell."""
+        """Report whether an entry below a directory that is not kept itself may be kept. May be a false positive."""
         if self.in_whole_context:
             return self.patterns.may_enter(directory)
         if self.keeps_matches:
@@ -123,9 +124,10 @@ class Filter(Struct, frozen=True):
 
 
 class _Directory(NamedTuple):
-    """A directory still to be walked.
+    """A directory that has yet to be walked.
 
-    skipped  it and those above that no filter kept: they come along if something below them does
+    skipped  the directory and its parents, if no filter kept them: they are yielded before the first entry below them
+             that is kept
     """
 
     path: str
@@ -137,10 +139,10 @@ class _Directory(NamedTuple):
 class BuildContext:
     """A tree that COPY and ADD read.
 
-    directory     where it lies on the host
+    directory     its absolute path on the host
     ignored       the patterns of its .dockerignore
-    keeps_owners  its files belong to whom they belong; those of a user's folder come to belong to root
-    check         called for each file that is compared with patterns; it raises an error to end the walk
+    keeps_owners  copies keep the owners of the files; else root owns them, as for a user's folder
+    check         called for each file that is compared with patterns; may raise an error to cancel the walk
     """
 
     def __init__(
@@ -151,7 +153,7 @@ class BuildContext:
         keeps_owners: bool = False,
         downloads: Callable[[], Path] | None = None,
     ) -> None:
-        """downloads gives a directory for what ADD fetches; none: such an ADD is refused."""
+        """downloads returns a directory for what ADD downloads; without it ADD refuses URLs."""
         self.directory = os.path.realpath(directory)
         self.ignored = ignored or IgnorePatterns(())
         self.keeps_owners = keeps_owners
@@ -160,81 +162,81 @@ class BuildContext:
 
     @classmethod
     def of_root(cls, root: str | Path) -> BuildContext:
-        """The files of a stage or an image, mounted at root: what COPY --from reads."""
+        """Make the context of COPY --from: the files of a stage or an image, mounted at root."""
         return cls(root, keeps_owners=True)
 
     def downloads(self) -> Path:
-        """A directory for what ADD fetches; it is there as long as the context is open."""
+        """Return a directory for downloads; it exists while the context is open. Raises InvalidInput for --from."""
         if self._downloads is None:
             raise InvalidInput("source can't be a URL together with --from", hint="download it in a step of its own")
         return self._downloads()
 
-    def find(self, word: str) -> list[Found]:
-        """What a source argument stands for; a pattern may mean several things, or nothing.
+    def find(self, word: str) -> list[Match]:
+        """Return the files that a source argument names; a pattern may match several or none.
 
-        Raises InvalidInput for a path where nothing is, or one that .dockerignore excludes.
+        Raises InvalidInput for a path that does not exist or that .dockerignore excludes.
         """
         word = word.removeprefix("/").removeprefix("./")
         if not has_wildcards(word):
-            return [self._found(word)]
+            return [self._match(word)]
         names = self._glob("", [Glob(match_steps(each)) for each in word.rstrip("/").split("/")])
-        return [self._found(name) for name in names if not self._is_excluded(name)]
+        return [self._match(name) for name in names if not self._is_excluded(name)]
 
-    def walk(self, found: Found, filters: Sequence[Filter] = ()) -> Iterator[Entry]:
-        """What is found and all below it that .dockerignore and the filters keep; a directory before its content.
+    def walk(self, match: Match, filters: Sequence[Filter] = ()) -> Iterator[Entry]:
+        """Yield a match and the entries below it that .dockerignore and the filters keep, each directory first.
 
-        The order is the same for equal trees. What a process listens at, a socket, is left out:
-        it is nothing without the process.
+        Equal trees give the same order. Sockets are left out: without the process that listens they have no use.
         """
-        excluded = bool(found.inside and self.ignored.patterns) and self.ignored.excludes(found.inside)
-        yield _implied(found.entry) if excluded else found.entry
-        if not found.entry.is_directory:
+        excluded = bool(match.inside and self.ignored.patterns) and self.ignored.excludes(match.inside)
+        yield _implied(match.entry) if excluded else match.entry
+        if not match.entry.is_directory:
             return
         if self.ignored.patterns:
             filters = [Filter(self.ignored, in_whole_context=True), *filters]
         names: dict[tuple[int, int], str] = {}
-        told: set[str] = set()
-        waiting = [_Directory(found.entry.path, found.inside, "", ())]
-        while waiting:
-            directory = waiting.pop()
+        yielded: set[str] = set()
+        stack = [_Directory(match.entry.path, match.inside, "", ())]
+        while stack:
+            directory = stack.pop()
             below = []
             for entry, nested, kept in self._scan(directory, filters, names):
                 if kept:
                     for above in directory.skipped:
-                        if above.name not in told:
-                            told.add(above.name)
+                        if above.name not in yielded:
+                            yielded.add(above.name)
                             yield above
                     yield entry
                 if nested:
                     below.append(nested)
-            waiting += reversed(below)
+            stack += reversed(below)
 
     def _scan(
         self, directory: _Directory, filters: Sequence[Filter], names: dict[tuple[int, int], str]
     ) -> Iterator[tuple[Entry, _Directory | None, bool]]:
-        """What is in a directory: each with the directory that it is, and whether it is kept."""
+        """Yield the entries of a directory: (entry, the directory to walk if it is one, whether it is kept)."""
         prefix = f"{directory.name}/" if directory.name else ""
-        for each in _sorted(directory.path):
+        for child in _sorted(directory.path):
             self.check()
-            status = each.stat(follow_symlinks=False)
+            status = child.stat(follow_symlinks=False)
             mode = status.st_mode
             if stat.S_ISSOCK(mode):
                 continue
-            entry = Entry.of(prefix + each.name, each.path, status)
-            inside = posixpath.join(directory.inside, each.name) if filters else ""
+            entry = Entry.of(prefix + child.name, child.path, status)
+            inside = posixpath.join(directory.inside, child.name) if filters else ""
             kept, enter, ignored = _judge(filters, inside, entry.name)
             if stat.S_ISDIR(mode):
                 nested = None
                 if enter:
-                    inside = inside or posixpath.join(directory.inside, each.name)
+                    inside = inside or posixpath.join(directory.inside, child.name)
                     skipped = () if kept else (*directory.skipped, _implied(entry) if ignored else entry)
-                    nested = _Directory(each.path, inside, entry.name, skipped)
+                    nested = _Directory(child.path, inside, entry.name, skipped)
                 yield entry, nested, kept
             elif kept:
                 self._complete(entry, status, names)
                 yield entry, None, True
 
     def _complete(self, entry: Entry, status: os.stat_result, names: dict[tuple[int, int], str]) -> None:
+        """Read the target of a symbolic link; find the earlier name of a hard link. names: first names by inode."""
         if stat.S_ISLNK(entry.mode):
             entry.link = os.readlink(entry.path)
         elif status.st_nlink > 1 and stat.S_ISREG(entry.mode):
@@ -242,24 +244,25 @@ class BuildContext:
             entry.link = first if first != entry.name else ""
 
     def _is_excluded(self, path: str) -> bool:
-        """Whether nothing at or below a path is part of the context."""
+        """Whether neither a path nor anything below it is part of the context."""
         if not path or not self.ignored.patterns or not self.ignored.excludes(path):
             return False
         if not self.ignored.may_enter(path):
             return True
         entry = self._look(path)[1]
-        return entry is None or not entry.is_directory or len(list(self.walk(Found(path, path, entry)))) == 1
+        return entry is None or not entry.is_directory or len(list(self.walk(Match(path, path, entry)))) == 1
 
-    def _found(self, word: str) -> Found:
+    def _match(self, word: str) -> Match:
+        """The file or directory at a path. Raises InvalidInput."""
         name = posixpath.normpath(word or ".").removeprefix("/")
         name = "" if name == "." else name
         leads_out = name.split("/")[0] == ".."
-        if leads_out and self.keeps_owners:  # in a root, .. of / is /
+        if leads_out and self.keeps_owners:  # a root file system: the parent of / is /
             name, leads_out = posixpath.normpath("/" + name)[1:], False
         inside, entry = (name, None) if leads_out else self._look(name)
         if entry is None or self._is_excluded(name) or (inside != name and self._is_excluded(inside)):
             raise self._missing(word, name, leads_out=leads_out)
-        return Found(name, inside, entry)
+        return Match(name, inside, entry)
 
     def _missing(self, word: str, name: str, *, leads_out: bool) -> InvalidInput:
         reason = f"stat {word}: file does not exist"
@@ -274,16 +277,16 @@ class BuildContext:
         return InvalidInput(f"file not found in build context or excluded by .dockerignore: {reason}", hint=hint)
 
     def _look(self, name: str) -> tuple[str, Entry | None]:
-        """Where in the context a path leads, with links resolved inside it, and what is there."""
-        with _opened(self.directory, name or ".", os.O_PATH) as found:
-            if found is None:
+        """Resolve the links of a path inside the context; returns the path and its entry, None if it does not exist."""
+        with _opened(self.directory, name or ".", os.O_PATH) as fd:
+            if fd is None:
                 return name, None
-            path = os.readlink(f"/proc/self/fd/{found}")
+            path = os.readlink(f"/proc/self/fd/{fd}")
             inside = path[len(self.directory.rstrip("/")) + 1 :]
-            return inside, Entry.of("", path, os.fstat(found))
+            return inside, Entry.of("", path, os.fstat(fd))
 
     def _glob(self, inside: str, components: Sequence[Glob]) -> Iterator[str]:
-        """The paths that match, component by component: a * does not match a slash (Go's filepath.Match)."""
+        """Yield the paths that match, component by component: * does not match a slash (Go's filepath.Match)."""
         first, *rest = components
         try:
             entries = _sorted(os.path.join(self.directory, inside))
@@ -301,12 +304,12 @@ class BuildContext:
 
 
 def has_wildcards(word: str) -> bool:
-    """Whether a source argument is a pattern: it has one of * ? [ without a backslash before it."""
+    """Report whether a source argument is a pattern: it has one of * ? [ without a backslash before it."""
     return any(match[1] for match in _WILDCARD.finditer(word))
 
 
 def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, bool, bool]:
-    """What the filters say of an entry: whether it is kept, may be entered, and .dockerignore has it."""
+    """Apply filters to an entry; returns whether to keep it, whether to walk it, and if .dockerignore excludes it."""
     kept = enter = True
     ignored = False
     for each in filters:
@@ -319,7 +322,7 @@ def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, boo
 
 
 def _implied(entry: Entry) -> Entry:
-    """A directory that is only there because something below it is: its own mode and time stay out of the context."""
+    """An excluded directory that is needed for an entry below it: its own mode and time are not part of the context."""
     return Entry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
 
 
@@ -330,8 +333,8 @@ def _sorted(directory: str) -> list[os.DirEntry[str]]:
 
 @contextlib.contextmanager
 def _opened(directory: str, path: str, flags: int) -> Iterator[int | None]:
-    """A path inside directory, its links resolved there; None where nothing is."""
-    if "\0" in path:  # a system call would not see what comes behind
+    """Open a path inside directory, with links resolved as if it were /; yields None if the path does not exist."""
+    if "\0" in path:  # a system call would cut the path off there
         yield None
         return
     base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -348,11 +351,11 @@ def _opened(directory: str, path: str, flags: int) -> Iterator[int | None]:
         os.close(fd)
 
 
-# ---- where it comes from -------------------------------------------------------------
+# -- opening a context -----------------------------------------------------------------------------
 
 
 class OpenedContext(NamedTuple):
-    """A context, the content of the Dockerfile, and what the Dockerfile is called in messages."""
+    """A context, the content of the Dockerfile, and the Dockerfile's name in messages."""
 
     context: BuildContext
     dockerfile: bytes
@@ -367,16 +370,16 @@ def open_context(
     dockerfile: str | Path | BinaryIO | None = None,
     limit: int | None = None,
 ) -> Iterator[OpenedContext]:
-    """What a build reads, as long as the block runs.
+    """Open the context of a build while the block runs.
 
-    source      a folder; or a stream ("-": standard input) with an archive of one, compressed or
-                not, or with a Dockerfile alone, for which the context is empty
-    scratch     where an archive is unpacked and downloads go
-    dockerfile  a file in the context, or any other (absolute or relative to the current directory);
-                a stream ("-": standard input); None: "Dockerfile" in the context, or "dockerfile"
-    limit       bytes that an archive may unpack to; None: what the disk has to spare
+    source      a folder; or a stream ("-": standard input) with an archive of one, compressed or not, or with a
+                single Dockerfile, for which the context is empty
+    scratch     for the content of an archive, and for downloads
+    dockerfile  a file in the context, or another file (absolute or relative to the current directory); a stream ("-":
+                standard input); None: "Dockerfile" or "dockerfile" in the context
+    limit       maximum size of an unpacked archive in bytes; None: 95 % of the disk's free space
 
-    Patterns come from <Dockerfile>.dockerignore beside the Dockerfile, else from .dockerignore.
+    The ignore patterns are those of <Dockerfile>.dockerignore beside the Dockerfile, else those of .dockerignore.
 
     Raises InvalidInput, InvalidArchive.
     """
@@ -397,7 +400,7 @@ def open_context(
 
 
 class _Downloads:
-    """A directory made when it is first asked for; stages that build at once share it."""
+    """A directory that is created at the first call; concurrent stages share it."""
 
     def __init__(self, stack: contextlib.ExitStack, scratch: Scratch) -> None:
         self._stack, self._scratch = stack, scratch
@@ -426,7 +429,7 @@ def _open_folder(directory: str, dockerfile: str | Path | BinaryIO | None) -> Op
     directory = os.path.realpath(directory)
     stream = _stream(dockerfile)
     if stream is not None:
-        text = _limited(stream.read(_LARGEST_DOCKERFILE + 1), DOCKERFILE)
+        text = _limited(stream.read(MAX_DOCKERFILE_SIZE + 1), DOCKERFILE)
         return OpenedContext(BuildContext(directory, ignored=_patterns(directory, "")), text, DOCKERFILE)
     assert dockerfile is None or isinstance(dockerfile, str | Path)
     name = _name_inside(directory, dockerfile)
@@ -440,17 +443,17 @@ def _open_folder(directory: str, dockerfile: str | Path | BinaryIO | None) -> Op
 
 
 def _name_inside(directory: str, dockerfile: str | Path | None) -> str | None:
-    """The Dockerfile's path in the context; None where it lies outside of it."""
+    """The Dockerfile's path in the context; None if it is outside."""
     if dockerfile is None:
         for name in (DOCKERFILE, DOCKERFILE.lower()):
-            with _opened(directory, name, os.O_PATH) as found:
-                if found is not None:
+            with _opened(directory, name, os.O_PATH) as fd:
+                if fd is not None:
                     return name
         return DOCKERFILE
     name = str(dockerfile)
     if not os.path.isabs(name):
-        with _opened(directory, name, os.O_PATH) as found:
-            if found is not None and not posixpath.normpath(name).startswith("../"):
+        with _opened(directory, name, os.O_PATH) as fd:
+            if fd is not None and not posixpath.normpath(name).startswith("../"):
                 return posixpath.normpath(name)
         if not os.path.lexists(name):
             return name
@@ -459,7 +462,12 @@ def _name_inside(directory: str, dockerfile: str | Path | None) -> str | None:
 
 
 def _read_regular(directory: str, name: str, shown: str, *, within: bool = True) -> bytes:
-    """A Dockerfile's content. within: no link leads out of the directory. Never waits, as a fifo would make it."""
+    """Read a Dockerfile without blocking on a fifo.
+
+    within  resolve links as if the directory were /, so that none leads out of it
+
+    Raises InvalidInput.
+    """
     try:
         if within:
             base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -476,22 +484,22 @@ def _read_regular(directory: str, name: str, shown: str, *, within: bool = True)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise InvalidInput(
-            f"failed to read Dockerfile {shown}: it is no regular file", hint="give one from standard input with -f -"
+            f"failed to read Dockerfile {shown}: it is not a regular file", hint="give it on standard input with -f -"
         )
     with open(fd, "rb") as file:
-        return _limited(file.read(_LARGEST_DOCKERFILE + 1), shown)
+        return _limited(file.read(MAX_DOCKERFILE_SIZE + 1), shown)
 
 
 def _limited(text: bytes, name: str) -> bytes:
     if not text:
         raise InvalidInput(f"the Dockerfile ({name}) cannot be empty", hint="a Dockerfile begins with FROM image")
-    if len(text) > _LARGEST_DOCKERFILE:
+    if len(text) > MAX_DOCKERFILE_SIZE:
         raise InvalidInput(f"the Dockerfile ({name}) is too large", hint="is it a Dockerfile?")
     return text
 
 
 def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnorePatterns:
-    """The patterns of <dockerfile>.dockerignore in directory, else of .dockerignore in fallback (or directory)."""
+    """Read <dockerfile>.dockerignore in directory, else .dockerignore in fallback or directory. Raises InvalidInput."""
     places = [(directory, f"{dockerfile}.dockerignore")] if dockerfile else []
     for top, name in [*places, (fallback or directory, ".dockerignore")]:
         with _opened(top, name, os.O_RDONLY | os.O_NONBLOCK) as fd:
@@ -499,12 +507,12 @@ def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnoreP
                 continue
             try:
                 with open(fd, "rb", closefd=False) as file:
-                    text = file.read(_LARGEST_IGNORE_FILE + 1)
+                    text = file.read(MAX_IGNORE_FILE_SIZE + 1)
             except OSError as error:
                 raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="is it a file?") from error
-        if len(text) > _LARGEST_IGNORE_FILE:
+        if len(text) > MAX_IGNORE_FILE_SIZE:
             hint = "write fewer patterns: a directory's name stands for all that is in it"
-            raise InvalidInput(f"{name} is larger than {_LARGEST_IGNORE_FILE} bytes", hint=hint)
+            raise InvalidInput(f"{name} is larger than {MAX_IGNORE_FILE_SIZE} bytes", hint=hint)
         return IgnorePatterns.parse(text.decode(errors="surrogateescape"))
     return IgnorePatterns(())
 
@@ -512,13 +520,13 @@ def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnoreP
 def _open_stream(
     stream: BinaryIO, directory: Path, dockerfile: str | Path | BinaryIO | None, limit: int | None
 ) -> OpenedContext:
-    """A context from a pipe: an archive is unpacked into directory, a Dockerfile finds it empty."""
+    """Open a context from a stream: an archive is unpacked into directory; with a single Dockerfile it stays empty."""
     start = b""
     while len(start) < tar.BLOCK and (more := stream.read(tar.BLOCK - len(start))):
         start += more
-    whole = cast(BinaryIO, io.BufferedReader(_Joined(start, stream)))
+    whole = cast(BinaryIO, io.BufferedReader(_PrefixedStream(start, stream)))
     if not _is_archive(start):
-        text = _limited(whole.read(_LARGEST_DOCKERFILE + 1), DOCKERFILE)
+        text = _limited(whole.read(MAX_DOCKERFILE_SIZE + 1), DOCKERFILE)
         return OpenedContext(BuildContext(directory), text, DOCKERFILE)
     content = compression.Limit(limit, directory).stream(compression.decompressed(whole))
     with content, Extractor(directory, whiteouts=False) as extractor:
@@ -530,7 +538,7 @@ def _open_stream(
 
 
 def _is_archive(start: bytes) -> bool:
-    """Whether a stream that begins so is a tar, compressed or not: as the docker command finds it out."""
+    """Whether the start of a stream is that of a tar, compressed or not; the docker command uses the same test."""
     if compression.kind(start):
         return True
     try:
@@ -539,8 +547,8 @@ def _is_archive(start: bytes) -> bool:
         return False
 
 
-class _Joined(io.RawIOBase):
-    """Bytes that were read already, and the stream that they are from."""
+class _PrefixedStream(io.RawIOBase):
+    """A stream preceded by the bytes that were already read from it."""
 
     def __init__(self, start: bytes, stream: BinaryIO) -> None:
         self._start, self._stream = start, stream

@@ -1,9 +1,9 @@
-"""COPY and ADD: from their sources into a container's root, as chroot(2) would see it.
+"""COPY and ADD: copy sources into a root file system, with all paths resolved as after chroot(2).
 
-The results are those of Docker's classic builder (moby 20.10, builder/dockerfile/copy.go),
-which tars a source and extracts it at the destination: a directory that is there takes
-the mode, owner and time of the one that is copied over it, anything else is replaced. For
-flags that it does not know they are BuildKit's (Dockerfile reference, "COPY").
+The results are those of Docker's classic builder (moby 20.10, builder/dockerfile/copy.go). It tars a source and
+extracts the tar at the destination: an existing directory gets the mode, owner and time of the directory that is copied
+over it, and any other existing file is replaced. Flags that the classic builder does not know have the results of
+BuildKit (Dockerfile reference, "COPY").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from pylab_container.build.context import Entry
 from pylab_container.build.sources import CAPABILITY, UNNAMED, Source
-from pylab_container.build.sources import CopyOptions as CopyOptions  # these are one face
+from pylab_container.build.sources import CopyOptions as CopyOptions  # with copy(), the interface of the instruction
 from pylab_container.build.sources import Sources as Sources
 from pylab_container.build.sources import gather as gather
 from pylab_container.dockerfile.filemode import FileMode
@@ -37,12 +37,12 @@ from pylab_container.store.extractor import Extractor, clamped
 from pylab_container.store.layertar import TarReader
 from pylab_container.store.whiteouts import WHITEOUT
 
-_MOST_LINKS = 255
-_SECOND = 10**9
+MAX_LINKS = 255  # symbolic links that are followed in one path
+SECOND = 10**9  # nanoseconds
 
 
 class Owner(Struct, frozen=True):
-    """Numbers of a user and a group."""
+    """The numeric ids of a user and a group."""
 
     uid: int = 0
     gid: int = 0
@@ -54,23 +54,23 @@ ROOT = Owner()
 def copy(sources: Sources, destination: str, root: Path, options: CopyOptions) -> None:
     """Copy sources to destination below root.
 
-    destination  absolute; with a slash at its end it is a directory, whatever is there
-    root         the mounted file system of the image so far. With options.link it may as well be an
-                 empty directory: then nothing is asked about what the image has at the destination
+    destination  absolute; a slash at its end makes it a directory
+    root         the mounted file system of the image so far; with options.link it may be an empty directory, because
+                 the image's files at the destination are not looked at
 
-    Raises InvalidInput where the destination cannot be or --chown names nobody, InvalidArchive for an
-    archive of ADD that is damaged, RuntimeFailed for a full disk or files that change meanwhile.
+    Raises InvalidInput for an impossible destination or an unknown user of --chown, InvalidArchive for a damaged
+    archive of ADD, RuntimeFailed for a full disk or a file that changes while it is copied.
     """
     owner = find_owner(options.owner, root) if options.owner else None
     mode = FileMode.parse(options.mode) if options.mode else None
     with _Tree(root, follow_links=not options.link) as tree:
         for source in sources.items:
-            with _told(source, destination):
+            with _errors_explained(source, destination):
                 _Copy(tree, destination, owner, mode, keeps_owners=sources.keeps_owners).copy(source)
 
 
 def refuse_file(root: Path, path: str) -> None:
-    """Raises InvalidInput where something is at a path, and it is no directory: a volume has no place there."""
+    """Raise InvalidInput if a path exists and is not a directory: a volume cannot be mounted there."""
     with _Tree(root) as tree:
         if tree.exists(resolved := tree.resolve(path)) and not tree.is_directory(resolved):
             message = f"cannot mount volume over existing file, file exists {root}/{resolved}"
@@ -85,14 +85,14 @@ def make_directory(root: Path, path: str) -> None:
         raise InvalidInput(f"cannot mkdir: {path} is not a directory", hint="choose another WORKDIR") from error
 
 
-# ---- --chown -------------------------------------------------------------------------
+# -- --chown ---------------------------------------------------------------------------------------
 
 
 def find_owner(text: str, root: Path) -> Owner:
-    """Whom --chown means: "user" or "user:group", names of the image's /etc/passwd and /etc/group, or numbers.
+    """Resolve --chown: "user" or "user:group", as names in the image's /etc/passwd and /etc/group, or as numbers.
 
-    The group of a user alone is the one of the same name or number, not the user's own: so it is
-    in the classic builder. Raises InvalidInput.
+    Without a group, the group with the user's name or number is taken, not the user's primary group: the classic
+    builder does the same. Raises InvalidInput.
     """
     user, colon, group = text.partition(":")
     if ":" in group:
@@ -102,13 +102,14 @@ def find_owner(text: str, root: Path) -> Owner:
 
 
 def _id(digits: str, kind: str) -> int:
-    """A user's or a group's number, of an option or of the image's files. Raises InvalidInput."""
+    """Parse the number of a user or a group. Raises InvalidInput."""
     if len(digits) > 10 or int(digits) >= 2**32 - 1:
         raise InvalidInput(f"the {kind} id {digits[:20]} is too large", hint="the largest is 4294967294")
     return int(digits)
 
 
 def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
+    """Resolve a name or a number by a file of /etc. Raises InvalidInput."""
     if name.isascii() and name.isdigit():
         return _id(name, kind)
     for line in inside.read_text(root, f"etc/{file}", errors="surrogateescape").splitlines():
@@ -125,11 +126,11 @@ def _number(name: str, root: Path, kind: str, number: str, file: str) -> int:
     )
 
 
-# ---- one source ----------------------------------------------------------------------
+# -- one source ------------------------------------------------------------------------------------
 
 
 class _Copy:
-    """Copies one source. owner, mode: what --chown and --chmod say."""
+    """Copies one source. owner and mode are the values of --chown and --chmod."""
 
     def __init__(
         self, tree: _Tree, destination: str, owner: Owner | None, mode: FileMode | None, *, keeps_owners: bool
@@ -139,14 +140,14 @@ class _Copy:
         self._owner = owner
         self._mode = mode
         self._keeps_owners = keeps_owners and owner is None
-        # Docker gives the files to their new owner at last, and chown(2) clears set-id bits.
+        # Docker changes the owner after the mode, and chown(2) clears the set-user-id and set-group-id bits.
         self._clears_set_id = mode is None and not self._keeps_owners
 
     def copy(self, source: Source) -> None:
-        """Copy it to where it belongs."""
+        """Copy the source to the destination."""
         target = self._tree.resolve(self._destination)
         if source.entry.is_directory:
-            self._directory(source, target)
+            self._copy_directory(source, target)
         elif source.unpack and _is_archive(source.entry):
             self._tree.make_directories(target, ROOT)
             _unpack(source.entry, self._tree, target)
@@ -155,7 +156,7 @@ class _Copy:
                 target = posixpath.join(target, self._name(source))
             self._tree.make_directories(posixpath.dirname(target), self._owner or ROOT)
             with self._tree.opened(posixpath.dirname(target)) as parent:
-                # Docker's way for a file alone loses its capabilities; in a directory they stay.
+                # Docker copies a single file without its capabilities, and files in a directory with them.
                 self._write(parent, posixpath.basename(target), replace(source.entry, xattrs={}))
 
     def _name(self, source: Source) -> str:
@@ -165,8 +166,8 @@ class _Copy:
             )
         return source.name or UNNAMED
 
-    def _directory(self, source: Source, target: str) -> None:
-        """Copy what is in a directory. The destination itself keeps what it has, or has mode 0755."""
+    def _copy_directory(self, source: Source, target: str) -> None:
+        """Copy the content of a directory. An existing destination keeps its attributes, a new one has mode 0755."""
         tree = self._tree
         if not tree.is_directory(target):
             tree.make_directories(posixpath.dirname(target), ROOT)
@@ -178,21 +179,21 @@ class _Copy:
                     hint="choose another destination",
                 ) from error
         with tree.opened(target) as top:
-            self._below(top, source.entries[1:])
+            self._write_all(top, source.entries[1:])
 
-    def _below(self, top: int, entries: tuple[Entry, ...]) -> None:
-        """Write entries, each directory before what is in it, below a directory."""
-        parent, where = os.dup(top), ""
+    def _write_all(self, top: int, entries: tuple[Entry, ...]) -> None:
+        """Write entries below a directory; each directory precedes its content."""
+        parent, parent_name = os.dup(top), ""
         try:
             for entry in entries:
                 directory, _, name = entry.name.rpartition("/")
-                if directory != where:
+                if directory != parent_name:
                     os.close(parent)
                     parent = -1
-                    # Every directory on the way is one that we made or checked: no link can be there.
+                    # Against a symlink race: every directory in the path was created or checked before.
                     flags = os.O_PATH | os.O_DIRECTORY
                     parent = linux.openat2(top, directory or ".", flags, resolve=linux.RESOLVE_NO_SYMLINKS)
-                    where = directory
+                    parent_name = directory
                 if entry.link and stat.S_ISREG(entry.mode):
                     _write_link(top, parent, name, entry)
                 else:
@@ -200,12 +201,12 @@ class _Copy:
         finally:
             if parent >= 0:
                 os.close(parent)
-        for entry in reversed(entries):  # last, for making a file in a directory changed its time
+        for entry in reversed(entries):  # last: creating a file changes the time of its directory
             if entry.is_directory:
                 _set_time(top, entry.name, entry)
 
     def _write(self, parent: int, name: str, entry: Entry) -> None:
-        """Make one entry, with its owner, mode, attributes and time, in the place of whatever is there."""
+        """Create one entry with its owner, mode, attributes and time; an existing file is replaced."""
         kind = stat.S_IFMT(entry.mode)
         if name.startswith(WHITEOUT):
             _hide(parent, name)
@@ -278,7 +279,7 @@ def _no_follow(path: str, flags: int) -> int:
 
 
 def _write_link(top: int, parent: int, name: str, entry: Entry) -> None:
-    """Make another name of a file that was written before."""
+    """Create a hard link to a file that was written before."""
     _replacing(
         parent,
         name,
@@ -287,7 +288,7 @@ def _write_link(top: int, parent: int, name: str, entry: Entry) -> None:
 
 
 def _replacing(parent: int, name: str, make: Callable[[], None]) -> None:
-    """Make something in the place of whatever is there."""
+    """Call make to create a file; an existing file is removed first."""
     try:
         make()
     except FileExistsError:
@@ -296,7 +297,7 @@ def _replacing(parent: int, name: str, make: Callable[[], None]) -> None:
 
 
 def _clear(parent: int, name: str) -> None:
-    """Take away what is in the way, a whole directory too: so does Docker."""
+    """Remove an existing file, or a directory with its content, as Docker does."""
     if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         remove_below(parent, EntryName(name))
     else:
@@ -304,7 +305,7 @@ def _clear(parent: int, name: str) -> None:
 
 
 def _hide(parent: int, name: str) -> None:
-    """What a file with the name of a whiteout does: a layer's tar has no other meaning for it."""
+    """Apply a file with the name of a whiteout: the classic builder extracts sources as layers, so it removes files."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         hidden = name.removeprefix(WHITEOUT)
         if hidden and not hidden.startswith(WHITEOUT):
@@ -316,16 +317,16 @@ def _set_time(parent: int, name: str, entry: Entry) -> None:
 
 
 def _times(entry: Entry) -> tuple[int, int]:
-    """Its time of change in whole seconds, as in a layer's tar; Docker has none before 1970."""
-    seconds = max(entry.mtime // _SECOND, 0) * _SECOND
+    """Access and modification time in whole seconds, as in a layer's tar; Docker clamps times before 1970."""
+    seconds = max(entry.mtime // SECOND, 0) * SECOND
     return seconds, seconds
 
 
-# ---- archives ------------------------------------------------------------------------
+# -- archives --------------------------------------------------------------------------------------
 
 
 def _is_archive(entry: Entry) -> bool:
-    """Whether a file is a tar, compressed or not, found out as Docker does: by its first header."""
+    """Whether a file is a tar, compressed or not; as in Docker, its first header decides."""
     if not stat.S_ISREG(entry.mode):
         return False
     with open(entry.path, "rb", buffering=0) as file, compression.decompressed(file) as plain:
@@ -336,7 +337,7 @@ def _is_archive(entry: Entry) -> bool:
 
 
 def _unpack(entry: Entry, tree: _Tree, target: str) -> None:
-    """Extract an archive, owners and all, with the destination as its whole world: no link leads out of it."""
+    """Extract an archive with its owners; symbolic links are resolved as if the destination were /."""
     with open(entry.path, "rb", buffering=0) as file, tree.opened(target) as top:
         plain = compression.decompressed(file)
         archive = TarReader(plain)
@@ -365,7 +366,7 @@ def _extract(extractor: Extractor, archive: TarReader, header: tar.Header, top: 
 
 @contextlib.contextmanager
 def _inside(top: int, path: str) -> Iterator[int]:
-    """What is at a path, with links on the way resolved inside top."""
+    """Open a path below top, with symbolic links in its parents resolved as if top were /."""
     fd = linux.openat2(top, path, os.O_PATH | os.O_NOFOLLOW, resolve=linux.RESOLVE_IN_ROOT)
     try:
         yield fd
@@ -373,13 +374,13 @@ def _inside(top: int, path: str) -> Iterator[int]:
         os.close(fd)
 
 
-# ---- the tree that is written --------------------------------------------------------
+# -- the destination's file system -----------------------------------------------------------------
 
 
 class _Tree:
-    """The root of a container. Paths are relative to it; those that resolve() gave have no link on them.
+    """A root file system. Paths are relative to it; a path from resolve() contains no symbolic link.
 
-    follow_links  False: what is no directory on the way to a destination is replaced by one
+    follow_links  False: a file in the path to a destination is replaced by a directory, also if it is a link
     """
 
     def __init__(self, root: Path, *, follow_links: bool = True) -> None:
@@ -395,30 +396,30 @@ class _Tree:
         os.close(self.root)
 
     def resolve(self, path: str) -> str:
-        """Where a path leads when root is /, whether something is there or not. Raises OSError."""
+        """Resolve the symbolic links of a path as if root were /; the path need not exist. Raises OSError."""
         path = posixpath.normpath("/" + path).lstrip("/")
         if not self._follow_links:
             return path
-        waiting, done, links = deque(path.split("/")), "", 0
-        while waiting:
-            name = waiting.popleft()
+        names, resolved, links = deque(path.split("/")), "", 0
+        while names:
+            name = names.popleft()
             if name == "..":
-                done = posixpath.dirname(done)
+                resolved = posixpath.dirname(resolved)
             if name in ("", ".", ".."):
                 continue
-            target = self._link(posixpath.join(done, name))
+            target = self._link(posixpath.join(resolved, name))
             if target is None:
-                done = posixpath.join(done, name)
+                resolved = posixpath.join(resolved, name)
                 continue
             links += 1
-            if links > _MOST_LINKS:
+            if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            done = "" if target.startswith("/") else done
-            waiting.extendleft(reversed(target.split("/")))
-        return done
+            resolved = "" if target.startswith("/") else resolved
+            names.extendleft(reversed(target.split("/")))
+        return resolved
 
     def _link(self, path: str) -> str | None:
-        """What a symbolic link says; None for anything else and for nothing."""
+        """The target of a symbolic link; None for another file, or a path that does not exist."""
         try:
             return os.readlink(path, dir_fd=self.root)
         except OSError as error:
@@ -427,7 +428,7 @@ class _Tree:
             raise
 
     def is_directory(self, path: str) -> bool:
-        """Whether a directory is at a resolved path."""
+        """Report whether a resolved path is a directory."""
         try:
             status = os.stat(path or ".", dir_fd=self.root, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -435,7 +436,7 @@ class _Tree:
         return stat.S_ISDIR(status.st_mode)
 
     def exists(self, path: str) -> bool:
-        """Whether anything is at a resolved path."""
+        """Report whether a resolved path exists."""
         try:
             os.stat(path or ".", dir_fd=self.root, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -443,25 +444,25 @@ class _Tree:
         return True
 
     def make_directories(self, path: str, owner: Owner) -> None:
-        """Make what is missing of a resolved path. Raises NotADirectoryError where something else is in the way."""
-        made = ""
+        """Create the missing directories of a resolved path. Raises NotADirectoryError if a file is in the path."""
+        directory = ""
         for name in path.split("/") if path else []:
-            made = posixpath.join(made, name)
+            directory = posixpath.join(directory, name)
             try:
-                os.mkdir(made, 0o700, dir_fd=self.root)
+                os.mkdir(directory, 0o700, dir_fd=self.root)
             except FileExistsError:
-                if self.is_directory(made):
+                if self.is_directory(directory):
                     continue
                 if self._follow_links:
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), made) from None
-                os.unlink(made, dir_fd=self.root)
-                os.mkdir(made, 0o700, dir_fd=self.root)
-            os.chown(made, owner.uid, owner.gid, dir_fd=self.root)
-            os.chmod(made, 0o755, dir_fd=self.root)
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory) from None
+                os.unlink(directory, dir_fd=self.root)
+                os.mkdir(directory, 0o700, dir_fd=self.root)
+            os.chown(directory, owner.uid, owner.gid, dir_fd=self.root)
+            os.chmod(directory, 0o755, dir_fd=self.root)
 
     @contextlib.contextmanager
     def opened(self, path: str) -> Iterator[int]:
-        """A descriptor of the directory at a resolved path."""
+        """Open the directory at a resolved path while the block runs; yields its descriptor."""
         fd = linux.openat2(
             self.root,
             path or ".",
@@ -475,11 +476,11 @@ class _Tree:
 
 
 @contextlib.contextmanager
-def _told(source: Source, destination: str) -> Iterator[None]:
-    """System calls that fail say what was copied where."""
+def _errors_explained(source: Source, destination: str) -> Iterator[None]:
+    """Raise errors of system calls as LabErrors that name the source and the destination."""
     try:
         yield
-    except ValueError as error:  # a zero in a name
+    except ValueError as error:  # a NUL character in a name
         raise InvalidInput(
             f"failed to copy {source.shown} to {destination!r}: {error}", hint="use another name"
         ) from error

@@ -99,7 +99,7 @@ def _fetched_name(directory: Path, reference: str) -> str:
     for name in (f"origin/{reference}", reference):
         if _run_git(directory, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").status == 0:
             return name
-    raise InvalidInput(f"{reference} is no branch, tag or commit of the repository", hint="git ls-remote lists them")
+    raise InvalidInput(f"{reference} is not a branch, tag or commit of the repository", hint="git ls-remote lists them")
 
 
 def _inside(root: Path, directory: str) -> str:

@@ -1,4 +1,4 @@
-"""The sources of a COPY or ADD: which files it means, and the digest by which the cache knows them."""
+"""The sources of a COPY or ADD: the files that it copies, and their digest in the key of the cache."""
 
 from __future__ import annotations
 
@@ -21,21 +21,15 @@ from pylab_container.errors import InvalidInput, RuntimeFailed
 from pylab_container.oci import tar
 from pylab_container.store.treetar import xattrs
 
-_SMALL = 64 << 10
-_HELD = 32 << 20
-"""Files of up to _SMALL bytes are read once for the digest and the copy, _HELD bytes of them at most."""
+SMALL_FILE = 64 << 10  # bytes; files of up to this size are read once, for the digest and for the copy
+MAX_HELD = 32 << 20  # bytes of small files that are held in memory between the two
 
-_PIVOT = "/./"
-_DIGESTS = {"sha256": 64, "sha384": 96, "sha512": 128}
-"""How many digits each kind of digest has."""
+PIVOT = "/./"  # in a source of --parents: the part before it is not created at the destination
+DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hexadecimal digits
+UNNAMED = "__unnamed__"  # Docker's name for a download without a name
+CAPABILITY = "security.capability"  # the only extended attribute that the classic builder copies
 
-UNNAMED = "__unnamed__"
-"""A download whose name nobody says: Docker's word."""
-
-CAPABILITY = "security.capability"
-"""The one extended attribute that the classic builder copies."""
-
-_KINDS = {
+_TAR_KINDS = {
     stat.S_IFREG: tar.FILE,
     stat.S_IFLNK: tar.SYMLINK,
     stat.S_IFCHR: tar.CHARACTER,
@@ -46,16 +40,16 @@ _KINDS = {
 
 
 class CopyOptions(Struct, frozen=True):
-    """What the flags of COPY and ADD say.
+    """The flags of COPY and ADD.
 
-    owner             --chown: "user", "user:group", names or numbers; "" keeps what the classic builder gives:
-                      root for files of the context, their own owner for those of --from
-    mode              --chmod: as dockerfile/filemode.py reads it; "" keeps the modes
-    parents           --parents: the folders above a source come along, from the /./ in it on
-    exclude           --exclude: patterns of what stays out
-    unpack            ADD: what is an archive is extracted
-    unpack_downloads  ADD --unpack: also one that was downloaded
-    link              --link: the links of the image on the way to the destination are not followed
+    owner             --chown: "user" or "user:group", names or numbers; "": root for files of the context, their own
+                      owner for those of --from, as in the classic builder
+    mode              --chmod: as dockerfile/filemode.py parses it; "" keeps the modes
+    parents           --parents: also create the parent directories of a source, from its /./ on
+    exclude           --exclude: patterns of files to leave out
+    unpack            ADD: extract local archives
+    unpack_downloads  ADD --unpack: extract downloaded archives, too
+    link              --link: do not follow the image's symbolic links on the path to the destination
     checksum          ADD --checksum: the digest that the download must have
     """
 
@@ -70,14 +64,14 @@ class CopyOptions(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """One thing to copy.
+    """One file or directory to copy.
 
-    name        the last part of its name: what it is called in a folder; "" where nothing says it
-    path        what it is called in the digest: where in the context it lies
-    shown       what it is called in messages
-    entries     the thing itself, and for a directory all below it that is meant
-    unpack      extract it where it is an archive
-    downloaded  it came from a URL
+    name        its name in a destination directory; "" for a download without a name
+    path        its name in the digest: its path in the context
+    shown       its name in messages
+    entries     the file or directory itself, then the selected entries below a directory
+    unpack      extract it if it is an archive
+    downloaded  it was downloaded from a URL
     """
 
     name: str
@@ -89,17 +83,17 @@ class Source(Struct, frozen=True):
 
     @property
     def entry(self) -> Entry:
-        """The thing itself."""
+        """The file or directory itself."""
         return self.entries[0]
 
 
 class Sources(Struct, frozen=True):
-    """All that one instruction copies, in its order.
+    """The sources of one instruction, in their order.
 
-    digest        "file:…", "dir:…" or "multi:…" with a SHA-256 of names, kinds, modes, content, and owners
-                  where they are kept. Not of times: a touched file is the same. For a download it is
-                  the SHA-256 alone, as in the classic builder's history
-    fingerprints  a short digest for each file, by its name as the user knows it
+    digest        "file:…", "dir:…" or "multi:…" with a SHA-256 of names, types, modes, content, and of owners if they
+                  are kept. Times are not part of it: touch(1) does not change it. For a download it is the SHA-256
+                  alone, as in the classic builder's history.
+    fingerprints  a short digest of each file, by the name in messages
     keeps_owners  files keep their owners and capabilities
     """
 
@@ -115,12 +109,12 @@ class Sources(Struct, frozen=True):
 def gather(
     context: BuildContext, words: Sequence[str], heredocs: Sequence[tuple[str, bytes]], options: CopyOptions
 ) -> Sources:
-    """Find and read what the source arguments mean. URLs are fetched.
+    """Find and digest the files that the source arguments name. URLs are downloaded.
 
-    words     the arguments before the destination, with variables expanded, without those of here-documents
+    words     the arguments before the destination, with variables expanded, without here-documents
     heredocs  name and content of each here-document that is a source
 
-    Raises InvalidInput where nothing is found or a flag makes no sense; RuntimeFailed for a failed download.
+    Raises InvalidInput if no file matches or a flag is invalid, RuntimeFailed for a failed download.
     """
     _check(words, options)
     items = [source for word in words for source in _sources(context, word, options)]
@@ -143,20 +137,18 @@ def _check(words: Sequence[str], options: CopyOptions) -> None:
     if len(words) != 1:
         raise InvalidInput("checksum can't be specified for multiple sources", hint="write one ADD for each")
     if not is_url(words[0]):
-        raise InvalidInput(
-            "checksum requires HTTP(S) sources", hint="the digest of a local file is no secret to itself"
-        )
+        raise InvalidInput("checksum requires HTTP(S) sources", hint="drop --checksum, or give a URL")
 
 
 def _check_digest(text: str) -> None:
     algorithm, _, value = text.partition(":")
-    if not re.fullmatch(r"[0-9a-f]+", value) or len(value) != _DIGESTS.get(algorithm):
+    if not re.fullmatch(r"[0-9a-f]+", value) or len(value) != DIGEST_LENGTHS.get(algorithm):
         raise InvalidInput(
             f'invalid checksum digest format "{text}"', hint="write sha256: and the 64 digits that sha256sum prints"
         )
 
 
-# ---- finding -------------------------------------------------------------------------
+# -- finding the files -----------------------------------------------------------------------------
 
 
 def _sources(context: BuildContext, word: str, options: CopyOptions) -> Iterator[Source]:
@@ -170,30 +162,30 @@ def _sources(context: BuildContext, word: str, options: CopyOptions) -> Iterator
         return
     excluded = IgnorePatterns.of(options.exclude)
     filters = [Filter(excluded)] if options.exclude else []
-    for found in context.find(word):
-        name = posixpath.basename(found.name)
-        # What a pattern of the source finds, --exclude may take away again.
+    for match in context.find(word):
+        name = posixpath.basename(match.name)
+        # --exclude also applies to the matches of a pattern themselves.
         if filters and has_wildcards(word) and excluded.excludes(name):
             continue
-        entries = tuple(context.walk(found, filters))
-        yield Source(name, found.inside, found.name or ".", entries, options.unpack)
+        entries = tuple(context.walk(match, filters))
+        yield Source(name, match.inside, match.name or ".", entries, options.unpack)
 
 
 def _with_parents(context: BuildContext, word: str, options: CopyOptions) -> Iterator[Source]:
-    """--parents: of each directory before the pivot what the pattern behind it names, under its whole path."""
-    start, pivot, pattern = word.partition(_PIVOT)
+    """--parents: for each match before the pivot, the entries that match the pattern after it, with full paths."""
+    start, pivot, pattern = word.partition(PIVOT)
     if not pivot:
         start, pattern = "", word
     pattern = posixpath.normpath("/" + pattern).lstrip("/")
     filters = [Filter(IgnorePatterns.of([pattern]), keeps_matches=True)] if pattern else []
     filters += [Filter(IgnorePatterns.of(options.exclude))] if options.exclude else []
     copied = False
-    for found in context.find(start):
-        entries = tuple(context.walk(found, filters))
+    for match in context.find(start):
+        entries = tuple(context.walk(match, filters))
         copied = copied or len(entries) > 1
-        yield Source(posixpath.basename(found.name), "", found.name or ".", entries)
+        yield Source(posixpath.basename(match.name), "", match.name or ".", entries)
     if not copied and not has_wildcards(word):
-        context.find(posixpath.join(start, pattern))  # says why nothing is there
+        context.find(posixpath.join(start, pattern))  # raises the precise error
         raise InvalidInput(f"{word}: nothing is there without following a link", hint="name what the link points to")
 
 
@@ -208,26 +200,25 @@ def _downloaded(context: BuildContext, url: str, options: CopyOptions) -> Source
     return Source(fetched.name, fetched.name or UNNAMED, url, (entry,), options.unpack_downloads, downloaded=True)
 
 
-# ---- reading -------------------------------------------------------------------------
+# -- the digest ------------------------------------------------------------------------------------
 
 
 class _Reader:
-    """Reads each file once: for its digest, and if it is small, for the copy too.
+    """Computes digests. Each file is read once for that; the content of a small one is held for the copy.
 
-    The digest of a file is the classic builder's (moby pkg/tarsum, version 1): of the fields of its tar
-    header, but for the time, and of its content. So the words of a COPY in the history are Docker's, to
-    the digit, where no symbolic link is in the directory (Docker takes the digest of what it points to,
-    and so does not see that it points elsewhere) and owners of other files than root's are not kept.
+    A file's digest is the classic builder's (moby, pkg/tarsum, version 1): of the fields of its tar header except the
+    time, and of its content. The words of a COPY in the history are therefore equal to Docker's, with two exceptions:
+    directories with symbolic links, whose target Docker digests instead of the link, and kept owners other than root.
     """
 
     def __init__(self, context: BuildContext) -> None:
         self.fingerprints: dict[str, str] = {}
-        # What comes from the docker command has no kind in its mode, and no names of owners.
+        # The docker command sends a context without file types in the modes and without names of owners.
         self._is_root = context.keeps_owners
         self._held = 0
 
     def read(self, source: Source) -> str:
-        """The digest of one source, as Docker spells it."""
+        """Return the digest of one source, in Docker's notation."""
         if not source.entry.is_directory:
             digest = self._digest(source.entry, source.path, source.shown, is_local=not source.downloaded)
             return digest if source.downloaded else f"file:{digest}"
@@ -240,11 +231,11 @@ class _Reader:
     def _digest(self, entry: Entry, path: str, shown: str, *, is_local: bool = True) -> str:
         path = path.rstrip("/")
         if entry.is_directory and not entry.path:
-            return path  # the context has no such directory: files below it imply it
-        content = self._small(entry)
+            return path  # a directory that is only implied by files below it has no header
+        content = self._read_small(entry)
         digest = hashlib.sha256(self._header(entry, path, is_local=is_local))
         if content is None:
-            self._large(entry, digest)
+            self._digest_large(entry, digest)
         else:
             digest.update(content)
         value = digest.hexdigest()
@@ -252,6 +243,7 @@ class _Reader:
         return value
 
     def _header(self, entry: Entry, path: str, *, is_local: bool) -> bytes:
+        """The fields of an entry's tar header, as tarsum writes them."""
         mode = stat.S_IMODE(entry.mode)
         uid = gid = 0
         user = group = ""
@@ -259,7 +251,7 @@ class _Reader:
             mode, uid, gid = entry.mode, entry.uid, entry.gid
             user, group = "root" * (uid == 0), "root" * (gid == 0)
         link = entry.link
-        kind = _KINDS[stat.S_IFMT(entry.mode)]
+        kind = _TAR_KINDS[stat.S_IFMT(entry.mode)]
         if kind == tar.DIRECTORY:
             path += "/"
         elif kind == tar.FILE and link:
@@ -274,29 +266,29 @@ class _Reader:
         return os.fsencode(text) + b"".join(os.fsencode(name) + value for name, value in self._attributes(entry))
 
     def _attributes(self, entry: Entry) -> list[tuple[str, bytes]]:
-        """Those of a file that comes with its owner."""
+        """The extended attributes of a file that keeps its owner."""
         if self._is_root and entry.path and stat.S_ISREG(entry.mode):
-            found = xattrs(os.fsencode(entry.path))
-            entry.xattrs = {name: value for name, value in found.items() if name == CAPABILITY}
+            attributes = xattrs(os.fsencode(entry.path))
+            entry.xattrs = {name: value for name, value in attributes.items() if name == CAPABILITY}
         return sorted(entry.xattrs.items())
 
-    def _small(self, entry: Entry) -> bytes | None:
-        """What is held of an entry's content; None for a file that is too large for that."""
+    def _read_small(self, entry: Entry) -> bytes | None:
+        """Read and hold the content of a small file; returns None for a large one, b"" for what has no content."""
         if not stat.S_ISREG(entry.mode) or entry.link:
             return b""
-        if entry.content is None and entry.size <= _SMALL and self._held <= _HELD:
+        if entry.content is None and entry.size <= SMALL_FILE and self._held <= MAX_HELD:
             fd = _open(entry)
             try:
-                content = os.read(fd, _SMALL + 1)
+                content = os.read(fd, SMALL_FILE + 1)
             finally:
                 os.close(fd)
-            if len(content) > _SMALL:
-                return None  # it has grown
+            if len(content) > SMALL_FILE:
+                return None  # the file has grown since
             entry.content, entry.size = content, len(content)
             self._held += len(content)
         return entry.content
 
-    def _large(self, entry: Entry, digest: hashlib._Hash) -> None:
+    def _digest_large(self, entry: Entry, digest: hashlib._Hash) -> None:
         with open(_open(entry), "rb", buffering=0) as file:
             hashlib.file_digest(file, lambda: digest)
 

@@ -134,7 +134,7 @@ def open_engine(*, recover: bool = True) -> Engine:
     )
     if recover:
         context.with_resource(engine.events.subscribed(_Warnings()))
-        clear_abandoned(engine)
+        clear_abandoned(engine.data, engine.runtime)
     return engine
 
 

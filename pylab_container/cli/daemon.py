@@ -43,6 +43,6 @@ def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) 
     gc.set_threshold(*_COLLECTION_THRESHOLDS)
     chosen = addresses or (server.DEFAULT_ADDRESS,)
     engine = open_engine()
-    for error in boot.start_wanted(engine):
+    for error in boot.start_by_policy(engine.data, engine.runtime):
         report(error)
     server.serve(engine, chosen, group=group, request_log=request_log, ready=ready)

@@ -1,1 +1,1 @@
-"""The life of a container: launch, run, exit, removal, and its files seen from the host. Core."""
+"""Containers: creation, start, exit, removal, and their files seen from the host. Core."""

@@ -22,7 +22,9 @@ from pylab_container.volumes import creation as volume_creation
 
 
 def create(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """Create the container of a record: name → writable layer → volumes → record → working directory.
+    """Create a container.
+
+    name → writable layer → volumes → record → working directory
 
     The record's name is the requested one, "" for a generated name. The record is returned with the name. A failure
     leaves nothing behind. Raises InvalidInput, Conflict for a used name, ImageNotFound.
@@ -56,7 +58,10 @@ def create(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
 
 
 def _chain_id(data: DataRoot, image_id: str) -> str:
-    """The chain id of an image's layers; "" for the empty image. Raises ImageNotFound, CorruptStore."""
+    """The chain id of an image's layers; "" for the empty image.
+
+    Raises ImageNotFound, CorruptStore.
+    """
     try:
         return data.images.get(image_id).chain_id if image_id else ""
     except KeyError:
@@ -65,7 +70,9 @@ def _chain_id(data: DataRoot, image_id: str) -> str:
 
 
 def create_sources(data: DataRoot, record: ContainerRecord) -> None:
-    """Create the volumes and the host directories that a container mounts. The caller holds the lock of all volumes.
+    """Create the volumes and the host directories that a container mounts.
+
+    The caller holds the lock of all volumes.
 
     Raises InvalidInput for a missing source of --mount, which is not created.
     """

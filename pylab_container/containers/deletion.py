@@ -35,7 +35,7 @@ def delete(data: DataRoot, record: ContainerRecord, *, volumes: bool, force: boo
 
 @contextlib.contextmanager
 def _unnamed_layers(data: DataRoot, record: ContainerRecord) -> Iterator[None]:
-    """Delete the layers of an image that was removed by force, if this container was the last that needed them."""
+    """Delete the layers of an image that was removed by force, with its last container."""
     if not record.image or data.images.exists(record.image):
         yield
         return

@@ -4,7 +4,7 @@
                                       │ ──start_detached()
                                       └ resize(), wait(), attrs (Docker's ExecInspect)
 
-As with a container, the process has a monitor of its own (conmon, runtime/conmon.py). The monitor reads the output
+As with a container, the process has a monitor of its own (conmon, runtime/monitor.py). The monitor reads the output
 whether or not a client is connected, so the process outlives its clients, and it knows the exit status. The files of
 a running command are stored in <bundle>/exec/<exec id>/; its monitor removes them at the exit, or the exit of the
 container does.
@@ -137,7 +137,9 @@ class Exec:
         }
 
     def start(self, *, console_size: tuple[int, int] | None = None) -> Attachment:
-        """Start it with its streams connected, so that no output is missed. It keeps running after they are closed.
+        """Start it with its streams connected, so that no output is missed.
+
+        It keeps running after they are closed.
 
         console_size  (rows, columns) of its terminal, which resize() changes later
 
@@ -162,7 +164,10 @@ class Exec:
             self._session.resize(rows=rows, columns=columns)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its exit; return the exit status, 128 + n after signal n. Raises TimeoutError (seconds)."""
+        """Wait for its exit; return the exit status, 128 + n after signal n.
+
+        Raises TimeoutError (seconds).
+        """
         if not self._ended.wait(timeout):
             raise TimeoutError(f"exec {self.id[:12]} still runs after {timeout} seconds")
         assert self.exit_code is not None
@@ -241,7 +246,10 @@ class Exec:
 
 
 class ExecutionCollection:
-    """The Execs of this process: those that run, and up to a thousand that exited in the last five minutes."""
+    """The Execs of this process.
+
+    Those that run, and up to a thousand that exited in the last five minutes.
+    """
 
     def __init__(self, data: DataRoot, runtime: Runtime) -> None:
         self._data, self._runtime = data, runtime
@@ -251,7 +259,10 @@ class ExecutionCollection:
         self._poll: select.epoll | None = None
 
     def create(self, container_id: ContainerId, options: ExecOptions) -> Exec:
-        """Create a command for a container. Raises InvalidInput, Conflict if the container does not run."""
+        """Create a command for a container.
+
+        Raises InvalidInput, Conflict if the container does not run.
+        """
         if not options.command:
             raise InvalidInput("No exec command specified", hint="labctr exec CONTAINER COMMAND")
         if options.detach_keys:
@@ -274,7 +285,7 @@ class ExecutionCollection:
         return matches[0]
 
     def ids(self, container_id: str) -> list[str]:
-        """Return the ids of a container's commands that have not exited, including those of other processes."""
+        """Return the ids of a container's running commands, including those of other processes."""
         with self._lock:
             known = [each for each in self._known.values() if each.container_id == container_id]
         own = [each.id for each in known if each.exit_code is None and not self._is_void(each)]
@@ -318,7 +329,10 @@ class ExecutionCollection:
                     return
 
     def _forget_old(self) -> None:
-        """Drop the Execs that exited long ago, and the oldest of too many. The caller holds the lock."""
+        """Drop the Execs that exited long ago, and the oldest of too many.
+
+        The caller holds the lock.
+        """
         before = time.monotonic() - KEPT_AFTER_EXIT
         idle = [each for each in self._known.values() if not each.running]
         excess = len(idle) - MOST_KEPT
@@ -333,7 +347,10 @@ def executions_directory(runtime: Runtime, container_id: str) -> Path:
 
 
 def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
-    """Return the settled record. Raises Conflict, in Docker's words, if the container does not run or is paused."""
+    """Return the settled record.
+
+    Raises Conflict, in Docker's words, if the container does not run or is paused.
+    """
     record = read_settled(data, runtime, container_id)
     after(record.state, Transition.EXEC, container=record.name, container_id=record.id)
     return record

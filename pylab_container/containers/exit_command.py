@@ -1,4 +1,4 @@
-"""What `labctr container settle` does: record the exit, and start the container again if its policy says so."""
+"""The exit command: record the exit, and restart the container if its policy says so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ RESTART_POLL_INTERVAL = 0.1  # seconds between checks whether a user stopped, st
 
 
 def settle_and_restart(data: DataRoot, runtime: Runtime, name: str) -> None:
-    """Record the exit of a container, given by its id, and restart it when its policy says so. Raises nothing."""
+    """Record the exit of a container, given by its id, and restart it when its policy says so.
+
+    Errors are suppressed: the monitor that runs this has no user to report them to.
+    """
     container_id = ContainerId.match(name)
     with contextlib.suppress(LabError):
         if container_id and read_settled(data, runtime, container_id).state is State.RESTARTING:
@@ -28,7 +31,9 @@ def settle_and_restart(data: DataRoot, runtime: Runtime, name: str) -> None:
 
 
 def _restart_when_due(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:
-    """Wait for the delay of the policy, and start the container. Ends early if a user stops, starts or removes it.
+    """Wait for the delay of the policy, and start the container.
+
+    Ends early if a user stops, starts or removes it.
 
     The marker is locked while this waits, so that only one process restarts the container.
     """

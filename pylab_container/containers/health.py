@@ -1,4 +1,4 @@
-"""Health checks: the Healthcheck of a configuration, and the health that follows from the results.
+"""Health checks: merging their settings, and the health that follows from results.
 
     starting ──success──▶ healthy ◀──success── unhealthy
         └──── Retries failures after StartPeriod ────▶ unhealthy ◀── Retries failures in a row ── healthy
@@ -55,7 +55,10 @@ def _field(name: str) -> str:
 
 
 def _test(test: Any) -> tuple[str, ...]:
-    """The words of a test, unchecked as in dockerd: an unknown kind checks nothing. Dockerfiles are parsed strictly."""
+    """The words of a test, unchecked as in dockerd: an unknown kind checks nothing.
+
+    Dockerfiles are parsed strictly.
+    """
     return ("CMD-SHELL", test) if isinstance(test, str) else tuple(test)
 
 
@@ -79,7 +82,9 @@ def effective(check: Healthcheck | None) -> Healthcheck | None:
 
 
 def pause(health: Json | None, check: Healthcheck, *, ran: int) -> int:
-    """Return the nanoseconds until the next check; in the start period StartInterval, if it is set.
+    """Return the nanoseconds until the next check.
+
+    In the start period StartInterval, if it is set.
 
     ran  nanoseconds that the run has lasted
     """
@@ -99,12 +104,18 @@ def starting() -> Json:
 
 
 def stopped(health: Json | None) -> Json | None:
-    """Return the health of an exited container: unhealthy, because it is not checked any more (as in moby)."""
+    """Return the health of an exited container, which is not checked any more: unhealthy.
+
+    Source: moby, daemon/health.go.
+    """
     return None if health is None else {**health, "Status": "unhealthy"}
 
 
 def after(health: Json, result: Json, check: Healthcheck, *, in_start_period: bool) -> Json:
-    """Return the health after one more result ({Start, End, ExitCode, Output}); check is from effective()."""
+    """Return the health after one more result ({Start, End, ExitCode, Output}).
+
+    check  from effective()
+    """
     log = [*health["Log"], result][-_KEPT_RESULTS:]
     if result["ExitCode"] == 0:
         return {"Status": "healthy", "FailingStreak": 0, "Log": log}

@@ -20,7 +20,6 @@ from pylab_container.containers.lookup import read
 from pylab_container.errors import ContainerNotFound, LabError
 from pylab_container.host.files import try_locked
 from pylab_container.oci.container_config import Healthcheck
-from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
 from pylab_container.runtime import Runtime
@@ -31,8 +30,11 @@ from pylab_container.text.timestamps import parse_rfc3339, rfc3339
 KEPT_OUTPUT = 4096  # bytes of a check's output that are recorded, as in moby
 
 
-def watch(data: DataRoot, runtime: Runtime, container_id: ContainerId, started_at: str) -> None:
-    """Check a container's health until the run that began at started_at is over, unless another watcher does."""
+def watch(data: DataRoot, runtime: Runtime, container_id: str, started_at: str) -> None:
+    """Check a container's health until the run that began at started_at is over.
+
+    If another watcher does so already, return at once.
+    """
     lock = health_watcher.lock_path(runtime, container_id)
     with contextlib.suppress(ContainerNotFound, FileNotFoundError), try_locked(lock) as is_first:
         if not is_first:
@@ -57,7 +59,10 @@ def _pause(record: ContainerRecord, check: Healthcheck) -> float:
 
 
 def _record_result(data: DataRoot, record: ContainerRecord, check: Healthcheck, result: Json) -> None:
-    """Record the health after a result, if the same run still lasts, and emit an event if the status changed."""
+    """Record the health after a result, if the same run still lasts.
+
+    An event is emitted if the status changes.
+    """
     with data.records.lock(record.id):
         current = read(data.records, record.id)
         if current.started_at != record.started_at or current.state is not State.RUNNING or not current.health:

@@ -1,4 +1,7 @@
-"""Whether the process that checks a container's health runs, and its start (health_checks.py is the process)."""
+"""The watcher of a container's health: its start, and whether it runs.
+
+health_checks.py is what the process does.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def start_watcher(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> 
 
 
 def is_unwatched(runtime: Runtime, record: ContainerRecord) -> bool:
-    """Whether a container with a health check has no watcher: the file is not locked, though there was time to."""
+    """Whether the watcher of a container with a health check was killed.
+
+    Then its file is not locked, though the watcher had time to lock it.
+    """
     if record.health is None:
         return False
     lock = lock_path(runtime, record.id)

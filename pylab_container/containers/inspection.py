@@ -1,4 +1,7 @@
-"""Docker's document about a container, as `docker inspect` shows it (Engine API 1.41, ContainerInspect)."""
+"""Docker's document about a container, as `docker inspect` shows it.
+
+Source: Engine API 1.41, ContainerInspect.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from pylab_container.store.data_root import DataRoot
 
 
 def inspect(data: DataRoot, record: ContainerRecord, execution_ids: Sequence[str]) -> Json:
-    """Build the document of a settled record. execution_ids are those of the commands that have not exited."""
+    """Build the document of a settled record.
+
+    execution_ids  of the commands that have not exited
+    """
     directory = data.records.directory(record.id)
     writable = data.layers.writable(record.id)
     return {
@@ -36,10 +42,13 @@ def inspect(data: DataRoot, record: ContainerRecord, execution_ids: Sequence[str
         "GraphDriver": {"Data": data.driver.graph_data(writable.mount_id), "Name": data.driver.name},
         "Mounts": mount_points(record),
         "Config": record.config.document(),
-        "NetworkSettings": complete_settings(record.network.document()),
+        "NetworkSettings": complete_settings(record.network),
     }
 
 
 def mount_points(record: ContainerRecord) -> list[Json]:
-    """Return Docker's Mounts: binds and volumes, and a tmpfs of --mount. Mounts of the engine itself are left out."""
+    """Return Docker's Mounts: binds and volumes, and a tmpfs of --mount.
+
+    Mounts of the engine itself are left out.
+    """
     return [mount.shown() for mount in record.mounts if not mount.hidden]

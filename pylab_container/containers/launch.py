@@ -1,9 +1,12 @@
-"""From a container's record to a bundle: config.json, which runc reads (OCI Runtime Specification, config.md)."""
+"""From a container's record to a bundle, whose config.json runc reads.
+
+Source: OCI Runtime Specification, config.md.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pylab_container.containers import remap, sandbox, shared_memory
@@ -37,27 +40,29 @@ def write_bundle(
     record: ContainerRecord,
     root: Path,
     *,
-    find: Callable[[str], ContainerRecord],
+    joined: Mapping[str, ContainerRecord],
     linked: Sequence[LinkedContainer] = (),
 ) -> Path:
-    """Write config.json for a container whose file system is mounted at root; return the bundle directory.
+    """Write config.json for a container whose file system is mounted at root.
 
-    find    returns the settled record of the container with a name or id
+    Return the bundle directory.
+
+    joined  the containers whose namespaces it joins (sandbox.joined_containers)
     linked  the containers that it is linked to
 
-    Raises InvalidInput, Conflict, ContainerNotFound, RuntimeFailed.
+    Raises InvalidInput, RuntimeFailed.
     """
     refuse_chroot()
     host = record.host_config
     process = first_process(record, root, linked=links.environment(linked))
-    spaces = sandbox.namespaces(record, find)
+    spaces = sandbox.namespaces(record, joined)
     shared_memory.mount(runtime, record)
     config = bundle.runtime_config(
         sandbox.init_command(record, process),
         root=str(root),
         hostname=record.config.hostname or record.short_id,
         domainname=record.config.domainname,
-        mounts=bundle_mounts(data, runtime, record, lambda mode: sandbox.joined("ipc", mode, find)),
+        mounts=bundle_mounts(data, runtime, record, joined.get("ipc")),
         shared_memory=host.ipc_mode != "none",
         limits=sandbox.limits(host),
         devices=sandbox.devices(record),

@@ -14,7 +14,10 @@ from pylab_container.store.data_root import DataRoot
 
 
 def remove_link(data: DataRoot, runtime: Runtime, name: str) -> None:
-    """Remove the link "CONTAINER/ALIAS". Raises Conflict for a container's own name, ContainerNotFound."""
+    """Remove the link "CONTAINER/ALIAS".
+
+    Raises Conflict for a container's own name, ContainerNotFound.
+    """
     parent, slash, alias = name.removeprefix("/").rpartition("/")
     if not slash:
         find(data.records, name)

@@ -1,4 +1,7 @@
-"""Where a container's log is: two files of this engine's, or none that it can read (runtime/log_files.py)."""
+"""The files of a container's log.
+
+They are two files of this engine, or none that it can read (runtime/log_files.py).
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,24 @@ class LogFiles(NamedTuple):
 
 
 def log_files(records: ContainerStore, record: ContainerRecord) -> LogFiles:
-    """Return the files to read. Raises Unimplemented if the container has no log, or only one in another format."""
+    """Return the files to read.
+
+    Raises Unimplemented if the container has no log, or only one in another format.
+    """
     if record.host_config.log_config.type == "none":
         raise Unimplemented(_UNREADABLE, hint="it was made with --log-driver none")
-    found = LogFiles(records.run_log(record.id), records.log(record.id))
-    theirs = records.directory(record.id) / "local-logs"
-    if theirs.exists() and not any(path.exists() for path in found):
-        raise Unimplemented(_UNREADABLE, hint=f"dockerd's log driver local wrote {theirs}: docker logs shows it")
-    return found
+    files = LogFiles(records.run_log(record.id), records.log(record.id))
+    foreign_log = records.directory(record.id) / "local-logs"
+    if foreign_log.exists() and not any(path.exists() for path in files):
+        raise Unimplemented(_UNREADABLE, hint=f"dockerd's log driver local wrote {foreign_log}: docker logs shows it")
+    return files
 
 
 def log_path(records: ContainerStore, record: ContainerRecord) -> str:
-    """Return the LogPath that inspect shows: the log of the present run, after it of all runs; "" before the first."""
+    """Return the LogPath that inspect shows.
+
+    It is the log of the present run, after that the log of all runs, and "" before the first run.
+    """
     if record.state in ALIVE:
         return str(records.run_log(record.id))
     return "" if record.started_at == NEVER else str(records.log(record.id))

@@ -28,7 +28,10 @@ def log_lines(
     stop: threading.Event | None = None,
     damaged: Callable[[int], object] = lambda count: None,
 ) -> Iterator[LogLine]:
-    """Yield the lines of a container's log; Container.log_lines() describes the arguments. record is settled."""
+    """Yield the lines of a container's log.
+
+    Container.log_lines() describes the arguments. record is settled.
+    """
     follower = None
     log, earlier = log_files(data.records, record)
     if follow and record.state in ALIVE:

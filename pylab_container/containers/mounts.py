@@ -1,9 +1,11 @@
-"""The mounts of a container, as its bundle lists them: binds, volumes, tmpfs, the files of /etc, /dev/shm, init."""
+"""The mounts of a container, as its bundle lists them.
+
+Binds, volumes, tmpfs, the files of /etc, /dev/shm, the init program.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 from pylab_container.containers import lookup, sandbox, shared_memory, volume_parts
@@ -18,13 +20,15 @@ from pylab_container.store.data_root import DataRoot
 
 
 def bundle_mounts(
-    data: DataRoot, runtime: Runtime, record: ContainerRecord, joined: Callable[[str], ContainerRecord]
+    data: DataRoot, runtime: Runtime, record: ContainerRecord, ipc_owner: ContainerRecord | None
 ) -> list[bundle.Mount]:
-    """Return all mounts besides Docker's defaults. Parts of volumes are mounted on the host by this.
+    """Return all mounts besides Docker's defaults.
 
-    joined  returns the running container whose IPC namespace "container:ID" names
+    Parts of volumes are mounted on the host by this.
 
-    Raises InvalidInput, ContainerNotFound, Conflict.
+    ipc_owner  the container whose IPC namespace and /dev/shm it joins
+
+    Raises InvalidInput.
     """
     directory = data.records.directory(network_files_owner(data, record))
     options = ("rbind", "rprivate", *(["ro"] if record.host_config.readonly_rootfs else []))
@@ -34,7 +38,7 @@ def bundle_mounts(
     ]
     requested = [_bundle_mount(mount, volume_parts.source_of(runtime, record, mount)) for mount in record.mounts]
     covered = {mount.destination for mount in requested}
-    defaults = [*own, *shared_memory.bundle_mounts(runtime, record, joined), *sandbox.init_mount(record)]
+    defaults = [*own, *shared_memory.bundle_mounts(runtime, record, ipc_owner or record), *sandbox.init_mount(record)]
     return [mount for mount in defaults if mount.destination not in covered] + requested
 
 
@@ -87,7 +91,10 @@ def _tmpfs_options(text: str) -> tuple[str, ...]:
 
 
 def _refuse_private_source(source: str, propagation: str) -> None:
-    """Raise InvalidInput unless the source's mount has the propagation on the host (mount_namespaces(7))."""
+    """Raise InvalidInput unless the source's mount has the propagation on the host.
+
+    Source: mount_namespaces(7).
+    """
     point, fields = "", ""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         words = line.split()

@@ -8,13 +8,18 @@ from pylab_container.networks import attachment
 from pylab_container.networks.creation import emit_action
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 
 
-def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, request: Json) -> None:
-    """Connect a container to a network and emit the event; errors are those of networks/attachment.py."""
+def connect(
+    data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, request: EndpointSettings
+) -> None:
+    """Connect a container to a network and emit the event.
+
+    Errors are those of networks/attachment.py.
+    """
     with data.records.lock(container_id):
         record = settle(data, runtime, read(data.records, container_id))
         attachment.connect(data, runtime, network, record, request)
@@ -24,7 +29,9 @@ def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, container_
 def disconnect(
     data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, *, force: bool
 ) -> None:
-    """Disconnect a container from a network and emit the event; errors are those of networks/attachment.py.
+    """Disconnect a container from a network and emit the event.
+
+    Errors are those of networks/attachment.py.
 
     force  no error if it is not connected; the event is emitted all the same
     """

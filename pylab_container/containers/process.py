@@ -24,7 +24,7 @@ def first_process(record: ContainerRecord, root: Path, *, linked: Sequence[str] 
     user, home = find_user(record.config.user, root, record.host_config.group_add)
     config = record.config
     terminal = config.tty
-    base = [DEFAULT_PATH, f"HOSTNAME={config.get('Hostname') or record.short_id}"]
+    base = [DEFAULT_PATH, f"HOSTNAME={config.hostname or record.short_id}"]
     if terminal:
         base.append("TERM=xterm")
     environment = merge_environment(base, linked, config.env)
@@ -48,7 +48,9 @@ def _console_size(host_config: HostConfig) -> tuple[int, int] | None:
 
 
 def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[users.User, str]:
-    """Look up a user and its home directory in the file system of a container. Raises InvalidInput.
+    """Look up a user and its home directory in the file system of a container.
+
+    Raises InvalidInput.
 
     user         "NAME[:GROUP]" or "UID[:GID]", "" for root
     more_groups  names or numbers of supplementary groups (--group-add)

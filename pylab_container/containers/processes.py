@@ -15,7 +15,9 @@ from pylab_container.store.data_root import DataRoot
 def top(
     data: DataRoot, runtime: Runtime, record: ContainerRecord, arguments: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """Run `ps ARGUMENTS` (default: -ef) on the host; return its titles and one row for each process of the container.
+    """Run `ps ARGUMENTS` (default: -ef) on the host.
+
+    Return its titles and one row for each process of the container.
 
     record  settled
 
@@ -36,7 +38,10 @@ def top(
 
 
 def _ps(arguments: Sequence[str]) -> list[str]:
-    """The lines that ps prints. Raises InvalidInput with the first line of its error, as dockerd does."""
+    """The lines that ps prints.
+
+    Raises InvalidInput with the first line of its error, as dockerd does.
+    """
     done = programs.run(["ps", *arguments], check=False)
     if done.status != 0:
         words = done.errors.partition("\n")[0]

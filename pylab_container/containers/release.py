@@ -1,4 +1,7 @@
-"""Releasing what a run used: cgroup, interfaces, mounts, bundle. Idempotent, so that a crash half-way is harmless."""
+"""Releasing what a run used: cgroup, interfaces, mounts, bundle.
+
+Idempotent, so that a crash half-way is harmless.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ BUNDLE_REMOVAL_TIMEOUT = 10.0  # seconds for the monitors of other commands to r
 
 
 def release(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Release the run of a container that does not run. The bundle is removed last: until then the run can be seen."""
+    """Release the run of a container that does not run.
+
+    The bundle is removed last: until then the run can be seen.
+    """
     # runc delete waits for the cgroup; the rest need not, because the container's mounts are in another namespace.
     deleted = Background(lambda: runtime.runc.delete(record.id, force=True))
     try:
@@ -38,7 +44,10 @@ def release(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
 
 
 def _unmount_layer(data: DataRoot, container_id: ContainerId) -> None:
-    """Unmount a container's file system. A damaged record of its layer must not prevent the container's exit."""
+    """Unmount a container's file system.
+
+    A damaged record of its layer must not prevent the container's exit.
+    """
     try:
         data.driver.unmount(data.layers.writable(container_id).mount_id)
     except CorruptStore as error:
@@ -46,7 +55,7 @@ def _unmount_layer(data: DataRoot, container_id: ContainerId) -> None:
 
 
 def _remove_bundle(bundle: Path) -> None:
-    """Remove a bundle, in which the monitors of the container's other commands write and remove files concurrently."""
+    """Remove a bundle, in which monitors of other commands write and remove files concurrently."""
     deadline = time.monotonic() + BUNDLE_REMOVAL_TIMEOUT
     if bundle.exists():
         discard_below(bundle.parent, EntryName(bundle.name))

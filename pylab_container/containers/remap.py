@@ -1,4 +1,6 @@
-"""--userns=remap: root in a container is an unprivileged user on the host (user_namespaces(7)).
+"""--userns=remap: root in a container is an unprivileged user on the host.
+
+Source: user_namespaces(7).
 
     <run root>/mapped/<id>/root    the container's file system, mounted where that user can reach it
                            0, 1 …  its volumes
@@ -32,7 +34,10 @@ Result = TypeVar("Result")
 
 
 def refuse(host_config: HostConfig) -> None:
-    """Raise InvalidInput for an unknown UsernsMode, Conflict for one that contradicts other fields."""
+    """Raise InvalidInput for an unknown UsernsMode.
+
+    Raises Conflict for one that contradicts other fields.
+    """
     mode = host_config.userns_mode
     if mode not in ("", "host", "remap"):
         raise InvalidInput(f"--userns: invalid USER mode: {mode}", hint="use --userns=remap or --userns=host")
@@ -58,13 +63,19 @@ def id_map(record: ContainerRecord) -> IdMap | None:
 
 
 def first_ids(record: ContainerRecord) -> tuple[int, int]:
-    """Return the owner of root's files, as its merged directory shows it: (0, 0) unless the container runs remapped."""
+    """Return the owner of root's files, as the container's merged directory shows it.
+
+    It is (0, 0) unless the container runs remapped.
+    """
     ids = id_map(record) if record.state in (State.RUNNING, State.PAUSED) else None
     return (ids.uid, ids.gid) if ids else (0, 0)
 
 
 def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
-    """Mount a container's layers and return the mount point. Raises InvalidInput for remap on another driver."""
+    """Mount a container's layers and return the mount point.
+
+    Raises InvalidInput for remap on another driver.
+    """
     mount_id = data.layers.own(record.id).mount_id
     ids = id_map(record)
     if ids is None:
@@ -75,7 +86,10 @@ def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
 
 
 def apply(data: DataRoot, runtime: Runtime, record: ContainerRecord, config: dict[str, Any]) -> None:
-    """Change a config.json so that its container is remapped, and mount its sources mapped. Raises RuntimeFailed."""
+    """Change a config.json so that its container is remapped, and mount its sources mapped.
+
+    Raises RuntimeFailed.
+    """
     ids = id_map(record)
     if ids is None:
         return
@@ -109,11 +123,16 @@ def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> No
                 config["mounts"].append(
                     {"destination": inside, "type": "bind", "source": str(path), "options": options}
                 )
-                config["linux"]["devices"] = [one for one in config["linux"]["devices"] if one["path"] != inside]
+                config["linux"]["devices"] = [
+                    device for device in config["linux"]["devices"] if device["path"] != inside
+                ]
 
 
 def unmount(runtime: Runtime, container_id: str) -> None:
-    """Undo the mounts of apply(). Nothing below them is deleted: a mount that is left shows the files of a volume."""
+    """Undo the mounts of apply().
+
+    Nothing below them is deleted: a mount that is left shows the files of a volume.
+    """
     places = _places(runtime, container_id)
     if not places.is_dir():
         return
@@ -128,7 +147,10 @@ def unmount(runtime: Runtime, container_id: str) -> None:
 
 
 def as_root_of(ids: tuple[int, int], action: Callable[[], Result]) -> Result:
-    """Run action so that its files belong to a container's root: in a thread, because setfsuid(2) is per thread."""
+    """Run action so that its files belong to a container's root.
+
+    It runs in a thread, because setfsuid(2) is per thread.
+    """
     if ids == (0, 0):
         return action()
     results: list[Result] = []

@@ -52,7 +52,10 @@ def _try_to_remove(data: DataRoot, runtime: Runtime, container_id: ContainerId, 
 
 
 def discard(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:
-    """Remove a temporary container, running or not, or a writable layer whose container was not completed."""
+    """Remove a temporary container, running or not.
+
+    If its creation was not completed, remove its writable layer.
+    """
     with contextlib.suppress(ContainerNotFound):
         remove(data, runtime, container_id, force=True, volumes=True)
     data.layers.remove_writable(container_id)

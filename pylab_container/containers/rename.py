@@ -13,7 +13,10 @@ from pylab_container.store.data_root import DataRoot
 
 
 def rename(data: DataRoot, runtime: Runtime, container_id: ContainerId, name: str) -> None:
-    """Give a container another name, also in the name server. Raises Conflict for a used name, InvalidInput."""
+    """Give a container another name, also in the name server.
+
+    Raises Conflict for a used name, InvalidInput.
+    """
     new_name = name.removeprefix("/")
     if not new_name:
         raise InvalidInput("Neither old nor new names may be empty", hint="labctr rename OLD NEW")

@@ -1,4 +1,4 @@
-"""When a container's restart policy starts it again, and whether a process still waits to do so.
+"""When a container's restart policy starts it again, and which process waits for that.
 
 After the exit the record is in the state restarting, with the delay. The exit command waits, holding the lock of
 restarts/<id>, and starts the container (exit_command.py). If it was killed, the next reader of the record starts
@@ -42,7 +42,10 @@ def delay_after_exit(record: ContainerRecord, status: int, *, now: int) -> float
 
 
 def seconds_to_restart(record: ContainerRecord) -> float:
-    """Return the seconds until the restart of a container in the state restarting; negative if it is overdue."""
+    """Return the seconds until the restart of a container in the state restarting.
+
+    The number is negative if the restart is overdue.
+    """
     return record.restart_delay - (time.time() - parse_rfc3339(record.finished_at) / 10**9)
 
 

@@ -1,4 +1,4 @@
-"""A container's files from outside: its changes, all files as a tar, single files in and out.
+"""A container's files from outside: changes, export, single files in and out.
 
 Every path is resolved by the kernel with the container's root as the root of everything (openat2(2),
 RESOLVE_IN_ROOT), so a symbolic link that the container planted cannot lead out of it, whether it runs or not. The
@@ -56,7 +56,10 @@ MOST_PATH_PARTS = 4096
 
 
 class Change(Struct, frozen=True):
-    """One path that differs from the image; kind 0 is modified, 1 added, 2 deleted, as in the Engine API."""
+    """One path that differs from the image.
+
+    Kind 0 is modified, 1 added, 2 deleted, as in the Engine API.
+    """
 
     path: str
     kind: int
@@ -68,7 +71,10 @@ class Change(Struct, frozen=True):
 
 
 class PathStatus(Struct, frozen=True):
-    """The status of a path of a container. mode is st_mode, mtime nanoseconds, link the target of a symbolic link."""
+    """The status of a path of a container.
+
+    mode is st_mode, mtime is in nanoseconds, link is the target of a symbolic link.
+    """
 
     name: str
     size: int
@@ -78,7 +84,7 @@ class PathStatus(Struct, frozen=True):
 
 
 class _Root(Struct, frozen=True):
-    """A directory that paths are resolved in: a container's own file system, or one of its volumes.
+    """The root that paths are resolved in: a container's own file system, or a volume.
 
     fd         a descriptor of it, valid in the block that it was made for
     first_ids  the owner and group that the container's root has there
@@ -97,7 +103,10 @@ class ContainerFiles:
         self._data, self._runtime, self._id = data, runtime, container_id
 
     def changes(self) -> list[Change]:
-        """Return the container's changes, sorted by path; every directory above a change counts as modified."""
+        """Return the container's changes, sorted by path.
+
+        Every directory above a change counts as modified.
+        """
         writable = self._data.layers.writable(self._id)
         kinds = self._data.driver.changes(writable.mount_id, writable.init_id)
         for path in list(kinds):
@@ -118,7 +127,9 @@ class ContainerFiles:
             yield from self._packed(members)
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], PathStatus]:
-        """Return a file or directory as a tar whose members start with its name, and its status. Raises NotFound.
+        """Return a file or directory as a tar whose members start with its name, and its status.
+
+        Raises NotFound.
 
         A symbolic link at the end of the path is not followed, unless the path ends with a slash. The pieces are read
         as those of export().
@@ -184,7 +195,10 @@ class ContainerFiles:
 
     @contextlib.contextmanager
     def _spooled(self, archive: BinaryIO) -> Iterator[BinaryIO]:
-        """The rest of a stream as an unnamed file on the data root's disk; blocks of zeros become holes."""
+        """The rest of a stream as an unnamed file on the data root's disk.
+
+        Blocks of zeros become holes.
+        """
         with tempfile.TemporaryFile(dir=self._data.spool_directory()) as file:
             while piece := archive.read(_HOLE):
                 if piece == _ZEROS:
@@ -212,7 +226,9 @@ class ContainerFiles:
         keep_directories: bool = False,
         owner: tuple[int, int] | None = None,
     ) -> int:
-        """Extract members into a directory; return the bytes of tar. Errors are those of put_archive().
+        """Extract members into a directory; return the bytes of tar.
+
+        Errors are those of put_archive().
 
         keep_directories  refuse to replace a directory by something else, or the other way round
         owner             uid and gid of all created files, instead of the members' own
@@ -289,7 +305,9 @@ class ContainerFiles:
         return contextlib.nullcontext()
 
     def _mounts(self) -> list[MountPoint]:
-        """The mounts over the container's own files, with the files that the engine keeps; the deepest first.
+        """The mounts over the container's own files, with the files that the engine keeps.
+
+        The deepest first.
 
         Mounts whose source does not exist on the host are left out.
         """
@@ -333,12 +351,15 @@ def _refuse_extraction_point(root: int, path: str) -> None:
 
 
 def _covering(mounts: Sequence[MountPoint], path: str) -> MountPoint | None:
-    """The mount that covers a path without links, None for the container's own files. mounts: the deepest first."""
+    """The mount that covers a path without links, None for the container's own files.
+
+    mounts  the deepest first
+    """
     return next((mount for mount in mounts if Path(path).is_relative_to(mount.destination)), None)
 
 
 def _in_source(mount: MountPoint, path: str) -> tuple[int, str]:
-    """A descriptor of the host's directory in which a path of a mount is resolved, and the path in it.
+    """Open the host's directory in which a path of a mount is resolved; return the path in it.
 
     The caller closes the descriptor. Raises InvalidInput.
     """
@@ -356,7 +377,10 @@ def _in_source(mount: MountPoint, path: str) -> tuple[int, str]:
 
 
 def _link(root: int, mounts: Sequence[MountPoint], path: str) -> str:
-    """The target of the symbolic link at a path, "" if it is not a link. root is of the container's own files."""
+    """The target of the symbolic link at a path, "" if it is not a link.
+
+    root  of the container's own files
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(NotFound, InvalidInput))
         if (mount := _covering(mounts, path)) is not None:
@@ -370,7 +394,10 @@ def _link(root: int, mounts: Sequence[MountPoint], path: str) -> str:
 
 @contextlib.contextmanager
 def _opened(root: int, path: str) -> Iterator[int]:
-    """Open a path below root with O_PATH. A symbolic link at its end is followed only if it ends with a slash."""
+    """Open a path below root with O_PATH.
+
+    A symbolic link at its end is followed only if it ends with a slash.
+    """
     flags = os.O_PATH | (0 if path.endswith("/") else os.O_NOFOLLOW)
     try:
         fd = linux.openat2(root, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
@@ -387,10 +414,10 @@ def _opened(root: int, path: str) -> Iterator[int]:
 
 
 def _status(path: str, fd: int) -> PathStatus:
-    found = os.fstat(fd)
-    link = os.readlink("", dir_fd=fd) if stat.S_ISLNK(found.st_mode) else ""
+    status = os.fstat(fd)
+    link = os.readlink("", dir_fd=fd) if stat.S_ISLNK(status.st_mode) else ""
     name = posixpath.basename(path.rstrip("/")) or "/"
-    return PathStatus(name, found.st_size, found.st_mode, found.st_mtime_ns, link)
+    return PathStatus(name, status.st_size, status.st_mode, status.st_mtime_ns, link)
 
 
 def _read(root: _Root, path: str) -> str:

@@ -1,4 +1,4 @@
-"""Preparing a new container's file system: its working directory, and the image's files in its volumes.
+"""Preparing a new container's file system: working directory and volumes.
 
 Every path is resolved by the kernel below the container's root (openat2(2), RESOLVE_IN_ROOT), because the image may
 contain symbolic links to anywhere.
@@ -27,7 +27,9 @@ from pylab_container.volumes.mounting import is_mounted
 
 
 def needs_setup(record: ContainerRecord, root: Path) -> bool:
-    """Whether prepare() has work to do: the working directory is missing, or a volume gets files of the image.
+    """Whether prepare() has work to do.
+
+    The working directory is missing, or a volume gets files of the image.
 
     root  the image's mounted file system
     """
@@ -51,7 +53,9 @@ def _has_directory(base: int, path: str) -> bool:
 
 
 def prepare(data: DataRoot, record: ContainerRecord) -> None:
-    """Create a new container's working directory and fill its volumes, which are visible before its first start.
+    """Create a new container's working directory and fill its volumes.
+
+    Other containers can see the volumes before the first start.
 
     Volumes with a file system of their own are filled at the start, which mounts them. Raises InvalidInput.
     """
@@ -79,7 +83,9 @@ def make_directory(root: Path, path: str) -> None:
 
 
 def fill_volumes(record: ContainerRecord, root: Path, *, mounted: Collection[str] = ()) -> None:
-    """Copy the image's files at a volume's destination into the volume if it is empty; only before the first start.
+    """Copy the image's files at a volume's destination into the volume if it is empty.
+
+    Only before the first start.
 
     mounted  names of the volumes with a file system of their own that this start has mounted
     """
@@ -117,7 +123,7 @@ def _copy(inside: int, directory: Path) -> None:
 
 
 def _fill_shared(volume: Path, inside: int) -> None:
-    """Copy the directory behind a descriptor into an empty volume that another container may have mounted.
+    """Copy a directory into an empty volume that another container may have mounted.
 
     That container could place a symbolic link in the way of a copy (symlink race). So the copy is made beside the
     volume, and its entries are moved by rename(2), which does not follow links.

@@ -1,4 +1,6 @@
-"""What a container may use of the host: rights, limits, devices and namespaces, as its HostConfig requests.
+"""What a container may use of the host, as its HostConfig requests.
+
+Rights, limits, devices and namespaces.
 
 Each function reads the record and the machine and returns values of oci/bundle.py. A request that the machine cannot
 fulfil is an error at the start of the container; none is ignored.
@@ -34,7 +36,10 @@ _OWN_DIRECTORIES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts
 
 
 class Namespaces(Struct, frozen=True, kw_only=True):
-    """Namespaces, as bundle.runtime_config() takes them: "" for a new one, a path to join, None for the host's."""
+    """Namespaces, as bundle.runtime_config() takes them.
+
+    "" is a new one, a path one to join, None the host's.
+    """
 
     network: str | None = ""
     pid: str | None = ""
@@ -76,7 +81,10 @@ def with_profile(option: str) -> str:
 
 
 def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Process:
-    """Give a process the capabilities and limits of its container. Raises InvalidInput, RuntimeFailed."""
+    """Give a process the capabilities and limits of its container.
+
+    Raises InvalidInput, RuntimeFailed.
+    """
     host = record.host_config
     return replace(
         process,
@@ -92,7 +100,10 @@ def with_rights(process: bundle.Process, record: ContainerRecord) -> bundle.Proc
 
 
 def capabilities(record: ContainerRecord) -> tuple[str, ...]:
-    """Return the container's capabilities: Docker's defaults, --cap-add and --cap-drop, or all with --privileged."""
+    """Return the container's capabilities.
+
+    Docker's defaults with --cap-add and --cap-drop, or all with --privileged.
+    """
     host = record.host_config
     add, drop = host.cap_add, host.cap_drop
     if not (add or drop or privileged(record)):
@@ -252,7 +263,10 @@ def devices(record: ContainerRecord) -> list[bundle.Device]:
 
 
 def _refuse_request(request: Mapping[str, Any]) -> None:
-    """Raise RuntimeFailed for --gpus, whose devices a driver chooses; as dockerd without a driver does at the start."""
+    """Raise RuntimeFailed for --gpus, whose devices a driver chooses.
+
+    As dockerd without a driver does at the start.
+    """
     sets = " ".join(f"[{' '.join(names)}]" for names in request.get("Capabilities") or ())
     raise RuntimeFailed(
         f'could not select device driver "{request.get("Driver") or ""}" with capabilities: [{sets}]',
@@ -274,7 +288,10 @@ def _named_devices(source: str, target: str, access: str) -> list[bundle.Device]
 
 
 def device_places(source: str, target: str) -> list[tuple[Path, str]]:
-    """Return (path on the host, path in the container) of a --device: one file, or all in a directory."""
+    """Return (path on the host, path in the container) of the devices of a --device.
+
+    It names one file, or a directory of devices.
+    """
     path = Path(source).resolve()
     files = sorted(_device_files(path)) if path.is_dir() else [path]
     return [(file, f"{target}{str(file).removeprefix(str(path))}") for file in files]
@@ -314,39 +331,25 @@ def _device_files(top: Path) -> Iterator[Path]:
 # -- namespaces ----------------------------------------------------------------------------------
 
 
-def namespaces(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> Namespaces:
-    """Return which namespaces are new, the host's, or another container's.
+def joined_containers(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> dict[str, ContainerRecord]:
+    """Return the running containers whose namespaces a container joins.
+
+    The keys are "network", "pid" and "ipc".
 
     find  returns the settled record of the container with a name or id
 
-    Raises Conflict if the other container does not run, ContainerNotFound.
+    Raises Conflict if one does not run, ContainerNotFound.
     """
     host = record.host_config
     modes = {"network": host.network_mode, "pid": host.pid_mode, "ipc": host.ipc_mode}
-    files = {"network": "net", "pid": "pid", "ipc": "ipc"}
-    paths = {kind: _namespace(record, kind, mode, files[kind], find) for kind, mode in modes.items()}
-    return Namespaces(**paths, uts=None if host.uts_mode == "host" else "")
+    return {
+        kind: _joined(kind, find(mode.removeprefix("container:")), record.id)
+        for kind, mode in modes.items()
+        if mode.startswith("container:")
+    }
 
 
-def _namespace(
-    record: ContainerRecord, kind: str, mode: str, file: str, find: Callable[[str], ContainerRecord]
-) -> str | None:
-    if mode == "host":
-        return None
-    if not mode.startswith("container:"):
-        return ""
-    return f"/proc/{joined(kind, mode, find, own_id=record.id).pid}/ns/{file}"
-
-
-def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_id: str = "") -> ContainerRecord:
-    """Return the running container that "container:ID" names. find is as for namespaces().
-
-    kind    network, pid or ipc, for the error
-    own_id  of the container that joins
-
-    Raises Conflict, ContainerNotFound.
-    """
-    record = find(mode.removeprefix("container:"))
+def _joined(kind: str, record: ContainerRecord, own_id: str) -> ContainerRecord:
     if record.id == own_id:
         raise Conflict("cannot join own network", hint="choose another container, or another network")
     if not record.pid:
@@ -360,6 +363,26 @@ def joined(kind: str, mode: str, find: Callable[[str], ContainerRecord], *, own_
     return record
 
 
+def namespaces(record: ContainerRecord, joined: Mapping[str, ContainerRecord]) -> Namespaces:
+    """Return which namespaces are new, the host's, or another container's.
+
+    joined  from joined_containers()
+    """
+    host = record.host_config
+    return Namespaces(
+        network=_namespace(host.network_mode, joined.get("network"), "net"),
+        pid=_namespace(host.pid_mode, joined.get("pid"), "pid"),
+        ipc=_namespace(host.ipc_mode, joined.get("ipc"), "ipc"),
+        uts=None if host.uts_mode == "host" else "",
+    )
+
+
+def _namespace(mode: str, joined: ContainerRecord | None, file: str) -> str | None:
+    if mode == "host":
+        return None
+    return f"/proc/{joined.pid}/ns/{file}" if joined else ""
+
+
 def _not_running(kind: str, container_id: str) -> str:
     stopped = f"container {container_id} is not running"
     network = f"cannot join network of a non running container: {container_id}"
@@ -367,7 +390,9 @@ def _not_running(kind: str, container_id: str) -> str:
 
 
 def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> HostConfig:
-    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig. Raises ContainerNotFound.
+    """Replace "container:NAME" by "container:ID" in the modes of a HostConfig.
+
+    Raises ContainerNotFound.
 
     find  returns the record of the container with a name or id
 
@@ -389,7 +414,10 @@ def resolve(host_config: HostConfig, find: Callable[[str], ContainerRecord]) -> 
 
 
 def init_mount(record: ContainerRecord) -> list[bundle.Mount]:
-    """Return the mount of the init program, the container's first process, which reaps orphaned processes."""
+    """Return the mount of the init program.
+
+    It is the container's first process, and reaps orphaned processes.
+    """
     if not record.host_config.init:
         return []
     options = ("rbind", "rprivate", "ro")

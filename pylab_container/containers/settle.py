@@ -5,7 +5,7 @@ that notices it: the monitor's exit command (`labctr container settle`), or any 
 finds that the monitor has written an exit status. All of them call settled(), which also decides from the restart
 policy whether the container stays exited.
 
-Everything of one run is stored in its bundle (runtime/conmon.py), with one file of start.py:
+Everything of one run is stored in its bundle (runtime/monitor.py), with one file of start.py:
 
     started.json    the record of the running container, written before its process is let go: a start that is killed
                     right after that does not leave a running container recorded as "created"
@@ -24,7 +24,7 @@ from pylab_container.containers import health, health_watcher, out_of_memory
 from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.commands import exit_command, spawn
 from pylab_container.containers.deletion import delete
-from pylab_container.containers.lookup import find, no_such_container, read
+from pylab_container.containers.lookup import no_such_container, read
 from pylab_container.containers.release import release
 from pylab_container.containers.restart_policy import delay_after_exit, ensure_restart
 from pylab_container.errors import ContainerNotFound, CorruptStore
@@ -44,7 +44,10 @@ from pylab_container.text.timestamps import rfc3339
 
 
 def settled(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """Return the record, corrected if its process has exited since it was written. Raises ContainerNotFound."""
+    """Return the record, corrected if its process has exited since it was written.
+
+    Raises ContainerNotFound.
+    """
     if not _is_stale(runtime, record):
         if record.state in ALIVE:
             dns_records.ensure_server(runtime, record)
@@ -56,18 +59,16 @@ def settled(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contai
         return settle(data, runtime, read(data.records, record.id))
 
 
-def find_settled(data: DataRoot, runtime: Runtime, name: str) -> ContainerRecord:
-    """Look a container up by name or id (lookup.find) and settle it. Raises ContainerNotFound, InvalidInput."""
-    return settled(data, runtime, find(data.records, name))
-
-
 def read_settled(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
     """Return the settled record of an id. Raises ContainerNotFound."""
     return settled(data, runtime, read(data.records, container_id))
 
 
 def all_settled(data: DataRoot, runtime: Runtime) -> Iterator[ContainerRecord]:
-    """Yield the settled record of each container. A damaged one is left out and reported (StoreDamaged)."""
+    """Yield the settled record of each container.
+
+    A damaged one is left out and reported (StoreDamaged).
+    """
     for record in data.records.all():
         try:
             yield settled(data, runtime, record)
@@ -79,7 +80,10 @@ def all_settled(data: DataRoot, runtime: Runtime) -> Iterator[ContainerRecord]:
 
 
 def _corrected(runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """The record with the exit of its process. On a read-only disk it cannot be written, but readers get it."""
+    """The record with the exit of its process.
+
+    On a read-only disk it cannot be written, but readers get it.
+    """
     if record.state not in ALIVE or (status := runtime.monitor(record.id).exit_status()) is None:
         return record
     state = after(record.state, Transition.EXIT, container=record.name)
@@ -93,7 +97,9 @@ def _is_stale(runtime: Runtime, record: ContainerRecord) -> bool:
 
 
 def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """Record the exit of a container's process, if it has exited, and release its run. The caller holds the lock.
+    """Record the exit of a container's process, if it has exited, and release its run.
+
+    The caller holds the lock.
 
     Raises ContainerNotFound if the container was removed by that (auto_remove).
     """
@@ -129,7 +135,7 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
 def _exited(
     data: DataRoot, runtime: Runtime, record: ContainerRecord, status: int, *, out_of_memory: bool
 ) -> ContainerRecord:
-    """Release the run, append its log to that of the earlier runs, and return the record after the exit."""
+    """Release the run and archive its log; return the record after the exit."""
     now = time.time_ns()
     delay = delay_after_exit(record, status, now=now)
     release(data, runtime, record)
@@ -150,11 +156,11 @@ def _exited(
 
 
 def _network_after_exit(record: ContainerRecord) -> NetworkSettings:
-    return NetworkSettings.parse(settings_after_exit(record.network.document()))
+    return settings_after_exit(record.network)
 
 
 def _after_killed_start(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """Complete a start whose process was killed if the container's process exists, else roll it back."""
+    """Complete a start that was killed if the container's process exists, else roll it back."""
     intent_path = runtime.bundle(record.id) / "started.json"
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         intent = json.loads(intent_path.read_bytes())

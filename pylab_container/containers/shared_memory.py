@@ -1,4 +1,6 @@
-"""/dev/shm of a container: its own, none, the host's, or one that containers share with their IPC namespace.
+"""/dev/shm of a container.
+
+It has its own, none, the host's, or one that containers share with their IPC namespace.
 
 <bundle>/shm    the tmpfs of a container with --ipc shareable, mounted on the host while the container runs
 """
@@ -6,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 from pylab_container.host import linux
@@ -21,20 +22,17 @@ def _directory(runtime: Runtime, container_id: str) -> Path:
     return runtime.bundle(container_id) / "shm"
 
 
-def bundle_mounts(
-    runtime: Runtime, record: ContainerRecord, joined: Callable[[str], ContainerRecord]
-) -> list[bundle.Mount]:
+def bundle_mounts(runtime: Runtime, record: ContainerRecord, owner: ContainerRecord) -> list[bundle.Mount]:
     """Return the mount of /dev/shm, or none.
 
-    joined  returns the running container that "container:ID" names
+    owner  the container whose IPC namespace it uses: itself, or the one that it joins
     """
     mode, size = record.host_config.ipc_mode or "private", record.host_config.shm_size
     if mode == "none":
         return []
     if mode == "host":
         return [_bind("/dev/shm")]
-    if mode == "shareable" or mode.startswith("container:"):
-        owner = joined(mode) if mode.startswith("container:") else record
+    if mode == "shareable" or owner.id != record.id:
         is_host = owner.host_config.ipc_mode == "host"
         return [_bind("/dev/shm" if is_host else str(_directory(runtime, owner.id)))]
     options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={size or DEFAULT_SHM_SIZE}")
@@ -58,7 +56,9 @@ def mount(runtime: Runtime, record: ContainerRecord) -> None:
 
 
 def unmount(data: DataRoot, runtime: Runtime, container_id: str) -> None:
-    """Detach the shared /dev/shm from the host. A running container that joined it keeps its own mount.
+    """Detach the shared /dev/shm from the host.
+
+    A running container that joined it keeps its own mount.
 
     dockerd mounts it at mounts/shm in the container's directory, where it stays if dockerd was killed.
     """

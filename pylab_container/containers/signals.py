@@ -32,7 +32,10 @@ def send_signal(data: DataRoot, runtime: Runtime, record: ContainerRecord, numbe
 
 
 def kill_for_certain(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Kill a container and end its restart policy. On return nothing of it runs, even if its monitor hung."""
+    """Kill a container and end its restart policy.
+
+    On return nothing of it runs, even if its monitor hung.
+    """
     with data.records.lock(record.id):
         current = data.records.load(record.id)
         if current is None or current.state not in (*ALIVE, State.RESTARTING):

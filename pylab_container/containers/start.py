@@ -5,27 +5,26 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from pylab_container.containers import health, health_watcher, launch, remap, rootfs
+from pylab_container.containers import health, health_watcher, launch, lookup, remap, rootfs, sandbox
 from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.commands import exit_command
-from pylab_container.containers.lookup import read
 from pylab_container.containers.release import release
 from pylab_container.containers.restart_policy import has_restart_policy
-from pylab_container.containers.settle import find_settled, settle, settled
+from pylab_container.containers.settle import settle, settled
 from pylab_container.errors import LabError
 from pylab_container.host.extras import require
 from pylab_container.networks import attachment_events, dns_records, endpoints, links
 from pylab_container.networks.container_files import write_network_files
 from pylab_container.networks.links import LinkedContainer
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State, Transition, after
+from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.logdriver import log_size, require_driver
 from pylab_container.runtime.monitor import Attachment, Monitor
@@ -44,7 +43,9 @@ def start(
     clients: int = 0,
     restarting: bool = False,
 ) -> Attachment | None:
-    """Prepare the container → connect the clients → let its process go → record it; a failure rolls back.
+    """Prepare the container → connect the clients → let its process go → record it.
+
+    A failure rolls back.
 
     exit_hook   the monitor records the exit; else the caller does, and the monitor only if the caller was killed
     clients     number of clients to connect before the process runs; the connection is returned, None without one
@@ -53,7 +54,7 @@ def start(
     Raises Conflict if its state forbids it, LabError if the machine refuses.
     """
     with data.records.lock(container_id):
-        record = settle(data, runtime, read(data.records, container_id))
+        record = settle(data, runtime, lookup.read(data.records, container_id))
         if restarting and record.state is not State.RESTARTING:
             return None
         after(record.state, Transition.START, container=record.name, container_id=container_id)
@@ -61,11 +62,13 @@ def start(
             require("run")  # checked now: without the libraries the start could not be rolled back either
         attachment: Attachment | None = None
         try:
+            # Before this container has a bundle: another start that settles this record would wait for our lock, and we
+            # would wait for its lock.
             linked = links.running_linked(data.records, record, partial(settled, data, runtime))
+            joined = sandbox.joined_containers(record, partial(_find_other, data, runtime, record))
             root = _prepare_files(data, runtime, record)
-            monitor = _create_process(
-                data, runtime, record, root, linked, exit_hook=exit_hook or has_restart_policy(record)
-            )
+            hook = exit_hook or has_restart_policy(record)
+            monitor = _create_process(data, runtime, record, root, joined=joined, linked=linked, exit_hook=hook)
             network = endpoints.connect_all(data, runtime, record, monitor.container_pid, linked)
             running = _running_record(record, monitor.container_pid, network, restarting=restarting)
             _write_intent(data, runtime, running)
@@ -81,8 +84,20 @@ def start(
     return attachment
 
 
+def _find_other(data: DataRoot, runtime: Runtime, record: ContainerRecord, name: str) -> ContainerRecord:
+    """Look up another container and settle it.
+
+    The container's own record is settled, and its lock is held.
+    """
+    other = lookup.find(data.records, name)
+    return record if other.id == record.id else settled(data, runtime, other)
+
+
 def _prepare_files(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Path:
-    """Create the bundle directory, mount the layers and the volumes, write the files of /etc; return the root."""
+    """Create the bundle directory, mount the layers and the volumes, write the files of /etc.
+
+    Return the root.
+    """
     require_driver(record.host_config.log_config)
     # Before anything is mounted: the next reader of the record releases a run with a bundle if we are killed.
     runtime.bundle(record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -98,14 +113,14 @@ def _create_process(
     runtime: Runtime,
     record: ContainerRecord,
     root: Path,
-    linked: Sequence[LinkedContainer],
     *,
+    joined: Mapping[str, ContainerRecord],
+    linked: Sequence[LinkedContainer],
     exit_hook: bool,
 ) -> Monitor:
     """Write the bundle, and let runc create the container's process, which waits for runc start."""
     log = record.host_config.log_config
-    find = partial(find_settled, data, runtime)
-    bundle = launch.write_bundle(data, runtime, record, root, find=find, linked=linked)
+    bundle = launch.write_bundle(data, runtime, record, root, joined=joined, linked=linked)
     if endpoints.has_bridges(record):
         dns_records.prepare(runtime, record)
         runtime.prepare_network()  # in a thread, while this one waits for runc
@@ -123,7 +138,9 @@ def _create_process(
     )
 
 
-def _running_record(record: ContainerRecord, pid: int, network: Json, *, restarting: bool) -> ContainerRecord:
+def _running_record(
+    record: ContainerRecord, pid: int, network: NetworkSettings, *, restarting: bool
+) -> ContainerRecord:
     """The record of the container once its process runs."""
     is_checked = health.effective(record.config.healthcheck) is not None
     return replace(
@@ -143,7 +160,7 @@ def _running_record(record: ContainerRecord, pid: int, network: Json, *, restart
 
 
 def _write_intent(data: DataRoot, runtime: Runtime, running: ContainerRecord) -> None:
-    """Write started.json (settle.py), so that a crash after runc start loses no running container."""
+    """Write started.json (settle.py): a crash after runc start loses no container."""
     config = running.document(data.records.directory(running.id))
     intent = {"config": config, "host_config": running.host_config.document()}
     (runtime.bundle(running.id) / "started.json").write_text(json.dumps(intent))
@@ -157,7 +174,10 @@ def _attach(data: DataRoot, record: ContainerRecord, monitor: Monitor, clients: 
 
 
 def _roll_back(data: DataRoot, runtime: Runtime, record: ContainerRecord, error: BaseException) -> None:
-    """Restore the container after a failed start, with the error recorded. No restart policy tries again."""
+    """Restore the container after a failed start, with the error recorded.
+
+    No restart policy tries again.
+    """
     release(data, runtime, record)
     if isinstance(error, LabError):
         state = State.EXITED if record.state is State.RESTARTING else record.state

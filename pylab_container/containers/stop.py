@@ -1,4 +1,7 @@
-"""Stopping, killing, pausing and restarting a container. oci/lifecycle.py has the table of what is allowed when."""
+"""Stopping, killing, pausing and restarting a container.
+
+The table in oci/lifecycle.py says what is allowed in which state.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def stop(
     *,
     signal: str | int | None = None,
 ) -> None:
-    """Send the stop signal, and kill the container after timeout seconds. No error if it does not run.
+    """Send the stop signal, and kill the container after timeout seconds.
+
+    No error if it does not run.
 
     timeout  default: the container's StopTimeout, else 10; negative waits without a limit
     signal   default: the container's StopSignal, else SIGTERM
@@ -85,7 +90,9 @@ def _request(
     manually: bool,
     thaws: bool = True,
 ) -> ContainerRecord:
-    """Check that the event is allowed, and record that a user wants the exit. Returns the record before the event.
+    """Check that the transition is allowed, and record that a user wants the exit.
+
+    Return the record before the transition.
 
     manually  the restart policy ends; a container that waits for its restart has exited then
     thaws     a paused container is recorded as running

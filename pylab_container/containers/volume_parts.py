@@ -1,4 +1,4 @@
-"""Parts of volumes (--mount volume-subpath=…), each mounted on the host before the container's start.
+"""Parts of volumes (--mount volume-subpath=…), mounted on the host before the start.
 
     <bundle>/parts/<digest of the destination>    a bind mount of the part
 
@@ -23,7 +23,9 @@ from pylab_container.volumes.mounting import open_part
 
 
 def source_of(runtime: Runtime, record: ContainerRecord, mount: MountPoint) -> str:
-    """Return the path on the host to bind for one of a container's mounts; mounts a part of a volume first.
+    """Return the path on the host to bind for one of a container's mounts.
+
+    Mounts a part of a volume first.
 
     Raises InvalidInput if the volume has no such part.
     """

@@ -1,4 +1,4 @@
-"""Waiting for a container's exit, and the exit status of a run that another process recorded.
+"""Waiting for a container's exit, and looking up the exit status of a run.
 
 Any process on the data root may record an exit and remove the container. So the exit status is looked up where it
 may still be: with the monitor, in the record, and finally in the event log.
@@ -64,7 +64,10 @@ def wait(
 
 
 def _wait_for_last_exit(data: DataRoot, runtime: Runtime, container_id: ContainerId, timeout: float | None) -> int:
-    """Wait until the restart policy does not start the container again; return the last exit status."""
+    """Wait until the restart policy does not start the container again.
+
+    Return the last exit status.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     while (record := read_settled(data, runtime, container_id)).state in (State.RESTARTING, *ALIVE):
         if deadline is not None and time.monotonic() > deadline:
@@ -74,7 +77,9 @@ def _wait_for_last_exit(data: DataRoot, runtime: Runtime, container_id: Containe
 
 
 def process_descriptor(runtime: Runtime, record: ContainerRecord) -> int:
-    """Return a descriptor that is readable once the run's first process has exited (pidfd_open(2)).
+    """Return a descriptor that is readable once the run's first process has exited.
+
+    See pidfd_open(2).
 
     The caller closes it. Raises ProcessLookupError if the process has exited already.
     """
@@ -89,7 +94,9 @@ def process_descriptor(runtime: Runtime, record: ContainerRecord) -> int:
 
 
 def status_of_run(data: DataRoot, runtime: Runtime, events: PastEvents, record: ContainerRecord) -> int:
-    """Return the exit status of the run in a record, whose process has exited; 128 + n after signal n.
+    """Return the exit status of the run in a record, whose process has exited.
+
+    128 + n after signal n.
 
     On return the exit is recorded, and a container with auto_remove is removed.
     """
@@ -107,12 +114,18 @@ def status_of_run(data: DataRoot, runtime: Runtime, events: PastEvents, record: 
 
 
 def is_log_complete(runtime: Runtime, record: ContainerRecord) -> bool:
-    """Whether the monitor of an exited run has read all output: it writes the exit status after that."""
+    """Whether the monitor of an exited run has read all output.
+
+    It writes the exit status after that.
+    """
     return runtime.monitor(record.id).exit_status() is not None
 
 
 def status_of_removed(events: PastEvents, container_id: str) -> int:
-    """Return the exit status of the last run of a removed container. Raises ContainerNotFound if none is logged."""
+    """Return the exit status of the last run of a removed container.
+
+    Raises ContainerNotFound if none is logged.
+    """
     logged = _logged_statuses(events, container_id, since=0)
     if not logged:
         raise no_such_container(container_id[:12])

@@ -99,7 +99,7 @@ def _named(settings: EndpointSettings, attributes: Json, version: Version) -> Js
 
 def _endpoint(settings: EndpointSettings | None) -> Json:
     """Return an EndpointSettings with the fields of all versions."""
-    return replace((settings or EndpointSettings()).completed(), desired_mac_address="", unknown={}).document()
+    return replace(settings or EndpointSettings(), unknown={}).shown()
 
 
 # ---- list ------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from pylab_container.errors import (
     Unimplemented,
 )
 from pylab_container.images.image import machine_architecture
+from pylab_container.maintenance import usage
 from pylab_container.networks import links
 from pylab_container.oci.platform import Platform
 from pylab_container.oci.signals import signal_number
@@ -142,8 +143,6 @@ class _ImageNames:
 
 
 def _sizes(engine: Engine, container: Container) -> Json:
-    from pylab_container.maintenance import usage
-
     return dict(zip(("SizeRw", "SizeRootFs"), usage.container_sizes(engine.data, container.record), strict=True))
 
 

@@ -119,7 +119,7 @@ class CreateRequest(Struct, frozen=True):
     options: ContainerOptions
     config: ContainerConfig
     host_config: HostConfig
-    networks: Json
+    networks: Mapping[str, EndpointSettings]
 
 
 def parse(body: Json, *, name: str, shares_ipc: bool = False, readonly_recursive: bool = True) -> CreateRequest:
@@ -338,13 +338,13 @@ def _network(host: HostConfig) -> Json:
     }
 
 
-def _endpoints(networking: Json) -> Json:
+def _endpoints(networking: Json) -> dict[str, EndpointSettings]:
     """{network: requested endpoint}; the network "default" is named bridge."""
     named = fields.child(networking, "EndpointsConfig")
     return {"bridge" if name == "default" else name: parse_endpoint(fields.child(named, name)) for name in named}
 
 
-def parse_endpoint(settings: Json) -> Json:
+def parse_endpoint(settings: Json) -> EndpointSettings:
     """Parse an EndpointSettings of a request. Raises InvalidInput."""
     chosen = fields.child(settings, "IPAMConfig")
     if _SYSCTLS in fields.labels(settings, "DriverOpts"):

@@ -7,6 +7,7 @@ import contextlib
 from aiohttp import web
 
 from pylab_container.containers.execution import Exec
+from pylab_container.containers.settle import read_settled
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import StreamOptions, detach_keys, pump
@@ -107,7 +108,7 @@ def _start_detached(execution: Exec) -> None:
 
 def _refuse_paused(engine: Engine, execution: Exec) -> None:
     """Raise Conflict for a paused container, before the connection is hijacked."""
-    state = engine.containers.get(execution.container_id).record.state_document()
+    state = read_settled(engine.data, engine.runtime, execution.container_id).state_document()
     if state["Paused"]:
         raise Conflict(
             f"Container {execution.container_id} is paused, unpause the container before exec",

@@ -207,7 +207,7 @@ def usage_document(call: Call, usage: DiskUsage, types: tuple[str, ...]) -> Json
         document["Containers"] = containers.summaries(call, all=True, limit=None, with_size=True)
     if "volume" in types:
         document["Volumes"] = [
-            {**volumes.document(entry.volume), "UsageData": {"Size": entry.size, "RefCount": entry.links}}
+            {**volumes.document(entry.volume.document()), "UsageData": {"Size": entry.size, "RefCount": entry.links}}
             for entry in usage.volumes
         ]
     if "build-cache" in types:

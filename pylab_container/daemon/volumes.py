@@ -7,7 +7,6 @@ from aiohttp import web
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, answer, no_content
-from pylab_container.engine.volumes import Volume
 from pylab_container.errors import InvalidInput
 
 _VOLUME = {
@@ -19,9 +18,8 @@ _VOLUME = {
 }
 
 
-def document(volume: Volume) -> Json:
-    """Return Docker's Volume."""
-    attributes = volume.attrs
+def document(attributes: Json) -> Json:
+    """Return Docker's Volume: the document of inspect, in which no map is null."""
     return {**attributes, "Labels": attributes["Labels"] or {}, "Options": attributes["Options"] or {}}
 
 
@@ -29,7 +27,7 @@ async def list_volumes(call: Call) -> web.Response:
     """GET /volumes: all volumes, or those that match the filters."""
 
     def listed() -> list[Json]:
-        return [document(volume) for volume in call.engine.volumes.list(call.filters())]
+        return [document(volume.attrs) for volume in call.engine.volumes.list(call.filters())]
 
     return answer({"Volumes": await call.run(listed), "Warnings": []})
 
@@ -46,12 +44,12 @@ async def create(call: Call) -> web.Response:
         driver_opts=fields.labels(body, "DriverOpts"),
         labels=fields.labels(body, "Labels"),
     )
-    return answer(await call.run(document, volume), 201)
+    return answer(await call.run(lambda: document(volume.attrs)), 201)
 
 
 async def inspect(call: Call) -> web.Response:
     """GET /volumes/NAME: a volume."""
-    return answer(await call.run(lambda: document(call.engine.volumes.get(call.name))))
+    return answer(await call.run(lambda: document(call.engine.volumes.get(call.name).attrs)))
 
 
 async def remove(call: Call) -> web.Response:

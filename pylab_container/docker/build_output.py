@@ -1,4 +1,4 @@
-"""The steps of a build as they go on, in the words of docker's classic builder: for the terminal, and for the API."""
+"""The output of a running build in the words of docker's classic builder, for the terminal and the API."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pylab_container import events
 
 
 class _Block(Struct):
-    """What there is to print about one step.
+    """The output of one step.
 
-    held       what waits for the step's turn
-    has_run    its command has begun
-    open       how many instructions are still to end: its own, and after a FROM the triggers of the image
-    begun      its first line has been written
-    at_start   nothing stands on the present line
+    held      text that is held back until the steps before have ended
+    has_run   its command has started
+    open      number of instructions that have not ended: its own, and after a FROM the triggers of the image
+    begun     its first line was printed
+    at_start  the output is at the start of a line
     """
 
     held: str = ""
@@ -28,19 +28,19 @@ class _Block(Struct):
 
 
 class Presenter:
-    """Prints the events of a build as docker's classic builder told it: one step after the other.
+    """Prints the events of a build as docker's classic builder does: one step after the other.
 
-    Stages may be made at the same time. The lowest step that has not ended is shown while it goes on;
-    what the steps behind it say is held back until their turn. No step waits for a later one.
+    Stages may be built concurrently. The output of the first step that has not ended is printed at once; the output of
+    later steps is held back until all steps before have ended.
     """
 
     def __init__(
         self, write: Callable[[str], None], *, errors: str = "", shown: Callable[[str], str] = lambda text: text
     ) -> None:
-        """write must not raise: it is called in the threads that build.
+        """write prints text; it must not raise, because it is called in the threads that build.
 
-        shown   how an instruction and a warning are written; output of commands stays as it is
-        errors  what stands around the standard error of commands, as "\\x1b[91m{}\\x1b[0m" makes it red
+        shown   escapes an instruction or a warning; output of commands is not changed
+        errors  a frame for the standard error of commands: "\\x1b[91m{}\\x1b[0m" makes it red
         """
         self._write = write
         self._errors = errors or "{}"
@@ -50,7 +50,7 @@ class Presenter:
         self._lock = threading.Lock()
 
     def __call__(self, event: events.Event) -> None:
-        """Take the next event; those that are not a build's are ignored."""
+        """Print the next event; events that are not about a build are ignored."""
         with self._lock:
             match event:
                 case events.BuildStepStarted():
@@ -69,7 +69,7 @@ class Presenter:
                     self._write(f"{self._as_shown(text)}\n")
 
     def close(self) -> None:
-        """Print what is still held back: a step failed, and others had begun. Of those that only waited, nothing."""
+        """Print the held output after a failed build, except that of steps whose command has not started."""
         with self._lock:
             for number, block in sorted(self._blocks.items()):
                 if number > self._shown and block.open and not block.has_run:
@@ -80,10 +80,10 @@ class Presenter:
 
     def _started(self, event: events.BuildStepStarted) -> None:
         block = self._block(event.number)
-        if not block.begun:  # a trigger is part of its FROM
+        if not block.begun:  # a trigger belongs to the step of its FROM
             block.begun = True
             self._say(event.number, f"Step {event.number}/{event.of} : {self._as_shown(event.instruction)}")
-            self._say(event.number, "\n")  # as docker's API tells it, in two pieces
+            self._say(event.number, "\n")  # in two pieces, as in docker's API
 
     def _ended(self, event: events.BuildStep) -> None:
         number, block = event.number, self._block(event.number)
@@ -94,7 +94,7 @@ class Presenter:
             self._say(number, f"# Executing {event.triggers} build trigger{'s'[: event.triggers != 1]}\n")
         block.open += event.triggers - 1
         if not block.open:
-            if event.image_id:  # an ARG before FROM has none
+            if event.image_id:  # an ARG before FROM has no image
                 self._say(number, f" ---> {event.image_id[7:19]}\n")
             self._show_next()
 
@@ -114,13 +114,13 @@ class Presenter:
             block.held += text
 
     def _print(self, number: int, text: str, frame: str) -> None:
-        """What a command says."""
+        """Print the output of a command."""
         if text:
             self._say(number, frame.replace("{}", text))
             self._block(number).at_start = text.endswith("\n")
 
     def _new_line(self, number: int) -> None:
-        """End a line that the step's command left open."""
+        """End a line that the step's command has not ended."""
         if not self._block(number).at_start:
             self._say(number, "\n")
 

@@ -1,15 +1,16 @@
-"""cp: files between the host and a container, by the rules of `docker cp`.
+"""cp: copy files between the host and a container, by the rules of `docker cp`.
 
-What the target is decides (docker's reference, "docker cp"):
+The type of the target decides where a source is copied to (docker's reference, "docker cp"):
 
-    target                  a file goes                 a directory goes
-    a directory             into it, by its own name    into it; only its content where SRC ends with /.
-    a file                  over it                     nowhere: refused
-    nothing yet             there, by that name         there, by that name
-    nothing yet, with a /   nowhere: refused            there, by that name
+    target                  source is a file            source is a directory
+    directory               TARGET/NAME                 TARGET/NAME; if SRC ends with /., its content to TARGET
+    file                    replaces the file           refused
+    does not exist          TARGET                      TARGET
+    does not exist, ends    refused                     TARGET
+    with /
 
-Whatever a container holds, nothing outside the target directory is written on the host, and
-nothing outside the container is read.
+A container is not trusted: whatever files and links it has, nothing outside the target directory is written on the
+host, and nothing outside the container is read.
 """
 
 from __future__ import annotations
@@ -30,25 +31,32 @@ from pylab_container.store.treetar import TreeReader
 
 
 class _Target(Struct, frozen=True):
-    """Where something is to go. path: without links at its end; exists and is_directory: what is there."""
+    """The target of a copy.
+
+    path    its last part is not a symbolic link
+    exists  whether the path exists; is_directory then says of which type it is
+    """
 
     path: str
     exists: bool
     is_directory: bool
 
     def place(self, source: str, *, is_directory: bool) -> tuple[str, str]:
-        """The directory to extract into, and the name to extract as. Raises InvalidInput."""
+        """Return the directory to extract into, and the name there. Raises InvalidInput.
+
+        is_directory  whether the source is a directory
+        """
         if self.is_directory:
-            return self.path, _base(source)
+            return self.path, _last_part(source)
         if self.exists and is_directory:
             raise InvalidInput("cannot copy directory", hint=f"{self.path} is a file")
-        if not self.exists and not is_directory and _says_directory(self.path):
-            raise InvalidInput("no such directory", hint=f"make {self.path} first, or leave its last / away")
+        if not self.exists and not is_directory and _is_marked_as_directory(self.path):
+            raise InvalidInput("no such directory", hint=f"create {self.path} first, or omit its last /")
         directory, name = posixpath.split(self.path.rstrip("/").removesuffix("/."))
         return directory or "/", name
 
 
-# ---- from a container ----------------------------------------------------------------
+# -- from a container ----------------------------------------------------------------------------
 
 
 def to_host(
@@ -59,27 +67,27 @@ def to_host(
     keep_owners: bool = False,
     follow_link: bool = False,
 ) -> int:
-    """Copy a path of a container to a path of the host; returns the bytes of tar.
+    """Copy a path of a container to a path of the host; return the number of bytes of tar.
 
-    keep_owners  files get their owners, set-id bits, capabilities and device modes; without it
-                 they are the caller's, and harmless
-    follow_link  copy what a symbolic link at the end of source points to
+    keep_owners  keep owners, set-id bits, capabilities and the modes of devices; by default all files belong to the
+                 caller, and have none of these
+    follow_link  if source is a symbolic link, copy its target
 
     Raises NotFound, InvalidInput, InvalidArchive.
     """
-    asked = _absolute(source, "/")
-    found = _resolved(files, asked) if follow_link else asked
-    status = files.path_status(found)
-    directory, name = _host_target(target).place(asked, is_directory=stat.S_ISDIR(status.mode))
+    source = _absolute(source, "/")
+    path = _follow_link(files, source) if follow_link else source
+    status = files.path_status(path)
+    directory, name = _host_target(target).place(source, is_directory=stat.S_ISDIR(status.mode))
     with (
-        files.members(found, name) as members,
+        files.members(path, name) as members,
         Extractor(Path(directory), whiteouts=False, keep_directories=True) as extractor,
     ):
         return extract(members, extractor, change=None if keep_owners else _make_harmless)
 
 
 def _make_harmless(header: tar.Header) -> None:
-    """Without this, a container's set-uid program would be one on the host, and its /dev/sda too."""
+    """Remove rights: a container's set-uid program must not be one on the host, nor its /dev/sda be accessible."""
     header.uid, header.gid = os.getuid(), os.getgid()
     header.mode &= 0o600 if header.kind in (tar.CHARACTER, tar.BLOCK_DEVICE) else 0o1777
     header.xattrs = {name: value for name, value in header.xattrs.items() if name.startswith("user.")}
@@ -89,23 +97,25 @@ def _host_target(path: str) -> _Target:
     resolved = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(resolved)):
         raise InvalidInput(
-            f'invalid output path: directory "{os.path.dirname(resolved)}" does not exist', hint="make it first"
+            f'invalid output path: directory "{os.path.dirname(resolved)}" does not exist', hint="create it first"
         )
     is_directory, exists = os.path.isdir(resolved), os.path.exists(resolved)
-    if exists and not is_directory and _says_directory(path):
-        raise InvalidInput(f"{path}: not a directory", hint="leave its last / away to write over the file")
+    if exists and not is_directory and _is_marked_as_directory(path):
+        raise InvalidInput(f"{path}: not a directory", hint="omit its last / to replace the file")
     if exists and not is_directory and not os.path.isfile(resolved):
         raise InvalidInput(
             f'invalid output path: "{path}" must be a directory or a regular file', hint="name another path"
         )
-    return _Target(resolved + ("/" if _says_directory(path) and not exists else ""), exists, is_directory)
+    return _Target(resolved + ("/" if _is_marked_as_directory(path) and not exists else ""), exists, is_directory)
 
 
-# ---- to a container ------------------------------------------------------------------
+# -- to a container ------------------------------------------------------------------------------
 
 
 def to_container(files: ContainerFiles, source: str, target: str, *, follow_link: bool = False) -> int:
-    """Copy a path of the host to a path of a container, owners as numbers; returns the bytes of tar.
+    """Copy a path of the host to a path of a container with numeric owners; return the number of bytes of tar.
+
+    follow_link  if source is a symbolic link, copy its target
 
     Raises NotFound, InvalidInput, InvalidArchive.
     """
@@ -115,37 +125,37 @@ def to_container(files: ContainerFiles, source: str, target: str, *, follow_link
     except OSError as error:
         raise NotFound(f"{source}: {(error.strerror or '').lower()}", hint="check the path") from error
     directory, name = _container_target(files, target).place(source, is_directory=stat.S_ISDIR(status.st_mode))
-    where = os.path.realpath(source) if follow_link or source.endswith(("/", "/.")) else source
-    members = TreeReader(Path(where), name=name, whiteouts=False)
+    path = os.path.realpath(source) if follow_link or source.endswith(("/", "/.")) else source
+    members = TreeReader(Path(path), name=name, whiteouts=False)
     return files.put_members(directory, members, keep_directories=True)
 
 
 def _container_target(files: ContainerFiles, path: str) -> _Target:
     path = _absolute(path, "/")
     try:
-        path = _resolved(files, path)
+        path = _follow_link(files, path)
         status = files.path_status(path)
-    except (NotFound, InvalidInput):  # a file on the way is complained of when something is to be put there
+    except (NotFound, InvalidInput):  # if a parent is not a directory, the copy itself reports it
         return _Target(path, exists=False, is_directory=False)
     return _Target(path, exists=True, is_directory=stat.S_ISDIR(status.mode))
 
 
-def _resolved(files: ContainerFiles, path: str) -> str:
-    """A path of a container, with the symbolic link at its end followed once, as docker does."""
+def _follow_link(files: ContainerFiles, path: str) -> str:
+    """Return a container's path with a symbolic link at its end followed once, as docker does."""
     link = files.path_status(path).link
     return posixpath.join(posixpath.dirname(path), link) if link else path
 
 
 def _absolute(path: str, directory: str) -> str:
-    """A path from the root without dots in it; a slash or "/." at its end stays, for it says what is meant."""
+    """Return an absolute, normalized path. A "/" or "/." at its end is kept: it has a meaning (see above)."""
     ending = "/." if path.endswith("/.") or path == "." else "/" if path.endswith("/") else ""
     return posixpath.normpath(posixpath.join(directory, path)).rstrip("/") + ending or "/"
 
 
-def _base(path: str) -> str:
-    """The last part of a path: "." where only what is in a directory is meant."""
+def _last_part(path: str) -> str:
+    """Return the last part of a path; "." if only the content of a directory is to be copied."""
     return posixpath.basename(path.rstrip("/")) or "."
 
 
-def _says_directory(path: str) -> bool:
+def _is_marked_as_directory(path: str) -> bool:
     return path.endswith(("/", "/.")) or path == "."

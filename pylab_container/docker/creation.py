@@ -1,4 +1,4 @@
-"""From docker-py's keywords to a container's record: what names other objects is resolved, and mounts get sources.
+"""From docker-py's keywords to a container's record.
 
 options.py and hostconfig.py build the documents without looking at the disk; this module completes them.
 """
@@ -17,15 +17,17 @@ from msgspec.structs import replace
 from pylab_container.containers import lookup, remap, sandbox
 from pylab_container.containers.create import create_sources
 from pylab_container.containers.settle import settle
+from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, Host, command_line, documents, refuse_unknown
 from pylab_container.networks import links
+from pylab_container.networks.lookup import find_network
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import Transition, after
 from pylab_container.oci.mounts import MountPoint, borrow
-from pylab_container.oci.network_settings import NetworkSettings
+from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime, cgroup
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
@@ -46,14 +48,26 @@ class Description(Struct, frozen=True):
 
     config       on top of the image's configuration, below the options
     host_config  recorded as it is: only fields without an effect, or whose effect an option has already
-    networks     instead of the networks that the options name: {name: the endpoint's settings}
+    networks     instead of the networks that the options name: {network: endpoint}
 
     Empty fields in config and host_config preserve whether a field was null or an empty list.
     """
 
     config: ContainerConfig | None = None
     host_config: HostConfig | None = None
-    networks: Mapping[str, Any] = {}
+    networks: Mapping[str, EndpointSettings] = {}
+
+
+def refuse_unknown_network(data: DataRoot, options: ContainerOptions) -> None:
+    """Refuse options that name a network or a container that does not exist.
+
+    Raises NotFound, ContainerNotFound.
+    """
+    mode = requested_network(options)
+    if mode.startswith("container:"):
+        lookup.find(data.records, mode.removeprefix("container:"))
+    elif mode not in NETWORK_MODES:
+        find_network(data, mode)
 
 
 def new_record(
@@ -88,7 +102,7 @@ def new_record(
         host,
         name=options.get("name"),
         mounts=tuple(place_mounts(built.mounts, data.path)),
-        networks=dict(description.networks) or built.networks,
+        networks=description.networks or built.networks,
     )
     return record, [*built.warnings, *_unpublished(host)]
 
@@ -102,9 +116,12 @@ def finished_record(
     *,
     name: str | None = None,
     mounts: tuple[MountPoint, ...] = (),
-    networks: Json | None = None,
+    networks: Mapping[str, EndpointSettings] | None = None,
 ) -> ContainerRecord:
-    """Build a record from finished documents. image_id "" is the empty image, FROM scratch. Raises InvalidInput."""
+    """Build a record from finished documents. image_id "" is the empty image, FROM scratch.
+
+    Raises InvalidInput.
+    """
     path, *arguments = command_line(config)
     return ContainerRecord(
         id=container_id,
@@ -115,7 +132,7 @@ def finished_record(
         args=tuple(arguments),
         config=config,
         host_config=host_config,
-        network=NetworkSettings.parse({"Networks": networks} if networks else {}),
+        network=NetworkSettings(networks=networks or {}),
         mounts=mounts,
         driver=data.driver.name,
     )
@@ -128,7 +145,9 @@ def redescribe(
     options: ContainerOptions,
     host_config: HostConfig,
 ) -> None:
-    """Replace the HostConfig of a container that does not run, as a start could until version 1.23 of the API.
+    """Replace the HostConfig of a container that does not run.
+
+    A start could do so until version 1.23 of the API.
 
     The mounts are added to its mounts. If the network is another one, the old networks are replaced. options and
     host_config are as for new_record(). Raises the errors of that, and Conflict if it runs.
@@ -149,7 +168,7 @@ def redescribe(
         host = replace(host, nulls=host.nulls - {"Dns", "DnsOptions", "DnsSearch"})  # moby records [] here
         mounts = {mount.destination: mount for mount in (*record.mounts, *place_mounts(built.mounts, data.path))}
         keeps_network = host.network_mode == record.host_config.network_mode
-        network = record.network if keeps_network else NetworkSettings.parse({"Networks": built.networks})
+        network = record.network if keeps_network else NetworkSettings(networks=built.networks)
         record = replace(record, host_config=host, mounts=tuple(mounts.values()), network=network)
         with data.volumes.lock():
             create_sources(data, record)
@@ -185,7 +204,7 @@ def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoi
 
 
 def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
-    """The HostConfig to record: the requested one with its names resolved, in the spelling of the client."""
+    """The HostConfig to record: names are resolved, the client's spelling is kept."""
     find = partial(lookup.find, data.records)
     remap.refuse(requested)
     host = sandbox.resolve(requested, find)

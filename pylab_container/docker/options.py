@@ -2,7 +2,7 @@
 
 The keywords are docker-py's. documents() makes Docker's Config and HostConfig of them and of the image's config;
 `inspect` shows these documents, and launch.py puts them into effect. Nothing here reads the disk: names of other
-containers and of volumes are resolved by ContainerCollection.create().
+containers and of volumes are resolved by creation.py.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from pylab_container.oci.mounts import (
     parse_volumes,
     refuse_duplicates,
 )
+from pylab_container.oci.network_settings import EndpointIpam, EndpointSettings
 from pylab_container.oci.signals import signal_number
 from pylab_container.text.visible import check_line, visible
 
@@ -218,7 +219,7 @@ class Documents(Struct, frozen=True):
     config: ContainerConfig
     host_config: HostConfig
     mounts: list[MountPoint]
-    networks: Json
+    networks: Mapping[str, EndpointSettings]
     warnings: list[str]
 
 
@@ -285,26 +286,23 @@ def _mounts(options: ContainerOptions) -> list[MountPoint]:
     ]
 
 
-def _networks(options: ContainerOptions) -> Json:
+def _networks(options: ContainerOptions) -> dict[str, EndpointSettings]:
     """{network: endpoint} for the requested network, with the addresses and names that the user chose."""
     mode = requested_network(options)
     if mode.startswith("container:"):
         return {}
-    chosen = {
-        "IPv4Address": options.get("ipv4_address") or "",
-        "IPv6Address": options.get("ipv6_address") or "",
-    }
-    addresses: Json = {name: address for name, address in chosen.items() if address}
-    if options.get("link_local_ips"):
-        addresses["LinkLocalIPs"] = [parse_address(text) for text in options["link_local_ips"]]
-    linked = [":".join(pair) for pair in link_pairs(options.get("links") or ())]
-    return {
-        mode: {
-            "IPAMConfig": addresses or None,
-            "Links": linked if linked and mode not in NETWORK_MODES else None,
-            "Aliases": [check_line(alias, "network alias") for alias in options.get("network_aliases") or ()] or None,
-        }
-    }
+    addresses = EndpointIpam(
+        ipv4_address=options.get("ipv4_address") or "",
+        ipv6_address=options.get("ipv6_address") or "",
+        link_local_ips=tuple(map(parse_address, options.get("link_local_ips") or ())),
+    )
+    links = tuple(":".join(pair) for pair in link_pairs(options.get("links") or ()))
+    endpoint = EndpointSettings(
+        ipam_config=addresses if addresses.document() else None,
+        links=() if mode in NETWORK_MODES else links,
+        aliases=tuple(check_line(alias, "network alias") for alias in options.get("network_aliases") or ()),
+    )
+    return {mode: endpoint}
 
 
 # ---- Config ----------------------------------------------------------------------------------

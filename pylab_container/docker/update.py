@@ -1,4 +1,4 @@
-"""`docker update`: the new limits and restart policy of a container, from docker-py's keywords."""
+"""`docker update`: new limits and restart policy, from docker-py's keywords."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def update(data: DataRoot, runtime: Runtime, container_id: ContainerId, options:
 
 
 def _requested(options: UpdateOptions) -> tuple[HostConfig, list[str]]:
-    """The requested limits that the kernel supports, the others with their defaults; and warnings."""
+    """The requested limits that the kernel supports, the others with their defaults.
+
+    And warnings.
+    """
     fields = resources(options, processors=os.cpu_count() or 1, memory_nodes=cgroup.memory_nodes())
     if options.get("pids_limit") is not None and fields["pids_limit"] is None:
         fields["pids_limit"] = 0  # dockerd records "no limit" as 0 here

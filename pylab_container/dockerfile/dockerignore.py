@@ -1,15 +1,12 @@
-"""The patterns of a .dockerignore file: which files stay out of the build context.
-
-The rules are those of Docker's own matcher (moby/patternmatcher):
+"""Patterns of a .dockerignore file, which exclude files from the build context.
 
     *       any characters except /          ?     one character except /
-    **      any number of directories        [a-z] one of these; [^a-z] none of these
-    \\x      the character x itself           !p    files that p matches come back
+    **      any number of directories        [a-z] one of these; [^a-z] any character except these
+    \\x      the character x itself           !p    an exception: files that p matches are included
     # …     a comment, at the start of a line
 
-Patterns start at the root of the context, with or without a leading slash. What
-matches a directory also matches everything below it. The last pattern that matches
-a file decides about it.
+Patterns are relative to the root of the context, with or without a leading slash. A pattern that matches a directory
+also matches everything below it. For each file the last pattern that matches decides. Source: moby/patternmatcher.
 """
 
 from __future__ import annotations
@@ -25,19 +22,20 @@ from pylab_container.errors import InvalidInput
 from pylab_container.text.globs import Glob, Globs, Steps, ignore_steps
 
 _BYTE_ORDER_MARK = "\ufeff"
+# An automaton is simulated with integers of one bit for each step, so a larger one takes more time for each character
+# and more memory, but fewer automata have to run.
 _STEPS_TOGETHER = 4096
-"""Characters of the patterns of one automaton. A larger automaton costs less time and more memory."""
 
 
 class Pattern(Struct, frozen=True, dict=True):
-    """One line of the file, cleaned: "./a//b/" and "/a/b" are "a/b"."""
+    """A line of the file with its path normalized: "./a//b/" and "/a/b" are "a/b"."""
 
     text: str
     is_exception: bool
 
     @cached_property
     def steps(self) -> Steps:
-        """What the text means. Raises InvalidInput where its syntax is wrong."""
+        """The parsed pattern. Raises InvalidInput for a syntax error."""
         return ignore_steps(self.text)
 
     @cached_property
@@ -45,25 +43,25 @@ class Pattern(Struct, frozen=True, dict=True):
         return Glob(self.steps)
 
     def matches(self, path: str) -> bool:
-        """Whether the pattern names exactly this path, as opposed to a directory above it."""
+        """Report whether the pattern matches this path itself, not only a directory above it."""
         return self._glob.matches(path)
 
     def may_match_below(self, directory: str) -> bool:
-        """Whether a path in `directory` could match, or the pattern names `directory` or one above it."""
+        """Report whether the pattern can match `directory`, one of its parents, or a path below."""
         return self._glob.may_match_below(directory)
 
 
 class IgnorePatterns:
-    """All patterns of one file, in their order."""
+    """The patterns of a file, in its order."""
 
     def __init__(self, patterns: tuple[Pattern, ...]) -> None:
         self.patterns = patterns
 
     @classmethod
     def parse(cls, text: str) -> IgnorePatterns:
-        """The patterns of the text of a .dockerignore file.
+        """Parse a .dockerignore file.
 
-        Raises InvalidInput with the line's number for a pattern that cannot match anything by its syntax.
+        Raises InvalidInput, with the line's number, for a syntax error.
         """
         patterns = []
         for number, line in enumerate(text.removeprefix(_BYTE_ORDER_MARK).split("\n"), start=1):
@@ -77,19 +75,19 @@ class IgnorePatterns:
 
     @classmethod
     def of(cls, patterns: Iterable[str]) -> IgnorePatterns:
-        """Patterns that come one by one, as those of COPY --exclude. Raises InvalidInput."""
+        """Parse separate patterns, such as those of COPY --exclude. Raises InvalidInput."""
         return cls(tuple(_pattern(pattern) for pattern in patterns))
 
     def excludes(self, path: str) -> bool:
-        """Whether the file stays out. `path` is relative to the context and "/"-separated.
+        """Report whether a file is excluded. The root of the context never is.
 
-        The context itself is never excluded.
+        path  relative to the context, with slashes
         """
         path = _clean(path)
         return path != "." and self.covers(path)
 
     def covers(self, path: str) -> bool:
-        """Whether the last pattern that names a clean path, or a directory above it, excludes it."""
+        """Report whether the last match, of a normalized path or one of its parents, excludes it."""
         last = self._matcher.last(path)
         return last is not None and not self.patterns[last].is_exception
 
@@ -98,11 +96,13 @@ class IgnorePatterns:
         return _Matcher([pattern.steps for pattern in self.patterns])
 
     def may_enter(self, directory: str) -> bool:
-        """Whether the docker command looks into an excluded `directory` for what a `!` pattern brings back.
+        """Report whether the docker command searches an excluded `directory` for exceptions.
 
-        It does where a `!` pattern begins with the directory's own name; a wildcard is not tried.
+        It does so if the text of an exception begins with the path of the directory. It does not evaluate wildcards, so
+        `!**/keep` is not found in an excluded directory (moby/pkg/archive, TarWithOptions).
         """
         start = _clean(directory) + "/"
+        # Of a sorted list, only the first entry that is not smaller can have the prefix.
         exceptions = self._sorted_exceptions
         position = bisect_left(exceptions, start)
         return position < len(exceptions) and exceptions[position].startswith(start)
@@ -112,9 +112,9 @@ class IgnorePatterns:
         return sorted(f"{pattern.text}/" for pattern in self.patterns if pattern.is_exception)
 
     def may_contain_exceptions(self, directory: str) -> bool:
-        """Whether a walk must enter the excluded `directory` because a `!` pattern may bring back something below it.
+        """Report whether an exception can include a file below the excluded `directory`.
 
-        May say True too often, never False wrongly.
+        Never wrongly False.
         """
         directory = _clean(directory)
         exceptions = [pattern for pattern in self.patterns if pattern.is_exception]
@@ -125,26 +125,31 @@ def _pattern(line: str) -> Pattern:
     is_exception = line.startswith("!")
     text = line.removeprefix("!").strip()
     if not text:
-        raise InvalidInput('"!" alone is no pattern', hint="write the pattern of the files to keep after the !")
+        raise InvalidInput('"!" alone is not a pattern', hint="write the pattern of the files to include after the !")
     text = _clean(text)
     if len(text) > 1:
         text = text.removeprefix("/")
     pattern = Pattern(text, is_exception)
-    pattern.steps  # noqa: B018 (it raises InvalidInput)
+    pattern.steps  # noqa: B018 (raises InvalidInput, while the line's number is known)
     return pattern
 
 
 def _clean(path: str) -> str:
-    """Without doubled slashes, "." and "..", as Go's path.Clean. POSIX lets two leading slashes be; Go does not."""
+    """Normalize as Go's path.Clean, without doubled slashes, "." and ".."."""
+    # posixpath.normpath() keeps two leading slashes, as POSIX permits; path.Clean does not.
     cleaned = posixpath.normpath(path)
     return "/" + cleaned.lstrip("/") if cleaned.startswith("/") else cleaned
 
 
 class _Matcher:
-    """Finds the last of many patterns that names a path: those without wildcards in a table, the others in groups."""
+    """Finds the last of many patterns that matches a path.
+
+    Patterns without wildcards are looked up in a table, the others run as a few automata. A generated file may have
+    thousands of lines, and a context ten thousands of files.
+    """
 
     def __init__(self, patterns: Sequence[Steps]) -> None:
-        # Of patterns that say the same, the last decides alone.
+        # Of equal patterns only the last counts, as an exception or not.
         numbers = {steps: number for number, steps in enumerate(patterns)}
         literals = {steps: "".join(step.literal for step in steps) for steps in numbers if _is_literal(steps)}
         self._literals = {text: numbers[steps] for steps, text in literals.items()}
@@ -153,11 +158,12 @@ class _Matcher:
             self._groups.append((Globs([patterns[number] for number in group]), group))
 
     def last(self, path: str) -> int | None:
-        """The highest number of a pattern that names the path or a directory above it."""
+        """Return the highest number of a pattern that matches the path or one of its parents; None if none does."""
         ends = [position for position, character in enumerate(path) if character == "/"]
         last = -1
         if self._literals:
             last = max(self._literals.get(path[:end], -1) for end in (*ends, len(path)))
+        # From the last group on: once a match is found, groups of lower numbers need not run.
         for globs, numbers in reversed(self._groups):
             if numbers[-1] > last:
                 last = max(last, _last_in_group(globs, numbers, path))
@@ -165,14 +171,14 @@ class _Matcher:
 
 
 def _last_in_group(globs: Globs, numbers: Sequence[int], path: str) -> int:
-    states, found = globs.start, 0
+    states, matched = globs.start, 0
     for character in path:
-        if character == "/":
-            found |= states & globs.ends
+        if character == "/":  # a match here is one of a parent directory
+            matched |= states & globs.ends
         states = globs.after(states, character)
         if not states:
             break
-    last = globs.last(found | states)
+    last = globs.last(matched | states)
     return -1 if last is None else numbers[last]
 
 

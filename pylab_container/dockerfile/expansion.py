@@ -73,21 +73,26 @@ def expand_words(
     unset: set[str] | None = None,
     budget: Budget | None = None,
 ) -> list[str]:
-    """As expand(), but split at white space outside quotes, including white space in a variable's value.
+    """As expand(), but split at white space outside quotes.
 
-    Empty words are dropped, even quoted ones.
+    White space in a variable's value splits too. Empty words are dropped, even quoted ones.
     """
     return _Lexer(word, variables, escape=escape, unset=unset, budget=budget).run()[1]
 
 
 def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str] | None = None) -> str:
-    """Expand the content of a here-document. Quotes are plain text there, and the escape is always a backslash."""
+    """Expand the content of a here-document.
+
+    Quotes are plain text there, and the escape is always a backslash.
+    """
     # BuildKit ignores the directive `# escape=` here: dockerfile2llb/convert.go, dispatch(), calls shell.NewLex('\\').
     return _Lexer(content, variables, unset=unset, quotes_count=False).run()[0]
 
 
 def literal_words(text: str, *, keep_quotes: bool = True, keep_escapes: bool = True) -> list[str]:
-    """Split text into words without expanding variables, to find here-documents. Raises InvalidInput as expand().
+    """Split text into words without expanding variables, to find here-documents.
+
+    Raises InvalidInput as expand().
 
     `<<` and the following word are one word, even with spaces between them.
     """

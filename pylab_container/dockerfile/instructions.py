@@ -75,7 +75,7 @@ _SHORTEST_INTERVAL = 1_000_000  # nanoseconds: moby, api/types/container, Minimu
 
 
 class Heredoc(Struct, frozen=True):
-    """A here-document: `<<EOF` in an instruction, and the following lines up to EOF (POSIX shell, XCU 2.7.4).
+    """A here-document: `<<EOF` in an instruction, and the lines up to EOF (POSIX, XCU 2.7.4).
 
     name     the delimiter, without quotes
     content  the lines, unchanged, with their line ends
@@ -95,7 +95,9 @@ class Heredoc(Struct, frozen=True):
 
 
 def parse_heredoc(word: str) -> Heredoc | None:
-    """Parse a word such as <<EOF or 3<<-"EOF". Returns a here-document without content; None for other words.
+    """Parse a word such as <<EOF or 3<<-"EOF".
+
+    Returns a here-document without content; None for other words.
 
     Raises InvalidInput for an unbalanced quote.
     """
@@ -125,7 +127,10 @@ def _count_quotes(text: str) -> int:
 
 
 class Origin(NamedTuple):
-    """Start of a line of the file in the joined text of an instruction. `line` and `column` count from 1."""
+    """Start of a line of the file in the joined text of an instruction.
+
+    `line` and `column` count from 1.
+    """
 
     offset: int
     line: int
@@ -168,7 +173,10 @@ class Instruction(Struct, frozen=True):
     origins: tuple[Origin, ...] = ()
 
     def pairs(self) -> tuple[tuple[str, str | None], ...]:
-        """The (key, value) pairs of ENV, LABEL and ARG, not expanded; value is None for an ARG without a default."""
+        """Return the (key, value) pairs of ENV, LABEL and ARG, not expanded.
+
+        The value is None for an ARG without a default.
+        """
         if self.keyword == "ARG":  # its words are not split yet, because a name without = is valid here
             split = (argument.partition("=") for argument in self.arguments)
             return tuple((key, value if equals else None) for key, equals, value in split)
@@ -204,10 +212,10 @@ class Instruction(Struct, frozen=True):
 
 
 def inline_comment(instruction: Instruction) -> int | None:
-    """Return the column, counted from 1, of an argument that starts with # and was probably meant as a comment.
+    """Return the column of an argument that starts with # and was probably meant as a comment.
 
-    None if no argument does, or if a shell reads the text. The column is in the line of the #, which need not be the
-    first line of the instruction.
+    None if no argument does, or if a shell reads the text. The column counts from 1, in the line of the #, which need
+    not be the first line of the instruction.
     """
     offset = _inline_comment_offset(instruction)
     return None if offset is None else instruction.place(offset)[1]
@@ -265,7 +273,10 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
 
 
 def exposed_ports(*texts: str) -> tuple[str, ...]:
-    """Return the ports in arguments of EXPOSE, each as "80/tcp"; "80-82/udp" gives three. Raises InvalidInput."""
+    """Return the ports in arguments of EXPOSE, each as "80/tcp"; "80-82/udp" gives three.
+
+    Raises InvalidInput.
+    """
     # An image config has an entry for each port, so the number of ports is limited before they are listed.
     # dict.fromkeys() removes duplicates and keeps the order.
     ranges = dict.fromkeys(map(port_range, texts))
@@ -275,7 +286,9 @@ def exposed_ports(*texts: str) -> tuple[str, ...]:
 
 
 def port_range(text: str) -> tuple[int, int, str]:
-    """Parse an argument of EXPOSE. Returns (first port, last port, protocol). Raises InvalidInput.
+    """Parse an argument of EXPOSE. Returns (first port, last port, protocol).
+
+    Raises InvalidInput.
 
     An address or a port of the host before the last colon is ignored, as in Docker.
     """
@@ -295,7 +308,10 @@ _MAXIMUM_PORTS = 3 * 65535  # all of tcp, udp and sctp
 
 
 def duration(text: str) -> int:
-    """Parse the value of a HEALTHCHECK flag: "1m30s", "1.5h", "0". Returns nanoseconds. Raises InvalidInput."""
+    """Parse the value of a HEALTHCHECK flag: "1m30s", "1.5h", "0". Returns nanoseconds.
+
+    Raises InvalidInput.
+    """
     nanoseconds = 0 if text == "0" else parse_duration(text)
     if nanoseconds is None:
         raise InvalidInput(f'"{text}" is not a duration', hint="write a number with its unit: 30s, 1m30s or 500ms")

@@ -63,7 +63,9 @@ class Dockerfile(Struct, frozen=True):
 
 
 def parse(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
-    """Parse a file and check each instruction by itself. Raises DockerfileError with line, column and hint.
+    """Parse a file and check each instruction by itself.
+
+    Raises DockerfileError with line, column and hint.
 
     name  of the file, for errors
 
@@ -77,7 +79,7 @@ def parse(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
 
 
 def parse_syntax(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
-    """As parse(), but accept unknown instructions and flags, and wrong arguments: for the linter."""
+    """As parse(), but without the checks of single instructions: for the linter."""
     reader = _Reader(_lines(source, name), name)
     instructions = tuple(reader.instructions())
     if not instructions:

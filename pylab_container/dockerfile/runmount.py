@@ -1,10 +1,10 @@
-"""RUN --mount: what a build step sees besides its image, and what does not become part of it.
+"""RUN --mount: files that a build step can use, but that do not become part of its layer.
 
     --mount=type=bind,source=src,target=/src            files of the context, read-only
-    --mount=type=bind,from=stage,target=/out,rw         files of a stage or image; what is written there is dropped
-    --mount=type=cache,target=/var/cache/apt            a directory that outlives the build
+    --mount=type=bind,from=stage,target=/out,rw         files of a stage or image; writes are discarded
+    --mount=type=cache,target=/var/cache/apt            a directory that is kept between builds
     --mount=type=tmpfs,target=/tmp                      memory
-    --mount=type=secret,id=token                        a file that no layer will hold
+    --mount=type=secret,id=token                        a file that is in no layer and not in the build cache
 
 Source: Dockerfile reference, "RUN --mount"; BuildKit's frontend/dockerfile/instructions.
 """
@@ -35,15 +35,15 @@ _KEYS = {
 
 
 class RunMount(Struct, frozen=True):
-    """One --mount.
+    """A parsed --mount.
 
     target   absolute, or relative to the working directory; "" for a secret that is only a variable
-    source   path in the context, stage or image (bind, cache); "" is its root
-    stage    `from`: a stage or an image, "" is the context
-    id       which cache or secret
-    sharing  what a second build gets that asks for a cache in use: the same one, one of its own, or it waits
-    size     bytes of a tmpfs, None without limit
-    env      the variable that holds the secret, "" for none
+    source   path in the context, stage or image (bind, cache); "" is the root
+    stage    name of a stage or an image (`from`); "" is the context
+    id       name of the cache or secret
+    sharing  for a cache in use by another step: "shared" uses the same directory, "private" a new one, "locked" waits
+    size     bytes of a tmpfs; None without limit
+    env      variable that receives the secret; "" for none
     """
 
     kind: Kind
@@ -62,11 +62,14 @@ class RunMount(Struct, frozen=True):
 
 
 def parse_mount(text: str, expand: Callable[[str], str] = str) -> RunMount:
-    """The value of one --mount. expand puts variables into its values. Raises InvalidInput."""
+    """Parse the value of a --mount. expand: expands variables in the values.
+
+    Raises InvalidInput.
+    """
     options = _options(text, expand)
     kind = options.pop("type", "bind")
     if kind == "ssh":
-        raise InvalidInput("a mount of type ssh is not supported", hint="copy a key in with type=secret")
+        raise InvalidInput("a mount of type ssh is not supported", hint="mount a key with type=secret")
     if kind not in _KEYS:
         raise InvalidInput(f'unsupported mount type "{kind}"', hint=f"there are {', '.join(get_args(Kind))}")
     for key in options:
@@ -79,24 +82,26 @@ def parse_mount(text: str, expand: Callable[[str], str] = str) -> RunMount:
 
 
 def stage_of(text: str) -> str:
-    """The stage or image that a --mount takes files from, whatever else is in it; "" for none."""
+    """Return the stage or image of a --mount (`from`), even if it is not valid; "" for none."""
     try:
         return _options(text, str).get("from", "")
     except InvalidInput:
-        return ""  # parse_mount() will say what is wrong
+        return ""  # parse_mount() reports the error when the step is executed
 
 
 def _options(text: str, expand: Callable[[str], str]) -> dict[str, str]:
-    """The keys and values, a bare key as "true"; fields are separated as in CSV, so quotes keep commas."""
+    """Split into keys and values; the value of a bare key is "true". Raises InvalidInput."""
     options = {}
     for entry in split_fields(text):
         key, equals, value = entry.strip().partition("=")
         key = _ALIASES.get(key.lower(), key.lower())
         if not equals and key not in ("readonly", "readwrite", "required"):
             raise InvalidInput(f'invalid field "{entry}" in --mount', hint="write key=value, joined by commas")
+        # The stages that a build needs are known before any step runs, and so before the values of variables.
         if key == "from" and re.search(r"\$.", value):
             raise InvalidInput(
-                f'"{value}" contains a variable: from= takes none', hint="FROM takes them: name a stage made so"
+                f'"{value}" contains a variable: from= takes none',
+                hint="use the variable in a FROM … AS name, and write from=name",
             )
         options[key] = (value if key == "from" else expand(value)) if equals else "true"
     return options
@@ -157,8 +162,9 @@ def _boolean(key: str, value: str) -> bool:
 
 def _number(key: str, value: str, base: int = 10) -> int:
     if not re.fullmatch(r"[0-7]+" if base == 8 else r"\d+", value, re.ASCII):
-        what = "an octal mode, as 0755" if base == 8 else "a number"
-        raise InvalidInput(f'invalid value "{value}" for {key}', hint=f"write {what}")
+        form = "an octal mode such as 0755" if base == 8 else "a number"
+        raise InvalidInput(f'invalid value "{value}" for {key}', hint=f"write {form}")
+    # A uid or gid of 2^32 - 1 is -1 for chown(2), which then leaves the owner unchanged.
     if len(value) > 11 or int(value, base) >= 2**32 - 1:
         raise InvalidInput(f'the value "{value[:20]}" for {key} is too large', hint="the largest is 4294967294")
     return int(value, base)

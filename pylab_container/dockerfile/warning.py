@@ -1,4 +1,4 @@
-"""A warning about a Dockerfile: the linter makes them (lint/), and a build reports them."""
+"""Warnings about a Dockerfile. The linter (lint/) creates them, a build reports them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ CHECK_ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 
 
 class LintWarning(Struct, frozen=True):
-    """One warning of one rule.
+    """A finding of a rule.
 
     rule            BuildKit's name of the rule, which `# check=skip=` takes
     message, hint   what is wrong, and what to write instead; without a final full stop
-    lab             the section that explains it: "labs/<notebook>#<heading>"
-    source          the Dockerfile's name
-    line, end_line  the first and the last line that the warning is about, counted from 1
+    lab             section that explains the rule: "labs/<notebook>#<heading>"
+    source          name of the Dockerfile
+    line, end_line  first and last line of the finding, counted from 1
     text            these lines
-    excerpt         these lines and their neighbours, numbered and marked with >>>
+    excerpt         these lines, marked with >>>, and their neighbours, all numbered
     """
 
     rule: str

@@ -3,24 +3,25 @@
     Engine
     ├── images       ImageCollection: pull, push, import_, build, save, load, list, get, tag, remove, prune, history
     ├── containers   ContainerCollection: create, run, list, get, prune
-    ├── volumes      VolumeCollection: list, prune
-    ├── executions   ExecutionCollection: the commands run in containers besides
-    ├── login()      who we are at a registry
-    ├── df()         what takes how much space
-    ├── prune_builds()   removes the build cache
-    ├── check()      what this machine can do
-    ├── fsck()       what is wrong with the data root, and its repair
-    ├── info()       what the tutorial looks at in `docker info`
+    ├── volumes      VolumeCollection: create, list, get, remove, prune
+    ├── networks     NetworkCollection: create, list, get, prune
+    ├── executions   ExecutionCollection: further commands in running containers
+    ├── login()      log in to a registry
+    ├── df()         disk usage
+    ├── prune_builds()   remove the build cache
+    ├── check()      examine this machine
+    ├── fsck()       check the data root, and repair it
+    ├── info()       the data of `docker info`
     ├── events       the stream of everything that this engine does
-    └── event_log    what all engines on the data root did to containers, images, volumes and networks
+    └── event_log    the events of all engines on the data root
 
-An engine is a view of a data root, not a server: many processes may each have one on the
-same root. Locks on disk keep them apart; containers outlive all of them.
+The façade wires the parts and delegates: it constructs a DataRoot and a Runtime, and passes them to the use cases.
+An engine is a view of a data root, not a server: several processes may have engines on one data root. Locks on disk
+serialize them; containers outlive all of them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from pylab_container.engine.event_stream import EventStream
 from pylab_container.engine.images import ImageCollection
 from pylab_container.engine.networks import NetworkCollection
 from pylab_container.engine.volumes import VolumeCollection
-from pylab_container.errors import ContainerNotFound, NotRoot
+from pylab_container.errors import NotRoot
 from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.maintenance.usage import DiskUsage
     from pylab_container.registry.settings import RegistrySettings
-    from pylab_container.store.container_store import ContainerRecord
 
 
 class Engine:
@@ -58,10 +58,10 @@ class Engine:
 
     data_root            the directory of everything durable (store/data_root.py); default $LABCTR_ROOT, else
                          /var/lib/pylab-container. It is created if it does not exist.
-    storage_driver       how layers are kept: "overlay2", "overlay" or "vfs"; default as store/drivers.py tells
-    registry_mirrors     addresses that are asked before Docker's own registry: "http://10.0.0.5:5000"
-    insecure_registries  hosts and networks where plain http will do: "10.0.0.5:5000", "10.1.0.0/16"; both by
-                         default as registry/settings.py reads them
+    storage_driver       how layers are stored: "overlay2", "overlay" or "vfs"; default: as store/drivers.py chooses
+    registry_mirrors     addresses to query before Docker's own registry: "http://10.0.0.5:5000"
+    insecure_registries  hosts and networks where plain http is allowed: "10.0.0.5:5000", "10.1.0.0/16"; the
+                         default of both is that of registry/settings.py
 
     Raises NotRoot, and InvalidInput or Conflict for the driver.
     """
@@ -75,7 +75,10 @@ class Engine:
         insecure_registries: Sequence[str] | None = None,
         recover: bool = True,
     ) -> None:
-        """recover: clear what killed operations left. Only who wants to see that first says no."""
+        """recover: clean up after killed operations.
+
+        False leaves everything as it is, to be examined.
+        """
         if os.geteuid() != 0:
             raise NotRoot(
                 "the engine needs root: mounts and namespaces are the kernel's business", hint="sudo labctr …"
@@ -92,7 +95,7 @@ class Engine:
         self.volumes = VolumeCollection(self)
         self.networks = NetworkCollection(self)
         if recover:
-            clear_abandoned(self)
+            clear_abandoned(self.data, self.runtime)
 
     @property
     def data_root(self) -> Path:
@@ -101,15 +104,15 @@ class Engine:
 
     @cached_property
     def registries(self) -> RegistrySettings:
-        """Which registries are asked, by which way, and how long."""
+        """The settings for registries: mirrors, plain http, timeouts."""
         from pylab_container.registry.settings import RegistrySettings
 
         return RegistrySettings.read(mirrors=self._mirrors, insecure=self._insecure)
 
     def login(self, username: str, password: str, registry: str = "", *, save: bool = True) -> None:
-        """Prove to a registry who we are; "" is Docker's own.
+        """Log in to a registry; "" is Docker's own.
 
-        save  note it in docker's config.json, so that pull and push know it
+        save  write the credentials to docker's config.json, where pull and push read them
 
         Raises Unauthorized, Unreachable.
         """
@@ -120,66 +123,57 @@ class Engine:
         login(self.registries, credentials, host_of(registry), save=save, emit=self.data.emit)
 
     def logout(self, registry: str = "") -> bool:
-        """Forget who we are at a registry; False where that was not known."""
+        """Delete the credentials for a registry; False if there were none."""
         from pylab_container.docker.credentials import host_of
         from pylab_container.registry.login import logout
 
         return logout(host_of(registry), emit=self.data.emit)
 
     def info(self) -> Info:
-        """What this engine is and has: `docker info`."""
+        """Describe this engine and its data root: `docker info`."""
         from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
-        return describe(self.data, self._records(), server_version=__version__)
+        return describe(self.data, self.runtime, server_version=__version__)
 
     def df(self) -> DiskUsage:
-        """What takes how much space: `docker system df`."""
+        """Measure the disk usage: `docker system df`."""
         from pylab_container.maintenance import usage
 
-        volumes = [(volume, len(self.volumes.users(volume))) for volume in self.volumes.list()]
-        return usage.disk_usage(self.data, self._records(), volumes)
-
-    def _records(self) -> list[ContainerRecord]:
-        """The settled records of all containers."""
-        records = []
-        for container in self.containers.list(all=True):
-            with contextlib.suppress(ContainerNotFound):
-                records.append(container.record)
-        return records
+        return usage.disk_usage(self.data, self.runtime)
 
     def prune_builds(self, *, all: bool = False, filters: Filters | None = None) -> Pruned:
-        """Remove the build cache; maintenance/pruning.py tells what of it.
+        """Remove the build cache, as far as maintenance/pruning.py selects it.
 
-        all      also the steps on the way to images with names, which stay whole
+        all      also the steps of images with names; the images themselves are kept
         filters  until ("24h", or a moment)
 
-        Raises InvalidInput for a filter that there is not.
+        Raises InvalidInput for an unknown filter.
         """
         from pylab_container.maintenance import pruning
 
         return pruning.prune_builds(self.data, filters or {}, all=all)
 
     def command_line(self, *words: str) -> str:
-        """What to type so that labctr does this on the same data root; $LABCTR_ROOT need not be set there."""
+        """Return the command line of labctr for this data root; it does not depend on $LABCTR_ROOT."""
         root = () if self.data_root == Path(DEFAULT_ROOT) else ("--root", str(self.data_root))
         return shlex.join(["labctr", *root, *words])
 
     def check(self) -> list[Check]:
-        """What this machine can do, and how to mend what it cannot (maintenance/check.py)."""
+        """Examine what this machine provides and lacks (maintenance/check.py)."""
         from pylab_container.maintenance.check import check
 
         return check(self.data_root)
 
     def fsck(self, *, repair: bool = False, deep: bool = False) -> list[Finding]:
-        """What is wrong with the data root; maintenance/fsck/ says what is looked at.
+        """Check the data root (maintenance/fsck/).
 
-        repair  mend it where nothing is lost by that
+        repair  repair what can be repaired without a loss of data
         deep    also rebuild every layer's tar and compare its digest
         """
         from pylab_container.maintenance.fsck import check
 
-        return check(self, repair=repair, deep=deep)
+        return check(self.data, self.runtime, repair=repair, deep=deep)
 
     def __repr__(self) -> str:
         return f"<Engine {self.data_root}>"

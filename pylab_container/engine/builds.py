@@ -20,9 +20,9 @@ from pylab_container.docker import build_check
 from pylab_container.docker.credentials import CredentialFile
 from pylab_container.dockerfile.warning import LintWarning
 from pylab_container.engine.container import Container
+from pylab_container.engine.explaining import explaining
 from pylab_container.images.image import Image
 from pylab_container.images.obtain import PullPolicy
-from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.mounts import declared_volume

@@ -1,4 +1,6 @@
-"""One container, as a caller sees it: names and meanings are docker-py's. The work is done in containers/.
+"""One container, as a caller sees it: names and meanings are docker-py's.
+
+The work is done in containers/.
 
 A container is an image plus one writable layer plus, while it runs, a process that sees both as its root. Its states
 are a table in oci/lifecycle.py.
@@ -19,8 +21,8 @@ from pylab_container.containers.lookup import no_such_container as no_such_conta
 from pylab_container.containers.settle import read_settled
 from pylab_container.containers.start import start
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
+from pylab_container.engine.explaining import explaining
 from pylab_container.images.image import Image
-from pylab_container.maintenance.failures import explaining
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
@@ -91,13 +93,16 @@ class Container:
     @property
     def address(self) -> str:
         """Its IPv4 address on its first network, "" while it has none."""
-        networks = self.record.network.get("Networks") or {}
-        return next((str(each["IPAddress"]) for each in networks.values() if (each or {}).get("IPAddress")), "")
+        endpoints = self.record.network.endpoints.values()
+        return next((endpoint.ip_address for endpoint in endpoints if endpoint.ip_address), "")
 
     @property
     def ports(self) -> Json:
-        """Its exposed ports and where they are published: {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}."""
-        return dict(self.record.network.get("Ports") or {})
+        """Its exposed ports and where they are published.
+
+        {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
+        """
+        return dict(self.record.network.ports)
 
     @property
     def pid(self) -> int:
@@ -170,7 +175,10 @@ class Container:
         emit_change(self._data.emit, "attached", self._read())
 
     def detached(self) -> None:
-        """Emit the event of a client that has left with the detach keys; the container keeps running."""
+        """Emit the event of a client that has left with the detach keys.
+
+        The container keeps running.
+        """
         emit_change(self._data.emit, "detached", self._read())
 
     def resize(self, *, rows: int, columns: int) -> None:
@@ -180,7 +188,9 @@ class Container:
         emit_change(self._data.emit, "resized", self._read(), attributes=size)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its exit; return the exit status, 128 + n after signal n, also if it was removed since.
+        """Wait for its exit; return the exit status, 128 + n after signal n.
+
+        If it was removed since, the status is that of its last run.
 
         If a restart policy starts it again, the exit is the last one. A container with auto_remove is removed then.
 
@@ -239,7 +249,10 @@ class Container:
         return update(self._data, self._runtime, self.id, options)
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
-        """Remove it with its writable layer. force kills it first; v also removes its anonymous volumes."""
+        """Remove it with its writable layer. force kills it first.
+
+        V also removes its anonymous volumes.
+        """
         removal.remove(self._data, self._runtime, self.id, force=force, volumes=v)
 
     # -- its processes and its output ------------------------------------------------------------
@@ -305,7 +318,9 @@ class Container:
         return ExecResult(execution.wait(), output)
 
     def top(self, ps_args: str = "") -> Json:
-        """Show its processes with ps(1) of the host, by default `ps -ef`: {"Titles": […], "Processes": [[…]]}.
+        """Show its processes with ps(1) of the host, by default `ps -ef`.
+
+        The result is {"Titles": […], "Processes": [[…]]}.
 
         Raises Conflict while it does not run, InvalidInput for options that ps rejects.
         """
@@ -347,7 +362,9 @@ class Container:
         stop: threading.Event | None = None,
         damaged: Callable[[int], object] = lambda count: None,
     ) -> Iterator[LogLine]:
-        """Yield its output line by line, with time and stream. A line of more than a megabyte comes in pieces.
+        """Yield its output line by line, with time and stream.
+
+        A line of more than a megabyte comes in pieces.
 
         follow        go on until its exit, or until another thread sets stop
         tail          start with this number of lines at the end of the log so far
@@ -398,7 +415,10 @@ class Container:
         return image
 
     def _reproducible(self, config: Json) -> Json:
-        """Its configuration for an image. With SOURCE_DATE_EPOCH set, the generated host name is left out."""
+        """Its configuration for an image.
+
+        With SOURCE_DATE_EPOCH set, the generated host name is left out.
+        """
         if self._data.source_date_epoch is None or config.get("Hostname") != self.short_id:
             return config
         return {**config, "Hostname": ""}

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from pylab_container.containers import exit_command, lookup, removal
 from pylab_container.containers.create import create
+from pylab_container.containers.run import run_to_exit
 from pylab_container.containers.settle import all_settled
 from pylab_container.docker import creation
-from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
 from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
-from pylab_container.errors import ContainerFailed, InvalidInput, LabError
+from pylab_container.engine.explaining import explaining
+from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host.random_ids import generate_container_id
 from pylab_container.images.image import Image
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import MountPoint
+from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -48,11 +49,7 @@ class ContainerCollection:
         for a used name, TypeError for an unknown keyword.
         """
         refuse_unknown(options)
-        mode = requested_network(options)
-        if mode.startswith("container:"):
-            self.get(mode.removeprefix("container:"))
-        elif mode not in NETWORK_MODES:
-            self._engine.networks.get(mode)
+        creation.refuse_unknown_network(self._data, options)
         return self.create_described(image, command, options)
 
     def create_described(
@@ -63,19 +60,21 @@ class ContainerCollection:
         *,
         config: ContainerConfig | None = None,
         host_config: HostConfig | None = None,
-        networks: Mapping[str, Any] | None = None,
+        networks: Mapping[str, EndpointSettings] | None = None,
     ) -> Container:
-        """create() for a client that also writes the documents that inspect shows (docker/creation.py, Description).
+        """create() for a client that also writes the documents that inspect shows.
+
+        See docker/creation.py, Description.
 
         The networks of the options need not exist before the start.
         """
         refuse_unknown(options)
-        found = image if isinstance(image, Image) else self._engine.images.get(image)
-        name = image if isinstance(image, str) else (found.tags or [found.id])[0]
+        base = image if isinstance(image, Image) else self._engine.images.get(image)
+        name = image if isinstance(image, str) else (base.tags or [base.id])[0]
         record, warnings = creation.new_record(
             self._data,
             generate_container_id(),
-            creation.ImageOfContainer(found.id, name, found.config.config),
+            creation.ImageOfContainer(base.id, name, base.config.config),
             command,
             options,
             creation.Description(config, host_config, networks or {}),
@@ -97,7 +96,7 @@ class ContainerCollection:
         *,
         name: str | None = None,
         mounts: tuple[MountPoint, ...] = (),
-        networks: Json | None = None,
+        networks: Mapping[str, EndpointSettings] | None = None,
     ) -> Container:
         """Create a container from finished documents, as the builder does.
 
@@ -128,7 +127,8 @@ class ContainerCollection:
         """
         container = self._create_to_run(image, command, options, remove=remove)
         try:
-            return _output(container)
+            with explaining(self._data.path):
+                return run_to_exit(self._data, self._runtime, self._engine.event_log, container.id)
         finally:
             if remove:
                 container.remove(force=True, v=True)
@@ -175,7 +175,10 @@ class ContainerCollection:
         return container
 
     def get(self, name: str) -> Container:
-        """Return the container with this name, id, prefix of an id, or "CONTAINER/ALIAS". Raises ContainerNotFound."""
+        """Return the container with this name, id, prefix of an id, or "CONTAINER/ALIAS".
+
+        Raises ContainerNotFound.
+        """
         return Container(self._engine, lookup.find(self._data.records, name).id)
 
     def list(
@@ -196,7 +199,10 @@ class ContainerCollection:
         return [Container(self._engine, record.id) for record in matches]
 
     def remove_link(self, name: str) -> None:
-        """Remove a link, named "CONTAINER/ALIAS" (networks/links.py). Raises Conflict, ContainerNotFound."""
+        """Remove a link, named "CONTAINER/ALIAS" (networks/links.py).
+
+        Raises Conflict, ContainerNotFound.
+        """
         from pylab_container.containers.link_removal import remove_link
 
         remove_link(self._data, self._runtime, name)
@@ -210,38 +216,27 @@ class ContainerCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_containers(self._engine, filters or {})
+        return pruning.prune_containers(self._data, self._runtime, filters or {})
 
     def discard(self, container_id: ContainerId) -> None:
-        """Remove a temporary container, running or not, or a writable layer whose container was not completed."""
+        """Remove a temporary container, running or not.
+
+        If its creation was not completed, remove its writable layer.
+        """
         removal.discard(self._data, self._runtime, container_id)
 
     def settle(self, name: str) -> None:
-        """Do the work of the exit command (containers/exit_command.py) for the container with this id."""
+        """Do the work of the exit command for the container with this id.
+
+        See containers/exit_command.py.
+        """
         exit_command.settle_and_restart(self._data, self._runtime, name)
 
     def watch_health(self, container_id: str, started_at: str) -> None:
-        """Check a container's health during the run that began at started_at (containers/health_checks.py)."""
+        """Check a container's health during the run that began at started_at.
+
+        See containers/health_checks.py.
+        """
         from pylab_container.containers import health_checks
 
-        health_checks.watch(self._data, self._runtime, ContainerId(container_id), started_at)
-
-
-def _output(container: Container) -> bytes:
-    """Run a new container to its exit; return its standard output. Raises ContainerFailed."""
-    pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    record = container.record  # read now: it may be removed when it has exited
-    with container.start_attached() as attachment:
-        while (packet := attachment.receive()) is not None:
-            pieces[packet[0]].append(packet[1])
-    status = container.wait()
-    output, errors = b"".join(pieces["stdout"]), b"".join(pieces["stderr"])
-    if status != 0:
-        command = " ".join([record.path, *record.args])
-        raise ContainerFailed(
-            f"the command {command!r} in container {record.name} ended with status {status}",
-            hint=errors.decode(errors="replace").strip()[-500:] or "its output is in .output",
-            status=status,
-            output=output + errors,
-        )
-    return output
+        health_checks.watch(self._data, self._runtime, container_id, started_at)

@@ -246,22 +246,23 @@ class ImageCollection:
         secrets: Mapping[str, str | Path | bytes] | None = None,
         pull: bool = False,
     ) -> Image:
-        """Make an image as a Dockerfile says; what was done is in its `build_report`.
+        """Build an image from a Dockerfile; its `build_report` has the steps.
 
-        context       the folder whose files COPY and ADD may use; or a stream, or "-" for standard
-                      input: a tar of the folder, or a Dockerfile alone; or a URL of one of these, or of a
-                      git repository: "https://host/name.git#branch:folder"
-        tag           what to call the image; several names if it is a list
-        dockerfile    another file than the context's Dockerfile, inside the context or not; "-" or a stream
+        context       the folder whose files COPY and ADD may use; or a stream ("-": standard input) with a tar of the
+                      folder or a single Dockerfile; or the URL of one of these, or of a git repository:
+                      "https://host/name.git#branch:folder"
+        tag           the image's name, or a list of names
+        dockerfile    the Dockerfile, inside the context or not; "-" or a stream; default: the context's Dockerfile
         buildargs     values for ARG
-        target        the stage to make, by name or number; the last one by default
-        nocache       carry out every step anew
+        labels        labels to add
+        target        the stage to build, by name or number; default: the last one
+        nocache       execute every step
         cache_from    the only images that steps may be taken from
-        network_mode  of RUN: "bridge", "none" or "host"
+        network_mode  of RUN: "bridge", "none", "host" or the name of a network
         extra_hosts   addresses by name, for RUN
-        platform      "linux/amd64": what the automatic arguments say of the target
-        secrets       what RUN --mount=type=secret shows, by id: a path, or the bytes themselves
-        pull          ask the registry for newer base images; those that are missing are pulled anyway
+        platform      "linux/amd64": the target in the automatic arguments
+        secrets       the content for RUN --mount=type=secret, by id: a path, or the bytes
+        pull          pull newer base images; missing ones are always pulled
 
         Raises DockerfileError, ImageNotFound, BuildFailed.
         """
@@ -338,7 +339,7 @@ class ImageCollection:
 
 
 def _tagged(repository: str, tag: str | None) -> references.Reference:
-    """A name and, where it is given on its own, its tag or digest."""
+    """The reference of a name with a separate tag or digest."""
     if not tag:
         return references.parse(repository)
     return references.parse(f"{repository}{'@' if ':' in tag else ':'}{tag}")

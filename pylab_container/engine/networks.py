@@ -1,4 +1,7 @@
-"""Networks, as a caller sees them: names and meanings are docker-py's. The work is done in networks/."""
+"""Networks, as a caller sees them: names and meanings are docker-py's.
+
+The work is done in networks/.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,28 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.containers import network_changes
-from pylab_container.maintenance.failures import explaining
+from pylab_container.engine.container import Container
+from pylab_container.engine.explaining import explaining
 from pylab_container.networks import bridges, creation
 from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.networks.lookup import all_networks, find_network
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
     from pylab_container.engine import Engine
-    from pylab_container.engine.container import Container
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.runtime.network import Bridge
 
 
 class Network:
-    """One network of one engine. Its document was read when it was looked up; attrs is read on each access."""
+    """One network of one engine.
+
+    Its document was read when it was looked up; attrs is read on each access.
+    """
 
     def __init__(self, engine: Engine, record: NetworkRecord) -> None:
         self._engine = engine
@@ -56,13 +63,16 @@ class Network:
 
     @property
     def attrs(self) -> Json:
-        """Docker's Network object, as `docker network inspect` shows it, with the containers connected now."""
+        """Docker's Network object, as `docker network inspect` shows it.
+
+        Containers are those connected now.
+        """
         return bridges.network_attributes(self._engine.data, self._engine.runtime, self._record)
 
     @property
     def containers(self) -> builtins.list[Container]:
         """The running containers that are connected to it."""
-        return [self._engine.containers.get(container_id) for container_id in self.attrs["Containers"]]
+        return [Container(self._engine, ContainerId(container_id)) for container_id in self.attrs["Containers"]]
 
     @cached_property
     def bridge(self) -> Bridge:
@@ -102,7 +112,7 @@ class Network:
         )
         self.connect_as(container, request)
 
-    def connect_as(self, container: Container | str, request: Json) -> None:
+    def connect_as(self, container: Container | str, request: EndpointSettings) -> None:
         """connect() with an endpoint request (networks/endpoint_documents.py)."""
         parts = self._engine.data, self._engine.runtime, self._record
         network_changes.connect(*parts, self._container_id(container), request)
@@ -116,7 +126,10 @@ class Network:
         return (self._engine.containers.get(container) if isinstance(container, str) else container).id
 
     def remove(self) -> None:
-        """Remove it, its bridge and its rules. Raises Forbidden while it has containers, and if it is predefined."""
+        """Remove it, its bridge and its rules.
+
+        Raises Forbidden while it has containers, and if it is predefined.
+        """
         creation.remove(self._engine.data, self._engine.runtime, self._record)
 
     def __eq__(self, other: object) -> bool:
@@ -182,7 +195,10 @@ class NetworkCollection:
             return Network(self._engine, creation.create(self._engine.data, self._engine.runtime, request))
 
     def get(self, name: str) -> Network:
-        """Return the network with this name, id or prefix of an id. Raises NotFound; InvalidInput if two match."""
+        """Return the network with this name, id or prefix of an id.
+
+        Raises NotFound; InvalidInput if two match.
+        """
         return Network(self._engine, find_network(self._engine.data, name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Network]:
@@ -215,7 +231,7 @@ class NetworkCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_networks(self._engine, filters or {})
+        return pruning.prune_networks(self._engine.data, self._engine.runtime, filters or {})
 
     def down(self) -> None:
         """Remove all bridges and rules from the host; the next container recreates them.

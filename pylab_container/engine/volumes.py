@@ -1,4 +1,7 @@
-"""Volumes, as a caller sees them: names and meanings are docker-py's. The work is done in volumes/."""
+"""Volumes, as a caller sees them: names and meanings are docker-py's.
+
+The work is done in volumes/.
+"""
 
 from __future__ import annotations
 
@@ -23,52 +26,58 @@ class Volume:
 
     def __init__(self, engine: Engine, stored: StoredVolume) -> None:
         self._engine = engine
-        self._stored = stored
+        self.stored = stored
 
     @property
     def name(self) -> VolumeName:
         """Its name."""
-        return self._stored.name
+        return self.stored.name
 
     @property
     def id(self) -> str:
         """Its name."""
-        return self._stored.name
+        return self.stored.name
 
     @property
     def path(self) -> Path:
         """The directory of its files."""
-        return self._stored.path
+        return self.stored.path
 
     @property
     def anonymous(self) -> bool:
         """Whether its name was generated."""
-        return self._stored.anonymous
+        return self.stored.anonymous
 
     @property
     def labels(self) -> dict[str, str]:
         """Its labels."""
-        return self._stored.labels
+        return self.stored.labels
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the file system that it mounts while a container uses it; empty for a directory."""
-        return self._stored.options
+        """The options of the file system that it mounts while a container uses it.
+
+        Empty for a directory.
+        """
+        return self.stored.options
 
     @property
     def attrs(self) -> Json:
         """Docker's Volume object, as `docker volume inspect` shows it."""
-        return self._stored.document()
+        return self.stored.document()
 
     def remove(self, *, force: bool = False) -> None:
-        """Delete it with its files. Raises InUse while a container mounts it; NotFound unless force is set."""
+        """Delete it with its files.
+
+        Raises InUse while a container mounts it; NotFound unless force is set.
+        """
         removal.remove(self._engine.data, self.name, force=force)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Volume) and other._stored == self._stored
+        return isinstance(other, Volume) and other.stored == self.stored
 
     def __hash__(self) -> int:
-        return hash(self._stored)
+        return hash(self.stored)
 
     def __repr__(self) -> str:
         return f"<Volume: {self.name}>"
@@ -99,7 +108,10 @@ class VolumeCollection:
         return Volume(self._engine, stored)
 
     def get(self, name: str) -> Volume:
-        """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
+        """Return the volume with this name.
+
+        Raises NotFound; CorruptStore if its description is damaged.
+        """
         return Volume(self._engine, self._engine.data.volumes.get(name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
@@ -121,10 +133,13 @@ class VolumeCollection:
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """Return the ids of the containers that mount a volume, running or not."""
-        return removal.users(self._engine.data, self._engine.data.volumes.get(volume.name))
+        return removal.users(self._engine.data, volume.stored)
 
     def remove(self, name: str, *, force: bool = False) -> None:
-        """Delete a volume with its files. Raises InUse while a container mounts it; NotFound unless force is set."""
+        """Delete a volume with its files.
+
+        Raises InUse while a container mounts it; NotFound unless force is set.
+        """
         removal.remove(self._engine.data, name, force=force)
 
     def prune(self, filters: Filters | None = None) -> Pruned:
@@ -134,9 +149,6 @@ class VolumeCollection:
 
         Raises InvalidInput for an unknown filter. While a container's record is damaged, no volume is removed.
         """
-        from pylab_container.images.removal import Removal
-        from pylab_container.maintenance.pruning import Pruned
-        from pylab_container.maintenance.volume_pruning import prune_volumes
+        from pylab_container.maintenance import pruning
 
-        names, freed = prune_volumes(self._engine.data, filters or {})
-        return Pruned(tuple(Removal("Deleted", name) for name in names), freed)
+        return pruning.prune_volumes(self._engine.data, filters or {})

@@ -143,5 +143,5 @@ class _DirectoryFiles:
             os.close(base)
         with open(fd, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise InvalidArchive(f'"{name}" in the image layout is no file', hint="do not trust this directory")
+                raise InvalidArchive(f'"{name}" in the image layout is not a file', hint="do not trust this directory")
             yield cast(BinaryIO, file)

@@ -1,7 +1,7 @@
-"""What a Dockerfile's instructions make of an image's configuration, apart from its files.
+"""The instructions of a Dockerfile that change an image's configuration, and not its files.
 
-The builder carries these out between its RUNs and COPYs; `commit --change` and
-`import --change` allow some of them and nothing else.
+The builder executes them between RUN and COPY. `commit --change` and `import --change` accept some of them, and no
+other instructions.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from pylab_container.text import golang
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 CHANGES = ("CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR")
-"""The instructions that --change takes, as in moby's builder/dockerfile."""
+"""The instructions that --change accepts, as in moby's builder/dockerfile."""
 
 
 class Configuration(Struct):
     """A configuration that instructions change.
 
     config       Docker's Config: Env, Cmd, User, …
-    arguments    the values of ARG, None for a declared one without value
+    arguments    the values of ARG, None for an argument without a value
     given        arguments that are known without ARG: proxies
-    has_command  one of the instructions was a CMD that says something
+    has_command  one of the instructions was a CMD with arguments
+    check        called before each expansion; may raise an error to cancel a build
     """
 
     config: Json
@@ -43,36 +44,36 @@ class Configuration(Struct):
 
     @property
     def environment(self) -> dict[str, str]:
-        """ENV as a mapping."""
+        """The variables of ENV, by name."""
         return dict(entry.partition("=")[::2] for entry in self.config.get("Env") or ())
 
     @property
     def variables(self) -> dict[str, str]:
-        """What $NAME means now: ENV, and ARG where no ENV has the name."""
+        """The variables that $NAME expands to: those of ENV, and those of ARG unless an ENV has the same name."""
         declared = {name: value for name, value in self.arguments.items() if value is not None}
         return {**self.given, **declared, **self.environment}
 
     @property
     def shell(self) -> list[str]:
-        """What runs the shell forms."""
+        """The command that executes instructions in shell form."""
         return list(self.config.get("Shell") or DEFAULT_SHELL)
 
     def command(self, instruction: Instruction) -> list[str]:
-        """The words of RUN, CMD or ENTRYPOINT: as they are in exec form, else one text for the shell."""
+        """Return the words of RUN, CMD or ENTRYPOINT: unchanged in exec form, else the shell with one argument."""
         if instruction.exec_form:
             return list(instruction.arguments)
         return [*self.shell, *instruction.arguments[:1]]
 
     def expand(self, word: str, instruction: Instruction) -> str:
-        """A word with its variables replaced and without its quotes. Raises InvalidInput."""
+        """Expand the variables of a word, and remove its quotes. Raises InvalidInput."""
         return self.expander(instruction)(word)
 
     def expand_all(self, words: Iterable[str], instruction: Instruction) -> list[str]:
-        """The same for several words. Raises InvalidInput."""
+        """Expand several words of one instruction. Raises InvalidInput."""
         return list(map(self.expander(instruction), words))
 
     def expander(self, instruction: Instruction) -> Callable[[str], str]:
-        """Expands the words of one instruction, which share a budget."""
+        """Return a function that expands the words of one instruction; they share a limit on the expanded size."""
         variables, budget = self.variables, expansion.Budget()
 
         def expand(word: str) -> str:
@@ -82,14 +83,14 @@ class Configuration(Struct):
         return expand
 
     def add(self, name: str, entries: Json) -> None:
-        """Put entries into the field name, which is a mapping."""
+        """Add entries to a field that is a mapping."""
         self.config[name] = {**(self.config.get(name) or {}), **entries}
 
 
 def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
-    """A configuration after Dockerfile instructions, one or several a text.
+    """Return a configuration changed by Dockerfile instructions; a text may have several of them.
 
-    Raises DockerfileError, and InvalidInput for an instruction that --change does not take, and for a configuration
+    Raises DockerfileError, and InvalidInput for an instruction that --change does not accept, or for a configuration
     with other types than Docker's.
     """
     try:
@@ -109,15 +110,15 @@ def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
         check(instruction, source="--change")
         INSTRUCTIONS[instruction.keyword](changed, instruction)
     if not changed.config["Entrypoint"] and not changed.config["Cmd"]:
-        changed.config["Cmd"] = config.get("Cmd")  # moby merges with what was there: nothing takes a command away
+        changed.config["Cmd"] = config.get("Cmd")  # moby merges with the old config: a command cannot be removed
     return changed.config
 
 
-# ---- the instructions: each changes the configuration and returns its line in the history ----
+# -- the instructions: each changes the configuration and returns its line in the history -----------
 
 
 def _env(target: Configuration, instruction: Instruction) -> str:
-    # All values are expanded before any of them counts (Dockerfile reference, "Environment replacement").
+    # All values are expanded before the first is assigned (Dockerfile reference, "Environment replacement").
     new = [f"{name}={value}" for name, value in _pairs(target, instruction)]
     target.config["Env"] = merge_environment(target.config["Env"] or (), new)
     return f"ENV {' '.join(new)}"
@@ -128,13 +129,13 @@ def _label(target: Configuration, instruction: Instruction) -> str:
 
 
 def add_labels(target: Configuration, labels: Mapping[str, str]) -> str:
-    """Add labels to the configuration, as LABEL does."""
+    """Add labels to the configuration, as LABEL does; returns the line in the history."""
     target.add("Labels", dict(labels))
     return label_text(labels)
 
 
 def label_text(labels: Mapping[str, str]) -> str:
-    """A LABEL instruction as histories show it."""
+    """Return a LABEL instruction as the history shows it."""
     return "LABEL " + " ".join(f"{name}={value}" for name, value in labels.items())
 
 
@@ -147,7 +148,7 @@ def _cmd(target: Configuration, instruction: Instruction) -> str:
 def _entrypoint(target: Configuration, instruction: Instruction) -> str:
     target.config["Entrypoint"] = target.command(instruction) if instruction.arguments else None
     if not target.has_command:
-        target.config["Cmd"] = None  # the base image's CMD was meant for its own ENTRYPOINT
+        target.config["Cmd"] = None  # the base image's CMD has the arguments for its own ENTRYPOINT
     return f"ENTRYPOINT {golang.quoted_words(target.config['Entrypoint'] or ())}"
 
 
@@ -158,7 +159,7 @@ def _user(target: Configuration, instruction: Instruction) -> str:
 
 def _workdir(target: Configuration, instruction: Instruction) -> str:
     path = target.expand(instruction.arguments[0], instruction)
-    if not path.startswith("/"):  # else it stays as it is written
+    if not path.startswith("/"):  # an absolute path is not normalized
         path = "/" + posixpath.normpath(posixpath.join(target.config.get("WorkingDir") or "/", path)).lstrip("/")
     target.config["WorkingDir"] = path
     return f"WORKDIR {target.config['WorkingDir']}"
@@ -214,13 +215,13 @@ def _healthcheck(target: Configuration, instruction: Instruction) -> str:
         }
         check.update({field: duration(flags[flag]) for field, flag in durations.items() if flags.get(flag)})
         check.update({"Retries": int(flags["retries"])} if flags.get("retries") else {})
-    # moby merges with the last one: what this one leaves out stays.
+    # moby merges with the previous health check: a field that is not set keeps its value.
     target.config["Healthcheck"] = {**(target.config.get("Healthcheck") or {}), **check}
     return f"HEALTHCHECK {_go_healthcheck(check)}"
 
 
 def _go_healthcheck(check: Json) -> str:
-    """A health check as Go's %q prints the structure, which is how histories show it."""
+    """A health check as Go's %q prints the structure; the history shows it so."""
     durations = [f'"{golang.duration(check.get(name, 0))}"' for name in ("Interval", "Timeout", "StartPeriod")]
     return (
         f"&{{{golang.quoted_words(check['Test'])} {' '.join(durations)} {golang.quoted_rune(check.get('Retries', 0))}}}"

@@ -20,6 +20,7 @@ from msgspec import Struct, field
 from pylab_container.errors import LabError
 from pylab_container.host import idmap, linux, programs
 from pylab_container.oci.capabilities import ALL_CAPABILITIES, capabilities_of
+from pylab_container.runtime.network.foreign import chains_that_drop
 from pylab_container.runtime.runc import cgroup_version
 from pylab_container.store import overlayfs
 
@@ -194,10 +195,8 @@ def look(data_root: Path) -> Machine:
 
 def _dropping() -> tuple[str, ...]:
     try:
-        from pylab_container.runtime.network.foreign import chains_that_drop
-
         return tuple(chains_that_drop())
-    except LabError:  # no nft, which has a line of its own, or no container of this engine has a network
+    except LabError:  # without nft: the line "nft" reports it
         return ()
 
 

@@ -8,17 +8,18 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
+from pylab_container.containers.settle import all_settled
 from pylab_container.errors import LabError
 from pylab_container.host import linux, programs
 from pylab_container.images import lookup
 from pylab_container.oci.lifecycle import State
+from pylab_container.runtime import Runtime
 from pylab_container.runtime.runc import cgroup_version
-from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 
 BACKING_NAMES = {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs"}
@@ -75,13 +76,9 @@ class Info(Struct, frozen=True):
     forwarding: bool
 
 
-def describe(data: DataRoot, records: Iterable[ContainerRecord], *, server_version: str) -> Info:
-    """Describe an engine and its machine.
-
-    records         the settled records of all containers
-    server_version  the version of this package
-    """
-    states = [record.state for record in records]
+def describe(data: DataRoot, runtime: Runtime, *, server_version: str) -> Info:
+    """Describe an engine and its machine. server_version: the version of this package."""
+    states = [record.state for record in all_settled(data, runtime)]
     file_system = linux.filesystem_type(data.path)
     backing = BACKING_NAMES.get(file_system, file_system)
     supports_d_type = linux.supports_d_type(data.path)

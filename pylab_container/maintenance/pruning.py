@@ -1,8 +1,8 @@
 """prune: remove unneeded objects, and report how many bytes that freed.
 
 As in moby, a container is needed while it runs, an image while it has a name, a container or a child image, a network
-while a container is connected to it. Of the build cache, the steps on which such an image was built are needed. Nothing
-that a running build uses is removed.
+while a container is connected to it, and a volume while a container mounts it. Of the build cache, the steps on which
+such an image was built are needed. Nothing that a running build uses is removed.
 """
 
 from __future__ import annotations
@@ -11,30 +11,34 @@ import contextlib
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from pylab_container.build.mounts import cache_root
+from pylab_container.containers import removal as container_removal
+from pylab_container.containers.settle import all_settled
+from pylab_container.docker.container_filters import matching_containers
 from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, truth, values
 from pylab_container.errors import Conflict, InvalidInput, NotFound
 from pylab_container.events import ImageChanged, PruneDone
 from pylab_container.host.files import try_locked
 from pylab_container.host.removal import remove_below
-from pylab_container.images import lookup, removal
+from pylab_container.images import lookup
+from pylab_container.images import removal as image_removal
 from pylab_container.images.image import Image
 from pylab_container.images.removal import Removal
 from pylab_container.maintenance import usage
+from pylab_container.networks import creation as network_creation
 from pylab_container.networks import orphans
+from pylab_container.networks.lookup import all_networks
 from pylab_container.oci.ids import EntryName
 from pylab_container.oci.lifecycle import State
+from pylab_container.runtime import Runtime
 from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.transactions import making
 from pylab_container.text import timestamps
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.volumes import removal as volume_removal
 
 
 class Pruned(Struct, frozen=True):
@@ -135,7 +139,7 @@ def _remove_image(data: DataRoot, image: Image) -> list[Removal]:
     removals: list[Removal] = []
     for name in image.tags or [image.id]:
         with contextlib.suppress(Conflict, NotFound):  # a container needs it
-            removals += removal.remove(data, name)
+            removals += image_removal.remove(data, name)
     return removals
 
 
@@ -213,36 +217,74 @@ def _remove_cache_mount(data: DataRoot, name: str) -> bool:
     return False
 
 
-# -- containers and networks ---------------------------------------------------------------------
+# -- containers, networks and volumes ------------------------------------------------------------
 
 
-def prune_containers(engine: Engine, filters: Filters) -> Pruned:
-    """Remove the containers that do not run; see ContainerCollection.prune."""
+def prune_containers(data: DataRoot, runtime: Runtime, filters: Filters) -> Pruned:
+    """Remove the containers that do not run.
+
+    filters  until, label, label!
+
+    Raises InvalidInput.
+    """
     criteria = _Criteria.parse(filters)
     deleted, freed = [], 0
-    for container in engine.containers.list(all=True):
-        # It was started or removed since, or its layer's record is damaged.
-        with contextlib.suppress(Conflict, NotFound), ReportingDamage(engine.events.emit):
-            record = container.record
+    for record in matching_containers(data, all_settled(data, runtime), {}, all=True):
+        # It was started or removed concurrently, or the record of its layer is damaged.
+        with contextlib.suppress(Conflict, NotFound), ReportingDamage(data.emit):
             if record.state in (State.RUNNING, State.PAUSED):
                 continue
             if criteria.matches(record.created, record.config.labels):
-                size = usage.writable_size(engine.data, record)
-                container.remove()
-                deleted.append(Removal("Deleted", container.id))
+                size = usage.writable_size(data, record)
+                container_removal.remove(data, runtime, record.id)
+                deleted.append(Removal("Deleted", record.id))
                 freed += size
-    return _done(engine.data, "container", deleted, freed)
+    return _done(data, "container", deleted, freed)
 
 
-def prune_networks(engine: Engine, filters: Filters) -> Pruned:
-    """Remove the users' networks that no container is on; see NetworkCollection.prune."""
+def prune_networks(data: DataRoot, runtime: Runtime, filters: Filters) -> Pruned:
+    """Remove the users' networks to which no container is connected, and orphaned bridges.
+
+    filters  until, label, label!
+
+    Raises InvalidInput.
+    """
     criteria = _Criteria.parse(filters)
     orphans.clear()
     deleted = []
-    for network in engine.networks.list():
-        document = network.document
-        if not network.is_predefined and criteria.matches(document["Created"], document["Labels"]):
-            with contextlib.suppress(Conflict, NotFound):  # a container is on it
-                network.remove()
-                deleted.append(Removal("Deleted", network.name))
-    return _done(engine.data, "network", deleted, 0)
+    for record in sorted(all_networks(data), key=lambda record: record.name):
+        if not record.is_predefined and criteria.matches(record.document["Created"], record.document["Labels"]):
+            with contextlib.suppress(Conflict, NotFound):  # a container is connected to it
+                network_creation.remove(data, runtime, record)
+                deleted.append(Removal("Deleted", record.name))
+    return _done(data, "network", deleted, 0)
+
+
+def prune_volumes(data: DataRoot, filters: Filters) -> Pruned:
+    """Remove the volumes that no container mounts; by default only anonymous ones.
+
+    filters  all=true: also volumes with a name; label, label!
+
+    Raises InvalidInput. While a container's record is damaged, no volume is removed: its use is unknown.
+    """
+    refuse_unknown(filters, ("all", "label", "label!"))
+    includes_named = "all" in filters and _truth("".join(values(filters, "all")).lower())
+    labels, excluded = values(filters, "label"), values(filters, "label!")
+    deleted, freed = [], 0
+    with data.volumes.lock(), ReportingDamage(data.emit):
+        for volume in list(data.volumes.all()):
+            is_excluded = "label!" in filters and has_labels(volume.labels, excluded)
+            is_candidate = has_labels(volume.labels, labels) and not is_excluded
+            if is_candidate and (includes_named or volume.anonymous):
+                if volume_removal.certain_users(data, volume):
+                    continue
+                freed += usage.directory_size(str(volume.path))
+                volume_removal.delete(data, volume)  # as in Docker, the prune event alone reports it
+                deleted.append(Removal("Deleted", volume.name))
+    return _done(data, "volume", deleted, freed)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "1", "false", "0"):
+        raise InvalidInput(f"invalid value of a filter: {text}", hint="write true or false")
+    return text in ("true", "1")

@@ -12,15 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from pylab_container.build.cache import STEP_MARK
 from pylab_container.build.mounts import cache_root
+from pylab_container.containers.settle import all_settled
+from pylab_container.docker.container_filters import matching_containers
 from pylab_container.errors import CorruptStore, NotFound
 from pylab_container.host.descent import opened, walk
 from pylab_container.host.files import open_lock, try_locked
@@ -29,14 +29,14 @@ from pylab_container.images.image import Image
 from pylab_container.oci import tar
 from pylab_container.oci.image import ImageConfig
 from pylab_container.oci.lifecycle import State
+from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.damage import ReportingDamage
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.layer_store import Layer
+from pylab_container.store.volume_store import StoredVolume
 from pylab_container.text.timestamps import rfc3339
-
-if TYPE_CHECKING:
-    from pylab_container.engine.volumes import Volume
+from pylab_container.volumes import removal as volume_removal
 
 
 class ImageUsage(Struct, frozen=True):
@@ -71,7 +71,7 @@ class VolumeUsage(Struct, frozen=True):
     links  number of containers that mount it
     """
 
-    volume: Volume
+    volume: StoredVolume
     size: int
     links: int
 
@@ -142,8 +142,8 @@ class DiskUsage(Struct, frozen=True):
         return sum(usage.size for usage in self.build_cache if not usage.active)
 
 
-def disk_usage(data: DataRoot, records: Iterable[ContainerRecord], volumes: Iterable[tuple[Volume, int]]) -> DiskUsage:
-    """Measure a data root. records: the settled records of its containers. volumes: with the number of their users."""
+def disk_usage(data: DataRoot, runtime: Runtime) -> DiskUsage:
+    """Measure a data root."""
     steps = cache_steps(data)
     images = _images(data, without={step.id for step in steps})
     layers = {image.id: image.layers for image in images}
@@ -161,8 +161,11 @@ def disk_usage(data: DataRoot, records: Iterable[ContainerRecord], volumes: Iter
             )
             for image in images
         ),
-        containers=tuple(_containers(data, records)),
-        volumes=tuple(VolumeUsage(volume, directory_size(str(volume.path)), users) for volume, users in volumes),
+        containers=tuple(_containers(data, runtime)),
+        volumes=tuple(
+            VolumeUsage(volume, directory_size(str(volume.path)), len(volume_removal.users(data, volume)))
+            for volume in data.volumes.all()
+        ),
         build_cache=(*steps, *cache_mounts(data)),
     )
 
@@ -245,9 +248,9 @@ def cache_lock(data: DataRoot, name: str) -> Path:
 # -- containers and volumes ----------------------------------------------------------------------
 
 
-def _containers(data: DataRoot, records: Iterable[ContainerRecord]) -> list[ContainerUsage]:
+def _containers(data: DataRoot, runtime: Runtime) -> list[ContainerUsage]:
     usages = []
-    for record in records:
+    for record in matching_containers(data, all_settled(data, runtime), {}, all=True):
         with contextlib.suppress(NotFound), ReportingDamage(data.emit, partial(_is_removed, data, record.id)):
             active = record.state in (State.RUNNING, State.PAUSED)
             usages.append(ContainerUsage(record, writable_size(data, record), active))

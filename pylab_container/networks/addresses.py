@@ -1,4 +1,4 @@
-"""Addresses that a user chooses for a container, and the networks on which none can be chosen."""
+"""Addresses that a user chooses for a container."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def parse_mac(text: str) -> str:
 
 
 def refuse_on_predefined(*, addresses: object, aliases: object) -> None:
-    """Raise InvalidInput for addresses or aliases on a predefined network, which supports neither."""
+    """Raise InvalidInput for addresses or aliases on a predefined network.
+
+    It supports neither.
+    """
     if addresses:
         raise InvalidInput(
             "user specified IP address is supported on user defined networks only", hint="labctr network create"

@@ -1,21 +1,25 @@
-"""One network more or less for a container, running or not. The caller holds the container's lock."""
+"""One network more or less for a container, running or not.
+
+The caller holds the container's lock.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.networks import dns_records, links
 from pylab_container.networks.bridges import open_bridge
 from pylab_container.networks.container_files import add_addresses, remove_addresses
-from pylab_container.networks.endpoint_documents import endpoint_document, with_endpoints
+from pylab_container.networks.endpoint_documents import endpoint_settings, with_endpoints
 from pylab_container.networks.endpoints import (
     JoinedNetwork,
     addresses_of,
     exit_network,
     join,
-    network_mode,
     port_requests,
     ports_document,
     publish,
@@ -26,13 +30,18 @@ from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci import ports
 from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 
 
-def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, request: Json) -> None:
-    """Connect a container to one network more: a running one now, another one from its next start on.
+def connect(
+    data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, request: EndpointSettings
+) -> None:
+    """Connect a container to one network more.
+
+    A running one is connected now, another one from its next start on.
 
     record   the settled record
     request  the endpoint before the start (endpoint_documents.py)
@@ -40,10 +49,10 @@ def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, record: Co
     Raises Conflict, Forbidden, InvalidInput, NotFound.
     """
     _refuse_connection(network, record, request)
-    endpoints = dict(record.network.get("Networks") or {})
+    endpoints = record.network.endpoints
     if record.state not in ALIVE:
-        endpoints[network.name] = endpoint_document(request)
-        data.records.update(record, network=with_endpoints(record.network.document(), endpoints))
+        endpoints[network.name] = endpoint_settings(request)
+        data.records.update(record, network=with_endpoints(record.network, endpoints))
         return
     with data.networks.lock(shared=True):
         find_network(data, network.id)  # raises if it was removed since the caller looked it up
@@ -53,10 +62,10 @@ def connect(data: DataRoot, runtime: Runtime, network: NetworkRecord, record: Co
     add_addresses(data, record, addresses_of(new.endpoint))
     if network.name == "bridge":
         links.update_linking_containers(data, record, new.endpoint.address)
-    endpoints[network.name] = new.document
-    settings = record.network.document()
+    endpoints[network.name] = new.settings
+    settings = record.network
     if exit_network([*present, new]) == new:
-        settings["Ports"] = _use_exit(runtime, record, [*present, new])
+        settings = replace(settings, ports=_use_exit(runtime, record, [*present, new]))
     changed = data.records.update(record, network=with_endpoints(settings, endpoints))
     dns_records.serve_running(data, runtime, changed)
 
@@ -71,8 +80,7 @@ def disconnect(
 
     Raises Conflict, InvalidInput.
     """
-    settings = record.network.document()
-    endpoints = dict(settings.get("Networks") or {})
+    settings, endpoints = record.network, record.network.endpoints
     if network.name not in endpoints:
         if force:
             return
@@ -86,19 +94,19 @@ def disconnect(
     if record.state in ALIVE and network.driver == "bridge":
         before = _joined_networks(data, runtime, record)
         open_bridge(data, runtime, network).disconnect(record.id)
-        addresses = (endpoint.get("IPAddress"), endpoint.get("GlobalIPv6Address"))
+        addresses = (endpoint.ip_address, endpoint.global_ipv6_address)
         remove_addresses(data, record, filter(None, addresses))
         if (leading := exit_network(before)) and leading.network.id == network.id:
             remaining = [each for each in before if each.network.id != network.id]
-            settings["Ports"] = _use_exit(runtime, record, remaining)
+            settings = replace(settings, ports=_use_exit(runtime, record, remaining))
     changed = data.records.update(record, network=with_endpoints(settings, endpoints))
     dns_records.update(data, runtime, changed)
 
 
-def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request: Json) -> None:
-    """Raise what dockerd raises for a network that does not go with the container's other networks."""
-    mode = network_mode(record)
-    networks = record.network.get("Networks") or {}
+def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request: EndpointSettings) -> None:
+    """Refuse a network that contradicts the container's other networks, as dockerd does."""
+    mode = record.host_config.network
+    networks = record.network.networks
     refuse_request(network, request)
     if network.name in networks and record.state in ALIVE:
         raise Forbidden(
@@ -126,13 +134,13 @@ def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request:
 def _joined_networks(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> list[JoinedNetwork]:
     """The networks that a running container is connected to, by the names of its interfaces."""
     joined = []
-    for name, document in (record.network.get("Networks") or {}).items():
+    for name, settings in record.network.endpoints.items():
         with contextlib.suppress(NotFound):
-            network = network_of_endpoint(data, name, document)
+            network = network_of_endpoint(data, name, settings)
             if network.driver == "bridge":
                 bridge = open_bridge(data, runtime, network)
                 own = [endpoint for endpoint in bridge.endpoints() if endpoint.container_id == record.id]
-                joined += [JoinedNetwork(network, bridge, endpoint, document) for endpoint in own]
+                joined += [JoinedNetwork(network, bridge, endpoint, settings) for endpoint in own]
     return sorted(joined, key=lambda each: each.endpoint.interface)
 
 
@@ -142,7 +150,10 @@ def _free_interface(joined: Sequence[JoinedNetwork]) -> str:
 
 
 def _use_exit(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNetwork]) -> Json:
-    """Move the default route and the published ports to the exit network; return NetworkSettings.Ports."""
+    """Move the default route and the published ports to the exit network.
+
+    Return NetworkSettings.Ports.
+    """
     if leading := exit_network(joined):
         leading.bridge.set_default_route(leading.endpoint, record.pid)
     published: list[ports.PublishedPort] = []

@@ -1,4 +1,4 @@
-"""The events of a container's networks and volumes at its start and its exit, as dockerd emits them."""
+"""The events of a container's networks and volumes at its start and exit, as dockerd's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DRIVERS = {"host": "host", "none": "null"}  # all other networks are bridges
 
 
 def emit_joined(emit: Emit, record: ContainerRecord) -> None:
-    """Report that a started container is connected to its networks and that its volumes are mounted."""
+    """Report that a started container has joined its networks and mounted its volumes."""
     _emit_networks(emit, record, "connect")
     for mount in record.mounts:
         if mount.type == "volume":
@@ -25,7 +25,10 @@ def emit_joined(emit: Emit, record: ContainerRecord) -> None:
 
 
 def emit_left(emit: Emit, record: ContainerRecord) -> None:
-    """Report that an exited container has left its networks and volumes. record is the one of its run."""
+    """Report that an exited container has left its networks and volumes.
+
+    record is the one of its run.
+    """
     _emit_networks(emit, record, "disconnect")
     for mount in record.mounts:
         if mount.type == "volume":
@@ -33,6 +36,6 @@ def emit_left(emit: Emit, record: ContainerRecord) -> None:
 
 
 def _emit_networks(emit: Emit, record: ContainerRecord, action: str) -> None:
-    for name, endpoint in (record.network.get("Networks") or {}).items():
+    for name, endpoint in record.network.endpoints.items():
         driver = _DRIVERS.get(name, "bridge")
-        emit(NetworkAction(action, (endpoint or {}).get("NetworkID", ""), name, driver, record.id))
+        emit(NetworkAction(action, endpoint.network_id, name, driver, record.id))

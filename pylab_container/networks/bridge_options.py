@@ -1,4 +1,6 @@
-"""The options of `network create -o` for Docker's bridge driver (libnetwork, drivers/bridge/labels.go).
+"""The options of `network create -o` for Docker's bridge driver.
+
+Source: libnetwork, drivers/bridge/labels.go.
 
 An unknown option is recorded and has no effect, as with dockerd: several drivers share the field, and clients may
 store labels of their own in it.
@@ -60,7 +62,7 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raise InvalidInput for an invalid value, and for an option that a user's network cannot have."""
+    """Raise InvalidInput for an invalid value, or an option that a user cannot set."""
     for name in _REFUSED:
         if name in options:
             raise InvalidInput(f"the network option {name} is not supported", hint="leave it out")

@@ -9,6 +9,7 @@ from pylab_container.errors import Forbidden
 from pylab_container.networks.bridge_options import bridge_options
 from pylab_container.networks.network_record import FREE_SUBNET, NetworkRecord
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.runtime import RUN_ROOT, Runtime, network
 from pylab_container.store.data_root import DataRoot
 
@@ -50,7 +51,10 @@ def _generated_name(document: Json) -> str:
 
 
 def refuse_bridge_name(name: str, network_id: str, existing: Sequence[NetworkRecord]) -> None:
-    """Raise InvalidInput for an invalid bridge name, Forbidden for the bridge of another network; "" is accepted."""
+    """Raise InvalidInput for an invalid bridge name, Forbidden for that of another network.
+
+    "" is accepted.
+    """
     if not name:
         return
     network.check_bridge_name(name)
@@ -65,18 +69,18 @@ def refuse_bridge_name(name: str, network_id: str, existing: Sequence[NetworkRec
 
 
 def connected_containers(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Json:
-    """Return Network.Containers: the containers of this data root that are connected to a network now, by id."""
+    """Return Network.Containers: the containers of this data root on a network now, by id."""
     members: Json = {}
     if record.driver != "bridge":
         return members
     for endpoint in open_bridge(data, runtime, record).endpoints():
         if container := data.records.load(endpoint.container_id):
-            document = (container.network.get("Networks") or {}).get(record.name) or {}
+            settings = container.network.endpoints.get(record.name, EndpointSettings())
             six = f"{endpoint.address6}/{endpoint.prefix_length6}" if endpoint.address6 else ""
             members[container.id] = {
                 "Name": container.name,
-                "EndpointID": document.get("EndpointID") or "",
-                "MacAddress": document.get("MacAddress") or endpoint.mac,
+                "EndpointID": settings.endpoint_id,
+                "MacAddress": settings.mac_address or endpoint.mac,
                 "IPv4Address": f"{endpoint.address}/{endpoint.prefix_length}",
                 "IPv6Address": six,
             }

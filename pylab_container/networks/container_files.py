@@ -1,4 +1,4 @@
-"""The files of /etc that the engine keeps for each container: hostname, hosts and resolv.conf.
+"""The files of /etc that the engine keeps per container: hostname, hosts, resolv.conf.
 
 They are bind-mounted into the container, which fixes their inodes: a running container sees a change only if the
 file is rewritten in place. Concurrent changes of hosts files are serialized by data.networks.lock_hosts().
@@ -47,7 +47,9 @@ def write_network_files(
 
 
 def own_name(record: ContainerRecord) -> str:
-    """Return a container's names for its own hosts entry: the qualified name and, if that has a domain, its host part.
+    """Return a container's names for its own entry in its hosts file.
+
+    They are the qualified name and, if that has a domain, its host part.
 
     The domain may be part of the host name or be given by --domainname.
     """

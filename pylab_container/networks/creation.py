@@ -114,7 +114,10 @@ def plain_document(data: DataRoot, network_id: NetworkId, name: str) -> Json:
 
 
 def _requested_pools(request: NetworkRequest) -> list[Json]:
-    """The IPAM configuration of the request: each gateway and each range in the pool of its subnet."""
+    """The IPAM configuration of the request.
+
+    Each gateway and each range is in the pool of its subnet.
+    """
     ipam = request.ipam or {}
     if ipam.get("Driver") not in (None, "", "default"):
         raise NotFound(f'plugin "{ipam["Driver"]}" not found', hint="there is one IPAM driver: default")
@@ -150,13 +153,19 @@ def _as_list(value: str | Sequence[str]) -> Sequence[str]:
 def _choose_pools(
     pools: Sequence[Mapping[str, Any]], existing: Sequence[NetworkRecord], *, enable_ipv6: bool, bridge: str = ""
 ) -> list[Json]:
-    """The pools of a new network, each with its gateway; an IPv4 subnet is chosen if none was requested."""
+    """The pools of a new network, each with its gateway.
+
+    An IPv4 subnet is chosen if none was requested.
+    """
     used = [pool["Subnet"] for other in existing for pool in other.document["IPAM"]["Config"]]
     return network.plan_pools(pools, used, enable_ipv6=enable_ipv6, bridge=bridge)
 
 
 def remove(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> None:
-    """Remove a network, its bridge and its rules. Raises Forbidden for a predefined one, or if it has containers."""
+    """Remove a network, its bridge and its rules.
+
+    Raises Forbidden for a predefined one, or if it has containers.
+    """
     if record.is_predefined:
         raise Forbidden(
             f"{record.name} is a pre-defined network and cannot be removed", hint="only those of users can: network ls"
@@ -177,7 +186,10 @@ def remove(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> None:
 
 
 def take_down(data: DataRoot, runtime: Runtime) -> None:
-    """Remove all bridges and rules from the host; the next container recreates them. Raises InUse."""
+    """Remove all bridges and rules from the host; the next container recreates them.
+
+    Raises InUse.
+    """
     orphans.clear()
     with data.networks.lock():
         for record in all_networks(data):

@@ -1,4 +1,6 @@
-"""DNS records of containers on users' networks: their names and addresses, and their upstream servers.
+"""DNS records of containers on users' networks.
+
+They hold names, addresses, and upstream servers.
 
 The name server (runtime/dns) reads them: one process for all containers of the data root. It is started with the
 first container on a network of users, and it exits with the last. The default bridge has no name server, as in
@@ -9,9 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from pylab_container.host.background import Background
 from pylab_container.host.files import rewrite
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.host_config import HostConfig
+from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime, etc
 from pylab_container.runtime.dns.service import NameServer
 from pylab_container.runtime.dns.zone import DnsClient, NetworkMembership, UpstreamServer
@@ -31,7 +32,7 @@ _NETWORKS_WITHOUT_NAMES = ("bridge", "default", "host", "none")
 
 def is_served(record: ContainerRecord) -> bool:
     """Whether the container is on a network of users, or will be when it runs."""
-    names = record.network.get("Networks") or [record.host_config.network_mode or "bridge"]
+    names = record.network.networks or [record.host_config.network]
     return any(name not in _NETWORKS_WITHOUT_NAMES and not name.startswith("container:") for name in names)
 
 
@@ -51,13 +52,16 @@ def resolv_conf(record: ContainerRecord) -> str:
 
 
 def prepare(runtime: Runtime, record: ContainerRecord) -> None:
-    """Start the name server if the container will need it. It comes up while runc creates the container."""
+    """Start the name server if the container will need it.
+
+    It comes up while runc creates the container.
+    """
     if is_served(record):
         _server(runtime).ensure()
 
 
 def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Background[None] | None:
-    """Open the name server's sockets in the namespace of a container's process, in the background.
+    """Open the name server's sockets in a container's namespace, in the background.
 
     Call update() with the record that has the networks, then result(), which waits and raises RuntimeFailed.
     None is returned for a container that is not served. Raises Conflict if its process has exited.
@@ -65,12 +69,14 @@ def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Backgrou
     if not is_served(record):
         return None
     server = _server(runtime)
-    _write(data, server, replace(record, network={}))
+    _write(data, server, replace(record, network=NetworkSettings()))
     return Background(lambda: server.serve(record.id))
 
 
 def serve_running(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Serve a running container that was connected to another network. Errors are those of serve().
+    """Serve a running container that was connected to another network.
+
+    Errors are those of serve().
 
     Until now it may have queried the host's servers, so its resolv.conf changes too.
     """
@@ -89,7 +95,10 @@ def update(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
 
 
 def remove(runtime: Runtime, container_id: str) -> None:
-    """Remove a container's DNS records. Idempotent; also cleans up after a process that crashed half-way."""
+    """Remove a container's DNS records.
+
+    Idempotent; also cleans up after a process that crashed half-way.
+    """
     if _directory(runtime).exists():
         _server(runtime).forget(container_id)
 
@@ -123,7 +132,7 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
     try:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
-        raise Conflict(f"process {record.pid} is gone: the container has ended") from error
+        raise Conflict(f"process {record.pid} does not exist: the container has exited") from error
     text = _with_options(_text("/etc/resolv.conf"), record.host_config)
     client = DnsClient(
         pid=record.pid,
@@ -137,25 +146,27 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
 
 def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
     return {
-        document["NetworkID"]: NetworkMembership(
+        endpoint.network_id: NetworkMembership(
             network=name,
-            names=(record.name, *(document.get("Aliases") or ())),
-            addresses=tuple(filter(None, (document["IPAddress"], document["GlobalIPv6Address"]))),
-            links={alias.lower(): other for other, alias in map(parse_link, document.get("Links") or ())},
+            names=(record.name, *endpoint.aliases),
+            addresses=tuple(filter(None, (endpoint.ip_address, endpoint.global_ipv6_address))),
+            links={alias.lower(): other for other, alias in map(parse_link, endpoint.links)},
         )
-        for name, document in (record.network.get("Networks") or {}).items()
-        if name not in _NETWORKS_WITHOUT_NAMES and document.get("IPAddress")
+        for name, endpoint in record.network.endpoints.items()
+        if name not in _NETWORKS_WITHOUT_NAMES and endpoint.ip_address
     }
 
 
 def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
-    """The servers to forward queries to. From internal networks only servers in their own subnets can be reached.
+    """The servers to forward queries to.
+
+    From internal networks only servers in their own subnets can be reached.
 
     A server on a loopback address of the host is queried from the host's network namespace.
     """
     chosen = bool(record.host_config.dns)
     servers = [UpstreamServer(each, on_host=not chosen and etc.is_loopback(each)) for each in etc.nameservers(text)]
-    endpoints = list((record.network.get("Networks") or {}).values())
+    endpoints = list(record.network.endpoints.values())
     if all(_is_internal(data, endpoint) for endpoint in endpoints):
         servers = [
             server
@@ -165,24 +176,27 @@ def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tup
     return tuple(servers)
 
 
-def _is_internal(data: DataRoot, endpoint: Mapping[str, Any]) -> bool:
-    network = data.networks.load(str(endpoint.get("NetworkID") or ""))
+def _is_internal(data: DataRoot, endpoint: EndpointSettings) -> bool:
+    network = data.networks.load(endpoint.network_id)
     return bool(network and network["Internal"])  # predefined networks are not in the store
 
 
-def _is_in_subnet(address: str, endpoint: Mapping[str, Any]) -> bool:
+def _is_in_subnet(address: str, endpoint: EndpointSettings) -> bool:
     """Whether an address is in a subnet of the network that an endpoint is on."""
     import ipaddress  # importing it takes milliseconds that most containers do not need
 
-    fields = (("IPAddress", "IPPrefixLen"), ("GlobalIPv6Address", "GlobalIPv6PrefixLen"))
-    subnets = [f"{endpoint[name]}/{endpoint[length]}" for name, length in fields if endpoint.get(name)]
+    addresses = (
+        (endpoint.ip_address, endpoint.ip_prefix_len),
+        (endpoint.global_ipv6_address, endpoint.global_ipv6_prefix_len),
+    )
+    subnets = [f"{own}/{length}" for own, length in addresses if own]
     with contextlib.suppress(ValueError):
         return any(ipaddress.ip_address(address) in ipaddress.ip_network(each, strict=False) for each in subnets)
     return False
 
 
 def _with_options(text: str, host_config: HostConfig) -> str:
-    """Put the servers, search domains and options of --dns, --dns-search and --dns-opt into a resolv.conf."""
+    """Put the servers, search domains and options of --dns… into a resolv.conf."""
     return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
 
 

@@ -1,4 +1,4 @@
-"""Docker's documents about a container's networks: EndpointSettings and NetworkSettings (Engine API 1.41).
+"""Docker's EndpointSettings and NetworkSettings of a container (Engine API 1.41).
 
 NetworkSettings.Networks has one endpoint for each network. Before the start an endpoint says what was requested
 (IPAMConfig, Aliases, Links); while the container runs, also what it was given.
@@ -10,38 +10,17 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from pylab_container.networks.addresses import parse_address, parse_mac
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointIpam, EndpointSettings, NetworkSettings
 from pylab_container.text.visible import check_line
 
 if TYPE_CHECKING:
     from pylab_container.runtime.network import Endpoint
-
-DESIRED = "DesiredMacAddress"
-"""The field of an endpoint with the requested hardware address; inspect does not show it."""
-
-_REQUESTED_FIELDS = ("IPAMConfig", "Links", "Aliases", "NetworkID", "DriverOpts", DESIRED)
-"""The fields of an endpoint that outlive a run."""
-
-_LEGACY = (
-    "EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen IPAddress IPPrefixLen IPv6Gateway MacAddress".split()
-)
-"""The fields of NetworkSettings itself, from before a container could have several networks: the default bridge's."""
-
-_WITHOUT_NETWORK: Json = {
-    "Bridge": "",
-    "SandboxID": "",
-    "HairpinMode": False,
-    "LinkLocalIPv6Address": "",
-    "LinkLocalIPv6PrefixLen": 0,
-    "Ports": {},
-    "SandboxKey": "",
-    "SecondaryIPAddresses": None,
-    "SecondaryIPv6Addresses": None,
-}
-"""NetworkSettings of a container without a network."""
 
 
 def endpoint_request(
@@ -53,83 +32,119 @@ def endpoint_request(
     link_local_ips: Sequence[str] = (),
     driver_opt: Mapping[str, str] | None = None,
     mac_address: str = "",
-) -> Json:
-    """Build an endpoint as Docker's NetworkingConfig has it, before the start. Raises InvalidInput."""
-    chosen = {"IPv4Address": ipv4_address, "IPv6Address": ipv6_address, "LinkLocalIPs": list(link_local_ips)}
+) -> EndpointSettings:
+    """Build an endpoint as Docker's NetworkingConfig has it, before the start.
+
+    Raises InvalidInput.
+    """
     addresses = ((ipv4_address, 4), (ipv6_address, 6), *((address, None) for address in link_local_ips))
     for text, version in addresses:
         if text:
             parse_address(text, version)
-    return {
-        "IPAMConfig": {name: value for name, value in chosen.items() if value} or None,
-        "Links": [":".join(pair) for pair in link_pairs(links)] or None,
-        "Aliases": [check_line(alias, "network alias") for alias in aliases] or None,
-        "DriverOpts": dict(driver_opt) if driver_opt else None,
-        **({DESIRED: parse_mac(mac_address), "MacAddress": mac_address} if mac_address else {}),
-    }
+    chosen = EndpointIpam(ipv4_address=ipv4_address, ipv6_address=ipv6_address, link_local_ips=tuple(link_local_ips))
+    return EndpointSettings(
+        ipam_config=chosen if chosen.document() else None,
+        links=tuple(":".join(pair) for pair in link_pairs(links)),
+        aliases=tuple(check_line(alias, "network alias") for alias in aliases),
+        driver_opts=dict(driver_opt or {}),
+        desired_mac_address=parse_mac(mac_address) if mac_address else "",
+        mac_address=mac_address,
+    )
 
 
-def endpoint_document(
-    request: Json, *, network: NetworkRecord | None = None, endpoint: Endpoint | None = None, own: Sequence[str] = ()
-) -> Json:
-    """Build Docker's EndpointSettings: what was requested and, with an endpoint, what the container was given.
+def endpoint_settings(
+    request: EndpointSettings,
+    *,
+    network: NetworkRecord | None = None,
+    endpoint: Endpoint | None = None,
+    own: Sequence[str] = (),
+) -> EndpointSettings:
+    """Build the endpoint of a request.
+
+    With an endpoint of a bridge, it also holds what the container was given.
 
     own  the aliases that the container has on every network of users
     """
-    aliases = [name for name in request.get("Aliases") or () if name not in own]
+    aliases = [name for name in request.aliases if name not in own]
     if network is not None and not network.is_predefined:
         aliases += dict.fromkeys(own)
-    return {
-        "IPAMConfig": request.get("IPAMConfig"),
-        "Links": request.get("Links"),
-        "Aliases": aliases or None,
-        "NetworkID": network.id if network else str(request.get("NetworkID") or ""),
-        "EndpointID": secrets.token_hex(32) if endpoint else "",
-        "Gateway": endpoint.gateway if endpoint else "",
-        "IPAddress": endpoint.address if endpoint else "",
-        "IPPrefixLen": endpoint.prefix_length if endpoint else 0,
-        "IPv6Gateway": endpoint.gateway6 if endpoint else "",
-        "GlobalIPv6Address": endpoint.address6 if endpoint else "",
-        "GlobalIPv6PrefixLen": endpoint.prefix_length6 if endpoint else 0,
-        "MacAddress": endpoint.mac if endpoint else str(request.get(DESIRED) or ""),
-        "DriverOpts": request.get("DriverOpts"),
-        **({DESIRED: request[DESIRED]} if request.get(DESIRED) else {}),
-    }
+    settings = replace(
+        endpoint_after_exit(request),
+        aliases=tuple(aliases),
+        network_id=network.id if network else request.network_id,
+        mac_address=request.desired_mac_address,
+    )
+    if endpoint is None:
+        return settings
+    return replace(
+        settings,
+        endpoint_id=secrets.token_hex(32),
+        gateway=endpoint.gateway,
+        ip_address=endpoint.address,
+        ip_prefix_len=endpoint.prefix_length,
+        ipv6_gateway=endpoint.gateway6,
+        global_ipv6_address=endpoint.address6,
+        global_ipv6_prefix_len=endpoint.prefix_length6,
+        mac_address=endpoint.mac,
+    )
 
 
-def running_settings(pid: int, endpoints: Json, ports: Json) -> Json:
+def running_settings(pid: int, endpoints: Mapping[str, EndpointSettings], ports: Json) -> NetworkSettings:
     """Build NetworkSettings of a running container.
 
     pid        of its first process
     endpoints  {name of the network: EndpointSettings}
     ports      {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
     """
-    own = {"SandboxID": secrets.token_hex(32), "Ports": ports, "SandboxKey": f"/proc/{pid}/ns/net"}
-    return with_endpoints({**_WITHOUT_NETWORK, **own}, endpoints)
+    settings = NetworkSettings(
+        sandbox_id=secrets.token_hex(32), ports=ports, sandbox_key=f"/proc/{pid}/ns/net", missing=frozenset()
+    )
+    return with_endpoints(settings, endpoints)
 
 
-def with_endpoints(settings: Json, endpoints: Json) -> Json:
+def with_endpoints(settings: NetworkSettings, endpoints: Mapping[str, EndpointSettings]) -> NetworkSettings:
     """Return NetworkSettings with other endpoints."""
-    default = endpoints.get("bridge") or endpoint_document({})
-    legacy = {field: default[field] for field in _LEGACY if field in default}
-    return {**settings, **legacy, "Networks": endpoints}
+    default = endpoints.get("bridge") or EndpointSettings()
+    return replace(
+        settings,
+        networks=endpoints,
+        endpoint_id=default.endpoint_id,
+        gateway=default.gateway,
+        global_ipv6_address=default.global_ipv6_address,
+        global_ipv6_prefix_len=default.global_ipv6_prefix_len,
+        ip_address=default.ip_address,
+        ip_prefix_len=default.ip_prefix_len,
+        ipv6_gateway=default.ipv6_gateway,
+        mac_address=default.mac_address,
+    )
 
 
-def settings_after_exit(settings: Json) -> Json:
-    """Reduce NetworkSettings to what outlives a run: the networks, and what was requested on them."""
-    requests = {
-        name: {field: endpoint[field] for field in _REQUESTED_FIELDS if field in (endpoint or {})}
-        for name, endpoint in (settings.get("Networks") or {}).items()
-    }
-    return {"Networks": requests} if requests else {}
+def settings_after_exit(settings: NetworkSettings) -> NetworkSettings:
+    """Reduce NetworkSettings to what outlives a run: networks and what was requested on them."""
+    return NetworkSettings(
+        networks={name: endpoint_after_exit(endpoint) for name, endpoint in settings.endpoints.items()}
+    )
 
 
-def complete_settings(settings: Json) -> Json:
-    """Return NetworkSettings with every field that inspect shows, also of a container that does not run."""
-    endpoints = {
-        name: {**endpoint_document({}), **(endpoint or {})}
-        for name, endpoint in (settings.get("Networks") or {}).items()
-    }
-    for endpoint in endpoints.values():
-        endpoint.pop(DESIRED, None)
-    return with_endpoints({**_WITHOUT_NETWORK, **settings}, endpoints)
+def endpoint_after_exit(endpoint: EndpointSettings) -> EndpointSettings:
+    """Reduce an endpoint to what was requested, and the network's id."""
+    completed = endpoint.completed()
+    return EndpointSettings(
+        ipam_config=completed.ipam_config,
+        links=completed.links,
+        aliases=completed.aliases,
+        network_id=completed.network_id,
+        driver_opts=completed.driver_opts,
+        desired_mac_address=completed.desired_mac_address,
+        nulls=completed.nulls | {"Aliases"},
+    )
+
+
+def complete_settings(settings: NetworkSettings) -> Json:
+    """Return NetworkSettings with every field that inspect shows.
+
+    Also those that a container has only while it runs.
+    """
+    complete = with_endpoints(replace(settings, missing=frozenset()), settings.endpoints)
+    shown = {name: endpoint.shown() for name, endpoint in settings.endpoints.items()}
+    return {**complete.document(), "Networks": shown}

@@ -19,12 +19,13 @@ from pylab_container.networks.addresses import refuse_on_predefined
 from pylab_container.networks.bridge_options import bridge_options
 from pylab_container.networks.bridges import open_bridge
 from pylab_container.networks.container_files import write_network_files
-from pylab_container.networks.endpoint_documents import DESIRED, endpoint_document, running_settings
+from pylab_container.networks.endpoint_documents import endpoint_settings, running_settings
 from pylab_container.networks.links import LinkedContainer
 from pylab_container.networks.lookup import all_networks, find_network, network_of_endpoint
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci import ports
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointIpam, EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
@@ -34,29 +35,29 @@ if TYPE_CHECKING:
 
 
 class JoinedNetwork(Struct, frozen=True):
-    """A network that a container is connected to, with its bridge, its endpoint and the endpoint's document."""
+    """A network that a container is connected to, with its bridge and its endpoint.
+
+    settings  the endpoint, as Docker's EndpointSettings
+    """
 
     network: NetworkRecord
     bridge: Bridge
     endpoint: Endpoint
-    document: Json
+    settings: EndpointSettings
 
 
 def has_bridges(record: ContainerRecord) -> bool:
-    """Whether the container has a network namespace with interfaces: not that of the host or another container."""
-    mode = network_mode(record)
+    """Whether the container has a network namespace with interfaces.
+
+    It has none with the network of the host or of another container.
+    """
+    mode = record.host_config.network
     return mode not in ("host", "none") and not mode.startswith("container:")
-
-
-def network_mode(record: ContainerRecord) -> str:
-    """Return the network that the container was created for: a network's name, or "container:ID"."""
-    mode = record.host_config.network_mode or "bridge"
-    return "bridge" if mode == "default" else mode
 
 
 def connect_all(
     data: DataRoot, runtime: Runtime, record: ContainerRecord, pid: int, linked: Sequence[LinkedContainer] = ()
-) -> Json:
+) -> NetworkSettings:
     """Connect a container to its networks, with names and ports; return NetworkSettings.
 
     pid     of the container's first process
@@ -81,29 +82,35 @@ def connect_all(
     for each in joined:
         if each.network.name == "bridge":
             links.update_linking_containers(data, record, each.endpoint.address)
-    documents = {each.network.name: each.document for each in joined}
-    settings = running_settings(pid, documents, ports_document(record, published))
+    endpoints = {each.network.name: each.settings for each in joined}
+    settings = running_settings(pid, endpoints, ports_document(record, published))
     if serving is not None:
         dns_records.update(data, runtime, replace(record, pid=pid, network=settings))
         serving.result()
     return settings
 
 
-def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> Json:
-    """The endpoints of a container with no network, or the host's or another container's. Raises InvalidInput."""
-    mode = network_mode(record)
+def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> dict[str, EndpointSettings]:
+    """The endpoints of a container with no network, or the host's or another container's.
+
+    Raises InvalidInput.
+    """
+    mode = record.host_config.network
     if mode.startswith("container:"):
         return {}
-    refuse_request(find_network(data, mode), (record.network.get("Networks") or {}).get(mode) or {})
-    return {mode: endpoint_document({})}
+    refuse_request(find_network(data, mode), record.network.endpoints.get(mode, EndpointSettings()))
+    return {mode: EndpointSettings()}
 
 
 def _join_all(data: DataRoot, runtime: Runtime, record: ContainerRecord, pid: int) -> list[JoinedNetwork]:
-    """Connect a container to the networks of its record: the one that it was created for is eth0."""
-    first = network_mode(record)
-    requests = record.network.get("Networks") or {first: {}}
+    """Connect a container to the networks of its record.
+
+    The one that it was created for is eth0.
+    """
+    first = record.host_config.network
+    requests = record.network.endpoints or {first: EndpointSettings()}
     names = sorted(requests, key=lambda name: name != first)
-    networks = [(network_of_endpoint(data, name, requests[name]), requests[name] or {}) for name in names]
+    networks = [(network_of_endpoint(data, name, requests[name]), requests[name]) for name in names]
     exit_id = min((network for network, _ in networks), key=_exit_rank).id
     joined: list[JoinedNetwork] = []
     for network, request in networks:
@@ -117,7 +124,7 @@ def join(
     network: NetworkRecord,
     bridge: Bridge,
     record: ContainerRecord,
-    request: Json,
+    request: EndpointSettings,
     pid: int,
     interface: str,
     *,
@@ -128,37 +135,37 @@ def join(
     request    the endpoint before the start (endpoint_documents.py)
     leads_out  whether the default route is over this network
     """
-    chosen = request.get("IPAMConfig") or {}
+    chosen = request.ipam_config or EndpointIpam()
     endpoint = bridge.connect(
         record.id,
         pid,
         interface=interface,
-        address=chosen.get("IPv4Address") or None,
-        address6=chosen.get("IPv6Address") if network.document["EnableIPv6"] else None,
-        mac=request.get(DESIRED) or (record.config.mac_address if interface == "eth0" else ""),
-        link_local=chosen.get("LinkLocalIPs") or (),
+        address=chosen.ipv4_address or None,
+        address6=chosen.ipv6_address if network.document["EnableIPv6"] else None,
+        mac=request.desired_mac_address or (record.config.mac_address if interface == "eth0" else ""),
+        link_local=chosen.link_local_ips,
         default_route=leads_out,
     )
     own = (record.short_id, record.config.hostname or record.short_id)
-    document = endpoint_document(request, network=network, endpoint=endpoint, own=own)
-    return JoinedNetwork(network, bridge, endpoint, document)
+    settings = endpoint_settings(request, network=network, endpoint=endpoint, own=own)
+    return JoinedNetwork(network, bridge, endpoint, settings)
 
 
-def refuse_request(network: NetworkRecord, request: Json) -> None:
+def refuse_request(network: NetworkRecord, request: EndpointSettings) -> None:
     """Raise InvalidInput for an endpoint request that the network cannot fulfil.
 
     A user can choose an address only in a subnet that a user chose; a link-local address must be one.
     """
-    chosen = request.get("IPAMConfig") or {}
-    addresses = chosen.get("IPv4Address") or chosen.get("IPv6Address")
+    chosen = request.ipam_config or EndpointIpam()
+    addresses = chosen.ipv4_address or chosen.ipv6_address
     if network.is_predefined:
-        refuse_on_predefined(addresses=addresses, aliases=request.get("Aliases"))
+        refuse_on_predefined(addresses=addresses, aliases=request.aliases)
     if addresses and not network.has_chosen_subnet:
         raise InvalidInput(
             "user specified IP address is supported only when connecting to networks with user configured subnets",
             hint="labctr network create --subnet",
         )
-    for text in chosen.get("LinkLocalIPs") or ():
+    for text in chosen.link_local_ips:
         import ipaddress  # importing it takes milliseconds that most containers do not need
 
         if not ipaddress.ip_address(text).is_link_local:
@@ -171,7 +178,10 @@ def exit_network(joined: Iterable[JoinedNetwork]) -> JoinedNetwork | None:
 
 
 def _exit_rank(network: NetworkRecord) -> tuple[bool, str]:
-    """The network with the least rank has the default route, as in libnetwork; an internal one only as the last."""
+    """The network with the least rank has the default route, as in libnetwork.
+
+    An internal one only as the last.
+    """
     return network.internal, network.name
 
 
@@ -197,7 +207,7 @@ def publish(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNe
     try:
         return runtime.bridge.ports.publish(record.id, requests, address=endpoint.address, address6=endpoint.address6)
     except Conflict as error:
-        place = f"endpoint {record.name} ({leading.document['EndpointID']})"
+        place = f"endpoint {record.name} ({leading.settings.endpoint_id})"
         message = f"driver failed programming external connectivity on {place}: {error.message}"
         raise Conflict(message, hint=error.hint) from error
 
@@ -224,9 +234,10 @@ def disconnect_all(data: DataRoot, runtime: Runtime, record: ContainerRecord) ->
     dns_records.remove(runtime, record.id)
     if port_requests(record):
         runtime.bridge.ports.withdraw(record.id)
-    for name, document in {network_mode(record): None, **(record.network.get("Networks") or {})}.items():
+    endpoints = {record.host_config.network: EndpointSettings(), **record.network.endpoints}
+    for name, endpoint in endpoints.items():
         with contextlib.suppress(NotFound, InvalidInput):  # the network was removed
-            network = network_of_endpoint(data, name, document)
+            network = network_of_endpoint(data, name, endpoint)
             open_bridge(data, runtime, network).disconnect(record.id)
 
 

@@ -1,4 +1,4 @@
-"""Links: names that one container has for another, and on the default bridge also variables about it.
+"""Links: names, and on the default bridge variables, for another container.
 
     --link NAME[:ALIAS]
 
@@ -16,7 +16,10 @@ from pylab_container.text.visible import check_line
 
 
 def parse_link(text: str) -> tuple[str, str]:
-    """Parse "NAME[:ALIAS]", or "/name:/container/alias" as inspect shows it, to (name, alias). Raises InvalidInput."""
+    """Parse "NAME[:ALIAS]", or "/name:/container/alias" as inspect shows it, to (name, alias).
+
+    Raises InvalidInput.
+    """
     check_line(text, "link")
     if not text:
         raise InvalidInput("empty string specified for links", hint="write --link NAME[:ALIAS]")
@@ -29,7 +32,10 @@ def parse_link(text: str) -> tuple[str, str]:
 
 
 def link_pairs(links: Mapping[str, str] | Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:
-    """Parse docker-py's links: {name: alias}, a list of such pairs, or texts as above. Raises InvalidInput."""
+    """Parse docker-py's links: {name: alias}, a list of such pairs, or texts as above.
+
+    Raises InvalidInput.
+    """
     entries = list(links.items()) if isinstance(links, Mapping) else list(links)
     return [parse_link(entry if isinstance(entry, str) else ":".join(filter(None, entry))) for entry in entries]
 

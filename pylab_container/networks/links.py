@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from msgspec import Struct
 
 from pylab_container.errors import ContainerNotFound, InvalidInput, RuntimeFailed
 from pylab_container.networks.container_files import set_linked_address
 from pylab_container.networks.link_variables import link_environment, parse_link
-from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.store.container_store import ContainerRecord, ContainerStore
 from pylab_container.store.data_root import DataRoot
 
@@ -34,7 +33,7 @@ class LinkedContainer(Struct, frozen=True):
     name: str
     alias: str
     record: ContainerRecord
-    endpoint: Mapping[str, Any]
+    endpoint: EndpointSettings
 
 
 def resolve(texts: Sequence[str], find: Callable[[str], ContainerRecord]) -> list[str]:
@@ -56,7 +55,10 @@ def resolve(texts: Sequence[str], find: Callable[[str], ContainerRecord]) -> lis
 
 
 def _network_owner(name: str, find: Callable[[str], ContainerRecord]) -> ContainerRecord:
-    """The container whose network the named container uses: its own, or that of "container:NAME"."""
+    """The container whose network the named container uses.
+
+    It is its own, or that of "container:NAME".
+    """
     try:
         record = find(name)
         while (mode := record.host_config.network_mode).startswith("container:"):
@@ -93,14 +95,16 @@ def names(records: Iterable[ContainerRecord]) -> Mapping[str, list[str]]:
 def running_linked(
     records: ContainerStore, record: ContainerRecord, settled: Callable[[ContainerRecord], ContainerRecord]
 ) -> list[LinkedContainer]:
-    """Return the containers that a container on the default bridge is linked to. A removed one is left out.
+    """Return the containers that a container on the default bridge is linked to.
+
+    A removed one is left out.
 
     settled  corrects a record whose process has exited; raises ContainerNotFound
 
     Raises RuntimeFailed if one of them does not run, or is not on the default bridge.
     """
     found: list[LinkedContainer] = []
-    if not record.host_config.links or "bridge" not in (record.network.get("Networks") or {"bridge": {}}):
+    if not record.host_config.links or (record.network.networks and "bridge" not in record.network.networks):
         return found
     for alias, recorded in linked(records, record):
         with contextlib.suppress(ContainerNotFound):  # it was removed since it was read
@@ -110,8 +114,8 @@ def running_linked(
                     f"Cannot link to a non running container: /{other.name} AS {name}",
                     hint=f"labctr start {other.name}",
                 )
-            endpoint: Json = (other.network.get("Networks") or {}).get("bridge") or {}
-            if not endpoint.get("IPAddress"):
+            endpoint = other.network.endpoints.get("bridge", EndpointSettings())
+            if not endpoint.ip_address:
                 raise RuntimeFailed(
                     f"Cannot link to /{other.name}, as it does not belong to the default network",
                     hint="put both on a network of your own",
@@ -126,7 +130,7 @@ def environment(linked_containers: Iterable[LinkedContainer]) -> list[str]:
     for linked_container in linked_containers:
         variables += link_environment(
             linked_container.name,
-            str(linked_container.endpoint["IPAddress"]),
+            linked_container.endpoint.ip_address,
             environment=linked_container.record.config.env,
             exposed=linked_container.record.config.exposed_ports,
         )
@@ -140,13 +144,13 @@ def host_lines(linked_containers: Iterable[LinkedContainer]) -> list[tuple[str, 
         alias, other, endpoint = linked_container.alias, linked_container.record, linked_container.endpoint
         words = [alias, other.config.hostname or other.short_id, other.name]
         text = " ".join(words[:2] if alias == other.name else words)
-        addresses = (endpoint["IPAddress"], endpoint.get("GlobalIPv6Address"))
+        addresses = (endpoint.ip_address, endpoint.global_ipv6_address)
         lines += [(text, str(address)) for address in addresses if address]
     return lines
 
 
 def update_linking_containers(data: DataRoot, record: ContainerRecord, address: str) -> None:
-    """Write a container's new address on the default bridge into the hosts files of the containers linked to it."""
+    """Write a container's new address into the hosts files of containers linked to it."""
     for other in data.records.all():
         if other.state in ALIVE and other.host_config.links:
             for alias, target in linked(data.records, other):

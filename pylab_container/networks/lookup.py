@@ -8,12 +8,16 @@ from pylab_container.errors import InvalidInput, LabError, NotFound
 from pylab_container.networks.bridge_options import DEFAULT_BRIDGE
 from pylab_container.networks.network_record import PREDEFINED, NetworkRecord, network_document
 from pylab_container.oci.image import Json
+from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.store.data_root import DataRoot
 from pylab_container.text.timestamps import rfc3339
 
 
 def all_networks(data: DataRoot) -> list[NetworkRecord]:
-    """Return the predefined networks, then those of users. A damaged one is left out and reported (StoreDamaged)."""
+    """Return the predefined networks, then those of users.
+
+    A damaged one is left out and reported (StoreDamaged).
+    """
     return [NetworkRecord(document) for document in _documents(data)]
 
 
@@ -22,7 +26,10 @@ def _documents(data: DataRoot) -> list[Json]:
 
 
 def _predefined(data: DataRoot, name: str) -> Json:
-    """The document of a predefined network. Its id is derived from the data root's path and is not stored."""
+    """The document of a predefined network.
+
+    Its id is derived from the data root's path and is not stored.
+    """
     network_id = hashlib.sha256(f"{name} {data.path}".encode()).hexdigest()
     document = network_document(network_id, name, PREDEFINED[name], rfc3339(data.path.stat().st_ctime_ns))
     if name == "bridge":
@@ -31,7 +38,10 @@ def _predefined(data: DataRoot, name: str) -> Json:
 
 
 def find_network(data: DataRoot, name: str) -> NetworkRecord:
-    """Return the network with this id, name or prefix of an id. Raises NotFound; InvalidInput if two networks match."""
+    """Return the network with this id, name or prefix of an id.
+
+    Raises NotFound; InvalidInput if two networks match.
+    """
     documents = _documents(data)
     matches = [each for each in documents if name == each["Id"]] or [each for each in documents if name == each["Name"]]
     if len(matches) > 1:
@@ -45,7 +55,10 @@ def find_network(data: DataRoot, name: str) -> NetworkRecord:
 
 
 def _not_found(data: DataRoot, name: str) -> LabError:
-    """Build the error for an unknown name: the damage of a record that seems to have the name, else NotFound."""
+    """Build the error for an unknown name.
+
+    It is the damage of a record that seems to have the name, else NotFound.
+    """
     damaged = data.networks.damaged()
     for network_id, error in damaged.items():
         if (name and network_id.startswith(name)) or data.networks.mentions(network_id, name):
@@ -54,13 +67,13 @@ def _not_found(data: DataRoot, name: str) -> LabError:
     return NotFound(f"network {name} not found", hint=f"labctr network ls lists what there is{hint}")
 
 
-def network_of_endpoint(data: DataRoot, name: str, endpoint: Json | None) -> NetworkRecord:
+def network_of_endpoint(data: DataRoot, name: str, endpoint: EndpointSettings) -> NetworkRecord:
     """Return the network of an endpoint in a container's record. Raises NotFound.
 
     A user's network is found by the recorded id, because its name may belong to another network by now. A predefined
     one is found by name: its id follows from the data root's path, which may have changed, and dockerd uses other ids.
     """
-    network_id = "" if name in PREDEFINED else (endpoint or {}).get("NetworkID")
+    network_id = "" if name in PREDEFINED else endpoint.network_id
     try:
         return find_network(data, str(network_id or name))
     except NotFound as error:

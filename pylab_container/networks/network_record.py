@@ -1,4 +1,6 @@
-"""One network as it is recorded: Docker's Network object (Engine API 1.41, NetworkInspect) without its containers.
+"""One network as it is recorded: Docker's Network object without its containers.
+
+Source: Engine API 1.41, NetworkInspect.
 
 bridge   labctr0, the default network of a container; it has no name server, as in Docker
 host     the host's own network

@@ -24,7 +24,10 @@ def find() -> list[tuple[str, Path]]:
 
 
 def clear() -> list[str]:
-    """Remove all orphans with their rules, and return their names. One that cannot be removed now is left."""
+    """Remove all orphans with their rules, and return their names.
+
+    One that cannot be removed now is left.
+    """
     removed = []
     for name, path in find():
         with contextlib.suppress(LabError):

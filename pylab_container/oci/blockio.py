@@ -68,7 +68,10 @@ def weights(documents: Sequence[Mapping[str, Any]]) -> tuple[WeightDevice, ...]:
 
 
 def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
-    """Parse DEVICE:RATE: "/dev/sda:1mb", or without a unit "/dev/sda:100" for operations. Raises InvalidInput."""
+    """Parse DEVICE:RATE: "/dev/sda:1mb", or without a unit "/dev/sda:100" for operations.
+
+    Raises InvalidInput.
+    """
     path, colon, rate = text.partition(":")
     if not colon:
         raise InvalidInput(f"bad format: {text}", hint="write DEVICE:RATE")
@@ -83,7 +86,7 @@ def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
 
 
 def resources(throttles: Sequence[Throttle]) -> dict[str, Any]:
-    """Return linux.resources.blockIO of config.json (OCI Runtime Specification 1.0.2, config-linux.md)."""
+    """Return linux.resources.blockIO of config.json (OCI runtime-spec config-linux.md)."""
     lists: dict[str, list[dict[str, int]]] = {}
     for throttle in throttles:
         value = "weight" if throttle.kind == "weightDevice" else "rate"

@@ -141,7 +141,9 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 def process_config(process: Process) -> dict[str, Any]:
-    """Return the `process` object of config.json, which `runc exec --process` reads too. Raises InvalidInput.
+    """Return the `process` object of config.json, which `runc exec --process` reads too.
+
+    Raises InvalidInput.
 
     rlimits and oomScoreAdj are present only if requested: raising a limit and lowering the score need
     CAP_SYS_RESOURCE, which a lab machine may lack.
@@ -259,7 +261,10 @@ def runtime_config(
 
 
 def map_users(config: dict[str, Any], *, uid: int, gid: int, size: int) -> None:
-    """Add a user namespace to a config.json: its ids 0 to size - 1 are uid and gid onwards on the host."""
+    """Add a user namespace to a config.json.
+
+    Its ids 0 to size - 1 are mapped to size ids of the host that begin with uid and gid (user_namespaces(7)).
+    """
     settings = config["linux"]
     settings["namespaces"].append({"type": "user"})
     settings["uidMappings"] = [{"containerID": 0, "hostID": uid, "size": size}]
@@ -385,7 +390,7 @@ def _device_rules(devices: Sequence[Device], *, privileged: bool) -> list[dict[s
 
 
 def default_mounts(*, privileged: bool = False) -> tuple[Mount, ...]:
-    """Return the mounts that every container has: the kernel's file systems and /dev, parents first."""
+    """Return the mounts of every container, the kernel's file systems and /dev, parents first."""
     access = "rw" if privileged else "ro"
     safe = ("nosuid", "noexec", "nodev")
     return (

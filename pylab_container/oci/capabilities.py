@@ -47,14 +47,19 @@ ALL_CAPABILITIES = (
 
 
 def capabilities_of(mask: int) -> tuple[str, ...]:
-    """Return the names for a mask such as CapBnd of /proc/<pid>/status. Bits of newer kernels are ignored."""
+    """Return the names for a mask such as CapBnd of /proc/<pid>/status.
+
+    Bits of newer kernels are ignored.
+    """
     return tuple(name for number, name in enumerate(ALL_CAPABILITIES) if mask >> number & 1)
 
 
 def choose_capabilities(
     *, add: Iterable[str] = (), drop: Iterable[str] = (), available: Sequence[str] = ALL_CAPABILITIES
 ) -> tuple[str, ...]:
-    """Return Docker's default capabilities, changed by --cap-add and --cap-drop. Raises InvalidInput.
+    """Return Docker's default capabilities, changed by --cap-add and --cap-drop.
+
+    Raises InvalidInput.
 
     add, drop  names in any case, with or without CAP_; ALL stands for all available ones. A name in drop overrides
                the same name in add
@@ -71,7 +76,10 @@ def choose_capabilities(
 
 
 def capability_names(names: Iterable[str]) -> list[str]:
-    """Normalize names to the kernel's spelling, CAP_CHOWN, or ALL. Raises InvalidInput for an unknown name."""
+    """Normalize names to the kernel's spelling, CAP_CHOWN, or ALL.
+
+    Raises InvalidInput for an unknown name.
+    """
     normalized = []
     for name in names:
         upper = name.upper()

@@ -103,14 +103,17 @@ _MANIFEST = _List(
 
 
 def check(document: object) -> None:
-    """Raise ValueError, with Go's message, for the first field of an image config that has a wrong type."""
+    """Raise ValueError for the first field of an image config that has a wrong type.
+
+    The message is the one of Go's encoding/json.
+    """
     if not isinstance(document, dict):
         raise ValueError(f"json: cannot unmarshal {_kind(document)} into Go value of type image.Image")
     _check(document, _IMAGE, "", "")
 
 
 def check_manifest(document: object) -> None:
-    """Raise ValueError, with Go's message, for the first field of a manifest.json that has a wrong type."""
+    """Raise ValueError for the first field of a manifest.json that has a wrong type."""
     if not isinstance(document, list):
         raise ValueError(f"json: cannot unmarshal {_kind(document)} into Go value of type []tarexport.manifestItem")
     _check(document, _MANIFEST, "", "")
@@ -179,7 +182,10 @@ def _kind(value: Any) -> str:
 
 
 def without_nulls(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a container configuration with the values that Go reads: zero values for null, a list for a single Cmd."""
+    """Return a container configuration with the values that Go reads.
+
+    A null in a list or map is the zero value of its type, and a Cmd that is a string is a list of one.
+    """
     values: dict[str, Any] = {}
     for name, value in config.items():
         kind = _CONFIG.fields.get(name)

@@ -13,7 +13,7 @@ nulls and missing matter only while the field has its default: a value that is s
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from msgspec import Struct, ValidationError, convert
@@ -94,40 +94,6 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
         default = type(self)()
         nulls = self.nulls | (self.missing & default.nulls)
         return replace(self, nulls=nulls, missing=self.missing & default.missing)
-
-    # Temporary: the face of a mapping for callers that still read fields by Docker's names.
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of the field name, as in the JSON object."""
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in (fields := _fields(type(self))):
-            return self.unknown[name]
-        attribute, default = fields[name]
-        value = getattr(self, attribute)
-        if value == default and name in self.missing:
-            raise KeyError(name)
-        return None if value == default and name in self.nulls else _plain(value)
-
-    def __contains__(self, name: object) -> bool:
-        if name not in (fields := _fields(type(self))):
-            return name in self.unknown
-        attribute, default = fields[str(name)]
-        return name not in self.missing or getattr(self, attribute) != default
-
-    def keys(self) -> list[str]:
-        """The names of the fields in the JSON object."""
-        return list(self.document())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
 
 
 def below(step: str, parse: Callable[[Any], Any], value: Any) -> Any:

@@ -144,6 +144,11 @@ class HostConfig(Document, frozen=True):
     readonly_paths: tuple[str, ...] = ()
     init: bool | None = None
 
+    @property
+    def network(self) -> str:
+        """The network that the container was created for: a network's name, or "container:ID"."""
+        return "bridge" if self.network_mode in ("", "default") else self.network_mode
+
     nulls: frozenset[str] = names(
         "Binds VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt PortBindings "
         "BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "

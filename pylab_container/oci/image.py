@@ -88,14 +88,20 @@ def chain_id(diff_ids: Sequence[str]) -> str:
 
 
 def go_json(value: object) -> bytes:
-    """Serialize a value as Go's encoding/json does, byte for byte. Ids are digests of these bytes."""
+    """Serialize a value as Go's encoding/json does, byte for byte.
+
+    Ids are digests of these bytes.
+    """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # A lone surrogate, which stands for a byte that is not UTF-8, has no entry: Go writes U+FFFD for such bytes.
     return _GO_ESCAPED.sub(lambda match: _GO_ESCAPES.get(match[0], r"\ufffd"), text).encode()
 
 
 def ordered_config(config: Mapping[str, Any]) -> Json:
-    """Return a container configuration in Docker's field order. Fields that Docker does not know come last."""
+    """Return a container configuration in Docker's field order.
+
+    Fields that Docker does not know come last.
+    """
     known = {name: config[name] for name in _CONFIG_ORDER if name in config}
     # Go sorts the keys of maps, so that serializing is deterministic.
     for name in ("ExposedPorts", "Volumes", "Labels"):
@@ -134,7 +140,10 @@ class ImageConfig(Struct, frozen=True, dict=True):
 
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
-        """Return the config of these bytes. Raises InvalidArchive, with dockerd's message, if they are not one."""
+        """Return the config of these bytes.
+
+        Raises InvalidArchive, with dockerd's message, if they are not one.
+        """
         hint = "is this a docker or OCI image?"
         config = cls(raw)
         try:
@@ -190,7 +199,10 @@ class ImageConfig(Struct, frozen=True, dict=True):
         return tuple(chain_id(diff_ids[: count + 1]) for count in range(len(diff_ids)))
 
     def may_be_made_from(self, parent: ImageConfig) -> bool:
-        """Report whether this image can be a child of parent: parent's layers and history are a prefix of its own."""
+        """Report whether this image can be a child of parent.
+
+        It can if parent's layers and history are a prefix of its own.
+        """
         # An image from another builder may have no history at all.
         longer = len(self.history) > len(parent.history) or not parent.history
         same = self.history[: len(parent.history)] == parent.history
@@ -243,7 +255,10 @@ def first_config(
     version: str,
     config: Mapping[str, Any] | None = None,
 ) -> ImageConfig:
-    """Return the config of a base image: one layer, no parent. The fields are those of `docker import`."""
+    """Return the config of a base image: one layer, no parent.
+
+    The fields are those of `docker import`.
+    """
     container = ordered_config({**EMPTY_CONFIG, **(config or {})})
     return ImageConfig.build(
         {

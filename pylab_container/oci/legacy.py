@@ -28,7 +28,10 @@ _HINT = "was it made by docker save?"
 
 
 def names(repositories: bytes) -> dict[str, list[str]]:
-    """Parse a file `repositories`. Returns {id of the top layer: ["repository:tag", …]}. Raises InvalidArchive."""
+    """Parse a file `repositories`. Returns {id of the top layer: ["repository:tag", …]}.
+
+    Raises InvalidArchive.
+    """
     names_by_id: dict[str, list[str]] = {}
     try:
         for repository, tags in json.loads(repositories).items():
@@ -40,7 +43,9 @@ def names(repositories: bytes) -> dict[str, list[str]]:
 
 
 def chain(top: str, read: Callable[[str], bytes]) -> dict[str, Json]:
-    """Return {layer id: config} of a layer and all layers below it, the lowest first. Raises InvalidArchive.
+    """Return {layer id: config} of a layer and all layers below it, the lowest first.
+
+    Raises InvalidArchive.
 
     top   id of the topmost layer
     read  returns the text of <id>/json
@@ -59,7 +64,10 @@ def chain(top: str, read: Callable[[str], bytes]) -> dict[str, Json]:
 
 
 def config(documents: Sequence[Json], diff_ids: Sequence[str]) -> bytes:
-    """Convert the configs of an image's layers, the lowest first, into one image config. Returns its bytes."""
+    """Convert the configs of an image's layers, the lowest first, into one image config.
+
+    Returns its bytes.
+    """
     top = documents[-1]
     try:
         version = tuple(int(part) for part in str(top.get("docker_version") or "0").split("."))

@@ -174,7 +174,7 @@ def restart_delay(
     ran: float,
     last_delay: float,
 ) -> float | None:
-    """Return the seconds to wait before an exited container is started again, or None to leave it exited.
+    """Return the seconds until an exited container is started again; None to leave it exited.
 
     restart_count     starts by the policy so far
     manually_stopped  a user stopped or killed it; overrides every policy

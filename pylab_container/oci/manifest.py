@@ -171,7 +171,10 @@ def is_index(descriptor: Descriptor) -> bool:
 
 
 def choose_platform(manifests: Sequence[Descriptor], *, architecture: str) -> Descriptor:
-    """Return the manifest for linux and an architecture. Raises InvalidArchive if the index has none."""
+    """Return the manifest for linux and an architecture.
+
+    Raises InvalidArchive if the index has none.
+    """
     manifest = choose(manifests, Platform("linux", architecture))
     if manifest is None:
         raise InvalidArchive(
@@ -181,7 +184,7 @@ def choose_platform(manifests: Sequence[Descriptor], *, architecture: str) -> De
 
 
 def schema2(manifest: Manifest) -> bytes:
-    """Serialize as Docker's image manifest version 2, schema 2, byte for byte as dockerd pushes it."""
+    """Serialize as Docker's image manifest version 2, schema 2, byte for byte as dockerd does."""
 
     def descriptor(blob: Descriptor) -> Json:
         return {"mediaType": blob.media_type, "size": blob.size, "digest": blob.digest}
@@ -227,7 +230,7 @@ def kind_of(raw: bytes, content_type: str = "") -> str:
 
 
 def check_layers(manifest: Manifest) -> None:
-    """Raise InvalidArchive for an artifact that is not an image, and for layers that registries do not store."""
+    """Raise InvalidArchive if it is not an image, or if registries do not store its layers."""
     # Registries also store Helm charts, signatures and SBOMs as manifests with another config (manifest.md,
     # "Guidelines for Artifact Usage").
     if manifest.config.media_type not in ("", CONFIG, DOCKER_CONFIG, "application/octet-stream"):
@@ -247,7 +250,10 @@ def check_layers(manifest: Manifest) -> None:
 
 
 def choose(manifests: Sequence[Descriptor], platform: Platform) -> Descriptor | None:
-    """Return the manifest of an index that suits a platform best; None if none does. The first of equals wins."""
+    """Return the manifest of an index that suits a platform best; None if none does.
+
+    The first of equals wins.
+    """
     ranked = []
     for manifest in manifests:
         rank = Platform.of(manifest.platform).rank(platform) if manifest.platform else _UNKNOWN_PLATFORM_RANK

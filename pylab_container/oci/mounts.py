@@ -19,7 +19,7 @@ from msgspec import field
 from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput, NotFound
-from pylab_container.oci.document import Document, names
+from pylab_container.oci.document import Document
 
 Json = dict[str, Any]
 
@@ -87,11 +87,6 @@ class MountPoint(Document, frozen=True):
     driver_opts: Mapping[str, str] = {}
     subpath: str = ""
 
-    missing: frozenset[str] = names(
-        "Driver Options Hidden MustExist MayBePrivate NonRecursive ReadOnlyNonRecursive ReadOnlyForceRecursive NoCopy "
-        "Anonymous Labels DriverOpts Subpath"
-    )
-
     def shown(self) -> Json:
         """The entry of Mounts that `inspect` shows; only a volume has a name and a driver."""
         volume = self.type == "volume"
@@ -128,7 +123,9 @@ def parse_volume(text: str) -> MountPoint:
 
 
 def declared_volume(path: str) -> MountPoint:
-    """Return an anonymous volume for a path that an image's VOLUME declares. Raises InvalidInput.
+    """Return an anonymous volume for a path that an image's VOLUME declares.
+
+    Raises InvalidInput.
 
     A colon in path is part of the path, unlike in -v.
     """
@@ -173,7 +170,10 @@ def parse_volumes(volumes: Sequence[str] | Mapping[str, Mapping[str, str]]) -> l
 
 
 def parse_mount(document: Mapping[str, Any]) -> MountPoint:
-    """Parse an entry of HostConfig.Mounts (`--mount`). Raises InvalidInput, NotFound for another volume driver."""
+    """Parse an entry of HostConfig.Mounts (`--mount`).
+
+    Raises InvalidInput, NotFound for another volume driver.
+    """
     kind = str(document.get("Type") or "volume")
     text = ",".join(f"{name.lower()}={value}" for name, value in document.items() if value)
     _refuse_fields(document, kind)
@@ -296,7 +296,10 @@ def _invalid_mount(kind: str, problem: str) -> InvalidInput:
 
 
 def parse_tmpfs(destination: str, options: str) -> MountPoint:
-    """Parse `--tmpfs DESTINATION[:OPTIONS]`. options: those of mount(8) for a tmpfs. Raises InvalidInput."""
+    """Parse `--tmpfs DESTINATION[:OPTIONS]`. options: those of mount(8) for a tmpfs.
+
+    Raises InvalidInput.
+    """
     # The options reach mount(2) as they are, so only known ones may pass.
     for word in filter(None, options.split(",")):
         name, equals, value = word.partition("=")
@@ -377,7 +380,9 @@ def refuse_duplicates(mounts: Iterable[MountPoint]) -> None:
 
 
 def borrow(mounts: Iterable[MountPoint], mode: str) -> list[MountPoint]:
-    """Return the binds and volumes of another container for --volumes-from CONTAINER[:ro|rw]. Raises InvalidInput.
+    """Return the binds and volumes of another container for --volumes-from CONTAINER[:ro|rw].
+
+    Raises InvalidInput.
 
     The result is never more writable than the original.
     """

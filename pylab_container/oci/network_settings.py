@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from msgspec import field
 
-from pylab_container.oci.document import Document, map_of, names
+from pylab_container.oci.document import Document, Json, map_of, names
 
 
 class EndpointIpam(Document, frozen=True):
@@ -49,11 +49,17 @@ class EndpointSettings(Document, frozen=True):
     nulls: frozenset[str] = names("IPAMConfig Links Aliases DriverOpts")
     missing: frozenset[str] = names("DesiredMacAddress")
 
+    def shown(self) -> Json:
+        """Return the document that `inspect` shows, with every field of Docker's."""
+        document = self.completed().document()
+        document.pop("DesiredMacAddress", None)
+        return document
+
 
 class NetworkSettings(Document, frozen=True):
     """The networks of a container.
 
-    networks  {network's name: endpoint}; dockerd may write null for one that has never been joined
+    networks  {network: endpoint}, in records of dockerd also null; endpoints has empty ones instead
     ports     the published ports while it runs: {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}] or null}
 
     endpoint_id and the fields after it repeat the endpoint on the default bridge: clients from before there were
@@ -81,9 +87,14 @@ class NetworkSettings(Document, frozen=True):
     mac_address: str = ""
     networks: Mapping[str, EndpointSettings | None] = {}
 
-    # The record of a container that has never run has its networks only.
+    # The record of a container that does not run has only its networks.
     missing: frozenset[str] = names(
         "Bridge SandboxID HairpinMode LinkLocalIPv6Address LinkLocalIPv6PrefixLen Ports SandboxKey "
         "SecondaryIPAddresses SecondaryIPv6Addresses EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen "
         "IPAddress IPPrefixLen IPv6Gateway MacAddress Networks"
     )
+
+    @property
+    def endpoints(self) -> dict[str, EndpointSettings]:
+        """{network: endpoint}."""
+        return {name: endpoint or EndpointSettings() for name, endpoint in self.networks.items()}

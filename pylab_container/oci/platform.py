@@ -41,7 +41,9 @@ class Platform(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str, *, architecture: str) -> Platform:
-        """Parse "linux/amd64", "linux/arm/v7", or a system or an architecture alone. Raises InvalidInput.
+        """Parse "linux/amd64", "linux/arm/v7", or a system or an architecture alone.
+
+        Raises InvalidInput.
 
         architecture  the default: this machine's
         """
@@ -64,7 +66,7 @@ class Platform(Struct, frozen=True):
         return cls(str(document.get("os") or "linux"), architecture, variant or implied_variant)
 
     def rank(self, machine: Platform) -> int | None:
-        """Return how well an image for this platform suits a machine: 0 is best, None is not at all."""
+        """Return how well an image for this platform suits a machine: 0 is best, None not at all."""
         if (self.os, self.architecture) != (machine.os, machine.architecture):
             return None
         default = _DEFAULT_VARIANTS.get(self.architecture, "")

@@ -80,7 +80,10 @@ _MAXIMUM_EXPOSED = 3 * 65535  # ports of tcp, udp and sctp; a few long ranges wo
 
 
 def parse_expose(specs: Iterable[str]) -> Exposed:
-    """Parse values of `--expose`: "80", "53/udp", "8000-8010". Returns ExposedPorts. Raises InvalidInput."""
+    """Parse values of `--expose`: "80", "53/udp", "8000-8010". Returns ExposedPorts.
+
+    Raises InvalidInput.
+    """
     exposed: Exposed = {}
     remaining = _MAXIMUM_EXPOSED
     for spec in specs:

@@ -65,7 +65,10 @@ class Reference(Struct, frozen=True):
         return f"{self.repository}{tag}{digest}"
 
     def with_tag(self, tag: str) -> Reference:
-        """Return the reference to another tag of the repository. Raises InvalidReference for a malformed tag."""
+        """Return the reference to another tag of the repository.
+
+        Raises InvalidReference for a malformed tag.
+        """
         if not _TAG.match(tag):
             raise InvalidReference(f"invalid tag format: {tag[:200]!a}", hint=_TAG_HINT)
         return replace(self, tag=tag, digest=None)
@@ -75,7 +78,9 @@ class Reference(Struct, frozen=True):
 
 
 def parse(text: str) -> Reference:
-    """Parse an image name as the docker command does. Raises InvalidReference, which names the malformed part.
+    """Parse an image name as the docker command does.
+
+    Raises InvalidReference, which names the malformed part.
 
     A name without tag and digest has the tag "latest".
     """
@@ -137,7 +142,10 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
 
 
 def parse_tag(text: str) -> Reference:
-    """Parse a name to give to an image. Raises InvalidReference for one with a digest, or an ambiguous one."""
+    """Parse a name to give to an image.
+
+    Raises InvalidReference for one with a digest, or an ambiguous one.
+    """
     reference = parse(text)
     if reference.digest:
         raise InvalidReference(

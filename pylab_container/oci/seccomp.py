@@ -154,7 +154,9 @@ _ARCHITECTURES = {
 def resolve(
     document: Mapping[str, Any], *, capabilities: Sequence[str], architecture: str, kernel: str
 ) -> dict[str, Any]:
-    """Evaluate the conditions of a profile. Returns linux.seccomp of config.json, with the rules that apply.
+    """Evaluate the conditions of a profile.
+
+    Returns linux.seccomp of config.json, with the rules that apply.
 
     capabilities  those of the container
     architecture  machine of uname(2): x86_64

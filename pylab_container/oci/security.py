@@ -28,7 +28,10 @@ class SecurityOptions(Struct, frozen=True, kw_only=True):
 
 
 def parse(options: Sequence[str]) -> SecurityOptions:
-    """Parse the values of --security-opt. A seccomp profile is its JSON text. Raises InvalidInput."""
+    """Parse the values of --security-opt. A seccomp profile is its JSON text.
+
+    Raises InvalidInput.
+    """
     values: dict[str, Any] = {}
     for number, text in enumerate(options, start=1):
         name, value = _split(text)

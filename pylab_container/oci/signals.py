@@ -11,7 +11,10 @@ _HINT = "man 7 signal lists them"
 
 
 def signal_number(name: str | int) -> int:
-    """Parse a signal: a number, or a name with or without SIG, such as SIGRTMIN+3. Raises InvalidInput."""
+    """Parse a signal: a number, or a name with or without SIG, such as SIGRTMIN+3.
+
+    Raises InvalidInput.
+    """
     text = str(name).upper()
     if text.isascii() and text.isdigit() and 1 <= int(text) <= signal.SIGRTMAX:
         return int(text)

@@ -37,7 +37,10 @@ def old_gnu_size(header: bytes) -> int:
 
 
 def old_gnu_pieces(block: bytes, *, extension: bool) -> tuple[list[Piece], bool]:
-    """Parse the map in a header, or in an extension block. Returns (pieces, whether an extension block follows)."""
+    """Parse the map in a header, or in an extension block.
+
+    Returns (pieces, whether an extension block follows).
+    """
     start, count = _IN_EXTENSION if extension else _IN_HEADER
     entries = [block[at : at + _ENTRY_SIZE] for at in range(start, start + count * _ENTRY_SIZE, _ENTRY_SIZE)]
     # Unused entries are zeros. A used one begins with a digit, also at offset 0.
@@ -51,7 +54,10 @@ def pax_pieces(text: str) -> list[Piece]:
 
 
 def map_in_content(records: Mapping[str, str]) -> bool:
-    """Report whether the map is in blocks before the content (format 1.0). Raises InvalidArchive."""
+    """Report whether the map is in blocks before the content (format 1.0).
+
+    Raises InvalidArchive.
+    """
     version = records.get("GNU.sparse.major", "0"), records.get("GNU.sparse.minor", "0")
     if version not in (("0", "0"), ("0", "1"), ("1", "0")):
         raise InvalidArchive(f"a sparse file in the unknown format {'.'.join(version)}", hint=_HINT)
@@ -59,7 +65,9 @@ def map_in_content(records: Mapping[str, str]) -> bool:
 
 
 def map_numbers(content: bytes) -> list[int] | None:
-    """Parse a map of format 1.0: the number of pieces, then two numbers for each. None if content is incomplete.
+    """Parse a map of format 1.0: the number of pieces, then two numbers for each.
+
+    None if content is incomplete.
 
     The caller reads block by block until the map is complete, because nothing else gives its length.
     """
@@ -76,7 +84,7 @@ def map_pieces(numbers: Sequence[int]) -> list[Piece]:
 
 
 def check(pieces: Iterable[Piece], *, stored: int, size: int, name: str) -> None:
-    """Raise InvalidArchive unless the pieces are in order, inside the file, and add up to the content.
+    """Raise InvalidArchive unless the pieces are in order, in the file, and fit the content.
 
     stored  bytes of content in the archive
     size    bytes of the file including the holes

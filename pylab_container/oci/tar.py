@@ -142,7 +142,10 @@ def _prefix(block: bytes) -> str:
 
 
 def parse_pax(content: bytes) -> dict[str, str]:
-    """Parse the records of a pax member: "<length> <keyword>=<value>\\n" each. Raises InvalidArchive."""
+    """Parse the records of a pax member: "<length> <keyword>=<value>\\n" each.
+
+    Raises InvalidArchive.
+    """
     records: dict[str, str] = {}
     position = 0
     while position < len(content):
@@ -169,7 +172,10 @@ def parse_pax(content: bytes) -> dict[str, str]:
 
 
 def apply_pax(header: Header, records: Mapping[str, str]) -> None:
-    """Override a header's fields with pax records. Unknown keywords are ignored. Raises InvalidArchive."""
+    """Override a header's fields with pax records. Unknown keywords are ignored.
+
+    Raises InvalidArchive.
+    """
     for keyword, value in records.items():
         if keyword.startswith(XATTR_RECORD):
             header.xattrs[keyword[len(XATTR_RECORD) :]] = os.fsencode(value)
@@ -250,7 +256,7 @@ def _has_checksum(block: bytes, checksum: int) -> bool:
 
 
 def build_header(header: Header) -> bytes:
-    """Return the blocks before a member's content: its header, after a pax member if a field does not fit."""
+    """Return the blocks before a member's content: its header, and a pax member if required."""
     name, link = os.fsencode(header.name), os.fsencode(header.link)
     split = _split_name(name)
     records = _records(header, link)

@@ -24,7 +24,9 @@ class User(Struct, frozen=True, kw_only=True):
 
 
 def find_user(user: str, *, passwd: str, group: str) -> tuple[User, str]:
-    """Resolve "name", "uid", "name:group" or "uid:gid". Returns (credentials, home directory). Raises InvalidInput.
+    """Resolve "name", "uid", "name:group" or "uid:gid". Returns (credentials, home directory).
+
+    Raises InvalidInput.
 
     user           "" is uid 0
     passwd, group  text of the container's /etc/passwd and /etc/group; "" if the image has none

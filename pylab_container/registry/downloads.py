@@ -239,7 +239,7 @@ class Downloads:
                 download = self._waiting.pop(0)
             download.fetch()
             if (error := download.error) is not None:
-                # The operation fails when it comes to this blob; the other downloads would be in vain.
+                # The operation fails when it comes to this blob; the other downloads are of no use then.
                 for other in self._all:
                     other.cancel(error)
 

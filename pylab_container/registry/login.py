@@ -86,7 +86,7 @@ def _from_helper(helper: str, host: str, *, emit: Emit) -> Credentials:
 def _run_helper(helper: str, action: str, text: str, *, emit: Emit) -> str:
     """Run docker-credential-<name> get, store or erase. Raises InvalidInput, MissingProgram, RuntimeFailed."""
     if "/" in helper:
-        raise InvalidInput(f'"{helper}" is no name of a credential helper', hint=f"look into {file_path()}")
+        raise InvalidInput(f'"{helper}" is not the name of a credential helper', hint=f"look into {file_path()}")
     return programs.run([f"docker-credential-{helper}", action], input=text.encode(), emit=emit).output
 
 

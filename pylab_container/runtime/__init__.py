@@ -1,10 +1,13 @@
-"""The programs that run containers, and the directories of what lives until the next reboot.
+"""Run containers: runc, the monitors, networks and name servers.
 
-/run/pylab-container/<digest of the data root's path>/
-├── <container id>/    the bundle of one run, with its monitor's files     (monitor.py)
-├── exits/             exit statuses that monitors wrote                  (conmon.py)
-├── runc/              runc's own state                                   (runc.py)
-└── secrets/           the secrets of build steps: /run is in memory
+The files of running containers are on a tmpfs, because a reboot ends all processes:
+
+    /run/pylab-container/<digest of the data root's path>/
+    ├── <container id>/    the bundle of one run, with its monitor's files     (monitor.py)
+    ├── exits/             the exit statuses that monitors have written        (monitor.py)
+    ├── runc/              runc's own state                                    (runc.py)
+    ├── names/             the name server's containers                        (dns/)
+    └── secrets/           the secrets of build steps: /run is in memory
 """
 
 from __future__ import annotations
@@ -29,13 +32,13 @@ RUN_ROOT = Path("/run/pylab-container")
 
 
 class Runtime:
-    """What runs the containers of one data root: runc, conmon and, once a container needs it, the bridge.
+    """Runs the containers of one data root: runc, conmon, and the default bridge.
 
-    path    the directory drawn above
+    path   the directory drawn above; it depends on the path of the data root
+    exits  the directory of exit statuses
     """
 
     def __init__(self, data_root: Path, *, emit: Emit) -> None:
-        """data_root only names the directory in /run: each data root has its own."""
         self.path = RUN_ROOT / hashlib.sha256(os.fsencode(data_root)).hexdigest()[:12]
         self.exits = self.path / "exits"
         self.runc = Runc(self.path / "runc", emit=emit)
@@ -44,16 +47,14 @@ class Runtime:
 
     @cached_property
     def bridge(self) -> Bridge:
-        """The network that containers share; created when the first container needs it."""
+        """The default bridge, which all data roots share. The kernel's bridge is created by the first connect()."""
         from pylab_container.runtime.network import Bridge
 
         return Bridge(run_root=RUN_ROOT, emit=self._emit)
 
     def prepare_network(self) -> None:
-        """Start to create `bridge` in a thread: importing pyroute2 takes as long as `runc create`.
-
-        Raises MissingExtra without the libraries for networks.
-        """
+        """Import the network's modules in a thread. Raises MissingExtra without the libraries for networks."""
+        # Importing pyroute2 takes as long as `runc create`, and both can happen concurrently.
         require("run")
         threading.Thread(target=lambda: self.bridge, daemon=True).start()
 

@@ -188,7 +188,7 @@ class Conmon:
         """
         started = time.monotonic()
         try:
-            # A monitor may live for months, so it gets no environment of ours that could hold secrets. Its working
+            # A monitor may live for months, so it does not inherit an environment that may hold secrets. Its working
             # directory is the bundle, because it creates the file "oom" there (src/oom.c). It stamps log lines in local
             # time, and only stamps in UTC sort as text (src/ctr_logging.c).
             environment = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC"}

@@ -171,7 +171,7 @@ def _is_replaced(file: BinaryIO, path: Path) -> bool:
 
 
 _LineStart = tuple[int, int]
-"""Where a line begins: the index of its source, and the offset in that source."""
+"""The start of a line: the index of its source, and the offset in that source."""
 
 
 def _present(sources: list[LogSource], tail: int | None, damaged: Callable[[], object]) -> Iterator[LogPart]:

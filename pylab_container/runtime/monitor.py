@@ -293,8 +293,8 @@ class Attachment:
         try:
             packet = self._socket.recv(_LARGEST_PACKET, flags)
         except ConnectionResetError:
-            # The monitor exited with input of ours unread. The kernel reports that once, ahead of output that is still
-            # queued (unix_release_sock() in net/unix/af_unix.c).
+            # The monitor exited without reading all of our input. The kernel reports that once, ahead of output that is
+            # still queued (unix_release_sock() in net/unix/af_unix.c).
             packet = self._socket.recv(_LARGEST_PACKET, flags)
         return (_STREAM_NUMBERS[packet[0]], packet[1:]) if packet else None
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import replace
 
 from pylab_container.errors import CorruptStore, InvalidInput
 from pylab_container.events import Emit, StoreDamaged, ignore
@@ -86,13 +86,6 @@ class ContainerRecord(Struct, frozen=True):
     restart_delay: float = 0
     manually_stopped: bool = False
     foreign: Json = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Temporary, for callers that still pass JSON objects."""
-        for name, kind in (("config", ContainerConfig), ("host_config", HostConfig), ("network", NetworkSettings)):
-            value = getattr(self, name)
-            if isinstance(value, dict):
-                force_setattr(self, name, kind.parse(value))
 
     @property
     def short_id(self) -> str:

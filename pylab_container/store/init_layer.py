@@ -1,4 +1,7 @@
-"""The init layer between an image and a container's writable layer: mount points of files that every container gets."""
+"""The init layer between an image and a container's writable layer.
+
+It holds the mount points of files that every container gets.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ _INIT_FILES = (
 
 
 def fill_init_layer(root: Path) -> None:
-    """Create the files that are mounted over in every container, so that commits do not contain them.
+    """Create the files that are mounted over in every container.
+
+    So commits do not contain them.
 
     root is the mounted init layer. Existing directories stay; an existing file or symbolic link is replaced by an
     empty file. No symbolic link of the image is followed.

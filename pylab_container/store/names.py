@@ -1,4 +1,4 @@
-"""List the names of objects in a data root for shell completion, without side effects.
+"""List the names of objects in a data root for shell completion: read-only, without locks, recovery or errors.
 
 The stores create their directories and report damage. Completion runs at each press of Tab, possibly as a user who may
 not read the data root, so a directory or file that is missing, unreadable or damaged contributes no names.
@@ -50,7 +50,7 @@ def volume_names(data_root: Path) -> list[str]:
 
 
 def image_names(data_root: Path) -> list[str]:
-    """Return the names of the images of all storage drivers, such as "debian:12", sorted."""
+    """Return the names of the images of every storage driver, sorted: "debian:12"."""
     names: set[str] = set()
     for driver in _entries(data_root / "image"):
         with contextlib.suppress(OSError, CorruptStore, msgspec.MsgspecError):
@@ -69,7 +69,7 @@ def _familiar_names(references: dict[str, str]) -> Iterator[str]:
 
 
 def _valid_names(documents: Iterator[Path]) -> list[str]:
-    """Return the field Name of each document, without the slash before a container's name.
+    """Return the field Name of each document, without Docker's slash before it.
 
     A name that the engine would refuse is left out: it may hold characters that a shell interprets.
     """

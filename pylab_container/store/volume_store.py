@@ -45,7 +45,10 @@ class StoredVolume(Struct, frozen=True):
 
     @property
     def anonymous(self) -> bool:
-        """Whether its name was generated. The label decides, because a user may choose a name of 64 digits."""
+        """Whether its name was generated.
+
+        The label decides, because a user may choose a name of 64 digits.
+        """
         return ANONYMOUS_LABEL in self.labels
 
     @property
@@ -55,11 +58,17 @@ class StoredVolume(Struct, frozen=True):
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the file system to mount at path (volumes/driver_options.py); empty for a directory."""
+        """The options of the file system to mount at path (volumes/driver_options.py).
+
+        Empty for a directory.
+        """
         return dict(self.description().get("Options") or {})
 
     def description(self) -> Json:
-        """Return the contents of volume.json, or the options that dockerd recorded. Raises CorruptStore."""
+        """Return the contents of volume.json, or the options that dockerd recorded.
+
+        Raises CorruptStore.
+        """
         try:
             return read_document(self.path.parent / "volume.json", VolumeShape)[0]
         except FileNotFoundError:
@@ -94,11 +103,17 @@ class VolumeStore:
         self._emit = emit
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold this while a volume is created or removed, so that none is removed that a new container will mount."""
+        """Hold this while a volume is created or removed.
+
+        So no volume is removed that a new container will mount.
+        """
         return locked(self._locks / "volumes")
 
     def get(self, name: str) -> StoredVolume:
-        """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
+        """Return the volume with this name.
+
+        Raises NotFound; CorruptStore if its description is damaged.
+        """
         valid = VolumeName.match(name)
         if valid is None or not (volume := self._volume(valid)).path.is_dir():
             raise NotFound(f"get {name}: no such volume", hint="labctr volume ls lists what there is")

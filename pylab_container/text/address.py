@@ -16,7 +16,10 @@ def parse_ip(text: str) -> IPv4Address | IPv6Address:
 
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:
-    """Return the network of "10.1.2.3/24" or "fd00:1::/64"; host bits are cleared. Raises ValueError."""
+    """Return the network of "10.1.2.3/24" or "fd00:1::/64"; host bits are cleared.
+
+    Raises ValueError.
+    """
     return ip_network(_without_zone(text), strict=False)
 
 

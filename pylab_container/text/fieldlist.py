@@ -11,7 +11,10 @@ _SHOWN_CHARACTERS = 80  # of a value that an error repeats
 
 
 def split_fields(text: str) -> list[str]:
-    """Return the fields of an option's value. Raises InvalidInput if it is not one record of CSV."""
+    """Return the fields of an option's value.
+
+    Raises InvalidInput if it is not one record of CSV.
+    """
     try:
         return next(csv.reader([text]), [])
     except csv.Error:

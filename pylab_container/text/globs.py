@@ -66,7 +66,10 @@ _STAR_IN_A_LINE = Step((("\n", "\n"),), negated=True, repeats=True)
 
 
 class Globs:
-    """Automaton for several patterns. Time is O(length of text * length of all patterns / word size)."""
+    """Automaton for several patterns.
+
+    Time is O(length of text * length of all patterns / word size).
+    """
 
     def __init__(self, patterns: Sequence[Steps]) -> None:
         self.start = self.ends = 0
@@ -151,7 +154,7 @@ class Glob:
         return bool(states & self._globs.ends)
 
     def may_match_below(self, directory: str) -> bool:
-        """Report whether the pattern can match a path below a directory, or matches it or one of its parents."""
+        """Report whether the pattern can match a directory, one of its parents, or a path below."""
         if self._text is not None:
             return self._text.startswith(f"{directory}/") or f"{directory}/".startswith(f"{self._text}/")
         states = self._globs.start
@@ -229,7 +232,9 @@ def match_steps(pattern: str) -> Steps:
 
 
 def ignore_steps(pattern: str) -> Steps:
-    """Parse a pattern of a .dockerignore file, where ** stands for any number of directories. Raises InvalidInput.
+    """Parse a pattern of a .dockerignore file, where ** stands for any number of directories.
+
+    Raises InvalidInput.
 
     Source: moby/patternmatcher. There a leading "**name" matches every path that ends in "name", even inside a
     file's name.

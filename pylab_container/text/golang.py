@@ -66,7 +66,9 @@ _DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+", re.ASCII)
 
 
 def parse_duration(text: str) -> int | None:
-    """Parse a duration without a sign, as time.ParseDuration does: "1m30s", "1.5h". Returns nanoseconds, or None.
+    """Parse a duration without a sign, as time.ParseDuration does: "1m30s", "1.5h".
+
+    Returns nanoseconds, or None.
 
     None stands for other texts, and for durations that exceed an int64, as in Go. It also stands for "0" without a
     unit, which Go accepts: each caller decides what a bare number means.
@@ -106,7 +108,7 @@ _FILE_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 2
 
 
 def file_mode(mode: int) -> int:
-    """Convert a st_mode into the number of Go's fs.FileMode, which the Engine API has for a file's mode."""
+    """Convert a st_mode into the number of Go's fs.FileMode, as the Engine API has it."""
     bits = sum(go_bit for bit, go_bit in _FILE_BITS.items() if mode & bit)
     return _FILE_KINDS.get(stat.S_IFMT(mode), 0) | bits | (mode & 0o777)
 

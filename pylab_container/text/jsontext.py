@@ -11,7 +11,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 
 
 class NotJson(ValueError):
-    """The text is not a usable JSON document. str() gives the reason: "it is nested too deeply"."""
+    """The text is not a usable JSON document; str() is the reason."""
 
 
 def refuse_deep(text: str) -> None:
@@ -34,7 +34,10 @@ def refuse_deep(text: str) -> None:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Return the parsed document. Raises NotJson, also for a document that is nested too deeply."""
+    """Return the parsed document.
+
+    Raises NotJson, also for a document that is nested too deeply.
+    """
     try:
         if isinstance(text, bytes):
             text = text.decode(json.detect_encoding(text))

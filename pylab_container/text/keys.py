@@ -33,7 +33,10 @@ class DetachKeys:
 
 
 def parse_keys(text: str) -> bytes:
-    """Parse --detach-keys: "ctrl-p,ctrl-q", or single characters, separated by commas. Raises InvalidInput."""
+    """Parse --detach-keys: "ctrl-p,ctrl-q", or single characters, separated by commas.
+
+    Raises InvalidInput.
+    """
     keys = bytearray()
     for key in text.split(","):
         name = key.removeprefix("ctrl-")

@@ -12,20 +12,20 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def human(count: float) -> str:
-    """Format bytes with a decimal unit and three significant digits, as `docker images` does: "187MB"."""
+    """Format bytes with a decimal unit and three digits, as `docker images` does: "187MB"."""
     number, unit, larger = _scaled(count, 1000, _DECIMAL)
     # From 999.5 on, three digits round to 1000, which %g would write as 1e+03.
     return f"{number:.3g}{unit}" if number < 999.5 or not larger else f"1{larger}"
 
 
 def human_precise(count: float) -> str:
-    """Format bytes with a decimal unit and four significant digits, as `docker system df` does: "180.9MB"."""
+    """Format bytes with a decimal unit and four digits, as `docker system df` does: "180.9MB"."""
     number, unit, _ = _scaled(count, 1000, _DECIMAL)
     return f"{number:.4g}{unit}"
 
 
 def human_binary(count: float) -> str:
-    """Format bytes with a binary unit and four significant digits, as `docker info` shows memory: "7.654GiB"."""
+    """Format bytes with a binary unit and four digits, as `docker info` does: "7.654GiB"."""
     number, unit, _ = _scaled(count, 1024, _BINARY)
     return f"{number:.4g}{unit}"
 
@@ -40,7 +40,9 @@ def _scaled(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str
 
 
 def parse(text: str) -> int:
-    """Parse a size such as the value of `-m`: a number and b, k, m, g or t. Raises InvalidInput.
+    """Parse a size such as the value of `-m`: a number and b, k, m, g or t.
+
+    Raises InvalidInput.
 
     The units are powers of 1024. Returns bytes.
     Source: docker/go-units, RAMInBytes.

@@ -15,7 +15,10 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+
 
 
 def rfc3339(nanoseconds: int) -> str:
-    """Format nanoseconds since the epoch as RFC 3339 in UTC, without trailing zeros: Go's time.RFC3339Nano."""
+    """Format nanoseconds since the epoch as RFC 3339 in UTC: Go's time.RFC3339Nano.
+
+    Trailing zeros of the fraction are omitted.
+    """
     seconds, fraction = divmod(nanoseconds, 10**9)
     # strftime("%Y") does not pad years below 1000 in glibc, and Go's zero time is in the year 1.
     text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
@@ -40,7 +43,9 @@ _MOMENT = re.compile(
 
 
 def moment(text: str, *, now: float) -> float:
-    """Parse the value of docker's --since and --until. Returns seconds since the epoch. Raises InvalidInput.
+    """Parse the value of docker's --since and --until. Returns seconds since the epoch.
+
+    Raises InvalidInput.
 
     text  a duration before now ("1h30m", "-5m" is in the future), seconds since the epoch with or without a fraction,
           or RFC 3339 with fewer parts: "2026-11-24T08:00:00.5+01:00", "2026-11-24T08:00", "2026-11-24"; local time

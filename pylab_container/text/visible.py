@@ -20,7 +20,10 @@ _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0
 
 
 def visible(text: str) -> str:
-    r"""Return text with unsafe characters escaped: "\x1b[31m", "\n", "\u202e". A byte that is not UTF-8 is "\xff"."""
+    r"""Return text with unsafe characters escaped: "\x1b[31m", "\n", "\u202e".
+
+    A byte that is not UTF-8 is "\xff".
+    """
     return _UNSAFE.sub(_escaped, text) if not text.isprintable() else text
 
 
@@ -30,7 +33,7 @@ def visible_lines(text: str) -> str:
 
 
 def visible_json(text: str) -> str:
-    """As visible_lines(), for a JSON document: unsafe characters in its strings become JSON's own escapes."""
+    """As visible_lines(), for a JSON document: unsafe characters become JSON's own escapes."""
     return _UNSAFE_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if not text.isprintable() else text
 
 
@@ -44,7 +47,10 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def check_line(text: str, kind: str) -> str:
-    """Return text if it is safe in one line of a file. Raises InvalidInput. kind: a noun for the message."""
+    """Return text if it is safe in one line of a file.
+
+    Raises InvalidInput. kind: a noun for the message.
+    """
     if _UNSAFE.search(text):
         raise InvalidInput(f"invalid {kind}: {quoted(text)}", hint="leave out newlines and control characters")
     return text

@@ -24,7 +24,9 @@ def create(
     options: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> StoredVolume:
-    """Create a volume, or return the one that has this name already; without a name it gets a generated one.
+    """Create a volume, or return the one that has this name already.
+
+    Without a name it gets a generated one.
 
     options  of the file system to mount (driver_options.py)
 

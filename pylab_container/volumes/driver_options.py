@@ -1,4 +1,6 @@
-"""The options of `volume create --opt`: a file system to mount as the volume (moby volume/local, 20.10).
+"""The options of `volume create --opt`: a file system to mount as the volume.
+
+Source: moby, volume/local, 20.10.
 
     type=tmpfs  device=tmpfs       o=size=100m,uid=1000
     type=none   device=/srv/data   o=bind,ro
@@ -68,7 +70,10 @@ class VolumeMount(Struct, frozen=True):
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raise InvalidInput for options that describe no mount. Without options the volume is a directory."""
+    """Raise InvalidInput for options that describe no mount.
+
+    Without options the volume is a directory.
+    """
     for name in options:
         if name not in _KNOWN:
             raise InvalidInput(f'invalid option: "{name}"', hint="there are type, device and o")

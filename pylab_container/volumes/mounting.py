@@ -1,4 +1,6 @@
-"""Volumes with a file system of their own (`volume create --opt type=…`), mounted while a container uses them.
+"""Volumes with a file system of their own, mounted while a container uses them.
+
+They are created with `volume create --opt type=…`.
 
 The first container mounts the file system, the last one to exit unmounts it. A reference count would be wrong after a
 process was killed. So under the lock of all volumes, each start and each exit looks for other containers
@@ -29,7 +31,9 @@ from pylab_container.volumes.driver_options import VolumeMount, volume_mount
 
 
 def mount(data: DataRoot, record: ContainerRecord) -> frozenset[str]:
-    """Mount the volumes of a container that starts; return the names of those that were not mounted before.
+    """Mount the volumes of a container that starts.
+
+    Return the names of those that were not mounted before.
 
     The container has a bundle already. Raises RuntimeFailed if the kernel refuses a mount.
     """
@@ -43,7 +47,7 @@ def mount(data: DataRoot, record: ContainerRecord) -> frozenset[str]:
 
 
 def unmount(data: DataRoot, record: ContainerRecord, has_bundle: Callable[[str], bool]) -> None:
-    """Unmount the volumes of a container that has exited, except those that another container uses.
+    """Unmount the volumes of an exited container that no other container uses.
 
     has_bundle  whether the container with this id has a bundle: it runs, is starting, or was killed while it did
     """
@@ -62,7 +66,10 @@ def unmount(data: DataRoot, record: ContainerRecord, has_bundle: Callable[[str],
 
 @contextlib.contextmanager
 def present(data: DataRoot, name: str) -> Iterator[None]:
-    """Keep a volume's file system mounted while the block runs. A volume that does not exist is ignored."""
+    """Keep a volume's file system mounted while the block runs.
+
+    A volume that does not exist is ignored.
+    """
     try:
         volume = data.volumes.get(name)
     except NotFound:
@@ -83,7 +90,9 @@ def present(data: DataRoot, name: str) -> Iterator[None]:
 
 
 def open_part(mount: MountPoint) -> int:
-    """Open (O_PATH) the part of a volume that a container's Mounts entry names: its Subpath, or the whole volume.
+    """Open (O_PATH) the part of a volume that a container mounts.
+
+    It is the Subpath of the mount, or the whole volume.
 
     Symbolic links cannot lead out of the volume (RESOLVE_BENEATH). The caller closes the descriptor.
     Raises InvalidInput if the volume has no such part.
@@ -102,7 +111,10 @@ def open_part(mount: MountPoint) -> int:
 
 
 def detach(volume: StoredVolume) -> None:
-    """Unmount an unused volume; no error if it is not mounted. The caller holds the lock of all volumes."""
+    """Unmount an unused volume; no error if it is not mounted.
+
+    The caller holds the lock of all volumes.
+    """
     while volume.options and is_mounted(volume.path):
         try:
             linux.umount(str(volume.path), linux.MNT_DETACH)
@@ -152,7 +164,10 @@ def _mount(volume: StoredVolume) -> None:
 
 
 def _with_number(arguments: VolumeMount) -> VolumeMount:
-    """Resolve the server's name: the kernel's network file systems take an address (nfs(5), addr=)."""
+    """Resolve the server's name, as the kernel's network file systems need an address.
+
+    See nfs(5), addr=.
+    """
     name = arguments.address
     if arguments.kind not in ("nfs", "nfs4", "cifs") or not name or _is_number(name):
         return arguments
@@ -172,9 +187,12 @@ def _is_number(text: str) -> bool:
 
 
 def _failed(volume: StoredVolume, arguments: VolumeMount, error: OSError) -> RuntimeFailed:
-    """Build the error of a refused mount. It leaves out the mount's data, which may contain a password."""
+    """Build the error of a refused mount.
+
+    It leaves out the mount's data, which may contain a password.
+    """
     return RuntimeFailed(
         f"error while mounting volume '{volume.path}': failed to mount local volume: mount "
         f"{arguments.device}:{volume.path}, type {arguments.kind}: {(error.strerror or '').lower()}",
-        hint="labctr volume inspect shows its options; dmesg may tell more",
+        hint="labctr volume inspect shows its options; dmesg may show the cause",
     )

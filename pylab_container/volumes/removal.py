@@ -21,7 +21,9 @@ def users(data: DataRoot, volume: StoredVolume) -> list[str]:
 
 
 def certain_users(data: DataRoot, volume: StoredVolume) -> list[str]:
-    """users() before a deletion. Raises CorruptStore while the record of any container cannot be trusted.
+    """users() before a deletion.
+
+    Raises CorruptStore while the record of any container cannot be trusted.
 
     That is a record that cannot be read, or that names a lost volume: it may mean the volume in question.
     """
@@ -75,7 +77,7 @@ def remove(data: DataRoot, name: str, *, force: bool = False) -> None:
 
 
 def remove_anonymous(data: DataRoot, mounts: Iterable[MountPoint]) -> None:
-    """Delete the anonymous volumes among the mounts of a removed container that no other container mounts.
+    """Delete a removed container's anonymous volumes that no other container mounts.
 
     A volume stays for a later prune while its use is unknown: its own description or a container's record is damaged.
     """

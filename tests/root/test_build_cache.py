@@ -87,7 +87,7 @@ def test_only_the_images_named_are_asked(engine: Engine, context: Context) -> No
     engine.images.build(context("RUN true\n"), tag="made:1")
     engine.images.build(context("RUN echo other\n"), tag="other:1")
     again = engine.images.build(context("RUN true\n"), cache_from=["other:1"])
-    assert (caches(again), reasons(again)) == (["miss"], ["the image that has it is none of --cache-from"])
+    assert (caches(again), reasons(again)) == (["miss"], ["the image that has it is not one of --cache-from"])
     with engine.events.collected() as events:
         engine.images.build(context("RUN true\n"), cache_from=["nobody:1"])
     assert any("nobody:1 is not here" in warning for warning in warnings(events))

@@ -213,7 +213,7 @@ def test_a_start_is_logged_before_the_exit_however_soon_that_comes(
         looking.join(0.5)
 
     with monkeypatch.context() as patched:
-        patched.setattr(attachment_events, "joined", ended)
+        patched.setattr(attachment_events, "emit_joined", ended)
         container.start()
     looking.join()
     logged = engine.event_log.read(since=0, until=time.time(), filters={"container": container.id, "type": "container"})

@@ -166,7 +166,7 @@ def test_a_repository_is_built_as_a_commit_has_it(engine: Engine, image: Image, 
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("#nosuch", InvalidInput, "nosuch is no branch, tag or commit"),
+        ("#nosuch", InvalidInput, "nosuch is not a branch, tag or commit"),
         ("#:nosuch", InvalidInput, "no directory nosuch"),
         ("#:Dockerfile", InvalidInput, "no directory Dockerfile"),
         ("#:out", InvalidInput, "no directory out"),

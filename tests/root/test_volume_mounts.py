@@ -131,8 +131,9 @@ def test_a_killed_starter_leaves_nothing_mounted(engine: Engine, image: Image) -
 
     def start_and_die(data_root: Path, container_id: str) -> None:
         child = Engine(data_root)
-        child.runtime.bundle(container_id).mkdir(parents=True)
-        volume_mounts.mount(child.data, child.containers.get(container_id).record)
+        record = child.containers.get(container_id).record
+        child.runtime.bundle(container_id).mkdir(parents=True)  # as a start does first
+        volume_mounts.mount(child.data, record)
         os.kill(os.getpid(), signal.SIGKILL)
 
     process = multiprocessing.get_context("fork").Process(target=start_and_die, args=(engine.data_root, container.id))

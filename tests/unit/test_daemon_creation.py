@@ -9,6 +9,7 @@ import pytest
 
 from pylab_container.daemon import creation, shapes
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.network_settings import EndpointIpam
 
 Json = dict[str, Any]
 
@@ -92,8 +93,8 @@ def test_without_a_network_there_is_none_whatever_the_mode() -> None:
 def test_networks_are_by_their_own_names_with_what_was_wished() -> None:
     endpoints = {"default": None, "net": {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.1.2.3"}}}
     found = wanted(NetworkingConfig={"EndpointsConfig": endpoints}).networks
-    assert found["bridge"]["Aliases"] is None
-    assert (found["net"]["Aliases"], found["net"]["IPAMConfig"]) == (["db"], {"IPv4Address": "10.1.2.3"})
+    assert found["bridge"].aliases == ()
+    assert (found["net"].aliases, found["net"].ipam_config) == (("db",), EndpointIpam(ipv4_address="10.1.2.3"))
 
 
 def test_each_network_may_have_a_hardware_address_and_more_of_its_own() -> None:
@@ -105,9 +106,10 @@ def test_each_network_may_have_a_hardware_address_and_more_of_its_own() -> None:
         "IPAMConfig": {"LinkLocalIPs": ["fe80::9"]},
     }
     found = wanted(NetworkingConfig={"EndpointsConfig": {"net": net, "other": {}}}).networks
-    assert (found["net"]["DesiredMacAddress"], found["net"]["Links"]) == (address, ["db:db"])
-    assert (found["net"]["DriverOpts"], found["net"]["IPAMConfig"]) == ({"a": "b"}, {"LinkLocalIPs": ["fe80::9"]})
-    assert "DesiredMacAddress" not in found["other"]
+    assert (found["net"].desired_mac_address, found["net"].links) == (address, ("db:db",))
+    assert found["net"].driver_opts == {"a": "b"}
+    assert found["net"].ipam_config == EndpointIpam(link_local_ips=("fe80::9",))
+    assert "DesiredMacAddress" not in found["other"].document()
 
 
 def test_null_and_an_empty_list_are_written_down_as_they_were_sent() -> None:

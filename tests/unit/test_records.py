@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.lifecycle import State
@@ -21,7 +22,7 @@ PLACE = Path("/root/containers") / ID
 
 def record(**changes: Any) -> ContainerRecord:
     values: dict[str, Any] = {"name": "web", "created": THEN, "image": "", "path": "sh", "args": ("-c", "true")}
-    return ContainerRecord(**{**values, "id": ID, "config": {}, "host_config": {}, **changes})
+    return ContainerRecord(**{**values, "id": ID, "config": ContainerConfig(), "host_config": HostConfig(), **changes})
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.REMOVED])
@@ -60,7 +61,7 @@ def test_what_only_dockerd_uses_stays_as_it_was() -> None:
 
 def test_dockerd_gets_the_rights_that_a_container_was_made_with() -> None:
     options = ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}']
-    document = record(host_config={"SecurityOpt": options}).document(PLACE)
+    document = record(host_config=HostConfig(security_opt=tuple(options))).document(PLACE)
     assert document["NoNewPrivileges"] is True
     assert document["SeccompProfile"] == '{"defaultAction":"SCMP_ACT_ALLOW"}'
     plain = record().document(PLACE)
@@ -73,7 +74,7 @@ def test_a_container_that_comes_or_goes_while_it_is_read_is_not_damaged(
 ) -> None:
     store = ContainerStore(tmp_path / "containers", tmp_path / "locks")
     look = container_store._Version.of
-    whole = record(host_config={"NetworkMode": "none"})
+    whole = record(host_config=HostConfig(network_mode="none"))
 
     def race(directory: str) -> Any:
         monkeypatch.setattr(container_store._Version, "of", look)

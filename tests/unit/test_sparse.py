@@ -1,4 +1,4 @@
-"""Maps of sparse files: the four ways to write them, and what is no map."""
+"""Maps of sparse files: the four formats, and malformed maps."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Warnings about Dockerfiles that build and still hide a mistake: `docker build --check`. Pure, periphery."""
+"""Warnings about Dockerfiles that build, but probably not as intended: `docker build --check`. Pure, periphery."""

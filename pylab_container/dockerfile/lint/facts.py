@@ -1,8 +1,7 @@
-"""What the linter's rules may look at: a Dockerfile, and what each instruction meets.
+"""Input of the linter's rules: a Dockerfile, and the state before each of its instructions.
 
-A rule about `COPY $SOURCE /` has to know which variables there are when the COPY's turn
-comes. So the instructions are gone through as a build would, but nothing is done: only
-variables, and whether SHELL and WORKDIR were used, are kept track of.
+A rule about `COPY $SOURCE /` depends on the variables that are defined before the COPY. So collect() simulates a
+build: it follows the instructions in their order, but tracks only variables and the use of SHELL and WORKDIR.
 """
 
 from __future__ import annotations
@@ -21,26 +20,28 @@ from pylab_container.dockerfile.parser import Dockerfile, parse_syntax
 from pylab_container.dockerfile.stages import Stage, Stages, find_base
 from pylab_container.errors import DockerfileError, InvalidInput
 
+# The PATH of a container whose image sets none: BuildKit, system.DefaultPathEnvUnix.
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREDEFINED = {
     *(f"{side}{part}" for side in ("BUILD", "TARGET") for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")),
     "TARGETSTAGE",
 }
-# They are settings for BuildKit's inventory of software, never variables of the file.
-_SETTINGS = {"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
+# ARGs that switch BuildKit's software bill of materials (SBOM) on. A file declares them, but does not use their values.
+_SBOM_SETTINGS = {"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
 
-_MOST_COPIED = 1_000_000
-"""Variables that stages take over from others; the rules look at no stage beyond that."""
+# A stage copies the variables of the stage that it is based on. A hostile file, with many stages and many variables,
+# would take quadratic time and memory; its last stages are not checked.
+_MAXIMUM_COPIED = 1_000_000  # variables
 _CHANGING = ("ARG", "ENV", "SHELL", "WORKDIR")
 
 
 class BaseImage(Struct, frozen=True):
-    """What rules want to know about an image that a FROM names.
+    """Properties of an image that the rules use.
 
     environment  its ENV
-    own_shell    whether it chose a shell with SHELL
+    own_shell    it was built with SHELL
     triggers     its ONBUILD instructions
-    platform     as "linux/amd64"; "" where that is not known
+    platform     "linux/amd64"; "" if unknown
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -50,9 +51,10 @@ class BaseImage(Struct, frozen=True):
 
 
 class Variables(Mapping[str, str]):
-    """Variables as they are at one moment of a history, to which only the latest moment may add.
+    """Variables at one moment: a view of a history that all moments share (a persistent map).
 
-    Each step of a file remembers what it met. A table for each would have a size of steps times variables.
+    Each step of a file keeps the variables before it. Separate dictionaries would take memory for steps times
+    variables. Only the latest moment may be changed.
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
@@ -60,18 +62,19 @@ class Variables(Mapping[str, str]):
         self._moment = 0
 
     def later(self) -> Variables:
-        """The same variables at the next moment: what is put there is not seen here."""
+        """Return the variables at the next moment. Changes there are not visible here."""
         following = Variables({})
         following._history, following._moment = self._history, self._moment + 1
         return following
 
     def put(self, name: str, value: str) -> None:
-        """Set a variable, at the latest moment of the history."""
+        """Set a variable. self must be the latest moment of the history."""
         moments, values = self._history.setdefault(name, ([], []))
         moments.append(self._moment)
         values.append(value)
 
     def __getitem__(self, name: str) -> str:
+        # The moments of a name are in ascending order: find the last value that is not newer than this moment.
         moments, values = self._history[name]
         position = bisect_right(moments, self._moment)
         if not position:
@@ -86,10 +89,10 @@ class Variables(Mapping[str, str]):
 
 
 class State(Struct):
-    """What the instructions of a stage have brought about so far.
+    """Effects of the instructions of a stage so far.
 
-    environment  the variables with a value, of ARG and ENV
-    declared     the names of ARGs, also of those without a value
+    environment  variables with a value, from ARG and ENV
+    declared     names of ARGs, including those without a value
     own_shell    SHELL was used
     workdir      WORKDIR was used
     """
@@ -100,19 +103,22 @@ class State(Struct):
     workdir: bool = False
 
     def copy(self) -> State:
-        """One that can change alone."""
+        """Return the state at the next moment, in the same history."""
         return State(self.environment.later(), self.declared.later(), self.own_shell, self.workdir)
 
-    def alone(self) -> State:
-        """One with a history of its own, for a stage that begins where another has ended."""
+    def detached(self) -> State:
+        """Return the state with a history of its own, for a stage that is based on another one.
+
+        Several stages can continue from one state, so they must not share its history.
+        """
         return State(Variables(dict(self.environment)), Variables(dict(self.declared)), self.own_shell, self.workdir)
 
 
 class Step(Struct, frozen=True):
-    """An instruction and the state that it meets. An ARG with several names is as many steps.
+    """An instruction and the state before it. An ARG with several names is one step for each.
 
-    image   the image that the stage begins with, at the end of all FROMs
-    budget  of values, for all steps together: beyond it rules take words for ones that cannot be expanded
+    image   the image at the root of the stage's chain of FROMs
+    budget  characters of values for all steps together; when it is exhausted, words count as not expandable
     """
 
     instruction: Instruction
@@ -122,22 +128,24 @@ class Step(Struct, frozen=True):
     budget: Budget
 
     def expanded(self, word: str) -> str | None:
-        """The word with its variables replaced; None where that fails."""
+        """Return the word with its variables expanded; None after an error."""
         return expanded(word, self.state.environment, self.instruction.escape, self.budget)
 
 
 class Facts(Struct, frozen=True):
-    """All that a rule may look at.
+    """Input of a rule.
 
-    lines       of the file
-    directives  how many of them are directives, at the top
-    origins     every FROM
-    arguments   the variables that FROM knows: predefined ones and ARGs above the first FROM
-    defaults    their values without any --build-arg
-    declared    their names, also of those without a value
-    steps       the instructions of the stages that are built; none where the stages make no sense
+    lines       lines of the file
+    directives  number of parser directives, which are the first lines
+    origins     all FROM instructions
+    arguments   variables of FROM: predefined ones and ARGs before the first FROM
+    defaults    their values without --build-arg
+    declared    their names, including those without a value
+    steps       instructions of the stages that are built; empty if the stages are not valid
     reached     these stages
-    ignored     the patterns of .dockerignore; None where there is no such file
+    ignored     patterns of .dockerignore; None without such a file
+    images      known images by name
+    platform    predefined arguments such as TARGETPLATFORM
     """
 
     lines: Sequence[str]
@@ -156,7 +164,7 @@ class Facts(Struct, frozen=True):
 
     @property
     def from_on(self) -> tuple[Instruction, ...]:
-        """The instructions from the first FROM on."""
+        """Instructions from the first FROM on."""
         first = self.instructions.index(self.origins[0]) if self.origins else len(self.instructions)
         return self.instructions[first:]
 
@@ -172,10 +180,13 @@ def collect(
     images: Mapping[str, BaseImage],
     platform: Mapping[str, str],
 ) -> Facts:
-    """The facts of a file; see linter.lint() for the arguments. Raises InvalidInput for an unknown target."""
-    origins = tuple(each for each in dockerfile.instructions if each.keyword == "FROM")
+    """Return the facts of a file. Arguments as for linter.lint().
+
+    Raises InvalidInput for an unknown target.
+    """
+    origins = tuple(instruction for instruction in dockerfile.instructions if instruction.keyword == "FROM")
     first = dockerfile.instructions.index(origins[0]) if origins else 0
-    above = [each for each in dockerfile.instructions[:first] if each.keyword == "ARG"]
+    above = [instruction for instruction in dockerfile.instructions[:first] if instruction.keyword == "ARG"]
     arguments = _arguments(above, buildargs, platform)
     stages = _stages(dockerfile, source, buildargs, platform)
     reached: tuple[Stage, ...] = ()
@@ -188,7 +199,7 @@ def collect(
         origins=origins,
         arguments=arguments,
         defaults=_arguments(above, {}, platform),
-        declared=frozenset({*arguments, *_PREDEFINED, *(name for each in above for name, _ in each.pairs())}),
+        declared=frozenset({*arguments, *_PREDEFINED, *(name for argument in above for name, _ in argument.pairs())}),
         steps=tuple(_walk(stages, reached, arguments, buildargs, images)) if stages else (),
         reached=reached,
         buildargs=buildargs,
@@ -201,8 +212,9 @@ def collect(
 def _stages(
     dockerfile: Dockerfile, source: str, buildargs: Mapping[str, str], platform: Mapping[str, str]
 ) -> Stages | None:
-    """None where the build will say what is wrong with the stages; the rules go on without."""
-    if any(len(each.arguments) not in (1, 3) for each in dockerfile.instructions if each.keyword == "FROM"):
+    """Return the stages; None if they are not valid. The build reports the error, other rules still apply."""
+    origins = (instruction for instruction in dockerfile.instructions if instruction.keyword == "FROM")
+    if any(len(origin.arguments) not in (1, 3) for origin in origins):
         return None
     try:
         return Stages.of(dockerfile, source=source, buildargs=buildargs, platform=platform)
@@ -230,7 +242,7 @@ def _walk(
     buildargs: Mapping[str, str],
     images: Mapping[str, BaseImage],
 ) -> Iterator[Step]:
-    """Each instruction with what is known when its turn comes. A stage comes after the one that it begins with."""
+    """Yield each instruction with the state before it. A stage is after the one that it is based on."""
     ended: dict[int, tuple[State, str]] = {}
     budget, copied = Budget(), 0
     for stage in reached:
@@ -238,14 +250,14 @@ def _walk(
         parent = find_base(stage.base, stages.stages[: stage.index])
         state, name = (_first_state(image), stage.base) if parent is None else ended[parent]
         if parent is not None:
-            state = state.alone()
+            state = state.detached()
             copied += len(state.environment)
-        if copied > _MOST_COPIED:
+        if copied > _MAXIMUM_COPIED:
             return
         triggers = image.triggers if parent is None else ()
         inherited = () if parent is None else stages.stages[parent].instructions
-        for trigger_or_own in (*_triggers(stage, triggers, inherited), *stage.instructions):
-            for instruction in _one_argument_each(trigger_or_own):
+        for written in (*_triggers(stage, triggers, inherited), *stage.instructions):
+            for instruction in _split_argument(written):
                 step = Step(instruction, stage, name, state, budget)
                 yield step
                 if instruction.keyword in _CHANGING:
@@ -255,15 +267,15 @@ def _walk(
 
 
 def _first_state(image: BaseImage) -> State:
-    settings = Variables(dict.fromkeys(_SETTINGS, ""))
+    settings = Variables(dict.fromkeys(_SBOM_SETTINGS, ""))
     return State(Variables({"PATH": _DEFAULT_PATH, **image.environment}), settings, own_shell=image.own_shell)
 
 
 def _triggers(stage: Stage, texts: Iterable[str], inherited: Iterable[Instruction]) -> Iterator[Instruction]:
-    """The ONBUILD instructions of what the stage begins with. They run at its FROM, so that is their place."""
-    found = [trigger for text in texts for trigger in _parsed(text)]
-    found += [instruction.trigger for instruction in inherited if instruction.trigger]
-    for trigger in found:
+    """Yield the ONBUILD instructions of the base image or stage, with the position of the FROM that runs them."""
+    triggers = [trigger for text in texts for trigger in _parsed(text)]
+    triggers += [instruction.trigger for instruction in inherited if instruction.trigger]
+    for trigger in triggers:
         yield replace(trigger, line=stage.origin.line, end_line=stage.origin.end_line)
 
 
@@ -274,8 +286,8 @@ def _parsed(text: str) -> tuple[Instruction, ...]:
         return ()
 
 
-def _one_argument_each(instruction: Instruction) -> Iterator[Instruction]:
-    """In `ARG A=1 B=$A` the second sees the first; in ENV it does not."""
+def _split_argument(instruction: Instruction) -> Iterator[Instruction]:
+    """Yield one ARG for each name: in `ARG A=1 B=$A` the second uses the first. In ENV it would not."""
     if instruction.keyword != "ARG":
         yield instruction
         return
@@ -284,6 +296,7 @@ def _one_argument_each(instruction: Instruction) -> Iterator[Instruction]:
 
 
 def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Mapping[str, str]) -> None:
+    """Add the effect of an instruction to the state after it."""
     instruction = step.instruction
     if instruction.keyword == "SHELL":
         state.own_shell = True
@@ -304,7 +317,7 @@ def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Ma
 
 
 def expanded(word: str, variables: Mapping[str, str], escape: str, budget: Budget | None = None) -> str | None:
-    """The word with its variables replaced; None where that fails."""
+    """Return the word with its variables expanded; None after an error."""
     try:
         return expand(word, variables, escape=escape, budget=budget)
     except InvalidInput:
@@ -312,15 +325,15 @@ def expanded(word: str, variables: Mapping[str, str], escape: str, budget: Budge
 
 
 def used_names(word: str, escape: str) -> set[str]:
-    """The variables that a word uses."""
+    """Return the names of the variables that a word uses."""
     names: set[str] = set()
-    with contextlib.suppress(InvalidInput):  # ${V:?text} fails for want of a V, but has named it by then
+    with contextlib.suppress(InvalidInput):  # ${V:?text} raises, since V is unset; its name is in the set by then
         expand(word, {}, escape=escape, unset=names)
     return names
 
 
 def used_names_in_heredoc(heredoc: Heredoc) -> set[str]:
-    """The variables that a here-document uses; none where its delimiter was quoted."""
+    """Return the variables that a here-document uses; none if its delimiter is quoted."""
     names: set[str] = set()
     with contextlib.suppress(InvalidInput):
         expand_heredoc(heredoc.content if heredoc.expand else "", {}, unset=names)

@@ -1,4 +1,4 @@
-"""Warnings about Dockerfiles that build, and yet hide a mistake: `docker build --check`.
+"""Linter for Dockerfiles: `docker build --check`.
 
     WARNING: JSONArgsRecommended - labs/04_nginx.ipynb#3.-Is-it-running?
     CMD is written in shell form: a shell becomes process 1 and gets the signals
@@ -9,12 +9,12 @@
        2 | >>> CMD nginx
     --------------------
 
-The rules are in lint_rules.py. A file chooses among them at its top:
+The rules are in rules.py. A parser directive selects among them:
 
     # check=skip=StageNameCasing,FromAsCasing;error=true
 
-Names and conditions are those of BuildKit's linter (frontend/dockerfile/linter; "Build
-checks" in Docker's documentation); the words are ours.
+Names and conditions of the rules are those of BuildKit (frontend/dockerfile/linter; "Build checks" in Docker's
+documentation). The messages are ours.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pylab_container.dockerfile.lint.rules import RULES, Finding, Rule
 from pylab_container.dockerfile.parser import Dockerfile
 from pylab_container.dockerfile.warning import CHECK_ARGUMENT, LintWarning
 from pylab_container.errors import DockerfileError, InvalidInput
+from pylab_container.text.golang import truth
 
 __all__ = [
     "CHECK_ARGUMENT",
@@ -45,11 +46,11 @@ __all__ = [
 
 
 class CheckOptions(Struct, frozen=True):
-    """The value of `# check=`.
+    """The parsed value of `# check=`.
 
-    skip, skip_all                  rules that say nothing
-    experimental, experimental_all  experimental rules that may speak; they need to be asked, and `skip` is not for them
-    error                           a warning shall fail the build
+    skip, skip_all                  rules that are off
+    experimental, experimental_all  experimental rules that are on; `skip` does not apply to them
+    error                           a warning fails the build
     """
 
     skip: frozenset[str] = frozenset()
@@ -58,8 +59,8 @@ class CheckOptions(Struct, frozen=True):
     experimental_all: bool = False
     error: bool = False
 
-    def wants(self, rule: Rule) -> bool:
-        """Whether a rule may speak."""
+    def enables(self, rule: Rule) -> bool:
+        """Report whether a rule is on."""
         if rule.experimental:
             return self.experimental_all or rule.name in self.experimental
         return not (self.skip_all or rule.name in self.skip)
@@ -76,19 +77,19 @@ def lint(
     images: Mapping[str, BaseImage] | None = None,
     platform: Mapping[str, str] | None = None,
 ) -> tuple[LintWarning, ...]:
-    """What the rules find, sorted by line.
+    """Apply the enabled rules. Returns the warnings, sorted by line.
 
-    text       the file that `dockerfile` was parsed from, for comments and neighbouring lines
-    source     its name
-    target     the stage to build, by name or number; "" is the last one, as for a build. Several rules look only at
-               the stages that it needs. With None they look at all, as --check does without --target
-    ignored    the patterns of .dockerignore; None where there is no such file
-    images     images known here, by the name that FROM uses (its variables replaced). The variables of an image
-               that is missing count as not defined; the hint says so
-    platform   the arguments that FROM knows without ARG, as Stages.of() takes them
+    text       the file that `dockerfile` was parsed from, for its comments and excerpts
+    source     name of the file
+    target     stage to build, by name or number; "" is the last one. Rules about the content of stages check only the
+               stages that it depends on; None checks all stages, as --check does without --target
+    ignored    patterns of .dockerignore; None without such a file
+    images     properties of local images, by the name in FROM with its variables expanded. Variables of a missing
+               image count as not defined, and the hint mentions it
+    platform   predefined arguments, as for Stages.of()
 
-    Where a word cannot be expanded, or the stages make no sense, rules that depend on it say nothing: the build will.
-    Raises DockerfileError or InvalidInput for options that make no sense, InvalidInput for an unknown target.
+    A rule skips a word that cannot be expanded, and stages that are not valid: the build reports these errors.
+    Raises DockerfileError or InvalidInput for invalid options, InvalidInput for an unknown target.
     """
     options = check_options(dockerfile, text=text, source=source, buildargs=buildargs)
     lines = _lines(text)
@@ -102,17 +103,17 @@ def lint(
         images=images or {},
         platform=platform or {},
     )
-    found = [(rule, finding) for rule in RULES if options.wants(rule) for finding in rule.check(facts)]
-    found.sort(key=lambda each: (each[1].line, each[1].end_line))
-    return tuple(_warning(rule, finding, source, lines) for rule, finding in found)
+    findings = [(rule, finding) for rule in RULES if options.enables(rule) for finding in rule.check(facts)]
+    findings.sort(key=lambda pair: (pair[1].line, pair[1].end_line))
+    return tuple(_warning(rule, finding, source, lines) for rule, finding in findings)
 
 
 def check_options(
     dockerfile: Dockerfile, *, text: bytes | str, source: str, buildargs: Mapping[str, str] | None = None
 ) -> CheckOptions:
-    """What the file's `# check=` asks for; the build argument BUILDKIT_DOCKERFILE_CHECK takes its place.
+    """Return the options of the file's `# check=`, or of the build argument that overrides it.
 
-    Raises DockerfileError for a directive that makes no sense, InvalidInput for such an argument.
+    Raises DockerfileError for an invalid directive, InvalidInput for an invalid build argument.
     """
     if buildargs and CHECK_ARGUMENT in buildargs:
         return parse_check_options(buildargs[CHECK_ARGUMENT])
@@ -120,27 +121,23 @@ def check_options(
         return parse_check_options(dockerfile.directives.get("check", ""))
     except InvalidInput as error:
         directive = re.compile(r"\s*#\s*check\s*=", re.IGNORECASE)
-        line, written = next((n, each) for n, each in enumerate(_lines(text), start=1) if directive.match(each))
-        raise DockerfileError(error.message, hint=error.hint, source=source, line=line, text=written) from None
-
-
-# What Go's strconv.ParseBool takes.
-_BOOLEANS = {
-    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
-}
+        number, line = next(pair for pair in enumerate(_lines(text), start=1) if directive.match(pair[1]))
+        raise DockerfileError(error.message, hint=error.hint, source=source, line=number, text=line) from None
 
 
 def parse_check_options(text: str) -> CheckOptions:
-    """Options as "skip=RuleA,RuleB;error=true". A name need not be that of a rule. Raises InvalidInput."""
+    """Parse options such as "skip=RuleA,RuleB;error=true". Raises InvalidInput.
+
+    Unknown rule names are accepted, so that a file can also name rules of a newer version.
+    """
     options = CheckOptions()
     for part in text.strip().split(";", maxsplit=2) if text.strip() else ():
-        key, equals, value = (each.strip() for each in part.partition("="))
+        key, equals, value = (piece.strip() for piece in part.partition("="))
         names = frozenset(name.strip() for name in value.split(","))
         if equals and key in ("skip", "experimental"):
             change = {f"{key}_all": True} if value == "all" else {key: names}
-        elif equals and key == "error" and value in _BOOLEANS:
-            change = {key: _BOOLEANS[value]}
+        elif equals and key == "error" and (fails := truth(value)) is not None:
+            change = {key: fails}
         else:
             hint = "write skip=RuleA,RuleB or skip=all, error=true, experimental=RuleC, with ; between them"
             raise InvalidInput(f'invalid check option "{part.strip()}"', hint=hint)
@@ -149,7 +146,7 @@ def parse_check_options(text: str) -> CheckOptions:
 
 
 def render(warning: LintWarning) -> str:
-    """The warning in several lines, as `docker build --check` prints one."""
+    """Format a warning in several lines, as `docker build --check` does."""
     hint = f"Hint: {warning.hint}\n" if warning.hint else ""
     border = "-" * 20
     return (
@@ -178,7 +175,7 @@ def _warning(rule: Rule, finding: Finding, source: str, lines: Sequence[str]) ->
 
 
 def _excerpt(lines: Sequence[str], first: int, last: int) -> str:
-    around = 1 if last > first else 2  # as many as BuildKit shows
+    around = 1 if last > first else 2  # neighbouring lines, as in BuildKit
     shown = range(max(first - around, 1), min(last + around, len(lines)) + 1)
     marked = ((number, ">>>" if first <= number <= last else "   ") for number in shown)
     return "\n".join(f" {number:3} | {mark} {lines[number - 1]}".rstrip() for number, mark in marked)

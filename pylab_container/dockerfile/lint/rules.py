@@ -1,9 +1,8 @@
-"""The linter's rules: each one a function that looks at the facts and yields what it finds.
+"""The linter's rules: each is a function from the facts to findings.
 
-The docstring of a function says why the thing matters. The table RULES at the end gives each
-one its name; conditions and names are those of BuildKit ("Build checks" in Docker's
-documentation). Rules about FROM, comments and casing look at the whole file, the others
-only at the stages that are built.
+The docstring of a rule gives the reason for it. RULES at the end maps BuildKit's names to functions; the conditions
+are those of BuildKit too ("Build checks" in Docker's documentation). Rules about FROM, comments and casing check the
+whole file, the others only the stages that are built.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _SCRATCH = "scratch"
 
 
 class Finding(NamedTuple):
-    """What a rule has found: where, what, and what to write instead."""
+    """A finding of a rule: position, problem, and what to write instead."""
 
     line: int
     end_line: int
@@ -41,7 +40,7 @@ def _at(instruction: Instruction, message: str, hint: str) -> Finding:
 
 
 def _written_name(origin: Instruction) -> str:
-    """What a FROM calls its stage, as written; "" without."""
+    """Return the name that a FROM gives to its stage, as written; "" without."""
     return origin.arguments[2] if len(origin.arguments) == 3 and origin.arguments[1].lower() == "as" else ""
 
 
@@ -50,7 +49,7 @@ def _written_base(origin: Instruction) -> str:
 
 
 def stage_name_casing(facts: Facts) -> Iterator[Finding]:
-    """Docker compares stage names in small letters: capitals only pretend to make a difference."""
+    """Names of stages are case-insensitive: capitals suggest a difference that does not exist."""
     for origin in facts.origins:
         name = _written_name(origin)
         if name != name.lower():
@@ -58,33 +57,36 @@ def stage_name_casing(facts: Facts) -> Iterator[Finding]:
 
 
 def from_as_casing(facts: Facts) -> Iterator[Finding]:
-    """FROM and AS belong together and should look alike. (A `From` is ConsistentInstructionCasing's business.)"""
+    """FROM and AS are one instruction and should have the same case.
+
+    ConsistentInstructionCasing covers `From`.
+    """
     for origin in facts.origins:
         keyword = origin.written_keyword
         written = origin.arguments[1] if len(origin.arguments) > 2 else ""
-        wanted = written.lower() if keyword == keyword.lower() else written.upper()
-        if _casing(keyword) != "mixed" and written != wanted:
-            yield _at(origin, f"{keyword} and {written} are written differently", f"write {keyword} … {wanted}")
+        expected = written.lower() if keyword == keyword.lower() else written.upper()
+        if _casing(keyword) != "mixed" and written != expected:
+            yield _at(origin, f"{keyword} and {written} differ in case", f"write {keyword} … {expected}")
 
 
 def no_empty_continuation(facts: Facts) -> Iterator[Finding]:
-    """An empty line inside an instruction looks like its end. Docker means to refuse it one day."""
+    """An empty line inside an instruction looks like its end; Docker plans to refuse it."""
     for instruction in facts.instructions:
         last = instruction.origins[-1].line if instruction.heredocs else instruction.end_line
         if any(not line.strip(WHITESPACE) for line in facts.lines[instruction.line : last]):
-            message = f"the {instruction.keyword} that ends here goes on across an empty line"
-            yield Finding(last, last, message, f"take the empty line out, or the {instruction.escape} above it")
+            message = f"the {instruction.keyword} that ends here contains an empty line"
+            yield Finding(last, last, message, f"remove the empty line, or the {instruction.escape} above it")
 
 
 def consistent_instruction_casing(facts: Facts) -> Iterator[Finding]:
-    """Docker takes `run` and `RUN`, but only if all look alike does a reader find them at a glance."""
-    casings = Counter(_casing(each.written_keyword) for each in facts.from_on)
+    """Keywords are case-insensitive, but easier to find if all have the same case."""
+    casings = Counter(_casing(instruction.written_keyword) for instruction in facts.from_on)
     majority = "small letters" if casings["small letters"] > casings["capitals"] else "capitals"
-    for each in facts.from_on:
-        if _casing(each.written_keyword) != majority:
-            wanted = each.keyword.lower() if majority == "small letters" else each.keyword
-            message = f"{each.written_keyword} is not in {majority}, as most instructions of this file are"
-            yield _at(each, message, f"write {wanted}")
+    for instruction in facts.from_on:
+        if _casing(instruction.written_keyword) != majority:
+            expected = instruction.keyword.lower() if majority == "small letters" else instruction.keyword
+            message = f"{instruction.written_keyword} is not in {majority}, as most instructions of this file are"
+            yield _at(instruction, message, f"write {expected}")
 
 
 def _casing(keyword: str) -> str:
@@ -94,27 +96,28 @@ def _casing(keyword: str) -> str:
 
 
 def duplicate_stage_name(facts: Facts) -> Iterator[Finding]:
-    """Of two stages with one name the later hides the earlier, and COPY --from may take the wrong one."""
+    """A later stage hides an earlier one of the same name from COPY --from."""
     seen: set[str] = set()
     for origin in facts.origins:
         name = _written_name(origin).lower()
         if name in seen:
-            yield _at(origin, f'a stage above is already called "{name}"', "give each stage a name of its own")
+            yield _at(origin, f'an earlier stage has the name "{name}"', "give each stage its own name")
         seen |= {name} - {""}
 
 
 def reserved_stage_name(facts: Facts) -> Iterator[Finding]:
-    """`scratch` is the empty image and `context` the build context; nobody can tell a stage of that name from them."""
+    """`scratch` is the empty image and `context` the build context: such a name is ambiguous."""
     for origin in facts.origins:
         name = _written_name(origin).lower()
         if name in (_SCRATCH, "context"):
-            yield _at(
-                origin, f'"{name}" cannot well be the name of a stage: it means something else', "rename the stage"
-            )
+            yield _at(origin, f'the stage name "{name}" is reserved', "rename the stage")
 
 
 def undefined_arg_in_from(facts: Facts) -> Iterator[Finding]:
-    """FROM sees the ARGs above the first FROM and the predefined ones. Any other variable is empty there."""
+    """FROM can use ARGs before the first FROM and predefined ones.
+
+    Any other variable is silently empty there.
+    """
     for origin in facts.origins:
         for word in (_written_base(origin), origin.flag("platform") or ""):
             for name in sorted(used_names(word, origin.escape) - facts.declared):
@@ -124,12 +127,12 @@ def undefined_arg_in_from(facts: Facts) -> Iterator[Finding]:
 
 
 def invalid_default_arg_in_from(facts: Facts) -> Iterator[Finding]:
-    """Who builds without --build-arg wants an image too: an ARG that FROM uses needs a sensible default."""
+    """A build without --build-arg should work too, so an ARG in FROM needs a default."""
     for origin in facts.origins:
         name = expanded(_written_base(origin), facts.defaults, origin.escape)
         if name is not None and not _is_image_name(name):
-            message = f'without --build-arg, FROM {_written_base(origin)} means "{name}", which is no image name'
-            yield _at(origin, message, "give the ARG a default, as ARG VERSION=12")
+            message = f'without --build-arg, FROM {_written_base(origin)} is "{name}", which is not an image name'
+            yield _at(origin, message, "give the ARG a default: ARG VERSION=12")
 
 
 def _is_image_name(text: str) -> bool:
@@ -141,38 +144,38 @@ def _is_image_name(text: str) -> bool:
 
 
 def redundant_target_platform(facts: Facts) -> Iterator[Finding]:
-    """FROM takes the target's platform by itself; --platform is there to name another one."""
+    """The target's platform is FROM's default; --platform is for other platforms."""
     for origin in facts.origins:
         written = origin.flag("platform") or ""
         if used_names(written, origin.escape) != {"TARGETPLATFORM"}:
             continue
         if expanded(written, facts.arguments, origin.escape) == facts.arguments.get("TARGETPLATFORM", ""):
-            yield _at(origin, f"--platform={written} says what FROM does anyway", "leave --platform away")
+            yield _at(origin, f"--platform={written} is the default of FROM", "remove --platform")
 
 
 def from_platform_flag_const_disallowed(facts: Facts) -> Iterator[Finding]:
-    """With a fixed platform the image is for one kind of machine, whatever is asked for.
+    """With a constant platform, the platform that the build requests has no effect.
 
-    In a stage whose name says so it is meant.
+    It is intended if the stage's name contains the system or the architecture.
     """
     for origin in facts.origins:
         written = origin.flag("platform") or ""
         constant = None if used_names(written, origin.escape) else expanded(written, {}, origin.escape)
-        found = _platform(constant or "", facts.platform)
+        platform = _platform(constant or "", facts.platform)
         name = _written_name(origin).lower()
-        if found and not any(part in name for part in found):
-            hint = f"leave it away, or let the stage's name say so, as AS build-{found[1]}"
-            yield _at(origin, f"--platform={constant} is fixed, whatever platform is asked for", hint)
+        if platform and not any(part in name for part in platform):
+            hint = f"remove it, or name the stage for its platform: AS build-{platform[1]}"
+            yield _at(origin, f"--platform={constant} is constant, whatever platform is requested", hint)
 
 
 def invalid_base_image_platform(facts: Facts) -> Iterator[Finding]:
-    """Programs of another kind of machine do not run here: the first RUN says "exec format error"."""
+    """Programs for another architecture fail with "exec format error" (ENOEXEC) in a RUN."""
     for position, stage in enumerate(facts.reached):
         image = facts.images.get(stage.base) if find_base(stage.base, facts.reached[:position]) is None else None
-        wanted = _platform(stage.platform or facts.platform.get("TARGETPLATFORM", ""), facts.platform)
+        requested = _platform(stage.platform or facts.platform.get("TARGETPLATFORM", ""), facts.platform)
         actual = _platform(image.platform, facts.platform) if image else None
-        if wanted and actual and wanted != actual:
-            message = f"the image {stage.base} is for {'/'.join(actual)}, this build for {'/'.join(wanted)}"
+        if requested and actual and requested != actual:
+            message = f"the image {stage.base} is for {'/'.join(actual)}, this build for {'/'.join(requested)}"
             yield _at(stage.origin, message, "get the image for this platform")
 
 
@@ -192,27 +195,27 @@ _ALIASES = {
 }
 
 
-def _platform(text: str, here: Mapping[str, str]) -> tuple[str, str] | None:
-    """System and architecture of "linux/arm64/v8", "arm64" or "linux"; None for what is no platform."""
+def _platform(text: str, defaults: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return system and architecture of "linux/arm64/v8", "arm64" or "linux"; None for other texts."""
     parts = [_ALIASES.get(part, part) for part in text.lower().split("/")]
     if len(parts) > 3 or not all(re.fullmatch(r"[a-z0-9_.-]+", part) for part in parts):
         return None
     if len(parts) > 1:
         return parts[0], parts[1]
     if parts[0] in _SYSTEMS:
-        return parts[0], here.get("TARGETARCH", "amd64")
+        return parts[0], defaults.get("TARGETARCH", "amd64")
     return ("linux", parts[0]) if parts[0] in _ARCHITECTURES else None
 
 
 def invalid_definition_description(facts: Facts) -> Iterator[Finding]:
-    """A comment right above FROM or ARG is shown as its description, provided that it begins with the name."""
+    """BuildKit shows a comment above FROM or ARG as its description if it begins with the name."""
     for instruction in facts.instructions:
         names = _defined_names(instruction)
         comment = _comment_above(instruction, facts)
         if names and comment and comment.split(" ")[0] not in names:
-            wanted = names[0] if len(names) == 1 else "NAME"
+            name = names[0] if len(names) == 1 else "NAME"
             message = f"the comment above this {instruction.keyword} does not begin with the name that it defines"
-            yield _at(instruction, message, f"write # {wanted} …, or leave an empty line below the comment")
+            yield _at(instruction, message, f"write # {name} …, or add an empty line below the comment")
 
 
 def _defined_names(instruction: Instruction) -> list[str]:
@@ -229,7 +232,10 @@ def _comment_above(instruction: Instruction, facts: Facts) -> str:
 
 
 def maintainer_deprecated(facts: Facts) -> Iterator[Finding]:
-    """MAINTAINER fills a field of its own, which nothing can search for; a label says the same and more."""
+    """MAINTAINER sets a field of its own, and filters do not search it.
+
+    A label is the replacement.
+    """
     for instruction in facts.instructions:
         if instruction.keyword == "MAINTAINER":
             name = "".join(instruction.arguments).strip("\"'")
@@ -238,9 +244,10 @@ def maintainer_deprecated(facts: Facts) -> Iterator[Finding]:
 
 
 def json_args_recommended(facts: Facts) -> Iterator[Finding]:
-    """In shell form the shell is process 1, and does not pass on the SIGTERM of `docker stop`.
+    """In shell form the shell is process 1, and does not forward signals to its child.
 
-    Ten seconds later everything is killed. Who chose a shell with SHELL is taken to know.
+    So the program does not receive the SIGTERM of `docker stop`. After the timeout of ten seconds all processes get
+    SIGKILL. The rule does not apply after a SHELL, which shows that the shell is intended.
     """
     for step in facts.steps:
         instruction = step.instruction
@@ -256,8 +263,8 @@ def _as_json(instruction: Instruction) -> str:
 
 
 def undefined_var(facts: Facts) -> Iterator[Finding]:
-    """A variable that nobody defined is empty, without a word: COPY $SOURCE / then copies something else."""
-    hints = _MOST_HINTS
+    """An undefined variable is silently empty: `COPY $SOURCE/etc /` copies another directory."""
+    hints = _MAXIMUM_HINTS
     for step in facts.steps:
         known = step.state.environment
         for name in sorted(_used_names(step, facts.buildargs) - known.keys() - step.state.declared.keys()):
@@ -265,19 +272,20 @@ def undefined_var(facts: Facts) -> Iterator[Finding]:
             hints -= 1
             hint = f"did you mean ${similar}?" if similar else f"define {name} above, with ARG or ENV"
             if step.image not in (_SCRATCH, *facts.images):
-                hint += f" (the image {step.image} is not here; should it define {name}, all is well)"
+                hint += f" (the image {step.image} is not here; it may define {name})"
             yield _at(step.instruction, f"${name} is used, but nothing above defines it", hint)
 
 
-_MOST_HINTS = 20
-"""Undefined variables for which a similar one is looked for: each is compared with all that are defined."""
+# Similar names are searched for the first undefined variables only, and for short ones: each is compared with all
+# defined variables, in time proportional to the product of both lengths.
+_MAXIMUM_HINTS = 20
 _LONGEST_NAME = 64
 _EXPANDED = ("ENV", "LABEL", "USER", "WORKDIR", "VOLUME", "STOPSIGNAL")
 _EXPANDED_FLAGS = {"ADD": ("chown", "chmod", "checksum"), "COPY": ("chown", "chmod"), "RUN": ("mount",)}
 
 
 def _used_names(step: Step, buildargs: Mapping[str, str]) -> set[str]:
-    """The variables in the words that Docker expands here. RUN, CMD and ENTRYPOINT leave that to the shell."""
+    """Return the variables in words that the build expands. For RUN, CMD and ENTRYPOINT the shell does."""
     instruction = step.instruction
     flags = _EXPANDED_FLAGS.get(instruction.keyword, ())
     words = [value for name, value in instruction.flags if name in flags and value]
@@ -287,13 +295,13 @@ def _used_names(step: Step, buildargs: Mapping[str, str]) -> set[str]:
     elif instruction.keyword == "ARG":
         words += [value for name, value in instruction.pairs() if value and name not in buildargs]
     elif instruction.keyword in ("ADD", "COPY"):
-        words += [each for each in instruction.arguments if not instruction.heredoc_for(each)]
-        names = names.union(*(used_names_in_heredoc(each) for each in instruction.heredocs))
+        words += [argument for argument in instruction.arguments if not instruction.heredoc_for(argument)]
+        names = names.union(*(used_names_in_heredoc(heredoc) for heredoc in instruction.heredocs))
     return names.union(*(used_names(word, instruction.escape) for word in words))
 
 
 def workdir_relative_path(facts: Facts) -> Iterator[Finding]:
-    """A first WORKDIR that does not begin with / starts from wherever the base image happens to be."""
+    """A relative first WORKDIR depends on the working directory of the base image."""
     for step in facts.steps:
         if step.instruction.keyword == "WORKDIR" and not step.state.workdir:
             path = step.expanded("".join(step.instruction.arguments))
@@ -303,7 +311,7 @@ def workdir_relative_path(facts: Facts) -> Iterator[Finding]:
 
 
 def multiple_instructions_disallowed(facts: Facts) -> Iterator[Finding]:
-    """An image has one CMD, one ENTRYPOINT and one HEALTHCHECK: a further one replaces the one above."""
+    """A CMD, ENTRYPOINT or HEALTHCHECK replaces an earlier one of the stage."""
     last: dict[tuple[int, str], Instruction] = {}
     for step in facts.steps:
         keyword = step.instruction.keyword
@@ -316,7 +324,10 @@ def multiple_instructions_disallowed(facts: Facts) -> Iterator[Finding]:
 
 
 def legacy_key_value_format(facts: Facts) -> Iterator[Finding]:
-    """`ENV A B=C` sets A to "B=C". With = between name and value there is nothing to misread."""
+    """`ENV A B=C` sets A to "B=C", and is easily misread as two variables.
+
+    `ENV A="B=C"` is unambiguous.
+    """
     for step in facts.steps:
         instruction = step.instruction
         if instruction.keyword not in ("ENV", "LABEL") or len(instruction.arguments) != 2:
@@ -334,7 +345,7 @@ _NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.I)
 
 
 def secrets_used_in_arg_or_env(facts: Facts) -> Iterator[Finding]:
-    """ENV is part of the image, and its history tells the ARGs of each RUN: who has the image has the secret."""
+    """Every user of an image can read its ENV, and the ARGs of each RUN in its history."""
     for step in facts.steps:
         if step.instruction.keyword not in ("ARG", "ENV"):
             continue
@@ -347,20 +358,20 @@ def secrets_used_in_arg_or_env(facts: Facts) -> Iterator[Finding]:
 
 
 def copy_ignored_file(facts: Facts) -> Iterator[Finding]:
-    """What .dockerignore leaves out is not in the build context, so COPY will not find it."""
+    """A file that .dockerignore excludes is not in the build context, so COPY fails."""
     patterns = facts.ignored.patterns if facts.ignored else ()
     if facts.ignored is None or any(pattern.is_exception for pattern in patterns):
-        return  # what exceptions bring back depends on the files
+        return  # which files an exception includes depends on the context, which the linter does not have
     for step in facts.steps:
         for path in _context_paths(step):
-            # The pattern * means the context itself as well, though it never stays out of a build.
+            # A pattern such as * also matches ".", the context's root, which excludes() never reports.
             if facts.ignored.excludes(path) or any(pattern.matches(path) for pattern in patterns):
-                message = f'{step.instruction.keyword} wants "{path}", which .dockerignore leaves out'
-                yield _at(step.instruction, message, "take its pattern out of .dockerignore, or do not copy it")
+                message = f'{step.instruction.keyword} copies "{path}", which .dockerignore excludes'
+                yield _at(step.instruction, message, "remove its pattern from .dockerignore, or do not copy it")
 
 
 def _context_paths(step: Step) -> Iterator[str]:
-    """The files of the build context that COPY and ADD name."""
+    """Yield the paths in the build context that COPY and ADD name."""
     instruction = step.instruction
     if instruction.keyword not in ("ADD", "COPY") or instruction.flag("from") is not None:
         return
@@ -371,7 +382,7 @@ def _context_paths(step: Step) -> Iterator[str]:
 
 
 def expose_proto_casing(facts: Facts) -> Iterator[Finding]:
-    """Docker stores 80/tcp; what is written should be what `docker inspect` shows."""
+    """Docker stores the protocol in lower case: `docker inspect` shows 80/tcp."""
     for instruction, port in _exposed(facts):
         protocol = port.rpartition(":")[2].partition("/")[2]
         if protocol != protocol.lower():
@@ -379,15 +390,19 @@ def expose_proto_casing(facts: Facts) -> Iterator[Finding]:
 
 
 def expose_invalid_format(facts: Facts) -> Iterator[Finding]:
-    """EXPOSE says on which port the program listens. Which port of the host leads there, `docker run -p` decides."""
+    """EXPOSE names the port that the program listens on.
+
+    `docker run -p` chooses the port of the host.
+    """
     for instruction, port in _exposed(facts):
         host, _, inside = port.rpartition(":")
         if host.strip(":"):
-            message = f'"{port}" names an address or a port of the host, which EXPOSE cannot open'
+            message = f'"{port}" names an address or a port of the host, which EXPOSE cannot publish'
             yield _at(instruction, message, f"write EXPOSE {inside}, and -p {port} to docker run")
 
 
 def _exposed(facts: Facts) -> Iterator[tuple[Instruction, str]]:
+    """Yield each word of each EXPOSE, expanded."""
     for step in facts.steps:
         for argument in step.instruction.arguments if step.instruction.keyword == "EXPOSE" else ():
             try:
@@ -401,26 +416,31 @@ def _exposed(facts: Facts) -> Iterator[tuple[Instruction, str]]:
 
 
 def _similar(name: str, known: Iterable[str]) -> str:
-    """The known name that is one or two typing mistakes away; "" where there is none."""
-    alike = [each for each in known if abs(len(each) - len(name)) < 3 and len(name) < _LONGEST_NAME]
-    near = [(distance, each) for each in alike if (distance := _distance(name, each)) < 3]
+    """Return the nearest known name, at most two edits away; "" if none is."""
+    # Names whose lengths differ by three or more need as many edits, so they are not compared.
+    candidates = [other for other in known if abs(len(other) - len(name)) < 3 and len(name) < _LONGEST_NAME]
+    near = [(distance, other) for other in candidates if (distance := _distance(name, other)) < 3]
     return min(near)[1] if near else ""
 
 
-def _distance(one: str, other: str) -> int:
-    """How many characters must be added, removed or changed (Levenshtein's distance)."""
-    row = list(range(len(other) + 1))
-    for i, left in enumerate(one, start=1):
+def _distance(left: str, right: str) -> int:
+    """Return the Levenshtein distance: the number of characters to add, remove or replace."""
+    # row[j] is the distance between the characters of left so far and the first j characters of right.
+    row = list(range(len(right) + 1))
+    for i, left_character in enumerate(left, start=1):
         diagonal, row[0] = row[0], i
-        for j, right in enumerate(other, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right))
+        for j, right_character in enumerate(right, start=1):
+            replaced = diagonal + (left_character != right_character)
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, replaced)
     return row[-1]
 
 
 class Rule(Struct, frozen=True):
-    """A row of the table: BuildKit's name, the function, the section of a lab that explains it.
+    """A row of RULES.
 
-    experimental  says nothing unless `# check=experimental=` asks it
+    name          BuildKit's name
+    lab           section that explains the rule: "labs/<notebook>#<heading>"
+    experimental  the rule is off unless `# check=experimental=` names it
     """
 
     name: str

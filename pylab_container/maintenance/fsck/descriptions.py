@@ -1,68 +1,60 @@
-"""Networks and volumes: the files that describe them. What a volume holds is never touched."""
+"""Networks and volumes: the files that describe them. The files in a volume are never changed."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore
 from pylab_container.maintenance.fsck.report import Report, set_aside
 from pylab_container.maintenance.fsck.salvage import salvage
-from pylab_container.networks.creation import plain_document
+from pylab_container.networks import creation
 from pylab_container.oci.ids import NetworkId, VolumeName
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.reading import checked
 from pylab_container.store.record_shape import NetworkShape, VolumeShape
-from pylab_container.volumes.removal import lost
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.volumes import removal
 
 
-def check_networks(engine: Engine, report: Report) -> None:
+def check_networks(data: DataRoot, report: Report) -> None:
     """Check every network's record."""
-    for network_id in sorted(engine.data.networks.ids()):
+    for network_id in sorted(data.networks.ids()):
         try:
-            engine.data.networks.load(network_id)
+            data.networks.load(network_id)
         except CorruptStore as error:
-            sentence = f"the network {network_id[:12]}: {error.message}; repair keeps the file, and what of it can be"
-            path = engine.data.networks.path(network_id)
-            report.add("network", f"{sentence} read", path, partial(_rebuild_network, engine, network_id))
+            sentence = f"the network {network_id[:12]}: {error.message}; repair keeps the file, and each intact field"
+            fix = partial(_rebuild_network, data, network_id)
+            report.add("network", sentence, data.networks.path(network_id), fix)
 
 
-def _rebuild_network(engine: Engine, network_id: NetworkId) -> None:
-    """A new record with the same id; a subnet that cannot be read is chosen again."""
-    path = engine.data.networks.path(network_id)
-    plain = plain_document(engine.data, network_id, f"recovered_{network_id[:12]}")
-    document = salvage(path, plain, lambda one: checked(one, NetworkShape), fields=plain)
+def _rebuild_network(data: DataRoot, network_id: NetworkId) -> None:
+    """Write a new record with the same id. A damaged subnet is replaced by one that no network uses."""
+    path = data.networks.path(network_id)
+    plain = creation.plain_document(data, network_id, f"recovered_{network_id[:12]}")
+    document = salvage(path, plain, lambda candidate: checked(candidate, NetworkShape), fields=plain)
     document["Id"] = network_id
-    if any(one["Name"] == document["Name"] for one in engine.data.networks.all()):
+    if any(other["Name"] == document["Name"] for other in data.networks.all()):
         document["Name"] = plain["Name"]
     set_aside(path)
-    engine.data.networks.save(document)
+    data.networks.save(document)
 
 
-def check_volumes(engine: Engine, report: Report) -> None:
-    """Check every volume's description, and that the unnamed volumes of containers exist."""
-    for error in lost(engine.data, engine.data.records.all()):
+def check_volumes(data: DataRoot, report: Report) -> None:
+    """Check every volume's description, and that the anonymous volumes of containers exist."""
+    for error in removal.lost(data, data.records.all()):
         sentence = f"{error.message}; copy what you need out of the container, and remove it"
-        report.add("volume", sentence, Path(error.path or engine.data.path))
-    for name in engine.data.volumes.names():
+        report.add("volume", sentence, Path(error.path or data.path))
+    for name in data.volumes.names():
         try:
-            engine.data.volumes.get(name)
+            data.volumes.get(name)
         except CorruptStore as error:
-            sentence = f"the volume {name}: {error.message}; repair keeps the file, and what of it can be read"
-            report.add(
-                "volume",
-                sentence,
-                Path(error.path or engine.data.path),
-                partial(_rebuild_volume, engine, name),
-            )
+            sentence = f"the volume {name}: {error.message}; repair keeps the file, and each intact field"
+            report.add("volume", sentence, Path(error.path or data.path), partial(_rebuild_volume, data, name))
 
 
-def _rebuild_volume(engine: Engine, name: VolumeName) -> None:
-    path = engine.data.path / "volumes" / name / "volume.json"
+def _rebuild_volume(data: DataRoot, name: VolumeName) -> None:
+    path = data.volumes.root / name / "volume.json"
     plain = {"CreatedAt": None, "Labels": None, "Options": None}
-    description = salvage(path, plain, lambda one: checked(one, VolumeShape), fields=plain)
+    description = salvage(path, plain, lambda candidate: checked(candidate, VolumeShape), fields=plain)
     set_aside(path)
-    engine.data.volumes.describe(name, description)
+    data.volumes.describe(name, description)

@@ -1,33 +1,31 @@
-"""What killed commands leave: leases and write-sets without a lock, half-written files, scratch directories, views."""
+"""What killed processes left: leases, write-sets, temporary files, scratch directories, views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pylab_container.errors import CorruptStore
 from pylab_container.host.removal import remove_below
 from pylab_container.maintenance import recovery
 from pylab_container.maintenance.fsck.report import Report
 from pylab_container.oci.ids import EntryName
+from pylab_container.runtime import Runtime
 from pylab_container.store import overlayfs
-
-if TYPE_CHECKING:
-    from pylab_container.engine import Engine
+from pylab_container.store.data_root import DataRoot
 
 
-def check_abandoned(engine: Engine, report: Report) -> None:
-    """Leases and write-sets of dead makers.
+def check_abandoned(data: DataRoot, runtime: Runtime, report: Report) -> None:
+    """Check for leases and write-sets of killed processes.
 
-    Their clearing takes the engine's locks, so the caller has none.
+    The caller holds no lock: the repair takes several.
     """
-    for lease in engine.data.layers.leases.abandoned():
-        things = [f"the container {name[:12]}" for name in lease.claimed("container")]
-        things += [f"the layer {name[7:19]}" for name in lease.claimed("layer")]
-        sentence = f"a killed command left its lease of {', '.join(things) or 'nothing'}"
-        fix: Callable[[], object] = partial(recovery.clear, engine, lease)
+    for lease in data.layers.leases.abandoned():
+        claims = [f"the container {name[:12]}" for name in lease.claimed("container")]
+        claims += [f"the layer {name[7:19]}" for name in lease.claimed("layer")]
+        sentence = f"a killed command left its lease of {', '.join(claims) or 'nothing'}"
+        fix: Callable[[], object] = partial(recovery.clear, data, runtime, lease)
         try:
             lease.check()
         except CorruptStore as error:
@@ -35,26 +33,26 @@ def check_abandoned(engine: Engine, report: Report) -> None:
         report.add("leftover", sentence, lease.path, fix)
         if not report.repair:
             lease.leave()
-    for path, cache_id in engine.data.layers.abandoned_write_sets():
-        place = f"{engine.data.driver.name}/{(cache_id or '')[:12]}"
+    for path, cache_id in data.layers.abandoned_write_sets():
+        place = f"{data.driver.name}/{(cache_id or '')[:12]}"
         sentence = f"a killed command left a layer half made or half deleted, {place}"
-        report.add("leftover", sentence, path, partial(engine.data.layers.clear_write_set, path, cache_id))
+        report.add("leftover", sentence, path, partial(data.layers.clear_write_set, path, cache_id))
 
 
-def check_files(engine: Engine, report: Report) -> None:
-    """Files that are only there while somebody writes; the caller holds the locks under which that is done."""
-    for path in (engine.data.layers.root / "tmp").glob("mount-*"):
+def check_files(data: DataRoot, report: Report) -> None:
+    """Check for temporary files. The caller holds the locks under which they are written."""
+    for path in (data.layers.root / "tmp").glob("mount-*"):
         sentence = f"a killed command left the record of a container's layer half written: {path.name}"
         report.add("leftover", sentence, path, partial(_remove, path))
-    for path in recovery.half_written(engine):
+    for path in recovery.half_written(data):
         report.add("leftover", f"a killed command left a file half written: {path.name}", path, path.unlink)
-    with engine.data.scratch_lock():
-        for path in recovery.abandoned_scratch(engine):
+    with data.scratch_lock():
+        for path in recovery.abandoned_scratch(data):
             sentence = f"a killed command left its scratch directory: tmp/{path.name}"
             report.add("leftover", sentence, path, partial(_remove, path))
-    with overlayfs.abandoned_views(engine.data.driver.root) as views:
+    with overlayfs.abandoned_views(data.driver.root) as views:
         for path in views:
-            sentence = f"a killed command left a view of layers: {engine.data.driver.name}/{path.name}"
+            sentence = f"a killed command left a view of layers: {data.driver.name}/{path.name}"
             report.add("leftover", sentence, path, partial(overlayfs.remove_view, path))
 
 
