@@ -209,8 +209,9 @@ class NetworkCollection:
 
         Raises InvalidInput for an unknown filter.
         """
-        from pylab_container.docker.listing import network_matches
+        from pylab_container.docker.network_filters import check_network_filters, network_matches
 
+        check_network_filters(filters or {})
         data, runtime = self._engine.data, self._engine.runtime
 
         def is_used(record: NetworkRecord) -> bool:
