@@ -16,7 +16,10 @@ from pylab_container.store.data_root import DataRoot
 def connect(
     data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, request: EndpointSettings
 ) -> None:
-    """Connect a container to a network and emit the event; errors are those of networks/attachment.py."""
+    """Connect a container to a network and emit the event.
+
+    Errors are those of networks/attachment.py.
+    """
     with data.records.lock(container_id):
         record = settle(data, runtime, read(data.records, container_id))
         attachment.connect(data, runtime, network, record, request)

@@ -12,7 +12,9 @@ from pylab_container.store.data_root import DataRoot
 
 
 def run_to_exit(data: DataRoot, runtime: Runtime, events: PastEvents, container_id: ContainerId) -> bytes:
-    """Start a container attached → collect its output → wait for its exit; return its standard output.
+    """Start a container attached → collect its output → wait for its exit.
+
+    Return its standard output.
 
     Raises ContainerFailed, with the output in .output, for an exit status other than 0; and the errors of start().
     """

@@ -332,7 +332,9 @@ def _device_files(top: Path) -> Iterator[Path]:
 
 
 def joined_containers(record: ContainerRecord, find: Callable[[str], ContainerRecord]) -> dict[str, ContainerRecord]:
-    """Return the running containers whose namespaces a container joins, by "network", "pid" and "ipc".
+    """Return the running containers whose namespaces a container joins.
+
+    The keys are "network", "pid" and "ipc".
 
     find  returns the settled record of the container with a name or id
 
@@ -362,7 +364,10 @@ def _joined(kind: str, record: ContainerRecord, own_id: str) -> ContainerRecord:
 
 
 def namespaces(record: ContainerRecord, joined: Mapping[str, ContainerRecord]) -> Namespaces:
-    """Return which namespaces are new, the host's, or another container's. joined is from joined_containers()."""
+    """Return which namespaces are new, the host's, or another container's.
+
+    joined  from joined_containers()
+    """
     host = record.host_config
     return Namespaces(
         network=_namespace(host.network_mode, joined.get("network"), "net"),

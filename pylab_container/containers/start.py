@@ -85,7 +85,10 @@ def start(
 
 
 def _find_other(data: DataRoot, runtime: Runtime, record: ContainerRecord, name: str) -> ContainerRecord:
-    """Look up another container and settle it. The container's own record is settled, and its lock is held."""
+    """Look up another container and settle it.
+
+    The container's own record is settled, and its lock is held.
+    """
     other = lookup.find(data.records, name)
     return record if other.id == record.id else settled(data, runtime, other)
 

@@ -59,7 +59,10 @@ class Description(Struct, frozen=True):
 
 
 def refuse_unknown_network(data: DataRoot, options: ContainerOptions) -> None:
-    """Raise NotFound or ContainerNotFound if the options name a network or container that does not exist."""
+    """Refuse options that name a network or a container that does not exist.
+
+    Raises NotFound, ContainerNotFound.
+    """
     mode = requested_network(options)
     if mode.startswith("container:"):
         lookup.find(data.records, mode.removeprefix("container:"))

@@ -39,7 +39,9 @@ from pylab_container.store.data_root import DataRoot
 def connect(
     data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, request: EndpointSettings
 ) -> None:
-    """Connect a container to one network more: a running one now, another one from its next start on.
+    """Connect a container to one network more.
+
+    A running one is connected now, another one from its next start on.
 
     record   the settled record
     request  the endpoint before the start (endpoint_documents.py)
@@ -102,7 +104,7 @@ def disconnect(
 
 
 def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request: EndpointSettings) -> None:
-    """Raise what dockerd raises for a network that does not go with the container's other networks."""
+    """Refuse a network that contradicts the container's other networks, as dockerd does."""
     mode = record.host_config.network
     networks = record.network.networks
     refuse_request(network, request)

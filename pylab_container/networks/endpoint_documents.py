@@ -59,7 +59,9 @@ def endpoint_settings(
     endpoint: Endpoint | None = None,
     own: Sequence[str] = (),
 ) -> EndpointSettings:
-    """Build the endpoint of a request and, with an endpoint of a bridge, of what the container was given.
+    """Build the endpoint of a request.
+
+    With an endpoint of a bridge, it also holds what the container was given.
 
     own  the aliases that the container has on every network of users
     """

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 
 class JoinedNetwork(Struct, frozen=True):
-    """A network that a container is connected to, with its bridge, its endpoint and Docker's document of it."""
+    """A network that a container is connected to, with its bridge and its endpoint.
+
+    settings  the endpoint, as Docker's EndpointSettings
+    """
 
     network: NetworkRecord
     bridge: Bridge
@@ -44,7 +47,10 @@ class JoinedNetwork(Struct, frozen=True):
 
 
 def has_bridges(record: ContainerRecord) -> bool:
-    """Whether the container has a network namespace with interfaces: not that of the host or another container."""
+    """Whether the container has a network namespace with interfaces.
+
+    It has none with the network of the host or of another container.
+    """
     mode = record.host_config.network
     return mode not in ("host", "none") and not mode.startswith("container:")
 
@@ -85,7 +91,10 @@ def connect_all(
 
 
 def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> dict[str, EndpointSettings]:
-    """The endpoints of a container with no network, or the host's or another container's. Raises InvalidInput."""
+    """The endpoints of a container with no network, or the host's or another container's.
+
+    Raises InvalidInput.
+    """
     mode = record.host_config.network
     if mode.startswith("container:"):
         return {}
@@ -94,7 +103,10 @@ def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> dict[s
 
 
 def _join_all(data: DataRoot, runtime: Runtime, record: ContainerRecord, pid: int) -> list[JoinedNetwork]:
-    """Connect a container to the networks of its record: the one that it was created for is eth0."""
+    """Connect a container to the networks of its record.
+
+    The one that it was created for is eth0.
+    """
     first = record.host_config.network
     requests = record.network.endpoints or {first: EndpointSettings()}
     names = sorted(requests, key=lambda name: name != first)
