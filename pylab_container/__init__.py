@@ -46,6 +46,7 @@ from pylab_container.errors import (
     Unimplemented,
     Unreachable,
 )
+from pylab_container.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pylab_container.containers.execution import Exec, ExecutionCollection
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     from pylab_container.store.container_store import ContainerRecord
     from pylab_container.store.layer_store import Layer
 
-__version__ = "0.2.0"
 
 __all__ = [
     "Attachment",

@@ -206,7 +206,7 @@ def _build(engine: Engine, request: Request, *, quiet: bool) -> Image:
     presenter = Presenter((lambda text: _keep(kept, text)) if quiet else _print, shown=visible_lines)
     try:
         with engine.events.subscribed(presenter), engine.events.subscribed(ignore if quiet else Display(sys.stdout)):
-            return build_image(engine, request.context, request.options())
+            return build_image(engine.parts, request.context, request.options())
     except LabError:
         presenter.close()
         pass_on(kept.getvalue(), nl=False, err=True)
@@ -232,14 +232,14 @@ def _show_result(request: Request, image: Image, *, quiet: bool, explain: bool) 
 def _plan(engine: Engine, request: Request) -> int:
     from pylab_container.engine.builds import plan
 
-    say(build_output.plan(plan(engine, request.context, request.options())))
+    say(build_output.plan(plan(engine.parts, request.context, request.options())))
     return 0
 
 
 def _check(engine: Engine, request: Request) -> int:
     from pylab_container.engine.builds import check
 
-    warnings = check(engine, request.context, request.options())
+    warnings = check(engine.parts, request.context, request.options())
     say(build_output.checked(warnings), nl=False)
     return 1 if warnings else 0
 

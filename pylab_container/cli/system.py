@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pylab_container import __version__
 from pylab_container.cli.command import Command, open_engine
 from pylab_container.cli.printing import pass_on, say
 from pylab_container.text.visible import visible
+from pylab_container.version import __version__
 
 if TYPE_CHECKING:
     from pylab_container.maintenance.info import Info

@@ -65,7 +65,7 @@ async def build_image(call: Call) -> web.StreamResponse:
         builds.add(stop)
         try:
             with engine.events.subscribed(on_event):
-                image = build(engine, context, options, stop=stop)
+                image = build(engine.parts, context, options, stop=stop)
         except LabError as error:
             presenter.close()
             if kept:

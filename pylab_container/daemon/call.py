@@ -14,12 +14,12 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
-from pylab_container import __version__
 from pylab_container.daemon import VERSION, shapes
 from pylab_container.daemon.connection import Connection
 from pylab_container.daemon.workers import WORKERS, Kind, Workers
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
+from pylab_container.version import __version__
 
 Json = dict[str, Any]
 Version = tuple[int, ...]

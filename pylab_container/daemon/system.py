@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from pylab_container import __version__
 from pylab_container.daemon import DOCKER_RELEASE, MINIMUM_VERSION, VERSION, containers, images, volumes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.call import Call, Json, Version, answer
@@ -18,6 +17,7 @@ from pylab_container.errors import InvalidInput
 from pylab_container.images.image import machine_architecture
 from pylab_container.maintenance.info import program_version
 from pylab_container.text.timestamps import rfc3339
+from pylab_container.version import __version__
 
 if TYPE_CHECKING:
     from pylab_container.maintenance.info import Info

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from pylab_container.errors import InvalidInput
 from pylab_container.networks.addresses import refuse_on_predefined
 from pylab_container.networks.link_variables import link_pairs
-from pylab_container.oci import blockio
+from pylab_container.oci import blockio, ports
 from pylab_container.oci.capabilities import capability_names
 from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
@@ -429,8 +429,6 @@ def port_bindings(options: Options) -> Json:
     """Return PortBindings for docker-py's `ports`. Raises InvalidInput."""
     if not options.get("ports"):
         return {}
-    from pylab_container.oci import ports  # seldom needed
-
     bindings: Json = ports.parse_publish(_publish_texts(options["ports"]))[1]
     return bindings
 
@@ -439,8 +437,6 @@ def exposed_ports(options: Options) -> Json:
     """Return Config.ExposedPorts: the published ports and those of --expose. Raises InvalidInput."""
     if not (options.get("ports") or options.get("exposed_ports")):
         return {}
-    from pylab_container.oci import ports
-
     published = ports.parse_publish(_publish_texts(options.get("ports") or {}))[0]
     return {**published, **ports.parse_expose(options.get("exposed_ports") or ())}
 

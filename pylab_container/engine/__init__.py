@@ -27,7 +27,7 @@ import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from pylab_container.containers import out_of_memory
 from pylab_container.containers.execution import ExecutionCollection
@@ -36,15 +36,19 @@ from pylab_container.engine.containers import ContainerCollection
 from pylab_container.engine.event_stream import EventStream
 from pylab_container.engine.images import ImageCollection
 from pylab_container.engine.networks import NetworkCollection
+from pylab_container.engine.parts import Parts
 from pylab_container.engine.volumes import VolumeCollection
 from pylab_container.errors import NotRoot
 from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.names import DEFAULT_ROOT
+from pylab_container.version import __version__
 
 if TYPE_CHECKING:
+    from pylab_container.build.recipe import BuildOptions
     from pylab_container.docker.filters import Filters
+    from pylab_container.images.image import Image
     from pylab_container.maintenance.check import Check
     from pylab_container.maintenance.fsck.report import Finding
     from pylab_container.maintenance.info import Info
@@ -89,11 +93,19 @@ class Engine:
         self.events = EventStream(self.event_log.append)
         self.data = DataRoot(path, storage_driver=storage_driver, emit=self.events.emit)
         self.runtime = Runtime(path, emit=self.events.emit)
-        self.images = ImageCollection(self)
-        self.containers = ContainerCollection(self)
         self.executions = ExecutionCollection(self.data, self.runtime)
-        self.volumes = VolumeCollection(self)
-        self.networks = NetworkCollection(self)
+        self.images = ImageCollection(self.data, registries=lambda: self.registries, build=self._build)
+        self.parts = Parts(
+            self.data,
+            self.runtime,
+            self.event_log,
+            self.executions,
+            obtain=self.images.obtain,
+            command_line=self.command_line,
+        )
+        self.containers = ContainerCollection(self.parts)
+        self.volumes = VolumeCollection(self.data)
+        self.networks = NetworkCollection(self.parts)
         if recover:
             clear_abandoned(self.data, self.runtime)
 
@@ -108,6 +120,11 @@ class Engine:
         from pylab_container.registry.settings import RegistrySettings
 
         return RegistrySettings.read(mirrors=self._mirrors, insecure=self._insecure)
+
+    def _build(self, source: str | Path | BinaryIO, options: BuildOptions) -> Image:
+        from pylab_container.engine.builds import build
+
+        return build(self.parts, source, options)
 
     def login(self, username: str, password: str, registry: str = "", *, save: bool = True) -> None:
         """Log in to a registry; "" is Docker's own.
@@ -131,7 +148,6 @@ class Engine:
 
     def info(self) -> Info:
         """Describe this engine and its data root: `docker info`."""
-        from pylab_container import __version__
         from pylab_container.maintenance.info import describe
 
         return describe(self.data, self.runtime, server_version=__version__)

@@ -22,6 +22,7 @@ from pylab_container.containers.settle import read_settled
 from pylab_container.containers.start import start
 from pylab_container.docker.options import UpdateOptions, arguments, environment_list
 from pylab_container.engine.explaining import explaining
+from pylab_container.engine.parts import Parts
 from pylab_container.images.image import Image
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
@@ -34,7 +35,6 @@ from pylab_container.store.container_store import ContainerRecord as ContainerRe
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
     from pylab_container.containers.execution import Exec
-    from pylab_container.engine import Engine
 
 
 class ExecResult(NamedTuple):
@@ -47,8 +47,8 @@ class ExecResult(NamedTuple):
 class Container:
     """One container of one engine. Its record is read from disk on each access."""
 
-    def __init__(self, engine: Engine, container_id: ContainerId) -> None:
-        self._engine, self._data, self._runtime = engine, engine.data, engine.runtime
+    def __init__(self, parts: Parts, container_id: ContainerId) -> None:
+        self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
         self.id = container_id
         self.warnings: list[str] = []
         """Warnings about its options from its creation: what was done may not be what was meant."""
@@ -117,7 +117,7 @@ class Container:
     @property
     def attrs(self) -> Json:
         """Docker's document about it, as `docker inspect` shows it."""
-        return inspection.inspect(self._data, self.record, self._engine.executions.ids(self.id))
+        return inspection.inspect(self._data, self.record, self._parts.executions.ids(self.id))
 
     @property
     def upper(self) -> Path:
@@ -196,7 +196,7 @@ class Container:
 
         Raises TimeoutError after timeout seconds, ContainerNotFound if it never ran.
         """
-        return waiting.wait(self._data, self._runtime, self._engine.event_log, self.id, timeout)
+        return waiting.wait(self._data, self._runtime, self._parts.event_log, self.id, timeout)
 
     def pause(self) -> None:
         """Freeze all its processes. Raises Conflict while it does not run."""
@@ -214,7 +214,7 @@ class Container:
 
         The restart policy ends with it. No error if it does not run.
         """
-        stop.stop(self._data, self._runtime, self._engine.event_log, self.id, timeout, signal=signal)
+        stop.stop(self._data, self._runtime, self._parts.event_log, self.id, timeout, signal=signal)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send a signal to its first process. Raises Conflict while it does not run.
@@ -222,7 +222,7 @@ class Container:
         SIGKILL and its stop signal also end the restart policy. A paused container is thawed, unless it has a stop
         signal and this is another one, which it then receives later (moby, daemon/kill.go).
         """
-        stop.kill(self._data, self._runtime, self._engine.event_log, self.id, signal)
+        stop.kill(self._data, self._runtime, self._parts.event_log, self.id, signal)
 
     def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
         """Stop it if it runs, and start it again; timeout and signal as in stop()."""
@@ -232,7 +232,7 @@ class Container:
         self, clients: int, timeout: float | None = None, *, signal: str | int | None = None
     ) -> Attachment | None:
         """restart(), with the streams connected for clients as in start_connected()."""
-        parts = self._data, self._runtime, self._engine.event_log
+        parts = self._data, self._runtime, self._parts.event_log
         with explaining(self._data.path):
             return stop.restart(*parts, self.id, timeout, signal=signal, clients=clients)
 
@@ -297,7 +297,7 @@ class Container:
             detach_keys=detach_keys,
             console_size=console_size,
         )
-        return self._engine.executions.create(self.id, options)
+        return self._parts.executions.create(self.id, options)
 
     def exec_run(
         self,

@@ -14,18 +14,18 @@ from pylab_container.docker import creation
 from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
 from pylab_container.engine.explaining import explaining
+from pylab_container.engine.parts import Parts
 from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host.random_ids import generate_container_id
 from pylab_container.images.image import Image
+from pylab_container.images.lookup import find as find_image
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.mounts import MountPoint
 from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
 
 __all__ = ["Container", "ContainerCollection", "ExecResult"]
@@ -34,8 +34,8 @@ __all__ = ["Container", "ContainerCollection", "ExecResult"]
 class ContainerCollection:
     """All containers of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine, self._data, self._runtime = engine, engine.data, engine.runtime
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
 
     def create(
         self, image: Image | str, command: str | Sequence[str] | None = None, **options: Unpack[ContainerOptions]
@@ -69,7 +69,7 @@ class ContainerCollection:
         The networks of the options need not exist before the start.
         """
         refuse_unknown(options)
-        base = image if isinstance(image, Image) else self._engine.images.get(image)
+        base = image if isinstance(image, Image) else Image(self._data, find_image(self._data, image))
         name = image if isinstance(image, str) else (base.tags or [base.id])[0]
         record, warnings = creation.new_record(
             self._data,
@@ -79,33 +79,13 @@ class ContainerCollection:
             options,
             creation.Description(config, host_config, networks or {}),
         )
-        container = Container(self._engine, create(self._data, self._runtime, record).id)
+        container = Container(self._parts, create(self._data, self._runtime, record).id)
         container.warnings = warnings
         return container
 
     def redescribe(self, container: Container, options: ContainerOptions, host_config: HostConfig) -> None:
         """Replace the HostConfig of a container that does not run (docker/creation.py)."""
         creation.redescribe(self._data, self._runtime, container.id, options, host_config)
-
-    def add(
-        self,
-        container_id: ContainerId,
-        image_id: str,
-        config: ContainerConfig,
-        host_config: HostConfig,
-        *,
-        name: str | None = None,
-        mounts: tuple[MountPoint, ...] = (),
-        networks: Mapping[str, EndpointSettings] | None = None,
-    ) -> Container:
-        """Create a container from finished documents, as the builder does.
-
-        image_id "" is the empty image, FROM scratch. Raises InvalidInput, Conflict.
-        """
-        record = creation.finished_record(
-            self._data, container_id, image_id, config, host_config, name=name, mounts=mounts, networks=networks
-        )
-        return Container(self._engine, create(self._data, self._runtime, record).id)
 
     def run(
         self,
@@ -128,7 +108,7 @@ class ContainerCollection:
         container = self._create_to_run(image, command, options, remove=remove)
         try:
             with explaining(self._data.path):
-                return run_to_exit(self._data, self._runtime, self._engine.event_log, container.id)
+                return run_to_exit(self._data, self._runtime, self._parts.event_log, container.id)
         finally:
             if remove:
                 container.remove(force=True, v=True)
@@ -161,7 +141,7 @@ class ContainerCollection:
         if remove:
             options["auto_remove"] = True
         if isinstance(image, str):
-            self._engine.images.obtain(image)
+            self._parts.obtain(image)
         return self.create(image, command, **options)
 
     def started(self, container: Container, *, remove: bool) -> Container:
@@ -179,7 +159,7 @@ class ContainerCollection:
 
         Raises ContainerNotFound.
         """
-        return Container(self._engine, lookup.find(self._data.records, name).id)
+        return Container(self._parts, lookup.find(self._data.records, name).id)
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
@@ -196,7 +176,7 @@ class ContainerCollection:
 
         records = all_settled(self._data, self._runtime)
         matches = matching_containers(self._data, records, filters or {}, all=all, limit=limit)
-        return [Container(self._engine, record.id) for record in matches]
+        return [Container(self._parts, record.id) for record in matches]
 
     def remove_link(self, name: str) -> None:
         """Remove a link, named "CONTAINER/ALIAS" (networks/links.py).

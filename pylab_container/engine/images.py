@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -17,28 +17,33 @@ from pylab_container.images.removal import Removal, remove
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import ImageConfig
 from pylab_container.registry.turns import Turns
+from pylab_container.store.data_root import DataRoot
 
 if TYPE_CHECKING:
+    from pylab_container.build.recipe import BuildOptions
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.oci.manifest import Descriptor
     from pylab_container.registry.pull import Puller
+    from pylab_container.registry.settings import RegistrySettings
+
+    Build = Callable[[str | Path | BinaryIO, BuildOptions], Image]
 
 
 class ImageCollection:
     """All images of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._data = engine.data
+    def __init__(self, data: DataRoot, *, registries: Callable[[], RegistrySettings], build: Build) -> None:
+        """registries reads the settings on first use; build builds an image (engine/builds.py)."""
+        self._data = data
+        self._registries, self._build = registries, build
         self._turns = Turns()
 
     @property
     def _puller(self) -> Puller:
         from pylab_container.registry.pull import Puller
 
-        return Puller(self._data, self._engine.registries, self._turns)
+        return Puller(self._data, self._registries(), self._turns)
 
     # -- import and create -------------------------------------------------------------------------
 
@@ -137,7 +142,7 @@ class ImageCollection:
         from pylab_container.registry.push import PushRequest, push
 
         request = PushRequest(_tagged(repository, tag), all_tags, auth_config, progress)
-        return push(self._data, self._engine.registries, request)
+        return push(self._data, self._registries(), request)
 
     def obtain(
         self,
@@ -225,7 +230,7 @@ class ImageCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_images(self._engine.data, filters or {})
+        return pruning.prune_images(self._data, filters or {})
 
     # -- build -------------------------------------------------------------------------------------
 
@@ -267,7 +272,6 @@ class ImageCollection:
         Raises DockerfileError, ImageNotFound, BuildFailed.
         """
         from pylab_container.build.recipe import BuildOptions
-        from pylab_container.engine.builds import build
 
         names = (tag,) if isinstance(tag, str) else tuple(tag or ())
         options = BuildOptions(
@@ -284,7 +288,7 @@ class ImageCollection:
             secrets=dict(secrets or {}),
             pull=pull,
         )
-        return build(self._engine, context, options)
+        return self._build(context, options)
 
     # -- find --------------------------------------------------------------------------------------
 

@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pylab_container.containers import network_changes
+from pylab_container.containers.lookup import find
 from pylab_container.engine.container import Container
 from pylab_container.engine.explaining import explaining
+from pylab_container.engine.parts import Parts
 from pylab_container.networks import bridges, creation
 from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.networks.lookup import all_networks, find_network
@@ -23,7 +25,6 @@ from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.runtime.network import Bridge
 
@@ -34,8 +35,8 @@ class Network:
     Its document was read when it was looked up; attrs is read on each access.
     """
 
-    def __init__(self, engine: Engine, record: NetworkRecord) -> None:
-        self._engine = engine
+    def __init__(self, parts: Parts, record: NetworkRecord) -> None:
+        self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
         self._record = record
         self.document = record.document
         self.id = record.id
@@ -67,17 +68,17 @@ class Network:
 
         Containers are those connected now.
         """
-        return bridges.network_attributes(self._engine.data, self._engine.runtime, self._record)
+        return bridges.network_attributes(self._data, self._runtime, self._record)
 
     @property
     def containers(self) -> builtins.list[Container]:
         """The running containers that are connected to it."""
-        return [Container(self._engine, ContainerId(container_id)) for container_id in self.attrs["Containers"]]
+        return [Container(self._parts, ContainerId(container_id)) for container_id in self.attrs["Containers"]]
 
     @cached_property
     def bridge(self) -> Bridge:
         """Its bridge on the host. Only networks with the driver bridge have one."""
-        return bridges.open_bridge(self._engine.data, self._engine.runtime, self._record)
+        return bridges.open_bridge(self._data, self._runtime, self._record)
 
     def connect(
         self,
@@ -114,23 +115,23 @@ class Network:
 
     def connect_as(self, container: Container | str, request: EndpointSettings) -> None:
         """connect() with an endpoint request (networks/endpoint_documents.py)."""
-        parts = self._engine.data, self._engine.runtime, self._record
+        parts = self._data, self._runtime, self._record
         network_changes.connect(*parts, self._container_id(container), request)
 
     def disconnect(self, container: Container | str, *, force: bool = False) -> None:
         """Disconnect a container from it. force: no error if it is not connected. Raises Conflict."""
-        parts = self._engine.data, self._engine.runtime, self._record
+        parts = self._data, self._runtime, self._record
         network_changes.disconnect(*parts, self._container_id(container), force=force)
 
     def _container_id(self, container: Container | str) -> ContainerId:
-        return (self._engine.containers.get(container) if isinstance(container, str) else container).id
+        return (find(self._data.records, container) if isinstance(container, str) else container).id
 
     def remove(self) -> None:
         """Remove it, its bridge and its rules.
 
         Raises Forbidden while it has containers, and if it is predefined.
         """
-        creation.remove(self._engine.data, self._engine.runtime, self._record)
+        creation.remove(self._data, self._runtime, self._record)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Network) and other.id == self.id
@@ -145,8 +146,8 @@ class Network:
 class NetworkCollection:
     """All networks of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
 
     def create(
         self,
@@ -191,15 +192,15 @@ class NetworkCollection:
             labels=labels,
             options=options,
         )
-        with explaining(self._engine.data.path):
-            return Network(self._engine, creation.create(self._engine.data, self._engine.runtime, request))
+        with explaining(self._data.path):
+            return Network(self._parts, creation.create(self._data, self._runtime, request))
 
     def get(self, name: str) -> Network:
         """Return the network with this name, id or prefix of an id.
 
         Raises NotFound; InvalidInput if two match.
         """
-        return Network(self._engine, find_network(self._engine.data, name))
+        return Network(self._parts, find_network(self._data, name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Network]:
         """Return all networks, by name. A damaged one is left out and reported (StoreDamaged).
@@ -211,14 +212,12 @@ class NetworkCollection:
         """
         from pylab_container.docker.listing import network_matches
 
-        data, runtime = self._engine.data, self._engine.runtime
-
         def is_used(record: NetworkRecord) -> bool:
-            return bool(bridges.connected_containers(data, runtime, record))
+            return bool(bridges.connected_containers(self._data, self._runtime, record))
 
         return [
-            Network(self._engine, record)
-            for record in sorted(all_networks(data), key=lambda record: record.name)
+            Network(self._parts, record)
+            for record in sorted(all_networks(self._data), key=lambda record: record.name)
             if network_matches(record, filters or {}, is_used)
         ]
 
@@ -231,11 +230,11 @@ class NetworkCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_networks(self._engine.data, self._engine.runtime, filters or {})
+        return pruning.prune_networks(self._data, self._runtime, filters or {})
 
     def down(self) -> None:
         """Remove all bridges and rules from the host; the next container recreates them.
 
         Orphaned bridges of deleted data roots are removed too. Raises InUse while a container is connected to one.
         """
-        creation.take_down(self._engine.data, self._engine.runtime)
+        creation.take_down(self._data, self._runtime)

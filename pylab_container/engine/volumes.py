@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 
 from pylab_container.oci.ids import VolumeName
 from pylab_container.oci.image import Json
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.volume_store import StoredVolume
 from pylab_container.volumes import creation, removal
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
-    from pylab_container.engine import Engine
     from pylab_container.maintenance.pruning import Pruned
 
 
 class Volume:
-    """One volume of one engine. Its description is read from disk on each access."""
+    """One volume of a data root. Its description is read from disk on each access."""
 
-    def __init__(self, engine: Engine, stored: StoredVolume) -> None:
-        self._engine = engine
+    def __init__(self, data: DataRoot, stored: StoredVolume) -> None:
+        self._data = data
         self.stored = stored
 
     @property
@@ -71,7 +71,7 @@ class Volume:
 
         Raises InUse while a container mounts it; NotFound unless force is set.
         """
-        removal.remove(self._engine.data, self.name, force=force)
+        removal.remove(self._data, self.name, force=force)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Volume) and other.stored == self.stored
@@ -86,8 +86,8 @@ class Volume:
 class VolumeCollection:
     """All volumes of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, data: DataRoot) -> None:
+        self._data = data
 
     def create(
         self,
@@ -104,15 +104,15 @@ class VolumeCollection:
 
         Raises InvalidInput; NotFound for an unknown driver.
         """
-        stored = creation.create(self._engine.data, name, driver=driver, options=driver_opts, labels=labels)
-        return Volume(self._engine, stored)
+        stored = creation.create(self._data, name, driver=driver, options=driver_opts, labels=labels)
+        return Volume(self._data, stored)
 
     def get(self, name: str) -> Volume:
         """Return the volume with this name.
 
         Raises NotFound; CorruptStore if its description is damaged.
         """
-        return Volume(self._engine, self._engine.data.volumes.get(name))
+        return Volume(self._data, self._data.volumes.get(name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:
         """Return all volumes, by name. A damaged one is left out and reported (StoreDamaged).
@@ -124,23 +124,22 @@ class VolumeCollection:
         from pylab_container.docker.listing import check_volume_filters, volume_matches
 
         check_volume_filters(filters or {})
-        data = self._engine.data
         return [
-            Volume(self._engine, stored)
-            for stored in data.volumes.all()
-            if volume_matches(stored, filters or {}, lambda volume: bool(removal.users(data, volume)))
+            Volume(self._data, stored)
+            for stored in self._data.volumes.all()
+            if volume_matches(stored, filters or {}, lambda volume: bool(removal.users(self._data, volume)))
         ]
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """Return the ids of the containers that mount a volume, running or not."""
-        return removal.users(self._engine.data, volume.stored)
+        return removal.users(self._data, volume.stored)
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Delete a volume with its files.
 
         Raises InUse while a container mounts it; NotFound unless force is set.
         """
-        removal.remove(self._engine.data, name, force=force)
+        removal.remove(self._data, name, force=force)
 
     def prune(self, filters: Filters | None = None) -> Pruned:
         """Remove the anonymous volumes that no container mounts.
@@ -151,4 +150,4 @@ class VolumeCollection:
         """
         from pylab_container.maintenance import pruning
 
-        return pruning.prune_volumes(self._engine.data, filters or {})
+        return pruning.prune_volumes(self._data, filters or {})

@@ -104,7 +104,7 @@ def _copied_up(answer: object, container: Container) -> str:
     if not (container.upper / name).is_file():
         return f"the upper directory has no file /{name}"
     layers = container.image.layers
-    below = any((container._engine.data.driver.diff_path(layer.cache_id) / name).is_file() for layer in layers)
+    below = any((container._parts.data.driver.diff_path(layer.cache_id) / name).is_file() for layer in layers)
     return "" if below else f"/{name} is new: the image has no such file"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from pylab_container.oci.document import Document, names
+from pylab_container.oci.document import Document, field_names
 
 
 class Healthcheck(Document, frozen=True):
@@ -25,7 +25,7 @@ class Healthcheck(Document, frozen=True):
     start_interval: int = 0
     retries: int = 0
 
-    missing: frozenset[str] = names("Test Interval Timeout StartPeriod StartInterval Retries")
+    missing: frozenset[str] = field_names("Test Interval Timeout StartPeriod StartInterval Retries")
 
 
 class ContainerConfig(Document, frozen=True):
@@ -64,7 +64,7 @@ class ContainerConfig(Document, frozen=True):
     stop_timeout: int | None = None
     shell: tuple[str, ...] = ()
 
-    nulls: frozenset[str] = names("Env Cmd Volumes Entrypoint OnBuild Labels")
-    missing: frozenset[str] = names(
+    nulls: frozenset[str] = field_names("Env Cmd Volumes Entrypoint OnBuild Labels")
+    missing: frozenset[str] = field_names(
         "ExposedPorts Healthcheck ArgsEscaped NetworkDisabled MacAddress StopSignal StopTimeout Shell"
     )

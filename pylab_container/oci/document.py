@@ -22,7 +22,7 @@ from msgspec.structs import force_setattr, replace
 Json = dict[str, Any]
 
 
-def names(text: str) -> frozenset[str]:
+def field_names(text: str) -> frozenset[str]:
     """The names of fields in a text, separated by blanks."""
     return frozenset(text.split())
 
@@ -61,7 +61,7 @@ class Document(Struct, frozen=True, kw_only=True, rename="pascal"):
         # The new object has no other owner yet, so frozen=True may be bypassed.
         force_setattr(parsed, "unknown", unknown)
         force_setattr(parsed, "nulls", frozenset(nulls))
-        force_setattr(parsed, "missing", fields.keys() - document.keys())
+        force_setattr(parsed, "missing", frozenset(fields.keys() - document.keys()))
         return parsed
 
     def has(self, name: str) -> bool:

@@ -14,7 +14,7 @@ from msgspec import field
 
 from pylab_container.oci.blockio import ThrottleDevice, WeightDevice
 from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS
-from pylab_container.oci.document import Document, Json, list_of, names
+from pylab_container.oci.document import Document, Json, field_names, list_of
 
 DEFAULT_SHM_SIZE = 64 << 20  # bytes of /dev/shm
 
@@ -149,13 +149,13 @@ class HostConfig(Document, frozen=True):
         """The network that the container was created for: a network's name, or "container:ID"."""
         return "bridge" if self.network_mode in ("", "default") else self.network_mode
 
-    nulls: frozenset[str] = names(
+    nulls: frozenset[str] = field_names(
         "Binds VolumesFrom CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt PortBindings "
         "BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps "
         "Devices DeviceCgroupRules DeviceRequests MemorySwappiness OomKillDisable PidsLimit Ulimits MaskedPaths "
         "ReadonlyPaths"
     )
-    missing: frozenset[str] = names("Annotations StorageOpt Tmpfs Sysctls Mounts Init")
+    missing: frozenset[str] = field_names("Annotations StorageOpt Tmpfs Sysctls Mounts Init")
 
 
 DEFAULT = HostConfig(
@@ -171,7 +171,7 @@ DEFAULT = HostConfig(
     readonly_paths=READONLY_PATHS,
     # The docker command sends these as empty lists.
     nulls=HostConfig().nulls
-    - names(
+    - field_names(
         "Dns DnsOptions DnsSearch PortBindings Devices BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps "
         "BlkioDeviceReadIOps BlkioDeviceWriteIOps"
     ),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from msgspec import field
 
-from pylab_container.oci.document import Document, Json, map_of, names
+from pylab_container.oci.document import Document, Json, field_names, map_of
 
 
 class EndpointIpam(Document, frozen=True):
@@ -20,7 +20,7 @@ class EndpointIpam(Document, frozen=True):
     ipv6_address: str = field(default="", name="IPv6Address")
     link_local_ips: tuple[str, ...] = field(default=(), name="LinkLocalIPs")
 
-    missing: frozenset[str] = names("IPv4Address IPv6Address LinkLocalIPs")
+    missing: frozenset[str] = field_names("IPv4Address IPv6Address LinkLocalIPs")
 
 
 class EndpointSettings(Document, frozen=True):
@@ -46,8 +46,8 @@ class EndpointSettings(Document, frozen=True):
     driver_opts: Mapping[str, str] = {}
     desired_mac_address: str = ""
 
-    nulls: frozenset[str] = names("IPAMConfig Links Aliases DriverOpts")
-    missing: frozenset[str] = names("DesiredMacAddress")
+    nulls: frozenset[str] = field_names("IPAMConfig Links Aliases DriverOpts")
+    missing: frozenset[str] = field_names("DesiredMacAddress")
 
     def shown(self) -> Json:
         """Return the document that `inspect` shows, with every field of Docker's."""
@@ -88,7 +88,7 @@ class NetworkSettings(Document, frozen=True):
     networks: Mapping[str, EndpointSettings | None] = {}
 
     # The record of a container that does not run has only its networks.
-    missing: frozenset[str] = names(
+    missing: frozenset[str] = field_names(
         "Bridge SandboxID HairpinMode LinkLocalIPv6Address LinkLocalIPv6PrefixLen Ports SandboxKey "
         "SecondaryIPAddresses SecondaryIPv6Addresses EndpointID Gateway GlobalIPv6Address GlobalIPv6PrefixLen "
         "IPAddress IPPrefixLen IPv6Gateway MacAddress Networks"

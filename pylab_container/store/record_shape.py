@@ -1,7 +1,7 @@
-"""What the documents of the data root must look like for the engine to use them: known fields have known types.
+"""Types of the fields in the data root's documents; a document with other types is damaged.
 
-A field that is not listed may hold anything, and one that is missing has its default: other versions of Docker write
-more fields, and fewer. Sources: moby container/container.go, api/types/container and api/types/network, 20.10.
+A field that is not listed may have any value, and a missing one has its default: other versions of Docker write more
+fields, and fewer. Sources: moby container/container.go, api/types/container and api/types/network, 20.10.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _PointShape(Struct):
 
 
 class RecordShape(Struct):
-    """config.v2.json; ContainerConfig.parse() and NetworkSettings.parse() check the documents in it."""
+    """config.v2.json. ContainerConfig.parse() and NetworkSettings.parse() check the types in its documents."""
 
     ID: str
     Name: str
@@ -99,7 +99,7 @@ class RecordShape(Struct):
 
 
 class HostShape(Struct):
-    """hostconfig.json: the field without which a container cannot start. HostConfig.parse() checks the others."""
+    """hostconfig.json: the required field. HostConfig.parse() checks the types of the others."""
 
     NetworkMode: str
 

@@ -118,6 +118,10 @@ def test_we_list_and_describe_dockerd_s_containers_as_it_does(
             document["Mounts"] = comparable(document["Mounts"])
         same = ("Id", "Created", "Path", "Args", "Image", "Config", "HostConfig", "Mounts", "Driver")
         assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}, name
+        record, directory = container.record, adopted.data_root / "containers" / container.id
+        written = json.loads((directory / "config.v2.json").read_bytes())
+        assert record.host_config.document() == json.loads((directory / "hostconfig.json").read_bytes()), name
+        assert record.config.document() == written["Config"], name
         if name in ran:
             assert {key: ours["State"][key] for key in theirs["State"]} == theirs["State"]
 

@@ -189,7 +189,7 @@ def test_the_container_of_a_step_stays_where_that_is_wanted(
 ) -> None:
     text = io.BytesIO(f"FROM busybox:1\nRUN {command}\n".encode())
     try:
-        build(engine, text, BuildOptions(keep=keep))
+        build(engine.parts, text, BuildOptions(keep=keep))
     except LabError:
         assert keep != "always"
     assert [found.record.exit_code for found in engine.containers.list(all=True)] == states
@@ -198,7 +198,7 @@ def test_the_container_of_a_step_stays_where_that_is_wanted(
 
 def test_a_container_that_stays_has_what_its_step_changed_as_the_image_has(engine: Engine, image: Image) -> None:
     text = io.BytesIO(b"FROM busybox:1\nRUN echo it > /x\n")
-    built = build(engine, text, BuildOptions(keep="always"))
+    built = build(engine.parts, text, BuildOptions(keep="always"))
     (container,) = engine.containers.list(all=True)
     assert [change.path for change in container.diff()] == ["/x"]
     assert run(engine, built, "cat /x") == "it\n"
@@ -211,7 +211,7 @@ def test_a_container_that_stays_has_what_its_step_changed_as_the_image_has(engin
 def test_a_failed_step_whose_container_stays_leaves_no_image(engine: Engine, image: Image) -> None:
     before = engine.images.list(all=True)
     with pytest.raises(BuildFailed) as caught:
-        build(engine, io.BytesIO(b"FROM busybox:1\nRUN touch /x; exit 7\n"), BuildOptions(keep="failed"))
+        build(engine.parts, io.BytesIO(b"FROM busybox:1\nRUN touch /x; exit 7\n"), BuildOptions(keep="failed"))
     assert caught.value.image_id == ""
     assert engine.containers.list(all=True)[0].short_id in caught.value.hint
     assert engine.images.list(all=True) == before

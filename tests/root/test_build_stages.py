@@ -139,13 +139,13 @@ def test_a_plan_makes_nothing_and_tells_all(engine: Engine, context: Context) ->
         "FROM busybox:1\nENV X=1\nCOPY --from=a /a /\nRUN cat /a\n"
     )
     before = sorted(engine.data_root.rglob("*"))
-    planned = plan(engine, directory, BuildOptions())
+    planned = plan(engine.parts, directory, BuildOptions())
     assert sorted(engine.data_root.rglob("*")) == before
     assert planned.left_out == ("unused",)
     assert planned.needs == {"a": (), "stage-2": ("a",)}
     assert [step.cache for step in planned.steps] == ["", "miss", "", "miss", "miss", "miss"]
     engine.images.build(directory)
-    assert [step.cache for step in plan(engine, directory, BuildOptions()).steps] == [
+    assert [step.cache for step in plan(engine.parts, directory, BuildOptions()).steps] == [
         "",
         "hit",
         "",

@@ -165,7 +165,7 @@ def test_a_stopped_build_expands_no_other_word(
     monkeypatch.setattr(expansion, "expand", expanded)
     directory = context("ENV " + " ".join(f"A{number}=$PATH" for number in range(1000)) + "\n")
     with pytest.raises(Conflict, match="the build was stopped"):
-        build(engine, directory, BuildOptions(), stop=stop)
+        build(engine.parts, directory, BuildOptions(), stop=stop)
     assert len(words) == 1
 
 
@@ -211,5 +211,5 @@ def test_a_stopped_build_compares_no_other_file_with_patterns(engine: Engine, co
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(IgnorePatterns, "covers", counted)
         with pytest.raises(Conflict, match="the build was stopped"):
-            build(engine, directory, BuildOptions(), stop=stop)
+            build(engine.parts, directory, BuildOptions(), stop=stop)
     assert len(looked) == 1

@@ -105,7 +105,7 @@ def test_importing_the_package_imports_no_library_and_no_engine() -> None:
     script = "import sys; before = {*sys.modules}; import pylab_container; print(*({*sys.modules} - before))"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in modules if name.startswith("pylab_container")}
-    assert ours == {"pylab_container", "pylab_container.errors"}
+    assert ours == {"pylab_container", "pylab_container.errors", "pylab_container.version"}
     assert not {"msgspec", "click", "isal", "zstandard", "importlib.util"} & set(modules)
 
 

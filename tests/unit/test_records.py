@@ -59,6 +59,39 @@ def test_what_only_dockerd_uses_stays_as_it_was() -> None:
     assert {name: again[name] for name in theirs} == theirs
 
 
+def test_documents_of_another_version_are_written_back_as_they_were_read() -> None:
+    config: dict[str, Any] = {
+        "Hostname": "web",
+        "Env": [],
+        "Cmd": None,
+        "Labels": {"a": "b"},
+        "FromTheFuture": {"x": [None]},
+    }
+    endpoint: dict[str, Any] = {
+        "Aliases": None,
+        "Links": [],
+        "NetworkID": "n",
+        "IPAMOperational": False,
+        "GwPriority": 1,
+    }
+    network = {"Networks": {"lab": endpoint, "lost": None}, "Service": None, "Ports": {"80/tcp": None}}
+    document = {**record().document(PLACE), "Config": config, "NetworkSettings": network}
+    host = {"NetworkMode": "lab", "Binds": None, "CapAdd": [], "Devices": [{"PathOnHost": "/dev/fuse", "New": 1}]}
+    parsed = ContainerRecord.from_documents(document, HostConfig.parse(host))
+    assert parsed.host_config.document() == host
+    again = parsed.document(PLACE)
+    assert (again["Config"], again["NetworkSettings"]) == (config, network)
+
+
+def test_mounts_of_this_engines_first_records_are_read() -> None:
+    document = record().document(PLACE)
+    del document["MountPoints"]
+    old = {"Type": "volume", "Name": "data", "Destination": "/data", "RW": False, "Driver": "local", "NoCopy": True}
+    (mount,) = ContainerRecord.from_documents({**document, "Mounts": [old]}, HostConfig()).mounts
+    assert (mount.type, mount.name, mount.destination) == ("volume", "data", "/data")
+    assert (mount.writable, mount.no_copy) == (False, True)
+
+
 def test_dockerd_gets_the_rights_that_a_container_was_made_with() -> None:
     options = ["no-new-privileges", 'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}']
     document = record(host_config=HostConfig(security_opt=tuple(options))).document(PLACE)
