@@ -252,7 +252,7 @@ def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: En
             whole = (told + rest.read()).decode()
         assert "Pull complete" in whole
         assert '"error"' not in whole
-    asked = [request.path for request in remote.proxy.asked("GET", "/blobs/")]
+    asked = [request.path for request in remote.proxy.requests_of("GET", "/blobs/")]
     assert len(asked) == len(set(asked)) == 2  # the config and the layer
     assert len(engine.images.list()) == 1
     assert engine.fsck(deep=True) == []

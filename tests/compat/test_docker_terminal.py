@@ -50,7 +50,7 @@ def expect_size(terminal: Terminal, rows: int, columns: int) -> None:
     """The size comes some time after the start or a change. What is typed does not look like what is expected."""
     # docker reads the first size before it catches SIGWINCH: a change in between is lost until the next signal.
     terminal.type(f"until stty size | grep '^{rows}  *{columns}$'; do sleep 0.1; done\n".encode())
-    terminal.expect(f"{rows} {columns}", meanwhile=lambda: os.kill(terminal.process.pid, signal.SIGWINCH))
+    terminal.expect(f"{rows} {columns}", when_idle=lambda: os.kill(terminal.process.pid, signal.SIGWINCH))
     terminal.expect("# ")
 
 

@@ -170,7 +170,7 @@ def test_a_broken_download_goes_on_where_it_broke(client: Engine, proxy: FaultyP
     proxy.inject(_layers_only(faults.truncated(SIZE // 2), larger=SIZE), path="/blobs/", times=100)
     # Only the first answers are cut: half of what is left is shorter than SIZE.
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
-    ranges = [request.headers["range"] for request in proxy.asked("GET", "/blobs/") if "range" in request.headers]
+    ranges = [request.headers["range"] for request in proxy.requests_of("GET", "/blobs/") if "range" in request.headers]
     assert len(ranges) == 2
     for asked in ranges:
         assert asked == f"bytes={SIZE // 2}-"
@@ -180,7 +180,7 @@ def test_a_registry_that_knows_no_ranges_sends_all_again(client: Engine, proxy: 
     proxy.inject(_layers_only(faults.truncated(SIZE // 2), larger=SIZE), path="/blobs/", times=2)
 
     def without_ranges(handler: Handler, answer: Answer) -> None:
-        (faults.whole if answer.status == 206 else faults.passed_on)(handler, answer)
+        (faults.range_ignored if answer.status == 206 else faults.unchanged)(handler, answer)
 
     for _ in range(20):
         proxy.inject(without_ranges, path="/blobs/", times=100)
@@ -191,12 +191,12 @@ def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyPro
     client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=RETRY_AFTER_HOURS))
     proxy.inject(faults.status(429, Retry_After="1"), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
-    first, second = proxy.asked("GET", "/manifests/")
+    first, second = proxy.requests_of("GET", "/manifests/")
     assert 1 <= second.time - first.time < RETRY_AFTER_HOURS
     client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=0.5))
     proxy.inject(faults.status(429, Retry_After=str(RETRY_AFTER_HOURS)), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
-    third, fourth = proxy.asked("GET", "/manifests/")[2:]
+    third, fourth = proxy.requests_of("GET", "/manifests/")[2:]
     assert 0.5 <= fourth.time - third.time < RETRY_AFTER_HOURS
 
 
@@ -228,7 +228,7 @@ def test_three_layers_are_fetched_at_a_time(client: Engine, proxy: FaultyProxy, 
         never_within(0.5, lambda: most > 3)  # in which a fourth would arrive
         with lock:
             open_now -= 1
-        faults.passed_on(handler, answer)
+        faults.unchanged(handler, answer)
 
     proxy.inject(_layers_only(slow), path="/blobs/", times=100)
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
@@ -277,8 +277,8 @@ def test_a_redirect_to_another_host_is_followed_without_the_password(
         proxy.inject(faults.redirected(f"http://{place}"), path="/blobs/", times=100)
         auth = {"username": "me", "password": "secret"}
         assert client.images.pull(f"{proxy.host}/faults:1", auth_config=auth).id == pushed
-        assert all("authorization" in request.headers for request in proxy.asked("GET", "/blobs/"))
-        assert elsewhere.asked("GET", "/blobs/")
+        assert all("authorization" in request.headers for request in proxy.requests_of("GET", "/blobs/"))
+        assert elsewhere.requests_of("GET", "/blobs/")
         assert not [request for request in elsewhere.requests if "authorization" in request.headers]
 
 
@@ -297,22 +297,22 @@ class Tokens:
     def give(self, handler: Handler, answer: Answer) -> None:
         self.given += 1
         token = {"token": f"token-{self.given}", "expires_in": self.lasts}
-        faults.passed_on(handler, Answer(200, {"Content-Type": "application/json"}, json.dumps(token).encode()))
+        faults.unchanged(handler, Answer(200, {"Content-Type": "application/json"}, json.dumps(token).encode()))
 
     def guard(self, handler: Handler, answer: Answer) -> None:
         if handler.headers.get("Authorization", "") == f"Bearer token-{self.given}" and self.given:
-            faults.passed_on(handler, answer)
+            faults.unchanged(handler, answer)
             return
         scope = 'scope="repository:faults:pull"'
         asked = f'Bearer realm="{self.realm}",service="lab",{scope}'
-        faults.passed_on(handler, Answer(401, {"WWW-Authenticate": asked}, b""))
+        faults.unchanged(handler, Answer(401, {"WWW-Authenticate": asked}, b""))
 
 
 def test_a_token_is_fetched_once_for_what_is_asked(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
     tokens = Tokens(proxy)
     auth = {"username": "me", "password": "secret"}
     assert client.images.pull(f"{proxy.host}/faults:1", auth_config=auth).id == pushed
-    (asked,) = proxy.asked("GET", "^/token")
+    (asked,) = proxy.requests_of("GET", "^/token")
     assert asked.path == "/token?service=lab&scope=repository%3Afaults%3Apull&account=me"
     assert asked.headers["authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
     assert tokens.given == 1
@@ -329,7 +329,7 @@ def test_a_token_that_has_ended_is_replaced(client: Engine, proxy: FaultyProxy, 
     proxy.inject(forget, path="/blobs/")
     proxy._injected.insert(0, proxy._injected.pop())
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
-    assert len(proxy.asked("GET", "^/token")) >= 2
+    assert len(proxy.requests_of("GET", "^/token")) >= 2
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def _layers_only(fault: Fault, *, larger: int = 0) -> Fault:
 
     def chosen(handler: Handler, answer: Answer) -> None:
         is_layer = answer.body[:2] == b"\x1f\x8b" or answer.status == 206
-        (fault if is_layer and len(answer.body) > larger else faults.passed_on)(handler, answer)
+        (fault if is_layer and len(answer.body) > larger else faults.unchanged)(handler, answer)
 
     return chosen
 

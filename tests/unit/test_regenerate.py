@@ -9,7 +9,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from pylab_container.errors import InvalidInput
-from pylab_container.notebook.regenerate import Outcome, choose, main, report_page, report_text, reproducible, typed
+from pylab_container.notebook.regenerate import (
+    Outcome,
+    choose,
+    main,
+    report_page,
+    report_text,
+    reproducible,
+    typed,
+    write_page,
+)
 
 
 def write_lab(directory: Path, name: str, *sources: str) -> Path:
@@ -153,3 +162,11 @@ def test_an_error_cannot_break_the_report() -> None:
     outcome = Outcome("01_lab", cells=1, ran=1, seconds=1, error="ValueError: <b> | pipe")
     assert "<b>" not in report_page([outcome])
     assert "&lt;b> \\| pipe |" in report_text([outcome])
+
+
+def test_a_pages_links_lead_to_where_the_labs_links_lead(tmp_path: Path) -> None:
+    page = tmp_path / "build/labs/01_lab.ipynb"
+    page.parent.mkdir(parents=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("[tour](../READING.md#tour-1)", id="title")]), page)
+    write_page(page, images=tmp_path / "labs")
+    assert 'href="../../READING.md#tour-1"' in page.with_suffix(".html").read_text()
