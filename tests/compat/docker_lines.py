@@ -448,4 +448,4 @@ LIFE = """
     docker run -d --name aged --network none --health-cmd true busybox:1 sleep 1000 >/dev/null 2>&1; docker rm -f aged
     docker version --format '{{.Client.APIVersion}}'; docker info --format '{{.Driver}}'; docker system df | wc -l
 """
-"""What goes alike in every version that the docker command can be told to speak."""
+"""Lines with the same result in every version of the API that the docker command can use."""

@@ -354,7 +354,7 @@ def test_a_request_has_dockers_status_and_a_document_of_dockers_shape(
 ) -> None:
     method, path, parameters, body = request_
     expected, got = (api.request(method, path, body, parameters=parameters) for api in two)
-    # 500 is Docker's mistake where a client made one; but for filters that are no JSON, ours says so too until 1.41.
+    # dockerd sends 500 for some errors of the client. We send 500 only for filters that are not JSON, until 1.41.
     own = (500,) if parameters.get("filters") == "nonsense" else (400, 404, 409)
     statuses = own if expected.status == 500 else (expected.status,)
     assert got.status in statuses, (expected.body[:300], got.body[:300])

@@ -1,7 +1,7 @@
 """Bare requests to Docker's daemon and to ours: status, kind of document, its shape, and what a length of a list says.
 
 Allowed: where dockerd answers 500 for a mistake of the client, ours says 400; and what raw_rows.DIFFERENT says.
-Words of errors are compared in the sessions of raw_rows.WORDED; Go's own names of types in them are nobody's.
+Messages of errors are compared in the sessions of raw_rows.WORDED, without the names of Go types in them.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ WIRE: dict[str, bytes] = {
     b"Content-Length: 15\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n" + _CREATE,
     "again after an error": b"GET /v1.41/containers/nosuch/json HTTP/1.1\r\nHost: d\r\n\r\n"
     b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
-    "again after a body nobody read": b"POST /v1.41/nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 5\r\n\r\nhello"
+    "again after an unread body": b"POST /v1.41/nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 5\r\n\r\nhello"
     b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
     "three at once": b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n" * 2
     + b"GET /v1.41/images/nosuch/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
@@ -148,7 +148,8 @@ def test_two_lengths_of_one_body_are_refused(both: tuple[Api, Api]) -> None:
         b"POST /v1.41/volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
         b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nf\r\n" + _CREATE + b"\r\n0\r\n\r\n"
     )
-    # dockerd heeds the second; who puts a proxy in between wants the refusal (RFC 9112, 6.1).
+    # dockerd uses Transfer-Encoding. Behind a proxy the ambiguity allows request smuggling, so we refuse both headers
+    # together (RFC 9112, 6.1).
     assert both[1].raw(request, until_closed=True).split()[1] == b"400"
 
 

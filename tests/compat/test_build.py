@@ -100,7 +100,7 @@ def steps(step: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def listing(archive: bytes) -> list[str]:
-    """Mode, owner, size, name and link target of everything; a directory's size is none."""
+    """Return mode, owner, size, name and link target of each member; a directory's size is left out."""
     shown = subprocess.run(
         ["tar", "--numeric-owner", "-tvf", "-"], input=archive, capture_output=True, check=True
     ).stdout.decode()

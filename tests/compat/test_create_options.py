@@ -123,7 +123,7 @@ CASES = """
     --log-opt max-size=1m plain:1 true
 """.strip().splitlines()
 
-# Docker's options that there are not, and values that cannot be put into effect: refused, not ignored.
+# Options of Docker that the engine does not support, and values that it cannot apply. It refuses them.
 REFUSED = """
     --blkio-weight 300
     --cpu-rt-runtime 1000
@@ -214,7 +214,7 @@ def without_differences(ours: Json, dockers: Json, client: tuple[int, ...]) -> t
         other["NetworkMode"] = "bridge"
     # The docker command sends an empty list where dockerd writes null for other clients.
     other["Ulimits"] = other["Ulimits"] or None
-    # No SELinux here: its labels need not be switched off for who sees the host's processes.
+    # dockerd disables SELinux labels for a container in the host's PID namespace. We do not support SELinux.
     if host["SecurityOpt"] is None and other["SecurityOpt"] == ["label=disable"]:
         other["SecurityOpt"] = None
     # No volume drivers.

@@ -53,7 +53,7 @@ def other(tmp_path: Path) -> Engine:
 
 
 def layered(engine: Engine, folder: Path, name: str, *, layers: int = 3) -> Image:
-    """An image with so many layers on busybox:1, each with a file of its own."""
+    """Build an image with a number of layers on busybox:1, each with its own file."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["FROM busybox:1", *(f"COPY {number} /layer/" for number in range(layers)), 'CMD ["cat", "/layer/0"]']
     (folder / "Dockerfile").write_text("\n".join(lines))

@@ -44,7 +44,7 @@ def proxy(registry: RunningRegistry) -> Iterator[FaultyProxy]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A user without a config.json, who is logged in nowhere."""
+    """Use an empty directory for config.json, so that no registry has credentials."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_CONFIG", str(tmp_path_factory.mktemp("docker-config")))
         yield
@@ -124,7 +124,7 @@ FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
     "resets for ever": (faults.reset(0), "/blobs/", Unreachable, "reset|closed|aborted"),
     "stalled for ever": (faults.stalled(0), "/blobs/", Unreachable, "timeout"),
     "a manifest that stalls": (faults.stalled(5), "/manifests/", Unreachable, "timeout"),
-    "a manifest that is no JSON": (
+    "a manifest that is not JSON": (
         faults.replaced(b"<html>hello"),
         "/manifests/",
         InvalidArchive,
@@ -322,7 +322,7 @@ def test_a_token_that_has_ended_is_replaced(client: Engine, proxy: FaultyProxy, 
     tokens = Tokens(proxy)
 
     def forget(handler: Handler, answer: Answer) -> None:
-        tokens.given += 1  # the one that was given is none any more
+        tokens.given += 1  # revokes the last token
         tokens.guard(handler, answer)
 
     proxy._injected.insert(0, proxy._injected.pop())  # the token's server first

@@ -77,7 +77,7 @@ def layers(engine: Engine, image: Image) -> list[bytes]:
 
 
 def contents(engine: Engine) -> dict[str, bytes]:
-    """Everything that the store has written down, and the names of all that lies in its layers."""
+    """Return the content of every record of the store, and the names of all files in its layers."""
     found = {}
     for path in sorted(engine.data_root.rglob("*")):
         name = str(path.relative_to(engine.data_root))
@@ -430,7 +430,7 @@ HOSTILE: dict[str, bytes] = {
     "layers numbers": docker({"Layers": [1]}),
     "config null": docker({"Config": None}),
     "tags a number": docker({"RepoTags": [7]}),
-    "a tag that is none": docker({"RepoTags": ["../../x:y"]}),
+    "an invalid tag": docker({"RepoTags": ["../../x:y"]}),
     "a tag with a digest": docker({"RepoTags": [f"x@{WRONG}"]}),
     "manifest null": docker(b"null"),
     "manifest a number": docker(b"7"),

@@ -445,7 +445,7 @@ def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
     )
     found = {}
     for name in ("memory.limit_in_bytes", "memory.max", "cpu.cfs_quota_us", "cpu.max", "pids.max"):
-        # In the one hierarchy or in each; not in all below them: other cgroups come and go meanwhile.
+        # In the hierarchy of cgroup v2, or in each of v1. Not with `**`: other tests concurrently remove cgroups.
         for place in ("labctr", "*/labctr"):
             for path in Path("/sys/fs/cgroup").glob(f"{place}/{container.id}/{name}"):
                 found[name] = path.read_text().split()[0]
@@ -513,7 +513,7 @@ def test_hostname_hosts_and_resolv_conf_are_the_engine_s(engine: Engine, image: 
     container.exec_run(["sh", "-c", "echo 1.2.3.4 lab >> /etc/hosts"])
     assert "1.2.3.4 lab" in container.exec_run("cat /etc/hosts").output.decode()
     container.kill()
-    assert list(container.upper.iterdir()) == [], "mounted files are no change of the container"
+    assert list(container.upper.iterdir()) == [], "mounted files are not changes of the container"
 
 
 def test_events_report_what_happened(engine: Engine, image: Image) -> None:

@@ -45,7 +45,7 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The root of an image: /old belongs to somebody, and links lead to it and out of here."""
+    """The root of an image with symlinks to /old, which has another owner than root, and out of the image."""
     directory = tmp_path / "root"
     (directory / "old/dir").mkdir(parents=True)
     (directory / "etc").mkdir()

@@ -247,7 +247,7 @@ def test_only_its_owner_and_group_may_use_the_socket(daemon: Daemon) -> None:
 
 @contextlib.contextmanager
 def _unprivileged() -> Iterator[None]:
-    """Make this process one of the user nobody for the block."""
+    """Run the block with the effective user and group 65534, without supplementary groups."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(65534)

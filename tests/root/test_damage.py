@@ -280,7 +280,7 @@ CONTENTS = (b"", b"{", b"[]", b"{}", b"null", b'"text"', b"\xff\xfe", b"../../ou
 def test_a_listing_leaves_a_damaged_object_out_and_names_its_file(engine: Engine, cli: Labctr, kind: str) -> None:
     place, listing, name = OBJECTS[kind]
     path, before = place(engine), set(cli(*listing.split()).stdout.split())
-    for content in CONTENTS if kind != "volume" else [one for one in CONTENTS if one != b"{}"]:  # may say nothing
+    for content in CONTENTS if kind != "volume" else [one for one in CONTENTS if one != b"{}"]:  # {} is a valid volume
         path.write_bytes(content)
         done = cli(*listing.split())
         assert done.returncode == 0

@@ -813,4 +813,4 @@ def test_the_monitor_of_a_detached_container_knows_the_driver(engine: Engine, bu
     other.images.import_(busybox_tar, "busybox:1")
     container = other.containers.run_detached("busybox:1", ["true"], remove=True, network_mode="none")
     directory = other.data.records.directory(container.id)
-    eventually(lambda: not directory.exists())  # nobody but its monitor looks after it
+    eventually(lambda: not directory.exists())  # only its monitor removes it

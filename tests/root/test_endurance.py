@@ -33,7 +33,7 @@ def shares(*, stress: bool) -> list[int]:
 
 
 def _start_some(data_root: str, count: int) -> list[tuple[str, str]]:
-    """Start so many containers; their ids and addresses. Runs in a process of its own."""
+    """Start a number of containers, and return their ids and addresses. Runs in a child process."""
     engine = Engine(data_root)
     started = [engine.containers.run_detached("busybox:1", ["sleep", "600"]) for _ in range(count)]
     return [(container.id, container.address) for container in started]

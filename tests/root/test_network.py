@@ -125,7 +125,7 @@ def test_the_mtu_is_that_of_the_way_out(bridge: Bridge, containers: Containers) 
     bridge.connect("abc", containers.start())
     assert ip("link", "show", NAME)[0]["mtu"] == expected
     bridge.disconnect("abc")
-    assert ip("link", "show", NAME)[0]["mtu"] == expected  # also with nobody on it
+    assert ip("link", "show", NAME)[0]["mtu"] == expected  # also without a container
 
 
 def test_containers_reach_each_other_and_the_host(bridge: Bridge, containers: Containers) -> None:

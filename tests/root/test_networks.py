@@ -57,7 +57,7 @@ def web(engine: Engine, clean: None) -> Network:
 
 
 def reaches(container: Container, name: str, seconds: int = 20) -> bool:
-    """Whether an answer comes in time; who expects none does not wait as long."""
+    """Return whether an answer arrives in time. Callers that expect no answer pass a shorter time."""
     return container.exec_run(["ping", "-c", "1", "-W", str(seconds), name]).exit_code == 0
 
 

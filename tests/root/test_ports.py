@@ -1,4 +1,4 @@
-"""Published ports, on real sockets: who reaches them, who is in the way, and what is left of them."""
+"""Published ports on real sockets: reachability from each side, conflicts with other listeners, and clean-up."""
 
 from __future__ import annotations
 
@@ -169,7 +169,10 @@ def test_the_forwarder_goes_with_the_last_port_and_comes_back_where_it_was(serve
 
 
 def test_the_forwarder_does_not_listen_on_a_published_port(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No socket has one, so that the kernel may offer it; who asks there was led nowhere, and would be refused."""
+    """The kernel may choose a published port for the forwarder, because no socket is bound to it.
+
+    Connections to that port are redirected to the container, so the forwarder would never accept one.
+    """
     port, create = free_port(), socket.create_server
     offered = iter([port])
 

@@ -1,4 +1,4 @@
-"""volumes/mounting.py: volumes with a file system of their own, mounted while somebody uses them."""
+"""volumes/mounting.py: volumes with their own file system, mounted while a container uses them."""
 
 from __future__ import annotations
 

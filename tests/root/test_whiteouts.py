@@ -305,7 +305,7 @@ def test_what_only_looks_like_a_whiteout_is_a_file(tmp_path: Path, namespace: st
     assert "d/f" in [name.rstrip("/") for name in names]
 
 
-# -- what nobody may forge ---------------------------------------------------------------------
+# -- overlayfs attributes that a container cannot forge ----------------------------------------
 
 FORGERY = """
 setfattr() { python3 -c 'import os, sys; os.setxattr(sys.argv[3], sys.argv[1], sys.argv[2].encode())' "$@"; }

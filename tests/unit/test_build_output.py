@@ -1,4 +1,4 @@
-"""What build prints, from events, reports and plans that nobody built."""
+"""The output of build, from events, reports and plans that the tests construct."""
 
 from __future__ import annotations
 
