@@ -1,4 +1,4 @@
-"""RUN: here-documents, mounts, networks, and what a failed step leaves."""
+"""RUN: here-documents, mounts, networks, and the state after a failed step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.shared_engine
 
 
 def files(engine: Engine, directory: Path) -> list[str]:
-    """What the last layer of the built image holds."""
+    """Build an image and return the files that its last layer changed."""
     layer = engine.images.build(directory).layers[-1]
     return sorted(engine.data.layers.changes(layer))
 

@@ -79,7 +79,7 @@ def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, 
 
 @pytest.fixture
 def slow_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A runtime, found before the real one, that takes longer to kill than the daemon waits for requests (3 s)."""
+    """Put a runtime first in PATH whose kill takes longer than the daemon waits for its requests (3 s)."""
     (tmp_path / "slow").mkdir()
     script = f'#!/bin/sh\ncase " $* " in *" kill "*) sleep 4;; esac\nexec {programs.find("runc")} "$@"\n'
     (tmp_path / "slow/runc").write_text(script)

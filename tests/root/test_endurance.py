@@ -28,7 +28,7 @@ def cycles(*, stress: bool) -> int:
 
 @pytest.fixture
 def shares(*, stress: bool) -> list[int]:
-    """How many containers each process starts."""
+    """The number of containers that each process starts."""
     return [7, 7, 6, 6, 6, 6, 6, 6] if stress else [4, 4, 4, 4]
 
 

@@ -27,13 +27,13 @@ SWAP = "while true; do mv d dir; mv link d; mv d link; mv dir d; done"
 
 @pytest.fixture
 def rounds(*, stress: bool) -> int:
-    """How often a race with the start of a container is run."""
+    """The number of repetitions of a race with the start of a container."""
     return 30 if stress else 3
 
 
 @pytest.fixture
 def copies(*, stress: bool) -> int:
-    """How often a race with the copy of files is run."""
+    """The number of repetitions of a race with the copy of files."""
     return 200 if stress else 8
 
 

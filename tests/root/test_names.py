@@ -94,7 +94,7 @@ def asking_socket(container: Container) -> socket.socket:
 
 
 def send(container: Container, wire: bytes) -> DNSRecord:
-    """The answer to these bytes, sent from the container's network."""
+    """Send bytes from the container's network to its name server, and return the answer."""
     with asking_socket(container) as asker:
         asker.send(wire)
         return DNSRecord.parse(asker.recv(65535))
@@ -110,7 +110,7 @@ def resolver(engine: Engine) -> int:
 
 
 def kill(pid: int) -> None:
-    """Kill the name server, and wait for its end: it has no command line any more a moment before its lock is free."""
+    """Kill the name server, and wait until it has exited: its lock is held longer than its command line is visible."""
     process = os.pidfd_open(pid)
     try:
         os.kill(pid, signal.SIGKILL)
@@ -301,7 +301,7 @@ def gateway(web: Network) -> str:
 
 @pytest.fixture
 def upstream(gateway: str) -> Iterator[Upstream]:
-    """It listens at the network's gateway."""
+    """A name server on the address of the network's gateway."""
     made = Upstream(gateway)
     yield made
     made.stop()

@@ -144,7 +144,7 @@ def test_a_large_answer_comes_through_ipv6_whole_and_after_the_askers_end(engine
 
 
 def forwarder() -> int:
-    """The pid of the forwarder, 0 where none runs."""
+    """Return the pid of the forwarder, 0 if it does not run."""
     with contextlib.suppress(FileNotFoundError), try_locked(FORWARDER) as alone:
         return 0 if alone else int(FORWARDER.read_text().split()[1])
     return 0

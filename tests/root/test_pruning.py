@@ -1,4 +1,4 @@
-"""What takes space and what may go: df and the prunes, as docker reckons."""
+"""df and the prune commands: used and reclaimable space, computed as docker does."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def shared(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def clean(engine: Engine) -> Iterator[None]:
-    """No container and no volume is left, and nothing mounted."""
+    """Remove all containers and volumes after the test, and fail if a volume stays mounted."""
     yield
     for container in engine.containers.list(all=True):
         container.remove(force=True)
