@@ -1,4 +1,4 @@
-"""How fast is it? Our engine and dockerd (or buildah), in turn, on one machine.
+"""Benchmarks of our engine and of dockerd (or buildah), alternating on one machine.
 
     scripts/bench                       everything, five pairs each
     scripts/bench run --pairs 20        only this, more often

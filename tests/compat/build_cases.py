@@ -1,4 +1,4 @@
-"""What a Dockerfile may say, each as a small build. test_builds_*.py compare what comes out.
+"""Features of the Dockerfile language, each as a small build; test_builds_*.py compare the results.
 
 The claims are ours; the facts come from the Dockerfile reference and from what the peers do.
 """

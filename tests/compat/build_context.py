@@ -1,4 +1,4 @@
-"""What a build starts from: a base image, a context, and the case that names both."""
+"""The input of the compared builds: base image, build context, and Case, which refers to both."""
 
 from __future__ import annotations
 

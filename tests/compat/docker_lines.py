@@ -1,4 +1,4 @@
-"""What a person types: docker command lines, in the order of a session. Each session has containers of its own.
+"""Docker command lines in the order of a session. Each session has its own containers.
 
 A session is run against Docker's daemon and against ours, and after every line exit status, output and complaints
 are compared. Lines are for sh(1); `docker` in them is the real client, $SIDE is a name for the side and this run alone.

@@ -1,4 +1,4 @@
-"""Bare requests to Docker's daemon and to ours: status, kind of document, its shape, and what a length of a list says.
+"""Raw requests to dockerd and to our daemon: status, content type, shape of the document, and length of lists.
 
 Allowed: where dockerd answers 500 for a mistake of the client, ours says 400; and what raw_rows.DIFFERENT says.
 Messages of errors are compared in the sessions of raw_rows.WORDED, without the names of Go types in them.
@@ -49,7 +49,7 @@ def ask(api: Api, row: str) -> Answer:
 
 
 def compare(row: str, expected: Answer, got: Answer) -> list[str]:
-    """What is different."""
+    """Return the differences between two answers."""
     if got.status == DIFFERENT.get(row) or (expected.status, got.status) == (500, 400):
         return []
     if expected.status != got.status:
@@ -69,7 +69,7 @@ def compare(row: str, expected: Answer, got: Answer) -> list[str]:
 
 
 def compare_words(row: str, expected: Answer, got: Answer) -> list[str]:
-    """What is different in what two errors say."""
+    """Return the differences between two error messages."""
     said = [_said(answer) for answer in (expected, got)]
     return [] if said[0] == said[1] else [f"{row}\n  docker: {said[0]}\n  ours: {said[1]}"]
 

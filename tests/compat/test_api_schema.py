@@ -61,7 +61,7 @@ _LATER = "HostConfig.RestartPolicy.Name"
 
 @pytest.fixture(scope="session")
 def description(repository: Path) -> Callable[[str], Description]:
-    """What a version is described as."""
+    """Return the description of an API version."""
     path = fetch()
     return functools.cache(lambda version: Description(path, version))
 
@@ -99,7 +99,7 @@ def _ask(pair: Pair, method: str, asked: str, body: object) -> tuple[Answer, Ans
 def _faults(
     ours_: Description, dockers: Description, method: str, asked: str, answers: tuple[Answer, Answer]
 ) -> Iterator[str]:
-    """Another status than dockerd's, and where a document is not as its schema has it, unless dockerd's is neither."""
+    """Yield a status that differs from dockerd's, and violations of the schema that only our document has."""
     ours, docker = answers
     if ours.status != docker.status:
         yield f"{ours.status} {ours.body!r}, and of dockerd {docker.status} {docker.body!r}"

@@ -94,7 +94,7 @@ def test_the_image_is_docker_s(
 
 
 def steps(step: dict[str, Any]) -> tuple[Any, ...]:
-    """What a step of a history says, without its time and the digests of what was copied."""
+    """Return the steps of a history without times and without digests of copied files."""
     text = re.sub(r"(file|dir|multi):[0-9a-f]{64}", r"\1:", step.get("created_by", ""))
     return text, step.get("empty_layer", False), step.get("comment", ""), step.get("author", "")
 

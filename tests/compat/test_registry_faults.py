@@ -37,7 +37,7 @@ SIZE = 1_500_000
 
 @pytest.fixture
 def proxy(registry: RunningRegistry) -> Iterator[FaultyProxy]:
-    """A proxy before the registry, which does no harm yet."""
+    """A proxy in front of the registry, without faults."""
     with FaultyProxy(registry.host) as started:
         yield started
 
@@ -72,7 +72,7 @@ def pushed(
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Engine]:
-    """An impatient engine without images. In the end its store is whole, and nothing half-made is left."""
+    """An engine with short time limits, without images. After the test, its store must be consistent, without orphans."""
     engine = Engine(tmp_path / "client")
     engine.registries = QUICK
     yield engine
