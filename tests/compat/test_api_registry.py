@@ -219,7 +219,7 @@ def remote(engine: Engine, image: Image, daemon: Daemon, registry: RunningRegist
 
 
 def _begun(api: Api, remote: Slow) -> tuple[socket.socket, bytes]:
-    """A client whose pull has begun to bring a layer, and what it was told."""
+    """Return a client whose pull has begun to fetch a layer, and the output that it has received."""
     client = api.connect()
     client.sendall(
         f"POST /images/create?fromImage={remote.name}&tag=1 HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode()

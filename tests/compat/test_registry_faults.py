@@ -37,14 +37,14 @@ SIZE = 1_500_000
 
 @pytest.fixture
 def proxy(registry: RunningRegistry) -> Iterator[FaultyProxy]:
-    """A proxy before the registry, which does no harm yet."""
+    """A proxy in front of the registry, without faults."""
     with FaultyProxy(registry.host) as started:
         yield started
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A user without a config.json, who is logged in nowhere."""
+    """Use an empty directory for config.json, so that no registry has credentials."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_CONFIG", str(tmp_path_factory.mktemp("docker-config")))
         yield
@@ -72,7 +72,7 @@ def pushed(
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Engine]:
-    """An impatient engine without images. In the end its store is whole, and nothing half-made is left."""
+    """An engine with short time limits, without images. After the test, its store must be consistent, without orphans."""
     engine = Engine(tmp_path / "client")
     engine.registries = QUICK
     yield engine
@@ -124,7 +124,7 @@ FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
     "resets for ever": (faults.reset(0), "/blobs/", Unreachable, "reset|closed|aborted"),
     "stalled for ever": (faults.stalled(0), "/blobs/", Unreachable, "timeout"),
     "a manifest that stalls": (faults.stalled(5), "/manifests/", Unreachable, "timeout"),
-    "a manifest that is no JSON": (
+    "a manifest that is not JSON": (
         faults.replaced(b"<html>hello"),
         "/manifests/",
         InvalidArchive,
@@ -322,7 +322,7 @@ def test_a_token_that_has_ended_is_replaced(client: Engine, proxy: FaultyProxy, 
     tokens = Tokens(proxy)
 
     def forget(handler: Handler, answer: Answer) -> None:
-        tokens.given += 1  # the one that was given is none any more
+        tokens.given += 1  # revokes the last token
         tokens.guard(handler, answer)
 
     proxy._injected.insert(0, proxy._injected.pop())  # the token's server first

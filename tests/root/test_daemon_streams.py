@@ -28,7 +28,7 @@ _THREADS = 700  # the pools of short requests and of steps are full at most; a t
 
 @pytest.fixture(scope="module", autouse=True)
 def descriptors() -> Iterator[None]:
-    """As many descriptors as the system lets a process have."""
+    """Raise the limit of open files to the hard limit (RLIMIT_NOFILE)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield

@@ -55,7 +55,7 @@ def test_a_failing_lab_is_reported_and_the_next_one_still_runs(
     assert "KeyError" in (tmp_path / "out/01_bad.html").read_text()
     assert "02_good.html" in (tmp_path / "out/report.html").read_text()
     assert f"hello {tmp_path}/out/data-root" in (tmp_path / "labs/02_good.ipynb").read_text()
-    assert bad.read_bytes() == before, "a lab that failed is no reference"
+    assert bad.read_bytes() == before, "a failed lab must not change the reference"
 
 
 def test_writing_the_reference_twice_leaves_the_same_bytes(tmp_path: Path) -> None:
