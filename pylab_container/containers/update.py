@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from pylab_container.containers import sandbox
+from pylab_container.containers import limits
 from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.lookup import read
 from pylab_container.containers.settle import settle
@@ -35,6 +35,6 @@ def update(
         if record.state in ALIVE and host_config != record.host_config:
             # runc does not change a limit that is missing, so "no limit" is passed as -1.
             limited = replace(host_config, pids_limit=host_config.pids_limit or -1)
-            runtime.runc.update(container_id, bundle.cgroup_limits(sandbox.limits(limited)))
+            runtime.runc.update(container_id, bundle.cgroup_limits(limits.bundle_limits(limited)))
         updated = data.records.update(record, host_config=host_config)
     emit_change(data.emit, "updated", updated)

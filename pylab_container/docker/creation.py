@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.containers import lookup, remap, sandbox
+from pylab_container.containers import lookup, namespaces, remap, rights
 from pylab_container.containers.create import create_sources
 from pylab_container.containers.settle import settle
 from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
@@ -207,11 +207,11 @@ def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | Non
     """The HostConfig to record: names are resolved, the client's spelling is kept."""
     find = partial(lookup.find, data.records)
     remap.refuse(requested)
-    host = sandbox.resolve(requested, find)
-    host = replace(host, security_opt=tuple(map(sandbox.with_profile, host.security_opt)))
+    host = namespaces.resolve_modes(requested, find)
+    host = replace(host, security_opt=tuple(map(rights.with_profile, host.security_opt)))
     if host.links:
         host = replace(host, links=tuple(links.resolve(host.links, find)))
-    return host.overlaid(sandbox.resolve(sent, find)) if sent else host
+    return host.overlaid(namespaces.resolve_modes(sent, find)) if sent else host
 
 
 def _unpublished(host: HostConfig) -> list[str]:
