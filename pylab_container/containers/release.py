@@ -55,8 +55,8 @@ def _unmount_layer(data: DataRoot, container_id: ContainerId) -> None:
 
 def _remove_bundle(bundle: Path) -> None:
     """Remove a bundle, in which the monitors of `exec` commands may still write and remove files."""
-    # A file that appears between the listing of a directory and its rmdir(2) lets that fail with ENOTEMPTY. The commands
-    # have ended with the container and their monitors end soon, so a later attempt succeeds.
+    # A file that appears between the listing of a directory and its rmdir(2) lets that fail with ENOTEMPTY. Those
+    # commands have ended with the container and their monitors end soon, so a later attempt succeeds.
     deadline = time.monotonic() + BUNDLE_REMOVAL_TIMEOUT
     if bundle.exists():
         discard_below(bundle.parent, EntryName(bundle.name))

@@ -32,7 +32,7 @@ def remove(
 
 def _try_to_remove(data: DataRoot, runtime: Runtime, container_id: ContainerId, *, force: bool, volumes: bool) -> bool:
     """Remove a container; False if another process has started it again in between."""
-    # Without the lock, which kill_for_certain() takes itself: a second flock(2) in this process would wait for the first.
+    # Without the lock, which kill_for_certain() takes itself: a second flock(2) of this process would wait for its own.
     try:
         record = read_settled(data, runtime, container_id)
         if force and record.state in (*ALIVE, State.RESTARTING):
