@@ -36,7 +36,7 @@ from pylab_container.oci import bundle
 from pylab_container.oci.environment import merge_environment
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import Attachment, ExecSession
 from pylab_container.store.container_store import ContainerRecord
@@ -352,7 +352,7 @@ def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId
     Raises Conflict, in Docker's words, if the container does not run or is paused.
     """
     record = read_settled(data, runtime, container_id)
-    after(record.state, Transition.EXEC, container=record.name, container_id=record.id)
+    next_state(record.state, Transition.EXEC, container=record.name, container_id=record.id)
     return record
 
 

@@ -11,7 +11,7 @@ from pylab_container.containers.signals import kill_for_certain
 from pylab_container.errors import ContainerNotFound
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 
@@ -48,7 +48,7 @@ def _try_to_remove(data: DataRoot, runtime: Runtime, container_id: ContainerId, 
             return True  # its exit removed it (auto_remove)
         if force and record.state in (*ALIVE, State.RESTARTING):
             return False
-        after(record.state, Transition.REMOVE, container=record.name, container_id=record.id)
+        next_state(record.state, Transition.REMOVE, container=record.name, container_id=record.id)
         delete(data, record, volumes=volumes, force=force)
     return True
 

@@ -33,7 +33,7 @@ from pylab_container.networks import attachment_events, dns_records
 from pylab_container.networks.endpoint_documents import settings_after_exit
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.log_archive import archive_log
@@ -82,7 +82,7 @@ def _corrected(runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
     """The record after the exit of its process, without writing it: the disk is read-only."""
     if record.state not in ALIVE or (status := runtime.monitor(record.id).exit_status()) is None:
         return record
-    state = after(record.state, Transition.EXIT, container=record.name)
+    state = next_state(record.state, Transition.EXIT, container=record.name)
     return replace(record, state=state, pid=0, exit_code=status, network=_network_after_exit(record))
 
 
@@ -143,7 +143,7 @@ def _exited(
         archive_log(data.records.run_log(record.id), data.records.log(record.id), limit=limit)
     return replace(
         record,
-        state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
+        state=next_state(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
         pid=0,
         network=_network_after_exit(record),
         exit_code=status,

@@ -26,7 +26,7 @@ from pylab_container.networks import attachment_events, dns_records, endpoints, 
 from pylab_container.networks.container_files import write_network_files
 from pylab_container.networks.links import LinkedContainer
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import State, Transition, after
+from pylab_container.oci.lifecycle import State, Transition, next_state
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.logdriver import log_size, require_driver
@@ -61,7 +61,7 @@ def start(
         record = settle(data, runtime, lookup.read(data.records, container_id))
         if restarting and record.state is not State.RESTARTING:
             return None
-        after(record.state, Transition.START, container=record.name, container_id=container_id)  # raises Conflict
+        next_state(record.state, Transition.START, container=record.name, container_id=container_id)  # raises Conflict
         if endpoints.has_bridges(record):
             require("run")  # checked now: without the libraries the start could not be rolled back either
         attachment: Attachment | None = None

@@ -17,7 +17,7 @@ from pylab_container.containers.signals import kill_for_certain, send_signal
 from pylab_container.containers.start import start
 from pylab_container.containers.waiting import PastEvents, wait
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.oci.signals import signal_number
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import Attachment
@@ -110,7 +110,7 @@ def _request(
 
 
 def _state_after(record: ContainerRecord, transition: Transition) -> State:
-    return after(record.state, transition, container=record.name, container_id=record.id)
+    return next_state(record.state, transition, container=record.name, container_id=record.id)
 
 
 def pause(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:

@@ -13,7 +13,7 @@ from pylab_container.containers.settle import settle
 from pylab_container.oci import bundle
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
@@ -30,7 +30,7 @@ def update(
     """
     with data.records.lock(container_id):
         record = settle(data, runtime, read(data.records, container_id))
-        after(record.state, Transition.UPDATE, container=record.name, container_id=record.id)
+        next_state(record.state, Transition.UPDATE, container=record.name, container_id=record.id)
         host_config = change(record)
         if record.state in ALIVE and host_config != record.host_config:
             # runc does not change a limit that is missing, so "no limit" is passed as -1.

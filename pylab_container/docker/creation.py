@@ -25,7 +25,7 @@ from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import Transition, after
+from pylab_container.oci.lifecycle import Transition, next_state
 from pylab_container.oci.mounts import MountPoint, borrow
 from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime, cgroup
@@ -154,7 +154,7 @@ def redescribe(
     """
     with data.records.lock(container_id):
         record = settle(data, runtime, lookup.read(data.records, container_id))
-        after(record.state, Transition.START, container=record.name, container_id=record.id)
+        next_state(record.state, Transition.START, container=record.name, container_id=record.id)
         built = documents(
             record.id,
             {**record.config.document(), "Volumes": None},

@@ -138,7 +138,7 @@ _REFUSALS: Mapping[tuple[State, Transition], tuple[str, str]] = {
 }
 
 
-def after(state: State, transition: Transition, *, container: str, container_id: str = "") -> State:
+def next_state(state: State, transition: Transition, *, container: str, container_id: str = "") -> State:
     """Return the next state. Raises Conflict if the transition is not allowed in this state.
 
     container, container_id  name and id, for the message
