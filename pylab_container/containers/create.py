@@ -26,8 +26,8 @@ def create(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
 
     name → writable layer → volumes → record → working directory
 
-    record.name is the requested name, or "" to generate one. The returned record has the final name. A failure leaves
-    nothing behind. Raises InvalidInput, Conflict for a name that is in use, ImageNotFound.
+    record.name is the requested name, or "" to generate one. The returned record has the final name. After a failure
+    only named volumes and host directories are left. Raises InvalidInput, Conflict for a name in use, ImageNotFound.
     """
     needs_setup = False
 
