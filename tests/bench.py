@@ -1,4 +1,4 @@
-"""How fast is it? Our engine and dockerd (or buildah), in turn, on one machine.
+"""Benchmarks of our engine and of dockerd (or buildah), alternating on one machine.
 
     scripts/bench                       everything, five pairs each
     scripts/bench run --pairs 20        only this, more often
@@ -92,7 +92,7 @@ class Buildah:
         self._tar = tar
 
     def prepare(self) -> None:
-        """Make the base image, the first time that somebody asks."""
+        """Create the base image, unless an earlier call has created it."""
         if (self._scratch / "buildah").exists():
             return
         container = self._output("from", "scratch")
@@ -129,11 +129,11 @@ def timed_here(lab: Lab) -> float:
 
 
 class Fresh:
-    """Tars that nobody has seen: the base and one small file more, each time another.
+    """Tars with a new digest at each call: the base system and one small file with new content.
 
-    Importing one tar again and again would measure deletion: the layer is there, so the new
-    copy goes at once, and for a minute ext4 walks around each inode that was just freed
-    (ext4_new_inode, recently_deleted): a single import then takes six times as long.
+    Importing the same tar repeatedly would measure deletion: the layer exists already, so the
+    engine deletes the new copy at once, and for a minute ext4 skips each inode that was freed
+    (ext4_new_inode, recently_deleted). A single import then takes six times as long.
     """
 
     def __init__(self, base: Path, scratch: Path) -> None:
@@ -173,7 +173,7 @@ def timed_save(side: Side) -> float:
 
 
 def timed_load(side: Side, maker: Lab, fresh: Fresh) -> float:
-    """Load an archive with a layer that nobody has seen; a third engine makes it."""
+    """Load an archive with a layer that is new to the engine; a third engine creates the archive."""
     timed(maker, "import", str(fresh.tar()), "bench:load")
     saved = fresh.scratch / "load.tar"
     timed(maker, "save", "-o", str(saved), "bench:load")
@@ -233,7 +233,7 @@ class Registries:
 
 
 def timed_pull(side: Side, registries: Registries) -> float:
-    """Pull an image with one layer that nobody has seen."""
+    """Pull an image with one layer that is new to the engine."""
     registry = registries.of[id(side)]
     name = f"{registry.host}/pull-{next(registries.number)}:1"
     timed(registries.maker, "import", str(registries.fresh.tar()), name)
@@ -262,7 +262,7 @@ CMD ["sh"]
 
 
 def context_of(scratch: Path, name: str, dockerfile: str, files: int) -> Path:
-    """A build context with so many files of 1 kB in directories of a hundred."""
+    """Create a build context with a number of files of 1 kB, 100 in each directory."""
     directory = scratch / name
     if not directory.exists():
         directory.mkdir()
@@ -284,7 +284,7 @@ def timed_build(side: Side, context: Path, *options: str) -> float:
 
 
 def timed_addition(side: Side, context: Path, number: Iterator[int]) -> float:
-    """Copy ten thousand files that nobody has seen: one is changed, so the cache has nothing."""
+    """Copy ten thousand files. One of them has changed, so the build cache misses."""
     (context / "tree/new").write_text(str(next(number)))
     os.sync()
     return timed_build(side, context)
@@ -303,7 +303,7 @@ def our_import_memory(lab: Lab, tar: Path) -> float:
 
 
 def their_import_memory(docker: Docker, tar: Path) -> float:
-    """dockerd's largest resident set meanwhile (proc(5): clear_refs 5 resets VmHWM)."""
+    """Return the peak resident set of dockerd during an import (VmHWM in proc(5); clear_refs 5 resets it)."""
     process = Path(f"/proc/{docker.daemon.pid}")
     (process / "clear_refs").write_text("5")
     timed(docker, "import", str(tar), "bench:import")

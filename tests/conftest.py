@@ -1,4 +1,4 @@
-"""What every kind of test may ask for."""
+"""Options and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stress(pytestconfig: pytest.Config) -> bool:
-    """Whether this run has --stress: loops have their full counts; otherwise a fixed share of them."""
+    """Whether --stress is set. With it loops have their full counts, without it a fixed share."""
     return bool(pytestconfig.getoption("--stress"))
 
 
 @pytest.fixture(scope="session")
 def kills(pytestconfig: pytest.Config) -> int:
-    """How often each operation is killed."""
+    """The number of times that each operation is killed."""
     return 200 if pytestconfig.getoption("--stress") else 4
 
 
 @pytest.fixture(scope="session")
 def seed(pytestconfig: pytest.Config) -> int:
-    """Where chance starts in this run; a failing test shows it."""
+    """The seed of this run's random choices; a failing test prints it."""
     given = pytestconfig.getoption("--seed")
     return secrets.randbelow(10**6) if given is None else int(given)
 

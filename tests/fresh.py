@@ -56,7 +56,7 @@ MISSING = re.compile(r"^.*(?:line \d+|\d+): (\S+): (?:command )?not found$", re.
 
 
 class Failed(Exception):
-    """What is wrong with one system, in one line."""
+    """The failure of one system, in one line."""
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 class Running:
-    """The commands that run in systems. After stop() none starts."""
+    """The commands that run in the systems. After stop() no further command starts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -168,7 +168,7 @@ def noted(problems: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def booted(release: str, root: Path) -> Iterator[str]:
-    """A container of the system, with a clone of the repository at KIT. In the end nothing is left of it."""
+    """Boot a container of the system with a clone of the repository at KIT, and remove it after the block."""
     remove(root)  # what a killed run left
     clone = root.with_name(f"{root.name}-kit")
     name = f"fresh-{release}"
@@ -303,7 +303,7 @@ def make_system(release: str) -> None:
 
 
 def apt_options() -> list[str]:
-    """How this machine's apt reaches its mirrors: proxies, and how old a snapshot may be."""
+    """Return the apt options of this machine for its mirrors: proxies and the validity of release files."""
     return re.findall(r'^Acquire::(?:https?::.+|Check-\S+) ".+";$', run("apt-config", "dump"), re.MULTILINE)
 
 
@@ -327,7 +327,7 @@ def labctr(root: Path) -> list[str]:
 
 
 def run(*command: str) -> str:
-    """What a program prints. Raises CalledProcessError."""
+    """Return what a program prints. Raises CalledProcessError."""
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, start_new_session=True)
     return done.stdout
 

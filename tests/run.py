@@ -223,7 +223,7 @@ def coverage() -> Iterator[None]:
 
 
 def leftovers() -> set[str]:
-    """What containers of the kit hold in the kernel now; a line each."""
+    """Return the kernel resources that containers of the kit hold now, one per line."""
     done = subprocess.run([REPOSITORY / "scripts/leftovers"], capture_output=True, text=True, check=False)
     return set(done.stdout.splitlines())
 

@@ -330,16 +330,12 @@ RULES: list[Rule] = [
 
 
 def import_graph() -> dict[str, set[str]]:
-    """Dotted module → the modules that it imports, late and type-only imports included.
-
-    The constant pylab_container.__version__ is left out: it depends on nothing.
-    """
+    """Dotted module → the modules that it imports, late and type-only imports included."""
     dotted_names = {_dotted_path(module.path): module for module in modules()}
     graph: dict[str, set[str]] = {}
     for name, module in dotted_names.items():
-        own = {mention.name for mention in imports(module) if within(mention.name, PACKAGE)}
-        own.discard(f"{PACKAGE}.__version__")
-        found = {one if one in dotted_names else one.rpartition(".")[0] for one in own}
+        wanted = [mention.name for mention in imports(module) if within(mention.name, PACKAGE)]
+        found = {one if one in dotted_names else one.rpartition(".")[0] for one in wanted}
         graph[name] = (found & dotted_names.keys()) - {name}
     return graph
 

@@ -219,7 +219,7 @@ class _Copy:
             self._write_file(parent, name, entry)
         else:
             if kind == stat.S_IFDIR:
-                _make_directory(parent, name)
+                inside.ensure_directory(parent, name)
             elif kind == stat.S_IFLNK:
                 _replacing(parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
             else:
@@ -281,16 +281,6 @@ def _write_content(fd: int, entry: Entry) -> None:
 
 def _no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
-
-
-def _make_directory(parent: int, name: str) -> None:
-    """Create a directory, or keep an existing one; another file is replaced."""
-    try:
-        os.mkdir(name, 0o755, dir_fd=parent)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            _clear(parent, name)
-            os.mkdir(name, 0o755, dir_fd=parent)
 
 
 def _write_link(top: int, parent: int, name: str, entry: Entry) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from pylab_container.containers import sandbox
-from pylab_container.errors import InvalidInput
-from pylab_container.host import linux
+from pylab_container.host import inside
 from pylab_container.oci import bundle, users
 from pylab_container.oci.environment import DEFAULT_PATH, merge_environment
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.store.container_store import ContainerRecord
-
-_LONGEST_LIST = 1 << 20  # bytes of /etc/passwd or /etc/group
 
 
 def first_process(record: ContainerRecord, root: Path, *, linked: Sequence[str] = ()) -> bundle.Process:
@@ -60,25 +55,7 @@ def find_user(user: str, root: Path, more_groups: Sequence[str] = ()) -> tuple[u
     user         "NAME[:GROUP]" or "UID[:GID]", "" for root
     more_groups  names or numbers of supplementary groups (--group-add)
     """
-    group = _read_inside(root, "etc/group")
-    found, home = users.find_user(user, passwd=_read_inside(root, "etc/passwd"), group=group)
+    group = inside.read_text(root, "etc/group")
+    found, home = users.find_user(user, passwd=inside.read_text(root, "etc/passwd"), group=group)
     more = [users.find_group(name, group) for name in more_groups]
     return replace(found, additional_gids=tuple(dict.fromkeys([*found.additional_gids, *more]))), home
-
-
-def _read_inside(root: Path, path: str) -> str:
-    """Read a text file below root, "" if it does not exist.
-
-    Symbolic links cannot lead out of root.
-
-    Raises InvalidInput if it is not a regular file: the runtime reads it too, and would block on a FIFO.
-    """
-    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return linux.read_regular(base, path, _LONGEST_LIST).decode(errors="replace")
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            raise InvalidInput(f"/{path} in the container is not a file", hint="put a text file there") from error
-        return ""
-    finally:
-        os.close(base)

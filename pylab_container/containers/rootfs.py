@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput
 from pylab_container.host import linux, programs
+from pylab_container.host.inside import make_directories
 from pylab_container.host.removal import remove_below
 from pylab_container.oci.ids import EntryName
 from pylab_container.store.container_store import ContainerRecord
@@ -70,32 +71,15 @@ def prepare(data: DataRoot, record: ContainerRecord) -> None:
 
 
 def make_directory(root: Path, path: str) -> None:
-    """Create a directory with its parents, mode 755, inside a mounted file system.
-
-    Raises InvalidInput.
-    """
-    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    place, directory = ".", os.O_PATH | os.O_DIRECTORY
+    """Create a directory with its parents, mode 755, inside a mounted file system. Raises InvalidInput."""
     try:
-        for name in filter(None, path.split("/")):
-            parent = linux.openat2(base, place, directory, resolve=linux.RESOLVE_IN_ROOT)
-            try:
-                os.mkdir(name, dir_fd=parent)
-                os.chmod(name, 0o755, dir_fd=parent)  # independent of the umask
-            except FileExistsError:
-                pass
-            finally:
-                os.close(parent)
-            place = f"{place}/{name}"
-        os.close(linux.openat2(base, place, directory, resolve=linux.RESOLVE_IN_ROOT))
+        make_directories(root, path)
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ENOENT, errno.ELOOP):
             raise
         raise InvalidInput(
             f"Cannot mkdir: {path} is not a directory", hint="choose another working directory"
         ) from None
-    finally:
-        os.close(base)
 
 
 def fill_volumes(record: ContainerRecord, root: Path, *, mounted: Collection[str] = ()) -> None:

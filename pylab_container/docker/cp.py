@@ -113,7 +113,9 @@ def _host_target(path: str) -> _Target:
 
 
 def to_container(files: ContainerFiles, source: str, target: str, *, follow_link: bool = False) -> int:
-    """Copy a path of the host to a path of a container with numeric owners; return the number of bytes of tar.
+    """Copy a path of the host to a path of a container; return the number of bytes of tar.
+
+    Owners are copied as numbers.
 
     follow_link  if source is a symbolic link, copy its target
 

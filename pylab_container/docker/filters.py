@@ -67,19 +67,3 @@ def has_labels(labels: Mapping[str, str], conditions: Iterable[str]) -> bool:
     """Return whether labels satisfy all conditions, each "name" or "name=value"."""
     pairs = (text.partition("=") for text in conditions)
     return all(name in labels and (not equals or labels[name] == value) for name, equals, value in pairs)
-
-
-NETWORK_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
-
-
-def check_network_filters(filters: Filters) -> None:
-    """Raise InvalidInput for an unknown filter of networks, and for an invalid value of one."""
-    refuse_unknown(filters, NETWORK_FILTERS)
-    dangling = values(filters, "dangling")
-    if len(dangling) > 1:
-        raise InvalidInput('got more than one value for filter key "dangling"', hint="say true or false")
-    for text in dangling:
-        truth("dangling", text)
-    for text in values(filters, "type"):
-        if text not in ("builtin", "custom"):
-            raise InvalidInput(f"invalid filter: 'type'='{text}'", hint="there are builtin and custom")

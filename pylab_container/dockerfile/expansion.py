@@ -119,6 +119,7 @@ class _Words(Struct):
             self.current.append(text)
 
     def finish(self) -> list[str]:
+        # Quoted empty text leaves nothing here, so that `COPY "$EMPTY" a b` has two arguments, as in BuildKit.
         if self.current:
             self.done.append("".join(self.current))
             self.current.clear()
@@ -354,6 +355,7 @@ class _Lexer:
             return word if missing else value or ""
         if operator == "+":
             return "" if missing else word
+        # The default texts are BuildKit's; those of sh differ from shell to shell (XCU 2.6.2).
         if operator == "?" and missing:
             state = "unset" if value is None else "empty"
             raise self.error(
@@ -372,6 +374,7 @@ class _Lexer:
         return value[: len(value) - _length(Glob(steps[::-1]).lengths(value[::-1]), longest=longest)]
 
     def replaced(self, name: str) -> str:
+        # ${V/p/text} is not in POSIX: BuildKit has it from bash ("Shell Parameter Expansion").
         everywhere = self.peek() == "/"
         if everywhere:
             self.next()

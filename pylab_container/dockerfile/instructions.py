@@ -17,6 +17,8 @@ from pylab_container.dockerfile.expansion import literal_words
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.text.golang import parse_duration
 
+# A flag that is missing here is an error. It would otherwise be taken for the first argument: a path of COPY, or a
+# program of RUN.
 FLAGS: dict[str, dict[str, str]] = {
     "ADD": {
         "chown": "text",
@@ -91,6 +93,7 @@ class Heredoc(Struct, frozen=True):
     @property
     def text(self) -> str:
         """The content after the removal of leading tabs, if requested."""
+        # Only tabs, as in sh: the content itself can then be indented with spaces.
         return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
 
 

@@ -210,7 +210,9 @@ class NetworkCollection:
 
         Raises InvalidInput for an unknown filter.
         """
-        from pylab_container.docker.listing import network_matches
+        from pylab_container.docker.network_filters import check_network_filters, network_matches
+
+        check_network_filters(filters or {})
 
         def is_used(record: NetworkRecord) -> bool:
             return bool(bridges.connected_containers(self._data, self._runtime, record))

@@ -121,7 +121,7 @@ class VolumeCollection:
 
         Raises InvalidInput for an unknown filter.
         """
-        from pylab_container.docker.listing import check_volume_filters, volume_matches
+        from pylab_container.docker.volume_filters import check_volume_filters, volume_matches
 
         check_volume_filters(filters or {})
         return [

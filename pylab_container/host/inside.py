@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import stat
 from collections import deque
 from pathlib import Path
 
@@ -68,6 +69,21 @@ def make_directories(root: Path, path: str) -> None:
         os.close(linux.openat2(base, position, _DIRECTORY_FLAGS, resolve=linux.RESOLVE_IN_ROOT))  # ENOTDIR for a file
     finally:
         os.close(base)
+
+
+def ensure_directory(parent: int, name: str) -> None:
+    """Create a directory with mode 0755 unless it exists. Another kind of file of that name is replaced.
+
+    parent  a descriptor of a directory; a symbolic link called name is deleted, not followed
+
+    Raises OSError.
+    """
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=parent)
+            os.mkdir(name, 0o755, dir_fd=parent)
 
 
 def _make_or_read_link(base: int, position: str, name: str) -> str | None:

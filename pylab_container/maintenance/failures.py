@@ -61,5 +61,5 @@ def of_name(error: OSError) -> InvalidInput | None:
 
 
 def refusal(error: OSError) -> LabError | None:
-    """Return the error to show for a system call that the file system refused; None for any other failure."""
+    """Return the error to show if the file system refused a system call; else None."""
     return of_disk(error) or of_name(error)

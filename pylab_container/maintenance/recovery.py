@@ -88,7 +88,10 @@ ATOMICALLY_WRITTEN = (
 
 
 def half_written(data: DataRoot) -> Iterator[Path]:
-    """Yield the temporary files of killed processes. A file that is being written is locked, and left out."""
+    """Yield the temporary files of killed processes.
+
+    A file that is being written is locked, and left out.
+    """
     for pattern in ATOMICALLY_WRITTEN:
         for directory in data.path.glob(pattern) if pattern else (data.path,):
             for path in _temporary_files(directory):

@@ -141,7 +141,7 @@ def join(
         pid,
         interface=interface,
         address=chosen.ipv4_address or None,
-        address6=chosen.ipv6_address if network.document["EnableIPv6"] else None,
+        address6=(chosen.ipv6_address or None) if network.document["EnableIPv6"] else None,
         mac=request.desired_mac_address or (record.config.mac_address if interface == "eth0" else ""),
         link_local=chosen.link_local_ips,
         default_route=leads_out,

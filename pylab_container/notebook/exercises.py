@@ -39,7 +39,7 @@ class Exercise(Struct, frozen=True):
     hint: str
 
     def judge(self, answer: object, subject: object) -> Note:
-        """Check an answer and return the note to show. None means that there is no answer yet."""
+        """Check an answer and return the note to show. None stands for a missing answer."""
         if answer is None:
             return Note("open", f"not solved yet. Hint: {self.hint}")
         mistake = self.check(answer, subject)
@@ -175,12 +175,12 @@ def _whiteout(answer: object, upper: Path) -> str:
         return "it is not in the upper directory"
     status = path.lstat()
     is_whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-    return "" if is_whiteout else "it is no character device 0:0"
+    return "" if is_whiteout else "it is not a character device 0:0"
 
 
 def _number_of_lowers(answer: object, container: Container) -> str:
     lower = (container.upper.parent / "lower").read_text()
-    return "" if answer == len(lower.split(":")) else f"{answer!r} is not how many directories lie below"
+    return "" if answer == len(lower.split(":")) else f"{answer!r} is not the number of lower directories"
 
 
 def _path(answer: object) -> Path:

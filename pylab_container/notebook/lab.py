@@ -205,7 +205,7 @@ class Lab:
     def check(self, number: int, answer: object, subject: object = None) -> Note:
         """Check the answer to an exercise and return a note about it.
 
-        None means that there is no answer yet.
+        None stands for a missing answer.
         """
         exercise = EXERCISES.get((self.number, number))
         if exercise is None:

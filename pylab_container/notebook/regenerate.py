@@ -193,14 +193,17 @@ def write_page(notebook: Path, *, images: Path) -> None:
 
     Widgets are shown as their text.
 
-    images  the base directory of the paths of images, which are embedded in the page
+    images  the lab's own directory: images, which are embedded, and links that begin with ../ are relative to it
     """
     if not notebook.exists():
         return
     shown = nbformat.read(notebook, as_version=4)
+    repository = os.path.relpath(images.parent, notebook.parent)
     for cell in shown.cells:
         if cell.cell_type == "code":
             cell.outputs = [reproducible(output) for output in cell.outputs]
+        elif cell.cell_type == "markdown":
+            cell.source = cell.source.replace("](../", f"]({repository}/")
     resources = {"metadata": {"name": notebook.stem, "path": str(images)}}
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(shown, resources=resources)
     notebook.with_suffix(".html").write_text(page)

@@ -401,6 +401,7 @@ def default_mounts(*, privileged: bool = False) -> tuple[Mount, ...]:
             type="tmpfs",
             options=("nosuid", "strictatime", "mode=755", "size=65536k"),
         ),
+        # newinstance: terminals of the container only, so that /dev/pts/0 is not the host's (filesystems/devpts.rst).
         # gid 5 is the group tty on all common distributions, and grantpt(3) expects terminals to have it.
         Mount(
             source="devpts",

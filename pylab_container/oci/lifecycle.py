@@ -71,6 +71,7 @@ NEXT_STATE = {
     (State.RUNNING, Transition.EXEC): State.RUNNING,
     (State.RUNNING, Transition.RENAME): State.RUNNING,
     (State.RUNNING, Transition.UPDATE): State.RUNNING,
+    # exec is not allowed: the new process would join the frozen cgroup and never execute an instruction.
     (State.PAUSED, Transition.UNPAUSE): State.RUNNING,
     (State.PAUSED, Transition.STOP): State.PAUSED,
     (State.PAUSED, Transition.KILL): State.PAUSED,
@@ -188,6 +189,7 @@ def restart_delay(
     name, maximum_retries = policy.name or "no", policy.maximum_retry_count
     if manually_stopped or name == "no":
         return None
+    # A MaximumRetryCount of 0 sets no limit.
     if name == "on-failure" and (exit_code == 0 or (maximum_retries and restart_count >= maximum_retries)):
         return None
     if ran >= _STABLE_AFTER or not last_delay:

@@ -6,10 +6,10 @@ It holds the mount points of files that every container gets.
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from pylab_container.host import linux
+from pylab_container.host.inside import ensure_directory
 
 # What the kernel or the engine mounts over: (path, kind or target of a link). Source: moby, setupInitLayer.
 _INIT_FILES = (
@@ -45,11 +45,11 @@ def fill_init_layer(root: Path) -> None:
 def _fill(base: int, path: str, kind: str) -> None:
     directory, _, name = path.rpartition("/")
     if directory:
-        _make_directory(base, directory)
+        ensure_directory(base, directory)
     parent = linux.openat2(base, directory or ".", os.O_PATH | os.O_DIRECTORY, resolve=linux.RESOLVE_NO_SYMLINKS)
     try:
         if kind == "directory":
-            _make_directory(parent, name)
+            ensure_directory(parent, name)
             return
         try:
             os.unlink(name, dir_fd=parent)
@@ -63,14 +63,3 @@ def _fill(base: int, path: str, kind: str) -> None:
             os.symlink(kind, name, dir_fd=parent)
     finally:
         os.close(parent)
-
-
-def _make_directory(parent: int, name: str) -> None:
-    """Create a directory unless it exists; a file or symbolic link of that name is removed."""
-    try:
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            return
-        os.unlink(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-    os.mkdir(name, 0o755, dir_fd=parent)

@@ -84,7 +84,7 @@ def duration(nanoseconds: int) -> str:
     if nanoseconds == 0:
         return "0s"
     if abs(nanoseconds) < 10**9:
-        scale, unit = next(each for each in ((10**6, "ms"), (10**3, "µs"), (1, "ns")) if abs(nanoseconds) >= each[0])
+        scale, unit = next(pair for pair in ((10**6, "ms"), (10**3, "µs"), (1, "ns")) if abs(nanoseconds) >= pair[0])
         return _decimal(nanoseconds, scale) + unit
     sign, rest = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)
     hours, rest = divmod(rest, 3600 * 10**9)

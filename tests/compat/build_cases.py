@@ -1,4 +1,4 @@
-"""What a Dockerfile may say, each as a small build. test_builds_*.py compare what comes out.
+"""Features of the Dockerfile language, each as a small build; test_builds_*.py compare the results.
 
 The claims are ours; the facts come from the Dockerfile reference and from what the peers do.
 """
@@ -47,7 +47,7 @@ SYNTAX = [
         whole=True,
         refused="only one escape parser directive",
     ),
-    Case("an escape character that is none is refused", "# escape=x\nFROM base", whole=True, refused="invalid ESCAPE"),
+    Case("an invalid escape character is refused", "# escape=x\nFROM base", whole=True, refused="invalid ESCAPE"),
     Case("a syntax line changes nothing", "# syntax=docker/dockerfile:1\nFROM base\nENV A=1", whole=True),
     Case("an unknown instruction is refused", "BOGUS x", refused="unknown instruction: BOGUS"),
     Case("a word alone is refused", "hello", refused="unknown instruction: HELLO"),
@@ -232,10 +232,10 @@ STAGES = [
         facts={"config.Env": [PATH, "A=1"]},
     ),
     Case("a target in another case", "FROM base AS One\nENV A=1\nFROM base\nENV B=2", target="ONE"),
-    Case("a target that is none is refused", "FROM base AS one", target="two", refused="target"),
+    Case("an unknown target is refused", "FROM base AS one", target="two", refused="target"),
     Case("stages after the target are not built", "FROM base AS one\nENV A=1\nFROM base\nRUN exit 1", target="one"),
     Case(
-        "stages that nobody needs are not built",
+        "stages that the target does not need are not built",
         "FROM base AS one\nRUN exit 1\nFROM base\nENV A=1",
         peer="reference",
         facts={"config.Env": [PATH, "A=1"]},
@@ -264,7 +264,7 @@ MODERN = [
         peer="reference",
         facts={"/new/a": "-rw-r--r-- 0:0 'a\\n'", "/new/run.sh": "-rwxr--r-- 0:0 '#!/bin/sh\\n'"},
     ),
-    Case("COPY with a mode that is none is refused", "COPY --chmod=9 a /x", peer="reference", refused="chmod"),
+    Case("COPY with an invalid mode is refused", "COPY --chmod=9 a /x", peer="reference", refused="chmod"),
     Case(
         "COPY as a layer of its own",
         "COPY --link a /to-old/x",

@@ -1,4 +1,4 @@
-"""What a build starts from: a base image, a context, and the case that names both."""
+"""The input of the compared builds: base image, build context, and Case, which refers to both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import zstandard
 
 from pylab_container.host import programs
 
-OLD = 981173106  # 2001-02-03 04:05:06, so that a time that was kept is told from one that was set
+OLD = 981173106  # 2001-02-03 04:05:06: far from now, so that a preserved time differs from a new one
 SECOND = 10**9
 
 
@@ -107,15 +107,15 @@ APPLETS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A build, and who says what comes out of it.
+    """A build, and the program or document that defines the expected result.
 
-    claim       what the case shows
-    dockerfile  one without FROM stands on the base image, unless it is the whole file
-    peer        docker (the classic builder); buildah for what that does not know; reference, the Dockerfile
-                reference, for what neither knows: then facts and config have what it says
-    refused     None if it can be built; else words that the refusals of both contain
-    images      images to build before: name, Dockerfile (without a context)
-    facts       by the reference: "/path": "mode uid:gid content" or "nothing"; "config.<field>": value
+    claim       the behaviour that the case shows
+    dockerfile  gets "FROM base" as its first line if it has no FROM, unless whole is set
+    peer        "docker", the classic builder; "buildah" for features that it lacks; "reference", the Dockerfile
+                reference, for features that both lack: then facts contains the expected values
+    refused     None if the build succeeds; else a text that the error messages of both builders contain
+    images      images to build first: name → Dockerfile (without a context)
+    facts       from the reference: "/path": "mode uid:gid content" or "nothing"; "config.<field>": value
     """
 
     claim: str

@@ -1,4 +1,4 @@
-"""Builds of a case by us and by a peer, and what is compared of them: config, history and files.
+"""Build a case with our engine and with a peer, and compare config, history and files of the images.
 
 The peer is docker's classic builder; for what that does not know it is buildah, and for
 what neither knows the Dockerfile reference, whose facts stand in the case.
@@ -32,14 +32,14 @@ from tests.support.fixtures import engine_on
 
 @dataclass(frozen=True)
 class Built:
-    """What a build made: "/path", "config.<field>", "history.<step>" or "author", and what is there."""
+    """The result of a build: "/path", "config.<field>", "history.<step>" or "author" → value."""
 
     facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a builder made no image, in its words."""
+    """The error message of a builder that refused the case."""
 
     words: str
 
@@ -52,7 +52,7 @@ BUILDAH_LEAVES = ("/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/r
 
 
 def assert_same(case: Case, ours: Ours, expected: Mapping[str, Future[Outcome]]) -> None:
-    """Build a case, and compare what comes out with what the peer made of it."""
+    """Build a case, and compare the result with the peer's."""
     theirs = expected[case.claim].result() if case.claim in expected else promised(case)
     if case.refused is not None:
         assert_refused(theirs, case.refused, by=case.peer)
@@ -66,7 +66,7 @@ def assert_same(case: Case, ours: Ours, expected: Mapping[str, Future[Outcome]])
 
 
 def promised(case: Case) -> Outcome:
-    """What the Dockerfile reference says of a case that no peer knows."""
+    """Return the result that the Dockerfile reference requires, for a feature that no peer supports."""
     return Built(case.facts) if case.refused is None else Refused(case.refused)
 
 
@@ -76,7 +76,7 @@ def assert_refused(outcome: Outcome, words: str, *, by: str) -> None:
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], *, peer: str) -> Iterator[str]:
-    """One line for each fact that is not the same.
+    """Return a line for each fact that differs.
 
     Of buildah only files are compared, for its configs have fields of their own, and not those
     that its RUN leaves. The reference says something about some facts, and nothing about times.
@@ -249,7 +249,7 @@ def step_facts(step: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def mounted(data: Mapping[str, str] | None) -> Iterator[Path]:
-    """The layers of an image as one tree, read-only; data is GraphDriver.Data of inspect, None of an image without."""
+    """Mount the layers of an image read-only as one tree; data is GraphDriver.Data of inspect, None without layers."""
     layers = [data[name] for name in ("UpperDir", "LowerDir") if name in data] if data else []
     with tempfile.TemporaryDirectory() as directory:
         root, nothing, void = (Path(directory, name) for name in ("root", "nothing", "void"))

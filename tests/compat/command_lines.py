@@ -14,7 +14,7 @@ from tests.support.dockerd import environment
 
 @dataclass(frozen=True)
 class Done:
-    """How a line ended, without what is different in every run."""
+    """The result of a line, with values that differ between runs (ids, times) replaced."""
 
     status: int
     output: str

@@ -22,7 +22,7 @@ from tests.support.sides import IMAGE, docker, ours
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(isolation: None) -> None:
-    """Also for tests that use no engine."""
+    """Isolate tests that do not use an engine, too."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def dockerd(_shared_dockerd: Docker) -> Iterator[Docker]:
 
 @pytest.fixture
 def empty_dockerd(dockerd: Docker) -> Docker:
-    """The same for a test that looks at everything in it."""
+    """A dockerd on an empty data root, for a test that lists all of its objects."""
     clear(dockerd.api)
     return dockerd
 
@@ -96,7 +96,7 @@ def our_builds(nothing_left_behind: None, tmp_path_factory: pytest.TempPathFacto
 def peer_builds(
     request: pytest.FixtureRequest, dockerd: Docker, tmp_path_factory: pytest.TempPathFactory, site: str
 ) -> Iterator[Mapping[str, Future[Outcome]]]:
-    """What the peers make of the cases of this module and run: they build ahead while we build."""
+    """Results of the peers for the selected cases of a module; they build ahead, concurrently with our engine."""
     items = [item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function)]
     cases = [case for item in items if isinstance(case := item.callspec.params["case"], Case)]
     directory = tmp_path_factory.mktemp("theirs")

@@ -20,7 +20,7 @@ from tests.compat.build_context import (
 )
 
 COPY = [
-    # Where it goes.
+    # The destination.
     Case("a file gets a new name", "COPY a /b"),
     Case("a file goes into a folder that is there", "COPY a /old"),
     Case("a slash makes the destination a folder", "COPY a /new/"),
@@ -33,7 +33,7 @@ COPY = [
     Case("a destination is cleaned", "COPY a /x/./y/../z//w"),
     Case("a file replaces a file, with its mode and owner", "COPY a /old/file"),
     Case("a file may not be put below a file", "COPY a /old/file/x", refused=""),
-    Case("a file that is no folder may not be named with a slash", "COPY a /old/file/", refused=""),
+    Case("the name of a file may not end with a slash", "COPY a /old/file/", refused=""),
     Case("a folder may not replace a file", "COPY dir /old/file", refused="not a directory"),
     Case("of a folder the contents are copied", "COPY dir /new"),
     Case("a slash after a folder changes nothing", "COPY dir/ /new/"),
@@ -91,7 +91,7 @@ COPY = [
     Case(
         "set-id and sticky bits", "COPY . /new", {"x": file("x", 0o4755), "y": file("y", 0o2755), "z": folder(0o1777)}
     ),
-    Case("a file that nobody may read", "COPY . /new", {"x": file("x", 0)}),
+    Case("a file without read permission", "COPY . /new", {"x": file("x", 0)}),
     Case("times are whole seconds", "COPY x /new", {"x": file("x", time=OLD * SECOND + 987654321)}),
     Case("times before 1970 are kept", "COPY x /new", {"x": file("x", time=-OLD * SECOND)}),
     Case("capabilities of files are kept", "COPY . /new", {"x": file("x", 0o755, xattrs=CAPABILITY)}),
@@ -128,7 +128,7 @@ COPY = [
     # Forms.
     Case("JSON is for names with spaces", 'COPY ["c d", "/x y/"]'),
     Case("quotes are part of a name", 'COPY "c d" /x/', refused=""),
-    Case("a bracket alone is no JSON", "COPY [ab] /new/"),
+    Case("brackets around a bare word are not JSON", "COPY [ab] /new/"),
     Case("one word is too few", "COPY a", refused="at least two arguments"),
     Case("one word of JSON is too few", 'COPY ["a"]', refused="at least two arguments"),
     Case("an unknown flag is refused", "COPY --bogus a /b", refused="unknown flag"),
@@ -198,9 +198,9 @@ ADD = [
     Case("an archive to a file is refused", "ADD x /old/file", {"x": file(TAR)}, refused=""),
     Case("COPY unpacks nothing", "COPY x /new/", {"x": file(TAR)}),
     Case("the name makes no archive", "ADD x.tar /new/", {"x.tar": "text\n"}),
-    Case("a name without a slash is a file's if it is no archive", "ADD x.tar /new", {"x.tar": "text\n"}),
-    Case("an empty file is no archive", "ADD x.tar /new/", {"x.tar": ""}),
-    Case("a compressed text is no archive", "ADD x.gz /new/", {"x.gz": file(gzip.compress(b"text\n", mtime=0))}),
+    Case("without a slash the destination of an ordinary file is a file", "ADD x.tar /new", {"x.tar": "text\n"}),
+    Case("an empty file is not an archive", "ADD x.tar /new/", {"x.tar": ""}),
+    Case("a compressed text is not an archive", "ADD x.gz /new/", {"x.gz": file(gzip.compress(b"text\n", mtime=0))}),
     Case("an archive cut off is refused", "ADD x /new/", {"x": file(TAR[:1700])}, refused=""),
     Case("an archive in a folder is copied", "ADD . /new/", {"x/y.tar": file(TAR)}),
     Case(
@@ -325,7 +325,7 @@ IGNORE = [
     ignoring("two stars after a folder", "dir/**\n"),
     ignoring("two stars in the middle", "dir/**/c.txt\n"),
     ignoring("two stars around", "**/sub/**\n"),
-    ignoring("an exception brings one back", "*.txt\n!b.txt\n"),
+    ignoring("an exception includes a file again", "*.txt\n!b.txt\n"),
     ignoring("everything but one", "*\n!a\n"),
     ignoring("everything but a folder", "*\n!dir/sub\n"),
     ignoring("everything at any depth but one", "**\n!dir/sub/a\n"),
@@ -334,7 +334,7 @@ IGNORE = [
     ignoring("an exception with stars", "dir\n!**/*.txt\n"),
     ignoring("the last pattern decides", "a\n!a\na\n"),
     ignoring("the last pattern decides for a folder", "!dir/sub\ndir\n!dir/a\ndir/sub\n"),
-    ignoring("comments and blank lines are no patterns", "# comment\n\n  \na\n   # spaced\n"),
+    ignoring("comments and blank lines are not patterns", "# comment\n\n  \na\n   # spaced\n"),
     ignoring("spaces around a pattern go", "  a  \n x y\n"),
     ignoring("a backslash before a hash", "\\#x\n"),
     ignoring("a class in a pattern", "[a-b]\n[!a]b\n"),

@@ -1,4 +1,4 @@
-"""What a person types: docker command lines, in the order of a session. Each session has containers of its own.
+"""Docker command lines in the order of a session. Each session has its own containers.
 
 A session is run against Docker's daemon and against ours, and after every line exit status, output and complaints
 are compared. Lines are for sh(1); `docker` in them is the real client, $SIDE is a name for the side and this run alone.
@@ -448,4 +448,4 @@ LIFE = """
     docker run -d --name aged --network none --health-cmd true busybox:1 sleep 1000 >/dev/null 2>&1; docker rm -f aged
     docker version --format '{{.Client.APIVersion}}'; docker info --format '{{.Driver}}'; docker system df | wc -l
 """
-"""What goes alike in every version that the docker command can be told to speak."""
+"""Lines with the same result in every version of the API that the docker command can use."""

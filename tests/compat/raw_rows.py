@@ -1,4 +1,4 @@
-"""Requests as they go over the wire, for Docker's daemon and for ours: a line a request, in the order of a session.
+"""Raw requests to dockerd and to our daemon: one per line, in the order of a session.
 
 A line is METHOD TARGET, headers in brackets, and a body:
 

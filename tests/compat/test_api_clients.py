@@ -1,4 +1,4 @@
-"""Other people's programs drive the daemon: docker-py, the docker command and skopeo, on images and what is beside."""
+"""Third-party clients of the daemon: docker-py, the docker command and skopeo."""
 
 from __future__ import annotations
 

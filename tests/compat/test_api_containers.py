@@ -1,4 +1,4 @@
-"""Requests about containers, the same to Docker's daemon and to ours: statuses, and what documents say."""
+"""The same requests about containers to dockerd and to our daemon: statuses and documents are equal."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _normal(document: Json) -> Json:
 
 
 def _different(one: Any, other: Any, path: str = "") -> list[str]:
-    """Where two documents differ."""
+    """Return the places where two documents differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         names = sorted({*one, *other})
         missing = object()
@@ -317,7 +317,7 @@ REQUESTS: tuple[tuple[str, str, Json, Any], ...] = (
 
 @pytest.fixture(scope="module")
 def two(apis: tuple[Api, Api]) -> tuple[Api, Api]:
-    """With a container "made" and one "runs" on each side."""
+    """Clients of both daemons, each with the containers "made" and "runs"."""
     for api in apis:
         for name in ("made", "runs"):
             body = {"Image": IMAGE, "Cmd": ["sleep", "1000"]}
@@ -354,7 +354,7 @@ def test_a_request_has_dockers_status_and_a_document_of_dockers_shape(
 ) -> None:
     method, path, parameters, body = request_
     expected, got = (api.request(method, path, body, parameters=parameters) for api in two)
-    # 500 is Docker's mistake where a client made one; but for filters that are no JSON, ours says so too until 1.41.
+    # dockerd sends 500 for some errors of the client. We send 500 only for filters that are not JSON, until 1.41.
     own = (500,) if parameters.get("filters") == "nonsense" else (400, 404, 409)
     statuses = own if expected.status == 500 else (expected.status,)
     assert got.status in statuses, (expected.body[:300], got.body[:300])

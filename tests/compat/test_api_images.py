@@ -27,9 +27,9 @@ def context(dockerfile: str, **files: str) -> bytes:
 
 
 def told(answer: Answer) -> tuple[list[str], list[dict[str, Any]]]:
-    """The text of a build line by line, and the last document that is none; without ids.
+    """Return the lines of text of a build's output, and its other documents; ids are replaced by ID.
 
-    dockerd makes a container for each instruction, also where nothing runs in it; we do so for RUN alone.
+    dockerd creates a container for every instruction; we do so only for RUN.
     """
     text = re.sub(r"(sha256:)?[0-9a-f]{12,64}", "ID", answer.body.decode())
     lines = Answer(answer.status, answer.headers, text.encode()).lines
@@ -51,17 +51,17 @@ BUILDS: dict[str, tuple[str, dict[str, Any]]] = {
     "limits": ("FROM busybox:1\nRUN true\n", {"memory": 64 << 20, "shmsize": 1 << 26, "cpushares": 512, "rm": 1}),
     "a host": ("FROM busybox:1\nRUN grep -c x.test /etc/hosts\n", {"extrahosts": "x.test:10.0.0.1", "rm": 1}),
     "a command that fails": ("FROM busybox:1\nRUN exit 7\n", {"rm": 1, "forcerm": 1}),
-    "an argument that nobody takes": ("FROM busybox:1\n", {"buildargs": '{"C":"d"}'}),
+    "an argument that the Dockerfile does not declare": ("FROM busybox:1\n", {"buildargs": '{"C":"d"}'}),
     "arguments without a value": (
         "FROM busybox:1\nARG A=1\nARG B\nRUN echo $A ${B-none}\n",
         {"buildargs": '{"A": null, "B": null, "C": null}', "rm": 1},
     ),
-    "a stage that nobody needs": ("FROM busybox:1\nRUN echo one\nFROM busybox:1\nENV A=1\n", {"rm": 1}),
+    "a stage that the target does not need": ("FROM busybox:1\nRUN echo one\nFROM busybox:1\nENV A=1\n", {"rm": 1}),
     "a Dockerfile without FROM": ("RUN true\n", {}),
     "a Dockerfile without FROM, quietly": ("RUN true\n", {"q": 1}),
     "an unknown instruction": ("FROM busybox:1\nNOPE\n", {}),
     "an empty Dockerfile": ("", {}),
-    "a target that there is not": ("FROM busybox:1\n", {"target": "nope"}),
+    "an unknown target": ("FROM busybox:1\n", {"target": "nope"}),
 }
 
 

@@ -1,7 +1,7 @@
-"""Bare requests to Docker's daemon and to ours: status, kind of document, its shape, and what a length of a list says.
+"""Raw requests to dockerd and to our daemon: status, content type, shape of the document, and length of lists.
 
 Allowed: where dockerd answers 500 for a mistake of the client, ours says 400; and what raw_rows.DIFFERENT says.
-Words of errors are compared in the sessions of raw_rows.WORDED; Go's own names of types in them are nobody's.
+Messages of errors are compared in the sessions of raw_rows.WORDED, without the names of Go types in them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def ask(api: Api, row: str) -> Answer:
 
 
 def compare(row: str, expected: Answer, got: Answer) -> list[str]:
-    """What is different."""
+    """Return the differences between two answers."""
     if got.status == DIFFERENT.get(row) or (expected.status, got.status) == (500, 400):
         return []
     if expected.status != got.status:
@@ -69,7 +69,7 @@ def compare(row: str, expected: Answer, got: Answer) -> list[str]:
 
 
 def compare_words(row: str, expected: Answer, got: Answer) -> list[str]:
-    """What is different in what two errors say."""
+    """Return the differences between two error messages."""
     said = [_said(answer) for answer in (expected, got)]
     return [] if said[0] == said[1] else [f"{row}\n  docker: {said[0]}\n  ours: {said[1]}"]
 
@@ -112,7 +112,7 @@ WIRE: dict[str, bytes] = {
     b"Content-Length: 15\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n" + _CREATE,
     "again after an error": b"GET /v1.41/containers/nosuch/json HTTP/1.1\r\nHost: d\r\n\r\n"
     b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
-    "again after a body nobody read": b"POST /v1.41/nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 5\r\n\r\nhello"
+    "again after an unread body": b"POST /v1.41/nosuch HTTP/1.1\r\nHost: d\r\nContent-Length: 5\r\n\r\nhello"
     b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
     "three at once": b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n" * 2
     + b"GET /v1.41/images/nosuch/json HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
@@ -148,7 +148,8 @@ def test_two_lengths_of_one_body_are_refused(both: tuple[Api, Api]) -> None:
         b"POST /v1.41/volumes/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
         b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\nf\r\n" + _CREATE + b"\r\n0\r\n\r\n"
     )
-    # dockerd heeds the second; who puts a proxy in between wants the refusal (RFC 9112, 6.1).
+    # dockerd uses Transfer-Encoding. Behind a proxy the ambiguity allows request smuggling, so we refuse both headers
+    # together (RFC 9112, 6.1).
     assert both[1].raw(request, until_closed=True).split()[1] == b"400"
 
 

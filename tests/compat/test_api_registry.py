@@ -219,7 +219,7 @@ def remote(engine: Engine, image: Image, daemon: Daemon, registry: RunningRegist
 
 
 def _begun(api: Api, remote: Slow) -> tuple[socket.socket, bytes]:
-    """A client whose pull has begun to bring a layer, and what it was told."""
+    """Return a client whose pull has begun to fetch a layer, and the output that it has received."""
     client = api.connect()
     client.sendall(
         f"POST /images/create?fromImage={remote.name}&tag=1 HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n".encode()
@@ -252,7 +252,7 @@ def test_clients_that_pull_one_image_at_once_share_it(daemon: Daemon, engine: En
             whole = (told + rest.read()).decode()
         assert "Pull complete" in whole
         assert '"error"' not in whole
-    asked = [request.path for request in remote.proxy.asked("GET", "/blobs/")]
+    asked = [request.path for request in remote.proxy.requests_of("GET", "/blobs/")]
     assert len(asked) == len(set(asked)) == 2  # the config and the layer
     assert len(engine.images.list()) == 1
     assert engine.fsck(deep=True) == []

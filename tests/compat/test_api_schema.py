@@ -1,7 +1,7 @@
-"""Every answer that Docker's description of its API describes is as it says, as far as dockerd's is: in each version.
+"""Each answer is valid according to Docker's description of its API, in every version.
 
-dockerd knows the versions until 1.41. From 1.42 on, what it does otherwise than its own description says in 1.41 is no
-fault of ours either.
+Violations that dockerd's own answer has, too, are allowed. dockerd supports versions until 1.41; from 1.42 on,
+dockerd's violations in 1.41 are allowed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _LATER = "HostConfig.RestartPolicy.Name"
 
 @pytest.fixture(scope="session")
 def description(repository: Path) -> Callable[[str], Description]:
-    """What a version is described as."""
+    """Return the description of an API version."""
     path = fetch()
     return functools.cache(lambda version: Description(path, version))
 
@@ -99,13 +99,13 @@ def _ask(pair: Pair, method: str, asked: str, body: object) -> tuple[Answer, Ans
 def _faults(
     ours_: Description, dockers: Description, method: str, asked: str, answers: tuple[Answer, Answer]
 ) -> Iterator[str]:
-    """Another status than dockerd's, and where a document is not as its schema has it, unless dockerd's is neither."""
+    """Yield a status that differs from dockerd's, and violations of the schema that only our document has."""
     ours, docker = answers
     if ours.status != docker.status:
         yield f"{ours.status} {ours.body!r}, and of dockerd {docker.status} {docker.body!r}"
         return
     known = ours_.path_of(method, asked.partition("?")[0])
-    if known is None:  # not in the description: plugins of a kind, or a page that there is not
+    if known is None:  # not in the description, such as plugins of one kind or an unknown page
         assert ours.status == 404
         return
     excused = {_general(fault) for fault in dockers.faults(method, known, docker.status, _document(docker))}
@@ -115,7 +115,7 @@ def _faults(
 
 
 def _faults_of_lines(description: Description, pair: Pair) -> list[str]:
-    """What is wrong with the lines that a build tells; its description gives them no schema, but defines one."""
+    """Return the violations in a build's output: /build has no schema for it, but BuildInfo is defined."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         text = b"FROM busybox:1\nLABEL a=b\n"

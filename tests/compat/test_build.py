@@ -94,13 +94,13 @@ def test_the_image_is_docker_s(
 
 
 def steps(step: dict[str, Any]) -> tuple[Any, ...]:
-    """What a step of a history says, without its time and the digests of what was copied."""
+    """Return the steps of a history without times and without digests of copied files."""
     text = re.sub(r"(file|dir|multi):[0-9a-f]{64}", r"\1:", step.get("created_by", ""))
     return text, step.get("empty_layer", False), step.get("comment", ""), step.get("author", "")
 
 
 def listing(archive: bytes) -> list[str]:
-    """Mode, owner, size, name and link target of everything; a directory's size is none."""
+    """Return mode, owner, size, name and link target of each member; a directory's size is left out."""
     shown = subprocess.run(
         ["tar", "--numeric-owner", "-tvf", "-"], input=archive, capture_output=True, check=True
     ).stdout.decode()

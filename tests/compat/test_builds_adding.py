@@ -1,4 +1,4 @@
-"""ADD, and what .dockerignore leaves out: built by us and by a peer, the same comes out.
+"""ADD and .dockerignore: our builder and a peer produce the same image.
 
 The peer is docker's classic builder; two cases are the Dockerfile reference's.
 """

@@ -1,4 +1,4 @@
-"""COPY, and the examples of the tutorial: built by us and by a peer, the same comes out.
+"""COPY and the tutorial's examples: our builder and a peer produce the same image.
 
 The peer is docker's classic builder.
 """

@@ -1,4 +1,4 @@
-"""Variables, and instructions that set a config or run commands: built by us and by a peer, the same comes out.
+"""Variables, config instructions and RUN: our builder and a peer produce the same image.
 
 The peer is docker's classic builder, or the Dockerfile reference, whose facts are in the case.
 """

@@ -1,4 +1,4 @@
-"""Syntax, ONBUILD, stages, and what BuildKit added to the language: built by us and by a peer, the same comes out.
+"""Syntax, ONBUILD, stages and BuildKit's extensions: our builder and a peer produce the same image.
 
 The peer is docker's classic builder; for what that does not know it is buildah, and for what neither knows the
 Dockerfile reference, whose facts are in the case.

@@ -1,4 +1,4 @@
-"""What `create` writes down, option by option, held against what Docker writes down of the same words."""
+"""`create`, option by option: the recorded settings are those that dockerd records for the same options."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ CASES = """
     --log-opt max-size=1m plain:1 true
 """.strip().splitlines()
 
-# Docker's options that there are not, and values that cannot be put into effect: refused, not ignored.
+# Options of Docker that the engine does not support, and values that it cannot apply. It refuses them.
 REFUSED = """
     --blkio-weight 300
     --cpu-rt-runtime 1000
@@ -180,7 +180,7 @@ def labctr(engine: Engine, *words: str) -> int:
 
 
 def plain(inspected: Json, engine_root: Path) -> Json:
-    """What may be compared of `inspect`: ids, and places in the two data roots, differ."""
+    """Return the comparable part of `inspect`: without ids and paths in the data root."""
     container_id, short_id = inspected["Id"], inspected["Id"][:12]
     fields = ("Path", "Args", "Config", "HostConfig", "Mounts", "NetworkSettings")
     text = json.dumps({field: inspected[field] for field in fields}, sort_keys=True)
@@ -214,7 +214,7 @@ def without_differences(ours: Json, dockers: Json, client: tuple[int, ...]) -> t
         other["NetworkMode"] = "bridge"
     # The docker command sends an empty list where dockerd writes null for other clients.
     other["Ulimits"] = other["Ulimits"] or None
-    # No SELinux here: its labels need not be switched off for who sees the host's processes.
+    # dockerd disables SELinux labels for a container in the host's PID namespace. We do not support SELinux.
     if host["SecurityOpt"] is None and other["SecurityOpt"] == ["label=disable"]:
         other["SecurityOpt"] = None
     # No volume drivers.
@@ -225,7 +225,7 @@ def without_differences(ours: Json, dockers: Json, client: tuple[int, ...]) -> t
 
 
 def differences(ours: Any, dockers: Any, place: str = "") -> Iterator[str]:
-    """Where two documents differ, field by field."""
+    """Return the fields in which two documents differ."""
     if isinstance(ours, Mapping) and isinstance(dockers, Mapping):
         for name in sorted({*ours, *dockers}):
             yield from differences(ours.get(name, "(none)"), dockers.get(name, "(none)"), f"{place}.{name}")

@@ -30,7 +30,7 @@ def shown(text: bytes) -> bytes:
 
 
 def comparable(mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mounts in one order, with the places of volumes below their data root: one of the two is a copy."""
+    """Return mounts in a fixed order, with volume paths relative to the data root, because one data root is a copy."""
     below = [
         {**mount, "Source": str(mount["Source"]).partition("/volumes/")[2]} if mount["Type"] == "volume" else mount
         for mount in mounts
@@ -45,7 +45,7 @@ def comparable(mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def docker_root(
     tmp_path_factory: pytest.TempPathFactory, busybox_tar: Path, isolation: None
 ) -> tuple[Path, dict[str, Any]]:
-    """A data root on which dockerd has made containers, and what dockerd says of them."""
+    """A data root on which dockerd has created containers, and the containers' inspect documents."""
     top = tmp_path_factory.mktemp("docker")
     (top / "host").mkdir()
     (top / "profile.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW"}))
@@ -209,7 +209,7 @@ def test_a_network_that_only_dockerd_has_is_missed_at_the_start_alone(adopted: E
 
 @pytest.fixture
 def ours(engine: Engine, image: Image, tmp_path: Path) -> Engine:
-    """A data root on which we have made the same containers."""
+    """A data root on which our engine has created the same containers."""
     (tmp_path / "host").mkdir()
     containers = engine.containers
     for name, tty, command in (("prints", False, ["sh", "-c", PRINTS]), ("tty", True, ["echo", "hi"])):

@@ -130,7 +130,7 @@ def test_dockerd_opens_a_data_root_that_a_repair_has_mended(
 
 @pytest.fixture(scope="module")
 def docker_root(busybox_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What dockerd makes of an import, a build of three layers and a commit."""
+    """A data root of dockerd after an import, a build of three layers and a commit."""
     top = tmp_path_factory.mktemp("docker")
     (top / "context").mkdir()
     (top / "context/file").write_text("copied\n")

@@ -1,4 +1,4 @@
-"""The real docker command in a person's terminal, against Docker's daemon and against ours: the same ends."""
+"""The docker command in a terminal, against dockerd and our daemon: output and exit status are equal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def start(socket: Path, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def shell(start: Start, socket: Path) -> Iterator[Terminal]:
-    """A shell in the container "shell", which goes afterwards."""
+    """Start a shell in the container "shell", and remove the container after the test."""
     terminal = start("run", "-it", "--name", "shell", IMAGE, "sh")
     terminal.expect("# ")
     yield terminal
@@ -50,7 +50,7 @@ def expect_size(terminal: Terminal, rows: int, columns: int) -> None:
     """The size comes some time after the start or a change. What is typed does not look like what is expected."""
     # docker reads the first size before it catches SIGWINCH: a change in between is lost until the next signal.
     terminal.type(f"until stty size | grep '^{rows}  *{columns}$'; do sleep 0.1; done\n".encode())
-    terminal.expect(f"{rows} {columns}", meanwhile=lambda: os.kill(terminal.process.pid, signal.SIGWINCH))
+    terminal.expect(f"{rows} {columns}", when_idle=lambda: os.kill(terminal.process.pid, signal.SIGWINCH))
     terminal.expect("# ")
 
 

@@ -1,4 +1,4 @@
-"""events: one session with dockerd and with labctr, and what both tell of it."""
+"""events: run one session with dockerd and with labctr, and compare the events."""
 
 from __future__ import annotations
 

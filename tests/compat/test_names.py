@@ -1,4 +1,4 @@
-"""The same questions in containers of Docker's daemon and of ours: nslookup, whole messages, and the files of /etc."""
+"""The same name lookups in containers of dockerd and of our daemon: nslookup, whole DNS messages, and files in /etc."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def sockets(sockets: tuple[Path, Path]) -> tuple[Path, Path]:
 
 @cache
 def containers(side: Path) -> list[dict[str, Any]]:
-    """What inspect shows of each container; no test changes it."""
+    """The inspect document of each container; no test changes it."""
     api = Api(side, "1.41")  # later versions have only those aliases that were requested
     return [api.get(f"/containers/{one['Id']}/json").document for one in api.get("/containers/json").document]
 

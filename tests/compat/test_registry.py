@@ -1,4 +1,4 @@
-"""Pull and push against Debian's docker-registry, and skopeo's opinion of what comes and goes."""
+"""Pull and push with Debian's docker-registry; skopeo verifies the results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ AUTH = {"username": USER, "password": PASSWORD}
 
 @pytest.fixture(autouse=True)
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user who has no docker config.json yet; this is where it would be."""
+    """The path of a config.json that does not exist yet."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     return tmp_path / "docker/config.json"
 
@@ -53,7 +53,7 @@ def other(tmp_path: Path) -> Engine:
 
 
 def layered(engine: Engine, folder: Path, name: str, *, layers: int = 3) -> Image:
-    """An image with so many layers on busybox:1, each with a file of its own."""
+    """Build an image with a number of layers on busybox:1, each with its own file."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["FROM busybox:1", *(f"COPY {number} /layer/" for number in range(layers)), 'CMD ["cat", "/layer/0"]']
     (folder / "Dockerfile").write_text("\n".join(lines))
@@ -70,7 +70,7 @@ def told(engine: Engine, act: Callable[[], Any]) -> list[events.RegistryRequest]
 
 
 def statuses(seen: list[events.Event]) -> list[str]:
-    """What was said of layers and of the whole, without amounts."""
+    """Return the reported statuses of layers and of the whole transfer, without byte counts."""
     found = [event.status for event in seen if isinstance(event, events.LayerTransfer | events.TransferMessage)]
     return [status for status in found if status not in ("Downloading", "Extracting", "Pushing")]
 
@@ -207,7 +207,7 @@ def test_what_is_known_of_layers_is_written_as_dockerd_writes_it(
 
 @pytest.fixture(scope="module")
 def index(registry: RunningRegistry, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An index in the registry, of an image for amd64, one for arm64, and two for arm: buildah made it."""
+    """Push an index with images for amd64, arm64 and two variants of arm, created with buildah."""
     top = tmp_path_factory.mktemp("index")
     storage = [f"--root={top}/storage", f"--runroot={top}/run"]
     environment = {**os.environ, "STORAGE_DRIVER": "vfs"}
@@ -722,7 +722,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_served(image: Image, la
 
 
 def listens(port: int) -> bool:
-    """Whether a server listens on a port on loopback."""
+    """Return whether a server listens on a port on loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

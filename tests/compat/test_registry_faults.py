@@ -37,14 +37,14 @@ SIZE = 1_500_000
 
 @pytest.fixture
 def proxy(registry: RunningRegistry) -> Iterator[FaultyProxy]:
-    """A proxy before the registry, which does no harm yet."""
+    """A proxy in front of the registry, without faults."""
     with FaultyProxy(registry.host) as started:
         yield started
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A user without a config.json, who is logged in nowhere."""
+    """Use an empty directory for config.json, so that no registry has credentials."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_CONFIG", str(tmp_path_factory.mktemp("docker-config")))
         yield
@@ -72,7 +72,7 @@ def pushed(
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Engine]:
-    """An impatient engine without images. In the end its store is whole, and nothing half-made is left."""
+    """An engine with short time limits, without images. After the test, its store must be consistent, without orphans."""
     engine = Engine(tmp_path / "client")
     engine.registries = QUICK
     yield engine
@@ -124,7 +124,7 @@ FATAL: dict[str, tuple[Fault, str, type[LabError], str]] = {
     "resets for ever": (faults.reset(0), "/blobs/", Unreachable, "reset|closed|aborted"),
     "stalled for ever": (faults.stalled(0), "/blobs/", Unreachable, "timeout"),
     "a manifest that stalls": (faults.stalled(5), "/manifests/", Unreachable, "timeout"),
-    "a manifest that is no JSON": (
+    "a manifest that is not JSON": (
         faults.replaced(b"<html>hello"),
         "/manifests/",
         InvalidArchive,
@@ -170,7 +170,7 @@ def test_a_broken_download_goes_on_where_it_broke(client: Engine, proxy: FaultyP
     proxy.inject(_layers_only(faults.truncated(SIZE // 2), larger=SIZE), path="/blobs/", times=100)
     # Only the first answers are cut: half of what is left is shorter than SIZE.
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
-    ranges = [request.headers["range"] for request in proxy.asked("GET", "/blobs/") if "range" in request.headers]
+    ranges = [request.headers["range"] for request in proxy.requests_of("GET", "/blobs/") if "range" in request.headers]
     assert len(ranges) == 2
     for asked in ranges:
         assert asked == f"bytes={SIZE // 2}-"
@@ -180,7 +180,7 @@ def test_a_registry_that_knows_no_ranges_sends_all_again(client: Engine, proxy: 
     proxy.inject(_layers_only(faults.truncated(SIZE // 2), larger=SIZE), path="/blobs/", times=2)
 
     def without_ranges(handler: Handler, answer: Answer) -> None:
-        (faults.whole if answer.status == 206 else faults.passed_on)(handler, answer)
+        (faults.range_ignored if answer.status == 206 else faults.unchanged)(handler, answer)
 
     for _ in range(20):
         proxy.inject(without_ranges, path="/blobs/", times=100)
@@ -191,12 +191,12 @@ def test_retry_after_is_heeded_but_not_for_ever(client: Engine, proxy: FaultyPro
     client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=RETRY_AFTER_HOURS))
     proxy.inject(faults.status(429, Retry_After="1"), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
-    first, second = proxy.asked("GET", "/manifests/")
+    first, second = proxy.requests_of("GET", "/manifests/")
     assert 1 <= second.time - first.time < RETRY_AFTER_HOURS
     client.registries = replace(QUICK, retry_policy=replace(QUICK.retry_policy, longest_delay=0.5))
     proxy.inject(faults.status(429, Retry_After=str(RETRY_AFTER_HOURS)), path="/manifests/")
     client.images.pull(f"{proxy.host}/faults:1")
-    third, fourth = proxy.asked("GET", "/manifests/")[2:]
+    third, fourth = proxy.requests_of("GET", "/manifests/")[2:]
     assert 0.5 <= fourth.time - third.time < RETRY_AFTER_HOURS
 
 
@@ -228,7 +228,7 @@ def test_three_layers_are_fetched_at_a_time(client: Engine, proxy: FaultyProxy, 
         never_within(0.5, lambda: most > 3)  # in which a fourth would arrive
         with lock:
             open_now -= 1
-        faults.passed_on(handler, answer)
+        faults.unchanged(handler, answer)
 
     proxy.inject(_layers_only(slow), path="/blobs/", times=100)
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
@@ -277,8 +277,8 @@ def test_a_redirect_to_another_host_is_followed_without_the_password(
         proxy.inject(faults.redirected(f"http://{place}"), path="/blobs/", times=100)
         auth = {"username": "me", "password": "secret"}
         assert client.images.pull(f"{proxy.host}/faults:1", auth_config=auth).id == pushed
-        assert all("authorization" in request.headers for request in proxy.asked("GET", "/blobs/"))
-        assert elsewhere.asked("GET", "/blobs/")
+        assert all("authorization" in request.headers for request in proxy.requests_of("GET", "/blobs/"))
+        assert elsewhere.requests_of("GET", "/blobs/")
         assert not [request for request in elsewhere.requests if "authorization" in request.headers]
 
 
@@ -297,22 +297,22 @@ class Tokens:
     def give(self, handler: Handler, answer: Answer) -> None:
         self.given += 1
         token = {"token": f"token-{self.given}", "expires_in": self.lasts}
-        faults.passed_on(handler, Answer(200, {"Content-Type": "application/json"}, json.dumps(token).encode()))
+        faults.unchanged(handler, Answer(200, {"Content-Type": "application/json"}, json.dumps(token).encode()))
 
     def guard(self, handler: Handler, answer: Answer) -> None:
         if handler.headers.get("Authorization", "") == f"Bearer token-{self.given}" and self.given:
-            faults.passed_on(handler, answer)
+            faults.unchanged(handler, answer)
             return
         scope = 'scope="repository:faults:pull"'
         asked = f'Bearer realm="{self.realm}",service="lab",{scope}'
-        faults.passed_on(handler, Answer(401, {"WWW-Authenticate": asked}, b""))
+        faults.unchanged(handler, Answer(401, {"WWW-Authenticate": asked}, b""))
 
 
 def test_a_token_is_fetched_once_for_what_is_asked(client: Engine, proxy: FaultyProxy, pushed: str) -> None:
     tokens = Tokens(proxy)
     auth = {"username": "me", "password": "secret"}
     assert client.images.pull(f"{proxy.host}/faults:1", auth_config=auth).id == pushed
-    (asked,) = proxy.asked("GET", "^/token")
+    (asked,) = proxy.requests_of("GET", "^/token")
     assert asked.path == "/token?service=lab&scope=repository%3Afaults%3Apull&account=me"
     assert asked.headers["authorization"] == "Basic " + base64.b64encode(b"me:secret").decode()
     assert tokens.given == 1
@@ -322,14 +322,14 @@ def test_a_token_that_has_ended_is_replaced(client: Engine, proxy: FaultyProxy, 
     tokens = Tokens(proxy)
 
     def forget(handler: Handler, answer: Answer) -> None:
-        tokens.given += 1  # the one that was given is none any more
+        tokens.given += 1  # revokes the last token
         tokens.guard(handler, answer)
 
     proxy._injected.insert(0, proxy._injected.pop())  # the token's server first
     proxy.inject(forget, path="/blobs/")
     proxy._injected.insert(0, proxy._injected.pop())
     assert client.images.pull(f"{proxy.host}/faults:1").id == pushed
-    assert len(proxy.asked("GET", "^/token")) >= 2
+    assert len(proxy.requests_of("GET", "^/token")) >= 2
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def _layers_only(fault: Fault, *, larger: int = 0) -> Fault:
 
     def chosen(handler: Handler, answer: Answer) -> None:
         is_layer = answer.body[:2] == b"\x1f\x8b" or answer.status == 206
-        (fault if is_layer and len(answer.body) > larger else faults.passed_on)(handler, answer)
+        (fault if is_layer and len(answer.body) > larger else faults.unchanged)(handler, answer)
 
     return chosen
 

@@ -1,4 +1,4 @@
-"""What a container is kept from: seen from inside, in one of ours and in one of dockerd's."""
+"""The restrictions of a container, seen from inside: equal in a container of ours and of dockerd."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Peers(NamedTuple):
     cli: Labctr
 
     def run(self, *options: str, command: Sequence[str]) -> tuple[str, str]:
-        """What a command prints in a container of dockerd's and in one of ours."""
+        """Return what a command prints in a container of dockerd and in one of ours."""
         arguments = ["run", "--rm", "--network", "none", "--hostname", "box", *options, "box:1", *command]
         return self.docker.run(*arguments).decode(), self.cli(*arguments).stdout
 

@@ -1,4 +1,4 @@
-"""Real servers from Debian run as containers, with volumes and published ports, and keep what they were told.
+"""Real servers from Debian run as containers, with volumes and published ports, and keep their data.
 
 One image with all four is built from a minimal Debian; each test runs one of them.
 """
@@ -58,7 +58,7 @@ def port() -> int:
 
 @pytest.fixture
 def serve(house: tuple[Engine, Image]) -> Iterator[Callable[..., Container]]:
-    """Starts a server; in the end it goes, with its volume."""
+    """Start a server; after the test, remove its container and its volume."""
     engine, image = house
     started: list[Container] = []
 

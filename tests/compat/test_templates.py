@@ -1,4 +1,4 @@
-"""--format: labctr prints what the docker command prints of the same things, through `labctr daemon`.
+"""--format: labctr prints the same as the docker command prints through `labctr daemon`.
 
 Left out is what differs for a reason: addresses of pointers, structs printed as a whole (their fields are those of the
 API's version), {{define}}, {{template}}, {{block}} and {{call}}, which we refuse, and the old word "raw". How
@@ -191,7 +191,7 @@ def masked(text: str) -> str:
 
 
 def as_the_client_knows_it(printed: str) -> str:
-    """What labctr prints, without the fields that the installed docker command is too old to know."""
+    """Return labctr's output without fields that the installed version of the docker command does not have."""
     if client_version() < (25,):  # health checks have had a StartInterval since
         printed = re.sub(r"(\[CMD-SHELL true\] 1h0m0s 0s 0s) 0s", r"\1", printed)
     if client_version() < (23,):  # and so have volumes what those of a swarm need

@@ -1,4 +1,4 @@
-"""Root tests run in namespaces of their process's own."""
+"""Each process of the root tests runs in its own namespaces."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(isolation: None) -> None:
-    """Also for tests that use no engine."""
+    """Isolate tests that do not use an engine, too."""

@@ -1,4 +1,4 @@
-"""save and load: every byte comes back, whatever the archive's form; and archives that lie are refused whole."""
+"""save and load: round trips are exact for every archive format; an invalid archive is refused without a trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CANARY = "root:canary"
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[Engine]:
-    """A second engine, to load into."""
+    """A second engine, into which tests load archives."""
     engine = Engine(tmp_path / "other")
     yield engine
     shutil.rmtree(engine.runtime.path, ignore_errors=True)
@@ -77,7 +77,7 @@ def layers(engine: Engine, image: Image) -> list[bytes]:
 
 
 def contents(engine: Engine) -> dict[str, bytes]:
-    """Everything that the store has written down, and the names of all that lies in its layers."""
+    """Return the content of every record of the store, and the names of all files in its layers."""
     found = {}
     for path in sorted(engine.data_root.rglob("*")):
         name = str(path.relative_to(engine.data_root))
@@ -220,7 +220,7 @@ def test_an_archive_in_the_old_layout_of_docker_is_loaded(other: Engine) -> None
 
 
 def oldest_layout(parent: str = "") -> dict[str, bytes]:
-    """As docker before 1.10 saved: a document for each layer, and names of layers."""
+    """Return the files of an archive from docker before 1.10: a JSON document per layer, and layer names."""
     low = {"id": "low", "created": "2013-06-13T14:03:50Z", "comment": "imported", "parent": parent}
     top = {
         "id": "top",
@@ -276,7 +276,7 @@ def test_an_archive_of_the_first_dockers_that_lies_is_refused(other: Engine, lie
 
 
 def old_layout(tars: list[bytes]) -> tuple[bytes, bytes]:
-    """As docker 20.10 saves: a directory for each layer; one that is there already is a link to it."""
+    """Return an archive as docker 20.10 saves it: a directory per layer; a repeated layer is a symlink to the first."""
     config = image_config(tars)
     names, files, links = [], {f"{digest(config)}.json": config}, {}
     for number, layer in enumerate(tars):
@@ -385,7 +385,7 @@ def layout(
 
 
 def nested(depth: int) -> Files:
-    """Indexes that list an index, and so on; digests allow no true loop."""
+    """Build a chain of nested indexes. A real loop is impossible, because each refers to the next by digest."""
     inner = json.dumps({"manifests": [descriptor(b"nothing")]}).encode()
     blobs = [inner]
     for _ in range(depth):
@@ -394,7 +394,7 @@ def nested(depth: int) -> Files:
 
 
 def lying_index(**fields: Any) -> Files:
-    """An index that names itself by the digest of another file: a loop if digests were not checked."""
+    """Build an index that refers to itself under a wrong digest: an endless loop unless digests are verified."""
     name = "0" * 64
     raw = json.dumps({"manifests": [descriptor(b"", "index", digest=f"sha256:{name}", **fields)]}).encode()
     return layout(index=raw, files={f"blobs/sha256/{name}": raw})
@@ -430,7 +430,7 @@ HOSTILE: dict[str, bytes] = {
     "layers numbers": docker({"Layers": [1]}),
     "config null": docker({"Config": None}),
     "tags a number": docker({"RepoTags": [7]}),
-    "a tag that is none": docker({"RepoTags": ["../../x:y"]}),
+    "an invalid tag": docker({"RepoTags": ["../../x:y"]}),
     "a tag with a digest": docker({"RepoTags": [f"x@{WRONG}"]}),
     "manifest null": docker(b"null"),
     "manifest a number": docker(b"7"),
@@ -564,7 +564,7 @@ def test_the_images_before_a_bad_one_are_kept_whole_and_of_the_bad_one_nothing(e
 
 
 def bomb(size: int) -> bytes:
-    """A layer of size bytes of zeros, which gzip packs to a thousandth."""
+    """Build a layer of zero bytes that gzip compresses by a factor of 1000."""
     member = tarfile.TarInfo("zeros")
     member.size = size
     return gzip.compress(member.tobuf() + bytes(size + -size % 512 + 1024))
@@ -628,7 +628,7 @@ def test_a_name_that_an_archive_takes_away_is_told(engine: Engine, image: Image,
 def test_an_image_without_layers_is_loaded_run_and_saved_as_a_valid_layout(
     engine: Engine, rootfs: dict[str, Any], listed: dict[str, Any]
 ) -> None:
-    """Go writes an empty list as it is, as null, or not at all."""
+    """Go encodes an empty list as [], as null, or leaves it out (omitempty)."""
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     config = {"architecture": machine, "os": "linux", "config": {"Cmd": ["x"]}, "rootfs": {"type": "layers", **rootfs}}
     raw = json.dumps(config).encode()
@@ -677,7 +677,7 @@ def test_what_has_more_layers_than_can_be_mounted_is_refused_when_it_is_loaded(e
 
 
 def test_an_archive_of_extensions_without_end_is_refused(engine: Engine) -> None:
-    """The library that finds the members of an archive calls itself for each of them."""
+    """tarfile recurses for each extension header."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         member = tarfile.TarInfo("file")

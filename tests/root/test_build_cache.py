@@ -1,4 +1,4 @@
-"""The build cache: when it has a step, why it has not, and what comes from elsewhere."""
+"""The build cache: hits, reasons for misses, and images from other sources (--cache-from)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The build context: where it comes from, what is in it, what a source argument finds, and that nothing leads out."""
+"""The build context: its sources, its files, what source arguments match, and that no path leads out of it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def archive(files: Mapping[str, str]) -> bytes:
 
 
 def names(context: BuildContext, *words: str, exclude: tuple[str, ...] = (), parents: bool = False) -> list[str]:
-    """What words find, as the names that the cache's explanation shows."""
+    """Return the names that source arguments match, as the cache's explanation shows them."""
     return sorted(found(context, *words, exclude=exclude, parents=parents).fingerprints)
 
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of real builds."""
+"""The build reports of real builds, as a notebook shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RUN: here-documents, mounts, networks, and what a failed step leaves."""
+"""RUN: here-documents, mounts, networks, and the state after a failed step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.shared_engine
 
 
 def files(engine: Engine, directory: Path) -> list[str]:
-    """What the last layer of the built image holds."""
+    """Build an image and return the files that its last layer changed."""
     layer = engine.images.build(directory).layers[-1]
     return sorted(engine.data.layers.changes(layer))
 
@@ -165,7 +165,7 @@ def test_a_failed_step_keeps_its_root_until_the_next_prune(engine: Engine, conte
     assert (caught.value.status, caught.value.output) == (7, b"the reason\n")
     assert f"labctr --root {engine.data_root} run -it --rm {failed.id[7:19]} /bin/sh" in caught.value.hint
     assert run(engine, failed, "pwd; cat done; echo $WHO") == "/work\nhalf\nme\n"
-    with pytest.raises(BuildFailed):  # it is no cache
+    with pytest.raises(BuildFailed):  # the kept image is not used as a cache
         engine.images.build(directory)
     engine.images.prune()
     assert failed not in engine.images.list(all=True)

@@ -54,7 +54,7 @@ def test_stages_that_the_target_does_not_need_are_not_made(engine: Engine, conte
 
 
 def test_independent_stages_are_made_at_the_same_time(engine: Engine, context: Context) -> None:
-    """Each waits until all three are there; one after the other they would wait in vain."""
+    """Each stage waits until all three have begun, so the build would fail if it ran them in sequence."""
     meet = "timeout 300 sh -c 'until [ $(ls /meet | wc -l) = 3 ]; do sleep 0.1; done'"
     stages = "".join(
         f"FROM busybox:1 AS s{i}\nRUN --mount=type=cache,target=/meet touch /meet/{i}; {meet} && echo {i} > /n{i}\n"
@@ -91,7 +91,7 @@ def test_the_same_step_in_two_stages_is_made_once(engine: Engine, context: Conte
 
 
 def test_a_failing_stage_ends_the_commands_of_the_others(engine: Engine, context: Context) -> None:
-    """The command of the first one would take ten minutes, longer than any test may."""
+    """The other stage's command takes ten minutes, which is longer than a test's time limit."""
     meet = "--mount=type=cache,target=/meet"
     await_slow = "timeout 300 sh -c 'until [ -e /meet/slow ]; do sleep 0.05; done'"
     directory = context(

@@ -1,4 +1,4 @@
-"""Dockerfiles built for real: what the image is, what the cache does, what a mistake says."""
+"""Builds of whole Dockerfiles: the image, the use of the cache, and error messages."""
 
 from __future__ import annotations
 

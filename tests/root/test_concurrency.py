@@ -32,7 +32,11 @@ Tags = dict[str, str]
 
 
 class Result(TypedDict):
-    """What a worker has done. error: the traceback of an exception, "" without one."""
+    """The result of a worker process.
+
+    done   number of finished operations
+    error  traceback of an exception, "" without one
+    """
 
     tags: Tags
     done: int
@@ -51,7 +55,7 @@ class Worker:
         self.done = 0
 
     def step(self) -> None:
-        """Do one operation, chosen by chance. Losing a race is a result, too."""
+        """Do one random operation. An error of a lost race is a valid result."""
         choices: list[Callable[[str], Image]] = [self.import_, self.tag, self.commit, self.build, self.load]
         name = f"worker{self.number}:{self.chance.randrange(4)}"
         try:
@@ -107,7 +111,7 @@ def folder(engine: Engine, image: Image, busybox_tar: Path, tmp_path: Path) -> P
 
 @pytest.fixture
 def steps(*, stress: bool) -> int:
-    """How many operations each process does."""
+    """The number of operations of each process."""
     return 500 if stress else 4
 
 
@@ -130,7 +134,7 @@ def test_eight_processes_do_not_lose_each_others_work(
 
 
 def _remove_everything(engine: Engine, image: Image) -> None:
-    """Without images there is no layer left."""
+    """Remove all images; afterwards no layer may exist."""
     for name in [tag.reference.familiar for tag in engine.data.images.tags()]:
         engine.images.remove(name, force=True)
     while images := engine.images.list(all=True):

@@ -1,4 +1,4 @@
-"""Containers: what a student does with them, and what the kernel makes of it."""
+"""Containers over the Python interface, with their effects in the kernel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(engine: Engine, image: Image, script: str, **options: Any) -> str:
 
 
 def engine_files(engine: Engine) -> list[str]:
-    """What the store holds; locks stay, and so does the mark of an image's layer that it has had a child."""
+    """List the files of the data root, without locks and the marker `committed`, which outlive their objects."""
     paths = (path for path in engine.data_root.rglob("*") if "locks" not in path.parts)
     return sorted(str(path) for path in paths if path.suffix != ".lock" and path.name != "committed")
 
@@ -229,7 +229,7 @@ def test_a_container_deaf_to_sigterm_is_killed_in_the_end(engine: Engine, image:
 def test_a_monitor_that_is_slow_to_report_is_waited_for(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The runtime has exited by then, as it also has after a SIGKILL."""
+    """The runtime exits before its monitor reports. After a SIGKILL of the runtime, a monitor never reports."""
     monkeypatch.setattr(
         monitor, "_REPORT_POLL_INTERVAL", 0.05
     )  # seconds; at four times as much it takes a runtime for killed
@@ -246,7 +246,7 @@ def test_a_monitor_that_is_slow_to_report_is_waited_for(
 def test_a_monitor_whose_starter_and_runtime_have_exited_is_not_waited_for_by_its_exit_command(
     engine: Engine, image: Image, command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It would give a runtime that still works the time that sitecustomize sets here: more than a test waits."""
+    """The exit command waits for a running runtime only. sitecustomize raises that limit to an hour."""
     (tmp_path / "sitecustomize.py").write_text(
         "from pylab_container.runtime.conmon import Conmon\nConmon.abandon.__defaults__ = (3600.0,)\n"
     )
@@ -445,7 +445,7 @@ def test_limits_are_those_of_the_cgroup(engine: Engine, image: Image) -> None:
     )
     found = {}
     for name in ("memory.limit_in_bytes", "memory.max", "cpu.cfs_quota_us", "cpu.max", "pids.max"):
-        # In the one hierarchy or in each; not in all below them: other cgroups come and go meanwhile.
+        # In the hierarchy of cgroup v2, or in each of v1. Not with `**`: other tests concurrently remove cgroups.
         for place in ("labctr", "*/labctr"):
             for path in Path("/sys/fs/cgroup").glob(f"{place}/{container.id}/{name}"):
                 found[name] = path.read_text().split()[0]
@@ -513,7 +513,7 @@ def test_hostname_hosts_and_resolv_conf_are_the_engine_s(engine: Engine, image: 
     container.exec_run(["sh", "-c", "echo 1.2.3.4 lab >> /etc/hosts"])
     assert "1.2.3.4 lab" in container.exec_run("cat /etc/hosts").output.decode()
     container.kill()
-    assert list(container.upper.iterdir()) == [], "mounted files are no change of the container"
+    assert list(container.upper.iterdir()) == [], "mounted files are not changes of the container"
 
 
 def test_events_report_what_happened(engine: Engine, image: Image) -> None:
@@ -624,7 +624,7 @@ def test_a_starter_killed_at_any_moment_leaves_a_store_that_works(
 
 
 def test_nothing_is_started_from_inside_a_chroot(repository: Path) -> None:
-    """Not even by accident: runc's exec would then run its command on the machine itself."""
+    """In such a directory runc exec would run its command on the host."""
     script = (
         "import os; from pylab_container.containers import launch\n"
         f"launch.refuse_chroot(); os.chroot({str(repository)!r})\n"

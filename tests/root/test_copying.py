@@ -1,4 +1,4 @@
-"""What COPY and ADD make of files: where they land, whose they are, what they replace, and that no link leads out."""
+"""COPY and ADD: destinations, owners, replaced files, and that no symlink leads out of the image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The root of an image: /old belongs to somebody, and links lead to it and out of here."""
+    """The root of an image with symlinks to /old, which has another owner than root, and out of the image."""
     directory = tmp_path / "root"
     (directory / "old/dir").mkdir(parents=True)
     (directory / "etc").mkdir()
@@ -75,7 +75,7 @@ def copy(
 
 
 def told(path: Path) -> str:
-    """Mode and owner of a file, and what is in it or where it points."""
+    """Return mode, owner, and content or link target of a file."""
     status = path.lstat()
     content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
     return f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid} {content}".strip()

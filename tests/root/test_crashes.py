@@ -59,7 +59,7 @@ class Bench:
         self.ids = {name: engine.images.get(name).id for name in KEPT}
 
     def clean(self, engine: Engine) -> None:
-        """Take away what the operations make, so that the next one does everything again."""
+        """Remove the results of the operations, so that the next run starts from the beginning."""
         for name in ("imported:1", "committed:1", "loaded:1", "built:1", "removed:1"):
             with contextlib.suppress(ImageNotFound):
                 engine.images.remove(name, force=True)

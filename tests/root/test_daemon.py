@@ -79,7 +79,7 @@ def test_a_build_that_runs_ends_with_the_daemon(daemon: Daemon, engine: Engine, 
 
 @pytest.fixture
 def slow_kills(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A runtime, found before the real one, that takes longer to kill than the daemon waits for requests (3 s)."""
+    """Put a runtime first in PATH whose kill takes longer than the daemon waits for its requests (3 s)."""
     (tmp_path / "slow").mkdir()
     script = f'#!/bin/sh\ncase " $* " in *" kill "*) sleep 4;; esac\nexec {programs.find("runc")} "$@"\n'
     (tmp_path / "slow/runc").write_text(script)
@@ -247,7 +247,7 @@ def test_only_its_owner_and_group_may_use_the_socket(daemon: Daemon) -> None:
 
 @contextlib.contextmanager
 def _unprivileged() -> Iterator[None]:
-    """Make this process one of the user nobody for the block."""
+    """Run the block with the effective user and group 65534, without supplementary groups."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(65534)

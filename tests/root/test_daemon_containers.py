@@ -45,7 +45,7 @@ def make(api: Api, *command: str, name: str, host: Mapping[str, object] | None =
 def hijacked(
     api: Api, path: str, body: bytes = b"", *, upgrade: bool = True, **parameters: object
 ) -> Iterator[socket.socket]:
-    """Send a request that hijacks its connection; the head of the answer has been read."""
+    """Send a request that hijacks its connection, and read the headers of the answer."""
     head = f"POST {api.url(path, parameters)} HTTP/1.1\r\nHost: d\r\nContent-Length: {len(body)}\r\n"
     head += "Content-Type: application/json\r\n" + ("Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgrade else "")
     with api.connect() as one:

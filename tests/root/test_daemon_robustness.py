@@ -32,7 +32,7 @@ def served(module_engine: Engine, module_daemon: Daemon, busybox_tar: Path) -> D
 
 @pytest.fixture
 def daemon(served: Daemon) -> Iterator[Daemon]:
-    """The same daemon, which after each test has no more files open than before, and still answers."""
+    """The module's daemon. After the test it must answer, and have no more open files than before."""
     served.api.get("/images/json")
     files, _ = served.resources()
     yield served
@@ -365,7 +365,7 @@ _ANSWERED = [
 
 @pytest.fixture
 def runs(served: Daemon) -> Iterator[None]:
-    """A container with that name."""
+    """Start a container named runs."""
     body = {"Image": "busybox:1", "Cmd": ["sh", "-c", "echo early; sleep 1000"]}
     assert served.api.post("/containers/create", body, name="runs").status == 201
     assert served.api.post("/containers/runs/start").status == 204

@@ -28,7 +28,7 @@ _THREADS = 700  # the pools of short requests and of steps are full at most; a t
 
 @pytest.fixture(scope="module", autouse=True)
 def descriptors() -> Iterator[None]:
-    """As many descriptors as the system lets a process have."""
+    """Raise the limit of open files to the hard limit (RLIMIT_NOFILE)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
@@ -187,9 +187,9 @@ def test_each_event_and_each_measurement_is_a_chunk(served: Daemon) -> None:
     for number in range(3):
         assert served.api.post("/volumes/create", {"Name": f"v{number}"}).status == 201
         assert served.api.delete(f"/volumes/v{number}").status == 204
-    happened = messages(served.api.chunks(_request("GET", "/events?since=1"), most=6))
+    happened = messages(served.api.chunks(_request("GET", "/events?since=1"), limit=6))
     assert all(one["Type"] for one in happened)
-    assert len(messages(served.api.chunks(_request("GET", "/containers/runs/stats"), most=2))) == 2
+    assert len(messages(served.api.chunks(_request("GET", "/containers/runs/stats"), limit=2))) == 2
 
 
 def test_an_error_of_a_build_is_a_chunk_of_its_own(served: Daemon) -> None:

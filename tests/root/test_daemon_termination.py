@@ -80,7 +80,7 @@ def daemon(engine: Engine, module_daemon: Daemon) -> Daemon:
 
 @pytest.fixture
 def api(daemon: Daemon) -> Api:
-    """With two running containers, one of which has a terminal, and one that was never started."""
+    """A client of a daemon with two running containers, one of them with a terminal, and one that was never started."""
     for name, more in (("runs", {}), ("types", {"Tty": True, "OpenStdin": True}), ("waits", {})):
         if daemon.api.get(f"/containers/{name}/json").status == 404:
             command = ["sh", "-c", "while echo tick; do sleep 0.1; done"]
@@ -142,7 +142,7 @@ def under_way(daemon: Daemon, engine: Engine, name: str, silent: Silent) -> Iter
 
 
 def _spools(daemon: Daemon, engine: Engine) -> bool:
-    """Whether the daemon has a file without a name open, in which it receives a body."""
+    """Return whether the daemon has an unlinked file open, in which it buffers a request's body."""
     links = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
     return any(os.readlink(link).startswith(f"{engine.data_root}/tmp/") for link in links)
 

@@ -1,4 +1,4 @@
-"""Damaged files of a data root disable what they describe, and nothing else: with each storage driver."""
+"""A damaged file of a data root disables only the object that it describes, with each storage driver."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def template(
 
 @pytest.fixture
 def root(template: Path, tmp_path: Path) -> Path:
-    """A copy of it, beside a directory that nothing may touch."""
+    """A copy of the template, beside a directory that no operation may change."""
     programs.run(["cp", "-a", "--reflink=auto", str(template), str(tmp_path / "top")])
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/precious").write_text("x")
@@ -70,7 +70,7 @@ def mount_record(engine: Engine, name: str = "victim") -> Path:
 
 
 def lost(before: damage.Manifest, root: Path, *without: Path) -> list[str]:
-    """What is not as it was, but for some files and directories, and what grows with each command."""
+    """Return the changed paths, without the given files and directories and the event log, which always grows."""
     left_out = ["events.log", *(str(path.relative_to(root)) for path in without)]
     changed = damage.changed(before, damage.manifest(root))
     return [path for path in changed if not any(f"{path}/".startswith(f"{one}/") for one in left_out)]
@@ -280,7 +280,7 @@ CONTENTS = (b"", b"{", b"[]", b"{}", b"null", b'"text"', b"\xff\xfe", b"../../ou
 def test_a_listing_leaves_a_damaged_object_out_and_names_its_file(engine: Engine, cli: Labctr, kind: str) -> None:
     place, listing, name = OBJECTS[kind]
     path, before = place(engine), set(cli(*listing.split()).stdout.split())
-    for content in CONTENTS if kind != "volume" else [one for one in CONTENTS if one != b"{}"]:  # may say nothing
+    for content in CONTENTS if kind != "volume" else [one for one in CONTENTS if one != b"{}"]:  # {} is a valid volume
         path.write_bytes(content)
         done = cli(*listing.split())
         assert done.returncode == 0
@@ -458,7 +458,7 @@ LISTINGS = ("ps -a", "images", "network ls", "volume ls", "system df", "inspect 
 
 @pytest.mark.parametrize("kind", KINDS_OF_FILES)
 def test_another_kind_of_file_in_a_record_s_place_is_damage(engine: Engine, cli: Labctr, kind: str) -> None:
-    """None of these is followed, waited for or read as a whole."""
+    """The engine must not follow a symlink, block on a FIFO, or read an endless file."""
     places = [place(engine) for place in (_container, _host_config, _network, _volume, _image)]
     for path in [*places, mount_record(engine, "mine") / "mount-id"]:
         content = path.read_bytes()
@@ -518,7 +518,7 @@ def test_a_running_container_whose_record_is_damaged_runs_on_and_is_repaired(
 
 @pytest.mark.parametrize("file", ["mount-id", "init-id", "parent", "lower", "link"])
 def test_zeros_in_a_record_s_place_are_found_and_mended(engine: Engine, cli: Labctr, file: str) -> None:
-    """As a file system leaves them after a power cut: blocks that were never written."""
+    """After a power failure, a file may consist of blocks that were never written: zeros."""
     writable = engine.data.layers.writable(engine.containers.get("victim").id)
     path = (
         engine.data.driver.root / writable.init_id / file if file in ("lower", "link") else mount_record(engine) / file

@@ -70,9 +70,9 @@ AFTER = ("ps -a", "images", "network ls", "volume ls")
 
 
 class Expected(Struct, frozen=True):
-    """What a sequence of commands does to an undamaged data root.
+    """The effects of a sequence of commands on an undamaged data root.
 
-    kept    what it leaves as it was
+    kept    paths that it does not change
     failed  the commands that fail
     """
 
@@ -100,7 +100,7 @@ class Template(Struct, frozen=True):
 def template(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, nothing_left_behind: None
 ) -> Template:
-    """A data root on one storage driver, and what the sequences do to it."""
+    """A data root on one storage driver, and the effects of the sequences on it."""
     top = tmp_path_factory.mktemp("template")
     (top / "base.tar").write_bytes(damage.small_archive())
     context = write_context(top / "context", "FROM base:1\nCOPY Dockerfile /\nLABEL a=b\n")

@@ -1,4 +1,4 @@
-"""The contract that all storage drivers keep, and what makes them different: what their layers share."""
+"""The contract of all storage drivers, and their difference: which data their layers share."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Store:
         return layer
 
     def view(self, chain: str) -> View:
-        """What a container of this layer sees, its init files left out."""
+        """Return the merged view of this layer without the files of the init layer."""
         with self.changing(chain) as (_, root):
             return {name: seen for name, seen in tree(root).items() if not name.startswith("init")}
 
@@ -564,7 +564,7 @@ def test_a_commit_leaves_the_containers_mount_alone(store: Store) -> None:
 
 
 def bytes_on_disk(top: Path) -> int:
-    """As du(1): a file with many names counts once."""
+    """Count a file with several hard links once, as du(1) does."""
     inodes = {path.lstat().st_ino: path.lstat().st_blocks * 512 for path in top.rglob("*") if path.is_file()}
     return sum(inodes.values())
 
@@ -813,4 +813,4 @@ def test_the_monitor_of_a_detached_container_knows_the_driver(engine: Engine, bu
     other.images.import_(busybox_tar, "busybox:1")
     container = other.containers.run_detached("busybox:1", ["true"], remove=True, network_mode="none")
     directory = other.data.records.directory(container.id)
-    eventually(lambda: not directory.exists())  # nobody but its monitor looks after it
+    eventually(lambda: not directory.exists())  # only its monitor removes it

@@ -28,12 +28,12 @@ def cycles(*, stress: bool) -> int:
 
 @pytest.fixture
 def shares(*, stress: bool) -> list[int]:
-    """How many containers each process starts."""
+    """The number of containers that each process starts."""
     return [7, 7, 6, 6, 6, 6, 6, 6] if stress else [4, 4, 4, 4]
 
 
 def _start_some(data_root: str, count: int) -> list[tuple[str, str]]:
-    """Start so many containers; their ids and addresses. Runs in a process of its own."""
+    """Start a number of containers, and return their ids and addresses. Runs in a child process."""
     engine = Engine(data_root)
     started = [engine.containers.run_detached("busybox:1", ["sleep", "600"]) for _ in range(count)]
     return [(container.id, container.address) for container in started]

@@ -27,13 +27,13 @@ SWAP = "while true; do mv d dir; mv link d; mv d link; mv dir d; done"
 
 @pytest.fixture
 def rounds(*, stress: bool) -> int:
-    """How often a race with the start of a container is run."""
+    """The number of repetitions of a race with the start of a container."""
     return 30 if stress else 3
 
 
 @pytest.fixture
 def copies(*, stress: bool) -> int:
-    """How often a race with the copy of files is run."""
+    """The number of repetitions of a race with the copy of files."""
     return 200 if stress else 8
 
 
@@ -175,7 +175,7 @@ def test_a_path_with_dots_in_a_container_ends_inside(engine: Engine, image: Imag
 
 
 def test_the_whole_host_and_the_data_root_may_be_shown_and_are_let_go_again(engine: Engine, image: Image) -> None:
-    """Docker allows it: whoever may start containers is root already. Nothing may stay mounted or be lost by it."""
+    """Docker allows it: a user who may start containers has root's rights. No mount may remain, no data may be lost."""
     seen = run(engine, image, "ls /host; ls /data", volumes=["/:/host:ro", f"{engine.data_root}:/data"])
     assert {"proc", "etc", "overlay2", "containers"} <= set(seen.split())
     assert engine.data_root.is_dir()

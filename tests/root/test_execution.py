@@ -282,7 +282,7 @@ def test_a_terminal_has_a_size_keys_and_an_end(web: Container) -> None:
         until(streams, b"11 22\r\n")
         streams.send(b"sleep 999; echo status $?\n")
         until(streams, b"$?\r\n")
-        # The shell itself reads without a terminal's help: there a key is no signal yet.
+        # The shell's line editor reads in raw mode, in which ^C sends no signal. So wait until sleep runs.
         eventually(lambda: b"sleep 999" in web.exec_run(["ps"]).output)
         streams.send(b"\x03")
         until(streams, b"^C")

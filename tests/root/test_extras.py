@@ -1,4 +1,4 @@
-"""What the engine does where only the libraries for images are installed."""
+"""The engine with only the base dependencies, which suffice for images."""
 
 from __future__ import annotations
 

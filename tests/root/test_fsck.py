@@ -80,7 +80,7 @@ def found(engine: Engine, *, deep: bool = False) -> list[str]:
 
 
 def mended(engine: Engine, *, deep: bool = False) -> list[str]:
-    """What a repair says; afterwards nothing is to be found, and everything is as it should be."""
+    """Repair everything and return the sentences of the findings. A second check must find nothing."""
     named = found(engine, deep=deep)
     findings = engine.fsck(repair=True, deep=deep)
     assert [finding.sentence for finding in findings] == named
@@ -90,7 +90,7 @@ def mended(engine: Engine, *, deep: bool = False) -> list[str]:
 
 
 def lost(engine: Engine, *, deep: bool = False) -> list[str]:
-    """What a repair cannot mend: it says so, and says it again."""
+    """Return the findings that a repair cannot resolve. It must not mark them as repaired, and find them again."""
     findings = engine.fsck(repair=True, deep=deep)
     assert not any(finding.repaired for finding in findings)
     assert engine.fsck(deep=deep) == findings

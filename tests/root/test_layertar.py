@@ -27,7 +27,7 @@ CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_ne
 
 
 class Store:
-    """A layer store in a scratch directory, next to files that nobody may touch."""
+    """A layer store in a scratch directory, beside files that no operation may change."""
 
     def __init__(self, scratch: Path) -> None:
         self.data_root = scratch / "root"

@@ -619,7 +619,7 @@ def test_the_exit_of_a_container_whose_client_was_killed_is_recorded(
 def test_a_volume_without_a_name_does_not_outlive_a_killed_create_or_remove(
     engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch, command: list[str], repository: Path, moment: str
 ) -> None:
-    """Killed between the volume and the record when it comes, and between the record and the volume when it goes."""
+    """create is killed after creating the volume and before the record; remove after the record, before the volume."""
     engine.containers.create(image, ["true"], volumes=["/kept", "named:/named"], network_mode="none")
     kept = [volume.name for volume in engine.volumes.list()]
     script = (

@@ -21,7 +21,7 @@ Start = Callable[..., Container]
 
 @pytest.fixture
 def start(engine: Engine, image: Image) -> Iterator[Start]:
-    """Start a container that sleeps; all are gone in the end, and the networks."""
+    """Start a container that sleeps; after the test, remove all containers and networks."""
 
     def run(name: str, **options: Any) -> Container:
         container: Container = engine.containers.run_detached(image, ["sleep", "600"], name=name, **options)

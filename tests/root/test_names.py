@@ -94,7 +94,7 @@ def asking_socket(container: Container) -> socket.socket:
 
 
 def send(container: Container, wire: bytes) -> DNSRecord:
-    """The answer to these bytes, sent from the container's network."""
+    """Send bytes from the container's network to its name server, and return the answer."""
     with asking_socket(container) as asker:
         asker.send(wire)
         return DNSRecord.parse(asker.recv(65535))
@@ -105,12 +105,12 @@ def ask(container: Container, name: str, kind: str = "A") -> DNSRecord:
 
 
 def resolver(engine: Engine) -> int:
-    """The pid of the name server's process, 0 where there is none."""
+    """Return the pid of the name server's process, 0 if it does not run."""
     return next(iter(pids(f"{RESOLVER} {engine.runtime.path / 'names'}")), 0)
 
 
 def kill(pid: int) -> None:
-    """Kill the name server, and wait for its end: it has no command line any more a moment before its lock is free."""
+    """Kill the name server, and wait until it has exited: its lock is held longer than its command line is visible."""
     process = os.pidfd_open(pid)
     try:
         os.kill(pid, signal.SIGKILL)
@@ -221,7 +221,7 @@ def test_a_container_asks_us_from_the_first_network_with_names_on(engine: Engine
     assert read(guest, "/etc/resolv.conf") == ours
     assert lookup(guest, "server.") == [server.address]
     web.disconnect(guest)
-    assert read(guest, "/etc/resolv.conf") == ours  # as Docker: it goes on until the end
+    assert read(guest, "/etc/resolv.conf") == ours  # as with Docker: unchanged until the container exits
     assert lookup(guest, "server.") == []
     guest.restart(timeout=0)
     assert read(guest, "/etc/resolv.conf") == before
@@ -301,7 +301,7 @@ def gateway(web: Network) -> str:
 
 @pytest.fixture
 def upstream(gateway: str) -> Iterator[Upstream]:
-    """It listens at the network's gateway."""
+    """A name server on the address of the network's gateway."""
     made = Upstream(gateway)
     yield made
     made.stop()
@@ -396,7 +396,7 @@ def test_a_server_on_the_hosts_loopback_is_asked_from_the_host(
             told = subprocess.run(run, capture_output=True, text=True, cwd=repository, check=False).stdout
             assert told.startswith("search lab.test\nnameserver 127.0.0.11\noptions ndots:0\n")
             assert ("Address: 192.0.2.7" in told) == found
-            eventually(lambda: not resolver(engine))  # the next one shall see its own mounts
+            eventually(lambda: not resolver(engine))  # the next iteration needs a new process, with its own mounts
     finally:
         upstream.stop()
 

@@ -73,7 +73,7 @@ def events() -> list[Event]:
 
 
 def remains() -> list[str]:
-    """What the tests of this file have in the kernel: interfaces and nft tables."""
+    """Return the interfaces and nft tables that tests of this file have created."""
     links = [link["ifname"] for link in ip("link") if f"{link['ifname']} {link.get('ifalias', '')}".count("labctr_")]
     tables = command("nft", "list", "tables").splitlines()
     return links + [line for line in tables if "labctr_" in line and "labctr_ports_" not in line]
@@ -125,7 +125,7 @@ def test_the_mtu_is_that_of_the_way_out(bridge: Bridge, containers: Containers) 
     bridge.connect("abc", containers.start())
     assert ip("link", "show", NAME)[0]["mtu"] == expected
     bridge.disconnect("abc")
-    assert ip("link", "show", NAME)[0]["mtu"] == expected  # also with nobody on it
+    assert ip("link", "show", NAME)[0]["mtu"] == expected  # also without a container
 
 
 def test_containers_reach_each_other_and_the_host(bridge: Bridge, containers: Containers) -> None:
@@ -310,7 +310,7 @@ def foreign() -> Iterator[str]:
 
 
 def settings(*interfaces: str) -> dict[Path, str]:
-    """What interfaces have below /proc/sys/net, as far as a network may want it changed."""
+    """Return those settings of interfaces in /proc/sys/net that a network may change."""
     names = "accept_ra accept_redirects disable_ipv6 forwarding route_localnet".split()
     paths = [Path("/proc/sys/net", f, "conf", i, n) for f in ("ipv4", "ipv6") for i in interfaces for n in names]
     return {path: path.read_text().strip() for path in paths if path.exists()}
@@ -420,7 +420,7 @@ def taken_from_router() -> list[str]:
 
 
 def receive(pid: int, sender: str, receiver: str) -> None:
-    """Let a router advertise itself, until the receiver has dealt with it: it has got the next one, too."""
+    """Send a router advertisement, and wait until it has been processed: a second one has arrived behind it."""
     enough = advertisements(receiver) + 2
 
     def is_received() -> bool:

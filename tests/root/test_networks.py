@@ -28,7 +28,7 @@ SERVER = ["sh", "-c", "mkdir /tmp/www; hostname > /tmp/www/index.html; exec http
 
 @pytest.fixture
 def clean(engine: Engine) -> Iterator[None]:
-    """Networks of the test go at its end, with all that belongs to them."""
+    """Remove the networks after the test, and fail if one of their interfaces or tables remains."""
     yield
     containers, networks = engine.containers.list(all=True), engine.networks.list({"type": "custom"})
     names = [*(f"labctr_ports_{one.short_id}" for one in containers), *(one.bridge.name for one in networks)]
@@ -57,7 +57,7 @@ def web(engine: Engine, clean: None) -> Network:
 
 
 def reaches(container: Container, name: str, seconds: int = 20) -> bool:
-    """Whether an answer comes in time; who expects none does not wait as long."""
+    """Return whether an answer arrives in time. Callers that expect no answer pass a shorter time."""
     return container.exec_run(["ping", "-c", "1", "-W", str(seconds), name]).exit_code == 0
 
 
@@ -67,7 +67,7 @@ def endpoint(container: Container, network: str) -> dict[str, Any]:
 
 
 def fetch(container: Container, address: str) -> str:
-    """The page, as soon as the server is up."""
+    """Return the page, and retry until the server answers."""
     wget = ["timeout", "20", "wget", "-qO-", f"http://{address}/"]
     return eventually(lambda: container.exec_run(wget).output.strip().decode())
 

@@ -86,7 +86,7 @@ def container(daemon: Daemon, image: Image) -> str:
 
 
 def problem(answer: Answer) -> str:
-    """What is wrong with an answer, "" for nothing."""
+    """Return the fault of an answer: a 5xx status or words of Python; "" if it has none."""
     text = answer.body.decode(errors="replace")
     if (answer.status >= 500 and answer.status not in (501, 503)) or PYTHON.search(text):
         return f"{answer.status} {_REPEATED.sub('…', text)[:200]}"
@@ -128,7 +128,7 @@ def test_a_parameter(daemon: Daemon, container: str) -> None:
 
 
 def bodies(shape: Any, value: object) -> Iterator[Any]:
-    """Documents of a shape in each of which one leaf has a value."""
+    """Yield for each leaf of a shape a document that contains only this leaf, with value."""
     if isinstance(shape, dict):
         for name, inner in shape.items():
             for body in bodies(inner, value):

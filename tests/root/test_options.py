@@ -422,7 +422,7 @@ def test_init_is_the_first_process_and_reaps(engine: Engine, image: Image) -> No
     container = start(engine, image, init=True)
     eventually(lambda: container.exec_run(["cat", "/proc/1/cmdline"]).output.startswith(b"/sbin/docker-init\0"))
     container.exec_run(["sh", "-c", "sh -c 'sleep 0.1 & ' "])
-    # It ends, and is no zombie then: process 1, its one child, and ps itself are left.
+    # The orphan exits and is reaped: process 1, its child, and ps itself remain.
     eventually(lambda: container.exec_run(["ps", "-o", "pid"]).output.count(b"\n") == 1 + 3)
     assert container.attrs["HostConfig"]["Init"] is True
     container.stop(

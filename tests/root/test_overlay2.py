@@ -36,7 +36,7 @@ def mode(path: Path) -> int:
 
 
 def mount_options(point: Path) -> str:
-    """What the kernel says about a mount (proc(5), mountinfo)."""
+    """Return the options of a mount from /proc/self/mountinfo."""
     (line,) = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4] == str(point)]
     return line.split(" - ")[1].split()[2]
 

@@ -1,4 +1,4 @@
-"""Published ports, on real sockets: who reaches them, who is in the way, and what is left of them."""
+"""Published ports on real sockets: reachability from each side, conflicts with other listeners, and clean-up."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_large_answer_comes_through_ipv6_whole_and_after_the_askers_end(engine
 
 
 def forwarder() -> int:
-    """The pid of the forwarder, 0 where none runs."""
+    """Return the pid of the forwarder, 0 if it does not run."""
     with contextlib.suppress(FileNotFoundError), try_locked(FORWARDER) as alone:
         return 0 if alone else int(FORWARDER.read_text().split()[1])
     return 0
@@ -169,7 +169,10 @@ def test_the_forwarder_goes_with_the_last_port_and_comes_back_where_it_was(serve
 
 
 def test_the_forwarder_does_not_listen_on_a_published_port(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No socket has one, so that the kernel may offer it; who asks there was led nowhere, and would be refused."""
+    """The kernel may choose a published port for the forwarder, because no socket is bound to it.
+
+    Connections to that port are redirected to the container, so the forwarder would never accept one.
+    """
     port, create = free_port(), socket.create_server
     offered = iter([port])
 

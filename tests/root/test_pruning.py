@@ -1,4 +1,4 @@
-"""What takes space and what may go: df and the prunes, as docker reckons."""
+"""df and the prune commands: used and reclaimable space, computed as docker does."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_steps_that_lead_to_nothing_go_and_those_of_an_image_with_a_name_stay(
     assert (engine.df().build_cache_size, engine.df().reclaimable_build_cache) == (3, 3)
     pruned = engine.prune_builds()
     assert (len(pruned.deleted), pruned.space_reclaimed) == (2, 3)
-    assert nameless.id in ids(engine)  # nobody built it
+    assert nameless.id in ids(engine)  # not created by a build
     assert [step.id for step in named.history()][:3] == [named.id, *engine.images.ancestors(named.id)][1:4]
     assert caches(engine.images.build(context("COPY a /a\nENV A=1\n", {"a": "1234"}))) == ["hit", "hit"]
     assert engine.prune_builds().deleted == ()

@@ -219,7 +219,7 @@ def test_a_manifest_that_is_none_is_described_without_words_of_python(raw: bytes
 
 
 def test_patience_is_for_connections_that_fail() -> None:
-    """A registry that hangs up is asked again: the tests above would not notice if nothing was."""
+    """Requests are retried after a lost connection. Without this test, an engine that never retries would pass."""
     quick = replace(IMPATIENT, retry_policy=replace(IMPATIENT.retry_policy, delay=0.001, longest_delay=0.001))
     with OddRegistry({**PING, MANIFEST: b""}) as odd:
         client = RegistryClient(RegistryEndpoint(odd.host, (f"http://{odd.host}",)), quick)

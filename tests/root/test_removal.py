@@ -87,7 +87,7 @@ def test_a_tree_of_any_depth_goes_with_few_open_files(top: Path) -> None:
 
 
 def test_a_directory_that_is_filled_while_it_is_removed_goes(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy into a container holds its directories open, and goes on while the container is removed."""
+    """A copy into a container holds directories open, and continues while the container is removed."""
     real = os.rmdir
     filled: list[str] = []
 

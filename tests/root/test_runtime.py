@@ -154,7 +154,7 @@ def cgroup_parent() -> Iterator[None]:
 
 
 def cgroup_parents() -> list[Path]:
-    """Where CGROUP is: in each hierarchy of cgroup v1, or in the one of v2. Deeper down others come and go."""
+    """Return the paths of CGROUP: one in each hierarchy of cgroup v1, or one in v2. Not with `**`, because of races."""
     top = Path("/sys/fs/cgroup")
     return [*top.glob(CGROUP), *top.glob(f"*/{CGROUP}")]
 
@@ -371,7 +371,7 @@ def test_what_the_state_forbids_is_a_conflict(machine: Machine) -> None:
 
 
 def hierarchy() -> Path:
-    """Of cgroup v1 one of the hierarchies, else that of v2."""
+    """Return the path of the pids hierarchy of cgroup v1, or of the hierarchy of v2."""
     return next(path for path in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")) if path.is_dir())
 
 
@@ -393,7 +393,7 @@ def test_other_cgroups_may_go_while_one_is_looked_for(machine: Machine, *, stres
 
 
 def test_a_cgroup_that_the_runtime_does_not_know_goes_with_what_runs_in_it(machine: Machine) -> None:
-    """As a killed `runc create` leaves it. To come to its end takes a process longer than to be killed."""
+    """A killed `runc create` leaves such a cgroup. The process has much memory, so that its exit takes a while."""
     cgroup = hierarchy() / f"labctr-orphan-{os.getpid()}"
     cgroup.mkdir()
     with programs.spawn([sys.executable, "-c", "held = bytearray(300 << 20); input()"], stdin=programs.PIPE) as orphan:

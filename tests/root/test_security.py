@@ -1,4 +1,4 @@
-"""The fences around a container, seen from inside; tests/compat/test_security.py compares them with Docker's."""
+"""The restrictions of a container, seen from inside; tests/compat/test_security.py compares them with Docker's."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture(autouse=True)
 def environment(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo after the test what the services and labs set."""
+    """Restore the environment variables that services and labs set."""
     monkeypatch.setenv("LABCTR_ROOT", str(engine.data_root))
     monkeypatch.setenv("LAB", "")
     monkeypatch.setenv("DOCKER_HOST", "")

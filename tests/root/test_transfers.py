@@ -42,7 +42,7 @@ def files_of(engine: Engine, container: Container) -> ContainerFiles:
 
 @pytest.fixture
 def container(engine: Engine, image: Image) -> Container:
-    """A container that runs, with files of its own; it ends when it is asked to."""
+    """A running container with its own files; it exits at SIGTERM."""
     script = "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done"
     made = engine.containers.run_detached(image, ["sh", "-c", script], network_mode="none")
     for name in FILES:
@@ -224,7 +224,7 @@ def test_what_takes_a_file_s_place_while_it_is_read_is_not_read(
 def test_a_link_that_a_container_puts_in_the_way_of_a_copy_changes_nothing_on_the_host(
     container: Container, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The container acts between the making of a directory and the setting of its mode."""
+    """TOCTOU: the container replaces a directory between its creation and the change of its mode."""
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o700)
     real = os.mkdir

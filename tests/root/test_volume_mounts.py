@@ -1,4 +1,4 @@
-"""volumes/mounting.py: volumes with a file system of their own, mounted while somebody uses them."""
+"""volumes/mounting.py: volumes with their own file system, mounted while a container uses them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shared(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def clean(engine: Engine) -> Iterator[None]:
-    """No container and no volume is left, and nothing mounted."""
+    """Remove all containers and volumes after the test, and fail if a volume stays mounted."""
     yield
     for container in engine.containers.list(all=True):
         container.remove(force=True)

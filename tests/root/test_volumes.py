@@ -1,4 +1,4 @@
-"""What is mounted into containers: binds, volumes, tmpfs; and volumes for themselves."""
+"""Mounts of containers: binds, volumes and tmpfs; and the volume commands."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_mount_makes_the_same_binds_and_refuses_what_is_missing(engine: Engine, 
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[Path]:
-    """A directory whose mounts travel."""
+    """A directory with shared mount propagation."""
     directory = tmp_path / "shared"
     directory.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", str(directory)], check=True)

@@ -115,7 +115,7 @@ class Store:
 
     @contextlib.contextmanager
     def changed(self, script: str, *, userxattr: bool) -> Iterator[WritableLayer]:
-        """A writable layer on it that a script has changed, in root's mount or in that of a user namespace."""
+        """Return a writable layer that a script has changed, in root's mount or in that of a user namespace."""
         writable = self.layers.create_writable(ContainerId("c" * 64), self.base.chain_id)
         try:
             if userxattr:
@@ -245,7 +245,7 @@ def test_an_empty_file_in_a_marked_directory_hides_a_name(store: Store, namespac
 
 
 def test_we_see_what_the_kernel_sees(store: Store, namespace: str) -> None:
-    """A mount that joins the directory with the layer below is asked whether the names are hidden."""
+    """The reference is an overlay mount of the directory over the layer below: it hides the same names."""
     with store.changed("touch again/more merged/sub/more new", userxattr=namespace == "user") as writable:
         upper, base = store.driver.diff_path(writable.mount_id), store.driver.diff_path(store.base.cache_id)
         hide(upper, namespace, "merged/gone")
@@ -305,7 +305,7 @@ def test_what_only_looks_like_a_whiteout_is_a_file(tmp_path: Path, namespace: st
     assert "d/f" in [name.rstrip("/") for name in names]
 
 
-# -- what nobody may forge ---------------------------------------------------------------------
+# -- overlayfs attributes that a container cannot forge ----------------------------------------
 
 FORGERY = """
 setfattr() { python3 -c 'import os, sys; os.setxattr(sys.argv[3], sys.argv[1], sys.argv[2].encode())' "$@"; }

@@ -1,22 +1,22 @@
-"""What the tests share; nothing here is a test.
+"""Helpers that several test modules share. This package contains no tests.
 
-waiting      eventually(): wait for an event, never for a time
+waiting      eventually(): poll for a condition instead of sleeping for a fixed time
 processes    fork an operation and kill it; find processes by their command line
 fixtures     the pytest plugin with the fixtures of root and compat tests: engine, image, labctr, daemon …
 isolation    a network and mount namespace for each test process
-leftovers    what an engine left in the kernel
+leftovers    resources of an engine that remain: mounts, monitors, files in /run, cgroups, interfaces
 commands     labctr in this process, as a command line, and in a terminal
-api          the Engine API over a unix socket, and a `labctr daemon` to answer it
-contexts     build contexts, and what a build did
-network      ports, pages, addresses and names as clients see them
+api          a client of the Engine API over a unix socket, and a `labctr daemon` to test with it
+contexts     build contexts, and accessors for the report of a build
+network      free ports, HTTP requests, interfaces and name lookups
 registries   Debian's docker-registry on loopback
-faults       a proxy in front of it that fails as networks do
+faults       a proxy in front of that registry that injects network and server faults
 debian       packages of any Debian release, unpacked instead of installed
-damage       what is done to the files of a data root, and what must be left of them
+damage       random damage to the files of a data root, and manifests to compare before and after
 disks        small file systems to fill, or to make read-only
-dockerd      a real dockerd on data roots of the tests' own
-sides        dockerd and our daemon side by side, for the docker command
-executions   which programs of a fresh system the kit starts, for scripts/fresh
-pair         the same request to both, and the difference between the answers
-schema       Docker's own description of its API
+dockerd      a real dockerd on a data root of the test's own
+sides        a `labctr daemon` beside dockerd, for tests with the docker command
+executions   the programs that the kit executes on a fresh system, for scripts/fresh
+pair         send the same request to both daemons, and compare the answers
+schema       the Engine API's Swagger description as JSON Schema
 """

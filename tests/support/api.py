@@ -1,4 +1,4 @@
-"""Docker's API as clients use it: requests over a unix socket, and a daemon of ours that answers them."""
+"""A client of the Engine API over a unix socket, and a `labctr daemon` process that serves it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Api:
-    """Sends requests to a daemon. version: the prefix of each path, without a v; "" for none."""
+    """A client of one daemon.
+
+    version  of the API, the prefix of each path; "" sends paths without a version
+    """
 
     def __init__(self, path: Path, version: str = "1.41") -> None:
         self.path = path
@@ -78,19 +81,19 @@ class Api:
         headers: Mapping[str, str] | None = None,
         timeout: float = PATIENCE,
     ) -> Answer:
-        """Send bytes or a file as they are, any other body as JSON. Parameters that are lists are repeated."""
-        sent, own = body, dict(headers or {})
+        """Send bytes or a file unchanged, any other body as JSON. A parameter that is a list is repeated."""
+        payload, all_headers = body, dict(headers or {})
         if body is not None and not isinstance(body, bytes) and not hasattr(body, "read"):
-            sent = json.dumps(body).encode()
-            own.setdefault("Content-Type", "application/json")
+            payload = json.dumps(body).encode()
+            all_headers.setdefault("Content-Type", "application/json")
         connection = _Connection(self.path, timeout)
         with contextlib.closing(connection):
-            connection.request(method, self.url(path, parameters), sent, own)  # type: ignore[arg-type]
+            connection.request(method, self.url(path, parameters), payload, all_headers)  # type: ignore[arg-type]
             response = connection.getresponse()
             return Answer(response.status, dict(response.headers), response.read())
 
     def bare(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """Send a request with exactly this target: nothing is quoted, and no version is added."""
+        """Send a request with exactly this target: without quoting it, and without a version prefix."""
         connection = _Connection(self.path, PATIENCE)
         with contextlib.closing(connection):
             connection.request(method, target, body, dict(headers))
@@ -113,40 +116,46 @@ class Api:
         return self.request("DELETE", path, parameters=parameters)
 
     def connect(self, timeout: float = PATIENCE) -> socket.socket:
-        """Return a bare connection, for requests that no library sends."""
-        one = socket.socket(socket.AF_UNIX)
-        one.settimeout(timeout)
+        """Return a connected socket, for requests that http.client would not send."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(timeout)
         try:
-            one.connect(str(self.path))
+            connection.connect(str(self.path))
         except BaseException:
-            one.close()
+            connection.close()
             raise
-        return one
+        return connection
 
     def raw(self, data: bytes, *, until_closed: bool = False) -> bytes:
-        """Send bytes, and return the first piece of the answer, or all until the daemon closes the connection."""
-        with self.connect() as one:
+        """Send bytes and return the result of the first recv().
+
+        until_closed  read until the daemon closes the connection instead
+        """
+        with self.connect() as connection:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                one.sendall(data)
+                connection.sendall(data)
             received = b""
             with contextlib.suppress(ConnectionResetError):
-                while piece := one.recv(1 << 16):
+                while piece := connection.recv(1 << 16):
                     received += piece
                     if not until_closed:
                         break
             return received
 
-    def chunks(self, request: bytes, *, most: int | None = None) -> list[bytes]:
-        """Send a request, and return the chunks of the answer as they are framed (RFC 9112, 7.1); most: the first."""
-        found: list[bytes] = []
-        with self.connect() as one, one.makefile("rb") as answer:
-            one.sendall(request)
+    def chunks(self, request: bytes, *, limit: int | None = None) -> list[bytes]:
+        """Send a request and return the chunks of the answer as the daemon framed them (RFC 9112, 7.1).
+
+        limit  number of chunks after which to stop reading; None reads to the end of the answer
+        """
+        chunks: list[bytes] = []
+        with self.connect() as connection, connection.makefile("rb") as answer:
+            connection.sendall(request)
             while answer.readline().strip():
-                pass  # the head
-            while (most is None or len(found) < most) and (size := int(answer.readline(), 16)):
-                found.append(answer.read(size))
+                pass  # status line and headers
+            while (limit is None or len(chunks) < limit) and (size := int(answer.readline(), 16)):
+                chunks.append(answer.read(size))
                 assert answer.readline() == b"\r\n"
-        return found
+        return chunks
 
 
 def messages(chunks: list[bytes]) -> list[Any]:
@@ -156,7 +165,7 @@ def messages(chunks: list[bytes]) -> list[Any]:
 
 
 def _parameter(value: Any) -> Any:
-    """A parameter that is a document, such as filters, as JSON."""
+    """Encode a parameter that is an object, such as filters, as JSON."""
     return json.dumps(value) if isinstance(value, dict) else value
 
 
@@ -177,7 +186,7 @@ class Daemon:
         self.start()
 
     def start(self, *options: str) -> None:
-        """Start it, and wait until it logs that it serves."""
+        """Start the process and wait until it logs that it accepts connections."""
         with open(self.log, "ab") as log:
             before = self.log.stat().st_size
             self.process = subprocess.Popen(
@@ -191,23 +200,26 @@ class Daemon:
         eventually(serves)
 
     def stop(self) -> int:
-        """End it as systemd does, and return its exit status."""
+        """Send SIGTERM as systemd does, and return the exit status."""
         self.process.terminate()
         return self.process.wait(PATIENCE)
 
     def complaints(self) -> list[str]:
-        """The lines of its log, except for the one about its socket."""
+        """Return the lines of the log, except for the line that reports the socket."""
         return [line for line in self.log.read_text().splitlines() if "serving on" not in line]
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables with which the docker command uses this daemon, and its builder."""
+        """The environment in which the docker command uses this daemon, and the daemon's builder."""
         return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "0"}
 
     def docker(
         self, *arguments: str, input: bytes | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run the docker command against this daemon; check: it must succeed."""
+        """Run the docker command against this daemon.
+
+        check  raise AssertionError with its standard error if it fails
+        """
         done = subprocess.run(
             ["docker", *arguments], input=input, capture_output=True, env=self.environment, timeout=300, check=False
         )
@@ -216,31 +228,31 @@ class Daemon:
         return text
 
     def resources(self) -> tuple[int, int]:
-        """Return the number of its open files, and of its threads."""
+        """Return the number of open file descriptors and of threads."""
         process = Path(f"/proc/{self.process.pid}")
         return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
 
     def connections(self) -> int:
-        """Return how many connections to its socket it has open: the state SS_CONNECTED in proc_net_unix(5)."""
+        """Return the number of open connections to the socket: state SS_CONNECTED in /proc/net/unix."""
         lines = Path("/proc/net/unix").read_text().splitlines()
         return sum(line.endswith(f" {self.socket}") and line.split()[5] == "03" for line in lines)
 
     def memory(self) -> int:
-        """Return its resident memory in kB (VmRSS in proc(5))."""
+        """Return the resident memory in kB (VmRSS in proc(5))."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
 @contextlib.contextmanager
 def serving(data_root: Path, repository: Path) -> Iterator[Daemon]:
-    """Run a daemon on a data root for the block. Its log may then have no line but the one about its socket."""
-    directory = Path(tempfile.mkdtemp(prefix="labctr-api-"))  # short: a socket's path has 107 bytes
+    """Run a daemon on a data root for the block. Fails if the daemon logged a warning or an error."""
+    directory = Path(tempfile.mkdtemp(prefix="labctr-api-"))  # short: sun_path holds 107 bytes (unix(7))
     daemon = Daemon([sys.executable, "-m", "pylab_container", "--root", str(data_root)], directory, repository)
     try:
         yield daemon
         assert daemon.process.poll() is not None or daemon.stop() == 0
         complaints = daemon.complaints()
-        assert not complaints, "\n".join(complaints)  # pytest explains no assertion of a module that is not a test
+        assert not complaints, "\n".join(complaints)  # pytest rewrites only the assertions of test modules
     finally:
         if daemon.process.poll() is None:
             daemon.process.kill()

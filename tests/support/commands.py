@@ -1,4 +1,4 @@
-"""labctr as people and scripts use it: the types behind the fixtures `labctr`, `cli` and `terminal`."""
+"""labctr on the command line and in a terminal: the types behind the fixtures `labctr`, `cli` and `terminal`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from pylab_container import cli
 from tests.support.waiting import PATIENCE
 
 Labctr = Callable[..., "subprocess.CompletedProcess[str]"]
-"""Run one command on the engine's data root to its end: in a process of its own, or in this one."""
+"""Run one labctr command on the engine's data root and wait for it: in a child process, or in this process."""
 
 
 def run_in_process(arguments: Sequence[str], *, input: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run labctr's main() in this process, with files as its standard streams; the main thread only.
+    """Run labctr's main() in this process with files as its standard streams. Call it in the main thread only.
 
-    It takes about 5 ms where a process of its own takes 200 ms, most of which are imports. click's CliRunner
-    replaces sys.stdin and its like; run, exec, save and cp use the file descriptors, so these are replaced here.
-    What only a process shows stays with the fixture `labctr`: signals, pipes, and output that a background process
-    keeps open.
+    It takes about 5 ms. A child process takes 200 ms, most of which are imports. click's CliRunner replaces the
+    objects in sys only; run, exec, save and cp use the file descriptors, so this function replaces both. Tests of
+    signals, of pipes, and of output that a background process keeps open need the fixture `labctr`.
     """
     with contextlib.chdir(cwd), _standard_streams(input.encode()) as (output, errors):
         status = cli.main(arguments)
@@ -38,7 +37,7 @@ def run_in_process(arguments: Sequence[str], *, input: str = "", cwd: Path) -> s
 
 @contextlib.contextmanager
 def _standard_streams(input: bytes) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Replace descriptors 0 to 2 and their objects in sys; the files hold standard output and error after the block."""
+    """Redirect descriptors 0 to 2 and sys.stdin, stdout and stderr to files; yield the files of stdout and stderr."""
     files = [os.fdopen(os.memfd_create(name), "w+b") for name in ("stdin", "stdout", "stderr")]
     files[0].write(input)
     files[0].seek(0)
@@ -65,7 +64,7 @@ def _standard_streams(input: bytes) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def _text_of(file: BinaryIO) -> str:
-    """Read a file as subprocess does with text=True: the newlines of Windows become those of Unix."""
+    r"""Read a file as subprocess does with text=True: \r\n and \r become \n (universal newlines)."""
     with file:
         file.seek(0)
         return file.read().decode().replace("\r\n", "\n").replace("\r", "\n")
@@ -83,7 +82,8 @@ class Terminal:
 
     def _enter(self) -> None:
         os.login_tty(os.dup(self._slave))
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and so would we
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -91,10 +91,10 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def expect(self, text: str, *, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Read until the text appears behind the last expected one.
+    def expect(self, text: str, *, when_idle: Callable[[], object] = lambda: None) -> None:
+        """Read until the text appears in the output that follows the last expected text.
 
-        meanwhile  called whenever a tenth of a second has passed without output
+        when_idle  called each time that 0.1 s pass without output
         """
         deadline = time.monotonic() + PATIENCE
         while text.encode() not in self.output:
@@ -102,12 +102,12 @@ class Terminal:
             if ready:
                 self.output += os.read(self.master, 1 << 16)
             else:
-                meanwhile()
+                when_idle()
             assert time.monotonic() < deadline, f"{text!r} did not appear in {self.output!r}"
         self.output = self.output.partition(text.encode())[2]
 
     def wait(self) -> int:
-        """Return the exit status; the terminal's mode must be the one from before the command."""
+        """Return the exit status. Fails if the command did not restore the terminal's mode."""
         status = self.process.wait(PATIENCE)
         assert termios.tcgetattr(self._slave) == self.mode
         return status

@@ -1,4 +1,4 @@
-"""Build contexts for tests of the builder, and how the images that it builds behave and were made."""
+"""Build contexts for tests of the builder, and accessors for the images and reports of a build."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pylab_container import Engine
 from pylab_container.images.image import Image
 
 Context = Callable[..., Path]
-"""Write a Dockerfile, which begins with FROM busybox:1 unless it has a FROM, and other files; return the folder."""
+"""Write a Dockerfile and other files; return their directory. See write_context()."""
 
 
 def write_context(directory: Path, text: str, files: Mapping[str, str | bytes] | None = None) -> Path:
-    """Write a build context into directory."""
+    """Write a build context into directory. A Dockerfile without FROM begins with FROM busybox:1."""
     directory.mkdir(exist_ok=True)
     head = "" if "FROM" in text else "FROM busybox:1\n"
     (directory / "Dockerfile").write_text(head + text)
@@ -37,6 +37,6 @@ def caches(image: Image) -> list[str]:
 
 
 def reasons(image: Image) -> list[str]:
-    """Return the reasons why the steps after FROM were not hits."""
+    """Return for each step after FROM the reason of its cache miss, "" for a hit."""
     assert image.build_report is not None
     return [step.reason for step in image.build_report.steps if not step.instruction.startswith("FROM")]

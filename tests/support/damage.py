@@ -1,4 +1,4 @@
-"""Damage to a data root, and what it may do: the parts of tests/root/test_damage.py."""
+"""Random damage to the files of a data root, and manifests of a data root before and after it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from msgspec import Struct
 from pylab_container import Engine
 
 Manifest = Mapping[str, tuple[int, str]]
-"""Path below the data root → mode, and what is there: the digest of a file, the target of a link."""
+"""Path below the data root → mode and content: size and digest of a file, target of a symlink, "" for others."""
 
-_LEFT_OUT = ("locks/", "tmp/")
-_CONTENT = ("/diff/", "/root/", "/upper/", "/_data/", "vfs/dir/")
-"""What belongs to users: it has no form that could be damaged."""
-
+_EXCLUDED = ("locks/", "tmp/")
+_USER_CONTENT = ("/diff/", "/root/", "/upper/", "/_data/", "vfs/dir/")
+"""Directories of layers and volumes. The engine does not parse their files, so it cannot find damage in them."""
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Damage(Struct, frozen=True):
-    """What was done to which files of a data root, relative to it."""
+    """One act of damage.
+
+    kind   key of KINDS, or "swap"
+    paths  of the damaged files, relative to the data root
+    """
 
     kind: str
     paths: tuple[str, ...]
@@ -38,17 +41,17 @@ class Damage(Struct, frozen=True):
 
 
 def manifest(root: Path) -> dict[str, tuple[int, str]]:
-    """Everything in a data root but locks."""
-    found = {}
+    """Return the manifest of a data root, without lock files and temporary files."""
+    states = {}
     for directory, _, names in os.walk(root):
         for name in [".", *names]:
             path = os.path.normpath(os.path.join(directory, name))
             relative = os.path.relpath(path, root)
-            if not relative.startswith(_LEFT_OUT):
-                found[relative] = _state(path)
+            if not relative.startswith(_EXCLUDED):
+                states[relative] = _state(path)
     for link in root.glob("overlay2/l/*"):
-        found[str(link.relative_to(root))] = _state(str(link))
-    return found
+        states[str(link.relative_to(root))] = _state(str(link))
+    return states
 
 
 def _state(path: str) -> tuple[int, str]:
@@ -60,9 +63,9 @@ def _state(path: str) -> tuple[int, str]:
 
 
 def records(root: Path) -> list[str]:
-    """The files of a data root that say something about it, in an order that does not depend on random ids."""
-    found = [path for path, (mode, _) in manifest(root).items() if stat.S_ISREG(mode) and not _owned_by_users(path)]
-    return sorted(found, key=lambda path: (_ID.sub("", path), os.stat(root / path).st_mtime_ns))
+    """Return the paths of the files that the engine parses, in an order that does not depend on random ids."""
+    paths = [path for path, (mode, _) in manifest(root).items() if stat.S_ISREG(mode) and not _is_user_content(path)]
+    return sorted(paths, key=lambda path: (_ID.sub("", path), os.stat(root / path).st_mtime_ns))
 
 
 def _truncated(content: bytes, chance: random.Random) -> bytes:
@@ -91,27 +94,27 @@ KINDS: Mapping[str, Callable[[bytes, random.Random], bytes]] = {
 
 
 def damage(root: Path, chance: random.Random) -> Damage:
-    """Damage one file of a data root, or exchange the contents of two."""
+    """Damage one random file of a data root, or exchange the contents of two."""
     paths = records(root)
     kind = chance.choice([*KINDS, "swap"])
     if kind == "swap":
-        one, other = chance.sample(paths, 2)
-        contents = (root / one).read_bytes(), (root / other).read_bytes()
-        for path, content in ((one, contents[1]), (other, contents[0])):
+        first, second = chance.sample(paths, 2)
+        contents = (root / first).read_bytes(), (root / second).read_bytes()
+        for path, content in ((first, contents[1]), (second, contents[0])):
             (root / path).write_bytes(content)
-        return Damage(kind, (one, other))
+        return Damage(kind, (first, second))
     path = chance.choice(paths)
     (root / path).write_bytes(KINDS[kind]((root / path).read_bytes(), chance))
     return Damage(kind, (path,))
 
 
 def changed(before: Manifest, after: Manifest) -> Iterator[str]:
-    """The paths of a manifest that are not as they were."""
+    """Yield the paths of the first manifest whose state differs or which the second does not have."""
     yield from (path for path in before if after.get(path) != before[path])
 
 
-def _owned_by_users(path: str) -> bool:
-    return any(part in f"{path}/" for part in _CONTENT)
+def _is_user_content(path: str) -> bool:
+    return any(part in f"{path}/" for part in _USER_CONTENT)
 
 
 def fill(engine: Engine, archive: Path, context: Path) -> None:
@@ -122,15 +125,17 @@ def fill(engine: Engine, archive: Path, context: Path) -> None:
     engine.volumes.create("second")
     engine.volumes.create("c" * 64)
     (engine.volumes.get("data").path / "precious").write_text("x")
-    engine.networks.create("lab").bridge.remove()  # copies of the data root would find it to be another network's
+    # Without the interface: an engine on a copy of this data root would see it as the bridge of another data root.
+    engine.networks.create("lab").bridge.remove()
     for name, image in (("mine", "built:1"), ("other", "base:1"), ("victim", "built:1")):
         network = "lab" if name == "mine" else "bridge"
-        made = engine.containers.create(image, ["sh"], name=name, volumes=["data:/d", "/anonymous"], network=network)
-        (made.upper / "file").write_text(name)
+        volumes = ["data:/d", "/anonymous"]
+        container = engine.containers.create(image, ["sh"], name=name, volumes=volumes, network=network)
+        (container.upper / "file").write_text(name)
 
 
 def small_archive() -> bytes:
-    """A root file system of two files, as a tar."""
+    """Return the tar of a root file system of two files."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as archive:
         for name, content in (("etc/passwd", b"root:x:0:0::/:/bin/sh\n"), ("bin/sh", b"x" * 100)):

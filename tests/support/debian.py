@@ -1,6 +1,6 @@
 """Debian packages of any release, unpacked in build/ instead of being installed.
 
-build/debian/<release>/lists/, archives/     apt's, as /var/lib/apt/lists and /var/cache/apt are for the machine
+build/debian/<release>/lists/, archives/     apt's own, in place of /var/lib/apt/lists and /var/cache/apt
 build/debian/<release>/<package>/            a package's files
 """
 
@@ -30,9 +30,9 @@ def sources(release: str) -> list[str]:
 
 
 def unpacked(package: str, release: str) -> Path:
-    """Return the directory with a package's files. The first process fetches it, others wait.
+    """Return the directory with a package's files. Single flight: one process fetches them, others wait for it.
 
-    Raises RuntimeFailed with apt's words.
+    Raises RuntimeFailed with apt's message.
     """
     place = _BUILD / release
     place.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,10 @@ def unpacked(package: str, release: str) -> Path:
 
 
 def _fetch(package: str, release: str, place: Path) -> None:
-    """Download a package's file into place, with lists of its own: the machine's know only its own release."""
+    """Download a package's file into place.
+
+    It uses its own package lists: those of the machine contain only the machine's release.
+    """
     for directory in ("lists/partial", "archives/partial"):
         (place / directory).mkdir(parents=True, exist_ok=True)
     (place / "sources.list").write_text("".join(f"{line}\n" for line in sources(release)))

@@ -1,4 +1,4 @@
-"""Small file systems of a test's own, to fill them or to make them read-only."""
+"""Small ext4 file systems for tests with a full or a read-only disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pylab_container.host import linux, programs
 
 MODES = ("bytes", "inodes", "both")
-"""What can be missing."""
+"""The resources that Disk.fill() can exhaust."""
 
 
 class Disk:
@@ -19,22 +19,24 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._ballast = path / "ballast"
-        self._made = 0
+        self._inodes_taken = 0
 
     def fill(self, mode: str) -> None:
-        """Take what is free now. Blocks that were freed a moment ago come with the journal's next commit: sync."""
+        """Take everything that is free now."""
         self._ballast.mkdir(exist_ok=True)
         if mode != "bytes":
             with contextlib.suppress(OSError):
                 while True:
-                    os.close(os.open(self._ballast / str(self._made), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-                    self._made += 1
+                    os.close(os.open(self._ballast / str(self._inodes_taken), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                    self._inodes_taken += 1
         if mode != "inodes":
+            # ext4 frees the blocks of removed files at the next journal commit. The fsync(2) of the first pass forces
+            # a commit, and the second pass takes the blocks that it freed.
             for _ in range(2):
                 self._fill_bytes()
 
     def _fill_bytes(self) -> None:
-        # A file that is there already, if there is one: a new one would need an inode.
+        # Append to an existing file if possible: a new file needs an inode, which may be exhausted.
         present = next(self._ballast.iterdir(), self._ballast / "bytes")
         with open(present, "ab", buffering=0) as file:
             for size in (1 << 20, 4096):
@@ -44,13 +46,13 @@ class Disk:
             os.fsync(file.fileno())
 
     def empty(self) -> None:
-        """Give back all that fill() took."""
+        """Release everything that fill() took."""
         for path in self._ballast.iterdir():
             path.unlink()
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
-        """While the block runs, the path is read-only; containers keep the files that they have open."""
+        """Make the path read-only while the block runs. Files that are already open stay writable."""
         programs.run(["mount", "--bind", str(self.path), str(self.path)])
         try:
             programs.run(["mount", "-o", "remount,bind,ro", str(self.path)])
@@ -61,7 +63,7 @@ class Disk:
 
 @contextlib.contextmanager
 def ext4(directory: Path, *, megabytes: int = 48, inodes: int = 1200) -> Iterator[Disk]:
-    """A new ext4 in a file in memory, mounted while the block runs at directory/disk."""
+    """Create an ext4 file system in memory, and mount it at directory/disk while the block runs."""
     memory, mount_point = directory / "memory", directory / "disk"
     for path in (memory, mount_point):
         path.mkdir()
@@ -76,7 +78,7 @@ def ext4(directory: Path, *, megabytes: int = 48, inodes: int = 1200) -> Iterato
 
 @contextlib.contextmanager
 def _mounted(*arguments: str) -> Iterator[None]:
-    """mount(8); the last argument is the mount point."""
+    """Mount with the arguments of mount(8) for the block; the last argument is the mount point."""
     programs.run(["mount", *arguments])
     try:
         yield

@@ -1,4 +1,4 @@
-"""A real dockerd: one that tests share, and others on data roots of a test's own."""
+"""A real dockerd on a data root of the test's own, and the docker command to control it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.support.waiting import PATIENCE, eventually
 class Docker:
     """The docker command, talking to one dockerd.
 
-    pid  of the daemon, which may run in another network namespace than the test
-    api_version  that the docker command uses; "": the newest one that both know
+    pid          of the daemon, which may run in another network namespace than the test
+    api_version  requested by the docker command; "" lets client and daemon negotiate it
     """
 
     def __init__(self, data_root: Path, socket: Path, pid: int, api_version: str = "") -> None:
@@ -36,7 +36,7 @@ class Docker:
         self._api_version = api_version
 
     def at(self, api_version: str) -> Docker:
-        """The same daemon, in one version of its API."""
+        """Return a client of the same daemon for one version of the API."""
         return Docker(self.data_root, self.socket, self.pid, api_version)
 
     @property
@@ -69,23 +69,24 @@ class Docker:
 
 
 def environment(socket: Path) -> dict[str, str]:
-    """The environment in which the docker command uses one daemon, and the builder that is in the daemon."""
-    own = {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "0", "DOCKER_CLI_HINTS": "false"}
-    return {**os.environ, **own}
+    """Return the environment in which the docker command uses one daemon, and the daemon's builder."""
+    variables = {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "0", "DOCKER_CLI_HINTS": "false"}
+    return {**os.environ, **variables}
 
 
 @functools.cache
 def client_version() -> tuple[int, ...]:
-    """The version of the docker command that is installed, as numbers: (20, 10, 24)."""
+    """Return the version of the installed docker command as numbers: (20, 10, 24)."""
     printed = programs.run(["docker", "--version"]).output  # "Docker version 20.10.24+dfsg1, build 297e128"
     return tuple(map(int, re.findall(r"[\d.]+", printed)[0].split(".")))
 
 
 @functools.cache
-def _peer() -> str:
-    """The PATH for dockerd 20.10, the version that the engine imitates: the machine's own, or Debian 12's.
+def _search_path() -> str:
+    """Return the PATH that leads to dockerd 20.10, the version that the engine imitates.
 
-    Later versions word errors in other ways. runc is the machine's, as for our engine.
+    It is the installed one, or else Debian 12's: later versions have other error messages. runc is always the
+    machine's, as for our engine.
     """
     path = os.environ["PATH"]
     if programs.run(["dockerd", "--version"]).output.startswith("Docker version 20.10."):
@@ -96,14 +97,14 @@ def _peer() -> str:
 
 @contextlib.contextmanager
 def run_dockerd(data_root: Path, storage_driver: str = "overlay2") -> Iterator[Docker]:
-    """Run dockerd without a bridge for the length of the block, and remove all that it mounted."""
+    """Run dockerd without a bridge while the block runs, and remove its mounts afterwards."""
     with _running([], ["--bridge=none", "--iptables=false"], data_root, storage_driver) as docker:
         yield docker
 
 
 @contextlib.contextmanager
 def run_dockerd_with_bridge(data_root: Path) -> Iterator[Docker]:
-    """The same with a bridge, in a network namespace of its own: dockerd changes the rules that it finds there."""
+    """Run dockerd with a bridge. It gets its own network namespace, because it changes the packet filter's rules."""
     enter = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     with _running(enter, ["--bip=172.31.98.1/24"], data_root, "overlay2") as docker:
         yield docker
@@ -111,14 +112,14 @@ def run_dockerd_with_bridge(data_root: Path) -> Iterator[Docker]:
 
 @contextlib.contextmanager
 def _running(enter: list[str], options: list[str], data_root: Path, storage_driver: str) -> Iterator[Docker]:
-    # A folder with a short path: containerd's socket in it may have 107 bytes.
+    # A short path: containerd's socket is below it, and sun_path holds 107 bytes (unix(7)).
     scratch = Path(tempfile.mkdtemp(prefix="labctr-dockerd-"))
     options = [*options, f"--storage-driver={storage_driver}", f"--data-root={data_root}"]
     options += [f"--exec-root={scratch}/exec", f"--pidfile={scratch}/pid", f"--host=unix://{scratch}/socket"]
     with open(scratch / "log", "wb") as log:
-        # dockerd starts itself again for each archive that it unpacks (chrootarchive), in which a third of the time
-        # is garbage collection of what its packages allocate when they are initialized.
-        command = ["env", "GOGC=400", f"PATH={_peer()}", *enter, "dockerd", *options]
+        # dockerd executes itself again for each archive that it unpacks (chrootarchive). A third of that process's
+        # time is garbage collection during package initialization; GOGC=400 makes collections rarer.
+        command = ["env", "GOGC=400", f"PATH={_search_path()}", *enter, "dockerd", *options]
         process = programs.spawn(command, stdout=log.fileno(), stderr=log.fileno())
         try:
             docker = Docker(data_root, scratch / "socket", process.pid)
@@ -140,7 +141,7 @@ def _wait_until_ready(docker: Docker, process: programs.Process[bytes], log: Pat
 
 
 def unmount_below(*directories: Path) -> None:
-    """Unmount everything in these directories."""
+    """Unmount all mount points in these directories, the latest mount first."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in reversed(points):
         if any(Path(point).is_relative_to(directory) for directory in directories):
@@ -149,7 +150,7 @@ def unmount_below(*directories: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove what dockerd leaves. The shims of its last containers may still remove files in there."""
+    """Remove a directory of dockerd. Retries, because shims of exited containers concurrently remove files in it."""
 
     def removed() -> bool:
         shutil.rmtree(directory)
@@ -160,12 +161,15 @@ def remove_tree(directory: Path) -> None:
 
 
 def wait_until_quiet(data_root: Path) -> None:
-    """Wait for the exit commands of monitors, which change files in the data root, even of removed containers."""
+    """Wait until no process has the data root in its command line.
+
+    Monitors run exit commands, which change files in the data root, even for containers that have been removed.
+    """
     eventually(lambda: not [command for command in command_lines() if f"{data_root}\0" in command])
 
 
 def copy_of(data_root: Path, target: Path) -> Path:
-    """A copy of a data root that no process uses."""
+    """Wait until no process uses a data root, and copy it to target."""
     wait_until_quiet(data_root)
     programs.run(["cp", "-a", str(data_root), str(target)])
     return target

@@ -1,8 +1,9 @@
-"""Which programs of a system processes of the kit start, seen by the kernel: fanotify(7).
+"""Record with fanotify(7) which programs of a fresh system the kit executes.
 
-The kernel asks before it opens a file for execution (FAN_OPEN_EXEC_PERM), so the process is still what called for the
-program. A program that a Debian package calls for is the business of that package's dependencies. What counts is what
-the kit's own Python and its scripts call for, directly or through a shell or a wrapper such as `unshare` or `timeout`.
+The kernel waits for a permission before it opens a file for execution (FAN_OPEN_EXEC_PERM). At that moment
+/proc/<pid>/exe and cmdline still belong to the calling program. Executions count if the kit's own Python or scripts
+call the program, directly or through a shell or a wrapper such as `unshare` or `timeout`. Executions by other programs
+do not count: Debian packages declare the dependencies of their own programs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _EVENT = struct.Struct("=IBBHQii")
 _RESPONSE = struct.Struct("=iI")
 _BUFFER_BYTES = 1 << 16
 
-# Programs that start another one for their caller. Interpreters of Debian's own scripts (perl) are not among them.
+# Programs that execute another program for their caller. Interpreters of Debian's own scripts (perl) are not included.
 _WRAPPERS = {
     *("bash", "chroot", "dash", "env", "find", "ip", "nice", "nohup", "nsenter", "prlimit", "script", "setpriv"),
     *("setsid", "sh", "stdbuf", "taskset", "timeout", "unshare", "xargs"),
@@ -39,10 +40,10 @@ _PYTHON = re.compile(r"python3(\.\d+)?")
 
 
 class Executions:
-    """Paths of the programs that the kit starts, while the block runs.
+    """Collect in `paths` the programs that the kit executes while the block runs.
 
-    init     pid of a process in the system; its root and its pid namespace are the system's
-    project  where the kit lies in the system
+    init     pid of a process of the system, from which its root and its PID namespace are taken
+    project  path of the kit in the system
     """
 
     def __init__(self, init: int, project: str) -> None:
@@ -71,7 +72,7 @@ class Executions:
     def __exit__(self, *_: object) -> None:
         os.close(self._stopped)
         self._thread.join()
-        os.close(self._fd)  # the kernel allows what has no answer yet
+        os.close(self._fd)  # the kernel then allows all pending events
         os.close(self._stop)
 
     def _answer(self) -> None:
@@ -89,9 +90,9 @@ class Executions:
                     os.close(fd)
 
     def _is_called_by_the_kit(self, pid: int) -> bool:
-        """Follow wrappers up to the program that wants this one."""
+        """Return whether the first ancestor that is not a wrapper belongs to the kit, starting at pid itself."""
         if os.readlink(f"/proc/{pid}/ns/pid") != self._namespace:
-            return False  # in a container of the system
+            return False  # it runs in a container of the system
         while os.readlink(f"/proc/{pid}/ns/pid") == self._namespace:
             process = Path(f"/proc/{pid}")
             program = (process / "exe").readlink().name
@@ -101,4 +102,4 @@ class Executions:
             if program not in _WRAPPERS:
                 return False
             pid = int(re.findall(r"^PPid:\t(\d+)$", (process / "status").read_text(), re.MULTILINE)[0])
-        return True  # what came from outside the system: one of the two commands
+        return True  # the parent is outside the system: it is one of the README's two commands

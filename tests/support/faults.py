@@ -1,10 +1,10 @@
-"""A registry's bad days: a proxy before a real registry, which does to answers what networks and servers do.
+"""Fault injection for registries: a proxy in front of a real registry that replaces, cuts or delays its answers.
 
     with FaultyProxy("127.0.0.1:5000") as proxy:
         proxy.inject(truncated(1000), method="GET", path=r"/blobs/", times=1)
         engine.images.pull(f"{proxy.host}/name:1")
 
-A fault gets the real answer, and decides what is sent in its place. The proxy notes every request.
+A fault gets the registry's answer and sends something else to the client. The proxy records every request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-_PASSED_ON = frozenset(
+_FORWARDED_HEADERS = frozenset(
     """content-type location range docker-content-digest docker-upload-uuid content-range link
     docker-distribution-api-version www-authenticate retry-after""".split()
 )
@@ -31,7 +31,7 @@ _PASSED_ON = frozenset(
 
 @dataclass
 class Answer:
-    """What the registry answers: status, headers, and the body as a whole."""
+    """An answer of the registry with its complete body."""
 
     status: int
     headers: dict[str, str]
@@ -40,7 +40,11 @@ class Answer:
 
 @dataclass
 class Request:
-    """What a client requested of the proxy, and the status of the answer."""
+    """A request to the proxy.
+
+    time    of its arrival, from time.monotonic()
+    status  of the registry's answer, before a fault changed it
+    """
 
     method: str
     path: str
@@ -50,7 +54,7 @@ class Request:
 
 
 Fault = Callable[["Handler", Answer], None]
-"""Sends something to the client in the place of an answer."""
+"""Sends something to the client instead of the registry's answer."""
 
 
 @dataclass
@@ -77,11 +81,15 @@ class FaultyProxy:
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
 
     def inject(self, fault: Fault, *, method: str = "GET", path: str = "", times: int = 1) -> None:
-        """Let the next so many answers to requests of this kind (path: a pattern that is searched) go wrong."""
+        """Apply a fault to the next answers to matching requests.
+
+        path   regular expression, searched in the request's path
+        times  number of answers
+        """
         self._injected.append(_Injected(fault, method, re.compile(path), times))
 
     def fault(self, method: str, path: str) -> Fault | None:
-        """The fault whose turn it is."""
+        """Return the fault for a request, and count it as used; None if no fault matches."""
         with self._lock:
             for injected in self._injected:
                 if injected.left and injected.method == method and injected.path.search(path):
@@ -89,8 +97,8 @@ class FaultyProxy:
                     return injected.fault
         return None
 
-    def asked(self, method: str, path: str) -> list[Request]:
-        """The requests of this kind so far."""
+    def requests_of(self, method: str, path: str) -> list[Request]:
+        """Return the requests so far with this method and a path in which the regular expression is found."""
         return [request for request in self.requests if request.method == method and re.search(path, request.path)]
 
     def __enter__(self) -> Self:
@@ -114,11 +122,11 @@ class _Server(ThreadingHTTPServer):
     proxy: FaultyProxy
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is what these tests are about."""
+        """Print no traceback: in these tests clients and faults close connections early."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Passes one request on."""
+    """Forward each request to the registry, and send its answer or the injected fault."""
 
     protocol_version = "HTTP/1.1"
     server: _Server
@@ -126,20 +134,19 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
         """Log nothing."""
 
-    def handle_one(self) -> None:
+    def handle_request(self) -> None:
         proxy = self.server.proxy
-        noted = Request(
-            self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, time.monotonic()
-        )
-        proxy.requests.append(noted)
-        answer = self._ask(noted)
-        noted.status = answer.status
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers, time.monotonic())
+        proxy.requests.append(request)
+        answer = self._forward(request)
+        request.status = answer.status
         fault = proxy.fault(self.command, self.path)
-        (fault or passed_on)(self, answer)
+        (fault or unchanged)(self, answer)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815 (the library's names)
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request  # noqa: N815 (the library's names)
 
-    def _ask(self, request: Request) -> Answer:
+    def _forward(self, request: Request) -> Answer:
         body = b"".join(self._body())
         headers = {
             name: value for name, value in request.headers.items() if name not in ("transfer-encoding", "connection")
@@ -149,10 +156,10 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.closing(connection):
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
-            found = {name: value for name, value in answer.getheaders() if name.lower() in _PASSED_ON}
+            forwarded = {name: value for name, value in answer.getheaders() if name.lower() in _FORWARDED_HEADERS}
             if self.command == "HEAD":
-                found["Content-Length"] = answer.getheader("Content-Length") or "0"
-            return Answer(answer.status, found, answer.read())
+                forwarded["Content-Length"] = answer.getheader("Content-Length") or "0"
+            return Answer(answer.status, forwarded, answer.read())
 
     def _body(self) -> Iterator[bytes]:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -164,7 +171,10 @@ class Handler(BaseHTTPRequestHandler):
             yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def start(self, answer: Answer, length: int) -> None:
-        """Send the beginning of an answer."""
+        """Send the status line and the headers of an answer.
+
+        length  the Content-Length, unless the answer has one
+        """
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             if name.lower() != "content-length":
@@ -173,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def hang_up(self, *, reset: bool) -> None:
-        """End the connection: in order, or with a reset (SO_LINGER 0)."""
+        """Close the connection with a FIN, or with an RST (SO_LINGER 0 in socket(7))."""
         self.wfile.flush()
         if reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -184,30 +194,30 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def passed_on(handler: Handler, answer: Answer) -> None:
-    """No fault."""
+def unchanged(handler: Handler, answer: Answer) -> None:
+    """Send the registry's answer as it is."""
     handler.start(answer, len(answer.body))
     if handler.command != "HEAD":
         handler.wfile.write(answer.body)
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Fault:
-    """Another answer altogether; headers with _ for -."""
+    """Send another answer. A _ in the name of a header stands for a hyphen."""
 
     def fault(handler: Handler, answer: Answer) -> None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        passed_on(handler, Answer(code, named, body))
+        unchanged(handler, Answer(code, named, body))
 
     return fault
 
 
 def truncated(size: int) -> Fault:
-    """The connection ends in order after so many bytes of the body."""
+    """Close the connection with a FIN after size bytes of the body."""
     return _cut(size, reset=False)
 
 
 def reset(size: int) -> Fault:
-    """The connection is reset after so many bytes of the body."""
+    """Reset the connection after size bytes of the body."""
     return _cut(size, reset=True)
 
 
@@ -221,34 +231,28 @@ def _cut(size: int, *, reset: bool) -> Fault:
 
 
 def corrupted(handler: Handler, answer: Answer) -> None:
-    """One byte in the middle is another."""
-    middle = len(answer.body) // 2
-    passed_on(
-        handler,
-        Answer(
-            answer.status,
-            answer.headers,
-            answer.body[:middle] + bytes([answer.body[middle] ^ 0xFF]) + answer.body[middle + 1 :],
-        ),
-    )
+    """Invert the byte in the middle of the body."""
+    body = bytearray(answer.body)
+    body[len(body) // 2] ^= 0xFF
+    unchanged(handler, Answer(answer.status, answer.headers, bytes(body)))
 
 
 def replaced(body: bytes) -> Fault:
-    """Another body, with the headers as they were."""
+    """Send another body with the registry's status and headers."""
 
     def fault(handler: Handler, answer: Answer) -> None:
-        passed_on(handler, Answer(answer.status, answer.headers, body))
+        unchanged(handler, Answer(answer.status, answer.headers, body))
 
     return fault
 
 
 def longer(handler: Handler, answer: Answer) -> None:
-    """More bytes than the manifest says."""
-    passed_on(handler, Answer(answer.status, answer.headers, answer.body + b"more"))
+    """Append bytes to the body, so that a blob is larger than its size in the manifest."""
+    unchanged(handler, Answer(answer.status, answer.headers, answer.body + b"more"))
 
 
 def stalled(size: int) -> Fault:
-    """After so many bytes nothing comes, and the connection stays open."""
+    """Send size bytes of the body, then nothing more, and keep the connection open until the proxy ends."""
 
     def fault(handler: Handler, answer: Answer) -> None:
         handler.start(answer, len(answer.body))
@@ -260,29 +264,28 @@ def stalled(size: int) -> Fault:
     return fault
 
 
-def whole(handler: Handler, answer: Answer) -> None:
-    """A server that does not know ranges: it asks again without one, and sends all of it."""
+def range_ignored(handler: Handler, answer: Answer) -> None:
+    """Answer a range request with 200 and the complete body, as a server without range support does."""
     connection = http.client.HTTPConnection(handler.server.proxy.upstream)
     with contextlib.closing(connection):
         connection.request("GET", handler.path)
-        found = connection.getresponse()
-        passed_on(handler, Answer(200, {}, found.read()))
+        unchanged(handler, Answer(200, {}, connection.getresponse().read()))
 
 
 def redirected(location: str) -> Fault:
-    """Elsewhere: the path stays what it is."""
+    """Redirect with 307 to the same path below location."""
 
     def fault(handler: Handler, answer: Answer) -> None:
-        passed_on(handler, Answer(307, {"Location": f"{location}{handler.path}"}, b""))
+        unchanged(handler, Answer(307, {"Location": f"{location}{handler.path}"}, b""))
 
     return fault
 
 
 class OddRegistry:
-    """A server on loopback that answers each request with bytes of the test's own. Use as a context manager.
+    """A server on loopback that answers with raw bytes of the test. Use as a context manager.
 
-    answers   pattern of a path → what is sent for it, the status line included; the first that fits is taken
-    requests  the paths that clients requested
+    answers   regular expression for a path → bytes to send, including the status line; the first match counts
+    requests  the requested paths
     """
 
     def __init__(self, answers: dict[str, bytes]) -> None:
@@ -315,11 +318,11 @@ class OddRegistry:
         path = line.split()[1] if line.split() else ""
         self.requests.append(path)
         with contextlib.suppress(OSError):
-            stream.write(next(one for pattern, one in self._answers.items() if re.search(pattern, path)))
+            stream.write(next(data for pattern, data in self._answers.items() if re.search(pattern, path)))
             stream.flush()
 
 
 def answer(body: bytes = b"", status: str = "200 OK", *headers: str) -> bytes:
-    """An answer for OddRegistry."""
+    """Build the bytes of an HTTP answer for OddRegistry."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     return "".join(f"{line}\r\n" for line in lines).encode("latin-1") + b"\r\n" + body

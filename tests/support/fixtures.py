@@ -1,4 +1,4 @@
-"""Pytest plugin: the fixtures of tests that need root. Each engine proves that it leaves nothing behind."""
+"""Pytest plugin: the fixtures of tests that need root. They fail if an engine leaves resources behind."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def _add_file(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> No
 
 @pytest.fixture(scope="session")
 def isolation() -> Iterator[None]:
-    """This test process has a network and a mount namespace of its own; see isolation.py."""
+    """Run this test process in its own network and mount namespace; see isolation.py."""
     with isolated():
         yield
 
 
 @pytest.fixture(scope="module")
 def nothing_left_behind(isolation: None) -> Iterator[None]:
-    """A module's tests leave no cgroup and no interface. One look per module: it reads all of /proc."""
+    """Fail if a module's tests leave a cgroup or an interface. The check reads all of /proc: one per module."""
     before = leftovers.ownerless()
     yield
     leftovers.assert_removed(lambda: leftovers.ownerless() - before)
@@ -75,7 +75,7 @@ def nothing_left_behind(isolation: None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def engine_on(data_root: Path) -> Iterator[Engine]:
-    """An engine on a data root. At the end its containers and networks are removed, and nothing of them may be left."""
+    """Yield an engine on a data root. Afterwards remove its containers and networks, and fail if a resource remains."""
     engine = Engine(data_root)
     yield engine
     for container in engine.containers.list(all=True):
@@ -102,12 +102,15 @@ def module_engine(tmp_path_factory: pytest.TempPathFactory, nothing_left_behind:
 
 @pytest.fixture(scope="module")
 def module_image(module_engine: Engine, busybox_tar: Path) -> Image:
-    """The image busybox:1 in that engine, which stays from test to test."""
+    """The image busybox:1 in that engine; _empty() keeps it between tests."""
     return module_engine.images.import_(busybox_tar, "busybox:1")
 
 
 def _empty(engine: Engine, base: Image) -> None:
-    """Remove what a test made: every image but base, if that is still busybox:1, and its other names."""
+    """Remove every object of an engine except base, and all names of base except busybox:1.
+
+    base is removed, too, if it is not called busybox:1 any more.
+    """
     for container in engine.containers.list(all=True):
         container.remove(force=True, v=True)
     for network in engine.networks.list({"type": "custom"}):
@@ -123,7 +126,7 @@ def _empty(engine: Engine, base: Image) -> None:
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest, tmp_path: Path, nothing_left_behind: None) -> Iterator[Engine]:
-    """An engine on an empty data root; with the mark shared_engine, the module's, emptied after each test."""
+    """An engine on an empty data root. With the mark shared_engine it is the module's, emptied after each test."""
     if _shares(request):
         shared: Engine = request.getfixturevalue("module_engine")
         base: Image = request.getfixturevalue("module_image")
@@ -145,7 +148,7 @@ def image(engine: Engine, busybox_tar: Path) -> Image:
 
 @pytest.fixture
 def context(tmp_path: Path, image: Image) -> Context:
-    """Writes a build context whose base image is there; see contexts.py."""
+    """Write a build context for the image busybox:1; see contexts.py."""
     return partial(write_context, tmp_path / "context")
 
 
@@ -154,13 +157,13 @@ def context(tmp_path: Path, image: Image) -> Context:
 
 @pytest.fixture
 def command(engine: Engine) -> list[str]:
-    """The beginning of every command line."""
+    """The words of a command line before the labctr command: program and data root."""
     return [sys.executable, "-m", "pylab_container", "--root", str(engine.data_root)]
 
 
 @pytest.fixture
 def labctr(command: list[str], repository: Path) -> Labctr:
-    """Run a command as a process of its own to its end; check: it must succeed."""
+    """Run a labctr command in a child process and wait for it; with check, it must succeed."""
 
     def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         line = [*command, *arguments]
@@ -174,7 +177,7 @@ def labctr(command: list[str], repository: Path) -> Labctr:
 
 @pytest.fixture
 def cli(engine: Engine, repository: Path) -> Labctr:
-    """Run a command in this process, with the arguments and the result of labctr; see run_in_process()."""
+    """Run a labctr command in this process; arguments and result as for the fixture labctr. See run_in_process()."""
     root = ["--root", str(engine.data_root)]
 
     def run(*arguments: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -187,7 +190,7 @@ def cli(engine: Engine, repository: Path) -> Labctr:
 
 @pytest.fixture
 def terminal(command: list[str], repository: Path) -> Iterator[Callable[..., Terminal]]:
-    """Start a command in a terminal of its own."""
+    """Start a labctr command in its own pseudo-terminal."""
     opened: list[Terminal] = []
 
     def start(*arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
@@ -208,7 +211,7 @@ def module_daemon(module_engine: Engine, repository: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def daemon(request: pytest.FixtureRequest, engine: Engine, repository: Path) -> Iterator[Daemon]:
-    """A `labctr daemon` on that engine's data root; with the mark shared_engine, the module's."""
+    """A `labctr daemon` on that engine's data root. With the mark shared_engine it is the module's."""
     if _shares(request):
         shared: Daemon = request.getfixturevalue("module_daemon")
         yield shared

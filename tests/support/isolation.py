@@ -30,10 +30,10 @@ _RESOLVED_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolve
 
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
-    """Move this process into namespaces of its own until it ends; the way out of the machine works as before.
+    """Move this process into its own network and mount namespace, with a route to the outside, until it exits.
 
-    Only the calling thread and threads started from now on move (unshare(2)): call it in the main thread.
-    The exit of the block removes what lives outside of the namespaces.
+    unshare(2) moves only the calling thread and the threads that it starts later: call it in the main thread. After
+    the block the interface and the rules outside of the namespaces are removed; the process stays in them.
     """
     _remove_tables_of_dead_processes()
     uplink = _uplink()
@@ -70,7 +70,7 @@ def _address(network: str, number: int) -> str:
 
 
 def _uplink() -> tuple[str, str] | None:
-    """Return the interface of the default route and its MTU; None on a machine without a way out."""
+    """Return the interface of the default route and its MTU; None without a default route."""
     routes = json.loads(programs.run(["ip", "-json", "route", "show", "default"]).output or "[]")
     if not routes:
         return None
@@ -82,8 +82,8 @@ def _uplink() -> tuple[str, str] | None:
 def _separate_mounts() -> None:
     """Make all mounts private, show the new network namespace in /sys, and hide the machine's /run/pylab-container.
 
-    sysfs shows the network namespace in which it was mounted (sysfs(5)), so it is mounted again; the cgroups
-    below it move over.
+    sysfs shows the network namespace in which it was mounted (sysfs(5)), so it is mounted again. The cgroup mounts
+    below the old one are moved to the new one.
     """
     run = Path("/run/pylab-container")
     run.mkdir(exist_ok=True)
@@ -100,14 +100,17 @@ def _separate_mounts() -> None:
 
 
 def _outside(namespace: int, script: str) -> None:
-    """Run a command line in the machine's network namespace, which is open as a file."""
+    """Run a shell command in the machine's network namespace.
+
+    namespace  file descriptor of that namespace
+    """
     command = ["nsenter", f"--net=/proc/self/fd/{namespace}", "bash", "-c", script]
     done = subprocess.run(command, pass_fds=[namespace], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{script}: {done.stderr}"
 
 
 def _remove_tables_of_dead_processes() -> None:
-    """Remove the rules of test processes that were killed; their interfaces ended with them."""
+    """Remove the rules of killed test processes. The kernel removed their veths together with their namespaces."""
     for line in programs.run(["nft", "list", "tables", "inet"], check=False).output.splitlines():
         name = line.split()[-1]
         if name.startswith("labctr_tests_") and not Path("/proc", name.rpartition("_")[2]).exists():

@@ -1,4 +1,4 @@
-"""What an engine has left: mounts, monitors, files in /run, cgroups and interfaces."""
+"""Resources of an engine that remain: mounts, monitors, files in /run, cgroups and interfaces."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.support.waiting import eventually
 
 
 def of_engine(engine: Engine) -> list[str]:
-    """Mounts, monitors and run files of one engine."""
+    """Return the mount points, monitors and files in /run of one engine."""
     return [*_mounts(engine), *_monitors(engine), *_files(engine.runtime.path)]
 
 
 def ownerless() -> set[str]:
-    """Cgroups without a process, of any engine on this machine; veths without a monitor in this network namespace."""
-    top = Path("/sys/fs/cgroup")  # one hierarchy, or with cgroup v1 one below it for each controller
+    """Return orphans: cgroups without a process on this machine, veths without a monitor in this network namespace."""
+    top = Path("/sys/fs/cgroup")  # the hierarchy of cgroup v2; with cgroup v1 it has a subdirectory per controller
     cgroups = [path for path in (*top.glob("labctr/*"), *top.glob("*/labctr/*")) if path.is_dir()]
     empty = {str(path) for path in cgroups if not _populated(path)}
     veths = list(_veths())
@@ -27,9 +27,9 @@ def ownerless() -> set[str]:
 
 
 def assert_removed(list_leftovers: Callable[[], Iterable[str]]) -> None:
-    """Wait until everything that is listed now is gone: the kernel removes veths and cgroups asynchronously.
+    """Wait until every entry that is listed now has been removed: the kernel removes veths and cgroups asynchronously.
 
-    Entries that appear later belong to other test processes.
+    Entries that appear later are ignored: they belong to other test processes.
     """
     first = set(list_leftovers())
 
@@ -59,7 +59,10 @@ def _files(directory: Path) -> list[str]:
 
 
 def _veths() -> Iterator[tuple[str, str]]:
-    """(interface, container id) of the host's ends; the alias is "<bridge> <container id> <address> <interface>"."""
+    """Yield (interface, container id) of the veths' host ends.
+
+    The engine writes "<bridge> <container id> <address> <interface>" into a veth's alias.
+    """
     for path in Path("/sys/class/net").glob("veth*/ifalias"):
         try:
             words = path.read_text().split()
@@ -73,4 +76,4 @@ def _populated(cgroup: Path) -> bool:
     try:
         return bool((cgroup / "cgroup.procs").read_text())
     except OSError:
-        return True  # it is being removed, or is a threaded cgroup, which lists no processes
+        return True  # it is being removed, or it is threaded: reading cgroup.procs fails then (cgroups(7))

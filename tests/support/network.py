@@ -1,4 +1,4 @@
-"""The network as clients and other processes see it."""
+"""Free ports, HTTP requests, interfaces, name lookups and router advertisements."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PORTS = itertools.count(random.randint(10_000, 25_000))
 def free_port() -> int:
     """Return a port that is free now, a different one at each call.
 
-    It is below ip_local_port_range: the kernel gives ports of that range to connections at any time.
+    It is below ip_local_port_range, because the kernel may assign ports of that range to connections at any time.
     """
     while True:
         with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", next(_PORTS))) as server:
@@ -36,13 +36,13 @@ def free_port() -> int:
 
 
 def fetch(address: str, *, timeout: float = 2) -> str:
-    """Return the page at http://address/ at the first try. Raises OSError where no server answers."""
+    """Return the page at http://address/ without a retry. Raises OSError if no server answers."""
     with urllib.request.urlopen(f"http://{address}/", timeout=timeout) as answer:
         return str(answer.read().decode().strip())
 
 
 def get(address: str) -> str:
-    """Return the page at http://address/, as soon as a server answers."""
+    """Return the page at http://address/, and retry until a server answers."""
     return eventually(lambda: (fetch(address),), ignoring=(OSError,))[0]
 
 
@@ -57,7 +57,7 @@ def ip_inside(pid: int, *words: str) -> Any:
 
 
 def inside(pid: int, work: Callable[[], Result]) -> Result:
-    """Run work in the network namespace of a process; a socket made there stays there."""
+    """Run work in the network namespace of a process. Sockets that it creates keep that namespace."""
 
     def enter() -> Result:
         with open(f"/proc/{pid}/ns/net") as namespace:
@@ -92,17 +92,17 @@ def forwarded(pid: int, port: int) -> Iterator[None]:
     try:
         yield
     finally:
-        for one in opened:
+        for end in opened:
             with contextlib.suppress(OSError):  # the peer has disconnected
-                one.shutdown(socket.SHUT_RDWR)
+                end.shutdown(socket.SHUT_RDWR)
         for thread in threads:
             thread.join()
-        for one in opened:
-            one.close()
+        for end in opened:
+            end.close()
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Copy what arrives at source to target until source or target is shut down."""
+    """Copy data from source to target until either is shut down."""
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
             target.sendall(data)
@@ -121,7 +121,7 @@ def advertise(pid: int, interface: str, prefix: str, *, lifetime: int = 1800) ->
     It offers a default route and addresses in prefix, a /64. The frame is complete, so that the interface needs no
     IPv6 address.
     """
-    source, target = (socket.inet_pton(socket.AF_INET6, one) for one in ("fe80::bad", "ff02::1"))
+    source, target = (socket.inet_pton(socket.AF_INET6, address) for address in ("fe80::bad", "ff02::1"))
     information = struct.pack("!BBBBIII16s", 3, 4, 64, 0xC0, 86400, 14400, 0, socket.inet_pton(socket.AF_INET6, prefix))
     message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, lifetime, 0, 0) + information
     pseudo = source + target + struct.pack("!II", len(message), socket.IPPROTO_ICMPV6)
@@ -138,7 +138,7 @@ def advertise(pid: int, interface: str, prefix: str, *, lifetime: int = 1800) ->
 
 
 def _checksum(data: bytes) -> int:
-    """The checksum of the internet protocols (RFC 1071) over an even number of bytes."""
+    """Return the Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -146,6 +146,6 @@ def _checksum(data: bytes) -> int:
 
 
 def advertisements(interface: str) -> int:
-    """How many router advertisements an interface of this network namespace has received, accepted or not."""
+    """Return the number of router advertisements that an interface has received, including rejected ones."""
     words = Path("/proc/net/dev_snmp6", interface).read_text().split()
     return int(words[words.index("Icmp6InType134") + 1]) if "Icmp6InType134" in words else 0

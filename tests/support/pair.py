@@ -1,4 +1,4 @@
-"""Two daemons, one request: what ours answers beside what dockerd answers."""
+"""Send the same request to our daemon and to dockerd, and compare the shapes of the answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Json = Any
 Result = TypeVar("Result")
 
 _IDS = re.compile(r"\b[0-9a-f]{12,64}\b")
-_TAKES_ANY_KEY = ("Labels", "Options", "Networks", "Ports", "Containers", "ExposedPorts", "Volumes", "Data", "Runtimes")
-"""Objects whose keys are names that clients have chosen."""
+_FREE_KEYS = ("Labels", "Options", "Networks", "Ports", "Containers", "ExposedPorts", "Volumes", "Data", "Runtimes")
+"""Objects whose keys are chosen by clients."""
 
 
 BUSY: dict[str, Any] = {
@@ -40,9 +40,9 @@ BUSY: dict[str, Any] = {
 def populate(api: Api, base: Path) -> None:
     """Create an image, a volume, a network, and a container of each kind: running, exited, created."""
     with base.open("rb") as archive:
-        made = api.request("POST", "/images/create", archive.read(), parameters={"fromSrc": "-", "repo": "busybox",
-                           "tag": "1", "changes": ["CMD [\"sh\"]", "LABEL of=image"]})  # fmt: skip
-    assert made.status == 200
+        parameters = {"fromSrc": "-", "repo": "busybox", "tag": "1", "changes": ['CMD ["sh"]', "LABEL of=image"]}
+        answer = api.request("POST", "/images/create", archive.read(), parameters=parameters)
+    assert answer.status == 200
     assert api.post("/volumes/create", {"Name": "data", "Labels": {"a": "b"}}).status == 201
     subnet = {"Config": [{"Subnet": "172.31.97.0/24"}]}
     assert api.post("/networks/create", {"Name": "net", "Labels": {"c": "d"}, "IPAM": subnet}).status == 201
@@ -52,7 +52,7 @@ def populate(api: Api, base: Path) -> None:
 
 
 def create_stopped(api: Api) -> None:
-    """Create the containers of populate() that do not run."""
+    """Create the containers of populate() that do not run: "created", and "ended", which has exited."""
     assert api.post("/containers/create", {"Image": "busybox:1", "Cmd": ["true"]}, name="created").status == 201
     assert api.post("/containers/create", {"Image": "busybox:1", "Cmd": ["echo", "out"]}, name="ended").status == 201
     assert api.post("/containers/ended/start").status == 204
@@ -62,33 +62,41 @@ def create_stopped(api: Api) -> None:
 def clear(api: Api) -> None:
     """Remove all containers, networks, volumes and images of a daemon, and wait until they are removed.
 
-    The daemon refuses to remove a container that it is removing itself (--rm), and an image that has children.
+    Retries, because the daemon refuses to remove a container that it is already removing (--rm), and an image that
+    has children.
     """
     api = api.at("1.41")
     custom = {"type": ["custom"]}
     _remove_all(
         lambda: api.get("/containers/json", all=1).document,
-        lambda one: api.delete(f"/containers/{one['Id']}", force=1, v=1),
+        lambda container: api.delete(f"/containers/{container['Id']}", force=1, v=1),
     )
-    _remove_all(lambda: api.get("/networks", filters=custom).document, lambda one: api.delete(f"/networks/{one['Id']}"))
     _remove_all(
-        lambda: api.get("/volumes").document["Volumes"] or [], lambda one: api.delete(f"/volumes/{one['Name']}")
+        lambda: api.get("/networks", filters=custom).document,
+        lambda network: api.delete(f"/networks/{network['Id']}"),
     )
-    _remove_all(lambda: api.get("/images/json").document, lambda one: api.delete(f"/images/{one['Id']}", force=1))
+    _remove_all(
+        lambda: api.get("/volumes").document["Volumes"] or [],
+        lambda volume: api.delete(f"/volumes/{volume['Name']}"),
+    )
+    _remove_all(
+        lambda: api.get("/images/json").document,
+        lambda image: api.delete(f"/images/{image['Id']}", force=1),
+    )
 
 
-def _remove_all(listed: Callable[[], Json], remove: Callable[[Json], Answer]) -> None:
+def _remove_all(list_objects: Callable[[], Json], remove: Callable[[Json], Answer]) -> None:
     def removed() -> bool:
-        for one in listed():
-            remove(one)
-        return not listed()
+        for item in list_objects():
+            remove(item)
+        return not list_objects()
 
     eventually(removed)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both daemons."""
+    """Clients of our daemon and of dockerd. Each method returns (our answer, dockerd's answer)."""
 
     ours: Api
     docker: Api
@@ -102,7 +110,7 @@ class Pair:
         parameters: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[Answer, Answer]:
-        """Send the same request to both at the same time, and return (ours, dockerd's)."""
+        """Send the same request to both daemons concurrently."""
 
         def send(api: Api) -> Answer:
             return api.request(method, path, body, parameters=parameters, headers=headers)
@@ -110,7 +118,7 @@ class Pair:
         return self.both(send)
 
     def both(self, act: Callable[[Api], Result]) -> tuple[Result, Result]:
-        """Call act for both at the same time, and return (ours, dockerd's)."""
+        """Call act for both daemons concurrently."""
         with ThreadPoolExecutor(1) as thread:
             docker = thread.submit(act, self.docker)
             return act(self.ours), docker.result()
@@ -126,17 +134,20 @@ class Pair:
 
 
 def words(answer: Answer) -> str:
-    """An error's message without what differs from one daemon to the other: ids."""
+    """Return an error's message with ids replaced by ID, because they differ between the daemons."""
     return _IDS.sub("ID", answer.message)
 
 
 def shape(document: object, place: str = "") -> dict[str, str]:
-    """Each place in a document with the kind of its value; of a list all items count together. null is like empty."""
+    """Map each place in a document to the kind of its value: truth, number, text or empty (null, {} or []).
+
+    All items of a list share one place: "Mounts[].Source".
+    """
     return dict(_shape(document, place))
 
 
 def _shape(value: object, place: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value and not place.endswith(_TAKES_ANY_KEY):
+    if isinstance(value, dict) and value and not place.endswith(_FREE_KEYS):
         for key, inner in value.items():
             yield from _shape(inner, f"{place}.{key}" if place else key)
     elif isinstance(value, dict) and value:
@@ -151,17 +162,20 @@ def _shape(value: object, place: str) -> Iterator[tuple[str, str]]:
 
 
 def differences(ours: object, docker: object) -> set[str]:
-    """The places where the two documents differ in shape: "+ Place" is ours alone, "- Place" dockerd's, "~ Place"
-    has values of different kinds. What is empty on one side says nothing of its kind."""
+    """Return the places where two documents differ in shape.
+
+    "+ Place" exists only in ours, "- Place" only in dockerd's, "~ Place" has values of different kinds. An empty value
+    matches every kind.
+    """
     left, right = shape(ours), shape(docker)
-    found = {f"+ {place}" for place in left if not _known(place, right)}
-    found |= {f"- {place}" for place in right if not _known(place, left)}
+    missing = {f"+ {place}" for place in left if not _known(place, right)}
+    missing |= {f"- {place}" for place in right if not _known(place, left)}
     both = [place for place in left if place in right and "empty" not in (left[place], right[place])]
-    return found | {f"~ {place}" for place in both if left[place] != right[place]}
+    return missing | {f"~ {place}" for place in both if left[place] != right[place]}
 
 
 def _known(place: str, shapes: Mapping[str, str]) -> bool:
-    """Whether the other side has this place, or only something empty where it would be, or more in it."""
+    """Return whether shapes has this place, a place inside it, or an empty value in place of one of its parents."""
     if any(other == place or other.startswith((f"{place}.", f"{place}[")) for other in shapes):
         return True
     return any(kind == "empty" and place.startswith((f"{other}.", f"{other}[")) for other, kind in shapes.items())

@@ -1,4 +1,4 @@
-"""Processes: forks that are killed in the middle of an operation, and processes found by their command line."""
+"""Fork an operation and kill it half-way; find processes by their command line or by a lock that they wait for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from tests.support.waiting import eventually
 
 
 def kill(root: Path, operation: Callable[[Engine], None], delay: float) -> None:
-    """Let a child repeat an operation on a data root, and kill the child after delay seconds."""
+    """Repeat an operation on a data root in a child process, and kill the child after delay seconds.
+
+    Raises AssertionError with the child's traceback if the operation failed.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -40,12 +43,12 @@ def kill(root: Path, operation: Callable[[Engine], None], delay: float) -> None:
 
 
 def command_lines() -> Iterator[str]:
-    """The command lines of all processes of the machine; their words end with NUL (proc_pid_cmdline(5))."""
+    """Return the command lines of all processes; each argument ends with NUL (proc_pid_cmdline(5))."""
     return (line for _, line in _processes())
 
 
 def pids(words: str) -> list[int]:
-    """The processes whose command line contains words, as with pgrep -f, which not all machines have."""
+    """Return the processes whose command line contains words, as pgrep -f does, which is not installed everywhere."""
     return [pid for pid, line in _processes() if words in line.replace("\0", " ")]
 
 
@@ -58,7 +61,7 @@ def _processes() -> Iterator[tuple[int, str]]:
 
 
 def awaits_lock(path: Path) -> bool:
-    """Whether a process waits for a flock(2) of a file: /proc/locks marks it with an arrow (proc_locks(5))."""
+    """Return whether a process is blocked in flock(2) on a file: "->" in /proc/locks (proc_locks(5))."""
     status = path.stat()
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     locks = Path("/proc/locks").read_text().splitlines()

@@ -19,9 +19,9 @@ USER, PASSWORD = "student", "not:a secret"
 
 @dataclass(frozen=True)
 class RunningRegistry:
-    """A docker-registry, and skopeo to look at it with.
+    """A running docker-registry, and skopeo to inspect it.
 
-    tls  the directory with its authority's certificate, None without TLS
+    tls  the directory with the certificate of its CA, None without TLS
     """
 
     host: str
@@ -34,23 +34,23 @@ class RunningRegistry:
         return int(self.host.rpartition(":")[2])
 
     def inspect(self, name: str, *options: str) -> Any:
-        """What skopeo says of an image: its raw manifest."""
+        """Return an image's manifest."""
         return json.loads(self.skopeo("inspect", "--raw", *options, f"docker://{self.host}/{name}"))
 
     def digest(self, name: str) -> str:
-        """What skopeo says an image's digest is."""
+        """Return the digest of an image's manifest."""
         return self.skopeo("inspect", "--format", "{{.Digest}}", f"docker://{self.host}/{name}").strip()
 
     def copy(self, source: str, name: str, *options: str) -> None:
-        """Let skopeo put an image into the registry."""
+        """Copy an image into the registry."""
         self.skopeo("copy", *options, source, f"docker://{self.host}/{name}")
 
     def fetch(self, name: str, target: str, *options: str) -> None:
-        """Let skopeo fetch an image."""
+        """Copy an image from the registry to target."""
         self.skopeo("copy", *options, f"docker://{self.host}/{name}", target)
 
     def skopeo(self, action: str, *words: str) -> str:
-        """Run skopeo; a failure is one of the test."""
+        """Run skopeo and return its output. Raises AssertionError if it fails."""
         *before, last = words
         options = list(self.options)
         if action == "copy":
@@ -66,7 +66,7 @@ class RunningRegistry:
 def running(
     scratch: Path, *, password: bool = False, tls: bool = False, address: str = "127.0.0.1"
 ) -> Iterator[RunningRegistry]:
-    """A registry that listens on an address of this machine, for the length of the block."""
+    """Run a registry on an address of this machine while the block runs."""
     scratch.mkdir(parents=True, exist_ok=True)
     config: dict[str, Any] = {
         "version": "0.1",
@@ -99,7 +99,7 @@ def running(
 
 
 def _port(process: programs.Process[bytes], log: Path) -> int:
-    """The port that the kernel chose; the registry logs it when it listens. A port of our choice might be in use."""
+    """Return the port that the kernel chose, from the registry's log. A fixed port might be in use."""
 
     def logged() -> re.Match[str] | None:
         assert process.poll() is None, log.read_text()
@@ -111,13 +111,13 @@ def _port(process: programs.Process[bytes], log: Path) -> int:
 
 
 def _write_htpasswd(path: Path) -> None:
-    """docker-registry reads no other hash than bcrypt."""
+    """Write the password file. docker-registry accepts only bcrypt hashes."""
     line = programs.run(["htpasswd", "-nbB", USER, PASSWORD]).output.strip()
     path.write_text(f"{line}\n")
 
 
 def _write_certificates(directory: Path, address: str) -> None:
-    """An authority, and a certificate by it for an address."""
+    """Create a CA, and a server certificate of that CA for an address."""
     directory.mkdir()
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     authority = ["-x509", "-subj", "/CN=authority", "-keyout", f"{directory}/ca.key", "-out", f"{directory}/ca.crt"]

@@ -1,4 +1,4 @@
-"""Docker's daemon and ours side by side, for the docker command."""
+"""A `labctr daemon` beside dockerd, and the docker command for either of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGE = "busybox:1"
 
 @contextlib.contextmanager
 def ours(repository: Path) -> Iterator[Daemon]:
-    """A `labctr daemon` on an empty data root. At the end everything in it is removed."""
+    """Run a `labctr daemon` on an empty data root while the block runs; then remove all of its objects."""
     root = Path(tempfile.mkdtemp(prefix="labctr-ours-"))
     try:
         with serving(root, repository) as daemon:
@@ -30,7 +30,7 @@ def ours(repository: Path) -> Iterator[Daemon]:
 
 
 def docker(socket: Path, *arguments: str, input: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Run the docker command against one of them."""
+    """Run the docker command against the daemon at a socket."""
     return subprocess.run(
         ["docker", *arguments], env=environment(socket), input=input, capture_output=True, timeout=300, check=False
     )

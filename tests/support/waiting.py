@@ -1,4 +1,4 @@
-"""Waiting for an event in another process or in the kernel, however slow the machine is."""
+"""Poll for a condition in another process or in the kernel, without assumptions about the machine's speed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def eventually(
     """Call condition until its result is true, and return that result.
 
     ignoring  exceptions of condition that count as "not yet"
+    seconds   time limit
 
-    Raises AssertionError after PATIENCE with the last result; an ignored exception is its cause.
+    Raises AssertionError with the last result after the time limit; its cause is the last ignored exception.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -37,9 +38,9 @@ def eventually(
 
 
 def never_within(seconds: float, condition: Callable[[], object]) -> bool:
-    """Return whether condition stays false for a time: for events that must not happen.
+    """Return whether condition stays false for a number of seconds: for events that must not happen.
 
-    A slow machine can only make such a test pass, never fail.
+    On a slow machine such a test may miss the event and pass, but it never fails without one.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What build prints, from events, reports and plans that nobody built."""
+"""The output of build, from events, reports and plans that the tests construct."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Screen:
         self.text += text
 
     def show(self, *events: Event) -> str:
-        """What is new on the screen after these events."""
+        """Return the output that these events add to the screen."""
         before = self.text
         for event in events:
             self.presenter(event)

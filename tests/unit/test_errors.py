@@ -1,4 +1,4 @@
-"""The tree of errors: what is drawn is what is true."""
+"""The tree of errors in the docstring matches the classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A feature whose libraries are missing says which extra brings them."""
+"""A feature whose libraries are missing names the extra to install."""
 
 from __future__ import annotations
 

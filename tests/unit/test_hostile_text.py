@@ -1,4 +1,4 @@
-"""What users write takes time that is linear in its length: no pattern of ours goes back and tries again.
+"""Parsing users' text takes linear time: no regular expression backtracks catastrophically (ReDoS).
 
 A quadratic pattern takes 64 times as long for text that is 8 times as long. Processor time of the thread is compared
 with itself, so the machine's speed and load do not matter.

@@ -1,4 +1,4 @@
-"""networks/link_variables.py: what a link is called, and the variables that tell of it."""
+"""networks/link_variables.py: the aliases of a link, and its environment variables."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ NOTEBOOK = Path(trees.__file__).parent
 
 
 def is_plain(shown: str) -> bool:
-    """Whether a terminal sees no control sequence of the hostile text."""
+    """Return whether a text contains no control sequence of the hostile text."""
     return not any(character in shown for character in "\x1b\x07\x9b\u202e")
 
 
 def is_harmless(shown: str) -> bool:
-    """Whether also a browser sees no element of it."""
+    """Return whether a text contains no HTML element of the hostile text either."""
     return "<img" not in shown and is_plain(shown)
 
 

@@ -1,4 +1,4 @@
-"""Lists that could drift apart, compared."""
+"""Lists that must stay equal: packages, versions, and files of the project."""
 
 from __future__ import annotations
 

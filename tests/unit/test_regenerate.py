@@ -9,7 +9,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from pylab_container.errors import InvalidInput
-from pylab_container.notebook.regenerate import Outcome, choose, main, report_page, report_text, reproducible, typed
+from pylab_container.notebook.regenerate import (
+    Outcome,
+    choose,
+    main,
+    report_page,
+    report_text,
+    reproducible,
+    typed,
+    write_page,
+)
 
 
 def write_lab(directory: Path, name: str, *sources: str) -> Path:
@@ -46,7 +55,7 @@ def test_a_failing_lab_is_reported_and_the_next_one_still_runs(
     assert "KeyError" in (tmp_path / "out/01_bad.html").read_text()
     assert "02_good.html" in (tmp_path / "out/report.html").read_text()
     assert f"hello {tmp_path}/out/data-root" in (tmp_path / "labs/02_good.ipynb").read_text()
-    assert bad.read_bytes() == before, "a lab that failed is no reference"
+    assert bad.read_bytes() == before, "a failed lab must not change the reference"
 
 
 def test_writing_the_reference_twice_leaves_the_same_bytes(tmp_path: Path) -> None:
@@ -153,3 +162,11 @@ def test_an_error_cannot_break_the_report() -> None:
     outcome = Outcome("01_lab", cells=1, ran=1, seconds=1, error="ValueError: <b> | pipe")
     assert "<b>" not in report_page([outcome])
     assert "&lt;b> \\| pipe |" in report_text([outcome])
+
+
+def test_a_pages_links_lead_to_where_the_labs_links_lead(tmp_path: Path) -> None:
+    page = tmp_path / "build/labs/01_lab.ipynb"
+    page.parent.mkdir(parents=True)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("[tour](../READING.md#tour-1)", id="title")]), page)
+    write_page(page, images=tmp_path / "labs")
+    assert 'href="../../READING.md#tour-1"' in page.with_suffix(".html").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import re
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -124,3 +125,12 @@ def test_every_public_method_has_a_source() -> None:
             static = inspect.getattr_static(owner, name)
             if callable(static) or isinstance(static, property | cached_property):
                 assert source.find(f"{owner.__name__}.{name}").path.startswith("pylab_container/")
+
+
+def test_every_name_that_a_lab_suggests_has_a_source(repository: pathlib.Path) -> None:
+    labs = sorted((repository / "labs").glob("*.ipynb"))
+    for page in [*labs, repository / "READING.md"]:
+        names = re.findall(r'`lab\.source\(\\?"([\w.]+)\\?"\)`', page.read_text())
+        assert names, page
+        for name in names:
+            assert source.find(name, ENGINE).text

@@ -1,4 +1,4 @@
-"""runtime/dns/zone.py: who is called what, and for whom; runtime/dns/messages.py puts it into bytes."""
+"""runtime/dns/zone.py: names and addresses by network; runtime/dns/messages.py: DNS messages as bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rebuild the record of a container from its damaged files, its image and its writable layer."""
+"""Rebuild a container's record from its damaged files, its image and its writable layer."""
 
 from __future__ import annotations
 

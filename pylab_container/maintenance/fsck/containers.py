@@ -1,4 +1,4 @@
-"""Containers: each has a record and a writable layer, and only those of a running one are mounted."""
+"""Containers: each has a record and a writable layer, mounted only while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Networks and volumes: the files that describe them. The files in a volume are never changed."""
+"""Networks and volumes: the files that describe them.
+
+The files in a volume are never changed.
+"""
 
 from __future__ import annotations
 

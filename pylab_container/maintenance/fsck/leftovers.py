@@ -1,4 +1,4 @@
-"""What killed processes left: leases, write-sets, temporary files, scratch directories, views."""
+"""What killed processes left: leases, write-sets, temporary files, scratch, views."""
 
 from __future__ import annotations
 

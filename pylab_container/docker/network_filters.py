@@ -1,0 +1,46 @@
+"""The filters of `docker network ls`. Source: moby daemon/network/filter.go, 20.10."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, text_test, truth, values
+from pylab_container.errors import InvalidInput
+from pylab_container.networks.network_record import NetworkRecord
+
+NETWORK_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+
+
+def check_network_filters(filters: Filters) -> None:
+    """Raise InvalidInput for an unknown filter, and for an invalid value of one."""
+    refuse_unknown(filters, NETWORK_FILTERS)
+    dangling = values(filters, "dangling")
+    if len(dangling) > 1:
+        raise InvalidInput('got more than one value for filter key "dangling"', hint="say true or false")
+    for text in dangling:
+        truth("dangling", text)
+    for text in values(filters, "type"):
+        if text not in ("builtin", "custom"):
+            raise InvalidInput(f"invalid filter: 'type'='{text}'", hint="there are builtin and custom")
+
+
+def network_matches(network: NetworkRecord, filters: Filters, is_used: Callable[[NetworkRecord], bool]) -> bool:
+    """Return whether a network passes all filters, which check_network_filters() has accepted.
+
+    is_used  returns whether a container is connected to a network
+    """
+    kind = "builtin" if network.is_predefined else "custom"
+    labels: Mapping[str, Any] = network.document["Labels"]
+    tests: Mapping[str, Callable[[tuple[str, ...]], bool]] = {
+        "name": lambda words: text_test(words)(network.name),
+        "id": lambda words: text_test(words)(network.id),
+        "driver": lambda words: network.driver in words,
+        "scope": lambda words: "local" in words,
+        "type": lambda words: kind in words,
+        "label": lambda words: has_labels(labels, words),
+        "dangling": lambda words: (
+            (not network.is_predefined and not is_used(network)) == truth("dangling", "".join(words))
+        ),
+    }
+    return all(tests[name](values(filters, name)) for name in filters)
