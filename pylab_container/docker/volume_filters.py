@@ -11,7 +11,7 @@ VOLUME_FILTERS = ("name", "label", "label!", "dangling", "driver")
 
 
 def check_volume_filters(filters: Filters) -> None:
-    """Raise InvalidInput for an unknown filter and an invalid value, also without a volume to list."""
+    """Raise InvalidInput for an unknown filter, and for an invalid value of one."""
     refuse_unknown(filters, VOLUME_FILTERS)
     for text in values(filters, "dangling"):
         truth("dangling", text)

@@ -189,7 +189,7 @@ def restart_delay(
     name, maximum_retries = policy.name or "no", policy.maximum_retry_count
     if manually_stopped or name == "no":
         return None
-    # MaximumRetryCount 0 is no limit.
+    # A MaximumRetryCount of 0 sets no limit.
     if name == "on-failure" and (exit_code == 0 or (maximum_retries and restart_count >= maximum_retries)):
         return None
     if ran >= _STABLE_AFTER or not last_delay:
