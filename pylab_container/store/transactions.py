@@ -1,4 +1,4 @@
-"""Transactions over several objects of a data root. Each is recorded in a lease, so that a crash can be rolled back.
+"""Transactions over several objects of a data root, recorded in leases for a roll-back.
 
     making     new layers and temporary containers: at the end, what no image or container needs is deleted
     changing   a container that is created or removed: after a crash it exists completely or not at all
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def making(data: DataRoot, discard: Callable[[ContainerId], object] | None = None) -> Iterator[Lease]:
-    """Open a lease for what the block makes; at the end, delete what it claims and no image or container needs.
+    """Open a lease for what the block makes; at the end, delete what nothing else needs.
 
     discard  removes a temporary container that the lease claims; by default only its writable layer is removed
     """
@@ -50,7 +50,7 @@ def _clear(data: DataRoot, lease: Lease, discard: Callable[[ContainerId], object
 
 @contextlib.contextmanager
 def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[MountPoint] = ()) -> Iterator[None]:
-    """Claim a container that the block creates or removes; after a crash in the block it is removed completely.
+    """Claim a container that the block creates or removes; a crash removes it completely.
 
     mounts  of the container: unnamed volumes are created and removed with the container
     """
@@ -67,7 +67,7 @@ def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[MountPo
 
 @contextlib.contextmanager
 def freezing(data: DataRoot, container_id: str) -> Iterator[None]:
-    """Record that a container's processes are frozen while the block runs; after a crash they are resumed."""
+    """Record that the block freezes a container's processes; after a crash they are resumed."""
     lease = data.layers.leases.open()
     lease.claim("frozen", container_id)
     try:
@@ -77,7 +77,10 @@ def freezing(data: DataRoot, container_id: str) -> Iterator[None]:
 
 
 def release(data: DataRoot, lease: Lease) -> None:
-    """End a lease, and delete the layers that it claims and no image, container, other lease or layer needs."""
+    """End a lease, and delete the layers that it claims and nothing else needs.
+
+    Images, containers, other leases and layers above need a layer.
+    """
     if chain_ids := lease.claimed("layer"):
         # Under one lock: if two leases claim a layer, the one that ends last must see that no other claim is left.
         with data.images_lock():
@@ -88,7 +91,9 @@ def release(data: DataRoot, lease: Lease) -> None:
 
 
 def release_layers(data: DataRoot, chain_ids: Iterable[str], lease: Lease) -> list[Digest]:
-    """Delete the layers that nothing but the lease needs, with their parents; the caller holds data.images_lock().
+    """Delete the layers that nothing but the lease needs, with their parents.
+
+    The caller holds data.images_lock().
 
     Returns the chain ids of the deleted layers. Deletes none while the config of an image is damaged, because the
     layers of that image are unknown; `fsck` finds the orphaned layers once the image is removed.
