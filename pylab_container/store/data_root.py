@@ -128,13 +128,18 @@ class DataRoot:
     # -- the clock -------------------------------------------------------------------------------
 
     def now(self) -> str:
-        """Return the time to record in new objects, in RFC 3339. SOURCE_DATE_EPOCH overrides the clock."""
+        """Return the time to record in new objects, in RFC 3339.
+
+        SOURCE_DATE_EPOCH overrides the clock.
+        """
         epoch = self.source_date_epoch
         return rfc3339(time.time_ns() if epoch is None else epoch)
 
     @property
     def source_date_epoch(self) -> int | None:
-        """SOURCE_DATE_EPOCH in nanoseconds, None if it is not set. No recorded time is later than it.
+        """SOURCE_DATE_EPOCH in nanoseconds, None if it is not set.
+
+        No recorded time is later than it.
 
         Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification". Raises InvalidInput.
         """

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class Driver(Protocol):
-    """Directories of layers. The process that created a layer may write to it until the layer has a child.
+    """Directories of layers.
+
+    The process that created a layer may write to it until the layer has a child.
 
     name         as in `--storage-driver` and `docker info`
     root         the directory that the driver owns
@@ -72,7 +74,9 @@ class Driver(Protocol):
         """Return the directory on which mount() mounts a layer that has a parent."""
 
     def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
-        """Make the layer and all layers below it visible as one directory, and return that. Idempotent.
+        """Make the layer and all layers below it visible as one directory, and return that.
+
+        Idempotent.
 
         ids  how the owners of files are mapped; only overlay2 supports it
 

@@ -112,7 +112,10 @@ class ChangeReader(TreeReader):
 
 
 def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
-    """Walk the new tree. The position in the old tree follows as long as it has the same directory."""
+    """Walk the new tree.
+
+    The position in the old tree follows as long as it has the same directory.
+    """
     inside = ""
     pending = [(_names(new, old), True, 0)]
     while pending:

@@ -1,4 +1,6 @@
-"""Transactions over several objects of a data root. Each is recorded in a lease, so that a crash can be rolled back.
+"""Transactions over several objects of a data root.
+
+Each is recorded in a lease, so that a crash can be rolled back.
 
     making     new layers and temporary containers: at the end, what no image or container needs is deleted
     changing   a container that is created or removed: after a crash it exists completely or not at all
