@@ -80,7 +80,9 @@ def build(
 
 
 def plan(data: DataRoot, services: Services, source: str | Path | BinaryIO, options: BuildOptions) -> BuildPlan:
-    """Return what build() would do, without executing a step. All steps after a stage's first miss count as misses.
+    """Return what build() would do, without executing a step.
+
+    All steps after a stage's first miss count as misses.
 
     Raises as build().
     """
@@ -91,7 +93,10 @@ def plan(data: DataRoot, services: Services, source: str | Path | BinaryIO, opti
 
 @contextlib.contextmanager
 def opened_context(data: DataRoot, source: str | Path | BinaryIO, options: BuildOptions) -> Iterator[OpenedContext]:
-    """Fetch and open the context of a build while the block runs. Raises InvalidInput, NotFound, RuntimeFailed."""
+    """Fetch and open the context of a build while the block runs.
+
+    Raises InvalidInput, NotFound, RuntimeFailed.
+    """
     with (
         remote.fetched(data, source) as local_source,
         open_context(local_source, data.scratch, dockerfile=options.dockerfile) as context,
@@ -142,7 +147,10 @@ class Build:
         self._lock = threading.RLock()
 
     def run(self) -> StageImage:
-        """Build the target and the stages that it needs; returns the target's image. Raises as build()."""
+        """Build the target and the stages that it needs; returns the target's image.
+
+        Raises as build().
+        """
         workspace = self.workspace
         for number, instruction in enumerate(workspace.stages.before, 1):  # ARGs that only FROM uses
             workspace.emit(BuildStepStarted(number, workspace.total, instruction.original))

@@ -1,4 +1,4 @@
-"""The build cache: images of earlier builds, found by their parent and the words that made them.
+"""The build cache: images of earlier builds, by their parent and the words that made them.
 
 The cache has no file of its own: every image records its parent, and the words that made it (`container_config.Cmd` of
 its config), as with docker's classic builder. A step is a hit if the same words were executed on the same image before.
@@ -50,12 +50,12 @@ class Cache:
 
     @contextlib.contextmanager
     def single_flight(self, parent: str, words: Words) -> Iterator[None]:
-        """Hold this while a step is looked up and executed: of two stages with the same step, one executes it."""
+        """Serialize the lookup and the execution of a step: of concurrent stages, one executes it."""
         with self._locks.setdefault((parent, words), threading.Lock()):
             yield
 
     def find(self, parent: str, words: Words) -> str | None:
-        """Return the newest image that was made from parent by these words; None if there is no such image."""
+        """Return the newest image that was made from parent by these words; None without a match."""
         if not self._is_used:
             return None
         matches = [
@@ -72,7 +72,7 @@ class Cache:
             self._data.images.set_metadata(image_id, FILES_NOTE, json.dumps(fingerprints, separators=(",", ":")))
 
     def record_base(self, base: str, image_id: str) -> None:
-        """Record which image FROM base means in this build, to explain a miss if it was another one before."""
+        """Record the image that FROM base means in this build; a later change explains a miss."""
         note = self._data.path / "builder" / "bases" / hashlib.sha256(base.encode()).hexdigest()
         before = Digest.match(peek(note)) or image_id
         if before != image_id:

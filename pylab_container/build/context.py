@@ -115,7 +115,10 @@ class Filter(Struct, frozen=True):
         return self.patterns.covers(path) == self.keeps_matches
 
     def may_keep_below(self, directory: str) -> bool:
-        """Report whether an entry below a directory that is not kept itself may be kept. May be a false positive."""
+        """Report whether an entry below an excluded directory may be kept.
+
+        True is not certain: only a walk can decide some patterns.
+        """
         if self.in_whole_context:
             return self.patterns.may_enter(directory)
         if self.keeps_matches:
@@ -166,7 +169,10 @@ class BuildContext:
         return cls(root, keeps_owners=True)
 
     def downloads(self) -> Path:
-        """Return a directory for downloads; it exists while the context is open. Raises InvalidInput for --from."""
+        """Return a directory for downloads; it exists while the context is open.
+
+        Raises InvalidInput for the files of a stage or an image, which have none.
+        """
         if self._downloads is None:
             raise InvalidInput("source can't be a URL together with --from", hint="download it in a step of its own")
         return self._downloads()
@@ -183,7 +189,9 @@ class BuildContext:
         return [self._match(name) for name in names if not self._is_excluded(name)]
 
     def walk(self, match: Match, filters: Sequence[Filter] = ()) -> Iterator[Entry]:
-        """Yield a match and the entries below it that .dockerignore and the filters keep, each directory first.
+        """Yield a match and the entries below it that .dockerignore and the filters keep.
+
+        A directory precedes its entries.
 
         Equal trees give the same order. Sockets are left out: without the process that listens they have no use.
         """
@@ -304,7 +312,7 @@ class BuildContext:
 
 
 def has_wildcards(word: str) -> bool:
-    """Report whether a source argument is a pattern: it has one of * ? [ without a backslash before it."""
+    """Report whether a source argument has one of * ? [ without a backslash before it."""
     return any(match[1] for match in _WILDCARD.finditer(word))
 
 

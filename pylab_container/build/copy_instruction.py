@@ -1,4 +1,4 @@
-"""COPY and ADD: copy sources into a root file system, with all paths resolved as after chroot(2).
+"""COPY and ADD: copy sources into a root file system; paths resolve as after chroot(2).
 
 The results are those of Docker's classic builder (moby 20.10, builder/dockerfile/copy.go). It tars a source and
 extracts the tar at the destination: an existing directory gets the mode, owner and time of the directory that is copied
@@ -70,7 +70,7 @@ def copy(sources: Sources, destination: str, root: Path, options: CopyOptions) -
 
 
 def refuse_file(root: Path, path: str) -> None:
-    """Raise InvalidInput if a path exists and is not a directory: a volume cannot be mounted there."""
+    """Raise InvalidInput if a file is at the path of a volume, which needs a directory."""
     with _Tree(root) as tree:
         if tree.exists(resolved := tree.resolve(path)) and not tree.is_directory(resolved):
             message = f"cannot mount volume over existing file, file exists {root}/{resolved}"
@@ -78,7 +78,10 @@ def refuse_file(root: Path, path: str) -> None:
 
 
 def make_directory(root: Path, path: str) -> None:
-    """Create a directory and its missing parents, mode 0755. Raises InvalidInput if a part of path is a file."""
+    """Create a directory and its missing parents, mode 0755.
+
+    Raises InvalidInput if a part of path is a file.
+    """
     try:
         inside.make_directories(root, path)
     except NotADirectoryError as error:
@@ -89,7 +92,9 @@ def make_directory(root: Path, path: str) -> None:
 
 
 def find_owner(text: str, root: Path) -> Owner:
-    """Resolve --chown: "user" or "user:group", as names in the image's /etc/passwd and /etc/group, or as numbers.
+    """Resolve the value of --chown, "user" or "user:group".
+
+    Names are those of the image's /etc/passwd and /etc/group; numbers need no entry there.
 
     Without a group, the group with the user's name or number is taken, not the user's primary group: the classic
     builder does the same. Raises InvalidInput.
@@ -378,7 +383,7 @@ def _inside(top: int, path: str) -> Iterator[int]:
 
 
 class _Tree:
-    """A root file system. Paths are relative to it; a path from resolve() contains no symbolic link.
+    """A root file system; paths are relative to it. A resolve()d path has no symbolic link.
 
     follow_links  False: a file in the path to a destination is replaced by a directory, also if it is a link
     """
@@ -396,7 +401,10 @@ class _Tree:
         os.close(self.root)
 
     def resolve(self, path: str) -> str:
-        """Resolve the symbolic links of a path as if root were /; the path need not exist. Raises OSError."""
+        """Resolve the symbolic links of a path as if root were /.
+
+        The path need not exist. Raises OSError.
+        """
         path = posixpath.normpath("/" + path).lstrip("/")
         if not self._follow_links:
             return path
@@ -444,7 +452,10 @@ class _Tree:
         return True
 
     def make_directories(self, path: str, owner: Owner) -> None:
-        """Create the missing directories of a resolved path. Raises NotADirectoryError if a file is in the path."""
+        """Create the missing directories of a resolved path.
+
+        Raises NotADirectoryError if a file is in the path.
+        """
         directory = ""
         for name in path.split("/") if path else []:
             directory = posixpath.join(directory, name)

@@ -1,4 +1,4 @@
-"""RUN --mount: each kind of mount as one of Docker's Mounts entries, with a directory on the host as its source.
+"""RUN --mount: each mount as an entry of Docker's Mounts, with a source on the host.
 
 <data root>/builder/cache/<digest>/       the files of a cache mount; its lock is locks/cache-<digest>, and
                                           locks/caches is held while one is created
@@ -29,7 +29,10 @@ MAX_PRIVATE_CACHES = 1 << 16  # directories of one cache with sharing=private
 
 
 def described(mount: RunMount, text: str, files: BuildContext | None) -> str:
-    """Return the words of a mount in the history. Those of a bind mount have a digest of its files, for the cache."""
+    """Return the words of a mount in the history.
+
+    Those of a bind mount have a digest of its files, so that a change of the files is a miss of the cache.
+    """
     if mount.kind != "bind" or files is None:
         return f"--mount={text}"
     sources = copy_instruction.gather(files, [mount.source or "."], [], copy_instruction.CopyOptions())
@@ -42,7 +45,7 @@ def cache_root(data_root: Path) -> Path:
 
 
 class Mounts:
-    """The mounts of one step while its container exists. Locks and files are released when scope is closed.
+    """The mounts of one step; locks and files are released when scope is closed.
 
     environment  "NAME=value" of the secrets that the step requests as variables
     """
@@ -73,7 +76,7 @@ class Mounts:
                 return self._secret(mount, target)
 
     def script(self, name: str, content: str, target: str) -> MountPoint:
-        """Return the Mounts entry for a here-document that begins with #!, which the step executes as a program."""
+        """Mount a here-document that begins with #!, which the step executes as a program."""
         return _bind(self._private_file(name, content.encode(), mode=0o755), target, writable=False)
 
     # -- bind --------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ def _resolve_inside(root: str, path: str) -> str:
 
 
 class MountPoints:
-    """The directories and files that the runtime creates in the container's root to mount on, to be removed again.
+    """Mount points that the runtime creates in the container's root, to be removed again.
 
     Without the removal, a mount point that the image lacks would become a change of the step.
     """

@@ -1,4 +1,4 @@
-"""Platforms: the value of FROM --platform, and the automatic arguments that name the platform of a build.
+"""Platforms: the value of FROM --platform, and the automatic arguments of a build.
 
 Source: Dockerfile reference, "Automatic platform ARGs in the global scope"; OCI image index, `platform`.
 """
@@ -19,7 +19,9 @@ def this_machine() -> Platform:
 
 
 def requested(text: str, buildargs: Mapping[str, str]) -> dict[str, str]:
-    """Return the automatic arguments of a build for a platform ("": this machine's); build arguments override them.
+    """Return the automatic arguments of a build; build arguments override them.
+
+    text  the target platform; "" is this machine's
 
     Raises InvalidInput.
     """
@@ -28,7 +30,10 @@ def requested(text: str, buildargs: Mapping[str, str]) -> dict[str, str]:
 
 
 def arguments(target: Platform) -> dict[str, str]:
-    """Return the automatic arguments: FROM may use them, and a stage after it has declared them with ARG."""
+    """Return the automatic arguments.
+
+    FROM may use them; a stage may use those that it declares with ARG.
+    """
     values = {}
     for prefix, platform in (("TARGET", target), ("BUILD", this_machine())):
         values[f"{prefix}PLATFORM"] = str(platform)
@@ -39,7 +44,7 @@ def arguments(target: Platform) -> dict[str, str]:
 
 
 def check(image: ImageConfig, requested_platform: str, name: str) -> None:
-    """Raise ImageNotFound if an image is of another platform than the requested one; "" accepts all."""
+    """Raise ImageNotFound if an image is not of the requested platform; "" accepts all."""
     if not requested_platform:
         return
     platform = Platform.parse(requested_platform, architecture=machine_architecture())

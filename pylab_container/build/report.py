@@ -1,4 +1,4 @@
-"""What a build would do: the plan that `build --plan` shows. What a build has done is images/build_report.py."""
+"""What a build would do: the plan of `build --plan`. Reports are in images/build_report.py."""
 
 from __future__ import annotations
 

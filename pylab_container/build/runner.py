@@ -1,4 +1,4 @@
-"""What a build needs of a container runtime for RUN. The builder knows this protocol, and no runtime.
+"""What a build needs of a container runtime for RUN; the builder imports no runtime.
 
 create → run → (the builder reads the layer) → remove
 """
@@ -48,13 +48,16 @@ class Runner(Protocol):
         """Return the name of a user's network, by its name or id. Raises NotFound."""
 
     def secrets_directory(self, container_id: ContainerId) -> Path:
-        """Return a directory in memory for a container's secrets; the caller creates and removes it."""
+        """Return the path of a directory in memory for secrets; the caller creates and removes it."""
 
     def create(self, request: RunRequest) -> None:
-        """Create the container, with a writable layer on top of the image. Raises InvalidInput, RuntimeFailed."""
+        """Create the container, with a writable layer on top of the image.
+
+        Raises InvalidInput, RuntimeFailed.
+        """
 
     def run(self, container_id: ContainerId, output: Output, is_cancelled: Callable[[], bool]) -> int:
-        """Run the container's command until it exits, and pass its output on; returns the exit status.
+        """Run the container's command and pass its output on; returns the exit status.
 
         is_cancelled  asked once after the start: a kill() before the start has no effect
 

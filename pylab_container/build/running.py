@@ -43,7 +43,7 @@ SCRIPT_DIRECTORY = "/dev/pipes"  # where here-documents are mounted as programs,
 
 
 class _StepMount(Struct, frozen=True):
-    """One --mount of a RUN: the absolute path of its mount point, and the files that it is filled from."""
+    """One --mount of a RUN: its absolute mount point, and the files that fill it."""
 
     mount: RunMount
     target: str

@@ -1,4 +1,4 @@
-"""The sources of a COPY or ADD: the files that it copies, and their digest in the key of the cache."""
+"""The sources of a COPY or ADD, and their digest in the key of the build cache."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def _downloaded(context: BuildContext, url: str, options: CopyOptions) -> Source
 
 
 class _Reader:
-    """Computes digests. Each file is read once for that; the content of a small one is held for the copy.
+    """Computes digests. A small file is read once: its content is held for the copy.
 
     A file's digest is the classic builder's (moby, pkg/tarsum, version 1): of the fields of its tar header except the
     time, and of its content. The words of a COPY in the history are therefore equal to Docker's, with two exceptions:

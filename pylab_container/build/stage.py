@@ -1,4 +1,4 @@
-"""One stage: its instructions one after the other, each an image on top of the previous one.
+"""One stage: each instruction makes an image on top of the previous one.
 
 Each instruction is translated to a `Step`: its words in the image's history, and a function if it changes files. The
 words are also its key in the build cache. moby's classic builder (builder/dockerfile) works in the same way, and the

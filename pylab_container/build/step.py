@@ -1,4 +1,4 @@
-"""What the builder of a stage and its instructions share: the image so far, and one step that can be executed."""
+"""The image that a stage has made so far, and one step that can be executed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StageImage(Configuration):
     unknown: bool = False
 
     def copied(self) -> StageImage:
-        """Return the image as the start of another stage; arguments and the author are not passed on."""
+        """Return the image as the start of another stage, without arguments and author."""
         return StageImage(dict(self.config), image_id=self.image_id, image=self.image, unknown=self.unknown)
 
 

@@ -1,4 +1,4 @@
-"""What the stages of one build share: options, cache, base images, files of other stages, and the report."""
+"""What the stages of one build share: options, cache, images, files, and the report."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Workspace:
 
     @property
     def total(self) -> int:
-        """The number of steps: the ARGs before the first FROM, the needed stages, and the labels of the options."""
+        """The number of steps, with the ARGs before the first FROM and the labels of the options."""
         return len(self._numbers) + len(self.options.labels)
 
     def _number_steps(self) -> dict[int, int]:
@@ -132,11 +132,13 @@ class Workspace:
     # -- images and files --------------------------------------------------------------------------
 
     def base_of(self, stage: Stage) -> int | None:
-        """Return the index of the earlier stage that a stage's FROM names; None if it names an image."""
+        """Return the index of the stage that a stage's FROM names; None if it names an image."""
         return find_base(stage.base, self.stages.stages[: stage.index])
 
     def base_image(self, name: str, platform: str = "") -> Image:
-        """Return an image, pulled if it is missing, or always with the option pull. A plan pulls nothing.
+        """Return an image, pulled if it is missing, or always with the option pull.
+
+        A plan pulls nothing.
 
         Raises ImageNotFound, Unauthorized, Unreachable.
         """
@@ -231,7 +233,7 @@ class Workspace:
             self._missed.setdefault(stage.index, number)
 
     def earlier_miss(self, stage: Stage) -> str:
-        """Explain a miss by an earlier miss in the stage or in the stage it is built on; "" if there was none."""
+        """Explain a miss by an earlier miss in the stage or its base; "" without one."""
         base = self.base_of(stage)
         number = self._missed.get(stage.index) or (0 if base is None else self._missed.get(base, 0))
         return f"step {number} was made anew" if number and not self.options.nocache else ""

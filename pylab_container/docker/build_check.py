@@ -1,4 +1,4 @@
-"""`docker build --check`: the linter, with what is known of the base images that are stored here."""
+"""`docker build --check`: the linter, with the facts of stored base images."""
 
 from __future__ import annotations
 

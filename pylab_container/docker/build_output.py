@@ -1,4 +1,4 @@
-"""The output of a running build in the words of docker's classic builder, for the terminal and the API."""
+"""The output of a running build, in the words of docker's classic builder."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Presenter:
                     self._write(f"{self._as_shown(text)}\n")
 
     def close(self) -> None:
-        """Print the held output after a failed build, except that of steps whose command has not started."""
+        """Print the held output after a failed build, if the step's command has started."""
         with self._lock:
             for number, block in sorted(self._blocks.items()):
                 if number > self._shown and block.open and not block.has_run:

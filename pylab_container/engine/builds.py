@@ -1,4 +1,4 @@
-"""Builds of an engine: the builder of build/, with the engine's containers, registries and linter."""
+"""Builds of an engine: build/ with the engine's containers, registries and linter."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def plan(parts: Parts, source: str | Path | BinaryIO, options: BuildOptions) -> 
 
 
 def check(parts: Parts, source: str | Path | BinaryIO, options: BuildOptions) -> tuple[LintWarning, ...]:
-    """Return the linter's warnings about a Dockerfile: `docker build --check`. Raises DockerfileError, InvalidInput."""
+    """Return the linter's warnings about a Dockerfile: `docker build --check`.
+
+    Raises DockerfileError, InvalidInput.
+    """
     with builder.opened_context(parts.data, source, options) as (context, text, name):
         recipe = Recipe.read(context, text, name, options)
         return build_check.warnings(parts.data, recipe, options.target or None)
@@ -93,7 +96,7 @@ class ContainerRunner:
         return self._runtime.secrets(container_id)
 
     def create(self, request: RunRequest) -> None:
-        """Create a step's container, with the volumes that its config declares and the step does not mount over."""
+        """Create a step's container, with its own mounts and the volumes of its config."""
         volumes = place_mounts(map(declared_volume, sorted(request.config.volumes)), self._data.path)
         taken = {entry.destination for entry in request.mounts}
         host_config = replace(request.limits, network_mode=request.network, extra_hosts=tuple(request.extra_hosts))

@@ -92,7 +92,9 @@ class ImageCollection:
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
     ) -> Image:
-        """Pull an image from a registry and return it. pull_all_tags() is docker-py's pull(all_tags=True).
+        """Pull an image from a registry and return it.
+
+        pull_all_tags() is docker-py's pull(all_tags=True).
 
         repository   a name, with a tag or digest unless `tag` has it
         tag          a tag, or a digest "sha256:…"; default "latest"
@@ -116,7 +118,10 @@ class ImageCollection:
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
     ) -> builtins.list[Image]:
-        """Pull every tag of a repository: docker-py's pull(all_tags=True). Arguments and errors are pull()'s."""
+        """Pull every tag of a repository: docker-py's pull(all_tags=True).
+
+        Arguments and errors are pull()'s.
+        """
         from pylab_container.registry.pull import PullRequest
 
         request = PullRequest(
@@ -133,7 +138,7 @@ class ImageCollection:
         auth_config: Mapping[str, str] | None = None,
         progress: Emit | None = None,
     ) -> builtins.list[PushResult]:
-        """Send an image to the registry of its name; returns the tags, digests and sizes of the manifests.
+        """Send an image to the registry of its name; returns a result for each manifest.
 
         all_tags  every tag that the repository has here; the other arguments are those of pull()
 
@@ -163,7 +168,7 @@ class ImageCollection:
     def get_registry_data(
         self, name: str, *, auth_config: Mapping[str, str] | None = None
     ) -> tuple[Descriptor, builtins.list[str]]:
-        """Return a registry's manifest or index of an image, and the image's platforms ("linux/amd64").
+        """Return a registry's manifest or index of an image, and its platforms ("linux/amd64").
 
         Raises as pull().
         """
@@ -202,13 +207,16 @@ class ImageCollection:
         save(self._data, [names] if isinstance(names, str) else names, output, format=format, compress=compress)
 
     def stream(self, names: Sequence[str]) -> Iterator[bytes]:
-        """Yield the Docker archive that save() writes, in pieces. Raises ImageNotFound, InvalidInput."""
+        """Yield the Docker archive that save() writes, in pieces.
+
+        Raises ImageNotFound, InvalidInput.
+        """
         from pylab_container.images.save import stream
 
         return stream(self._data, names)
 
     def load(self, source: str | Path | BinaryIO, *, max_size: int | None = None) -> builtins.list[Image]:
-        """Store the images of an archive that `save`, docker, podman or skopeo wrote, and give them their names.
+        """Store the images and names of an archive that `save`, docker, podman or skopeo wrote.
 
         source    a path of a tar (compressed or not) or of an OCI image layout, an open binary stream, or "-" for
                   standard input
@@ -222,7 +230,7 @@ class ImageCollection:
         return load(self._data, source, max_size=max_size)
 
     def prune(self, filters: Filters | None = None) -> Pruned:
-        """Remove unused images: those without a name, and with dangling=False all that no container uses.
+        """Remove images without a name, and with dangling=False all that no container uses.
 
         filters  dangling, until ("24h", or a moment), label, label! ("name" or "name=value")
 
@@ -293,11 +301,16 @@ class ImageCollection:
     # -- find --------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Image:
-        """Return the image with this name, id or beginning of an id. Raises ImageNotFound, InvalidInput."""
+        """Return the image with this name, id or beginning of an id.
+
+        Raises ImageNotFound, and InvalidInput for the beginning of several ids.
+        """
         return Image(self._data, lookup.find(self._data, name))
 
     def list(self, name: str | None = None, *, all: bool = False) -> builtins.list[Image]:
-        """List the images, the newest first. An image with a damaged config or layer is left out and reported.
+        """List the images, the newest first.
+
+        An image with a damaged config or layer is left out and reported.
 
         name  only the images of this repository, or the image with exactly this name
         all   also the intermediate images of builds
@@ -312,11 +325,11 @@ class ImageCollection:
         return lookup.config(self._data, image_id)
 
     def check_parent(self, image_id: str) -> None:
-        """Raise CorruptStore if the note of an image's parent is damaged, or names an image that cannot be it."""
+        """Raise CorruptStore if the note of an image's parent is damaged or wrong."""
         lookup.check_parent(self._data, image_id)
 
     def ancestors(self, image_id: str) -> Iterator[str]:
-        """Yield the image itself, then the images that it was built on, as far as they are known here."""
+        """Yield the image itself, then the images that it was built on and that are stored here."""
         return lookup.ancestors(self._data, image_id)
 
     def history(self, name: str) -> Sequence[HistoryEntry]:
@@ -331,7 +344,7 @@ class ImageCollection:
         naming.tag(self._data, image.id if isinstance(image, Image) else lookup.find(self._data, image), name)
 
     def remove(self, name: str | Image, *, force: bool = False, noprune: bool = False) -> builtins.list[Removal]:
-        """Remove a name, and with the last name the image and the layers that only this image needs.
+        """Remove a name, and with the last name the image and the layers that only it needs.
 
         force    also remove an image with names in several repositories, or one that stopped containers use; and
                  remove the last name of an image that any container uses

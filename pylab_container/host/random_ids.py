@@ -8,7 +8,9 @@ from pylab_container.oci.ids import ContainerId
 
 
 def generate_container_id() -> ContainerId:
-    """Return a new container's id: 64 hexadecimal digits, of which the first twelve are also its host name.
+    """Return a new container's id: 64 hexadecimal digits.
+
+    The first twelve digits are also the container's host name.
 
     The first twelve are never all decimal: programs such as Apache httpd take a decimal host name for an address and
     cannot resolve it. moby's GenerateRandomID excludes such ids for the same reason.

@@ -1,4 +1,4 @@
-"""The files of an image archive: members of a tar, or files of a directory. An archive is untrusted input."""
+"""The files of an image archive, a tar or a directory; both are untrusted input."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def _is_plain(stream: BinaryIO) -> bool:
 
 
 def read_document(files: ArchiveFiles, name: str) -> bytes:
-    """Read a manifest, a config or an index. Raises InvalidArchive if it is missing or too long."""
+    """Read a manifest, a config or an index.
+
+    Raises InvalidArchive if it is missing or too long.
+    """
     with files.open(name) as file:
         raw = file.read(MAX_DOCUMENT_SIZE + 1)
     if len(raw) > MAX_DOCUMENT_SIZE:

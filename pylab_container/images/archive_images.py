@@ -40,7 +40,9 @@ class ImageEntry(Struct, frozen=True):
 
 
 def list_images(files: ArchiveFiles) -> Iterator[ImageEntry]:
-    """Yield the images of an archive: from Docker's manifest.json, an OCI image layout, or the format before both.
+    """Yield the images of an archive.
+
+    They are listed in Docker's manifest.json, in an OCI image layout, or in the format before both.
 
     Raises InvalidArchive.
     """

@@ -1,4 +1,4 @@
-"""How an image was built, step by step, and why: what `build --explain` and a notebook show."""
+"""How an image was built, step by step, and why: the data of `build --explain`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class StepReport(Struct, frozen=True, dict=True):
 
 
 class BuildReport(Struct, frozen=True):
-    """A whole build: its steps in the order of the Dockerfile, its warnings, and its duration in seconds."""
+    """A whole build: its steps in the Dockerfile's order, its warnings, and its seconds."""
 
     steps: tuple[StepReport, ...]
     seconds: float

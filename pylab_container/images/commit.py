@@ -22,7 +22,7 @@ def commit(
     message: str = "",
     author: str = "",
 ) -> Image:
-    """Copy a container's layer and make an image of it; the caller keeps the container from changing.
+    """Make an image of a container; the caller keeps the container from changing.
 
     container's layer → layer → config → image → name
 

@@ -49,7 +49,7 @@ class Configuration(Struct):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables that $NAME expands to: those of ENV, and those of ARG unless an ENV has the same name."""
+        """The variables that $NAME expands to: those of ENV, then those of ARG."""
         declared = {name: value for name, value in self.arguments.items() if value is not None}
         return {**self.given, **declared, **self.environment}
 
@@ -59,7 +59,10 @@ class Configuration(Struct):
         return list(self.config.get("Shell") or DEFAULT_SHELL)
 
     def command(self, instruction: Instruction) -> list[str]:
-        """Return the words of RUN, CMD or ENTRYPOINT: unchanged in exec form, else the shell with one argument."""
+        """Return the words of RUN, CMD or ENTRYPOINT.
+
+        They are unchanged in exec form; in shell form they are the shell's words and one argument.
+        """
         if instruction.exec_form:
             return list(instruction.arguments)
         return [*self.shell, *instruction.arguments[:1]]
@@ -73,7 +76,10 @@ class Configuration(Struct):
         return list(map(self.expander(instruction), words))
 
     def expander(self, instruction: Instruction) -> Callable[[str], str]:
-        """Return a function that expands the words of one instruction; they share a limit on the expanded size."""
+        """Return a function that expands the words of one instruction.
+
+        The words share a limit on their expanded size.
+        """
         variables, budget = self.variables, expansion.Budget()
 
         def expand(word: str) -> str:
@@ -88,7 +94,7 @@ class Configuration(Struct):
 
 
 def apply(config: Mapping[str, object], changes: str | Sequence[str]) -> Json:
-    """Return a configuration changed by Dockerfile instructions; a text may have several of them.
+    """Return a configuration changed by Dockerfile instructions, one or several in a text.
 
     Raises DockerfileError, and InvalidInput for an instruction that --change does not accept, or for a configuration
     with other types than Docker's.

@@ -1,4 +1,7 @@
-"""Make an image from a config whose layers are registered: the last step of import, commit, load, build and pull."""
+"""Make an image from a config whose layers are registered.
+
+This is the last step of import, commit, load, build and pull.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ def add(
 
 
 def store(data: DataRoot, config: ImageConfig, names: Sequence[Reference], *, parent: str = "") -> str:
-    """Store an image and point names to it, without an event; returns its id. Raises Conflict as add()."""
+    """Store an image and point names to it, without an event; returns its id.
+
+    Raises Conflict as add().
+    """
     with data.images_lock():
         if config.chain_id and not data.layers.exists(config.chain_id):
             raise Conflict("the image's layers were removed concurrently", hint="do it again")

@@ -24,7 +24,7 @@ DOCKER_VERSION = "20.10.24"
 
 
 class HistoryEntry(Struct, frozen=True):
-    """One line of `docker history`. `id` is "<missing>" for a step whose image is not stored here."""
+    """One line of `docker history`. `id` is "<missing>" if the step's image is not stored here."""
 
     id: str
     created: str

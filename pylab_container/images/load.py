@@ -29,7 +29,7 @@ from pylab_container.store.transactions import making
 
 
 def load(data: DataRoot, source: str | Path | BinaryIO, *, max_size: int | None = None) -> list[Image]:
-    """Store every image of an archive; ImageCollection.load() describes the arguments and the errors."""
+    """Store every image of an archive; ImageCollection.load() has the arguments and errors."""
     limit = compression.Limit(max_size, data.path)
     with open_archive(data, source, max_size) as files:
         images, parents = [], {}

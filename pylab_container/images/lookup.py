@@ -1,4 +1,4 @@
-"""Find images: by a name, an id or the beginning of an id; list them; follow what they were built on.
+"""Find images by a name or an id, list them, and follow what they were built on.
 
 All functions work on full image ids ("sha256:…").
 """
@@ -56,7 +56,10 @@ def _most_similar_name(data: DataRoot, name: str) -> str | None:
 
 
 def config(data: DataRoot, image_id: str) -> ImageConfig:
-    """Return the config of an image. Raises ImageNotFound, and CorruptStore if a name points to the missing image."""
+    """Return the config of an image.
+
+    Raises ImageNotFound, and CorruptStore if a name points to the missing image.
+    """
     try:
         return data.images.get(image_id)
     except KeyError:
@@ -65,7 +68,7 @@ def config(data: DataRoot, image_id: str) -> ImageConfig:
 
 
 def hold(data: DataRoot, image_id: str, lease: Lease) -> ImageConfig:
-    """Claim the image's layers for a lease, so that they stay if the image is removed; return its config.
+    """Claim an image's layers for a lease, so that they outlive the image; return its config.
 
     Raises as config().
     """
@@ -77,7 +80,9 @@ def hold(data: DataRoot, image_id: str, lease: Lease) -> ImageConfig:
 
 
 def list_ids(data: DataRoot, name: str | None = None, *, all: bool = False) -> list[str]:
-    """List images, the newest first. An image with a damaged config or layer is left out and reported.
+    """List images, the newest first.
+
+    An image with a damaged config or layer is left out and reported.
 
     name  only the images of this repository, or the image with exactly this name
     all   also the intermediate images of builds
@@ -119,7 +124,7 @@ def _is_removed(data: DataRoot, image_id: str) -> bool:
 
 
 def ancestors(data: DataRoot, image_id: str) -> Iterator[str]:
-    """Yield the image itself, then the images that it was built on, as far as they are known here."""
+    """Yield the image itself, then the images that it was built on and that are stored here."""
     seen = set[str]()
     while image_id and image_id not in seen:  # damaged notes may form a cycle
         seen.add(image_id)
@@ -128,7 +133,7 @@ def ancestors(data: DataRoot, image_id: str) -> Iterator[str]:
 
 
 def check_parent(data: DataRoot, image_id: str) -> None:
-    """Raise CorruptStore if the note of the image's parent is damaged, or names an image that cannot be its parent."""
+    """Raise CorruptStore if the note of an image's parent is damaged or wrong."""
     parent = data.images.parent(image_id)
     try:
         is_right = not parent or data.images.get(image_id).may_be_made_from(data.images.get(parent))

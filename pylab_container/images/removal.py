@@ -1,4 +1,4 @@
-"""Remove images: first their names, then the image, then the layers that nothing else needs."""
+"""Remove images: first the names, then the image, then layers that nothing else needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Removal(Struct, frozen=True):
 
 
 def remove(data: DataRoot, name: str, *, force: bool = False, noprune: bool = False) -> list[Removal]:
-    """Remove a name, and with the last name the image and the layers that only this image needs.
+    """Remove a name, and with the last name the image and the layers that only it needs.
 
     name     a name, an id or the beginning of an id
     force    also remove an image with names in several repositories, or one that stopped containers use; and

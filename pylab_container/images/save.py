@@ -45,7 +45,10 @@ Selection = Mapping[str, Sequence[Reference]]
 
 
 def save(data: DataRoot, names: Sequence[str], output: str | Path | BinaryIO, *, format: str, compress: str) -> None:
-    """Write images to a file, a stream or a directory; ImageCollection.save() describes the arguments and errors."""
+    """Write images to a file, a stream or a directory.
+
+    ImageCollection.save() describes the arguments and errors.
+    """
     if format not in FORMATS:
         raise InvalidInput(f'unknown format "{format}"', hint=f"use one of {', '.join(FORMATS)}")
     with data.scratch() as scratch:
@@ -268,7 +271,10 @@ def _write_directory(files: Iterable[_File], directory: Path) -> None:
 
 
 def write(chunks: Iterable[bytes], output: str | Path | BinaryIO) -> None:
-    """Write pieces to a stream, or atomically to a file. Raises InvalidInput for a path that cannot be written."""
+    """Write pieces to a stream, or atomically to a file.
+
+    Raises InvalidInput for a path that cannot be written.
+    """
     if not isinstance(output, str | Path):
         for chunk in chunks:
             output.write(chunk)

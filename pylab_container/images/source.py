@@ -13,7 +13,9 @@ from pylab_container.errors import InvalidInput
 
 @contextlib.contextmanager
 def opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a path or take a stream; "-" is standard input. Yields the stream, and the name for the image's history.
+    """Open a path or take a stream; "-" is standard input.
+
+    Yields the stream, and its name in the image's history.
 
     Raises InvalidInput.
     """

@@ -1,4 +1,4 @@
-"""Credentials for registries: docker's config.json, and the credential helpers that it names.
+"""Credentials for registries: docker's config.json, and the helpers that it names.
 
 The file is the user's: $DOCKER_CONFIG/config.json, else ~/.docker/config.json. The docker command reads and writes the
 same file, so one login works for both.
@@ -29,7 +29,7 @@ def file_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def find(host: str, auth_config: Mapping[str, Any] | None, *, emit: Emit) -> Credentials:
-    """Return the credentials for a registry: the given ones, else those in the user's config.json.
+    """Return the credentials for a registry: auth_config, else those of the user's config.json.
 
     auth_config  docker-py's: username and password; an empty one means anonymous
 
@@ -44,7 +44,10 @@ def find(host: str, auth_config: Mapping[str, Any] | None, *, emit: Emit) -> Cre
 
 
 def login(settings: RegistrySettings, credentials: Credentials, host: str, *, save: bool, emit: Emit) -> None:
-    """Log in to a registry, and with save record the credentials in config.json. Raises Unauthorized, Unreachable."""
+    """Log in to a registry, and with save record the credentials in config.json.
+
+    Raises Unauthorized, Unreachable.
+    """
     registry = RegistryClient(settings.endpoint(host), settings, credentials, emit=emit)
     with contextlib.closing(registry):
         registry.login()

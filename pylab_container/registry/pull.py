@@ -76,7 +76,7 @@ class Puller:
         self.turns = turns
 
     def pull(self, request: PullRequest) -> list[Image]:
-        """Pull images from the first endpoint that has them: the mirrors in their order, then the registry itself.
+        """Pull images from the first endpoint that has them: the mirrors, then the registry.
 
         Raises ImageNotFound, Unauthorized, Unreachable, InvalidArchive, and InvalidInput for an invalid platform.
         """
@@ -95,7 +95,9 @@ class Puller:
         raise _translated(failures[-1], reference) from failures[-1]
 
     def look_up(self, reference: Reference, auth: AuthConfig | None) -> tuple[Descriptor, list[str]]:
-        """Return an image's manifest or index at the first endpoint that has it, and its platforms ("linux/amd64").
+        """Return an image's manifest or index, and its platforms ("linux/amd64").
+
+        They are those of the first endpoint that has the image.
 
         Raises as pull().
         """

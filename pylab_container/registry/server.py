@@ -115,7 +115,7 @@ def _select_images(data: DataRoot, images: Sequence[str]) -> list[tuple[Referenc
 
 
 def configuration(directory: Path, address: str, port: int) -> str:
-    """Return docker-registry's YAML as JSON, which is a subset of YAML; directory is for its data."""
+    """Return docker-registry's YAML as JSON, a subset of YAML; directory is for its data."""
     return json.dumps(
         {
             "version": "0.1",

@@ -25,7 +25,7 @@ AuthConfig = Mapping[str, Any]
 
 
 class ProgressReport:
-    """Reports the progress of one pull or push to the stream of events and to listeners. Thread-safe.
+    """Reports one pull or push to the stream of events and to listeners. Thread-safe.
 
     A listener that raises a LabError is removed: its client has disconnected. The error of the last listener is
     raised, and so cancels the transfer.
@@ -63,7 +63,10 @@ class ProgressReport:
                     self._listeners.remove(listener)
 
     def counter(self, name: str, status: str, total: int) -> Counter:
-        """Return a function that takes the bytes so far; it reports them every PROGRESS_INTERVAL and at the end."""
+        """Return a function that takes the bytes so far, and reports them.
+
+        It reports at most every PROGRESS_INTERVAL, and at the end.
+        """
         reported_at, reported = 0.0, 0
 
         def count(done: int) -> None:
@@ -79,7 +82,10 @@ class ProgressReport:
 def opened(
     settings: RegistrySettings, reference: Reference, endpoint: RegistryEndpoint, auth: AuthConfig | None, *, emit: Emit
 ) -> Iterator[RegistryClient]:
-    """Open a client for the registry at an endpoint. The credentials of the origin are not sent to a mirror."""
+    """Open a client for the registry at an endpoint.
+
+    The credentials of the origin are not sent to a mirror.
+    """
     if not endpoint.mirror:
         credentials = login.find(reference.domain, auth, emit=emit)
     else:

@@ -1,4 +1,4 @@
-"""Single flight of pulls: of concurrent pulls of one image, one fetches the layers; the others follow its progress."""
+"""Single flight of pulls: one fetches an image's layers, the others follow its progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """The running pulls of one process. Other processes on the same data root fetch the layers themselves."""
+    """The running pulls of one process. Other processes fetch the layers themselves."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,7 +22,7 @@ class Turns:
 
     @contextlib.contextmanager
     def take(self, image_id: str, report: ProgressReport, progress: Emit | None) -> Iterator[None]:
-        """Wait until no other thread pulls this image; the listener progress receives the events of that pull.
+        """Wait until no other thread pulls this image; progress receives that pull's events.
 
         report  reports the progress of the block, also to the threads that wait for its end
         """

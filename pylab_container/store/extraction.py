@@ -1,4 +1,4 @@
-"""Extract a whole archive: the files of `docker cp` and of a build context that is sent as a tar."""
+"""Extract a whole archive, for `docker cp` and for a build context that is a tar."""
 
 from __future__ import annotations
 

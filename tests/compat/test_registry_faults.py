@@ -72,7 +72,7 @@ def pushed(
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Engine]:
-    """An engine with short time limits, without images. After the test, its store must be consistent, without orphans."""
+    """An engine with short time limits, without images. Its store must be consistent afterwards."""
     engine = Engine(tmp_path / "client")
     engine.registries = QUICK
     yield engine
