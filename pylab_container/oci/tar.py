@@ -362,10 +362,10 @@ def _pax_time(nanoseconds: int) -> str:
 
 
 def _split_name(name: bytes) -> tuple[bytes, bytes] | None:
-    """Split a name into ustar's prefix (155 bytes) and name (100 bytes); None if it does not fit.
+    """Split a name into ustar's prefix and name fields; None if it does not fit.
 
-    ustar joins both with a slash, so the name can be cut at a slash only. Its character set is ASCII: other names go
-    into a pax record, which is UTF-8.
+    The prefix has 155 bytes, the name 100. ustar joins both with a slash, so the name can be cut at a slash only. Its
+    character set is ASCII: other names go into a pax record, which is UTF-8.
     """
     if not name.isascii():
         return None

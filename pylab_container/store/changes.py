@@ -136,6 +136,7 @@ def _names(merged: Sequence[Descent], directory: str) -> set[str]:
     for lower in merged:
         _enter(lower, directory)
     try:
+        # A whiteout in a lower layer is an entry, too, but shows no name: _below() applies it.
         names = {name for lower in merged for name in lower.names()}
         return {name for name in names if _below(merged, name) is not None}
     finally:

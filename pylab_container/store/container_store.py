@@ -193,9 +193,10 @@ def json_log_name(container_id: str) -> str:
 
 
 def _state(state: Mapping[str, Any]) -> State:
-    """Return the state that Docker's State object describes (moby container/state.go, StateString).
+    """Return the state that Docker's State object describes.
 
-    moby's removing and dead are states after a removal that failed. Here such a container is exited, and rm removes it.
+    Source: moby container/state.go, StateString. moby's removing and dead are states after a removal that failed. Here
+    such a container is exited, and rm removes it.
     """
     if state["Running"]:
         restarting = State.RESTARTING if state["Restarting"] else State.RUNNING
@@ -268,7 +269,8 @@ class ContainerStore:
 
     @staticmethod
     def _write_host_config(path: Path, data: bytes) -> None:
-        """Write hostconfig.json unless it is unchanged, which saves an fsync and needs no free block."""
+        """Write hostconfig.json unless it is unchanged."""
+        # That saves an fsync(2), and a container can be stopped on a full disk: no block is needed.
         try:
             if path.read_bytes() == data:
                 return

@@ -51,6 +51,8 @@ class Driver(Protocol):
         With keeps_trees it holds the parent's files, to which the change is applied. When the block ends without an
         error the layer is complete and may have children.
         """
+        # overlay publishes its tree by a rename then: after a crash before that the layer looks like a new one, not
+        # like a complete one.
 
     def members(self, cache_id: CacheId, parent: CacheId) -> AbstractContextManager[TreeReader]:
         """Read the change of a layer as the members of a tar, sorted by name.
@@ -111,7 +113,7 @@ class Driver(Protocol):
         """Move the files of the layer source to the new layer cache_id by a rename.
 
         source stays, empty. It must not be mounted, because the result of changing a mounted upper directory is
-        undefined (overlayfs.rst). Both layers must have a parent of the same content.
+        undefined (overlayfs.rst). The parents may differ only by an init layer, whose files no image contains.
         Raises InvalidInput from a driver that keeps trees.
         """
 

@@ -182,7 +182,7 @@ class ImageStore:
         return self._metadata / _hex(image_id) / "parent"
 
     def shown_parent(self, image_id: str) -> str:
-        """As parent(), for listings: a damaged file is reported as StoreDamaged and counts as missing."""
+        """As parent(), for listings: a damaged file counts as missing and is reported."""
         try:
             return self.parent(image_id)
         except CorruptStore as error:
@@ -262,7 +262,10 @@ class ImageStore:
         return [name for name in self.shown_names() if not name.reference.digest]
 
     def digests(self) -> list[Tag]:
-        """Return the readable names with a digest ("debian@sha256:…", set by pull and push), sorted."""
+        """Return the readable names with a digest, sorted.
+
+        Pull and push set them: "debian@sha256:…".
+        """
         return [name for name in self.shown_names() if name.reference.digest]
 
     def names(self) -> list[Tag]:

@@ -175,7 +175,7 @@ class LayerStore:
         return self.get(chain).cache_id if chain else None
 
     def changes(self, layer: Layer) -> dict[str, int]:
-        """Return {absolute path: kind} of what a layer does to the files below it (store/changes.py)."""
+        """Return {absolute path: kind} of a layer's changes (store/changes.py)."""
         below = self.cache_id(layer.parent)
         if below is None:
             return overlay_changes(self.driver.diff_path(layer.cache_id), ())

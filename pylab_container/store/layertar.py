@@ -152,7 +152,7 @@ class TarReader:
     # ---- headers ----
 
     def _next(self) -> tar.Header | None:
-        """Return the next member's header with its extensions applied; None at the end of the archive."""
+        """Return the next member's header with its extensions applied; None at the end."""
         self.raw = self._last_padding()
         records: dict[str, str] = {}
         long_names: dict[str, str] = {}

@@ -105,7 +105,7 @@ class Lease:
                 raise corrupt(self.path, f"{line[:80]!r} is not a claim")
 
     def set_aside(self) -> Path:
-        """End a damaged lease, keep its file under another name for inspection, and return that path."""
+        """End a damaged lease; keep its file under another name, and return that path."""
         # Under a name that _paths() does not list, and on the same file system, so that rename(2) needs no space.
         damaged = self.path.with_name(f"damaged-{self.path.name}")
         self.path.rename(damaged)

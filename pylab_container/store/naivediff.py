@@ -65,7 +65,10 @@ class ChangeReader(TreeReader):
         self._old = old
 
     def changes(self) -> dict[str, int]:
-        """Return {absolute path: kind} of the changes, without the directories that only contain some."""
+        """Return {absolute path: kind} of the changes.
+
+        Directories that only contain changes are missing.
+        """
         top = self._opened()
         try:
             return {f"/{pair.path}": _kind(pair) for pair in self._pairs(top) if _is_changed(pair)}

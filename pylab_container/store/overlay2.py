@@ -179,7 +179,7 @@ class Overlay2:
         return merged
 
     def open_view(self, cache_id: CacheId) -> int:
-        """Return a descriptor for reading the layer joined with all layers below it; see store/driver.py."""
+        """Return a descriptor for reading the joined layers; see store/driver.py."""
         if self.is_mounted(cache_id):
             return opened(self.merged_path(cache_id))
         own = self.diff_path(cache_id)

@@ -153,7 +153,7 @@ def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _explaining(tar_split: Path) -> Iterator[None]:
-    """Raise CorruptStore, which names the record, for any error of reading or parsing in the block."""
+    """Turn errors of reading or parsing in the block into CorruptStore, which names the record."""
     try:
         yield
     except _UNREADABLE as error:
@@ -165,7 +165,7 @@ def _explaining(tar_split: Path) -> Iterator[None]:
 
 
 def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the content of a recorded file in pieces, and check its length and CRC-64 at the end."""
+    """Yield a recorded file's content in pieces; check its length and CRC-64 at the end."""
     name = os.fsdecode(binascii.a2b_base64(entry["name_raw"])) if "name_raw" in entry else entry["name"]
     checksum, left = 0, int(entry["size"])
     try:
@@ -173,7 +173,7 @@ def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
         # O_NONBLOCK: a FIFO in the file's place must not block the reader (open(2)).
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         fd = linux.open_inside(root, os.path.normpath("/" + name), flags)
-        with open(fd, "rb", buffering=0) as file:
+        with open(fd, "rb", buffering=0) as file:  # a buffer smaller than a piece would only add a copy
             while left and (chunk := file.read(min(left, _PIECE_SIZE))):
                 checksum = crc64.go_iso(chunk, checksum)
                 left -= len(chunk)

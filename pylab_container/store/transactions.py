@@ -75,8 +75,8 @@ def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[MountPo
 @contextlib.contextmanager
 def freezing(data: DataRoot, container_id: str) -> Iterator[None]:
     """Record that the block freezes a container's processes; after a crash they are resumed."""
-    # A frozen process handles no signal, SIGTERM included, so the container would hang until a user resumed it by hand
-    # (kernel Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
+    # Only the lease can repair that: the container's record still says "running", so that `labctr unpause` would refuse
+    # to thaw it (oci/lifecycle.py), and the frozen processes would hang.
     lease = data.layers.leases.open()
     lease.claim("frozen", container_id)
     try:
