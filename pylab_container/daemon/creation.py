@@ -14,7 +14,6 @@ from typing import Any, cast
 from msgspec import Struct
 
 from pylab_container.daemon import fields, shapes
-from pylab_container.daemon.call import Json
 from pylab_container.docker.hostconfig import NUMBERS, port_bindings
 from pylab_container.docker.options import ContainerOptions, UpdateOptions
 from pylab_container.errors import InvalidInput
@@ -22,6 +21,7 @@ from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.document import Document
 from pylab_container.oci.host_config import Device, HostConfig
+from pylab_container.oci.image import Json
 from pylab_container.oci.network_settings import EndpointSettings
 
 _RUNTIMES = ("runc", "io.containerd.runc.v2")

@@ -19,6 +19,7 @@ from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci import blockio, ports
 from pylab_container.oci.capabilities import capability_names
 from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
+from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
 from pylab_container.runtime.logdriver import log_config
 from pylab_container.text import sizes
@@ -26,7 +27,6 @@ from pylab_container.text.address import parse_ip
 from pylab_container.text.golang import quoted
 from pylab_container.text.visible import check_line, visible
 
-Json = dict[str, Any]
 Options = Mapping[str, Any]
 
 NETWORK_MODES = ("bridge", "none", "host")
