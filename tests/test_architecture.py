@@ -140,7 +140,7 @@ BESIDE_THE_PATH = {
     "instructions that only change the config": "images.configuration images.image",
     "the words of one instruction": "dockerfile.expansion dockerfile.runmount",
     "the files that COPY, ADD and RUN --mount may use": """build.context build.copy_instruction build.download
-        build.mounts build.platforms build.remote""",
+        build.mounts build.opened_context build.platforms build.remote""",
     "what a build is given by its caller": "build.runner build.services build.workspace",
     "an option of a container, in one function on the path": """containers.health containers.health_watcher
         containers.remap containers.rootfs containers.shared_memory containers.volume_parts""",

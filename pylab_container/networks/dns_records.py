@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import Conflict
 from pylab_container.host.background import Background
-from pylab_container.host.files import rewrite
+from pylab_container.host.files import read_text_or_empty, rewrite
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
@@ -41,13 +41,13 @@ def resolv_conf(record: ContainerRecord) -> str:
     host's file. --dns, --dns-search and --dns-opt change it.
     """
     host = record.host_config
-    text = _text("/etc/resolv.conf")
+    text = read_text_or_empty("/etc/resolv.conf")
     if is_served(record):
         return etc.served_resolv_conf(_with_options(text, host))
     # A container cannot reach a loopback address of the host, such as 127.0.0.53 of systemd-resolved. The other file
     # names the servers behind it (systemd-resolved.service(8)).
     if host.network_mode != "host":
-        text = etc.container_resolv_conf(text, fallback=_text("/run/systemd/resolve/resolv.conf"))
+        text = etc.container_resolv_conf(text, fallback=read_text_or_empty("/run/systemd/resolve/resolv.conf"))
     return _with_options(text, host)
 
 
@@ -125,7 +125,7 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
         raise Conflict(f"process {record.pid} does not exist: the container has exited") from error
-    text = _with_options(_text("/etc/resolv.conf"), record.host_config)
+    text = _with_options(read_text_or_empty("/etc/resolv.conf"), record.host_config)
     client = DnsClient(
         pid=record.pid,
         namespace=namespace,
@@ -190,10 +190,3 @@ def _is_in_subnet(address: str, endpoint: EndpointSettings) -> bool:
 def _with_options(text: str, host_config: HostConfig) -> str:
     """Put the servers, search domains and options of --dns… into a resolv.conf."""
     return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
