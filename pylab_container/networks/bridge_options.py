@@ -61,7 +61,7 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
     )
 
 
-def check_options(options: Mapping[str, str]) -> None:
+def check_bridge_options(options: Mapping[str, str]) -> None:
     """Raise InvalidInput for an invalid value, or an option that a user cannot set."""
     for name in _REFUSED:
         if name in options:

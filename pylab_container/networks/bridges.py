@@ -28,7 +28,7 @@ def open_bridge(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Brid
     options = bridge_options(document["Options"])
     return network.Bridge(
         options.name or _generated_name(document),
-        has_own_name=not options.name,
+        has_generated_name=not options.name,
         run_root=RUN_ROOT,
         subnet=four.get("Subnet"),
         gateway=four.get("Gateway", ""),

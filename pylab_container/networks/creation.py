@@ -11,7 +11,7 @@ from msgspec import Struct
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.events import NetworkAction
 from pylab_container.networks import orphans
-from pylab_container.networks.bridge_options import bridge_options, check_options
+from pylab_container.networks.bridge_options import bridge_options, check_bridge_options
 from pylab_container.networks.bridges import connected_containers, open_bridge, refuse_bridge_name
 from pylab_container.networks.lookup import all_networks
 from pylab_container.networks.network_record import FREE_SUBNET, PREDEFINED, NetworkRecord, network_document
@@ -81,7 +81,7 @@ def _check_request(request: NetworkRequest) -> None:
         raise Forbidden(f'only one instance of "{driver}" network is allowed', hint="use --driver bridge")
     if driver != "bridge":
         raise NotFound(f'plugin "{driver}" not found', hint="there is one driver for networks of users: bridge")
-    check_options(request.options or {})
+    check_bridge_options(request.options or {})
 
 
 def _new_record(data: DataRoot, request: NetworkRequest, pools: Sequence[Json]) -> NetworkRecord:
@@ -106,7 +106,7 @@ def _new_record(data: DataRoot, request: NetworkRequest, pools: Sequence[Json]) 
     return NetworkRecord(document)
 
 
-def plain_document(data: DataRoot, network_id: NetworkId, name: str) -> Json:
+def replacement_document(data: DataRoot, network_id: NetworkId, name: str) -> Json:
     """Build a record to replace a damaged one, with a subnet that no other network has."""
     document = network_document(network_id, name, "bridge", data.now())
     document["IPAM"]["Config"] = _choose_pools([], all_networks(data), enable_ipv6=False)

@@ -26,7 +26,7 @@ from pylab_container.runtime.log_files import (
     open_for_writing,
     open_json_log,
     open_regular,
-    parse_cri,
+    parse_cri_entry,
 )
 from pylab_container.runtime.logdriver import LogLimit
 from pylab_container.runtime.monitor import Stream
@@ -47,7 +47,7 @@ def archive_log(path: Path, json_log: Path, *, limit: LogLimit | None = None) ->
         try:
             # What an earlier call that was killed may have left; the offset below is computed from whole entries.
             _cut_torn_entry(json_log)
-            unreadable = _append(LogSource(file, parse_cri), json_log, limit)
+            unreadable = _append(LogSource(file, parse_cri_entry), json_log, limit)
             _remove_archived(path, file, unreadable)
         except OSError:
             # A full disk takes half of an entry; dockerd would append its next entry to that half.

@@ -111,7 +111,7 @@ class LogSource:
             damaged()
 
 
-def parse_cri(entry: bytes) -> tuple[str, Stream, bytes]:
+def parse_cri_entry(entry: bytes) -> tuple[str, Stream, bytes]:
     """Parse an entry of conmon's. Raises ValueError."""
     time, stream, tag, data = entry.split(b" ", 3)
     if not data.endswith(b"\n"):
@@ -123,7 +123,7 @@ def parse_cri(entry: bytes) -> tuple[str, Stream, bytes]:
     return _utc(time), "stderr" if stream == b"stderr" else "stdout", data.removesuffix(b"\n") + end
 
 
-def parse_json(entry: bytes) -> tuple[str, Stream, bytes]:
+def parse_json_entry(entry: bytes) -> tuple[str, Stream, bytes]:
     """Parse an entry of dockerd's. Raises ValueError."""
     try:
         document = json.loads(entry)
@@ -216,9 +216,11 @@ def open_json_log(log: Path, stack: contextlib.ExitStack) -> list[LogSource]:
             end = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
                 # Without an end: `end` is the compressed size.
-                sources.append(LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json))
+                sources.append(
+                    LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json_entry)
+                )
             elif end:
-                sources.append(LogSource(file, parse_json, end=end))
+                sources.append(LogSource(file, parse_json_entry, end=end))
     return sources
 
 

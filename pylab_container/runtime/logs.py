@@ -23,7 +23,7 @@ from pylab_container.runtime.log_files import (
     offset_after,
     open_log,
     open_snapshot,
-    parse_cri,
+    parse_cri_entry,
 )
 from pylab_container.runtime.monitor import Stream
 from pylab_container.text.timestamps import parse_rfc3339
@@ -137,7 +137,7 @@ class LogReader:
     def _present(self) -> Iterator[LogPart]:
         """The entries in the files at the first call."""
         json_sources, self._file = open_snapshot(self._path, self._earlier, self._json_files, self._current)
-        sources = [*json_sources, *([LogSource(self._file, parse_cri)] if self._file else [])]
+        sources = [*json_sources, *([LogSource(self._file, parse_cri_entry)] if self._file else [])]
         if self._file and json_sources:
             # A process that was killed in archive_log() leaves entries in both files.
             sources[-1].begin = offset_after(last_entries(json_sources), sources[-1])
@@ -146,15 +146,15 @@ class LogReader:
     def _appended(self) -> Iterator[LogPart]:
         """The entries that were appended since the last call."""
         if self._file is not None:
-            yield from LogSource(self._file, parse_cri).parts(self._count_damaged)
+            yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
         if self._file is None or _is_replaced(self._file, self._path):
             # conmon may have appended to the old file after the read above and before it renamed the new one over it.
             # Once the rename is observed, the old file is complete.
             if self._file is not None:
-                yield from LogSource(self._file, parse_cri).parts(self._count_damaged)
+                yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
             self._file = open_log(self._path, self._current)
             if self._file is not None:
-                yield from LogSource(self._file, parse_cri).parts(self._count_damaged)
+                yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
 
     def _count_damaged(self) -> None:
         self.damaged += 1

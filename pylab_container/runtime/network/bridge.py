@@ -30,7 +30,7 @@ from pylab_container.runtime.network.endpoint import (
     Endpoint,
     EndpointAlias,
     configure_interface,
-    connected_containers,
+    connected_short_ids,
     open_network_namespace,
     parse_alias,
     replace_default_route,
@@ -82,7 +82,7 @@ class Bridge:
     mtu           in bytes; None takes that of the host's default route
     owner         path of a file that exists as long as the bridge is needed; recorded in the bridge's alias, see
                   owned_bridges(). "" for a bridge that all data roots share
-    has_own_name  whether the name was drawn at random, so that no other program can have made such a bridge
+    has_generated_name  whether the name was drawn at random, so that no other program can have made such a bridge
     emit          receives each change as a NetworkChanged
 
     Raises InvalidInput for a name, a subnet or an address that is not valid.
@@ -105,13 +105,13 @@ class Bridge:
         masquerade: bool = True,
         mtu: int | None = None,
         owner: str = "",
-        has_own_name: bool = False,
+        has_generated_name: bool = False,
         emit: Emit = ignore,
     ) -> None:
         check_bridge_name(name)
         self.name = name
         self.internal = internal
-        self.ports = PortPublisher(run_root, emit=emit, connected_containers=connected_containers)
+        self.ports = PortPublisher(run_root, emit=emit, connected_short_ids=connected_short_ids)
         self._subnet = None if subnet is None else addresses.parse_subnet(subnet)
         self._subnet6 = addresses.parse_subnet6(subnet6) if subnet6 else None
         self._gateway = _checked_gateway(gateway, self._subnet)
@@ -124,7 +124,7 @@ class Bridge:
         self._mtu = mtu
         self._table = rules.table_name(name)
         self._alias = _alias(owner)
-        self._has_own_name = has_own_name
+        self._has_generated_name = has_generated_name
         self._lock = run_root / f"{name}.lock"
         self._emit = emit
 
@@ -313,7 +313,7 @@ class Bridge:
             return False
         # A crash between creating a bridge and setting its alias leaves one without an alias. A name that was drawn at
         # random proves the origin as well.
-        return link.alias.startswith(_OWNED) or (self._has_own_name and not link.alias)
+        return link.alias.startswith(_OWNED) or (self._has_generated_name and not link.alias)
 
     def _belongs_to_another_network(self, link: Link) -> bool:
         """Whether an interface's alias names another owner than this bridge's, and that owner's record exists."""
@@ -365,7 +365,7 @@ class Bridge:
         # A bridge without a MAC address of its own takes the lowest one of its ports, and changes it with the first
         # veth pair (br_stp_recalculate_bridge_id() in net/bridge/br_stp_if.c): containers would lose their gateway.
         create, name = netlink.add_bridge(self.name, mac=mac), netlink.set_alias(self.name, self._alias)
-        if self._has_own_name:
+        if self._has_generated_name:
             # The kernel processes the whole packet even if the sender is killed: no bridge remains without an alias.
             kernel.apply([create, name], self._emit)
         else:

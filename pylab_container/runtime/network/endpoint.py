@@ -65,7 +65,7 @@ def parse_alias(link: Link) -> EndpointAlias | None:
     return EndpointAlias(*words) if len(words) in (4, 5) else None
 
 
-def connected_containers() -> set[str]:
+def connected_short_ids() -> set[str]:
     """The first twelve digits of the ids of all containers that are on any bridge."""
     # Twelve digits suffice as in the names of tables (rules.ports_table_name()).
     with Netlink() as kernel:

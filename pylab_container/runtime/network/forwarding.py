@@ -25,7 +25,7 @@ _STOP_TIMEOUT = 20.0  # seconds
 _POLL_INTERVAL = 0.001  # seconds between two looks at whether it has exited
 
 
-def is_possible() -> bool:
+def has_ipv6_loopback() -> bool:
     """Whether the host has IPv6 on its loopback interface."""
     with socket.socket(socket.AF_INET6) as probe, contextlib.suppress(OSError):
         probe.bind(("::1", 0))

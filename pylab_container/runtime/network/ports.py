@@ -22,7 +22,7 @@ from pylab_container.host import programs
 from pylab_container.host.files import locked
 from pylab_container.oci.ports import PortRequest, PublishedPort
 from pylab_container.runtime.network import netlink, rules
-from pylab_container.runtime.network.forwarding import Forwarder, is_possible
+from pylab_container.runtime.network.forwarding import Forwarder, has_ipv6_loopback
 from pylab_container.runtime.network.rules import Target
 
 _MOST_ATTEMPTS = 200  # ports that the kernel proposes, until one is not published
@@ -34,14 +34,14 @@ class PortPublisher:
 
     run_root              directory of the lock; all processes must give the same one
     emit                  receives each change as a NetworkChanged
-    connected_containers  returns the first twelve digits of the ids of all containers that are on a network now
+    connected_short_ids  returns the first twelve digits of the ids of all containers that are on a network now
     """
 
-    def __init__(self, run_root: Path, *, emit: Emit, connected_containers: Callable[[], set[str]]) -> None:
+    def __init__(self, run_root: Path, *, emit: Emit, connected_short_ids: Callable[[], set[str]]) -> None:
         self._lock = run_root / "ports.lock"
         self._forwarder = Forwarder(run_root)
         self._emit = emit
-        self._connected_containers = connected_containers
+        self._connected_containers = connected_short_ids
 
     def publish(
         self, container_id: str, requests: Sequence[PortRequest], *, address: str, address6: str = ""
@@ -125,7 +125,7 @@ def _read_ports(tables: set[str]) -> list[PublishedPort]:
 def _choose(request: PortRequest, taken: Sequence[PublishedPort], address: str, address6: str) -> list[Target]:
     """The port for one request; two without a host address, for all IPv4 and all IPv6 addresses of the host."""
     can_be_forwarded = request.protocol == "tcp"
-    has_six = bool(address6) or (can_be_forwarded and is_possible())
+    has_six = bool(address6) or (can_be_forwarded and has_ipv6_loopback())
     hosts = [request.host_ip] if request.host_ip else ["0.0.0.0", *(["::"] if has_six else [])]
     pairs = [(host, address6 if ":" in host and host != "::1" and address6 else address) for host in hosts]
     for host, target in pairs:
