@@ -272,8 +272,8 @@ class Resolver:
                 self._listen(container_id)
         async with await asyncio.start_unix_server(self._serve_request, sock=server):
             await self._is_idle.wait()
-        # The lock is removed last. As soon as it is removed, another process may start a resolver with a new socket, and
-        # this process must not remove that one.
+        # The lock is removed last. As soon as it is removed, another process may start a resolver with a new socket,
+        # which this process must not remove.
         for name in ("socket", "lock"):
             (self._directory / name).unlink(missing_ok=True)
 
