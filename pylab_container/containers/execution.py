@@ -173,6 +173,12 @@ class Exec:
         assert self.exit_code is not None
         return self.exit_code
 
+    def run_to_end(self) -> tuple[int, bytes]:
+        """Start it and wait for its exit; return the exit status and all output. Raises what start() raises."""
+        with self.start() as streams:
+            output = b"".join(data for _, data in iter(streams.receive, None))
+        return self.wait(), output
+
     def kill(self) -> None:
         """Kill its process, if it runs."""
         if self._session is not None and self.running:

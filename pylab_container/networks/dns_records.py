@@ -131,7 +131,7 @@ def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
         namespace=namespace,
         memberships=_memberships(record),
         servers=_upstream_servers(data, record, text),
-        single_labels=etc.dots(text) == 0,
+        single_labels=etc.ndots(text) == 0,
     )
     server.write(record.id, client)
 

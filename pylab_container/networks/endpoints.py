@@ -142,7 +142,7 @@ def join(
         default_route=leads_out,
     )
     own = (record.short_id, record.config.hostname or record.short_id)
-    settings = endpoint_settings(request, network=network, endpoint=endpoint, own=own)
+    settings = endpoint_settings(request, network=network, endpoint=endpoint, own_aliases=own)
     return JoinedNetwork(network, bridge, endpoint, settings)
 
 
