@@ -431,7 +431,7 @@ def _stream(source: str | Path | BinaryIO | None) -> BinaryIO | None:
 def _open_folder(directory: str, dockerfile: str | Path | BinaryIO | None) -> OpenedContext:
     if not os.path.isdir(directory):
         raise InvalidInput(
-            f"unable to prepare context: path {directory!r} not found or no directory",
+            f"unable to prepare context: path {directory!r} not found or not a directory",
             hint="the last argument of a build is a folder; often it is . (this folder)",
         )
     directory = os.path.realpath(directory)
@@ -487,7 +487,8 @@ def _read_regular(directory: str, name: str, shown: str, *, within: bool = True)
             fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidInput(
-            f"failed to read Dockerfile {shown}: {error.strerror}", hint="name the file with -f, or check the folder"
+            f"failed to read Dockerfile {shown}: {error.strerror}",
+            hint="a build reads the file Dockerfile of the folder, or the file that -f names",
         ) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -517,7 +518,7 @@ def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnoreP
                 with open(fd, "rb", closefd=False) as file:
                     text = file.read(MAX_IGNORE_FILE_SIZE + 1)
             except OSError as error:
-                raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="is it a file?") from error
+                raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="check that it is a file") from error
         if len(text) > MAX_IGNORE_FILE_SIZE:
             hint = "write fewer patterns: a directory's name stands for all that is in it"
             raise InvalidInput(f"{name} is larger than {MAX_IGNORE_FILE_SIZE} bytes", hint=hint)

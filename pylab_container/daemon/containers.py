@@ -285,7 +285,7 @@ def size_of_terminal(call: Call) -> tuple[int, int]:
 async def rename(call: Call) -> web.Response:
     """POST /containers/NAME/rename: rename it."""
     if not (name := call.text("name")):
-        raise InvalidInput("Neither old nor new names may be empty", hint="name=…")
+        raise InvalidInput("Neither old nor new names may be empty", hint="send name=NAME")
     container = await find(call)
     await call.run(container.rename, name)
     return no_content()

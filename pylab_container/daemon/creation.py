@@ -173,7 +173,7 @@ def _parse_host_config(sent: Json) -> HostConfig:
     """Parse a HostConfig that has its shape. Raises InvalidInput."""
     size = sent.get("ConsoleSize")
     if size is not None and (len(size) != 2 or min(size) < 0):
-        raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+        raise InvalidInput("invalid value of ConsoleSize", hint="send [rows, columns]")
     # The shape allows any value in these fields, and an empty one is ignored.
     return HostConfig.parse({name: value for name, value in sent.items() if name not in _SINGLE_CHOICE})
 
@@ -186,9 +186,9 @@ def _container_name(name: str) -> str | None:
 
 def _refuse_unsupported(body: Json, host: Json) -> None:
     if fields.text(body, "Runtime") not in ("", *_RUNTIMES):
-        raise InvalidInput(_SINGLE_CHOICE["Runtime"][1].format(body["Runtime"]), hint="there is runc")
+        raise InvalidInput(_SINGLE_CHOICE["Runtime"][1].format(body["Runtime"]), hint="use runc")
     if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
-        raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
+        raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="use local")
     for name, (accepted, message) in _SINGLE_CHOICE.items():
         value = host.get(name)
         if not _is_empty(value) and value not in accepted:

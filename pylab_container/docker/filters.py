@@ -27,7 +27,7 @@ def refuse_unknown(filters: Filters, known: Collection[str]) -> None:
     """Raise InvalidInput for a filter whose name is not in known."""
     for name in filters:
         if name not in known:
-            raise InvalidInput(f"Invalid filter '{name}'", hint=f"there are {', '.join(known)}")
+            raise InvalidInput(f"Invalid filter '{name}'", hint=f"use one of {', '.join(known)}")
 
 
 def truth(name: str, text: str) -> bool:

@@ -163,7 +163,7 @@ def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> 
     fields |= {attribute: int(options[name]) for name, attribute in NUMBERS.items() if options.get(name)}
     if (shares := fields.get("cpu_shares", 0)) < 0:  # the runtime clamps the other values
         raise InvalidInput(
-            f"invalid CPU shares ({shares}): value must be a positive integer", hint="--cpu-shares is 2 or more"
+            f"invalid CPU shares ({shares}): value must be a positive integer", hint="write --cpu-shares 2 or more"
         )
     if options.get("memswap_limit") is not None:
         fields["memory_swap"] = _bytes(options["memswap_limit"], unlimited=True)
@@ -225,7 +225,10 @@ def _bytes(value: int | str, *, unlimited: bool = False) -> int:
 def _swappiness(value: int) -> int | None:
     """Return the swappiness, or None for -1, the host's. Raises InvalidInput."""
     if not -1 <= value <= 100:
-        raise InvalidInput(f"Invalid value: {value}, valid memory swappiness range is 0-100", hint="60 is usual")
+        raise InvalidInput(
+            f"Invalid value: {value}, valid memory swappiness range is 0-100",
+            hint="write --memory-swappiness 60, for example",
+        )
     return None if value == -1 else value
 
 
@@ -235,10 +238,13 @@ def _cpu_quota(options: Options) -> Json:
     if period and not 1000 <= period <= 1_000_000:
         raise InvalidInput(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-            hint="100000 is usual",
+            hint="write --cpu-period 100000, for example",
         )
     if 0 < quota < 1000:
-        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)", hint="microseconds in each period")
+        raise InvalidInput(
+            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+            hint="write microseconds: 50000 of a period of 100000 are half of a CPU",
+        )
     if options.get("nano_cpus") and (period or quota):
         what = "Period" if period else "Quota"
         raise InvalidInput(
@@ -291,7 +297,8 @@ def _pids(limit: int) -> int | None:
 def _oom_score(score: int) -> int:
     if not -1000 <= score <= 1000:
         raise InvalidInput(
-            f"Invalid value {score}, range for oom score adj is [-1000, 1000]", hint="1000: it is killed first"
+            f"Invalid value {score}, range for oom score adj is [-1000, 1000]",
+            hint="write 0 for the default; 1000 is killed first",
         )
     return score
 
@@ -312,7 +319,7 @@ def ulimits(entries: Sequence[Any]) -> list[Ulimit]:
         else:
             limit = Ulimit(name=entry.get("Name"), hard=entry.get("Hard") or 0, soft=entry.get("Soft") or 0)
         if limit.name not in _ULIMITS:
-            raise InvalidInput(f"invalid ulimit type: {limit.name}", hint=f"there are {', '.join(_ULIMITS)}")
+            raise InvalidInput(f"invalid ulimit type: {limit.name}", hint=f"use one of {', '.join(_ULIMITS)}")
         if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
             raise InvalidInput(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}",
@@ -346,7 +353,7 @@ def parse_device(text: str) -> Device:
     if len(parts) == 3:
         access = rest[1]
         if not _is_access(access):
-            raise InvalidInput(f"invalid device mode: {access}", hint="some of r, w and m")
+            raise InvalidInput(f"invalid device mode: {access}", hint="write some of r, w and m")
     for path in (source, target):
         if not path.startswith("/"):
             raise InvalidInput(f"{path} is not an absolute path", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")
@@ -374,7 +381,8 @@ def _mode(kind: str, value: str | None, known: Sequence[str], *, container: bool
     if not text or text in known or (container and text.startswith("container:") and text != "container:"):
         return text
     raise InvalidInput(
-        f"invalid {kind} mode: {text}", hint=f"there are {', '.join(known)}{' and container:NAME' if container else ''}"
+        f"invalid {kind} mode: {text}",
+        hint=f"use one of {', '.join((*known, 'container:NAME') if container else known)}",
     )
 
 
@@ -382,7 +390,7 @@ def requested_network(options: Options) -> str:
     """Return the network that the keywords network or network_mode name, by default "bridge". Raises InvalidInput."""
     network, mode = options.get("network"), options.get("network_mode")
     if network and mode and network != mode:
-        raise InvalidInput("network and network_mode are two words for one thing", hint="give one of them")
+        raise InvalidInput("network and network_mode name different networks", hint="give one of them")
     chosen = str(network or mode or "bridge")
     if chosen in ("container", "container:"):
         raise InvalidInput(
@@ -420,7 +428,7 @@ def _address(text: str, option: str) -> str:
         kind = "an IP address in add-host" if option == "add-host" else "ip address"
         raise InvalidInput(
             f"invalid {kind}: {quoted(text)}" if option == "add-host" else f"{visible(text)} is not an {kind}",
-            hint="such as 10.0.0.1",
+            hint="write an address such as 10.0.0.1",
         ) from None
     return text
 
@@ -466,12 +474,13 @@ def restart_policy(policy: Mapping[str, Any]) -> RestartPolicy:
     """
     name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     if name not in _POLICIES:
-        raise InvalidInput(f"invalid restart policy '{name}'", hint=f"there are {', '.join(_POLICIES)}")
+        raise InvalidInput(f"invalid restart policy '{name}'", hint=f"use one of {', '.join(_POLICIES)}")
     if not isinstance(count, int) or count < 0:
         raise InvalidInput("maximum retry count cannot be negative", hint="write on-failure:3")
     if count and name != "on-failure":
         raise InvalidInput(
-            f"maximum retry count cannot be used with restart policy '{name}'", hint="it is for on-failure"
+            f"maximum retry count cannot be used with restart policy '{name}'",
+            hint="leave the count out, or write on-failure:3",
         )
     return RestartPolicy(name=name, maximum_retry_count=count)
 

@@ -99,11 +99,15 @@ def _remarks_after(config: HostConfig, attribute: str) -> Iterator[str]:
 def _check(config: HostConfig) -> None:
     """Raise InvalidInput for a remaining limit that is out of range."""
     if config.blkio_weight and not _WEIGHTS[0] <= config.blkio_weight <= _WEIGHTS[1]:
-        raise InvalidInput("Range of blkio weight is from 10 to 1000", hint="500 is usual")
+        raise InvalidInput("Range of blkio weight is from 10 to 1000", hint="write --blkio-weight 500, for example")
     if 0 < config.kernel_memory < _SMALLEST_KERNEL_MEMORY:
-        raise InvalidInput("Minimum kernel memory limit allowed is 6MB", hint="the kernel has done away with it")
+        raise InvalidInput(
+            "Minimum kernel memory limit allowed is 6MB",
+            hint="leave --kernel-memory out: Linux has not supported it since 5.16",
+        )
     period, runtime = config.cpu_realtime_period, config.cpu_realtime_runtime
     if period and runtime > period:
         raise InvalidInput(
-            "cpu real-time runtime cannot be higher than cpu real-time period", hint="it is a part of each period"
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+            hint="lower --cpu-rt-runtime, or raise --cpu-rt-period",
         )

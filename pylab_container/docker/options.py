@@ -376,7 +376,7 @@ def _hostname(options: ContainerOptions) -> str:
     name = options.get("hostname") or ""
     if name and (len(name) > 63 or not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", name)):
         raise InvalidInput(
-            f"invalid hostname format: {visible(name)}", hint="letters, digits, - and ., at most 63 of them"
+            f"invalid hostname format: {visible(name)}", hint="use letters, digits, - and ., at most 63 characters"
         )
     return name
 

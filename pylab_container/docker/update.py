@@ -66,7 +66,7 @@ def _updated(record: ContainerRecord, requested: HostConfig, options: UpdateOpti
         if old.auto_remove:
             raise InvalidInput(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
-                hint="it was created with --rm",
+                hint="leave --restart out: the container was created with --rm",
             )
         changes["restart_policy"] = restart_policy(options["restart_policy"] or {})
     return complete_memory(replace(old, **changes))

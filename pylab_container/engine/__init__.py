@@ -83,9 +83,7 @@ class Engine:
     ) -> None:
         """recover: call recover(). False leaves everything as it is, to be examined."""
         if os.geteuid() != 0:
-            raise NotRoot(
-                "the engine needs root: mounts and namespaces are the kernel's business", hint="sudo labctr …"
-            )
+            raise NotRoot("the engine needs root, to create mounts and namespaces", hint="sudo labctr …")
         path = Path(data_root or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
         self._mirrors, self._insecure = registry_mirrors, insecure_registries
         self.event_log = EventLog(path, lambda: out_of_memory.report_all(self.data, self.runtime))

@@ -38,9 +38,9 @@ def store(data: DataRoot, config: ImageConfig, names: Sequence[Reference], *, pa
     """
     with data.images_lock():
         if config.chain_id and not data.layers.exists(config.chain_id):
-            raise Conflict("the image's layers were removed concurrently", hint="do it again")
+            raise Conflict("the image's layers were removed concurrently", hint="try again")
         if parent and not data.images.exists(parent):
-            raise Conflict("the image below was removed concurrently", hint="do it again")
+            raise Conflict("the image below was removed concurrently", hint="try again")
         image_id = data.images.add(config, parent=parent)
         for name in names:
             data.images.tag(name, image_id)

@@ -87,7 +87,7 @@ class _Criteria(Struct, frozen=True):
 
 def _texts(filters: Filters, name: str) -> tuple[str, ...]:
     if isinstance(filters.get(name), bool):
-        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="its value is text")
+        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="write its value as text")
     return values(filters, name)
 
 

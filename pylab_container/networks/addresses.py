@@ -18,7 +18,9 @@ def parse_address(text: str, version: int | None = None) -> str:
     is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
     if address is None or is_mapped or version not in (None, address.version):
         kind = f"IPv{version}" if version else "IP"
-        raise InvalidInput(f"invalid {kind} address: {visible(text)}", hint="such as 10.0.0.1, or fd00::1") from None
+        raise InvalidInput(
+            f"invalid {kind} address: {visible(text)}", hint="write an address such as 10.0.0.1 or fd00::1"
+        ) from None
     return str(address)
 
 

@@ -121,8 +121,11 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
     # The messages are those of distribution/reference, because clients match on "invalid reference format".
     if not _PATH.match(path):
         hint = "a repository name is lower-case letters, digits and single . _ - between them"
+        if ":" in path:
+            hint = "write NAME:TAG: only a registry's port and the tag follow a colon"
         if path != path.lower():
-            hint = f'repository names are lower-case: try "{text.lower()}"'
+            if _PATH.match(path.lower()):
+                hint = f'repository names are lower-case: try "{text.lower()}"'
             raise InvalidReference(f"invalid reference format: repository name ({text}) must be lowercase", hint=hint)
         raise InvalidReference(f'invalid reference format: "{text}"', hint=hint)
     if not _DOMAIN.match(domain):

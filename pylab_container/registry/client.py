@@ -81,7 +81,9 @@ class Response:
         for piece in self.pieces(_CHUNK_SIZE):
             content += piece
             if len(content) > _LARGEST_DOCUMENT:
-                raise RegistryFailed(f"{self._host} answers without end", hint="is this the address of a registry?")
+                raise RegistryFailed(
+                    f"{self._host} answers without end", hint="check that this is the address of a registry"
+                )
         self._body = bytes(content)
         return self._body
 
@@ -171,7 +173,7 @@ class RegistryClient:
         lookup.start()
         lookup.join(limit)
         if lookup.is_alive():
-            raise Unreachable(f'Get "{address}/v2/": no name server answers', hint="is there a network?")
+            raise Unreachable(f'Get "{address}/v2/": no name server answers', hint="check the network")
         return max(limit / max(counts[0], 1), _SHORTEST_CONNECT_TIMEOUT)
 
     def login(self) -> None:
@@ -378,16 +380,16 @@ def _final_failure(error: Exception, request: str) -> RegistryFailed | None:
     elif any(isinstance(cause, HTTPException) and not isinstance(cause, _INTERRUPTIONS) for cause in causes):
         problem = "malformed HTTP response"
     elif isinstance(error, ValueError) and not any(isinstance(cause, ssl.SSLError) for cause in causes):
-        problem = "an address or a header of the answer makes no sense"
+        problem = "the answer has an invalid address or header"
     else:
         return None
-    return RegistryFailed(f"{request}: {problem}", hint="is this the address of a registry?")
+    return RegistryFailed(f"{request}: {problem}", hint="check that this is the address of a registry")
 
 
 def broken(host: str, error: Exception, request: str = "") -> Unreachable:
     """Build the error for a connection that failed."""
     reason, hint = _reason(error)
-    usual_hint = f"is {host} the right address, and is it reachable?"
+    usual_hint = f"check that {host} is the right address and reachable"
     return Unreachable(f"{request or host}: {reason}", hint=hint or usual_hint)
 
 
@@ -437,10 +439,10 @@ def _phrase(status: int) -> str:
 
 def _hint(status: int) -> str:
     if status in (401, 403):
-        return "labctr login"
+        return "log in with labctr login [REGISTRY]"
     if status == 429:
         return "the registry limits the number of requests: wait, or log in"
-    return "ask the registry's administrator" if status >= 500 else "is this the address of a registry?"
+    return "ask the registry's administrator" if status >= 500 else "check that this is the address of a registry"
 
 
 def _count_addresses(name: str, counts: list[int]) -> None:

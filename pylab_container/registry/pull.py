@@ -186,7 +186,7 @@ class _Pull:
             if choice is None:
                 raise ImageNotFound(
                     f"no matching manifest for {self._platform} in the manifest list entries",
-                    hint="pull another platform with --platform, or ask for an image of this one",
+                    hint="pull another platform with --platform, or choose an image for this one",
                 )
             fetched = self._repository.manifest(choice.digest)
         raise InvalidArchive(f"the indexes of {reference.familiar} list indexes without end", hint="do not trust it")
@@ -208,7 +208,7 @@ class _Pull:
             raise ImageNotFound(
                 f"image with reference {reference.familiar} was found but does not match the specified platform: "
                 f"wanted {self._platform}, actual: {actual}",
-                hint="leave --platform out, or ask for an image of that platform",
+                hint="leave --platform out, or choose an image for that platform",
             )
         return config
 
@@ -314,6 +314,6 @@ def _translated(error: LabError, reference: Reference) -> LabError:
         return ImageNotFound(
             f"pull access denied for {reference.repository}, repository does not exist or may require "
             f"'docker login': {error.message}",
-            hint="check the name, or labctr login",
+            hint="check the name, or log in with labctr login [REGISTRY]",
         )
     return error

@@ -166,5 +166,7 @@ def _wait(registry: RegistryClient, process: programs.Process[bytes], log: Path)
                 return
         if process.poll() is not None:
             words = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise InvalidInput(f"{PROGRAM} does not start: {''.join(words)}", hint="is the port taken? try --port 0")
+            raise InvalidInput(
+                f"{PROGRAM} does not start: {''.join(words)}", hint="choose another --port; --port 0 takes a free one"
+            )
         time.sleep(POLL_INTERVAL)

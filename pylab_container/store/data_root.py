@@ -53,7 +53,11 @@ class DataRoot:
 
     def __init__(self, path: Path, *, storage_driver: str | None = None, emit: Emit) -> None:
         """storage_driver is as for store/drivers.py. Raises InvalidInput, Conflict."""
-        path.mkdir(parents=True, exist_ok=True, mode=0o710)
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o710)
+        except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+            message = f"cannot create the data root {path}: {(error.strerror or '').lower()}"
+            raise InvalidInput(message, hint="choose a directory with --root or $LABCTR_ROOT") from error
         reserve.fill(path)
         self.path = path
         self.emit = emit
@@ -143,7 +147,7 @@ class DataRoot:
             return None
         if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 12):
             raise InvalidInput(
-                f'SOURCE_DATE_EPOCH="{epoch}" is no time', hint="it is a number of seconds since 1970: date +%s"
+                f'SOURCE_DATE_EPOCH="{epoch}" is not a time', hint="write seconds since 1970, as date +%s prints"
             )
         return int(epoch) * 10**9
 
