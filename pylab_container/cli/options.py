@@ -44,7 +44,7 @@ REFUSED = {
     "--health-start-interval": "checks have one interval: write --health-interval",
     "--io-maxbandwidth": "it is for Windows",
     "--io-maxiops": "it is for Windows",
-    "--kernel-memory": "leave --kernel-memory out: Linux has not supported it since 5.16: write --memory",
+    "--kernel-memory": "Linux has not supported it since 5.16: write --memory",
     "--storage-opt": "the size of a container's layer is not limited: overlay2 needs xfs with quotas for that",
     "--use-api-socket": "mount the socket: -v /run/labctr.sock:/var/run/docker.sock",
 }

@@ -167,9 +167,12 @@ def _instructions(served: RegistryServer) -> str:
     """Return the commands for students to type."""
     host = f"{served.host}:{served.port}"
     pull = f"    labctr pull {host}" if served.is_local else f"    labctr --insecure-registry {host} pull {host}"
-    who = "this machine only (for a class: --address 0.0.0.0)" if served.is_local else "everybody on its networks"
+    audience = "everybody on its networks"
+    if served.is_local:
+        audience = "this machine only (for a class: --address 0.0.0.0)"
+    count = f"{len(served.names)} {'image' if len(served.names) == 1 else 'images'}"
     lines = [
-        f"{len(served.names)} {'image' if len(served.names) == 1 else 'images'} at http://{host}, for {who}. Type:",
+        f"{count} at http://{host}, for {audience}. Type:",
         "",
         *(f"{pull}/{name.path}:{name.tag}" for name in served.names[:3]),
         "",

@@ -169,7 +169,7 @@ def _hosts(text: str) -> list[str]:
 
 
 def _limits(call: Call) -> HostConfig:
-    """The HostConfig of the containers of RUN. Raises InvalidInput."""
+    """Return the HostConfig of the containers of RUN. Raises InvalidInput."""
     ulimits = _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS) or ()
     limits = replace(
         DEFAULT,

@@ -44,10 +44,10 @@ class ImageOfContainer(Struct, frozen=True):
 
 
 class Description(Struct, frozen=True):
-    """What a client says besides the keywords: documents that inspect shows.
+    """A client's documents in addition to the keywords; inspect shows them.
 
     config       on top of the image's configuration, below the options
-    host_config  recorded as it is: only fields without an effect, or whose effect an option has already
+    host_config  recorded as it is; its fields have no effect, or an option already has their effect
     networks     instead of the networks that the options name: {network: endpoint}
 
     Empty fields in config and host_config preserve whether a field was null or an empty list.
@@ -145,12 +145,11 @@ def redescribe(
     options: ContainerOptions,
     host_config: HostConfig,
 ) -> None:
-    """Replace the HostConfig of a container that does not run.
+    """Replace the HostConfig of a container that does not run, as a start does in API versions before 1.24.
 
-    A start could do so until version 1.23 of the API.
-
-    The mounts are added to its mounts. If the network is another one, the old networks are replaced. options and
-    host_config are as for new_record(). Raises the errors of that, and Conflict if it runs.
+    The new mounts are added to the container's mounts. If the network mode changes, the networks are replaced. options
+    is as for new_record(), host_config is the client's document. Raises what new_record() raises, and Conflict if the
+    container runs.
     """
     with data.records.lock(container_id):
         record = settle(data, runtime, lookup.read(data.records, container_id))
@@ -175,14 +174,14 @@ def redescribe(
             data.records.save(record)
 
 
-def _with_config(base: Mapping[str, Any], given: Mapping[str, Any]) -> Json:
-    """An image's configuration with fields on top; volumes are added to the image's.
+def _with_config(base: Mapping[str, Any], fields: Mapping[str, Any]) -> Json:
+    """Return an image's configuration with other fields on top; volumes are added to the image's.
 
     An empty field keeps that of the image, except OnBuild: triggers are for builds only.
     """
-    given = {name: value for name, value in given.items() if value or name == "OnBuild"}
-    volumes = {**(base.get("Volumes") or {}), **(given.get("Volumes") or {})}
-    return {**base, **given, **({"Volumes": volumes} if volumes else {})}
+    changes = {name: value for name, value in fields.items() if value or name == "OnBuild"}
+    volumes = {**(base.get("Volumes") or {}), **(changes.get("Volumes") or {})}
+    return {**base, **changes, **({"Volumes": volumes} if volumes else {})}
 
 
 def _host() -> Host:
@@ -190,12 +189,12 @@ def _host() -> Host:
 
 
 def _empty_fields(config: ContainerConfig) -> ContainerConfig:
-    """The fields of a config that are empty: null, [] or {}."""
+    """Return a config with only the empty fields of another: null, [] or {}."""
     return ContainerConfig.parse({name: value for name, value in config.document().items() if not value})
 
 
 def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoint]:
-    """The mounts of the containers that --volumes-from names."""
+    """Return the mounts of the containers that --volumes-from names."""
     mounts: list[MountPoint] = []
     for text in options.get("volumes_from") or ():
         name, _, mode = text.partition(":")
@@ -204,7 +203,7 @@ def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoi
 
 
 def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
-    """The HostConfig to record: names are resolved, the client's spelling is kept."""
+    """Return the HostConfig to record: names are resolved, the client's spelling is kept."""
     find = partial(lookup.find, data.records)
     remap.refuse(requested)
     host = sandbox.resolve(requested, find)

@@ -44,9 +44,7 @@ SPECIAL_CHARACTERS = frozenset("\\.+*?()|[]{}^$")
 def searcher(pattern: str) -> Callable[[str], bool]:
     """Return a predicate: whether a text contains a match of an RE2 expression.
 
-    Raises InvalidInput, MissingExtra.
-
-    A pattern without special characters is searched for as a text, without RE2.
+    A pattern without special characters is searched for as a text, without RE2. Raises InvalidInput, MissingExtra.
     """
     if SPECIAL_CHARACTERS.isdisjoint(pattern):
         return lambda text: pattern in text

@@ -44,9 +44,10 @@ _SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
 
 
 def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -> HostConfig:
-    """The HostConfig that docker-py's keywords describe. Raises InvalidInput.
+    """Build the HostConfig that docker-py's keywords describe. Raises InvalidInput.
 
-    processors    how many the host has; memory_nodes: which, as "0-1"
+    processors    number of the host's processors
+    memory_nodes  the host's NUMA nodes: "0-1"
     """
     requested = {
         "binds": tuple(text for text in parse_volumes(options.get("volumes") or ()) if ":" in text),
@@ -95,7 +96,7 @@ def _rights(options: Options) -> Json:
 
 
 def _kernel_paths(options: Options) -> Json:
-    """Which files in /proc and /sys are hidden, and which are read-only."""
+    """Return which files in /proc and /sys are hidden, and which are read-only."""
     if options.get("privileged") or "systempaths=unconfined" in (options.get("security_opt") or ()):
         return {"masked_paths": (), "readonly_paths": ()}
     chosen = {name: options[name] for name in ("masked_paths", "readonly_paths") if options.get(name) is not None}
@@ -137,7 +138,7 @@ def _files(options: Options) -> Json:
 
 
 def _limits(options: Options) -> Json:
-    """Limits that `update` cannot change."""
+    """Return the limits that `update` cannot change."""
     return {
         "oom_score_adj": _oom_score(int(options.get("oom_score_adj") or 0)),
         "oom_kill_disable": bool(options.get("oom_kill_disable")),
@@ -152,7 +153,7 @@ def _limits(options: Options) -> Json:
 
 
 def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> Json:
-    """The cgroup limits, which `update` can also change: {attribute of HostConfig: value} of the keywords given.
+    """Return the requested cgroup limits, {attribute of HostConfig: value}. `update` can change them later.
 
     Raises InvalidInput.
     """
@@ -193,7 +194,10 @@ NUMBERS = {
 
 
 def complete_memory(config: HostConfig) -> HostConfig:
-    """Compare the memory limits with each other; swap that was not given is as large as memory. Raises InvalidInput."""
+    """Check the memory limits against each other; without a swap limit, swap is as large as memory.
+
+    Raises InvalidInput.
+    """
     memory, swap, reservation = config.memory, config.memory_swap, config.memory_reservation
     if memory and memory < _SMALLEST_MEMORY:
         raise InvalidInput("Minimum memory limit allowed is 6MB", hint="write --memory 6m or more")
@@ -311,7 +315,7 @@ def _shm_size(size: int | str | None) -> int:
 
 
 def ulimits(entries: Sequence[Any]) -> list[Ulimit]:
-    """Resource limits from docker-py's Ulimit documents, or from the texts of --ulimit, "nofile=1024[:2048]"."""
+    """Parse docker-py's Ulimit documents, or the texts of --ulimit, "nofile=1024[:2048]"."""
     limits = []
     for entry in entries:
         if isinstance(entry, str):
@@ -415,7 +419,7 @@ def extra_hosts(entries: Mapping[str, str] | Sequence[str]) -> list[str]:
 
 
 def _links(options: Options) -> tuple[str, ...]:
-    """The links on the default bridge; on a user-defined network they belong to the endpoint."""
+    """Return the links on the default bridge; on a user-defined network they belong to the endpoint."""
     if not options.get("links") or requested_network(options) not in NETWORK_MODES:
         return ()
     return tuple(":".join(pair) for pair in link_pairs(options["links"]))
@@ -450,10 +454,13 @@ def exposed_ports(options: Options) -> Json:
 
 
 def _publish_texts(ports: Mapping[str, Any]) -> list[str]:
-    """Return docker-py's `ports`, or PortBindings, as -p takes them: {"80/tcp": ("::1", 8080)} is [::1]:8080:80/tcp."""
+    """Return docker-py's `ports`, or PortBindings, in the form of -p.
+
+    {"80/tcp": ("::1", 8080)} is [::1]:8080:80/tcp.
+    """
     texts = []
-    for port, where in ports.items():
-        for place in where if isinstance(where, list) else [where]:
+    for port, places in ports.items():
+        for place in places if isinstance(places, list) else [places]:
             if isinstance(place, Mapping):
                 address, host_port = place.get("HostIp") or "", place.get("HostPort") or ""
             else:
@@ -506,7 +513,7 @@ def _refuse_contradictions(options: Options, config: HostConfig) -> None:
     mode = config.network_mode
     shared = mode.startswith("container:")
     undefined = ". This would result in undefined behavior"
-    for holds, what in (
+    for is_conflict, words in (
         (shared and options.get("hostname"), "hostname and the network mode"),
         (shared and config.dns, "dns and the network mode"),
         (shared and config.extra_hosts, "custom host-to-IP mapping and the network mode"),
@@ -520,8 +527,8 @@ def _refuse_contradictions(options: Options, config: HostConfig) -> None:
         (shared and options.get("links"), "container type network can't be used with links" + undefined),
         (config.uts_mode == "host" and options.get("hostname"), "hostname and the UTS mode"),
     ):
-        if holds:
-            raise InvalidInput(f"conflicting options: {what}", hint="leave one of them out")
+        if is_conflict:
+            raise InvalidInput(f"conflicting options: {words}", hint="leave one of them out")
     if shared or mode in NETWORK_MODES:
         refuse_on_predefined(
             addresses=options.get("ipv4_address") or options.get("ipv6_address"), aliases=options.get("network_aliases")

@@ -153,7 +153,7 @@ class Container:
         return attachment
 
     def start_connected(self, clients: int) -> Attachment | None:
-        """start(), with the streams connected before for a number of clients; None without clients."""
+        """As start(), with streams that are connected before it for a number of clients; None without clients."""
         return self._start(exit_hook=True, clients=clients)
 
     def _start(self, *, exit_hook: bool, clients: int = 0) -> Attachment | None:
@@ -231,7 +231,7 @@ class Container:
     def restart_connected(
         self, clients: int, timeout: float | None = None, *, signal: str | int | None = None
     ) -> Attachment | None:
-        """restart(), with the streams connected for clients as in start_connected()."""
+        """As restart(), with the streams connected for clients as in start_connected()."""
         parts = self._data, self._runtime, self._parts.event_log
         with explaining(self._data.path):
             return stop.restart(*parts, self.id, timeout, signal=signal, clients=clients)
@@ -377,7 +377,7 @@ class Container:
     def log_reader(
         self, *, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> LogReader:
-        """log_lines() for a caller that waits for new lines itself."""
+        """As log_lines(), for a caller that waits for new lines itself."""
         return logs.log_reader(self._data, self.record, tail=tail, since=since, until=until)
 
     # -- its files -------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ class Container:
         return image
 
     def _reproducible(self, config: Json) -> Json:
-        """Its configuration for an image.
+        """Return the container's configuration for an image.
 
         With SOURCE_DATE_EPOCH set, the generated host name is left out.
         """
@@ -424,7 +424,7 @@ class Container:
         return {**config, "Hostname": ""}
 
     def _files(self) -> root_filesystem.ContainerFiles:
-        """Its files. Raises ContainerNotFound."""
+        """Return access to the container's files. Raises ContainerNotFound."""
         from pylab_container.containers.root_filesystem import ContainerFiles
 
         self._read()

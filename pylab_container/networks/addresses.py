@@ -38,10 +38,11 @@ def refuse_on_predefined(*, addresses: object, aliases: object) -> None:
     """
     if addresses:
         raise InvalidInput(
-            "user specified IP address is supported on user defined networks only", hint="labctr network create"
+            "user specified IP address is supported on user defined networks only",
+            hint="create a network first: labctr network create --subnet 10.9.0.0/24 NAME",
         )
     if aliases:
         raise InvalidInput(
             "network-scoped alias is supported only for containers in user defined networks",
-            hint="labctr network create",
+            hint="create a network first: labctr network create NAME",
         )

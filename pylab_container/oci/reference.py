@@ -80,9 +80,7 @@ class Reference(Struct, frozen=True):
 def parse(text: str) -> Reference:
     """Parse an image name as the docker command does.
 
-    Raises InvalidReference, which names the malformed part.
-
-    A name without tag and digest has the tag "latest".
+    A name without tag and digest has the tag "latest". Raises InvalidReference, which names the malformed part.
     """
     name_and_tag, digest = _split_digest(text)
     name, tag = _split_tag(name_and_tag)

@@ -36,7 +36,7 @@ def joined(base: str, address: str) -> str:
 
 
 def number_of(text: str) -> int:
-    """The value of a header such as Content-Length, 0 if it is not a number."""
+    """Parse the value of a header such as Content-Length; 0 if it is not a number."""
     # Longer numbers exceed 64 bits, and int() refuses more than 4300 digits.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
