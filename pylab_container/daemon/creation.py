@@ -20,7 +20,7 @@ from pylab_container.errors import InvalidInput
 from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.document import Document
-from pylab_container.oci.host_config import Device, HostConfig
+from pylab_container.oci.host_config import DeviceMapping, HostConfig
 from pylab_container.oci.image import Json
 from pylab_container.oci.network_settings import EndpointSettings
 
@@ -303,7 +303,7 @@ def _rights(host: HostConfig) -> Json:
     }
 
 
-def _device_text(device: Device) -> str:
+def _device_text(device: DeviceMapping) -> str:
     """A device as --device takes it."""
     target = device.path_in_container or device.path_on_host
     return f"{device.path_on_host}:{target}:{device.cgroup_permissions or 'rwm'}"

@@ -18,7 +18,14 @@ from pylab_container.networks.addresses import refuse_on_predefined
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci import blockio, ports
 from pylab_container.oci.capabilities import capability_names
-from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
+from pylab_container.oci.host_config import (
+    DEFAULT,
+    DEFAULT_SHM_SIZE,
+    DeviceMapping,
+    HostConfig,
+    RestartPolicy,
+    Ulimit,
+)
 from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
 from pylab_container.runtime.logdriver import log_config
@@ -332,7 +339,7 @@ def _parse_ulimit(text: str) -> Ulimit:
 # ---- devices, namespaces, network ----------------------------------------------------------------
 
 
-def parse_device(text: str) -> Device:
+def parse_device(text: str) -> DeviceMapping:
     """Parse `--device /dev/x[:/dev/in/the/container][:rwm]`. Raises InvalidInput."""
     parts = text.split(":")
     if not 1 <= len(parts) <= 3 or not parts[0]:
@@ -350,7 +357,7 @@ def parse_device(text: str) -> Device:
     for path in (source, target):
         if not path.startswith("/"):
             raise InvalidInput(f"{path} is not an absolute path", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")
-    return Device(
+    return DeviceMapping(
         path_on_host=posixpath.normpath(source),
         path_in_container=posixpath.normpath(target),
         cgroup_permissions=access,

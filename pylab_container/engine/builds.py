@@ -15,7 +15,7 @@ from pylab_container.build.recipe import BuildOptions, Recipe
 from pylab_container.build.report import BuildPlan
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.containers import lookup, removal, sandbox, stop
+from pylab_container.containers import lookup, namespaces, removal, stop
 from pylab_container.containers.create import create
 from pylab_container.containers.start import start
 from pylab_container.containers.waiting import wait
@@ -105,7 +105,7 @@ class ContainerRunner:
             request.container_id,
             request.image_id,
             request.config,
-            sandbox.resolve(host_config, partial(lookup.find, self._data.records)),
+            namespaces.resolve_modes(host_config, partial(lookup.find, self._data.records)),
             mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
         )
         create(self._data, self._runtime, record)

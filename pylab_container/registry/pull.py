@@ -34,7 +34,7 @@ from pylab_container.oci.platform import Platform
 from pylab_container.oci.reference import DEFAULT_TAG, Reference
 from pylab_container.registry import transfers
 from pylab_container.registry.blobs import FetchedManifest, ManifestUnknown, Repository
-from pylab_container.registry.downloads import Download, Downloads
+from pylab_container.registry.downloads import BlobDownload, Downloads
 from pylab_container.registry.settings import RegistrySettings
 from pylab_container.registry.transfers import AuthConfig, ProgressReport
 from pylab_container.registry.turns import Turns
@@ -248,10 +248,12 @@ class _Pull:
             chain_id = layer.chain_id
         return len(config.diff_ids), chain_id
 
-    def _start_downloads(self, queue: Downloads, blobs: Sequence[Descriptor], scratch: Path) -> Mapping[str, Download]:
+    def _start_downloads(
+        self, queue: Downloads, blobs: Sequence[Descriptor], scratch: Path
+    ) -> Mapping[str, BlobDownload]:
         """Queue a download for each different blob; returns the downloads by digest."""
         downloads = {
-            digest: Download(self._repository, blob, scratch, self._download_report(digest))
+            digest: BlobDownload(self._repository, blob, scratch, self._download_report(digest))
             for digest, blob in {blob.digest: blob for blob in blobs}.items()
         }
         for position, digest in enumerate(downloads):
@@ -264,7 +266,9 @@ class _Pull:
     def _download_report(self, digest: str) -> transfers.Count:
         return lambda status, current, total: self._layer_report.layer(digest, status, current, total)
 
-    def _register(self, download: Download, diff_id: str, parent: str, lease: Lease, limit: compression.Limit) -> str:
+    def _register(
+        self, download: BlobDownload, diff_id: str, parent: str, lease: Lease, limit: compression.Limit
+    ) -> str:
         """Unpack one layer while it is downloaded; returns its chain id."""
         blob = download.blob
         count = self._layer_report.counter(blob.digest, "Extracting", blob.size)
