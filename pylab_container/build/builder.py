@@ -137,7 +137,7 @@ def _stopped_by(stop: threading.Event | None, workspace: Workspace) -> Iterator[
     try:
         yield
     except Stopped:
-        raise Conflict("the build was stopped", hint="build again: what was made is in the cache") from None
+        raise Conflict("the build was stopped", hint="build again: completed steps are in the cache") from None
     finally:
         done.set()
 

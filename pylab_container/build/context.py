@@ -27,7 +27,7 @@ from pylab_container.text.globs import Glob, match_steps
 _WILDCARD = re.compile(r"(?s)\\.|([*?\[])")
 
 
-class Entry(Struct):
+class ContextEntry(Struct):
     """One file, directory or link of a context.
 
     name     relative to the source argument; "" is the source itself
@@ -58,7 +58,7 @@ class Entry(Struct):
         return stat.S_ISDIR(self.mode)
 
     @classmethod
-    def of(cls, name: str, path: str, status: os.stat_result) -> Entry:
+    def of(cls, name: str, path: str, status: os.stat_result) -> ContextEntry:
         """Make the entry of a file on the host."""
         return cls(
             name,
@@ -82,7 +82,7 @@ class Match(Struct, frozen=True):
 
     name: str
     inside: str
-    entry: Entry
+    entry: ContextEntry
 
 
 class Filter(Struct, frozen=True):
@@ -122,7 +122,7 @@ class _Directory(NamedTuple):
     path: str
     inside: str
     name: str
-    skipped: tuple[Entry, ...]
+    skipped: tuple[ContextEntry, ...]
 
 
 class BuildContext:
@@ -174,7 +174,7 @@ class BuildContext:
         names = self._glob("", [Glob(match_steps(each)) for each in word.rstrip("/").split("/")])
         return [self._match(name) for name in names if not self._is_excluded(name)]
 
-    def walk(self, match: Match, filters: Sequence[Filter] = ()) -> Iterator[Entry]:
+    def walk(self, match: Match, filters: Sequence[Filter] = ()) -> Iterator[ContextEntry]:
         """Yield a match and the entries below it that .dockerignore and the filters keep.
 
         A directory precedes its entries.
@@ -206,7 +206,7 @@ class BuildContext:
 
     def _scan(
         self, directory: _Directory, filters: Sequence[Filter], names: dict[tuple[int, int], str]
-    ) -> Iterator[tuple[Entry, _Directory | None, bool]]:
+    ) -> Iterator[tuple[ContextEntry, _Directory | None, bool]]:
         """Yield the entries of a directory: (entry, the directory to walk if it is one, whether it is kept)."""
         prefix = f"{directory.name}/" if directory.name else ""
         for child in _sorted(directory.path):
@@ -215,7 +215,7 @@ class BuildContext:
             mode = status.st_mode
             if stat.S_ISSOCK(mode):
                 continue
-            entry = Entry.of(prefix + child.name, child.path, status)
+            entry = ContextEntry.of(prefix + child.name, child.path, status)
             inside = posixpath.join(directory.inside, child.name) if filters else ""
             kept, enter, ignored = _judge(filters, inside, entry.name)
             if stat.S_ISDIR(mode):
@@ -229,7 +229,7 @@ class BuildContext:
                 self._complete(entry, status, names)
                 yield entry, None, True
 
-    def _complete(self, entry: Entry, status: os.stat_result, names: dict[tuple[int, int], str]) -> None:
+    def _complete(self, entry: ContextEntry, status: os.stat_result, names: dict[tuple[int, int], str]) -> None:
         """Read the target of a symbolic link; find the earlier name of a hard link. names: first names by inode."""
         if stat.S_ISLNK(entry.mode):
             entry.link = os.readlink(entry.path)
@@ -270,14 +270,14 @@ class BuildContext:
             hint = "a pattern in .dockerignore excludes it"
         return InvalidInput(f"file not found in build context or excluded by .dockerignore: {reason}", hint=hint)
 
-    def _look(self, name: str) -> tuple[str, Entry | None]:
+    def _look(self, name: str) -> tuple[str, ContextEntry | None]:
         """Resolve the links of a path inside the context; returns the path and its entry, None if it does not exist."""
         with opened_inside(self.directory, name or ".", os.O_PATH) as fd:
             if fd is None:
                 return name, None
             path = os.readlink(f"/proc/self/fd/{fd}")
             inside = path[len(self.directory.rstrip("/")) + 1 :]
-            return inside, Entry.of("", path, os.fstat(fd))
+            return inside, ContextEntry.of("", path, os.fstat(fd))
 
     def _glob(self, inside: str, components: Sequence[Glob]) -> Iterator[str]:
         """Yield the paths that match, component by component: * does not match a slash (Go's filepath.Match)."""
@@ -315,9 +315,9 @@ def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, boo
     return kept, enter, ignored
 
 
-def _implied(entry: Entry) -> Entry:
+def _implied(entry: ContextEntry) -> ContextEntry:
     """An excluded directory that is needed for an entry below it: its own mode and time are not part of the context."""
-    return Entry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
+    return ContextEntry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
 
 
 def _sorted(directory: str) -> list[os.DirEntry[str]]:

@@ -33,7 +33,7 @@ class _NotUrl(ValueError):
     """An address that is not one of a host on the web."""
 
 
-class Download(Struct, frozen=True):
+class DownloadedFile(Struct, frozen=True):
     """A downloaded file.
 
     path   the file on this machine
@@ -51,7 +51,7 @@ def is_url(word: str) -> bool:
     return word.startswith(("http://", "https://"))
 
 
-def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
+def fetch(url: str, directory: Path, *, checksum: str = "") -> DownloadedFile:
     """Download a URL into a new file of directory, mode 0600. Redirects are followed.
 
     checksum  the digest that the content must have, "sha256:…"
@@ -67,12 +67,13 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
             headers = response.headers
         if checksum and expected != digest:
             raise InvalidInput(
-                f"digest mismatch {algorithm}:{digest}: {checksum}", hint=f"{url} is not the file that --checksum means"
+                f"digest mismatch {algorithm}:{digest}: {checksum}",
+                hint=f"{url} has other content: check the address and the digest",
             )
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return Download(path, _name(url, headers), _modified(headers))
+    return DownloadedFile(path, _name(url, headers), _modified(headers))
 
 
 @contextlib.contextmanager
@@ -98,7 +99,7 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
         raise InvalidInput(f"{url} is not a URL{reason}", hint="write http://host/path or https://host/path") from error
     except (OSError, http.client.HTTPException) as error:
         raise RuntimeFailed(
-            f'Get "{url}": {_reason(error, url)}', hint="is the network up, and the name right?"
+            f'Get "{url}": {_reason(error, url)}', hint="check the network and the name of the host"
         ) from error
 
 

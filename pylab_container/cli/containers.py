@@ -12,7 +12,7 @@ from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.creation import Creation
 from pylab_container.cli.options import creation_options
 from pylab_container.cli.printing import say
-from pylab_container.cli.run import connection, require_terminal, start_in_foreground
+from pylab_container.cli.run import require_terminal, start_in_foreground, stream_options
 from pylab_container.errors import ContainerNotFound, InvalidInput
 from pylab_container.oci.lifecycle import State
 
@@ -55,12 +55,12 @@ def start(*, containers: tuple[str, ...], attach: bool, stdin: bool, detach_keys
     if not attach and not stdin:
         return each(containers, lambda name: _start(engine.containers.get(name)))
     if len(containers) > 1:
-        raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one")
+        raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one container")
     container = engine.containers.get(containers[0])
     config = container.record.config
     tty, connected = config.tty, stdin and config.open_stdin
     require_terminal(stdin=connected, tty=tty)
-    return start_in_foreground(container, connection(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
+    return start_in_foreground(container, stream_options(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
 
 
 def _start(container: Container) -> None:

@@ -117,10 +117,15 @@ class ContainerFiles:
     # -- reading ---------------------------------------------------------------------------------
 
     def export(self) -> Iterator[bytes]:
-        """Yield the whole file system as a tar, in pieces: the input of import_().
+        """Emit the event, and return the whole file system as a tar in pieces: the input of import_().
 
-        The files are read as the pieces are taken. Raises Conflict if the container is removed before the end.
+        The iterator reads the files only when a piece is requested. It raises Conflict if the container is removed
+        before the last piece.
         """
+        emit_change(self._data.emit, "exported", read(self._data.records, self._id))
+        return self._export()
+
+    def _export(self) -> Iterator[bytes]:
         with self._file_system() as root:
             users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
             members = TreeReader(root.fd, users=users, groups=groups, whiteouts=False, first_ids=root.first_ids)
@@ -402,7 +407,7 @@ def _opened(root: int, path: str) -> Iterator[int]:
     try:
         fd = linux.openat2(root, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
     except NotADirectoryError as error:
-        raise InvalidInput(f"lstat {path}: not a directory", hint="leave what stands behind the file away") from error
+        raise InvalidInput(f"lstat {path}: not a directory", hint="end the path at the file") from error
     except OSError as error:
         raise NotFound(
             f"Could not find the file {path} in the container: {error.strerror}", hint="check the path"

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from pylab_container.daemon.application import application
 from pylab_container.daemon.connection import Connection
-from pylab_container.daemon.request_log import RequestLog, arrivals, open_log
+from pylab_container.daemon.request_log import RequestLog, arrivals, open_request_log
 from pylab_container.daemon.routes import ROUTES
 from pylab_container.engine import Engine
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
@@ -56,7 +56,7 @@ def serve(
     linux.share_one_arena()  # short-lived threads would leave one malloc arena each
     with contextlib.ExitStack() as stack:
         sockets = [opened for address in addresses for opened in stack.enter_context(_listening(address, group))]
-        log = open_log(request_log) if request_log else None
+        log = open_request_log(request_log) if request_log else None
         asyncio.run(_serve(engine, sockets, log, lambda: ready(addresses)))
 
 
@@ -194,7 +194,7 @@ def _tcp(address: str, host: str, port: int) -> socket.socket:
                 return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             except OSError as error:
                 raise RuntimeFailed(
-                    f"cannot listen on {address}: {error.strerror}", hint="is the port free?"
+                    f"cannot listen on {address}: {error.strerror}", hint="choose a free port"
                 ) from error
     raise InvalidInput(
         f'"{address}" is not on loopback', hint="use tcp://127.0.0.1:2375, and ssh to reach it from elsewhere"

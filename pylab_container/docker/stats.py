@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pylab_container.host.files import read_text_or_empty
+from pylab_container.oci.image import Json
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import rfc3339
 
-Json = dict[str, Any]
 ReadRecord = Callable[[], ContainerRecord]
 """Returns a container's settled record. Raises ContainerNotFound once the container is removed."""
 

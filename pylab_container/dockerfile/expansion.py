@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidInput
-from pylab_container.text.globs import Glob, Steps, shell_steps
+from pylab_container.text.globs import Glob, PatternSteps, shell_steps
 
 WHITESPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005"
@@ -394,7 +394,7 @@ class _Lexer:
                 break
         return "".join(pieces) + value[position:]
 
-    def steps(self, pattern: str) -> Steps:
+    def steps(self, pattern: str) -> PatternSteps:
         """Parse a pattern. Raises InvalidInput."""
         try:
             return shell_steps(pattern)

@@ -87,7 +87,7 @@ class _Criteria(Struct, frozen=True):
 
 def _texts(filters: Filters, name: str) -> tuple[str, ...]:
     if isinstance(filters.get(name), bool):
-        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="its value is text")
+        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="write its value as text")
     return values(filters, name)
 
 
@@ -147,7 +147,7 @@ def _remove_image(data: DataRoot, image: Image) -> list[Removal]:
 
 
 def prune_builds(data: DataRoot, filters: Filters, *, all: bool) -> Pruned:
-    """Remove the unneeded build cache: steps, roots of failed steps, and unused cache mounts.
+    """Remove the unneeded build cache: steps, root file systems of failed steps, and unused cache mounts.
 
     all      also the steps on which other images were built: these stay complete, but lose their history of parents
     filters  until, and the filters of `docker system prune`, which passes them all: build cache has no labels, so a
@@ -165,7 +165,7 @@ def prune_builds(data: DataRoot, filters: Filters, *, all: bool) -> Pruned:
 
 
 def _remove_steps(data: DataRoot, criteria: _Criteria, *, all: bool) -> list[usage.CacheUsage]:
-    with making(data) as lease:  # which removes the layers when it ends
+    with making(data) as lease:  # the end of the block removes the layers that the lease claims
         with data.images_lock():
             steps = usage.cache_steps(data)
             chosen = {step.id for step in steps if criteria.matches(step.when or timestamps.NEVER, {})}
@@ -276,7 +276,7 @@ def prune_volumes(data: DataRoot, filters: Filters) -> Pruned:
             is_excluded = "label!" in filters and has_labels(volume.labels, excluded)
             is_candidate = has_labels(volume.labels, labels) and not is_excluded
             if is_candidate and (includes_named or volume.anonymous):
-                if volume_removal.certain_users(data, volume):
+                if volume_removal.reliable_users(data, volume):
                     continue
                 freed += usage.directory_size(str(volume.path))
                 volume_removal.delete(data, volume)  # as in Docker, the prune event alone reports it

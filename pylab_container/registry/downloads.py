@@ -35,7 +35,7 @@ class Cancelled(RegistryFailed):
     """Another part of the same operation has failed."""
 
 
-class Download:
+class BlobDownload:
     """One blob that is being downloaded. fetch() is called by one thread, everything else by another."""
 
     def __init__(self, repository: Repository, blob: Descriptor, directory: Path, report: Report) -> None:
@@ -51,7 +51,7 @@ class Download:
         self._reported_at = 0.0
         self._changed = threading.Condition()
 
-    # Called by the thread that fetches
+    # -- called by the thread that fetches --------------------------------------------------------
 
     def fetch(self) -> None:
         """Download and verify the whole blob. An error is raised by the methods that wait for the blob."""
@@ -133,7 +133,7 @@ class Download:
             self._error = self._error or error
             self._changed.notify_all()
 
-    # Called by other threads
+    # -- called by other threads ------------------------------------------------------------------
 
     @property
     def is_complete(self) -> bool:
@@ -186,7 +186,7 @@ class Download:
 class Reader(io.RawIOBase):
     """A stream of a blob that is being downloaded."""
 
-    def __init__(self, download: Download, fd: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, download: BlobDownload, fd: int, progress: Callable[[int], None]) -> None:
         self._download = download
         self._fd = fd
         self._progress = progress
@@ -208,21 +208,21 @@ class Reader(io.RawIOBase):
 
 
 class Downloads:
-    """Several downloads, at most CONCURRENT_DOWNLOADS at a time, begun in their order. Use as a context manager.
+    """Several downloads, at most CONCURRENT_DOWNLOADS at a time, started in order. Use as a context manager.
 
-    When the block ends, with or without an error, no download runs.
+    When the block has ended, with or without an error, no download runs.
     """
 
     concurrency = CONCURRENT_DOWNLOADS
 
     def __init__(self, registry: RegistryClient) -> None:
         self._registry = registry
-        self._waiting: list[Download] = []
-        self._all: list[Download] = []
+        self._waiting: list[BlobDownload] = []
+        self._all: list[BlobDownload] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def start(self, downloads: list[Download]) -> None:
+    def start(self, downloads: list[BlobDownload]) -> None:
         """Begin to fetch these downloads."""
         self._all += downloads
         self._waiting += downloads
@@ -239,7 +239,7 @@ class Downloads:
                 download = self._waiting.pop(0)
             download.fetch()
             if (error := download.error) is not None:
-                # The operation fails when it comes to this blob; the other downloads are of no use then.
+                # The operation fails when it reaches this blob, so the other downloads are not needed.
                 for other in self._all:
                     other.cancel(error)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pylab_container import Engine, ImageCollection
-from pylab_container.engine import containers as engine_containers
 from pylab_container.errors import ContainerFailed, ImageNotFound, InvalidInput, LabError, RuntimeFailed
 from pylab_container.events import ImageChanged
 from pylab_container.images.image import Image
@@ -169,7 +168,7 @@ def test_reset_removes_containers_by_name(image: Image, engine: Engine) -> None:
 def test_reset_does_not_take_a_name_for_the_prefix_of_an_id(
     image: Image, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_containers, "generate_container_id", lambda: "c1000".ljust(64, "0"))
+    monkeypatch.setattr("pylab_container.engine.containers.generate_container_id", lambda: "c1000".ljust(64, "0"))
     kept = engine.containers.create(image, SLEEP)
     Lab("02").reset("httpd:v1", containers=["c1000"])
     assert engine.containers.list(all=True) == [kept]
