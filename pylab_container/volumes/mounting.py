@@ -154,9 +154,9 @@ def _mount(volume: StoredVolume) -> None:
         linux.mount(arguments.device, mount_point, arguments.kind, arguments.flags, arguments.data)
     except OSError as error:
         raise _failed(volume, arguments, error) from error
-    if arguments.afterwards:
+    if arguments.remount_flags:
         try:
-            linux.mount("", mount_point, "", arguments.afterwards)
+            linux.mount("", mount_point, "", arguments.remount_flags)
         except OSError as error:
             with contextlib.suppress(LabError):
                 detach(volume)
