@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pylab_container.build import remote
-from pylab_container.build.context import OpenedContext, open_context
+from pylab_container.build.opened_context import OpenedContext, open_context
 from pylab_container.build.recipe import BuildOptions as BuildOptions
 from pylab_container.build.recipe import Recipe
 from pylab_container.build.report import BuildPlan, PlannedStep
@@ -131,7 +131,7 @@ def _stopped_by(stop: threading.Event | None, workspace: Workspace) -> Iterator[
     try:
         yield
     except Stopped:
-        raise Conflict("the build was stopped", hint="build again: what was made is in the cache") from None
+        raise Conflict("the build was stopped", hint="build again: completed steps are in the cache") from None
     finally:
         done.set()
 

@@ -32,7 +32,7 @@ def is_remote(source: str | Path | BinaryIO) -> bool:
 
 @contextlib.contextmanager
 def fetched(data: DataRoot, source: str | Path | BinaryIO) -> Iterator[str | Path | BinaryIO]:
-    """Fetch a remote source while the block runs; yields a source for context.open_context().
+    """Fetch a remote source while the block runs; yields a source for open_context().
 
     A URL leads to an archive or to a single Dockerfile. "REPOSITORY#REF:DIRECTORY" is a directory of a git repository
     at a branch, a tag or a commit. A local source is yielded as it is. Raises NotFound, RuntimeFailed, InvalidInput.
@@ -72,7 +72,7 @@ class _Repository(Struct, frozen=True):
         url, _, fragment = text.partition("#")
         reference, _, directory = fragment.partition(":")
         if reference.startswith("-"):
-            raise InvalidInput(f"invalid refspec: {reference}", hint="a branch, tag or commit stands behind #")
+            raise InvalidInput(f"invalid refspec: {reference}", hint="write a branch, tag or commit after #")
         return cls(f"https://{url}" if url.startswith("github.com/") else url, reference or "HEAD", directory)
 
 
@@ -114,7 +114,7 @@ def _inside(root: Path, directory: str) -> str:
             os.close(fd)
     except OSError as error:
         raise InvalidInput(
-            f"the repository has no directory {directory}", hint="REPOSITORY#BRANCH:DIRECTORY"
+            f"the repository has no directory {directory}", hint="write REPOSITORY#BRANCH:DIRECTORY"
         ) from error
     finally:
         os.close(base)
@@ -123,7 +123,7 @@ def _inside(root: Path, directory: str) -> str:
 def _git(directory: Path, *arguments: str) -> None:
     done = _run_git(directory, *arguments)
     if done.status != 0:
-        raise RuntimeFailed(f"git {arguments[0]} failed: {done.errors.strip()}", hint="is the address right?")
+        raise RuntimeFailed(f"git {arguments[0]} failed: {done.errors.strip()}", hint="check the address")
 
 
 def _run_git(directory: Path, *arguments: str) -> programs.Completed:

@@ -106,10 +106,12 @@ def _refuse_unsupported(instruction: Instruction) -> None:
     security = instruction.flag("security")
     if security not in (None, "sandbox"):
         raise InvalidInput(
-            f"security.{security} is not allowed", hint="a build step has no more rights than a container"
+            f"security.{security} is not allowed", hint="leave --security out: a step has the rights of a container"
         )
     if instruction.flag("device") is not None:
-        raise InvalidInput("RUN --device is not supported", hint="a build step sees no devices of the machine")
+        raise InvalidInput(
+            "RUN --device is not supported", hint="leave --device out: a step cannot use devices of the machine"
+        )
 
 
 def _command(image: StageImage, instruction: Instruction) -> tuple[list[str], Heredoc | None]:
@@ -161,7 +163,7 @@ def _resolve_network(workspace: Workspace, written: str) -> str:
     try:
         return workspace.services.runner.find_network(network)
     except NotFound as error:
-        hint = f"there are default, none and host, and the networks of users; {error.hint}"
+        hint = f"use default, none, host or the network of a user; {error.hint}"
         raise InvalidInput(f'unsupported network mode "{network}"', hint=hint) from None
 
 

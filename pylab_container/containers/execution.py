@@ -36,7 +36,7 @@ from pylab_container.oci import bundle
 from pylab_container.oci.environment import merge_environment
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import Attachment, ExecSession
 from pylab_container.store.container_store import ContainerRecord
@@ -350,7 +350,7 @@ def executions_directory(runtime: Runtime, container_id: str) -> Path:
 def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
     """Return a container's settled record. Raises Conflict in Docker's words unless it runs and is not paused."""
     record = read_settled(data, runtime, container_id)
-    after(record.state, Transition.EXEC, container=record.name, container_id=record.id)
+    next_state(record.state, Transition.EXEC, container=record.name, container_id=record.id)
     return record
 
 

@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput
 from pylab_container.oci.container_config import Healthcheck
-
-Json = dict[str, Any]
+from pylab_container.oci.image import Json
 
 _TIMES = ("Interval", "Timeout", "StartPeriod", "StartInterval")
 _ATTRIBUTES = {
@@ -50,7 +49,7 @@ def merge(image: Healthcheck | None, given: Mapping[str, Any] | None) -> Healthc
 def _field(name: str) -> str:
     field = "".join(word.capitalize() for word in name.split("_")) if name.islower() else name
     if field not in _ATTRIBUTES:
-        raise InvalidInput(f"unknown field {name} in a health check", hint=f"there are {', '.join(_ATTRIBUTES)}")
+        raise InvalidInput(f"unknown field {name} in a health check", hint=f"use one of {', '.join(_ATTRIBUTES)}")
     return field
 
 

@@ -18,7 +18,7 @@ _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]+"
 
 def no_such_container(name: str) -> ContainerNotFound:
     """Build the error for an unknown container."""
-    return ContainerNotFound(f"No such container: {name}", hint="labctr ps -a lists what there is")
+    return ContainerNotFound(f"No such container: {name}", hint="labctr ps -a lists the containers")
 
 
 def read(records: ContainerStore, container_id: str) -> ContainerRecord:

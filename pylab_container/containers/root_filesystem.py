@@ -398,7 +398,7 @@ def _opened(root: int, path: str) -> Iterator[int]:
     try:
         fd = linux.openat2(root, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
     except NotADirectoryError as error:
-        raise InvalidInput(f"lstat {path}: not a directory", hint="remove the part after the file's name") from error
+        raise InvalidInput(f"lstat {path}: not a directory", hint="end the path at the file") from error
     except OSError as error:
         raise NotFound(
             f"Could not find the file {path} in the container: {error.strerror}", hint="check the path"

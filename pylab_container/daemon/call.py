@@ -19,9 +19,9 @@ from pylab_container.daemon.connection import Connection
 from pylab_container.daemon.workers import WORKERS, Kind, Workers
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.image import Json
 from pylab_container.version import __version__
 
-Json = dict[str, Any]
 Version = tuple[int, ...]
 
 HEADERS = {

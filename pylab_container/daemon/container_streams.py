@@ -23,7 +23,7 @@ from pylab_container.daemon.attaching import (
     stream_options,
     until_disconnected,
 )
-from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.call import Call, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedResponse, frame, hijack
@@ -36,6 +36,7 @@ from pylab_container.docker import stats as usage
 from pylab_container.docker.filters import searcher
 from pylab_container.engine.container import Container, ContainerRecord, LogLine, LogReader
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
+from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State
 from pylab_container.runtime.logdriver import damage_notice, log_details
 from pylab_container.text.timestamps import NEVER, moment
@@ -73,7 +74,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
         options = replace(options, shown=("stdout", "stderr"), stdin=True)
     response = web.WebSocketResponse(timeout=CLOSE_TIMEOUT)
     if not response.can_prepare(call.request):
-        raise InvalidInput("not websocket protocol", hint="Upgrade: websocket")
+        raise InvalidInput("not websocket protocol", hint="send the header Upgrade: websocket")
     async with call.request.app[STARTS].expect(container.id) as future:
         await response.prepare(call.request)
         await _serve(call, container, _Websocket(response, texts=call.before("1.28")), options, record, future)
@@ -342,7 +343,7 @@ def _condition(call: Call) -> str:
     if condition in _CONDITIONS:
         return condition
     if condition and not call.before("1.42"):
-        raise InvalidInput(f'invalid condition: "{condition}"', hint=f"there are {', '.join(_CONDITIONS)}")
+        raise InvalidInput(f'invalid condition: "{condition}"', hint=f"use one of {', '.join(_CONDITIONS)}")
     return "not-running"
 
 

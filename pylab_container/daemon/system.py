@@ -11,11 +11,12 @@ from aiohttp import web
 
 from pylab_container.daemon import DOCKER_RELEASE, MINIMUM_VERSION, VERSION, containers, images, volumes
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, Version, answer
+from pylab_container.daemon.call import Call, Version, answer
 from pylab_container.daemon.versions import known
 from pylab_container.errors import InvalidInput
 from pylab_container.images.image import machine_architecture
 from pylab_container.maintenance.info import program_version
+from pylab_container.oci.image import Json
 from pylab_container.text.timestamps import rfc3339
 from pylab_container.version import __version__
 
@@ -190,7 +191,7 @@ async def df(call: Call) -> web.Response:
     types = _DF_TYPES if call.before("1.42") else tuple(call.texts("type")) or _DF_TYPES
     for name in types:
         if name not in _DF_TYPES:
-            raise InvalidInput(f"unknown object type: {name}", hint=f"there are {', '.join(_DF_TYPES)}")
+            raise InvalidInput(f"unknown object type: {name}", hint=f"use one of {', '.join(_DF_TYPES)}")
     usage = await call.run(call.engine.df)
     return answer(await call.run(usage_document, call, usage, types))
 

@@ -15,7 +15,7 @@ from pylab_container.build.recipe import BuildOptions, Recipe
 from pylab_container.build.report import BuildPlan
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.containers import lookup, removal, sandbox, stop
+from pylab_container.containers import lookup, namespaces, removal, stop
 from pylab_container.containers.create import create
 from pylab_container.containers.start import start
 from pylab_container.containers.waiting import wait
@@ -75,7 +75,7 @@ def _services(parts: Parts, options: BuildOptions) -> Services:
 
 
 def _credentials(auth_configs: Mapping[str, Mapping[str, str]] | None, image: str) -> Mapping[str, str] | None:
-    """The credentials for the registry of an image; None: those in docker's config.json."""
+    """Return the credentials for the registry of an image; None: those in docker's config.json."""
     if auth_configs is None:
         return None
     return CredentialFile({"auths": dict(auth_configs)}).entry(references.parse(image).domain)
@@ -105,7 +105,7 @@ class ContainerRunner:
             request.container_id,
             request.image_id,
             request.config,
-            sandbox.resolve(host_config, partial(lookup.find, self._data.records)),
+            namespaces.resolve_modes(host_config, partial(lookup.find, self._data.records)),
             mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
         )
         create(self._data, self._runtime, record)

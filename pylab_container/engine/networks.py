@@ -108,7 +108,7 @@ class Network:
         self.connect_as(container, request)
 
     def connect_as(self, container: Container | str, request: EndpointSettings) -> None:
-        """connect() with an endpoint request (networks/endpoint_documents.py)."""
+        """As connect(), with an endpoint request (networks/endpoint_documents.py)."""
         parts = self._data, self._runtime, self._record
         network_changes.connect(*parts, self._container_id(container), request)
 

@@ -185,7 +185,7 @@ def _expose(target: Configuration, instruction: Instruction) -> str:
 def _volume(target: Configuration, instruction: Instruction) -> str:
     paths = [path.strip() for path in target.expand_all(instruction.arguments, instruction)]
     if not all(paths):
-        raise InvalidInput("VOLUME specified can not be an empty string", hint="a variable has no value")
+        raise InvalidInput("VOLUME specified can not be an empty string", hint="give the variable a value")
     target.add("Volumes", {path: {} for path in paths})
     return f"VOLUME [{' '.join(paths)}]"
 

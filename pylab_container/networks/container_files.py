@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 
-from pylab_container.host.files import rewrite
+from pylab_container.host.files import read_text_or_empty, rewrite
 from pylab_container.networks.dns_records import resolv_conf
 from pylab_container.runtime.etc import hosts_file, hosts_line, with_address, with_address_of, without_address
 from pylab_container.store.container_store import ContainerRecord
@@ -42,7 +41,7 @@ def write_network_files(
     if record.host_config.network_mode == "host":
         # As in Docker, the container gets a copy of the host's file.
         extra = "".join(hosts_line(number, name) for name, number in _extra_hosts(record, "127.0.0.1"))
-        hosts = _read_or_empty(Path("/etc/hosts")) + extra
+        hosts = read_text_or_empty("/etc/hosts") + extra
     (directory / "hosts").write_text(hosts)
     (directory / "resolv.conf").write_text(resolv_conf(record))
 
@@ -88,10 +87,3 @@ def _change_hosts(data: DataRoot, record: ContainerRecord, change: Callable[[str
     with data.networks.lock_hosts():
         path = data.records.directory(record.id) / "hosts"
         rewrite(path, change(path.read_text(errors="replace")))
-
-
-def _read_or_empty(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

@@ -14,7 +14,8 @@ from msgspec import field
 
 from pylab_container.oci.blockio import ThrottleDevice, WeightDevice
 from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS
-from pylab_container.oci.document import Document, Json, field_names, list_of
+from pylab_container.oci.document import Document, field_names, list_of
+from pylab_container.oci.image import Json
 
 DEFAULT_SHM_SIZE = 64 << 20  # bytes of /dev/shm
 

@@ -20,8 +20,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput, NotFound
 from pylab_container.oci.document import Document
-
-Json = dict[str, Any]
+from pylab_container.oci.image import Json
 
 VOLUME_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")

@@ -34,12 +34,15 @@ def open_driver(data_root: Path, name: str | None, *, emit: Emit) -> Driver:
     name = name or os.environ.get("LABCTR_DRIVER") or _prior(data_root) or DRIVERS[0]
     make = _MAKERS.get(name)
     if make is None:
-        raise InvalidInput(f"unknown storage driver: {name}", hint=f"there are {', '.join(DRIVERS)}")
+        raise InvalidInput(f"unknown storage driver: {name}", hint=f"use one of {', '.join(DRIVERS)}")
     return make(data_root / name, emit)
 
 
 def _prior(data_root: Path) -> str | None:
-    """Return the driver that the data root has images of, None if it has none. Raises Conflict for several."""
+    """Return the driver that the data root has images of, None if it has none.
+
+    Raises Conflict for several.
+    """
     used = [name for name in DRIVERS if (data_root / "image" / name).is_dir()]
     if len(used) > 1:
         # As dockerd: to guess would show a user an empty list instead of their images (moby graphdriver.New).

@@ -104,7 +104,7 @@ class VolumeStore:
         """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
         valid = VolumeName.match(name)
         if valid is None or not (volume := self._volume(valid)).path.is_dir():
-            raise NotFound(f"get {name}: no such volume", hint="labctr volume ls lists what there is")
+            raise NotFound(f"get {name}: no such volume", hint="labctr volume ls lists the volumes")
         volume.description()
         return volume
 

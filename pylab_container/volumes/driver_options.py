@@ -75,12 +75,12 @@ def check_driver_options(options: Mapping[str, str]) -> None:
     """Raise InvalidInput for options that do not describe a mount. Without options the volume is a directory."""
     for name in options:
         if name not in _KNOWN:
-            raise InvalidInput(f'invalid option: "{name}"', hint="there are type, device and o")
+            raise InvalidInput(f'invalid option: "{name}"', hint="use type, device and o")
     if options.get("size"):
         raise InvalidInput("quota size requested but no quota support", hint="for a tmpfs: o=size=100m")
     for name in _NEEDED if options else ():
         if name not in options:
-            raise InvalidInput(f'missing required option: "{name}"', hint="there are type, device and o")
+            raise InvalidInput(f'missing required option: "{name}"', hint="use type, device and o")
 
 
 def volume_mount(options: Mapping[str, str]) -> VolumeMount:

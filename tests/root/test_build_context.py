@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pylab_container.build.context import BuildContext, OpenedContext, Scratch, open_context
+from pylab_container.build.context import BuildContext
 from pylab_container.build.copy_instruction import CopyOptions, Sources, gather
+from pylab_container.build.opened_context import OpenedContext, Scratch, open_context
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidArchive, InvalidInput
 
@@ -189,7 +190,7 @@ def test_what_is_no_dockerfile_is_refused_and_never_waited_for(tmp_path: Path, s
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, scratch: Scratch) -> None:
     write(tmp_path, {"file": ""})
     for name in ("missing", "file"):
-        with pytest.raises(InvalidInput, match="not found or no directory"), open_context(tmp_path / name, scratch):
+        with pytest.raises(InvalidInput, match="not found or not a directory"), open_context(tmp_path / name, scratch):
             pass
 
 
