@@ -76,7 +76,7 @@ def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
 
     Raises InvalidInput for remap on another driver.
     """
-    mount_id = data.layers.own(record.id).mount_id
+    mount_id = data.layers.writable_to_change(record.id).mount_id
     ids = id_map(record)
     if ids is None:
         return data.driver.mount(mount_id)

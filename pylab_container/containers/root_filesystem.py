@@ -270,7 +270,7 @@ class ContainerFiles:
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as locked:
             if write or data.records.writable:  # on a read-only disk no container starts
                 locked.enter_context(data.records.lock(container_id))  # so that it neither starts nor exits now
-            record, mount_id = read(data.records, container_id), data.layers.own(container_id).mount_id
+            record, mount_id = read(data.records, container_id), data.layers.writable_to_change(container_id).mount_id
             was_mounted = data.driver.is_mounted(mount_id)
             fd = opened(data.driver.mount(mount_id)) if write else data.driver.open_view(mount_id)
             stack.callback(os.close, fd)
