@@ -67,7 +67,7 @@ def first_ids(record: ContainerRecord) -> tuple[int, int]:
 
 def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
     """Mount a container's layers and return the mount point. Raises InvalidInput for remap with another driver."""
-    mount_id = data.layers.own(record.id).mount_id
+    mount_id = data.layers.writable_to_change(record.id).mount_id
     ids = id_map(record)
     if ids is None:
         return data.driver.mount(mount_id)

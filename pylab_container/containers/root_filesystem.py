@@ -265,7 +265,7 @@ class ContainerFiles:
             # The lock keeps the container from starting and exiting. On a read-only disk no container starts.
             if write or data.records.writable:
                 locked.enter_context(data.records.lock(container_id))
-            record, mount_id = read(data.records, container_id), data.layers.own(container_id).mount_id
+            record, mount_id = read(data.records, container_id), data.layers.writable_to_change(container_id).mount_id
             was_mounted = data.driver.is_mounted(mount_id)
             fd = opened(data.driver.mount(mount_id)) if write else data.driver.open_view(mount_id)
             stack.callback(os.close, fd)
