@@ -14,6 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from pylab_container.dockerfile.expansion import literal_words
+from pylab_container.dockerfile.ports import port_range
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.text.golang import parse_duration
 
@@ -210,6 +211,7 @@ class Instruction(Struct, frozen=True):
 
     def place(self, offset: int) -> tuple[int, int]:
         """Return line and column in the file of an offset in `original`."""
+        # Tuples compare by their first field: the last line that starts at or before the offset.
         origin = max((start for start in self.origins if start.offset <= offset), default=Origin(0, self.line, 1))
         return origin.line, origin.column + offset - origin.offset
 
@@ -275,41 +277,6 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
     return f"did you mean {similar[0]}?" if similar else otherwise
 
 
-def exposed_ports(*texts: str) -> tuple[str, ...]:
-    """Return the ports in arguments of EXPOSE, each as "80/tcp"; "80-82/udp" gives three.
-
-    Raises InvalidInput.
-    """
-    # An image config has an entry for each port, so the number of ports is limited before they are listed.
-    # dict.fromkeys() removes duplicates and keeps the order.
-    ranges = dict.fromkeys(map(port_range, texts))
-    if sum(last - first + 1 for first, last, _ in ranges) > _MAXIMUM_PORTS:
-        raise InvalidInput(f"EXPOSE names more than {_MAXIMUM_PORTS} ports", hint="ranges that overlap count twice")
-    return tuple(f"{port}/{protocol}" for first, last, protocol in ranges for port in range(first, last + 1))
-
-
-def port_range(text: str) -> tuple[int, int, str]:
-    """Parse an argument of EXPOSE. Returns (first port, last port, protocol).
-
-    Raises InvalidInput.
-
-    An address or a port of the host before the last colon is ignored, as in Docker.
-    """
-    # re.ASCII, since \d and IGNORECASE match characters of other scripts: "٣" and "ſ".
-    match = re.fullmatch(
-        r"(?:[0-9a-f.:\[\]-]*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp)?)?", text, re.IGNORECASE | re.ASCII
-    )
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if not match or first > last or last > 65535:
-        raise InvalidInput(
-            f'"{text}" is no port', hint="write a number from 1 to 65535, or two as 80-90, and /tcp or /udp if you like"
-        )
-    return first, last, (match[3] or "tcp").lower()
-
-
-_MAXIMUM_PORTS = 3 * 65535  # all of tcp, udp and sctp
-
-
 def duration(text: str) -> int:
     """Parse the value of a HEALTHCHECK flag: "1m30s", "1.5h", "0". Returns nanoseconds.
 
@@ -339,6 +306,7 @@ def check(instruction: Instruction, *, source: str) -> None:
 
 
 def _unknown_instruction(instruction: Instruction, source: str) -> DockerfileError:
+    # An unknown keyword is often the second line of an instruction whose first line lacks the escape at its end.
     hint = nearest(
         instruction.keyword,
         KEYWORDS,
