@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from pylab_container.dockerfile.expansion import literal_words
+from pylab_container.dockerfile.heredocs import Heredoc, heredoc_reference
 from pylab_container.dockerfile.ports import port_range
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.text.golang import parse_duration
@@ -72,62 +72,7 @@ COMMENT_HINT = (
 
 _SHELL_TEXT = ("RUN", "CMD", "ENTRYPOINT", "SHELL")  # their text is for a shell, which has comments of its own
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-# After BuildKit's reHeredoc (parser.go). The digits are a file descriptor, as in sh: RUN 3<<EOF.
-_HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]*)", re.ASCII)
 _SHORTEST_INTERVAL = 1_000_000  # nanoseconds: moby, api/types/container, MinimumDuration
-
-
-class Heredoc(Struct, frozen=True):
-    """A here-document: `<<EOF` in an instruction, and the lines up to EOF (POSIX, XCU 2.7.4).
-
-    name     the delimiter, without quotes
-    content  the lines, unchanged, with their line ends
-    expand   variables in the content are expanded: no part of the delimiter was quoted
-    chomp    leading tabs are removed: written <<-
-    """
-
-    name: str
-    content: str
-    expand: bool
-    chomp: bool
-
-    @property
-    def text(self) -> str:
-        """The content after the removal of leading tabs, if requested."""
-        # Only tabs, as in sh: the content itself can then be indented with spaces.
-        return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
-
-
-def parse_heredoc(word: str) -> Heredoc | None:
-    """Parse a word such as <<EOF or 3<<-"EOF".
-
-    Returns a here-document without content; None for other words.
-
-    Raises InvalidInput for an unbalanced quote.
-    """
-    match = _HEREDOC.fullmatch(word)
-    if not match or not match[2]:
-        return None
-    plain = literal_words(match[2], keep_quotes=False, keep_escapes=False)
-    quoted = literal_words(match[2], keep_escapes=False)
-    if len(plain) != 1:
-        return None
-    # Quoting any part of the delimiter turns expansion off for the whole content. Comparing the two forms shows quotes
-    # that were syntax; an escaped quote is in both.
-    expand = _count_quotes(plain[0]) == _count_quotes(quoted[0])
-    return Heredoc(plain[0], "", expand, match[1] == "-")
-
-
-def _heredoc_in(argument: str) -> Heredoc | None:
-    """As parse_heredoc(); None also for an unbalanced quote: an argument that was split at a space inside quotes."""
-    try:
-        return parse_heredoc(argument)
-    except InvalidInput:
-        return None
-
-
-def _count_quotes(text: str) -> int:
-    return text.count("'") + text.count('"')
 
 
 class Origin(NamedTuple):
@@ -197,7 +142,7 @@ class Instruction(Struct, frozen=True):
     def heredoc_for(self, argument: str) -> Heredoc | None:
         """Return the here-document that an argument of COPY or ADD refers to; None for a path."""
         # Of two with the same delimiter the last counts, as in BuildKit, where they are a map by name.
-        reference = None if self.exec_form else _heredoc_in(argument)
+        reference = None if self.exec_form else heredoc_reference(argument)
         matching = [heredoc for heredoc in self.heredocs if reference and heredoc.name == reference.name]
         return matching[-1] if matching else None
 
@@ -396,7 +341,7 @@ def _check_values(instruction: Instruction, source: str) -> None:
 def _check_destination(instruction: Instruction, source: str) -> None:
     # COPY a <<EOF would name a file after the delimiter. BuildKit refuses it, because the order was surely confused.
     destination = instruction.arguments[-1]
-    if not instruction.exec_form and _heredoc_in(destination):
+    if not instruction.exec_form and heredoc_reference(destination):
         message = f"{instruction.keyword} cannot accept a heredoc as a destination"
         raise fault(
             instruction, message, source=source, hint="the file to write comes after the heredoc", at=destination
