@@ -23,7 +23,8 @@ from pylab_container.build.mounts import MountPoints, Mounts, described
 from pylab_container.build.runner import RunRequest
 from pylab_container.build.step import NotBuilt, StageImage, Step
 from pylab_container.build.workspace import Workspace
-from pylab_container.dockerfile.instructions import Heredoc, Instruction, parse_heredoc
+from pylab_container.dockerfile.heredocs import Heredoc, parse_heredoc
+from pylab_container.dockerfile.instructions import Instruction
 from pylab_container.dockerfile.runmount import RunMount, parse_mount
 from pylab_container.dockerfile.stages import Stage
 from pylab_container.errors import BuildFailed, InvalidInput, LabError, NotFound

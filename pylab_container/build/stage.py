@@ -22,7 +22,8 @@ from pylab_container.build.download import is_url
 from pylab_container.build.step import NotBuilt, StageImage, Step
 from pylab_container.build.workspace import Workspace
 from pylab_container.dockerfile import expansion, parser
-from pylab_container.dockerfile.instructions import Heredoc, Instruction, fault
+from pylab_container.dockerfile.heredocs import Heredoc
+from pylab_container.dockerfile.instructions import Instruction, fault
 from pylab_container.dockerfile.stages import Stage
 from pylab_container.errors import DockerfileError, ImageNotFound, InvalidInput, StepRefused
 from pylab_container.events import BuildStep, BuildStepStarted

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct, field
 
 from pylab_container.dockerfile import expansion, parser
-from pylab_container.dockerfile.instructions import Instruction, check, duration, exposed_ports
+from pylab_container.dockerfile.instructions import Instruction, check, duration
+from pylab_container.dockerfile.ports import exposed_ports
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import config_shape
 from pylab_container.oci.environment import merge_environment
