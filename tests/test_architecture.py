@@ -129,7 +129,8 @@ BESIDE_THE_PATH = {
     "how a value is written as text": "text.golang text.jsontext text.timestamps oci.environment",
     "a document as a list of fields": """oci.config_shape oci.container_config oci.host_config oci.network_settings
         oci.mounts store.record_shape images.build_report build.report dockerfile.warning""",
-    "one part of config.json each": "oci.blockio oci.capabilities oci.users containers.sandbox",
+    "one part of config.json each": """oci.blockio oci.capabilities oci.users containers.devices
+        containers.init_program containers.limits containers.namespaces containers.rights""",
     "a form of tar or of compression, behind the interface of those on the path": "oci.sparse store.compression",
     "a store in the form of those on the path": """store.container_store store.distribution_store store.network_store
         store.volume_store store.drivers store.init_layer""",
@@ -139,7 +140,7 @@ BESIDE_THE_PATH = {
     "instructions that only change the config": "images.configuration images.image",
     "the words of one instruction": "dockerfile.expansion dockerfile.runmount",
     "the files that COPY, ADD and RUN --mount may use": """build.context build.copy_instruction build.download
-        build.mounts build.platforms build.remote""",
+        build.mounts build.opened_context build.platforms build.remote""",
     "what a build is given by its caller": "build.runner build.services build.workspace",
     "an option of a container, in one function on the path": """containers.health containers.health_watcher
         containers.remap containers.rootfs containers.shared_memory containers.volume_parts""",

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from pylab_container.build import remote
-from pylab_container.build.context import OpenedContext, open_context
+from pylab_container.build.opened_context import OpenedContext, open_context
 from pylab_container.build.recipe import BuildOptions as BuildOptions
 from pylab_container.build.recipe import Recipe
 from pylab_container.build.report import BuildPlan, PlannedStep

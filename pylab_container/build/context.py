@@ -1,47 +1,33 @@
 """The build context: the files that COPY and ADD may read, and no files outside of it.
 
 A context is a directory on the host: a folder, an unpacked archive, or the root of another stage. Symbolic links inside
-it are resolved as if the directory were /, so that none leads out of it.
+it are resolved as if the directory were /, so that none leads out of it. opened_context.py makes the context of a build
+from its source, and reads the Dockerfile.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import posixpath
 import re
 import stat
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
-from pylab_container.errors import InvalidArchive, InvalidInput
-from pylab_container.host import linux
-from pylab_container.oci import tar
-from pylab_container.store import compression
-from pylab_container.store.extraction import extract
-from pylab_container.store.extractor import Extractor
-from pylab_container.store.layertar import TarReader
+from pylab_container.errors import InvalidInput
+from pylab_container.host import inside
 from pylab_container.text.globs import Glob, match_steps
 
-Scratch = Callable[[], AbstractContextManager[Path]]
-"""Returns a context manager for a temporary directory."""
-
-DOCKERFILE = "Dockerfile"
-MAX_DOCKERFILE_SIZE = 16 << 20  # bytes
-MAX_IGNORE_FILE_SIZE = 1 << 20  # bytes; every file of the context is compared with all patterns
 _WILDCARD = re.compile(r"(?s)\\.|([*?\[])")
 
 
-class Entry(Struct):
+class ContextEntry(Struct):
     """One file, directory or link of a context.
 
     name     relative to the source argument; "" is the source itself
@@ -72,7 +58,7 @@ class Entry(Struct):
         return stat.S_ISDIR(self.mode)
 
     @classmethod
-    def of(cls, name: str, path: str, status: os.stat_result) -> Entry:
+    def of(cls, name: str, path: str, status: os.stat_result) -> ContextEntry:
         """Make the entry of a file on the host."""
         return cls(
             name,
@@ -96,7 +82,7 @@ class Match(Struct, frozen=True):
 
     name: str
     inside: str
-    entry: Entry
+    entry: ContextEntry
 
 
 class Filter(Struct, frozen=True):
@@ -136,7 +122,7 @@ class _Directory(NamedTuple):
     path: str
     inside: str
     name: str
-    skipped: tuple[Entry, ...]
+    skipped: tuple[ContextEntry, ...]
 
 
 class BuildContext:
@@ -188,7 +174,7 @@ class BuildContext:
         names = self._glob("", [Glob(match_steps(each)) for each in word.rstrip("/").split("/")])
         return [self._match(name) for name in names if not self._is_excluded(name)]
 
-    def walk(self, match: Match, filters: Sequence[Filter] = ()) -> Iterator[Entry]:
+    def walk(self, match: Match, filters: Sequence[Filter] = ()) -> Iterator[ContextEntry]:
         """Yield a match and the entries below it that .dockerignore and the filters keep.
 
         A directory precedes its entries.
@@ -220,7 +206,7 @@ class BuildContext:
 
     def _scan(
         self, directory: _Directory, filters: Sequence[Filter], names: dict[tuple[int, int], str]
-    ) -> Iterator[tuple[Entry, _Directory | None, bool]]:
+    ) -> Iterator[tuple[ContextEntry, _Directory | None, bool]]:
         """Yield the entries of a directory: (entry, the directory to walk if it is one, whether it is kept)."""
         prefix = f"{directory.name}/" if directory.name else ""
         for child in _sorted(directory.path):
@@ -229,7 +215,7 @@ class BuildContext:
             mode = status.st_mode
             if stat.S_ISSOCK(mode):
                 continue
-            entry = Entry.of(prefix + child.name, child.path, status)
+            entry = ContextEntry.of(prefix + child.name, child.path, status)
             inside = posixpath.join(directory.inside, child.name) if filters else ""
             kept, enter, ignored = _judge(filters, inside, entry.name)
             if stat.S_ISDIR(mode):
@@ -243,7 +229,7 @@ class BuildContext:
                 self._complete(entry, status, names)
                 yield entry, None, True
 
-    def _complete(self, entry: Entry, status: os.stat_result, names: dict[tuple[int, int], str]) -> None:
+    def _complete(self, entry: ContextEntry, status: os.stat_result, names: dict[tuple[int, int], str]) -> None:
         """Read the target of a symbolic link; find the earlier name of a hard link. names: first names by inode."""
         if stat.S_ISLNK(entry.mode):
             entry.link = os.readlink(entry.path)
@@ -284,14 +270,14 @@ class BuildContext:
             hint = "a pattern in .dockerignore excludes it"
         return InvalidInput(f"file not found in build context or excluded by .dockerignore: {reason}", hint=hint)
 
-    def _look(self, name: str) -> tuple[str, Entry | None]:
+    def _look(self, name: str) -> tuple[str, ContextEntry | None]:
         """Resolve the links of a path inside the context; returns the path and its entry, None if it does not exist."""
-        with _opened(self.directory, name or ".", os.O_PATH) as fd:
+        with opened_inside(self.directory, name or ".", os.O_PATH) as fd:
             if fd is None:
                 return name, None
             path = os.readlink(f"/proc/self/fd/{fd}")
             inside = path[len(self.directory.rstrip("/")) + 1 :]
-            return inside, Entry.of("", path, os.fstat(fd))
+            return inside, ContextEntry.of("", path, os.fstat(fd))
 
     def _glob(self, inside: str, components: Sequence[Glob]) -> Iterator[str]:
         """Yield the paths that match, component by component: * does not match a slash (Go's filepath.Match)."""
@@ -329,9 +315,9 @@ def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, boo
     return kept, enter, ignored
 
 
-def _implied(entry: Entry) -> Entry:
+def _implied(entry: ContextEntry) -> ContextEntry:
     """An excluded directory that is needed for an entry below it: its own mode and time are not part of the context."""
-    return Entry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
+    return ContextEntry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
 
 
 def _sorted(directory: str) -> list[os.DirEntry[str]]:
@@ -340,233 +326,20 @@ def _sorted(directory: str) -> list[os.DirEntry[str]]:
 
 
 @contextlib.contextmanager
-def _opened(directory: str, path: str, flags: int) -> Iterator[int | None]:
-    """Open a path inside directory, with links resolved as if it were /; yields None if the path does not exist."""
+def opened_inside(directory: str, path: str, flags: int) -> Iterator[int | None]:
+    """Open a path inside directory while the block runs; yields its descriptor, or None if it does not exist.
+
+    Links are resolved as if directory were /.
+    """
     if "\0" in path:  # a system call would cut the path off there
         yield None
         return
-    base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = linux.openat2(base, path, flags, resolve=linux.RESOLVE_IN_ROOT)
+        fd = inside.open_path(directory, path, flags)
     except OSError:
         yield None
         return
-    finally:
-        os.close(base)
     try:
         yield fd
     finally:
         os.close(fd)
-
-
-# -- opening a context -----------------------------------------------------------------------------
-
-
-class OpenedContext(NamedTuple):
-    """A context, the content of the Dockerfile, and the Dockerfile's name in messages."""
-
-    context: BuildContext
-    dockerfile: bytes
-    name: str
-
-
-@contextlib.contextmanager
-def open_context(
-    source: str | Path | BinaryIO,
-    scratch: Scratch,
-    *,
-    dockerfile: str | Path | BinaryIO | None = None,
-    limit: int | None = None,
-) -> Iterator[OpenedContext]:
-    """Open the context of a build while the block runs.
-
-    source      a folder; or a stream ("-": standard input) with an archive of one, compressed or not, or with a
-                single Dockerfile, for which the context is empty
-    scratch     for the content of an archive, and for downloads
-    dockerfile  a file in the context, or another file (absolute or relative to the current directory); a stream ("-":
-                standard input); None: "Dockerfile" or "dockerfile" in the context
-    limit       maximum size of an unpacked archive in bytes; None: 95 % of the disk's free space
-
-    The ignore patterns are those of <Dockerfile>.dockerignore beside the Dockerfile, else those of .dockerignore.
-
-    Raises InvalidInput, InvalidArchive.
-    """
-    with contextlib.ExitStack() as stack:
-        downloads = _Downloads(stack, scratch)
-        stream = _stream(source)
-        if stream is None:
-            opened = _open_folder(str(source), dockerfile)
-        elif _stream(dockerfile) is not None:
-            raise InvalidInput(
-                "can't use stdin for both build context and dockerfile",
-                hint="give a folder, or name a Dockerfile in it",
-            )
-        else:
-            opened = _open_stream(stream, stack.enter_context(scratch()), dockerfile, limit)
-        opened.context._downloads = downloads
-        yield opened
-
-
-class _Downloads:
-    """A directory that is created at the first call; concurrent stages share it."""
-
-    def __init__(self, stack: contextlib.ExitStack, scratch: Scratch) -> None:
-        self._stack, self._scratch = stack, scratch
-        self._lock = threading.Lock()
-        self._directory: Path | None = None
-
-    def __call__(self) -> Path:
-        with self._lock:
-            if self._directory is None:
-                self._directory = self._stack.enter_context(self._scratch())
-            return self._directory
-
-
-def _stream(source: str | Path | BinaryIO | None) -> BinaryIO | None:
-    if source == "-":
-        return sys.stdin.buffer
-    return None if source is None or isinstance(source, str | Path) else source
-
-
-def _open_folder(directory: str, dockerfile: str | Path | BinaryIO | None) -> OpenedContext:
-    if not os.path.isdir(directory):
-        raise InvalidInput(
-            f"unable to prepare context: path {directory!r} not found or not a directory",
-            hint="the last argument of a build is a folder; often it is . (this folder)",
-        )
-    directory = os.path.realpath(directory)
-    stream = _stream(dockerfile)
-    if stream is not None:
-        text = _limited(stream.read(MAX_DOCKERFILE_SIZE + 1), DOCKERFILE)
-        return OpenedContext(BuildContext(directory, ignored=_patterns(directory, "")), text, DOCKERFILE)
-    assert dockerfile is None or isinstance(dockerfile, str | Path)
-    name = _name_inside(directory, dockerfile)
-    if name is None:
-        path = os.path.abspath(str(dockerfile))
-        text = _read_regular(os.path.dirname(path) or "/", os.path.basename(path), str(dockerfile), within=False)
-        ignored = _patterns(os.path.dirname(path), os.path.basename(path), fallback=directory)
-        return OpenedContext(BuildContext(directory, ignored=ignored), text, str(dockerfile))
-    text = _read_regular(directory, name, name)
-    return OpenedContext(BuildContext(directory, ignored=_patterns(directory, name)), text, name)
-
-
-def _name_inside(directory: str, dockerfile: str | Path | None) -> str | None:
-    """The Dockerfile's path in the context; None if it is outside."""
-    if dockerfile is None:
-        for name in (DOCKERFILE, DOCKERFILE.lower()):
-            with _opened(directory, name, os.O_PATH) as fd:
-                if fd is not None:
-                    return name
-        return DOCKERFILE
-    name = str(dockerfile)
-    if not os.path.isabs(name):
-        with _opened(directory, name, os.O_PATH) as fd:
-            if fd is not None and not posixpath.normpath(name).startswith("../"):
-                return posixpath.normpath(name)
-        if not os.path.lexists(name):
-            return name
-    path = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(name))), os.path.basename(name))
-    return os.path.relpath(path, directory) if path.startswith(directory.rstrip("/") + "/") else None
-
-
-def _read_regular(directory: str, name: str, shown: str, *, within: bool = True) -> bytes:
-    """Read a Dockerfile without blocking on a fifo.
-
-    within  resolve links as if the directory were /, so that none leads out of it
-
-    Raises InvalidInput.
-    """
-    try:
-        if within:
-            base = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fd = linux.openat2(base, name, os.O_RDONLY | os.O_NONBLOCK, resolve=linux.RESOLVE_IN_ROOT)
-            finally:
-                os.close(base)
-        else:
-            fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise InvalidInput(
-            f"failed to read Dockerfile {shown}: {error.strerror}",
-            hint="a build reads the file Dockerfile of the folder, or the file that -f names",
-        ) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise InvalidInput(
-            f"failed to read Dockerfile {shown}: it is not a regular file", hint="give it on standard input with -f -"
-        )
-    with open(fd, "rb") as file:
-        return _limited(file.read(MAX_DOCKERFILE_SIZE + 1), shown)
-
-
-def _limited(text: bytes, name: str) -> bytes:
-    if not text:
-        raise InvalidInput(f"the Dockerfile ({name}) cannot be empty", hint="a Dockerfile begins with FROM image")
-    if len(text) > MAX_DOCKERFILE_SIZE:
-        raise InvalidInput(f"the Dockerfile ({name}) is too large", hint="is it a Dockerfile?")
-    return text
-
-
-def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnorePatterns:
-    """Read <dockerfile>.dockerignore in directory, else .dockerignore in fallback or directory. Raises InvalidInput."""
-    places = [(directory, f"{dockerfile}.dockerignore")] if dockerfile else []
-    for top, name in [*places, (fallback or directory, ".dockerignore")]:
-        with _opened(top, name, os.O_RDONLY | os.O_NONBLOCK) as fd:
-            if fd is None:
-                continue
-            try:
-                with open(fd, "rb", closefd=False) as file:
-                    text = file.read(MAX_IGNORE_FILE_SIZE + 1)
-            except OSError as error:
-                raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="check that it is a file") from error
-        if len(text) > MAX_IGNORE_FILE_SIZE:
-            hint = "write fewer patterns: a directory's name stands for all that is in it"
-            raise InvalidInput(f"{name} is larger than {MAX_IGNORE_FILE_SIZE} bytes", hint=hint)
-        return IgnorePatterns.parse(text.decode(errors="surrogateescape"))
-    return IgnorePatterns(())
-
-
-def _open_stream(
-    stream: BinaryIO, directory: Path, dockerfile: str | Path | BinaryIO | None, limit: int | None
-) -> OpenedContext:
-    """Open a context from a stream: an archive is unpacked into directory; with a single Dockerfile it stays empty."""
-    start = b""
-    while len(start) < tar.BLOCK and (more := stream.read(tar.BLOCK - len(start))):
-        start += more
-    whole = cast(BinaryIO, io.BufferedReader(_PrefixedStream(start, stream)))
-    if not _is_archive(start):
-        text = _limited(whole.read(MAX_DOCKERFILE_SIZE + 1), DOCKERFILE)
-        return OpenedContext(BuildContext(directory), text, DOCKERFILE)
-    content = compression.Limit(limit, directory).stream(compression.decompressed(whole))
-    with content, Extractor(directory, whiteouts=False) as extractor:
-        extract(TarReader(content), extractor)
-    assert dockerfile is None or isinstance(dockerfile, str | Path)
-    name = str(dockerfile) if dockerfile else _name_inside(str(directory), None) or DOCKERFILE
-    text = _read_regular(str(directory), name, name)
-    return OpenedContext(BuildContext(directory, ignored=_patterns(str(directory), name)), text, name)
-
-
-def _is_archive(start: bytes) -> bool:
-    """Whether the start of a stream is that of a tar, compressed or not; the docker command uses the same test."""
-    if compression.kind(start):
-        return True
-    try:
-        return len(start) == tar.BLOCK and bool(tar.parse_header(start))
-    except InvalidArchive:
-        return False
-
-
-class _PrefixedStream(io.RawIOBase):
-    """A stream preceded by the bytes that were already read from it."""
-
-    def __init__(self, start: bytes, stream: BinaryIO) -> None:
-        self._start, self._stream = start, stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._start[: len(buffer)] or self._stream.read(len(buffer))
-        self._start = self._start[len(data) :]
-        buffer[: len(data)] = data
-        return len(data)

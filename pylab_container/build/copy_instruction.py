@@ -21,8 +21,8 @@ from types import TracebackType
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.build.context import Entry
-from pylab_container.build.sources import CAPABILITY, UNNAMED, Source
+from pylab_container.build.context import ContextEntry
+from pylab_container.build.sources import CAPABILITY, UNNAMED, CopySource
 from pylab_container.build.sources import CopyOptions as CopyOptions  # with copy(), the interface of the instruction
 from pylab_container.build.sources import Sources as Sources
 from pylab_container.build.sources import gather as gather
@@ -148,7 +148,7 @@ class _Copy:
         # Docker changes the owner after the mode, and chown(2) clears the set-user-id and set-group-id bits.
         self._clears_set_id = mode is None and not self._keeps_owners
 
-    def copy(self, source: Source) -> None:
+    def copy(self, source: CopySource) -> None:
         """Copy the source to the destination."""
         target = self._tree.resolve(self._destination)
         if source.entry.is_directory:
@@ -164,14 +164,14 @@ class _Copy:
                 # Docker copies a single file without its capabilities, and files in a directory with them.
                 self._write(parent, posixpath.basename(target), replace(source.entry, xattrs={}))
 
-    def _name(self, source: Source) -> str:
+    def _name(self, source: CopySource) -> str:
         if not source.name and self._destination.endswith("/"):
             raise InvalidInput(
                 f"cannot determine filename for source {source.shown}", hint="let the destination be a file's name"
             )
         return source.name or UNNAMED
 
-    def _copy_directory(self, source: Source, target: str) -> None:
+    def _copy_directory(self, source: CopySource, target: str) -> None:
         """Copy the content of a directory. An existing destination keeps its attributes, a new one has mode 0755."""
         tree = self._tree
         if not tree.is_directory(target):
@@ -186,7 +186,7 @@ class _Copy:
         with tree.opened(target) as top:
             self._write_all(top, source.entries[1:])
 
-    def _write_all(self, top: int, entries: tuple[Entry, ...]) -> None:
+    def _write_all(self, top: int, entries: tuple[ContextEntry, ...]) -> None:
         """Write entries below a directory; each directory precedes its content."""
         parent, parent_name = os.dup(top), ""
         try:
@@ -210,7 +210,7 @@ class _Copy:
             if entry.is_directory:
                 _set_time(top, entry.name, entry)
 
-    def _write(self, parent: int, name: str, entry: Entry) -> None:
+    def _write(self, parent: int, name: str, entry: ContextEntry) -> None:
         """Create one entry with its owner, mode, attributes and time; an existing file is replaced."""
         kind = stat.S_IFMT(entry.mode)
         if name.startswith(WHITEOUT):
@@ -229,7 +229,7 @@ class _Copy:
                 os.chmod(name, self._mode_of(entry), dir_fd=parent)
             _set_time(parent, name, entry)
 
-    def _write_file(self, parent: int, name: str, entry: Entry) -> None:
+    def _write_file(self, parent: int, name: str, entry: ContextEntry) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, 0o600, dir_fd=parent)
@@ -247,12 +247,12 @@ class _Copy:
         finally:
             os.close(fd)
 
-    def _owner_of(self, entry: Entry) -> tuple[int, int]:
+    def _owner_of(self, entry: ContextEntry) -> tuple[int, int]:
         if self._keeps_owners:
             return entry.uid, entry.gid
         return (self._owner.uid, self._owner.gid) if self._owner else (0, 0)
 
-    def _mode_of(self, entry: Entry) -> int:
+    def _mode_of(self, entry: ContextEntry) -> int:
         mode = stat.S_IMODE(entry.mode)
         if self._mode is not None:
             return self._mode.apply(mode, is_directory=entry.is_directory)
@@ -263,7 +263,7 @@ class _Copy:
         return mode
 
 
-def _write_content(fd: int, entry: Entry) -> None:
+def _write_content(fd: int, entry: ContextEntry) -> None:
     if entry.content is not None:
         view = memoryview(entry.content)
         while view:
@@ -283,7 +283,7 @@ def _no_follow(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _write_link(top: int, parent: int, name: str, entry: Entry) -> None:
+def _write_link(top: int, parent: int, name: str, entry: ContextEntry) -> None:
     """Create a hard link to a file that was written before."""
     _replacing(
         parent,
@@ -317,11 +317,11 @@ def _hide(parent: int, name: str) -> None:
             _clear(parent, hidden)
 
 
-def _set_time(parent: int, name: str, entry: Entry) -> None:
+def _set_time(parent: int, name: str, entry: ContextEntry) -> None:
     os.utime(name, ns=_times(entry), dir_fd=parent, follow_symlinks=False)
 
 
-def _times(entry: Entry) -> tuple[int, int]:
+def _times(entry: ContextEntry) -> tuple[int, int]:
     """Access and modification time in whole seconds, as in a layer's tar; Docker clamps times before 1970."""
     seconds = max(entry.mtime // SECOND, 0) * SECOND
     return seconds, seconds
@@ -330,7 +330,7 @@ def _times(entry: Entry) -> tuple[int, int]:
 # -- archives --------------------------------------------------------------------------------------
 
 
-def _is_archive(entry: Entry) -> bool:
+def _is_archive(entry: ContextEntry) -> bool:
     """Whether a file is a tar, compressed or not; as in Docker, its first header decides."""
     if not stat.S_ISREG(entry.mode):
         return False
@@ -341,7 +341,7 @@ def _is_archive(entry: Entry) -> bool:
             return False
 
 
-def _unpack(entry: Entry, tree: _Tree, target: str) -> None:
+def _unpack(entry: ContextEntry, tree: _Tree, target: str) -> None:
     """Extract an archive with its owners; symbolic links are resolved as if the destination were /."""
     with open(entry.path, "rb", buffering=0) as file, tree.opened(target) as top:
         plain = compression.decompressed(file)
@@ -487,7 +487,7 @@ class _Tree:
 
 
 @contextlib.contextmanager
-def _errors_explained(source: Source, destination: str) -> Iterator[None]:
+def _errors_explained(source: CopySource, destination: str) -> Iterator[None]:
     """Raise errors of system calls as LabErrors that name the source and the destination."""
     try:
         yield

@@ -33,7 +33,7 @@ class _NotUrl(ValueError):
     """An address that is not one of a host on the web."""
 
 
-class Download(Struct, frozen=True):
+class DownloadedFile(Struct, frozen=True):
     """A downloaded file.
 
     path   the file on this machine
@@ -51,7 +51,7 @@ def is_url(word: str) -> bool:
     return word.startswith(("http://", "https://"))
 
 
-def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
+def fetch(url: str, directory: Path, *, checksum: str = "") -> DownloadedFile:
     """Download a URL into a new file of directory, mode 0600. Redirects are followed.
 
     checksum  the digest that the content must have, "sha256:…"
@@ -73,7 +73,7 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> Download:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    return Download(path, _name(url, headers), _modified(headers))
+    return DownloadedFile(path, _name(url, headers), _modified(headers))
 
 
 @contextlib.contextmanager

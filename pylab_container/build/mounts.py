@@ -19,7 +19,7 @@ from pylab_container.build.context import BuildContext
 from pylab_container.build.workspace import Workspace
 from pylab_container.dockerfile.runmount import RunMount
 from pylab_container.errors import InvalidInput
-from pylab_container.host import linux, programs
+from pylab_container.host import inside, programs
 from pylab_container.host.files import locked, try_locked
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import ContainerId, EntryName
@@ -185,13 +185,10 @@ def _tmpfs(target: str, size: int | None) -> MountPoint:
 
 def _resolve_inside(root: str, path: str) -> str:
     """Return a path below root as a path on the host; links are resolved as if root were /. Raises InvalidInput."""
-    base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = linux.openat2(base, path.lstrip("/") or ".", os.O_PATH, resolve=linux.RESOLVE_IN_ROOT)
+        fd = inside.open_path(root, path.lstrip("/") or ".", os.O_PATH)
     except OSError as error:
         raise InvalidInput(f"the mount's source {path} is not there: {error.strerror}", hint="check source=") from error
-    finally:
-        os.close(base)
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
     finally:

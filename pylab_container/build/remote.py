@@ -32,7 +32,7 @@ def is_remote(source: str | Path | BinaryIO) -> bool:
 
 @contextlib.contextmanager
 def fetched(data: DataRoot, source: str | Path | BinaryIO) -> Iterator[str | Path | BinaryIO]:
-    """Fetch a remote source while the block runs; yields a source for context.open_context().
+    """Fetch a remote source while the block runs; yields a source for open_context().
 
     A URL leads to an archive or to a single Dockerfile. "REPOSITORY#REF:DIRECTORY" is a directory of a git repository
     at a branch, a tag or a commit. A local source is yielded as it is. Raises NotFound, RuntimeFailed, InvalidInput.

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from pylab_container.build import download
-from pylab_container.build.context import BuildContext, Entry, Filter, has_wildcards
+from pylab_container.build.context import BuildContext, ContextEntry, Filter, has_wildcards
 from pylab_container.build.download import is_url
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.filemode import FileMode
@@ -63,7 +63,7 @@ class CopyOptions(Struct, frozen=True):
     checksum: str = ""
 
 
-class Source(Struct, frozen=True):
+class CopySource(Struct, frozen=True):
     """One file or directory to copy.
 
     name        its name in a destination directory; "" for a download without a name
@@ -77,12 +77,12 @@ class Source(Struct, frozen=True):
     name: str
     path: str
     shown: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ContextEntry, ...]
     unpack: bool = False
     downloaded: bool = False
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> ContextEntry:
         """The file or directory itself."""
         return self.entries[0]
 
@@ -97,7 +97,7 @@ class Sources(Struct, frozen=True):
     keeps_owners  files keep their owners and capabilities
     """
 
-    items: tuple[Source, ...]
+    items: tuple[CopySource, ...]
     digest: str
     fingerprints: dict[str, str]
     keeps_owners: bool
@@ -118,7 +118,7 @@ def gather(
     """
     _check(words, options)
     items = [source for word in words for source in _sources(context, word, options)]
-    items += [Source(name, name, f"<<{name}", (_document(content),)) for name, content in heredocs]
+    items += [CopySource(name, name, f"<<{name}", (_document(content),)) for name, content in heredocs]
     if not items:
         raise InvalidInput(
             "no source files were specified", hint="check the patterns: they match no file in the build context"
@@ -153,7 +153,7 @@ def _check_digest(text: str) -> None:
 # -- finding the files -----------------------------------------------------------------------------
 
 
-def _sources(context: BuildContext, word: str, options: CopyOptions) -> Iterator[Source]:
+def _sources(context: BuildContext, word: str, options: CopyOptions) -> Iterator[CopySource]:
     if is_url(word):
         yield _downloaded(context, word, options)
         return
@@ -170,10 +170,10 @@ def _sources(context: BuildContext, word: str, options: CopyOptions) -> Iterator
         if filters and has_wildcards(word) and excluded.excludes(name):
             continue
         entries = tuple(context.walk(match, filters))
-        yield Source(name, match.inside, match.name or ".", entries, options.unpack)
+        yield CopySource(name, match.inside, match.name or ".", entries, options.unpack)
 
 
-def _with_parents(context: BuildContext, word: str, options: CopyOptions) -> Iterator[Source]:
+def _with_parents(context: BuildContext, word: str, options: CopyOptions) -> Iterator[CopySource]:
     """--parents: for each match before the pivot, the entries that match the pattern after it, with full paths."""
     start, pivot, pattern = word.partition(PIVOT)
     if not pivot:
@@ -185,21 +185,21 @@ def _with_parents(context: BuildContext, word: str, options: CopyOptions) -> Ite
     for match in context.find(start):
         entries = tuple(context.walk(match, filters))
         copied = copied or len(entries) > 1
-        yield Source(posixpath.basename(match.name), "", match.name or ".", entries)
+        yield CopySource(posixpath.basename(match.name), "", match.name or ".", entries)
     if not copied and not has_wildcards(word):
         context.find(posixpath.join(start, pattern))  # raises the precise error
         raise InvalidInput(f"{word}: nothing is there without following a link", hint="name what the link points to")
 
 
-def _document(content: bytes) -> Entry:
-    return Entry("", "", stat.S_IFREG | 0o644, size=len(content), content=content)
+def _document(content: bytes) -> ContextEntry:
+    return ContextEntry("", "", stat.S_IFREG | 0o644, size=len(content), content=content)
 
 
-def _downloaded(context: BuildContext, url: str, options: CopyOptions) -> Source:
+def _downloaded(context: BuildContext, url: str, options: CopyOptions) -> CopySource:
     fetched = download.fetch(url, context.downloads(), checksum=options.checksum)
-    entry = Entry.of("", str(fetched.path), os.stat(fetched.path))
+    entry = ContextEntry.of("", str(fetched.path), os.stat(fetched.path))
     entry.mtime = fetched.mtime
-    return Source(fetched.name, fetched.name or UNNAMED, url, (entry,), options.unpack_downloads, downloaded=True)
+    return CopySource(fetched.name, fetched.name or UNNAMED, url, (entry,), options.unpack_downloads, downloaded=True)
 
 
 # -- the digest ------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ class _Reader:
         self._is_root = context.keeps_owners
         self._held = 0
 
-    def read(self, source: Source) -> str:
+    def read(self, source: CopySource) -> str:
         """Return the digest of one source, in Docker's notation."""
         if not source.entry.is_directory:
             digest = self._digest(source.entry, source.path, source.shown, is_local=not source.downloaded)
@@ -230,7 +230,7 @@ class _Reader:
             digests.append(self._digest(entry, posixpath.join(source.path, entry.name), shown))
         return "dir:" + hashlib.sha256(",".join(sorted(digests)).encode()).hexdigest()
 
-    def _digest(self, entry: Entry, path: str, shown: str, *, is_local: bool = True) -> str:
+    def _digest(self, entry: ContextEntry, path: str, shown: str, *, is_local: bool = True) -> str:
         path = path.rstrip("/")
         if entry.is_directory and not entry.path:
             return path  # a directory that is only implied by files below it has no header
@@ -244,7 +244,7 @@ class _Reader:
         self.fingerprints[shown] = value[:12]
         return value
 
-    def _header(self, entry: Entry, path: str, *, is_local: bool) -> bytes:
+    def _header(self, entry: ContextEntry, path: str, *, is_local: bool) -> bytes:
         """The fields of an entry's tar header, as tarsum writes them."""
         mode = stat.S_IMODE(entry.mode)
         uid = gid = 0
@@ -267,14 +267,14 @@ class _Reader:
         )
         return os.fsencode(text) + b"".join(os.fsencode(name) + value for name, value in self._attributes(entry))
 
-    def _attributes(self, entry: Entry) -> list[tuple[str, bytes]]:
+    def _attributes(self, entry: ContextEntry) -> list[tuple[str, bytes]]:
         """The extended attributes of a file that keeps its owner."""
         if self._is_root and entry.path and stat.S_ISREG(entry.mode):
             attributes = xattrs(os.fsencode(entry.path))
             entry.xattrs = {name: value for name, value in attributes.items() if name == CAPABILITY}
         return sorted(entry.xattrs.items())
 
-    def _read_small(self, entry: Entry) -> bytes | None:
+    def _read_small(self, entry: ContextEntry) -> bytes | None:
         """Read and hold the content of a small file; returns None for a large one, b"" for what has no content."""
         if not stat.S_ISREG(entry.mode) or entry.link:
             return b""
@@ -290,12 +290,12 @@ class _Reader:
             self._held += len(content)
         return entry.content
 
-    def _digest_large(self, entry: Entry, digest: hashlib._Hash) -> None:
+    def _digest_large(self, entry: ContextEntry, digest: hashlib._Hash) -> None:
         with open(_open(entry), "rb", buffering=0) as file:
             hashlib.file_digest(file, lambda: digest)
 
 
-def _open(entry: Entry) -> int:
+def _open(entry: ContextEntry) -> int:
     try:
         return os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -26,8 +26,8 @@ def create(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
 
     name → writable layer → volumes → record → working directory
 
-    The record's name is the requested one, "" for a generated name. The record is returned with the name. A failure
-    leaves nothing behind. Raises InvalidInput, Conflict for a used name, ImageNotFound.
+    record.name is the requested name, or "" to generate one. The returned record has the final name. After a failure
+    only named volumes and host directories are left. Raises InvalidInput, Conflict for a name in use, ImageNotFound.
     """
     needs_setup = False
 
@@ -36,21 +36,28 @@ def create(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
         fill_init_layer(root)
         needs_setup = rootfs.needs_setup(record, root)
 
+    # Check and use of the name are one step: otherwise two processes could both find it free (TOCTOU).
     with data.records.lock_names():
         record = replace(record, name=choose_name(record.name, data.records.all()))
         try:
+            # The lease of changing() claims the layer and the anonymous volumes. If this process is killed in the
+            # block, the next engine that opens the data root removes what the lease claims. The lock of images
+            # serializes this with the removal of the image, which would delete the layers.
             with changing(data, record.id, record.mounts), data.images_lock():
                 data.layers.create_writable(record.id, _chain_id(data, record.image), fill)
+                # Until the record is saved, the removal of unused volumes would take a new volume for unused.
                 with data.volumes.lock():
                     create_sources(data, record)
                     data.records.save(record)
         except BaseException:
             delete(data, record, volumes=True)
             raise
+    # Outside of the lock of names: a volume that is filled with many files must not delay other creations.
     if needs_setup:
         try:
             rootfs.prepare(data, record)
         except BaseException:
+            # Other processes see the saved record, and one may have started the container: delete() would not stop it.
             remove(data, runtime, record.id, force=True, volumes=True)
             raise
     emit_change(data.emit, "created", record)
@@ -70,11 +77,10 @@ def _chain_id(data: DataRoot, image_id: str) -> str:
 
 
 def create_sources(data: DataRoot, record: ContainerRecord) -> None:
-    """Create the volumes and the host directories that a container mounts.
+    """Create the volumes and the host directories that a container mounts. Idempotent.
 
-    The caller holds the lock of all volumes.
-
-    Raises InvalidInput for a missing source of --mount, which is not created.
+    The caller holds the lock of all volumes. Raises InvalidInput for a missing bind source of --mount, which Docker
+    does not create.
     """
     for mount in record.mounts:
         source = Path(mount.source)
@@ -87,4 +93,4 @@ def create_sources(data: DataRoot, record: ContainerRecord) -> None:
                 hint="create it first; -v creates a missing directory",
             )
         elif mount.type == "bind" and not source.exists():
-            source.mkdir(parents=True)  # as Docker does for -v
+            source.mkdir(parents=True)  # as Docker does for a source of -v

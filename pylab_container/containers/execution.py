@@ -36,7 +36,7 @@ from pylab_container.oci import bundle
 from pylab_container.oci.environment import merge_environment
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import ALIVE, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import Attachment, ExecSession
 from pylab_container.store.container_store import ContainerRecord
@@ -172,6 +172,12 @@ class Exec:
             raise TimeoutError(f"exec {self.id[:12]} still runs after {timeout} seconds")
         assert self.exit_code is not None
         return self.exit_code
+
+    def run_to_end(self) -> tuple[int, bytes]:
+        """Start it and wait for its exit; return the exit status and all output. Raises what start() raises."""
+        with self.start() as streams:
+            output = b"".join(data for _, data in iter(streams.receive, None))
+        return self.wait(), output
 
     def kill(self) -> None:
         """Kill its process, if it runs."""
@@ -352,7 +358,7 @@ def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId
     Raises Conflict, in Docker's words, if the container does not run or is paused.
     """
     record = read_settled(data, runtime, container_id)
-    after(record.state, Transition.EXEC, container=record.name, container_id=record.id)
+    next_state(record.state, Transition.EXEC, container=record.name, container_id=record.id)
     return record
 
 

@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import InvalidInput
 from pylab_container.oci.container_config import Healthcheck
-
-Json = dict[str, Any]
+from pylab_container.oci.image import Json
 
 _TIMES = ("Interval", "Timeout", "StartPeriod", "StartInterval")
 _ATTRIBUTES = {

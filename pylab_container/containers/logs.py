@@ -1,4 +1,4 @@
-"""Reading a container's log: the lines of its present run and of the earlier ones."""
+"""Read a container's log: the lines of its present run and of the earlier ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pylab_container.runtime.logs import LogLine, LogReader, read_log
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 
-EXIT_POLL_INTERVAL = 0.05  # seconds between looks at the log while the container runs
+FOLLOW_POLL_INTERVAL = 0.05  # seconds between reads of the log while the container runs
 
 
 def log_lines(
@@ -39,7 +39,7 @@ def log_lines(
 
         def follower() -> bool:
             stopped = stop is not None and stop.is_set()
-            return not stopped and (until is None or time.time() < until) and monitor.runs_after(EXIT_POLL_INTERVAL)
+            return not stopped and (until is None or time.time() < until) and monitor.runs_after(FOLLOW_POLL_INTERVAL)
 
     return read_log(log, earlier=earlier, follow=follower, tail=tail, since=since, until=until, damaged=damaged)
 
@@ -58,14 +58,22 @@ def log_reader(
 
 
 def log_text(
-    data: DataRoot, runtime: Runtime, record: ContainerRecord, *, streams: set[str], timestamps: bool, tail: int | None
+    data: DataRoot,
+    runtime: Runtime,
+    record: ContainerRecord,
+    *,
+    stdout: bool,
+    stderr: bool,
+    timestamps: bool,
+    tail: int | None,
 ) -> bytes:
     """Return the log so far as one text.
 
-    streams     some of "stdout" and "stderr"
-    timestamps  each line begins with its time
-    tail        number of lines at the end to return; None for all
+    stdout, stderr  whether to include the lines of this stream
+    timestamps      begin each line with its time
+    tail            number of lines at the end, of both streams; None for all
     """
+    is_shown = {"stdout": stdout, "stderr": stderr}
     stamp = "{0.time} ".format if timestamps else "".format
-    lines = [line for line in log_lines(data, runtime, record, tail=tail) if line.stream in streams]
+    lines = [line for line in log_lines(data, runtime, record, tail=tail) if is_shown[line.stream]]
     return b"".join((b"" if line.continued else stamp(line).encode()) + line.data for line in lines)

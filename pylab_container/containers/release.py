@@ -1,6 +1,6 @@
 """Releasing what a run used: cgroup, interfaces, mounts, bundle.
 
-Idempotent, so that a crash half-way is harmless.
+Idempotent: if a process is killed half-way, the next one releases the rest.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ BUNDLE_REMOVAL_TIMEOUT = 10.0  # seconds for the monitors of other commands to r
 
 
 def release(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Release the run of a container that does not run.
-
-    The bundle is removed last: until then the run can be seen.
-    """
-    # runc delete waits for the cgroup; the rest need not, because the container's mounts are in another namespace.
+    """Release the run of a container that has exited, or whose start has failed."""
+    # Concurrently, because `runc delete` waits until the kernel has removed the cgroup. The mounts below are those of
+    # the host: the container has its own in its mount namespace, which ends with its processes (mount_namespaces(7)).
     deleted = Background(lambda: runtime.runc.delete(record.id, force=True))
     try:
         endpoints.disconnect_all(data, runtime, record)
@@ -38,16 +36,17 @@ def release(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
         _unmount_layer(data, record.id)
         volume_mounting.unmount(data, record, lambda container_id: runtime.bundle(container_id).exists())
     finally:
+        # Also after an error: a `runc delete` that still ran would race with the container's next start.
         deleted.result()
+    # The exit status is outside of the bundle, and would be taken for the status of the next run.
     runtime.monitor(record.id).remove_files()
+    # Last: while the bundle exists, settle() and volumes/mounting.py know that the run is not released completely.
     _remove_bundle(runtime.bundle(record.id))
 
 
 def _unmount_layer(data: DataRoot, container_id: ContainerId) -> None:
-    """Unmount a container's file system.
-
-    A damaged record of its layer must not prevent the container's exit.
-    """
+    """Unmount a container's file system. A damaged record of its layer is reported (StoreDamaged)."""
+    # Not an error: it would prevent the exit from being recorded, and the container from being removed.
     try:
         data.driver.unmount(data.layers.writable(container_id).mount_id)
     except CorruptStore as error:
@@ -55,7 +54,9 @@ def _unmount_layer(data: DataRoot, container_id: ContainerId) -> None:
 
 
 def _remove_bundle(bundle: Path) -> None:
-    """Remove a bundle, in which monitors of other commands write and remove files concurrently."""
+    """Remove a bundle, in which the monitors of `exec` commands may still write and remove files."""
+    # A file that appears between the listing of a directory and its rmdir(2) lets that fail with ENOTEMPTY. Those
+    # commands have ended with the container and their monitors end soon, so a later attempt succeeds.
     deadline = time.monotonic() + BUNDLE_REMOVAL_TIMEOUT
     if bundle.exists():
         discard_below(bundle.parent, EntryName(bundle.name))

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pylab_container.containers import sandbox
+from pylab_container.containers import devices
 from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.host import idmap, linux
 from pylab_container.host.idmap import IdMap
@@ -117,7 +117,7 @@ def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> No
     their name in the container.
     """
     for entry in record.host_config.devices:
-        for path, inside in sandbox.device_places(entry.path_on_host, entry.path_in_container):
+        for path, inside in devices.device_places(entry.path_on_host, entry.path_in_container):
             if str(path) != inside:
                 options = ["bind", "nosuid", "noexec"]
                 config["mounts"].append(

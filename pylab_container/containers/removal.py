@@ -11,7 +11,7 @@ from pylab_container.containers.signals import kill_for_certain
 from pylab_container.errors import ContainerNotFound
 from pylab_container.host.removal import discard_below
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 
@@ -31,12 +31,14 @@ def remove(
 
 
 def _try_to_remove(data: DataRoot, runtime: Runtime, container_id: ContainerId, *, force: bool, volumes: bool) -> bool:
-    """Remove a container unless it was started again. Whether it does not exist any more."""
+    """Remove a container; False if another process has started it again in between."""
+    # Without the lock, which kill_for_certain() takes itself: a second flock(2) of this process would wait for its own.
     try:
         record = read_settled(data, runtime, container_id)
         if force and record.state in (*ALIVE, State.RESTARTING):
             kill_for_certain(data, runtime, record)
     except ContainerNotFound:
+        # The exit has removed it (auto_remove), which is what the caller of a forced removal wants.
         if data.records.load(container_id) is None and not force:
             raise
     with data.records.lock(container_id):
@@ -46,18 +48,16 @@ def _try_to_remove(data: DataRoot, runtime: Runtime, container_id: ContainerId, 
             return True  # its exit removed it (auto_remove)
         if force and record.state in (*ALIVE, State.RESTARTING):
             return False
-        after(record.state, Transition.REMOVE, container=record.name, container_id=record.id)
+        next_state(record.state, Transition.REMOVE, container=record.name, container_id=record.id)
         delete(data, record, volumes=volumes, force=force)
     return True
 
 
 def discard(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:
-    """Remove a temporary container, running or not.
-
-    If its creation was not completed, remove its writable layer.
-    """
+    """Remove a temporary container, running or not, with the secrets of its build step. Idempotent."""
     with contextlib.suppress(ContainerNotFound):
         remove(data, runtime, container_id, force=True, volumes=True)
+    # The layer of a container whose creation was not completed: it has no record, so remove() did not find it.
     data.layers.remove_writable(container_id)
     secrets = runtime.secrets(container_id)
     if secrets.exists():

@@ -7,7 +7,7 @@ from pylab_container.containers.lookup import choose_name, read
 from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.networks import dns_records
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import Transition, after
+from pylab_container.oci.lifecycle import Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
 
@@ -26,7 +26,7 @@ def rename(data: DataRoot, runtime: Runtime, container_id: ContainerId, name: st
             raise InvalidInput(
                 "Renaming a container with the same name as its current name", hint="choose another name"
             )
-        after(record.state, Transition.RENAME, container=record.name, container_id=record.id)
+        next_state(record.state, Transition.RENAME, container=record.name, container_id=record.id)
         try:
             chosen = choose_name(new_name, data.records.all())
         except (InvalidInput, Conflict) as error:

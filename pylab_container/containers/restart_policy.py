@@ -1,8 +1,8 @@
-"""When a container's restart policy starts it again, and which process waits for that.
+"""Restart policies: when an exited container is started again, and by which process.
 
-After the exit the record is in the state restarting, with the delay. The exit command waits, holding the lock of
-restarts/<id>, and starts the container (exit_command.py). If it was killed, the next reader of the record starts
-another one.
+After the exit the record has the state "restarting" and the delay. The exit command waits for the delay, with a lock
+on the file restarts/<id>, and starts the container (exit_command.py). If that process was killed, the next reader of
+the record starts another one (ensure_restart).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 from pylab_container.text.timestamps import parse_rfc3339
 
-RESTART_STALE_AFTER = 5.0  # seconds; a scheduled restart overdue by more than this is presumed lost
+# Before that the exit command may still be starting, without a lock on its file yet.
+RESTART_STALE_AFTER = 5.0  # seconds; a scheduled restart that is overdue by more than this may be lost
 
 
 def has_restart_policy(record: ContainerRecord) -> bool:
@@ -46,11 +47,13 @@ def seconds_to_restart(record: ContainerRecord) -> float:
 
     The number is negative if the restart is overdue.
     """
+    # The wall clock, because the time of the exit is in the record. A monotonic time has no meaning in another process
+    # after a reboot (clock_gettime(2)).
     return record.restart_delay - (time.time() - parse_rfc3339(record.finished_at) / 10**9)
 
 
 def marker_path(runtime: Runtime, container_id: str) -> Path:
-    """Return the file that the process that waits for a restart locks."""
+    """Return the file that is locked by the process that waits for the restart."""
     return runtime.path / "restarts" / container_id
 
 
@@ -58,6 +61,8 @@ def ensure_restart(data: DataRoot, runtime: Runtime, record: ContainerRecord) ->
     """Start another exit command if the one that waited for the restart was killed."""
     if seconds_to_restart(record) > -RESTART_STALE_AFTER:
         return
+    # A locked file proves that the process lives: the kernel releases the lock when the process exits (flock(2)). The
+    # file is on a tmpfs, so after a reboot it is missing, and the process with it.
     try:
         with try_locked(marker_path(runtime, record.id)) as free:
             is_lost = free

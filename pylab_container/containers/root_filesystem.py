@@ -117,10 +117,15 @@ class ContainerFiles:
     # -- reading ---------------------------------------------------------------------------------
 
     def export(self) -> Iterator[bytes]:
-        """Yield the whole file system as a tar, in pieces: the input of import_().
+        """Emit the event, and return the whole file system as a tar in pieces: the input of import_().
 
-        The files are read as the pieces are taken. Raises Conflict if the container is removed before the end.
+        The iterator reads the files only when a piece is requested. It raises Conflict if the container is removed
+        before the last piece.
         """
+        emit_change(self._data.emit, "exported", read(self._data.records, self._id))
+        return self._export()
+
+    def _export(self) -> Iterator[bytes]:
         with self._file_system() as root:
             users, groups = (names_by_id(_read(root, f"etc/{name}")) for name in ("passwd", "group"))
             members = TreeReader(root.fd, users=users, groups=groups, whiteouts=False, first_ids=root.first_ids)
@@ -129,10 +134,10 @@ class ContainerFiles:
     def get_archive(self, path: str) -> tuple[Iterator[bytes], PathStatus]:
         """Return a file or directory as a tar whose members start with its name, and its status.
 
-        Raises NotFound.
-
         A symbolic link at the end of the path is not followed, unless the path ends with a slash. The pieces are read
         as those of export().
+
+        Raises NotFound.
         """
         return self._archive(path), self.path_status(path)
 

@@ -1,4 +1,4 @@
-"""Preparing a new container's file system: working directory and volumes.
+"""Preparing a new container's file system: its working directory and the first contents of its volumes.
 
 Every path is resolved by the kernel below the container's root (openat2(2), RESOLVE_IN_ROOT), because the image may
 contain symbolic links to anywhere.
@@ -27,12 +27,11 @@ from pylab_container.volumes.mounting import is_mounted
 
 
 def needs_setup(record: ContainerRecord, root: Path) -> bool:
-    """Whether prepare() has work to do.
-
-    The working directory is missing, or a volume gets files of the image.
+    """Whether prepare() has work to do: the working directory is missing, or the image has files for a volume.
 
     root  the image's mounted file system
     """
+    # Asked while the layer is mounted at its creation anyway, so that most containers need no second mount.
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return not _has_directory(base, record.config.working_dir or "/") or any(
@@ -53,12 +52,9 @@ def _has_directory(base: int, path: str) -> bool:
 
 
 def prepare(data: DataRoot, record: ContainerRecord) -> None:
-    """Create a new container's working directory and fill its volumes.
-
-    Other containers can see the volumes before the first start.
-
-    Volumes with a file system of their own are filled at the start, which mounts them. Raises InvalidInput.
-    """
+    """Create a new container's working directory and fill its volumes. Raises InvalidInput."""
+    # At the creation and not at the first start, because another container may mount the volumes before that. Volumes
+    # with a file system of their own are filled by the start, which mounts them.
     plain = [mount for mount in record.mounts if mount.type == "volume" and not data.volumes.get(mount.name).options]
     with data.records.lock(record.id):
         mount_id = data.layers.own(record.id).mount_id
@@ -83,13 +79,11 @@ def make_directory(root: Path, path: str) -> None:
 
 
 def fill_volumes(record: ContainerRecord, root: Path, *, mounted: Collection[str] = ()) -> None:
-    """Copy the image's files at a volume's destination into the volume if it is empty.
-
-    Only before the first start.
+    """Copy the image's files at a volume's destination into the volume, if it is empty. Does so before the first start.
 
     mounted  names of the volumes with a file system of their own that this start has mounted
     """
-    if record.started_at != NEVER:
+    if record.started_at != NEVER:  # a later start keeps a volume that the container has emptied
         return
     for mount in record.mounts:
         source = Path(mount.source)
@@ -101,7 +95,7 @@ def fill_volumes(record: ContainerRecord, root: Path, *, mounted: Collection[str
         try:
             if mount.name in mounted:
                 _copy(inside, source)  # no other container has it mounted
-            elif not is_mounted(source):
+            elif not is_mounted(source):  # a file system that another container has mounted is in use: left as it is
                 _fill_shared(source, inside)
         finally:
             os.close(inside)
@@ -123,16 +117,15 @@ def _copy(inside: int, directory: Path) -> None:
 
 
 def _fill_shared(volume: Path, inside: int) -> None:
-    """Copy a directory into an empty volume that another container may have mounted.
-
-    That container could place a symbolic link in the way of a copy (symlink race). So the copy is made beside the
-    volume, and its entries are moved by rename(2), which does not follow links.
-    """
+    """Copy a directory into an empty volume that another container may have mounted."""
+    # That container could place a symbolic link in the way of a copy (symlink race). So the copy is made beside the
+    # volume, and its entries are moved by rename(2), which replaces a link instead of following it.
     staging = volume.parent / f"filling-{secrets.token_hex(8)}"
     staging.mkdir(mode=0o700)
     try:
         _copy(inside, staging)
         for name in os.listdir(staging):
+            # Entries that the other container has created in the meantime are kept.
             with contextlib.suppress(FileExistsError, IsADirectoryError, NotADirectoryError):
                 os.rename(staging / name, volume / name)
         status = os.fstat(inside)

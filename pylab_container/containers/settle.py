@@ -33,7 +33,7 @@ from pylab_container.networks import attachment_events, dns_records
 from pylab_container.networks.endpoint_documents import settings_after_exit
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.log_archive import archive_log
@@ -46,8 +46,9 @@ from pylab_container.text.timestamps import rfc3339
 def settled(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
     """Return the record, corrected if its process has exited since it was written.
 
-    Raises ContainerNotFound.
+    Raises ContainerNotFound if the container was removed (auto_remove).
     """
+    # Checked without the lock first: nearly every record is current, and the lock would serialize all readers.
     if not _is_stale(runtime, record):
         if record.state in ALIVE:
             dns_records.ensure_server(runtime, record)
@@ -55,6 +56,7 @@ def settled(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contai
         return record
     if not data.records.writable:
         return _corrected(runtime, record)
+    # Read again under the lock: another process may have settled, started or removed the container in the meantime.
     with data.records.lock(record.id):
         return settle(data, runtime, read(data.records, record.id))
 
@@ -65,10 +67,7 @@ def read_settled(data: DataRoot, runtime: Runtime, container_id: ContainerId) ->
 
 
 def all_settled(data: DataRoot, runtime: Runtime) -> Iterator[ContainerRecord]:
-    """Yield the settled record of each container.
-
-    A damaged one is left out and reported (StoreDamaged).
-    """
+    """Yield the settled record of each container; report a damaged record (StoreDamaged) and leave it out."""
     for record in data.records.all():
         try:
             yield settled(data, runtime, record)
@@ -80,28 +79,27 @@ def all_settled(data: DataRoot, runtime: Runtime) -> Iterator[ContainerRecord]:
 
 
 def _corrected(runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """The record with the exit of its process.
-
-    On a read-only disk it cannot be written, but readers get it.
-    """
+    """The record after the exit of its process, without writing it: the disk is read-only."""
     if record.state not in ALIVE or (status := runtime.monitor(record.id).exit_status()) is None:
         return record
-    state = after(record.state, Transition.EXIT, container=record.name)
+    state = next_state(record.state, Transition.EXIT, container=record.name)
     return replace(record, state=state, pid=0, exit_code=status, network=_network_after_exit(record))
 
 
 def _is_stale(runtime: Runtime, record: ContainerRecord) -> bool:
+    """Whether settle() may have work to do: an exit, a killed health watcher, a killed start, or a restart."""
     if record.state in ALIVE:
         return runtime.monitor(record.id).exit_status() is not None or health_watcher.is_unwatched(runtime, record)
+    # A bundle without a running record belongs to a start. It holds the lock while it lives, so settle() waits for it;
+    # if it was killed, the kernel has released its lock (flock(2)).
     return record.state is State.RESTARTING or runtime.bundle(record.id).exists()
 
 
 def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """Record the exit of a container's process, if it has exited, and release its run.
+    """Record the exit of a container's process, if it has exited, and release its run. The caller holds the lock.
 
-    The caller holds the lock.
-
-    Raises ContainerNotFound if the container was removed by that (auto_remove).
+    Also repairs what killed processes have left: a start, a scheduled restart, a health watcher. Raises
+    ContainerNotFound if the exit removed the container (auto_remove).
     """
     if record.state not in ALIVE and runtime.bundle(record.id).exists():
         record = _after_killed_start(data, runtime, record)
@@ -115,6 +113,7 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
         if health_watcher.is_unwatched(runtime, record):
             health_watcher.start_watcher(data, runtime, record)
         return record
+    # Both read files of the run, which _exited() removes.
     monitor_wrote_status = monitor.exit_file.exists()
     out_of_memory.report(data, runtime, record)
     exited = _exited(data, runtime, record, status, out_of_memory=monitor.out_of_memory())
@@ -127,7 +126,7 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
         delete(data, exited, volumes=True)
         raise no_such_container(record.short_id)
     if exited.state is State.RESTARTING and not monitor_wrote_status:
-        # The monitor was killed, or the machine went down: no exit command will run.
+        # The monitor was killed, or the host crashed: no exit command will run, which would restart the container.
         spawn(exit_command(data, record.id))
     return exited
 
@@ -139,12 +138,12 @@ def _exited(
     now = time.time_ns()
     delay = delay_after_exit(record, status, now=now)
     release(data, runtime, record)
-    if not record.host_config.auto_remove:
+    if not record.host_config.auto_remove:  # else the caller deletes the container with its log
         limit = log_limit(record.host_config.log_config)
         archive_log(data.records.run_log(record.id), data.records.log(record.id), limit=limit)
     return replace(
         record,
-        state=after(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
+        state=next_state(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
         pid=0,
         network=_network_after_exit(record),
         exit_code=status,
@@ -160,12 +159,17 @@ def _network_after_exit(record: ContainerRecord) -> NetworkSettings:
 
 
 def _after_killed_start(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
-    """Complete a start that was killed if the container's process exists, else roll it back."""
+    """Complete a start that was killed after `runc start`; roll back one that was killed before.
+
+    Returns the record: running, or unchanged.
+    """
     intent_path = runtime.bundle(record.id) / "started.json"
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         intent = json.loads(intent_path.read_bytes())
         running = data.records.parse(intent["config"], HostConfig.parse(intent["host_config"]))
         state = runtime.runc.state(record.id) or {}
+        # In the state "created" the program has not been executed (OCI runtime.md, "State"), so the start is rolled
+        # back. In the state "stopped" it has exited, which settle() records next.
         if state.get("status") in ("running", "paused", "stopped"):
             data.records.save(running)
             intent_path.unlink()

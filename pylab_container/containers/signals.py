@@ -9,7 +9,7 @@ import time
 
 from pylab_container.containers.change_events import emit_change
 from pylab_container.errors import Conflict, ContainerNotFound, LabError
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
@@ -42,7 +42,7 @@ def kill_for_certain(data: DataRoot, runtime: Runtime, record: ContainerRecord) 
             return
         current = data.records.update(current, manually_stopped=True)
         if current.state is State.RESTARTING:
-            data.records.update(current, state=after(current.state, Transition.KILL, container=current.name))
+            data.records.update(current, state=next_state(current.state, Transition.KILL, container=current.name))
             return
     send_signal(data, runtime, current, signal.SIGKILL)
     monitor = runtime.monitor(record.id)

@@ -1,4 +1,7 @@
-"""Starting a container: from its record to a process."""
+"""Starting a container: from its record to a process.
+
+settle.py is the counterpart: it records the exit, and completes or rolls back a start whose process was killed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from pylab_container.containers import health, health_watcher, launch, lookup, remap, rootfs, sandbox
+from pylab_container.containers import health, health_watcher, launch, lookup, namespaces, remap, rootfs
 from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.commands import exit_command
 from pylab_container.containers.release import release
@@ -23,7 +26,7 @@ from pylab_container.networks import attachment_events, dns_records, endpoints, 
 from pylab_container.networks.container_files import write_network_files
 from pylab_container.networks.links import LinkedContainer
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import State, Transition, after
+from pylab_container.oci.lifecycle import State, Transition, next_state
 from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.logdriver import log_size, require_driver
@@ -43,32 +46,35 @@ def start(
     clients: int = 0,
     restarting: bool = False,
 ) -> Attachment | None:
-    """Prepare the container → connect the clients → let its process go → record it.
+    """Start a container: files → process that waits → network → clients → `runc start` → record.
 
-    A failure rolls back.
+    A failure rolls everything back.
 
-    exit_hook   the monitor records the exit; else the caller does, and the monitor only if the caller was killed
-    clients     number of clients to connect before the process runs; the connection is returned, None without one
-    restarting  the restart policy starts it; nothing happens if the container was started or stopped in between
+    exit_hook   True: the monitor records the exit. False: the caller does, and the monitor only if the caller was
+                killed. A restart policy implies True, because the exit command also restarts the container.
+    clients     number of clients to connect before the process runs. They share the returned connection; None for 0.
+    restarting  the restart policy starts it. Nothing happens if the container was started or stopped in between.
 
-    Raises Conflict if its state forbids it, LabError if the machine refuses.
+    Raises Conflict if its state forbids a start, LabError if the machine cannot run it.
     """
     with data.records.lock(container_id):
         record = settle(data, runtime, lookup.read(data.records, container_id))
         if restarting and record.state is not State.RESTARTING:
             return None
-        after(record.state, Transition.START, container=record.name, container_id=container_id)
+        next_state(record.state, Transition.START, container=record.name, container_id=container_id)  # raises Conflict
         if endpoints.has_bridges(record):
             require("run")  # checked now: without the libraries the start could not be rolled back either
         attachment: Attachment | None = None
         try:
-            # Before this container has a bundle: another start that settles this record would wait for our lock, and we
-            # would wait for its lock.
+            # Both settle other containers, which takes their locks. Once this container has a bundle, a start of one
+            # of them settles this record in turn and waits for our lock: a deadlock. So _prepare_files() comes later.
             linked = links.running_linked(data.records, record, partial(settled, data, runtime))
-            joined = sandbox.joined_containers(record, partial(_find_other, data, runtime, record))
+            joined = namespaces.joined_containers(record, partial(_find_other, data, runtime, record))
             root = _prepare_files(data, runtime, record)
             hook = exit_hook or has_restart_policy(record)
             monitor = _create_process(data, runtime, record, root, joined=joined, linked=linked, exit_hook=hook)
+            # Between create and start (OCI runtime.md, "Lifecycle"): the interfaces need a network namespace, which the
+            # waiting process holds, and the program must not run before it has an address.
             network = endpoints.connect_all(data, runtime, record, monitor.container_pid, linked)
             running = _running_record(record, monitor.container_pid, network, restarting=restarting)
             _write_intent(data, runtime, running)
@@ -85,21 +91,17 @@ def start(
 
 
 def _find_other(data: DataRoot, runtime: Runtime, record: ContainerRecord, name: str) -> ContainerRecord:
-    """Look up another container and settle it.
-
-    The container's own record is settled, and its lock is held.
-    """
+    """Return the settled record of a container whose namespace this one joins. Raises ContainerNotFound."""
     other = lookup.find(data.records, name)
+    # The own record is settled already. Its lock is held, and a second flock(2) of this process would wait for itself.
     return record if other.id == record.id else settled(data, runtime, other)
 
 
 def _prepare_files(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Path:
-    """Create the bundle directory, mount the layers and the volumes, write the files of /etc.
-
-    Return the root.
-    """
+    """Create the bundle directory, mount the layers and the volumes, write the files of /etc; return the root."""
     require_driver(record.host_config.log_config)
-    # Before anything is mounted: the next reader of the record releases a run with a bundle if we are killed.
+    # Created before anything is mounted. If this process is killed, the bundle shows the next reader of the record that
+    # a start was not completed, and settle() releases what it had mounted.
     runtime.bundle(record.id).mkdir(parents=True, exist_ok=True, mode=0o700)
     root = remap.mount_root(data, record)
     write_network_files(data, record)
@@ -118,12 +120,12 @@ def _create_process(
     linked: Sequence[LinkedContainer],
     exit_hook: bool,
 ) -> Monitor:
-    """Write the bundle, and let runc create the container's process, which waits for runc start."""
+    """Write the bundle and create the container's process, which waits for `runc start` before it runs the program."""
     log = record.host_config.log_config
     bundle = launch.write_bundle(data, runtime, record, root, joined=joined, linked=linked)
     if endpoints.has_bridges(record):
         dns_records.prepare(runtime, record)
-        runtime.prepare_network()  # in a thread, while this one waits for runc
+        runtime.prepare_network()  # imports pyroute2 in a thread, while this one waits for runc
     return runtime.conmon.create(
         record.id,
         bundle=bundle,
@@ -142,6 +144,7 @@ def _running_record(
     record: ContainerRecord, pid: int, network: NetworkSettings, *, restarting: bool
 ) -> ContainerRecord:
     """The record of the container once its process runs."""
+    # A start by a user resets what the restart policy counts (moby, daemon/start.go, ResetRestartManager()).
     is_checked = health.effective(record.config.healthcheck) is not None
     return replace(
         record,
@@ -160,13 +163,16 @@ def _running_record(
 
 
 def _write_intent(data: DataRoot, runtime: Runtime, running: ContainerRecord) -> None:
-    """Write started.json (settle.py): a crash after runc start loses no container."""
+    """Write started.json before `runc start`, so that a crash after it does not lose the running container."""
+    # Neither atomic nor flushed. A truncated file fails to parse, and settle() rolls the start back, which is right:
+    # the program has not run. /run is a tmpfs, so after a crash of the host neither the file nor the process exists.
     config = running.document(data.records.directory(running.id))
     intent = {"config": config, "host_config": running.host_config.document()}
     (runtime.bundle(running.id) / "started.json").write_text(json.dumps(intent))
 
 
 def _attach(data: DataRoot, record: ContainerRecord, monitor: Monitor, clients: int) -> Attachment:
+    """Connect to the streams, and emit one event per client. Before `runc start`, no output is missed."""
     attachment = monitor.attach()
     for _ in range(clients):
         emit_change(data.emit, "attached", record)
@@ -174,11 +180,10 @@ def _attach(data: DataRoot, record: ContainerRecord, monitor: Monitor, clients: 
 
 
 def _roll_back(data: DataRoot, runtime: Runtime, record: ContainerRecord, error: BaseException) -> None:
-    """Restore the container after a failed start, with the error recorded.
-
-    No restart policy tries again.
-    """
+    """Release what a failed start has prepared, and record the error."""
     release(data, runtime, record)
+    # A failed restart ends the restart policy: the container has exited (moby, daemon/monitor.go, handleContainerExit).
+    # Any other exception, such as KeyboardInterrupt, is not an error of the container and leaves its record unchanged.
     if isinstance(error, LabError):
         state = State.EXITED if record.state is State.RESTARTING else record.state
         data.records.update(record, state=state, error=error.message, exit_code=error.exit_code)
@@ -190,6 +195,8 @@ def _record_start(data: DataRoot, runtime: Runtime, running: ContainerRecord) ->
     The process may have exited already. The lock delays the process that records the exit, so its events come later.
     """
     data.records.save(running)
+    # After the record: a crash between the two leaves a file that settle() ignores, because the record says running.
+    # Removed first, it would leave a process that runs and a record that says "created".
     (runtime.bundle(running.id) / "started.json").unlink(missing_ok=True)
     attachment_events.emit_joined(data.emit, running)
     emit_change(data.emit, "started", running)

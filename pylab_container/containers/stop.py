@@ -17,7 +17,7 @@ from pylab_container.containers.signals import kill_for_certain, send_signal
 from pylab_container.containers.start import start
 from pylab_container.containers.waiting import PastEvents, wait
 from pylab_container.oci.ids import ContainerId
-from pylab_container.oci.lifecycle import ALIVE, State, Transition, after
+from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
 from pylab_container.oci.signals import signal_number
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.monitor import Attachment
@@ -36,29 +36,28 @@ def stop(
     *,
     signal: str | int | None = None,
 ) -> None:
-    """Send the stop signal, and kill the container after timeout seconds.
-
-    No error if it does not run.
+    """Send the stop signal, and kill the container if it still runs after timeout seconds.
 
     timeout  default: the container's StopTimeout, else 10; negative waits without a limit
     signal   default: the container's StopSignal, else SIGTERM
 
-    The restart policy ends with it.
+    No error if the container does not run. Its restart policy does not start it again.
     """
     config = read(data.records, container_id).config
     number = signal_number(signal or config.stop_signal or "SIGTERM")
     record = _request(data, runtime, container_id, Transition.STOP, manually=True)
     if record.state not in ALIVE:
         return
-    chosen = timeout if timeout is not None else record.config.stop_timeout
-    seconds = float(DEFAULT_STOP_TIMEOUT if chosen is None else chosen)
+    requested = timeout if timeout is not None else record.config.stop_timeout
+    seconds = float(DEFAULT_STOP_TIMEOUT if requested is None else requested)
     send_signal(data, runtime, record, number)
     try:
         runtime.monitor(container_id).wait(None if seconds < 0 else seconds)
     except TimeoutError:
         kill_for_certain(data, runtime, record)
     wait(data, runtime, events, container_id)
-    with data.records.lock(container_id):  # the process that records the exit has emitted its event by then
+    # The process that records the exit emits "exited" under the lock, so "stopped" follows it.
+    with data.records.lock(container_id):
         emit_change(data.emit, "stopped", record)
 
 
@@ -67,9 +66,10 @@ def kill(
 ) -> None:
     """Send a signal to the first process. Raises Conflict if the container does not run.
 
-    SIGKILL and the container's stop signal also end the restart policy. A paused container is thawed, unless it has
-    a stop signal and this is another one, which it then receives later (moby, daemon/kill.go).
+    SIGKILL and the container's stop signal also end the restart policy.
     """
+    # As in moby, daemon/kill.go, killWithSignal(). A paused container is thawed and receives the signal at once. If it
+    # has a stop signal, any other signal but SIGKILL stays pending until it is unpaused.
     number = signal_number(signal)
     stop_signal = read(data.records, container_id).config.stop_signal
     ends_policy = number in (9, signal_number(stop_signal or "SIGTERM"))
@@ -90,13 +90,12 @@ def _request(
     manually: bool,
     thaws: bool = True,
 ) -> ContainerRecord:
-    """Check that the transition is allowed, and record that a user wants the exit.
+    """Check that the transition is allowed, and record the user's request; return the record before the transition.
 
-    Return the record before the transition.
-
-    manually  the restart policy ends; a container that waits for its restart has exited then
+    manually  the restart policy ends; a container that waits for its restart is then recorded as exited
     thaws     a paused container is recorded as running
     """
+    # Recorded before the signal is sent. The process that records the exit decides on a restart from manually_stopped.
     with data.records.lock(container_id):
         record = settle(data, runtime, read(data.records, container_id))
         state = _state_after(record, transition)
@@ -110,7 +109,7 @@ def _request(
 
 
 def _state_after(record: ContainerRecord, transition: Transition) -> State:
-    return after(record.state, transition, container=record.name, container_id=record.id)
+    return next_state(record.state, transition, container=record.name, container_id=record.id)
 
 
 def pause(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:
@@ -158,6 +157,7 @@ def restart(
 @contextlib.contextmanager
 def _auto_remove_suspended(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> Iterator[None]:
     """Suspend auto-remove while the block runs."""
+    # Otherwise the exit between stop and start would remove the container.
     removes = read_settled(data, runtime, container_id).host_config.auto_remove
     if removes:
         _set_auto_remove(data, container_id, removes=False)

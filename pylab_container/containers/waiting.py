@@ -1,7 +1,8 @@
 """Waiting for a container's exit, and looking up the exit status of a run.
 
-Any process on the data root may record an exit and remove the container. So the exit status is looked up where it
-may still be: with the monitor, in the record, and finally in the event log.
+Any process on the data root may record an exit and remove the container. So the exit status is looked up in three
+places: the monitor's file, which the release of the run removes; the record, which the next start and the removal
+change; and the event log, which keeps it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def wait(
 ) -> int:
     """Wait for a container's exit; return its exit status, 128 + n after signal n.
 
-    If a restart policy starts the container again, the exit is the last one. The exit is recorded on return, and a
-    container with auto_remove is removed. If the container was removed before, the status is that of its last run.
+    While the restart policy starts the container again, the wait continues until the last exit. On return the exit is
+    recorded, and a container with auto_remove is removed. For a container that was removed before, the status is that
+    of its last run.
 
     Raises TimeoutError after timeout seconds, ContainerNotFound if it never ran.
     """
@@ -56,7 +58,7 @@ def wait(
             status = status_of_run(data, runtime, events, before)
     else:
         status = record.exit_code
-    # Starting it by hand resets the count, so a restart by the policy is one with a count.
+    # A start by a user resets the count, so a new run with a count was started by the policy.
     was_restarted = record.started_at != before.started_at and record.restart_count > 0
     if record.state is State.RESTARTING or was_restarted:
         return _wait_for_last_exit(data, runtime, container_id, timeout)
@@ -64,10 +66,8 @@ def wait(
 
 
 def _wait_for_last_exit(data: DataRoot, runtime: Runtime, container_id: ContainerId, timeout: float | None) -> int:
-    """Wait until the restart policy does not start the container again.
-
-    Return the last exit status.
-    """
+    """Wait until the restart policy does not start the container again; return the last exit status."""
+    # Polled: the process of the next run does not exist yet, so poll(2) would have no descriptor to wait for.
     deadline = None if timeout is None else time.monotonic() + timeout
     while (record := read_settled(data, runtime, container_id)).state in (State.RESTARTING, *ALIVE):
         if deadline is not None and time.monotonic() > deadline:
@@ -77,16 +77,15 @@ def _wait_for_last_exit(data: DataRoot, runtime: Runtime, container_id: Containe
 
 
 def process_descriptor(runtime: Runtime, record: ContainerRecord) -> int:
-    """Return a descriptor that is readable once the run's first process has exited.
-
-    See pidfd_open(2).
+    """Return a descriptor that is readable once the run's first process has exited (pidfd_open(2)).
 
     The caller closes it. Raises ProcessLookupError if the process has exited already.
     """
     if record.pid <= 0:
         raise ProcessLookupError
     fd = os.pidfd_open(record.pid)
-    # The pid may belong to another process by now, but not while the monitor lives, which is the process's parent.
+    # The pid may have been reused before it was opened. The monitor is the parent of the process, and the kernel keeps
+    # the pid until the parent has waited for it (wait(2)). After that the monitor exits.
     if not runtime.monitor(record.id).alive():
         os.close(fd)
         raise ProcessLookupError
@@ -94,9 +93,7 @@ def process_descriptor(runtime: Runtime, record: ContainerRecord) -> int:
 
 
 def status_of_run(data: DataRoot, runtime: Runtime, events: PastEvents, record: ContainerRecord) -> int:
-    """Return the exit status of the run in a record, whose process has exited.
-
-    128 + n after signal n.
+    """Return the exit status of the run in a record, whose process has exited: 128 + n after signal n.
 
     On return the exit is recorded, and a container with auto_remove is removed.
     """
@@ -104,9 +101,10 @@ def status_of_run(data: DataRoot, runtime: Runtime, events: PastEvents, record: 
     with contextlib.suppress(TimeoutError):
         status = runtime.monitor(record.id).wait(STATUS_TIMEOUT)
     with contextlib.suppress(ContainerNotFound):
-        now = read_settled(data, runtime, record.id)
-        if status == UNKNOWN_STATUS and now.started_at == record.started_at and now.state not in ALIVE:
-            return now.exit_code
+        current = read_settled(data, runtime, record.id)
+        is_same_run = current.started_at == record.started_at
+        if status == UNKNOWN_STATUS and is_same_run and current.state not in ALIVE:
+            return current.exit_code
     if status != UNKNOWN_STATUS:
         return status
     logged = _logged_statuses(events, record.id, since=parse_rfc3339(record.started_at) / 10**9)
@@ -114,10 +112,8 @@ def status_of_run(data: DataRoot, runtime: Runtime, events: PastEvents, record: 
 
 
 def is_log_complete(runtime: Runtime, record: ContainerRecord) -> bool:
-    """Whether the monitor of an exited run has read all output.
-
-    It writes the exit status after that.
-    """
+    """Whether the monitor of an exited run has written all output to the log."""
+    # It writes the exit status after the output (monitor.py, Monitor.wait()).
     return runtime.monitor(record.id).exit_status() is not None
 
 

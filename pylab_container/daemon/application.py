@@ -51,7 +51,7 @@ class Route(NamedTuple):
     streams: bool = False
 
 
-class Table:
+class RouteTable:
     """All routes; the first match is used."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
@@ -88,7 +88,7 @@ def application(engine: Engine, routes: Sequence[Route]) -> web.Application:
     app[BUILDS] = set()
     app.cleanup_ctx.append(_workers)
     app.on_response_prepare.append(_add_headers)
-    app.router.add_route("*", r"/{path:[\s\S]*}", _dispatcher(Table(routes)))
+    app.router.add_route("*", r"/{path:[\s\S]*}", _dispatcher(RouteTable(routes)))
     return app
 
 
@@ -102,7 +102,7 @@ async def _workers(app: web.Application) -> AsyncIterator[None]:
     await app[WORKERS].end(lambda: BUILD_SHUTDOWN_TIMEOUT if app[BUILDS] else SHUTDOWN_TIMEOUT)
 
 
-def _dispatcher(table: Table) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _dispatcher(table: RouteTable) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         """Call the handler, and turn every failure into a status and {"message": …}."""
         try:

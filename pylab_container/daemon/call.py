@@ -19,9 +19,9 @@ from pylab_container.daemon.connection import Connection
 from pylab_container.daemon.workers import WORKERS, Kind, Workers
 from pylab_container.engine import Engine
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.image import Json
 from pylab_container.version import __version__
 
-Json = dict[str, Any]
 Version = tuple[int, ...]
 
 HEADERS = {
@@ -169,10 +169,10 @@ class Call:
     async def document(self, shape: Any, *, optional: bool = False, typed: bool = True) -> Json:
         """Return the body, a JSON object of this shape; null is an empty object.
 
-        Raises InvalidInput.
-
         optional  a missing body is an empty object, too
         typed     the header Content-Type must be application/json
+
+        Raises InvalidInput.
         """
         body = await self.body()
         if not body and optional:

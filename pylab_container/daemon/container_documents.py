@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from pylab_container.daemon.call import Json, Version
+from pylab_container.daemon.call import Version
 from pylab_container.daemon.versions import known
 from pylab_container.docker.stats import NETWORK_FIELDS
 from pylab_container.docker.status import status
 from pylab_container.engine.container import ContainerRecord
+from pylab_container.oci.image import Json
 from pylab_container.oci.network_settings import EndpointSettings
 from pylab_container.text.timestamps import parse_rfc3339
 

@@ -23,7 +23,7 @@ from pylab_container.daemon.attaching import (
     stream_options,
     until_disconnected,
 )
-from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.call import Call, answer
 from pylab_container.daemon.container_documents import measured
 from pylab_container.daemon.containers import find
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedResponse, frame, hijack
@@ -36,6 +36,7 @@ from pylab_container.docker import stats as usage
 from pylab_container.docker.filters import searcher
 from pylab_container.engine.container import Container, ContainerRecord, LogLine, LogReader
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError
+from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import ALIVE, State
 from pylab_container.runtime.logdriver import damage_notice, log_details
 from pylab_container.text.timestamps import NEVER, moment

@@ -11,7 +11,7 @@ from aiohttp import web
 from pylab_container.daemon import creation, images
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import detach_keys
-from pylab_container.daemon.call import Call, Json, answer, no_content
+from pylab_container.daemon.call import Call, answer, no_content
 from pylab_container.daemon.container_documents import inspected, listed
 from pylab_container.daemon.starts import STARTS
 from pylab_container.daemon.versions import known
@@ -32,6 +32,7 @@ from pylab_container.errors import (
 from pylab_container.images.image import machine_architecture
 from pylab_container.maintenance import usage
 from pylab_container.networks import links
+from pylab_container.oci.image import Json
 from pylab_container.oci.platform import Platform
 from pylab_container.oci.signals import signal_number
 
@@ -324,7 +325,7 @@ async def remove(call: Call) -> web.Response:
 
 async def refuse_nameless(call: Call) -> NoReturn:
     """Refuse a path without a name."""
-    raise InvalidInput('invalid name or ID supplied: ""', hint="/containers/NAME")
+    raise InvalidInput('invalid name or ID supplied: ""', hint="write /containers/NAME")
 
 
 async def prune(call: Call) -> web.Response:

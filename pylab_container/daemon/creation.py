@@ -14,14 +14,14 @@ from typing import Any, cast
 from msgspec import Struct
 
 from pylab_container.daemon import fields, shapes
-from pylab_container.daemon.call import Json
 from pylab_container.docker.hostconfig import NUMBERS, port_bindings
 from pylab_container.docker.options import ContainerOptions, UpdateOptions
 from pylab_container.errors import InvalidInput
 from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.document import Document
-from pylab_container.oci.host_config import Device, HostConfig
+from pylab_container.oci.host_config import DeviceMapping, HostConfig
+from pylab_container.oci.image import Json
 from pylab_container.oci.network_settings import EndpointSettings
 
 _RUNTIMES = ("runc", "io.containerd.runc.v2")
@@ -180,7 +180,9 @@ def _parse_host_config(sent: Json) -> HostConfig:
 
 def _container_name(name: str) -> str | None:
     if name == "/":
-        raise InvalidInput("Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", hint="name=NAME")
+        raise InvalidInput(
+            "Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", hint="send name=NAME"
+        )
     return name.removeprefix("/") or None
 
 
@@ -303,7 +305,7 @@ def _rights(host: HostConfig) -> Json:
     }
 
 
-def _device_text(device: Device) -> str:
+def _device_text(device: DeviceMapping) -> str:
     """Return a device in the form of --device."""
     target = device.path_in_container or device.path_on_host
     return f"{device.path_on_host}:{target}:{device.cgroup_permissions or 'rwm'}"

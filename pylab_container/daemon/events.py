@@ -12,12 +12,13 @@ from typing import Any
 from aiohttp import web
 
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json
+from pylab_container.daemon.call import Call
 from pylab_container.daemon.streams import fetched, send_lines
 from pylab_container.daemon.watching import following
 from pylab_container.docker import event_log
 from pylab_container.docker.event_log import EventReader
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.image import Json
 
 BATCH_SIZE = 1 << 12  # fields of documents that a thread fetches at a time; a document has about ten
 _MOMENT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)

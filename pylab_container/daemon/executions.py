@@ -11,7 +11,7 @@ from pylab_container.containers.settle import read_settled
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
 from pylab_container.daemon.attaching import StreamOptions, detach_keys, pump
-from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.call import Call, answer
 from pylab_container.daemon.containers import find, size_of_terminal
 from pylab_container.daemon.hijack import MULTIPLEXED, RAW, HijackedConnection, HijackedResponse, frame, hijack
 from pylab_container.daemon.sharing import Share, SharedStreams
@@ -26,6 +26,7 @@ from pylab_container.errors import (
     LabError,
     RuntimeFailed,
 )
+from pylab_container.oci.image import Json
 from pylab_container.oci.lifecycle import State
 
 EXIT_TIMEOUT = 10.0  # seconds to wait for the exit of a process whose streams have ended
@@ -151,7 +152,7 @@ def _console_size(body: Json) -> tuple[int, int] | None:
 async def resize(call: Call) -> web.Response:
     """POST /exec/ID/resize: set the size of its terminal, once its process has started.
 
-    docker sends this when its connection is open, perhaps before the process runs, and gives up after some attempts.
+    docker sends this as soon as its connection is open, perhaps before the process runs. It stops after some attempts.
     """
     rows, columns = size_of_terminal(call)
     execution = await _execution(call)

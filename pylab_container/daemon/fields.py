@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from pylab_container.daemon.call import Json
+from pylab_container.oci.image import Json
 
 
 def text(document: Json, name: str) -> str:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from pylab_container.daemon import streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, Version, answer
+from pylab_container.daemon.call import Call, Version, answer
 from pylab_container.daemon.versions import known
 from pylab_container.docker.filters import refuse_unknown, truth
 from pylab_container.docker.image_filters import matching_images, matching_names
@@ -19,6 +19,7 @@ from pylab_container.errors import ImageNotFound, InvalidInput, InvalidReference
 from pylab_container.events import Event, ImageChanged
 from pylab_container.images.image import HistoryEntry, Image
 from pylab_container.oci import reference as references
+from pylab_container.oci.image import Json
 from pylab_container.text.timestamps import parse_rfc3339
 
 _TAR = "application/x-tar"
@@ -185,7 +186,7 @@ async def remove(call: Call) -> web.Response:
 
 async def refuse_nameless(call: Call) -> NoReturn:
     """Refuse a path without a name."""
-    raise InvalidInput("image name cannot be blank", hint="/images/NAME")
+    raise InvalidInput("image name cannot be blank", hint="write /images/NAME")
 
 
 async def prune(call: Call) -> web.Response:

@@ -6,8 +6,9 @@ from aiohttp import web
 
 from pylab_container.daemon import creation, fields, shapes
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.call import Call, answer
 from pylab_container.errors import Forbidden, InvalidInput, NotFound
+from pylab_container.oci.image import Json
 
 _POOL = {**shapes.named("Subnet Gateway IPRange", str), "AuxiliaryAddresses": shapes.NAMES}
 _NETWORK = {

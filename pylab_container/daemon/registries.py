@@ -15,13 +15,14 @@ from pylab_container.build import download
 from pylab_container.build.download import is_url
 from pylab_container.daemon import fields, images, shapes, streams
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, answer
+from pylab_container.daemon.call import Call, answer
 from pylab_container.daemon.workers import Kind
 from pylab_container.docker import progress
 from pylab_container.errors import Conflict, InvalidInput
 from pylab_container.events import Emit, Event
 from pylab_container.images.image import machine_architecture
 from pylab_container.oci import reference as references
+from pylab_container.oci.image import Json
 from pylab_container.oci.platform import Platform
 
 _LOGIN = shapes.named("username password email serveraddress", str)
@@ -56,7 +57,9 @@ async def create(call: Call) -> web.StreamResponse:
         return await _pull(call)
     if call.text("fromSrc"):
         return await _import(call)
-    raise InvalidInput("neither fromImage nor fromSrc is given", hint="fromImage=NAME pulls, fromSrc=- imports")
+    raise InvalidInput(
+        "neither fromImage nor fromSrc is given", hint="send fromImage=NAME to pull, or fromSrc=- to import"
+    )
 
 
 async def _pull(call: Call) -> web.StreamResponse:
@@ -143,10 +146,7 @@ async def push(call: Call) -> web.StreamResponse:
 
 
 async def _credentials_in_body(call: Call) -> Json:
-    """Read credentials from the body, where old clients send them.
-
-    Raises InvalidInput without any.
-    """
+    """Read credentials from the body, where old clients send them. Raises InvalidInput for an empty body."""
     body = await call.body()
     try:
         if body:

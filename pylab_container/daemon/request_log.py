@@ -57,7 +57,7 @@ class RequestLog(AbstractAccessLogger):
         self.logger.info(json.dumps(line))
 
 
-def open_log(path: Path) -> logging.Logger:
+def open_request_log(path: Path) -> logging.Logger:
     """Return a logger that appends to a file. Only root can read it: paths contain names.
 
     Raises InvalidInput.

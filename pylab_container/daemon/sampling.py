@@ -15,8 +15,8 @@ from aiohttp import web
 from pylab_container.daemon.workers import Kind, Workers
 from pylab_container.docker import stats
 from pylab_container.engine.container import Container
+from pylab_container.oci.image import Json
 
-Json = dict[str, Any]
 SAMPLE_INTERVAL = 1.0  # seconds between two samples
 
 

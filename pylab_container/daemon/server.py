@@ -19,7 +19,7 @@ from aiohttp import web
 
 from pylab_container.daemon.application import application
 from pylab_container.daemon.connection import Connection
-from pylab_container.daemon.request_log import RequestLog, arrivals, open_log
+from pylab_container.daemon.request_log import RequestLog, arrivals, open_request_log
 from pylab_container.daemon.routes import ROUTES
 from pylab_container.engine import Engine
 from pylab_container.errors import Conflict, InvalidInput, RuntimeFailed
@@ -56,7 +56,7 @@ def serve(
     linux.share_one_arena()  # short-lived threads would leave one malloc arena each
     with contextlib.ExitStack() as stack:
         sockets = [opened for address in addresses for opened in stack.enter_context(_listening(address, group))]
-        log = open_log(request_log) if request_log else None
+        log = open_request_log(request_log) if request_log else None
         asyncio.run(_serve(engine, sockets, log, lambda: ready(addresses)))
 
 
@@ -202,10 +202,7 @@ def _tcp(address: str, host: str, port: int) -> socket.socket:
 
 
 def _passed_sockets() -> list[socket.socket]:
-    """Return the sockets that systemd passed to this service.
-
-    Raises InvalidInput if it passed none.
-    """
+    """Return the sockets that systemd passed to this service. Raises InvalidInput if it passed no socket."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise InvalidInput("systemd has passed no socket", hint="fd:// is for the unit labctr.socket")
     count = int(os.environ.get("LISTEN_FDS", "0"))

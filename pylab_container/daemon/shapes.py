@@ -146,7 +146,7 @@ def _shaped(value: Any, shape: Any, place: str) -> Any:
 def _object(pairs: _Pairs, shape: Mapping[str, Any], place: str) -> dict[str, Any]:
     """Read an object: its known fields, or all fields if the shape has arbitrary keys."""
     if "*" in shape:
-        found = _merged([(_text(key, place), _shaped(value, shape["*"], place)) for key, value in pairs])
+        found = _merged([(_go_string(key, place), _shaped(value, shape["*"], place)) for key, value in pairs])
         return {key: _empty(shape["*"]) if value is None else value for key, value in found.items()}
     names = {name.lower(): name for name in shape}
     known = [(names[key.lower()], value) for key, value in pairs if key.lower() in names]
@@ -169,7 +169,7 @@ def _leaf(value: Any, shape: Any, place: str) -> Any:
     if shape is bool and isinstance(value, bool):
         return value
     if shape is str and isinstance(value, str):
-        return _text(value, place)
+        return _go_string(value, place)
     kind = "number" if isinstance(value, _Number) else "object" if isinstance(value, _Pairs) else _KINDS[type(value)]
     exact = f" {getattr(value, 'text', value)}" if shape is int and kind == "number" else ""
     where = f"Go struct field {place}" if place else "Go value"
@@ -178,7 +178,7 @@ def _leaf(value: Any, shape: Any, place: str) -> Any:
     )
 
 
-def _text(value: str, place: str) -> str:
+def _go_string(value: str, place: str) -> str:
     """Return a string as Go reads it. Raises InvalidInput for a NUL, which no path or argument can contain."""
     if "\0" in value:
         raise InvalidInput(f"invalid value for {place or 'a name'}: it contains a NUL character", hint="leave it out")

@@ -11,11 +11,12 @@ from aiohttp import web
 
 from pylab_container.daemon import DOCKER_RELEASE, MINIMUM_VERSION, VERSION, containers, images, volumes
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, Version, answer
+from pylab_container.daemon.call import Call, Version, answer
 from pylab_container.daemon.versions import known
 from pylab_container.errors import InvalidInput
 from pylab_container.images.image import machine_architecture
 from pylab_container.maintenance.info import program_version
+from pylab_container.oci.image import Json
 from pylab_container.text.timestamps import rfc3339
 from pylab_container.version import __version__
 

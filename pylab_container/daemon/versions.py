@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from pylab_container.daemon.call import Json, Version
+from pylab_container.daemon.call import Version
+from pylab_container.oci.image import Json
 
 
 class Span(NamedTuple):

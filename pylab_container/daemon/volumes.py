@@ -6,8 +6,9 @@ from aiohttp import web
 
 from pylab_container.daemon import fields, shapes
 from pylab_container.daemon.application import Route
-from pylab_container.daemon.call import Call, Json, answer, no_content
+from pylab_container.daemon.call import Call, answer, no_content
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.image import Json
 
 _VOLUME = {
     "Name": str,

@@ -1,6 +1,7 @@
 """From docker-py's keywords to a container's record.
 
-options.py and hostconfig.py build the documents without looking at the disk; this module completes them.
+options.py and hostconfig.py translate the keywords to documents, without reading the disk. This module resolves the
+names in them: of networks, of other containers, of files.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from pylab_container.containers import lookup, remap, sandbox
+from pylab_container.containers import lookup, namespaces, remap, rights
 from pylab_container.containers.create import create_sources
 from pylab_container.containers.settle import settle
 from pylab_container.docker.hostconfig import NETWORK_MODES, requested_network
@@ -25,7 +26,7 @@ from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
-from pylab_container.oci.lifecycle import Transition, after
+from pylab_container.oci.lifecycle import Transition, next_state
 from pylab_container.oci.mounts import MountPoint, borrow
 from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
 from pylab_container.runtime import Runtime, cgroup
@@ -36,7 +37,7 @@ from pylab_container.text.timestamps import rfc3339
 
 
 class ImageOfContainer(Struct, frozen=True):
-    """The image that a container is created from. name is the one that the user wrote."""
+    """The image that a container is created from. name is spelled as by the user."""
 
     id: str
     name: str
@@ -44,13 +45,13 @@ class ImageOfContainer(Struct, frozen=True):
 
 
 class Description(Struct, frozen=True):
-    """A client's documents in addition to the keywords; inspect shows them.
+    """Documents that a client of the API sends in addition to the keywords, for `inspect` to show.
 
-    config       on top of the image's configuration, below the options
-    host_config  recorded as it is; its fields have no effect, or an option already has their effect
-    networks     instead of the networks that the options name: {network: endpoint}
+    config       replaces fields of the image's configuration; the options replace fields of both
+    host_config  recorded unchanged. It has no effect: what has one must be in the options too.
+    networks     {network: endpoint}, replaces the networks that the options name
 
-    Empty fields in config and host_config preserve whether a field was null or an empty list.
+    Empty fields in config and host_config preserve whether the client sent null or an empty list.
     """
 
     config: ContainerConfig | None = None
@@ -59,10 +60,7 @@ class Description(Struct, frozen=True):
 
 
 def refuse_unknown_network(data: DataRoot, options: ContainerOptions) -> None:
-    """Refuse options that name a network or a container that does not exist.
-
-    Raises NotFound, ContainerNotFound.
-    """
+    """Raise NotFound or ContainerNotFound for options whose network or container does not exist."""
     mode = requested_network(options)
     if mode.startswith("container:"):
         lookup.find(data.records, mode.removeprefix("container:"))
@@ -78,7 +76,7 @@ def new_record(
     options: ContainerOptions,
     description: Description,
 ) -> tuple[ContainerRecord, list[str]]:
-    """Build the record of a new container, and warnings about its options, in Docker's words.
+    """Build the record of a new container, and warnings about its options in Docker's words. Nothing is written.
 
     Raises InvalidInput, ContainerNotFound for an option that names a container, TypeError for an unknown keyword.
     """
@@ -118,9 +116,9 @@ def finished_record(
     mounts: tuple[MountPoint, ...] = (),
     networks: Mapping[str, EndpointSettings] | None = None,
 ) -> ContainerRecord:
-    """Build a record from finished documents. image_id "" is the empty image, FROM scratch.
+    """Build a record from complete documents. Raises InvalidInput.
 
-    Raises InvalidInput.
+    image_id  "" for the empty image, FROM scratch
     """
     path, *arguments = command_line(config)
     return ContainerRecord(
@@ -145,15 +143,16 @@ def redescribe(
     options: ContainerOptions,
     host_config: HostConfig,
 ) -> None:
-    """Replace the HostConfig of a container that does not run, as a start does in API versions before 1.24.
+    """Replace the HostConfig of a container that does not run, as a start could do until version 1.23 of the API.
 
-    The new mounts are added to the container's mounts. If the network mode changes, the networks are replaced. options
-    is as for new_record(), host_config is the client's document. Raises what new_record() raises, and Conflict if the
-    container runs.
+    options, host_config  as for new_record()
+
+    New mounts are added to those of the container. Another network mode replaces its networks. Raises the errors of
+    new_record(), and Conflict if the container runs.
     """
     with data.records.lock(container_id):
         record = settle(data, runtime, lookup.read(data.records, container_id))
-        after(record.state, Transition.START, container=record.name, container_id=record.id)
+        next_state(record.state, Transition.START, container=record.name, container_id=record.id)
         built = documents(
             record.id,
             {**record.config.document(), "Volumes": None},
@@ -174,12 +173,10 @@ def redescribe(
             data.records.save(record)
 
 
-def _with_config(base: Mapping[str, Any], fields: Mapping[str, Any]) -> Json:
-    """Return an image's configuration with other fields on top; volumes are added to the image's.
-
-    An empty field keeps that of the image, except OnBuild: triggers are for builds only.
-    """
-    changes = {name: value for name, value in fields.items() if value or name == "OnBuild"}
+def _with_config(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Json:
+    """An image's configuration with some fields replaced; volumes are added to the image's."""
+    # An empty field keeps that of the image, except OnBuild: triggers are for builds only.
+    changes = {name: value for name, value in changes.items() if value or name == "OnBuild"}
     volumes = {**(base.get("Volumes") or {}), **(changes.get("Volumes") or {})}
     return {**base, **changes, **({"Volumes": volumes} if volumes else {})}
 
@@ -206,11 +203,11 @@ def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | Non
     """Return the HostConfig to record: names are resolved, the client's spelling is kept."""
     find = partial(lookup.find, data.records)
     remap.refuse(requested)
-    host = sandbox.resolve(requested, find)
-    host = replace(host, security_opt=tuple(map(sandbox.with_profile, host.security_opt)))
+    host = namespaces.resolve_modes(requested, find)
+    host = replace(host, security_opt=tuple(map(rights.with_profile, host.security_opt)))
     if host.links:
         host = replace(host, links=tuple(links.resolve(host.links, find)))
-    return host.overlaid(sandbox.resolve(sent, find)) if sent else host
+    return host.overlaid(namespaces.resolve_modes(sent, find)) if sent else host
 
 
 def _unpublished(host: HostConfig) -> list[str]:

@@ -19,10 +19,9 @@ from typing import Any
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidInput
+from pylab_container.oci.image import Json
 from pylab_container.oci.reference import DEFAULT_DOMAIN
 from pylab_container.text.jsontext import parse_json
-
-Json = dict[str, Any]
 
 DEFAULT_KEY = f"https://index.{DEFAULT_DOMAIN}/v1/"
 """The key of Docker's own registry in the file, from the first version of the registry protocol."""

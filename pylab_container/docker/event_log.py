@@ -31,9 +31,8 @@ from pylab_container.events import (
     VolumeUnmounted,
 )
 from pylab_container.host.lines import whole_lines
+from pylab_container.oci.image import Json
 from pylab_container.store.reading import open_regular
-
-Json = dict[str, Any]
 
 MAX_FILE_SIZE = 1 << 20
 """Size in bytes from which the file is renamed to events.log.1."""

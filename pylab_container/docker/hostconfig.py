@@ -18,7 +18,15 @@ from pylab_container.networks.addresses import refuse_on_predefined
 from pylab_container.networks.link_variables import link_pairs
 from pylab_container.oci import blockio, ports
 from pylab_container.oci.capabilities import capability_names
-from pylab_container.oci.host_config import DEFAULT, DEFAULT_SHM_SIZE, Device, HostConfig, RestartPolicy, Ulimit
+from pylab_container.oci.host_config import (
+    DEFAULT,
+    DEFAULT_SHM_SIZE,
+    DeviceMapping,
+    HostConfig,
+    RestartPolicy,
+    Ulimit,
+)
+from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import parse_mount, parse_tmpfs, parse_volumes
 from pylab_container.runtime.logdriver import log_config
 from pylab_container.text import sizes
@@ -26,7 +34,6 @@ from pylab_container.text.address import parse_ip
 from pylab_container.text.golang import quoted
 from pylab_container.text.visible import check_line, visible
 
-Json = dict[str, Any]
 Options = Mapping[str, Any]
 
 NETWORK_MODES = ("bridge", "none", "host")
@@ -343,7 +350,7 @@ def _parse_ulimit(text: str) -> Ulimit:
 # ---- devices, namespaces, network ----------------------------------------------------------------
 
 
-def parse_device(text: str) -> Device:
+def parse_device(text: str) -> DeviceMapping:
     """Parse `--device /dev/x[:/dev/in/the/container][:rwm]`. Raises InvalidInput."""
     parts = text.split(":")
     if not 1 <= len(parts) <= 3 or not parts[0]:
@@ -357,11 +364,11 @@ def parse_device(text: str) -> Device:
     if len(parts) == 3:
         access = rest[1]
         if not _is_access(access):
-            raise InvalidInput(f"invalid device mode: {access}", hint="write some of r, w and m")
+            raise InvalidInput(f"invalid device mode: {access}", hint="write write some of r, w and m")
     for path in (source, target):
         if not path.startswith("/"):
             raise InvalidInput(f"{path} is not an absolute path", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")
-    return Device(
+    return DeviceMapping(
         path_on_host=posixpath.normpath(source),
         path_in_container=posixpath.normpath(target),
         cgroup_permissions=access,

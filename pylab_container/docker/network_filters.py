@@ -7,9 +7,24 @@ from typing import Any
 
 from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, text_test, truth, values
 from pylab_container.errors import InvalidInput
+from pylab_container.networks.bridges import connected_containers
+from pylab_container.networks.lookup import all_networks
 from pylab_container.networks.network_record import NetworkRecord
+from pylab_container.runtime import Runtime
+from pylab_container.store.data_root import DataRoot
 
 NETWORK_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+
+
+def filtered_networks(data: DataRoot, runtime: Runtime, filters: Filters) -> list[NetworkRecord]:
+    """Return the networks that pass all filters, by name. Raises InvalidInput for an unknown filter or value."""
+    check_network_filters(filters)
+
+    def is_used(record: NetworkRecord) -> bool:
+        return bool(connected_containers(data, runtime, record))
+
+    networks = sorted(all_networks(data), key=lambda record: record.name)
+    return [record for record in networks if network_matches(record, filters, is_used)]
 
 
 def check_network_filters(filters: Filters) -> None:

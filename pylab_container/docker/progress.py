@@ -7,12 +7,9 @@ Source: Engine API 1.41, ImageCreate and ImagePush; moby pkg/jsonmessage for the
 
 from __future__ import annotations
 
-from typing import Any
-
 from pylab_container.events import Event, LayerTransfer, PushResult, TransferMessage
+from pylab_container.oci.image import Json
 from pylab_container.text.sizes import human_precise
-
-Json = dict[str, Any]
 
 BAR_WIDTH = 50  # characters between the brackets
 MIN_COLUMNS_FOR_BAR = 110

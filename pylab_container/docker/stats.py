@@ -13,13 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from pylab_container.host.files import read_text_or_empty
+from pylab_container.oci.image import Json
 from pylab_container.runtime.runc import cgroup_path, cgroup_version
 from pylab_container.store.container_store import ContainerRecord
 from pylab_container.text.timestamps import rfc3339
 
-Json = dict[str, Any]
 ReadRecord = Callable[[], ContainerRecord]
 """Returns a container's settled record. Raises ContainerNotFound once the container is removed."""
 
@@ -228,7 +228,7 @@ def _memory_limit(limit: int) -> int:
 def _blkio(path: Path) -> list[Json]:
     """Parse lines "8:0 Read 4096". Other operations and the sum in the last line are left out."""
     entries = []
-    for words in (line.split() for line in _text(path).splitlines()):
+    for words in (line.split() for line in read_text_or_empty(path).splitlines()):
         if len(words) == 3 and words[1] in ("Read", "Write"):
             major, _, minor = words[0].partition(":")
             entries.append({"major": int(major), "minor": int(minor), "op": words[1].lower(), "value": int(words[2])})
@@ -238,7 +238,7 @@ def _blkio(path: Path) -> list[Json]:
 def _io_stat(path: Path) -> list[Json]:
     """Parse lines "8:0 rbytes=4096 wbytes=0 …"."""
     entries = []
-    for device, *fields in (line.split() for line in _text(path).splitlines()):
+    for device, *fields in (line.split() for line in read_text_or_empty(path).splitlines()):
         major, _, minor = device.partition(":")
         counters = dict(field.split("=", 1) for field in fields if "=" in field)
         for name, op in (("rbytes", "read"), ("wbytes", "write")):
@@ -267,22 +267,15 @@ def _system_cpu() -> int:
 
 def _table(path: Path) -> dict[str, int]:
     """Parse lines "name number"."""
-    pairs = (line.split() for line in _text(path).splitlines())
+    pairs = (line.split() for line in read_text_or_empty(path).splitlines())
     return {words[0]: int(words[1]) for words in pairs if len(words) == 2 and words[1].isdigit()}
 
 
 def _number(path: Path) -> int:
     """Read a file with one number. Return 0 for "max", and if the file does not exist."""
-    text = _text(path).strip()
+    text = read_text_or_empty(path).strip()
     return int(text) if text.isdigit() else 0
 
 
 def _numbers(path: Path) -> list[int]:
-    return [int(text) for text in _text(path).split()]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""  # the container has exited since, or the kernel does not have the controller
+    return [int(text) for text in read_text_or_empty(path).split()]

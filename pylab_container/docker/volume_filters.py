@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pylab_container.docker.filters import Filters, has_labels, refuse_unknown, truth, values
+from pylab_container.store.data_root import DataRoot
 from pylab_container.store.volume_store import StoredVolume
+from pylab_container.volumes import removal
 
 VOLUME_FILTERS = ("name", "label", "label!", "dangling", "driver")
+
+
+def filtered_volumes(data: DataRoot, filters: Filters) -> list[StoredVolume]:
+    """Return the volumes that pass all filters, by name. Raises InvalidInput for an unknown filter or value."""
+    check_volume_filters(filters)
+
+    def is_used(volume: StoredVolume) -> bool:
+        return bool(removal.users(data, volume))
+
+    return [volume for volume in data.volumes.all() if volume_matches(volume, filters, is_used)]
 
 
 def check_volume_filters(filters: Filters) -> None:

@@ -19,7 +19,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from pylab_container.errors import InvalidInput
-from pylab_container.text.globs import Glob, Globs, Steps, ignore_steps
+from pylab_container.text.globs import Glob, Globs, PatternSteps, ignore_steps
 
 _BYTE_ORDER_MARK = "\ufeff"
 # An automaton is simulated with integers of one bit for each step, so a larger one takes more time for each character
@@ -34,7 +34,7 @@ class Pattern(Struct, frozen=True, dict=True):
     is_exception: bool
 
     @cached_property
-    def steps(self) -> Steps:
+    def steps(self) -> PatternSteps:
         """The parsed pattern. Raises InvalidInput for a syntax error."""
         return ignore_steps(self.text)
 
@@ -148,7 +148,7 @@ class _Matcher:
     thousands of lines, and a context ten thousands of files.
     """
 
-    def __init__(self, patterns: Sequence[Steps]) -> None:
+    def __init__(self, patterns: Sequence[PatternSteps]) -> None:
         # Of equal patterns only the last counts, as an exception or not.
         numbers = {steps: number for number, steps in enumerate(patterns)}
         literals = {steps: "".join(step.literal for step in steps) for steps in numbers if _is_literal(steps)}
@@ -182,11 +182,11 @@ def _last_in_group(globs: Globs, numbers: Sequence[int], path: str) -> int:
     return -1 if last is None else numbers[last]
 
 
-def _is_literal(steps: Steps) -> bool:
+def _is_literal(steps: PatternSteps) -> bool:
     return all(step.literal for step in steps)
 
 
-def _grouped(numbers: Iterable[int], patterns: Sequence[Steps]) -> Iterator[list[int]]:
+def _grouped(numbers: Iterable[int], patterns: Sequence[PatternSteps]) -> Iterator[list[int]]:
     group: list[int] = []
     size = 0
     for number in numbers:

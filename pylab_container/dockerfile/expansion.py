@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct, field
 
 from pylab_container.errors import InvalidInput
-from pylab_container.text.globs import Glob, Steps, shell_steps
+from pylab_container.text.globs import Glob, PatternSteps, shell_steps
 
 WHITESPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005"
@@ -92,9 +92,9 @@ def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str
 def literal_words(text: str, *, keep_quotes: bool = True, keep_escapes: bool = True) -> list[str]:
     """Split text into words without expanding variables, to find here-documents.
 
-    Raises InvalidInput as expand().
-
     `<<` and the following word are one word, even with spaces between them.
+
+    Raises InvalidInput as expand().
     """
     return _Lexer(text, {}, keep_unset=True, keep_quotes=keep_quotes, keep_escapes=keep_escapes).run()[1]
 
@@ -394,7 +394,7 @@ class _Lexer:
                 break
         return "".join(pieces) + value[position:]
 
-    def steps(self, pattern: str) -> Steps:
+    def steps(self, pattern: str) -> PatternSteps:
         """Parse a pattern. Raises InvalidInput."""
         try:
             return shell_steps(pattern)

@@ -291,9 +291,9 @@ def exposed_ports(*texts: str) -> tuple[str, ...]:
 def port_range(text: str) -> tuple[int, int, str]:
     """Parse an argument of EXPOSE. Returns (first port, last port, protocol).
 
-    Raises InvalidInput.
-
     An address or a port of the host before the last colon is ignored, as in Docker.
+
+    Raises InvalidInput.
     """
     # re.ASCII, since \d and IGNORECASE match characters of other scripts: "٣" and "ſ".
     match = re.fullmatch(

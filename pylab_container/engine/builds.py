@@ -15,7 +15,7 @@ from pylab_container.build.recipe import BuildOptions, Recipe
 from pylab_container.build.report import BuildPlan
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.containers import lookup, removal, sandbox, stop
+from pylab_container.containers import lookup, namespaces, removal, stop
 from pylab_container.containers.create import create
 from pylab_container.containers.start import start
 from pylab_container.containers.waiting import wait
@@ -98,15 +98,15 @@ class ContainerRunner:
     def create(self, request: RunRequest) -> None:
         """Create a step's container, with its own mounts and the volumes of its config."""
         volumes = place_mounts(map(declared_volume, sorted(request.config.volumes)), self._data.path)
-        taken = {entry.destination for entry in request.mounts}
+        mounted = {entry.destination for entry in request.mounts}
         host_config = replace(request.limits, network_mode=request.network, extra_hosts=tuple(request.extra_hosts))
         record = finished_record(
             self._data,
             request.container_id,
             request.image_id,
             request.config,
-            sandbox.resolve(host_config, partial(lookup.find, self._data.records)),
-            mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
+            namespaces.resolve_modes(host_config, partial(lookup.find, self._data.records)),
+            mounts=(*(volume for volume in volumes if volume.destination not in mounted), *request.mounts),
         )
         create(self._data, self._runtime, record)
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Unpack
 
-from pylab_container.containers import freezing, inspection, logs, lookup, removal, stop, waiting
-from pylab_container.containers.change_events import emit_change
+from pylab_container.containers import freezing, inspection, logs, lookup, removal, stop, streams, waiting
 from pylab_container.containers.lookup import no_such_container as no_such_container
 from pylab_container.containers.settle import read_settled
 from pylab_container.containers.start import start
@@ -51,7 +50,7 @@ class Container:
         self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
         self.id = container_id
         self.warnings: list[str] = []
-        """Warnings about its options from its creation: what was done may not be what was meant."""
+        """Warnings from its creation about options that were ignored or changed."""
 
     # -- its state -------------------------------------------------------------------------------
 
@@ -137,23 +136,23 @@ class Container:
     def start(self) -> None:
         """Start its process and return at once.
 
-        Raises Conflict while it runs; CommandNotFound or CommandNotExecutable if the image has no such program. The
-        container is then as it was before.
+        Raises Conflict while it runs; CommandNotFound or CommandNotExecutable if the image has no such program. A start
+        that fails is rolled back.
         """
         self._start(exit_hook=True)
 
     def start_attached(self) -> Attachment:
         """Start its process with its streams connected, so that no output is missed.
 
-        The caller also calls wait(), which records the exit. The monitor does so only if the caller was killed by
-        then, or if a restart policy needs it.
+        The caller must also call wait(), which records the exit. The monitor records it only if the caller was killed
+        before, or if the container has a restart policy.
         """
         attachment = self._start(exit_hook=False, clients=1)
         assert attachment is not None
         return attachment
 
     def start_connected(self, clients: int) -> Attachment | None:
-        """As start(), with streams that are connected before it for a number of clients; None without clients."""
+        """start(), with the streams connected for this number of clients before the start; None for 0."""
         return self._start(exit_hook=True, clients=clients)
 
     def _start(self, *, exit_hook: bool, clients: int = 0) -> Attachment | None:
@@ -172,27 +171,21 @@ class Container:
 
     def attached(self) -> None:
         """Emit the event of a connected client."""
-        emit_change(self._data.emit, "attached", self._read())
+        streams.emit_client(self._data, self.id, "attached")
 
     def detached(self) -> None:
-        """Emit the event of a client that has left with the detach keys.
-
-        The container keeps running.
-        """
-        emit_change(self._data.emit, "detached", self._read())
+        """Emit the event of a client that has left with the detach keys. The container keeps running."""
+        streams.emit_client(self._data, self.id, "detached")
 
     def resize(self, *, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
-        self._runtime.monitor(self.id).resize(rows=rows, columns=columns)
-        size = {"height": str(rows), "width": str(columns)}
-        emit_change(self._data.emit, "resized", self._read(), attributes=size)
+        streams.resize(self._data, self._runtime, self.id, rows=rows, columns=columns)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its exit; return the exit status, 128 + n after signal n.
 
-        If it was removed since, the status is that of its last run.
-
-        If a restart policy starts it again, the exit is the last one. A container with auto_remove is removed then.
+        If a restart policy starts it again, this waits for the last exit. A container with auto_remove has been removed
+        when this returns. If it was removed earlier, the status is that of its last run.
 
         Raises TimeoutError after timeout seconds, ContainerNotFound if it never ran.
         """
@@ -212,15 +205,16 @@ class Container:
         timeout  default: its own stop_timeout, else 10; negative waits without a limit
         signal   default: its own STOPSIGNAL, else SIGTERM
 
-        The restart policy ends with it. No error if it does not run.
+        The restart policy does not start it again. No error if it does not run.
         """
         stop.stop(self._data, self._runtime, self._parts.event_log, self.id, timeout, signal=signal)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
         """Send a signal to its first process. Raises Conflict while it does not run.
 
-        SIGKILL and its stop signal also end the restart policy. A paused container is thawed, unless it has a stop
-        signal and this is another one, which it then receives later (moby, daemon/kill.go).
+        After SIGKILL or its stop signal, the restart policy does not start it again. A paused container is thawed, with
+        one exception: if it has a stop signal and this is another signal, it stays paused and receives the signal when
+        it is unpaused (moby, daemon/kill.go).
         """
         stop.kill(self._data, self._runtime, self._parts.event_log, self.id, signal)
 
@@ -249,9 +243,10 @@ class Container:
         return update(self._data, self._runtime, self.id, options)
 
     def remove(self, *, force: bool = False, v: bool = False) -> None:
-        """Remove it with its writable layer. force kills it first.
+        """Remove it with its writable layer.
 
-        V also removes its anonymous volumes.
+        force  kill it first
+        v      remove its anonymous volumes, too
         """
         removal.remove(self._data, self._runtime, self.id, force=force, volumes=v)
 
@@ -313,9 +308,7 @@ class Container:
         Raises Conflict while the container does not run, CommandNotFound, CommandNotExecutable.
         """
         execution = self.exec_create(cmd, user=user, environment=environment, workdir=workdir, privileged=privileged)
-        with execution.start() as streams:
-            output = b"".join(data for _, data in iter(streams.receive, None))
-        return ExecResult(execution.wait(), output)
+        return ExecResult(*execution.run_to_end())
 
     def top(self, ps_args: str = "") -> Json:
         """Show its processes with ps(1) of the host, by default `ps -ef`.
@@ -348,9 +341,8 @@ class Container:
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
     ) -> bytes:
         """Return its output so far; tail: the number of lines at the end."""
-        streams = {name for name, is_shown in (("stdout", stdout), ("stderr", stderr)) if is_shown}
         parts = self._data, self._runtime, self.record
-        return logs.log_text(*parts, streams=streams, timestamps=timestamps, tail=tail)
+        return logs.log_text(*parts, stdout=stdout, stderr=stderr, timestamps=timestamps, tail=tail)
 
     def log_lines(
         self,
@@ -368,7 +360,7 @@ class Container:
 
         follow        go on until its exit, or until another thread sets stop
         tail          start with this number of lines at the end of the log so far
-        since, until  seconds since 1970; nothing is awaited that is later than until
+        since, until  seconds since 1970; with follow, the iteration ends at until
         damaged       called at the end with the number of entries that could not be read, if any
         """
         parts = self._data, self._runtime, self.record
@@ -400,31 +392,14 @@ class Container:
         conf             fields of the image's config to replace: {"Cmd": ["httpd"]}
         pause            freeze a running container while its layer is read
         """
+        from pylab_container.docker.commit import commit_container
+
         name = references.parse_tag(f"{repository}:{tag}" if tag else repository) if repository else None
-        record = self.record
-        own = self._reproducible(record.config.document())
-        from pylab_container.images import configuration
-        from pylab_container.images.commit import commit
-
-        config = configuration.apply({**own, **(conf or {})}, changes)
-        with freezing.unchanging(self._data, self._runtime, self.id, pause=pause):
-            texts = {"message": message, "author": author}
-            image = commit(self._data, record, name, config=config, container_config=own, **texts)
-            more = {"comment": message, "imageID": image.id, "imageRef": name.familiar if name else ""}
-            emit_change(self._data.emit, "committed", record, attributes=more)
-        return image
-
-    def _reproducible(self, config: Json) -> Json:
-        """Return the container's configuration for an image.
-
-        With SOURCE_DATE_EPOCH set, the generated host name is left out.
-        """
-        if self._data.source_date_epoch is None or config.get("Hostname") != self.short_id:
-            return config
-        return {**config, "Hostname": ""}
+        parts = self._data, self._runtime, self.record
+        return commit_container(*parts, name, message=message, author=author, changes=changes, conf=conf, pause=pause)
 
     def _files(self) -> root_filesystem.ContainerFiles:
-        """Return access to the container's files. Raises ContainerNotFound."""
+        """Return its files. Raises ContainerNotFound."""
         from pylab_container.containers.root_filesystem import ContainerFiles
 
         self._read()
@@ -436,7 +411,6 @@ class Container:
 
     def export(self) -> Iterator[bytes]:
         """Yield its whole file system as a tar, in pieces."""
-        emit_change(self._data.emit, "exported", self._read())
         return self._files().export()
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], root_filesystem.PathStatus]:

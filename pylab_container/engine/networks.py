@@ -17,7 +17,7 @@ from pylab_container.engine.explaining import explaining
 from pylab_container.engine.parts import Parts
 from pylab_container.networks import bridges, creation
 from pylab_container.networks.endpoint_documents import endpoint_request
-from pylab_container.networks.lookup import all_networks, find_network
+from pylab_container.networks.lookup import find_network
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
@@ -92,13 +92,13 @@ class Network:
         driver_opt: Mapping[str, str] | None = None,
         mac_address: str = "",
     ) -> None:
-        """Connect a container to it: a running one now, another one from its next start on.
+        """Connect a container to it: a running one at once, another one at its next start.
 
-        aliases         names that the other containers know it by, besides its own
-        links           {name: alias}, or "name:alias": names that only this container knows the others by
-        ipv4_address    default: a free one
-        link_local_ips  169.254.x.y and fe80::… that its interface gets in addition
-        driver_opt      recorded only: Docker's bridge driver has no such options
+        aliases         further names under which the other containers of the network find it
+        links           {name: alias}, or "name:alias": names under which only this container finds other containers
+        ipv4_address    default: the lowest free address
+        link_local_ips  further addresses of its interface: 169.254.x.y and fe80::…
+        driver_opt      recorded, without effect: Docker's bridge driver has no options of an endpoint
 
         Raises Conflict, InvalidInput.
         """
@@ -168,12 +168,12 @@ class NetworkCollection:
     ) -> Network:
         """Create a network, with its bridge on the host.
 
-        subnet, gateway, ip_range  one of each, and with enable_ipv6 another one for IPv6; default: the first
-                                   subnet of Docker's list that neither the host nor a network uses
+        subnet, gateway, ip_range  one for IPv4, and with enable_ipv6 another for IPv6; default: the first subnet of
+                                   Docker's list that neither the host nor a network uses
         aux_addresses              {name: address}: addresses that no container gets
         ipam                       the same as docker-py's IPAMConfig
-        check_duplicate            False: a second network may have this name, and is found by its id
-        options                    as in networks/bridge_options.py; others are recorded
+        check_duplicate            False: a second network may have this name; it can then only be named by its id
+        options                    those of networks/bridge_options.py; others are recorded without effect
 
         Raises InvalidInput, Conflict for a name or a subnet that is in use.
         """
@@ -210,18 +210,10 @@ class NetworkCollection:
 
         Raises InvalidInput for an unknown filter.
         """
-        from pylab_container.docker.network_filters import check_network_filters, network_matches
+        from pylab_container.docker.network_filters import filtered_networks
 
-        check_network_filters(filters or {})
-
-        def is_used(record: NetworkRecord) -> bool:
-            return bool(bridges.connected_containers(self._data, self._runtime, record))
-
-        return [
-            Network(self._parts, record)
-            for record in sorted(all_networks(self._data), key=lambda record: record.name)
-            if network_matches(record, filters or {}, is_used)
-        ]
+        records = filtered_networks(self._data, self._runtime, filters or {})
+        return [Network(self._parts, record) for record in records]
 
     def prune(self, filters: Filters | None = None) -> Pruned:
         """Remove the users' networks that no container is connected to.

@@ -121,14 +121,9 @@ class VolumeCollection:
 
         Raises InvalidInput for an unknown filter.
         """
-        from pylab_container.docker.volume_filters import check_volume_filters, volume_matches
+        from pylab_container.docker.volume_filters import filtered_volumes
 
-        check_volume_filters(filters or {})
-        return [
-            Volume(self._data, stored)
-            for stored in self._data.volumes.all()
-            if volume_matches(stored, filters or {}, lambda volume: bool(removal.users(self._data, volume)))
-        ]
+        return [Volume(self._data, stored) for stored in filtered_volumes(self._data, filters or {})]
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """Return the ids of the containers that mount a volume, running or not."""

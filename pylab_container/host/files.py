@@ -59,6 +59,17 @@ def _open_temporary(path: Path, mode: int) -> tuple[Path, int]:
         os.close(fd)
 
 
+def read_text_or_empty(path: str | Path) -> str:
+    """Return a text file; "" if it does not exist or cannot be read.
+
+    For files of /proc, /sys and /etc, which depend on the kernel's configuration and on processes that may exit.
+    """
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
 def discard(path: Path) -> None:
     """Delete a file of write_atomic() and its temporary files. Idempotent; no process may be writing it."""
     for file in (path, *path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}*")):

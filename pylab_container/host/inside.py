@@ -42,6 +42,15 @@ def read_text(root: Path, path: str, *, errors: str = "replace") -> str:
         os.close(base)
 
 
+def open_path(root: str | Path, path: str, flags: int) -> int:
+    """Open a path below root and return the descriptor, which the caller closes. Raises OSError."""
+    base = os.open(root, _DIRECTORY_FLAGS | os.O_CLOEXEC)
+    try:
+        return linux.openat2(base, path, flags, resolve=linux.RESOLVE_IN_ROOT)
+    finally:
+        os.close(base)
+
+
 def make_directories(root: Path, path: str) -> None:
     """Create a directory of a container and its missing parents, with owner root and mode 0755. Idempotent.
 

@@ -29,16 +29,18 @@ def commit(
     config            the new image's configuration
     container_config  the container's own, which the image's config document records beside it
     """
+    # The lease claims the new layer only: the layers below are needed by the container's own record.
     with making(data) as lease:
         layer = layer_content.copy(data.layers, data.layers.writable(record.id), lease, newest=data.source_date_epoch)
         image = child_config(
             lookup.config(data, record.image),
             config=config,
             container_config=container_config,
+            # With SOURCE_DATE_EPOCH equal containers give equal images, and a random id would change the digest.
             container=record.id if data.source_date_epoch is None else "",
             created=data.now(),
             created_by=" ".join([record.path, *record.args]),
-            diff_id=layer.diff_id if layer else None,
+            diff_id=layer.diff_id if layer else None,  # a container without a change adds only a history entry
             author=author,
             comment=message,
             architecture=machine_architecture(),

@@ -30,12 +30,15 @@ def import_(
 
     tar stream → layer → config → image → name
     """
+    # Arguments are checked first: a malformed name must not be reported after gigabytes have been unpacked.
     target = references.parse_tag(name) if name else None
     config = configuration.apply({}, changes)
     limit = compression.Limit(max_size, data.path)
+    # The lease keeps the layer until the image names it; no other process deletes it in between.
     with making(data) as lease:
         with opened(source) as (stream, origin), limit.stream(compression.decompressed(stream)) as plain:
             layer = layer_content.register(data.layers, TarReader(plain), "", lease)
+        # Only now: the config lists the diff id, which is known when the last byte of the tar has been hashed.
         imported = first_config(
             diff_id=layer.diff_id,
             created=data.now(),

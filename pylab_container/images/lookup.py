@@ -28,6 +28,8 @@ def find(data: DataRoot, name: str) -> Digest:
 
     Raises ImageNotFound, and InvalidInput for the beginning of several ids.
     """
+    # A name wins over the beginning of an id, as in moby (daemon/images/image.go, GetImage): which image `run cafe`
+    # starts must not depend on the ids that happen to exist.
     with contextlib.suppress(InvalidReference):
         if image_id := data.images.resolve(references.parse(name)):
             return image_id
@@ -43,6 +45,7 @@ def _find_by_prefix(data: DataRoot, name: str) -> Digest | None:
     if match is None:
         return None
     matches = [image_id for image_id in data.images.all() if image_id.removeprefix("sha256:").startswith(match[1])]
+    # Never the first of several: with `rmi` that would delete an image that the user did not mean.
     if len(matches) > 1:
         raise InvalidInput(f'"{name}" is the beginning of {len(matches)} image ids', hint="write more digits")
     return matches[0] if matches else None
@@ -72,6 +75,7 @@ def hold(data: DataRoot, image_id: str, lease: Lease) -> ImageConfig:
 
     Raises as config().
     """
+    # Race: without the lock a removal could delete the layers between the reading of the config and the claim.
     with data.images_lock():
         image = config(data, image_id)
         if image.chain_id:
@@ -88,6 +92,7 @@ def list_ids(data: DataRoot, name: str | None = None, *, all: bool = False) -> l
     all   also the intermediate images of builds
     """
     dated = []
+    # No lock: a listing must not wait for a removal. An image that is removed after the listing of ids is not damage.
     for image_id in _candidates(data, name, all=all):
         removed = partial(_is_removed, data, image_id)
         with contextlib.suppress(ImageNotFound), ReportingDamage(data.emit, removed):
@@ -103,6 +108,7 @@ def _candidates(data: DataRoot, name: str | None, *, all: bool) -> set[str]:
     image_ids: set[str] = set(data.images.all())
     if all:
         return image_ids
+    # An intermediate image is one without a name that another image was built on (moby, imageStore.Heads).
     named = {tag.image_id for tag in data.images.shown_names()}
     parents = {data.images.shown_parent(image_id) for image_id in image_ids}
     return {image_id for image_id in image_ids if image_id in named or image_id not in parents}

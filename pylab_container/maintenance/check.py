@@ -19,6 +19,7 @@ from msgspec import Struct, field
 
 from pylab_container.errors import LabError
 from pylab_container.host import idmap, linux, programs
+from pylab_container.host.files import read_text_or_empty
 from pylab_container.oci.capabilities import ALL_CAPABILITIES, capabilities_of
 from pylab_container.runtime.network.foreign import chains_that_drop
 from pylab_container.runtime.runc import cgroup_version
@@ -182,12 +183,12 @@ def look(data_root: Path) -> Machine:
         idmapping=_failure(lambda: _try_idmapping(data_root)),
         network=_try_network(),
         namespaces=frozenset(name for name in NAMESPACES if Path(f"/proc/self/ns/{name}").exists()),
-        user_namespaces=_text("/proc/sys/user/max_user_namespaces") not in ("", "0"),
+        user_namespaces=read_text_or_empty("/proc/sys/user/max_user_namespaces").strip() not in ("", "0"),
         cgroup=cgroup_version(),
         controllers=frozenset(_controllers()),
-        seccomp="errno" in _text("/proc/sys/kernel/seccomp/actions_avail").split(),
+        seccomp="errno" in read_text_or_empty("/proc/sys/kernel/seccomp/actions_avail").split(),
         capabilities=frozenset(_own_capabilities()),
-        forwarding=_text("/proc/sys/net/ipv4/ip_forward") == "1",
+        forwarding=read_text_or_empty("/proc/sys/net/ipv4/ip_forward").strip() == "1",
         programs=dict(_versions()),
         dropping=_dropping(),
     )
@@ -270,7 +271,7 @@ def _run(command: list[str]) -> None:
 def _controllers() -> list[str]:
     root = Path("/sys/fs/cgroup")
     if cgroup_version() == "2":
-        return _text(str(root / "cgroup.controllers")).split()
+        return read_text_or_empty(root / "cgroup.controllers").split()
     return [name for name in CONTROLLERS if (root / name / "cgroup.procs").exists()]
 
 
@@ -283,10 +284,3 @@ def _versions() -> Iterator[tuple[str, str]]:
     for name in OLDEST_PROGRAMS:
         with contextlib.suppress(LabError):
             yield name, programs.run([name, "--version"]).output.strip()
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""

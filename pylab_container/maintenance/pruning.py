@@ -276,7 +276,7 @@ def prune_volumes(data: DataRoot, filters: Filters) -> Pruned:
             is_excluded = "label!" in filters and has_labels(volume.labels, excluded)
             is_candidate = has_labels(volume.labels, labels) and not is_excluded
             if is_candidate and (includes_named or volume.anonymous):
-                if volume_removal.certain_users(data, volume):
+                if volume_removal.reliable_users(data, volume):
                     continue
                 freed += usage.directory_size(str(volume.path))
                 volume_removal.delete(data, volume)  # as in Docker, the prune event alone reports it

@@ -1,4 +1,4 @@
-"""Addresses that a user chooses for a container."""
+"""Check the addresses that a user chooses for a container."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pylab_container.text.visible import visible
 
 
 def parse_address(text: str, version: int | None = None) -> str:
-    """Parse an IPv4 or IPv6 address, or one of the given version only. Raises InvalidInput."""
+    """Parse an IP address; version (4 or 6) allows only that one. Raises InvalidInput."""
     try:
         address = parse_ip(text)
     except ValueError:
         address = None
+    # Go's To4() accepts an IPv4-mapped address, so dockerd refuses ::ffff:10.0.0.1 where it needs an IPv6 address.
     is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
     if address is None or is_mapped or version not in (None, address.version):
         kind = f"IPv{version}" if version else "IP"
@@ -32,10 +33,7 @@ def parse_mac(text: str) -> str:
 
 
 def refuse_on_predefined(*, addresses: object, aliases: object) -> None:
-    """Raise InvalidInput for addresses or aliases on a predefined network.
-
-    It supports neither.
-    """
+    """Raise InvalidInput for addresses or aliases on a predefined network, which supports neither."""
     if addresses:
         raise InvalidInput(
             "user specified IP address is supported on user defined networks only",

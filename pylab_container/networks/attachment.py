@@ -1,6 +1,6 @@
-"""One network more or less for a container, running or not.
+"""Connecting an existing container to a network, and disconnecting it. The caller holds the container's lock.
 
-The caller holds the container's lock.
+A running container is changed at once, another one at its next start.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ from pylab_container.store.data_root import DataRoot
 def connect(
     data: DataRoot, runtime: Runtime, network: NetworkRecord, record: ContainerRecord, request: EndpointSettings
 ) -> None:
-    """Connect a container to one network more.
-
-    A running one is connected now, another one from its next start on.
+    """Connect a container to another network.
 
     record   the settled record
     request  the endpoint before the start (endpoint_documents.py)
@@ -54,8 +52,9 @@ def connect(
         endpoints[network.name] = endpoint_settings(request)
         data.records.update(record, network=with_endpoints(record.network, endpoints))
         return
+    # The removal of a network takes this lock exclusively.
     with data.networks.lock(shared=True):
-        find_network(data, network.id)  # raises if it was removed since the caller looked it up
+        find_network(data, network.id)  # raises NotFound if it was removed since the caller looked it up
         present = _joined_networks(data, runtime, record)
         bridge, interface = open_bridge(data, runtime, network), _free_interface(present)
         new = join(network, bridge, record, request, record.pid, interface, leads_out=False)
@@ -76,7 +75,7 @@ def disconnect(
     """Disconnect a container from one network.
 
     record  the settled record
-    force   no error if it is not connected
+    force   no error if the container is not connected
 
     Raises Conflict, InvalidInput.
     """
@@ -96,7 +95,8 @@ def disconnect(
         open_bridge(data, runtime, network).disconnect(record.id)
         addresses = (endpoint.ip_address, endpoint.global_ipv6_address)
         remove_addresses(data, record, filter(None, addresses))
-        if (leading := exit_network(before)) and leading.network.id == network.id:
+        # The default route and the published ports were on this network: the next one in the order takes them over.
+        if (exit_ := exit_network(before)) and exit_.network.id == network.id:
             remaining = [each for each in before if each.network.id != network.id]
             settings = replace(settings, ports=_use_exit(runtime, record, remaining))
     changed = data.records.update(record, network=with_endpoints(settings, endpoints))
@@ -132,10 +132,10 @@ def _refuse_connection(network: NetworkRecord, record: ContainerRecord, request:
 
 
 def _joined_networks(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> list[JoinedNetwork]:
-    """The networks that a running container is connected to, by the names of its interfaces."""
+    """The networks that a running container is connected to, sorted by the names of its interfaces."""
     joined = []
     for name, settings in record.network.endpoints.items():
-        with contextlib.suppress(NotFound):
+        with contextlib.suppress(NotFound):  # the network was removed
             network = network_of_endpoint(data, name, settings)
             if network.driver == "bridge":
                 bridge = open_bridge(data, runtime, network)
@@ -150,12 +150,9 @@ def _free_interface(joined: Sequence[JoinedNetwork]) -> str:
 
 
 def _use_exit(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNetwork]) -> Json:
-    """Move the default route and the published ports to the exit network.
-
-    Return NetworkSettings.Ports.
-    """
-    if leading := exit_network(joined):
-        leading.bridge.set_default_route(leading.endpoint, record.pid)
+    """Move the default route and the published ports to the exit network; return NetworkSettings.Ports."""
+    if exit_ := exit_network(joined):
+        exit_.bridge.set_default_route(exit_.endpoint, record.pid)
     published: list[ports.PublishedPort] = []
     if port_requests(record):
         runtime.bridge.ports.withdraw(record.id)

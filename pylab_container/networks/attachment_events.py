@@ -1,4 +1,4 @@
-"""The events of a container's networks and volumes at its start and exit, as dockerd's."""
+"""Emit the network and volume events of a container's start and exit, as dockerd does."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def emit_joined(emit: Emit, record: ContainerRecord) -> None:
 def emit_left(emit: Emit, record: ContainerRecord) -> None:
     """Report that an exited container has left its networks and volumes.
 
-    record is the one of its run.
+    record  as it was while the container ran
     """
     _emit_networks(emit, record, "disconnect")
     for mount in record.mounts:

@@ -30,17 +30,17 @@ DEFAULT_BRIDGE: Mapping[str, str] = {
     _BINDING: "0.0.0.0",
     BRIDGE_NAME: "labctr0",
 }
-"""The options that inspect shows of the network bridge; its MTU is that of the host's default route."""
+"""The options of the network "bridge", as inspect shows them. Its MTU is that of the host's default route."""
 
 
 class BridgeOptions(Struct, frozen=True, kw_only=True):
     """The options of a network's bridge.
 
-    name          of the interface on the host, "" for a name derived from the network's id
-    connectivity  whether its containers reach each other
-    masquerade    whether outgoing packets get the host's address (NAT)
-    binding       the host's address for published ports that name none, "" for all addresses
-    mtu           bytes, None for that of the host's default route
+    name          the bridge's interface on the host; "" derives the name from the network's id
+    connectivity  whether the containers on it reach each other
+    masquerade    whether packets to other networks get the host's address (source NAT)
+    binding       host address of published ports that name no address; "" for all addresses
+    mtu           in bytes; None takes that of the host's default route
     """
 
     name: str = ""
@@ -61,7 +61,7 @@ def bridge_options(options: Mapping[str, str]) -> BridgeOptions:
     )
 
 
-def check_options(options: Mapping[str, str]) -> None:
+def check_bridge_options(options: Mapping[str, str]) -> None:
     """Raise InvalidInput for an invalid value, or an option that a user cannot set."""
     for name in _REFUSED:
         if name in options:
@@ -78,9 +78,9 @@ def _truth(options: Mapping[str, str], name: str) -> bool:
 
 def _address(options: Mapping[str, str], name: str) -> str:
     text = options.get(name, "")
-    if text in ("", "0.0.0.0"):  # every address, also those of IPv6: Docker's default
+    if text in ("", "0.0.0.0"):  # Docker's default: all addresses of the host, IPv6 included
         return ""
-    import ipaddress  # slow to import, and seldom needed
+    import ipaddress  # imported here: it is slow to import and seldom needed
 
     try:
         return str(ipaddress.IPv4Address(text))

@@ -1,4 +1,4 @@
-"""The bridges of networks: which bridge a network has, and the containers connected to it."""
+"""Build a network's bridge from its record, and list the containers that are connected to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def open_bridge(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Bridge:
-    """Return the bridge of a network with the driver bridge; it may not exist in the kernel yet."""
+    """Build the Bridge of a network whose driver is bridge. The kernel may not have the bridge yet."""
     if record.name == "bridge":
         return runtime.bridge
     document = record.document
@@ -28,7 +28,7 @@ def open_bridge(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Brid
     options = bridge_options(document["Options"])
     return network.Bridge(
         options.name or _generated_name(document),
-        has_own_name=not options.name,
+        has_generated_name=not options.name,
         run_root=RUN_ROOT,
         subnet=four.get("Subnet"),
         gateway=four.get("Gateway", ""),
@@ -51,9 +51,9 @@ def _generated_name(document: Json) -> str:
 
 
 def refuse_bridge_name(name: str, network_id: str, existing: Sequence[NetworkRecord]) -> None:
-    """Raise InvalidInput for an invalid bridge name, Forbidden for that of another network.
+    """Raise InvalidInput for an invalid bridge name, Forbidden for the name of another network's bridge.
 
-    "" is accepted.
+    name  "" lets the engine generate one, and is always accepted
     """
     if not name:
         return
@@ -69,7 +69,7 @@ def refuse_bridge_name(name: str, network_id: str, existing: Sequence[NetworkRec
 
 
 def connected_containers(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Json:
-    """Return Network.Containers: the containers of this data root on a network now, by id."""
+    """Return Network.Containers: {container id: its addresses} of this data root's connected containers."""
     members: Json = {}
     if record.driver != "bridge":
         return members
@@ -89,6 +89,7 @@ def connected_containers(data: DataRoot, runtime: Runtime, record: NetworkRecord
 
 def network_attributes(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> Json:
     """Return Docker's Network object, as `docker network inspect` shows it."""
+    # The subnet of labctr0 is chosen at its creation, which any data root may have done: only the kernel has it.
     document = {**record.document, "Containers": connected_containers(data, runtime, record)}
     document.pop(FREE_SUBNET, None)
     if record.name == "bridge" and (subnet := runtime.bridge.subnet()):

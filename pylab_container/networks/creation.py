@@ -1,4 +1,4 @@
-"""Creating and removing networks of users: the choice of subnets, the record, the bridge."""
+"""Create and remove the networks of users: subnets, record, bridge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import Struct
 from pylab_container.errors import Conflict, Forbidden, InvalidInput, NotFound
 from pylab_container.events import NetworkAction
 from pylab_container.networks import orphans
-from pylab_container.networks.bridge_options import bridge_options, check_options
+from pylab_container.networks.bridge_options import bridge_options, check_bridge_options
 from pylab_container.networks.bridges import connected_containers, open_bridge, refuse_bridge_name
 from pylab_container.networks.lookup import all_networks
 from pylab_container.networks.network_record import FREE_SUBNET, PREDEFINED, NetworkRecord, network_document
@@ -44,7 +44,8 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
 def create(data: DataRoot, runtime: Runtime, request: NetworkRequest) -> NetworkRecord:
     """Choose the subnets → write the record → create the bridge.
 
-    The record is written first, so that every bridge in the kernel has a record (orphans.py). If the bridge cannot be
+    The record is written before the bridge is created. A crash in between therefore leaves a record without a bridge,
+    which the next container completes, and never a bridge without a record (orphans.py). If the bridge cannot be
     created, both are removed. Raises InvalidInput, Conflict, Forbidden, NotFound, RuntimeFailed.
     """
     _check_request(request)
@@ -81,7 +82,7 @@ def _check_request(request: NetworkRequest) -> None:
         raise Forbidden(f'only one instance of "{driver}" network is allowed', hint="use --driver bridge")
     if driver != "bridge":
         raise NotFound(f'plugin "{driver}" not found', hint="use --driver bridge")
-    check_options(request.options or {})
+    check_bridge_options(request.options or {})
 
 
 def _new_record(data: DataRoot, request: NetworkRequest, pools: Sequence[Json]) -> NetworkRecord:
@@ -106,18 +107,15 @@ def _new_record(data: DataRoot, request: NetworkRequest, pools: Sequence[Json]) 
     return NetworkRecord(document)
 
 
-def plain_document(data: DataRoot, network_id: NetworkId, name: str) -> Json:
-    """Build a record to replace a damaged one, with a subnet that no other network has."""
+def replacement_document(data: DataRoot, network_id: NetworkId, name: str) -> Json:
+    """Build a record that replaces a damaged one. Its subnet is one that no other network has."""
     document = network_document(network_id, name, "bridge", data.now())
     document["IPAM"]["Config"] = _choose_pools([], all_networks(data), enable_ipv6=False)
     return document | {FREE_SUBNET: True}
 
 
 def _requested_pools(request: NetworkRequest) -> list[Json]:
-    """The IPAM configuration of the request.
-
-    Each gateway and each range is in the pool of its subnet.
-    """
+    """The pools of a request: those of ipam, and the other parameters, each put into the pool of its IP version."""
     ipam = request.ipam or {}
     if ipam.get("Driver") not in (None, "", "default"):
         raise NotFound(f'plugin "{ipam["Driver"]}" not found', hint="use the IPAM driver default")
@@ -139,7 +137,7 @@ def _requested_pools(request: NetworkRequest) -> list[Json]:
 
 
 def _pool_of(pools: Sequence[Json], kind: str, address: str) -> Json:
-    """The pool of an address's family. Raises InvalidInput if there is no such pool."""
+    """The pool whose subnet has an address's IP version. Raises InvalidInput if there is no such pool."""
     for pool in pools:
         if "Subnet" in pool and (":" in pool["Subnet"]) == (":" in address):
             return pool
@@ -153,10 +151,7 @@ def _as_list(value: str | Sequence[str]) -> Sequence[str]:
 def _choose_pools(
     pools: Sequence[Mapping[str, Any]], existing: Sequence[NetworkRecord], *, enable_ipv6: bool, bridge: str = ""
 ) -> list[Json]:
-    """The pools of a new network, each with its gateway.
-
-    An IPv4 subnet is chosen if none was requested.
-    """
+    """The pools of a new network, each with its gateway. Without a requested IPv4 subnet, a free one is chosen."""
     used = [pool["Subnet"] for other in existing for pool in other.document["IPAM"]["Config"]]
     return network.plan_pools(pools, used, enable_ipv6=enable_ipv6, bridge=bridge)
 
@@ -178,7 +173,8 @@ def remove(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> None:
                 f"error while removing network: network {record.name} id {record.id} has active endpoints",
                 hint=f"stop or disconnect first: {names}",
             )
-        # The bridge first: a bridge without a record would be an orphan, a record without a bridge is complete.
+        # The bridge is removed first. A crash in between leaves a record without a bridge, which is a valid network:
+        # the next container creates the bridge. In the other order it would leave an orphan.
         bridge = open_bridge(data, runtime, record)
         bridge.remove()
         data.networks.remove(record.id)
@@ -189,7 +185,7 @@ def remove(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> None:
 def take_down(data: DataRoot, runtime: Runtime) -> None:
     """Remove all bridges and rules from the host; the next container recreates them.
 
-    Raises InUse.
+    Raises InUse while a container is connected to one.
     """
     orphans.clear()
     with data.networks.lock():

@@ -1,9 +1,7 @@
-"""DNS records of containers on users' networks.
+"""DNS records of containers on user-defined networks: names, addresses and upstream servers.
 
-They hold names, addresses, and upstream servers.
-
-The name server (runtime/dns) reads them: one process for all containers of the data root. It is started with the
-first container on a network of users, and it exits with the last. The default bridge has no name server, as in
+The name server (runtime/dns) reads them. One process serves all containers of the data root. It is started with the
+first container on a user-defined network, and it exits with the last. The default bridge has no name server, as in
 Docker: a container that is only on that bridge queries the host's servers itself.
 """
 
@@ -17,7 +15,7 @@ from msgspec.structs import replace
 
 from pylab_container.errors import Conflict
 from pylab_container.host.background import Background
-from pylab_container.host.files import rewrite
+from pylab_container.host.files import read_text_or_empty, rewrite
 from pylab_container.networks.link_variables import parse_link
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.network_settings import EndpointSettings, NetworkSettings
@@ -31,7 +29,7 @@ _NETWORKS_WITHOUT_NAMES = ("bridge", "default", "host", "none")
 
 
 def is_served(record: ContainerRecord) -> bool:
-    """Whether the container is on a network of users, or will be when it runs."""
+    """Whether the container is on a user-defined network, or will be when it runs."""
     names = record.network.networks or [record.host_config.network]
     return any(name not in _NETWORKS_WITHOUT_NAMES and not name.startswith("container:") for name in names)
 
@@ -39,23 +37,22 @@ def is_served(record: ContainerRecord) -> bool:
 def resolv_conf(record: ContainerRecord) -> str:
     """Return the container's /etc/resolv.conf.
 
-    It names our name server on a network of users, and the host's servers otherwise. --dns, --dns-search and
-    --dns-opt change it. With the host's network it is the host's file.
+    On a user-defined network it names our name server, otherwise the host's servers. With the host's network it is the
+    host's file. --dns, --dns-search and --dns-opt change it.
     """
     host = record.host_config
-    text = _text("/etc/resolv.conf")
+    text = read_text_or_empty("/etc/resolv.conf")
     if is_served(record):
         return etc.served_resolv_conf(_with_options(text, host))
+    # A container cannot reach a loopback address of the host, such as 127.0.0.53 of systemd-resolved. The other file
+    # names the servers behind it (systemd-resolved.service(8)).
     if host.network_mode != "host":
-        text = etc.container_resolv_conf(text, fallback=_text("/run/systemd/resolve/resolv.conf"))
+        text = etc.container_resolv_conf(text, fallback=read_text_or_empty("/run/systemd/resolve/resolv.conf"))
     return _with_options(text, host)
 
 
 def prepare(runtime: Runtime, record: ContainerRecord) -> None:
-    """Start the name server if the container will need it.
-
-    It comes up while runc creates the container.
-    """
+    """Start the name server if the container will need it: the server comes up while runc creates the container."""
     if is_served(record):
         _server(runtime).ensure()
 
@@ -69,18 +66,15 @@ def serve(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Backgrou
     if not is_served(record):
         return None
     server = _server(runtime)
+    # Without addresses at first: the name server needs only the namespace, and the interfaces are created concurrently.
     _write(data, server, replace(record, network=NetworkSettings()))
     return Background(lambda: server.serve(record.id))
 
 
 def serve_running(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Serve a running container that was connected to another network.
-
-    Errors are those of serve().
-
-    Until now it may have queried the host's servers, so its resolv.conf changes too.
-    """
+    """Serve a running container that was connected to another network. Raises Conflict, RuntimeFailed."""
     if is_served(record):
+        # Until now the container may have been on the default bridge only and have queried the host's servers.
         rewrite(data.records.directory(record.id) / "resolv.conf", resolv_conf(record))
         server = _server(runtime)
         _write(data, server, record)
@@ -90,15 +84,12 @@ def serve_running(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> 
 def update(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
     """Update the records of a served container whose networks or name have changed."""
     if _has_records(runtime, record.id):
-        with contextlib.suppress(Conflict):  # it has exited
+        with contextlib.suppress(Conflict):  # the process has exited, and the release will remove the records
             _write(data, _server(runtime), record)
 
 
 def remove(runtime: Runtime, container_id: str) -> None:
-    """Remove a container's DNS records.
-
-    Idempotent; also cleans up after a process that crashed half-way.
-    """
+    """Remove a container's DNS records. Idempotent; also cleans up after a process that crashed half-way."""
     if _directory(runtime).exists():
         _server(runtime).forget(container_id)
 
@@ -129,17 +120,18 @@ def _server(runtime: Runtime) -> NameServer:
 
 def _write(data: DataRoot, server: NameServer, record: ContainerRecord) -> None:
     """Write a container's DNS records. Raises Conflict if its process has exited."""
+    # The inode identifies the namespace (namespaces(7)). The name server compares it, because the pid may be reused.
     try:
         namespace = os.stat(f"/proc/{record.pid}/ns/net").st_ino
     except OSError as error:
         raise Conflict(f"process {record.pid} does not exist: the container has exited") from error
-    text = _with_options(_text("/etc/resolv.conf"), record.host_config)
+    text = _with_options(read_text_or_empty("/etc/resolv.conf"), record.host_config)
     client = DnsClient(
         pid=record.pid,
         namespace=namespace,
         memberships=_memberships(record),
         servers=_upstream_servers(data, record, text),
-        single_labels=etc.dots(text) == 0,
+        single_labels=etc.ndots(text) == 0,
     )
     server.write(record.id, client)
 
@@ -160,13 +152,13 @@ def _memberships(record: ContainerRecord) -> dict[str, NetworkMembership]:
 def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tuple[UpstreamServer, ...]:
     """The servers to forward queries to.
 
-    From internal networks only servers in their own subnets can be reached.
-
     A server on a loopback address of the host is queried from the host's network namespace.
     """
     chosen = bool(record.host_config.dns)
     servers = [UpstreamServer(each, on_host=not chosen and etc.is_loopback(each)) for each in etc.nameservers(text)]
     endpoints = list(record.network.endpoints.values())
+    # From internal networks only servers in their own subnets are used. Queries that the host forwarded for such a
+    # container would carry data out of the network (moby, CVE-2024-29018).
     if all(_is_internal(data, endpoint) for endpoint in endpoints):
         servers = [
             server
@@ -198,10 +190,3 @@ def _is_in_subnet(address: str, endpoint: EndpointSettings) -> bool:
 def _with_options(text: str, host_config: HostConfig) -> str:
     """Put the servers, search domains and options of --dns… into a resolv.conf."""
     return etc.with_dns(text, servers=host_config.dns, search=host_config.dns_search, options=host_config.dns_options)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""

@@ -1,7 +1,7 @@
 """Docker's EndpointSettings and NetworkSettings of a container (Engine API 1.41).
 
-NetworkSettings.Networks has one endpoint for each network. Before the start an endpoint says what was requested
-(IPAMConfig, Aliases, Links); while the container runs, also what it was given.
+NetworkSettings.Networks has one endpoint for each network. Before the start an endpoint has only the request
+(IPAMConfig, Aliases, Links). While the container runs, it also has the assigned addresses.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def endpoint_request(
     driver_opt: Mapping[str, str] | None = None,
     mac_address: str = "",
 ) -> EndpointSettings:
-    """Build an endpoint as Docker's NetworkingConfig has it, before the start.
-
-    Raises InvalidInput.
-    """
+    """Build the endpoint of a container that has not started, as in Docker's NetworkingConfig. Raises InvalidInput."""
     addresses = ((ipv4_address, 4), (ipv6_address, 6), *((address, None) for address in link_local_ips))
     for text, version in addresses:
         if text:
@@ -57,17 +54,16 @@ def endpoint_settings(
     *,
     network: NetworkRecord | None = None,
     endpoint: Endpoint | None = None,
-    own: Sequence[str] = (),
+    own_aliases: Sequence[str] = (),
 ) -> EndpointSettings:
-    """Build the endpoint of a request.
+    """Build the endpoint document of a request.
 
-    With an endpoint of a bridge, it also holds what the container was given.
-
-    own  the aliases that the container has on every network of users
+    endpoint     the container's connection to the bridge: its addresses are added. None before the start
+    own_aliases  the aliases that the container has on every network of users
     """
-    aliases = [name for name in request.aliases if name not in own]
+    aliases = [name for name in request.aliases if name not in own_aliases]
     if network is not None and not network.is_predefined:
-        aliases += dict.fromkeys(own)
+        aliases += dict.fromkeys(own_aliases)
     settings = replace(
         endpoint_after_exit(request),
         aliases=tuple(aliases),
@@ -92,7 +88,7 @@ def endpoint_settings(
 def running_settings(pid: int, endpoints: Mapping[str, EndpointSettings], ports: Json) -> NetworkSettings:
     """Build NetworkSettings of a running container.
 
-    pid        of its first process
+    pid        of the container's first process
     endpoints  {name of the network: EndpointSettings}
     ports      {"80/tcp": [{"HostIp": …, "HostPort": …}] or None}
     """
@@ -104,6 +100,7 @@ def running_settings(pid: int, endpoints: Mapping[str, EndpointSettings], ports:
 
 def with_endpoints(settings: NetworkSettings, endpoints: Mapping[str, EndpointSettings]) -> NetworkSettings:
     """Return NetworkSettings with other endpoints."""
+    # NetworkSettings itself repeats the endpoint on the network "bridge", which older clients read (Engine API 1.41).
     default = endpoints.get("bridge") or EndpointSettings()
     return replace(
         settings,
@@ -120,7 +117,7 @@ def with_endpoints(settings: NetworkSettings, endpoints: Mapping[str, EndpointSe
 
 
 def settings_after_exit(settings: NetworkSettings) -> NetworkSettings:
-    """Reduce NetworkSettings to what outlives a run: networks and what was requested on them."""
+    """Reduce NetworkSettings to the networks and the requests for them; the assigned addresses end with the run."""
     return NetworkSettings(
         networks={name: endpoint_after_exit(endpoint) for name, endpoint in settings.endpoints.items()}
     )
@@ -141,10 +138,7 @@ def endpoint_after_exit(endpoint: EndpointSettings) -> EndpointSettings:
 
 
 def complete_settings(settings: NetworkSettings) -> Json:
-    """Return NetworkSettings with every field that inspect shows.
-
-    Also those that a container has only while it runs.
-    """
+    """Return NetworkSettings with every field that inspect shows, also fields that only a running container has."""
     complete = with_endpoints(replace(settings, missing=frozenset()), settings.endpoints)
     shown = {name: endpoint.shown() for name, endpoint in settings.endpoints.items()}
     return {**complete.document(), "Networks": shown}

@@ -1,7 +1,6 @@
 """A container's networks at its start and its exit: interfaces, names and published ports.
 
-connect_all() and disconnect_all() belong to the start and the exit. attachment.py connects a container to one
-network more, or disconnects it from one.
+attachment.py connects a container to a single network, or disconnects it from one, while it exists.
 """
 
 from __future__ import annotations
@@ -35,9 +34,10 @@ if TYPE_CHECKING:
 
 
 class JoinedNetwork(Struct, frozen=True):
-    """A network that a container is connected to, with its bridge and its endpoint.
+    """A network that a container is connected to.
 
-    settings  the endpoint, as Docker's EndpointSettings
+    endpoint  the container's interface on the bridge
+    settings  the same, as Docker's EndpointSettings
     """
 
     network: NetworkRecord
@@ -47,10 +47,7 @@ class JoinedNetwork(Struct, frozen=True):
 
 
 def has_bridges(record: ContainerRecord) -> bool:
-    """Whether the container has a network namespace with interfaces.
-
-    It has none with the network of the host or of another container.
-    """
+    """Whether the container has interfaces of its own: not with the network none, the host's or another container's."""
     mode = record.host_config.network
     return mode not in ("host", "none") and not mode.startswith("container:")
 
@@ -60,16 +57,18 @@ def connect_all(
 ) -> NetworkSettings:
     """Connect a container to its networks, with names and ports; return NetworkSettings.
 
-    pid     of the container's first process
+    pid     the container's first process, whose network namespace gets the interfaces
     linked  the containers that it is linked to
 
-    Raises NotFound for a removed network, Conflict for a used address or port, InvalidInput. The container is then
-    connected to no network.
+    Raises NotFound for a removed network, Conflict for an address or a port that is in use, InvalidInput. After an
+    error the container is not connected to any network.
     """
     if not has_bridges(record):
         return running_settings(pid, _endpoints_without_bridge(data, record), {})
+    # The name server opens its sockets in the container's namespace while the interfaces are created.
     serving = dns_records.serve(data, runtime, replace(record, pid=pid))
     try:
+        # The removal of a network takes this lock exclusively: no network disappears between look-up and connection.
         with data.networks.lock(shared=True):
             joined = _join_all(data, runtime, record, pid)
             published = publish(runtime, record, joined)
@@ -84,6 +83,8 @@ def connect_all(
             links.update_linking_containers(data, record, each.endpoint.address)
     endpoints = {each.network.name: each.settings for each in joined}
     settings = running_settings(pid, endpoints, ports_document(record, published))
+    # The records contain the addresses, which are known only now. The program starts after result(), so that its first
+    # query is answered.
     if serving is not None:
         dns_records.update(data, runtime, replace(record, pid=pid, network=settings))
         serving.result()
@@ -91,10 +92,7 @@ def connect_all(
 
 
 def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> dict[str, EndpointSettings]:
-    """The endpoints of a container with no network, or the host's or another container's.
-
-    Raises InvalidInput.
-    """
+    """The endpoints of a container with the network none, the host's or another container's. Raises InvalidInput."""
     mode = record.host_config.network
     if mode.startswith("container:"):
         return {}
@@ -103,10 +101,7 @@ def _endpoints_without_bridge(data: DataRoot, record: ContainerRecord) -> dict[s
 
 
 def _join_all(data: DataRoot, runtime: Runtime, record: ContainerRecord, pid: int) -> list[JoinedNetwork]:
-    """Connect a container to the networks of its record.
-
-    The one that it was created for is eth0.
-    """
+    """Connect a container to the networks of its record. The network that it was created with becomes eth0."""
     first = record.host_config.network
     requests = record.network.endpoints or {first: EndpointSettings()}
     names = sorted(requests, key=lambda name: name != first)
@@ -133,7 +128,7 @@ def join(
     """Connect the container with the process pid to one network.
 
     request    the endpoint before the start (endpoint_documents.py)
-    leads_out  whether the default route is over this network
+    leads_out  whether this network gets the default route
     """
     chosen = request.ipam_config or EndpointIpam()
     endpoint = bridge.connect(
@@ -147,15 +142,12 @@ def join(
         default_route=leads_out,
     )
     own = (record.short_id, record.config.hostname or record.short_id)
-    settings = endpoint_settings(request, network=network, endpoint=endpoint, own=own)
+    settings = endpoint_settings(request, network=network, endpoint=endpoint, own_aliases=own)
     return JoinedNetwork(network, bridge, endpoint, settings)
 
 
 def refuse_request(network: NetworkRecord, request: EndpointSettings) -> None:
-    """Raise InvalidInput for an endpoint request that the network cannot fulfil.
-
-    A user can choose an address only in a subnet that a user chose; a link-local address must be one.
-    """
+    """Raise InvalidInput for an endpoint request that the network cannot fulfil."""
     chosen = request.ipam_config or EndpointIpam()
     addresses = chosen.ipv4_address or chosen.ipv6_address
     if network.is_predefined:
@@ -178,10 +170,8 @@ def exit_network(joined: Iterable[JoinedNetwork]) -> JoinedNetwork | None:
 
 
 def _exit_rank(network: NetworkRecord) -> tuple[bool, str]:
-    """The network with the least rank has the default route, as in libnetwork.
-
-    An internal one only as the last.
-    """
+    """The sort key of a container's networks: the first one gets the default route."""
+    # As in libnetwork: by name, and an internal network, which has no way out, only if all networks are internal.
     return network.internal, network.name
 
 
@@ -195,25 +185,27 @@ def addresses_of(endpoint: Endpoint) -> list[str]:
 
 def publish(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNetwork]) -> list[ports.PublishedPort]:
     """Publish a container's ports over its exit network. Raises Conflict for a used port."""
-    leading = exit_network(joined)
-    if leading is None or leading.network.internal:
+    exit_ = exit_network(joined)
+    if exit_ is None or exit_.network.internal:
         return []
-    binding = bridge_options(leading.network.document["Options"]).binding
+    binding = bridge_options(exit_.network.document["Options"]).binding
     requests = [replace(each, host_ip=each.host_ip or binding) for each in port_requests(record)]
     if not requests:
         return []
-    endpoint = leading.endpoint
-    leading.bridge.enable_hairpin(endpoint)
+    endpoint = exit_.endpoint
+    # Without hairpin mode a bridge does not send a frame back through the port that it came from (ip-link(8)), so the
+    # container could not reach its own published port.
+    exit_.bridge.enable_hairpin(endpoint)
     try:
         return runtime.bridge.ports.publish(record.id, requests, address=endpoint.address, address6=endpoint.address6)
     except Conflict as error:
-        place = f"endpoint {record.name} ({leading.settings.endpoint_id})"
+        place = f"endpoint {record.name} ({exit_.settings.endpoint_id})"
         message = f"driver failed programming external connectivity on {place}: {error.message}"
         raise Conflict(message, hint=error.hint) from error
 
 
 def port_requests(record: ContainerRecord) -> list[ports.PortRequest]:
-    """Return the ports to publish."""
+    """Return the ports that a container publishes, of -p and -P."""
     host = record.host_config
     exposed = record.config.exposed_ports
     return ports.requests(exposed, host.port_bindings, publish_all=host.publish_all_ports)
@@ -234,6 +226,7 @@ def disconnect_all(data: DataRoot, runtime: Runtime, record: ContainerRecord) ->
     dns_records.remove(runtime, record.id)
     if port_requests(record):
         runtime.bridge.ports.withdraw(record.id)
+    # The record of a container that was never started may have no endpoints; it uses the network of its HostConfig.
     endpoints = {record.host_config.network: EndpointSettings(), **record.network.endpoints}
     for name, endpoint in endpoints.items():
         with contextlib.suppress(NotFound, InvalidInput):  # the network was removed

@@ -1,9 +1,7 @@
-"""Links: names, and on the default bridge variables, for another container.
+"""Parse links (--link NAME[:ALIAS]), and build the environment variables about a linked container.
 
-    --link NAME[:ALIAS]
-
-A link is Docker's older way for containers to find each other, from before there were networks of users. The
-variables are those of moby's daemon/links (20.10).
+Links are Docker's legacy way for containers to find each other, older than networks of users. Only on the default
+bridge a link also sets variables. Source: moby, daemon/links, 20.10.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ def parse_link(text: str) -> tuple[str, str]:
 
 
 def link_pairs(links: Mapping[str, str] | Sequence[str | Sequence[str]]) -> list[tuple[str, str]]:
-    """Parse docker-py's links: {name: alias}, a list of such pairs, or texts as above.
+    """Parse docker-py's links: {name: alias}, a list of such pairs, or a list of "NAME[:ALIAS]".
 
     Raises InvalidInput.
     """
@@ -72,7 +70,7 @@ class _Port:
 
 
 def _ranges(alias: str, address: str, ports: Sequence[_Port]) -> list[str]:
-    """The variables of ranges: the first and the last of consecutive ports."""
+    """The variables about each range of three or more consecutive ports: its first and its last port."""
     variables: list[str] = []
     begin = 0
     while begin < len(ports):

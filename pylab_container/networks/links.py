@@ -1,10 +1,11 @@
 """Links on the default bridge (`--link`), which has no name server.
 
-A linked container has a name for the other one in its /etc/hosts, and variables about it (link_variables.py).
-HostConfig.Links records "<id of the other container>:<alias>", so both may be renamed. The links of a container are
-read from the records each time, so a removed container takes its links along. On a network of users, where the name
-server knows every container, a link is part of an endpoint (endpoint_documents.py): it sets no variables, and the
-other container need not exist yet.
+A container that is linked to another one has the other's alias in its /etc/hosts, and variables about the other in its
+environment (link_variables.py). HostConfig.Links records "<id of the other container>:<alias>", so both containers may
+be renamed. No list of links is stored elsewhere, so the removal of a container also removes its links.
+
+On a user-defined network, whose name server knows every container, a link is part of an endpoint
+(endpoint_documents.py). It sets no variables, and the other container need not exist yet.
 """
 
 from __future__ import annotations
@@ -55,10 +56,7 @@ def resolve(texts: Sequence[str], find: Callable[[str], ContainerRecord]) -> lis
 
 
 def _network_owner(name: str, find: Callable[[str], ContainerRecord]) -> ContainerRecord:
-    """The container whose network the named container uses.
-
-    It is its own, or that of "container:NAME".
-    """
+    """The container whose network the named container uses: itself, or the one that its "container:NAME" leads to."""
     try:
         record = find(name)
         while (mode := record.host_config.network_mode).startswith("container:"):
@@ -78,7 +76,7 @@ def linked(records: ContainerStore, record: ContainerRecord) -> Iterator[tuple[s
 
 
 def inspected(records: ContainerStore, record: ContainerRecord) -> list[str] | None:
-    """Return HostConfig.Links as inspect shows it: "/name:/container/alias"."""
+    """Return HostConfig.Links as `inspect` shows it: "/other:/container/alias"; None without links."""
     return [f"/{other.name}:/{record.name}/{alias}" for alias, other in linked(records, record)] or None
 
 
@@ -95,17 +93,15 @@ def names(records: Iterable[ContainerRecord]) -> Mapping[str, list[str]]:
 def running_linked(
     records: ContainerStore, record: ContainerRecord, settled: Callable[[ContainerRecord], ContainerRecord]
 ) -> list[LinkedContainer]:
-    """Return the containers that a container on the default bridge is linked to.
-
-    A removed one is left out.
+    """Return the containers that a container on the default bridge is linked to, without removed ones.
 
     settled  corrects a record whose process has exited; raises ContainerNotFound
 
     Raises RuntimeFailed if one of them does not run, or is not on the default bridge.
     """
-    found: list[LinkedContainer] = []
+    running: list[LinkedContainer] = []
     if not record.host_config.links or (record.network.networks and "bridge" not in record.network.networks):
-        return found
+        return running
     for alias, recorded in linked(records, record):
         with contextlib.suppress(ContainerNotFound):  # it was removed since it was read
             other, name = settled(recorded), f"/{record.name}/{alias}"
@@ -120,12 +116,12 @@ def running_linked(
                     f"Cannot link to /{other.name}, as it does not belong to the default network",
                     hint="put both on a network of your own",
                 )
-            found.append(LinkedContainer(name, alias, other, endpoint))
-    return found
+            running.append(LinkedContainer(name, alias, other, endpoint))
+    return running
 
 
 def environment(linked_containers: Iterable[LinkedContainer]) -> list[str]:
-    """Return the variables about linked containers."""
+    """Return the environment entries about linked containers (link_variables.py)."""
     variables: list[str] = []
     for linked_container in linked_containers:
         variables += link_environment(

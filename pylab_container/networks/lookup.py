@@ -1,4 +1,4 @@
-"""Finding networks by name or id."""
+"""Find networks by name or id."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from pylab_container.text.timestamps import rfc3339
 
 
 def all_networks(data: DataRoot) -> list[NetworkRecord]:
-    """Return the predefined networks, then those of users.
-
-    A damaged one is left out and reported (StoreDamaged).
-    """
+    """Return the predefined networks, then those of users. A damaged record is skipped and emitted (StoreDamaged)."""
     return [NetworkRecord(document) for document in _documents(data)]
 
 
@@ -26,10 +23,7 @@ def _documents(data: DataRoot) -> list[Json]:
 
 
 def _predefined(data: DataRoot, name: str) -> Json:
-    """The document of a predefined network.
-
-    Its id is derived from the data root's path and is not stored.
-    """
+    """The document of a predefined network. Its id is derived from the data root's path and is not stored."""
     network_id = hashlib.sha256(f"{name} {data.path}".encode()).hexdigest()
     document = network_document(network_id, name, PREDEFINED[name], rfc3339(data.path.stat().st_ctime_ns))
     if name == "bridge":
@@ -55,10 +49,7 @@ def find_network(data: DataRoot, name: str) -> NetworkRecord:
 
 
 def _not_found(data: DataRoot, name: str) -> LabError:
-    """Build the error for an unknown name.
-
-    It is the damage of a record that seems to have the name, else NotFound.
-    """
+    """Build the error for an unknown name: the damage of a record that seems to have this name, else NotFound."""
     damaged = data.networks.damaged()
     for network_id, error in damaged.items():
         if (name and network_id.startswith(name)) or data.networks.mentions(network_id, name):

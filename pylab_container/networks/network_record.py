@@ -16,11 +16,11 @@ PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 """The networks that always exist, and their drivers."""
 
 FREE_SUBNET = "FreeSubnet"
-"""The field of a record whose subnet no user chose; inspect does not show it."""
+"""The field that marks a record whose subnet the engine chose; inspect does not show it."""
 
 
 class NetworkRecord:
-    """A network's document with the properties that decisions depend on."""
+    """A network's document, and the properties that the engine's decisions depend on."""
 
     def __init__(self, document: Json) -> None:
         self.document = document
@@ -49,7 +49,7 @@ class NetworkRecord:
 
 
 def network_document(network_id: str, name: str, driver: str, created: str) -> Json:
-    """Build the document of a network without pools, options and labels."""
+    """Build the document of a network that has no pools, options and labels yet."""
     return {
         "Name": name,
         "Id": network_id,

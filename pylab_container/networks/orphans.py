@@ -1,11 +1,12 @@
 """Orphaned bridges: bridges whose network does not exist any more.
 
-A network's record exists whenever its bridge does (creation.py). So a bridge without a record is an orphan: its data
-root was deleted, with `rm -rf` or by a test. The alias of each bridge is the path of the record, so every engine that
-creates networks or tidies up (`network prune`, `system down`) finds and removes the orphans of all data roots.
+As long as a bridge exists, so does its network's record (creation.py). A bridge without a record is therefore an
+orphan: its data root was deleted, with `rm -rf` or by a test. The alias of each bridge contains the path of its record.
+So any engine can find and remove the orphans of all data roots; it does so when it creates a network, and in
+`network prune` and `system down`.
 
-A bridge whose data root is only unmounted at the moment looks like an orphan. That is harmless: a bridge with
-containers is never removed, and another one is created with the next container.
+The bridge of a data root that is currently unmounted looks like an orphan as well. Removing it is harmless: a bridge
+with containers is never removed, and the next container recreates the bridge.
 """
 
 from __future__ import annotations
@@ -24,10 +25,7 @@ def find() -> list[tuple[str, Path]]:
 
 
 def clear() -> list[str]:
-    """Remove all orphans with their rules, and return their names.
-
-    One that cannot be removed now is left.
-    """
+    """Remove all orphans with their rules; return their names. Skip an orphan that cannot be removed now."""
     removed = []
     for name, path in find():
         with contextlib.suppress(LabError):

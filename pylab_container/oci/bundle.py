@@ -143,10 +143,10 @@ class Process(Struct, frozen=True, kw_only=True):
 def process_config(process: Process) -> dict[str, Any]:
     """Return the `process` object of config.json, which `runc exec --process` reads too.
 
-    Raises InvalidInput.
-
     rlimits and oomScoreAdj are present only if requested: raising a limit and lowering the score need
     CAP_SYS_RESOURCE, which a lab machine may lack.
+
+    Raises InvalidInput.
     """
     if not process.argv:
         raise InvalidInput("no command specified", hint="give a command, or use an image that has a CMD")
@@ -289,6 +289,8 @@ def _sysctls(owned: Mapping[str, str | None], domainname: str, requested: Mappin
         # Both settings belong to the network namespace. In it a user other than root may bind port 80 and use ping
         # without CAP_NET_RAW (networking/ip-sysctl.rst).
         settings = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    # Version 1.0 of the specification has no field for the NIS domain name, but the sysctl of the UTS namespace has the
+    # effect of setdomainname(2) (moby, daemon/oci_utils.go, setLinuxDomainname).
     if domainname and owned["uts"] == "":
         settings["kernel.domainname"] = domainname
     for name in requested:

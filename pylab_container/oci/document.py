@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 from msgspec import Struct, ValidationError, convert
 from msgspec.structs import force_setattr, replace
 
-Json = dict[str, Any]
+from pylab_container.oci.image import Json
 
 
 def field_names(text: str) -> frozenset[str]:

@@ -14,7 +14,8 @@ from msgspec import field
 
 from pylab_container.oci.blockio import ThrottleDevice, WeightDevice
 from pylab_container.oci.bundle import MASKED_PATHS, READONLY_PATHS
-from pylab_container.oci.document import Document, Json, field_names, list_of
+from pylab_container.oci.document import Document, field_names, list_of
+from pylab_container.oci.image import Json
 
 DEFAULT_SHM_SIZE = 64 << 20  # bytes of /dev/shm
 
@@ -37,7 +38,7 @@ class RestartPolicy(Document, frozen=True):
     maximum_retry_count: int = 0
 
 
-class Device(Document, frozen=True):
+class DeviceMapping(Document, frozen=True):
     """A device node of the host in the container; cgroup_permissions is some of "rwm"."""
 
     path_on_host: str = ""
@@ -63,7 +64,7 @@ class HostConfig(Document, frozen=True):
     PARTS: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
         "LogConfig": LogConfig.parse,
         "RestartPolicy": RestartPolicy.parse,
-        "Devices": list_of(Device.parse),
+        "Devices": list_of(DeviceMapping.parse),
         "Ulimits": list_of(Ulimit.parse),
         "BlkioWeightDevice": list_of(WeightDevice.parse),
         **dict.fromkeys(
@@ -124,7 +125,7 @@ class HostConfig(Document, frozen=True):
     cpu_realtime_runtime: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
-    devices: tuple[Device, ...] = ()
+    devices: tuple[DeviceMapping, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
     device_requests: tuple[Json, ...] = ()
     kernel_memory: int = 0

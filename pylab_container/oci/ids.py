@@ -1,4 +1,4 @@
-"""Identifiers as types: a value can be constructed only from a text that matches the id's form completely.
+"""Identifiers as types, constructed only from a text that matches the id's form completely.
 
     EntryName            entry of a directory: not empty, no "/", neither "." nor ".."
     ├── CacheId          a layer's directory in the storage driver: 64 hexadecimal digits, or 25 characters of base 36
@@ -31,6 +31,7 @@ class _Checked(str):
     """Name of the form, for the error message."""
 
     def __new__(cls, text: str) -> Self:
+        # Not match() with "$", which also matches before a newline at the end (re): "id\n" would name another file.
         if not cls.form.fullmatch(text):
             raise ValueError(f"{_shortened(text)} is not {cls.noun}")
         return super().__new__(cls, text)
@@ -45,7 +46,8 @@ class EntryName(_Checked):
     """The name of an entry of a directory."""
 
     __slots__ = ()
-    form = re.compile(r"(?!\.{1,2}\Z)[^/\0]+", re.DOTALL)
+    # The kernel allows every byte in a name but "/" and NUL, and gives "." and ".." a meaning (path_resolution(7)).
+    form = re.compile(r"(?!\.{1,2}\Z)[^/\0]+")
     noun = "the name of a file"
 
 
@@ -53,6 +55,7 @@ class CacheId(EntryName):
     """The name of a layer's directory in the storage driver."""
 
     __slots__ = ()
+    # dockerd with BuildKit names the layers of builds by BuildKit's own ids; a data root of Docker's has both forms.
     form = re.compile(r"(?:[0-9a-f]{64}|[0-9a-z]{25})(?:-init)?")
     noun = "the id of a layer's directory"
 
@@ -74,6 +77,7 @@ class ShortName(EntryName):
     """The name of a layer's link in overlay2/l."""
 
     __slots__ = ()
+    # Base 32 (RFC 4648) has no "/", "," or ":", which separate parts of a path and of overlayfs's mount options.
     form = re.compile(r"[A-Z2-7]{26}")
     noun = "the short name of a layer"
 
@@ -81,6 +85,7 @@ class ShortName(EntryName):
 class ContainerId(EntryName):
     """The id of a container."""
 
+    # Only the full id. A user may type its beginning; containers/lookup.py finds the id, and paths are built from that.
     __slots__ = ()
     form = re.compile(r"[0-9a-f]{64}")
     noun = "the id of a container"
@@ -106,6 +111,7 @@ class Digest(_Checked):
     """The digest that identifies an image or a layer."""
 
     __slots__ = ()
+    # go-digest has sha384 and sha512, too, but moby's stores have directories for sha256 only (digest.Canonical).
     form = re.compile(r"sha256:[0-9a-f]{64}")
     noun = "a digest"
 
@@ -116,4 +122,5 @@ class Digest(_Checked):
 
 
 def _shortened(text: str) -> str:
+    # The text is from a file of unknown content: repr() escapes control characters, which would act on a terminal.
     return repr(text) if len(text) <= 80 else f"{text[:80]!r}…"

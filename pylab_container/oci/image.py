@@ -24,6 +24,7 @@ from pylab_container.text.jsontext import NotJson, refuse_deep
 from pylab_container.text.timestamps import NEVER, parse_rfc3339
 
 Json = dict[str, Any]
+"""A JSON object: a document of Docker's or of the OCI."""
 
 # Go serializes a struct's fields in the order of their declaration: moby, api/types/container/config.go. Fields with
 # "omitempty" are missing here.
@@ -111,10 +112,12 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
 
 
 def _decoded(raw: bytes) -> Any:
-    """Parse JSON as Go does: UTF-8 only, finite numbers, a lone surrogate becomes U+FFFD. Raises ValueError.
+    """Parse JSON as Go does: UTF-8 only, finite numbers, a lone surrogate becomes U+FFFD.
 
     Python's json is more lenient. What it accepts would be written into the configs of child images, which other
     programs then could not read.
+
+    Raises ValueError.
     """
     text = raw.decode()
     refuse_deep(text)

@@ -54,7 +54,7 @@ class Transition(StrEnum):
 
 
 ALIVE = frozenset((State.RUNNING, State.PAUSED))
-"""States in which the container has a process. A restarting container has none: it waits for its next start."""
+"""States in which the container has a process. A restarting container does not have one until its next start."""
 
 NEXT_STATE = {
     (State.CREATED, Transition.START): State.RUNNING,
@@ -138,7 +138,7 @@ _REFUSALS: Mapping[tuple[State, Transition], tuple[str, str]] = {
 }
 
 
-def after(state: State, transition: Transition, *, container: str, container_id: str = "") -> State:
+def next_state(state: State, transition: Transition, *, container: str, container_id: str = "") -> State:
     """Return the next state. Raises Conflict if the transition is not allowed in this state.
 
     container, container_id  name and id, for the message
@@ -159,7 +159,7 @@ def after(state: State, transition: Transition, *, container: str, container_id:
         raise Conflict(message.format(**values), hint=(hint or "labctr ps -a shows it").format(**values)) from None
 
 
-# ---- restart policies ------------------------------------------------------------------------
+# ---- the delay before a restart --------------------------------------------------------------
 
 FIRST_DELAY = 0.1  # seconds
 _LONGEST_DELAY = 60.0  # seconds
@@ -182,8 +182,8 @@ def restart_delay(
     ran               seconds that the process ran
     last_delay        the delay before the last start, 0 before the first
 
-    The delay doubles with each restart, from 0.1 s to a minute (exponential back-off): a process that crashes at its
-    start does not take the whole processor. It is 0.1 s again after a run of ten seconds.
+    The delay doubles with each restart, from 0.1 s to a minute (exponential back-off), so that a process that crashes
+    at its start does not occupy a whole processor. After a run of ten seconds it is 0.1 s again.
     Source: moby 20.10, restartmanager/restartmanager.go.
     """
     name, maximum_retries = policy.name or "no", policy.maximum_retry_count

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from msgspec import field
 
-from pylab_container.oci.document import Document, Json, field_names, map_of
+from pylab_container.oci.document import Document, field_names, map_of
+from pylab_container.oci.image import Json
 
 
 class EndpointIpam(Document, frozen=True):

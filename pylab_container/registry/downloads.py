@@ -35,8 +35,8 @@ class Cancelled(RegistryFailed):
     """Another part of the same operation has failed."""
 
 
-class Download:
-    """A blob that is being downloaded. One thread calls fetch(), another one everything else."""
+class BlobDownload:
+    """One blob that is being downloaded. fetch() is called by one thread, everything else by another."""
 
     def __init__(self, repository: Repository, blob: Descriptor, directory: Path, report: Report) -> None:
         self.blob = blob
@@ -186,7 +186,7 @@ class Download:
 class Reader(io.RawIOBase):
     """A stream of a blob that is being downloaded."""
 
-    def __init__(self, download: Download, fd: int, progress: Callable[[int], None]) -> None:
+    def __init__(self, download: BlobDownload, fd: int, progress: Callable[[int], None]) -> None:
         self._download = download
         self._fd = fd
         self._progress = progress
@@ -217,12 +217,12 @@ class Downloads:
 
     def __init__(self, registry: RegistryClient) -> None:
         self._registry = registry
-        self._waiting: list[Download] = []
-        self._all: list[Download] = []
+        self._waiting: list[BlobDownload] = []
+        self._all: list[BlobDownload] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def start(self, downloads: list[Download]) -> None:
+    def start(self, downloads: list[BlobDownload]) -> None:
         """Begin to fetch these downloads."""
         self._all += downloads
         self._waiting += downloads

@@ -34,7 +34,7 @@ from pylab_container.oci.platform import Platform
 from pylab_container.oci.reference import DEFAULT_TAG, Reference
 from pylab_container.registry import transfers
 from pylab_container.registry.blobs import FetchedManifest, ManifestUnknown, Repository
-from pylab_container.registry.downloads import Download, Downloads
+from pylab_container.registry.downloads import BlobDownload, Downloads
 from pylab_container.registry.settings import RegistrySettings
 from pylab_container.registry.transfers import AuthConfig, ProgressReport
 from pylab_container.registry.turns import Turns
@@ -233,7 +233,9 @@ class _Pull:
             downloads = self._start_downloads(queue, blobs[known:], scratch)
             for blob, diff_id in zip(blobs[known:], config.diff_ids[known:], strict=True):
                 chain_id = self._register(downloads[blob.digest], diff_id, chain_id, lease, limit)
-                if blob.media_type.endswith("gzip"):  # a push describes all blobs that it sends or mounts as gzip
+                if blob.media_type.endswith(
+                    "gzip"
+                ):  # push() gives all blobs that it sends or mounts the media type gzip
                     self._data.distribution.add(diff_id, KnownBlob(blob.digest, transfers.full_name(reference)))
 
     def _count_known(self, config: ImageConfig, lease: Lease) -> tuple[int, str]:
@@ -246,10 +248,12 @@ class _Pull:
             chain_id = layer.chain_id
         return len(config.diff_ids), chain_id
 
-    def _start_downloads(self, queue: Downloads, blobs: Sequence[Descriptor], scratch: Path) -> Mapping[str, Download]:
+    def _start_downloads(
+        self, queue: Downloads, blobs: Sequence[Descriptor], scratch: Path
+    ) -> Mapping[str, BlobDownload]:
         """Queue a download for each different blob; returns the downloads by digest."""
         downloads = {
-            digest: Download(self._repository, blob, scratch, self._download_report(digest))
+            digest: BlobDownload(self._repository, blob, scratch, self._download_report(digest))
             for digest, blob in {blob.digest: blob for blob in blobs}.items()
         }
         for position, digest in enumerate(downloads):
@@ -262,11 +266,13 @@ class _Pull:
     def _download_report(self, digest: str) -> transfers.Count:
         return lambda status, current, total: self._layer_report.layer(digest, status, current, total)
 
-    def _register(self, download: Download, diff_id: str, parent: str, lease: Lease, limit: compression.Limit) -> str:
+    def _register(
+        self, download: BlobDownload, diff_id: str, parent: str, lease: Lease, limit: compression.Limit
+    ) -> str:
         """Unpack one layer while it is downloaded; returns its chain id."""
         blob = download.blob
         count = self._layer_report.counter(blob.digest, "Extracting", blob.size)
-        # Until the download is complete its own progress is shown: docker extracts only afterwards.
+        # docker extracts after the download, so "Extracting" is reported only once the download is complete.
         stream = download.reader(lambda done: count(done) if download.is_complete else None)
 
         def check(actual: str) -> None:

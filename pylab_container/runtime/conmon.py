@@ -28,7 +28,7 @@ from pylab_container.runtime.monitor import ExecSession, Monitor, read_report
 from pylab_container.runtime.runc import Runc
 
 _EXIT_ARGUMENT = "--exit-command-arg="
-_ABANDON_POLL_INTERVAL = 0.01  # seconds between two looks at a monitor that is to exit
+_ABANDON_POLL_INTERVAL = 0.01  # seconds between checks whether a monitor has exited
 
 
 class Conmon:
@@ -92,9 +92,9 @@ class Conmon:
             )
 
     def _create(self, monitor: Monitor, command: Sequence[str]) -> None:
-        report, its_report = _pipe()
+        report, conmon_report = _pipe()
         with report:
-            complaints = self._launch(command, monitor.bundle, {"_OCI_SYNCPIPE": its_report})
+            complaints = self._launch(command, monitor.bundle, {"_OCI_SYNCPIPE": conmon_report})
             monitor.await_report(report)
             read_report(report, complaints)
 
@@ -118,9 +118,9 @@ class Conmon:
         command = self._command(container_id, directory, directory, options)
         try:
             (directory / "process.json").write_text(json.dumps(process_config(process)))
-            report, its_report = _pipe()
+            report, conmon_report = _pipe()
             try:
-                return self._execute(ExecSession(container_id, directory, report), command, its_report)
+                return self._execute(ExecSession(container_id, directory, report), command, conmon_report)
             except BaseException:
                 report.close()
                 raise
@@ -128,16 +128,20 @@ class Conmon:
             discard_below(directory.parent, EntryName(directory.name))
             raise
 
-    def _execute(self, session: ExecSession, command: Sequence[str], its_report: int) -> ExecSession:
+    def _execute(self, session: ExecSession, command: Sequence[str], conmon_report: int) -> ExecSession:
         """Start conmon, connect to its socket, and only then let it start the process: no output is missed."""
         # conmon reports on _OCI_ATTACHPIPE that its socket is listening. It reads _OCI_STARTPIPE twice: before it forks
         # into the background, and before it calls the runtime (main() in src/conmon.c).
-        attached, its_attached = _pipe()
-        its_start, start = os.pipe()
+        attached, conmon_attached = _pipe()
+        conmon_start, start = os.pipe()
         with attached:
             try:
                 os.write(start, b"1")
-                pipes = {"_OCI_SYNCPIPE": its_report, "_OCI_ATTACHPIPE": its_attached, "_OCI_STARTPIPE": its_start}
+                pipes = {
+                    "_OCI_SYNCPIPE": conmon_report,
+                    "_OCI_ATTACHPIPE": conmon_attached,
+                    "_OCI_STARTPIPE": conmon_start,
+                }
                 complaints = self._launch(command, session.bundle, pipes)
                 read_report(attached, complaints)
                 streams = session.attach()
@@ -152,15 +156,19 @@ class Conmon:
         return session
 
     def abandon(self, monitor: Monitor, timeout: float = 20) -> None:
-        """Delete a container whose starter was killed while it created it, at whatever step. timeout in seconds."""
+        """Delete a container if the process that called create() was killed, at any step. timeout in seconds."""
         deadline = time.monotonic() + timeout
         # Let a monitor that is creating the container finish first: runc, killed half-way, would leave processes and
         # cgroups that appear in no record.
-        while not monitor.container_pid and _works(monitor.container_id) and time.monotonic() < deadline:
+        while not monitor.container_pid and _has_working_monitor(monitor.container_id) and time.monotonic() < deadline:
             time.sleep(_ABANDON_POLL_INTERVAL)
         self._runc.delete(monitor.container_id, force=True)
         # Once the status is written, the monitor only runs the exit command.
-        while _works(monitor.container_id) and not monitor.exit_file.exists() and time.monotonic() < deadline:
+        while (
+            _has_working_monitor(monitor.container_id)
+            and not monitor.exit_file.exists()
+            and time.monotonic() < deadline
+        ):
             time.sleep(_ABANDON_POLL_INTERVAL)
 
     def _command(self, container_id: str, bundle: Path, exit_directory: Path, options: Sequence[str]) -> list[str]:
@@ -184,7 +192,7 @@ class Conmon:
     def _launch(self, command: Sequence[str], directory: Path, pipes: Mapping[str, int]) -> str:
         """Run conmon until it has forked into the background; return what it wrote to stderr, or its exit status.
 
-        pipes  {environment variable: the pipe end that conmon inherits}; they are closed here
+        pipes  {environment variable: the pipe end that conmon inherits}. The ends are closed in this process.
         """
         started = time.monotonic()
         try:
@@ -201,7 +209,7 @@ class Conmon:
                 new_session=True,
             )
         finally:
-            # Without this, end of file would never arrive on our ends when conmon exits.
+            # While this process holds conmon's ends open, its own ends would not report end of file when conmon exits.
             for fd in pipes.values():
                 os.close(fd)
         with process:
@@ -221,7 +229,7 @@ class Conmon:
 
 
 def _pipe() -> tuple[BinaryIO, int]:
-    """A pipe on which conmon reports: our end and its end."""
+    """A pipe on which conmon reports: the end of this process, and conmon's."""
     reading, writing = os.pipe()
     # Unbuffered: a buffered reader could take two reports at once, and poll(2) would never announce the second one.
     return cast(BinaryIO, open(reading, "rb", buffering=0)), writing
@@ -233,8 +241,8 @@ def _exit_options(command: Sequence[str] | None) -> list[str]:
     return ["--exit-command", command[0], *(f"{_EXIT_ARGUMENT}{argument}" for argument in command[1:])]
 
 
-def _works(container_id: str) -> bool:
-    """Whether a process is this container's monitor, or becomes it, and has not reached its exit command."""
+def _has_working_monitor(container_id: str) -> bool:
+    """Whether a conmon process of this container exists that has not reached its exit command."""
     # The exit command is the monitor's last action, also after a runtime that failed and left no status. The monitor
     # waits for the command (do_exit_command() in src/ctr_exit.c). The command may wait for a lock that the caller
     # holds, or be the caller itself: waiting for the monitor's exit could be a deadlock.

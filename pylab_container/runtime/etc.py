@@ -108,7 +108,7 @@ def served_resolv_conf(text: str) -> str:
     return "".join(f"{' '.join(line)}\n" for line in lines)
 
 
-def dots(text: str) -> int:
+def ndots(text: str) -> int:
     """The option ndots: with this number of dots a name is asked for without a search domain first. 0 if not set."""
     numbers = [option.removeprefix("ndots:") for option in _last(text, "options") if option.startswith("ndots:")]
     return int(numbers[-1]) if numbers and numbers[-1].isascii() and numbers[-1].isdigit() else 0

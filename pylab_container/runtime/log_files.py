@@ -10,9 +10,9 @@
         {"log":"a whole line\\n","stream":"stdout","time":"2026-11-24T08:29:28.845919897Z"}
         {"log":"the first part of a long one …","stream":"stderr","time":"2026-11-24T08:29:28.845919897Z"}
 
-A line of output ends with the tag F (full) in the first format and with a newline in "log" in the second. An entry
-without it is a part of a line. Bytes that are not UTF-8 are stored in JSON as lone surrogates (PEP 383): this engine
-restores the bytes, dockerd reads U+FFFD, which it would have written itself.
+An entry is a whole line or the end of one if it has the tag F (full) in the first format, or a newline in "log" in the
+second. Otherwise the line continues in a later entry. Bytes that are not UTF-8 are stored in JSON as lone surrogates
+(PEP 383). This engine restores the bytes; dockerd reads U+FFFD, which it would have written itself.
 
 Sources: conmon's src/ctr_logging.c; moby's daemon/logger/jsonfilelog; Kubernetes' CRI logging design.
 """
@@ -37,18 +37,23 @@ from pylab_container.runtime.monitor import Stream
 
 STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 
-# conmon's entries hold at most 8 KiB of output and dockerd's 16 KiB. A longer one is damaged, and reading it as a whole
-# could exhaust the memory.
+# conmon's entries hold at most 8 KiB of output and dockerd's 16 KiB. A longer entry is damaged, and reading it into
+# memory could exhaust the memory.
 LARGEST_ENTRY = 1 << 20  # bytes
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|\+00:00)")
 
-# Whatever is at a log's path, opening it must neither block nor leave the directory. O_RDONLY on a FIFO blocks until a
-# writer appears (fifo(7)), and a symlink may point anywhere.
+# The path of a log may have any kind of file. O_RDONLY on a FIFO blocks until a writer opens it (fifo(7)), and a
+# symlink may point to any file of the host.
 _SAFE_OPEN = os.O_NONBLOCK | os.O_NOFOLLOW
 
 
 class LogPart(NamedTuple):
-    """One entry of a log file: a line of output or a part of one. offset, end: the entry's bytes in the file."""
+    """One entry of a log file: a line of output or a part of a line.
+
+    time         RFC 3339 in UTC, with nine digits of fraction
+    data         the output, with the newline if the entry ends a line
+    offset, end  the range of the entry's bytes in the file
+    """
 
     time: str
     stream: Stream
@@ -62,14 +67,14 @@ class LogPart(NamedTuple):
 
 
 EntryParser = Callable[[bytes], "tuple[str, Stream, bytes]"]
-"""Parses one entry with its newline into time, stream and output. Raises ValueError for a damaged entry."""
+"""Parses one entry, newline included, into time, stream and output. Raises ValueError for a damaged entry."""
 
 
 class LogSource:
-    """One file of a log and its entries, from the file's current position.
+    """One file of a log. It is read from the file's current position on.
 
-    end    size in bytes of the part that belongs to the log; None for a file that may grow
-    begin  offset of the first entry that no other file of the log contains
+    end    offset at which the log ends in this file, in bytes; None for a file that may grow
+    begin  offset of the first entry to return; earlier entries are in another file of the log as well
     """
 
     def __init__(self, file: BinaryIO, parse: EntryParser, *, end: int | None = None) -> None:
@@ -82,7 +87,8 @@ class LogSource:
         """The times of the last entries, newest first. Empty for a compressed file."""
         if self._end is None:
             return
-        # Two entries of the largest size are certain to contain one whole entry. The first line is cut by the offset.
+        # Any range of twice the largest size contains a whole entry. The first line is skipped: it may begin before the
+        # range.
         begin = max(0, self._end - 2 * LARGEST_ENTRY)
         lines = os.pread(self.file.fileno(), self._end - begin, begin).split(b"\n")
         for line in reversed(lines[1:] if begin else lines):
@@ -90,9 +96,9 @@ class LogSource:
                 yield self._parse(line)[0]
 
     def parts(self, damaged: Callable[[], object] = lambda: None) -> Iterator[LogPart]:
-        """The entries that are complete now; damaged is called for each one that cannot be parsed.
+        """Yield the entries that are complete now. damaged is called for each entry that cannot be parsed.
 
-        The file's position is then behind the last complete entry: its writer may be about to complete the next one.
+        Afterwards the file's position is after the last complete entry: the writer may be about to complete the next.
         """
         offset = self.file.tell()
         for entry, length in whole_lines(self.file, LARGEST_ENTRY):
@@ -107,24 +113,24 @@ class LogSource:
             if self._end is not None and offset >= self._end:
                 return
         if self._end is not None and offset < self._end:
-            # A torn entry: nothing appends to this file while it is read, so the rest will not come.
+            # A torn entry: no process appends to this file while it is read, so the entry stays incomplete.
             damaged()
 
 
-def parse_cri(entry: bytes) -> tuple[str, Stream, bytes]:
-    """Parse an entry of conmon's. Raises ValueError."""
+def parse_cri_entry(entry: bytes) -> tuple[str, Stream, bytes]:
+    """Parse an entry of conmon's k8s-file. Raises ValueError."""
     time, stream, tag, data = entry.split(b" ", 3)
     if not data.endswith(b"\n"):
         raise ValueError("too long")
-    # The CRI format allows further tags after a colon; conmon writes only the first one.
+    # The CRI format allows several tags, separated by colons; conmon writes one.
     if stream not in (b"stdout", b"stderr") or tag[:1] not in (b"F", b"P"):
         raise ValueError(entry)
     end = b"\n" if tag.startswith(b"F") else b""
     return _utc(time), "stderr" if stream == b"stderr" else "stdout", data.removesuffix(b"\n") + end
 
 
-def parse_json(entry: bytes) -> tuple[str, Stream, bytes]:
-    """Parse an entry of dockerd's. Raises ValueError."""
+def parse_json_entry(entry: bytes) -> tuple[str, Stream, bytes]:
+    """Parse an entry of dockerd's json-file. Raises ValueError."""
     try:
         document = json.loads(entry)
     except RecursionError as error:
@@ -143,7 +149,7 @@ def parse_json(entry: bytes) -> tuple[str, Stream, bytes]:
 
 
 def _utc(time: bytes) -> str:
-    """A time with nine digits of fraction, so that times compare as text. Raises ValueError."""
+    """Normalize a time to nine digits of fraction and Z, so that times compare as text. Raises ValueError."""
     if not _TIME.fullmatch(time):
         raise ValueError(time)
     seconds, _, fraction = time.decode().removesuffix("+00:00").removesuffix("Z").partition(".")
@@ -154,19 +160,25 @@ def _utc(time: bytes) -> str:
 
 
 def last_entries(sources: list[LogSource]) -> tuple[str, int]:
-    """The time of a JSON log's last entry, and the number of last entries with this time; "" for an empty log."""
+    """The time of a JSON log's last entry, and the number of entries at its end with this time.
+
+    The time is "" for an empty log.
+    """
     times = (time for source in reversed(sources) for time in source.times_backwards())
     newest = next(times, "")
     return newest, 1 + sum(1 for _ in itertools.takewhile(newest.__eq__, times))
 
 
 def offset_after(last: tuple[str, int], source: LogSource) -> int:
-    """The offset in conmon's file of the first entry that the JSON log lacks; last as of last_entries().
+    """The offset in conmon's file of the first entry that the JSON log lacks.
 
-    A process that was killed in archive_log() has copied entries and not yet removed them from conmon's file.
+    last    the result of last_entries() for the JSON log
+    source  conmon's file
+
+    A process that was killed in archive_log() may have copied entries without removing them from conmon's file.
     """
-    # A time alone does not identify an entry: conmon gives all lines of one read(2) the same time (write_k8s_log() in
-    # src/ctr_logging.c). So the entries with the newest time are counted.
+    # A time does not identify an entry: conmon gives all lines of one read(2) the same time (write_k8s_log() in
+    # src/ctr_logging.c). So this skips as many entries with the newest time as the JSON log has.
     newest, count = last
     begin = 0
     for part in source.parts() if newest else ():
@@ -174,7 +186,7 @@ def offset_after(last: tuple[str, int], source: LogSource) -> int:
         if part.time > newest or count == 0:
             begin = part.end if count == 0 else 0
             break
-    # The caller reads the file from its beginning, to report what cannot be parsed.
+    # The caller reads the file from its beginning, because it reports damaged entries.
     source.file.seek(0)
     return begin
 
@@ -185,14 +197,16 @@ def offset_after(last: tuple[str, int], source: LogSource) -> int:
 def open_snapshot(
     path: Path, earlier: Path | None, stack: contextlib.ExitStack, current: contextlib.ExitStack
 ) -> tuple[list[LogSource], BinaryIO | None]:
-    """Open the JSON log's files and conmon's file at one moment, so that no entry is missed or read twice.
+    """Open the JSON log's files and conmon's file in a consistent state: no entry is missed or read twice.
 
+    path     conmon's file
+    earlier  the JSON log
     stack    keeps the JSON log's files open
     current  keeps conmon's file open
     """
-    # archive_log() moves entries from one file to the other under an exclusive lock of conmon's file. A shared lock
-    # excludes that. The file may have been replaced before the lock was granted (by conmon when the log is full, or by
-    # archive_log()): then the lock excludes nothing, and the next attempt opens the new file.
+    # archive_log() moves entries from one file to the other under an exclusive lock of conmon's file, which a shared
+    # lock excludes. But the file may have been replaced before the lock was granted (by conmon when the log is full, or
+    # by archive_log()). A lock on the old file excludes no process, so the loop opens the new file.
     while True:
         file = open_log(path, current)
         if file:
@@ -206,19 +220,21 @@ def open_snapshot(
 
 
 def open_json_log(log: Path, stack: contextlib.ExitStack) -> list[LogSource]:
-    """Open a JSON log and its rotated files, oldest first. dockerd compresses the rotated ones (compress=true)."""
+    """Open a JSON log and its rotated files, oldest first. dockerd compresses rotated files if compress=true."""
     stack.close()
     sources = []
     for path in [*reversed(_rotated(log)), log]:
-        # dockerd and archive_log() rename these files; the listing may be stale.
+        # Race: dockerd and archive_log() rename these files, so the listing may be stale.
         with contextlib.suppress(FileNotFoundError):
             file = stack.enter_context(open_regular(path))
             end = os.fstat(file.fileno()).st_size
             if path.suffix == ".gz":
-                # Without an end: `end` is the compressed size.
-                sources.append(LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json))
+                # The end is unknown: the file's size is the compressed one.
+                sources.append(
+                    LogSource(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))), parse_json_entry)
+                )
             elif end:
-                sources.append(LogSource(file, parse_json, end=end))
+                sources.append(LogSource(file, parse_json_entry, end=end))
     return sources
 
 
@@ -230,7 +246,7 @@ def _rotated(log: Path) -> list[Path]:
 
 
 def open_log(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
-    """Open the file that is at path now, None if it does not exist. Closes the one that stack held before."""
+    """Open the file that is at path now, None if it does not exist. Close the file that stack held before."""
     stack.close()
     try:
         return stack.enter_context(open_regular(path))

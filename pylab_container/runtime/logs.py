@@ -1,7 +1,7 @@
 """Read a container's log: the JSON log of the earlier runs, then conmon's file of the current run (log_files.py).
 
-A log with a maximum size is begun again when it is full: conmon renames a new, empty file over the old one. A follower
-therefore reads the file that it holds open to its end before it opens the new one.
+When a log reaches its maximum size, conmon renames a new, empty file over the old one. A follower therefore reads the
+file that it has open to its end before it opens the new one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pylab_container.runtime.log_files import (
     offset_after,
     open_log,
     open_snapshot,
-    parse_cri,
+    parse_cri_entry,
 )
 from pylab_container.runtime.monitor import Stream
 from pylab_container.text.timestamps import parse_rfc3339
 
-_LARGEST_PIECE = 1 << 20  # bytes of a line that are joined before they are yielded
+_LARGEST_PIECE = 1 << 20  # bytes; a longer line is yielded in pieces
 
 
 class LogLine(Struct, frozen=True):
@@ -60,9 +60,9 @@ def read_log(
 
     path          conmon's file
     earlier       the JSON log of the earlier runs
-    follow        called whenever everything has been read: it waits a little and returns whether more output may
-                  come, for example Monitor.runs_after(0.05). None stops at the end
-    tail          yield only this number of the lines that exist now, counted from the end
+    follow        called at the end of the log: waits a moment and returns whether more output may follow, for
+                  example Monitor.runs_after(0.05). None stops at the end
+    tail          of the lines that exist now, yield only this number of last lines
     since, until  seconds since 1970: skip lines that are older or newer
     damaged       called at the end with the number of entries that could not be parsed, if any
     """
@@ -70,7 +70,7 @@ def read_log(
         yield from reader.new()
         while follow is not None and not reader.ended:
             more = follow()
-            # Read once more even after the end: the last lines were written while follow() waited.
+            # Read once more even after the exit: the last lines may have been written while follow() waited.
             yield from reader.new()
             if not more:
                 break
@@ -80,7 +80,7 @@ def read_log(
 
 
 class LogReader:
-    """Reads a log step by step, for callers with an event loop of their own; parameters as of read_log(). Close it."""
+    """Reads a log step by step, for callers with an event loop. Parameters as of read_log(); the caller closes it."""
 
     def __init__(
         self,
@@ -119,12 +119,12 @@ class LogReader:
 
     def _within_times(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
         for line in lines:
-            # Only a bound needs the time as a number.
+            # Only since and until need the time as a number.
             if self._since is not None or self._until is not None:
                 try:
                     moment = _seconds(line.time)
                 except ValueError:
-                    # Digits in the right places that are not a date, such as month 13.
+                    # The time has the right form and is not a date, such as month 13.
                     self._count_damaged()
                     continue
                 if self.ended or (self._until is not None and moment > self._until):
@@ -137,7 +137,7 @@ class LogReader:
     def _present(self) -> Iterator[LogPart]:
         """The entries in the files at the first call."""
         json_sources, self._file = open_snapshot(self._path, self._earlier, self._json_files, self._current)
-        sources = [*json_sources, *([LogSource(self._file, parse_cri)] if self._file else [])]
+        sources = [*json_sources, *([LogSource(self._file, parse_cri_entry)] if self._file else [])]
         if self._file and json_sources:
             # A process that was killed in archive_log() leaves entries in both files.
             sources[-1].begin = offset_after(last_entries(json_sources), sources[-1])
@@ -146,15 +146,15 @@ class LogReader:
     def _appended(self) -> Iterator[LogPart]:
         """The entries that were appended since the last call."""
         if self._file is not None:
-            yield from LogSource(self._file, parse_cri).parts(self._count_damaged)
+            yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
         if self._file is None or _is_replaced(self._file, self._path):
-            # conmon may have appended to the old file after the read above and before it renamed the new one over it.
-            # Once the rename is observed, the old file is complete.
+            # Race: conmon may have appended to the old file between the read above and its rename. It writes only to
+            # the new file after the rename, so the old file is now complete.
             if self._file is not None:
-                yield from LogSource(self._file, parse_cri).parts(self._count_damaged)
+                yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
             self._file = open_log(self._path, self._current)
             if self._file is not None:
-                yield from LogSource(self._file, parse_cri).parts(self._count_damaged)
+                yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
 
     def _count_damaged(self) -> None:
         self.damaged += 1
@@ -175,13 +175,13 @@ _LineStart = tuple[int, int]
 
 
 def _present(sources: list[LogSource], tail: int | None, damaged: Callable[[], object]) -> Iterator[LogPart]:
-    """The entries that are in the files now; with tail, the entries of this number of last lines."""
+    """Yield the entries that are in the files now; with tail, only those of this number of last lines."""
     selected = None if tail is None else _last_lines(sources, tail)
     if selected is not None:
         first, offset = min(selected, default=(len(sources), 0))
         for index, source in enumerate(sources[first:], first):
             source.file.seek(offset if index == first else 0)
-    # A line may continue in the next file, and lines of the two streams may be interleaved.
+    # A line may continue in the next file, and the entries of the two streams may be interleaved.
     begun: dict[str, _LineStart] = {}
     for index, source in enumerate(sources):
         for part in source.parts(damaged):
@@ -193,10 +193,10 @@ def _present(sources: list[LogSource], tail: int | None, damaged: Callable[[], o
 
 
 def _last_lines(sources: list[LogSource], tail: int) -> set[_LineStart]:
-    """The starts of the last lines, in the order in which lines end; unfinished lines come last."""
-    # maxlen bounds the memory by tail instead of by the log's size. The whole log is read twice for this. Reading
-    # backwards would not do: an entry that ends a line of one stream may be any number of entries after the line's
-    # start.
+    """The starts of the last lines. Lines are ordered by their ends; unfinished lines come last."""
+    # maxlen bounds the memory by tail instead of by the log's size; the price is that the log is read twice. Reading
+    # backwards is not possible: any number of entries of the other stream may be between the start of a line and its
+    # end.
     ended: deque[_LineStart] = deque(maxlen=tail)
     begun: dict[str, _LineStart] = {}
     for index, source in enumerate(sources):
@@ -215,9 +215,9 @@ _Unfinished = tuple[LogLine, list[bytes], int]
 
 
 def _join(parts: Iterator[LogPart], unfinished: dict[str, _Unfinished]) -> Iterator[LogLine]:
-    """Join parts to lines, for each stream separately.
+    """Join the parts of each stream to lines.
 
-    unfinished  {stream: the beginning of a line}, carried over from the last call to the next one
+    unfinished  {stream: the beginning of a line}; kept by the caller from one call to the next
     """
     for part in parts:
         line, pieces, size = unfinished.pop(part.stream, (LogLine(part.time, part.stream, b""), [], 0))
@@ -234,6 +234,6 @@ def _join(parts: Iterator[LogPart], unfinished: dict[str, _Unfinished]) -> Itera
 
 
 def _seconds(time: str) -> float:
-    # The same conversion as for --since and --until: a bound that was copied from a line must include that line,
-    # whatever the rounding to a float does.
+    # The same conversion as for --since and --until. A bound that was copied from a line must include that line, so
+    # both must be rounded to a float in the same way.
     return parse_rfc3339(time) / 10**9

@@ -52,7 +52,7 @@ _BUNDLE_FILES = ("attach", "ctl", "winsz", "oom", "oom-reported", "conmon.pid", 
 
 
 class Monitor:
-    """One container's monitor. A value that holds no resources: any process may make one for any container."""
+    """One container's monitor. It holds no open files: any process may create an instance for any container."""
 
     def __init__(self, container_id: str, *, bundle: Path, exit_directory: Path) -> None:
         self.container_id = container_id
@@ -107,8 +107,8 @@ class Monitor:
 
         UNKNOWN_STATUS when the monitor has exited without writing a status.
         """
-        # Order: the monitor writes the status before it exits. Read the other way round, a monitor that exits between
-        # the two reads would seem to have left no status.
+        # In this order, because the monitor writes the status before it exits. If the file were read first, a monitor
+        # that writes and exits between the two reads would seem to have left no status.
         alive = self.alive()
         status = _read_number(self.exit_file)
         if status is None and not alive:
@@ -144,8 +144,8 @@ class Monitor:
             procfs.pidfd(self.conmon_pid) as monitor,
             procfs.pidfd(self.container_pid) as container,
         ):
-            # Checked after opening the pidfds: a pid that was reused before that is noticed here, and from here on
-            # neither pid can be reused.
+            # Checked after opening the pidfds. A pid that was reused before that fails the check. One that is reused
+            # later does no harm, because a pidfd refers to the process itself (pidfd_open(2)).
             runs = self.alive() and procfs.parent(self.container_pid) == self.conmon_pid
             if runs and not procfs.any_readable((monitor, container), timeout):
                 raise still_runs

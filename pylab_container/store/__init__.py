@@ -1,1 +1,4 @@
-"""The data root on disk. Each class owns one directory and draws its tree in its module's docstring."""
+"""The data root on disk.
+
+Each class owns one directory and draws its tree in its module's docstring.
+"""

@@ -18,7 +18,10 @@ MODIFIED, ADDED, DELETED = 0, 1, 2  # the numbers of the Engine API (GET /contai
 
 
 def overlay_changes(upper: Path, lowers: Sequence[Path]) -> dict[str, int]:
-    """Return {absolute path: kind} of what an upper directory changes; lowers uppermost first. Raises OSError."""
+    """Return {absolute path: kind} of what an upper directory changes; lowers uppermost first.
+
+    Raises OSError.
+    """
     with contextlib.ExitStack() as stack:
         descents = [_descent(stack, path) for path in (upper, *lowers)]
         return dict(_changes(descents[0], descents[1:]))
@@ -34,7 +37,10 @@ def _descent(stack: contextlib.ExitStack, path: Path) -> Descent:
 
 
 def _changes(upper: Descent, lowers: Sequence[Descent]) -> Iterator[tuple[str, int]]:
-    """Walk the upper directory. Each lower position follows as long as it has the same directory, not hidden."""
+    """Walk the upper directory.
+
+    Each lower position follows as long as it has the same directory, not hidden.
+    """
     inside = "/"
     pending = [(upper.names(), lowers, len(inside))]  # a stack of its own: a tree may be deeper than Python's
     while pending:
@@ -130,6 +136,7 @@ def _names(merged: Sequence[Descent], directory: str) -> set[str]:
     for lower in merged:
         _enter(lower, directory)
     try:
+        # A whiteout in a lower layer is an entry, too, but shows no name: _below() applies it.
         names = {name for lower in merged for name in lower.names()}
         return {name for name in names if _below(merged, name) is not None}
     finally:

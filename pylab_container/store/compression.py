@@ -1,4 +1,6 @@
-"""Read and write compressed streams. The compression is detected from the first bytes, as in Docker.
+"""Read and write compressed streams.
+
+The compression is detected from the first bytes, as in Docker.
 
 File names are ignored: a layer blob has none. Source: moby pkg/archive, DetectCompression; RFC 1952, RFC 8878.
 """
@@ -39,7 +41,10 @@ _DECOMPRESSION_ERRORS: tuple[type[Exception], ...] = (
 
 
 def kind(start: bytes) -> str:
-    """Return the compression of a stream that starts with these bytes; "" for none. Six bytes are enough."""
+    """Return the compression of a stream that starts with these bytes; "" for none.
+
+    Six bytes are enough.
+    """
     return next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
 
 
@@ -64,7 +69,9 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
 
 
 def compressed(chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Yield the chunks as a "gzip" or "zstd" stream. Equal content gives equal bytes: the header has no name or time.
+    """Yield the chunks as a "gzip" or "zstd" stream.
+
+    Equal content gives equal bytes: the header has no name or time.
 
     Raises InvalidInput for another compression.
     """
@@ -94,7 +101,10 @@ class Limit:
         self._left = self._most = disk.f_bavail * disk.f_frsize * 19 // 20 if most is None else most
 
     def stream(self, stream: BinaryIO) -> BinaryIO:
-        """Return a stream that owns this one. Its reads raise InvalidArchive once the limit is exceeded."""
+        """Return a stream that owns this one.
+
+        Its reads raise InvalidArchive once the limit is exceeded.
+        """
         return cast(BinaryIO, _Counted(stream, self._count))
 
     def _count(self, size: int) -> None:
@@ -208,7 +218,10 @@ class _Unowned(io.RawIOBase):
 
 
 class _ZstdFrames:
-    """A reader of consecutive zstd frames. The library's own reader treats a frame that is cut off as complete."""
+    """A reader of consecutive zstd frames.
+
+    The library's own reader treats a frame that is cut off as complete.
+    """
 
     def __init__(self, stream: _Readable) -> None:
         self._stream = stream
@@ -233,7 +246,10 @@ class _ZstdFrames:
 
 
 class _Checked(io.RawIOBase):
-    """A decompressor that raises InvalidArchive for the errors of every library. It owns the decompressor's buffer."""
+    """A decompressor that raises InvalidArchive for the errors of every library.
+
+    It owns the decompressor's buffer.
+    """
 
     def __init__(self, reader: _Readable, buffer: BinaryIO, name: str) -> None:
         self._reader = reader

@@ -193,9 +193,10 @@ def json_log_name(container_id: str) -> str:
 
 
 def _state(state: Mapping[str, Any]) -> State:
-    """Return the state that Docker's State object describes (moby container/state.go, StateString).
+    """Return the state that Docker's State object describes.
 
-    moby's removing and dead are states after a removal that failed. Here such a container is exited, and rm removes it.
+    Source: moby container/state.go, StateString. moby's removing and dead are states after a removal that failed. Here
+    such a container is exited, and rm removes it.
     """
     if state["Running"]:
         restarting = State.RESTARTING if state["Restarting"] else State.RUNNING
@@ -210,7 +211,10 @@ MTIME_RESOLUTION = (
 
 
 class _Version(NamedTuple):
-    """Inode numbers and times of modification of a record's two files. Each write replaces the file."""
+    """Inode numbers and times of modification of a record's two files.
+
+    Each write replaces the file.
+    """
 
     inodes: tuple[int, int]
     modified: tuple[int, int]
@@ -265,7 +269,8 @@ class ContainerStore:
 
     @staticmethod
     def _write_host_config(path: Path, data: bytes) -> None:
-        """Write hostconfig.json unless it is unchanged, which saves an fsync and needs no free block."""
+        """Write hostconfig.json unless it is unchanged."""
+        # That saves an fsync(2), and a container can be stopped on a full disk: no block is needed.
         try:
             if path.read_bytes() == data:
                 return
@@ -278,7 +283,10 @@ class ContainerStore:
         return self.save(replace(record, **changes))
 
     def load(self, container_id: str) -> ContainerRecord | None:
-        """Return a record, or None if the container does not exist. Raises CorruptStore for an unreadable record."""
+        """Return a record, or None if the container does not exist.
+
+        Raises CorruptStore for an unreadable record.
+        """
         if ContainerId.match(container_id) is None:
             return None
         try:
@@ -334,7 +342,10 @@ class ContainerStore:
         return record
 
     def parse(self, document: Json, host_config: HostConfig) -> ContainerRecord:
-        """Make a record from its two documents. Raises what ContainerRecord.from_documents() raises."""
+        """Make a record from its two documents.
+
+        Raises what ContainerRecord.from_documents() raises.
+        """
         return self._placed(ContainerRecord.from_documents(document, host_config))
 
     def _placed(self, record: ContainerRecord) -> ContainerRecord:
@@ -347,7 +358,10 @@ class ContainerStore:
         return replace(record, mounts=mounts) if mounts != record.mounts else record
 
     def all(self) -> Iterator[ContainerRecord]:
-        """Yield the containers of this driver, in no order. A damaged one is skipped and reported (StoreDamaged)."""
+        """Yield the containers of this driver, in no order.
+
+        A damaged one is skipped and reported (StoreDamaged).
+        """
         for container_id in self.ids():
             try:
                 record = self.load(container_id)
@@ -358,7 +372,10 @@ class ContainerStore:
                 yield record
 
     def whole(self) -> list[ContainerRecord]:
-        """Return the containers of this driver. Raises CorruptStore if one is damaged: what it uses is unknown."""
+        """Return the containers of this driver.
+
+        Raises CorruptStore if one is damaged: what it uses is unknown.
+        """
         records = filter(None, map(self.load, self.ids()))
         return [record for record in records if record.driver == self._driver]
 
@@ -391,7 +408,10 @@ class ContainerStore:
         return self._document(container_id).exists()
 
     def forget(self, container_id: ContainerId) -> None:
-        """Remove a container's config.v2.json, so that it does not exist any more. Its other files stay."""
+        """Remove a container's config.v2.json, so that it does not exist any more.
+
+        Its other files stay.
+        """
         self._document(container_id).unlink(missing_ok=True)
 
     def remove(self, container_id: ContainerId) -> None:
@@ -403,7 +423,10 @@ class ContainerStore:
 
     @contextlib.contextmanager
     def lock(self, container_id: ContainerId) -> Iterator[None]:
-        """Lock a container for a change. Raises OSError on a read-only file system, without waiting."""
+        """Lock a container for a change.
+
+        Raises OSError on a read-only file system, without waiting.
+        """
         if not self.writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.root.parent))
         with locked(self._locks / container_id):

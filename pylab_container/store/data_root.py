@@ -53,11 +53,14 @@ class DataRoot:
 
     def __init__(self, path: Path, *, storage_driver: str | None = None, emit: Emit) -> None:
         """storage_driver is as for store/drivers.py. Raises InvalidInput, Conflict."""
+        # As in moby: with 0755 a user of the machine could run a set-uid program in a layer's directory
+        # (CVE-2021-41091).
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o710)
         except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
             message = f"cannot create the data root {path}: {(error.strerror or '').lower()}"
             raise InvalidInput(message, hint="choose a directory with --root or $LABCTR_ROOT") from error
+        # Before the stores use the room: these blocks are for removals on a full disk.
         reserve.fill(path)
         self.path = path
         self.emit = emit
@@ -74,18 +77,22 @@ class DataRoot:
     # -- locks -----------------------------------------------------------------------------------
 
     def images_lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold this while an image is added or removed, so that no image loses a layer in between."""
+        """Hold this while an image is added or removed, so that no image loses a layer."""
+        # Race: a removal lists the layers that images need and deletes the others (store/transactions.py). An image
+        # that another process adds in between would refer to a deleted layer.
         return locked(self.locks / "images")
 
     def scratch_lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold this while a scratch directory gets its own lock: without that lock it looks abandoned."""
+        """Hold this while a scratch directory is created and locked."""
+        # Race: between mkdir(2) and flock(2) the directory looks like an orphan, and recovery would delete it
+        # (maintenance/recovery.py).
         return locked(self.locks / "scratch")
 
     # -- temporary files -------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A directory for the block, on the data root's own disk. It is removed afterwards.
+        """Yield a directory on the data root's file system; it is deleted when the block ends.
 
         It is locked while the block runs: a scratch directory without a lock is the orphan of a killed operation.
         If the disk is full or read-only, the directory is in tempfile.gettempdir() instead: saving and removing
@@ -104,6 +111,7 @@ class DataRoot:
         try:
             yield directory
         finally:
+            # The lock last, so that no other process takes the directory for an orphan and deletes it concurrently.
             with contextlib.suppress(FileNotFoundError):
                 remove_below(directory.parent, EntryName(directory.name))
             os.close(lock)
@@ -119,7 +127,10 @@ class DataRoot:
         return directory, lock
 
     def spool_directory(self) -> Path:
-        """Return a directory for files without a name: on the data root's disk, or elsewhere if that is read-only."""
+        """Return a directory for unnamed temporary files (open(2), O_TMPFILE).
+
+        It is on the data root's file system, or elsewhere if that is read-only.
+        """
         top = self.path / "tmp"
         with contextlib.suppress(OSError):
             top.mkdir(exist_ok=True, mode=0o700)
@@ -132,19 +143,25 @@ class DataRoot:
     # -- the clock -------------------------------------------------------------------------------
 
     def now(self) -> str:
-        """Return the time to record in new objects, in RFC 3339. SOURCE_DATE_EPOCH overrides the clock."""
+        """Return the time to record in new objects, in RFC 3339.
+
+        SOURCE_DATE_EPOCH overrides the clock.
+        """
         epoch = self.source_date_epoch
         return rfc3339(time.time_ns() if epoch is None else epoch)
 
     @property
     def source_date_epoch(self) -> int | None:
-        """SOURCE_DATE_EPOCH in nanoseconds, None if it is not set. No recorded time is later than it.
+        """SOURCE_DATE_EPOCH in nanoseconds, None if it is not set.
+
+        No recorded time is later than it.
 
         Source: reproducible-builds.org, "SOURCE_DATE_EPOCH specification". Raises InvalidInput.
         """
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         if not epoch:
             return None
+        # isascii(), because "²".isdigit() is true, although int() refuses it.
         if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 12):
             raise InvalidInput(
                 f'SOURCE_DATE_EPOCH="{epoch}" is not a time', hint="write seconds since 1970, as date +%s prints"

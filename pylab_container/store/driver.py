@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class Driver(Protocol):
-    """Directories of layers. The process that created a layer may write to it until the layer has a child.
+    """Directories of layers.
+
+    The process that created a layer may write to it until the layer has a child.
 
     name         as in `--storage-driver` and `docker info`
     root         the directory that the driver owns
@@ -49,6 +51,8 @@ class Driver(Protocol):
         With keeps_trees it holds the parent's files, to which the change is applied. When the block ends without an
         error the layer is complete and may have children.
         """
+        # overlay publishes its tree by a rename then: after a crash before that the layer looks like a new one, not
+        # like a complete one.
 
     def members(self, cache_id: CacheId, parent: CacheId) -> AbstractContextManager[TreeReader]:
         """Read the change of a layer as the members of a tar, sorted by name.
@@ -72,7 +76,9 @@ class Driver(Protocol):
         """Return the directory on which mount() mounts a layer that has a parent."""
 
     def mount(self, cache_id: CacheId, ids: IdMap | None = None) -> Path:
-        """Make the layer and all layers below it visible as one directory, and return that. Idempotent.
+        """Make the layer and all layers below it visible as one directory, and return that.
+
+        Idempotent.
 
         ids  how the owners of files are mapped; only overlay2 supports it
 
@@ -107,7 +113,7 @@ class Driver(Protocol):
         """Move the files of the layer source to the new layer cache_id by a rename.
 
         source stays, empty. It must not be mounted, because the result of changing a mounted upper directory is
-        undefined (overlayfs.rst). Both layers must have a parent of the same content.
+        undefined (overlayfs.rst). The parents may differ only by an init layer, whose files no image contains.
         Raises InvalidInput from a driver that keeps trees.
         """
 

@@ -39,7 +39,10 @@ def open_driver(data_root: Path, name: str | None, *, emit: Emit) -> Driver:
 
 
 def _prior(data_root: Path) -> str | None:
-    """Return the driver that the data root has images of, None if it has none. Raises Conflict for several."""
+    """Return the driver that the data root has images of, None if it has none.
+
+    Raises Conflict for several.
+    """
     used = [name for name in DRIVERS if (data_root / "image" / name).is_dir()]
     if len(used) > 1:
         # As dockerd: to guess would show a user an empty list instead of their images (moby graphdriver.New).

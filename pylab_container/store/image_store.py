@@ -109,7 +109,10 @@ class ImageStore:
         return config.id
 
     def get(self, image_id: str) -> ImageConfig:
-        """Return the config of an image. Raises KeyError for an unknown id, CorruptStore for a damaged file."""
+        """Return the config of an image.
+
+        Raises KeyError for an unknown id, CorruptStore for a damaged file.
+        """
         if Digest.match(image_id) is None:  # it may be a part of an id, or a name: no path is built from it
             raise KeyError(image_id)
         path = self.content_path(image_id)
@@ -179,7 +182,7 @@ class ImageStore:
         return self._metadata / _hex(image_id) / "parent"
 
     def shown_parent(self, image_id: str) -> str:
-        """As parent(), for listings: a damaged file is reported as StoreDamaged and counts as missing."""
+        """As parent(), for listings: a damaged file counts as missing and is reported."""
         try:
             return self.parent(image_id)
         except CorruptStore as error:
@@ -205,7 +208,10 @@ class ImageStore:
         self._set(image_id, key, value)
 
     def mark(self, image_id: str, key: str) -> None:
-        """Set a flag of an image, which is deleted with the image. It is not flushed: a power failure may undo it."""
+        """Set a flag of an image, which is deleted with the image.
+
+        It is not flushed: a power failure may undo it.
+        """
         # touch() and not write_atomic(): the flag is set for each step of a build, and fsync(2) takes milliseconds.
         directory = self._metadata / _hex(image_id)
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -216,7 +222,10 @@ class ImageStore:
         return (self._metadata / _hex(image_id) / key).exists()
 
     def remove(self, image_id: str) -> None:
-        """Delete an image's config and metadata. The caller releases its layers (LayerStore.release). Idempotent."""
+        """Delete an image's config and metadata.
+
+        The caller releases its layers (LayerStore.release). Idempotent.
+        """
         # The content first: a crash in between leaves metadata without an image, which is harmless.
         self.content_path(image_id).unlink(missing_ok=True)
         discard_below(self._metadata, _hex(image_id))
@@ -226,7 +235,10 @@ class ImageStore:
         self._set(image_id, "lastUpdated", when)
 
     def last_tagged(self, image_id: str) -> str:
-        """Return when the image was last tagged (RFC 3339), "" if never. A damaged time is reported as StoreDamaged."""
+        """Return when the image was last tagged (RFC 3339), "" if never.
+
+        A damaged time is reported as StoreDamaged.
+        """
         path = self._metadata / _hex(image_id) / "lastUpdated"
         try:
             text = read_text(path)
@@ -250,7 +262,10 @@ class ImageStore:
         return [name for name in self.shown_names() if not name.reference.digest]
 
     def digests(self) -> list[Tag]:
-        """Return the readable names with a digest ("debian@sha256:…", set by pull and push), sorted."""
+        """Return the readable names with a digest, sorted.
+
+        Pull and push set them: "debian@sha256:…".
+        """
         return [name for name in self.shown_names() if name.reference.digest]
 
     def names(self) -> list[Tag]:
@@ -322,7 +337,9 @@ class ImageStore:
             raise corrupt(self._names, f"{reference.familiar} points to {error}") from error
 
     def tag(self, reference: Reference, image_id: str) -> str | None:
-        """Make a name refer to an image. Return the id that it referred to before, None if it did not change.
+        """Make a name refer to an image.
+
+        Return the id that it referred to before, None if it did not change.
 
         Raises InvalidReference for a name that resolve() would reject.
         """

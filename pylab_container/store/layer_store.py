@@ -92,13 +92,19 @@ class LayerStore:
             (root / name).mkdir(parents=True, exist_ok=True)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Serialize the appearance and removal of layers. Never held while content is written or deleted."""
+        """Serialize the appearance and removal of layers.
+
+        Never held while content is written or deleted.
+        """
         return locked(self._locks / "layers")
 
     # ---- read-only layers ----
 
     def get(self, chain: str) -> Layer:
-        """Return the layer with this chain id. Raises CorruptStore if its record is missing or damaged."""
+        """Return the layer with this chain id.
+
+        Raises CorruptStore if its record is missing or damaged.
+        """
         directory = self._directory(chain)
         if not directory.is_dir():
             raise CorruptStore(
@@ -111,7 +117,10 @@ class LayerStore:
         return Layer(Digest(chain), diff_id, parent, cache_id, size)
 
     def _content(self, chain: str) -> tuple[Digest, Digest | Literal[""]]:
-        """Return the diff id of a layer and the chain id below. Raises CorruptStore unless they hash to chain."""
+        """Return the diff id of a layer and the chain id below.
+
+        Raises CorruptStore unless they hash to chain.
+        """
         # The record proves itself, because a chain id is the digest of the chain id below and the diff id (image-spec
         # config.md, "Layer ChainID"): a damaged file cannot put the layer on top of another one.
         directory = self._directory(chain)
@@ -142,7 +151,10 @@ class LayerStore:
         return layers
 
     def all(self) -> list[Layer]:
-        """Return every readable layer, unordered. A damaged one is left out and reported as StoreDamaged."""
+        """Return every readable layer, unordered.
+
+        A damaged one is left out and reported as StoreDamaged.
+        """
         layers = []
         for chain in self.chains():
             try:
@@ -163,7 +175,7 @@ class LayerStore:
         return self.get(chain).cache_id if chain else None
 
     def changes(self, layer: Layer) -> dict[str, int]:
-        """Return {absolute path: kind} of what a layer does to the files below it (store/changes.py)."""
+        """Return {absolute path: kind} of a layer's changes (store/changes.py)."""
         below = self.cache_id(layer.parent)
         if below is None:
             return overlay_changes(self.driver.diff_path(layer.cache_id), ())

@@ -106,7 +106,9 @@ def store(
 
 
 class TarReader:
-    """The members of a tar stream, read once from front to back in constant memory. A MemberSource.
+    """The members of a tar stream, read once from front to back in constant memory.
+
+    A MemberSource.
 
     Python's tarfile is not used: it offers neither the raw bytes of headers, which tar-split needs, nor Go's rules for
     repeated and global pax records, which decide what Docker would extract. Raises InvalidArchive.
@@ -150,7 +152,7 @@ class TarReader:
     # ---- headers ----
 
     def _next(self) -> tar.Header | None:
-        """Return the next member's header with its extensions applied; None at the end of the archive."""
+        """Return the next member's header with its extensions applied; None at the end."""
         self.raw = self._last_padding()
         records: dict[str, str] = {}
         long_names: dict[str, str] = {}

@@ -59,7 +59,10 @@ class Lease:
         self._fd = fd
 
     def claim(self, kind: Kind, name: str) -> None:
-        """Append a claim. It is in force for every process when this returns. Raises OSError on a full disk."""
+        """Append a claim.
+
+        It is in force for every process when this returns. Raises OSError on a full disk.
+        """
         self._write(f"{kind} {_FORMS[kind](name)}\n")
 
     def waive(self, kind: Kind, name: str) -> None:
@@ -85,7 +88,10 @@ class Lease:
     def claimed(self, kind: Literal["volume"]) -> list[VolumeName]: ...
 
     def claimed(self, kind: Kind) -> list[ContainerId] | list[Digest] | list[VolumeName]:
-        """Return the ids that this lease claims, in the order of the claims. A damaged line claims nothing."""
+        """Return the ids that this lease claims, in the order of the claims.
+
+        A damaged line claims nothing.
+        """
         form = _FORMS[kind]
         return [form(name) for word, name in _claims(self.path) if word == kind]  # type: ignore[return-value]
 
@@ -99,7 +105,7 @@ class Lease:
                 raise corrupt(self.path, f"{line[:80]!r} is not a claim")
 
     def set_aside(self) -> Path:
-        """End a damaged lease, keep its file under another name for inspection, and return that path."""
+        """End a damaged lease; keep its file under another name, and return that path."""
         # Under a name that _paths() does not list, and on the same file system, so that rename(2) needs no space.
         damaged = self.path.with_name(f"damaged-{self.path.name}")
         self.path.rename(damaged)
@@ -126,7 +132,9 @@ class Leases:
         self._directory = directory
 
     def open(self) -> Lease:
-        """Create a lease. On a read-only file system, where no process can delete anything, only this process sees it.
+        """Create a lease.
+
+        On a read-only file system, where no process can delete anything, only this process sees it.
 
         Raises OSError.
         """
@@ -235,7 +243,10 @@ def _claims(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the complete lines of a lease. An incomplete last line claims nothing: its object was not created yet."""
+    """Return the complete lines of a lease.
+
+    An incomplete last line claims nothing: its object was not created yet.
+    """
     try:
         text = read_bytes(path).decode(errors="replace")
     except (FileNotFoundError, CorruptStore):

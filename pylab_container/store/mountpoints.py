@@ -15,9 +15,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from pylab_container.oci.image import Json
 from pylab_container.oci.mounts import MountPoint, parse_tmpfs, tmpfs_of_mount, with_propagation
-
-Json = dict[str, Any]
 
 
 def mount_points(mounts: Iterable[MountPoint]) -> Json:
@@ -73,7 +72,10 @@ def _without_empty(options: Mapping[str, Any]) -> Json:
 
 
 def place_mounts(mounts: Iterable[MountPoint], data_root: Path) -> Iterator[MountPoint]:
-    """Give volumes their names and directories, and binds their propagation. Raises InvalidInput."""
+    """Give volumes their names and directories, and binds their propagation.
+
+    Raises InvalidInput.
+    """
     for mount in mounts:
         if mount.type == "bind":
             yield with_propagation(mount, str(data_root))

@@ -65,7 +65,10 @@ class ChangeReader(TreeReader):
         self._old = old
 
     def changes(self) -> dict[str, int]:
-        """Return {absolute path: kind} of the changes, without the directories that only contain some."""
+        """Return {absolute path: kind} of the changes.
+
+        Directories that only contain changes are missing.
+        """
         top = self._opened()
         try:
             return {f"/{pair.path}": _kind(pair) for pair in self._pairs(top) if _is_changed(pair)}
@@ -112,7 +115,10 @@ class ChangeReader(TreeReader):
 
 
 def _paired(new: Descent, old: Descent) -> Iterator[_Pair]:
-    """Walk the new tree. The position in the old tree follows as long as it has the same directory."""
+    """Walk the new tree.
+
+    The position in the old tree follows as long as it has the same directory.
+    """
     inside = ""
     pending = [(_names(new, old), True, 0)]
     while pending:

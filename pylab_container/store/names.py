@@ -1,4 +1,6 @@
-"""List the names of objects in a data root for shell completion: read-only, without locks, recovery or errors.
+"""List the names of objects in a data root for shell completion.
+
+These functions only read: they take no locks, start no recovery and raise no errors.
 
 The stores create their directories and report damage. Completion runs at each press of Tab, possibly as a user who may
 not read the data root, so a directory or file that is missing, unreadable or damaged contributes no names.

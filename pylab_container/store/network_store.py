@@ -39,7 +39,10 @@ class NetworkStore:
         write_atomic(self.path(document["Id"]), json.dumps(document).encode())
 
     def all(self) -> Iterator[Json]:
-        """Yield every readable network, unordered. A damaged one is left out and reported as StoreDamaged."""
+        """Yield every readable network, unordered.
+
+        A damaged one is left out and reported as StoreDamaged.
+        """
         for network_id in self.ids():
             try:
                 document = self.load(network_id)

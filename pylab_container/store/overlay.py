@@ -158,7 +158,7 @@ class Overlay:
         return read_id(self.root / cache_id / "lower-id", CacheId)
 
     def _view(self, cache_id: CacheId) -> contextlib.AbstractContextManager[Path]:
-        """Join the layer with the tree below for reading, whether or not a container has it mounted."""
+        """Join the layer with the tree below for reading, mounted or not."""
         if self._is_tree(cache_id):
             return contextlib.nullcontext(self.diff_path(cache_id))
         return overlayfs.view(self.root, self._joined(cache_id))

@@ -55,7 +55,9 @@ def link_target(cache_id: str) -> str:
 
 
 class Overlay2:
-    """The driver for one overlay2/ directory, which it creates. The contract is store/driver.py.
+    """The driver for one overlay2/ directory, which it creates.
+
+    The contract is store/driver.py.
 
     Several processes may use one directory at once: each layer is created under a new random name.
     """
@@ -177,7 +179,7 @@ class Overlay2:
         return merged
 
     def open_view(self, cache_id: CacheId) -> int:
-        """Return a descriptor for reading the layer joined with all layers below it; see store/driver.py."""
+        """Return a descriptor for reading the joined layers; see store/driver.py."""
         if self.is_mounted(cache_id):
             return opened(self.merged_path(cache_id))
         own = self.diff_path(cache_id)
@@ -242,7 +244,10 @@ class Overlay2:
         return cache_id
 
     def _link(self, cache_id: CacheId) -> ShortName:
-        """Return the short name of a layer, after checking that it leads back to it. Raises CorruptStore."""
+        """Return the short name of a layer, after checking that it leads back to it.
+
+        Raises CorruptStore.
+        """
         path = self.root / cache_id / "link"
         link = read_id(path, ShortName)  # a crash in create() may leave an empty file
         if self._behind(f"l/{link}") != cache_id:

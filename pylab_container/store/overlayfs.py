@@ -50,7 +50,7 @@ def mount(base: Path, target: str, *, lowers: Sequence[str], upper: str, work: s
 
 
 def _mount_mapped(base: Path, target: str, options: str, ids: IdMap) -> str:
-    """Mount layers whose owners are mapped, by paths relative to a descriptor of the mapped tree."""
+    """Mount layers whose owners are mapped; paths are relative to the mapped tree."""
     with mapped_tree(base, ids) as layers, _mount_point(base) as point, _attached(layers, point):
 
         def action() -> None:

@@ -46,7 +46,10 @@ def unlinked(*paths: Path) -> Path:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading. Raises FileNotFoundError; CorruptStore if it is not a regular file."""
+    """Open a regular file for reading.
+
+    Raises FileNotFoundError; CorruptStore if it is not a regular file.
+    """
     try:
         # O_NONBLOCK: opening a FIFO would otherwise block until a writer opens it (fifo(7)).
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -61,7 +64,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, *, limit: int = LONGEST_DOCUMENT) -> bytes:
-    """Return a file's content. Raises FileNotFoundError; CorruptStore for another kind of file or over limit bytes."""
+    """Return a file's content.
+
+    Raises FileNotFoundError; CorruptStore for another kind of file or over limit bytes.
+    """
     try:
         with open_regular(path) as file:
             content = file.read(limit + 1)
@@ -109,7 +115,10 @@ def find_id(path: Path, kind: type[Identifier]) -> Identifier | None:
 
 
 def read_document(path: Path, shape: type[Shape]) -> tuple[Json, Shape]:
-    """Return a JSON object, and its known fields as a value of type shape. Raises FileNotFoundError, CorruptStore."""
+    """Return a JSON object, and its known fields as a value of type shape.
+
+    Raises FileNotFoundError, CorruptStore.
+    """
     try:
         return checked(json.loads(read_bytes(path)), shape)
     except (ValueError, RecursionError) as error:  # json recurses: deep nesting is damage, too
@@ -117,7 +126,10 @@ def read_document(path: Path, shape: type[Shape]) -> tuple[Json, Shape]:
 
 
 def checked(document: Any, shape: type[Shape]) -> tuple[Json, Shape]:
-    """Return a document, and its known fields as a value of type shape. Raises ValueError for a wrong type."""
+    """Return a document, and its known fields as a value of type shape.
+
+    Raises ValueError for a wrong type.
+    """
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     try:

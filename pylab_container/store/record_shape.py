@@ -70,7 +70,10 @@ class _PointShape(Struct):
 
 
 class RecordShape(Struct):
-    """config.v2.json. ContainerConfig.parse() and NetworkSettings.parse() check the types in its documents."""
+    """config.v2.json.
+
+    ContainerConfig.parse() and NetworkSettings.parse() check the types in its documents.
+    """
 
     ID: str
     Name: str

@@ -11,7 +11,10 @@ _READ_SIZE = 1 << 20  # bytes
 
 
 class HashedStream(io.RawIOBase):
-    """A stream that computes the SHA-256 digest of its content while it is read. The inner stream stays open."""
+    """A stream that computes the SHA-256 digest of its content while it is read.
+
+    The inner stream stays open.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

@@ -48,7 +48,10 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps() would buil
 
 
 class TarSplitWriter:
-    """Records a tar in one pass: segments and files in their order. The caller closes the writer, then the sink."""
+    """Records a tar in one pass: segments and files in their order.
+
+    The caller closes the writer, then the sink.
+    """
 
     def __init__(self, sink: BinaryIO) -> None:
         # No file name and no time in the gzip header, so that equal layers have equal records.
@@ -127,7 +130,10 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
 
 
 def size(tar_split: Path) -> int:
-    """Return the length in bytes of the tar that assemble() yields, without reading files. Raises CorruptStore."""
+    """Return the length in bytes of the tar that assemble() yields, without reading files.
+
+    Raises CorruptStore.
+    """
     with _explaining(tar_split):
         total = 0
         for entry in _entries(tar_split):
@@ -147,7 +153,7 @@ def _entries(tar_split: Path) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _explaining(tar_split: Path) -> Iterator[None]:
-    """Raise CorruptStore, which names the record, for any error of reading or parsing in the block."""
+    """Turn errors of reading or parsing in the block into CorruptStore, which names the record."""
     try:
         yield
     except _UNREADABLE as error:
@@ -159,7 +165,7 @@ def _explaining(tar_split: Path) -> Iterator[None]:
 
 
 def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
-    """Yield the content of a recorded file in pieces, and check its length and CRC-64 at the end."""
+    """Yield a recorded file's content in pieces; check its length and CRC-64 at the end."""
     name = os.fsdecode(binascii.a2b_base64(entry["name_raw"])) if "name_raw" in entry else entry["name"]
     checksum, left = 0, int(entry["size"])
     try:
@@ -167,7 +173,7 @@ def _content(root: int, entry: dict[str, Any]) -> Iterator[bytes]:
         # O_NONBLOCK: a FIFO in the file's place must not block the reader (open(2)).
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         fd = linux.open_inside(root, os.path.normpath("/" + name), flags)
-        with open(fd, "rb", buffering=0) as file:
+        with open(fd, "rb", buffering=0) as file:  # a buffer smaller than a piece would only add a copy
             while left and (chunk := file.read(min(left, _PIECE_SIZE))):
                 checksum = crc64.go_iso(chunk, checksum)
                 left -= len(chunk)

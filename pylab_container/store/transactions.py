@@ -1,4 +1,4 @@
-"""Transactions over several objects of a data root, recorded in leases for a roll-back.
+"""Transactions over several objects of a data root; a lease records what to roll back.
 
     making     new layers and temporary containers: at the end, what no image or container needs is deleted
     changing   a container that is created or removed: after a crash it exists completely or not at all
@@ -30,29 +30,36 @@ def making(data: DataRoot, discard: Callable[[ContainerId], object] | None = Non
 
     discard  removes a temporary container that the lease claims; by default only its writable layer is removed
     """
+    # Before the block: a claim must precede its object, or a crash in between would leave an orphan that no file names.
     lease = data.layers.leases.open()
     try:
         yield lease
     finally:
+        # After success and failure alike: what succeeded is named by an image, so only leftovers are deleted.
         _clear(data, lease, discard or data.layers.remove_writable)
 
 
 def _clear(data: DataRoot, lease: Lease, discard: Callable[[ContainerId], object]) -> None:
     try:
         lease.check()
+        # Containers before layers: the record of a container's layer counts as a need of the layers below it.
         for container_id in lease.claimed("container"):
             discard(container_id)
         release(data, lease)
     except BaseException:
+        # Also KeyboardInterrupt. The unlocked lease still names what is left, and the next engine tries again.
         lease.leave()
         raise
 
 
 @contextlib.contextmanager
 def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[MountPoint] = ()) -> Iterator[None]:
-    """Claim a container that the block creates or removes; a crash removes it completely.
+    """Claim a container that the block creates or removes; a crash leaves all of it or nothing.
 
     mounts  of the container: unnamed volumes are created and removed with the container
+
+    The container's record decides. The block writes it last, or deletes it first; recovery keeps a container with a
+    record, and removes what is left of one without. An exception ends the claim: the caller undoes its own steps.
     """
     lease = data.layers.leases.open()
     lease.claim("writable", container_id)
@@ -68,6 +75,8 @@ def changing(data: DataRoot, container_id: ContainerId, mounts: Iterable[MountPo
 @contextlib.contextmanager
 def freezing(data: DataRoot, container_id: str) -> Iterator[None]:
     """Record that the block freezes a container's processes; after a crash they are resumed."""
+    # Only the lease can repair that: the container's record still says "running", so that `labctr unpause` would refuse
+    # to thaw it (oci/lifecycle.py), and the frozen processes would hang.
     lease = data.layers.leases.open()
     lease.claim("frozen", container_id)
     try:
@@ -82,7 +91,8 @@ def release(data: DataRoot, lease: Lease) -> None:
     Images, containers, other leases and layers above need a layer.
     """
     if chain_ids := lease.claimed("layer"):
-        # Under one lock: if two leases claim a layer, the one that ends last must see that no other claim is left.
+        # Race: if two leases claim a layer and end concurrently, each would see the other's claim and keep the layer.
+        # Under one lock the lease that ends last sees no other claim.
         with data.images_lock():
             release_layers(data, chain_ids, lease)
             lease.end()

@@ -230,7 +230,7 @@ def limit_times(directory: Path, newest: int) -> None:
 
 
 def _mapped(number: int, first: int) -> int:
-    """Return the number of an owner in the container, whose root has the number first on the machine."""
+    """Return an owner's number in the container; `first` is that of its root on the machine."""
     return number - first if number >= first else number  # unmapped: overflowuid, 65534 (user_namespaces(7))
 
 

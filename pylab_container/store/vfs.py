@@ -27,7 +27,10 @@ from pylab_container.store.treetar import TreeReader
 
 
 class Vfs:
-    """The driver for one vfs/ directory, which it creates. It mounts nothing. The contract is store/driver.py."""
+    """The driver for one vfs/ directory, which it creates.
+
+    It mounts nothing. The contract is store/driver.py.
+    """
 
     name = "vfs"
     keeps_trees = True

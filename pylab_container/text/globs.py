@@ -31,7 +31,7 @@ _CACHED_CHARACTERS = 256  # transitions that an automaton remembers; a hostile t
 Ranges = tuple[tuple[str, str], ...]
 
 
-class Step(Struct, frozen=True):
+class PatternStep(Struct, frozen=True):
     """One step of a pattern: a set of characters, and how many of them it consumes.
 
     ranges       (first, last) of each range of the set
@@ -52,14 +52,14 @@ class Step(Struct, frozen=True):
         return first if first == last and not (self.negated or self.repeats) else ""
 
 
-Steps = tuple[Step, ...]
+PatternSteps = tuple[PatternStep, ...]
 
-_ANY = Step(negated=True, repeats=True)
-_DIRECTORIES = Step(negated=True, directories=True)
-_IN_A_NAME = Step((("/", "/"),), negated=True)
-_STAR_IN_A_NAME = Step((("/", "/"),), negated=True, repeats=True)
-_IN_A_LINE = Step((("\n", "\n"),), negated=True)
-_STAR_IN_A_LINE = Step((("\n", "\n"),), negated=True, repeats=True)
+_ANY = PatternStep(negated=True, repeats=True)
+_DIRECTORIES = PatternStep(negated=True, directories=True)
+_IN_A_NAME = PatternStep((("/", "/"),), negated=True)
+_STAR_IN_A_NAME = PatternStep((("/", "/"),), negated=True, repeats=True)
+_IN_A_LINE = PatternStep((("\n", "\n"),), negated=True)
+_STAR_IN_A_LINE = PatternStep((("\n", "\n"),), negated=True, repeats=True)
 
 
 # ---- matching ------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Globs:
     Time is O(length of text * length of all patterns / word size).
     """
 
-    def __init__(self, patterns: Sequence[Steps]) -> None:
+    def __init__(self, patterns: Sequence[PatternSteps]) -> None:
         self.start = self.ends = 0
         self._literal: dict[str, int] = {}
         self._advancing: dict[tuple[Ranges, bool], int] = {}
@@ -90,7 +90,7 @@ class Globs:
             position += 1
         self.start = self._closure(self.start)
 
-    def _add(self, step: Step, bit: int) -> None:
+    def _add(self, step: PatternStep, bit: int) -> None:
         characters = (step.ranges, step.negated)
         if step.repeats or step.directories:
             self._staying[characters] = self._staying.get(characters, 0) | bit
@@ -136,7 +136,7 @@ class Globs:
 class Glob:
     """One compiled pattern. A pattern without wildcards is compared as a string instead."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: PatternSteps) -> None:
         literals = [step.literal for step in steps]
         self._text = "".join(literals) if all(literals) else None
         self._steps = steps
@@ -223,7 +223,7 @@ def _contains(ranges: Ranges, character: str, *, negated: bool) -> bool:
 # ---- parsers of the three languages ---------------------------------------------------
 
 
-def match_steps(pattern: str) -> Steps:
+def match_steps(pattern: str) -> PatternSteps:
     """Parse a pattern of Go's filepath.Match. Raises InvalidInput.
 
     *, ? and [a-z] do not match a slash; [^a-z] does.
@@ -231,25 +231,25 @@ def match_steps(pattern: str) -> Steps:
     return _path_steps(pattern, directories=False)
 
 
-def ignore_steps(pattern: str) -> Steps:
+def ignore_steps(pattern: str) -> PatternSteps:
     """Parse a pattern of a .dockerignore file, where ** stands for any number of directories.
-
-    Raises InvalidInput.
 
     Source: moby/patternmatcher. There a leading "**name" matches every path that ends in "name", even inside a
     file's name.
+
+    Raises InvalidInput.
     """
     if pattern.startswith("**") and pattern[2:3] != "/" and not any(special in pattern[2:] for special in "*?[]\\"):
         return (_ANY, *map(_literal, pattern[2:]))
     return _path_steps(pattern, directories=True)
 
 
-def shell_steps(pattern: str) -> Steps:
+def shell_steps(pattern: str) -> PatternSteps:
     r"""Parse a pattern of ${NAME#pattern}. Raises InvalidInput.
 
     * and ? match any character except a newline; \ escapes * ? \ } and /.
     """
-    steps: list[Step] = []
+    steps: list[PatternStep] = []
     position = 0
     while position < len(pattern):
         character = pattern[position]
@@ -271,8 +271,8 @@ def shell_steps(pattern: str) -> Steps:
     return _bounded(steps)
 
 
-def _path_steps(pattern: str, *, directories: bool) -> Steps:
-    steps: list[Step] = []
+def _path_steps(pattern: str, *, directories: bool) -> PatternSteps:
+    steps: list[PatternStep] = []
     position = 0
     while position < len(pattern):
         character = pattern[position]
@@ -297,7 +297,7 @@ def _path_steps(pattern: str, *, directories: bool) -> Steps:
     return _bounded(steps)
 
 
-def _bracket(pattern: str, position: int) -> tuple[Step, int]:
+def _bracket(pattern: str, position: int) -> tuple[PatternStep, int]:
     """Parse a bracket expression. position is behind its [. Returns (step, position behind its ])."""
     negated = pattern.startswith("^", position)
     position += negated
@@ -310,7 +310,7 @@ def _bracket(pattern: str, position: int) -> tuple[Step, int]:
         if last < first:
             raise _misspelt(pattern, "wrong range in [ ]")
         ranges.append((first, last))
-    return Step(tuple(ranges), negated=negated), position + 1
+    return PatternStep(tuple(ranges), negated=negated), position + 1
 
 
 def _bracketed(pattern: str, position: int) -> tuple[str, int]:
@@ -329,13 +329,13 @@ def _misspelt(pattern: str, problem: str) -> InvalidInput:
     return InvalidInput(f'the pattern "{pattern}" has a {problem}', hint=hint)
 
 
-def _append(steps: list[Step], step: Step) -> None:
+def _append(steps: list[PatternStep], step: PatternStep) -> None:
     """Append a step that may consume nothing, except after an equal one: ** and * are the same as once."""
     if steps[-1:] != [step]:
         steps.append(step)
 
 
-def _bounded(steps: list[Step]) -> Steps:
+def _bounded(steps: list[PatternStep]) -> PatternSteps:
     if len(steps) > LONGEST and not all(step.literal for step in steps):
         raise InvalidInput(
             f"a pattern with wildcards has {len(steps)} characters, more than {LONGEST}", hint="write shorter patterns"
@@ -344,5 +344,5 @@ def _bounded(steps: list[Step]) -> Steps:
 
 
 @lru_cache(1024)
-def _literal(character: str) -> Step:
-    return Step(((character, character),))
+def _literal(character: str) -> PatternStep:
+    return PatternStep(((character, character),))

@@ -11,7 +11,7 @@ from pylab_container.oci.ids import VolumeName
 from pylab_container.oci.mounts import invalid_name
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.volume_store import ANONYMOUS_LABEL, StoredVolume
-from pylab_container.volumes.driver_options import check_options
+from pylab_container.volumes.driver_options import check_driver_options
 
 _TOO_SHORT = "volume name is too short, names should be at least two alphanumeric characters"
 
@@ -48,7 +48,7 @@ def ensure(
 ) -> StoredVolume:
     """create() for a caller that holds the lock of all volumes. Raises InvalidInput."""
     try:
-        check_options(options or {})
+        check_driver_options(options or {})
     except InvalidInput as error:
         raise InvalidInput(f"create {name}: {error.message}", hint=error.hint) from None
     valid = VolumeName.match(name)

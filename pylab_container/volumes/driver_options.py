@@ -69,7 +69,7 @@ class VolumeMount(Struct, frozen=True):
         return next((value for name, _, value in words if name == "addr"), "")
 
 
-def check_options(options: Mapping[str, str]) -> None:
+def check_driver_options(options: Mapping[str, str]) -> None:
     """Raise InvalidInput for options that describe no mount.
 
     Without options the volume is a directory.

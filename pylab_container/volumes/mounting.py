@@ -1,12 +1,11 @@
-"""Volumes with a file system of their own, mounted while a container uses them.
+"""Volumes with a file system of their own (`volume create --opt type=…`), mounted while a container uses them.
 
-They are created with `volume create --opt type=…`.
+The first container to start mounts the file system, and the last one to exit unmounts it. A stored reference count
+would be wrong after a process was killed. So each exit counts the other containers that use the volume and have a
+bundle (runtime/), under the lock of all volumes.
 
-The first container mounts the file system, the last one to exit unmounts it. A reference count would be wrong after a
-process was killed. So under the lock of all volumes, each start and each exit looks for other containers
-that mount the volume and have a bundle (runtime/). A bundle exists before its container mounts a volume, and until
-after the unmount. A process killed between the two therefore leaves a bundle, and the next reader of that
-container's record releases it, volumes included (containers/settle.py).
+A bundle exists from before its container mounts a volume until after the unmount. A process that is killed in between
+leaves the bundle, and the next reader of that container's record releases the volume with it (containers/settle.py).
 """
 
 from __future__ import annotations
@@ -31,9 +30,7 @@ from pylab_container.volumes.driver_options import VolumeMount, volume_mount
 
 
 def mount(data: DataRoot, record: ContainerRecord) -> frozenset[str]:
-    """Mount the volumes of a container that starts.
-
-    Return the names of those that were not mounted before.
+    """Mount the volumes of a container that starts; return the names of those that were not mounted before.
 
     The container has a bundle already. Raises RuntimeFailed if the kernel refuses a mount.
     """
@@ -49,7 +46,7 @@ def mount(data: DataRoot, record: ContainerRecord) -> frozenset[str]:
 def unmount(data: DataRoot, record: ContainerRecord, has_bundle: Callable[[str], bool]) -> None:
     """Unmount the volumes of an exited container that no other container uses.
 
-    has_bundle  whether the container with this id has a bundle: it runs, is starting, or was killed while it did
+    has_bundle  whether the container with this id has a bundle: it runs, it is starting, or its start was killed
     """
     if not _has_volumes(record):
         return
@@ -66,10 +63,7 @@ def unmount(data: DataRoot, record: ContainerRecord, has_bundle: Callable[[str],
 
 @contextlib.contextmanager
 def present(data: DataRoot, name: str) -> Iterator[None]:
-    """Keep a volume's file system mounted while the block runs.
-
-    A volume that does not exist is ignored.
-    """
+    """Keep a volume's file system mounted while the block runs. A volume that does not exist is ignored."""
     try:
         volume = data.volumes.get(name)
     except NotFound:
@@ -78,7 +72,8 @@ def present(data: DataRoot, name: str) -> Iterator[None]:
     if not volume.options:
         yield
         return
-    with data.volumes.lock():  # a container that starts concurrently waits for our unmount
+    # A container that starts concurrently would take the volume for mounted, and lose it by our unmount.
+    with data.volumes.lock():
         was_mounted = is_mounted(volume.path)
         if not was_mounted:
             _mount(volume)
@@ -90,13 +85,12 @@ def present(data: DataRoot, name: str) -> Iterator[None]:
 
 
 def open_part(mount: MountPoint) -> int:
-    """Open (O_PATH) the part of a volume that a container mounts.
+    """Open (O_PATH) the part of a volume that a container mounts: the Subpath of the mount, or the whole volume.
 
-    It is the Subpath of the mount, or the whole volume.
-
-    Symbolic links cannot lead out of the volume (RESOLVE_BENEATH). The caller closes the descriptor.
-    Raises InvalidInput if the volume has no such part.
+    The caller closes the descriptor. Raises InvalidInput if the volume has no such part.
     """
+    # Containers write into the volume. RESOLVE_BENEATH makes the kernel refuse a symbolic link or ".." that leads out
+    # of it (openat2(2)), and the descriptor keeps its target if the path changes afterwards (TOCTOU).
     top = opened(mount.source)
     path = mount.subpath or "."
     try:
@@ -111,10 +105,7 @@ def open_part(mount: MountPoint) -> int:
 
 
 def detach(volume: StoredVolume) -> None:
-    """Unmount an unused volume; no error if it is not mounted.
-
-    The caller holds the lock of all volumes.
-    """
+    """Unmount an unused volume. Idempotent. The caller holds the lock of all volumes."""
     while volume.options and is_mounted(volume.path):
         try:
             linux.umount(str(volume.path), linux.MNT_DETACH)
@@ -124,6 +115,7 @@ def detach(volume: StoredVolume) -> None:
 
 def is_mounted(path: Path) -> bool:
     """Whether path is a mount point (proc(5), mountinfo)."""
+    # mountinfo writes these four characters in octal.
     point = str(path).replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011").replace("\n", "\\012")
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return any(line.split()[4] == point for line in lines)
@@ -154,6 +146,8 @@ def _mount(volume: StoredVolume) -> None:
         linux.mount(arguments.device, mount_point, arguments.kind, arguments.flags, arguments.data)
     except OSError as error:
         raise _failed(volume, arguments, error) from error
+    # The call that creates a bind mount ignores flags such as MS_RDONLY, and a remount sets them (mount(2), "Creating a
+    # bind mount").
     if arguments.afterwards:
         try:
             linux.mount("", mount_point, "", arguments.afterwards)
@@ -164,10 +158,8 @@ def _mount(volume: StoredVolume) -> None:
 
 
 def _with_number(arguments: VolumeMount) -> VolumeMount:
-    """Resolve the server's name, as the kernel's network file systems need an address.
-
-    See nfs(5), addr=.
-    """
+    """Resolve the server's name in the mount's data (addr=…)."""
+    # The kernel cannot query DNS itself. mount.nfs(8) and mount.cifs(8) resolve the name, and mount(2) has no helper.
     name = arguments.address
     if arguments.kind not in ("nfs", "nfs4", "cifs") or not name or _is_number(name):
         return arguments
@@ -187,10 +179,7 @@ def _is_number(text: str) -> bool:
 
 
 def _failed(volume: StoredVolume, arguments: VolumeMount, error: OSError) -> RuntimeFailed:
-    """Build the error of a refused mount.
-
-    It leaves out the mount's data, which may contain a password.
-    """
+    """Build the error of a refused mount, without the mount's data, which may contain a password."""
     return RuntimeFailed(
         f"error while mounting volume '{volume.path}': failed to mount local volume: mount "
         f"{arguments.device}:{volume.path}, type {arguments.kind}: {(error.strerror or '').lower()}",

@@ -20,15 +20,15 @@ def users(data: DataRoot, volume: StoredVolume) -> list[str]:
     return _users(volume, data.records.all())
 
 
-def certain_users(data: DataRoot, volume: StoredVolume) -> list[str]:
+def reliable_users(data: DataRoot, volume: StoredVolume) -> list[str]:
     """users() before a deletion.
 
-    Raises CorruptStore while the record of any container cannot be trusted.
-
     That is a record that cannot be read, or that names a lost volume: it may mean the volume in question.
+
+    Raises CorruptStore while the record of any container cannot be trusted.
     """
     records = list(data.records.whole())
-    for error in lost(data, records):
+    for error in lost_volume_errors(data, records):
         raise error
     return _users(volume, records)
 
@@ -41,7 +41,7 @@ def _users(volume: StoredVolume, records: Iterable[ContainerRecord]) -> list[str
     ]
 
 
-def lost(data: DataRoot, records: Iterable[ContainerRecord]) -> Iterator[CorruptStore]:
+def lost_volume_errors(data: DataRoot, records: Iterable[ContainerRecord]) -> Iterator[CorruptStore]:
     """Yield an error for each anonymous volume that a record names and that does not exist.
 
     Such a volume is created and removed with its container, so the name in the record is damage.
@@ -67,7 +67,7 @@ def remove(data: DataRoot, name: str, *, force: bool = False) -> None:
             if force:
                 return
             raise
-        if containers := certain_users(data, volume):
+        if containers := reliable_users(data, volume):
             raise InUse(
                 f"remove {name}: volume is in use - [{', '.join(containers)}]",
                 hint="remove the containers first: labctr rm",
@@ -93,7 +93,7 @@ def remove_anonymous(data: DataRoot, mounts: Iterable[MountPoint]) -> None:
 def _remove_unused(data: DataRoot, name: str) -> None:
     with contextlib.suppress(NotFound):
         volume = data.volumes.get(name)
-        if not certain_users(data, volume):
+        if not reliable_users(data, volume):
             delete(data, volume)
             data.emit(VolumeAction("destroy", volume.name))
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pylab_container.build.context import BuildContext, OpenedContext, Scratch, open_context
+from pylab_container.build.context import BuildContext
 from pylab_container.build.copy_instruction import CopyOptions, Sources, gather
+from pylab_container.build.opened_context import OpenedContext, Scratch, open_context
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidArchive, InvalidInput
 

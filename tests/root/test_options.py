@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pylab_container import Engine
-from pylab_container.containers import sandbox
+from pylab_container.containers import rights
 from pylab_container.engine.container import Container
 from pylab_container.errors import Conflict, ContainerNotFound, InvalidInput, LabError, NotFound, RuntimeFailed
 from pylab_container.images.image import Image
@@ -173,7 +173,7 @@ def test_capabilities_are_added_and_dropped(engine: Engine, image: Image) -> Non
 
 
 def test_a_capability_that_the_machine_lacks_is_an_error(engine: Engine, image: Image) -> None:
-    missing = [name for name in ALL_CAPABILITIES if name not in sandbox._available_capabilities()]
+    missing = [name for name in ALL_CAPABILITIES if name not in rights._available_capabilities()]
     for name in missing[:1]:
         with pytest.raises(RuntimeFailed, match=name):
             output(engine, image, "true", cap_add=[name])
@@ -335,7 +335,7 @@ def test_ulimits_hold_and_raising_them_needs_a_capability(engine: Engine, image:
         {"Name": "core", "Hard": 0, "Soft": 0}
     ]
     own = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    if not sandbox._may_raise_limits():
+    if not rights._may_raise_limits():
         with pytest.raises(RuntimeFailed, match="CAP_SYS_RESOURCE"):
             output(engine, image, "true", ulimits=[f"nofile={own + 1}"])
 

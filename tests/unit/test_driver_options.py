@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pylab_container.errors import InvalidInput
-from pylab_container.networks.bridge_options import DEFAULT_BRIDGE, BridgeOptions, bridge_options, check_options
+from pylab_container.networks.bridge_options import DEFAULT_BRIDGE, BridgeOptions, bridge_options, check_bridge_options
 from pylab_container.volumes import driver_options
 from pylab_container.volumes.driver_options import volume_mount
 
@@ -43,7 +43,7 @@ def test_each_option_of_a_bridge_is_of_its_type() -> None:
 )
 def test_a_value_that_cannot_be_and_what_is_not_done_is_refused(name: str, value: str) -> None:
     with pytest.raises(InvalidInput, match=name):
-        check_options({name: value})
+        check_bridge_options({name: value})
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_value_that_cannot_be_and_what_is_not_done_is_refused(name: str, value
 )
 def test_options_that_mean_no_mount_are_refused(options: dict[str, str], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
-        driver_options.check_options(options)
+        driver_options.check_driver_options(options)
 
 
 def test_flags_go_to_mount_and_the_rest_to_the_file_system() -> None:

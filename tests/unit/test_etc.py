@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pylab_container.runtime.etc import dots, hosts_file, served_resolv_conf, with_address, with_dns, without_address
+from pylab_container.runtime.etc import hosts_file, ndots, served_resolv_conf, with_address, with_dns, without_address
 
 
 def test_an_address_comes_and_goes_and_leaves_the_rest() -> None:
@@ -65,4 +65,4 @@ def test_a_container_with_our_name_server_asks_that(text: str, made: str) -> Non
 
 @pytest.mark.parametrize(("text", "number"), [("", 0), (HOST, 2), ("options ndots:x\n", 0), ("options ndots:0\n", 0)])
 def test_how_many_dots_a_name_must_have(text: str, number: int) -> None:
-    assert dots(text) == number
+    assert ndots(text) == number

@@ -11,7 +11,7 @@ import pytest
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidInput
 from pylab_container.text import globs
-from pylab_container.text.globs import Glob, Globs, Steps, ignore_steps, match_steps, shell_steps
+from pylab_container.text.globs import Glob, Globs, PatternSteps, ignore_steps, match_steps, shell_steps
 
 
 @pytest.fixture
@@ -33,7 +33,9 @@ HOSTILE = ("*a" * 300 + "b", "*" * 2000 + "b", "?*" * 300 + "b", "*a*" * 300 + "
 
 @pytest.mark.parametrize("pattern", HOSTILE)
 @pytest.mark.parametrize("language", [match_steps, ignore_steps, shell_steps])
-def test_each_character_is_looked_at_once(language: Callable[[str], Steps], pattern: str, looked: list[str]) -> None:
+def test_each_character_is_looked_at_once(
+    language: Callable[[str], PatternSteps], pattern: str, looked: list[str]
+) -> None:
     assert not Glob(language(pattern)).matches("a" * 4000)
     assert len(looked) <= 4000
 

@@ -8,7 +8,7 @@ import pytest
 
 from pylab_container.errors import Conflict
 from pylab_container.oci.host_config import RestartPolicy
-from pylab_container.oci.lifecycle import NEXT_STATE, State, Transition, after, restart_delay
+from pylab_container.oci.lifecycle import NEXT_STATE, State, Transition, next_state, restart_delay
 
 LEGAL: dict[tuple[str, str], str] = {
     ("created", "start"): "running",
@@ -57,7 +57,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("state", "transition"), LEGAL)
 def test_a_legal_transition_leads_where_the_table_says(state: str, transition: str) -> None:
-    assert after(State(state), Transition(transition), container="web") == LEGAL[state, transition]
+    assert next_state(State(state), Transition(transition), container="web") == LEGAL[state, transition]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_legal_transition_leads_where_the_table_says(state: str, transition: s
 def test_every_other_transition_is_a_conflict_that_says_what_to_do(state: State, transition: Transition) -> None:
     before = dict(NEXT_STATE)
     with pytest.raises(Conflict) as caught:
-        after(state, transition, container="web", container_id="12ab")
+        next_state(state, transition, container="web", container_id="12ab")
     assert "12ab" in caught.value.message or "web" in caught.value.message or "unpause" in caught.value.message
     assert caught.value.hint
     assert "{" not in str(caught.value)
@@ -76,7 +76,7 @@ def test_every_other_transition_is_a_conflict_that_says_what_to_do(state: State,
 @pytest.mark.parametrize(("state", "transition"), WORDS)
 def test_the_words_of_a_refusal_are_dockers(state: str, transition: str) -> None:
     with pytest.raises(Conflict) as caught:
-        after(State(state), Transition(transition), container="web", container_id="12ab")
+        next_state(State(state), Transition(transition), container="web", container_id="12ab")
     assert caught.value.message.startswith(WORDS[state, transition])
 
 

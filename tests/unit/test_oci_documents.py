@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.document import Document
-from pylab_container.oci.host_config import DEFAULT, Device, HostConfig, LogConfig, RestartPolicy, Ulimit
+from pylab_container.oci.host_config import DEFAULT, DeviceMapping, HostConfig, LogConfig, RestartPolicy, Ulimit
 from pylab_container.oci.image import EMPTY_CONFIG
 from pylab_container.oci.network_settings import EndpointIpam, EndpointSettings, NetworkSettings
 
@@ -116,7 +116,7 @@ def test_values_are_read_by_attribute() -> None:
     assert (host.init, host.tmpfs, host.pids_limit) == (None, {}, None)
     assert host.restart_policy == RestartPolicy(name="on-failure", maximum_retry_count=3)
     assert host.log_config == LogConfig(type="local", config={"max-size": "1m"})
-    assert host.devices == (Device(path_on_host="/dev/a", path_in_container="/dev/b", cgroup_permissions="r"),)
+    assert host.devices == (DeviceMapping(path_on_host="/dev/a", path_in_container="/dev/b", cgroup_permissions="r"),)
     assert host.ulimits == (Ulimit(name="nofile", hard=-1, soft=1),)
     settings = NetworkSettings.parse(DOCKERD_NETWORK)
     endpoint = settings.networks["lab"]

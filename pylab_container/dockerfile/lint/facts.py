@@ -88,7 +88,7 @@ class Variables(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
-class State(Struct):
+class StageState(Struct):
     """Effects of the instructions of a stage so far.
 
     environment  variables with a value, from ARG and ENV
@@ -102,19 +102,21 @@ class State(Struct):
     own_shell: bool = False
     workdir: bool = False
 
-    def copy(self) -> State:
+    def copy(self) -> StageState:
         """Return the state at the next moment, in the same history."""
-        return State(self.environment.later(), self.declared.later(), self.own_shell, self.workdir)
+        return StageState(self.environment.later(), self.declared.later(), self.own_shell, self.workdir)
 
-    def detached(self) -> State:
+    def detached(self) -> StageState:
         """Return the state with a history of its own, for a stage that is based on another one.
 
         Several stages can continue from one state, so they must not share its history.
         """
-        return State(Variables(dict(self.environment)), Variables(dict(self.declared)), self.own_shell, self.workdir)
+        return StageState(
+            Variables(dict(self.environment)), Variables(dict(self.declared)), self.own_shell, self.workdir
+        )
 
 
-class Step(Struct, frozen=True):
+class LintStep(Struct, frozen=True):
     """An instruction and the state before it. An ARG with several names is one step for each.
 
     image   the image at the root of the stage's chain of FROMs
@@ -124,7 +126,7 @@ class Step(Struct, frozen=True):
     instruction: Instruction
     stage: Stage
     image: str
-    state: State
+    state: StageState
     budget: Budget
 
     def expanded(self, word: str) -> str | None:
@@ -155,7 +157,7 @@ class Facts(Struct, frozen=True):
     arguments: Mapping[str, str]
     defaults: Mapping[str, str]
     declared: frozenset[str]
-    steps: tuple[Step, ...]
+    steps: tuple[LintStep, ...]
     reached: tuple[Stage, ...]
     buildargs: Mapping[str, str]
     ignored: IgnorePatterns | None
@@ -241,9 +243,9 @@ def _walk(
     arguments: Mapping[str, str],
     buildargs: Mapping[str, str],
     images: Mapping[str, BaseImage],
-) -> Iterator[Step]:
+) -> Iterator[LintStep]:
     """Yield each instruction with the state before it. A stage is after the one that it is based on."""
-    ended: dict[int, tuple[State, str]] = {}
+    ended: dict[int, tuple[StageState, str]] = {}
     budget, copied = Budget(), 0
     for stage in reached:
         image = images.get(stage.base, BaseImage())
@@ -258,7 +260,7 @@ def _walk(
         inherited = () if parent is None else stages.stages[parent].instructions
         for written in (*_triggers(stage, triggers, inherited), *stage.instructions):
             for instruction in _split_argument(written):
-                step = Step(instruction, stage, name, state, budget)
+                step = LintStep(instruction, stage, name, state, budget)
                 yield step
                 if instruction.keyword in _CHANGING:
                     state = state.copy()
@@ -266,9 +268,9 @@ def _walk(
         ended[stage.index] = state, name
 
 
-def _first_state(image: BaseImage) -> State:
+def _first_state(image: BaseImage) -> StageState:
     settings = Variables(dict.fromkeys(_SBOM_SETTINGS, ""))
-    return State(Variables({"PATH": _DEFAULT_PATH, **image.environment}), settings, own_shell=image.own_shell)
+    return StageState(Variables({"PATH": _DEFAULT_PATH, **image.environment}), settings, own_shell=image.own_shell)
 
 
 def _triggers(stage: Stage, texts: Iterable[str], inherited: Iterable[Instruction]) -> Iterator[Instruction]:
@@ -295,7 +297,7 @@ def _split_argument(instruction: Instruction) -> Iterator[Instruction]:
         yield replace(instruction, arguments=(argument,))
 
 
-def _apply(step: Step, state: State, arguments: Mapping[str, str], buildargs: Mapping[str, str]) -> None:
+def _apply(step: LintStep, state: StageState, arguments: Mapping[str, str], buildargs: Mapping[str, str]) -> None:
     """Add the effect of an instruction to the state after it."""
     instruction = step.instruction
     if instruction.keyword == "SHELL":

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.lint.facts import BaseImage, collect
-from pylab_container.dockerfile.lint.rules import RULES, Finding, Rule
+from pylab_container.dockerfile.lint.rules import RULES, Rule, RuleFinding
 from pylab_container.dockerfile.parser import Dockerfile
 from pylab_container.dockerfile.warning import CHECK_ARGUMENT, LintWarning
 from pylab_container.errors import DockerfileError, InvalidInput
@@ -160,7 +160,7 @@ def _lines(text: bytes | str) -> list[str]:
     return [line.rstrip("\r") for line in decoded.removeprefix("\ufeff").removesuffix("\n").split("\n")]
 
 
-def _warning(rule: Rule, finding: Finding, source: str, lines: Sequence[str]) -> LintWarning:
+def _warning(rule: Rule, finding: RuleFinding, source: str, lines: Sequence[str]) -> LintWarning:
     return LintWarning(
         rule=rule.name,
         message=finding.message,

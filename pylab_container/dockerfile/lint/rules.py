@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from pylab_container.dockerfile.expansion import WHITESPACE, expand_words
 from pylab_container.dockerfile.instructions import Instruction
-from pylab_container.dockerfile.lint.facts import Facts, Step, expanded, used_names, used_names_in_heredoc
+from pylab_container.dockerfile.lint.facts import Facts, LintStep, expanded, used_names, used_names_in_heredoc
 from pylab_container.dockerfile.stages import find_base
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import reference
@@ -26,7 +26,7 @@ from pylab_container.oci import reference
 _SCRATCH = "scratch"
 
 
-class Finding(NamedTuple):
+class RuleFinding(NamedTuple):
     """A finding of a rule: position, problem, and what to write instead."""
 
     line: int
@@ -35,8 +35,8 @@ class Finding(NamedTuple):
     hint: str
 
 
-def _at(instruction: Instruction, message: str, hint: str) -> Finding:
-    return Finding(instruction.line, instruction.end_line, message, hint)
+def _at(instruction: Instruction, message: str, hint: str) -> RuleFinding:
+    return RuleFinding(instruction.line, instruction.end_line, message, hint)
 
 
 def _written_name(origin: Instruction) -> str:
@@ -48,7 +48,7 @@ def _written_base(origin: Instruction) -> str:
     return origin.arguments[0] if origin.arguments else ""
 
 
-def stage_name_casing(facts: Facts) -> Iterator[Finding]:
+def stage_name_casing(facts: Facts) -> Iterator[RuleFinding]:
     """Names of stages are case-insensitive: capitals suggest a difference that does not exist."""
     for origin in facts.origins:
         name = _written_name(origin)
@@ -56,7 +56,7 @@ def stage_name_casing(facts: Facts) -> Iterator[Finding]:
             yield _at(origin, f'the stage name "{name}" has capitals', f"call it {name.lower()}")
 
 
-def from_as_casing(facts: Facts) -> Iterator[Finding]:
+def from_as_casing(facts: Facts) -> Iterator[RuleFinding]:
     """FROM and AS are one instruction and should have the same case.
 
     ConsistentInstructionCasing covers `From`.
@@ -69,16 +69,16 @@ def from_as_casing(facts: Facts) -> Iterator[Finding]:
             yield _at(origin, f"{keyword} and {written} differ in case", f"write {keyword} … {expected}")
 
 
-def no_empty_continuation(facts: Facts) -> Iterator[Finding]:
+def no_empty_continuation(facts: Facts) -> Iterator[RuleFinding]:
     """An empty line inside an instruction looks like its end; Docker plans to refuse it."""
     for instruction in facts.instructions:
         last = instruction.origins[-1].line if instruction.heredocs else instruction.end_line
         if any(not line.strip(WHITESPACE) for line in facts.lines[instruction.line : last]):
             message = f"the {instruction.keyword} that ends here contains an empty line"
-            yield Finding(last, last, message, f"remove the empty line, or the {instruction.escape} above it")
+            yield RuleFinding(last, last, message, f"remove the empty line, or the {instruction.escape} above it")
 
 
-def consistent_instruction_casing(facts: Facts) -> Iterator[Finding]:
+def consistent_instruction_casing(facts: Facts) -> Iterator[RuleFinding]:
     """Keywords are case-insensitive, but easier to find if all have the same case."""
     casings = Counter(_casing(instruction.written_keyword) for instruction in facts.from_on)
     majority = "small letters" if casings["small letters"] > casings["capitals"] else "capitals"
@@ -95,7 +95,7 @@ def _casing(keyword: str) -> str:
     return "capitals" if keyword == keyword.upper() else "mixed"
 
 
-def duplicate_stage_name(facts: Facts) -> Iterator[Finding]:
+def duplicate_stage_name(facts: Facts) -> Iterator[RuleFinding]:
     """A later stage hides an earlier one of the same name from COPY --from."""
     seen: set[str] = set()
     for origin in facts.origins:
@@ -105,7 +105,7 @@ def duplicate_stage_name(facts: Facts) -> Iterator[Finding]:
         seen |= {name} - {""}
 
 
-def reserved_stage_name(facts: Facts) -> Iterator[Finding]:
+def reserved_stage_name(facts: Facts) -> Iterator[RuleFinding]:
     """`scratch` is the empty image and `context` the build context: such a name is ambiguous."""
     for origin in facts.origins:
         name = _written_name(origin).lower()
@@ -113,7 +113,7 @@ def reserved_stage_name(facts: Facts) -> Iterator[Finding]:
             yield _at(origin, f'the stage name "{name}" is reserved', "rename the stage")
 
 
-def undefined_arg_in_from(facts: Facts) -> Iterator[Finding]:
+def undefined_arg_in_from(facts: Facts) -> Iterator[RuleFinding]:
     """FROM can use ARGs before the first FROM and predefined ones.
 
     Any other variable is silently empty there.
@@ -126,7 +126,7 @@ def undefined_arg_in_from(facts: Facts) -> Iterator[Finding]:
                 yield _at(origin, f"FROM uses ${name}, which no ARG above the first FROM declares", hint)
 
 
-def invalid_default_arg_in_from(facts: Facts) -> Iterator[Finding]:
+def invalid_default_arg_in_from(facts: Facts) -> Iterator[RuleFinding]:
     """A build without --build-arg should work too, so an ARG in FROM needs a default."""
     for origin in facts.origins:
         name = expanded(_written_base(origin), facts.defaults, origin.escape)
@@ -143,7 +143,7 @@ def _is_image_name(text: str) -> bool:
     return True
 
 
-def redundant_target_platform(facts: Facts) -> Iterator[Finding]:
+def redundant_target_platform(facts: Facts) -> Iterator[RuleFinding]:
     """The target's platform is FROM's default; --platform is for other platforms."""
     for origin in facts.origins:
         written = origin.flag("platform") or ""
@@ -153,7 +153,7 @@ def redundant_target_platform(facts: Facts) -> Iterator[Finding]:
             yield _at(origin, f"--platform={written} is the default of FROM", "remove --platform")
 
 
-def from_platform_flag_const_disallowed(facts: Facts) -> Iterator[Finding]:
+def from_platform_flag_const_disallowed(facts: Facts) -> Iterator[RuleFinding]:
     """With a constant platform, the platform that the build requests has no effect.
 
     It is intended if the stage's name contains the system or the architecture.
@@ -168,7 +168,7 @@ def from_platform_flag_const_disallowed(facts: Facts) -> Iterator[Finding]:
             yield _at(origin, f"--platform={constant} is constant, whatever platform is requested", hint)
 
 
-def invalid_base_image_platform(facts: Facts) -> Iterator[Finding]:
+def invalid_base_image_platform(facts: Facts) -> Iterator[RuleFinding]:
     """Programs for another architecture fail with "exec format error" (ENOEXEC) in a RUN."""
     for position, stage in enumerate(facts.reached):
         image = facts.images.get(stage.base) if find_base(stage.base, facts.reached[:position]) is None else None
@@ -207,7 +207,7 @@ def _platform(text: str, defaults: Mapping[str, str]) -> tuple[str, str] | None:
     return ("linux", parts[0]) if parts[0] in _ARCHITECTURES else None
 
 
-def invalid_definition_description(facts: Facts) -> Iterator[Finding]:
+def invalid_definition_description(facts: Facts) -> Iterator[RuleFinding]:
     """BuildKit shows a comment above FROM or ARG as its description if it begins with the name."""
     for instruction in facts.instructions:
         names = _defined_names(instruction)
@@ -231,7 +231,7 @@ def _comment_above(instruction: Instruction, facts: Facts) -> str:
     return line[1:].strip(WHITESPACE) if line.startswith("#") else ""
 
 
-def maintainer_deprecated(facts: Facts) -> Iterator[Finding]:
+def maintainer_deprecated(facts: Facts) -> Iterator[RuleFinding]:
     """MAINTAINER sets a field of its own, and filters do not search it.
 
     A label is the replacement.
@@ -243,7 +243,7 @@ def maintainer_deprecated(facts: Facts) -> Iterator[Finding]:
             yield _at(instruction, "MAINTAINER is outdated", hint)
 
 
-def json_args_recommended(facts: Facts) -> Iterator[Finding]:
+def json_args_recommended(facts: Facts) -> Iterator[RuleFinding]:
     """In shell form the shell is process 1, and does not forward signals to its child.
 
     So the program does not receive the SIGTERM of `docker stop`. After the timeout of ten seconds all processes get
@@ -262,7 +262,7 @@ def _as_json(instruction: Instruction) -> str:
     return '["program", "argument"]' if needs_shell else json.dumps(text.split(), ensure_ascii=False)
 
 
-def undefined_var(facts: Facts) -> Iterator[Finding]:
+def undefined_var(facts: Facts) -> Iterator[RuleFinding]:
     """An undefined variable is silently empty: `COPY $SOURCE/etc /` copies another directory."""
     hints = _MAXIMUM_HINTS
     for step in facts.steps:
@@ -284,7 +284,7 @@ _EXPANDED = ("ENV", "LABEL", "USER", "WORKDIR", "VOLUME", "STOPSIGNAL")
 _EXPANDED_FLAGS = {"ADD": ("chown", "chmod", "checksum"), "COPY": ("chown", "chmod"), "RUN": ("mount",)}
 
 
-def _used_names(step: Step, buildargs: Mapping[str, str]) -> set[str]:
+def _used_names(step: LintStep, buildargs: Mapping[str, str]) -> set[str]:
     """Return the variables in words that the build expands. For RUN, CMD and ENTRYPOINT the shell does."""
     instruction = step.instruction
     flags = _EXPANDED_FLAGS.get(instruction.keyword, ())
@@ -300,7 +300,7 @@ def _used_names(step: Step, buildargs: Mapping[str, str]) -> set[str]:
     return names.union(*(used_names(word, instruction.escape) for word in words))
 
 
-def workdir_relative_path(facts: Facts) -> Iterator[Finding]:
+def workdir_relative_path(facts: Facts) -> Iterator[RuleFinding]:
     """A relative first WORKDIR depends on the working directory of the base image."""
     for step in facts.steps:
         if step.instruction.keyword == "WORKDIR" and not step.state.workdir:
@@ -310,7 +310,7 @@ def workdir_relative_path(facts: Facts) -> Iterator[Finding]:
                 yield _at(step.instruction, message, f"write it from the root, as WORKDIR /{path}")
 
 
-def multiple_instructions_disallowed(facts: Facts) -> Iterator[Finding]:
+def multiple_instructions_disallowed(facts: Facts) -> Iterator[RuleFinding]:
     """A CMD, ENTRYPOINT or HEALTHCHECK replaces an earlier one of the stage."""
     last: dict[tuple[int, str], Instruction] = {}
     for step in facts.steps:
@@ -323,7 +323,7 @@ def multiple_instructions_disallowed(facts: Facts) -> Iterator[Finding]:
         last[step.stage.index, keyword] = step.instruction
 
 
-def legacy_key_value_format(facts: Facts) -> Iterator[Finding]:
+def legacy_key_value_format(facts: Facts) -> Iterator[RuleFinding]:
     """`ENV A B=C` sets A to "B=C", and is easily misread as two variables.
 
     `ENV A="B=C"` is unambiguous.
@@ -344,7 +344,7 @@ _SECRET = re.compile(r"(?:_|^)(?:apikey|auth|credentials?|key|password|pword|pas
 _NO_SECRET = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.I)
 
 
-def secrets_used_in_arg_or_env(facts: Facts) -> Iterator[Finding]:
+def secrets_used_in_arg_or_env(facts: Facts) -> Iterator[RuleFinding]:
     """Every user of an image can read its ENV, and the ARGs of each RUN in its history."""
     for step in facts.steps:
         if step.instruction.keyword not in ("ARG", "ENV"):
@@ -357,7 +357,7 @@ def secrets_used_in_arg_or_env(facts: Facts) -> Iterator[Finding]:
                 yield _at(step.instruction, message, hint)
 
 
-def copy_ignored_file(facts: Facts) -> Iterator[Finding]:
+def copy_ignored_file(facts: Facts) -> Iterator[RuleFinding]:
     """A file that .dockerignore excludes is not in the build context, so COPY fails."""
     patterns = facts.ignored.patterns if facts.ignored else ()
     if facts.ignored is None or any(pattern.is_exception for pattern in patterns):
@@ -370,7 +370,7 @@ def copy_ignored_file(facts: Facts) -> Iterator[Finding]:
                 yield _at(step.instruction, message, "remove its pattern from .dockerignore, or do not copy it")
 
 
-def _context_paths(step: Step) -> Iterator[str]:
+def _context_paths(step: LintStep) -> Iterator[str]:
     """Yield the paths in the build context that COPY and ADD name."""
     instruction = step.instruction
     if instruction.keyword not in ("ADD", "COPY") or instruction.flag("from") is not None:
@@ -381,7 +381,7 @@ def _context_paths(step: Step) -> Iterator[str]:
             yield posixpath.normpath(path)
 
 
-def expose_proto_casing(facts: Facts) -> Iterator[Finding]:
+def expose_proto_casing(facts: Facts) -> Iterator[RuleFinding]:
     """Docker stores the protocol in lower case: `docker inspect` shows 80/tcp."""
     for instruction, port in _exposed(facts):
         protocol = port.rpartition(":")[2].partition("/")[2]
@@ -389,7 +389,7 @@ def expose_proto_casing(facts: Facts) -> Iterator[Finding]:
             yield _at(instruction, f'the protocol of "{port}" has capitals', f"write {port.lower()}")
 
 
-def expose_invalid_format(facts: Facts) -> Iterator[Finding]:
+def expose_invalid_format(facts: Facts) -> Iterator[RuleFinding]:
     """EXPOSE names the port that the program listens on.
 
     `docker run -p` chooses the port of the host.
@@ -444,7 +444,7 @@ class Rule(Struct, frozen=True):
     """
 
     name: str
-    check: Callable[[Facts], Iterator[Finding]]
+    check: Callable[[Facts], Iterator[RuleFinding]]
     lab: str
     experimental: bool = False
 

@@ -33,7 +33,7 @@ def check_networks(data: DataRoot, report: Report) -> None:
 def _rebuild_network(data: DataRoot, network_id: NetworkId) -> None:
     """Write a new record with the same id. A damaged subnet is replaced by one that no network uses."""
     path = data.networks.path(network_id)
-    plain = creation.plain_document(data, network_id, f"recovered_{network_id[:12]}")
+    plain = creation.replacement_document(data, network_id, f"recovered_{network_id[:12]}")
     document = salvage(path, plain, lambda candidate: checked(candidate, NetworkShape), fields=plain)
     document["Id"] = network_id
     if any(other["Name"] == document["Name"] for other in data.networks.all()):
@@ -44,7 +44,7 @@ def _rebuild_network(data: DataRoot, network_id: NetworkId) -> None:
 
 def check_volumes(data: DataRoot, report: Report) -> None:
     """Check every volume's description, and that the anonymous volumes of containers exist."""
-    for error in removal.lost(data, data.records.all()):
+    for error in removal.lost_volume_errors(data, data.records.all()):
         sentence = f"{error.message}; copy what you need out of the container, and remove it"
         report.add("volume", sentence, Path(error.path or data.path))
     for name in data.volumes.names():

@@ -7,10 +7,10 @@
 
     <run root>/names/
     ├── <container id>   a container's names, addresses and upstream servers (zone.py), as long as it runs
-    ├── lock             locked (flock(2)) by the process as long as it runs
-    └── socket           takes the ids of containers that are to be served
+    ├── lock             the resolver holds a lock on it (flock(2)) as long as it runs
+    └── socket           accepts requests to serve a container: its id
 
-The process can be killed at any time: the next one reads the files and opens its sockets again. The files are written
-by the process that starts a container or connects it to a network. A file whose container has ended is stale; the
-resolver ignores it, because the container's network namespace does not exist any more.
+The resolver can be killed at any time: the next one reads the files and opens its sockets again. The process that
+starts a container or connects it to a network writes the container's file. If the container has exited, the file is
+stale. The resolver ignores it, because the container's network namespace no longer exists.
 """

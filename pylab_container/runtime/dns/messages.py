@@ -13,8 +13,8 @@ with extra("run"):
 
 _TTL = 600  # seconds, as libnetwork's respTTL
 _DATAGRAM_SIZE = 512  # bytes over UDP, unless the client's EDNS option allows more (RFC 1035, 4.2.1; RFC 6891, 6.2.3)
-# A query has one name of at most 255 bytes, and few options. Parsing takes time in proportion to the size, and the
-# resolver has one thread: a long message would delay all other containers.
+# A query has one name of at most 255 bytes, and few options. The time of parsing is proportional to the size, and the
+# resolver has one thread: parsing a long message would delay the answers to all other containers.
 _LARGEST_QUERY = 4096  # bytes
 # Fields of the header (RFC 1035, 4.1.1).
 _HEADER_SIZE = 12  # bytes
@@ -23,7 +23,7 @@ _FAILURES = (RCODE.SERVFAIL, RCODE.REFUSED)
 
 
 class Query:
-    """A query of a container's. Raises ValueError for bytes that are not a query."""
+    """A query of a container. The constructor raises ValueError for bytes that are not a query."""
 
     def __init__(self, wire: bytes) -> None:
         if len(wire) > _LARGEST_QUERY:
@@ -39,7 +39,7 @@ class Query:
         self._name = str(self._question.qname).removesuffix(".")
 
     def answer(self, client: zone.DnsClient, clients: Collection[zone.DnsClient]) -> DNSRecord | None:
-        """Answer from the containers' names; None if an upstream server must answer."""
+        """Answer the query of client from the names of clients; None if an upstream server must answer."""
         kind = QTYPE.get(self._question.qtype)
         if kind == "PTR":
             name = zone.name_of(client, clients, self._name)
@@ -48,25 +48,27 @@ class Query:
             return None
         addresses = zone.addresses(client, clients, self._name)
         if addresses is None:
-            # With ndots > 0 the client tries its search domains first, so a name without a dot can only be a
-            # container's and is not forwarded (libnetwork's resolver.go).
-            is_hidden = kind != "MX" and not client.single_labels and "." not in self._name
-            return self._reply([]) if is_hidden else None
-        # Several containers may share an alias: clients use the first address, so this balances their load.
+            # With ndots > 0 the client tries its search domains first. A name without a dot can then only be that of a
+            # container, so it is not forwarded (libnetwork's resolver.go).
+            is_local = kind != "MX" and not client.single_labels and "." not in self._name
+            return self._reply([]) if is_local else None
+        # Several containers may share an alias. Clients use the first address, so shuffling balances the load.
         random.shuffle(addresses)
-        # An existing name gets an answer without records for the other family and for MX, instead of being forwarded:
-        # an upstream server would answer that the name does not exist, and clients would believe it.
-        make = {"A": A, "AAAA": AAAA}.get(kind)
-        return self._reply([make(text) for text in addresses if (":" in text) == (kind == "AAAA")] if make else [])
+        # If a container's name has no record of the requested type (MX, or an address of the other IP version), the
+        # answer is empty. An upstream server would answer that the name does not exist (NXDOMAIN), for all types.
+        record_type = {"A": A, "AAAA": AAAA}.get(kind)
+        if record_type is None:
+            return self._reply([])
+        return self._reply([record_type(text) for text in addresses if (":" in text) == (kind == "AAAA")])
 
     def failure(self) -> DNSRecord:
-        """The answer SERVFAIL, for when no upstream server answers."""
+        """The answer SERVFAIL, which means that no upstream server answered."""
         reply = self._reply([])
         reply.header.rcode = RCODE.SERVFAIL
         return reply
 
     def datagram(self, reply: DNSRecord) -> bytes:
-        """Serialize a reply for UDP. One that is too long for the client is cut and marked as truncated."""
+        """Serialize a reply for UDP. A reply that is too long for the client is truncated, with the flag TC set."""
         limit = max([_DATAGRAM_SIZE, *(record.rclass for record in self._message.ar if record.rtype == QTYPE.OPT)])
         wire = bytes(reply.pack())
         # A client repeats a truncated query over TCP (RFC 1035, 4.2.1).

@@ -1,10 +1,10 @@
 """The resolver: a process outside the containers that answers their queries to 127.0.0.11.
 
 A socket belongs to the network namespace in which it was created, whichever process uses it (network_namespaces(7)). So
-this process enters each container's namespace for a moment and opens its sockets there. The kernel chooses their ports,
-and nft redirects port 53 of 127.0.0.11 to them: a container may run a name server of its own on port 53. Queries for
-other names are forwarded to the container's upstream servers, through sockets in the container's namespace. Only
-servers on the host's loopback are reached from the host's namespace.
+this process enters each container's namespace for a moment and opens its sockets there. Their ports are chosen by the
+kernel, because a container may run a name server of its own on port 53. An nft rule redirects port 53 of 127.0.0.11 to
+them. Queries for other names are forwarded to the container's upstream servers, through sockets in the container's
+namespace. Only servers on the host's loopback are reached from the host's namespace.
 
 Started by service.py as `python -m pylab_container.runtime.dns.resolver DIRECTORY`, with the listening socket of
 DIRECTORY/socket as standard input.
@@ -30,18 +30,18 @@ from pylab_container.runtime.dns.messages import Query, is_failure
 from pylab_container.runtime.dns.zone import DnsClient, UpstreamServer
 from pylab_container.runtime.etc import NAME_SERVER
 
-_EXIT_DELAY = 1.0  # seconds after the last container's end, so that a script of short containers starts one process
-_UPSTREAM_TIMEOUT = 4.0  # seconds for each upstream server, as libnetwork's extIOTimeout
-_MOST_SERVERS = 3  # upstream servers that are tried, as resolv.conf(5) and libnetwork's maxExtDNS
+_EXIT_DELAY = 1.0  # seconds after the last container's exit, so that a series of short containers shares a resolver
+_UPSTREAM_TIMEOUT = 4.0  # seconds for each upstream server (libnetwork's extIOTimeout)
+_MOST_SERVERS = 3  # upstream servers to try (resolv.conf(5), libnetwork's maxExtDNS)
 _CONNECTION_TIMEOUT = 10.0  # seconds without a query, after which a TCP connection is closed
-_MOST_QUERIES = 1000  # queries of one container that are being answered; more are dropped
+_MOST_QUERIES = 1000  # concurrent queries of one container; more are dropped
 _LARGEST_MESSAGE = 65535  # bytes
 _DNS_PORT = 53
-_ID_LENGTH = 64  # digits of a container's id; other names in the directory are the lock and the socket
+_ID_LENGTH = 64  # digits of a container's id, unlike the names of the lock and the socket
 
 
 class ClientFiles:
-    """The containers that are recorded in the directory. Each file is parsed again when it has changed."""
+    """Cache of the containers' files in the directory. A file is parsed again when it has changed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -55,8 +55,8 @@ class ClientFiles:
         """One container's record, None if it does not exist or cannot be parsed."""
         path = self._directory / container_id
         try:
-            # Writers replace the file (write_atomic()), so a change has another inode. The time is compared as well,
-            # since the file system may give the inode of a deleted file to the next one.
+            # Writers replace the file (write_atomic()), so a changed file has another inode. The time is compared as
+            # well, because the file system may reuse the inode number of a deleted file.
             status = path.stat()
             version = (status.st_ino, status.st_mtime_ns)
             cached = self._cache.get(container_id)
@@ -73,7 +73,9 @@ class Listener:
     """The sockets in one container, and the queries that arrive on them."""
 
     def __init__(self, client: DnsClient, read_clients: Callable[[], tuple[DnsClient | None, list[DnsClient]]]) -> None:
-        """Open the sockets. read_clients: returns the container's present record, and those of all containers.
+        """Open the sockets.
+
+        read_clients  returns the container's present record, and those of all containers
 
         Raises OSError if the container's process has exited, LabError if nft fails.
         """
@@ -85,7 +87,8 @@ class Listener:
             stack.callback(os.close, self._process)
             self._namespace = os.open(f"/proc/{client.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, self._namespace)
-            # The pid in the record may have been reused. While the pidfd and the namespace are open, neither can be.
+            # The pid in the record may have been reused by a process outside the container. The inode of the namespace
+            # excludes that.
             if os.fstat(self._namespace).st_ino != client.namespace:
                 raise ProcessLookupError("the container has ended")
             with _inside(self._namespace):
@@ -97,7 +100,7 @@ class Listener:
     def start(self, ended: Callable[[], None]) -> None:
         """Begin to answer queries. ended: called when the container's first process has exited."""
         # An open socket keeps its network namespace alive, and with it the veth pair and the container's addresses. So
-        # the end of the process must close the sockets; a pidfd becomes readable then (pidfd_open(2)).
+        # the sockets must be closed when the process exits. Its pidfd becomes readable then (pidfd_open(2)).
         loop = asyncio.get_running_loop()
         loop.add_reader(self._process, ended)
         loop.add_reader(self._udp, self._receive)
@@ -105,14 +108,15 @@ class Listener:
 
     def close(self) -> None:
         """Close the sockets and the container's namespace."""
-        # Before the files are closed: the event loop knows them by number, and a new file may get the same number.
+        # The readers are removed before the files are closed: the event loop identifies a file by its descriptor, and
+        # the kernel may give the same number to a new file.
         for descriptor in (self._process, self._udp, self._tcp):
             asyncio.get_running_loop().remove_reader(descriptor)
         for task in self._tasks:
             task.cancel()
         self._opened.close()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         # The event loop has only weak references to tasks; without the set a task could be garbage collected.
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -121,10 +125,10 @@ class Listener:
     def _receive(self) -> None:
         with contextlib.suppress(OSError):
             wire, sender = self._udp.recvfrom(_LARGEST_MESSAGE)
-            # Dropped like a lost datagram: the client asks again. The queue of one container cannot exhaust the memory
-            # that all containers share.
+            # The limit keeps one container from exhausting this process's memory, which all containers share. A client
+            # repeats a query that was dropped, as after a lost datagram.
             if len(self._tasks) < _MOST_QUERIES:
-                self._begin(self._reply(wire, sender))
+                self._start_task(self._reply(wire, sender))
 
     async def _reply(self, wire: bytes, sender: tuple[str, int]) -> None:
         with contextlib.suppress(ValueError, OSError):
@@ -134,11 +138,11 @@ class Listener:
         with contextlib.suppress(OSError):
             connection, _ = self._tcp.accept()
             if len(self._tasks) < _MOST_QUERIES:
-                self._begin(self._converse(connection))
+                self._start_task(self._serve_connection(connection))
             else:
                 connection.close()
 
-    async def _converse(self, connection: socket.socket) -> None:
+    async def _serve_connection(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(ValueError, OSError, EOFError):
             reader, writer = await asyncio.open_connection(sock=connection)
             with contextlib.closing(writer):
@@ -155,9 +159,9 @@ class Listener:
         return query.datagram(reply) if kind == socket.SOCK_DGRAM else bytes(reply.pack())
 
     async def _forward(self, query: Query, servers: Sequence[UpstreamServer], kind: socket.SocketKind) -> bytes:
-        """Try upstream servers in turn: the first response that is not a failure, else the last failure.
+        """Forward a query to the upstream servers in turn, until a response is not a failure.
 
-        b"" if no server responds.
+        Return the last response, b"" if no server responds.
         """
         ask, response = (_ask_datagram if kind == socket.SOCK_DGRAM else _ask_stream), b""
         for server in servers[:_MOST_SERVERS]:
@@ -168,7 +172,8 @@ class Listener:
         return response
 
     def _upstream_socket(self, server: UpstreamServer, kind: socket.SocketKind) -> socket.socket:
-        # From the container's namespace: the query takes the container's routes, and an internal network stays one.
+        # In the container's namespace, so that the query takes the container's routes. Otherwise a container on an
+        # internal network could reach other networks by its queries.
         with contextlib.nullcontext() if server.on_host else _inside(self._namespace):
             upstream = socket.socket(socket.AF_INET6 if ":" in server.address else socket.AF_INET, kind)
         upstream.settimeout(0)
@@ -177,16 +182,16 @@ class Listener:
 
 @contextlib.contextmanager
 def _inside(namespace: int) -> Iterator[None]:
-    """Run the block in another network namespace. Nothing in it may await: tasks share the process's only thread."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    """Run the block in another network namespace. It must not await: all tasks share the process's only thread."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         linux.setns(namespace, linux.CLONE_NEWNET)
         try:
             yield
         finally:
-            linux.setns(home, linux.CLONE_NEWNET)
+            linux.setns(own, linux.CLONE_NEWNET)
     finally:
-        os.close(home)
+        os.close(own)
 
 
 def _listen(kind: socket.SocketKind) -> socket.socket:
@@ -203,9 +208,9 @@ def _listen(kind: socket.SocketKind) -> socket.socket:
 
 
 def _redirection(udp: int, tcp: int) -> str:
-    """Build the nft rules that redirect port 53 to these ports, in place of the rules of an earlier resolver."""
-    # In the container's own namespace, where its queries to 127.0.0.11 pass the output chain. The first statement makes
-    # the second one valid if the table does not exist (nft(8)).
+    """Build the nft statements that redirect port 53 to these ports. They replace an earlier resolver's rules."""
+    # The rules are in the container's namespace, where its queries to 127.0.0.11 pass the output hook. Deleting a table
+    # that does not exist is an error, so it is added first (nft(8)).
     table = "table ip labctr_names"
     chain = "add chain ip labctr_names output { type nat hook output priority -100; policy accept; }"
     match = f"ip daddr {NAME_SERVER}"
@@ -218,10 +223,10 @@ def _redirection(udp: int, tcp: int) -> str:
 
 async def _ask_datagram(upstream: socket.socket, address: str, query: Query) -> bytes:
     loop = asyncio.get_running_loop()
-    # A connected socket receives datagrams from this server only (connect(2)), which makes forging a response harder.
+    # A connected socket receives datagrams only from this server (connect(2)), which makes forging a response harder.
     await loop.sock_connect(upstream, (address, _DNS_PORT))
     await loop.sock_sendall(upstream, query.wire)
-    # Any other message is ignored. The caller's timeout ends the loop.
+    # All other messages are ignored. The caller's timeout ends the loop.
     while not query.is_answered_by(wire := await loop.sock_recv(upstream, _LARGEST_MESSAGE)):
         pass
     return wire
@@ -239,7 +244,7 @@ async def _ask_stream(upstream: socket.socket, address: str, query: Query) -> by
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
-    """Read a message from a TCP connection, where its length precedes it (RFC 1035, 4.2.2)."""
+    """Read a message from a TCP connection: its length in two bytes, then the message (RFC 1035, 4.2.2)."""
     return await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
 
 
@@ -249,7 +254,7 @@ async def _write(writer: asyncio.StreamWriter, wire: bytes) -> None:
 
 
 class Resolver:
-    """The listeners of all containers, and the socket that takes requests for more of them."""
+    """The listeners of all containers, and the socket that accepts requests to serve more containers."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -259,16 +264,16 @@ class Resolver:
         self._exit_timer: asyncio.TimerHandle | None = None
 
     async def run(self, server: socket.socket) -> None:
-        """Serve until there has been no container for _EXIT_DELAY."""
+        """Serve until no container has run for _EXIT_DELAY."""
         self._schedule_exit()
-        # Containers that an earlier resolver served, which was killed.
+        # If an earlier resolver was killed, its containers still need an answer.
         for container_id in self._files.container_ids():
             with contextlib.suppress(OSError, LabError):
                 self._listen(container_id)
         async with await asyncio.start_unix_server(self._serve_request, sock=server):
             await self._is_idle.wait()
-        # The lock is removed last. A process that finds it removed or unlocked starts another resolver, with a new lock
-        # and a new socket, and removing the socket after that would remove the new one.
+        # The lock is removed last. As soon as it is removed, another process may start a resolver with a new socket,
+        # which this process must not remove.
         for name in ("socket", "lock"):
             (self._directory / name).unlink(missing_ok=True)
 
@@ -276,7 +281,8 @@ class Resolver:
         with contextlib.suppress(ConnectionError), contextlib.closing(writer):
             container_id, error = (await reader.readline()).decode().strip(), ""
             if self._is_idle.is_set():
-                # This process is about to exit. Without an answer the client starts another one (NameServer.serve()).
+                # This process is about to exit. Without an answer the client starts another resolver
+                # (NameServer.serve()).
                 return
             try:
                 self._listen(container_id)
@@ -286,29 +292,29 @@ class Resolver:
             await writer.drain()
 
     def _listen(self, container_id: str) -> None:
-        """Serve a container that is recorded. Idempotent. Raises OSError, LabError."""
+        """Begin to serve a container that has a record. Idempotent. Raises OSError, LabError."""
         client = self._files.get(container_id)
         if client is None:
             raise FileNotFoundError("the container has ended")
-        # A container that was restarted has another namespace, and the end of the old one may not be noticed yet.
-        before = self._listeners.get(container_id)
-        if before is not None and before.namespace_inode == client.namespace:
+        # After a restart the container has another namespace, and this process may not have handled the exit yet.
+        previous = self._listeners.get(container_id)
+        if previous is not None and previous.namespace_inode == client.namespace:
             return
         listener = Listener(client, lambda: self._read_clients(container_id))
         listener.start(lambda: self._ended(container_id, listener))
         self._listeners[container_id] = listener
-        if before is not None:
-            before.close()
+        if previous is not None:
+            previous.close()
         self._schedule_exit()
 
     def _read_clients(self, container_id: str) -> tuple[DnsClient | None, list[DnsClient]]:
-        """The present record of a container, None if it has ended, and those of all containers that run."""
-        records = {name: self._files.get(name) for name in self._listeners}
-        # A file that is newer than its listener belongs to the next run of the container, which has other addresses.
+        """The present record of a container (None if it has exited), and those of all running containers."""
+        records = {served_id: self._files.get(served_id) for served_id in self._listeners}
+        # A record with another namespace than the listener's belongs to the container's next run.
         running = {
-            name: client
-            for name, client in records.items()
-            if client and client.namespace == self._listeners[name].namespace_inode
+            served_id: client
+            for served_id, client in records.items()
+            if client and client.namespace == self._listeners[served_id].namespace_inode
         }
         return running.get(container_id), list(running.values())
 
@@ -319,7 +325,7 @@ class Resolver:
         self._schedule_exit()
 
     def _schedule_exit(self) -> None:
-        """Exit after _EXIT_DELAY, or not at all while a container is served."""
+        """Restart the timer that ends this process after _EXIT_DELAY; cancel it while a container is served."""
         if self._exit_timer is not None:
             self._exit_timer.cancel()
         self._exit_timer = None
@@ -328,8 +334,8 @@ class Resolver:
 
 
 if __name__ == "__main__":
-    # Four files are open for each container, and the soft limit is usually 1024. It exists for programs that use
-    # select(2); this one uses epoll(7).
+    # This process has four open files per container, and the soft limit is usually 1024. That limit protects programs
+    # that use select(2); this one uses epoll(7).
     _limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (_limit, _limit))
     asyncio.run(Resolver(Path(sys.argv[1])).run(socket.socket(fileno=0)))

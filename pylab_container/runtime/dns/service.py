@@ -19,8 +19,8 @@ from pylab_container.host import programs
 from pylab_container.host.files import discard, write_atomic
 from pylab_container.runtime.dns.zone import DnsClient
 
-_BACKLOG = 128  # containers that start at once and wait to be served (listen(2))
-_MOST_STARTS = 3  # of a resolver that exits before it answers
+_BACKLOG = 128  # waiting requests of containers that start concurrently (listen(2))
+_MOST_STARTS = 3  # attempts to start a resolver that exits before it answers
 _SERVE_TIMEOUT = 20.0  # seconds until the resolver has started and opened its sockets in a container
 _RETRY_INTERVAL = 0.001  # seconds between two requests to a resolver that starts or exits
 _LONGEST_ANSWER = 1000  # bytes
@@ -33,9 +33,9 @@ class NameServer:
         self._directory = directory
 
     def write(self, container_id: str, client: DnsClient) -> None:
-        """Record a container's names; a container that is served can be looked up from now on."""
+        """Record a container's names. If the resolver serves the container, lookups use them from now on."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # The resolver may read the file at any moment. It notices the new inode (ClientFiles.get()).
+        # Atomic, because the resolver may read the file at any moment. It notices the new inode (ClientFiles.get()).
         write_atomic(self._directory / container_id, msgspec.json.encode(client), mode=0o600)
 
     def forget(self, container_id: str) -> None:
@@ -43,7 +43,7 @@ class NameServer:
         discard(self._directory / container_id)
 
     def clear(self) -> None:
-        """Remove the files of a resolver that was killed, unless a container needs it."""
+        """Remove the socket and the lock of a resolver that was killed, if no container is recorded."""
         if self._has_clients():
             return
         with self._lock() as lock:
@@ -55,10 +55,10 @@ class NameServer:
         return any(entry.name not in ("socket", "lock") for entry in self._directory.iterdir())
 
     def serve(self, container_id: str) -> None:
-        """Wait until the resolver serves a container that was recorded. Raises RuntimeFailed."""
+        """Wait until the resolver serves a recorded container; start it if necessary. Raises RuntimeFailed."""
         deadline, starts, answer = time.monotonic() + _SERVE_TIMEOUT, 0, b""
-        # A resolver without containers exits by itself, and may do so between ensure() and the request. It then removes
-        # its socket or closes the connection without an answer, and the next attempt starts another one.
+        # Race: a resolver without containers may exit between ensure() and the request. The socket is then removed, or
+        # the connection is closed without an answer, and the next attempt starts another resolver.
         while not answer:
             if starts == _MOST_STARTS or time.monotonic() > deadline:
                 command = shlex.join(self._command())
@@ -73,19 +73,19 @@ class NameServer:
             raise RuntimeFailed(f"the name server cannot serve the container: {error}")
 
     def ensure(self) -> bool:
-        """Start the resolver if it does not run; return whether it was started. It serves all recorded containers."""
+        """Start the resolver, which serves all recorded containers, if it does not run; return whether it started."""
         with self._lock() as lock:
             if lock is None:
                 return False
             path = self._directory / "socket"
             path.unlink(missing_ok=True)
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-                # The socket is listening before the resolver runs: requests wait in its backlog, so this process does
-                # not have to wait for Python's start.
+                # The socket listens before the resolver runs. Requests wait in its backlog, so this process does not
+                # have to wait until the resolver's interpreter has started.
                 server.bind(str(path))
                 server.listen(_BACKLOG)
-                # flock(2) locks the open file description. The resolver inherits it, and the kernel releases the lock
-                # when the last process that holds it exits. `setsid --fork` detaches the resolver from this process.
+                # flock(2) locks the open file description, which the resolver inherits. The kernel releases the lock
+                # when the last process that has it open exits. `setsid --fork` detaches the resolver.
                 command = ["setsid", "--fork", *self._command()]
                 with programs.spawn(command, stdin=server.fileno(), pass_fds=(lock,), directory="/") as parent:
                     parent.wait()
@@ -102,8 +102,8 @@ class NameServer:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A resolver removes its lock file when it exits. If that happens between open and flock, the lock is on a
-            # deleted file, and another process may hold the lock on a new one.
+            # Race: an exiting resolver removes its lock file. If that happens between open and flock, this lock is on a
+            # deleted file, and another process may hold the lock on a new file.
             is_current = path.exists() and os.path.samestat(os.fstat(lock), path.stat())
             yield lock if is_current else None
         except BlockingIOError:
@@ -112,9 +112,9 @@ class NameServer:
             os.close(lock)
 
     def _request(self, container_id: str) -> bytes:
-        """Ask the resolver to serve a container. Return its answer, a line with an error or an empty one.
+        """Request that the resolver serves a container. Return its answer: one line with an error, or an empty line.
 
-        b"" if the resolver exits before it answers.
+        Return b"" if the resolver exits before it answers.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(_SERVE_TIMEOUT)

@@ -1,4 +1,4 @@
-"""The names on users' networks: which addresses a container gets for a name.
+"""Resolve names on users' networks: the addresses that a container gets for a name.
 
 Docker's rules: a container resolves the names on its own networks, alone or followed by the network's name. The alias
 of a link takes precedence over all names. Names are case-insensitive. Source: libnetwork's sandbox.go, network.go and
@@ -19,7 +19,7 @@ class NetworkMembership(Struct, frozen=True, kw_only=True):
     network    the network's name
     names      the container's name, then its aliases
     addresses  the IPv4 address, and the IPv6 address if it has one
-    links      {alias of a link: a name of the container that it leads to}
+    links      {alias of a link: a name of the linked container}
     """
 
     network: str
@@ -29,7 +29,7 @@ class NetworkMembership(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamServer(Struct, frozen=True):
-    """A name server that answers for other names. on_host: it is reached from the host's network namespace."""
+    """A name server for all other names. on_host: it is only reachable from the host's network namespace."""
 
     address: str
     on_host: bool
@@ -40,21 +40,21 @@ class DnsClient(Struct, frozen=True, kw_only=True):
 
     pid            the container's first process
     namespace      the inode of its network namespace
-    memberships    {id of a network: the container on it}
-    servers        the upstream servers, in the order in which they are tried
-    single_labels  whether names without a dot are forwarded to them
+    memberships    {network id: the container's membership}
+    servers        the upstream servers, in the order in which to try them
+    single_labels  whether to forward names without a dot to them
     """
 
     pid: int
     namespace: int
-    # "places" in the files: a process of an older version may have written those of running containers.
+    # The field is called "places" in the files: an older version may have written those of running containers.
     memberships: dict[str, NetworkMembership] = field(name="places")
     servers: tuple[UpstreamServer, ...] = ()
     single_labels: bool = True
 
 
 def addresses(client: DnsClient, clients: Collection[DnsClient], name: str) -> list[str] | None:
-    """All IPv4 and IPv6 addresses for a name that a client asks for, None if the name is unknown."""
+    """All IPv4 and IPv6 addresses for a name, as client sees it; None if the name is unknown."""
     for host_name, network in _interpretations(name.lower()):
         memberships = [
             (network_id, membership)
@@ -70,7 +70,7 @@ def addresses(client: DnsClient, clients: Collection[DnsClient], name: str) -> l
 
 
 def name_of(client: DnsClient, clients: Collection[DnsClient], pointer: str) -> str | None:
-    """NAME.NETWORK for a name below in-addr.arpa or ip6.arpa, None if no container has that address."""
+    """Reverse lookup: NAME.NETWORK for a name below in-addr.arpa or ip6.arpa, None for an unknown address."""
     for network_id in client.memberships:
         for member in _members(network_id, clients):
             if any(ipaddress.ip_address(address).reverse_pointer == pointer.lower() for address in member.addresses):
@@ -79,8 +79,8 @@ def name_of(client: DnsClient, clients: Collection[DnsClient], pointer: str) -> 
 
 
 def _interpretations(name: str) -> Iterator[tuple[str, str]]:
-    """The meanings of a name: (host name, "" for any network), then for each dot (host name, network)."""
-    # From the right: both host names and networks may contain dots, and the longest host name counts.
+    """All possible meanings of a name as (host name, network). The network is "" if the name has none."""
+    # Both host names and networks may contain dots. The longest host name takes precedence.
     yield name, ""
     for position in range(len(name) - 1, 0, -1):
         if name[position] == ".":

@@ -16,9 +16,9 @@
     forwarder.py  TCP from IPv6 to IPv4              forwarding.py  starts and stops the forwarder
     foreign.py    rules of other programs that drop the containers' packets
 
-The kernel is the only database, so a crash never leaves stale records. The bridge's address is the record of the
-subnet, the alias of each veth on the host the record of an endpoint, and the comment of each rule the record of a
-published port. When a container's network namespace ends, the kernel removes the veth pair, and the address is free.
+The kernel's configuration is the only database, so a crash never leaves stale records. The bridge's address records the
+subnet, the alias of each veth on the host records an endpoint, and the comment of each nft rule records a published
+port. When a container's network namespace ends, the kernel removes the veth pair, and the container's address is free.
 The rules of a container without a veth are orphans: the next process that starts or stops a container removes them.
 
 The names below are imported on first use (PEP 562): loading pyroute2 takes tens of milliseconds, which a container

@@ -1,4 +1,4 @@
-"""Parse and choose the subnets and addresses of networks. Pure: what is in use is a parameter."""
+"""Parse and choose the subnets and addresses of networks. Pure: subnets and addresses in use are parameters."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _with_room(subnet: _Network) -> _Network:
 
 
 def parse_member(text: str, subnet: Network, *, what: str) -> Address:
-    """Parse the address of a host in a subnet. what: its purpose, for the error. Raises InvalidInput."""
+    """Parse the address of a host in a subnet. what: the purpose of the address, for the hint. Raises InvalidInput."""
     try:
         address = parse_ip(text)
     except ValueError:
@@ -64,7 +64,7 @@ def parse_member(text: str, subnet: Network, *, what: str) -> Address:
 
 
 def parse_range(text: str, subnet: Network) -> Network:
-    """Parse a part of a subnet, from which addresses are given. Raises InvalidInput."""
+    """Parse the part of a subnet from which containers get their addresses. Raises InvalidInput."""
     try:
         part = parse_network(text)
     except ValueError:
@@ -75,9 +75,9 @@ def parse_range(text: str, subnet: Network) -> Network:
 
 
 def free_subnet(requested: ipaddress.IPv4Network | None, used: Iterable[str]) -> ipaddress.IPv4Network:
-    """Return the requested subnet, or the first of Docker's list, if it overlaps with none of the used ones.
+    """Return the requested subnet, by default the first free one of Docker's list. used: subnets in use.
 
-    Raises Conflict.
+    Raises Conflict if the requested subnet, or each one of the list, overlaps with a used subnet.
     """
     others = [ipaddress.IPv4Network(text) for text in used]
     for subnet in SUBNETS if requested is None else (requested,):
@@ -91,9 +91,12 @@ def free_subnet(requested: ipaddress.IPv4Network | None, used: Iterable[str]) ->
 
 
 def choose(requested: str | None, subnet: Network, pool: Network, taken: Iterable[str]) -> str:
-    """Return the requested address, or the lowest free one of the pool, which is the subnet or a part of it.
+    """Return the requested address of a subnet, by default the lowest free address of the pool.
 
-    Raises Conflict if the address is taken or none is free, InvalidInput for an invalid address.
+    pool   the subnet, or a part of it
+    taken  addresses in use
+
+    Raises Conflict if the address is taken or the pool has no free address, InvalidInput for an invalid address.
     """
     unavailable = {ipaddress.ip_address(address) for address in taken}
     if requested is not None:
@@ -111,5 +114,8 @@ def choose(requested: str | None, subnet: Network, pool: Network, taken: Iterabl
 
 
 def mac(address: str) -> str:
-    """The MAC address for an IPv4 address by Docker's rule: 02:42 (locally administered), then its four bytes."""
+    """The MAC address for an IPv4 address by Docker's rule: 02:42, then the address's four bytes.
+
+    The bit 0x02 of the first byte marks a locally administered address.
+    """
     return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)

@@ -1,7 +1,7 @@
-"""Endpoints: a container's connection to a bridge. The kernel is their only record.
+"""Endpoints: containers' connections to bridges, recorded in the kernel only.
 
-The host's end of a veth pair is a port of the bridge. Its alias says which container the other end is in, and which
-addresses that has:
+An endpoint is a veth pair. The host's end is a port of the bridge. Its alias records the container that has the other
+end, and the addresses of that end:
 
     labctr0 <container id> 172.17.0.2 eth0 [fd00::2]
 """
@@ -60,14 +60,15 @@ class EndpointAlias(Struct, frozen=True):
 
 def parse_alias(link: Link) -> EndpointAlias | None:
     """Parse an interface's alias, None if it is not one of the engine's endpoints."""
-    # Another program may set aliases, too. The kernel's own limit of 255 bytes leaves room for all five words.
+    # Other programs set aliases, too. All five words fit into the 255 bytes that the kernel allows (IFALIASZ in
+    # linux/if.h).
     words = link.alias.split()
     return EndpointAlias(*words) if len(words) in (4, 5) else None
 
 
-def connected_containers() -> set[str]:
+def connected_short_ids() -> set[str]:
     """The first twelve digits of the ids of all containers that are on any bridge."""
-    # Twelve digits suffice as in the names of tables (rules.ports_table_name()).
+    # The names of the tables of published ports have twelve digits of the id, too (rules.ports_table_name()).
     with Netlink() as kernel:
         aliases = [parse_alias(link) for link in kernel.links() if link.kind == "veth"]
     return {alias.container_id[:12] for alias in aliases if alias is not None}
@@ -90,9 +91,12 @@ def open_network_namespace(pid: int) -> Iterator[int]:
 def configure_interface(
     endpoint: Endpoint, pid: int, link_local: Sequence[str], emit: Emit, *, has_default_route: bool
 ) -> None:
-    """Configure an endpoint's interface. The calling thread is in the network namespace of process pid.
+    """Configure an endpoint's interface: sysctls, addresses, routes.
 
-    link_local  further addresses of the interface
+    The calling thread must be in the network namespace of process pid (netlink.in_namespace()).
+
+    link_local         further addresses of the interface
+    has_default_route  whether the endpoint's gateways become the namespace's default routes
     """
     inside = _nsenter(pid)
     interface = endpoint.interface

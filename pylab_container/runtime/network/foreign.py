@@ -8,7 +8,7 @@ from pylab_container.host import programs
 
 
 def chains_that_drop() -> list[str]:
-    """The chains of forwarded packets whose policy is drop, such as Docker's "ip filter FORWARD".
+    """The chains that drop forwarded packets by default (policy drop), such as Docker's "ip filter FORWARD".
 
     Raises MissingProgram or RuntimeFailed if nft cannot list the chains.
     """

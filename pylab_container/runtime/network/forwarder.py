@@ -1,12 +1,12 @@
-"""The forwarder: a TCP proxy from IPv6 connections to published ports to containers that have only IPv4.
+"""The forwarder: a TCP proxy that accepts IPv6 connections to published ports for containers that have only IPv4.
 
-nft's DNAT cannot change the address family. It cannot lead connections to ::1 to a container either: the answer would
-arrive on the bridge, where the kernel accepts nothing for ::1 (RFC 4291, 2.5.3). So rules redirect such connections to
-this process. One process serves all containers of the host; Docker starts a docker-proxy per port.
+nft's DNAT cannot change the address family. DNAT of connections to ::1 does not work either: the container's answer
+would arrive on the bridge, where the kernel drops packets for ::1 (RFC 4291, 2.5.3). So nft rules redirect such
+connections to this process. One process serves all containers of the host, while Docker starts a docker-proxy per port.
 
-The process has no state about containers. It asks the kernel for the original port of a connection, and connects to the
-same port of 127.0.0.1 with a mark on its packets. A rule of the container's matches the mark (rules.py). So the process
-can be killed and restarted at any time.
+The process has no state about containers. For each connection it reads the original port from the kernel, and connects
+to the same port of 127.0.0.1 with a mark on its packets. A rule of the container's table matches the mark and applies
+DNAT to the container (rules.py). So the process can be killed and restarted at any time.
 
 forwarding.py starts it as `python forwarder.py LOCK`. LOCK is a file descriptor that holds the lock, and the standard
 input is the listening socket. It imports only the standard library, to start fast and to stay small.

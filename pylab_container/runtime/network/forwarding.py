@@ -1,6 +1,6 @@
-"""Start and stop the forwarder (forwarder.py): it runs as long as a published port needs it.
+"""Start and stop the forwarder (forwarder.py), which runs as long as a published port needs it.
 
-<run root>/forwarder     "PORT PID" of the forwarder, locked by it (flock(2)) as long as it runs
+<run root>/forwarder     "PORT PID" of the forwarder; it holds a lock on the file (flock(2)) as long as it runs
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pylab_container.host.files import try_locked
 _PROGRAM = Path(__file__).with_name("forwarder.py")
 _BACKLOG = 128  # connections that the kernel queues until they are accepted (listen(2))
 _STOP_TIMEOUT = 20.0  # seconds
-_POLL_INTERVAL = 0.001  # seconds between two looks at whether it has exited
+_POLL_INTERVAL = 0.001  # seconds between two checks whether the forwarder has exited
 
 
-def is_possible() -> bool:
+def has_ipv6_loopback() -> bool:
     """Whether the host has IPv6 on its loopback interface."""
     with socket.socket(socket.AF_INET6) as probe, contextlib.suppress(OSError):
         probe.bind(("::1", 0))
@@ -42,25 +42,26 @@ class Forwarder:
     def ensure(self, taken: Collection[int]) -> int:
         """Start the forwarder if it does not run, and return the port on which it listens.
 
-        taken  the published ports. No socket holds them, so the kernel would give them to the forwarder
+        taken  the published ports, on which the forwarder must not listen. No socket is bound to them, so the kernel
+               could choose one of them for the forwarder
         """
         state = os.open(self._state, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # A forwarder that was killed gets its old port again, because rules redirect to that port.
-            known = _numbers(os.pread(state, 100, 0))
+            # A forwarder that was killed gets its old port again: the rules of published ports redirect to it.
+            recorded = _numbers(os.pread(state, 100, 0))
             try:
                 fcntl.flock(state, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return known[0]
-            # The socket is listening before the forwarder runs, so connections wait in the backlog instead of failing.
-            with _listen(known[0] if known else 0, taken) as server:
+                return recorded[0]
+            # The socket listens before the forwarder runs, so connections wait in the backlog instead of failing.
+            with _listen(recorded[0] if recorded else 0, taken) as server:
                 port: int = server.getsockname()[1]
-                # Written before the start as well: the forwarder adds its pid later, and the port must survive a crash
-                # in between.
+                # The forwarder writes the port and its pid once it runs. The port is written here, too, so that it
+                # survives a crash in between.
                 os.ftruncate(state, 0)
                 os.pwrite(state, b"%d\n" % port, 0)
-                # flock(2) locks the open file description. The forwarder inherits it, and the kernel releases the lock
-                # when the last process that holds it exits. `setsid --fork` detaches the forwarder from this process.
+                # flock(2) locks the open file description, which the forwarder inherits. The kernel releases the lock
+                # when the last process that has it open exits. `setsid --fork` detaches the forwarder.
                 command = ["setsid", "--fork", sys.executable, "-I", "-S", str(_PROGRAM), str(state)]
                 with programs.spawn(command, stdin=server.fileno(), pass_fds=(state,), directory="/") as parent:
                     parent.wait()
@@ -73,7 +74,7 @@ class Forwarder:
         deadline = time.monotonic() + _STOP_TIMEOUT
         with contextlib.suppress(FileNotFoundError):
             while self._runs():
-                # Without the pid, the forwarder has just been started and has not written it yet.
+                # A forwarder that was just started has not written its pid yet.
                 numbers = _numbers(self._state.read_bytes())
                 if len(numbers) == 2:
                     with contextlib.suppress(ProcessLookupError):
@@ -89,7 +90,7 @@ class Forwarder:
 
 
 def _listen(preferred: int, taken: Collection[int]) -> socket.socket:
-    """Listen on the preferred port; if that is 0 or in use, on one that is not taken."""
+    """Listen on the preferred port; if that is 0 or in use, on a port of the kernel's choice that is not taken."""
     if preferred:
         with contextlib.suppress(OSError):
             return _server(preferred)

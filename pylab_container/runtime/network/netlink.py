@@ -1,4 +1,4 @@
-"""Requests to the kernel's networking, several in one packet (netlink(7), rtnetlink(7)).
+"""Netlink: query and change the kernel's network configuration (netlink(7), rtnetlink(7)).
 
 pyroute2 encodes and decodes the messages. Its sockets are not used: they import asyncio, which takes four times as long
 as importing the messages, and run an event loop for each use. The socket here sends related requests in one packet and
@@ -26,8 +26,8 @@ from pylab_container.host import linux
 from pylab_container.host.background import Background
 from pylab_container.host.extras import extra
 
-# Importing any module of pyroute2 executes the package's __init__, which imports the whole library. The package is
-# therefore registered without being executed: importing its submodules works, because a spec has the package's path.
+# Importing any module of pyroute2 executes the package's __init__, which imports the whole library. To avoid that, the
+# package is registered without being executed. Submodules can still be imported: the spec has the package's path.
 _package = importlib.util.find_spec("pyroute2")
 _is_whole = _package is None or "pyroute2" in sys.modules
 if _package is not None and not _is_whole:
@@ -80,7 +80,7 @@ _Result = TypeVar("_Result")
 
 
 class _Table(nfgen_msg):  # type: ignore[misc]
-    """The message of NFT_MSG_GETTABLE. pyroute2's own class is in a module that imports asyncio."""
+    """The message of NFT_MSG_GETTABLE. The class of pyroute2 is in a module that imports asyncio."""
 
     prefix = "NFTA_TABLE_"
     nla_map = (("NFTA_TABLE_UNSPEC", "none"), ("NFTA_TABLE_NAME", "asciiz"))
@@ -91,14 +91,20 @@ class NoSuchDevice(RuntimeFailed):
 
 
 class NetlinkRequest(Struct, frozen=True):
-    """One message that changes the configuration, and the ip(8) command that would do the same, for the event."""
+    """One message that changes the configuration. command: the equivalent ip(8) command, for the event."""
 
     message: nlmsg
     command: str
 
 
 class Link(Struct, frozen=True, kw_only=True):
-    """An interface. alias: as of ip-link(8), "" for none; master: the index of its bridge, 0 for none."""
+    """An interface.
+
+    kind    "bridge", "veth" …; "" for a physical interface
+    mtu     in bytes
+    alias   text that ip-link(8) sets, "" if not set
+    master  the index of the bridge whose port it is, else 0
+    """
 
     index: int
     name: str
@@ -126,8 +132,8 @@ class Netlink:
     def apply(self, requests: Sequence[NetlinkRequest], emit: Emit) -> None:
         """Send all requests in one packet. The kernel processes them in order, and continues after a failure.
 
-        Raises RuntimeFailed for the first request that the kernel refused, NoSuchDevice for ENODEV. The requests before
-        it have been emitted as NetworkChanged.
+        Raises RuntimeFailed for the first request that the kernel refused, NoSuchDevice if the error is ENODEV. Each
+        request before it is emitted as NetworkChanged.
         """
         if not requests:
             return
@@ -136,8 +142,8 @@ class Netlink:
             self._encoded(request.message, request.message["header"]["flags"] | _ACK) for request in requests
         )
         self._socket.send(packet)
-        # Each request is acknowledged by an NLMSG_ERROR of its own, with error 0 for success (netlink(7)). Waiting for
-        # all of them leaves no stale answer in the socket for the next request.
+        # The kernel acknowledges each request by an NLMSG_ERROR, with error 0 for success (netlink(7)). All of them are
+        # read, so that the next request finds no stale answer in the socket.
         error_codes: dict[int, int] = {}
         while len(error_codes) < len(requests):
             for kind, _, sequence, body in self._receive():
@@ -156,14 +162,14 @@ class Netlink:
                 code = _error_code(body)
                 if code in (errno.ENODEV, errno.ENOENT):
                     return None
-                raise _refused("a question to the kernel's networking", code)
+                raise _refused("netlink query", code)
             return _decoded(message, body)
         return None
 
     def dump(self, message: nlmsg) -> list[nlmsg]:
         """List all objects that match a message's attributes. Raises RuntimeFailed."""
-        # A dump takes several packets and is not atomic. The kernel sets NLM_F_DUMP_INTR when the list has changed
-        # between two of them, so that entries may be missing. Then the dump is repeated (docs.kernel.org,
+        # A dump takes several packets and is not atomic. If the list changes between two packets, the kernel sets
+        # NLM_F_DUMP_INTR: entries may be missing, and the dump is repeated (docs.kernel.org,
         # userspace-api/netlink/intro, "Dump consistency").
         while True:
             self._socket.send(self._encoded(message, _REQUEST | _DUMP))
@@ -174,21 +180,21 @@ class Netlink:
     def _read_dump(self, message: nlmsg) -> tuple[list[nlmsg], bool]:
         objects: list[nlmsg] = []
         interrupted = False
-        # An interrupted dump is read to its end nevertheless: the rest would be taken for the next answer.
+        # An interrupted dump is also read to its end: its rest would otherwise be read as the next answer.
         while True:
             for kind, flags, _, body in self._receive():
                 interrupted = interrupted or bool(flags & _INTERRUPTED)
                 if kind == _NLMSG_DONE:
                     return objects, not interrupted
                 if kind == _NLMSG_ERROR:
-                    raise _refused("a question to the kernel's networking", _error_code(body))
+                    raise _refused("netlink query", _error_code(body))
                 objects.append(_decoded(message, body))
 
     def _encoded(self, message: nlmsg, flags: int) -> bytes:
         self._sequence += 1
         message["header"]["flags"] = flags
         message["header"]["sequence_number"] = self._sequence
-        # A dump that is repeated encodes its message again; reset() discards the bytes of the first time.
+        # dump() may encode a message a second time; reset() discards the bytes of the first time.
         message.reset()
         message.encode()
         return bytes(message.data)
@@ -238,7 +244,7 @@ class Netlink:
 
 def tables() -> set[str]:
     """The names of the nft tables of family inet."""
-    # Asking the kernel takes a tenth of the time of `nft list tables`, and it is done at each start of a container.
+    # Each start of a container does this, and a netlink query takes a tenth of the time of `nft list tables`.
     with Netlink(_NETLINK_NETFILTER) as netfilter:
         message = _message(_Table(), _GET_TABLE)
         message["nfgen_family"] = _INET
@@ -258,9 +264,14 @@ def add_bridge(name: str, *, mac: str) -> NetlinkRequest:
 
 
 def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: int) -> NetlinkRequest:
-    """Create a veth pair: name in this network namespace, peer in the one of process pid (a descriptor of it)."""
-    # The peer is created in its namespace at once. A peer that is moved afterwards could clash with an interface of the
-    # host, since all containers have an eth0, and a crash in between would leave it on the host.
+    """Create a veth pair: name in this network namespace, peer in that of a container.
+
+    mac        of peer
+    namespace  a descriptor of the container's network namespace
+    pid        a process in it, for the event
+    """
+    # The peer is created directly in its namespace. If it were created here and moved, its name eth0 could clash with
+    # an interface of the host, and a crash in between would leave it on the host.
     inner = [("IFLA_IFNAME", peer), ("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu), ("IFLA_NET_NS_FD", namespace)]
     data = {"attrs": [("VETH_INFO_PEER", {"attrs": inner})]}
     info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
@@ -273,7 +284,7 @@ def add_pair(name: str, *, mtu: int, peer: str, mac: str, namespace: int, pid: i
 
 def join_bridge(name: str, *, alias: str, bridge: str, bridge_index: int) -> NetlinkRequest:
     """Give an interface an alias, make it a port of a bridge and bring it up."""
-    # One message, so that no port of a bridge is ever without an alias: the alias records the endpoint.
+    # One message, because the alias records the endpoint: no port of a bridge may ever lack it.
     message = _message(ifinfmsg(), _SET_LINK, {"IFLA_IFNAME": name, "IFLA_IFALIAS": alias, "IFLA_MASTER": bridge_index})
     message["flags"] = message["change"] = _UP
     return NetlinkRequest(message, f"ip link set {name} alias {shlex.quote(alias)} master {bridge} up")
@@ -281,8 +292,8 @@ def join_bridge(name: str, *, alias: str, bridge: str, bridge_index: int) -> Net
 
 def set_port(name: str, option: str) -> NetlinkRequest:
     """Enable an option of a bridge's port: hairpin or isolated (bridge(8))."""
-    # Not through /sys/class/net: a sysfs mount shows the network namespace in which it was mounted, which need not be
-    # this thread's.
+    # /sys/class/net has these options, too. But a sysfs mount shows the network namespace in which it was mounted, and
+    # that may not be this thread's.
     attribute = {"hairpin": "IFLA_BRPORT_MODE", "isolated": "IFLA_BRPORT_ISOLATED"}[option]
     data = {"attrs": [(attribute, 1)]}
     info = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
@@ -305,7 +316,7 @@ def set_up(name: str, *, mtu: int | None = None, inside: str = "") -> NetlinkReq
 
 
 def delete_link(name: str) -> NetlinkRequest:
-    """Remove an interface, a veth with its other end."""
+    """Remove an interface; the other end of a veth pair is removed with it."""
     return NetlinkRequest(_message(ifinfmsg(), _DELETE_LINK, {"IFLA_IFNAME": name}), f"ip link del {name}")
 
 
@@ -321,7 +332,8 @@ def add_address(
 ) -> NetlinkRequest:
     """Add an IPv4 or IPv6 address to an interface.
 
-    marked  with ADDRESS_PROTOCOL
+    inside  the nsenter command that the event shows before ip, "" for this namespace
+    marked  whether to mark the address with ADDRESS_PROTOCOL
     """
     attributes: dict[str, Any] = {"IFA_ADDRESS": address, "IFA_LOCAL": address}
     if marked:
@@ -332,8 +344,8 @@ def add_address(
     is_six = ":" in address
     message["family"] = socket.AF_INET6 if is_six else socket.AF_INET
     message["index"], message["prefixlen"] = index, prefix_length
-    # Duplicate address detection takes a second, in which the address cannot be used (RFC 4862, 5.4). The engine itself
-    # assigns the addresses of the subnet, so there is no duplicate.
+    # Duplicate address detection takes a second, during which the address cannot be used (RFC 4862, 5.4). It is not
+    # needed: only the engine assigns addresses of the subnet.
     message["flags"] = _NO_DUPLICATE_DETECTION if is_six else 0
     words = f"addr add {address}/{prefix_length}{' broadcast +' if broadcast else ''} dev {interface}"
     return NetlinkRequest(message, f"{inside}ip {words}{' nodad' if is_six else ''}")
@@ -351,7 +363,7 @@ def delete_address(index: int, interface: str, address: str) -> NetlinkRequest:
 def default_route(
     gateway: str, interface: str, index: int, *, inside: str = "", delete: bool = False
 ) -> NetlinkRequest:
-    """Add or delete the default route of gateway's family."""
+    """Add or delete the default route of the gateway's address family. inside: as in set_up()."""
     is_six = ":" in gateway
     attributes: dict[str, Any] = {} if delete else {"RTA_GATEWAY": gateway}
     # A link-local address such as fe80::1 may exist on every link, so the route must name the interface (RFC 4007, 6).
@@ -370,8 +382,8 @@ def default_route(
 
 def in_namespace(namespace: int, work: Callable[[], _Result]) -> _Result:
     """Run work in a network namespace and return its result."""
-    # setns(2) moves one thread, and a thread that fails to return would serve other requests in the wrong namespace. So
-    # each piece of work gets a thread that ends with it.
+    # setns(2) moves only the calling thread. If a thread could not return to its namespace, it would handle later
+    # requests in the wrong one. So each call gets a new thread, which ends with the work.
 
     def enter() -> _Result:
         linux.setns(namespace, linux.CLONE_NEWNET)
@@ -394,7 +406,7 @@ def _decoded(like: nlmsg, body: bytes) -> nlmsg:
 
 
 def _link(message: Any) -> Link:
-    # A physical interface has no IFLA_LINKINFO: no driver of rtnetlink's made it.
+    # A physical interface has no IFLA_LINKINFO, because no rtnetlink driver created it.
     info = message.get_attr("IFLA_LINKINFO")
     return Link(
         index=message["index"],

@@ -1,4 +1,4 @@
-"""Choose the address pools of a new network: check the user's, complete them, and avoid subnets that are in use."""
+"""Plan the address pools of a new network: check and complete the requested pools, avoid subnets that are in use."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ _DEFAULT_BRIDGE_SUBNET = "172.17.0.0/16"
 def plan_pools(
     requested: Sequence[Mapping[str, Any]], used: Iterable[str], *, enable_ipv6: bool, bridge: str = ""
 ) -> list[Pool]:
-    """Build Docker's IPAM.Config of a new network: Subnet, Gateway, and if given IPRange and AuxiliaryAddresses.
+    """Build Docker's IPAM.Config of a new network.
 
-    requested  pools of the user's with any of these keys. Without an IPv4 subnet a free one is chosen. An IPv6 subnet
+    Each pool has Subnet and Gateway; if they were requested, also IPRange and AuxiliaryAddresses.
+
+    requested  the user's pools, with any of these keys. Without an IPv4 subnet a free one is chosen. An IPv6 subnet
                without enable_ipv6 is only recorded, as in Docker
-    used       the subnets of other networks. The host's routes are read here
-    bridge     name of a bridge that the user chose, "" for none. If it exists, its addresses are adopted
+    used       the subnets of other networks; this function reads the host's routes itself
+    bridge     name of the bridge that the user chose, "" for none. If it exists, the network adopts its addresses
 
     Raises InvalidInput for an invalid value, Conflict for a subnet that the host uses, and Forbidden for one that
     another network uses.
     """
-    pools4, pools6 = ([pool for pool in requested if (":" in pool.get("Subnet", "")) is six] for six in (False, True))
+    pools6 = [pool for pool in requested if ":" in pool.get("Subnet", "")]
+    pools4 = [pool for pool in requested if ":" not in pool.get("Subnet", "")]
     if len(pools4) > 1 or len(pools6) > 1:
         raise Forbidden("bridge driver doesn't support multiple subnets", hint="create a second network")
     if enable_ipv6 and not pools6:
@@ -42,7 +45,7 @@ def plan_pools(
     others = [ipaddress.ip_network(text) for text in used]
     with Netlink() as kernel:
         link = kernel.link(bridge) if bridge else None
-        # The bridge's own route is not an obstacle: the network is to have that subnet.
+        # The chosen bridge's own route does not count: the network adopts its subnet.
         own_index = link.index if link else 0
         routes = [network for network, index in kernel.routes(socket.AF_INET) if network and index != own_index]
         present = (
@@ -58,7 +61,7 @@ def plan_pools(
 def _adopt_addresses(
     pool: Mapping[str, Any], present: Sequence[ipaddress.IPv4Interface | ipaddress.IPv6Interface]
 ) -> Pool:
-    """Complete a pool's gateway, and a missing subnet, from the addresses that the chosen bridge has."""
+    """Complete a pool's missing gateway and subnet from the addresses of the chosen bridge."""
     matching = [address for address in present if pool.get("Subnet") in (None, "", str(address.network))]
     if pool.get("Gateway") or not matching or matching[0].network.num_addresses < addresses.FEWEST_ADDRESSES:
         return dict(pool)

@@ -1,9 +1,9 @@
-"""Published ports: chosen under one lock, recorded in the kernel's nft rules.
+"""Published ports: chosen under one lock, recorded in the kernel's nft rules only.
 
-Rules lead a port of the host to a container without a process per port, such as docker-proxy. One process for all ports
-forwards TCP from IPv6 to containers without IPv6 (forwarder.py). The rules are the only record of what is published.
-Whether a program of the host uses a port is determined by listening on it for a moment. Rules of containers that have
-ended are orphans; every operation removes them.
+nft rules send packets for a port of the host to a container (DNAT), so no process per port is needed, such as
+docker-proxy. One process for all ports forwards TCP from IPv6 to containers without IPv6 (forwarder.py). To check
+whether a program of the host uses a port, the engine listens on it for a moment. Rules of containers that have exited
+are orphans; every operation removes them.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from pylab_container.host import programs
 from pylab_container.host.files import locked
 from pylab_container.oci.ports import PortRequest, PublishedPort
 from pylab_container.runtime.network import netlink, rules
-from pylab_container.runtime.network.forwarding import Forwarder, is_possible
+from pylab_container.runtime.network.forwarding import Forwarder, has_ipv6_loopback
 from pylab_container.runtime.network.rules import Target
 
-_MOST_ATTEMPTS = 200  # ports that the kernel proposes, until one is not published
+_MOST_ATTEMPTS = 200  # ports of the kernel's choice to try; each may be published already
 _SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 class PortPublisher:
     """The published ports of all containers of this host, of any data root.
 
-    run_root              directory of the lock; all processes must give the same one
-    emit                  receives each change as a NetworkChanged
-    connected_containers  returns the first twelve digits of the ids of all containers that are on a network now
+    run_root             directory of the lock; must be the same in all processes
+    emit                 receives each change as a NetworkChanged
+    connected_short_ids  returns the first twelve digits of the ids of all containers that are on a network now
     """
 
-    def __init__(self, run_root: Path, *, emit: Emit, connected_containers: Callable[[], set[str]]) -> None:
+    def __init__(self, run_root: Path, *, emit: Emit, connected_short_ids: Callable[[], set[str]]) -> None:
         self._lock = run_root / "ports.lock"
         self._forwarder = Forwarder(run_root)
         self._emit = emit
-        self._connected_containers = connected_containers
+        self._connected_containers = connected_short_ids
 
     def publish(
         self, container_id: str, requests: Sequence[PortRequest], *, address: str, address6: str = ""
     ) -> list[PublishedPort]:
-        """Publish ports of a container, in place of those that it has published before.
+        """Publish ports of a container; they replace the ports that it has published before.
 
         Raises Conflict in Docker's words for a port that another container or a program of the host uses,
         RuntimeFailed for an address that is not the host's, and InvalidInput for UDP from IPv6 to a container without
-        IPv6. Then none of the ports is published.
+        IPv6. After an error the container's published ports are unchanged.
         """
         name = rules.ports_table_name(container_id)
         with locked(self._lock):
@@ -58,13 +58,13 @@ class PortPublisher:
             targets: list[Target] = []
             for request in requests:
                 taken = [*others, *(target.port for target in targets)]
-                targets += _choose(request, taken, address, address6)
+                targets += _choose_targets(request, taken, address, address6)
             published = [target.port for target in targets]
-            targets += _loopbacks(targets, address)
+            targets += _loopback_targets(targets, address)
             taken_ports = {port.host_port for port in (*others, *published)}
             forwarder = self._forwarder.ensure(taken_ports) if any(target.is_forwarded for target in targets) else 0
-            # One transaction at the end: if any choice above fails, the container's rules are unchanged. The forwarder
-            # listens before the first rule redirects to it.
+            # All rules are set in one transaction at the end, so an error above leaves the old rules. The forwarder
+            # already listens when the first rule redirects to it.
             self._nft(rules.ports_table(name, targets, forwarder=forwarder))
         return published
 
@@ -92,8 +92,9 @@ class PortPublisher:
             self._forwarder.stop()
 
     def _stale(self, names: set[str]) -> set[str]:
-        # Order: the tables were listed before the links. A container gets its link before its table, so a container
-        # that starts in between has no table in the list. In the other order its table would seem to be an orphan.
+        # The caller listed the tables before this lists the links. A container gets its link before its table, so a
+        # table in the list implies a link, unless the container has exited. In the other order, a container that starts
+        # between the two listings would have a table and no link, like an orphan.
         connected = self._connected_containers() if names else set()
         return {name for name in names if name.removeprefix(rules.PORTS_PREFIX) not in connected}
 
@@ -122,10 +123,10 @@ def _read_ports(tables: set[str]) -> list[PublishedPort]:
     return [rules.parse_comment(rule["comment"]) for rule in listed if rule["table"] in tables and "comment" in rule]
 
 
-def _choose(request: PortRequest, taken: Sequence[PublishedPort], address: str, address6: str) -> list[Target]:
-    """The port for one request; two without a host address, for all IPv4 and all IPv6 addresses of the host."""
+def _choose_targets(request: PortRequest, taken: Sequence[PublishedPort], address: str, address6: str) -> list[Target]:
+    """Choose the host's port for a request. Without a host address, there is a target for IPv4 and one for IPv6."""
     can_be_forwarded = request.protocol == "tcp"
-    has_six = bool(address6) or (can_be_forwarded and is_possible())
+    has_six = bool(address6) or (can_be_forwarded and has_ipv6_loopback())
     hosts = [request.host_ip] if request.host_ip else ["0.0.0.0", *(["::"] if has_six else [])]
     pairs = [(host, address6 if ":" in host and host != "::1" and address6 else address) for host in hosts]
     for host, target in pairs:
@@ -145,17 +146,18 @@ def _published(request: PortRequest, host_ip: str, host_port: int) -> PublishedP
     )
 
 
-def _loopbacks(targets: Sequence[Target], address: str) -> list[Target]:
-    """Targets for ::1, which `::` includes: DNAT cannot lead it to an IPv6 address, so it needs the forwarder."""
+def _loopback_targets(targets: Sequence[Target], address: str) -> list[Target]:
+    """Targets for ::1, one for each port that is published on `::`, which includes ::1."""
+    # DNAT does not work for ::1 (forwarder.py), so these ports need the forwarder, also for a container with IPv6.
     unspecified = [target.port for target in targets if target.port.host_ip == "::" and not target.is_forwarded]
     return [Target(replace(port, host_ip="::1"), address) for port in unspecified if port.protocol == "tcp"]
 
 
 def _free_port(request: PortRequest, hosts: Sequence[str], taken: Sequence[PublishedPort]) -> int:
     if request.host_ports is None:
-        # The kernel proposes a port of its ephemeral range that no socket uses; it does not know published ports.
+        # The kernel chooses a port of its ephemeral range that no socket uses. It may be published, without a socket.
         for _ in range(_MOST_ATTEMPTS):
-            port = _listen(request.protocol, hosts[0], 0)
+            port = _probe_port(request.protocol, hosts[0], 0)
             if all(_is_free(request.protocol, host, port, taken) for host in hosts):
                 return port
         raise Conflict("no port of the host is free", hint="remove containers that you do not need")
@@ -175,7 +177,7 @@ def _is_free(protocol: str, host: str, port: int, taken: Iterable[PublishedPort]
         if (other.protocol, other.host_port) == (protocol, port) and _overlap(host, other.host_ip):
             return False
     try:
-        _listen(protocol, host, port)
+        _probe_port(protocol, host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return False
@@ -185,17 +187,20 @@ def _is_free(protocol: str, host: str, port: int, taken: Iterable[PublishedPort]
 
 def _overlap(first: str, second: str) -> bool:
     if ":" in first or ":" in second:
-        # Any two IPv6 addresses: the forwarder distinguishes connections by their port alone.
+        # Any two IPv6 addresses overlap: the forwarder distinguishes connections only by their port.
         return ":" in first and ":" in second
     return first == second or "0.0.0.0" in (first, second)
 
 
-def _listen(protocol: str, host: str, port: int) -> int:
-    """Listen on a port for a moment and return it; the kernel chooses one for 0. Raises OSError if it is in use."""
+def _probe_port(protocol: str, host: str, port: int) -> int:
+    """Listen on a port for a moment; return its number. The kernel chooses the port if port is 0.
+
+    Raises OSError if the port is in use.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, _SOCKET_TYPES[protocol]) as probe:
         if family == socket.AF_INET6:
-            # Otherwise a socket on :: would also need the port on all IPv4 addresses (ipv6(7)), which is another test.
+            # Without it, a socket on :: would also need the port on all IPv4 addresses (ipv6(7)).
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if protocol == "tcp":
             # Without SO_REUSEADDR, closed connections in TIME_WAIT would keep the port in use for a minute (socket(7)).

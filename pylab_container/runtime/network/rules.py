@@ -6,11 +6,11 @@ Each bridge has a table, and so has each container with published ports:
     table inet labctr_bridge_br0            the same for a bridge whose name a user chose: table_name()
     table inet labctr_ports_<12 digits>     destination NAT from ports of the host to a container
 
-Removing a table takes one statement and leaves no rule behind. Rules outside these tables are never changed. The price
-is that an accept verdict ends only its own chain, while a drop verdict of any other table is final (nft(8), "Verdict
-statement"). Docker's iptables rules set the policy of FORWARD to DROP. On a host that runs Docker too, they drop the
-packets of these containers to other networks, and with the module br_netfilter also those to each other. Only the
-administrator can allow them:
+Removing a table takes one statement and leaves no rule behind. Rules outside these tables are never changed. The
+disadvantage: an accept verdict ends only its own chain, while a drop verdict of any table is final (nft(8), "Verdict
+statement"). Docker's iptables rules set the policy of FORWARD to DROP. On a host that also runs Docker, they drop the
+packets of these containers to other networks, and with the module br_netfilter also packets between the containers.
+Only the administrator can allow them:
 
     iptables -I DOCKER-USER -i labctr+ -j ACCEPT; iptables -I DOCKER-USER -o labctr+ -j ACCEPT
 
@@ -32,16 +32,16 @@ _BRIDGE_PREFIX = "labctr_bridge_"
 
 
 def replace_table(name: str, *statements: str) -> str:
-    """Replace a table of family inet, whether it exists or not, in one transaction."""
-    # nft applies all statements of one call atomically, so no packet meets a half-built table. The first statement
-    # makes the second one valid if the table does not exist: `destroy table` needs Linux 6.3.
+    """Build the statements that create or replace a table of family inet in one transaction."""
+    # nft applies all statements of one call atomically, so no packet is processed by a half-built table. Deleting a
+    # table that does not exist is an error, so it is added first. (`destroy table` ignores that, but needs Linux 6.3.)
     table = f"inet {name}"
     return "; ".join([f"add table {table}", f"delete table {table}", f"add table {table}", *statements])
 
 
 def table_name(bridge: str) -> str:
     """The name of a bridge's table."""
-    # A user may name a bridge like a table of the host's own, such as "filter", hence the prefix.
+    # The prefix keeps a bridge that a user named "filter", for example, from replacing the host's table of this name.
     return bridge if bridge.startswith(_OWN_PREFIX) else _BRIDGE_PREFIX + bridge
 
 
@@ -51,7 +51,7 @@ def is_free_name(bridge: str) -> bool:
 
 
 def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool, masquerade: bool = True) -> str:
-    """Build the table of a bridge.
+    """Build the statements of a bridge's table.
 
     subnet      the bridge's subnet; subnet6 likewise, "" without IPv6
     internal    whether to drop all packets from and to other networks
@@ -66,7 +66,7 @@ def bridge_table(name: str, subnet: str, subnet6: str, *, internal: bool, masque
             "postrouting",
             "nat",
             "srcnat",
-            _source_rules(name, networks, leaves=masquerade and not internal, internal=internal),
+            _source_rules(name, networks, masquerade=masquerade and not internal, internal=internal),
         ),
         *_chain(table, "forward", "filter", "filter", _forward_rules(name, internal=internal)),
         *_chain(table, "prerouting", "filter", "raw", _loopback_rules(name)),
@@ -79,24 +79,24 @@ def _chain(table: str, hook: str, kind: str, priority: str, rules: Sequence[str]
         yield f"add rule inet {table} {hook} {rule}"
 
 
-def _source_rules(name: str, networks: Sequence[tuple[str, str]], *, leaves: bool, internal: bool) -> list[str]:
-    """Source NAT: packets whose answers must return through the host get the host's address."""
+def _source_rules(name: str, networks: Sequence[tuple[str, str]], *, masquerade: bool, internal: bool) -> list[str]:
+    """Source NAT: replace the source address by the host's where the answers must return through the host."""
     rules = []
-    if leaves:
-        # Other networks have no route to the subnet.
+    if masquerade:
+        # To other networks, which have no route to the subnet.
         rules = [f'{family} saddr {subnet} oifname != "{name}" masquerade' for family, subnet in networks]
     if not internal:
-        # A container that connects to a published port of a container in its own subnet: the answer would go directly
-        # from container to container, with an address that the client never connected to.
+        # From a container to a published port of a container in the same subnet. Without this, the answer would go
+        # directly to the client, from an address to which the client did not connect.
         rules += [f'{family} saddr {subnet} oifname "{name}" ct status dnat masquerade' for family, subnet in networks]
-    # From 127.0.0.1 on the host to a published port: the container would answer to its own loopback.
+    # From 127.0.0.1 on the host to a published port. Without this, the container would answer to its own loopback.
     return [*rules, f'ip saddr 127.0.0.0/8 oifname "{name}" masquerade']
 
 
 def _forward_rules(name: str, *, internal: bool) -> list[str]:
-    """Filter forwarded packets: from other networks only answers and packets to published ports are accepted.
+    """Accept packets from other networks only if they are answers or for published ports.
 
-    This also isolates the engine's bridges from each other.
+    This also isolates the engine's bridges from each other. An internal network exchanges no packets with others.
     """
     if internal:
         return [f'iifname "{name}" oifname != "{name}" drop', f'iifname != "{name}" oifname "{name}" drop']
@@ -106,9 +106,9 @@ def _forward_rules(name: str, *, internal: bool) -> list[str]:
 
 def _loopback_rules(name: str) -> list[str]:
     """Drop packets from the bridge with a loopback address."""
-    # The kernel does that by itself ("martian" packets), unless route_localnet is set (ip-sysctl). bridge.py sets it
-    # for 127.0.0.1:PORT. Without these rules a container could reach services that listen on the host's loopback only
-    # (compare CVE-2020-8558).
+    # The kernel drops such "martian" packets itself, unless route_localnet is set (ip-sysctl). bridge.py sets it, so
+    # that 127.0.0.1:PORT of the host reaches a container. Without these rules a container could reach services that
+    # listen only on the host's loopback (compare CVE-2020-8558).
     return [f'iifname "{name}" ip {end} 127.0.0.0/8 drop' for end in ("daddr", "saddr")]
 
 
@@ -133,15 +133,17 @@ class Target(Struct, frozen=True):
 
 
 def ports_table(name: str, targets: Sequence[Target], *, forwarder: int) -> str:
-    """Build the table of a container's published ports. forwarder: the port on which the forwarder listens.
+    """Build the statements of the table of a container's published ports.
 
-    Each rule has a comment for parse_comment().
+    forwarder  the port on which the forwarder listens
+
+    Each rule has a comment that parse_comment() can read.
     """
-    # Ports on the loopback have no prerouting rule: a machine in the host's network may send packets to 127.0.0.1, too,
-    # and these ports are for the host alone.
+    # Ports on the loopback are only for the host's own processes. They have no prerouting rule, because another machine
+    # may also send packets to 127.0.0.1.
     incoming = [_port_rule(target, forwarder) for target in targets if not _is_loopback(target.port.host_ip)]
-    # Packets with the forwarder's mark must skip these rules, here and in other containers' tables: they are meant for
-    # the rule of the port that the forwarder continues to.
+    # The forwarder's own connections have its mark. They must match only the rules of _forwarded_rule(), and skip all
+    # others, here and in other containers' tables.
     outgoing = [f"meta mark != {MARK} {_port_rule(target, forwarder)}" for target in targets]
     outgoing += [_forwarded_rule(target) for target in targets if target.is_forwarded]
     # Packets of the host's own processes do not pass prerouting, so each port needs a rule in output as well.
@@ -155,31 +157,31 @@ def ports_table(name: str, targets: Sequence[Target], *, forwarder: int) -> str:
 def _port_rule(target: Target, forwarder: int) -> str:
     port, address = target.port, target.address
     if target.is_forwarded:
-        lead = f"redirect to :{forwarder}"
+        verdict = f"redirect to :{forwarder}"
     elif ":" in address:
-        lead = f"dnat ip6 to [{address}]:{port.container_port}"
+        verdict = f"dnat ip6 to [{address}]:{port.container_port}"
     else:
-        lead = f"dnat ip to {address}:{port.container_port}"
-    return f'{_destination(target)} {port.protocol} dport {port.host_port} {lead} comment "{_comment(port)}"'
+        verdict = f"dnat ip to {address}:{port.container_port}"
+    return f'{_destination(target)} {port.protocol} dport {port.host_port} {verdict} comment "{_comment(port)}"'
 
 
 def _destination(target: Target) -> str:
     """The match for the addresses of the host on which a port is published."""
-    # `fib daddr type local` matches all addresses of the host, also ones that it gets later.
+    # `fib daddr type local` matches all addresses of the host, also addresses that are added later.
     match target.port.host_ip:
         case "0.0.0.0":
             return "meta nfproto ipv4 fib daddr type local"
         case "::" if target.is_forwarded:
             return "meta nfproto ipv6 fib daddr type local"
         case "::":
-            # ::1 has a rule of its own, to the forwarder: DNAT away from ::1 does not work (forwarder.py).
+            # A rule of its own redirects ::1 to the forwarder, because DNAT does not work for ::1 (forwarder.py).
             return "ip6 daddr != ::1 fib daddr type local"
         case address:
             return f"{'ip6' if ':' in address else 'ip'} daddr {address}"
 
 
 def _forwarded_rule(target: Target) -> str:
-    """Lead the forwarder's own connections to the container, also if the port is not published on IPv4."""
+    """The DNAT of the forwarder's own connections to the container, also for a port that is not published on IPv4."""
     port = target.port
     match = f"meta mark {MARK} ip daddr 127.0.0.1 {port.protocol} dport {port.host_port}"
     return f"{match} dnat ip to {target.address}:{port.container_port}"

@@ -22,7 +22,7 @@ def set_value(setting: str, value: str, emit: Emit, *, inside: str = "") -> None
 
     inside  the nsenter command that the event shows, "" for this network namespace
     """
-    # A kernel without IPv6 (ipv6.disable=1) has none of its settings, and does none of what they prevent.
+    # With ipv6.disable=1 the kernel has no settings of IPv6, and does nothing that they would prevent.
     with contextlib.suppress(FileNotFoundError):
         if not _has_value(setting, value):
             (_ROOT / setting).write_text(value)
@@ -30,9 +30,9 @@ def set_value(setting: str, value: str, emit: Emit, *, inside: str = "") -> None
 
 
 def ignore_routers(interface: str, emit: Emit) -> None:
-    """Ignore a container on a bridge that claims to be a router or to know a better one (CVE-2020-13401).
+    """Ignore router advertisements and redirects that containers send to a bridge (CVE-2020-13401).
 
-    Otherwise the host would accept an address, a default route and DNS servers from the container.
+    Otherwise the host would accept an address, a default route and DNS servers from a container.
     """
     set_value(f"ipv6/conf/{interface}/accept_ra", "0", emit)
     for family in ("ipv4", "ipv6"):
@@ -40,15 +40,16 @@ def ignore_routers(interface: str, emit: Emit) -> None:
 
 
 def enable_forwarding6(emit: Emit) -> None:
-    """Let the host forward IPv6 packets while each interface keeps its own settings."""
+    """Let the host forward IPv6 packets; each interface keeps its own setting of forwarding."""
     if _has_value(_FORWARDING6, "1"):
         return
-    # The setting of `all` alone decides whether the kernel forwards, but a write to it is copied to every interface.
-    # An interface that forwards is a router and ignores router advertisements, so the host would lose its own default
-    # route when that expires (ip-sysctl, accept_ra). Hence each interface gets its own value back.
+    # Only the setting of `all` decides whether the kernel forwards, but the kernel copies a write to every interface.
+    # An interface with forwarding=1 is a router and ignores router advertisements, so the host would lose its own
+    # default route when that expires (ip-sysctl, accept_ra). Hence the values of all interfaces are restored.
     before = _values6("forwarding")
-    # The write also removes the default routes that the host has learned from advertisements, except on interfaces with
-    # accept_ra=2 (rt6_purge_dflt_routers() in net/ipv6/route.c). Those interfaces have this value during the write.
+    # The write also removes the default routes that the host has learned from router advertisements, except on
+    # interfaces with accept_ra=2 (rt6_purge_dflt_routers() in net/ipv6/route.c). So the interfaces with a default route
+    # have this value during the write.
     listening = [setting for setting in _default_route_settings("accept_ra") if _has_value(setting, "1")]
     for setting in listening:
         set_value(setting, "2", emit)
@@ -62,7 +63,7 @@ def enable_forwarding6(emit: Emit) -> None:
 
 
 def _default_route_settings(name: str) -> list[str]:
-    """An IPv6 setting of each interface that has an IPv6 default route."""
+    """The path of an IPv6 setting, for each interface that has an IPv6 default route."""
     with Netlink() as kernel:
         indexes = {index for network, index in kernel.routes(socket.AF_INET6) if not network}
         return [f"ipv6/conf/{link.name}/{name}" for link in kernel.links() if link.index in indexes]
