@@ -98,7 +98,7 @@ class ContainerRunner:
     def create(self, request: RunRequest) -> None:
         """Create a step's container, with its own mounts and the volumes of its config."""
         volumes = place_mounts(map(declared_volume, sorted(request.config.volumes)), self._data.path)
-        taken = {entry.destination for entry in request.mounts}
+        mounted = {entry.destination for entry in request.mounts}
         host_config = replace(request.limits, network_mode=request.network, extra_hosts=tuple(request.extra_hosts))
         record = finished_record(
             self._data,
@@ -106,7 +106,7 @@ class ContainerRunner:
             request.image_id,
             request.config,
             namespaces.resolve_modes(host_config, partial(lookup.find, self._data.records)),
-            mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
+            mounts=(*(volume for volume in volumes if volume.destination not in mounted), *request.mounts),
         )
         create(self._data, self._runtime, record)
 

@@ -114,10 +114,10 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
 def _decoded(raw: bytes) -> Any:
     """Parse JSON as Go does: UTF-8 only, finite numbers, a lone surrogate becomes U+FFFD.
 
-    Raises ValueError.
-
     Python's json is more lenient. What it accepts would be written into the configs of child images, which other
     programs then could not read.
+
+    Raises ValueError.
     """
     text = raw.decode()
     refuse_deep(text)
