@@ -131,7 +131,7 @@ class ContainerFiles:
     def get_archive(self, path: str) -> tuple[Iterator[bytes], PathStatus]:
         """Return a file or directory as a tar in pieces, and its status. The member names start with its name.
 
-                A symbolic link at the end of the path is followed only if the path ends with a slash. The pieces are read as by
+        A symbolic link at the end of the path is followed only if the path ends with a slash. The pieces are read as by
         export(). Raises NotFound.
         """
         return self._archive(path), self.path_status(path)

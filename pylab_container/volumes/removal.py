@@ -23,7 +23,7 @@ def users(data: DataRoot, volume: StoredVolume) -> list[str]:
 def reliable_users(data: DataRoot, volume: StoredVolume) -> list[str]:
     """Return users(volume) for a decision to delete the volume; raise an error if the list may be incomplete.
 
-        Raises CorruptStore while the record of any container is damaged: it cannot be read, or it names an anonymous volume
+    Raises CorruptStore while the record of any container is damaged: it cannot be read, or it names an anonymous volume
     that does not exist. Such a container may in fact use this volume.
     """
     records = list(data.records.whole())
