@@ -138,7 +138,7 @@ BESIDE_THE_PATH = {
     "a step of one line in its caller": """images.naming images.reporting images.source containers.change_events
         containers.commands containers.deletion containers.lookup containers.signals containers.out_of_memory""",
     "instructions that only change the config": "images.configuration images.image",
-    "the words of one instruction": "dockerfile.expansion dockerfile.runmount",
+    "the words of one instruction": "dockerfile.expansion dockerfile.heredocs dockerfile.ports dockerfile.runmount",
     "the files that COPY, ADD and RUN --mount may use": """build.context build.copy_instruction build.download
         build.mounts build.opened_context build.platforms build.remote""",
     "what a build is given by its caller": "build.runner build.services build.workspace",

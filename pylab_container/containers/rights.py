@@ -158,5 +158,5 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(
-            f"Decoding seccomp profile failed: {error!r}", hint="compare it with Docker's default profile"
+            f"Decoding seccomp profile failed: {error!r}", hint="compare it with Docker's profile"
         ) from error

@@ -306,7 +306,7 @@ def _rights(host: HostConfig) -> Json:
 
 
 def _device_text(device: DeviceMapping) -> str:
-    """Return a device in the form of --device."""
+    """A device as --device takes it."""
     target = device.path_in_container or device.path_on_host
     return f"{device.path_on_host}:{target}:{device.cgroup_permissions or 'rwm'}"
 

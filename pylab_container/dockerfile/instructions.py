@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from pylab_container.dockerfile.expansion import literal_words
+from pylab_container.dockerfile.heredocs import Heredoc, heredoc_reference
+from pylab_container.dockerfile.ports import port_range
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.text.golang import parse_duration
 
@@ -71,62 +72,7 @@ COMMENT_HINT = (
 
 _SHELL_TEXT = ("RUN", "CMD", "ENTRYPOINT", "SHELL")  # their text is for a shell, which has comments of its own
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-# After BuildKit's reHeredoc (parser.go). The digits are a file descriptor, as in sh: RUN 3<<EOF.
-_HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]*)", re.ASCII)
 _SHORTEST_INTERVAL = 1_000_000  # nanoseconds: moby, api/types/container, MinimumDuration
-
-
-class Heredoc(Struct, frozen=True):
-    """A here-document: `<<EOF` in an instruction, and the lines up to EOF (POSIX, XCU 2.7.4).
-
-    name     the delimiter, without quotes
-    content  the lines, unchanged, with their line ends
-    expand   variables in the content are expanded: no part of the delimiter was quoted
-    chomp    leading tabs are removed: written <<-
-    """
-
-    name: str
-    content: str
-    expand: bool
-    chomp: bool
-
-    @property
-    def text(self) -> str:
-        """The content after the removal of leading tabs, if requested."""
-        # Only tabs, as in sh: the content itself can then be indented with spaces.
-        return re.sub(r"(?m)^\t+", "", self.content) if self.chomp else self.content
-
-
-def parse_heredoc(word: str) -> Heredoc | None:
-    """Parse a word such as <<EOF or 3<<-"EOF".
-
-    Returns a here-document without content; None for other words.
-
-    Raises InvalidInput for an unbalanced quote.
-    """
-    match = _HEREDOC.fullmatch(word)
-    if not match or not match[2]:
-        return None
-    plain = literal_words(match[2], keep_quotes=False, keep_escapes=False)
-    quoted = literal_words(match[2], keep_escapes=False)
-    if len(plain) != 1:
-        return None
-    # Quoting any part of the delimiter turns expansion off for the whole content. Comparing the two forms shows quotes
-    # that were syntax; an escaped quote is in both.
-    expand = _count_quotes(plain[0]) == _count_quotes(quoted[0])
-    return Heredoc(plain[0], "", expand, match[1] == "-")
-
-
-def _heredoc_in(argument: str) -> Heredoc | None:
-    """As parse_heredoc(); None also for an unbalanced quote: an argument that was split at a space inside quotes."""
-    try:
-        return parse_heredoc(argument)
-    except InvalidInput:
-        return None
-
-
-def _count_quotes(text: str) -> int:
-    return text.count("'") + text.count('"')
 
 
 class Origin(NamedTuple):
@@ -196,7 +142,7 @@ class Instruction(Struct, frozen=True):
     def heredoc_for(self, argument: str) -> Heredoc | None:
         """Return the here-document that an argument of COPY or ADD refers to; None for a path."""
         # Of two with the same delimiter the last counts, as in BuildKit, where they are a map by name.
-        reference = None if self.exec_form else _heredoc_in(argument)
+        reference = None if self.exec_form else heredoc_reference(argument)
         matching = [heredoc for heredoc in self.heredocs if reference and heredoc.name == reference.name]
         return matching[-1] if matching else None
 
@@ -210,6 +156,7 @@ class Instruction(Struct, frozen=True):
 
     def place(self, offset: int) -> tuple[int, int]:
         """Return line and column in the file of an offset in `original`."""
+        # Tuples compare by their first field: the last line that starts at or before the offset.
         origin = max((start for start in self.origins if start.offset <= offset), default=Origin(0, self.line, 1))
         return origin.line, origin.column + offset - origin.offset
 
@@ -275,41 +222,6 @@ def nearest(word: str, known: Iterable[str], *, otherwise: str) -> str:
     return f"did you mean {similar[0]}?" if similar else otherwise
 
 
-def exposed_ports(*texts: str) -> tuple[str, ...]:
-    """Return the ports in arguments of EXPOSE, each as "80/tcp"; "80-82/udp" gives three.
-
-    Raises InvalidInput.
-    """
-    # An image config has an entry for each port, so the number of ports is limited before they are listed.
-    # dict.fromkeys() removes duplicates and keeps the order.
-    ranges = dict.fromkeys(map(port_range, texts))
-    if sum(last - first + 1 for first, last, _ in ranges) > _MAXIMUM_PORTS:
-        raise InvalidInput(f"EXPOSE names more than {_MAXIMUM_PORTS} ports", hint="ranges that overlap count twice")
-    return tuple(f"{port}/{protocol}" for first, last, protocol in ranges for port in range(first, last + 1))
-
-
-def port_range(text: str) -> tuple[int, int, str]:
-    """Parse an argument of EXPOSE. Returns (first port, last port, protocol).
-
-    An address or a port of the host before the last colon is ignored, as in Docker.
-
-    Raises InvalidInput.
-    """
-    # re.ASCII, since \d and IGNORECASE match characters of other scripts: "٣" and "ſ".
-    match = re.fullmatch(
-        r"(?:[0-9a-f.:\[\]-]*:)?(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp)?)?", text, re.IGNORECASE | re.ASCII
-    )
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if not match or first > last or last > 65535:
-        raise InvalidInput(
-            f'"{text}" is no port', hint="write a number from 1 to 65535, or two as 80-90, and /tcp or /udp if you like"
-        )
-    return first, last, (match[3] or "tcp").lower()
-
-
-_MAXIMUM_PORTS = 3 * 65535  # all of tcp, udp and sctp
-
-
 def duration(text: str) -> int:
     """Parse the value of a HEALTHCHECK flag: "1m30s", "1.5h", "0". Returns nanoseconds.
 
@@ -339,6 +251,7 @@ def check(instruction: Instruction, *, source: str) -> None:
 
 
 def _unknown_instruction(instruction: Instruction, source: str) -> DockerfileError:
+    # An unknown keyword is often the second line of an instruction whose first line lacks the escape at its end.
     hint = nearest(
         instruction.keyword,
         KEYWORDS,
@@ -428,7 +341,7 @@ def _check_values(instruction: Instruction, source: str) -> None:
 def _check_destination(instruction: Instruction, source: str) -> None:
     # COPY a <<EOF would name a file after the delimiter. BuildKit refuses it, because the order was surely confused.
     destination = instruction.arguments[-1]
-    if not instruction.exec_form and _heredoc_in(destination):
+    if not instruction.exec_form and heredoc_reference(destination):
         message = f"{instruction.keyword} cannot accept a heredoc as a destination"
         raise fault(
             instruction, message, source=source, hint="the file to write comes after the heredoc", at=destination

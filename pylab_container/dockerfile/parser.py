@@ -28,14 +28,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pylab_container.dockerfile.expansion import WHITESPACE, literal_words
+from pylab_container.dockerfile.heredocs import Heredoc, parse_heredoc
 from pylab_container.dockerfile.instructions import (
-    Heredoc,
     Instruction,
     Origin,
     check,
     fault,
     inline_comment,
-    parse_heredoc,
 )
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.text.jsontext import refuse_deep

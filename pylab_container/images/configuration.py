@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct, field
 
 from pylab_container.dockerfile import expansion, parser
-from pylab_container.dockerfile.instructions import Instruction, check, duration, exposed_ports
+from pylab_container.dockerfile.instructions import Instruction, check, duration
+from pylab_container.dockerfile.ports import exposed_ports
 from pylab_container.errors import InvalidInput
 from pylab_container.oci import config_shape
 from pylab_container.oci.environment import merge_environment
@@ -31,7 +32,7 @@ class Configuration(Struct):
 
     config       Docker's Config: Env, Cmd, User, …
     arguments    the values of ARG, None for an argument without a value
-    given        arguments that are known without ARG: proxies
+    proxies      arguments that every build knows without ARG: http_proxy …
     has_command  one of the instructions was a CMD with arguments
     check        called before each expansion; may raise an error to cancel a build
     """
@@ -39,7 +40,7 @@ class Configuration(Struct):
     config: Json
     arguments: dict[str, str | None] = field(default_factory=dict)
     has_command: bool = False
-    given: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[], object] = lambda: None
 
     @property
@@ -51,7 +52,7 @@ class Configuration(Struct):
     def variables(self) -> dict[str, str]:
         """The variables that $NAME expands to: those of ENV, then those of ARG."""
         declared = {name: value for name, value in self.arguments.items() if value is not None}
-        return {**self.given, **declared, **self.environment}
+        return {**self.proxies, **declared, **self.environment}
 
     @property
     def shell(self) -> list[str]:

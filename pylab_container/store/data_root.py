@@ -53,7 +53,7 @@ class DataRoot:
 
     def __init__(self, path: Path, *, storage_driver: str | None = None, emit: Emit) -> None:
         """storage_driver is as for store/drivers.py. Raises InvalidInput, Conflict."""
-        # As in moby: with 0755 a user of the machine could run a set-uid program in a layer's directory
+        # Mode 0710 as in moby: with 0755 a user of the machine could run a set-uid program in a layer's directory
         # (CVE-2021-41091).
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o710)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pylab_container.dockerfile.instructions import COMMENT_HINT, duration, exposed_ports, fault, parse_heredoc
+from pylab_container.dockerfile.heredocs import parse_heredoc
+from pylab_container.dockerfile.instructions import COMMENT_HINT, duration, fault
 from pylab_container.dockerfile.parser import Instruction, inline_comment, parse, parse_syntax
+from pylab_container.dockerfile.ports import exposed_ports
 from pylab_container.errors import DockerfileError, InvalidInput
 
 

@@ -16,9 +16,10 @@ import pytest
 from pylab_container.docker import filters, image_filters
 from pylab_container.dockerfile import expansion
 from pylab_container.dockerfile.filemode import FileMode
-from pylab_container.dockerfile.instructions import duration, exposed_ports
+from pylab_container.dockerfile.instructions import duration
 from pylab_container.dockerfile.lint import linter
 from pylab_container.dockerfile.parser import parse
+from pylab_container.dockerfile.ports import exposed_ports
 from pylab_container.dockerfile.stages import MOST_STAGES, Stages
 from pylab_container.errors import DockerfileError, InvalidInput
 from pylab_container.oci import reference

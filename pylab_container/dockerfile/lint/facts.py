@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.dockerfile.expansion import Budget, expand, expand_heredoc
-from pylab_container.dockerfile.instructions import Heredoc, Instruction
+from pylab_container.dockerfile.heredocs import Heredoc
+from pylab_container.dockerfile.instructions import Instruction
 from pylab_container.dockerfile.parser import Dockerfile, parse_syntax
 from pylab_container.dockerfile.stages import Stage, Stages, find_base
 from pylab_container.errors import DockerfileError, InvalidInput
