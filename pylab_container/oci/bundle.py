@@ -159,16 +159,12 @@ def process_config(process: Process) -> dict[str, Any]:
         raise InvalidInput(
             f"the working directory {process.cwd!r} is a link to an open file of a process", hint="name a directory"
         )
-    capabilities = list(process.capabilities)
+    capabilities, user = list(process.capabilities), process.user
     size = process.console_size if process.terminal else None
     return {
         "terminal": process.terminal,
         **({"consoleSize": {"height": size[0], "width": size[1]}} if size else {}),
-        "user": {
-            "uid": process.user.uid,
-            "gid": process.user.gid,
-            "additionalGids": list(process.user.additional_gids),
-        },
+        "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.additional_gids)},
         "args": list(process.argv),
         "env": list(process.environment),
         "cwd": process.cwd,
@@ -395,14 +391,10 @@ def default_mounts(*, privileged: bool = False) -> tuple[Mount, ...]:
     """Return the mounts of every container, the kernel's file systems and /dev, parents first."""
     access = "rw" if privileged else "ro"
     safe = ("nosuid", "noexec", "nodev")
+    dev_options = ("nosuid", "strictatime", "mode=755", "size=65536k")
     return (
         Mount(source="proc", destination="/proc", type="proc", options=safe),
-        Mount(
-            source="tmpfs",
-            destination="/dev",
-            type="tmpfs",
-            options=("nosuid", "strictatime", "mode=755", "size=65536k"),
-        ),
+        Mount(source="tmpfs", destination="/dev", type="tmpfs", options=dev_options),
         # newinstance: terminals of the container only, so that /dev/pts/0 is not the host's (filesystems/devpts.rst).
         # gid 5 is the group tty on all common distributions, and grantpt(3) expects terminals to have it.
         Mount(
@@ -430,9 +422,5 @@ def _all_mounts(mounts: Sequence[Mount], *, privileged: bool) -> list[Mount]:
 
 
 def _mount_config(mount: Mount) -> dict[str, Any]:
-    return {
-        "destination": mount.destination,
-        "type": mount.type,
-        "source": mount.source,
-        "options": list(mount.options),
-    }
+    options = list(mount.options)
+    return {"destination": mount.destination, "type": mount.type, "source": mount.source, "options": options}

@@ -105,10 +105,7 @@ _REFUSALS: Mapping[tuple[State, Transition], tuple[str, str]] = {
     (State.RUNNING, Transition.START): ("Container {id} is already running", "labctr ps shows it"),
     (State.RUNNING, Transition.UNPAUSE): ("Container {id} is not paused", "labctr ps shows it"),
     (State.RUNNING, Transition.REMOVE): (_REMOVE, "stop it first, or remove it with -f"),
-    (State.PAUSED, Transition.START): (
-        "cannot start a paused container, try unpause instead",
-        "labctr unpause {name}",
-    ),
+    (State.PAUSED, Transition.START): ("cannot start a paused container, try unpause instead", "labctr unpause {name}"),
     (State.PAUSED, Transition.PAUSE): ("Container {id} is already paused", "labctr unpause {name}"),
     (State.PAUSED, Transition.EXEC): (
         "Container {id} is paused, unpause the container before exec",
@@ -149,14 +146,9 @@ def next_state(state: State, transition: Transition, *, container: str, containe
         refusal = _REFUSALS.get((state, transition), ("cannot {transition} container {name}: it is {state}", ""))
         message, hint = refusal
         first = "Unpause and then stop the container" if state is State.PAUSED else "Stop the container"
-        values = {
-            "id": container_id or container,
-            "name": container,
-            "state": state,
-            "transition": transition,
-            "first": first,
-        }
-        raise Conflict(message.format(**values), hint=(hint or "labctr ps -a shows it").format(**values)) from None
+        names = {"id": container_id or container, "name": container}
+        message = message.format(**names, state=state, transition=transition, first=first)
+        raise Conflict(message, hint=(hint or "labctr ps -a shows it").format(**names)) from None
 
 
 # ---- the delay before a restart --------------------------------------------------------------

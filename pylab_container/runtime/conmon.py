@@ -132,17 +132,13 @@ class Conmon:
         """Start conmon, connect to its socket, and only then let it start the process: no output is missed."""
         # conmon reports on _OCI_ATTACHPIPE that its socket is listening. It reads _OCI_STARTPIPE twice: before it forks
         # into the background, and before it calls the runtime (main() in src/conmon.c).
-        attached, conmon_attached = _pipe()
+        attached, conmon_ready = _pipe()
         conmon_start, start = os.pipe()
         with attached:
             try:
                 os.write(start, b"1")
-                pipes = {
-                    "_OCI_SYNCPIPE": conmon_report,
-                    "_OCI_ATTACHPIPE": conmon_attached,
-                    "_OCI_STARTPIPE": conmon_start,
-                }
-                complaints = self._launch(command, session.bundle, pipes)
+                ends = {"_OCI_SYNCPIPE": conmon_report, "_OCI_ATTACHPIPE": conmon_ready, "_OCI_STARTPIPE": conmon_start}
+                complaints = self._launch(command, session.bundle, ends)
                 read_report(attached, complaints)
                 streams = session.attach()
                 os.write(start, b"2")
@@ -160,15 +156,11 @@ class Conmon:
         deadline = time.monotonic() + timeout
         # Let a monitor that is creating the container finish first: runc, killed half-way, would leave processes and
         # cgroups that appear in no record.
-        while not monitor.container_pid and _has_working_monitor(monitor.container_id) and time.monotonic() < deadline:
+        while not monitor.container_pid and _monitor_works(monitor.container_id) and time.monotonic() < deadline:
             time.sleep(_ABANDON_POLL_INTERVAL)
         self._runc.delete(monitor.container_id, force=True)
         # Once the status is written, the monitor only runs the exit command.
-        while (
-            _has_working_monitor(monitor.container_id)
-            and not monitor.exit_file.exists()
-            and time.monotonic() < deadline
-        ):
+        while _monitor_works(monitor.container_id) and not monitor.exit_file.exists() and time.monotonic() < deadline:
             time.sleep(_ABANDON_POLL_INTERVAL)
 
     def _command(self, container_id: str, bundle: Path, exit_directory: Path, options: Sequence[str]) -> list[str]:
@@ -241,7 +233,7 @@ def _exit_options(command: Sequence[str] | None) -> list[str]:
     return ["--exit-command", command[0], *(f"{_EXIT_ARGUMENT}{argument}" for argument in command[1:])]
 
 
-def _has_working_monitor(container_id: str) -> bool:
+def _monitor_works(container_id: str) -> bool:
     """Whether a conmon process of this container exists that has not reached its exit command."""
     # The exit command is the monitor's last action, also after a runtime that failed and left no status. The monitor
     # waits for the command (do_exit_command() in src/ctr_exit.c). The command may wait for a lock that the caller
