@@ -2,6 +2,7 @@
 
     recipe.py            the options, and the parsed Dockerfile
     remote.py            a context from a URL or a git repository
+    opened_context.py    the folder or archive of the caller, and its Dockerfile
     context.py           the files that COPY and ADD may read
     stage.py             one stage, instruction by instruction
     copy_instruction.py  COPY and ADD; sources.py finds and digests what they copy
@@ -11,8 +12,9 @@
     services.py          what the caller provides: a runner for RUN, base images, the linter
 
 dockerfile/parser.py parses the file, dockerfile/stages.py finds the stages that the target needs. Each instruction
-makes an image on top of the previous one, and records its own words in it: they are the image's history, and the key of
-the build cache. Stages that do not need each other are built concurrently.
+adds an image on top of the previous one. The image records the instruction's words: they are shown as its history, and
+together with the parent image they are the key of the build cache. Stages that do not depend on each other are built
+concurrently.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from pylab_container.store.transactions import making
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-STOP_POLL_INTERVAL = 0.2  # seconds between two checks for the end of a build that can be stopped
+STOP_POLL_INTERVAL = 0.2  # seconds between two checks whether the build has ended
 
 
 def build(
@@ -61,7 +63,7 @@ def build(
     """Build the target and the stages that it needs, and name its image.
 
     source  the context, as for remote.fetched()
-    stop    stops the build once it is set: no further step begins, and the running command is killed
+    stop    stops the build once it is set: no further step begins, and the running commands are killed
 
     Raises DockerfileError, ImageNotFound, BuildFailed with the last lines of the failed command, and Conflict if the
     build was stopped. The images of earlier steps stay: they are the cache of the next attempt.
@@ -69,7 +71,7 @@ def build(
     with _opened(data, services, source, options) as build:
         with _stopped_by(stop, build.workspace):
             image_id = build.run().image_id
-        if not image_id:
+        if not image_id:  # FROM scratch without another instruction; the words are moby's (builder.go, build())
             hint = "FROM scratch alone is nothing: COPY a file"
             words = "No image was generated. Is your Dockerfile empty?"
             workspace = build.workspace
@@ -109,6 +111,8 @@ def _opened(
     data: DataRoot, services: Services, source: str | Path | BinaryIO, options: BuildOptions, *, is_plan: bool = False
 ) -> Iterator[Build]:
     with (
+        # The lease is opened first and so ends last. Until then it protects layers of images that a concurrent prune
+        # or `rmi` removes, and afterwards it discards the containers of RUN that are left.
         making(data, services.runner.discard) as lease,
         opened_context(data, source, options) as (context, text, name),
     ):
@@ -120,6 +124,8 @@ def _stopped_by(stop: threading.Event | None, workspace: Workspace) -> Iterator[
     """Stop the build when the event is set while the block runs; then raise Conflict."""
     done = threading.Event()
 
+    # A thread, because the build itself waits in system calls. It polls, because it waits for two events: the request
+    # to stop, and the end of the build.
     def watch(stop: threading.Event) -> None:
         while not done.is_set():
             if stop.wait(STOP_POLL_INTERVAL):
@@ -131,7 +137,7 @@ def _stopped_by(stop: threading.Event | None, workspace: Workspace) -> Iterator[
     try:
         yield
     except Stopped:
-        raise Conflict("the build was stopped", hint="build again: what was made is in the cache") from None
+        raise Conflict("the build was stopped", hint="build again: completed steps are in the cache") from None
     finally:
         done.set()
 
@@ -141,10 +147,12 @@ class Build:
 
     def __init__(self, data: DataRoot, services: Services, recipe: Recipe, lease: Lease, *, is_plan: bool) -> None:
         """Raises DockerfileError, InvalidInput."""
-        self.workspace = Workspace(data, services, recipe, lease, result=self._result, is_plan=is_plan)
+        self.workspace = Workspace(data, services, recipe, lease, wait_for_stage=self._stage_image, is_plan=is_plan)
         self._futures: dict[int, Future[StageImage]] = {}
-        self._extra: dict[int, StageImage] = {}
-        self._lock = threading.RLock()
+        # Stages that only an ONBUILD trigger of a base image names. Stages.needed() cannot know them: it reads the
+        # Dockerfile, and the trigger is in the image.
+        self._trigger_futures: dict[int, Future[StageImage]] = {}
+        self._lock = threading.Lock()
 
     def run(self) -> StageImage:
         """Build the target and the stages that it needs; returns the target's image.
@@ -152,7 +160,8 @@ class Build:
         Raises as build().
         """
         workspace = self.workspace
-        for number, instruction in enumerate(workspace.stages.before, 1):  # ARGs that only FROM uses
+        # ARGs before the first FROM belong to no stage and make no image; docker counts them as steps, too.
+        for number, instruction in enumerate(workspace.stages.before, 1):
             workspace.emit(BuildStepStarted(number, workspace.total, instruction.original))
             workspace.emit(BuildStep(number, workspace.total, instruction.original, image_id="", cache="", seconds=0))
         if len(workspace.needed) == 1:
@@ -163,37 +172,51 @@ class Build:
         return image
 
     def _run_concurrently(self) -> StageImage:
-        """Build each stage in a thread; one that needs another stage's image waits for it.
-
-        The pool starts the threads in the order of the Dockerfile, so a stage only waits for one that has started.
-        """
+        """Build each stage in a thread of its own; a stage that needs another stage's image waits for it."""
         from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait  # late: most builds have one stage
 
         workspace = self.workspace
+        # No deadlock: a stage depends on earlier stages only, each stage has a thread of its own, and the pool starts
+        # the threads in the order of submission. So a stage waits only for stages that have started.
         with ThreadPoolExecutor(max_workers=len(workspace.needed), thread_name_prefix="stage") as threads:
-            with self._lock:
+            with self._lock:  # the first stages already run, and _stage_image() reads the dictionary
                 for stage in workspace.needed:
                     self._futures[stage.index] = threads.submit(StageBuilder(workspace, stage).run)
             try:
                 wait(self._futures.values(), return_when=FIRST_EXCEPTION)
             finally:
+                # Leaving the pool joins its threads. Without this, an error or Ctrl-C would take effect only when the
+                # commands of the other stages have ended.
                 workspace.stop()
         errors = [error for future in self._futures.values() if (error := future.exception())]
-        for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):  # the cause before its consequences
+        # stop() makes the other stages raise Stopped: the error that caused it is raised before its consequences.
+        for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
             raise error
         return self._futures[workspace.target.index].result()
 
-    def _result(self, index: int) -> StageImage:
-        """Return the image of a stage; waits until it is built."""
+    def _stage_image(self, index: int) -> StageImage:
+        """Return the image of a stage; waits until it is built. Raises the error of its build."""
         with self._lock:
-            future = self._futures.get(index)
-            if future is None:  # a stage that only a trigger of the base image needs
-                if index not in self._extra:
-                    self._extra[index] = StageBuilder(self.workspace, self.workspace.stages.stages[index]).run()
-                return self._extra[index]
+            future = self._futures.get(index) or self._trigger_futures.get(index)
+        return future.result() if future else self._build_for_trigger(index)
+
+    def _build_for_trigger(self, index: int) -> StageImage:
+        """Build a stage in the caller's thread. Single flight: another thread that needs it waits for the result."""
+        from concurrent.futures import Future
+
+        with self._lock:
+            is_first = index not in self._trigger_futures
+            future = self._trigger_futures.setdefault(index, Future())
+        # Without the lock: the stage may wait for the image of another stage, which takes the lock in _stage_image().
+        if is_first:
+            try:
+                future.set_result(StageBuilder(self.workspace, self.workspace.stages.stages[index]).run())
+            except BaseException as error:  # noqa: BLE001 - any error must wake the other threads; result() raises it
+                future.set_exception(error)
         return future.result()
 
     def _warn_of_unused_arguments(self) -> None:
+        # A value that no ARG requests is probably a misspelled name (moby buildargs.go, WarnOnUnusedBuildArgs).
         workspace = self.workspace
         known = {*workspace.used_arguments, *PROXY_ARGUMENTS, *workspace.platform_arguments, CHECK_ARGUMENT}
         unused = sorted({*workspace.options.buildargs, *workspace.options.valueless} - known)

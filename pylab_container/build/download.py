@@ -67,7 +67,8 @@ def fetch(url: str, directory: Path, *, checksum: str = "") -> DownloadedFile:
             headers = response.headers
         if checksum and expected != digest:
             raise InvalidInput(
-                f"digest mismatch {algorithm}:{digest}: {checksum}", hint=f"{url} is not the file that --checksum means"
+                f"digest mismatch {algorithm}:{digest}: {checksum}",
+                hint=f"{url} has other content: check the address and the digest",
             )
     except BaseException:
         path.unlink(missing_ok=True)
@@ -98,7 +99,7 @@ def _opened(url: str) -> Iterator[http.client.HTTPResponse]:
         raise InvalidInput(f"{url} is not a URL{reason}", hint="write http://host/path or https://host/path") from error
     except (OSError, http.client.HTTPException) as error:
         raise RuntimeFailed(
-            f'Get "{url}": {_reason(error, url)}', hint="is the network up, and the name right?"
+            f'Get "{url}": {_reason(error, url)}', hint="check the network and the name of the host"
         ) from error
 
 

@@ -52,5 +52,5 @@ def check(image: ImageConfig, requested_platform: str, name: str) -> None:
     if actual != (platform.os, platform.architecture):
         raise ImageNotFound(
             f"image {name} is of platform {'/'.join(actual)}, not of {platform}",
-            hint="import or load an image of that platform, or leave --platform away",
+            hint="import or load an image of that platform, or leave --platform out",
         )

@@ -1,4 +1,4 @@
-"""The input of a build: the user's options, and the Dockerfile in its context, parsed."""
+"""The input of a build: the options of its caller, and the parsed Dockerfile in its context."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from pylab_container.oci.host_config import DEFAULT, HostConfig
 
 
 class BuildOptions(Struct, frozen=True):
-    """The options of a build; ImageCollection.build() describes those that it has too.
+    """The options of a build. ImageCollection.build() describes those that are not listed here.
 
-        auth_configs  credentials for base images, by registry; None: those in docker's config.json
-    valueless     build arguments without a value: they count for the warning about unused arguments
-    every_stage   also build the stages before the target that it does not need
+    names         names for the image
+    network       network of RUN, `network_mode` there
+    auth_configs  credentials for base images, by registry; None: those in docker's config.json
+    valueless     build arguments without a value
     limits        of each RUN, as fields of Docker's HostConfig: Memory, ShmSize, Ulimits …
-    keep          which containers of RUN stay; if a failed one is removed, its root is kept as an image
+    every_stage   also build the stages before the target that it does not need
+    keep          which containers of RUN stay. If a failed one is removed, its root is kept as an image
     """
 
     names: tuple[references.Reference, ...] = ()
     dockerfile: str | Path | BinaryIO | None = None
     buildargs: Mapping[str, str] = field(default_factory=dict)
+    # `--build-arg NAME` without a variable NAME in the client's environment: it changes no ARG. Still moby warns if no
+    # ARG requests it, because its map has the name with nil (builder/dockerfile/buildargs.go, WarnOnUnusedBuildArgs).
     valueless: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
@@ -41,14 +45,18 @@ class BuildOptions(Struct, frozen=True):
     pull: bool = False
     auth_configs: Mapping[str, Mapping[str, str]] | None = None
     limits: HostConfig = DEFAULT
+    # The classic builder cuts the Dockerfile off after the target and builds the rest (builder.go, build()); BuildKit
+    # builds the stages that the target needs. The daemon sets this option, and clients then see the classic steps.
     every_stage: bool = False
+    # The API's parameters rm and forcerm set it. The Python interface has "never": the root of a failed step
+    # then stays as an image, which the next prune removes.
     keep: Literal["never", "failed", "always"] = "never"
 
 
 class Recipe(Struct, frozen=True):
     """A parsed Dockerfile in its context.
 
-    text      the bytes of the Dockerfile
+    text      the bytes of the Dockerfile, from which the linter also reads the comments
     name      the Dockerfile's name in error messages
     platform  the automatic arguments: TARGETARCH, BUILDPLATFORM …
     """

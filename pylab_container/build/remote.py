@@ -72,7 +72,7 @@ class _Repository(Struct, frozen=True):
         url, _, fragment = text.partition("#")
         reference, _, directory = fragment.partition(":")
         if reference.startswith("-"):
-            raise InvalidInput(f"invalid refspec: {reference}", hint="a branch, tag or commit stands behind #")
+            raise InvalidInput(f"invalid refspec: {reference}", hint="write a branch, tag or commit after #")
         return cls(f"https://{url}" if url.startswith("github.com/") else url, reference or "HEAD", directory)
 
 
@@ -114,7 +114,7 @@ def _inside(root: Path, directory: str) -> str:
             os.close(fd)
     except OSError as error:
         raise InvalidInput(
-            f"the repository has no directory {directory}", hint="REPOSITORY#BRANCH:DIRECTORY"
+            f"the repository has no directory {directory}", hint="write REPOSITORY#BRANCH:DIRECTORY"
         ) from error
     finally:
         os.close(base)
@@ -123,7 +123,7 @@ def _inside(root: Path, directory: str) -> str:
 def _git(directory: Path, *arguments: str) -> None:
     done = _run_git(directory, *arguments)
     if done.status != 0:
-        raise RuntimeFailed(f"git {arguments[0]} failed: {done.errors.strip()}", hint="is the address right?")
+        raise RuntimeFailed(f"git {arguments[0]} failed: {done.errors.strip()}", hint="check the address")
 
 
 def _run_git(directory: Path, *arguments: str) -> programs.Completed:

@@ -1,6 +1,8 @@
-"""What a build needs of a container runtime for RUN; the builder imports no runtime.
+"""The interface between RUN and containers; build/ imports no container runtime.
 
-create → run → (the builder reads the layer) → remove
+    create() → run() → (the builder reads the writable layer) → remove()
+
+engine/builds.py implements it with containers/.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class RunRequest(Struct, frozen=True):
     image_id      the image that the command runs in; "" is the empty image, FROM scratch
     config        of the container, with the command
     network       "bridge", "none", "host", "container:NAME", or a network's name
-    extra_hosts   "name:address"
+    extra_hosts   entries for /etc/hosts, "name:address"
     limits        a HostConfig of which only the limits are set: memory, shm_size …
     mounts        beside the volumes that config declares
     """
@@ -59,16 +61,17 @@ class Runner(Protocol):
     def run(self, container_id: ContainerId, output: Output, is_cancelled: Callable[[], bool]) -> int:
         """Run the container's command and pass its output on; returns the exit status.
 
-        is_cancelled  asked once after the start: a kill() before the start has no effect
+        is_cancelled  called once after the start; if it returns True, the command is killed. This closes a race: a
+                      kill() that comes before the start has no effect
 
         Raises RuntimeFailed if the command cannot be started.
         """
 
     def kill(self, container_id: ContainerId) -> None:
-        """Kill a running container, called by another thread. Raises LabError if it does not run."""
+        """Kill a running container; called by another thread than run(). Raises LabError if it does not run."""
 
     def remove(self, container_id: ContainerId) -> None:
         """Remove the container and its unnamed volumes, even while it runs."""
 
     def discard(self, container_id: ContainerId) -> None:
-        """Remove all that exists of a container after a failure. Idempotent."""
+        """Remove whatever a failed create(), or a crashed process, has left of a container. Idempotent."""

@@ -1,8 +1,8 @@
-"""RUN: execute a command in a temporary container, and keep what it changed as a layer.
+"""RUN: execute a command in a temporary container, and keep its changes as a layer.
 
     create the container → run the command → remove the mount points → turn the writable layer into an image layer
 
-The layer is renamed, not copied, if the container is removed afterwards.
+The directory of the writable layer is renamed, not copied, unless the container stays afterwards (`keep`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SCRIPT_DIRECTORY = "/dev/pipes"  # where here-documents are mounted as programs,
 
 
 class _StepMount(Struct, frozen=True):
-    """One --mount of a RUN: its absolute mount point, and the files that fill it."""
+    """One --mount of a RUN: its absolute mount point, and the tree that its source is in, if any."""
 
     mount: RunMount
     target: str
@@ -51,10 +51,12 @@ class _StepMount(Struct, frozen=True):
 
 
 class _Run(Struct, frozen=True):
-    """One RUN, translated.
+    """One translated RUN.
 
+    words        the command; empty for RUN [], which executes the image's own command
     environment  "NAME=value" of the arguments that the command sees
-    place        the instruction in the Dockerfile, for the error
+    script       a here-document to mount as a program
+    place        position and text of the instruction, for the error
     """
 
     words: list[str]
@@ -84,7 +86,9 @@ def translate(
         recorded.append(f"--network={network}")
     arguments = _visible_arguments(image)
     environment = [f"{name}={value}" for name, value in sorted(arguments.items())]
-    # Proxies are arguments without ARG: the command sees them, but they are not part of the cache's key.
+    # The words begin with "|2 A=1 B=2", as in moby (dispatchers.go, prependEnvOnCmd): no command starts with |, so the
+    # arguments cannot be taken for one. They are sorted, because the order of ARGs does not change the result. The
+    # command also sees the proxies, which need no ARG, but they must not be part of the cache's key.
     declared = [entry for entry in environment if entry.partition("=")[0] in image.arguments]
     recorded += [f"|{len(declared)}", *declared] if environment else []
     recorded += [*words, script.text] if script else words
@@ -99,6 +103,7 @@ def translate(
         workspace.number_of(stage, instruction),
         f"{where}: {instruction.original}",
     )
+    # The caller looks the words up in the cache first, and executes only after a miss.
     return Step(tuple(recorded), lambda: _Execution(workspace, image, run, scope).execute())
 
 
@@ -106,16 +111,19 @@ def _refuse_unsupported(instruction: Instruction) -> None:
     security = instruction.flag("security")
     if security not in (None, "sandbox"):
         raise InvalidInput(
-            f"security.{security} is not allowed", hint="a build step has no more rights than a container"
+            f"security.{security} is not allowed", hint="leave --security out: a step has the rights of a container"
         )
     if instruction.flag("device") is not None:
-        raise InvalidInput("RUN --device is not supported", hint="a build step sees no devices of the machine")
+        raise InvalidInput(
+            "RUN --device is not supported", hint="leave --device out: a step cannot use devices of the machine"
+        )
 
 
 def _command(image: StageImage, instruction: Instruction) -> tuple[list[str], Heredoc | None]:
-    """The words to run, and a here-document to mount as a program.
+    """Return the words to run, and a here-document to mount as a program.
 
-    A here-document is the input of a command, or the shell's script, or with #! a program of its own.
+    RUN cat <<EOF   the shell gets the whole text, with the here-document as the input of the command
+    RUN <<EOF       the here-document is the shell's script; if it begins with #!, it is a program of its own
     """
     if not instruction.heredocs:
         return image.command(instruction), None
@@ -131,7 +139,7 @@ def _command(image: StageImage, instruction: Instruction) -> tuple[list[str], He
 def _mounts(
     workspace: Workspace, stage: Stage, image: StageImage, instruction: Instruction, scope: contextlib.ExitStack
 ) -> tuple[list[_StepMount], list[str]]:
-    """The mounts of a RUN, and the words that the history records for them."""
+    """Return the mounts of a RUN, and the words that the history records for them."""
     mounts, recorded = [], []
     expand = image.expander(instruction)
     for key, value in instruction.flags:
@@ -145,14 +153,15 @@ def _mounts(
 
 
 def _visible_arguments(image: StageImage) -> dict[str, str]:
-    """The arguments that a RUN sees as variables: those with a value, unless an ENV has the same name."""
+    """Return the arguments that a RUN sees as variables: those with a value, unless an ENV has the same name."""
+    # "ENV always overrides an ARG instruction of the same name" (Dockerfile reference, "Using ARG variables").
     declared = {name: value for name, value in image.arguments.items() if value is not None}
     environment = image.environment
-    return {name: value for name, value in {**image.given, **declared}.items() if name not in environment}
+    return {name: value for name, value in {**image.proxies, **declared}.items() if name not in environment}
 
 
 def _resolve_network(workspace: Workspace, written: str) -> str:
-    """The network of a RUN: that of its flag, else of the build's options. Raises InvalidInput."""
+    """Return the network of a RUN: that of its flag, else of the build's options. Raises InvalidInput."""
     network = written if written and written != "default" else workspace.options.network
     if network in ("", "default"):
         return "bridge"
@@ -161,7 +170,7 @@ def _resolve_network(workspace: Workspace, written: str) -> str:
     try:
         return workspace.services.runner.find_network(network)
     except NotFound as error:
-        hint = f"there are default, none and host, and the networks of users; {error.hint}"
+        hint = f"use default, none, host or the network of a user; {error.hint}"
         raise InvalidInput(f'unsupported network mode "{network}"', hint=hint) from None
 
 
@@ -180,26 +189,27 @@ class _Execution:
     def execute(self) -> Layer | None:
         """Run the command and return its layer, None without a change.
 
-        Raises BuildFailed if the command fails; then its root is kept as a container or as an image.
+        Raises BuildFailed if the command fails; its root is then kept as a container or as an image.
         """
         with self._container():
-            points = self._mount_points()
+            points = self._mount_points()  # before the start: the runtime creates the missing ones
             status, output = self._run_command()
-            points.clear(self._upper())
+            points.clear(self._upper())  # also after a failure, whose root may become an image
             if status != 0:
                 raise self._failure(status, output)
             return self._layer(container_stays=self._stays("always"))
 
     @contextlib.contextmanager
     def _container(self) -> Iterator[None]:
-        """Create the container; at the end it is removed, unless the options keep it."""
+        """Create the container, and remove it after the block unless the options keep it."""
         stays = False
+        # Claimed before it exists: if this process is killed, the next engine that opens the data root discards it.
         self._workspace.lease.claim("container", self._id)
         self._runner.create(self._request())
         try:
             yield
             stays = self._stays("always")
-        except LabError:
+        except LabError:  # not Stopped: the container of a cancelled command is of no use
             stays = self._stays("failed", "always")
             raise
         finally:
@@ -210,11 +220,13 @@ class _Execution:
                 self._workspace.emit(BuildContainerRemoved(self._id, self._run.number))
 
     def _stays(self, *policies: str) -> bool:
-        """Whether the container stays. One with mounts never does: what they showed is removed with the step."""
+        """Report whether a policy keeps the container. One with mounts never stays: their sources end with the step."""
         return self._workspace.options.keep in policies and not self._run.mounts and not self._run.script
 
     def _request(self) -> RunRequest:
         mounts = self._mount_entries()  # first: it collects the variables of secrets
+        # dockerd's default host name. RUN ignores the ENTRYPOINT of the image, which would get the command as its
+        # arguments (moby dispatchers.go, dispatchRun: withEntrypointOverride).
         config = replace(ContainerConfig.parse(self._image.config), hostname=self._id[:12])
         if self._run.words:  # RUN [] runs the image's own command
             nulls = config.nulls | {"Entrypoint"}
@@ -243,14 +255,18 @@ class _Execution:
         return self._data.driver.diff_path(self._data.layers.writable(self._id).mount_id)
 
     def _mount_points(self) -> MountPoints:
-        """The mount points of the step's own mounts; the directory of a VOLUME stays in the image, as with docker."""
+        """Return the mount points of the step's own mounts, without the image's volumes.
+
+        The directory that is created for a VOLUME stays in the layer, as in Docker's images.
+        """
         targets = [each.target for each in self._run.mounts if each.mount.target]
         if not targets:
             return MountPoints(self._upper(), ())
         return MountPoints(self._data.driver.mount(self._data.layers.writable(self._id).mount_id), targets)
 
     def _run_command(self) -> tuple[int, bytes]:
-        """Run the command and emit its output; returns its exit status and the last output."""
+        """Run the command and emit its output. Returns its exit status and the last output."""
+        # A chunk may end in the middle of a UTF-8 character, so the decoder keeps its state between chunks.
         last: deque[bytes] = deque(maxlen=KEPT_OUTPUT)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
@@ -259,18 +275,20 @@ class _Execution:
             last.append(chunk)
 
         self._workspace.emit(BuildContainer(self._id, self._run.number))
+        # A stop() before the start kills nothing, because no process exists yet. So the runner asks once more after it.
         with self._workspace.running(self._id):
             status = self._runner.run(self._id, emit, lambda: self._workspace.is_stopped)
         return status, b"".join(last)
 
     def _layer(self, *, container_stays: bool) -> Layer | None:
-        """Make a layer of the container's changes: a copy if the container stays, else its renamed directory."""
+        """Make a layer of the container's changes: a copy if the container stays, else by renaming its directory."""
         layers = self._data.layers
         make_layer = layer_content.copy if container_stays else layer_content.adopt
         return make_layer(layers, layers.writable(self._id), self._workspace.lease, newest=self._data.source_date_epoch)
 
     def _failure(self, status: int, output: bytes) -> BuildFailed:
-        """The error of a failed command, with the container or the image that has its root. Raises Stopped."""
+        """Return the error of a failed command, with the container or the image that has its root. Raises Stopped."""
+        # A command that stop() has killed also returns a status, 137, but it is not the cause of the failure.
         self._workspace.check_stopped()
         if self._stays("failed", "always"):
             image_id, look = "", ("diff", self._id[:12])
@@ -288,11 +306,12 @@ class _Execution:
         )
 
     def _keep_root(self) -> str:
-        """Make an image of the root of a failed step; it has no name and no child, so the next prune removes it."""
+        """Store the root of a failed step as an image; it has no name and no child, so the next prune removes it."""
         layer, stage_image = self._layer(container_stays=False), self._image
         environment = merge_environment(stage_image.config["Env"] or (), self._run.environment)
         # Without the entrypoint `labctr run IMAGE sh` starts a shell, and not the image's program.
         config = {**stage_image.config, "Env": environment, "Entrypoint": None}
+        # No step has these words and the image has no parent, so the cache never finds it.
         words = ["#(failed)", *self._run.words]
         image = child_config(
             stage_image.image,

@@ -1,4 +1,4 @@
-"""What a build gets from its caller: everything that reaches beyond the data root."""
+"""Services from the caller of a build: a runner for RUN, base images, and the linter."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pylab_container.images.obtain import PullPolicy
 
 
 class Services(Struct, frozen=True):
-    """The caller's parts of a build.
+    """Services of the caller; engine/builds.py provides those of an Engine.
 
     runner        runs the commands of RUN
-    base_image    returns the image of FROM or --from by (name, policy, platform), pulled if it is missing. Raises
-                  ImageNotFound, Unauthorized, Unreachable
+    base_image    returns the image of FROM or --from for (name, pull policy, platform). Raises ImageNotFound,
+                  Unauthorized, Unreachable
     check         returns the linter's warnings; raises DockerfileError if the Dockerfile says that they are errors
-    command_line  returns labctr's command line for the data root, from its words; for hints
+    command_line  returns the command line of labctr with these words and this data root, for hints
     """
 
     runner: Runner

@@ -120,7 +120,9 @@ def gather(
     items = [source for word in words for source in _sources(context, word, options)]
     items += [CopySource(name, name, f"<<{name}", (_document(content),)) for name, content in heredocs]
     if not items:
-        raise InvalidInput("no source files were specified", hint="the patterns match nothing in the build context")
+        raise InvalidInput(
+            "no source files were specified", hint="check the patterns: they match no file in the build context"
+        )
     reader = _Reader(context)
     digests = [reader.read(source) for source in items]
     together = "multi:" + hashlib.sha256(",".join(digests).encode()).hexdigest()

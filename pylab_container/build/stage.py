@@ -1,8 +1,9 @@
-"""One stage: each instruction makes an image on top of the previous one.
+"""One stage: each instruction adds an image on top of the previous one.
 
-Each instruction is translated to a `Step`: its words in the image's history, and a function if it changes files. The
-words are also its key in the build cache. moby's classic builder (builder/dockerfile) works in the same way, and the
-histories are equal.
+    translate the instruction to a Step → find the step's image in the cache; else execute the step and store an image
+
+A Step has the instruction's words for the image's history, which are also its key in the build cache, and a function if
+it changes files. moby's classic builder (builder/dockerfile) works in the same way, and the histories are equal.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _STEP_ABOVE = "the step above is to be made anew"
 _OTHER_STAGE = "it needs a stage that is to be made"
 
 Translate = Callable[[], Step | None]
-"""Translates an instruction; None for a FROM, which makes no image."""
+"""Translates an instruction. Returns None for a FROM, which only selects an image."""
 
 
 class StageBuilder:
@@ -50,7 +51,8 @@ class StageBuilder:
         self._stage = stage
         self._image: StageImage
         self._triggers: list[Instruction] = []
-        self._scope = contextlib.ExitStack()  # unmounts what one step has mounted
+        # Closed after each step, and then used for the next one: a step's mounts must not outlive it.
+        self._scope = contextlib.ExitStack()
 
     def run(self) -> StageImage:
         """Execute all instructions; returns the stage's image.
@@ -59,6 +61,7 @@ class StageBuilder:
         earlier steps stay: they are the cache of the next attempt.
         """
         self._execute_instruction(self._stage.origin, self._from)
+        # The triggers come first, as if they stood below FROM (Dockerfile reference, "ONBUILD").
         for instruction in (*self._triggers, *self._stage.instructions):
             self._execute_instruction(instruction, partial(self._translate, instruction))
         if self._stage is self._workspace.target:
@@ -67,6 +70,7 @@ class StageBuilder:
 
     def _add_labels(self) -> None:
         """Execute a LABEL for each label of the build's options."""
+        # Sorted, so that the same options give the same steps (moby builder.go, buildLabelOptions).
         labels = self._workspace.options.labels
         for number, (name, value) in enumerate(sorted(labels.items()), self._workspace.total - len(labels) + 1):
             self._execute(number, f"LABEL {name}={value}", partial(self._add_label, name, value))
@@ -114,10 +118,14 @@ class StageBuilder:
         )
 
     def _outcome(self, number: int, translate: Translate) -> tuple[str, str, Layer | None]:
-        """Returns "hit", "miss" or "", the reason of a miss, and the layer that the step has added."""
+        """Translate a step, then find or execute it.
+
+        Returns "hit", "miss" or "" (FROM), the reason for a miss, and the layer that the step has added.
+        """
         try:
+            # Also before a hit: the translation applies the instruction to the config, on which later words depend.
             step = translate()
-        except NotBuilt:
+        except NotBuilt:  # a plan can translate config instructions after a miss, but no COPY and no RUN
             reason = _STEP_ABOVE if self._image.unknown else _OTHER_STAGE
             self._image.unknown = True
             return "miss", reason, None
@@ -140,7 +148,7 @@ class StageBuilder:
             raise ImageNotFound(f"{place}: {error.message}", hint=error.hint) from error
 
     def _source(self, instruction: Instruction) -> str:
-        """The name of the text that has the instruction."""
+        """Return the name of the text that contains the instruction, for errors."""
         is_trigger = any(instruction is trigger for trigger in self._triggers)
         return f"ONBUILD of {self._stage.base}" if is_trigger else self._workspace.source
 
@@ -151,17 +159,20 @@ class StageBuilder:
     # -- the step's image --------------------------------------------------------------------------
 
     def _find_or_make(self, step: Step, number: int) -> tuple[str, str, Layer | None]:
-        """Take the step's image from the cache, or execute the step; returns as _outcome()."""
+        """Take the step's image from the cache, or execute the step. Returns as _outcome()."""
         image, cache = self._image, self._workspace.cache
         if image.unknown:
             return "miss", _STEP_ABOVE, None
         parent = image.image_id
+        # Without the lock, two stages with the same step would both miss, and both execute it (check-then-act race).
         with cache.single_flight(parent, step.words):
             if cached_id := cache.find(parent, step.words):
                 before = image.image
                 image.image_id = cached_id
+                # hold() claims the layers before they are used: a concurrent prune may remove the image.
                 image.image = lookup.hold(self._data, cached_id, self._workspace.lease)
                 return "hit", "", self._layer_above(before, image.image)
+            # The reason is looked up before the image of this step is added, which would be found as a match.
             reason = self._workspace.earlier_miss(self._stage) or cache.explain(parent, step.words, step.fingerprints)
             self._workspace.record_miss(self._stage, number)
             if self._workspace.is_plan:
@@ -173,11 +184,12 @@ class StageBuilder:
 
     def _add_image(self, step: Step, layer: Layer | None) -> None:
         stage_image = self._image
+        # Docker records the parent's id in the config, too (moby evaluator.go, updateRunConfig).
         config = {**stage_image.config, "Image": stage_image.image_id}
         image = child_config(
             stage_image.image,
             config=config,
-            container_config={**config, "Cmd": list(step.words)},
+            container_config={**config, "Cmd": list(step.words)},  # the key that Cache.find() compares
             created=self._data.now(),
             created_by=" ".join(step.words),
             diff_id=layer.diff_id if layer else None,
@@ -190,6 +202,7 @@ class StageBuilder:
         self._workspace.cache.remember(stage_image.image_id, parent, step.fingerprints)
 
     def _layer_above(self, before: ImageConfig | None, after: ImageConfig) -> Layer | None:
+        """Return the layer that a cached image has on top of the image below it; None if the step changed no file."""
         is_same = before is not None and before.chain_id == after.chain_id
         return None if is_same or not after.chain_id else self._data.layers.get(after.chain_id)
 
@@ -197,16 +210,18 @@ class StageBuilder:
 
     def _from(self) -> None:
         """Start with the base: nothing, an earlier stage, or an image."""
-        base, earlier_stage = self._stage.base, self._workspace.base_of(self._stage)
+        base, earlier_stage = self._stage.base, self._workspace.base_stage(self._stage)
         if earlier_stage is not None:
-            self._image = self._workspace.result(earlier_stage).copied()
+            self._image = self._workspace.wait_for_stage(earlier_stage).copied()
         elif base == "scratch":
             self._image = StageImage(dict(EMPTY_CONFIG))
         else:
             self._image = self._base_image(base)
-        self._image.given = self._workspace.proxies
+        self._image.proxies = self._workspace.proxies
         self._image.check = self._workspace.check_stopped
         config = self._image.config
+        # An image without PATH gets Docker's default, and every image that is built on it has it in its config (moby
+        # evaluator.go, setDefaultPath).
         if not any(entry.startswith("PATH=") for entry in config["Env"] or ()):
             config["Env"] = [*(config["Env"] or ()), DEFAULT_PATH]
         self._triggers = self._take_triggers()
@@ -221,7 +236,9 @@ class StageBuilder:
         return StageImage({**EMPTY_CONFIG, **image.config}, image_id=image_id, image=image)
 
     def _take_triggers(self) -> list[Instruction]:
-        """The instructions of the base image's ONBUILD; the new image does not inherit them."""
+        """Return the instructions of the base image's ONBUILD, and remove them from the config."""
+        # Removed before they are executed, so that the images of a child do not pass them on to grandchildren
+        # (moby dispatchers.go, initializeStage).
         texts = self._image.config.get("OnBuild") or ()
         self._image.config["OnBuild"] = None
         return [
@@ -236,11 +253,12 @@ class StageBuilder:
         return running.translate(self._workspace, self._stage, self._image, instruction, self._scope)
 
     def _copy(self, instruction: Instruction) -> Step:
-        """Translate COPY or ADD: the words have a digest of the files."""
+        """Translate COPY or ADD: the words contain a digest of the files."""
         image = self._image
-        if image.unknown:
+        if image.unknown:  # a miss for certain, so that the files need not be read
             raise NotBuilt
         *patterns, last = image.expand_all(instruction.arguments, instruction)
+        # Checked here and not in the parser: a variable may contain the URL.
         if instruction.keyword == "COPY" and any(is_url(pattern) for pattern in patterns):
             raise InvalidInput("source can't be a URL for COPY", hint="write ADD")
         options = self._with_numeric_owner(self._copy_options(instruction))
@@ -252,6 +270,8 @@ class StageBuilder:
                 "the destination must be a directory and end with a /",
                 hint=f"write {last}/",
             )
+        # The format is that of performCopy() in moby's internals.go, up to the space at the end. Here and for WORKDIR
+        # the mark and the text are one word; other instructions have two (withCmdComment, withCmdCommentString).
         flags = _recorded_flags(instruction.keyword, options)
         words = (*image.shell, f"#(nop) {instruction.keyword} {flags}{sources.digest} in {last} ")
 
@@ -302,6 +322,7 @@ class StageBuilder:
             yield name, "true" if value is None else expand(value)
 
     def _content(self, document: Heredoc) -> bytes:
+        """Return the content of a here-document as a file."""
         text = expansion.expand_heredoc(document.text, self._image.variables) if document.expand else document.text
         return text.encode(errors="surrogateescape")
 
@@ -311,7 +332,7 @@ class StageBuilder:
         return Step(words, lambda: self._changed(lambda root: copy_instruction.make_directory(root, directory)))
 
     def _changed(self, change: Callable[[Path], None], *, linked: bool = False) -> Layer | None:
-        """Mount a writable layer on the stage's image, let change write to it, and make a layer of it.
+        """Mount a writable layer on the stage's image, call change with its path, and return it as a layer.
 
         linked  change sees an empty tree instead of the image's files (COPY --link)
         """
@@ -321,6 +342,7 @@ class StageBuilder:
             changes_only = linked and not layers.driver.keeps_trees
             driver, mount_id = layers.driver, writable.mount_id
             change(driver.diff_path(mount_id) if changes_only else driver.mount(mount_id))
+            # adopt() renames the directory, so that the files are written once. The writable layer is removed anyway.
             return layer_content.adopt(layers, writable, lease, newest=self._data.source_date_epoch)
 
     # -- instructions that change the configuration ------------------------------------------------
@@ -330,7 +352,7 @@ class StageBuilder:
         return self._config_step(text)  # a SHELL is recorded with the new shell
 
     def _volume(self, instruction: Instruction) -> Step:
-        before = set(self._image.config.get("Volumes") or {})
+        before = set(self._image.config.get("Volumes") or {})  # a path that is a volume already needs no check
         step = self._configure(instruction)
         paths = [path for path in self._image.config["Volumes"] if path not in before]
         return replace(step, action=lambda: self._refuse_files(paths))
@@ -345,10 +367,12 @@ class StageBuilder:
         return self._config_step(configuration.add_labels(self._image, {name: value}))
 
     def _arg(self, instruction: Instruction) -> Step:
+        # An ARG records its default only. The value of --build-arg is part of the words of every RUN below, and of the
+        # instructions that expand it: they miss if it changes (Dockerfile reference, "Impact on build caching").
         workspace, recorded = self._workspace, []
         for name, default in instruction.pairs():
             value = None if default is None else self._image.expand(default, instruction)
-            if value is None:
+            if value is None:  # the value of an ARG before the first FROM (moby buildargs.go, getBuildArg)
                 value = workspace.stages.arguments.get(name, workspace.platform_arguments.get(name))
             self._image.arguments[name] = workspace.argument(name, value)
             recorded.append(name if default is None else f"{name}={value}")
@@ -359,7 +383,7 @@ class StageBuilder:
         return self._config_step(f"MAINTAINER {self._image.author}")
 
     def _config_step(self, text: str) -> Step:
-        """The step of an instruction that only changes the config."""
+        """Return the step of an instruction that only changes the config."""
         return Step((*self._image.shell, "#(nop) ", text))
 
 
@@ -382,7 +406,10 @@ _TRANSLATORS: Mapping[str, Callable[[StageBuilder, Instruction], Step]] = {
 
 
 def _recorded_flags(keyword: str, options: copy_instruction.CopyOptions) -> str:
-    """The flags in the history, because the digest does not cover them. No space follows --chown, as with docker."""
+    """Return the flags for the words of a COPY or ADD: the digest does not cover them.
+
+    No space follows --chown, as in Docker's histories.
+    """
     chmod = f"--chmod={options.mode} " if options.mode else ""
     marks = {"--parents ": options.parents, "--link ": options.link, "--unpack ": options.unpack_downloads}
     marks["--unpack=false "] = keyword == "ADD" and not options.unpack
@@ -391,7 +418,7 @@ def _recorded_flags(keyword: str, options: copy_instruction.CopyOptions) -> str:
 
 
 def _absolute(image: StageImage, path: str) -> str:
-    """The absolute path of a destination. A slash at its end is kept: it makes the destination a directory."""
+    """Return the absolute path of a destination. A slash at its end is kept: it makes the destination a directory."""
     cleaned = posixpath.normpath(posixpath.join("/", image.config.get("WorkingDir") or "/", path))
     is_directory = path.endswith(("/", "/.")) or path == "."
     return cleaned + "/" if is_directory and cleaned != "/" else cleaned

@@ -1,4 +1,4 @@
-"""What the stages of one build share: options, cache, images, files, and the report."""
+"""State that the stages of one build share: options, cache, images, files, and the report."""
 
 from __future__ import annotations
 
@@ -33,17 +33,21 @@ PROXY_ARGUMENTS = tuple(
     for word in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
     for name in (word, word.upper())
 )
-"""Arguments that every build knows without ARG. Histories leave them out: they describe the network, not the image."""
+"""Arguments that every build knows without ARG (Dockerfile reference, "Predefined ARGs").
+
+The history and the key of the cache leave them out: they describe the network of this machine, not the image.
+"""
 
 
 class Workspace:
-    """Shared by the threads of one build, of which each builds one stage.
+    """Shared by the threads of one build, each of which builds one stage.
 
-    data, services  where images are stored, and what the build's caller provides
-    lease           claims layers and containers until they belong to an image
-    result          returns the image of an earlier stage, by the stage's index; waits until it is built
-    is_plan         nothing is executed and no event is emitted
-    started         when the build began, in seconds of the monotonic clock
+    data            the data root with images and layers
+    services        the services of the build's caller
+    lease           claims layers and containers until an image needs them
+    wait_for_stage  returns the image of an earlier stage, by the stage's index; waits until it is built
+    is_plan         no step is executed and no event is emitted
+    started         the time at which the build began, in seconds of the monotonic clock
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Workspace:
         recipe: Recipe,
         lease: Lease,
         *,
-        result: Callable[[int], StageImage],
+        wait_for_stage: Callable[[int], StageImage],
         is_plan: bool,
     ) -> None:
         """Raises DockerfileError, InvalidInput."""
@@ -63,7 +67,7 @@ class Workspace:
         self.options = recipe.options
         self.platform_arguments = recipe.platform
         self.lease = lease
-        self.result = result
+        self.wait_for_stage = wait_for_stage
         self.is_plan = is_plan
         self.started = time.monotonic()
         self.stages = recipe.stages()
@@ -74,9 +78,9 @@ class Workspace:
         self.steps: list[StepReport] = []
         self.used_arguments: set[str] = set(self.stages.arguments)
         self._context = recipe.context
-        self._context.check = self.check_stopped
+        self._context.check = self.check_stopped  # a walk of a large context can take longer than a RUN
         self._numbers = self._number_steps()
-        self._missed: dict[int, int] = {}
+        self._first_misses: dict[int, int] = {}
         self._running: set[ContainerId] = set()
         self._lock = threading.RLock()
         self._is_stopped = False
@@ -85,26 +89,29 @@ class Workspace:
 
     @property
     def total(self) -> int:
-        """The number of steps, with the ARGs before the first FROM and the labels of the options."""
+        """The number of steps, including the ARGs before the first FROM and the labels of the options."""
         return len(self._numbers) + len(self.options.labels)
 
     def _number_steps(self) -> dict[int, int]:
-        """The number of each step, from 1, by the identity of its instruction."""
+        """Return the number of each step, from 1, by the identity of its instruction."""
+        # By identity, because two equal lines of a file are two steps.
         instructions = [instruction for stage in self.needed for instruction in (stage.origin, *stage.instructions)]
         return {id(instruction): number for number, instruction in enumerate([*self.stages.before, *instructions], 1)}
 
     def number_of(self, stage: Stage, instruction: Instruction) -> int:
-        """Return the number of a step; a trigger of the base image has the number of its FROM."""
+        """Return the number of a step. A trigger has the number of its FROM: docker does not count triggers."""
         return self._numbers.get(id(instruction), self._numbers.get(id(stage.origin), 0))
 
     # -- stopping ----------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Prevent all stages from beginning another step, and kill the commands that run."""
+        """Prevent all stages from beginning another step, and kill the commands that run. Idempotent."""
+        # Under the lock, running() either sees that the build is stopped, or its container is in the set. A container
+        # in the set may not have started yet; the Runner checks again after the start.
         with self._lock:
             self._is_stopped = True
             for container_id in self._running:
-                with contextlib.suppress(LabError):
+                with contextlib.suppress(LabError):  # it has not started yet, or has exited since
                     self.services.runner.kill(container_id)
 
     @property
@@ -131,8 +138,8 @@ class Workspace:
 
     # -- images and files --------------------------------------------------------------------------
 
-    def base_of(self, stage: Stage) -> int | None:
-        """Return the index of the stage that a stage's FROM names; None if it names an image."""
+    def base_stage(self, stage: Stage) -> int | None:
+        """Return the index of the stage that a stage continues; None if its FROM names an image."""
         return find_base(stage.base, self.stages.stages[: stage.index])
 
     def base_image(self, name: str, platform: str = "") -> Image:
@@ -155,16 +162,17 @@ class Workspace:
         """
         if not name:
             return self._context
+        # A writable layer, because a mount is needed and RUN --mount may write to it (rw); the writes are discarded.
         writable = scope.enter_context(self.writable(self._image_of(name, stage)))
         root = BuildContext.of_root(self.data.layers.driver.mount(writable.mount_id))
         root.check = self.check_stopped
         return root
 
     def _image_of(self, name: str, stage: Stage) -> ImageConfig | None:
-        """The image of an earlier stage, or the image with this name; None for a stage FROM scratch without files."""
+        """Return the config of an earlier stage's image, or of a stored image; None for an empty FROM scratch."""
         index = find_stage(name, self.stages.stages[: stage.index])
         if index is not None:
-            stage_image = self.result(index)
+            stage_image = self.wait_for_stage(index)
             if stage_image.unknown:
                 raise NotBuilt
             return stage_image.image
@@ -230,16 +238,16 @@ class Workspace:
     def record_miss(self, stage: Stage, number: int) -> None:
         """Record the first step of a stage that was not in the cache."""
         with self._lock:
-            self._missed.setdefault(stage.index, number)
+            self._first_misses.setdefault(stage.index, number)
 
     def earlier_miss(self, stage: Stage) -> str:
         """Explain a miss by an earlier miss in the stage or its base; "" without one."""
-        base = self.base_of(stage)
-        number = self._missed.get(stage.index) or (0 if base is None else self._missed.get(base, 0))
+        base = self.base_stage(stage)
+        number = self._first_misses.get(stage.index) or (0 if base is None else self._first_misses.get(base, 0))
         return f"step {number} was made anew" if number and not self.options.nocache else ""
 
     def _cache_sources(self) -> list[str] | None:
-        """The ids of the images of --cache-from; None without the option."""
+        """Return the ids of the images of --cache-from; None without the option."""
         if not self.options.cache_from:
             return None
         image_ids: list[str] = []

@@ -16,7 +16,7 @@ from pylab_container.cli.printing import say
 from pylab_container.errors import InvalidInput
 
 _TO_TERMINAL = InvalidInput(
-    "cowardly refusing to save to a terminal. Use the -o flag or redirect", hint="-o FILE, or > FILE"
+    "cowardly refusing to save to a terminal. Use the -o flag or redirect", hint="write -o FILE or > FILE"
 )
 
 
@@ -76,7 +76,7 @@ def load(source: str | None, quiet: bool) -> None:  # noqa: FBT001 (click calls 
     from pylab_container.cli.images import progress
 
     if source is None and sys.stdin.isatty():
-        raise InvalidInput("requested load from stdin, but stdin is empty", hint="-i FILE, or < FILE")
+        raise InvalidInput("requested load from stdin, but stdin is empty", hint="write -i FILE or < FILE")
     engine, names = open_engine(), dict[str, list[str]]()
 
     def on_event(event: events.Event) -> None:

@@ -1,7 +1,7 @@
-"""What completes an argument or the value of an option: names in the data root, and paths.
+"""Completion of arguments and of the values of options: names in the data root, and paths.
 
-A declaration names one of these functions as its shell_complete; completion.py asks it at a press of Tab. They read the
-data root without an engine, which would take longer and could change the data root.
+The declaration of an argument names one of these functions as shell_complete; completion.py calls it when the user
+presses Tab. The functions read the data root without an engine, which would take longer and could change the data root.
 """
 
 from __future__ import annotations

@@ -121,7 +121,6 @@ def open_engine(*, recover: bool = True) -> Engine:
     recover  remove the leftovers of killed commands, and warn about damaged files; false for commands that report both
     """
     from pylab_container.engine import Engine
-    from pylab_container.maintenance.recovery import clear_abandoned
 
     context = click.get_current_context()
     mirrors, insecure = context.meta.get(_REGISTRIES, (None, None))
@@ -134,7 +133,7 @@ def open_engine(*, recover: bool = True) -> Engine:
     )
     if recover:
         context.with_resource(engine.events.subscribed(_Warnings()))
-        clear_abandoned(engine.data, engine.runtime)
+        engine.recover()
     return engine
 
 

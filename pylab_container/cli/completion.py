@@ -1,4 +1,4 @@
-"""Shell completion: the scripts for bash and zsh, and the answers that they ask labctr for.
+"""Shell completion: the scripts for bash and zsh, and the answers to their requests.
 
 A script runs labctr with $_LABCTR_COMPLETE set, and main() passes that on to answer(). click completes the names of
 commands and options; arguments.py completes the values. Source: click/shell_completion.py.
@@ -93,7 +93,7 @@ def _whole_word(typed: str, item: CompletionItem[str]) -> str:
 def answer(group: click.Group, instruction: str) -> int:
     """Print the answer to a script.
 
-    An error has no place in a line that is being typed, so none is shown.
+    Errors are not shown: they would be printed into the line that the user is typing.
     """
     add_completion_class(Bash)
     add_completion_class(Zsh)

@@ -55,7 +55,7 @@ def start(*, containers: tuple[str, ...], attach: bool, stdin: bool, detach_keys
     if not attach and not stdin:
         return each(containers, lambda name: _start(engine.containers.get(name)))
     if len(containers) > 1:
-        raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one")
+        raise InvalidInput("you cannot start and attach multiple containers at once", hint="name one container")
     container = engine.containers.get(containers[0])
     config = container.record.config
     tty, connected = config.tty, stdin and config.open_stdin

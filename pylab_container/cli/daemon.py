@@ -35,7 +35,6 @@ def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) 
     DOCKER_HOST=unix:///run/labctr.sock docker ps
     """
     from pylab_container.daemon import server
-    from pylab_container.maintenance import boot
 
     def ready(served: object) -> None:
         say(f"labctr daemon: serving on {', '.join(chosen)}", err=True)
@@ -43,6 +42,6 @@ def daemon(*, addresses: tuple[str, ...], group: str, request_log: Path | None) 
     gc.set_threshold(*_COLLECTION_THRESHOLDS)
     chosen = addresses or (server.DEFAULT_ADDRESS,)
     engine = open_engine()
-    for error in boot.start_by_policy(engine.data, engine.runtime):
+    for error in engine.start_by_policy():
         report(error)
     server.serve(engine, chosen, group=group, request_log=request_log, ready=ready)

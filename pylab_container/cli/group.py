@@ -57,6 +57,18 @@ class Group(click.Group):
         command: click.Command = getattr(importlib.import_module(f"{__package__}.{module}"), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib  # late: only a misspelt command needs it
+
+            if similar := difflib.get_close_matches(args[0], self.list_commands(ctx), n=1):
+                ctx.fail(f"{error.message} (Did you mean {similar[0]!r}?)")
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
         result = super().invoke(ctx)
         if ctx.invoked_subcommand is None:

@@ -87,9 +87,8 @@ def inspect_network(*, names: tuple[str, ...], template: str | None) -> int:
 
 def show(names: Sequence[str], template: str | None, kinds: Sequence[Kind], *, size: bool = False) -> int:
     """Print the objects that exist, then the errors. Return the exit status."""
-    parsed = (
-        Template(template) if template and template != "json" else None
-    )  # first: print nothing for a malformed template
+    # The template is parsed first: nothing is printed for a malformed one.
+    parsed = Template(template) if template and template != "json" else None
     engine = open_engine()
     documents, errors = [], []
     for name in names:

@@ -100,4 +100,4 @@ def _rendered(template: Template, row: Row) -> str:
         return template.render(row)
     except TemplateError as error:
         known = ", ".join(sorted([*row, *row.methods]))
-        raise TemplateError(error.message, hint=f"there are {known}") from None
+        raise TemplateError(error.message, hint=f"use one of {known}") from None

@@ -48,7 +48,7 @@ REFUSED = {
     "--health-start-interval": "checks have one interval: write --health-interval",
     "--io-maxbandwidth": "it is for Windows",
     "--io-maxiops": "it is for Windows",
-    "--kernel-memory": "the kernel has done away with it: write --memory",
+    "--kernel-memory": "Linux has not supported it since 5.16: write --memory",
     "--storage-opt": "the size of a container's layer is not limited: overlay2 needs xfs with quotas for that",
     "--use-api-socket": "mount the socket: -v /run/labctr.sock:/var/run/docker.sock",
 }
@@ -216,7 +216,7 @@ _OPTIONS = (
     _text_option("--userns", "userns_mode", metavar="host|remap", help="User namespace."),
     # options that docker has and this engine refuses
     *(_refused(name, reason) for name, reason in REFUSED.items()),
-    *(_refused(name, f"there is {value}", allowed=value) for name, value in ONLY.items()),
+    *(_refused(name, f"the only value is {value}", allowed=value) for name, value in ONLY.items()),
     click.option("--disable-content-trust", is_flag=True, default=True, hidden=True, expose_value=False),
 )
 

@@ -98,14 +98,14 @@ def login(*, server: str, username: str | None, password: str | None, from_stdin
         if password is not None:
             raise InvalidInput("--password and --password-stdin are mutually exclusive", hint="leave one out")
         if not username:
-            raise InvalidInput("Must provide --username with --password-stdin", hint="-u NAME")
+            raise InvalidInput("Must provide --username with --password-stdin", hint="add -u NAME")
         password = sys.stdin.read().rstrip("\r\n")
     elif (username is None or password is None) and not sys.stdin.isatty():
-        raise InvalidInput("cannot ask for a name and a password: no terminal", hint="-u NAME --password-stdin")
+        raise InvalidInput("cannot ask for a name and a password: no terminal", hint="write -u NAME --password-stdin")
     username = username or click.prompt("Username")
     password = password if password is not None else click.prompt("Password", hide_input=True)
     if not username or not password:
-        raise InvalidInput("username and password are needed", hint="-u NAME --password-stdin")
+        raise InvalidInput("username and password are needed", hint="write -u NAME --password-stdin")
     open_engine().login(username, password, server)
     say(f"The password is kept in {file_path()}, or by the helper that it names.", err=True)
     say("Login Succeeded")
@@ -158,16 +158,21 @@ def serve(*, images: tuple[str, ...], port: int, address: str, data: str | None)
         except KeyboardInterrupt:
             say("\nended", err=True)
         else:
-            raise InvalidInput(f"docker-registry ended with status {status}", hint="is the port taken?")
+            raise InvalidInput(
+                f"docker-registry ended with status {status}", hint="choose another --port; --port 0 takes a free one"
+            )
 
 
 def _instructions(served: RegistryServer) -> str:
     """Return the commands for students to type."""
     host = f"{served.host}:{served.port}"
     pull = f"    labctr pull {host}" if served.is_local else f"    labctr --insecure-registry {host} pull {host}"
-    who = "this machine only (for a class: --address 0.0.0.0)" if served.is_local else "everybody on its networks"
+    audience = "everybody on its networks"
+    if served.is_local:
+        audience = "this machine only (for a class: --address 0.0.0.0)"
+    count = f"{len(served.names)} {'image' if len(served.names) == 1 else 'images'}"
     lines = [
-        f"{len(served.names)} {'image' if len(served.names) == 1 else 'images'} at http://{host}, for {who}. Type:",
+        f"{count} at http://{host}, for {audience}. Type:",
         "",
         *(f"{pull}/{name.path}:{name.tag}" for name in served.names[:3]),
         "",

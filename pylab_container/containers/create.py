@@ -73,7 +73,7 @@ def _chain_id(data: DataRoot, image_id: str) -> str:
         return data.images.get(image_id).chain_id if image_id else ""
     except KeyError:
         data.images.refuse_dangling(image_id)
-        raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists what there is") from None
+        raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists the images") from None
 
 
 def create_sources(data: DataRoot, record: ContainerRecord) -> None:
@@ -90,7 +90,7 @@ def create_sources(data: DataRoot, record: ContainerRecord) -> None:
         elif mount.must_exist and not source.exists():
             raise InvalidInput(
                 f'invalid mount config for type "bind": bind source path does not exist: {source}',
-                hint="make it first; -v makes a missing directory by itself",
+                hint="create it first; -v creates a missing directory",
             )
         elif mount.type == "bind" and not source.exists():
             source.mkdir(parents=True)  # as Docker does for a source of -v

@@ -49,7 +49,7 @@ def merge(image: Healthcheck | None, given: Mapping[str, Any] | None) -> Healthc
 def _field(name: str) -> str:
     field = "".join(word.capitalize() for word in name.split("_")) if name.islower() else name
     if field not in _ATTRIBUTES:
-        raise InvalidInput(f"unknown field {name} in a health check", hint=f"there are {', '.join(_ATTRIBUTES)}")
+        raise InvalidInput(f"unknown field {name} in a health check", hint=f"use one of {', '.join(_ATTRIBUTES)}")
     return field
 
 

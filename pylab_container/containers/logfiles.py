@@ -29,7 +29,7 @@ def log_files(records: ContainerStore, record: ContainerRecord) -> LogFiles:
     Raises Unimplemented if the container has no log, or only one in another format.
     """
     if record.host_config.log_config.type == "none":
-        raise Unimplemented(_UNREADABLE, hint="it was made with --log-driver none")
+        raise Unimplemented(_UNREADABLE, hint="create the container without --log-driver none")
     files = LogFiles(records.run_log(record.id), records.log(record.id))
     foreign_log = records.directory(record.id) / "local-logs"
     if foreign_log.exists() and not any(path.exists() for path in files):

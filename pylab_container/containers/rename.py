@@ -23,7 +23,9 @@ def rename(data: DataRoot, runtime: Runtime, container_id: ContainerId, name: st
     with data.records.lock_names(), data.records.lock(container_id):
         record = read(data.records, container_id)
         if record.name == new_name:
-            raise InvalidInput("Renaming a container with the same name as its current name", hint="choose another")
+            raise InvalidInput(
+                "Renaming a container with the same name as its current name", hint="choose another name"
+            )
         next_state(record.state, Transition.RENAME, container=record.name, container_id=record.id)
         try:
             chosen = choose_name(new_name, data.records.all())

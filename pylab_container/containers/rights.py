@@ -157,4 +157,6 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
             kernel=machine.release,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"Decoding seccomp profile failed: {error!r}", hint="see the profile of Docker") from error
+        raise InvalidInput(
+            f"Decoding seccomp profile failed: {error!r}", hint="compare it with Docker's profile"
+        ) from error

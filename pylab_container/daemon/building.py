@@ -169,7 +169,7 @@ def _hosts(text: str) -> list[str]:
 
 
 def _limits(call: Call) -> HostConfig:
-    """The HostConfig of the containers of RUN. Raises InvalidInput."""
+    """Return the HostConfig of the containers of RUN. Raises InvalidInput."""
     ulimits = _parameter(call, "ulimits", "ulimit settings", creation.ULIMITS) or ()
     limits = replace(
         DEFAULT,
@@ -205,14 +205,14 @@ async def cancel(call: Call) -> web.Response:
     Builds of the classic builder end when their client disconnects.
     """
     if not call.text("id"):
-        raise InvalidInput("build ID not provided", hint="id=…")
+        raise InvalidInput("build ID not provided", hint="send id=ID")
     return web.Response(content_type="application/json")
 
 
 async def session(call: Call) -> web.Response:
     """POST /session: refuse the connection that clients of BuildKit open beside a build."""
     if "Upgrade" not in call.request.headers:
-        raise InvalidInput("no upgrade proto in request", hint="Upgrade: h2c")
+        raise InvalidInput("no upgrade proto in request", hint="send the header Upgrade: h2c")
     raise Unavailable("this engine has no BuildKit", hint="DOCKER_BUILDKIT=0 docker build")
 
 
@@ -220,7 +220,7 @@ async def commit(call: Call) -> web.Response:
     """POST /commit: create an image from a container's changes."""
     name = call.text("container")
     if not name:
-        raise InvalidInput('invalid name or ID supplied: ""', hint="container=NAME")
+        raise InvalidInput('invalid name or ID supplied: ""', hint="send container=NAME")
     config = await call.document(creation.COMMIT, optional=True)
     target, changes = target_name(call.text("repo"), call.text("tag")), instructions(call)
 

@@ -74,7 +74,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
         options = replace(options, shown=("stdout", "stderr"), stdin=True)
     response = web.WebSocketResponse(timeout=CLOSE_TIMEOUT)
     if not response.can_prepare(call.request):
-        raise InvalidInput("not websocket protocol", hint="Upgrade: websocket")
+        raise InvalidInput("not websocket protocol", hint="send the header Upgrade: websocket")
     async with call.request.app[STARTS].expect(container.id) as future:
         await response.prepare(call.request)
         await _serve(call, container, _Websocket(response, texts=call.before("1.28")), options, record, future)
@@ -343,7 +343,7 @@ def _condition(call: Call) -> str:
     if condition in _CONDITIONS:
         return condition
     if condition and not call.before("1.42"):
-        raise InvalidInput(f'invalid condition: "{condition}"', hint=f"there are {', '.join(_CONDITIONS)}")
+        raise InvalidInput(f'invalid condition: "{condition}"', hint=f"use one of {', '.join(_CONDITIONS)}")
     return "not-running"
 
 

@@ -53,23 +53,23 @@ async def find(call: Call) -> Container:
 async def create(call: Call) -> web.Response:
     """POST /containers/create: create a container."""
     body = known("ContainerCreate", await call.document(creation.CREATE), call.version)
-    wanted = creation.parse(
+    requested = creation.parse(
         body,
         name=call.text("name"),
         shares_ipc=call.before("1.40"),
         readonly_recursive=not call.before("1.44"),
     )
-    if call.before("1.44") and len(wanted.networks) > 1:
-        names = ", ".join(sorted(wanted.networks))
+    if call.before("1.44") and len(requested.networks) > 1:
+        names = ", ".join(sorted(requested.networks))
         raise InvalidInput(f"Container cannot be connected to network endpoints: {names}", hint="connect it later")
-    await call.run(_check_image, call, wanted.image)
+    await call.run(_check_image, call, requested.image)
     try:
-        container = await call.run(_create, call.engine, wanted)
+        container = await call.run(_create, call.engine, requested)
     except ImageNotFound:
         raise
     except NotFound as error:  # docker reacts to 404 by pulling the image
         raise InvalidInput(error.message, hint=error.hint) from error
-    deprecations = [] if call.before("1.44") or not wanted.options.get("mac_address") else [_MAC_ADDRESS]
+    deprecations = [] if call.before("1.44") or not requested.options.get("mac_address") else [_MAC_ADDRESS]
     return answer({"Id": container.id, "Warnings": [*deprecations, *container.warnings]}, 201)
 
 
@@ -79,23 +79,23 @@ def _check_image(call: Call, name: str) -> None:
     if not text:
         return
     here = machine_architecture()
-    wanted, actual = Platform.parse(text, architecture=here), Platform.of(image.config.document)
-    if actual.rank(wanted) is None:
+    requested, actual = Platform.parse(text, architecture=here), Platform.of(image.config.document)
+    if actual.rank(requested) is None:
         raise ImageNotFound(
             f"image with reference {name} was found but does not match the specified platform: "
-            f"wanted {wanted.os}/{wanted.architecture}, actual: {actual.os}/{actual.architecture}",
+            f"wanted {requested.os}/{requested.architecture}, actual: {actual.os}/{actual.architecture}",
             hint="pull the image for that platform",
         )
 
 
-def _create(engine: Engine, wanted: creation.CreateRequest) -> Container:
+def _create(engine: Engine, requested: creation.CreateRequest) -> Container:
     return engine.containers.create_described(
-        wanted.image,
-        wanted.command,
-        wanted.options,
-        config=wanted.config,
-        host_config=wanted.host_config,
-        networks=wanted.networks,
+        requested.image,
+        requested.command,
+        requested.options,
+        config=requested.config,
+        host_config=requested.host_config,
+        networks=requested.networks,
     )
 
 
@@ -189,10 +189,10 @@ async def start(call: Call) -> web.Response:
     detach_keys(call.text("detachKeys"))
     if described:
         body = await call.document(creation.START)
-        wanted = creation.parse(
+        requested = creation.parse(
             {"Image": "of its own", "HostConfig": body.get("HostConfig") or body}, name="", readonly_recursive=False
         )
-        await call.run(call.engine.containers.redescribe, container, wanted.options, wanted.host_config)
+        await call.run(call.engine.containers.redescribe, container, requested.options, requested.host_config)
     try:
         await call.request.app[STARTS].start(call, container, container.start_connected)
     except LabError as error:
@@ -286,7 +286,7 @@ def size_of_terminal(call: Call) -> tuple[int, int]:
 async def rename(call: Call) -> web.Response:
     """POST /containers/NAME/rename: rename it."""
     if not (name := call.text("name")):
-        raise InvalidInput("Neither old nor new names may be empty", hint="name=…")
+        raise InvalidInput("Neither old nor new names may be empty", hint="send name=NAME")
     container = await find(call)
     await call.run(container.rename, name)
     return no_content()

@@ -165,7 +165,7 @@ def _sent_host_config(body: Json) -> Json:
 
 
 def _binding(place: Json) -> dict[str, str]:
-    """An entry of PortBindings with both fields; null is an empty string, as in Go."""
+    """Return an entry of PortBindings with both fields; null becomes an empty string, as in Go."""
     return {"HostIp": fields.text(place, "HostIp"), "HostPort": fields.text(place, "HostPort")}
 
 
@@ -173,7 +173,7 @@ def _parse_host_config(sent: Json) -> HostConfig:
     """Parse a HostConfig that has its shape. Raises InvalidInput."""
     size = sent.get("ConsoleSize")
     if size is not None and (len(size) != 2 or min(size) < 0):
-        raise InvalidInput("invalid value of ConsoleSize", hint="it is [rows, columns]")
+        raise InvalidInput("invalid value of ConsoleSize", hint="send [rows, columns]")
     # The shape allows any value in these fields, and an empty one is ignored.
     return HostConfig.parse({name: value for name, value in sent.items() if name not in _SINGLE_CHOICE})
 
@@ -186,9 +186,9 @@ def _container_name(name: str) -> str | None:
 
 def _refuse_unsupported(body: Json, host: Json) -> None:
     if fields.text(body, "Runtime") not in ("", *_RUNTIMES):
-        raise InvalidInput(_SINGLE_CHOICE["Runtime"][1].format(body["Runtime"]), hint="there is runc")
+        raise InvalidInput(_SINGLE_CHOICE["Runtime"][1].format(body["Runtime"]), hint="use runc")
     if fields.text(host, "VolumeDriver") not in ("", "local") and (body.get("Volumes") or host.get("Binds")):
-        raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="there is local")
+        raise InvalidInput(f"HostConfig.VolumeDriver {host['VolumeDriver']} is not supported", hint="use local")
     for name, (accepted, message) in _SINGLE_CHOICE.items():
         value = host.get(name)
         if not _is_empty(value) and value not in accepted:
@@ -242,7 +242,7 @@ def _life(config: ContainerConfig, host: HostConfig) -> Json:
 
 
 def _recorded_config(body: Json) -> Json:
-    """The fields that have no keyword. Env and Volumes are null if they are empty, OnBuild is as it was sent."""
+    """Return the fields that have no keyword. Empty Env and Volumes become null; OnBuild stays as it was sent."""
     recorded: Json = {name: None for name in ("Env", "Volumes") if not body.get(name)}
     if not body.get("OnBuild"):
         recorded["OnBuild"] = body.get("OnBuild")
@@ -310,7 +310,7 @@ def _device_text(device: DeviceMapping) -> str:
 
 
 def _documents(parts: Sequence[Document]) -> list[Json]:
-    """Parts of a HostConfig as docker-py's keywords take them."""
+    """Return parts of a HostConfig in the form of docker-py's keywords."""
     return [part.document() for part in parts]
 
 
@@ -339,7 +339,7 @@ def _network(host: HostConfig) -> Json:
 
 
 def _endpoints(networking: Json) -> dict[str, EndpointSettings]:
-    """{network: requested endpoint}; the network "default" is named bridge."""
+    """Return {network: requested endpoint}; the network "default" is named bridge."""
     named = fields.child(networking, "EndpointsConfig")
     return {"bridge" if name == "default" else name: parse_endpoint(fields.child(named, name)) for name in named}
 
@@ -361,7 +361,7 @@ def parse_endpoint(settings: Json) -> EndpointSettings:
 
 
 def _checked_bindings(published: Mapping[str, list[dict[str, str]] | None]) -> Json:
-    """PortBindings as docker-py's keyword takes them. Raises InvalidInput, for a port number in dockerd's words."""
+    """Return PortBindings in the form of docker-py's keyword. Raises InvalidInput, for a port in dockerd's words."""
     for port, places in published.items():
         for text in (port, *(place.get("HostPort", "") for place in places or ())):
             _check_ports(text.partition("/")[0])
@@ -391,7 +391,7 @@ def _shares_host_namespaces(host: Json) -> bool:
 
 
 def _recorded_host_config(host: Json) -> Json:
-    """The fields of a HostConfig that are recorded as they were sent, besides what the keywords make of it."""
+    """Return the fields of a HostConfig that are recorded as they were sent, in addition to those of the keywords."""
     recorded = {name: host.get(name) for name in _NULLABLE if not host.get(name)}
     recorded |= {name: fields.text(host, name) for name in ("Cgroup", "ContainerIDFile", "Isolation", "VolumeDriver")}
     recorded["CpuCount"] = fields.number(host, "CpuCount") or 0
@@ -420,12 +420,12 @@ def changes(body: Json) -> UpdateOptions:
             raise InvalidInput(f"{name} cannot be updated", hint="leave it out")
     host = _parse_host_config(body)
     limits = _limits(host)
-    given = {name: limits[name] for name in _UPDATES if limits.get(name)}
+    updates = {name: limits[name] for name in _UPDATES if limits.get(name)}
     if host.pids_limit is not None:
-        given["pids_limit"] = host.pids_limit  # 0 removes a limit
+        updates["pids_limit"] = host.pids_limit  # 0 removes a limit
     if host.restart_policy.name:
-        given["restart_policy"] = host.restart_policy.document()
-    return cast(UpdateOptions, given)
+        updates["restart_policy"] = host.restart_policy.document()
+    return cast(UpdateOptions, updates)
 
 
 _UPDATES = tuple(name for name in UpdateOptions.__annotations__ if name != "restart_policy")

@@ -208,7 +208,7 @@ async def save_several(call: Call) -> web.StreamResponse:
     """GET /images/get: several images as one archive."""
     names = [name for text in call.texts("names") for name in text.split(",") if name]
     if not names:
-        raise InvalidInput("no image was named", hint="names=NAME&names=NAME")
+        raise InvalidInput("no image was named", hint="send names=NAME for each image")
     return await _save(call, names)
 
 

@@ -194,7 +194,7 @@ def _tcp(address: str, host: str, port: int) -> socket.socket:
                 return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
             except OSError as error:
                 raise RuntimeFailed(
-                    f"cannot listen on {address}: {error.strerror}", hint="is the port free?"
+                    f"cannot listen on {address}: {error.strerror}", hint="choose a free port"
                 ) from error
     raise InvalidInput(
         f'"{address}" is not on loopback', hint="use tcp://127.0.0.1:2375, and ssh to reach it from elsewhere"

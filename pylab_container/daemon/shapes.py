@@ -64,7 +64,7 @@ def named(names: str, shape: Any) -> dict[str, Any]:
 
 
 def of(kind: type[Document]) -> dict[str, Any]:
-    """The shape of a document from the types of its Struct.
+    """Build the shape of a document from the types of its Struct.
 
     msgspec.convert() cannot replace read(): Go ignores the case of names and merges repeated fields, takes null in a
     list for an empty value, and clients know the words of its errors.

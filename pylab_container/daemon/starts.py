@@ -96,7 +96,7 @@ class Starts:
     def _started(self, starting: asyncio.Future[None]) -> None:
         self._starting.discard(starting)
         if not starting.cancelled():
-            starting.exception()  # mark it as retrieved: the client may have disconnected before it awaited it
+            starting.exception()  # mark it as retrieved: the client may have disconnected, so that no caller awaits it
 
     async def _start(
         self, call: Call, container: Container, start: Callable[[int], Attachment | None], kind: Kind

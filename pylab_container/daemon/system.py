@@ -191,7 +191,7 @@ async def df(call: Call) -> web.Response:
     types = _DF_TYPES if call.before("1.42") else tuple(call.texts("type")) or _DF_TYPES
     for name in types:
         if name not in _DF_TYPES:
-            raise InvalidInput(f"unknown object type: {name}", hint=f"there are {', '.join(_DF_TYPES)}")
+            raise InvalidInput(f"unknown object type: {name}", hint=f"use one of {', '.join(_DF_TYPES)}")
     usage = await call.run(call.engine.df)
     return answer(await call.run(usage_document, call, usage, types))
 

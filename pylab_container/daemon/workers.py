@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class Kind(Enum):
-    """What a call may block on."""
+    """The resource that a call may block on."""
 
     READ = "read"
     """The disk: requests with GET and HEAD."""
@@ -65,8 +65,8 @@ class Workers:
     def submit(self, kind: Kind, function: Callable[[], Result]) -> Future[Result]:
         """Schedule a function in a thread without waiting. Raises Unavailable as run() does."""
         if kind is Kind.TRANSFER and not self._free_transfers.acquire(blocking=False):
-            under_way = f"{self.LIMITS[Kind.TRANSFER]} builds and transfers are under way"
-            raise Unavailable(under_way, hint="try again when some of them have ended")
+            message = f"{self.LIMITS[Kind.TRANSFER]} builds and transfers are under way"
+            raise Unavailable(message, hint="try again when some of them have ended")
         running = self._pools[kind].submit(function)
         if kind is Kind.TRANSFER:
             running.add_done_callback(lambda _: self._free_transfers.release())

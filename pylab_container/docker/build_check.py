@@ -56,7 +56,7 @@ def _refuse(recipe: Recipe, warnings: Sequence[LintWarning]) -> None:
 
 
 def _base_images(data: DataRoot, recipe: Recipe) -> dict[str, linter.BaseImage]:
-    """What the linter needs of the base images that are stored here, by the name in FROM."""
+    """Return the facts about stored base images that the linter needs, by the name in FROM."""
     images = {}
     with contextlib.suppress(DockerfileError):
         for stage in recipe.stages().stages:

@@ -76,7 +76,7 @@ def _by_label(data: DataRoot, conditions: Sequence[str]) -> Test:
 def _by_status(data: DataRoot, states: Sequence[str]) -> Test:
     for value in states:
         if value not in STATES:
-            raise InvalidInput(f"Invalid filter 'status={value}'", hint=f"there are {', '.join(STATES)}")
+            raise InvalidInput(f"Invalid filter 'status={value}'", hint=f"use one of {', '.join(STATES)}")
     return lambda record: record.state_document()["Status"] in states
 
 
@@ -91,7 +91,7 @@ def _by_exit_code(data: DataRoot, texts: Sequence[str]) -> Test:
 def _by_health(data: DataRoot, states: Sequence[str]) -> Test:
     for value in states:
         if value not in HEALTH_STATES:
-            hint = f"there are {', '.join(HEALTH_STATES)}"
+            hint = f"use one of {', '.join(HEALTH_STATES)}"
             raise InvalidInput(f"Unrecognised filter value for health: {value}", hint=hint)
     return lambda record: ((record.state_document().get("Health") or {}).get("Status") or "none") in states
 

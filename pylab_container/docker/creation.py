@@ -186,12 +186,12 @@ def _host() -> Host:
 
 
 def _empty_fields(config: ContainerConfig) -> ContainerConfig:
-    """The fields of a config that are empty: null, [] or {}."""
+    """Return a config with only the empty fields of another: null, [] or {}."""
     return ContainerConfig.parse({name: value for name, value in config.document().items() if not value})
 
 
 def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoint]:
-    """The mounts of the containers that --volumes-from names."""
+    """Return the mounts of the containers that --volumes-from names."""
     mounts: list[MountPoint] = []
     for text in options.get("volumes_from") or ():
         name, _, mode = text.partition(":")
@@ -200,7 +200,7 @@ def _borrowed_mounts(data: DataRoot, options: ContainerOptions) -> list[MountPoi
 
 
 def _recorded_host(data: DataRoot, requested: HostConfig, sent: HostConfig | None) -> HostConfig:
-    """The HostConfig to record: names are resolved, the client's spelling is kept."""
+    """Return the HostConfig to record: names are resolved, the client's spelling is kept."""
     find = partial(lookup.find, data.records)
     remap.refuse(requested)
     host = namespaces.resolve_modes(requested, find)

@@ -88,7 +88,7 @@ class CredentialFile(Struct, frozen=True):
             valid = False
         if not valid:
             raise InvalidInput(
-                f"{name} is not a valid credential file", hint="repair it, or move it away and login again"
+                f"{name} is not a valid credential file", hint="correct it, or move it away and log in again"
             )
         return cls(document)
 

@@ -27,7 +27,7 @@ def refuse_unknown(filters: Filters, known: Collection[str]) -> None:
     """Raise InvalidInput for a filter whose name is not in known."""
     for name in filters:
         if name not in known:
-            raise InvalidInput(f"Invalid filter '{name}'", hint=f"there are {', '.join(known)}")
+            raise InvalidInput(f"Invalid filter '{name}'", hint=f"use one of {', '.join(known)}")
 
 
 def truth(name: str, text: str) -> bool:
@@ -44,9 +44,7 @@ SPECIAL_CHARACTERS = frozenset("\\.+*?()|[]{}^$")
 def searcher(pattern: str) -> Callable[[str], bool]:
     """Return a predicate: whether a text contains a match of an RE2 expression.
 
-    Raises InvalidInput, MissingExtra.
-
-    A pattern without special characters is searched for as a text, without RE2.
+    A pattern without special characters is searched for as a text, without RE2. Raises InvalidInput, MissingExtra.
     """
     if SPECIAL_CHARACTERS.isdisjoint(pattern):
         return lambda text: pattern in text

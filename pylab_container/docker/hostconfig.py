@@ -51,9 +51,10 @@ _SYSCTL_PREFIXES = ("net.", "fs.mqueue.")
 
 
 def host_config(options: Options, *, processors: int, memory_nodes: str = "0") -> HostConfig:
-    """The HostConfig that docker-py's keywords describe. Raises InvalidInput.
+    """Build the HostConfig that docker-py's keywords describe. Raises InvalidInput.
 
-    processors    how many the host has; memory_nodes: which, as "0-1"
+    processors    number of the host's processors
+    memory_nodes  the host's NUMA nodes: "0-1"
     """
     requested = {
         "binds": tuple(text for text in parse_volumes(options.get("volumes") or ()) if ":" in text),
@@ -102,7 +103,7 @@ def _rights(options: Options) -> Json:
 
 
 def _kernel_paths(options: Options) -> Json:
-    """Which files in /proc and /sys are hidden, and which are read-only."""
+    """Return which files in /proc and /sys are hidden, and which are read-only."""
     if options.get("privileged") or "systempaths=unconfined" in (options.get("security_opt") or ()):
         return {"masked_paths": (), "readonly_paths": ()}
     chosen = {name: options[name] for name in ("masked_paths", "readonly_paths") if options.get(name) is not None}
@@ -144,7 +145,7 @@ def _files(options: Options) -> Json:
 
 
 def _limits(options: Options) -> Json:
-    """Limits that `update` cannot change."""
+    """Return the limits that `update` cannot change."""
     return {
         "oom_score_adj": _oom_score(int(options.get("oom_score_adj") or 0)),
         "oom_kill_disable": bool(options.get("oom_kill_disable")),
@@ -159,7 +160,7 @@ def _limits(options: Options) -> Json:
 
 
 def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> Json:
-    """The cgroup limits, which `update` can also change: {attribute of HostConfig: value} of the keywords given.
+    """Return the requested cgroup limits, {attribute of HostConfig: value}. `update` can change them later.
 
     Raises InvalidInput.
     """
@@ -170,7 +171,7 @@ def resources(options: Options, *, processors: int, memory_nodes: str = "0") -> 
     fields |= {attribute: int(options[name]) for name, attribute in NUMBERS.items() if options.get(name)}
     if (shares := fields.get("cpu_shares", 0)) < 0:  # the runtime clamps the other values
         raise InvalidInput(
-            f"invalid CPU shares ({shares}): value must be a positive integer", hint="--cpu-shares is 2 or more"
+            f"invalid CPU shares ({shares}): value must be a positive integer", hint="write --cpu-shares 2 or more"
         )
     if options.get("memswap_limit") is not None:
         fields["memory_swap"] = _bytes(options["memswap_limit"], unlimited=True)
@@ -200,7 +201,10 @@ NUMBERS = {
 
 
 def complete_memory(config: HostConfig) -> HostConfig:
-    """Compare the memory limits with each other; swap that was not given is as large as memory. Raises InvalidInput."""
+    """Check the memory limits against each other; without a swap limit, swap is as large as memory.
+
+    Raises InvalidInput.
+    """
     memory, swap, reservation = config.memory, config.memory_swap, config.memory_reservation
     if memory and memory < _SMALLEST_MEMORY:
         raise InvalidInput("Minimum memory limit allowed is 6MB", hint="write --memory 6m or more")
@@ -232,7 +236,10 @@ def _bytes(value: int | str, *, unlimited: bool = False) -> int:
 def _swappiness(value: int) -> int | None:
     """Return the swappiness, or None for -1, the host's. Raises InvalidInput."""
     if not -1 <= value <= 100:
-        raise InvalidInput(f"Invalid value: {value}, valid memory swappiness range is 0-100", hint="60 is usual")
+        raise InvalidInput(
+            f"Invalid value: {value}, valid memory swappiness range is 0-100",
+            hint="write --memory-swappiness 60, for example",
+        )
     return None if value == -1 else value
 
 
@@ -242,10 +249,13 @@ def _cpu_quota(options: Options) -> Json:
     if period and not 1000 <= period <= 1_000_000:
         raise InvalidInput(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-            hint="100000 is usual",
+            hint="write --cpu-period 100000, for example",
         )
     if 0 < quota < 1000:
-        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)", hint="microseconds in each period")
+        raise InvalidInput(
+            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+            hint="write microseconds: 50000 of a period of 100000 are half of a CPU",
+        )
     if options.get("nano_cpus") and (period or quota):
         what = "Period" if period else "Quota"
         raise InvalidInput(
@@ -298,7 +308,8 @@ def _pids(limit: int) -> int | None:
 def _oom_score(score: int) -> int:
     if not -1000 <= score <= 1000:
         raise InvalidInput(
-            f"Invalid value {score}, range for oom score adj is [-1000, 1000]", hint="1000: it is killed first"
+            f"Invalid value {score}, range for oom score adj is [-1000, 1000]",
+            hint="write 0 for the default; 1000 is killed first",
         )
     return score
 
@@ -311,7 +322,7 @@ def _shm_size(size: int | str | None) -> int:
 
 
 def ulimits(entries: Sequence[Any]) -> list[Ulimit]:
-    """Resource limits from docker-py's Ulimit documents, or from the texts of --ulimit, "nofile=1024[:2048]"."""
+    """Parse docker-py's Ulimit documents, or the texts of --ulimit, "nofile=1024[:2048]"."""
     limits = []
     for entry in entries:
         if isinstance(entry, str):
@@ -319,7 +330,7 @@ def ulimits(entries: Sequence[Any]) -> list[Ulimit]:
         else:
             limit = Ulimit(name=entry.get("Name"), hard=entry.get("Hard") or 0, soft=entry.get("Soft") or 0)
         if limit.name not in _ULIMITS:
-            raise InvalidInput(f"invalid ulimit type: {limit.name}", hint=f"there are {', '.join(_ULIMITS)}")
+            raise InvalidInput(f"invalid ulimit type: {limit.name}", hint=f"use one of {', '.join(_ULIMITS)}")
         if limit.hard != -1 and (limit.soft > limit.hard or limit.soft == -1):
             raise InvalidInput(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}",
@@ -353,7 +364,7 @@ def parse_device(text: str) -> DeviceMapping:
     if len(parts) == 3:
         access = rest[1]
         if not _is_access(access):
-            raise InvalidInput(f"invalid device mode: {access}", hint="some of r, w and m")
+            raise InvalidInput(f"invalid device mode: {access}", hint="write some of r, w and m")
     for path in (source, target):
         if not path.startswith("/"):
             raise InvalidInput(f"{path} is not an absolute path", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")
@@ -381,7 +392,8 @@ def _mode(kind: str, value: str | None, known: Sequence[str], *, container: bool
     if not text or text in known or (container and text.startswith("container:") and text != "container:"):
         return text
     raise InvalidInput(
-        f"invalid {kind} mode: {text}", hint=f"there are {', '.join(known)}{' and container:NAME' if container else ''}"
+        f"invalid {kind} mode: {text}",
+        hint=f"use one of {', '.join((*known, 'container:NAME') if container else known)}",
     )
 
 
@@ -389,7 +401,7 @@ def requested_network(options: Options) -> str:
     """Return the network that the keywords network or network_mode name, by default "bridge". Raises InvalidInput."""
     network, mode = options.get("network"), options.get("network_mode")
     if network and mode and network != mode:
-        raise InvalidInput("network and network_mode are two words for one thing", hint="give one of them")
+        raise InvalidInput("network and network_mode name different networks", hint="give one of them")
     chosen = str(network or mode or "bridge")
     if chosen in ("container", "container:"):
         raise InvalidInput(
@@ -414,7 +426,7 @@ def extra_hosts(entries: Mapping[str, str] | Sequence[str]) -> list[str]:
 
 
 def _links(options: Options) -> tuple[str, ...]:
-    """The links on the default bridge; on a user-defined network they belong to the endpoint."""
+    """Return the links on the default bridge; on a user-defined network they belong to the endpoint."""
     if not options.get("links") or requested_network(options) not in NETWORK_MODES:
         return ()
     return tuple(":".join(pair) for pair in link_pairs(options["links"]))
@@ -427,7 +439,7 @@ def _address(text: str, option: str) -> str:
         kind = "an IP address in add-host" if option == "add-host" else "ip address"
         raise InvalidInput(
             f"invalid {kind}: {quoted(text)}" if option == "add-host" else f"{visible(text)} is not an {kind}",
-            hint="such as 10.0.0.1",
+            hint="write an address such as 10.0.0.1",
         ) from None
     return text
 
@@ -449,10 +461,13 @@ def exposed_ports(options: Options) -> Json:
 
 
 def _publish_texts(ports: Mapping[str, Any]) -> list[str]:
-    """Return docker-py's `ports`, or PortBindings, as -p takes them: {"80/tcp": ("::1", 8080)} is [::1]:8080:80/tcp."""
+    """Return docker-py's `ports`, or PortBindings, in the form of -p.
+
+    {"80/tcp": ("::1", 8080)} is [::1]:8080:80/tcp.
+    """
     texts = []
-    for port, where in ports.items():
-        for place in where if isinstance(where, list) else [where]:
+    for port, places in ports.items():
+        for place in places if isinstance(places, list) else [places]:
             if isinstance(place, Mapping):
                 address, host_port = place.get("HostIp") or "", place.get("HostPort") or ""
             else:
@@ -473,12 +488,13 @@ def restart_policy(policy: Mapping[str, Any]) -> RestartPolicy:
     """
     name, count = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
     if name not in _POLICIES:
-        raise InvalidInput(f"invalid restart policy '{name}'", hint=f"there are {', '.join(_POLICIES)}")
+        raise InvalidInput(f"invalid restart policy '{name}'", hint=f"use one of {', '.join(_POLICIES)}")
     if not isinstance(count, int) or count < 0:
         raise InvalidInput("maximum retry count cannot be negative", hint="write on-failure:3")
     if count and name != "on-failure":
         raise InvalidInput(
-            f"maximum retry count cannot be used with restart policy '{name}'", hint="it is for on-failure"
+            f"maximum retry count cannot be used with restart policy '{name}'",
+            hint="leave the count out, or write on-failure:3",
         )
     return RestartPolicy(name=name, maximum_retry_count=count)
 
@@ -504,7 +520,7 @@ def _refuse_contradictions(options: Options, config: HostConfig) -> None:
     mode = config.network_mode
     shared = mode.startswith("container:")
     undefined = ". This would result in undefined behavior"
-    for holds, what in (
+    for is_conflict, words in (
         (shared and options.get("hostname"), "hostname and the network mode"),
         (shared and config.dns, "dns and the network mode"),
         (shared and config.extra_hosts, "custom host-to-IP mapping and the network mode"),
@@ -518,8 +534,8 @@ def _refuse_contradictions(options: Options, config: HostConfig) -> None:
         (shared and options.get("links"), "container type network can't be used with links" + undefined),
         (config.uts_mode == "host" and options.get("hostname"), "hostname and the UTS mode"),
     ):
-        if holds:
-            raise InvalidInput(f"conflicting options: {what}", hint="leave one of them out")
+        if is_conflict:
+            raise InvalidInput(f"conflicting options: {words}", hint="leave one of them out")
     if shared or mode in NETWORK_MODES:
         refuse_on_predefined(
             addresses=options.get("ipv4_address") or options.get("ipv6_address"), aliases=options.get("network_aliases")

@@ -46,9 +46,7 @@ def matching_images(data: DataRoot, images: Iterable[Image], filters: Filters) -
 
 
 def matching_names(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """Return the names that match a pattern of Go's path.Match: "deb*", "debian:12".
-
-    Raises InvalidInput.
+    """Return the names that match a pattern of Go's path.Match: "deb*", "debian:12". Raises InvalidInput.
 
     A pattern may match the name, the name without tag or digest, or both in full: "docker.io/library/debian:12".
     """

@@ -18,7 +18,7 @@ _NO_CGROUP = "or the cgroup is not mounted"
 _CFS = "CPU CFS scheduler. CPU period/quota discarded"
 _CPUSET = f"cpuset {_NO_CGROUP}. Cpuset discarded"
 
-# {attribute: (its value where it is discarded, the words: what the kernel does not support, and what becomes of it)}
+# {attribute: (its value after it is discarded, the words of the warning)}
 _DISCARDED: Mapping[str, tuple[Any, str]] = {
     "memory": (0, f"memory limit capabilities {_NO_CGROUP}. Limitation discarded"),
     "memory_swap": (-1, f"swap limit capabilities {_NO_CGROUP}. Memory limited without swap"),
@@ -40,7 +40,7 @@ _DISCARDED: Mapping[str, tuple[Any, str]] = {
     "blkio_device_write_iops": ((), f"IOPS Block write limit {_NO_CGROUP}. Block I/O IOPS write limit discarded"),
 }
 
-# {attribute: the error of a machine that does not support it}
+# {attribute: the error on a machine that does not support it}
 _NEEDED = {
     "nano_cpus": f"NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler {_NO_CGROUP}",
     "cpu_realtime_period": "Your kernel does not support CPU real-time scheduler",
@@ -81,7 +81,7 @@ def discard(requested: HostConfig, unsupported: Collection[str]) -> tuple[HostCo
 
 
 def _is_requested(config: HostConfig, attribute: str) -> bool:
-    """Whether the limit is set. A swap limit without a memory limit has no effect."""
+    """Return whether the limit is set. A swap limit without a memory limit has no effect."""
     if attribute == "memory_swap":
         return bool(config.memory) and config.memory_swap != -1
     value = getattr(config, attribute)
@@ -89,7 +89,7 @@ def _is_requested(config: HostConfig, attribute: str) -> bool:
 
 
 def _remarks_after(config: HostConfig, attribute: str) -> Iterator[str]:
-    """moby's warnings about a limit that stays, and about those that depend on it."""
+    """Yield moby's warnings about a limit that stays, and about those that depend on it."""
     if attribute == "oom_kill_disable" and config.oom_kill_disable and not config.memory:
         yield _ENDLESS_OOM
     if attribute == "cpu_quota" and config.cpu_percent:
@@ -99,11 +99,15 @@ def _remarks_after(config: HostConfig, attribute: str) -> Iterator[str]:
 def _check(config: HostConfig) -> None:
     """Raise InvalidInput for a remaining limit that is out of range."""
     if config.blkio_weight and not _WEIGHTS[0] <= config.blkio_weight <= _WEIGHTS[1]:
-        raise InvalidInput("Range of blkio weight is from 10 to 1000", hint="500 is usual")
+        raise InvalidInput("Range of blkio weight is from 10 to 1000", hint="choose a weight such as 500")
     if 0 < config.kernel_memory < _SMALLEST_KERNEL_MEMORY:
-        raise InvalidInput("Minimum kernel memory limit allowed is 6MB", hint="the kernel has done away with it")
+        raise InvalidInput(
+            "Minimum kernel memory limit allowed is 6MB",
+            hint="leave it out: Linux has not supported it since 5.16",
+        )
     period, runtime = config.cpu_realtime_period, config.cpu_realtime_runtime
     if period and runtime > period:
         raise InvalidInput(
-            "cpu real-time runtime cannot be higher than cpu real-time period", hint="it is a part of each period"
+            "cpu real-time runtime cannot be higher than cpu real-time period",
+            hint="lower the runtime, or raise the period",
         )

@@ -32,12 +32,12 @@ def check_network_filters(filters: Filters) -> None:
     refuse_unknown(filters, NETWORK_FILTERS)
     dangling = values(filters, "dangling")
     if len(dangling) > 1:
-        raise InvalidInput('got more than one value for filter key "dangling"', hint="say true or false")
+        raise InvalidInput('got more than one value for filter key "dangling"', hint="write true or false")
     for text in dangling:
         truth("dangling", text)
     for text in values(filters, "type"):
         if text not in ("builtin", "custom"):
-            raise InvalidInput(f"invalid filter: 'type'='{text}'", hint="there are builtin and custom")
+            raise InvalidInput(f"invalid filter: 'type'='{text}'", hint="use builtin or custom")
 
 
 def network_matches(network: NetworkRecord, filters: Filters, is_used: Callable[[NetworkRecord], bool]) -> bool:

@@ -259,8 +259,8 @@ def documents(
     command_line(config)
     entries = _mounts(options)
     refuse_duplicates(entries)
-    taken = {mount.destination: mount for mount in borrowed}  # the last one of two with the same destination
-    entries += [mount for place, mount in taken.items() if place not in _destinations(entries)]
+    by_destination = {mount.destination: mount for mount in borrowed}  # of two with one destination, the last
+    entries += [mount for place, mount in by_destination.items() if place not in _destinations(entries)]
     declared = (declared_volume(path) for path in sorted(config.volumes))
     entries += [volume for volume in declared if volume.destination not in _destinations(entries)]
     return Documents(config, limited, entries, _networks(options), warnings)
@@ -287,7 +287,7 @@ def _mounts(options: ContainerOptions) -> list[MountPoint]:
 
 
 def _networks(options: ContainerOptions) -> dict[str, EndpointSettings]:
-    """{network: endpoint} for the requested network, with the addresses and names that the user chose."""
+    """Return {network: endpoint} for the requested network, with the addresses and names that the user chose."""
     mode = requested_network(options)
     if mode.startswith("container:"):
         return {}
@@ -316,7 +316,7 @@ def _config(
     image_name: str,
     host_name: str,
 ) -> ContainerConfig:
-    """The image's config with the options on top, as `docker run` merges them."""
+    """Return the image's config with the options on top, as `docker run` merges them."""
     stdin_open = bool(options.get("stdin_open"))
     attached = options.get("attach", ())
     merged = replace(
@@ -339,18 +339,18 @@ def _config(
         labels=_sorted(base.labels, labels(options.get("labels"))),
         nulls=base.nulls - {"Env", "Labels"},
     )
-    return _with_end(_with_command(merged, command, options), options)
+    return _with_stop_settings(_with_command(merged, command, options), options)
 
 
 def _sorted(base: Mapping[str, Any], more: Mapping[str, Any]) -> Json:
-    """Both in one mapping, sorted by key as Go writes maps; more replaces entries of base."""
+    """Merge both into one mapping, sorted by key as Go writes maps; more replaces entries of base."""
     return dict(sorted({**base, **more}.items()))
 
 
 def _with_command(
     config: ContainerConfig, command: str | Sequence[str] | None, options: ContainerOptions
 ) -> ContainerConfig:
-    """Set CMD and ENTRYPOINT as far as they were given; a new ENTRYPOINT removes the image's CMD."""
+    """Set CMD and ENTRYPOINT if they were requested; a new ENTRYPOINT removes the image's CMD."""
     entrypoint, words = arguments(options.get("entrypoint")), arguments(command)
     if entrypoint is not None:
         # `--entrypoint ""` sends one empty word: it removes the image's ENTRYPOINT.
@@ -359,8 +359,8 @@ def _with_command(
     return replace(config, cmd=tuple(words)) if words else config
 
 
-def _with_end(config: ContainerConfig, options: ContainerOptions) -> ContainerConfig:
-    """Set how the container is stopped, and its hardware address."""
+def _with_stop_settings(config: ContainerConfig, options: ContainerOptions) -> ContainerConfig:
+    """Set the stop signal and the stop timeout, and the MAC address."""
     signal, timeout, address = options.get("stop_signal"), options.get("stop_timeout"), options.get("mac_address")
     if signal:
         signal_number(signal)
@@ -376,7 +376,7 @@ def _hostname(options: ContainerOptions) -> str:
     name = options.get("hostname") or ""
     if name and (len(name) > 63 or not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", name)):
         raise InvalidInput(
-            f"invalid hostname format: {visible(name)}", hint="letters, digits, - and ., at most 63 of them"
+            f"invalid hostname format: {visible(name)}", hint="use letters, digits, - and ., at most 63 characters"
         )
     return name
 
@@ -389,9 +389,9 @@ def _working_directory(path: str) -> str:
     return "/" + posixpath.normpath(path).lstrip("/") if path else ""
 
 
-def labels(given: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
+def labels(entries: Mapping[str, str] | Sequence[str] | None) -> dict[str, str]:
     """Return labels as a mapping; docker-py also takes a list of names, with empty values."""
-    return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given or (), "")
+    return dict(entries) if isinstance(entries, Mapping) else dict.fromkeys(entries or (), "")
 
 
 def arguments(command: str | Sequence[str] | None) -> list[str] | None:
@@ -413,10 +413,10 @@ def environment_list(environment: Mapping[str, str] | Sequence[str] | None) -> l
     return entries
 
 
-def _environment(image: Sequence[str], given: Sequence[str]) -> list[str]:
+def _environment(image: Sequence[str], requested: Sequence[str]) -> list[str]:
     """Return the user's entries, then those that only the image has: the order that Docker records."""
-    names = {entry.partition("=")[0] for entry in given}
-    return [*given, *(entry for entry in image if entry.partition("=")[0] not in names)]
+    names = {entry.partition("=")[0] for entry in requested}
+    return [*requested, *(entry for entry in image if entry.partition("=")[0] not in names)]
 
 
 def command_line(config: ContainerConfig) -> list[str]:

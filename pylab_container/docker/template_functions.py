@@ -137,7 +137,7 @@ def _equal(left: Any, *others: Any) -> bool:
 
 
 def _print(*values: Any) -> str:
-    """fmt.Sprint: join values, with a space between two of which neither is a string."""
+    """Go's fmt.Sprint: join values, with a space between two of which neither is a string."""
     pieces: list[str] = []
     for position, value in enumerate(values):
         if position and not isinstance(value, str) and not isinstance(values[position - 1], str):
@@ -154,7 +154,7 @@ _DIRECTIVE = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?P<precision>\.\d*)
 
 
 def printf(form: str, *values: Any) -> str:
-    """fmt.Sprintf. As in Go, a value of the wrong type is shown in the result: %!d(string=hi)."""
+    """Go's fmt.Sprintf. A value of the wrong type is shown in the result: %!d(string=hi)."""
     left = list(values)
 
     def fill(match: re.Match[str]) -> str:

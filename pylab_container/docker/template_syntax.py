@@ -23,6 +23,7 @@ PARSE_STATUS = 64
 """docker's exit status for a template that cannot be parsed."""
 
 FIELDS_HINT = "the fields are those that inspect shows; {{json .}} shows all"
+_SYNTAX_HINT = "write fields and functions between {{ and }}: {{.Name}} {{json .}}"
 _STRING = r'"(?:[^"\\\n]|\\.)*"|`[^`]*`'
 _TOKEN = re.compile(
     rf"""
@@ -335,8 +336,10 @@ class _Parser:
         if token.kind == "word" and token.word in self._functions:
             return "function", token.word
         if token.kind == "word":
-            known = f"{token.word} is not supported here"
-            raise self._error(token.start, known if token.word in _KEYWORDS else f'function "{token.word}" not defined')
+            if token.word in _KEYWORDS:
+                raise self._error(token.start, f"{token.word} is not supported here")
+            hint = f"functions are {', '.join(self._functions)}"
+            raise self._error(token.start, f'function "{token.word}" not defined', hint=hint)
         if token.kind == "field" or token.word == ".":
             return "field", None
         if token.word == "(":
@@ -347,10 +350,9 @@ class _Parser:
         line_start = self._text.rfind("\n", 0, start) + 1
         return Place(self._text.count("\n", 0, start) + 1, start - line_start, words)
 
-    def _error(self, start: int, message: str) -> TemplateError:
+    def _error(self, start: int, message: str, *, hint: str = _SYNTAX_HINT) -> TemplateError:
         line = self._text.count("\n", 0, start) + 1
-        known = f"functions are {', '.join(self._functions)}"
-        error = TemplateError(f"template parsing error: template: :{line}: {message}", hint=known)
+        error = TemplateError(f"template parsing error: template: :{line}: {message}", hint=hint)
         error.exit_code = PARSE_STATUS
         return error
 

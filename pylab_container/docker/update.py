@@ -38,10 +38,7 @@ def update(data: DataRoot, runtime: Runtime, container_id: ContainerId, options:
 
 
 def _requested(options: UpdateOptions) -> tuple[HostConfig, list[str]]:
-    """The requested limits that the kernel supports, the others with their defaults.
-
-    And warnings.
-    """
+    """Return the requested limits that the kernel supports, and warnings. The other limits have their defaults."""
     fields = resources(options, processors=os.cpu_count() or 1, memory_nodes=cgroup.memory_nodes())
     if options.get("pids_limit") is not None and fields["pids_limit"] is None:
         fields["pids_limit"] = 0  # dockerd records "no limit" as 0 here
@@ -49,7 +46,7 @@ def _requested(options: UpdateOptions) -> tuple[HostConfig, list[str]]:
 
 
 def _updated(record: ContainerRecord, requested: HostConfig, options: UpdateOptions) -> HostConfig:
-    """The record's HostConfig with the requested limits. Raises InvalidInput, Conflict."""
+    """Return the record's HostConfig with the requested limits. Raises InvalidInput, Conflict."""
     old = record.host_config
     _refuse_two_kinds_of_processor_time(record, requested)
     if requested.memory:
@@ -66,7 +63,7 @@ def _updated(record: ContainerRecord, requested: HostConfig, options: UpdateOpti
         if old.auto_remove:
             raise InvalidInput(
                 "Restart policy cannot be updated because AutoRemove is enabled for the container",
-                hint="it was created with --rm",
+                hint="leave --restart out: the container was created with --rm",
             )
         changes["restart_policy"] = restart_policy(options["restart_policy"] or {})
     return complete_memory(replace(old, **changes))

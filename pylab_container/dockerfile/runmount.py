@@ -71,7 +71,7 @@ def parse_mount(text: str, expand: Callable[[str], str] = str) -> RunMount:
     if kind == "ssh":
         raise InvalidInput("a mount of type ssh is not supported", hint="mount a key with type=secret")
     if kind not in _KEYS:
-        raise InvalidInput(f'unsupported mount type "{kind}"', hint=f"there are {', '.join(get_args(Kind))}")
+        raise InvalidInput(f'unsupported mount type "{kind}"', hint=f"use one of {', '.join(get_args(Kind))}")
     for key in options:
         if key not in _KEYS[kind]:
             raise InvalidInput(
@@ -112,7 +112,7 @@ def _directory(kind: Kind, options: dict[str, str], text: str) -> RunMount:
         raise InvalidInput(f'target is missing in "{text}"', hint="target=/where/in/the/container")
     sharing = options.get("sharing", "shared").lower()
     if sharing not in get_args(Sharing):
-        raise InvalidInput(f'unsupported sharing value "{sharing}"', hint=f"there are {', '.join(get_args(Sharing))}")
+        raise InvalidInput(f'unsupported sharing value "{sharing}"', hint=f"use one of {', '.join(get_args(Sharing))}")
     readonly = kind == "bind"
     if "readonly" in options:
         readonly = _boolean("readonly", options["readonly"])

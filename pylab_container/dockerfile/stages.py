@@ -59,7 +59,7 @@ class Stages(Struct, frozen=True):
     """All stages of a file.
 
     before     the ARGs before the first FROM
-    arguments  their values, for FROM and for an ARG without default in a stage; None for one without a value
+    arguments  their values by name, for FROM and for an ARG without default in a stage; None for an ARG without a value
     """
 
     stages: tuple[Stage, ...]
@@ -86,6 +86,7 @@ class Stages(Struct, frozen=True):
         """
         before, after = _split_at_first_from(dockerfile.instructions, source)
         arguments = _arguments(before, buildargs, platform)
+        # An ARG without a value is unset and not empty, so that FROM ${BASE-debian:12} gets its default.
         known = {**platform, **{name: value for name, value in arguments.items() if value is not None}}
         stages: list[Stage] = []
         for origin, instructions in _split(after):
@@ -111,7 +112,7 @@ class Stages(Struct, frozen=True):
     def needed(self, target: Stage, *, every: bool = False) -> tuple[Stage, ...]:
         """Return the target and all stages that it depends on, in the file's order.
 
-        every  return all stages up to the target, as Docker's classic builder builds them
+        every  return all stages up to the target; Docker's classic builder builds all of them
         """
         if every:
             return self.stages[: target.index + 1]

@@ -9,6 +9,8 @@
     ├── login()      log in to a registry
     ├── df()         disk usage
     ├── prune_builds()   remove the build cache
+    ├── recover()    clean up after killed operations
+    ├── start_by_policy()   start containers as after a reboot
     ├── check()      examine this machine
     ├── fsck()       check the data root, and repair it
     ├── info()       the data of `docker info`
@@ -38,7 +40,7 @@ from pylab_container.engine.images import ImageCollection
 from pylab_container.engine.networks import NetworkCollection
 from pylab_container.engine.parts import Parts
 from pylab_container.engine.volumes import VolumeCollection
-from pylab_container.errors import NotRoot
+from pylab_container.errors import LabError, NotRoot
 from pylab_container.maintenance.recovery import clear_abandoned
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
@@ -79,14 +81,9 @@ class Engine:
         insecure_registries: Sequence[str] | None = None,
         recover: bool = True,
     ) -> None:
-        """recover: clean up after killed operations.
-
-        False leaves everything as it is, to be examined.
-        """
+        """recover: call recover(). False leaves everything as it is, to be examined."""
         if os.geteuid() != 0:
-            raise NotRoot(
-                "the engine needs root: mounts and namespaces are the kernel's business", hint="sudo labctr …"
-            )
+            raise NotRoot("the engine needs root, to create mounts and namespaces", hint="sudo labctr …")
         path = Path(data_root or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT).absolute()
         self._mirrors, self._insecure = registry_mirrors, insecure_registries
         self.event_log = EventLog(path, lambda: out_of_memory.report_all(self.data, self.runtime))
@@ -107,7 +104,7 @@ class Engine:
         self.volumes = VolumeCollection(self.data)
         self.networks = NetworkCollection(self.parts)
         if recover:
-            clear_abandoned(self.data, self.runtime)
+            self.recover()
 
     @property
     def data_root(self) -> Path:
@@ -169,6 +166,16 @@ class Engine:
         from pylab_container.maintenance import pruning
 
         return pruning.prune_builds(self.data, filters or {}, all=all)
+
+    def recover(self) -> None:
+        """Clean up after killed operations (maintenance/recovery.py)."""
+        clear_abandoned(self.data, self.runtime)
+
+    def start_by_policy(self) -> list[LabError]:
+        """Start the containers whose restart policy requires it, as after a reboot. Return the errors."""
+        from pylab_container.maintenance import boot
+
+        return boot.start_by_policy(self.data, self.runtime)
 
     def command_line(self, *words: str) -> str:
         """Return the command line of labctr for this data root; it does not depend on $LABCTR_ROOT."""

@@ -75,7 +75,7 @@ def _services(parts: Parts, options: BuildOptions) -> Services:
 
 
 def _credentials(auth_configs: Mapping[str, Mapping[str, str]] | None, image: str) -> Mapping[str, str] | None:
-    """The credentials for the registry of an image; None: those in docker's config.json."""
+    """Return the credentials for the registry of an image; None: those in docker's config.json."""
     if auth_configs is None:
         return None
     return CredentialFile({"auths": dict(auth_configs)}).entry(references.parse(image).domain)

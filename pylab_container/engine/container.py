@@ -225,7 +225,7 @@ class Container:
     def restart_connected(
         self, clients: int, timeout: float | None = None, *, signal: str | int | None = None
     ) -> Attachment | None:
-        """restart(), with the streams connected for clients as in start_connected()."""
+        """As restart(), with the streams connected for clients as in start_connected()."""
         parts = self._data, self._runtime, self._parts.event_log
         with explaining(self._data.path):
             return stop.restart(*parts, self.id, timeout, signal=signal, clients=clients)
@@ -369,7 +369,7 @@ class Container:
     def log_reader(
         self, *, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> LogReader:
-        """log_lines() for a caller that waits for new lines itself."""
+        """As log_lines(), for a caller that waits for new lines itself."""
         return logs.log_reader(self._data, self.record, tail=tail, since=since, until=until)
 
     # -- its files -------------------------------------------------------------------------------

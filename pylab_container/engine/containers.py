@@ -62,7 +62,7 @@ class ContainerCollection:
         host_config: HostConfig | None = None,
         networks: Mapping[str, EndpointSettings] | None = None,
     ) -> Container:
-        """create() for a client that also writes the documents that inspect shows.
+        """As create(), for a client that also writes the documents that inspect shows.
 
         See docker/creation.py, Description.
 
@@ -135,7 +135,7 @@ class ContainerCollection:
     def _create_to_run(
         self, image: Image | str, command: str | Sequence[str] | None, options: ContainerOptions, *, remove: bool
     ) -> Container:
-        """create(), after a pull if the image is missing."""
+        """As create(), after a pull if the image is missing."""
         if remove and (options.get("restart_policy") or {}).get("Name", "no") != "no":
             raise InvalidInput("Conflicting options: --restart and --rm", hint="leave one of them out")
         if remove:

@@ -356,7 +356,7 @@ class ImageCollection:
 
 
 def _tagged(repository: str, tag: str | None) -> references.Reference:
-    """The reference of a name with a separate tag or digest."""
+    """Return the reference of a name with a separate tag or digest."""
     if not tag:
         return references.parse(repository)
     return references.parse(f"{repository}{'@' if ':' in tag else ':'}{tag}")

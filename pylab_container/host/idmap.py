@@ -64,7 +64,9 @@ def user_namespace(ids: IdMap) -> Iterator[int]:
         while os.readlink(proc / "ns/user") == own:
             if holder.poll() is not None:
                 message = holder.stderr.read().decode(errors="replace").strip() if holder.stderr else ""
-                raise RuntimeFailed(f"no user namespace can be made: {message}", hint="sysctl user.max_user_namespaces")
+                raise RuntimeFailed(
+                    f"no user namespace can be made: {message}", hint="sysctl -w user.max_user_namespaces=10000"
+                )
             time.sleep(_EXEC_POLL_INTERVAL)
         (proc / "uid_map").write_text(f"0 {ids.uid} {ids.size}")
         (proc / "gid_map").write_text(f"0 {ids.gid} {ids.size}")

@@ -31,7 +31,7 @@ class Configuration(Struct):
 
     config       Docker's Config: Env, Cmd, User, …
     arguments    the values of ARG, None for an argument without a value
-    given        arguments that are known without ARG: proxies
+    proxies      arguments that every build knows without ARG: http_proxy …
     has_command  one of the instructions was a CMD with arguments
     check        called before each expansion; may raise an error to cancel a build
     """
@@ -39,7 +39,7 @@ class Configuration(Struct):
     config: Json
     arguments: dict[str, str | None] = field(default_factory=dict)
     has_command: bool = False
-    given: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[], object] = lambda: None
 
     @property
@@ -51,7 +51,7 @@ class Configuration(Struct):
     def variables(self) -> dict[str, str]:
         """The variables that $NAME expands to: those of ENV, then those of ARG."""
         declared = {name: value for name, value in self.arguments.items() if value is not None}
-        return {**self.given, **declared, **self.environment}
+        return {**self.proxies, **declared, **self.environment}
 
     @property
     def shell(self) -> list[str]:
@@ -185,7 +185,7 @@ def _expose(target: Configuration, instruction: Instruction) -> str:
 def _volume(target: Configuration, instruction: Instruction) -> str:
     paths = [path.strip() for path in target.expand_all(instruction.arguments, instruction)]
     if not all(paths):
-        raise InvalidInput("VOLUME specified can not be an empty string", hint="a variable has no value")
+        raise InvalidInput("VOLUME specified can not be an empty string", hint="give the variable a value")
     target.add("Volumes", {path: {} for path in paths})
     return f"VOLUME [{' '.join(paths)}]"
 

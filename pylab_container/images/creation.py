@@ -39,9 +39,9 @@ def store(data: DataRoot, config: ImageConfig, names: Sequence[Reference], *, pa
     # The lock from the check until the image exists: a removal in between would delete layers that no image names yet.
     with data.images_lock():
         if config.chain_id and not data.layers.exists(config.chain_id):
-            raise Conflict("the image's layers were removed concurrently", hint="do it again")
+            raise Conflict("the image's layers were removed concurrently", hint="try again")
         if parent and not data.images.exists(parent):
-            raise Conflict("the image below was removed concurrently", hint="do it again")
+            raise Conflict("the image below was removed concurrently", hint="try again")
         image_id = data.images.add(config, parent=parent)
         # Names last: a crash in between leaves an image without a name, which can be named or pruned. A name without
         # an image would be damage (ImageStore.refuse_dangling).

@@ -36,7 +36,7 @@ def find(data: DataRoot, name: str) -> Digest:
     if image_id := _find_by_prefix(data, name):
         return image_id
     similar = _most_similar_name(data, name)
-    hint = f'did you mean "{similar}"?' if similar else "labctr images lists what there is"
+    hint = f'did you mean "{similar}"?' if similar else "labctr images lists the images"
     raise ImageNotFound(f"No such image: {name}", hint=hint)
 
 
@@ -67,7 +67,7 @@ def config(data: DataRoot, image_id: str) -> ImageConfig:
         return data.images.get(image_id)
     except KeyError:
         data.images.refuse_dangling(image_id)
-        raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists what there is") from None
+        raise ImageNotFound(f"No such image: {image_id}", hint="labctr images lists the images") from None
 
 
 def hold(data: DataRoot, image_id: str, lease: Lease) -> ImageConfig:

@@ -113,7 +113,7 @@ def _check_unused(data: DataRoot, image_id: str, name: Reference) -> None:
         raise InUse(
             f'conflict: unable to remove repository reference "{name.familiar}" (must force) - '
             f"container {record.short_id} is using its referenced image {image_id[7:19]}",
-            hint=f"labctr rm {record.name}, or take the name away with -f",
+            hint=f"labctr rm {record.name}, or remove the name with -f",
         )
 
 

@@ -294,4 +294,6 @@ def write(chunks: Iterable[bytes], output: str | Path | BinaryIO) -> None:
 
 
 def _not_writable(path: Path, error: OSError) -> InvalidInput:
-    return InvalidInput(f"cannot write {path}: {error.strerror}", hint="is there such a directory, and space?")
+    return InvalidInput(
+        f"cannot write {path}: {error.strerror}", hint="check that the directory exists and its disk has space"
+    )

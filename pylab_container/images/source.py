@@ -29,7 +29,7 @@ def opened(source: str | Path | BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
                 f"no such file: {source}", hint="give the path of a tar archive, or - for standard input"
             ) from None
         except OSError as error:
-            raise InvalidInput(f"cannot read {source}: {error.strerror}", hint="is it a file?") from error
+            raise InvalidInput(f"cannot read {source}: {error.strerror}", hint="check that it is a file") from error
         with stream:
             yield stream, Path(source).name
     else:

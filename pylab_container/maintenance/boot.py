@@ -9,6 +9,7 @@ from __future__ import annotations
 from pylab_container.containers.settle import settled
 from pylab_container.containers.start import start
 from pylab_container.errors import LabError
+from pylab_container.maintenance.failures import explain
 from pylab_container.oci.lifecycle import ALIVE, State
 from pylab_container.runtime import Runtime
 from pylab_container.store.container_store import ContainerRecord
@@ -17,24 +18,24 @@ from pylab_container.text.timestamps import NEVER
 
 
 def start_by_policy(data: DataRoot, runtime: Runtime) -> list[LabError]:
-    """Start the containers whose restart policy requires it, as after a reboot.
+    """Start the containers whose restart policy requires it, as after a reboot, and return the errors.
 
-    These have the policy "always", or "unless-stopped" if no user has stopped them.
-
-    Returns the errors: a container that cannot be started does not prevent the start of others.
+    These have the policy "always", or "unless-stopped" if no user has stopped them. A container that cannot be started
+    does not prevent the start of others. Hints name the machine's missing features (failures.py).
     """
-    failures = []
-    for written in list(data.records.all()):
+    errors = []
+    for stored in list(data.records.all()):
         try:
-            was_running = written.state in ALIVE and not runtime.bundle(written.id).exists()
-            record = settled(data, runtime, written)
+            was_running = stored.state in ALIVE and not runtime.bundle(stored.id).exists()
+            record = settled(data, runtime, stored)
             # settled() schedules a restart for a container that was running when the machine went down. That exit was
             # not a failure of the container: as in dockerd it is started at once, and no restart is counted.
             if _is_required(record) or (was_running and record.state is State.RESTARTING):
                 start(data, runtime, record.id, exit_hook=True)
         except LabError as error:
-            failures.append(error)
-    return failures
+            explain(error, data.path)
+            errors.append(error)
+    return errors
 
 
 def _is_required(record: ContainerRecord) -> bool:

@@ -167,7 +167,7 @@ def _first_number(text: str) -> str:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Parse the first version number in a text: (1, 0, 6) in "nftables v1.0.6 (…)", () if there is none."""
+    """Parse the first version number in a text: (1, 0, 6) in "nftables v1.0.6 (…)", () if it has none."""
     number = _first_number(text)
     return tuple(map(int, number.split("."))) if number else ()
 

@@ -87,7 +87,7 @@ class _Criteria(Struct, frozen=True):
 
 def _texts(filters: Filters, name: str) -> tuple[str, ...]:
     if isinstance(filters.get(name), bool):
-        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="its value is text")
+        raise InvalidInput(f"Invalid filter '{name}={filters[name]}'", hint="write its value as text")
     return values(filters, name)
 
 
@@ -147,7 +147,7 @@ def _remove_image(data: DataRoot, image: Image) -> list[Removal]:
 
 
 def prune_builds(data: DataRoot, filters: Filters, *, all: bool) -> Pruned:
-    """Remove the unneeded build cache: steps, roots of failed steps, and unused cache mounts.
+    """Remove the unneeded build cache: steps, root file systems of failed steps, and unused cache mounts.
 
     all      also the steps on which other images were built: these stay complete, but lose their history of parents
     filters  until, and the filters of `docker system prune`, which passes them all: build cache has no labels, so a
@@ -165,7 +165,7 @@ def prune_builds(data: DataRoot, filters: Filters, *, all: bool) -> Pruned:
 
 
 def _remove_steps(data: DataRoot, criteria: _Criteria, *, all: bool) -> list[usage.CacheUsage]:
-    with making(data) as lease:  # which removes the layers when it ends
+    with making(data) as lease:  # the end of the block removes the layers that the lease claims
         with data.images_lock():
             steps = usage.cache_steps(data)
             chosen = {step.id for step in steps if criteria.matches(step.when or timestamps.NEVER, {})}

@@ -174,7 +174,7 @@ def disk_usage(data: DataRoot, runtime: Runtime) -> DiskUsage:
 
 
 def _images(data: DataRoot, *, without: set[str]) -> list[Image]:
-    """Return the images that `docker images` lists if the images of the build cache did not exist."""
+    """Return the images that `docker images` would list without the images of the build cache."""
     image_ids = [image_id for image_id in lookup.list_ids(data, all=True) if image_id not in without]
     named = {tag.image_id for tag in data.images.shown_names()}
     parents = {data.images.shown_parent(image_id) for image_id in image_ids}

@@ -19,7 +19,9 @@ def parse_address(text: str, version: int | None = None) -> str:
     is_mapped = version == 6 and getattr(address, "ipv4_mapped", None) is not None
     if address is None or is_mapped or version not in (None, address.version):
         kind = f"IPv{version}" if version else "IP"
-        raise InvalidInput(f"invalid {kind} address: {visible(text)}", hint="such as 10.0.0.1, or fd00::1") from None
+        raise InvalidInput(
+            f"invalid {kind} address: {visible(text)}", hint="write an address such as 10.0.0.1 or fd00::1"
+        ) from None
     return str(address)
 
 
@@ -34,10 +36,11 @@ def refuse_on_predefined(*, addresses: object, aliases: object) -> None:
     """Raise InvalidInput for addresses or aliases on a predefined network, which supports neither."""
     if addresses:
         raise InvalidInput(
-            "user specified IP address is supported on user defined networks only", hint="labctr network create"
+            "user specified IP address is supported on user defined networks only",
+            hint="create a network first: labctr network create --subnet 10.9.0.0/24 NAME",
         )
     if aliases:
         raise InvalidInput(
             "network-scoped alias is supported only for containers in user defined networks",
-            hint="labctr network create",
+            hint="create a network first: labctr network create NAME",
         )

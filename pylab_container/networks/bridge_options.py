@@ -92,7 +92,7 @@ def _mtu(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and 68 <= int(text) <= 65535):
-        raise _invalid(_MTU, text, "invalid syntax", hint="it is a number of bytes from 68 to 65535")
+        raise _invalid(_MTU, text, "invalid syntax", hint="write a number of bytes from 68 to 65535")
     return int(text)
 
 

@@ -77,11 +77,11 @@ def _check_request(request: NetworkRequest) -> None:
     if name in (*PREDEFINED, "default"):
         raise Forbidden(f"operation is not permitted on predefined {name} network", hint="choose another name")
     if not name.strip() or not name.isprintable():
-        raise InvalidInput(f"invalid name: {name}", hint="choose a name that can be seen")
+        raise InvalidInput(f"invalid name: {name}", hint="choose a name of visible characters")
     if driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{driver}" network is allowed', hint="use --driver bridge")
     if driver != "bridge":
-        raise NotFound(f'plugin "{driver}" not found', hint="there is one driver for networks of users: bridge")
+        raise NotFound(f'plugin "{driver}" not found', hint="use --driver bridge")
     check_bridge_options(request.options or {})
 
 
@@ -118,18 +118,18 @@ def _requested_pools(request: NetworkRequest) -> list[Json]:
     """The pools of a request: those of ipam, and the other parameters, each put into the pool of its IP version."""
     ipam = request.ipam or {}
     if ipam.get("Driver") not in (None, "", "default"):
-        raise NotFound(f'plugin "{ipam["Driver"]}" not found', hint="there is one IPAM driver: default")
+        raise NotFound(f'plugin "{ipam["Driver"]}" not found', hint="use the IPAM driver default")
     pools: list[Json] = [{str(key): value for key, value in pool.items() if value} for pool in ipam.get("Config") or ()]
     for pool in pools:
         if unknown := set(pool) - set(_POOL_FIELDS):
-            hint = f"there are {', '.join(_POOL_FIELDS)}"
+            hint = f"use one of {', '.join(_POOL_FIELDS)}"
             raise InvalidInput(f"unknown IPAM setting {sorted(unknown)[0]}", hint=hint)
     pools += [{"Subnet": subnet} for subnet in _as_list(request.subnet)]
     for field, texts in (("Gateway", _as_list(request.gateway)), ("IPRange", _as_list(request.ip_range))):
         for text in texts:
             pool = _pool_of(pools, field.lower(), text)
             if field in pool:
-                raise InvalidInput(f"no matching subnet for {field.lower()} {text}", hint="give --subnet, too")
+                raise InvalidInput(f"no matching subnet for {field.lower()} {text}", hint="add --subnet")
             pool[field] = text
     for name, address in (request.aux_addresses or {}).items():
         _pool_of(pools, "aux-address", address).setdefault("AuxiliaryAddresses", {})[name] = address
@@ -141,7 +141,7 @@ def _pool_of(pools: Sequence[Json], kind: str, address: str) -> Json:
     for pool in pools:
         if "Subnet" in pool and (":" in pool["Subnet"]) == (":" in address):
             return pool
-    raise InvalidInput(f"no matching subnet for {kind} {address}", hint="give --subnet, too")
+    raise InvalidInput(f"no matching subnet for {kind} {address}", hint="add --subnet")
 
 
 def _as_list(value: str | Sequence[str]) -> Sequence[str]:
@@ -163,7 +163,8 @@ def remove(data: DataRoot, runtime: Runtime, record: NetworkRecord) -> None:
     """
     if record.is_predefined:
         raise Forbidden(
-            f"{record.name} is a pre-defined network and cannot be removed", hint="only those of users can: network ls"
+            f"{record.name} is a pre-defined network and cannot be removed",
+            hint="labctr network ls --filter type=custom lists those that can be removed",
         )
     with data.networks.lock():
         if members := connected_containers(data, runtime, record):

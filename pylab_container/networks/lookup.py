@@ -55,7 +55,7 @@ def _not_found(data: DataRoot, name: str) -> LabError:
         if (name and network_id.startswith(name)) or data.networks.mentions(network_id, name):
             return error
     hint = "; labctr system fsck says which of them are damaged" if damaged else ""
-    return NotFound(f"network {name} not found", hint=f"labctr network ls lists what there is{hint}")
+    return NotFound(f"network {name} not found", hint=f"labctr network ls lists the networks{hint}")
 
 
 def network_of_endpoint(data: DataRoot, name: str, endpoint: EndpointSettings) -> NetworkRecord:

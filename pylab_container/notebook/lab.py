@@ -258,7 +258,7 @@ def _run_once(command: str, target: Path) -> None:
     marker.unlink()
     if done.status != 0:
         last_lines = "\n".join(done.errors.strip().splitlines()[-5:])
-        raise RuntimeFailed(f"{command} failed: {last_lines}", hint="is there a network? try apt-get update first")
+        raise RuntimeFailed(f"{command} failed: {last_lines}", hint="check the network try apt-get update first")
 
 
 def _delete(target: Path) -> None:

@@ -81,7 +81,9 @@ def parse_rate(text: str, *, unit: bool) -> dict[str, Any]:
     if not re.fullmatch(form, rate, re.ASCII | re.IGNORECASE):
         units = "[<unit>]. Number must be a positive integer. Unit is optional and can be kb, mb, or gb"
         correct = f"<device-path>:<number>{units if unit else '. Number must be a positive integer'}"
-        raise InvalidInput(f"invalid rate for device: {text}. The correct format is {correct}", hint="/dev/sda:1000")
+        raise InvalidInput(
+            f"invalid rate for device: {text}. The correct format is {correct}", hint="write /dev/sda:1000"
+        )
     return {"Path": path, "Rate": sizes.parse(rate)}
 
 

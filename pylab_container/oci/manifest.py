@@ -219,7 +219,8 @@ def kind_of(raw: bytes, content_type: str = "") -> str:
         media_type = _string(document.get("mediaType") or "")
     except _MALFORMED as error:
         raise InvalidArchive(
-            f"the registry's manifest cannot be understood{_problem(error)}", hint="is this the address of a registry?"
+            f"the registry's manifest cannot be understood{_problem(error)}",
+            hint="check that this is the address of a registry",
         ) from error
     kind = media_type or (content_type if content_type in ACCEPTED else apparent)
     # A document that is both, or claims to be the other, could be an index for one program and a manifest for the

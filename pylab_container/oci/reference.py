@@ -80,9 +80,7 @@ class Reference(Struct, frozen=True):
 def parse(text: str) -> Reference:
     """Parse an image name as the docker command does.
 
-    Raises InvalidReference, which names the malformed part.
-
-    A name without tag and digest has the tag "latest".
+    A name without tag and digest has the tag "latest". Raises InvalidReference, which names the malformed part.
     """
     name_and_tag, digest = _split_digest(text)
     name, tag = _split_tag(name_and_tag)
@@ -121,8 +119,11 @@ def _check(text: str, domain: str, path: str, tag: str | None, digest: str | Non
     # The messages are those of distribution/reference, because clients match on "invalid reference format".
     if not _PATH.match(path):
         hint = "a repository name is lower-case letters, digits and single . _ - between them"
+        if ":" in path:
+            hint = "write NAME:TAG: only a registry's port and the tag follow a colon"
         if path != path.lower():
-            hint = f'repository names are lower-case: try "{text.lower()}"'
+            if _PATH.match(path.lower()):
+                hint = f'repository names are lower-case: try "{text.lower()}"'
             raise InvalidReference(f"invalid reference format: repository name ({text}) must be lowercase", hint=hint)
         raise InvalidReference(f'invalid reference format: "{text}"', hint=hint)
     if not _DOMAIN.match(domain):

@@ -14,7 +14,7 @@ from pylab_container.text.jsontext import NotJson, parse_json
 
 LONGEST_EXCERPT = 500
 """Characters of an answer that an error message shows."""
-_HINT = "is this the address of a registry?"
+_HINT = "check that this is the address of a registry"
 
 
 def parts_of(address: str, what: str) -> SplitResult:
@@ -25,7 +25,7 @@ def parts_of(address: str, what: str) -> SplitResult:
         _ = parts.port, parts.hostname
     except ValueError:
         shown = address[:LONGEST_EXCERPT]
-        raise RegistryFailed(f'"{shown}" cannot be the address of {what}', hint=_HINT) from None
+        raise RegistryFailed(f'"{shown}" is not a valid address of {what}', hint=_HINT) from None
     return parts
 
 
@@ -36,7 +36,7 @@ def joined(base: str, address: str) -> str:
 
 
 def number_of(text: str) -> int:
-    """The value of a header such as Content-Length, 0 if it is not a number."""
+    """Parse the value of a header such as Content-Length; 0 if it is not a number."""
     # Longer numbers exceed 64 bits, and int() refuses more than 4300 digits.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 

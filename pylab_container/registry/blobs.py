@@ -27,7 +27,7 @@ from pylab_container.registry.answers import joined, number_of
 from pylab_container.registry.client import RegistryClient, Response, codes, failure
 from pylab_container.text.jsontext import parse_json
 
-_MOST_PAGES = 1000  # of a list of tags: a registry may name a page that it has sent already as the next one
+_MOST_PAGES = 1000  # pages of a list of tags; a faulty registry's links to the next page may form a cycle
 _NEXT_LINK = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 
 
@@ -114,7 +114,7 @@ class Repository:
         return response
 
     def has_blob(self, digest: str) -> int | None:
-        """The size of a blob in bytes, None if the repository does not have it."""
+        """Return the size of a blob in bytes; None if the repository does not have it."""
         with self._request("HEAD", f"blobs/{digest}") as response:
             if response.status == 200:
                 return number_of(response.headers.get("Content-Length", ""))

@@ -37,8 +37,8 @@ with extra("registry"):
 USER_AGENT = "pylab-container"
 _LARGEST_DOCUMENT = 16 << 20  # bytes; moby reads at most 4 MiB of a manifest, and blobs are streamed
 _CHUNK_SIZE = 1 << 16  # bytes of a document that are read at once
-_MOST_ERRORS = 10  # of one answer that are shown
-_MOST_CAUSES = 8  # of an exception that are examined
+_MOST_ERRORS = 10  # errors of one answer that a message shows
+_MOST_CAUSES = 8  # causes of an exception that are examined
 _LONGEST_REASON = 200  # characters of an exception that are shown
 # urllib3's base class for a connection that failed and for an answer that is not HTTP is the same, HTTPException. If an
 # exception is one of these as well, the connection has failed, and a retry may help.
@@ -74,14 +74,16 @@ class Response:
             raise broken(self._host, error) from error
 
     def body(self) -> bytes:
-        """The whole body. Raises RegistryFailed if it is too long, Unreachable if it is interrupted."""
+        """Read and return the whole body. Raises RegistryFailed if it is too long, Unreachable if it is interrupted."""
         if self._body is not None:
             return self._body
         content = bytearray()
         for piece in self.pieces(_CHUNK_SIZE):
             content += piece
             if len(content) > _LARGEST_DOCUMENT:
-                raise RegistryFailed(f"{self._host} answers without end", hint="is this the address of a registry?")
+                raise RegistryFailed(
+                    f"{self._host} answers without end", hint="check that this is the address of a registry"
+                )
         self._body = bytes(content)
         return self._body
 
@@ -155,11 +157,11 @@ class RegistryClient:
                 self._authorizer = Authorizer(self._credentials, self._ask, plain=address.startswith("http://"))
                 self._learn_challenge(response)
                 return
-        # An answer from one address says more than a failed connection to the other.
+        # An error in an answer is more precise than a failed connection to the other address.
         raise next((failure for failure in failures if not isinstance(failure, Unreachable)), failures[0])
 
     def _connect_timeout(self, address: str) -> float:
-        """The timeout in seconds for each machine of a registry. Raises Unreachable if DNS does not answer."""
+        """Return the timeout in seconds for each address of a registry. Raises Unreachable if DNS does not answer."""
         # socket.create_connection() tries all addresses of a name in turn, each with the whole timeout. The sum must
         # not exceed the policy's timeout.
         name, limit = urlsplit(address).hostname or "", self.retry_policy.connect_timeout
@@ -171,7 +173,7 @@ class RegistryClient:
         lookup.start()
         lookup.join(limit)
         if lookup.is_alive():
-            raise Unreachable(f'Get "{address}/v2/": no name server answers', hint="is there a network?")
+            raise Unreachable(f'Get "{address}/v2/": no name server answers', hint="check the network")
         return max(limit / max(counts[0], 1), _SHORTEST_CONNECT_TIMEOUT)
 
     def login(self) -> None:
@@ -304,7 +306,7 @@ class RegistryClient:
 
 
 def _shown_path(target: SplitResult) -> str:
-    """The path and query of a request for its event."""
+    """Return the path and query of a request for its event."""
     # The distribution project's registry sends the state of an upload as a query of several hundred characters.
     query = "&".join(part for part in target.query.split("&") if not part.startswith("_state="))
     return target.path + (f"?{query}" if query else "")
@@ -345,7 +347,7 @@ def _default_message(response: Response) -> str:
 
 
 def _details(body: str) -> str:
-    """The message of an error document in the form of older registries: {"details": …}."""
+    """Return the message of an error document in the form of older registries: {"details": …}."""
     with contextlib.suppress(ValueError):
         document = parse_json(body)
         return str(document.get("details") or "") if isinstance(document, dict) else ""
@@ -357,7 +359,7 @@ def _excerpt(value: object) -> str:
 
 
 def codes(response: Response) -> list[tuple[str, str]]:
-    """(code, message) of each error in an answer's body, [] without any (distribution-spec, "Error Codes")."""
+    """Return (code, message) for each error in an answer's body (distribution-spec, "Error Codes")."""
     try:
         # Go's JSON decoder, for which registries are written, ignores the case of keys.
         errors = [
@@ -378,21 +380,21 @@ def _final_failure(error: Exception, request: str) -> RegistryFailed | None:
     elif any(isinstance(cause, HTTPException) and not isinstance(cause, _INTERRUPTIONS) for cause in causes):
         problem = "malformed HTTP response"
     elif isinstance(error, ValueError) and not any(isinstance(cause, ssl.SSLError) for cause in causes):
-        problem = "an address or a header of the answer makes no sense"
+        problem = "the answer has an invalid address or header"
     else:
         return None
-    return RegistryFailed(f"{request}: {problem}", hint="is this the address of a registry?")
+    return RegistryFailed(f"{request}: {problem}", hint="check that this is the address of a registry")
 
 
 def broken(host: str, error: Exception, request: str = "") -> Unreachable:
     """Build the error for a connection that failed."""
     reason, hint = _reason(error)
-    usual_hint = f"is {host} the right address, and is it reachable?"
+    usual_hint = f"check that {host} is the right address and reachable"
     return Unreachable(f"{request or host}: {reason}", hint=hint or usual_hint)
 
 
 def _reason(error: BaseException) -> tuple[str, str]:
-    """The reason for a failed connection, and a hint, "" for the usual one. Both depend on the error's causes."""
+    """Return the reason for a failed connection, and a hint; "" stands for the usual hint."""
     causes = list(_causes(error))
     if any(isinstance(cause, requests.exceptions.SSLError) for cause in causes):
         hint = "put its CA's certificate into /etc/docker/certs.d/HOST:PORT/ca.crt, or use --insecure-registry"
@@ -409,7 +411,7 @@ def _reason(error: BaseException) -> tuple[str, str]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and its causes, outermost first."""
+    """Yield an error and its causes, the outermost first."""
     # requests and urllib3 pass a cause as __cause__, as __context__ or as the last argument. The limit ends a cycle.
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
@@ -428,7 +430,7 @@ def _plain(error: BaseException) -> str:
 
 
 def _phrase(status: int) -> str:
-    """The reason phrase of a status, "" for an unknown one (RFC 9110, 15)."""
+    """Return the reason phrase of a status; "" for an unknown one (RFC 9110, 15)."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -437,10 +439,10 @@ def _phrase(status: int) -> str:
 
 def _hint(status: int) -> str:
     if status in (401, 403):
-        return "labctr login"
+        return "log in with labctr login [REGISTRY]"
     if status == 429:
         return "the registry limits the number of requests: wait, or log in"
-    return "ask the registry's administrator" if status >= 500 else "is this the address of a registry?"
+    return "ask the registry's administrator" if status >= 500 else "check that this is the address of a registry"
 
 
 def _count_addresses(name: str, counts: list[int]) -> None:

@@ -51,7 +51,7 @@ class BlobDownload:
         self._reported_at = 0.0
         self._changed = threading.Condition()
 
-    # Called by the thread that fetches
+    # -- called by the thread that fetches --------------------------------------------------------
 
     def fetch(self) -> None:
         """Download and verify the whole blob. An error is raised by the methods that wait for the blob."""
@@ -133,7 +133,7 @@ class BlobDownload:
             self._error = self._error or error
             self._changed.notify_all()
 
-    # Called by other threads
+    # -- called by other threads ------------------------------------------------------------------
 
     @property
     def is_complete(self) -> bool:
@@ -208,9 +208,9 @@ class Reader(io.RawIOBase):
 
 
 class Downloads:
-    """Several downloads, at most CONCURRENT_DOWNLOADS at a time, begun in their order. Use as a context manager.
+    """Several downloads, at most CONCURRENT_DOWNLOADS at a time, started in order. Use as a context manager.
 
-    When the block ends, with or without an error, no download runs.
+    When the block has ended, with or without an error, no download runs.
     """
 
     concurrency = CONCURRENT_DOWNLOADS
@@ -239,7 +239,7 @@ class Downloads:
                 download = self._waiting.pop(0)
             download.fetch()
             if (error := download.error) is not None:
-                # The operation fails when it comes to this blob; the other downloads are of no use then.
+                # The operation fails when it reaches this blob, so the other downloads are not needed.
                 for other in self._all:
                     other.cancel(error)
 

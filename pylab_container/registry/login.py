@@ -99,7 +99,7 @@ def _read() -> CredentialFile:
     except FileNotFoundError:
         return CredentialFile()
     except OSError as error:
-        raise InvalidInput(f"cannot read {file_path()}: {error.strerror}", hint="is it a file?") from error
+        raise InvalidInput(f"cannot read {file_path()}: {error.strerror}", hint="check that it is a file") from error
 
 
 def _write(file: CredentialFile) -> None:

@@ -1,4 +1,4 @@
-"""pull: an image from a registry, layer by layer.
+"""pull: fetch an image from a registry, layer by layer.
 
     manifest → config → layers → image → names
 
@@ -95,11 +95,9 @@ class Puller:
         raise _translated(failures[-1], reference) from failures[-1]
 
     def look_up(self, reference: Reference, auth: AuthConfig | None) -> tuple[Descriptor, list[str]]:
-        """Return an image's manifest or index, and its platforms ("linux/amd64").
+        """Return an image's manifest or index, and its platforms, from the first endpoint that has the image.
 
-        They are those of the first endpoint that has the image.
-
-        Raises as pull().
+        Platforms are texts such as "linux/amd64". Raises as pull().
         """
         failures: list[LabError] = []
         for endpoint in self.settings.endpoints(reference.domain):
@@ -154,7 +152,7 @@ class _Pull:
         return images
 
     def _all_tags(self) -> list[Reference]:
-        """The repository's references, one for each tag. Raises InvalidArchive for an invalid tag."""
+        """Return a reference for each tag of the repository. Raises InvalidArchive for an invalid tag."""
         try:
             return [self._request.reference.with_tag(tag) for tag in self._repository.tags()]
         except InvalidReference as error:
@@ -186,13 +184,13 @@ class _Pull:
             if choice is None:
                 raise ImageNotFound(
                     f"no matching manifest for {self._platform} in the manifest list entries",
-                    hint="pull another platform with --platform, or ask for an image of this one",
+                    hint="pull another platform with --platform, or choose an image for this one",
                 )
             fetched = self._repository.manifest(choice.digest)
         raise InvalidArchive(f"the indexes of {reference.familiar} list indexes without end", hint="do not trust it")
 
     def _config(self, manifest: Manifest, reference: Reference) -> ImageConfig:
-        """The image's config, from the store if it is there, else from the registry."""
+        """Return the image's config, from the store if it has it, else from the registry."""
         digest = manifest.config.digest
         if self._data.images.exists(digest):
             config = lookup.config(self._data, digest)
@@ -208,7 +206,7 @@ class _Pull:
             raise ImageNotFound(
                 f"image with reference {reference.familiar} was found but does not match the specified platform: "
                 f"wanted {self._platform}, actual: {actual}",
-                hint="leave --platform out, or ask for an image of that platform",
+                hint="leave --platform out, or choose an image for that platform",
             )
         return config
 
@@ -239,7 +237,7 @@ class _Pull:
                     self._data.distribution.add(diff_id, KnownBlob(blob.digest, transfers.full_name(reference)))
 
     def _count_known(self, config: ImageConfig, lease: Lease) -> tuple[int, str]:
-        """How many layers from the bottom are stored, and the chain id of the last of them."""
+        """Return how many layers from the bottom are stored, and the chain id of the topmost of them."""
         chain_id = ""
         for position, diff_id in enumerate(config.diff_ids):
             layer = self._data.layers.find(chain_id, diff_id, lease)
@@ -307,7 +305,7 @@ class _Pull:
 
 
 def _translated(error: LabError, reference: Reference) -> LabError:
-    """A registry's error in the words that Docker's clients look for (moby, distribution/errors.go)."""
+    """Return a registry's error in the words that Docker's clients match on (moby, distribution/errors.go)."""
     hint = error.hint
     if isinstance(error, ManifestUnknown):
         subject = f"manifest for {reference.familiar}"
@@ -318,6 +316,6 @@ def _translated(error: LabError, reference: Reference) -> LabError:
         return ImageNotFound(
             f"pull access denied for {reference.repository}, repository does not exist or may require "
             f"'docker login': {error.message}",
-            hint="check the name, or labctr login",
+            hint="check the name, or log in with labctr login [REGISTRY]",
         )
     return error

@@ -1,4 +1,4 @@
-"""push: an image to a registry; layers that the registry has are not sent.
+"""push: send an image to a registry, without the layers that the registry has.
 
     layers → config → manifest under the tag
 
@@ -77,7 +77,7 @@ def copy(data: DataRoot, images: Sequence[tuple[Reference, str]], registry: Regi
 
 
 def _select_images(data: DataRoot, request: PushRequest) -> list[tuple[Reference, Digest]]:
-    """The names to push, each with its image's id."""
+    """Return the names to push, each with its image's id."""
     reference = request.reference
     images = [
         (tag.reference, tag.image_id)
@@ -104,7 +104,7 @@ class _Push:
         self._sent: dict[str, Descriptor] = {}
 
     def send(self, reference: Reference, image_id: str) -> PushResult:
-        """Send one image, and record its name with the digest that the registry has for it."""
+        """Send one image, and record its name with the digest of the manifest that the registry got."""
         result = self.put(reference, image_id)
         self._data.images.tag(replace(reference, tag=None, digest=result.digest), image_id)
         self._report.message(f"{result.tag}: digest: {result.digest} size: {result.size}")
@@ -158,7 +158,7 @@ class _Push:
         return blob
 
     def _find_blob(self, layer: Layer) -> Descriptor | None:
-        """The layer's blob in this repository, if it was recorded there and still exists."""
+        """Return the layer's blob in this repository, if it was recorded there and still exists."""
         for known in self._known_blobs(layer, in_repository=True):
             size = self._repository.has_blob(known.digest)
             if size is not None:
@@ -180,7 +180,7 @@ class _Push:
         return None
 
     def _known_blobs(self, layer: Layer, *, in_repository: bool) -> list[KnownBlob]:
-        """The recorded blobs of a layer at this registry, in this repository or in the others; the latest first."""
+        """Return a layer's recorded blobs at this registry, in this repository or in the others; the latest first."""
         domain = self._full_name.partition("/")[0]
         matches = [
             known

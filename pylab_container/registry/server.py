@@ -99,7 +99,7 @@ def _start(config: Path, log: Path) -> programs.Process[bytes]:
 
 
 def _select_images(data: DataRoot, images: Sequence[str]) -> list[tuple[Reference, str]]:
-    """The names to serve, each with its image's id."""
+    """Return the names to serve, each with its image's id."""
     tags = data.images.tags()
     if not images:
         return [(tag.reference, tag.image_id) for tag in tags]
@@ -145,7 +145,7 @@ def _checked_port(address: str, port: int) -> int:
 
 
 def _own_address() -> str:
-    """The address from which this machine reaches others; its host name if it has no route to them."""
+    """Return the address from which this machine reaches others; its host name if it has no route to them."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("192.0.2.1", 9))  # an address for documentation (RFC 5737); connect(2) on UDP sends nothing
         return str(probe.getsockname()[0])
@@ -166,5 +166,7 @@ def _wait(registry: RegistryClient, process: programs.Process[bytes], log: Path)
                 return
         if process.poll() is not None:
             words = log.read_text(errors="replace").strip().splitlines()[-1:]
-            raise InvalidInput(f"{PROGRAM} does not start: {''.join(words)}", hint="is the port taken? try --port 0")
+            raise InvalidInput(
+                f"{PROGRAM} does not start: {''.join(words)}", hint="choose another --port; --port 0 takes a free one"
+            )
         time.sleep(POLL_INTERVAL)

@@ -42,7 +42,7 @@ class RetryPolicy(Struct, frozen=True):
     longest_delay: float = 30.0
 
     def delay_after(self, failures: int, retry_after: str = "") -> float:
-        """The seconds to wait after this number of failures.
+        """Return the seconds to wait after this number of failures.
 
         retry_after  the registry's header Retry-After (RFC 9110, 10.2.3); it counts if it is a number of seconds
         """
@@ -100,14 +100,14 @@ class RegistrySettings(Struct, frozen=True):
         )
 
     def endpoints(self, domain: str) -> list[RegistryEndpoint]:
-        """The registries to try for the images of a domain: mirrors, then the registry itself."""
+        """Return the endpoints to try for the images of a domain: mirrors, then the registry itself."""
         mirrors = self.mirrors if domain == DEFAULT_DOMAIN else ()
         return [RegistryEndpoint(_host(mirror), (mirror.rstrip("/"),), mirror=True) for mirror in mirrors] + [
             self.endpoint(domain)
         ]
 
     def endpoint(self, domain: str) -> RegistryEndpoint:
-        """The registry itself, without mirrors."""
+        """Return the endpoint of the registry itself, without mirrors."""
         # Plain http is tried only on the loopback and for registries that are configured as insecure. Otherwise an
         # attacker who blocks https could make the client send its password in clear text.
         host = _ORIGIN if domain == DEFAULT_DOMAIN else domain
@@ -118,7 +118,7 @@ class RegistrySettings(Struct, frozen=True):
         return RegistryEndpoint(host, (f"https://{host}",))
 
     def is_insecure(self, host: str) -> bool:
-        """Whether plain http and unverified certificates are allowed for a host such as "10.0.0.5:5000"."""
+        """Return whether plain http and unverified certificates are allowed for a host: "10.0.0.5:5000"."""
         name = bare_host(host)
         return is_loopback(name) or any(entry in (host, name) or _in_network(name, entry) for entry in self.insecure)
 
@@ -131,7 +131,7 @@ def bare_host(host: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host name is localhost or a loopback address. Names are not resolved."""
+    """Return whether a host name is localhost or a loopback address. Names are not resolved."""
     return name.lower() == "localhost" or _in_network(name, "127.0.0.0/8") or _in_network(name, "::1/128")
 
 
@@ -149,7 +149,7 @@ def _host(address: str) -> str:
 def _first(
     parameter: Sequence[str] | None, variable: str | None, document: Mapping[str, Sequence[str]], name: str
 ) -> tuple[str, ...]:
-    """The first of the three sources that has a value."""
+    """Return the value of the first of the three sources that has one."""
     if parameter is not None:
         return tuple(parameter)
     return tuple(document.get(name, ()) if variable is None else variable.replace(",", " ").split())

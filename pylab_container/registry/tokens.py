@@ -55,7 +55,7 @@ class Authorizer:
         self._challenge = next(iter(known), self._challenge)
 
     def header(self, scopes: tuple[str, ...], *, fresh: bool = False) -> str:
-        """The header's value for some scopes, "" for no header. Raises Unauthorized, RegistryFailed.
+        """Return the header's value for some scopes; "" for no header. Raises Unauthorized, RegistryFailed.
 
         fresh  request a new token, because the registry has rejected the last one
         """
@@ -101,7 +101,7 @@ class Authorizer:
         return _parse_token(document, realm)
 
     def _realm(self, challenge: Challenge) -> str:
-        """The address of the token server. Raises RegistryFailed for one that does not use https."""
+        """Return the address of the token server. Raises RegistryFailed for one that does not use https."""
         # The password is sent there. An attacker who can change the registry's answer must not choose plain http.
         realm = challenge.parameters.get("realm", "")
         parts = parts_of(realm, "a token server")
@@ -117,7 +117,7 @@ class Authorizer:
 
 
 def _parse_token(document: Any, realm: str) -> tuple[str, float]:
-    """The token and its lifetime in seconds. Raises Unauthorized for a document without a token."""
+    """Return the token and its lifetime in seconds. Raises Unauthorized for a document without a token."""
     token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise Unauthorized(

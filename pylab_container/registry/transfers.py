@@ -96,5 +96,5 @@ def opened(
 
 
 def full_name(reference: Reference) -> str:
-    """The name of a repository with its registry: "docker.io/library/debian"."""
+    """Return the name of a repository with its registry: "docker.io/library/debian"."""
     return f"{reference.domain}/{reference.path}"

@@ -40,6 +40,6 @@ class Turns:
     def _running_pull(
         self, image_id: str, own: tuple[ProgressReport, threading.Event]
     ) -> tuple[ProgressReport, threading.Event]:
-        """The pull of this image that runs; if none runs, the caller's own is registered."""
+        """Return the running pull of this image; if no pull runs, register and return the caller's own."""
         with self._lock:
             return self._running.setdefault(image_id, own)

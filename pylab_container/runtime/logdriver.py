@@ -43,13 +43,13 @@ def log_config(config: Mapping[str, Any]) -> LogConfig:
     if kind not in _DRIVERS:
         raise InvalidInput(
             f"logger: no log driver named '{kind}' is registered",
-            hint="there are json-file, k8s-file and local, which are the same, and none",
+            hint="use json-file, its other names k8s-file and local, or none",
         )
     known = {"none": frozenset[str](), "local": _SIZE_OPTIONS}.get(kind, _SIZE_OPTIONS | _DETAIL_OPTIONS)
     for name in options:
         if name not in known:
             raise InvalidInput(
-                f"unknown log opt '{name}' for {kind} log driver", hint=f"there are {', '.join(sorted(known))}"
+                f"unknown log opt '{name}' for {kind} log driver", hint=f"use one of {', '.join(sorted(known))}"
             )
     if "max-size" in options and sizes.parse(str(options["max-size"])) <= 0:
         raise InvalidInput("max-size must be a positive number", hint="write --log-opt max-size=10m")
@@ -64,7 +64,7 @@ def require_driver(log_config: LogConfig) -> None:
     if log_config.type in _REMOTE_DRIVERS:
         raise RuntimeFailed(
             f"failed to initialize logging driver: {log_config.type}: this engine sends no output elsewhere",
-            hint="make the container with --log-driver json-file, and read its logs",
+            hint="create the container with --log-driver json-file",
         )
 
 

@@ -113,7 +113,7 @@ class Limit:
             reason = "as allowed" if self._is_given else "which is what the disk has to spare"
             raise InvalidArchive(
                 f"the archive unpacks to more than {self._most} bytes, {reason}",
-                hint="make space, or allow more with max_size if you trust this file",
+                hint="free space, or allow more with max_size if you trust this file",
             )
 
 

@@ -53,9 +53,13 @@ class DataRoot:
 
     def __init__(self, path: Path, *, storage_driver: str | None = None, emit: Emit) -> None:
         """storage_driver is as for store/drivers.py. Raises InvalidInput, Conflict."""
-        # As in moby: with 0755 a user of the machine could run a set-uid program in a layer's directory
+        # Mode 0710 as in moby: with 0755 a user of the machine could run a set-uid program in a layer's directory
         # (CVE-2021-41091).
-        path.mkdir(parents=True, exist_ok=True, mode=0o710)
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o710)
+        except (FileExistsError, NotADirectoryError, FileNotFoundError, PermissionError) as error:
+            message = f"cannot create the data root {path}: {(error.strerror or '').lower()}"
+            raise InvalidInput(message, hint="choose a directory with --root or $LABCTR_ROOT") from error
         # Before the stores use the room: these blocks are for removals on a full disk.
         reserve.fill(path)
         self.path = path
@@ -160,7 +164,7 @@ class DataRoot:
         # isascii(), because "²".isdigit() is true, although int() refuses it.
         if not (epoch.isascii() and epoch.isdigit() and len(epoch) < 12):
             raise InvalidInput(
-                f'SOURCE_DATE_EPOCH="{epoch}" is no time', hint="it is a number of seconds since 1970: date +%s"
+                f'SOURCE_DATE_EPOCH="{epoch}" is not a time', hint="write seconds since 1970, as date +%s prints"
             )
         return int(epoch) * 10**9
 

@@ -34,7 +34,7 @@ def open_driver(data_root: Path, name: str | None, *, emit: Emit) -> Driver:
     name = name or os.environ.get("LABCTR_DRIVER") or _prior(data_root) or DRIVERS[0]
     make = _MAKERS.get(name)
     if make is None:
-        raise InvalidInput(f"unknown storage driver: {name}", hint=f"there are {', '.join(DRIVERS)}")
+        raise InvalidInput(f"unknown storage driver: {name}", hint=f"use one of {', '.join(DRIVERS)}")
     return make(data_root / name, emit)
 
 

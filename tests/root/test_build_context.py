@@ -190,7 +190,7 @@ def test_what_is_no_dockerfile_is_refused_and_never_waited_for(tmp_path: Path, s
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, scratch: Scratch) -> None:
     write(tmp_path, {"file": ""})
     for name in ("missing", "file"):
-        with pytest.raises(InvalidInput, match="not found or no directory"), open_context(tmp_path / name, scratch):
+        with pytest.raises(InvalidInput, match="not found or not a directory"), open_context(tmp_path / name, scratch):
             pass
 
 

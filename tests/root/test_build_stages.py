@@ -113,6 +113,20 @@ def test_triggers_of_the_base_image_are_carried_out_first(engine: Engine, contex
     assert not built.config.config["OnBuild"]
 
 
+def test_a_stage_that_only_a_trigger_names_may_wait_for_another_stage(engine: Engine, context: Context) -> None:
+    """The two stages once waited for each other: the build of `trigger` held a lock that `slow` needs at its COPY."""
+    engine.images.build(context("ONBUILD COPY --from=trigger /b /c\n"), tag="parent:1")
+    built = engine.images.build(
+        context(
+            "FROM busybox:1 AS first\nRUN echo A > /a\n"
+            "FROM busybox:1 AS slow\nRUN sleep 0.5\nCOPY --from=first /a /a\n"
+            "FROM busybox:1 AS trigger\nCOPY --from=slow /a /b\n"
+            "FROM parent:1\nCOPY --from=slow /a /d\n"
+        )
+    )
+    assert run(engine, built, "cat /c /d") == "A\nA\n"
+
+
 def test_a_stage_without_anything_is_no_image(engine: Engine, context: Context) -> None:
     with pytest.raises(DockerfileError, match="No image was generated"):
         engine.images.build(context("FROM scratch\n"))

@@ -216,7 +216,7 @@ def test_a_mistake_is_pointed_at(engine: Engine, context: Context, text: str, li
 def test_a_missing_base_image_or_dockerfile_is_named(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="failed to read Dockerfile"):
         engine.images.build(tmp_path)
-    with pytest.raises(InvalidInput, match="not found or no directory"):
+    with pytest.raises(InvalidInput, match="not found or not a directory"):
         engine.images.build(tmp_path / "nowhere")
     (tmp_path / "Dockerfile").write_text("FROM nobody/has:this\n")
     with pytest.raises(ImageNotFound, match=r"Dockerfile:1: No such image: nobody/has:this"):

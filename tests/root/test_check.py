@@ -144,6 +144,19 @@ def test_a_failure_of_the_machine_gets_the_findings_as_its_hint(
     assert "conmon: apt-get install conmon" in caught.value.hint
 
 
+def test_a_failed_start_by_policy_gets_the_findings_as_its_hint(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    container = engine.containers.run_detached(image, ["true"], restart_policy={"Name": "always"}, network_mode="none")
+    container.stop(timeout=0)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/conmon").write_text("#!/bin/sh\necho conmon version 1.0.0\n")
+    (tmp_path / "bin/conmon").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=":")
+    (error,) = engine.start_by_policy()
+    assert "conmon: apt-get install conmon" in error.hint
+
+
 def test_a_network_that_cannot_be_made_is_explained_and_leaves_nothing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from pylab_container.build import builder
 from pylab_container.build.recipe import BuildOptions
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.errors import BuildFailed, ImageNotFound, NotFound
+from pylab_container.errors import BuildFailed, ImageNotFound, InvalidInput, NotFound
 from pylab_container.events import ignore
 from pylab_container.images import lookup
 from pylab_container.images.image import Image
@@ -124,6 +124,13 @@ def test_a_base_image_that_cannot_be_pulled_is_named(data: DataRoot, tmp_path: P
     context = write_context(tmp_path / "context", "FROM missing:1\n")
     with pytest.raises(ImageNotFound, match="Dockerfile:1: No such image: missing:1"):
         builder.build(data, services(data, FakeRunner(data)), context, BuildOptions())
+
+
+def test_a_data_root_that_cannot_be_created_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match=r"cannot create the data root .*/file/root: not a directory") as caught:
+        DataRoot(tmp_path / "file" / "root", emit=ignore)
+    assert "--root" in caught.value.hint
 
 
 def test_images_and_builds_import_neither_a_runtime_nor_an_engine() -> None:

@@ -117,9 +117,9 @@ def test_a_token_lasts_as_long_as_a_number_can_say(lasts: str) -> None:
         ("file:///etc/passwd", "neither http nor https"),
         ("gopher://127.0.0.1/", "neither http nor https"),
         ("/v2/a/manifests/1", "stopped after 5 redirects"),
-        ("http://[::1", "makes no sense"),
-        ("http://127.0.0.1:99999/", "makes no sense"),
-        ("http://\xff\xfe/", "makes no sense"),
+        ("http://[::1", "invalid address or header"),
+        ("http://127.0.0.1:99999/", "invalid address or header"),
+        ("http://\xff\xfe/", "invalid address or header"),
     ],
 )
 def test_a_redirect_that_leads_nowhere_is_one_error_at_once(location: str, words: str) -> None:

@@ -124,7 +124,7 @@ def test_what_is_no_time_is_refused(
     engines: list[Engine], busybox_tar: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", value)
-    with pytest.raises(InvalidInput, match="is no time"):
+    with pytest.raises(InvalidInput, match="is not a time"):
         engines[0].images.import_(busybox_tar, "busybox:1")
     assert engines[0].images.list() == []
     assert engines[0].data.layers.all() == []

@@ -211,3 +211,8 @@ def test_main_can_be_called_in_process(capsys: pytest.CaptureFixture[str], tmp_p
     assert capsys.readouterr().out.startswith("labctr:\n Version: ")
     assert main(["nonsense"]) == 1
     assert "No such command" in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_corrected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rnu"]) == 1
+    assert "No such command 'rnu'. (Did you mean 'run'?)" in capsys.readouterr().err

@@ -125,6 +125,15 @@ def test_an_upper_case_name_gets_its_lower_case_proposed() -> None:
         parse("Debian:12")
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"), [("Bad Name", "a repository name is lower-case letters"), ("debian:12:13", "write NAME:TAG")]
+)
+def test_the_hint_for_an_invalid_name_describes_a_valid_one(text: str, hint: str) -> None:
+    with pytest.raises(InvalidReference) as caught:
+        parse(text)
+    assert caught.value.hint.startswith(hint)
+
+
 def test_the_longest_name_has_255_characters() -> None:
     assert parse("a/" + "b" * 253).path == "a/" + "b" * 253
 

@@ -45,7 +45,7 @@ def check_incomplete(data: DataRoot, runtime: Runtime, report: Report) -> None:
 
 
 def _has_lost_record(data: DataRoot, container_id: ContainerId) -> bool:
-    """Return whether only the record is missing, and not because a process was killed that created or removed it."""
+    """Return whether only the record is missing, without a claim of a killed creation or removal."""
     others = (
         data.records.directory(container_id) / "hostconfig.json",
         data.layers.root / "mounts" / container_id / "mount-id",
@@ -80,7 +80,7 @@ def _clear(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:
 
 
 def check_containers(data: DataRoot, runtime: Runtime, report: Report) -> None:
-    """Check every container's record, its start, and its mounts."""
+    """Check every container's record, its interrupted start, and its mounts."""
     for container_id in sorted(data.records.ids()):
         if data.records.exists(container_id):
             _check_record(data, runtime, report, container_id)

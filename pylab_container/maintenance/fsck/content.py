@@ -34,7 +34,7 @@ def record_directory(data: DataRoot, chain: str) -> Path:
 def check_content(data: DataRoot, report: Report) -> None:
     """Rebuild every layer's tar.
 
-    The caller holds no lock: it takes long, and a layer removed meanwhile is skipped.
+    The caller holds no lock, because this takes long. A layer that is removed concurrently is skipped.
     """
     damaged = {finding.path for finding in report.findings if not finding.repaired}
     for chain in sorted(data.layers.chains()):
@@ -114,7 +114,7 @@ class _Content(Struct, frozen=True):
         return cls(hashed.digest(), size, frozenset(names))
 
     def find_extra(self, directory: Path) -> str:
-        """Return a file of the directory that is not in the tar; "" if there is none.
+        """Return a file of the directory that is not in the tar; "" if the tar has all.
 
         Directories are not compared: a tar need not list the parent directories of its files.
         """

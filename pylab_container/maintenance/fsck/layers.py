@@ -1,4 +1,4 @@
-"""Layers: their records, whether an object needs them, and which directory each has."""
+"""Layers: their records, the objects that need them, and the directory of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pylab_container.store.reading import find_id, peek
 
 
 class _Place(Struct, frozen=True):
-    """A layer as an image's config has it: its diff id, the chain id below it, and the id of one such image."""
+    """A layer according to an image's config: its diff id, the chain id of its parent, and the image's id."""
 
     diff_id: str
     parent: str
@@ -177,9 +177,10 @@ def _lower_names(data: DataRoot, cache_id: CacheId) -> list[str]:
 
 
 def _directory_with_content(data: DataRoot, chain: str) -> CacheId | None:
-    """Return the only directory that holds a layer's files, preferably one that no record names; None if several do.
+    """Return the directory that holds a layer's files; None if no directory or more than one can be it.
 
-    Drivers that store whole trees repeat a layer's files in the directories of the layers above it and of containers.
+    A directory that no record names is preferred. Drivers that store whole trees repeat a layer's files in the
+    directories of the layers above it and of containers.
     """
     present = set(data.driver.cache_ids())
     candidates = [

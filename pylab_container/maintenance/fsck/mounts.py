@@ -73,7 +73,7 @@ def _damaged_file(directory: Path, mount_id: MountId) -> Path:
 
 
 def _find_mount_id(data: DataRoot, container_id: ContainerId, recorded: list[str]) -> MountId | None:
-    """Return a container's mount id: one that half of its record names, else the only one without an owner."""
+    """Return a container's mount id: one that mount-id or init-id names, else the only one without an owner."""
     orphans = [mount_id for mount_id in _pairs(data) if mount_id not in _mount_ids(data, without=container_id)]
     image = _chain_of_image(data, container_id)
     orphans = [mount_id for mount_id in orphans if image is None or _chain_below(data, mount_id) in (None, image)]
@@ -140,7 +140,7 @@ def _content(path: Path) -> bytes:
 
 
 def _check_parent(data: DataRoot, report: Report, container_id: ContainerId) -> None:
-    """Check that parent, the image and the layer below the init layer agree; two of them overrule the third."""
+    """Check that parent, the image and the layer below the init layer agree; two equal ones overrule the third."""
     path = data.layers.root / "mounts" / container_id / "parent"
     mount_id = MountId.match(peek(path.parent / "mount-id").strip())
     if mount_id is None:

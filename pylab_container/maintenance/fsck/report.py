@@ -17,7 +17,7 @@ class Finding(Struct, frozen=True):
     """One inconsistency in a data root.
 
     kind      name, image, layer, directory (of a layer), container, network, volume, or leftover of a killed command
-    sentence  what is wrong and, if there is no repair, what to do
+    sentence  what is wrong and, if it cannot be repaired, what to do
     path      the file or directory concerned
     repaired  whether this check has repaired it
     """

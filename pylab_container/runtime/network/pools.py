@@ -35,7 +35,7 @@ def plan_pools(
     pools6 = [pool for pool in requested if ":" in pool.get("Subnet", "")]
     pools4 = [pool for pool in requested if ":" not in pool.get("Subnet", "")]
     if len(pools4) > 1 or len(pools6) > 1:
-        raise Forbidden("bridge driver doesn't support multiple subnets", hint="make a second network")
+        raise Forbidden("bridge driver doesn't support multiple subnets", hint="create a second network")
     if enable_ipv6 and not pools6:
         raise InvalidInput(
             "could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the "
