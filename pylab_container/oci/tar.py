@@ -204,10 +204,7 @@ def _apply_sparse(header: Header, records: Mapping[str, str]) -> None:
 
 
 def _decimal(keyword: str, value: str) -> int:
-    """Parse a number as Go's strconv.ParseInt does, leading zeros included.
-
-    A negative one is an error here.
-    """
+    """Parse a number as Go's strconv.ParseInt does, but refuse a negative one."""
     unsigned = value.removeprefix("-") if value.startswith("-") else value.removeprefix("+")
     digits = unsigned.lstrip("0") or "0"
     number = int(digits) if _DIGITS.fullmatch(unsigned) and len(digits) < 20 else None
@@ -232,10 +229,7 @@ def _text(raw: bytes) -> str:
 
 
 def _number(block: bytes, start: int, length: int, name: str) -> int:
-    """Parse a numeric field: octal digits, or GNU's base 256 for numbers that are too large.
-
-    Raises InvalidArchive.
-    """
+    """Parse a field of octal digits, or GNU's base 256. Raises InvalidArchive."""
     raw = block[start : start + length]
     if raw[0] & 0x80:  # the mark of base 256; the other bits are a big-endian number in two's complement
         value = int.from_bytes(raw, "big") & ((1 << (8 * length - 1)) - 1)
@@ -329,10 +323,7 @@ def _after(kind: str, link: bytes, user: str, group: str, major: int, minor: int
 
 
 def _octal_or_zero(number: int, digits: int) -> int:
-    """Return number, or 0 if its octal form has more digits than its field.
-
-    A pax record then has the number.
-    """
+    """Return number, or 0 if it has more octal digits: a pax record then has it."""
     return number if number < 1 << 3 * digits else 0
 
 

@@ -37,10 +37,7 @@ def _descent(stack: contextlib.ExitStack, path: Path) -> Descent:
 
 
 def _changes(upper: Descent, lowers: Sequence[Descent]) -> Iterator[tuple[str, int]]:
-    """Walk the upper directory.
-
-    Each lower position follows as long as it has the same directory, not hidden.
-    """
+    """Walk the upper directory; the lower positions follow into directories that it shows."""
     inside = "/"
     pending = [(upper.names(), lowers, len(inside))]  # a stack of its own: a tree may be deeper than Python's
     while pending:

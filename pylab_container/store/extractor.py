@@ -128,10 +128,7 @@ class Extractor:
             raise _refused(header.name, error) from error
 
     def finish(self) -> None:
-        """Set the times of directories.
-
-        Last, because each file that is created in one changes its mtime.
-        """
+        """Set the times of directories. Last: each new entry changes its directory's mtime."""
         for path, mtime in reversed(self._directories):
             with contextlib.suppress(OSError):  # a later member replaced it
                 parent, name = self._locate(path, create=False)
@@ -218,10 +215,7 @@ class Extractor:
         os.link(target_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
 
     def _replace(self, header: tar.Header, parent: int, name: str) -> bool:
-        """Remove the existing entry of a member's name.
-
-        Returns False if it is a directory that may stay.
-        """
+        """Remove the existing entry of a name. Returns False for a directory that may stay."""
         is_directory = stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
         if is_directory and header.kind == tar.DIRECTORY:
             return False
@@ -300,10 +294,7 @@ class Extractor:
         return linux.open_inside(self._root, path, flags)
 
     def _make_parents(self, path: str) -> int:
-        """Create the missing directories of path.
-
-        Iterative: a hostile path is deeper than Python's stack.
-        """
+        """Create the missing directories of path. Iterative: it may be deeper than the stack."""
         fd = os.dup(self._root)
         above = ""
         for name in path.split("/"):
@@ -385,10 +376,7 @@ def _identity(fd: int) -> tuple[int, int]:
 
 
 def inside(name: str) -> str:
-    """Return a member's name relative to the root, "" for the root.
-
-    Raises InvalidArchive if it climbs out.
-    """
+    """Return a member's name relative to the root, "" for it. Raises InvalidArchive."""
     path = posixpath.normpath(name.lstrip("/") or ".")
     if path == ".." or path.startswith("../"):
         raise InvalidArchive(

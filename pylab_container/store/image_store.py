@@ -109,10 +109,7 @@ class ImageStore:
         return config.id
 
     def get(self, image_id: str) -> ImageConfig:
-        """Return the config of an image.
-
-        Raises KeyError for an unknown id, CorruptStore for a damaged file.
-        """
+        """Return an image's config. Raises KeyError if unknown, CorruptStore if damaged."""
         if Digest.match(image_id) is None:  # it may be a part of an id, or a name: no path is built from it
             raise KeyError(image_id)
         path = self.content_path(image_id)
@@ -208,10 +205,7 @@ class ImageStore:
         self._set(image_id, key, value)
 
     def mark(self, image_id: str, key: str) -> None:
-        """Set a flag of an image, which is deleted with the image.
-
-        It is not flushed: a power failure may undo it.
-        """
+        """Set a flag, deleted with the image. Not flushed: a power failure may undo it."""
         # touch() and not write_atomic(): the flag is set for each step of a build, and fsync(2) takes milliseconds.
         directory = self._metadata / _hex(image_id)
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -222,10 +216,7 @@ class ImageStore:
         return (self._metadata / _hex(image_id) / key).exists()
 
     def remove(self, image_id: str) -> None:
-        """Delete an image's config and metadata.
-
-        The caller releases its layers (LayerStore.release). Idempotent.
-        """
+        """Delete an image's config and metadata, but not its layers. Idempotent."""
         # The content first: a crash in between leaves metadata without an image, which is harmless.
         self.content_path(image_id).unlink(missing_ok=True)
         discard_below(self._metadata, _hex(image_id))
@@ -235,10 +226,7 @@ class ImageStore:
         self._set(image_id, "lastUpdated", when)
 
     def last_tagged(self, image_id: str) -> str:
-        """Return when the image was last tagged (RFC 3339), "" if never.
-
-        A damaged time is reported as StoreDamaged.
-        """
+        """Return when the image was last tagged (RFC 3339), "" if never or unreadable."""
         path = self._metadata / _hex(image_id) / "lastUpdated"
         try:
             text = read_text(path)

@@ -92,19 +92,13 @@ class LayerStore:
             (root / name).mkdir(parents=True, exist_ok=True)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Serialize the appearance and removal of layers.
-
-        Never held while content is written or deleted.
-        """
+        """Serialize adding and removing layers; never held while files are written."""
         return locked(self._locks / "layers")
 
     # ---- read-only layers ----
 
     def get(self, chain: str) -> Layer:
-        """Return the layer with this chain id.
-
-        Raises CorruptStore if its record is missing or damaged.
-        """
+        """Return a layer. Raises CorruptStore if its record is missing or damaged."""
         directory = self._directory(chain)
         if not directory.is_dir():
             raise CorruptStore(
@@ -117,10 +111,7 @@ class LayerStore:
         return Layer(Digest(chain), diff_id, parent, cache_id, size)
 
     def _content(self, chain: str) -> tuple[Digest, Digest | Literal[""]]:
-        """Return the diff id of a layer and the chain id below.
-
-        Raises CorruptStore unless they hash to chain.
-        """
+        """Return a layer's diff id and the chain id below. Raises CorruptStore."""
         # A chain id is the digest of the chain id below and the diff id (image-spec config.md, "Layer ChainID"). So the
         # record can be verified, and a damaged file cannot put the layer on top of another one.
         directory = self._directory(chain)
@@ -151,10 +142,7 @@ class LayerStore:
         return layers
 
     def all(self) -> list[Layer]:
-        """Return every readable layer, unordered.
-
-        A damaged one is left out and reported as StoreDamaged.
-        """
+        """Return every layer, unordered. A damaged one is left out and reported."""
         layers = []
         for chain in self.chains():
             try:

@@ -59,10 +59,7 @@ class Lease:
         self._fd = fd
 
     def claim(self, kind: Kind, name: str) -> None:
-        """Append a claim.
-
-        It is in force for every process when this returns. Raises OSError on a full disk.
-        """
+        """Append a claim, in force when this returns. Raises OSError on a full disk."""
         self._write(f"{kind} {_FORMS[kind](name)}\n")
 
     def waive(self, kind: Kind, name: str) -> None:
@@ -88,10 +85,7 @@ class Lease:
     def claimed(self, kind: Literal["volume"]) -> list[VolumeName]: ...
 
     def claimed(self, kind: Kind) -> list[ContainerId] | list[Digest] | list[VolumeName]:
-        """Return the ids that this lease claims, in the order of the claims.
-
-        A damaged line claims nothing.
-        """
+        """Return the ids that this lease claims, in order. A damaged line claims nothing."""
         form = _FORMS[kind]
         return [form(name) for word, name in _claims(self.path) if word == kind]  # type: ignore[return-value]
 
@@ -243,10 +237,7 @@ def _claims(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the complete lines of a lease.
-
-    An incomplete last line claims nothing: its object was not created yet.
-    """
+    """Return the complete lines of a lease. An incomplete last line claims nothing."""
     try:
         text = read_bytes(path).decode(errors="replace")
     except (FileNotFoundError, CorruptStore):

@@ -244,10 +244,7 @@ class Overlay2:
         return cache_id
 
     def _link(self, cache_id: CacheId) -> ShortName:
-        """Return the short name of a layer, after checking that it leads back to it.
-
-        Raises CorruptStore.
-        """
+        """Return a layer's short name, verified to lead back to it. Raises CorruptStore."""
         path = self.root / cache_id / "link"
         link = read_id(path, ShortName)  # a crash in create() may leave an empty file
         if self._layer_of_link(f"l/{link}") != cache_id:

@@ -48,10 +48,7 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps() would buil
 
 
 class TarSplitWriter:
-    """Records a tar in one pass: segments and files in their order.
-
-    The caller closes the writer, then the sink.
-    """
+    """Records a tar in one pass. The caller closes the writer, then the sink."""
 
     def __init__(self, sink: BinaryIO) -> None:
         # No file name and no time in the gzip header, so that equal layers have equal records.
@@ -130,10 +127,7 @@ def assemble(tar_split: Path, directory: Path) -> Iterator[bytes]:
 
 
 def size(tar_split: Path) -> int:
-    """Return the length in bytes of the tar that assemble() yields, without reading files.
-
-    Raises CorruptStore.
-    """
+    """Return the bytes that assemble() yields, without reading files. Raises CorruptStore."""
     with _explaining(tar_split):
         total = 0
         for entry in _entries(tar_split):
