@@ -121,7 +121,7 @@ def _real_directory(path: str) -> str:
     """Return the absolute path of a folder, without symbolic links. Raises InvalidInput."""
     if not os.path.isdir(path):
         raise InvalidInput(
-            f"unable to prepare context: path {path!r} not found or no directory",
+            f"unable to prepare context: path {path!r} not found or not a directory",
             hint="the last argument of a build is a folder; often it is . (this folder)",
         )
     return os.path.realpath(path)
@@ -234,7 +234,8 @@ def _read_regular(shown: str, open_file: Callable[[], int]) -> bytes:
         fd = open_file()
     except OSError as error:
         raise InvalidInput(
-            f"failed to read Dockerfile {shown}: {error.strerror}", hint="name the file with -f, or check the folder"
+            f"failed to read Dockerfile {shown}: {error.strerror}",
+            hint="a build reads the file Dockerfile of the folder, or the file that -f names",
         ) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -265,7 +266,7 @@ def _patterns(directory: str, dockerfile: str, *, fallback: str = "") -> IgnoreP
                 with open(fd, "rb", closefd=False) as file:
                     text = file.read(MAX_IGNORE_FILE_SIZE + 1)
             except OSError as error:
-                raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="is it a file?") from error
+                raise InvalidInput(f"cannot read {name}: {error.strerror}", hint="check that it is a file") from error
         if len(text) > MAX_IGNORE_FILE_SIZE:
             hint = "write fewer patterns: a directory's name stands for all that is in it"
             raise InvalidInput(f"{name} is larger than {MAX_IGNORE_FILE_SIZE} bytes", hint=hint)

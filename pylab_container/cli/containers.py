@@ -12,7 +12,7 @@ from pylab_container.cli.command import Command, each, open_engine
 from pylab_container.cli.creation import Creation
 from pylab_container.cli.options import creation_options
 from pylab_container.cli.printing import say
-from pylab_container.cli.run import require_terminal, start_in_foreground, stream_options
+from pylab_container.cli.run import attach_options, require_terminal, start_in_foreground
 from pylab_container.errors import ContainerNotFound, InvalidInput
 from pylab_container.oci.lifecycle import State
 
@@ -60,7 +60,7 @@ def start(*, containers: tuple[str, ...], attach: bool, stdin: bool, detach_keys
     config = container.record.config
     tty, connected = config.tty, stdin and config.open_stdin
     require_terminal(stdin=connected, tty=tty)
-    return start_in_foreground(container, stream_options(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
+    return start_in_foreground(container, attach_options(stdin=connected, tty=tty, keys=detach_keys, proxy=proxy))
 
 
 def _start(container: Container) -> None:

@@ -50,7 +50,7 @@ _SIGNALS = click.option(
 )
 
 
-class StreamOptions(Struct, frozen=True):
+class AttachOptions(Struct, frozen=True):
     """How the caller's streams are connected to a container.
 
     stdin  forward standard input
@@ -69,10 +69,10 @@ class StreamOptions(Struct, frozen=True):
     size: tuple[int, int] = (0, 0)
 
 
-def stream_options(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> StreamOptions:
-    """Build the StreamOptions of a command line. Raises InvalidInput for an unknown key."""
+def attach_options(*, stdin: bool, tty: bool, keys: str | None, proxy: bool) -> AttachOptions:
+    """Build the AttachOptions of a command line. Raises InvalidInput for an unknown key."""
     parsed = parse_keys(keys) if keys else DEFAULT_KEYS
-    return StreamOptions(stdin=stdin, tty=tty, keys=parsed, proxy=proxy)
+    return AttachOptions(stdin=stdin, tty=tty, keys=parsed, proxy=proxy)
 
 
 @click.command(cls=RunCommand, context_settings={"allow_interspersed_args": False})
@@ -86,7 +86,7 @@ def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | No
     if detach and creation.options["attach"]:
         raise InvalidInput("conflicting options: cannot specify both --attach and --detach", hint="leave one out")
     stdin = "stdin" in creation.streams
-    plan = stream_options(stdin=stdin, tty=creation.tty, keys=detach_keys, proxy=proxy)
+    plan = attach_options(stdin=stdin, tty=creation.tty, keys=detach_keys, proxy=proxy)
     if not detach:
         require_terminal(stdin=stdin, tty=creation.tty)
     engine = open_engine()
@@ -97,7 +97,7 @@ def run(*, creation: Creation, detach: bool, remove: bool, detach_keys: str | No
     return start_in_foreground(container, replace(plan, shown=creation.streams), remove=remove)
 
 
-def start_in_foreground(container: Container, plan: StreamOptions, *, remove: bool = False) -> int:
+def start_in_foreground(container: Container, plan: AttachOptions, *, remove: bool = False) -> int:
     """Start a container, connect the caller's streams and wait.
 
     Return its exit status, 0 after a detach.
@@ -130,7 +130,7 @@ def attach(*, container: str, no_stdin: bool, detach_keys: str | None, proxy: bo
     if record.state_document()["Status"] == "paused":
         raise Conflict("You cannot attach to a paused container, unpause it first", hint=f"labctr unpause {container}")
     stdin, tty = record.config.open_stdin and not no_stdin, record.config.tty
-    plan = stream_options(stdin=stdin, tty=tty, keys=detach_keys, proxy=proxy)
+    plan = attach_options(stdin=stdin, tty=tty, keys=detach_keys, proxy=proxy)
     require_terminal(stdin=stdin, tty=tty)
     try:
         streams = target.attach()
@@ -242,7 +242,7 @@ def require_terminal(*, stdin: bool, tty: bool) -> None:
         raise error
 
 
-def _connect(container: Container, streams: terminal.Streams, plan: StreamOptions) -> bool:
+def _connect(container: Container, streams: terminal.Streams, plan: AttachOptions) -> bool:
     """Call terminal.connect() for this container, and report a detach.
 
     Return False after a detach.

@@ -5,13 +5,13 @@
                                       └ resize(), wait(), attrs (Docker's ExecInspect)
 
 As with a container, the process has a monitor of its own (conmon, runtime/monitor.py). The monitor reads the output
-whether or not a client is connected, so the process outlives its clients, and it knows the exit status. The files of
-a running command are stored in <bundle>/exec/<exec id>/; its monitor removes them at the exit, or the exit of the
-container does.
+whether or not a client is connected, so the process outlives its clients. The monitor also records the exit status. The
+files of a running command are stored in <bundle>/exec/<exec id>/. They are removed by the monitor at the command's
+exit, or by the exit of the container.
 
-An Exec exists in the memory of the process that created it, as dockerd keeps it in its own. One thread waits for the
-exits of all of them: an idle one costs two descriptors here, and a monitor. When the command has exited its streams
-end too, even if a background process has them open. (dockerd waits two seconds longer for such output.)
+An Exec exists only in the memory of the process that created it, as in dockerd. One thread waits for the exits of all
+Execs. A running Exec costs two file descriptors of this process, and its monitor. When the command has exited, its
+streams end as well, even if a background process has them open. (dockerd waits two more seconds for such output.)
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ NOT_STARTED = 126
 """The exit code of a command that could not be started, for any reason, as with dockerd 20.10."""
 
 KEPT_AFTER_EXIT = 300.0  # seconds during which the exit status can be read (moby, daemon/exec.go)
-MOST_KEPT = 1000
+MOST_KEPT = 1000  # Execs that do not run; the oldest are dropped first
 
 
 class ExecOptions(Struct, frozen=True):
-    """A command and the conditions to run it under.
+    """A command and its options.
 
-    environment  NAME=VALUE, on top of the container's own
+    environment  NAME=VALUE, in addition to the container's environment
     user         "" for the container's user; workdir "" for its working directory
-    privileged   with all capabilities of the machine
+    privileged   whether it has all capabilities of the machine
     """
 
     command: tuple[str, ...]
@@ -72,7 +72,7 @@ class ExecOptions(Struct, frozen=True):
 
 
 class Exec:
-    """One command for one container. It is started once; afterwards it holds the exit status."""
+    """One command for one container. It can be started only once; after the exit it holds the exit status."""
 
     def __init__(
         self,
@@ -82,18 +82,22 @@ class Exec:
         options: ExecOptions,
         watch: Callable[[Exec], None],
     ) -> None:
-        """record is the settled one of the container; watch waits for the exit and calls finish()."""
+        """Prepare a command without starting it.
+
+        record  the container's settled record
+        watch   called at the start; it waits for the exit and then calls finish()
+        """
         self._data, self._runtime, self._watch = data, runtime, watch
         self.id = secrets.token_hex(32)
         self.container_id = record.id
         self.options = options
         self.exit_code: int | None = None
         self.ended_at: float | None = None  # by the monotonic clock
-        self._record = record  # for events after the container was removed
+        self._record = record  # for events after the container is removed
         self.run = record.started_at
         self._session: ExecSession | None = None
-        self._claimed = threading.Lock()
-        self._began = threading.Event()  # its process exists, or could not be started
+        self._claimed = threading.Lock()  # acquired by the first start() and never released
+        self._began = threading.Event()  # set when its process exists, or could not be started
         self._ended = threading.Event()
 
     @property
@@ -103,7 +107,7 @@ class Exec:
 
     @property
     def started(self) -> bool:
-        """Whether a client has started it, or tried to."""
+        """Whether a client has called start(), successful or not."""
         return self._claimed.locked()
 
     @property
@@ -137,9 +141,7 @@ class Exec:
         }
 
     def start(self, *, console_size: tuple[int, int] | None = None) -> Attachment:
-        """Start it with its streams connected, so that no output is missed.
-
-        It keeps running after they are closed.
+        """Start it with its streams connected, so that no output is missed. It outlives the streams.
 
         console_size  (rows, columns) of its terminal, which resize() changes later
 
@@ -189,10 +191,11 @@ class Exec:
         self._emit("exec_detach")
 
     def finish(self) -> None:
-        """Record its exit, once session() has become readable."""
+        """Record its exit. The caller calls this when session() has become readable."""
         assert self._session is not None
         self.exit_code = self._session.take_status()
-        self._emit("exec_die", f"status {self.exit_code}")  # before wait() returns, after which our process may exit
+        # Before wait() returns: the caller's process may exit then, and the event would be lost.
+        self._emit("exec_die", f"status {self.exit_code}")
         self._end(self.exit_code)
 
     def session(self) -> ExecSession:
@@ -213,7 +216,7 @@ class Exec:
         self._emit("exec_start", self._command_line())
         try:
             size = console_size or self.options.console_size
-            command = replace(process(self._data, self._runtime, record, self.options), console_size=size)
+            command = replace(exec_process(self._data, self._runtime, record, self.options), console_size=size)
             self._session = self._runtime.conmon.execute(
                 self.container_id, command, directory=self._directory(), stdin_open=stdin
             )
@@ -229,7 +232,7 @@ class Exec:
         try:
             directory.parent.mkdir(exist_ok=True, mode=0o700)
             directory.mkdir(mode=0o700)
-        except FileNotFoundError as error:  # the container has exited, and its bundle was removed
+        except FileNotFoundError as error:  # race: the container has exited, and its bundle was removed
             raise Conflict(f"Container {self.container_id} is not running", hint="start it first") from error
         return directory
 
@@ -252,10 +255,7 @@ class Exec:
 
 
 class ExecutionCollection:
-    """The Execs of this process.
-
-    Those that run, and up to a thousand that exited in the last five minutes.
-    """
+    """The Execs of this process: all running ones, and up to MOST_KEPT others of the last five minutes."""
 
     def __init__(self, data: DataRoot, runtime: Runtime) -> None:
         self._data, self._runtime = data, runtime
@@ -265,10 +265,7 @@ class ExecutionCollection:
         self._poll: select.epoll | None = None
 
     def create(self, container_id: ContainerId, options: ExecOptions) -> Exec:
-        """Create a command for a container.
-
-        Raises InvalidInput, Conflict if the container does not run.
-        """
+        """Create a command for a container. Raises InvalidInput, Conflict if the container does not run."""
         if not options.command:
             raise InvalidInput("No exec command specified", hint="labctr exec CONTAINER COMMAND")
         if options.detach_keys:
@@ -285,7 +282,7 @@ class ExecutionCollection:
         """Return an Exec by its id or a unique prefix of it. Raises NotFound."""
         with self._lock:
             matches = [each for known_id, each in self._known.items() if exec_id and known_id.startswith(exec_id)]
-        if len(matches) != 1 or not self._data.records.load(matches[0].container_id) or self._is_void(matches[0]):
+        if len(matches) != 1 or not self._data.records.load(matches[0].container_id) or self._is_expired(matches[0]):
             hint = "it has ended long ago, its container was removed, or another process made it"
             raise NotFound(f"No such exec instance: {exec_id}", hint=hint)
         return matches[0]
@@ -294,14 +291,14 @@ class ExecutionCollection:
         """Return the ids of a container's running commands, including those of other processes."""
         with self._lock:
             known = [each for each in self._known.values() if each.container_id == container_id]
-        own = [each.id for each in known if each.exit_code is None and not self._is_void(each)]
+        own = [each.id for each in known if each.exit_code is None and not self._is_expired(each)]
         directory = executions_directory(self._runtime, container_id)
         running = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
         exited = {each.id for each in known if each.exit_code is not None}
         return list(dict.fromkeys([*own, *(name for name in running if name not in exited)]))
 
-    def _is_void(self, execution: Exec) -> bool:
-        """Whether it can never be started: the run of its container that it was created for is over."""
+    def _is_expired(self, execution: Exec) -> bool:
+        """Whether it can no longer be started, because the container's run for which it was created is over."""
         if execution.started:
             return False
         try:
@@ -311,7 +308,7 @@ class ExecutionCollection:
         return record.state not in ALIVE or record.started_at != execution.run
 
     def _watch(self, execution: Exec) -> None:
-        """Let the thread wait for the exit of a started Exec."""
+        """Add a started Exec to those whose exits the thread awaits; start the thread if it does not run."""
         fd = execution.session().fileno()
         with self._lock:
             self._watched[fd] = execution
@@ -321,13 +318,14 @@ class ExecutionCollection:
             self._poll.register(fd, select.EPOLLIN)
 
     def _wait(self, poll: select.epoll) -> None:
-        """The thread's work. It ends when no Exec runs; the next one starts another thread."""
+        """Handle exits until no Exec runs; the next Exec starts another thread."""
         while True:
             for fd, _ in poll.poll():
                 with self._lock:
                     execution = self._watched.pop(fd)
                     poll.unregister(fd)
                 execution.finish()
+            # Under the lock, so that _watch() either adds its Exec before this check or starts another thread.
             with self._lock:
                 if not self._watched:
                     self._poll = None
@@ -335,10 +333,7 @@ class ExecutionCollection:
                     return
 
     def _forget_old(self) -> None:
-        """Drop the Execs that exited long ago, and the oldest of too many.
-
-        The caller holds the lock.
-        """
+        """Drop the Execs that exited long ago, and the oldest if there are too many. The caller holds the lock."""
         before = time.monotonic() - KEPT_AFTER_EXIT
         idle = [each for each in self._known.values() if not each.running]
         excess = len(idle) - MOST_KEPT
@@ -348,22 +343,22 @@ class ExecutionCollection:
 
 
 def executions_directory(runtime: Runtime, container_id: str) -> Path:
-    """Return the directory of a container's running commands, which has one directory for each."""
+    """Return the directory of a container's running commands; it has one subdirectory per command."""
     return runtime.bundle(container_id) / "exec"
 
 
 def _runnable_record(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> ContainerRecord:
-    """Return the settled record.
-
-    Raises Conflict, in Docker's words, if the container does not run or is paused.
-    """
+    """Return a container's settled record. Raises Conflict in Docker's words unless it runs and is not paused."""
     record = read_settled(data, runtime, container_id)
     next_state(record.state, Transition.EXEC, container=record.name, container_id=record.id)
     return record
 
 
-def process(data: DataRoot, runtime: Runtime, record: ContainerRecord, options: ExecOptions) -> bundle.Process:
-    """Build the process with the container's environment, user and rights. Raises InvalidInput."""
+def exec_process(data: DataRoot, runtime: Runtime, record: ContainerRecord, options: ExecOptions) -> bundle.Process:
+    """Build the OCI process of a command, with the container's environment, user and rights as defaults.
+
+    Raises InvalidInput.
+    """
     config = replace(
         record.config,
         user=options.user or record.config.user,
@@ -371,13 +366,13 @@ def process(data: DataRoot, runtime: Runtime, record: ContainerRecord, options: 
         working_dir=options.workdir or record.config.working_dir,
         tty=options.tty,
     )
-    rights = record.host_config
+    host_config = record.host_config
     if options.privileged:
-        rights = replace(rights, privileged=True, cap_drop=())
+        host_config = replace(host_config, privileged=True, cap_drop=())
     path, *words = options.command
     linked = links.running_linked(data.records, record, partial(settled, data, runtime))
     return first_process(
-        replace(record, path=path, args=tuple(words), config=config, host_config=rights),
+        replace(record, path=path, args=tuple(words), config=config, host_config=host_config),
         data.driver.merged_path(data.layers.writable(record.id).mount_id),
         linked=links.environment(linked),
     )

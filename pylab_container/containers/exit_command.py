@@ -20,7 +20,7 @@ RESTART_POLL_INTERVAL = 0.1  # seconds between checks whether a user stopped, st
 
 
 def settle_and_restart(data: DataRoot, runtime: Runtime, name: str) -> None:
-    """Record the exit of a container, given by its id, and restart it when its policy says so.
+    """Record the exit of the container with this id, and restart it if its policy says so.
 
     Errors are suppressed: the monitor that runs this has no user to report them to.
     """
@@ -31,12 +31,8 @@ def settle_and_restart(data: DataRoot, runtime: Runtime, name: str) -> None:
 
 
 def _restart_when_due(data: DataRoot, runtime: Runtime, container_id: ContainerId) -> None:
-    """Wait for the delay of the policy, and start the container.
-
-    Ends early if a user stops, starts or removes it.
-
-    The marker is locked while this waits, so that only one process restarts the container.
-    """
+    """Wait for the delay of the policy, and start the container. Ends early if a user stops, starts or removes it."""
+    # The lock of the marker makes this the only process that restarts the container, and shows that it lives.
     marker = marker_path(runtime, container_id)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()

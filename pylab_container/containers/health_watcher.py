@@ -30,16 +30,15 @@ def start_watcher(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> 
 
 
 def is_unwatched(runtime: Runtime, record: ContainerRecord) -> bool:
-    """Whether the watcher of a container with a health check was killed.
-
-    Then its file is not locked, though the watcher had time to lock it.
-    """
+    """Whether the watcher of a container with a health check was killed: its file is not locked any more."""
     if record.health is None:
         return False
     lock = lock_path(runtime, record.id)
     try:
         if time.time() - lock.stat().st_mtime < WATCHER_STALE_AFTER:
-            return False  # our attempt to lock the file must not make a new watcher believe that another one runs
+            # A new watcher may not have locked the file yet. If we held the lock at that moment, it would take another
+            # watcher for running and exit.
+            return False
         with try_locked(lock) as free:
             return free
     except FileNotFoundError:

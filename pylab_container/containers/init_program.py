@@ -17,6 +17,7 @@ from pylab_container.oci import bundle
 from pylab_container.store.container_store import ContainerRecord
 
 INIT_DESTINATION = "/sbin/docker-init"
+# Static programs first: a dynamically linked one, such as Debian's tini, needs the C library in the image (ld.so(8)).
 _INIT_PROGRAMS = ("docker-init", "tini-static", "tini", "catatonit")
 
 

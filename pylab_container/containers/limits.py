@@ -69,11 +69,15 @@ def _disk_numbers(path: str) -> tuple[int, int]:
 def _oom_kill_disabled(host_config: HostConfig) -> bool:
     disabled = bool(host_config.oom_kill_disable)
     if disabled and cgroup_version() == "2":
-        raise InvalidInput("the OOM killer cannot be disabled on this machine", hint="cgroup v2 does not have it")
+        raise InvalidInput(
+            "the OOM killer cannot be disabled on this machine", hint="leave it out: cgroup v2 does not support it"
+        )
     return disabled
 
 
 def _swappiness(host_config: HostConfig) -> int | None:
     if host_config.memory_swappiness is not None and cgroup_version() == "2":
-        raise InvalidInput("memory swappiness cannot be chosen on this machine", hint="cgroup v2 does not have it")
+        raise InvalidInput(
+            "memory swappiness cannot be chosen on this machine", hint="leave it out: cgroup v2 does not support it"
+        )
     return host_config.memory_swappiness

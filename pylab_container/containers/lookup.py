@@ -1,7 +1,4 @@
-"""Finding containers by name or id.
-
-Records are returned as they were last written; settle.py corrects them.
-"""
+"""Finding containers by name or id. Records are returned as they were last written; settle.py corrects them."""
 
 from __future__ import annotations
 
@@ -30,9 +27,7 @@ def read(records: ContainerStore, container_id: str) -> ContainerRecord:
 
 
 def find(records: ContainerStore, name: str) -> ContainerRecord:
-    """Return the record of the container with this name, id or prefix of an id.
-
-    A link's "CONTAINER/ALIAS" is a name too.
+    """Return the record of the container with this name, id or prefix of an id, or link "CONTAINER/ALIAS".
 
     Raises ContainerNotFound; InvalidInput if several ids have the prefix; CorruptStore if a damaged record seems to
     be the one.
@@ -52,10 +47,7 @@ def find(records: ContainerStore, name: str) -> ContainerRecord:
 
 
 def _not_found(records: ContainerStore, name: str) -> LabError:
-    """Build the error for an unknown name.
-
-    It is the damage of a record that may have the name, else ContainerNotFound.
-    """
+    """Build the error for an unknown name: CorruptStore if a damaged record may have it, else ContainerNotFound."""
     damaged = records.damaged()
     text = name.removeprefix("/")
     for container_id, error in damaged.items():
@@ -68,9 +60,7 @@ def _not_found(records: ContainerStore, name: str) -> LabError:
 
 
 def choose_name(requested: str, records: Iterable[ContainerRecord]) -> str:
-    """Return the requested name, or a generated one for "".
-
-    The caller holds the lock of all names.
+    """Return the requested name, or a generated one for "". The caller holds the lock of all names.
 
     records  of all containers
 

@@ -46,6 +46,7 @@ def _joined(kind: str, record: ContainerRecord, own_id: str) -> ContainerRecord:
     # A namespace lives as long as a process is in it (namespaces(7)), so an exited container has none to join.
     if not record.pid:
         raise Conflict(_not_running(kind, record.id), hint=f"labctr start {record.name}")
+    # A container with a private IPC namespace has its /dev/shm there too, where no other container can mount it.
     if kind == "ipc" and record.host_config.ipc_mode not in ("shareable", "host"):
         raise Conflict(
             f"can't join IPC of container {record.id}: non-shareable IPC "

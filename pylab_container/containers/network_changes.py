@@ -1,4 +1,4 @@
-"""Connecting a container to one network more, and disconnecting it from one."""
+"""Connect a container to a network, or disconnect it, under the container's lock; emit the event."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from pylab_container.store.data_root import DataRoot
 def connect(
     data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, request: EndpointSettings
 ) -> None:
-    """Connect a container to a network and emit the event.
-
-    Errors are those of networks/attachment.py.
-    """
+    """Connect a container to a network and emit the event. Raises what attachment.connect() raises."""
     with data.records.lock(container_id):
         record = settle(data, runtime, read(data.records, container_id))
         attachment.connect(data, runtime, network, record, request)
@@ -29,11 +26,9 @@ def connect(
 def disconnect(
     data: DataRoot, runtime: Runtime, network: NetworkRecord, container_id: ContainerId, *, force: bool
 ) -> None:
-    """Disconnect a container from a network and emit the event.
+    """Disconnect a container from a network and emit the event. Raises what attachment.disconnect() raises.
 
-    Errors are those of networks/attachment.py.
-
-    force  no error if it is not connected; the event is emitted all the same
+    force  no error if it is not connected; the event is emitted in this case, too
     """
     with data.records.lock(container_id):
         record = settle(data, runtime, read(data.records, container_id))

@@ -34,10 +34,7 @@ Result = TypeVar("Result")
 
 
 def refuse(host_config: HostConfig) -> None:
-    """Raise InvalidInput for an unknown UsernsMode.
-
-    Raises Conflict for one that contradicts other fields.
-    """
+    """Raise InvalidInput for an unknown UsernsMode, Conflict for one that contradicts other fields."""
     mode = host_config.userns_mode
     if mode not in ("", "host", "remap"):
         raise InvalidInput(f"--userns: invalid USER mode: {mode}", hint="use --userns=remap or --userns=host")
@@ -63,20 +60,14 @@ def id_map(record: ContainerRecord) -> IdMap | None:
 
 
 def first_ids(record: ContainerRecord) -> tuple[int, int]:
-    """Return the owner of root's files, as the container's merged directory shows it.
-
-    It is (0, 0) unless the container runs remapped.
-    """
+    """Return (uid, gid) of root's files in the merged directory: (0, 0) unless the container runs remapped."""
     ids = id_map(record) if record.state in (State.RUNNING, State.PAUSED) else None
     return (ids.uid, ids.gid) if ids else (0, 0)
 
 
 def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
-    """Mount a container's layers and return the mount point.
-
-    Raises InvalidInput for remap on another driver.
-    """
-    mount_id = data.layers.own(record.id).mount_id
+    """Mount a container's layers and return the mount point. Raises InvalidInput for remap with another driver."""
+    mount_id = data.layers.writable_to_change(record.id).mount_id
     ids = id_map(record)
     if ids is None:
         return data.driver.mount(mount_id)
@@ -86,7 +77,7 @@ def mount_root(data: DataRoot, record: ContainerRecord) -> Path:
 
 
 def apply(data: DataRoot, runtime: Runtime, record: ContainerRecord, config: dict[str, Any]) -> None:
-    """Change a config.json so that its container is remapped, and mount its sources mapped.
+    """With --userns=remap, add the user namespace to a config.json and mount its sources with mapped owners.
 
     Raises RuntimeFailed.
     """
@@ -111,11 +102,9 @@ def apply(data: DataRoot, runtime: Runtime, record: ContainerRecord, config: dic
 
 
 def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> None:
-    """Bind-mount the devices that have another name in the container.
-
-    Device nodes cannot be created in a user namespace (mknod(2)). runc bind-mounts those of the host instead, but by
-    their name in the container.
-    """
+    """Bind-mount the devices that have another name in the container than on the host."""
+    # Device nodes cannot be created in a user namespace (mknod(2)). runc bind-mounts those of the host instead, but
+    # looks for them by their name in the container.
     for entry in record.host_config.devices:
         for path, inside in devices.device_places(entry.path_on_host, entry.path_in_container):
             if str(path) != inside:
@@ -129,10 +118,8 @@ def _bind_renamed_devices(record: ContainerRecord, config: dict[str, Any]) -> No
 
 
 def unmount(runtime: Runtime, container_id: str) -> None:
-    """Undo the mounts of apply().
-
-    Nothing below them is deleted: a mount that is left shows the files of a volume.
-    """
+    """Undo the mounts of apply(). Idempotent."""
+    # rmdir(2) and no recursive removal: a mount that is left shows the files of a volume, which would be deleted.
     places = _places(runtime, container_id)
     if not places.is_dir():
         return

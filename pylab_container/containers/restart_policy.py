@@ -18,7 +18,7 @@ from pylab_container.store.container_store import ContainerRecord
 from pylab_container.store.data_root import DataRoot
 from pylab_container.text.timestamps import parse_rfc3339
 
-# Before that the exit command may still be starting, without a lock on its file yet.
+# An exit command that has just been started has not locked its file yet.
 RESTART_STALE_AFTER = 5.0  # seconds; a scheduled restart that is overdue by more than this may be lost
 
 
@@ -47,8 +47,8 @@ def seconds_to_restart(record: ContainerRecord) -> float:
 
     The number is negative if the restart is overdue.
     """
-    # The wall clock, because the time of the exit is in the record. A monotonic time has no meaning in another process
-    # after a reboot (clock_gettime(2)).
+    # The wall clock, because the time of the exit is in the record, which outlives a reboot. A monotonic clock starts
+    # again at each boot (clock_gettime(2)).
     return record.restart_delay - (time.time() - parse_rfc3339(record.finished_at) / 10**9)
 
 

@@ -158,5 +158,5 @@ def seccomp_profile(record: ContainerRecord, process: bundle.Process) -> dict[st
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(
-            f"Decoding seccomp profile failed: {error!r}", hint="compare it with the default profile of Docker"
+            f"Decoding seccomp profile failed: {error!r}", hint="compare it with Docker's profile"
         ) from error

@@ -1,11 +1,11 @@
-"""A container's files from outside: changes, export, single files in and out.
+"""A container's files, accessed from the host: changes, export, copies of single files in both directions.
 
-Every path is resolved by the kernel with the container's root as the root of everything (openat2(2),
-RESOLVE_IN_ROOT), so a symbolic link that the container planted cannot lead out of it, whether it runs or not. The
-container is not frozen: its processes, health checks and exit go on, as with Docker.
+The kernel resolves every path with the container's root as the root directory (openat2(2), RESOLVE_IN_ROOT). So a
+symbolic link that the container created cannot point outside it, whether the container runs or not. The container is
+not frozen: its processes, health checks and exit continue, as with Docker.
 
-A transfer holds a descriptor of the file system that it reads or writes. The container may stop, be killed and start
-again during the transfer. If it is removed, the transfer fails: its archive then has no end.
+A transfer holds a descriptor of the file system that it reads or writes, so the container may exit and start again
+during the transfer. If the container is removed, the transfer fails, and its archive has no trailer.
 """
 
 from __future__ import annotations
@@ -47,19 +47,16 @@ from pylab_container.store.layertar import MemberSource, TarReader
 from pylab_container.store.treetar import TreeReader
 from pylab_container.volumes import mounting as volume_mounting
 
-_PIECE = 1 << 20
-_HOLE = 1 << 16
-_ZEROS = bytes(_HOLE)
-_LONGEST_LIST = 1 << 20  # bytes of /etc/passwd or /etc/group
+_PIECE_SIZE = 1 << 20  # bytes
+_HOLE_SIZE = 1 << 16  # bytes
+_ZEROS = bytes(_HOLE_SIZE)
+_LARGEST_LIST = 1 << 20  # bytes of /etc/passwd or /etc/group
 MOST_PATH_PARTS = 4096
-"""A path with more parts, those of its links included, is a loop of links."""
+"""Limit of the parts of a path, with the parts of the links on it: a longer path is presumed to be a loop of links."""
 
 
 class Change(Struct, frozen=True):
-    """One path that differs from the image.
-
-    Kind 0 is modified, 1 added, 2 deleted, as in the Engine API.
-    """
+    """One path that differs from the image. kind: 0 modified, 1 added, 2 deleted, as in the Engine API."""
 
     path: str
     kind: int
@@ -73,7 +70,10 @@ class Change(Struct, frozen=True):
 class PathStatus(Struct, frozen=True):
     """The status of a path of a container.
 
-    mode is st_mode, mtime is in nanoseconds, link is the target of a symbolic link.
+    size   in bytes
+    mode   st_mode
+    mtime  in nanoseconds since 1970
+    link   the target of a symbolic link, "" for other files
     """
 
     name: str
@@ -84,10 +84,10 @@ class PathStatus(Struct, frozen=True):
 
 
 class _Root(Struct, frozen=True):
-    """The root that paths are resolved in: a container's own file system, or a volume.
+    """The directory in which paths are resolved: a container's own file system, or a volume.
 
-    fd         a descriptor of it, valid in the block that it was made for
-    first_ids  the owner and group that the container's root has there
+    fd         a descriptor of it, valid only in the block that opened it
+    first_ids  the uid and gid that the container's root has there
     is_own     whether it is the container's own file system
     """
 
@@ -103,10 +103,7 @@ class ContainerFiles:
         self._data, self._runtime, self._id = data, runtime, container_id
 
     def changes(self) -> list[Change]:
-        """Return the container's changes, sorted by path.
-
-        Every directory above a change counts as modified.
-        """
+        """Return the container's changes, sorted by path. Every directory above a change counts as modified."""
         writable = self._data.layers.writable(self._id)
         kinds = self._data.driver.changes(writable.mount_id, writable.init_id)
         for path in list(kinds):
@@ -132,12 +129,10 @@ class ContainerFiles:
             yield from self._packed(members)
 
     def get_archive(self, path: str) -> tuple[Iterator[bytes], PathStatus]:
-        """Return a file or directory as a tar whose members start with its name, and its status.
+        """Return a file or directory as a tar in pieces, and its status. The member names start with its name.
 
-        Raises NotFound.
-
-        A symbolic link at the end of the path is not followed, unless the path ends with a slash. The pieces are read
-        as those of export().
+        A symbolic link at the end of the path is followed only if the path ends with a slash. The pieces are read as by
+        export(). Raises NotFound.
         """
         return self._archive(path), self.path_status(path)
 
@@ -166,13 +161,15 @@ class ContainerFiles:
 
     @contextlib.contextmanager
     def members(self, path: str, name: str = "") -> Iterator[TreeReader]:
-        """Open a file or directory as members whose names start with name, by default its own.
+        """Open a file or directory as tar members.
 
-        Raises NotFound, and at the end of the block Conflict if the container was removed in it.
+        name  the first part of the members' names, by default the name of the file or directory
+
+        Raises NotFound. Raises Conflict at the end of the block if the container was removed during the block.
         """
         with self._located(path) as (root, inner), _opened(root.fd, inner) as fd:
             emit_change(self._data.emit, "archive-path", self._settled)
-            name = name or posixpath.basename(path.rstrip("/")) or "/"  # of the whole file system, as from dockerd
+            name = name or posixpath.basename(path.rstrip("/")) or "/"  # "/" for the root directory, as in dockerd
             yield TreeReader(fd, name=name, whiteouts=False, first_ids=root.first_ids)
             self._refuse_removed()
 
@@ -183,29 +180,28 @@ class ContainerFiles:
     ) -> None:
         """Extract a tar, compressed or not, into a directory.
 
-        keep_directories  refuse to replace a directory by something else, or the other way round
-        as_user           the files belong to the container's user, if it names one
+        keep_directories  refuse to replace a directory by another kind of file, or another kind by a directory
+        as_user           the files belong to the user in the container's configuration, if it has one
 
         Raises NotFound, InvalidInput if path is not a directory, InvalidArchive.
         """
         with contextlib.ExitStack() as stack:
             owner = self._user() if as_user else None
             if not self._data.driver.is_mounted(self._data.layers.writable(self._id).mount_id):
-                # A start has to wait for the extraction, which therefore must not wait for a slow client.
+                # The extraction holds the container's lock, so a start waits for it. It must not wait for a slow
+                # client.
                 archive = stack.enter_context(self._spooled(archive))
             plain = stack.enter_context(compression.decompressed(archive))
             self.put_members(path, TarReader(plain), keep_directories=keep_directories, owner=owner)
-            while archive.read(_PIECE):
-                pass  # the rest is read, or a program that still writes into a pipe would be killed by SIGPIPE
+            # Read the rest: a program that still writes into a pipe would otherwise be killed by SIGPIPE.
+            while archive.read(_PIECE_SIZE):
+                pass
 
     @contextlib.contextmanager
     def _spooled(self, archive: BinaryIO) -> Iterator[BinaryIO]:
-        """The rest of a stream as an unnamed file on the data root's disk.
-
-        Blocks of zeros become holes.
-        """
+        """Copy the rest of a stream to an unnamed file on the data root's disk. Blocks of zeros become holes."""
         with tempfile.TemporaryFile(dir=self._data.spool_directory()) as file:
-            while piece := archive.read(_HOLE):
+            while piece := archive.read(_HOLE_SIZE):
                 if piece == _ZEROS:
                     file.seek(len(piece), os.SEEK_CUR)
                 else:
@@ -215,7 +211,7 @@ class ContainerFiles:
             yield cast(BinaryIO, file)
 
     def _user(self) -> tuple[int, int] | None:
-        """(uid, gid) of the container's user, None if it names none."""
+        """(uid, gid) of the user in the container's configuration, None if it has none."""
         name = self._settled.config.user
         if not name:
             return None
@@ -231,12 +227,10 @@ class ContainerFiles:
         keep_directories: bool = False,
         owner: tuple[int, int] | None = None,
     ) -> int:
-        """Extract members into a directory; return the bytes of tar.
+        """Extract members into a directory; return the number of bytes of tar. Raises what put_archive() raises.
 
-        Errors are those of put_archive().
-
-        keep_directories  refuse to replace a directory by something else, or the other way round
-        owner             uid and gid of all created files, instead of the members' own
+        keep_directories  as in put_archive()
+        owner             (uid, gid) of all created files; None takes those of the members
         """
         with self._located(path, write=True) as (root, inner):
             if root.is_own and self._settled.host_config.readonly_rootfs:
@@ -263,18 +257,20 @@ class ContainerFiles:
     def _file_system(self, *, write: bool = False) -> Iterator[_Root]:
         """Open the container's own file system.
 
-        write  it can be written through. A container that does not run cannot start in the block then: overlayfs does
-               not allow two mounts with one upper directory (Documentation/filesystems/overlayfs.rst).
+        write  open it for writing. If the container does not run, it cannot start during the block: overlayfs does not
+               allow two mounts with one upper directory (Documentation/filesystems/overlayfs.rst)
         """
         data, container_id = self._data, self._id
         with contextlib.ExitStack() as stack, contextlib.ExitStack() as locked:
-            if write or data.records.writable:  # on a read-only disk no container starts
-                locked.enter_context(data.records.lock(container_id))  # so that it neither starts nor exits now
-            record, mount_id = read(data.records, container_id), data.layers.own(container_id).mount_id
+            # The lock keeps the container from starting and exiting. On a read-only disk no container starts.
+            if write or data.records.writable:
+                locked.enter_context(data.records.lock(container_id))
+            record, mount_id = read(data.records, container_id), data.layers.writable_to_change(container_id).mount_id
             was_mounted = data.driver.is_mounted(mount_id)
             fd = opened(data.driver.mount(mount_id)) if write else data.driver.open_view(mount_id)
             stack.callback(os.close, fd)
             if write and not was_mounted and data.driver.is_mounted(mount_id):
+                # This mounted the file system: keep the lock until it is unmounted.
                 stack.push(locked.pop_all())
                 stack.callback(data.driver.unmount, mount_id)
             locked.close()
@@ -282,13 +278,13 @@ class ContainerFiles:
 
     @contextlib.contextmanager
     def _located(self, path: str, *, write: bool = False) -> Iterator[tuple[_Root, str]]:
-        """The root that a path is resolved in, and the path in it. A volume is a root of its own.
+        """Yield the root in which a path is resolved, and the path relative to it. A volume is a root of its own.
 
-        write  the path is a directory to write into; a symbolic link at its end is followed
+        write  whether the path is a directory to write into. A symbolic link at its end is then followed
         """
         mounts = self._mounts()
-        place = posixpath.join(path, "") if write else path
-        resolved = self._without_links(place, mounts) if mounts else path
+        target = posixpath.join(path, "") if write else path
+        resolved = self._resolve_links(target, mounts) if mounts else path
         ending = path[len(path.rstrip("/.")) :] if path.endswith(("/", "/.")) else ""
         mount = _covering(mounts, resolved)
         if mount is None:
@@ -310,28 +306,25 @@ class ContainerFiles:
         return contextlib.nullcontext()
 
     def _mounts(self) -> list[MountPoint]:
-        """The mounts over the container's own files, with the files that the engine keeps.
-
-        The deepest first.
+        """The mounts over the container's own files, deepest first, with the files that the engine writes.
 
         Mounts whose source does not exist on the host are left out.
         """
         record = self._settled
         directory = self._data.records.directory(network_files_owner(self._data, record))
-        kept = [
+        engine_files = [
             MountPoint(type="bind", source=str(directory / name), destination=f"/etc/{name}") for name in NETWORK_FILES
         ]
         requested = [mount for mount in record.mounts if mount.type in ("bind", "volume")]
         covered = {mount.destination for mount in requested}
-        mounts = [*requested, *(mount for mount in kept if mount.destination not in covered)]
+        mounts = [*requested, *(mount for mount in engine_files if mount.destination not in covered)]
         present = [mount for mount in mounts if os.path.exists(mount.source)]
         return sorted(present, key=lambda mount: len(mount.destination), reverse=True)
 
-    def _without_links(self, path: str, mounts: Sequence[MountPoint]) -> str:
-        """Resolve the symbolic links of a path, also from one mount into another, except at its end.
-
-        A link at the end is followed if the path ends with a slash.
-        """
+    def _resolve_links(self, path: str, mounts: Sequence[MountPoint]) -> str:
+        """Resolve the symbolic links of a path. A link at its end is followed only if the path ends with a slash."""
+        # The kernel cannot do this: RESOLVE_IN_ROOT applies to one root, and a link may point from one mount to
+        # another.
         resolved, waiting = "/", posixpath.normpath("/" + path.lstrip("/")).split("/")[:0:-1]
         is_directory = path.endswith(("/", "/."))
         with self._file_system() as root:
@@ -356,17 +349,18 @@ def _refuse_extraction_point(root: int, path: str) -> None:
 
 
 def _covering(mounts: Sequence[MountPoint], path: str) -> MountPoint | None:
-    """The mount that covers a path without links, None for the container's own files.
+    """The mount that has a path, None for the container's own files. mounts: deepest first.
 
-    mounts  the deepest first
+    path  without symbolic links
     """
     return next((mount for mount in mounts if Path(path).is_relative_to(mount.destination)), None)
 
 
 def _in_source(mount: MountPoint, path: str) -> tuple[int, str]:
-    """Open the host's directory in which a path of a mount is resolved; return the path in it.
+    """Open the host's directory in which a path of a mount is resolved; return it and the path relative to it.
 
-    The caller closes the descriptor. Raises InvalidInput.
+    For a mount of a single file, that is the file's parent directory. The caller closes the descriptor. Raises
+    InvalidInput.
     """
     source, inner = Path(mount.source), posixpath.relpath(path, mount.destination)
     part = volume_mounting.open_part(mount) if mount.subpath else os.open(source, os.O_PATH | os.O_CLOEXEC)
@@ -384,7 +378,7 @@ def _in_source(mount: MountPoint, path: str) -> tuple[int, str]:
 def _link(root: int, mounts: Sequence[MountPoint], path: str) -> str:
     """The target of the symbolic link at a path, "" if it is not a link.
 
-    root  of the container's own files
+    root  a descriptor of the container's own file system
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.suppress(NotFound, InvalidInput))
@@ -399,10 +393,7 @@ def _link(root: int, mounts: Sequence[MountPoint], path: str) -> str:
 
 @contextlib.contextmanager
 def _opened(root: int, path: str) -> Iterator[int]:
-    """Open a path below root with O_PATH.
-
-    A symbolic link at its end is followed only if it ends with a slash.
-    """
+    """Open a path below root with O_PATH. A symbolic link at its end is followed only if it ends with a slash."""
     flags = os.O_PATH | (0 if path.endswith("/") else os.O_NOFOLLOW)
     try:
         fd = linux.openat2(root, path.lstrip("/") or ".", flags, resolve=linux.RESOLVE_IN_ROOT)
@@ -427,5 +418,5 @@ def _status(path: str, fd: int) -> PathStatus:
 
 def _read(root: _Root, path: str) -> str:
     with contextlib.suppress(OSError):
-        return linux.read_regular(root.fd, path, _LONGEST_LIST).decode(errors="replace")
+        return linux.read_regular(root.fd, path, _LARGEST_LIST).decode(errors="replace")
     return ""

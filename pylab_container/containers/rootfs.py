@@ -57,7 +57,7 @@ def prepare(data: DataRoot, record: ContainerRecord) -> None:
     # with a file system of their own are filled by the start, which mounts them.
     plain = [mount for mount in record.mounts if mount.type == "volume" and not data.volumes.get(mount.name).options]
     with data.records.lock(record.id):
-        mount_id = data.layers.own(record.id).mount_id
+        mount_id = data.layers.writable_to_change(record.id).mount_id
         root = data.driver.mount(mount_id)
         try:
             make_directory(root, record.config.working_dir or "/")

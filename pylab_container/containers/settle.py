@@ -34,7 +34,6 @@ from pylab_container.networks.endpoint_documents import settings_after_exit
 from pylab_container.oci.host_config import HostConfig
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.lifecycle import ALIVE, State, Transition, next_state
-from pylab_container.oci.network_settings import NetworkSettings
 from pylab_container.runtime import Runtime
 from pylab_container.runtime.log_archive import archive_log
 from pylab_container.runtime.logdriver import log_limit
@@ -83,7 +82,7 @@ def _corrected(runtime: Runtime, record: ContainerRecord) -> ContainerRecord:
     if record.state not in ALIVE or (status := runtime.monitor(record.id).exit_status()) is None:
         return record
     state = next_state(record.state, Transition.EXIT, container=record.name)
-    return replace(record, state=state, pid=0, exit_code=status, network=_network_after_exit(record))
+    return replace(record, state=state, pid=0, exit_code=status, network=settings_after_exit(record.network))
 
 
 def _is_stale(runtime: Runtime, record: ContainerRecord) -> bool:
@@ -113,7 +112,7 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
         if health_watcher.is_unwatched(runtime, record):
             health_watcher.start_watcher(data, runtime, record)
         return record
-    # Both read files of the run, which _exited() removes.
+    # Both read files of the run, which _exited() removes with it.
     monitor_wrote_status = monitor.exit_file.exists()
     out_of_memory.report(data, runtime, record)
     exited = _exited(data, runtime, record, status, out_of_memory=monitor.out_of_memory())
@@ -145,17 +144,13 @@ def _exited(
         record,
         state=next_state(record.state, Transition.EXIT if delay is None else Transition.RETRY, container=record.name),
         pid=0,
-        network=_network_after_exit(record),
+        network=settings_after_exit(record.network),
         exit_code=status,
         oom_killed=out_of_memory,
         finished_at=rfc3339(now),
         health=health.stopped(record.health),
         restart_delay=delay or 0,
     )
-
-
-def _network_after_exit(record: ContainerRecord) -> NetworkSettings:
-    return settings_after_exit(record.network)
 
 
 def _after_killed_start(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> ContainerRecord:

@@ -1,6 +1,4 @@
-"""/dev/shm of a container.
-
-It has its own, none, the host's, or one that containers share with their IPC namespace.
+"""/dev/shm of a container: its own, none, the host's, or one that containers share with their IPC namespace.
 
 <bundle>/shm    the tmpfs of a container with --ipc shareable, mounted on the host while the container runs
 """
@@ -23,7 +21,7 @@ def _directory(runtime: Runtime, container_id: str) -> Path:
 
 
 def bundle_mounts(runtime: Runtime, record: ContainerRecord, owner: ContainerRecord) -> list[bundle.Mount]:
-    """Return the mount of /dev/shm, or none.
+    """Return the mount of /dev/shm, or no mount.
 
     owner  the container whose IPC namespace it uses: itself, or the one that it joins
     """
@@ -45,7 +43,7 @@ def _bind(source: str) -> bundle.Mount:
 
 
 def mount(runtime: Runtime, record: ContainerRecord) -> None:
-    """Mount the /dev/shm that other containers may join."""
+    """Mount the /dev/shm of a container with --ipc shareable on the host, where other containers can bind it."""
     if record.host_config.ipc_mode != "shareable":
         return
     directory = _directory(runtime, record.id)
@@ -56,12 +54,8 @@ def mount(runtime: Runtime, record: ContainerRecord) -> None:
 
 
 def unmount(data: DataRoot, runtime: Runtime, container_id: str) -> None:
-    """Detach the shared /dev/shm from the host.
-
-    A running container that joined it keeps its own mount.
-
-    dockerd mounts it at mounts/shm in the container's directory, where it stays if dockerd was killed.
-    """
+    """Detach the shared /dev/shm from the host. A running container that joined it keeps its own mount."""
+    # dockerd mounts it at mounts/shm in the container's directory, where it stays if dockerd was killed.
     for directory in (_directory(runtime, container_id), data.records.directory(container_id) / "mounts/shm"):
         if directory.is_dir():
             with contextlib.suppress(OSError):  # it is not mounted

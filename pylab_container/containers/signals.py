@@ -20,7 +20,7 @@ KILL_TIMEOUT = 10.0  # seconds from SIGKILL until the monitor must have written 
 def send_signal(data: DataRoot, runtime: Runtime, record: ContainerRecord, number: int, *, thaws: bool = True) -> None:
     """Send a signal to the first process. No error if it has exited.
 
-    thaws  a frozen container is thawed, so that it receives the signal now
+    thaws  thaw a paused container, so that it receives the signal at once
     """
     # Under the lock, so that the exit that the signal causes is recorded and emitted after the event of the signal.
     with data.records.lock(record.id), contextlib.suppress(Conflict, ContainerNotFound):
@@ -32,10 +32,7 @@ def send_signal(data: DataRoot, runtime: Runtime, record: ContainerRecord, numbe
 
 
 def kill_for_certain(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Kill a container and end its restart policy.
-
-    On return nothing of it runs, even if its monitor hung.
-    """
+    """Kill a container and end its restart policy. On return it does not run, even if its monitor hung."""
     with data.records.lock(record.id):
         current = data.records.load(record.id)
         if current is None or current.state not in (*ALIVE, State.RESTARTING):
@@ -49,6 +46,7 @@ def kill_for_certain(data: DataRoot, runtime: Runtime, record: ContainerRecord) 
     with contextlib.suppress(TimeoutError):
         monitor.wait(KILL_TIMEOUT)
         return
+    # A monitor that hangs writes no status. Once it is killed, exit_status() reports UNKNOWN_STATUS to every reader.
     with contextlib.suppress(ProcessLookupError):
         if monitor.alive():
             os.kill(monitor.conmon_pid, signal.SIGKILL)

@@ -51,6 +51,7 @@ def stop(
     requested = timeout if timeout is not None else record.config.stop_timeout
     seconds = float(DEFAULT_STOP_TIMEOUT if requested is None else requested)
     send_signal(data, runtime, record, number)
+    # Without the lock, because this may take long: readers that settle the record would wait with it.
     try:
         runtime.monitor(container_id).wait(None if seconds < 0 else seconds)
     except TimeoutError:

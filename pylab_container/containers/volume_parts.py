@@ -23,9 +23,7 @@ from pylab_container.volumes.mounting import open_part
 
 
 def source_of(runtime: Runtime, record: ContainerRecord, mount: MountPoint) -> str:
-    """Return the path on the host to bind for one of a container's mounts.
-
-    Mounts a part of a volume first.
+    """Return the path on the host to bind for a mount of a container; mounts a part of a volume there first.
 
     Raises InvalidInput if the volume has no such part.
     """

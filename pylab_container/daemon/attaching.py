@@ -72,11 +72,9 @@ def detach_keys(text: str) -> bytes:
 
 
 async def pump(client: Client, streams: Share, options: StreamOptions) -> bool:
-    """Copy until the output ends, or the client detaches or disconnects.
+    """Copy until the output ends, or the client detaches or disconnects. The streams stay open.
 
-    Return whether it detached with its keys.
-
-    The streams stay open.
+    Returns whether the client detached with its keys.
     """
     output = asyncio.ensure_future(_copy_output(client, streams, options))
     input = asyncio.ensure_future(_copy_input(client, streams, options))

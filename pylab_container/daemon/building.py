@@ -146,10 +146,7 @@ def _options(call: Call) -> BuildOptions:
 
 
 def _kept(call: Call) -> Literal["never", "failed", "always"]:
-    """Return which containers of RUN are kept.
-
-    Without --force-rm the failed ones are, with --rm=false all.
-    """
+    """Return which containers of RUN are kept: those that failed, without --force-rm; all, with --rm=false."""
     if call.flag("forcerm"):
         return "never"
     return "failed" if call.flag("rm", default=True) else "always"

@@ -169,10 +169,10 @@ class Call:
     async def document(self, shape: Any, *, optional: bool = False, typed: bool = True) -> Json:
         """Return the body, a JSON object of this shape; null is an empty object.
 
-        Raises InvalidInput.
-
         optional  a missing body is an empty object, too
         typed     the header Content-Type must be application/json
+
+        Raises InvalidInput.
         """
         body = await self.body()
         if not body and optional:

@@ -325,7 +325,7 @@ async def remove(call: Call) -> web.Response:
 
 async def refuse_nameless(call: Call) -> NoReturn:
     """Refuse a path without a name."""
-    raise InvalidInput('invalid name or ID supplied: ""', hint="/containers/NAME")
+    raise InvalidInput('invalid name or ID supplied: ""', hint="write /containers/NAME")
 
 
 async def prune(call: Call) -> web.Response:

@@ -180,7 +180,9 @@ def _parse_host_config(sent: Json) -> HostConfig:
 
 def _container_name(name: str) -> str | None:
     if name == "/":
-        raise InvalidInput("Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", hint="name=NAME")
+        raise InvalidInput(
+            "Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", hint="send name=NAME"
+        )
     return name.removeprefix("/") or None
 
 

@@ -152,7 +152,7 @@ def _console_size(body: Json) -> tuple[int, int] | None:
 async def resize(call: Call) -> web.Response:
     """POST /exec/ID/resize: set the size of its terminal, once its process has started.
 
-    docker sends this when its connection is open, perhaps before the process runs, and gives up after some attempts.
+    docker sends this as soon as its connection is open, perhaps before the process runs. It stops after some attempts.
     """
     rows, columns = size_of_terminal(call)
     execution = await _execution(call)

@@ -186,7 +186,7 @@ async def remove(call: Call) -> web.Response:
 
 async def refuse_nameless(call: Call) -> NoReturn:
     """Refuse a path without a name."""
-    raise InvalidInput("image name cannot be blank", hint="/images/NAME")
+    raise InvalidInput("image name cannot be blank", hint="write /images/NAME")
 
 
 async def prune(call: Call) -> web.Response:

@@ -57,7 +57,9 @@ async def create(call: Call) -> web.StreamResponse:
         return await _pull(call)
     if call.text("fromSrc"):
         return await _import(call)
-    raise InvalidInput("neither fromImage nor fromSrc is given", hint="fromImage=NAME pulls, fromSrc=- imports")
+    raise InvalidInput(
+        "neither fromImage nor fromSrc is given", hint="send fromImage=NAME to pull, or fromSrc=- to import"
+    )
 
 
 async def _pull(call: Call) -> web.StreamResponse:
@@ -144,10 +146,7 @@ async def push(call: Call) -> web.StreamResponse:
 
 
 async def _credentials_in_body(call: Call) -> Json:
-    """Read credentials from the body, where old clients send them.
-
-    Raises InvalidInput without any.
-    """
+    """Read credentials from the body, where old clients send them. Raises InvalidInput for an empty body."""
     body = await call.body()
     try:
         if body:

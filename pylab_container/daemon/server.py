@@ -202,10 +202,7 @@ def _tcp(address: str, host: str, port: int) -> socket.socket:
 
 
 def _passed_sockets() -> list[socket.socket]:
-    """Return the sockets that systemd passed to this service.
-
-    Raises InvalidInput if it passed none.
-    """
+    """Return the sockets that systemd passed to this service. Raises InvalidInput if it passed no socket."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise InvalidInput("systemd has passed no socket", hint="fd:// is for the unit labctr.socket")
     count = int(os.environ.get("LISTEN_FDS", "0"))

@@ -6,8 +6,8 @@
 
 All clients share one connection to conmon. conmon 2.1.6 has a use-after-free: when three or more connections close
 at about the same time, it crashes, and its container dies with it. For the same reason the connection stays open after
-its last client has left, for the next client. It is closed at the first output that arrives when there has been no
-client for DISCARD_TIMEOUT. Until then it costs one descriptor here and one in conmon.
+its last client has left, for the next client. The first output that arrives after DISCARD_TIMEOUT without a client
+closes it. Until then it costs one descriptor here and one in conmon.
 
 Back-pressure: as in dockerd a client may be one megabyte behind (moby, pkg/ioutils/bytespipe.go). Then the connection
 is not read, and conmon and the process block until that client reads or disconnects.
@@ -234,7 +234,7 @@ class Sharing:
         def opened(opening: asyncio.Task[SharedStreams]) -> None:
             del self._opening[container.id]
             if not opening.cancelled():
-                opening.exception()  # mark it as retrieved: all clients may have disconnected before they awaited it
+                opening.exception()  # mark it as retrieved: if all clients have disconnected, no caller awaits it
 
         self._opening[container.id] = opening = asyncio.ensure_future(connect())
         opening.add_done_callback(opened)

@@ -40,10 +40,10 @@ QUEUE_LENGTH = 256  # items that a function may be ahead of its client
 async def received(call: Call) -> BinaryIO:
     """Receive the whole body and return it as a file at position 0.
 
-    Raises InvalidInput if the body is incomplete.
-
     The event loop receives it, so a client that sends slowly or stops holds no thread. A short body stays in memory; a
     longer one is an unlinked file on the disk of the data root.
+
+    Raises InvalidInput if the body is incomplete.
     """
     directory = call.engine.data.spool_directory()
     file = tempfile.SpooledTemporaryFile(MEMORY_LIMIT, dir=str(directory))  # noqa: SIM115 - the caller closes it
@@ -209,11 +209,10 @@ async def send(
 ) -> web.StreamResponse:
     """Answer with pieces, each as soon as it is available.
 
-    An error before the first piece is an ordinary failure.
+    An error before the first piece is an ordinary failure. A later error aborts the connection: the client would
+    otherwise take a truncated answer for a complete one.
 
     response  the head of the answer, which may have been sent already
-
-    A later error aborts the connection: the client would otherwise take a truncated answer for a complete one.
     """
     response = response or web.StreamResponse(headers={"Content-Type": content_type})
     try:

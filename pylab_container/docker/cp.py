@@ -3,14 +3,14 @@
 The type of the target decides where a source is copied to (docker's reference, "docker cp"):
 
     target                  source is a file            source is a directory
-    directory               TARGET/NAME                 TARGET/NAME; if SRC ends with /., its content to TARGET
+    directory               TARGET/NAME                 TARGET/NAME; if SOURCE ends with /., its content to TARGET
     file                    replaces the file           refused
     does not exist          TARGET                      TARGET
     does not exist, ends    refused                     TARGET
     with /
 
-A container is not trusted: whatever files and links it has, nothing outside the target directory is written on the
-host, and nothing outside the container is read.
+A container is not trusted. Its files and links cannot cause a write outside the target directory on the host, or a read
+outside the container.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from pylab_container.store.treetar import TreeReader
 class _Target(Struct, frozen=True):
     """The target of a copy.
 
-    path    its last part is not a symbolic link
-    exists  whether the path exists; is_directory then says of which type it is
+    path          its last part is not a symbolic link
+    exists        whether the path exists
+    is_directory  whether the path is a directory; False if it does not exist
     """
 
     path: str
@@ -42,7 +43,7 @@ class _Target(Struct, frozen=True):
     is_directory: bool
 
     def place(self, source: str, *, is_directory: bool) -> tuple[str, str]:
-        """Return the directory to extract into, and the name there. Raises InvalidInput.
+        """Return the directory into which to extract the source, and the name there. Raises InvalidInput.
 
         is_directory  whether the source is a directory
         """
@@ -69,8 +70,8 @@ def to_host(
 ) -> int:
     """Copy a path of a container to a path of the host; return the number of bytes of tar.
 
-    keep_owners  keep owners, set-id bits, capabilities and the modes of devices; by default all files belong to the
-                 caller, and have none of these
+    keep_owners  keep owners, set-id bits, capabilities and the modes of devices. By default all files belong to the
+                 caller, without set-id bits and capabilities, and only the caller may use the devices
     follow_link  if source is a symbolic link, copy its target
 
     Raises NotFound, InvalidInput, InvalidArchive.
@@ -87,7 +88,7 @@ def to_host(
 
 
 def _make_harmless(header: tar.Header) -> None:
-    """Remove rights: a container's set-uid program must not be one on the host, nor its /dev/sda be accessible."""
+    """Remove rights that a container could use on the host: set-id programs, capabilities, access to devices."""
     header.uid, header.gid = os.getuid(), os.getgid()
     header.mode &= 0o600 if header.kind in (tar.CHARACTER, tar.BLOCK_DEVICE) else 0o1777
     header.xattrs = {name: value for name, value in header.xattrs.items() if name.startswith("user.")}
@@ -137,7 +138,7 @@ def _container_target(files: ContainerFiles, path: str) -> _Target:
     try:
         path = _follow_link(files, path)
         status = files.path_status(path)
-    except (NotFound, InvalidInput):  # if a parent is not a directory, the copy itself reports it
+    except (NotFound, InvalidInput):  # if a parent does not exist or is not a directory, the copy itself raises
         return _Target(path, exists=False, is_directory=False)
     return _Target(path, exists=True, is_directory=stat.S_ISDIR(status.mode))
 
@@ -149,7 +150,7 @@ def _follow_link(files: ContainerFiles, path: str) -> str:
 
 
 def _absolute(path: str, directory: str) -> str:
-    """Return an absolute, normalized path. A "/" or "/." at its end is kept: it has a meaning (see above)."""
+    """Return an absolute, normalized path. A "/" or "/." at its end is kept: it marks a directory (see above)."""
     ending = "/." if path.endswith("/.") or path == "." else "/" if path.endswith("/") else ""
     return posixpath.normpath(posixpath.join(directory, path)).rstrip("/") + ending or "/"
 

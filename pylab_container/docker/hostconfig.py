@@ -364,7 +364,7 @@ def parse_device(text: str) -> DeviceMapping:
     if len(parts) == 3:
         access = rest[1]
         if not _is_access(access):
-            raise InvalidInput(f"invalid device mode: {access}", hint="write some of r, w and m")
+            raise InvalidInput(f"invalid device mode: {access}", hint="write write some of r, w and m")
     for path in (source, target):
         if not path.startswith("/"):
             raise InvalidInput(f"{path} is not an absolute path", hint="write --device /dev/fuse[:/dev/fuse][:rwm]")

@@ -92,9 +92,9 @@ def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str
 def literal_words(text: str, *, keep_quotes: bool = True, keep_escapes: bool = True) -> list[str]:
     """Split text into words without expanding variables, to find here-documents.
 
-    Raises InvalidInput as expand().
-
     `<<` and the following word are one word, even with spaces between them.
+
+    Raises InvalidInput as expand().
     """
     return _Lexer(text, {}, keep_unset=True, keep_quotes=keep_quotes, keep_escapes=keep_escapes).run()[1]
 

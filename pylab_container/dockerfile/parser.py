@@ -64,12 +64,12 @@ class Dockerfile(Struct, frozen=True):
 def parse(source: bytes | str, *, name: str = "Dockerfile") -> Dockerfile:
     """Parse a file and check each instruction by itself.
 
-    Raises DockerfileError with line, column and hint.
-
     name  of the file, for errors
 
     Rules about several instructions are checked later: the order of instructions and the stages by stages.py, the
     trigger of an ONBUILD when a build executes it.
+
+    Raises DockerfileError with line, column and hint.
     """
     dockerfile = parse_syntax(source, name=name)
     for instruction in dockerfile.instructions:

@@ -99,7 +99,7 @@ class ContainerRunner:
         """Create a step's container, with its own mounts and the volumes of its config."""
         # As in `docker run`: a mount of the step takes the place of an image's VOLUME at the same path.
         volumes = place_mounts(map(declared_volume, sorted(request.config.volumes)), self._data.path)
-        taken = {entry.destination for entry in request.mounts}
+        mounted = {entry.destination for entry in request.mounts}
         host_config = replace(request.limits, network_mode=request.network, extra_hosts=tuple(request.extra_hosts))
         record = finished_record(
             self._data,
@@ -107,7 +107,7 @@ class ContainerRunner:
             request.image_id,
             request.config,
             namespaces.resolve_modes(host_config, partial(lookup.find, self._data.records)),
-            mounts=(*(volume for volume in volumes if volume.destination not in taken), *request.mounts),
+            mounts=(*(volume for volume in volumes if volume.destination not in mounted), *request.mounts),
         )
         create(self._data, self._runtime, record)
 

@@ -64,9 +64,8 @@ class ContainerCollection:
     ) -> Container:
         """As create(), for a client that also writes the documents that inspect shows.
 
-        See docker/creation.py, Description.
-
-        The networks of the options need not exist before the start.
+        Those documents are described in docker/creation.py, Description. The networks that the options name need not
+        exist before the start.
         """
         refuse_unknown(options)
         base = image if isinstance(image, Image) else Image(self._data, find_image(self._data, image))
@@ -102,7 +101,7 @@ class ContainerCollection:
         remove   remove the container when it has exited
         options  as create() takes them
 
-        Raises ContainerFailed, with the output in .output, if it exits with a status other than 0; else the errors of
+        Raises ContainerFailed, with the output in .output, if it exits with a status other than 0; also the errors of
         create() and start().
         """
         container = self._create_to_run(image, command, options, remove=remove)
@@ -145,7 +144,7 @@ class ContainerCollection:
         return self.create(image, command, **options)
 
     def started(self, container: Container, *, remove: bool) -> Container:
-        """Start a container that was just created; with remove, it is removed if the start fails."""
+        """Start a new container and return it. remove: remove it if the start fails."""
         try:
             container.start()
         except LabError:

@@ -30,10 +30,7 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """One network of one engine.
-
-    Its document was read when it was looked up; attrs is read on each access.
-    """
+    """One network of one engine. document is a snapshot of its record; attrs is read on each access."""
 
     def __init__(self, parts: Parts, record: NetworkRecord) -> None:
         self._parts, self._data, self._runtime = parts, parts.data, parts.runtime
@@ -64,10 +61,7 @@ class Network:
 
     @property
     def attrs(self) -> Json:
-        """Docker's Network object, as `docker network inspect` shows it.
-
-        Containers are those connected now.
-        """
+        """Docker's Network object with the containers connected now, as `docker network inspect` shows it."""
         return bridges.network_attributes(self._data, self._runtime, self._record)
 
     @property

@@ -55,10 +55,7 @@ class Volume:
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the file system that it mounts while a container uses it.
-
-        Empty for a directory.
-        """
+        """The options of the file system that is mounted while a container uses it. Empty for a directory."""
         return self.stored.options
 
     @property
@@ -97,7 +94,7 @@ class VolumeCollection:
         driver_opts: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> Volume:
-        """Create a volume, or return the one that has this name already.
+        """Create a volume, or return the existing volume of this name.
 
         name         default: generated, 64 hexadecimal digits
         driver_opts  a file system to mount while a container uses the volume (volumes/driver_options.py)
@@ -108,10 +105,7 @@ class VolumeCollection:
         return Volume(self._data, stored)
 
     def get(self, name: str) -> Volume:
-        """Return the volume with this name.
-
-        Raises NotFound; CorruptStore if its description is damaged.
-        """
+        """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
         return Volume(self._data, self._data.volumes.get(name))
 
     def list(self, filters: Filters | None = None) -> builtins.list[Volume]:

@@ -26,7 +26,7 @@ def add(
     """
     image_id = store(data, config, [name] if name else [], parent=parent)
     if name:
-        data.images.touch(image_id, data.now())
+        data.images.set_last_tagged(image_id, data.now())
     report(data, action, image_id, name.familiar if name else "")
     return image_id
 

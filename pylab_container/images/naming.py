@@ -16,16 +16,17 @@ def tag(data: DataRoot, image_id: str, name: str) -> None:
     """
     target = references.parse_tag(name)
     previous = point(data, target, image_id)
-    data.images.touch(image_id, data.now())
+    data.images.set_last_tagged(image_id, data.now())
     if previous:
         report(data, "untagged", previous, target.familiar)
     report(data, "tagged", image_id, target.familiar)
 
 
 def point(data: DataRoot, name: Reference, image_id: str) -> str | None:
-    """Point a name to an image without an event and without a new LastTagTime, as `load` does.
+    """Make a name refer to an image, without an event and a new LastTagTime, as `load` does.
 
-    Returns the id of the image that had the name before; None if it was this one or none. Raises ImageNotFound.
+    Returns the id that the name referred to before; None if the name is new or already referred to this image.
+    Raises ImageNotFound.
     """
     with data.images_lock():
         lookup.config(data, image_id)

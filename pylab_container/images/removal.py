@@ -59,7 +59,10 @@ def remove(data: DataRoot, name: str, *, force: bool = False, noprune: bool = Fa
 
 
 def _stored_reference(name: str) -> Reference | None:
-    """The reference under which a name is stored: with a digest, the tag is left out. None for an id."""
+    """Return the reference under which a name is stored, None for an id.
+
+    A stored name has a tag or a digest: with a digest, the tag is left out.
+    """
     try:
         reference = references.parse(name)
     except InvalidReference:
@@ -68,7 +71,7 @@ def _stored_reference(name: str) -> Reference | None:
 
 
 def _unneeded_digests(chosen: Sequence[Reference], names: Sequence[Reference]) -> list[Reference]:
-    """The digests of a repository whose last tag is removed; moby removes them with the tag."""
+    """Return the digests of a repository whose last tag is removed, as moby removes both."""
     repositories = {reference.repository for reference in chosen if not reference.digest}
     kept = {name.repository for name in names if not name.digest and name not in chosen}
     return [name for name in names if name.digest and name.repository in repositories - kept]
@@ -135,7 +138,10 @@ def _children(data: DataRoot, image_id: str) -> list[str]:
 
 
 def _is_child(data: DataRoot, child: str, image_id: str) -> bool:
-    """Whether an image was made from another one; if the note of its parent is damaged, whether it may have been."""
+    """Report whether an image was made from another one, or may have been.
+
+    The second is the answer if the record of its parent is damaged.
+    """
     try:
         return data.images.parent(child) == image_id
     except CorruptStore as error:
@@ -155,7 +161,7 @@ def _delete(data: DataRoot, image_id: str, lease: Lease, *, prune: bool, force: 
     force  also an image of stopped containers: they keep its layers, and their own copy of its configuration
     """
     if _children(data, image_id) or any(record.pid or not force for record in _users(data, image_id)):
-        return []  # the image has no name any more, but is still needed
+        return []  # only its names are removed: a container or another image needs it
     if not data.images.exists(image_id):
         return []  # a damaged name pointed to it
     parent = data.images.shown_parent(image_id)
@@ -171,7 +177,8 @@ def _delete(data: DataRoot, image_id: str, lease: Lease, *, prune: bool, force: 
 
 
 def _claim_layers(data: DataRoot, image_id: str, lease: Lease) -> list[str]:
-    """Claim the layers of an image: after a crash between its removal and theirs, the lease must still name them."""
+    """Claim the layers of an image, and return the chain ids to release."""
+    # After a crash between the removal of the image and that of its layers only the lease names the layers.
     with contextlib.suppress(CorruptStore):  # the layers are unknown, but the damaged image can be removed
         if chain_id := lookup.config(data, image_id).chain_id:
             lease.claim("layer", chain_id)

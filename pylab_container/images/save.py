@@ -200,7 +200,7 @@ class _Archive:
         return descriptor, _File(descriptor.path, descriptor.size, lambda: _read_once(packed))
 
     def _repositories(self) -> Json:
-        """The names in the oldest format: repository → tag → digest of the topmost layer."""
+        """Return the names in the oldest format: repository → tag → digest of the topmost layer."""
         names: dict[str, dict[str, str]] = {}
         for image_id, tags in self._selection.items():
             top = self._configs[image_id].diff_ids[-1:] or ("sha256:",)
@@ -210,7 +210,7 @@ class _Archive:
 
 
 def _read_once(path: Path) -> Iterator[bytes]:
-    """The content of a file in scratch, which is removed as soon as it is open."""
+    """Yield the content of a file in scratch; its name is deleted as soon as it is open."""
     with open(path, "rb") as file:
         path.unlink()
         while chunk := file.read(READ_SIZE):

@@ -97,7 +97,7 @@ def disconnect(
         remove_addresses(data, record, filter(None, addresses))
         # The default route and the published ports were on this network: the next one in the order takes them over.
         if (exit_ := exit_network(before)) and exit_.network.id == network.id:
-            remaining = [each for each in before if each.network.id != network.id]
+            remaining = [joined_network for joined_network in before if joined_network.network.id != network.id]
             settings = replace(settings, ports=_use_exit(runtime, record, remaining))
     changed = data.records.update(record, network=with_endpoints(settings, endpoints))
     dns_records.update(data, runtime, changed)
@@ -141,11 +141,11 @@ def _joined_networks(data: DataRoot, runtime: Runtime, record: ContainerRecord) 
                 bridge = open_bridge(data, runtime, network)
                 own = [endpoint for endpoint in bridge.endpoints() if endpoint.container_id == record.id]
                 joined += [JoinedNetwork(network, bridge, endpoint, settings) for endpoint in own]
-    return sorted(joined, key=lambda each: each.endpoint.interface)
+    return sorted(joined, key=lambda joined_network: joined_network.endpoint.interface)
 
 
 def _free_interface(joined: Sequence[JoinedNetwork]) -> str:
-    names = {each.endpoint.interface for each in joined}
+    names = {joined_network.endpoint.interface for joined_network in joined}
     return next(name for name in map("eth{}".format, range(len(names) + 1)) if name not in names)
 
 

@@ -154,8 +154,11 @@ def _upstream_servers(data: DataRoot, record: ContainerRecord, text: str) -> tup
 
     A server on a loopback address of the host is queried from the host's network namespace.
     """
-    chosen = bool(record.host_config.dns)
-    servers = [UpstreamServer(each, on_host=not chosen and etc.is_loopback(each)) for each in etc.nameservers(text)]
+    has_own_servers = bool(record.host_config.dns)  # --dns: addresses as the container reaches them
+    servers = [
+        UpstreamServer(address, on_host=not has_own_servers and etc.is_loopback(address))
+        for address in etc.nameservers(text)
+    ]
     endpoints = list(record.network.endpoints.values())
     # From internal networks only servers in their own subnets are used. Queries that the host forwarded for such a
     # container would carry data out of the network (moby, CVE-2024-29018).
@@ -183,7 +186,7 @@ def _is_in_subnet(address: str, endpoint: EndpointSettings) -> bool:
     )
     subnets = [f"{own}/{length}" for own, length in addresses if own]
     with contextlib.suppress(ValueError):
-        return any(ipaddress.ip_address(address) in ipaddress.ip_network(each, strict=False) for each in subnets)
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(subnet, strict=False) for subnet in subnets)
     return False
 
 

@@ -75,13 +75,14 @@ def connect_all(
     except BaseException:
         disconnect_all(data, runtime, record)
         raise
-    own_addresses = [address for each in joined for address in addresses_of(each.endpoint)]
+    own_addresses = [address for joined_network in joined for address in addresses_of(joined_network.endpoint)]
     gateway, linked_lines = joined[0].endpoint.gateway, links.host_lines(linked)
     write_network_files(data, record, own_addresses, gateway=gateway, linked=linked_lines)
-    for each in joined:
-        if each.network.name == "bridge":
-            links.update_linking_containers(data, record, each.endpoint.address)
-    endpoints = {each.network.name: each.settings for each in joined}
+    # The hosts files of the containers that are linked to this one hold the address of its last run.
+    for joined_network in joined:
+        if joined_network.network.name == "bridge":
+            links.update_linking_containers(data, record, joined_network.endpoint.address)
+    endpoints = {joined_network.network.name: joined_network.settings for joined_network in joined}
     settings = running_settings(pid, endpoints, ports_document(record, published))
     # The records contain the addresses, which are known only now. The program starts after result(), so that its first
     # query is answered.
@@ -166,7 +167,7 @@ def refuse_request(network: NetworkRecord, request: EndpointSettings) -> None:
 
 def exit_network(joined: Iterable[JoinedNetwork]) -> JoinedNetwork | None:
     """Return the network of the default route and the published ports."""
-    return min(joined, key=lambda each: _exit_rank(each.network), default=None)
+    return min(joined, key=lambda joined_network: _exit_rank(joined_network.network), default=None)
 
 
 def _exit_rank(network: NetworkRecord) -> tuple[bool, str]:
@@ -189,7 +190,7 @@ def publish(runtime: Runtime, record: ContainerRecord, joined: Sequence[JoinedNe
     if exit_ is None or exit_.network.internal:
         return []
     binding = bridge_options(exit_.network.document["Options"]).binding
-    requests = [replace(each, host_ip=each.host_ip or binding) for each in port_requests(record)]
+    requests = [replace(request, host_ip=request.host_ip or binding) for request in port_requests(record)]
     if not requests:
         return []
     endpoint = exit_.endpoint

@@ -103,7 +103,8 @@ def running_linked(
     if not record.host_config.links or (record.network.networks and "bridge" not in record.network.networks):
         return running
     for alias, recorded in linked(records, record):
-        with contextlib.suppress(ContainerNotFound):  # it was removed since it was read
+        with contextlib.suppress(ContainerNotFound):  # it was removed since its record was read
+            # A link is an address and variables that are fixed at the start, so the other container must run now.
             other, name = settled(recorded), f"/{record.name}/{alias}"
             if other.state not in ALIVE:
                 raise RuntimeFailed(

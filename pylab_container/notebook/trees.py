@@ -27,7 +27,7 @@ MONOSPACE = "font-family: var(--jp-code-font-family, monospace); font-size: var(
 _COLOURS = {"+": "#1a6b2a", "-": "#a40000", " ": "inherit"}
 
 
-class Entry(Struct, frozen=True):
+class TreeEntry(Struct, frozen=True):
     """One file of a tree.
 
     path  its names from the root of the tree
@@ -49,7 +49,7 @@ class Tree(Struct, frozen=True):
     """
 
     title: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TreeEntry, ...]
     before: Tree | None = None
 
     def lines(self) -> list[str]:
@@ -116,21 +116,21 @@ class _Walk(Struct, frozen=True):
     closed: Collection[str]
     order: Order
 
-    def below(self, directory: Path, above: tuple[str, ...]) -> Iterator[Entry]:
+    def below(self, directory: Path, above: tuple[str, ...]) -> Iterator[TreeEntry]:
         with os.scandir(directory) as items:
             shown = [item for item in items if item.name != reserve.NAME]  # ballast, the same in every tree
             targets = {item.name: os.readlink(item.path) if item.is_symlink() else "" for item in shown}
         for name in sorted(targets, key=lambda name: self.order.key(name, targets[name])):
             here, path = directory / name, (*above, name)
             if targets[name]:
-                yield Entry(path, f" -> {shortened(targets[name])}")
+                yield TreeEntry(path, f" -> {shortened(targets[name])}")
             elif not here.is_dir():
-                yield Entry(path)
+                yield TreeEntry(path)
             elif len(path) < self.depth and name not in self.closed:
-                yield Entry(path, "/")
+                yield TreeEntry(path, "/")
                 yield from self.below(here, path)
             else:
-                yield Entry(path, f"/{_count(here)}")
+                yield TreeEntry(path, f"/{_count(here)}")
 
 
 def _count(directory: Path) -> str:
@@ -138,7 +138,7 @@ def _count(directory: Path) -> str:
     return f"  [{number} {'entry' if number == 1 else 'entries'}]" if number else ""
 
 
-def _merged(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
+def _merged(old: Sequence[TreeEntry], new: Sequence[TreeEntry]) -> list[TreeEntry]:
     """Return the entries of both trees, removed ones before added ones."""
     known = {entry.path for entry in new}
     merged = list(new)
@@ -154,18 +154,18 @@ def _merged(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     return merged
 
 
-def _drawn(entries: Sequence[Entry]) -> list[tuple[str, Entry]]:
+def _drawn(entries: Sequence[TreeEntry]) -> list[tuple[str, TreeEntry]]:
     """Return each entry with the lines that join it to its directory."""
     return [(_branches(entries, index), entry) for index, entry in enumerate(entries)]
 
 
-def _branches(entries: Sequence[Entry], index: int) -> str:
+def _branches(entries: Sequence[TreeEntry], index: int) -> str:
     path = entries[index].path
     stems = ["│   " if _has_later_sibling(entries, index, level) else "    " for level in range(1, len(path))]
     return "".join(stems) + ("├── " if _has_later_sibling(entries, index, len(path)) else "└── ")
 
 
-def _has_later_sibling(entries: Sequence[Entry], index: int, level: int) -> bool:
+def _has_later_sibling(entries: Sequence[TreeEntry], index: int, level: int) -> bool:
     """Return whether the ancestor of an entry at a level has a later sibling."""
     above = entries[index].path[: level - 1]
     own = entries[index].path[:level]

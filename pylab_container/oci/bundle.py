@@ -143,10 +143,10 @@ class Process(Struct, frozen=True, kw_only=True):
 def process_config(process: Process) -> dict[str, Any]:
     """Return the `process` object of config.json, which `runc exec --process` reads too.
 
-    Raises InvalidInput.
-
     rlimits and oomScoreAdj are present only if requested: raising a limit and lowering the score need
     CAP_SYS_RESOURCE, which a lab machine may lack.
+
+    Raises InvalidInput.
     """
     if not process.argv:
         raise InvalidInput("no command specified", hint="give a command, or use an image that has a CMD")

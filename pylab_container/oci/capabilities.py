@@ -59,11 +59,11 @@ def choose_capabilities(
 ) -> tuple[str, ...]:
     """Return Docker's default capabilities, changed by --cap-add and --cap-drop.
 
-    Raises InvalidInput.
-
     add, drop  names in any case, with or without CAP_; ALL stands for all available ones. A name in drop overrides
                the same name in add
     available  capabilities of the engine's own process: runc fails if it has to grant one that it lacks
+
+    Raises InvalidInput.
     """
     added, dropped = set(capability_names(add)), set(capability_names(drop))
     if "ALL" in added:

@@ -114,10 +114,10 @@ def ordered_config(config: Mapping[str, Any]) -> Json:
 def _decoded(raw: bytes) -> Any:
     """Parse JSON as Go does: UTF-8 only, finite numbers, a lone surrogate becomes U+FFFD.
 
-    Raises ValueError.
-
     Python's json is more lenient. What it accepts would be written into the configs of child images, which other
     programs then could not read.
+
+    Raises ValueError.
     """
     text = raw.decode()
     refuse_deep(text)
@@ -207,9 +207,10 @@ class ImageConfig(Struct, frozen=True, dict=True):
         It can if parent's layers and history are a prefix of its own.
         """
         # An image from another builder may have no history at all.
-        longer = len(self.history) > len(parent.history) or not parent.history
-        same = self.history[: len(parent.history)] == parent.history
-        return longer and same and self.diff_ids[: len(parent.diff_ids)] == parent.diff_ids
+        is_longer = len(self.history) > len(parent.history) or not parent.history
+        starts_with_history = self.history[: len(parent.history)] == parent.history
+        starts_with_layers = self.diff_ids[: len(parent.diff_ids)] == parent.diff_ids
+        return is_longer and starts_with_history and starts_with_layers
 
     @property
     def history(self) -> tuple[Json, ...]:

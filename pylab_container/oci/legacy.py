@@ -45,10 +45,10 @@ def names(repositories: bytes) -> dict[str, list[str]]:
 def chain(top: str, read: Callable[[str], bytes]) -> dict[str, Json]:
     """Return {layer id: config} of a layer and all layers below it, the lowest first.
 
-    Raises InvalidArchive.
-
     top   id of the topmost layer
     read  returns the text of <id>/json
+
+    Raises InvalidArchive.
     """
     documents: dict[str, Json] = {}
     layer_id = top

@@ -124,9 +124,9 @@ def parse_volume(text: str) -> MountPoint:
 def declared_volume(path: str) -> MountPoint:
     """Return an anonymous volume for a path that an image's VOLUME declares.
 
-    Raises InvalidInput.
-
     A colon in path is part of the path, unlike in -v.
+
+    Raises InvalidInput.
     """
     return _mount_point("volume", "", posixpath.join("/", path), text=path, mode="", writable=True)
 
@@ -381,9 +381,9 @@ def refuse_duplicates(mounts: Iterable[MountPoint]) -> None:
 def borrow(mounts: Iterable[MountPoint], mode: str) -> list[MountPoint]:
     """Return the binds and volumes of another container for --volumes-from CONTAINER[:ro|rw].
 
-    Raises InvalidInput.
-
     The result is never more writable than the original.
+
+    Raises InvalidInput.
     """
     if mode not in ("", "ro", "rw", "z", "Z"):
         raise InvalidInput(f"invalid mode: {mode}", hint="use ro or rw")

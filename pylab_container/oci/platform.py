@@ -43,9 +43,9 @@ class Platform(Struct, frozen=True):
     def parse(cls, text: str, *, architecture: str) -> Platform:
         """Parse "linux/amd64", "linux/arm/v7", or a system or an architecture alone.
 
-        Raises InvalidInput.
-
         architecture  the default: this machine's
+
+        Raises InvalidInput.
         """
         parts = text.lower().split("/")
         if not all(part.replace("_", "").replace("-", "").isalnum() for part in parts) or len(parts) > 3:

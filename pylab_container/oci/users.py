@@ -26,13 +26,13 @@ class User(Struct, frozen=True, kw_only=True):
 def find_user(user: str, *, passwd: str, group: str) -> tuple[User, str]:
     """Resolve "name", "uid", "name:group" or "uid:gid". Returns (credentials, home directory).
 
-    Raises InvalidInput.
-
     user           "" is uid 0
     passwd, group  text of the container's /etc/passwd and /etc/group; "" if the image has none
 
     A number needs no entry; without one its group is 0 and its home directory "/". A user with an entry also gets the
     groups that list it as a member, unless the caller names a group.
+
+    Raises InvalidInput.
     """
     name, _, group_name = user.partition(":")
     entry = _find_entry(name or "0", passwd, columns=7)

@@ -218,7 +218,7 @@ class RegistryClient:
                     raise
             else:
                 if response.status == 401 and is_own and not has_fresh_token:
-                    # Not a failure: the answer says how to authenticate, or that the token has expired.
+                    # Not a failure: the answer requests authentication, or reports that the token has expired.
                     has_fresh_token = True
                     self._learn_challenge(response)
                     response.close()

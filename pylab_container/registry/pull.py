@@ -233,7 +233,9 @@ class _Pull:
             downloads = self._start_downloads(queue, blobs[known:], scratch)
             for blob, diff_id in zip(blobs[known:], config.diff_ids[known:], strict=True):
                 chain_id = self._register(downloads[blob.digest], diff_id, chain_id, lease, limit)
-                if blob.media_type.endswith("gzip"):  # a push describes all blobs that it sends or mounts as gzip
+                if blob.media_type.endswith(
+                    "gzip"
+                ):  # push() gives all blobs that it sends or mounts the media type gzip
                     self._data.distribution.add(diff_id, KnownBlob(blob.digest, transfers.full_name(reference)))
 
     def _count_known(self, config: ImageConfig, lease: Lease) -> tuple[int, str]:
@@ -270,7 +272,7 @@ class _Pull:
         """Unpack one layer while it is downloaded; returns its chain id."""
         blob = download.blob
         count = self._layer_report.counter(blob.digest, "Extracting", blob.size)
-        # Until the download is complete its own progress is shown: docker extracts only afterwards.
+        # docker extracts after the download, so "Extracting" is reported only once the download is complete.
         stream = download.reader(lambda done: count(done) if download.is_complete else None)
 
         def check(actual: str) -> None:

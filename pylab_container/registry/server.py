@@ -1,4 +1,4 @@
-"""A registry for a class: Debian's docker-registry, filled with images of this data root.
+"""Serve images of this data root to a class, with Debian's docker-registry.
 
 One machine has the images, the others need no internet: they pull by the server's name, or use it as a mirror of
 Docker's registry, with the images' usual names.
@@ -25,8 +25,8 @@ from pylab_container.registry.settings import RegistryEndpoint, RegistrySettings
 from pylab_container.store.data_root import DataRoot
 
 PROGRAM = "docker-registry"
-START_TIMEOUT = 60.0  # seconds until it must answer; a server that cannot start exits at once
-POLL_INTERVAL = 0.05  # seconds between two attempts to reach it
+START_TIMEOUT = 60.0  # seconds until the server must answer; one that cannot start exits at once
+POLL_INTERVAL = 0.05  # seconds between two attempts to reach the server
 ALL_ADDRESSES = "0.0.0.0"
 
 
@@ -135,7 +135,7 @@ def free_port(address: str, port: int = 0) -> int:
 
 
 def _checked_port(address: str, port: int) -> int:
-    """As free_port(), with a LabError: a client would take another registry on the port for this one."""
+    """As free_port(), but raise InvalidInput: clients would mistake another registry on the port for this one."""
     try:
         return free_port(address, port)
     except OSError as error:

@@ -22,7 +22,7 @@ from pylab_container.oci.reference import DEFAULT_DOMAIN
 FILE = Path("/etc/pylab-container/registries.json")
 CERTIFICATES = Path("/etc/docker/certs.d")
 _ORIGIN = f"registry-1.{DEFAULT_DOMAIN}"
-"""The host of Docker's own registry; the domain in references to its images is not a host of the protocol."""
+"""The host of Docker's own registry. The domain in references to its images, docker.io, does not serve the protocol."""
 
 
 class RetryPolicy(Struct, frozen=True):

@@ -35,7 +35,7 @@ class Authorizer:
     """The credentials for one registry, and the tokens that were issued for them. Threads may share it."""
 
     def __init__(self, credentials: Credentials, ask: Ask, *, plain: bool) -> None:
-        """plain: whether the token server may use plain http, because the registry itself does."""
+        """plain: allow a token server with plain http, because the registry itself uses it."""
         self._credentials = credentials
         self._ask = ask
         self._plain = plain
@@ -121,7 +121,8 @@ def _parse_token(document: Any, realm: str) -> tuple[str, float]:
     token = document.get("token") or document.get("access_token") if isinstance(document, dict) else None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():
         raise Unauthorized(
-            "authorization server did not include a token in the response", hint=f"it is {realm.partition('?')[0]}"
+            "authorization server did not include a token in the response",
+            hint=f"check the token server {realm.partition('?')[0]}",
         )
     lifetime = document.get("expires_in")
     # Compared before it is converted: an integer of 400 digits does not fit in a float. `not >` also catches NaN.

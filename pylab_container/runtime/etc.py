@@ -1,4 +1,4 @@
-"""Text of files in /etc: hosts and resolv.conf, which the engine writes, passwd and group, which it reads."""
+"""Build and parse the text of files in /etc: hosts, resolv.conf, passwd, group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pylab_container.text.visible import check_line
 
 NAME_SERVER = "127.0.0.11"
-"""The address of the engine's name server within each container on a user's network (Docker's)."""
+"""The address of the engine's name server in each container on a user's network, as in Docker."""
 
 _PUBLIC_SERVERS = ("8.8.8.8", "8.8.4.4")
 
@@ -33,7 +33,7 @@ def hosts_file(hostname: str, addresses: Iterable[str] = (), *, extra: Iterable[
 
 
 def hosts_line(address: str, names: str) -> str:
-    """Build one line of a hosts file. Raises InvalidInput for a line break, with which a name could add more lines."""
+    """Build one line of a hosts file. Raises InvalidInput for a line break, by which a name could inject lines."""
     return f"{check_line(address, 'address')}\t{check_line(names, 'host name')}\n"
 
 
@@ -49,11 +49,11 @@ def without_address(text: str, address: str) -> str:
 
 
 def with_address_of(text: str, name: str, address: str) -> str:
-    """Give the lines of a hosts file whose first name is `name` a new address; "" removes them."""
+    """Replace the address of the lines of a hosts file whose first name is `name`; "" removes the lines."""
     lines = []
     for line in text.splitlines(keepends=True):
         words = line.split()
-        # Only lines of the same family: a container may have an IPv4 and an IPv6 address under one name.
+        # Only lines of the same IP version: a container may have an IPv4 and an IPv6 address under one name.
         if words[1:2] != [name] or (":" in words[0]) != (":" in (address or words[0])):
             lines.append(line)
         elif address:
@@ -64,10 +64,11 @@ def with_address_of(text: str, name: str, address: str) -> str:
 def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
     """Build a container's resolv.conf from the host's (resolv.conf(5)).
 
-    A name server on the host's loopback cannot be reached from the container's network, so it is left out. If none
-    remains, the servers of the fallback are used: with systemd-resolved that is the text of
-    /run/systemd/resolve/resolv.conf, which has the upstream servers. If the fallback has none either, Docker's public
-    servers are used (libnetwork, FilterResolvDNS(), 20.10).
+    A name server on the host's loopback is not reachable from the container's network, so it is left out. If no server
+    remains, the fallback is used instead. If that has no server either, Docker's public servers are used (libnetwork,
+    FilterResolvDNS(), 20.10).
+
+    fallback  with systemd-resolved, the text of /run/systemd/resolve/resolv.conf, which has the upstream servers
     """
     for text in (host_text, fallback):
         kept = [line for line in text.splitlines() if not _is_loopback_nameserver(line)]
@@ -80,12 +81,13 @@ def container_resolv_conf(host_text: str, *, fallback: str = "") -> str:
 def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
     """Replace the servers, search domains or options of a resolv.conf (--dns, --dns-search, --dns-opt).
 
-    An empty parameter keeps the present values. The search domain "." removes all of them. If any parameter is given,
-    the file is rebuilt from these three kinds of lines, and other lines are lost, as by libnetwork's Build() (20.10).
+    An empty parameter keeps the present values. The search domain "." removes all search domains. Unless all parameters
+    are empty, other lines are lost, because the file is rebuilt from these three kinds of lines, as by libnetwork's
+    Build() (20.10).
     """
     if not (servers or search or options):
         return text
-    domains, words = search or _last(text, "search"), options or _last(text, "options")
+    domains, words = search or _last_values(text, "search"), options or _last_values(text, "options")
     lines = [f"search {' '.join(domains)}"] if domains and list(domains) != ["."] else []
     lines += [f"nameserver {server}" for server in servers or nameservers(text)]
     lines += [f"options {' '.join(words)}"] if words else []
@@ -93,13 +95,15 @@ def with_dns(text: str, *, servers: Sequence[str], search: Sequence[str], option
 
 
 def served_resolv_conf(text: str) -> str:
-    """Build the resolv.conf of a container that uses the engine's name server, from that server's upstream servers.
+    """Build the resolv.conf of a container that uses the engine's name server.
 
-    As libnetwork's rebuildDNS() (20.10): the engine's server comes first, then the upstream servers with IPv6.
+    As in libnetwork's rebuildDNS() (20.10), the engine's server comes first, then the upstream servers with IPv6.
+
+    text  a resolv.conf with the upstream servers
     """
-    # With ndots:0 the resolver of the C library asks for every name as it is first. A container's name has no dots, so
-    # otherwise the search domains would be tried first, each with a request to an upstream server.
-    search, options = _last(text, "search"), _last(text, "options")
+    # With ndots:0 the C library looks up every name first without a search domain. Otherwise it would first try all
+    # search domains for a name without a dot, such as a container's name, each with a query to an upstream server.
+    search, options = _last_values(text, "search"), _last_values(text, "options")
     if not any(option.startswith("ndots:") for option in options):
         options.append("ndots:0")
     servers = [NAME_SERVER, *(server for server in nameservers(text) if ":" in server and not is_loopback(server))]
@@ -109,19 +113,19 @@ def served_resolv_conf(text: str) -> str:
 
 
 def ndots(text: str) -> int:
-    """The option ndots: with this number of dots a name is asked for without a search domain first. 0 if not set."""
-    numbers = [option.removeprefix("ndots:") for option in _last(text, "options") if option.startswith("ndots:")]
+    """The option ndots, 0 if not set. A name with this many dots is looked up first without a search domain."""
+    numbers = [option.removeprefix("ndots:") for option in _last_values(text, "options") if option.startswith("ndots:")]
     return int(numbers[-1]) if numbers and numbers[-1].isascii() and numbers[-1].isdigit() else 0
 
 
-def _last(text: str, word: str) -> list[str]:
-    """The rest of the last line that begins with a word: the last one takes effect (resolv.conf(5), search)."""
+def _last_values(text: str, word: str) -> list[str]:
+    """The values of a keyword on its last line, which takes precedence (resolv.conf(5), search)."""
     values = [words[1:] for line in text.splitlines() if (words := line.split())[:1] == [word]]
     return values[-1] if values else []
 
 
 def names_by_id(text: str) -> dict[int, str]:
-    """Parse a passwd(5) or group(5) file: {number: name}. Of several entries for a number the first one counts."""
+    """Parse a passwd(5) or group(5) file to {number: name}. The first entry for a number takes precedence."""
     names: dict[int, str] = {}
     for line in text.splitlines():
         fields = line.split(":")

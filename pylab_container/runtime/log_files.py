@@ -208,7 +208,7 @@ def open_snapshot(
     # lock excludes. But the file may have been replaced before the lock was granted (by conmon when the log is full, or
     # by archive_log()). A lock on the old file excludes no process, so the loop opens the new file.
     while True:
-        file = open_log(path, current)
+        file = reopen_log(path, current)
         if file:
             fcntl.flock(file, fcntl.LOCK_SH)
         sources = open_json_log(earlier, stack) if earlier else []
@@ -245,7 +245,7 @@ def _rotated(log: Path) -> list[Path]:
     return sorted(paths, key=lambda path: int(numbers[path]))
 
 
-def open_log(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
+def reopen_log(path: Path, stack: contextlib.ExitStack) -> BinaryIO | None:
     """Open the file that is at path now, None if it does not exist. Close the file that stack held before."""
     stack.close()
     try:

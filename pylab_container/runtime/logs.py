@@ -21,9 +21,9 @@ from pylab_container.runtime.log_files import (
     is_file_at,
     last_entries,
     offset_after,
-    open_log,
     open_snapshot,
     parse_cri_entry,
+    reopen_log,
 )
 from pylab_container.runtime.monitor import Stream
 from pylab_container.text.timestamps import parse_rfc3339
@@ -152,7 +152,7 @@ class LogReader:
             # the new file after the rename, so the old file is now complete.
             if self._file is not None:
                 yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
-            self._file = open_log(self._path, self._current)
+            self._file = reopen_log(self._path, self._current)
             if self._file is not None:
                 yield from LogSource(self._file, parse_cri_entry).parts(self._count_damaged)
 

@@ -342,9 +342,9 @@ class TreeExtractor(Extractor):
         return writer
 
     def _note(self, parent: int, name: str) -> None:
-        """Record an entry as this layer's, and the directories above it, however they were reached.
+        """Record an entry and the directories above it as this layer's.
 
-        By inode instead of by path: a symbolic link gives one directory several paths.
+        They are recorded by inode, not by path: a symbolic link gives one directory several paths.
         """
         with contextlib.suppress(FileNotFoundError):  # the member was a whiteout
             status = os.stat(name, dir_fd=parent, follow_symlinks=False)

@@ -230,7 +230,7 @@ class ImageStore:
         self.content_path(image_id).unlink(missing_ok=True)
         discard_below(self._metadata, _hex(image_id))
 
-    def touch(self, image_id: str, when: str) -> None:
+    def set_last_tagged(self, image_id: str, when: str) -> None:
         """Record when the image was tagged (RFC 3339)."""
         self._set(image_id, "lastUpdated", when)
 
@@ -328,7 +328,7 @@ class ImageStore:
         """Return the id that a name refers to, None if the name is unknown. Raises CorruptStore."""
         # Not from the cache: ext4 reuses inodes, so after two replacements within one clock tick the state can be
         # equal, and `docker run` must not start the image that the name referred to before.
-        image_id = self._read().get(reference.repository, {}).get(_full(reference))
+        image_id = self._read().get(reference.repository, {}).get(_stored_name(reference))
         if image_id is None:
             return None
         try:
@@ -343,12 +343,12 @@ class ImageStore:
 
         Raises InvalidReference for a name that resolve() would reject.
         """
-        parse(_full(reference))
+        parse(_stored_name(reference))
         with self._lock():  # read, change and replace are one step, or a concurrent tag is lost
             names = self._read()
             repository = names.setdefault(reference.repository, {})
-            before = repository.get(_full(reference))
-            repository[_full(reference)] = image_id
+            before = repository.get(_stored_name(reference))
+            repository[_stored_name(reference)] = image_id
             self._write(names)
         return before if before != image_id else None
 
@@ -357,7 +357,7 @@ class ImageStore:
         with self._lock():
             names = self._read()
             repository = names.get(reference.repository, {})
-            image_id = repository.pop(_full(reference), None)
+            image_id = repository.pop(_stored_name(reference), None)
             if not repository:
                 names.pop(reference.repository, None)
             if image_id:
@@ -416,7 +416,7 @@ def _readable_names(text: str) -> _Names:
     for name, image_id in re.findall(rf'"([^"\\]+)"\s*:\s*"({Digest.form.pattern})"', text):
         with contextlib.suppress(InvalidReference):
             reference = parse(name)
-            if _full(reference) == name:
+            if _stored_name(reference) == name:
                 names.setdefault(reference.repository, {})[name] = image_id
     return names
 
@@ -430,6 +430,6 @@ def _file_state(path: Path) -> _FileState | None:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _full(reference: Reference) -> str:
+def _stored_name(reference: Reference) -> str:
     suffix = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
     return reference.repository + suffix

@@ -123,7 +123,8 @@ def _register(layers: LayerStore, parent: str, lease: Lease | None, fill: _Fill)
             with contextlib.closing(TarSplitWriter(sink)) as record:
                 stored = fill(cache_id, record)
             # Before the rename that publishes the write-set: after a power failure a renamed file that was never
-            # written back may be empty (fsync(2)), and a layer without its tar-split cannot be pushed or saved.
+            # written back may be empty (fsync(2)), and a layer without its tar-split cannot be pushed or saved. The
+            # files of the layer are not flushed: tar_stream() finds damage in them by their checksums.
             sink.flush()
             os.fsync(sink.fileno())
         return layers.publish(staging, cache_id, parent, Digest(stored.diff_id), stored.size, lease)

@@ -121,8 +121,8 @@ class LayerStore:
 
         Raises CorruptStore unless they hash to chain.
         """
-        # The record proves itself, because a chain id is the digest of the chain id below and the diff id (image-spec
-        # config.md, "Layer ChainID"): a damaged file cannot put the layer on top of another one.
+        # A chain id is the digest of the chain id below and the diff id (image-spec config.md, "Layer ChainID"). So the
+        # record can be verified, and a damaged file cannot put the layer on top of another one.
         directory = self._directory(chain)
         diff_id, parent = read_id(directory / "diff", Digest), find_id(directory / "parent", Digest)
         if (chain_id([parent, diff_id]) if parent else diff_id) != chain:
@@ -245,7 +245,7 @@ class LayerStore:
                 layer = Layer(chain, diff_id, Digest(parent) if parent else "", cache_id, size)
                 self._emit(LayerRegistered(chain, diff_id, cache_id, size, self.driver.name))
                 return layer
-        # Another process has registered the same layer concurrently, and containers may use its files: this copy goes.
+        # Another process has registered the same layer, and containers may use its files, so this copy is deleted.
         self.driver.remove(cache_id)
         return self.get(chain)
 
@@ -302,7 +302,7 @@ class LayerStore:
         for top in unneeded:
             chain: str = top
             while chain and chain not in required and chain not in parents and self._directory(chain).exists():
-                cache_id, below = self._remains(chain)
+                cache_id, below = self._readable_ids(chain)
                 # A crash after this layer leaves the next one without a child; only the lease then names it.
                 if lease and below:
                     lease.claim("layer", below)
@@ -329,7 +329,7 @@ class LayerStore:
             self._discard_staging(hidden.name)
             os.close(lock)
 
-    def _remains(self, chain: str) -> tuple[CacheId | None, str]:
+    def _readable_ids(self, chain: str) -> tuple[CacheId | None, str]:
         """Return the cache id of a layer and the chain id below, as far as they are readable."""
         try:
             below: str = self._content(chain)[1]
@@ -458,10 +458,10 @@ class LayerStore:
         # deleted.
         directory = self.root / "mounts" / container_id
         if all((directory / name).exists() for name in ("mount-id", "init-id")):
-            self.own(container_id)
+            self.writable_to_change(container_id)
 
-    def own(self, container_id: ContainerId) -> WritableLayer:
-        """Return a container's layer for writing to it.
+    def writable_to_change(self, container_id: ContainerId) -> WritableLayer:
+        """Return a container's layer for mounting it or writing to it.
 
         Raises CorruptStore as writable() does, and if another record names the same directory.
         """

@@ -2,9 +2,9 @@
 
     networks/<network id>.json      Docker's Network object, without its containers
 
-Which containers are on a network is not recorded here: the kernel knows it (runtime/network). Docker keeps its networks
-in a bbolt file. A process that creates or removes a network holds locks/networks exclusively; one that connects a
-container holds it shared.
+The containers on a network are recorded in the kernel, not here (runtime/network). Docker stores its networks in a
+bbolt file. A process that creates or removes a network holds an exclusive lock on locks/networks; a process that
+connects a container holds a shared lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pylab_container.store.record_shape import NetworkShape
 
 
 class NetworkStore:
-    """Owner of networks/."""
+    """Owns networks/."""
 
     def __init__(self, root: Path, locks: Path, *, emit: Emit = ignore) -> None:
         self.root = root
@@ -34,7 +34,7 @@ class NetworkStore:
         self._emit = emit
 
     def save(self, document: Json) -> None:
-        """Write the record of a network, which exists from then on."""
+        """Write the record of a network: create the network, or replace its record."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o710)
         write_atomic(self.path(document["Id"]), json.dumps(document).encode())
 
@@ -63,9 +63,9 @@ class NetworkStore:
         return errors
 
     def mentions(self, network_id: NetworkId, name: str) -> bool:
-        """Report whether a damaged record seems to be that of the network called name.
+        """Report whether a damaged record seems to belong to the network called name.
 
-        A command that names it can then report the damage instead of an unknown network.
+        A command for this network then reports the damage instead of an unknown network.
         """
         text = peek(self.path(network_id))
         return bool(name) and re.search(rf'"Name":\s*"{re.escape(name)}"', text) is not None

@@ -226,10 +226,10 @@ class Overlay2:
             if not os.path.lexists(self.root / link):
                 lower = self.root / cache_id / "lower"
                 raise corrupt(lower, f"it names {self.root / link}, which does not exist")
-            paths.append(self.diff_path(self._behind(link)))
+            paths.append(self.diff_path(self._layer_of_link(link)))
         return paths
 
-    def _behind(self, link: str) -> CacheId:
+    def _layer_of_link(self, link: str) -> CacheId:
         """Return the layer that a short name, "l/…", leads to. Raises CorruptStore."""
         path = self.root / link
         try:
@@ -250,6 +250,6 @@ class Overlay2:
         """
         path = self.root / cache_id / "link"
         link = read_id(path, ShortName)  # a crash in create() may leave an empty file
-        if self._behind(f"l/{link}") != cache_id:
+        if self._layer_of_link(f"l/{link}") != cache_id:
             raise corrupt(path, f"l/{link} leads to another layer")
         return link

@@ -104,7 +104,7 @@ class TreeReader:
         try:
             top = self._opened()
             try:
-                yield from self._below(top)
+                yield from self._members_of(top)
             finally:
                 os.close(top)
         except OSError as error:
@@ -118,7 +118,7 @@ class TreeReader:
         # With a name the top is a member itself: a symbolic link is then archived as a link (docker cp).
         return os.open(self._directory, os.O_PATH | os.O_CLOEXEC | (os.O_NOFOLLOW if self._name else 0))
 
-    def _below(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
+    def _members_of(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
         if not self._name:
             yield from self._walk(top, "")
             return

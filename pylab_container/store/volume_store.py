@@ -5,8 +5,8 @@
     ├── volume.json     its labels, its options and the time of its creation
     └── opts.json       its options as dockerd records them; only if it has some
 
-A volume without a name of its own is named by 64 random hexadecimal digits. Docker keeps the contents of volume.json
-in a bbolt database. Which containers mount a volume is not stored here: their records say so.
+The name of an anonymous volume is 64 random hexadecimal digits. Docker stores the contents of volume.json in a bbolt
+database. The containers that mount a volume are not stored here but in the containers' records.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from pylab_container.store.record_shape import VolumeOptionsShape, VolumeShape
 from pylab_container.text.timestamps import rfc3339
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
-"""The label of a volume that has a generated name, without a value (moby 23.0, volume/service)."""
+"""The label of a volume with a generated name; its value is empty (moby 23.0, volume/service)."""
 
 
 class StoredVolume(Struct, frozen=True):
-    """One volume on disk. path is the directory of its files.
+    """One volume on disk. path: the directory of its files.
 
-    Its description is read on each access. Every property raises CorruptStore if the description is damaged.
+    The properties read the volume's description on each access, and raise CorruptStore if it is damaged.
     """
 
     name: VolumeName
@@ -45,10 +45,7 @@ class StoredVolume(Struct, frozen=True):
 
     @property
     def anonymous(self) -> bool:
-        """Whether its name was generated.
-
-        The label decides, because a user may choose a name of 64 digits.
-        """
+        """Whether its name was generated, by its label: a user may also choose a name of 64 digits."""
         return ANONYMOUS_LABEL in self.labels
 
     @property
@@ -58,17 +55,11 @@ class StoredVolume(Struct, frozen=True):
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the file system to mount at path (volumes/driver_options.py).
-
-        Empty for a directory.
-        """
+        """The options of the file system to mount at path (volumes/driver_options.py). Empty for a directory."""
         return dict(self.description().get("Options") or {})
 
     def description(self) -> Json:
-        """Return the contents of volume.json, or the options that dockerd recorded.
-
-        Raises CorruptStore.
-        """
+        """Return the contents of volume.json; for a volume of dockerd's, its options. Raises CorruptStore."""
         try:
             return read_document(self.path.parent / "volume.json", VolumeShape)[0]
         except FileNotFoundError:
@@ -103,17 +94,14 @@ class VolumeStore:
         self._emit = emit
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Hold this while a volume is created or removed.
+        """Serialize the creation and removal of volumes with the creation of containers.
 
-        So no volume is removed that a new container will mount.
+        Without it, a volume could be removed that a new container is about to mount.
         """
         return locked(self._locks / "volumes")
 
     def get(self, name: str) -> StoredVolume:
-        """Return the volume with this name.
-
-        Raises NotFound; CorruptStore if its description is damaged.
-        """
+        """Return the volume with this name. Raises NotFound; CorruptStore if its description is damaged."""
         valid = VolumeName.match(name)
         if valid is None or not (volume := self._volume(valid)).path.is_dir():
             raise NotFound(f"get {name}: no such volume", hint="labctr volume ls lists the volumes")

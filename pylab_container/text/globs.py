@@ -234,10 +234,10 @@ def match_steps(pattern: str) -> PatternSteps:
 def ignore_steps(pattern: str) -> PatternSteps:
     """Parse a pattern of a .dockerignore file, where ** stands for any number of directories.
 
-    Raises InvalidInput.
-
     Source: moby/patternmatcher. There a leading "**name" matches every path that ends in "name", even inside a
     file's name.
+
+    Raises InvalidInput.
     """
     if pattern.startswith("**") and pattern[2:3] != "/" and not any(special in pattern[2:] for special in "*?[]\\"):
         return (_ANY, *map(_literal, pattern[2:]))

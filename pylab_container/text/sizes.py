@@ -42,10 +42,10 @@ def _scaled(count: float, base: int, units: tuple[str, ...]) -> tuple[float, str
 def parse(text: str) -> int:
     """Parse a size such as the value of `-m`: a number and b, k, m, g or t.
 
-    Raises InvalidInput.
-
     The units are powers of 1024. Returns bytes.
     Source: docker/go-units, RAMInBytes.
+
+    Raises InvalidInput.
     """
     match = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*(?:b|([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:

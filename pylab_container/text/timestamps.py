@@ -45,14 +45,14 @@ _MOMENT = re.compile(
 def moment(text: str, *, now: float) -> float:
     """Parse the value of docker's --since and --until. Returns seconds since the epoch.
 
-    Raises InvalidInput.
-
     text  a duration before now ("1h30m", "-5m" is in the future), seconds since the epoch with or without a fraction,
           or RFC 3339 with fewer parts: "2026-11-24T08:00:00.5+01:00", "2026-11-24T08:00", "2026-11-24"; local time
           without a zone
     now   seconds since the epoch
 
     Source: moby, api/types/time/timestamp.go.
+
+    Raises InvalidInput.
     """
     unsigned = text.removeprefix("-") if text.startswith("-") else text.removeprefix("+")
     if (nanoseconds := parse_duration(unsigned)) is not None:

@@ -1,4 +1,4 @@
-"""Creating volumes: checks of names and options, and the event."""
+"""Create volumes: check names and options, emit the event."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ def create(
     options: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> StoredVolume:
-    """Create a volume, or return the one that has this name already.
+    """Create a volume, or return the existing volume of this name.
 
-    Without a name it gets a generated one.
-
+    name     None generates one and marks the volume as anonymous
     options  of the file system to mount (driver_options.py)
 
     Raises InvalidInput, and NotFound for an unknown driver.
@@ -46,7 +45,7 @@ def create(
 def ensure(
     data: DataRoot, name: str, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
 ) -> StoredVolume:
-    """create() for a caller that holds the lock of all volumes. Raises InvalidInput."""
+    """Create a volume or return the existing one. The caller holds data.volumes.lock(). Raises InvalidInput."""
     try:
         check_driver_options(options or {})
     except InvalidInput as error:

@@ -6,7 +6,7 @@ Source: moby, volume/local, 20.10.
     type=none   device=/srv/data   o=bind,ro
     type=nfs    device=:/export    o=addr=10.0.0.1,rw
 
-The words of o are those of mount(8). Some are flags of mount(2); all others are passed to the file system.
+The words of o are those of mount(8). Some of them are flags of mount(2); all others are passed to the file system.
 """
 
 from __future__ import annotations
@@ -53,14 +53,16 @@ _BIND, _REMOUNT, _RECURSIVE = 4096, 32, 16384
 class VolumeMount(Struct, frozen=True):
     """The arguments of mount(2).
 
-    afterwards  flags of a second call: a call with MS_BIND ignores all other flags (mount(2), "bind mount")
+    kind           the type of the file system
+    remount_flags  flags of a second call, 0 without one: a call with MS_BIND ignores all other flags (mount(2),
+                   "Creating a bind mount")
     """
 
     kind: str
     device: str
     flags: int
     data: str
-    afterwards: int = 0
+    remount_flags: int = 0
 
     @property
     def address(self) -> str:
@@ -70,10 +72,7 @@ class VolumeMount(Struct, frozen=True):
 
 
 def check_driver_options(options: Mapping[str, str]) -> None:
-    """Raise InvalidInput for options that describe no mount.
-
-    Without options the volume is a directory.
-    """
+    """Raise InvalidInput for options that do not describe a mount. Without options the volume is a directory."""
     for name in options:
         if name not in _KNOWN:
             raise InvalidInput(f'invalid option: "{name}"', hint="use type, device and o")
@@ -89,10 +88,10 @@ def volume_mount(options: Mapping[str, str]) -> VolumeMount:
     flags, data = 0, []
     for word in filter(None, options.get("o", "").split(",")):
         if word in _FLAGS:
-            more, less = _FLAGS[word]
-            flags = flags & ~less | more
+            set_flags, cleared_flags = _FLAGS[word]
+            flags = flags & ~cleared_flags | set_flags
         else:
             data.append(word)
-    rest = flags & ~(_BIND | _RECURSIVE)
-    again = rest | _BIND | _REMOUNT if flags & _BIND and rest else 0
-    return VolumeMount(options["type"], options["device"], flags, ",".join(data), again)
+    other_flags = flags & ~(_BIND | _RECURSIVE)
+    remount_flags = other_flags | _BIND | _REMOUNT if flags & _BIND and other_flags else 0
+    return VolumeMount(options["type"], options["device"], flags, ",".join(data), remount_flags)

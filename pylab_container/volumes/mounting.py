@@ -148,9 +148,9 @@ def _mount(volume: StoredVolume) -> None:
         raise _failed(volume, arguments, error) from error
     # The call that creates a bind mount ignores flags such as MS_RDONLY, and a remount sets them (mount(2), "Creating a
     # bind mount").
-    if arguments.afterwards:
+    if arguments.remount_flags:
         try:
-            linux.mount("", mount_point, "", arguments.afterwards)
+            linux.mount("", mount_point, "", arguments.remount_flags)
         except OSError as error:
             with contextlib.suppress(LabError):
                 detach(volume)

@@ -1,4 +1,4 @@
-"""Removing volumes, and the containers that keep one from being removed."""
+"""Remove volumes, and find the containers that use a volume."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ def users(data: DataRoot, volume: StoredVolume) -> list[str]:
 
 
 def reliable_users(data: DataRoot, volume: StoredVolume) -> list[str]:
-    """users() before a deletion.
+    """Return users(volume) for a decision to delete the volume; raise an error if the list may be incomplete.
 
-    Raises CorruptStore while the record of any container cannot be trusted.
-
-    That is a record that cannot be read, or that names a lost volume: it may mean the volume in question.
+    Raises CorruptStore while the record of any container is damaged: it cannot be read, or it names an anonymous volume
+    that does not exist. Such a container may in fact use this volume.
     """
     records = list(data.records.whole())
     for error in lost_volume_errors(data, records):
@@ -44,7 +43,7 @@ def _users(volume: StoredVolume, records: Iterable[ContainerRecord]) -> list[str
 def lost_volume_errors(data: DataRoot, records: Iterable[ContainerRecord]) -> Iterator[CorruptStore]:
     """Yield an error for each anonymous volume that a record names and that does not exist.
 
-    Such a volume is created and removed with its container, so the name in the record is damage.
+    An anonymous volume is created and removed with its container, so the name in the record must be damaged.
     """
     for record in records:
         for mount in record.mounts:
@@ -79,7 +78,8 @@ def remove(data: DataRoot, name: str, *, force: bool = False) -> None:
 def remove_anonymous(data: DataRoot, mounts: Iterable[MountPoint]) -> None:
     """Delete a removed container's anonymous volumes that no other container mounts.
 
-    A volume stays for a later prune while its use is unknown: its own description or a container's record is damaged.
+    If a volume's description or a container's record is damaged, the volume's users are not known for certain. The
+    volume is then kept for a later prune.
     """
     with data.volumes.lock():
         for mount in mounts:
@@ -100,5 +100,5 @@ def _remove_unused(data: DataRoot, name: str) -> None:
 
 def delete(data: DataRoot, volume: StoredVolume) -> None:
     """Delete an unused volume; the caller holds the lock of all volumes. No event is emitted."""
-    mounting.detach(volume)  # the deletion would otherwise enter the mounted file system
+    mounting.detach(volume)  # otherwise the deletion would delete the files of the mounted file system
     data.volumes.remove(volume.name)

@@ -62,13 +62,13 @@ def test_options_that_mean_no_mount_are_refused(options: dict[str, str], words: 
 
 def test_flags_go_to_mount_and_the_rest_to_the_file_system() -> None:
     found = volume_mount({"type": "tmpfs", "device": "tmpfs", "o": "ro,noexec,size=1m,uid=7,rw"})
-    assert (found.flags, found.data, found.afterwards) == (8, "size=1m,uid=7", 0)
+    assert (found.flags, found.data, found.remount_flags) == (8, "size=1m,uid=7", 0)
 
 
 def test_a_bind_needs_a_second_call_for_its_flags() -> None:
     found = volume_mount({"type": "none", "device": "/srv", "o": "bind,ro"})
-    assert (found.flags & 4096, found.afterwards) == (4096, 4096 | 32 | 1)
-    assert volume_mount({"type": "none", "device": "/srv", "o": "bind"}).afterwards == 0
+    assert (found.flags & 4096, found.remount_flags) == (4096, 4096 | 32 | 1)
+    assert volume_mount({"type": "none", "device": "/srv", "o": "bind"}).remount_flags == 0
 
 
 def test_the_server_of_a_network_file_system_is_in_its_data() -> None:

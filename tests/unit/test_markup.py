@@ -85,7 +85,7 @@ WARNING = LintWarning(
     rule=HOSTILE, message=HOSTILE, hint=HOSTILE, lab=HOSTILE, source=HOSTILE, line=1, end_line=1, text="", excerpt=""
 )
 REPORT = BuildReport((STEP, replace(STEP, number=2, stage="b")), 2.0, (WARNING,))
-TREE = trees.Tree(HOSTILE, (trees.Entry((HOSTILE,), f" -> {HOSTILE}"),))
+TREE = trees.Tree(HOSTILE, (trees.TreeEntry((HOSTILE,), f" -> {HOSTILE}"),))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ field of it (salvage.py). It deletes only what no object reaches and no live pro
 are never changed.
 
 Locks are taken in the order that the whole engine uses: names of containers, images, layers. A container's own lock is
-only tried.
+taken only if it is free.
 """
 
 from __future__ import annotations
