@@ -21,7 +21,7 @@ from msgspec import Struct, field
 
 from pylab_container.dockerfile.dockerignore import IgnorePatterns
 from pylab_container.errors import InvalidInput
-from pylab_container.host import inside
+from pylab_container.host.inside import open_path
 from pylab_container.text.globs import Glob, match_steps
 
 _WILDCARD = re.compile(r"(?s)\\.|([*?\[])")
@@ -54,7 +54,7 @@ class ContextEntry(Struct):
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory; a symbolic link to a directory is not one."""
+        """Whether it is a directory. A symbolic link to a directory is not."""
         return stat.S_ISDIR(self.mode)
 
     @classmethod
@@ -88,8 +88,8 @@ class Match(Struct, frozen=True):
 class Filter(Struct, frozen=True):
     """Selects entries below a source by patterns.
 
-    keeps_matches     True: keep only the entries that match; False: keep only those that do not
-    in_whole_context  the patterns are relative to the context's root, as in .dockerignore; else to the source
+    keeps_matches     True: keep only the entries that match, as for --parents; False: keep only those that do not
+    in_whole_context  True: the patterns are relative to the context's root, as in .dockerignore; False: to the source
     """
 
     patterns: IgnorePatterns
@@ -115,8 +115,8 @@ class Filter(Struct, frozen=True):
 class _Directory(NamedTuple):
     """A directory that has yet to be walked.
 
-    skipped  the directory and its parents, if no filter kept them: they are yielded before the first entry below them
-             that is kept
+    skipped  the directory and those of its parents that the filters do not keep. They are yielded before the first
+             entry below them that is kept, because that entry needs them
     """
 
     path: str
@@ -182,7 +182,7 @@ class BuildContext:
         Equal trees give the same order. Sockets are left out: without the process that listens they have no use.
         """
         excluded = bool(match.inside and self.ignored.patterns) and self.ignored.excludes(match.inside)
-        yield _implied(match.entry) if excluded else match.entry
+        yield _implied_directory(match.entry) if excluded else match.entry
         if not match.entry.is_directory:
             return
         if self.ignored.patterns:
@@ -209,7 +209,7 @@ class BuildContext:
     ) -> Iterator[tuple[ContextEntry, _Directory | None, bool]]:
         """Yield the entries of a directory: (entry, the directory to walk if it is one, whether it is kept)."""
         prefix = f"{directory.name}/" if directory.name else ""
-        for child in _sorted(directory.path):
+        for child in _sorted_entries(directory.path):
             self.check()
             status = child.stat(follow_symlinks=False)
             mode = status.st_mode
@@ -217,12 +217,12 @@ class BuildContext:
                 continue
             entry = ContextEntry.of(prefix + child.name, child.path, status)
             inside = posixpath.join(directory.inside, child.name) if filters else ""
-            kept, enter, ignored = _judge(filters, inside, entry.name)
+            kept, enter, ignored = _apply_filters(filters, inside, entry.name)
             if stat.S_ISDIR(mode):
                 nested = None
                 if enter:
                     inside = inside or posixpath.join(directory.inside, child.name)
-                    skipped = () if kept else (*directory.skipped, _implied(entry) if ignored else entry)
+                    skipped = () if kept else (*directory.skipped, _implied_directory(entry) if ignored else entry)
                     nested = _Directory(child.path, inside, entry.name, skipped)
                 yield entry, nested, kept
             elif kept:
@@ -238,22 +238,22 @@ class BuildContext:
             entry.link = first if first != entry.name else ""
 
     def _is_excluded(self, path: str) -> bool:
-        """Whether neither a path nor anything below it is part of the context."""
+        """Report whether .dockerignore excludes a path and all entries below it."""
         if not path or not self.ignored.patterns or not self.ignored.excludes(path):
             return False
         if not self.ignored.may_enter(path):
             return True
-        entry = self._look(path)[1]
+        entry = self._resolve(path)[1]
         return entry is None or not entry.is_directory or len(list(self.walk(Match(path, path, entry)))) == 1
 
     def _match(self, word: str) -> Match:
-        """The file or directory at a path. Raises InvalidInput."""
+        """Return the file or directory at a path. Raises InvalidInput."""
         name = posixpath.normpath(word or ".").removeprefix("/")
         name = "" if name == "." else name
         leads_out = name.split("/")[0] == ".."
         if leads_out and self.keeps_owners:  # a root file system: the parent of / is /
             name, leads_out = posixpath.normpath("/" + name)[1:], False
-        inside, entry = (name, None) if leads_out else self._look(name)
+        inside, entry = (name, None) if leads_out else self._resolve(name)
         if entry is None or self._is_excluded(name) or (inside != name and self._is_excluded(inside)):
             raise self._missing(word, name, leads_out=leads_out)
         return Match(name, inside, entry)
@@ -270,12 +270,12 @@ class BuildContext:
             hint = "a pattern in .dockerignore excludes it"
         return InvalidInput(f"file not found in build context or excluded by .dockerignore: {reason}", hint=hint)
 
-    def _look(self, name: str) -> tuple[str, ContextEntry | None]:
-        """Resolve the links of a path inside the context; returns the path and its entry, None if it does not exist."""
+    def _resolve(self, name: str) -> tuple[str, ContextEntry | None]:
+        """Resolve the links of a path inside the context. Returns (path, entry), with None if it does not exist."""
         with opened_inside(self.directory, name or ".", os.O_PATH) as fd:
             if fd is None:
                 return name, None
-            path = os.readlink(f"/proc/self/fd/{fd}")
+            path = os.readlink(f"/proc/self/fd/{fd}")  # the kernel's result, without a second resolution in Python
             inside = path[len(self.directory.rstrip("/")) + 1 :]
             return inside, ContextEntry.of("", path, os.fstat(fd))
 
@@ -283,7 +283,7 @@ class BuildContext:
         """Yield the paths that match, component by component: * does not match a slash (Go's filepath.Match)."""
         first, *rest = components
         try:
-            entries = _sorted(os.path.join(self.directory, inside))
+            entries = _sorted_entries(os.path.join(self.directory, inside))
         except OSError:
             return
         for entry in entries:
@@ -302,8 +302,8 @@ def has_wildcards(word: str) -> bool:
     return any(match[1] for match in _WILDCARD.finditer(word))
 
 
-def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, bool, bool]:
-    """Apply filters to an entry; returns whether to keep it, whether to walk it, and if .dockerignore excludes it."""
+def _apply_filters(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, bool, bool]:
+    """Apply filters to an entry. Returns (keep it, walk it if it is a directory, .dockerignore excludes it)."""
     kept = enter = True
     ignored = False
     for each in filters:
@@ -315,12 +315,12 @@ def _judge(filters: Sequence[Filter], inside: str, name: str) -> tuple[bool, boo
     return kept, enter, ignored
 
 
-def _implied(entry: ContextEntry) -> ContextEntry:
+def _implied_directory(entry: ContextEntry) -> ContextEntry:
     """An excluded directory that is needed for an entry below it: its own mode and time are not part of the context."""
     return ContextEntry(entry.name, "", stat.S_IFDIR | 0o755, mtime=time.time_ns())
 
 
-def _sorted(directory: str) -> list[os.DirEntry[str]]:
+def _sorted_entries(directory: str) -> list[os.DirEntry[str]]:
     with os.scandir(directory) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
@@ -335,7 +335,7 @@ def opened_inside(directory: str, path: str, flags: int) -> Iterator[int | None]
         yield None
         return
     try:
-        fd = inside.open_path(directory, path, flags)
+        fd = open_path(directory, path, flags)
     except OSError:
         yield None
         return

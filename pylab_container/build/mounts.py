@@ -28,10 +28,10 @@ from pylab_container.oci.mounts import MountPoint
 MAX_PRIVATE_CACHES = 1 << 16  # directories of one cache with sharing=private
 
 
-def described(mount: RunMount, text: str, files: BuildContext | None) -> str:
-    """Return the words of a mount in the history.
+def recorded_words(mount: RunMount, text: str, files: BuildContext | None) -> str:
+    """Return the words of a mount for the history.
 
-    Those of a bind mount have a digest of its files, so that a change of the files is a miss of the cache.
+    The words of a bind mount contain a digest of its files, so that a changed file is a miss in the cache.
     """
     if mount.kind != "bind" or files is None:
         return f"--mount={text}"
@@ -60,7 +60,7 @@ class Mounts:
     def entry(self, mount: RunMount, target: str, files: BuildContext | None) -> MountPoint | None:
         """Return the Mounts entry for a mount at target, which is absolute.
 
-        files  of a bind mount, or the initial content of a cache; from BuildContext
+        files  the tree with the source of a bind mount, or with the initial content of a cache
 
         Returns None for a secret that is only a variable, or that is missing and not required. Raises InvalidInput.
         """
@@ -82,7 +82,11 @@ class Mounts:
     # -- bind --------------------------------------------------------------------------------------
 
     def _bind_source(self, mount: RunMount, files: BuildContext) -> str:
-        """The source of a bind mount. The files of a stage are mounted already; those of a context are copied."""
+        """Return the source of a bind mount.
+
+        The files of a stage are mounted already. Those of a context are copied: .dockerignore may exclude some of them,
+        and a step must not write to the user's folder.
+        """
         if mount.stage:
             return _resolve_inside(files.directory, mount.source)
         scratch = self._scope.enter_context(self._data.scratch())
@@ -102,7 +106,7 @@ class Mounts:
         return str(directory) if files is not None else _resolve_inside(str(directory), mount.source)
 
     def _create_cache(self, directory: Path, mount: RunMount, files: BuildContext | None) -> None:
-        """Create the directory of a cache atomically."""
+        """Create the directory of a cache atomically: a crash leaves no cache with half of its files."""
         directory.parent.mkdir(parents=True, exist_ok=True)
         with self._data.scratch() as scratch:
             staging = scratch / "cache"
@@ -115,7 +119,12 @@ class Mounts:
             staging.rename(directory)
 
     def _locked_cache(self, digest: str, mount: RunMount) -> str:
-        """Lock a cache until scope is closed; returns the name of its directory. sharing=private takes a free one."""
+        """Lock a cache until scope is closed; returns the name of its directory.
+
+        sharing=shared   concurrent steps use the same directory
+        sharing=locked   a step waits until no other step uses it
+        sharing=private  a step takes a directory that no other step uses
+        """
         locks = self._data.locks
         if mount.sharing != "private":
             self._scope.enter_context(locked(locks / f"cache-{digest}", shared=mount.sharing == "shared"))
@@ -147,7 +156,10 @@ class Mounts:
         return _bind(path, target, writable=False)
 
     def _private_file(self, name: str, content: bytes, *, mode: int) -> str:
-        """Write a file in memory. It is removed with the scope; after a crash, when the container is discarded."""
+        """Write a file in memory, so that a secret is never written to the data root.
+
+        It is removed when the scope is closed; after a crash, when the container is discarded.
+        """
         directory = self._workspace.services.runner.secrets_directory(self._container_id)
         if not directory.exists():
             directory.mkdir(parents=True, mode=0o700)
@@ -159,9 +171,9 @@ class Mounts:
 
 
 def _cache_key(mount: RunMount) -> str:
-    """The identity of a cache: its id, and the owner and mode of its directory if they are not the default.
+    """Return the key of a cache: its id, and the owner and mode of its directory if they are not the default.
 
-    A directory has one owner. BuildKit makes another cache for another owner, too (solver/llbsolver/mounts).
+    A directory has one owner, so another owner needs another cache, as in BuildKit (solver/llbsolver/mounts).
     """
     owner = (mount.uid, mount.gid, mount.mode)
     return mount.id if owner == (0, 0, 0o755) else f"{mount.id}\0{mount.uid}:{mount.gid}:{mount.mode:o}"
@@ -196,9 +208,9 @@ def _resolve_inside(root: str, path: str) -> str:
 
 
 class MountPoints:
-    """Mount points that the runtime creates in the container's root, to be removed again.
+    """Mount points that the runtime creates in the container's root and that are removed after the step.
 
-    Without the removal, a mount point that the image lacks would become a change of the step.
+    Otherwise a mount point that the image lacks would become a part of the step's layer.
     """
 
     def __init__(self, root: Path, targets: Sequence[str]) -> None:
@@ -230,7 +242,7 @@ class MountPoints:
 
 
 def _first_missing(root: str, target: str) -> tuple[str, list[str]]:
-    """The deepest existing directory on the path to target, relative to root, and the names that are missing below."""
+    """Return the deepest existing directory on the path to target, relative to root, and the missing names below it."""
     names = [name for name in posixpath.normpath(target).split("/") if name]
     for count in range(len(names), -1, -1):
         with contextlib.suppress(InvalidInput):

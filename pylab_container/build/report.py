@@ -1,4 +1,4 @@
-"""What a build would do: the plan of `build --plan`. Reports are in images/build_report.py."""
+"""The plan of a build, for `build --plan`. The report of a build is in images/build_report.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from pylab_container.images.build_report import StepReport as StepReport
 
 
 class PlannedStep(Struct, frozen=True):
-    """One instruction of a planned build: `cache` is what would happen, "hit", "miss" or ""."""
+    """One instruction of a planned build.
+
+    cache   the expected outcome: "hit", "miss", or "" for FROM
+    reason  the reason for a miss
+    """
 
     number: int
     of: int
@@ -24,7 +28,7 @@ class PlannedStep(Struct, frozen=True):
 
 
 class BuildPlan(Struct, frozen=True):
-    """What a build would do, in the order of the Dockerfile.
+    """The steps that a build would execute or find in the cache, in the order of the Dockerfile.
 
     left_out  stages that the target does not need
     needs     for each stage, the stages that must be built first

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from pylab_container.build.cache import STEP_MARK
 from pylab_container.build.context import BuildContext
-from pylab_container.build.mounts import MountPoints, Mounts, described
+from pylab_container.build.mounts import MountPoints, Mounts, recorded_words
 from pylab_container.build.runner import RunRequest
 from pylab_container.build.step import NotBuilt, StageImage, Step
 from pylab_container.build.workspace import Workspace
@@ -149,7 +149,7 @@ def _mounts(
             files = workspace.files_of(mount.stage, scope, stage) if mount.stage or mount.kind == "bind" else None
             target = posixpath.join(image.config.get("WorkingDir") or "/", mount.target)
             mounts.append(_StepMount(mount, posixpath.normpath(target), files))
-            recorded.append(described(mount, value, files))
+            recorded.append(recorded_words(mount, value, files))
     return mounts, recorded
 
 

@@ -97,6 +97,7 @@ class ContainerRunner:
 
     def create(self, request: RunRequest) -> None:
         """Create a step's container, with its own mounts and the volumes of its config."""
+        # As in `docker run`: a mount of the step takes the place of an image's VOLUME at the same path.
         volumes = place_mounts(map(declared_volume, sorted(request.config.volumes)), self._data.path)
         mounted = {entry.destination for entry in request.mounts}
         host_config = replace(request.limits, network_mode=request.network, extra_hosts=tuple(request.extra_hosts))
@@ -112,6 +113,7 @@ class ContainerRunner:
 
     def run(self, container_id: ContainerId, output: Output, is_cancelled: Callable[[], bool]) -> int:
         """Run a step's command and pass its output on; returns the exit status."""
+        # exit_hook=False: this process waits for the exit and records it; the monitor does so only if we are killed.
         attachment = start(self._data, self._runtime, container_id, exit_hook=False, clients=1)
         assert attachment is not None
         with attachment:
@@ -130,5 +132,5 @@ class ContainerRunner:
         removal.remove(self._data, self._runtime, container_id, force=True, volumes=True)
 
     def discard(self, container_id: ContainerId) -> None:
-        """Remove all that exists of a step's container. Idempotent."""
+        """Remove whatever exists of a step's container. Idempotent."""
         removal.discard(self._data, self._runtime, container_id)

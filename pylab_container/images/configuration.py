@@ -1,7 +1,6 @@
-"""The instructions of a Dockerfile that change an image's configuration, and not its files.
+"""The instructions of a Dockerfile that change an image's configuration and no files.
 
-The builder executes them between RUN and COPY. `commit --change` and `import --change` accept some of them, and no
-other instructions.
+build/stage.py executes them in a build. `commit --change` and `import --change` accept those in CHANGES and no others.
 """
 
 from __future__ import annotations
@@ -228,7 +227,7 @@ def _healthcheck(target: Configuration, instruction: Instruction) -> str:
 
 
 def _go_healthcheck(check: Json) -> str:
-    """A health check as Go's %q prints the structure; the history shows it so."""
+    """Return a health check as Go's %q prints the structure: moby writes it so into the history."""
     durations = [f'"{golang.duration(check.get(name, 0))}"' for name in ("Interval", "Timeout", "StartPeriod")]
     return (
         f"&{{{golang.quoted_words(check['Test'])} {' '.join(durations)} {golang.quoted_rune(check.get('Retries', 0))}}}"
