@@ -48,12 +48,7 @@ class BuildOptions(Struct, frozen=True):
     # The classic builder cuts the Dockerfile off after the target and builds the rest (builder.go, build()); BuildKit
     # builds the stages that the target needs. The daemon sets this option, and clients then see the classic steps.
     every_stage: bool = False
-<<<<<<< HEAD
     # `docker build --rm=false` is "always", without --force-rm it is "failed", with it "never".
-=======
-    # The API's parameters rm and forcerm set it. The Python interface has "never": the root of a failed step
-    # then stays as an image, which the next prune removes.
->>>>>>> refs/helpers/walkimport
     keep: Literal["never", "failed", "always"] = "never"
 
 
