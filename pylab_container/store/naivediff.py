@@ -75,7 +75,7 @@ class ChangeReader(TreeReader):
         finally:
             os.close(top)
 
-    def _below(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
+    def _members_of(self, top: int) -> Iterator[tuple[tar.Header, Entry | None]]:
         # A first pass: a new hard link makes earlier names of the file members, too, for the tar must contain the
         # content that the link refers to.
         relinked = {

@@ -769,7 +769,7 @@ def test_after_several_drivers_one_must_be_named(tmp_path: Path) -> None:
 def test_an_unknown_driver_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="unknown storage driver: zfs") as caught:
         Engine(tmp_path / "root", storage_driver="zfs")
-    assert caught.value.hint == "there are overlay2, overlay, vfs"
+    assert caught.value.hint == "use one of overlay2, overlay, vfs"
     assert not (tmp_path / "root/zfs").exists()
     assert not (tmp_path / "root/image").exists()
 
@@ -805,7 +805,7 @@ def test_labctr_chooses_the_driver_and_info_shows_it(engine: Engine, busybox_tar
     assert (refused.status, refused.output) == (1, "")
     assert "overlay, vfs\nHint: choose one with --storage-driver" in refused.errors
     unknown = labctr(root, "--storage-driver", "zfs", "info")
-    assert unknown.errors == "Error: unknown storage driver: zfs\nHint: there are overlay2, overlay, vfs\n"
+    assert unknown.errors == "Error: unknown storage driver: zfs\nHint: use one of overlay2, overlay, vfs\n"
 
 
 def test_the_monitor_of_a_detached_container_knows_the_driver(engine: Engine, busybox_tar: Path) -> None:
