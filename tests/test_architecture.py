@@ -65,8 +65,12 @@ MAY_IMPORT = {
 PERIPHERY = ("docker", "registry", "maintenance", "engine", "cli", "daemon", "notebook", "dockerfile.lint")
 """What the core never imports."""
 
-LATE = ("engine/", "cli/", "__main__.py", "__init__.py")
-"""Where an import may stand inside a function: what a command does not use must not cost it time."""
+LATE = ("engine/", "cli/", "__main__.py", "__init__.py", "images/image.py")
+"""Where an import may stand inside a function: what a command does not use must not cost it time.
+
+images/image.py is the face of one image, with docker-py's methods, of which save() alone needs the libraries for
+checksums and compression.
+"""
 
 READING = Path(__file__).resolve().parent.parent / "READING.md"
 

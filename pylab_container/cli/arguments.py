@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from click.shell_completion import CompletionItem
 
 Completion = Callable[[click.Context, click.Parameter, str], "list[str] | list[CompletionItem]"]
@@ -81,6 +82,8 @@ def directories(_context: click.Context, _parameter: click.Parameter, incomplete
 
 def _data_root(context: click.Context) -> Path:
     """Return the data root that the command line or $LABCTR_ROOT names."""
+    from pathlib import Path  # late: `labctr version` needs neither it nor urllib, which it imports
+
     from pylab_container.store.names import DEFAULT_ROOT
 
     return Path(context.find_root().params.get("root") or os.environ.get("LABCTR_ROOT") or DEFAULT_ROOT)

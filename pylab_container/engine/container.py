@@ -15,14 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Unpack
 
-from pylab_container.containers import freezing, inspection, logs, lookup, removal, stop, streams, waiting
+from pylab_container.containers import lookup
 from pylab_container.containers.lookup import no_such_container as no_such_container
 from pylab_container.containers.settle import read_settled
-from pylab_container.containers.start import start
-from pylab_container.docker.options import UpdateOptions, arguments, environment_list
 from pylab_container.engine.explaining import explaining
 from pylab_container.engine.parts import Parts
-from pylab_container.images.image import Image
 from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.oci.image import Json
@@ -34,6 +31,8 @@ from pylab_container.store.container_store import ContainerRecord as ContainerRe
 if TYPE_CHECKING:
     from pylab_container.containers import root_filesystem
     from pylab_container.containers.execution import Exec
+    from pylab_container.docker.options import UpdateOptions
+    from pylab_container.images.image import Image
 
 
 class ExecResult(NamedTuple):
@@ -87,6 +86,8 @@ class Container:
     @property
     def image(self) -> Image:
         """The image that it was created from."""
+        from pylab_container.images.image import Image
+
         return Image(self._data, self._read().image)
 
     @property
@@ -111,11 +112,15 @@ class Container:
     @property
     def mounts(self) -> list[Json]:
         """Docker's Mounts: the binds and volumes that inspect shows, and a tmpfs of --mount."""
+        from pylab_container.containers import inspection
+
         return inspection.mount_points(self._read())
 
     @property
     def attrs(self) -> Json:
         """Docker's document about it, as `docker inspect` shows it."""
+        from pylab_container.containers import inspection
+
         return inspection.inspect(self._data, self.record, self._parts.executions.ids(self.id))
 
     @property
@@ -156,6 +161,8 @@ class Container:
         return self._start(exit_hook=True, clients=clients)
 
     def _start(self, *, exit_hook: bool, clients: int = 0) -> Attachment | None:
+        from pylab_container.containers.start import start
+
         with explaining(self._data.path):
             return start(self._data, self._runtime, self.id, exit_hook=exit_hook, clients=clients)
 
@@ -171,14 +178,20 @@ class Container:
 
     def attached(self) -> None:
         """Emit the event of a connected client."""
+        from pylab_container.containers import streams
+
         streams.emit_client(self._data, self.id, "attached")
 
     def detached(self) -> None:
         """Emit the event of a client that has left with the detach keys. The container keeps running."""
+        from pylab_container.containers import streams
+
         streams.emit_client(self._data, self.id, "detached")
 
     def resize(self, *, rows: int, columns: int) -> None:
         """Set the size of its terminal."""
+        from pylab_container.containers import streams
+
         streams.resize(self._data, self._runtime, self.id, rows=rows, columns=columns)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -189,14 +202,20 @@ class Container:
 
         Raises TimeoutError after timeout seconds, ContainerNotFound if it never ran.
         """
+        from pylab_container.containers import waiting
+
         return waiting.wait(self._data, self._runtime, self._parts.event_log, self.id, timeout)
 
     def pause(self) -> None:
         """Freeze all its processes. Raises Conflict while it does not run."""
+        from pylab_container.containers import stop
+
         stop.pause(self._data, self._runtime, self.id)
 
     def unpause(self) -> None:
         """Thaw its processes. Raises Conflict if it is not paused."""
+        from pylab_container.containers import stop
+
         stop.unpause(self._data, self._runtime, self.id)
 
     def stop(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
@@ -207,6 +226,8 @@ class Container:
 
         The restart policy does not start it again. No error if it does not run.
         """
+        from pylab_container.containers import stop
+
         stop.stop(self._data, self._runtime, self._parts.event_log, self.id, timeout, signal=signal)
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
@@ -216,6 +237,8 @@ class Container:
         one exception: if it has a stop signal and this is another signal, it stays paused and receives the signal when
         it is unpaused (moby, daemon/kill.go).
         """
+        from pylab_container.containers import stop
+
         stop.kill(self._data, self._runtime, self._parts.event_log, self.id, signal)
 
     def restart(self, timeout: float | None = None, *, signal: str | int | None = None) -> None:
@@ -226,6 +249,8 @@ class Container:
         self, clients: int, timeout: float | None = None, *, signal: str | int | None = None
     ) -> Attachment | None:
         """As restart(), with the streams connected for clients as in start_connected()."""
+        from pylab_container.containers import stop
+
         parts = self._data, self._runtime, self._parts.event_log
         with explaining(self._data.path):
             return stop.restart(*parts, self.id, timeout, signal=signal, clients=clients)
@@ -248,6 +273,8 @@ class Container:
         force  kill it first
         v      remove its anonymous volumes, too
         """
+        from pylab_container.containers import removal
+
         removal.remove(self._data, self._runtime, self.id, force=force, volumes=v)
 
     # -- its processes and its output ------------------------------------------------------------
@@ -278,6 +305,7 @@ class Container:
         Raises Conflict while the container does not run, InvalidInput.
         """
         from pylab_container.containers.execution import ExecOptions
+        from pylab_container.docker.options import arguments, environment_list
 
         options = ExecOptions(
             command=tuple(arguments(cmd) or ()),
@@ -341,6 +369,8 @@ class Container:
         self, *, stdout: bool = True, stderr: bool = True, timestamps: bool = False, tail: int | None = None
     ) -> bytes:
         """Return its output so far; tail: the number of lines at the end."""
+        from pylab_container.containers import logs
+
         parts = self._data, self._runtime, self.record
         return logs.log_text(*parts, stdout=stdout, stderr=stderr, timestamps=timestamps, tail=tail)
 
@@ -363,6 +393,8 @@ class Container:
         since, until  seconds since 1970; with follow, the iteration ends at until
         damaged       called at the end with the number of entries that could not be read, if any
         """
+        from pylab_container.containers import logs
+
         parts = self._data, self._runtime, self.record
         return logs.log_lines(*parts, follow=follow, tail=tail, since=since, until=until, stop=stop, damaged=damaged)
 
@@ -370,6 +402,8 @@ class Container:
         self, *, tail: int | None = None, since: float | None = None, until: float | None = None
     ) -> LogReader:
         """As log_lines(), for a caller that waits for new lines itself."""
+        from pylab_container.containers import logs
+
         return logs.log_reader(self._data, self.record, tail=tail, since=since, until=until)
 
     # -- its files -------------------------------------------------------------------------------
@@ -433,6 +467,8 @@ class Container:
 
     def frozen(self) -> contextlib.AbstractContextManager[None]:
         """Freeze its processes while the block runs, if it runs, and emit the events."""
+        from pylab_container.containers import freezing
+
         return freezing.frozen(self._data, self._runtime, self.id)
 
     def __eq__(self, other: object) -> bool:

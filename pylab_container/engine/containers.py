@@ -6,18 +6,13 @@ import builtins
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pylab_container.containers import exit_command, lookup, removal
-from pylab_container.containers.create import create
-from pylab_container.containers.run import run_to_exit
+from pylab_container.containers import lookup
 from pylab_container.containers.settle import all_settled
-from pylab_container.docker import creation
-from pylab_container.docker.options import ContainerOptions, refuse_unknown
 from pylab_container.engine.container import Container, ExecResult
 from pylab_container.engine.explaining import explaining
 from pylab_container.engine.parts import Parts
 from pylab_container.errors import InvalidInput, LabError
 from pylab_container.host.random_ids import generate_container_id
-from pylab_container.images.image import Image
 from pylab_container.images.lookup import find as find_image
 from pylab_container.oci.container_config import ContainerConfig
 from pylab_container.oci.host_config import HostConfig
@@ -26,6 +21,8 @@ from pylab_container.oci.network_settings import EndpointSettings
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
+    from pylab_container.docker.options import ContainerOptions
+    from pylab_container.images.image import Image
     from pylab_container.maintenance.pruning import Pruned
 
 __all__ = ["Container", "ContainerCollection", "ExecResult"]
@@ -48,6 +45,9 @@ class ContainerCollection:
         Raises ImageNotFound, ContainerNotFound or NotFound for an object that an option names, InvalidInput, Conflict
         for a used name, TypeError for an unknown keyword.
         """
+        from pylab_container.docker import creation
+        from pylab_container.docker.options import refuse_unknown
+
         refuse_unknown(options)
         creation.refuse_unknown_network(self._data, options)
         return self.create_described(image, command, options)
@@ -67,6 +67,11 @@ class ContainerCollection:
         Those documents are described in docker/creation.py, Description. The networks that the options name need not
         exist before the start.
         """
+        from pylab_container.containers.create import create
+        from pylab_container.docker import creation
+        from pylab_container.docker.options import refuse_unknown
+        from pylab_container.images.image import Image
+
         refuse_unknown(options)
         base = image if isinstance(image, Image) else Image(self._data, find_image(self._data, image))
         name = image if isinstance(image, str) else (base.tags or [base.id])[0]
@@ -84,6 +89,8 @@ class ContainerCollection:
 
     def redescribe(self, container: Container, options: ContainerOptions, host_config: HostConfig) -> None:
         """Replace the HostConfig of a container that does not run (docker/creation.py)."""
+        from pylab_container.docker import creation
+
         creation.redescribe(self._data, self._runtime, container.id, options, host_config)
 
     def run(
@@ -104,6 +111,8 @@ class ContainerCollection:
         Raises ContainerFailed, with the output in .output, if it exits with a status other than 0; also the errors of
         create() and start().
         """
+        from pylab_container.containers.run import run_to_exit
+
         container = self._create_to_run(image, command, options, remove=remove)
         try:
             with explaining(self._data.path):
@@ -202,6 +211,8 @@ class ContainerCollection:
 
         If its creation was not completed, remove its writable layer.
         """
+        from pylab_container.containers import removal
+
         removal.discard(self._data, self._runtime, container_id)
 
     def settle(self, name: str) -> None:
@@ -209,6 +220,8 @@ class ContainerCollection:
 
         See containers/exit_command.py.
         """
+        from pylab_container.containers import exit_command
+
         exit_command.settle_and_restart(self._data, self._runtime, name)
 
     def watch_health(self, container_id: str, started_at: str) -> None:

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from pylab_container.errors import InvalidInput
 from pylab_container.events import Emit, PushResult
-from pylab_container.images import creation, lookup, naming
-from pylab_container.images.image import HistoryEntry, Image
-from pylab_container.images.obtain import PullPolicy, obtain
-from pylab_container.images.removal import Removal, remove
+from pylab_container.images import lookup
 from pylab_container.oci import reference as references
 from pylab_container.oci.image import ImageConfig
 from pylab_container.registry.turns import Turns
@@ -22,6 +19,9 @@ from pylab_container.store.data_root import DataRoot
 if TYPE_CHECKING:
     from pylab_container.build.recipe import BuildOptions
     from pylab_container.docker.filters import Filters
+    from pylab_container.images.image import HistoryEntry, Image
+    from pylab_container.images.obtain import PullPolicy
+    from pylab_container.images.removal import Removal
     from pylab_container.maintenance.pruning import Pruned
     from pylab_container.oci.manifest import Descriptor
     from pylab_container.registry.pull import Puller
@@ -79,6 +79,9 @@ class ImageCollection:
 
         Raises Conflict if the layers or the parent were removed concurrently.
         """
+        from pylab_container.images import creation
+        from pylab_container.images.image import Image
+
         return Image(self._data, creation.add(self._data, config, name, parent=parent, action=action))
 
     # -- registries --------------------------------------------------------------------------------
@@ -162,6 +165,8 @@ class ImageCollection:
 
         Raises what get() and pull() raise; ImageNotFound if the image is missing and its registry is unreachable.
         """
+        from pylab_container.images.obtain import obtain
+
         pull_image = partial(self.pull, name, platform=platform, auth_config=auth_config, progress=progress)
         return obtain(self._data, name, pull, pull_image, progress=progress)
 
@@ -305,6 +310,8 @@ class ImageCollection:
 
         Raises ImageNotFound, and InvalidInput for the beginning of several ids.
         """
+        from pylab_container.images.image import Image
+
         return Image(self._data, lookup.find(self._data, name))
 
     def list(self, name: str | None = None, *, all: bool = False) -> builtins.list[Image]:
@@ -315,6 +322,8 @@ class ImageCollection:
         name  only the images of this repository, or the image with exactly this name
         all   also the intermediate images of builds
         """
+        from pylab_container.images.image import Image
+
         return [Image(self._data, image_id) for image_id in lookup.list_ids(self._data, name, all=all)]
 
     def config(self, image_id: str) -> ImageConfig:
@@ -340,6 +349,9 @@ class ImageCollection:
 
     def tag(self, image: Image | str, name: str) -> None:
         """Give an image one more name. Raises ImageNotFound, InvalidReference."""
+        from pylab_container.images import naming
+        from pylab_container.images.image import Image
+
         references.parse_tag(name)  # an invalid name is reported before a missing image
         naming.tag(self._data, image.id if isinstance(image, Image) else lookup.find(self._data, image), name)
 
@@ -352,6 +364,9 @@ class ImageCollection:
 
         Raises ImageNotFound, and InUse with the reason if a container or another image needs the image.
         """
+        from pylab_container.images.image import Image
+        from pylab_container.images.removal import remove
+
         return remove(self._data, name.id if isinstance(name, Image) else name, force=force, noprune=noprune)
 
 

@@ -10,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pylab_container.containers import network_changes
 from pylab_container.containers.lookup import find
 from pylab_container.engine.container import Container
 from pylab_container.engine.explaining import explaining
 from pylab_container.engine.parts import Parts
-from pylab_container.networks import bridges, creation
-from pylab_container.networks.endpoint_documents import endpoint_request
 from pylab_container.networks.lookup import find_network
 from pylab_container.networks.network_record import NetworkRecord
 from pylab_container.oci.ids import ContainerId
@@ -62,6 +59,8 @@ class Network:
     @property
     def attrs(self) -> Json:
         """Docker's Network object with the containers connected now, as `docker network inspect` shows it."""
+        from pylab_container.networks import bridges
+
         return bridges.network_attributes(self._data, self._runtime, self._record)
 
     @property
@@ -72,6 +71,8 @@ class Network:
     @cached_property
     def bridge(self) -> Bridge:
         """Its bridge on the host. Only networks with the driver bridge have one."""
+        from pylab_container.networks import bridges
+
         return bridges.open_bridge(self._data, self._runtime, self._record)
 
     def connect(
@@ -96,6 +97,8 @@ class Network:
 
         Raises Conflict, InvalidInput.
         """
+        from pylab_container.networks.endpoint_documents import endpoint_request
+
         request = endpoint_request(
             aliases=aliases,
             links=links,
@@ -109,11 +112,15 @@ class Network:
 
     def connect_as(self, container: Container | str, request: EndpointSettings) -> None:
         """As connect(), with an endpoint request (networks/endpoint_documents.py)."""
+        from pylab_container.containers import network_changes
+
         parts = self._data, self._runtime, self._record
         network_changes.connect(*parts, self._container_id(container), request)
 
     def disconnect(self, container: Container | str, *, force: bool = False) -> None:
         """Disconnect a container from it. force: no error if it is not connected. Raises Conflict."""
+        from pylab_container.containers import network_changes
+
         parts = self._data, self._runtime, self._record
         network_changes.disconnect(*parts, self._container_id(container), force=force)
 
@@ -125,6 +132,8 @@ class Network:
 
         Raises Forbidden while it has containers, and if it is predefined.
         """
+        from pylab_container.networks import creation
+
         creation.remove(self._data, self._runtime, self._record)
 
     def __eq__(self, other: object) -> bool:
@@ -171,6 +180,8 @@ class NetworkCollection:
 
         Raises InvalidInput, Conflict for a name or a subnet that is in use.
         """
+        from pylab_container.networks import creation
+
         request = creation.NetworkRequest(
             name=name,
             driver=driver,
@@ -225,4 +236,6 @@ class NetworkCollection:
 
         Orphaned bridges of deleted data roots are removed too. Raises InUse while a container is connected to one.
         """
+        from pylab_container.networks import creation
+
         creation.take_down(self._data, self._runtime)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
 from pylab_container.containers.execution import ExecutionCollection
 from pylab_container.docker.event_log import EventLog
-from pylab_container.images.image import Image
-from pylab_container.images.obtain import PullPolicy
 from pylab_container.runtime import Runtime
 from pylab_container.store.data_root import DataRoot
+
+if TYPE_CHECKING:
+    from pylab_container.images.image import Image
+    from pylab_container.images.obtain import PullPolicy
 
 
 class Obtain(Protocol):

@@ -14,7 +14,6 @@ from pylab_container.oci.ids import VolumeName
 from pylab_container.oci.image import Json
 from pylab_container.store.data_root import DataRoot
 from pylab_container.store.volume_store import StoredVolume
-from pylab_container.volumes import creation, removal
 
 if TYPE_CHECKING:
     from pylab_container.docker.filters import Filters
@@ -68,6 +67,8 @@ class Volume:
 
         Raises InUse while a container mounts it; NotFound unless force is set.
         """
+        from pylab_container.volumes import removal
+
         removal.remove(self._data, self.name, force=force)
 
     def __eq__(self, other: object) -> bool:
@@ -101,6 +102,8 @@ class VolumeCollection:
 
         Raises InvalidInput; NotFound for an unknown driver.
         """
+        from pylab_container.volumes import creation
+
         stored = creation.create(self._data, name, driver=driver, options=driver_opts, labels=labels)
         return Volume(self._data, stored)
 
@@ -121,6 +124,8 @@ class VolumeCollection:
 
     def users(self, volume: Volume) -> builtins.list[str]:
         """Return the ids of the containers that mount a volume, running or not."""
+        from pylab_container.volumes import removal
+
         return removal.users(self._data, volume.stored)
 
     def remove(self, name: str, *, force: bool = False) -> None:
@@ -128,6 +133,8 @@ class VolumeCollection:
 
         Raises InUse while a container mounts it; NotFound unless force is set.
         """
+        from pylab_container.volumes import removal
+
         removal.remove(self._data, name, force=force)
 
     def prune(self, filters: Filters | None = None) -> Pruned:

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from pylab_container.errors import InvalidArchive
 from pylab_container.images import lookup, naming
-from pylab_container.images import save as saving
 from pylab_container.images.build_report import BuildReport
 from pylab_container.oci.image import ImageConfig, Json
 from pylab_container.store.data_root import DataRoot
@@ -96,6 +95,8 @@ class Image:
 
         named  True: with its first name; a string: with this one of its names; False: without a name
         """
+        from pylab_container.images import save as saving
+
         name = (self.tags[:1] or [self.id])[0] if named is True else named or self.id
         return saving.stream(self._data, [name])
 
