@@ -210,7 +210,10 @@ class _Execution:
         try:
             yield
             stays = self._stays("always")
-        except LabError:  # not Stopped: the container of a cancelled command is of no use
+        except LabError:
+            # The error of a cancelled command, such as a kill after its exit, is not a failure of the step: its
+            # container is of no use and must not stay.
+            self._workspace.check_stopped()
             stays = self._stays("failed", "always")
             raise
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from pylab_container.build import builder
 from pylab_container.build.recipe import BuildOptions
 from pylab_container.build.runner import Output, RunRequest
 from pylab_container.build.services import Services
-from pylab_container.errors import BuildFailed, ImageNotFound, InvalidInput, NotFound
+from pylab_container.errors import BuildFailed, Conflict, ImageNotFound, InvalidInput, LabError, NotFound
 from pylab_container.events import ignore
 from pylab_container.images import lookup
 from pylab_container.images.image import Image
@@ -28,6 +29,7 @@ from pylab_container.oci import reference as references
 from pylab_container.oci.ids import ContainerId
 from pylab_container.store.data_root import DataRoot
 from tests.support.contexts import write_context
+from tests.support.waiting import eventually
 
 PARTS = ("engine", "containers", "runtime", "registry", "docker", "maintenance", "daemon", "cli", "networks", "volumes")
 
@@ -141,3 +143,30 @@ def test_images_and_builds_import_neither_a_runtime_nor_an_engine() -> None:
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     layers = {name.split(".")[1] for name in modules if name.startswith("pylab_container.")}
     assert not layers & set(PARTS)
+
+
+class LateRunner(FakeRunner):
+    """Its command has exited when the build that it belongs to is stopped, so that the kill comes too late."""
+
+    def __init__(self, data: DataRoot, stop: threading.Event) -> None:
+        super().__init__(data)
+        self._stop = stop
+
+    def run(self, container_id: ContainerId, output: Output, is_cancelled: Callable[[], bool]) -> int:
+        self._stop.set()
+        eventually(is_cancelled)
+        raise Conflict("the container is not running", hint="")
+
+    def kill(self, container_id: ContainerId) -> None:
+        raise Conflict("the container is not running", hint="")
+
+
+def test_the_container_of_a_stopped_build_does_not_stay_as_that_of_a_failed_step(
+    data: DataRoot, busybox_tar: Path, tmp_path: Path
+) -> None:
+    import_(data, busybox_tar, "busybox:1")
+    stop = threading.Event()
+    context = write_context(tmp_path / "context", "RUN make\n", {})
+    with pytest.raises(LabError):
+        builder.build(data, services(data, LateRunner(data, stop)), context, BuildOptions(keep="failed"), stop=stop)
+    assert data.layers.writable_layers() == []
