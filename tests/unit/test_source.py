@@ -71,7 +71,7 @@ def test_decorators_are_shown_and_seen_through() -> None:
     [
         (len, "len is not defined by the engine", "images.import_"),
         (str, "str is not defined by the engine", "images.import_"),
-        (pathlib.Path.exists, "Path.exists is not defined by the engine", "images.import_"),
+        (pathlib.PurePath.is_absolute, "PurePath.is_absolute is not defined by the engine", "images.import_"),
         (7, "an object of the class int is a value, not a function, class or method", "images.import_"),
         (ENGINE.images, "an object of the class ImageCollection is a value", "lab.source(ImageCollection)"),
         ("images.nosuch", "the engine has no images.nosuch", "images.import_"),
