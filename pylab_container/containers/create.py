@@ -39,19 +39,20 @@ def create(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
     # Check and use of the name are one step: otherwise two processes could both find it free (TOCTOU).
     with data.records.lock_names():
         record = replace(record, name=choose_name(record.name, data.records.all()))
-        try:
-            # The lease of changing() claims the layer and the anonymous volumes. If this process is killed in the
-            # block, the next engine that opens the data root removes what the lease claims. The lock of images
-            # serializes this with the removal of the image, which would delete the layers.
-            with changing(data, record.id, record.mounts), data.images_lock():
-                data.layers.create_writable(record.id, _chain_id(data, record.image), fill)
-                # Until the record is saved, the removal of unused volumes would take a new volume for unused.
-                with data.volumes.lock():
-                    create_sources(data, record)
-                    data.records.save(record)
-        except BaseException:
-            delete(data, record, volumes=True)
-            raise
+        # The lease of changing() claims the layer and the anonymous volumes. If this process is killed in the block,
+        # also while it rolls back, the next engine that opens the data root removes what the lease claims.
+        with changing(data, record.id, record.mounts):
+            try:
+                # Serializes this with the removal of the image, which would delete the layers.
+                with data.images_lock():
+                    data.layers.create_writable(record.id, _chain_id(data, record.image), fill)
+                    # Until the record is saved, the removal of unused volumes would take a new volume for unused.
+                    with data.volumes.lock():
+                        create_sources(data, record)
+                        data.records.save(record)
+            except BaseException:
+                delete(data, record, volumes=True)
+                raise
     # Outside of the lock of names: a volume that is filled with many files must not delay other creations.
     if needs_setup:
         try:

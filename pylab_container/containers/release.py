@@ -24,7 +24,13 @@ BUNDLE_REMOVAL_TIMEOUT = 10.0  # seconds for the monitors of other commands to r
 
 
 def release(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
-    """Release the run of a container that has exited, or whose start has failed."""
+    """Release the run of a container whose start has failed, with its bundle."""
+    release_resources(data, runtime, record)
+    remove_run(runtime, record.id)
+
+
+def release_resources(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
+    """Release cgroup, interfaces and mounts of a run, but keep its bundle and its exit status."""
     # Concurrently, because `runc delete` waits until the kernel has removed the cgroup. The mounts below are those of
     # the host: the container has its own in its mount namespace, which ends with its processes (mount_namespaces(7)).
     deleted = Background(lambda: runtime.runc.delete(record.id, force=True))
@@ -38,10 +44,14 @@ def release(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> None:
     finally:
         # Also after an error: a `runc delete` that still ran would race with the container's next start.
         deleted.result()
+
+
+def remove_run(runtime: Runtime, container_id: ContainerId) -> None:
+    """Remove the exit status and the bundle of a run whose resources are released."""
     # The exit status is outside of the bundle, and would be taken for the status of the next run.
-    runtime.monitor(record.id).remove_files()
+    runtime.monitor(container_id).remove_files()
     # Last: while the bundle exists, settle() and volumes/mounting.py know that the run is not released completely.
-    _remove_bundle(runtime.bundle(record.id))
+    _remove_bundle(runtime.bundle(container_id))
 
 
 def _unmount_layer(data: DataRoot, container_id: ContainerId) -> None:

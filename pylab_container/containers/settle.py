@@ -25,7 +25,7 @@ from pylab_container.containers.change_events import emit_change
 from pylab_container.containers.commands import exit_command, spawn
 from pylab_container.containers.deletion import delete
 from pylab_container.containers.lookup import no_such_container, read
-from pylab_container.containers.release import release
+from pylab_container.containers.release import release, release_resources, remove_run
 from pylab_container.containers.restart_policy import delay_after_exit, ensure_restart
 from pylab_container.errors import ContainerNotFound, CorruptStore
 from pylab_container.events import StoreDamaged
@@ -112,7 +112,6 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
         if health_watcher.is_unwatched(runtime, record):
             health_watcher.start_watcher(data, runtime, record)
         return record
-    # Both read files of the run, which _exited() removes with it.
     monitor_wrote_status = monitor.exit_file.exists()
     out_of_memory.report(data, runtime, record)
     exited = _exited(data, runtime, record, status, out_of_memory=monitor.out_of_memory())
@@ -121,6 +120,8 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
     emit_change(data.emit, "exited", record, f"status {status}")
     attachment_events.emit_left(data.emit, record)
     data.records.save(exited)
+    # After the record has the exit status: a crash in between must not lose it.
+    remove_run(runtime, record.id)
     if record.host_config.auto_remove:
         delete(data, exited, volumes=True)
         raise no_such_container(record.short_id)
@@ -133,10 +134,10 @@ def settle(data: DataRoot, runtime: Runtime, record: ContainerRecord) -> Contain
 def _exited(
     data: DataRoot, runtime: Runtime, record: ContainerRecord, status: int, *, out_of_memory: bool
 ) -> ContainerRecord:
-    """Release the run and archive its log; return the record after the exit."""
+    """Release the resources of the run and archive its log; return the record after the exit."""
     now = time.time_ns()
     delay = delay_after_exit(record, status, now=now)
-    release(data, runtime, record)
+    release_resources(data, runtime, record)
     if not record.host_config.auto_remove:  # else the caller deletes the container with its log
         limit = log_limit(record.host_config.log_config)
         archive_log(data.records.run_log(record.id), data.records.log(record.id), limit=limit)

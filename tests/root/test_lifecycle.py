@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 
 from pylab_container import Engine
-from pylab_container.containers import health_watcher, lookup, removal, signals
+from pylab_container.containers import deletion, health_watcher, lookup, removal, signals
 from pylab_container.containers import start as start_module
 from pylab_container.containers.settle import read_settled
 from pylab_container.docker.filters import Filters
@@ -746,3 +746,42 @@ def test_a_runtime_that_was_killed_does_not_block_its_caller(
         container.start()
     eventually(lambda: container.exec_run("ps").output.count(b"sleep 100") == 1)
     container.remove(force=True)
+
+
+def test_the_exit_status_outlives_a_crash_between_the_release_and_the_record(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = engine.containers.create(image, ["sh", "-c", "exit 3"], network_mode="none")
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise Killed
+
+    container.start_attached().close()
+    engine.runtime.monitor(container.id).wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.data.records, "save", die)
+        with pytest.raises(Killed):
+            read_settled(engine.data, engine.runtime, container.id)
+    assert container.attrs["State"]["ExitCode"] == 3
+    assert engine.fsck() == []
+
+
+def test_a_create_that_fails_is_claimed_until_it_is_rolled_back(
+    engine: Engine, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed: list[set[str]] = []
+
+    def delete(data: DataRoot, record: ContainerRecord, *, volumes: bool) -> None:
+        claimed.append(data.layers.leases.claimed("writable") & {record.id})
+        deletion.delete(data, record, volumes=volumes)
+
+    monkeypatch.setattr("pylab_container.containers.create.delete", delete)
+    monkeypatch.setattr(engine.data.records, "save", lambda _: (_ for _ in ()).throw(OSError("the disk fails")))
+    with pytest.raises(OSError, match="the disk fails"):
+        engine.containers.create(image, ["true"], network_mode="none")
+    assert [len(ids) for ids in claimed] == [1]
+    monkeypatch.undo()
+    assert engine.fsck() == []

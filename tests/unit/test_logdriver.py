@@ -24,6 +24,7 @@ from pylab_container.runtime.logdriver import log_details, log_size
 )
 def test_a_log_may_be_as_large_as_all_of_dockers_files_together(options: dict[str, Any], size: int | None) -> None:
     assert log_size(LogConfig(type="json-file", config=options)) == size
+    assert log_size(LogConfig.parse({"Type": "json-file", "Config": None})) is None
 
 
 @pytest.mark.parametrize(
